@@ -1,0 +1,71 @@
+// Package ratelimit counts sends of named subjects in sliding windows, and
+// charges several subjects at once, all or nothing.
+//
+// It knows no mail: a subject is a name, a send is a token. A Ledger is the
+// embedded store; the package journal makes one survive a crash.
+//
+// # Windows
+//
+// A window of length w is cut into buckets of ceil(w/60) microseconds. A
+// bucket counts until its end has left the window, so 61 buckets may count at
+// a time and the error is at most a sixtieth of the window, always towards
+// counting too long. What a peer would count in fixed hours lets twice the
+// limit pass around the full hour; this never lets more pass than the limit.
+package ratelimit
+
+import "time"
+
+// The shortest and the longest window.
+const (
+	MinWindow = time.Second
+	MaxWindow = 31 * 24 * time.Hour
+)
+
+// A Token names one send for good: the same token is charged once, however
+// often it is offered. Tokens are made by hashing whatever identifies the
+// send; a store keeps them as long as its longest limited window.
+type Token uint64
+
+// A Limit is how many sends one subject may make in a window.
+type Limit struct {
+	Window time.Duration // MinWindow to MaxWindow
+	Max    int64         // sends; 0 is unlimited, and still counted
+}
+
+// A Subject is one of those who are charged for a send, and its limits.
+type Subject struct {
+	Name   string
+	Limits []Limit
+}
+
+// A Take asks to charge sends to subjects.
+type Take struct {
+	Subjects []Subject
+	Tokens   []Token       // one per send
+	Marks    []Token       // one per send: what tells refusals apart; nil counts no refusals
+	Ahead    int64         // sends that were promised before these, and are charged nowhere yet
+	Age      time.Duration // how long ago the sends were made
+	Force    bool          // charge whatever the limits say
+}
+
+// A Result is what became of a Take.
+type Result struct {
+	OK      bool      // charged now or earlier; for a Look: there is room
+	Charged int       // sends charged now; those known before are not among them
+	Uses    []Use     // for each subject and limit, in the order asked
+	At      time.Time // the store's time of the decision
+}
+
+// A Use is the state of one limit of one subject after a Take.
+type Use struct {
+	Subject string
+	Limit   Limit
+	Used    int64     // sends in the window, those of this Take included where OK
+	Refused int64     // distinct sends refused since the limit was reached, these included
+	Full    bool      // this limit had no room for the Take
+	Frees   time.Time // where Full: when there is room; zero if there never is, being more than Max
+	Epoch   int64     // the subject's epoch: the store's time of its last reset in Unix milliseconds, 0 for none
+}
+
+// Room is how many more sends the limit admits, at least 0.
+func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Used) }

@@ -1,0 +1,16 @@
+// Package sidecar is Sluice's policy: who is charged for a message, whether
+// it may go, what the client is told, which lock files are due, and what is
+// held back and released.
+//
+// A front (policyd) turns what a mail server asks into a Request and hands it
+// to Policy.Ask. Ask
+//
+//  1. finds out who pays: identify, in identity.go;
+//  2. looks up the limits in force: Settings.Limits, in settings.go;
+//  3. charges, or only looks, in a ratelimit store: decide, in decide.go;
+//  4. words the verdict: text.go;
+//  5. notes what is held (holds.go) and which lock files are due (locks.go).
+//
+// The package knows no wire format and no file: the store, the lock directory
+// and Exim's queue are the interfaces of ports.go, the clock is an argument.
+package sidecar

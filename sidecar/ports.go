@@ -1,0 +1,91 @@
+package sidecar
+
+import (
+	"context"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A Store keeps the counts. The embedded one is a journal.Store.
+type Store interface {
+	// Take charges, all or nothing. A Take with a known token is accepted
+	// and charges that token nothing.
+	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	// Look decides like Take and charges nothing; a refusal counts.
+	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	// Known tells whether the token was charged and is still kept.
+	Known(now time.Time, token ratelimit.Token) bool
+	// Horizon is the time since when every charge is still known.
+	Horizon(now time.Time) time.Time
+	// Reset restarts the subject at zero, unless its epoch is past seen,
+	// and returns the epoch then in force. A negative seen always resets.
+	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	// Standings calls f for every subject that is counted now.
+	Standings(now time.Time, f func(ratelimit.Standing) bool)
+}
+
+// Notes are small values that survive a crash together with the counts.
+type Notes interface {
+	Note(key string, value []byte) error
+	Forget(key string) error
+	// Notes calls f for every key that begins with prefix, in the order of keys.
+	Notes(prefix string, f func(key string, value []byte))
+}
+
+// A LockKind is one of the two lock files that a domain can have.
+type LockKind string
+
+// The kinds of lock, named like their files.
+const (
+	LockHourly    LockKind = "max_hourly"
+	LockDeferFail LockKind = "max_deferfail"
+)
+
+// A Lock is one lock file of a domain.
+type Lock struct {
+	Kind   LockKind
+	Domain string // lower-case A-label
+}
+
+// A LockFile is a lock that stands in the directory.
+type LockFile struct {
+	Lock
+	Operator bool      // made, touched or edited by a hand: only a hand removes it
+	Since    time.Time // modification time of the file
+	Epoch    int64     // epoch of the domain when Sluice made it
+	Content  string
+}
+
+// A LockDir is the email_send_limits directory.
+type LockDir interface {
+	// Make makes a lock file of Sluice's unless one of that name stands.
+	Make(l Lock, content string, epoch int64) error
+	// MakeOperator makes a lock file that only a hand removes.
+	MakeOperator(l Lock, content string) error
+	// Unmake removes a lock file if Sluice made it and nobody touched it.
+	Unmake(l Lock) error
+	// Remove removes a lock file whoever made it. It is no hand: no LockEvent follows.
+	Remove(l Lock) error
+	// Files lists the lock files of a domain, or of all domains for "".
+	Files(domain string) []LockFile
+}
+
+// A LockEventKind is what happened in the lock directory without Sluice.
+type LockEventKind int
+
+// The kinds of LockEvent.
+const (
+	LockReleased LockEventKind = iota // a hand removed a lock file: release and reset the domain
+	LockMade                          // a hand made a lock file
+	LockTaken                         // a hand touched or edited a file of ours: it is the operator's now
+	LockDirLost                       // the directory is missing or another one: our locks were made anew
+	LockTrouble                       // a lock file could not be made, removed or read: Err
+)
+
+// A LockEvent is something that happened in the lock directory without Sluice.
+type LockEvent struct {
+	Kind LockEventKind
+	File LockFile // as last seen; for LockDirLost and some LockTrouble the zero value
+	Err  error
+}

@@ -1,0 +1,52 @@
+package sidecar
+
+import "time"
+
+// A Status is what `sluice status` shows of a node.
+type Status struct {
+	Node    string         `json:"node"`
+	Now     time.Time      `json:"now"`
+	Domains []DomainStatus `json:"domains"`
+	Totals  Totals         `json:"totals"`
+}
+
+// A DomainStatus is the state of one domain: its sends in the last hour,
+// their outcomes, its limits and what stands in its way.
+type DomainStatus struct {
+	Domain           string       `json:"domain"`
+	Account          string       `json:"account"` // owner, empty if unknown
+	Sent             int64        `json:"sent"`
+	Refused          int64        `json:"refused"` // distinct sends refused since the limit was reached
+	Delivered        int64        `json:"delivered"`
+	Deferred         int64        `json:"deferred"`
+	Failed           int64        `json:"failed"`
+	Hourly           int64        `json:"hourly"`            // limit; 0 is unlimited
+	HourlyPercent    int64        `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
+	DeferfailPercent int64        `json:"deferfail_percent"` // limit
+	DeferfailNow     int64        `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
+	DeferfailMin     int64        `json:"deferfail_min"`
+	Locks            []LockStatus `json:"locks"`
+	FreesAt          *time.Time   `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
+	Held             int          `json:"held"`     // recipients that wait in Exim's queue
+}
+
+// A LockStatus is one lock file of a domain.
+type LockStatus struct {
+	Kind  LockKind   `json:"kind"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until"` // null: until a hand removes it
+	Owner string     `json:"owner"` // "sluice" or "operator"
+}
+
+// Totals are counters of the node since its start, and states of it as a whole.
+type Totals struct {
+	Accepted     int64  `json:"accepted"`     // sends charged
+	Refused      int64  `json:"refused"`      // answers that refused or held
+	Exempt       int64  `json:"exempt"`       // recipients of messages whose sender is in exempt_senders
+	Unidentified int64  `json:"unidentified"` // questions in which nobody could be found to charge
+	Uncounted    int64  `json:"uncounted"`    // charges let pass because store.max_subjects was reached
+	Subjects     int64  `json:"subjects"`     // subjects counted now
+	Sends        int64  `json:"sends"`        // sends kept now
+	Held         int64  `json:"held"`         // recipients that wait in Exim's queue
+	Journal      string `json:"journal"`      // "ok", or why what is answered would not survive a crash
+}
