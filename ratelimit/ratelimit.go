@@ -69,3 +69,22 @@ type Use struct {
 
 // Room is how many more sends the limit admits, at least 0.
 func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Used) }
+
+// Counts are sends and what became of them.
+type Counts struct {
+	Sent, Delivered, Deferred, Failed int64
+}
+
+// A Standing is all that is counted for a subject.
+type Standing struct {
+	Name    string
+	Epoch   int64 // see Use
+	Refused int64 // see Use
+	Windows []WindowCounts
+}
+
+// WindowCounts are the counts in one window of a subject.
+type WindowCounts struct {
+	Window time.Duration
+	Counts
+}
