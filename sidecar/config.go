@@ -1,0 +1,154 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// DefaultConfigPath is the file that is read unless another one is named.
+const DefaultConfigPath = "/etc/sluice/sluice.toml"
+
+// builtIn is the origin of a value that no file sets.
+const builtIn = "built-in"
+
+// A Config is what /etc/sluice/sluice.toml says, on top of the built-in
+// defaults. It is validated as a whole: where there is a Config, every value
+// in it is in range and every name in it is in its canonical form.
+//
+// Which keys there are, and what each may hold, is in config_keys.go.
+type Config struct {
+	Listen struct {
+		Policy []Listener // where Exim and Postfix ask
+		Milter []Listener
+		Admin  Listener // where the commands ask; always a unix socket
+		HTTP   string   // HOST:PORT on the loopback; empty is off
+	}
+	Store struct {
+		Node        string // empty: the host name
+		MaxSubjects int64
+		Dir         string
+		URL         string
+		Timeout     time.Duration
+		Outage      string
+		Nodes       int64
+	}
+	Locks struct {
+		Dir string
+	}
+	Exim struct {
+		Mainlog          string
+		LocalDomains     []string // domains, or absolute paths of files that list them
+		RemoteTransports []string // globs as path.Match has them
+		Binary           string
+	}
+	Identity struct {
+		Owners        string
+		MainDomains   string
+		Relay         []string // IP addresses, networks and host names
+		ExemptSenders []string
+	}
+	Limits Limits
+
+	origins map[string]string // key to "FILE:LINE", for what the file sets
+}
+
+// Limits are the thresholds of the file, by scope.
+type Limits struct {
+	Window  time.Duration         // what "hourly" counts in; other than 1h in tests and trials
+	Default Thresholds            // complete: no field is nil
+	Domain  map[string]Thresholds // by lower-case A-label
+	Account map[string]Thresholds
+	Mailbox map[string]Thresholds // by address, lower-case, its domain as A-label
+}
+
+// Thresholds are what one scope sets; nil leaves it to the scopes above.
+type Thresholds struct {
+	Hourly           *int64 // sends in Limits.Window; 0 is unlimited
+	Daily            *int64 // sends in 24 hours; 0 is unlimited
+	DeferfailPercent *int64 // percent of the sends that may be bad; 0 never trips
+	DeferfailMin     *int64 // bad outcomes below which nothing trips
+	DeferCutoff      *int64 // percent of the limit from which 450 becomes 550
+}
+
+// DefaultConfig returns the built-in configuration.
+func DefaultConfig() *Config {
+	c := &Config{origins: make(map[string]string)}
+
+	c.Listen.Policy = []Listener{"unix:/run/sluice/policy.sock"}
+	c.Listen.Admin = "unix:/run/sluice/admin.sock"
+
+	c.Store.MaxSubjects = 4_000_000
+	c.Store.Dir = "/var/lib/sluice"
+	c.Store.URL = "embedded:"
+	c.Store.Timeout = 50 * time.Millisecond // several questions must fit into Exim's 300 ms
+	c.Store.Outage = "share"
+	c.Store.Nodes = 1
+
+	c.Locks.Dir = "/var/cpanel/email_send_limits"
+
+	c.Exim.Mainlog = "/var/log/exim4/mainlog"
+	c.Exim.LocalDomains = []string{"/etc/localdomains"}
+	c.Exim.RemoteTransports = []string{"*smtp*"}
+	c.Exim.Binary = "/usr/sbin/exim"
+
+	c.Identity.Owners = "/etc/userdomains"
+	c.Identity.MainDomains = "/etc/trueuserdomains"
+
+	c.Limits.Window = time.Hour
+	c.Limits.Default = Thresholds{
+		Hourly:           new(int64(500)),
+		Daily:            new(int64(0)),
+		DeferfailPercent: new(int64(25)),
+		DeferfailMin:     new(int64(5)),
+		DeferCutoff:      new(int64(125)),
+	}
+	c.Limits.Domain = make(map[string]Thresholds)
+	c.Limits.Account = make(map[string]Thresholds)
+	c.Limits.Mailbox = make(map[string]Thresholds)
+	return c
+}
+
+// LoadConfig reads and validates a configuration file. For path "" it reads
+// DefaultConfigPath, and returns the built-in configuration if that file does
+// not exist; a file that was named must exist.
+//
+// An error names every mistake in the file, one a line, as "FILE:LINE: ...".
+func LoadConfig(path string) (*Config, error) {
+	name := path
+	if name == "" {
+		name = DefaultConfigPath
+	}
+	text, err := os.ReadFile(name)
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		return DefaultConfig(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return ParseConfig(name, string(text))
+}
+
+// ParseConfig validates the text of a configuration file. The name is only
+// for messages and origins.
+func ParseConfig(name, text string) (*Config, error) {
+	c := DefaultConfig()
+	p := configParser{config: c, file: name}
+	p.parse(text)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Origin tells where the value of a key comes from: "built-in", or the file
+// and line as "FILE:LINE". Keys are written as in the file without quotes:
+// "limits.hourly", "limits.domain.example.com.hourly".
+func (c *Config) Origin(key string) string {
+	if o, ok := c.origins[key]; ok {
+		return o
+	}
+	return builtIn
+}

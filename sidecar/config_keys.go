@@ -1,0 +1,199 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/idna"
+
+	"sluice/ratelimit"
+)
+
+// A configKey is one key of the file and the field that it sets.
+type configKey struct {
+	name  string // "store.timeout"
+	value configValue
+}
+
+// keys are all keys but those of single domains, accounts and mailboxes, in
+// the order in which `sluice config` prints them.
+func (c *Config) keys() []configKey {
+	return append([]configKey{
+		{"listen.policy", listOf(&c.Listen.Policy, policyListener)},
+		{"listen.milter", listOf(&c.Listen.Milter, policyListener)},
+		{"listen.admin", textOf(&c.Listen.Admin, adminListener)},
+		{"listen.http", textOf(&c.Listen.HTTP, optional(loopbackAddress))},
+
+		{"store.node", textOf(&c.Store.Node, optional(configDomain))},
+		{"store.max_subjects", wholeValue{&c.Store.MaxSubjects, 1, maxSends}},
+		{"store.dir", textOf(&c.Store.Dir, absolutePath)},
+		{"store.url", textOf(&c.Store.URL, storeURL)},
+		{"store.timeout", durationValue{&c.Store.Timeout, time.Millisecond, 10 * time.Second}},
+		{"store.outage", textOf(&c.Store.Outage, oneOf("share", "local", "open", "closed"))},
+		{"store.nodes", wholeValue{&c.Store.Nodes, 1, 1000}},
+
+		{"locks.dir", textOf(&c.Locks.Dir, absolutePath)},
+
+		{"exim.mainlog", textOf(&c.Exim.Mainlog, optional(absolutePath))},
+		{"exim.local_domains", listOf(&c.Exim.LocalDomains, domainOrPath)},
+		{"exim.remote_transports", listOf(&c.Exim.RemoteTransports, glob)},
+		{"exim.binary", textOf(&c.Exim.Binary, absolutePath)},
+
+		{"identity.owners", textOf(&c.Identity.Owners, optional(absolutePath))},
+		{"identity.main_domains", textOf(&c.Identity.MainDomains, optional(absolutePath))},
+		{"identity.relay", listOf(&c.Identity.Relay, hostOrNetwork)},
+		{"identity.exempt_senders", listOf(&c.Identity.ExemptSenders, notEmpty)},
+
+		{"limits.window", durationValue{&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow}},
+	}, c.Limits.Default.keys("limits.")...)
+}
+
+// maxSends bounds numbers of sends so that percentages of them never overflow.
+const maxSends = 1_000_000_000
+
+// keys are the keys of one scope.
+func (t *Thresholds) keys(prefix string) []configKey {
+	return []configKey{
+		{prefix + "hourly", thresholdValue{&t.Hourly, 0, maxSends}},
+		{prefix + "daily", thresholdValue{&t.Daily, 0, maxSends}},
+		{prefix + "deferfail_percent", thresholdValue{&t.DeferfailPercent, 0, 100}},
+		// At 0 a domain that sent nothing would be over it: 0 bad of 0 sent.
+		{prefix + "deferfail_min", thresholdValue{&t.DeferfailMin, 1, maxSends}},
+		{prefix + "defer_cutoff", thresholdValue{&t.DeferCutoff, 100, 10000}},
+	}
+}
+
+// A scopeKind is a table of scopes under [limits].
+type scopeKind struct {
+	name   string
+	scopes map[string]Thresholds
+	check  textCheck // the name of a scope, made canonical
+}
+
+func (c *Config) scopeKinds() []scopeKind {
+	return []scopeKind{
+		{"domain", c.Limits.Domain, configDomain},
+		{"account", c.Limits.Account, notEmpty},
+		{"mailbox", c.Limits.Mailbox, mailbox},
+	}
+}
+
+// A textCheck returns a text in its canonical form. Its errors say what is
+// allowed, to follow the words "must be".
+type textCheck func(string) (string, error)
+
+func notEmpty(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", errors.New("a name, not empty")
+	}
+	return s, nil
+}
+
+// optional allows the empty text too.
+func optional(check textCheck) textCheck {
+	return func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		r, err := check(s)
+		if err != nil {
+			return "", fmt.Errorf("%w, or empty", err)
+		}
+		return r, nil
+	}
+}
+
+func oneOf(words ...string) textCheck {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("one of %s", strings.Join(words, ", "))
+		}
+		return s, nil
+	}
+}
+
+func absolutePath(s string) (string, error) {
+	if !filepath.IsAbs(s) {
+		return "", errors.New("an absolute path")
+	}
+	return filepath.Clean(s), nil
+}
+
+// configDomains folds domain names like those of messages are folded: mapped
+// to lower case and to A-labels. Hyphens are not judged, for names with two of
+// them in third place exist (RFC 5891, section 4.2.3.1 notwithstanding).
+var configDomains = idna.New(
+	idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
+	idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.CheckHyphens(false))
+
+func configDomain(s string) (string, error) {
+	ascii, err := configDomains.ToASCII(s)
+	if err != nil || ascii == "" {
+		return "", errors.New(`a domain name like "example.com"`)
+	}
+	return ascii, nil
+}
+
+func domainOrPath(s string) (string, error) {
+	if strings.HasPrefix(s, "/") {
+		return absolutePath(s)
+	}
+	r, err := configDomain(s)
+	if err != nil {
+		return "", fmt.Errorf("%w, or the absolute path of a file that lists such names", err)
+	}
+	return r, nil
+}
+
+func mailbox(s string) (string, error) {
+	at := strings.LastIndexByte(s, '@')
+	domain, err := configDomain(s[at+1:])
+	if at < 1 || err != nil {
+		return "", errors.New(`an address like "news@example.com"`)
+	}
+	return strings.ToLower(s[:at]) + "@" + domain, nil
+}
+
+func glob(s string) (string, error) {
+	if _, err := path.Match(s, ""); err != nil || s == "" {
+		return "", errors.New(`a name, or a pattern like "*smtp*"`)
+	}
+	return s, nil
+}
+
+func hostOrNetwork(s string) (string, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.String(), nil
+	}
+	if n, err := netip.ParsePrefix(s); err == nil {
+		return n.Masked().String(), nil
+	}
+	// What has no letters is a mistyped address rather than a name.
+	if r, err := configDomain(s); err == nil && strings.ContainsFunc(r, func(c rune) bool { return c >= 'a' && c <= 'z' }) {
+		return r, nil
+	}
+	return "", errors.New(`an address, a network or a host name like "192.0.2.1", "192.0.2.0/24", "mx.example.com"`)
+}
+
+func storeURL(s string) (string, error) {
+	err := errors.New(`"embedded:", or a URL that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://`)
+	u, bad := url.Parse(s)
+	switch {
+	case s == "embedded:":
+		return s, nil
+	case bad != nil, u.Host == "":
+		return "", err
+	}
+	switch u.Scheme {
+	case "redis", "rediss", "redis-sentinel", "redis-cluster":
+		return s, nil
+	}
+	return "", err
+}

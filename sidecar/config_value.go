@@ -1,0 +1,192 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A configValue is a field of the configuration as the file sees it.
+type configValue interface {
+	// set takes the value as the TOML library decoded it. Its error says
+	// what is allowed, to follow the words "must be".
+	set(v any) error
+	// get returns a string, an int64 or a []string, or nil if it is not set.
+	get() any
+}
+
+// textValue is a string, or a type made of one.
+type textValue[S ~string] struct {
+	field *S
+	check textCheck
+}
+
+func textOf[S ~string](field *S, check textCheck) textValue[S] { return textValue[S]{field, check} }
+
+func (t textValue[S]) set(v any) error {
+	s, ok := v.(string)
+	if !ok {
+		return errors.New("a text in quotes")
+	}
+	s, err := t.check(s)
+	if err == nil {
+		*t.field = S(s)
+	}
+	return err
+}
+
+func (t textValue[S]) get() any { return string(*t.field) }
+
+// listValue is a list of texts.
+type listValue[S ~string] struct {
+	field *[]S
+	check textCheck
+}
+
+func listOf[S ~string](field *[]S, check textCheck) listValue[S] { return listValue[S]{field, check} }
+
+func (l listValue[S]) set(v any) error {
+	elements, ok := v.([]any)
+	if !ok {
+		return errors.New(`a list of texts, like ["one", "two"]`)
+	}
+	var list []S
+	for _, e := range elements {
+		var s S
+		if err := textOf(&s, l.check).set(e); err != nil {
+			return fmt.Errorf("a list, each %w; %s is not", err, tomlText(e))
+		}
+		list = append(list, s)
+	}
+	*l.field = list
+	return nil
+}
+
+func (l listValue[S]) get() any {
+	list := make([]string, 0, len(*l.field))
+	for _, s := range *l.field {
+		list = append(list, string(s))
+	}
+	return list
+}
+
+// wholeValue is a whole number.
+type wholeValue struct {
+	field    *int64
+	min, max int64
+}
+
+func (w wholeValue) set(v any) error {
+	n, ok := v.(int64)
+	if !ok || n < w.min || n > w.max {
+		return fmt.Errorf("a whole number from %d to %d", w.min, w.max)
+	}
+	*w.field = n
+	return nil
+}
+
+func (w wholeValue) get() any { return *w.field }
+
+// thresholdValue is a whole number that a scope may leave unset.
+type thresholdValue struct {
+	field    **int64
+	min, max int64
+}
+
+func (t thresholdValue) set(v any) error {
+	var n int64
+	if err := (wholeValue{&n, t.min, t.max}).set(v); err != nil {
+		return err
+	}
+	*t.field = &n
+	return nil
+}
+
+func (t thresholdValue) get() any {
+	if *t.field == nil {
+		return nil
+	}
+	return **t.field
+}
+
+// durationValue is a duration as time.ParseDuration reads it.
+type durationValue struct {
+	field    *time.Duration
+	min, max time.Duration
+}
+
+func (d durationValue) set(v any) error {
+	s, _ := v.(string) // a number without unit is a mistake rather than nanoseconds
+	n, err := time.ParseDuration(s)
+	if err != nil || n < d.min || n > d.max {
+		return fmt.Errorf(`a duration in quotes, from "%s" to "%s"`, durationText(d.min), durationText(d.max))
+	}
+	*d.field = n
+	return nil
+}
+
+func (d durationValue) get() any { return durationText(*d.field) }
+
+// durationText is "1h" where Duration.String says "1h0m0s".
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// tomlText writes a value as it would stand in the file; of what cannot stand
+// in ours it says what it is.
+func tomlText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return tomlString(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case bool, float64:
+		return fmt.Sprint(v)
+	case []string:
+		quoted := make([]string, len(v))
+		for i, s := range v {
+			quoted[i] = tomlString(s)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case []any:
+		texts := make([]string, len(v))
+		for i, e := range v {
+			texts[i] = tomlText(e)
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
+	case map[string]any, []map[string]any:
+		return "a table"
+	case time.Time:
+		return "a date"
+	}
+	return fmt.Sprint(v)
+}
+
+// tomlString quotes a string as TOML's basic strings are: strconv.Quote would
+// write \x00 and \a, which they do not know.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
