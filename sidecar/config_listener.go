@@ -25,9 +25,10 @@ func (l Listener) Address() string {
 	return address
 }
 
-// maxSocketPath is the longest path of a unix socket, in bytes (unix(7): 108
-// with the NUL at the end).
-const maxSocketPath = 107
+// maxSocketPath is the longest path of a unix socket in bytes: unix(7) has 108
+// with the NUL at the end, and sockets are bound under a name that is up to
+// eight bytes longer.
+const maxSocketPath = 99
 
 func socketPath(s string) bool {
 	return filepath.IsAbs(s) && len(s) <= maxSocketPath && !strings.ContainsRune(s, 0)
@@ -45,14 +46,14 @@ func policyListener(s string) (string, error) {
 			return "tcp:" + a, nil
 		}
 	}
-	return "", errors.New(`"unix:/PATH" (107 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
+	return "", errors.New(`"unix:/PATH" (99 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
 }
 
 func adminListener(s string) (string, error) {
 	if l := Listener(s); l.Network() == "unix" && socketPath(l.Address()) {
 		return s, nil
 	}
-	return "", errors.New(`"unix:/PATH" (107 bytes at most)`)
+	return "", errors.New(`"unix:/PATH" (99 bytes at most)`)
 }
 
 // loopbackAddress allows numeric addresses only: what "localhost" means is up

@@ -14,46 +14,56 @@ type ConfigValue struct {
 	Key    string `json:"key"`    // as in Config.Origin
 	Value  any    `json:"value"`  // a string, a number or a list of strings
 	Origin string `json:"origin"` // "built-in", or FILE:LINE
-
-	table, name string // how TOML writes the key: [table] name = ...
 }
 
 // Values lists the effective configuration, in the order of the sections.
 func (c *Config) Values() []ConfigValue {
-	var values []ConfigValue
-	for _, k := range c.keys() {
-		table, name, _ := strings.Cut(k.name, ".")
-		values = append(values, ConfigValue{k.name, k.value.get(), c.Origin(k.name), table, name})
-	}
+	values := c.values(c.keys())
 	for _, kind := range c.scopeKinds() {
 		for _, scope := range slices.Sorted(maps.Keys(kind.scopes)) {
 			t := kind.scopes[scope]
-			prefix := "limits." + kind.name + "." + scope + "."
-			for _, k := range t.keys("") {
-				if v := k.value.get(); v != nil {
-					table := "limits." + kind.name + "." + tomlString(scope)
-					values = append(values, ConfigValue{prefix + k.name, v, c.Origin(prefix + k.name), table, k.name})
-				}
-			}
+			values = append(values, c.values(t.keys("limits."+kind.name+"."+scope+"."))...)
 		}
 	}
 	return values
 }
 
-// WriteTOML prints the effective configuration as a file that would set it
-// all, with the origin of each value behind it.
-func (c *Config) WriteTOML(w io.Writer) error {
+func (c *Config) values(keys []configKey) []ConfigValue {
+	var values []ConfigValue
+	for _, k := range keys {
+		if v := k.value.get(); v != nil {
+			values = append(values, ConfigValue{k.name, v, c.Origin(k.name)})
+		}
+	}
+	return values
+}
+
+// WriteTOML prints values as a file that would set them all, with the origin
+// of each behind it.
+func WriteTOML(w io.Writer, values []ConfigValue) error {
 	b := bufio.NewWriter(w)
-	table := ""
-	for _, v := range c.Values() {
-		if v.table != table {
-			if table != "" {
+	last := ""
+	for _, v := range values {
+		table, name := tomlKey(v.Key)
+		if table != last {
+			if last != "" {
 				fmt.Fprintln(b)
 			}
-			table = v.table
+			last = table
 			fmt.Fprintf(b, "[%s]\n", table)
 		}
-		fmt.Fprintf(b, "%-44s # %s\n", v.name+" = "+tomlText(v.Value), v.Origin)
+		fmt.Fprintf(b, "%-44s # %s\n", name+" = "+tomlText(v.Value), v.Origin)
 	}
 	return b.Flush()
+}
+
+// tomlKey splits a key into its table and its name in it. Only the names of
+// scopes have dots of their own.
+func tomlKey(key string) (table, name string) {
+	dot := strings.LastIndexByte(key, '.')
+	table, name = key[:dot], key[dot+1:]
+	if parts := strings.SplitN(table, ".", 3); len(parts) == 3 {
+		table = parts[0] + "." + parts[1] + "." + tomlString(parts[2])
+	}
+	return table, name
 }

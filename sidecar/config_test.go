@@ -78,7 +78,7 @@ func TestGoodConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			var printed bytes.Buffer
-			if err := c.WriteTOML(&printed); err != nil {
+			if err := WriteTOML(&printed, c.Values()); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, strings.TrimSuffix(file, ".toml")+".effective", printed.String())
@@ -97,7 +97,7 @@ func TestGoodConfigs(t *testing.T) {
 
 func TestEveryKeyHasADefaultInRange(t *testing.T) {
 	var printed bytes.Buffer
-	if err := DefaultConfig().WriteTOML(&printed); err != nil {
+	if err := WriteTOML(&printed, DefaultConfig().Values()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ParseConfig("default", printed.String()); err != nil {
@@ -160,7 +160,7 @@ func FuzzParseConfig(f *testing.F) {
 			return
 		}
 		var printed bytes.Buffer
-		if err := c.WriteTOML(&printed); err != nil {
+		if err := WriteTOML(&printed, c.Values()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := ParseConfig("printed", printed.String()); err != nil {

@@ -1,0 +1,62 @@
+// Package admin is the front for operators: HTTP with JSON on a unix socket,
+// which the commands of cmd/sluice ask. The package has both ends of it.
+//
+//	GET  /status[?domain=D]   Status
+//	POST /lock    {"domain"}
+//	POST /unlock  {"domain"}
+//	POST /reset   {"scope"}
+//	GET  /config              []sidecar.ConfigValue
+//	GET  /version             Version
+//
+// Whoever asks is known by the credentials of the socket, never by what is
+// sent. A refusal is {"error": "..."}: 400 a bad question, 403 who asks may
+// not, 404 nothing is known of that domain, 500 it could not be done.
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A Policy is what operators look at and command; *sidecar.Policy is one.
+// Errors that wrap sidecar.ErrNotFound say that nothing is known of the domain
+// or scope.
+type Policy interface {
+	// Status tells of one domain, or of all for "".
+	Status(ctx context.Context, now time.Time, domain string) (sidecar.Status, error)
+	// Lock locks a domain until a hand unlocks it.
+	Lock(ctx context.Context, now time.Time, domain, who string) error
+	// Unlock removes every lock of a domain and resets it.
+	Unlock(ctx context.Context, now time.Time, domain, who string) error
+	// Reset restarts the counts of a domain, an account or a mailbox at zero.
+	Reset(ctx context.Context, now time.Time, scope, who string) error
+}
+
+// A Version tells which program runs.
+type Version struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started,omitzero"` // of a running one
+	PID     int       `json:"pid,omitzero"`
+}
+
+// The errors of a Client, beside sidecar.ErrNotFound.
+var (
+	// ErrUnreachable: nobody answers on the socket.
+	ErrUnreachable = errors.New("nobody answers")
+	// ErrForbidden: this user may not ask.
+	ErrForbidden = errors.New("permission denied")
+)
+
+// The bodies of a question and of a refusal.
+type (
+	question struct {
+		Domain string `json:"domain,omitempty"`
+		Scope  string `json:"scope,omitempty"`
+	}
+	refusal struct {
+		Error string `json:"error"`
+	}
+)

@@ -1,0 +1,282 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"sluice/sidecar"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// book is a policy that writes down what it is told.
+type book struct {
+	mu    sync.Mutex
+	lines []string
+	entry chan struct{} // if not nil, commands announce themselves here
+	leave chan struct{} // and wait for this
+}
+
+func (b *book) write(format string, args ...any) error {
+	if b.entry != nil {
+		b.entry <- struct{}{}
+		<-b.leave
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, fmt.Sprintf(format, args...))
+	if strings.Contains(b.lines[len(b.lines)-1], "none.example") {
+		return fmt.Errorf("nothing is counted: %w", sidecar.ErrNotFound)
+	}
+	return nil
+}
+
+func (b *book) Status(_ context.Context, now time.Time, domain string) (sidecar.Status, error) {
+	err := b.write("status %s", domain)
+	return sidecar.Status{Node: "mx1", Now: now.UTC(), Domains: []sidecar.DomainStatus{{Domain: domain}}}, err
+}
+
+func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) error {
+	return b.write("lock %s %s", domain, who)
+}
+
+func (b *book) Unlock(_ context.Context, _ time.Time, domain, who string) error {
+	return b.write("unlock %s %s", domain, who)
+}
+
+func (b *book) Reset(_ context.Context, _ time.Time, scope, who string) error {
+	return b.write("reset %s %s", scope, who)
+}
+
+// start runs a server and returns its socket and a function that stops it.
+func start(t *testing.T, o Options) (path string, stop func() error) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "admin.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- New(o).Serve(ctx, l) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return path, stop
+}
+
+func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
+	b := &book{}
+	path, _ := start(t, Options{Policy: b})
+	c, ctx := NewClient(path), t.Context()
+	status, err := c.Status(ctx, "EXAMPLE.com")
+	if err != nil || status.Domains[0].Domain != "example.com" {
+		t.Errorf("status = %+v, %v", status, err)
+	}
+	if _, err := c.Status(ctx, ""); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(
+		c.Lock(ctx, "Bücher.example"), c.Unlock(ctx, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
+	); err != nil {
+		t.Error(err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"status example.com", "status ",
+		"lock xn--bcher-kva.example " + me.Username, "unlock example.com " + me.Username,
+		"reset account:bob " + me.Username, "reset news@example.com " + me.Username,
+	}
+	if diff := cmp.Diff(want, b.lines); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	path, _ := start(t, Options{Policy: &book{}})
+	c, ctx := NewClient(path), t.Context()
+	for _, tc := range []struct {
+		name string
+		err  error
+		want string
+		is   error
+	}{
+		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", sidecar.ErrNotFound},
+		{"no domain", c.Lock(ctx, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
+		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
+		{"nobody", NewClient(path+"x").Lock(ctx, "example.com"), "no such file", ErrUnreachable},
+	} {
+		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) || (tc.is != nil && !errors.Is(tc.err, tc.is)) {
+			t.Errorf("%s: %v, want %q", tc.name, tc.err, tc.want)
+		}
+	}
+}
+
+func TestConfigAndVersion(t *testing.T) {
+	values := sidecar.DefaultConfig().Values()
+	version := Version{Version: "v1", PID: 7, Started: time.Unix(5, 0).UTC()}
+	path, _ := start(t, Options{Policy: &book{}, Config: values, Version: version})
+	c := NewClient(path)
+	got, err := c.Config(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed, want strings.Builder
+	if err := errors.Join(sidecar.WriteTOML(&printed, got), sidecar.WriteTOML(&want, values)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), printed.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if v, err := c.Version(t.Context()); err != nil || v != version {
+		t.Errorf("version = %+v, %v", v, err)
+	}
+}
+
+// Who is not root, the server's own user or on the list gets 403 and a reason,
+// however he got to the socket.
+func TestOthersMayNotAsk(t *testing.T) {
+	s := New(Options{Policy: &book{}, Log: slog.New(slog.DiscardHandler), Allow: []int{4321}})
+	for uid, want := range map[uint32]int{0: 200, uint32(os.Getuid()): 200, 4321: 200, 4322: 403} {
+		r, err := http.NewRequestWithContext(
+			context.WithValue(t.Context(), peerKey{}, peer{uid, "carol"}), http.MethodGet, "/version", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &answer{header: make(http.Header), code: 200}
+		s.handler().ServeHTTP(w, r)
+		if w.code != want {
+			t.Errorf("uid %d: %d, want %d", uid, w.code, want)
+		}
+		if want == 403 && !strings.Contains(w.body.String(), "carol may not ask here, root may") {
+			t.Errorf("uid %d: %s", uid, w.body.String())
+		}
+	}
+}
+
+type answer struct {
+	header http.Header
+	body   strings.Builder
+	code   int
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+func (a *answer) WriteHeader(code int)        { a.code = code }
+
+func TestSocketIsOnlyForItsOwner(t *testing.T) {
+	path, _ := start(t, Options{Policy: &book{}})
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process answers there") {
+		t.Errorf("a second server: %v", err)
+	}
+}
+
+func TestListenReplacesADeadSocketAndNothingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	for range 2 {
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close() // leaves the file, like kill -9
+	}
+	file := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(file); err == nil {
+		t.Error("listens in the place of a file")
+	}
+	if b, _ := os.ReadFile(file); string(b) != "data" {
+		t.Errorf("the file has %q", b)
+	}
+}
+
+// A stop waits for the command that is being carried out, and its caller gets
+// the answer.
+func TestStopDrains(t *testing.T) {
+	b := &book{entry: make(chan struct{}), leave: make(chan struct{})}
+	path, stop := start(t, Options{Policy: b})
+	answered := make(chan error, 1)
+	go func() { answered <- NewClient(path).Lock(t.Context(), "example.com") }()
+	<-b.entry
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	close(b.leave)
+	if err := <-answered; err != nil {
+		t.Errorf("answer: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if err := NewClient(path).Lock(t.Context(), "example.com"); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("after the stop: %v", err)
+	}
+}
+
+func TestForeignBytes(t *testing.T) {
+	path, _ := start(t, Options{Policy: &book{}})
+	long := strings.Repeat("x", maxBody)
+	post := func(url, body string) string {
+		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", url, len(body), body)
+	}
+	for _, tc := range []struct{ name, send, want string }{
+		{"garbage", "garbage\r\n\r\n", "400"},
+		{"not JSON", post("/lock", "x"), "400"},
+		{"unknown field", post("/lock", `{"domain":"example.com","force":true}`), "400"},
+		{"two questions", post("/lock", `{"domain":"example.com"}{}`), "400"},
+		{"too long", post("/lock", `{"domain":"`+long+`"}`), "400"},
+		{"long header", "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431"},
+		{"wrong method", "GET /lock HTTP/1.1\r\nHost: x\r\n\r\n", "405"},
+		{"unknown path", "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", "404"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			go io.WriteString(c, tc.send) // the server may hang up before it has all
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if !strings.HasPrefix(resp.Status, tc.want) {
+				t.Errorf("%s, want %s", resp.Status, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+
+	"sluice/sidecar"
+)
+
+// A Client asks a Server. It keeps no connection.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient returns a client of the server at a unix socket.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path, http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   writeTime,
+	}}
+}
+
+// Status asks for one domain, or for all for "".
+func (c *Client) Status(ctx context.Context, domain string) (sidecar.Status, error) {
+	path := "/status"
+	if domain != "" {
+		path += "?domain=" + url.QueryEscape(domain)
+	}
+	var status sidecar.Status
+	err := c.ask(ctx, http.MethodGet, path, nil, &status)
+	return status, err
+}
+
+// Lock locks a domain until a hand unlocks it.
+func (c *Client) Lock(ctx context.Context, domain string) error {
+	return c.ask(ctx, http.MethodPost, "/lock", question{Domain: domain}, nil)
+}
+
+// Unlock removes every lock of a domain and resets it.
+func (c *Client) Unlock(ctx context.Context, domain string) error {
+	return c.ask(ctx, http.MethodPost, "/unlock", question{Domain: domain}, nil)
+}
+
+// Reset restarts the counts of a scope at zero.
+func (c *Client) Reset(ctx context.Context, scope string) error {
+	return c.ask(ctx, http.MethodPost, "/reset", question{Scope: scope}, nil)
+}
+
+// Config asks for the configuration in force.
+func (c *Client) Config(ctx context.Context) ([]sidecar.ConfigValue, error) {
+	var values []sidecar.ConfigValue
+	err := c.ask(ctx, http.MethodGet, "/config", nil, &values)
+	return values, err
+}
+
+// Version asks which program runs there.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	var v Version
+	err := c.ask(ctx, http.MethodGet, "/version", nil, &v)
+	return v, err
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, body, answer any) error {
+	var text io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		text = bytes.NewReader(b)
+	}
+	// The host is only there because HTTP wants one.
+	r, err := http.NewRequestWithContext(ctx, method, "http://sluice"+path, text)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return c.unanswered(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp)
+	}
+	if answer == nil {
+		return nil
+	}
+	d := json.NewDecoder(resp.Body)
+	d.UseNumber() // 4000000 rather than 4e+06
+	if err := d.Decode(answer); err != nil {
+		return fmt.Errorf("read the answer from %s: %w", c.path, err)
+	}
+	return nil
+}
+
+// unanswered words an error of the transport without its made-up URL.
+func (c *Client) unanswered(err error) error {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrForbidden, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+func refused(resp *http.Response) error {
+	var r refusal
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil || r.Error == "" {
+		return fmt.Errorf("unexpected answer %s", resp.Status)
+	}
+	switch resp.StatusCode {
+	case http.StatusForbidden:
+		return fmt.Errorf("%w: %s", ErrForbidden, r.Error)
+	case http.StatusNotFound:
+		return answeredError{r.Error, sidecar.ErrNotFound}
+	}
+	return errors.New(r.Error)
+}
+
+// answeredError has the server's words and is still the sentinel.
+type answeredError struct {
+	text string
+	is   error
+}
+
+func (e answeredError) Error() string { return e.text }
+func (e answeredError) Unwrap() error { return e.is }
