@@ -1,0 +1,249 @@
+package lockdir
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice/sidecar"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	hourly    = sidecar.Lock{Kind: sidecar.LockHourly, Domain: "example.com"}
+	deferfail = sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: "example.com"}
+	other     = sidecar.Lock{Kind: sidecar.LockHourly, Domain: "example.org"}
+	noon      = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+)
+
+// errCrash is what a crashing note panics with.
+var errCrash = errors.New("crash")
+
+// memNotes are notes in memory that can crash the process that writes them.
+type memNotes struct {
+	mu     sync.Mutex
+	m      map[string]string
+	writes int  // so far
+	crash  int  // at which write to crash; 0 is never
+	after  bool // the write still comes to pass
+	fail   error
+}
+
+func newNotes() *memNotes { return &memNotes{m: map[string]string{}} }
+
+func (n *memNotes) Note(key string, value []byte) error {
+	return n.write(func() { n.m[key] = string(value) })
+}
+
+func (n *memNotes) Forget(key string) error {
+	return n.write(func() { delete(n.m, key) })
+}
+
+func (n *memNotes) write(do func()) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fail != nil {
+		return n.fail
+	}
+	n.writes++
+	if n.writes != n.crash {
+		do()
+		return nil
+	}
+	if n.after {
+		do()
+	}
+	panic(errCrash)
+}
+
+func (n *memNotes) Notes(prefix string, f func(string, []byte)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(n.m)) {
+		if strings.HasPrefix(key, prefix) {
+			f(key, []byte(n.m[key]))
+		}
+	}
+}
+
+// crashing runs f up to the crash that the notes are set for, and tells
+// whether it came.
+func crashing(f func()) (crashed bool) {
+	defer func() {
+		if r := recover(); r != nil && r != errCrash {
+			panic(r)
+		} else {
+			crashed = r != nil
+		}
+	}()
+	f()
+	return false
+}
+
+// A rig is a lock directory whose time the test moves, with no watcher.
+type rig struct {
+	t     testing.TB
+	path  string
+	notes *memNotes
+	now   time.Time
+	d     *Dir
+}
+
+func newRig(t testing.TB) *rig {
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "limits"), notes: newNotes(), now: noon}
+	r.open()
+	return r
+}
+
+// open starts sluice, again if it ran before.
+func (r *rig) open() {
+	r.t.Helper()
+	d, err := Open(Options{Path: r.path, Notes: r.notes, Now: r.now})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.d = d
+}
+
+// settle scans until nothing is in doubt any more, and returns what happened.
+func (r *rig) settle() []sidecar.LockEvent {
+	for range 3 {
+		r.d.scan(r.now)
+		r.now = r.now.Add(patience)
+	}
+	return r.heard()
+}
+
+// heard is what would have been reported by now.
+func (r *rig) heard() []sidecar.LockEvent {
+	var events []sidecar.LockEvent
+	r.d.deliver(func(e sidecar.LockEvent) { events = append(events, e) })
+	return events
+}
+
+func (r *rig) file(l sidecar.Lock) string { return filepath.Join(r.path, baseName(l)) }
+
+func (r *rig) make(l sidecar.Lock) {
+	r.t.Helper()
+	r.must(r.d.Make(l, "20/20 (100%)", 7))
+}
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// The hands of an operator.
+
+func (r *rig) create(l sidecar.Lock) {
+	r.t.Helper()
+	r.must(os.WriteFile(r.file(l), nil, 0o644))
+}
+
+func (r *rig) rm(l sidecar.Lock) {
+	r.t.Helper()
+	r.must(os.Remove(r.file(l)))
+}
+
+func (r *rig) touch(l sidecar.Lock, when time.Time) {
+	r.t.Helper()
+	r.must(os.Chtimes(r.file(l), time.Time{}, when))
+}
+
+func (r *rig) edit(l sidecar.Lock) {
+	r.t.Helper()
+	f, err := os.OpenFile(r.file(l), os.O_WRONLY|os.O_APPEND, 0)
+	r.must(err)
+	_, err = f.WriteString(" spam run, see ticket")
+	r.must(err)
+	r.must(f.Close())
+}
+
+// replace puts a file with the same content and time in the place of l's.
+func (r *rig) replace(l sidecar.Lock) {
+	r.t.Helper()
+	b, err := os.ReadFile(r.file(l))
+	r.must(err)
+	st, err := os.Stat(r.file(l))
+	r.must(err)
+	temp := filepath.Join(filepath.Dir(r.path), "replacement")
+	r.must(os.WriteFile(temp, b, 0o644))
+	r.must(os.Chtimes(temp, time.Time{}, st.ModTime()))
+	r.must(os.Rename(temp, r.file(l)))
+}
+
+func (r *rig) exists(l sidecar.Lock) bool {
+	_, err := os.Lstat(r.file(l))
+	return err == nil
+}
+
+// state is what Files says of l: "", "sluice" or "operator".
+func (r *rig) state(l sidecar.Lock) string {
+	for _, f := range r.d.Files(l.Domain) {
+		if f.Lock == l && f.Operator {
+			return "operator"
+		} else if f.Lock == l {
+			return "sluice"
+		}
+	}
+	return ""
+}
+
+// wantState checks Files, the disk, and that nothing else lies in the directory.
+func (r *rig) wantState(l sidecar.Lock, want string) {
+	r.t.Helper()
+	if got := r.state(l); got != want {
+		r.t.Errorf("Files says %s is %q, want %q", baseName(l), got, want)
+	}
+	if got := r.exists(l); got != (want != "") {
+		r.t.Errorf("file %s stands: %v, want it %q", baseName(l), got, want)
+	}
+	entries, err := os.ReadDir(r.path)
+	r.must(err)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			r.t.Errorf("%s was left behind", e.Name())
+		}
+	}
+}
+
+// short words events for comparison: kind, file and owner.
+func short(events []sidecar.LockEvent) []string {
+	names := map[sidecar.LockEventKind]string{
+		sidecar.LockReleased: "released", sidecar.LockMade: "made", sidecar.LockTaken: "taken",
+		sidecar.LockDirLost: "lost", sidecar.LockTrouble: "trouble",
+	}
+	words := []string{}
+	for _, e := range events {
+		w := names[e.Kind]
+		if e.File.Lock != (sidecar.Lock{}) {
+			w += " " + baseName(e.File.Lock)
+		}
+		if e.File.Operator {
+			w += " operator"
+		}
+		words = append(words, w)
+	}
+	return words
+}
+
+func (r *rig) wantEvents(got []sidecar.LockEvent, want ...string) {
+	r.t.Helper()
+	if s := short(got); !slices.Equal(s, want) {
+		r.t.Errorf("events %q, want %q", s, want)
+		for _, e := range got {
+			r.t.Logf("%v", e)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+// Package lockdir is the email_send_limits directory: the lock files by which
+// Exim refuses a domain even when nobody answers, and the hands of operators
+// in it.
+//
+// Each lock has a record (record.go), noted before and after each step on the
+// disk. A record is making, made or unmaking, and its file Sluice's or the
+// operator's. Whatever happened, also a crash or a hand while sluice was
+// down, step (step.go) compares the record with the file:
+//
+//	record    no file, same directory  no file, other directory  file as recorded  another, touched or edited
+//	none      -                        -                         -                 operator's: LockMade
+//	making    make it                  make it                   made              operator's: LockMade
+//	made      a hand: LockReleased     make it again             -                 operator's: LockTaken
+//	unmaking  forget                   forget                    remove, forget    operator's: LockTaken
+//
+// An operator's file may change as it likes. Only made and absent is a hand.
+// A directory that is missing or another one (removed, mounted over) is no
+// hand: its locks are made again, the operator's too, and a LockDirLost says so.
+// In another directory a file with our content is ours: one that was unmounted
+// comes back with the files it had.
+//
+// Make, Unmake and Remove work on the disk and the records under one mutex
+// with the scans that compare them, so none of our own doings looks like a
+// hand. A scan is always right by itself; the kernel's notices and the poll
+// (watch.go) only say when.
+//
+// Only mtime, inode, size and content tell whose a file is: a chmod, chown or
+// further hard link takes nothing over. A lock file that a power cut separates
+// from its note, written in the second before, is the operator's.
+//
+// Usage files, named by the bare domain, share the directory; they belong in
+// a file of their own here, beside writeTemp and under the same mutex. Scans
+// pass over them.
+package lockdir
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/sidecar"
+)
+
+// Options say where the directory is.
+type Options struct {
+	Path  string        // absolute; made if missing
+	Notes sidecar.Notes // keys that begin with lock/ are this package's
+	Poll  time.Duration // how long what the kernel did not tell may go unnoticed; 0 is a second
+	Now   time.Time     // of the first scan
+}
+
+// A Dir is the lock directory. Its methods may be called at any time from any
+// goroutine; all but Files work on the disk (a few fsyncs), so they have no
+// place between a question and its answer.
+type Dir struct {
+	path  string
+	notes sidecar.Notes
+	poll  time.Duration
+	wake  chan struct{} // something is pending
+
+	busy     sync.Mutex // held while records and files change
+	id       dirID      // the directory of the last scan; zero before the first
+	missing  time.Time  // since when there is none
+	gone     map[sidecar.Lock]time.Time
+	lastGone time.Time // when the last of gone was found missing
+	pending  []sidecar.LockEvent
+	told     map[string]string // last trouble told, by what it is about
+
+	reading sync.RWMutex // guards locks where busy does not
+	locks   map[sidecar.Lock]entry
+}
+
+var _ sidecar.LockDir = (*Dir)(nil)
+
+// Open reads the notes and looks at the directory once, so that Files is
+// right from the start. A directory that cannot be made or read is reported by
+// Run and tried again there: mail goes on without it.
+func Open(o Options) (*Dir, error) {
+	if !filepath.IsAbs(o.Path) {
+		return nil, fmt.Errorf("open lock directory %q: the path must begin with /", o.Path)
+	}
+	if o.Notes == nil {
+		return nil, fmt.Errorf("open lock directory %s: no notes to keep its state in", o.Path)
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
+	}
+	d := &Dir{
+		path:  filepath.Clean(o.Path),
+		notes: o.Notes,
+		poll:  o.Poll,
+		wake:  make(chan struct{}, 1),
+		gone:  map[sidecar.Lock]time.Time{},
+		told:  map[string]string{},
+		locks: map[sidecar.Lock]entry{},
+	}
+	d.load()
+	d.scan(o.Now)
+	return d, nil
+}
+
+// Make makes a lock file of Sluice's unless one of that name stands. After an
+// error it is tried again at each poll until Unmake.
+func (d *Dir) Make(l sidecar.Lock, content string, epoch int64) error {
+	return d.make(l, record{Epoch: epoch, File: stamp{Content: content}})
+}
+
+// MakeOperator makes a lock file that only a hand, or Remove, removes. One of
+// Sluice's that stands becomes the operator's. After an error it is tried
+// again at each poll until Remove.
+func (d *Dir) MakeOperator(l sidecar.Lock, content string) error {
+	return d.make(l, record{Operator: true, File: stamp{Content: content}})
+}
+
+func (d *Dir) make(l sidecar.Lock, want record) error {
+	if _, err := fileName(l); err != nil {
+		return err
+	}
+	if c := want.File.Content; len(c) > maxContent || !utf8.ValidString(c) {
+		return fmt.Errorf("make lock file %s: content %.40q... is over %d bytes or no UTF-8", d.pathOf(l), c, maxContent)
+	}
+	d.busy.Lock()
+	defer d.done()
+	have := d.locks[l].record // zero if there is none
+	want.Operator = want.Operator || have.Operator
+	if have.State == made {
+		// Should a hand just have removed it, the scan finds out.
+		have.Operator = want.Operator
+		return d.save(l, have)
+	}
+	if have.State == unmaking && have.File.Ino != 0 {
+		want.File, want.Dir = have.File, have.Dir // it may stand still
+	}
+	want.State = making
+	at, err := openDir(d.path)
+	if err == nil {
+		defer at.close()
+		return d.appear(at, l, want)
+	}
+	return d.later(l, want, err)
+}
+
+// later notes a wish for the scan, which fulfils it when the directory opens.
+// That there is none is no error: the scan makes it.
+func (d *Dir) later(l sidecar.Lock, r record, openErr error) error {
+	if err := d.save(l, r); err != nil {
+		return err
+	}
+	if errors.Is(openErr, unix.ENOENT) {
+		return nil
+	}
+	return fault("open lock directory", d.path, openErr)
+}
+
+// Unmake removes a lock file if Sluice made it and nobody touched it. After an
+// error it is tried again at each poll until Make.
+func (d *Dir) Unmake(l sidecar.Lock) error {
+	if _, err := fileName(l); err != nil {
+		return err
+	}
+	d.busy.Lock()
+	defer d.done()
+	e, known := d.locks[l]
+	if !known || e.Operator {
+		return nil
+	}
+	at, err := openDir(d.path)
+	if err != nil {
+		e.State = unmaking
+		return d.later(l, e.record, err)
+	}
+	defer at.close()
+	s, err := d.look(at, l, e.seen)
+	if err != nil {
+		return err
+	}
+	if !s.there && e.State == made && e.Dir == at.id {
+		return nil // a hand was faster, and is to be heard
+	}
+	return d.finish(at, l, e.record)
+}
+
+// Remove removes a lock file whoever made it. It is no hand: no LockEvent
+// follows, not even one that was already on its way. After an error it is
+// tried again at each poll until Make.
+func (d *Dir) Remove(l sidecar.Lock) error {
+	if _, err := fileName(l); err != nil {
+		return err
+	}
+	d.busy.Lock()
+	defer d.done()
+	d.pending = slices.DeleteFunc(d.pending, func(e sidecar.LockEvent) bool { return e.File.Lock == l })
+	r := d.locks[l].record
+	at, err := openDir(d.path)
+	if err != nil {
+		r.State = unmaking
+		return d.later(l, r, err)
+	}
+	defer at.close()
+	s, err := d.look(at, l, sight{})
+	if err != nil {
+		return err
+	}
+	r.File, r.Dir = s.stamp, at.id // whatever it is, it goes
+	return d.finish(at, l, r)
+}
+
+// Files lists the lock files of a domain, or of all domains for "", by name.
+// Those that could not be made, or not be removed yet are among them.
+func (d *Dir) Files(domain string) []sidecar.LockFile {
+	d.reading.RLock()
+	defer d.reading.RUnlock()
+	var files []sidecar.LockFile
+	if domain == "" {
+		for l, e := range d.locks {
+			files = append(files, e.file(l))
+		}
+		slices.SortFunc(files, func(a, b sidecar.LockFile) int { return byName(a.Lock, b.Lock) })
+		return files
+	}
+	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
+		l := sidecar.Lock{Kind: kind, Domain: domain}
+		if e, ok := d.locks[l]; ok {
+			files = append(files, e.file(l))
+		}
+	}
+	return files
+}
+
+// done ends a method that may have found something to report.
+func (d *Dir) done() {
+	pending := len(d.pending) > 0
+	d.busy.Unlock()
+	if pending {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+}

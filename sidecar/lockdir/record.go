@@ -1,0 +1,119 @@
+package lockdir
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A state is how far a lock has come.
+type state string
+
+const (
+	making   state = "making"   // its file may stand or not
+	made     state = "made"     // its file stands; if it does not, that was a hand
+	unmaking state = "unmaking" // its file may stand or not, and is to go
+)
+
+// A record is what is noted of a lock. It is noted before each step on the
+// disk and after, so that a crash between two steps leaves no doubt.
+type record struct {
+	State    state `json:"state"`
+	Operator bool  `json:"operator,omitempty"` // only a hand, or Remove, removes the file
+	Epoch    int64 `json:"epoch,omitempty"`    // epoch of the domain when Make was called
+	File     stamp `json:"file"`               // of a making lock whose file could not be written yet only the content
+	Dir      dirID `json:"dir"`                // where the file stands
+}
+
+// An entry is a record in memory.
+type entry struct {
+	record
+	seen  sight // the last look, which spares reading the file again
+	noted bool  // the record is in the notes; else the next scan tries again
+}
+
+const notePrefix = "lock/"
+
+func noteKey(l sidecar.Lock) string { return notePrefix + string(l.Kind) + "/" + l.Domain }
+
+// load reads the records back. One that cannot be understood is reported and
+// forgotten; its file is then the operator's, which is the safe side.
+func (d *Dir) load() {
+	var bad []string
+	d.notes.Notes(notePrefix, func(key string, value []byte) {
+		kind, domain, _ := strings.Cut(strings.TrimPrefix(key, notePrefix), "/")
+		l := sidecar.Lock{Kind: sidecar.LockKind(kind), Domain: domain}
+		var r record
+		if _, err := fileName(l); err != nil || json.Unmarshal(value, &r) != nil ||
+			r.State != making && r.State != made && r.State != unmaking {
+			bad = append(bad, key)
+			return
+		}
+		d.put(l, entry{record: r, noted: true})
+	})
+	for _, key := range bad {
+		err := fmt.Errorf("read note %q of a lock: not understood; if its file stands it counts as made by hand", key)
+		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		if err := d.notes.Forget(key); err != nil {
+			d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		}
+	}
+}
+
+// save takes a record over into memory and notes it, if it changed. It is
+// in memory also after an error.
+func (d *Dir) save(l sidecar.Lock, r record) error {
+	e, known := d.locks[l]
+	if known && e.record == r && e.noted {
+		return nil
+	}
+	value, err := json.Marshal(r)
+	if err == nil {
+		err = d.notes.Note(noteKey(l), value)
+	}
+	e.record, e.noted = r, err == nil
+	d.put(l, e)
+	if err != nil {
+		return fmt.Errorf("note that the lock file %s_%s is %s: %w", l.Kind, l.Domain, r.State, err)
+	}
+	return nil
+}
+
+// forget drops a record whose file is gone for good.
+func (d *Dir) forget(l sidecar.Lock) error {
+	d.drop(l)
+	if err := d.notes.Forget(noteKey(l)); err != nil {
+		return fmt.Errorf("forget the lock file %s_%s: %w", l.Kind, l.Domain, err)
+	}
+	return nil
+}
+
+// put and drop are the only ones to change d.locks.
+func (d *Dir) put(l sidecar.Lock, e entry) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	d.locks[l] = e
+}
+
+func (d *Dir) drop(l sidecar.Lock) {
+	delete(d.gone, l)
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	delete(d.locks, l)
+}
+
+// file is the lock as others see it.
+func (e entry) file(l sidecar.Lock) sidecar.LockFile {
+	// A hand can set any time; JSON has no year past 9999.
+	sec := min(max(e.File.Mtime.Sec, 0), 253402300799)
+	return sidecar.LockFile{
+		Lock:     l,
+		Operator: e.Operator,
+		Since:    time.Unix(sec, e.File.Mtime.Nsec),
+		Epoch:    e.Epoch,
+		Content:  e.File.Content,
+	}
+}

@@ -1,0 +1,172 @@
+package lockdir
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/sidecar"
+)
+
+// step compares one lock's record with its file and does what the table in
+// the package comment says. It tells whether it made a lost file again.
+func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err error) {
+	e, known := d.locks[l]
+	s, err := d.look(at, l, e.seen)
+	if err != nil {
+		return false, err
+	}
+	here := e.Dir == at.id // the directory in which the file was made
+	if s.there || !here {
+		delete(d.gone, l)
+	}
+	switch {
+	case !known && !s.there:
+		return false, nil
+	case !known:
+		return false, d.take(at, l, record{}, s, sidecar.LockMade)
+	case e.State == making:
+		return false, d.appear(at, l, e.record)
+	case e.State == unmaking:
+		return false, d.finish(at, l, e.record)
+	case !s.there && here:
+		d.suspect(l, e, now)
+		return false, nil
+	case !s.there:
+		err := d.build(at, l, e.record)
+		return err == nil, err
+	case s.stamp == e.File, e.Operator, !here && sameContent(s, e):
+		return false, d.confirm(at, l, e.record, s)
+	}
+	return false, d.take(at, l, e.record, s, sidecar.LockTaken)
+}
+
+// sameContent tells whether a file in a directory that came instead of ours,
+// such as one mounted again with the files it had, is the one we made there.
+func sameContent(s sight, e entry) bool {
+	return s.Size == e.File.Size && s.Content == e.File.Content
+}
+
+// look looks at a lock's file.
+func (d *Dir) look(at *handle, l sidecar.Lock, last sight) (sight, error) {
+	name, err := fileName(l)
+	if err != nil {
+		return sight{}, err
+	}
+	s, err := at.look(name, last)
+	if err != nil {
+		return sight{}, fault("look at lock file", d.pathOf(l), err)
+	}
+	return s, nil
+}
+
+// appear makes the file of a lock unless one stands.
+func (d *Dir) appear(at *handle, l sidecar.Lock, r record) error {
+	s, err := d.look(at, l, d.locks[l].seen)
+	switch {
+	case err != nil:
+		noteErr := d.save(l, r)
+		return errors.Join(err, noteErr)
+	case !s.there:
+		return d.build(at, l, r)
+	case s.stamp == r.File:
+		return d.confirm(at, l, r, s)
+	}
+	return d.take(at, l, r, s, sidecar.LockMade)
+}
+
+// build makes the file of a record that has none. The stamp is noted before
+// the file gets its name, so that after a crash it is known for ours.
+func (d *Dir) build(at *handle, l sidecar.Lock, r record) error {
+	temp, st, err := at.writeTemp(r.File.Content)
+	if err != nil {
+		st = stamp{Content: r.File.Content}
+	}
+	r.State, r.File, r.Dir = making, st, at.id
+	noteErr := d.save(l, r)
+	if err == nil && noteErr == nil {
+		err = at.place(temp, baseName(l))
+	}
+	if temp != "" && (err != nil || noteErr != nil) {
+		at.unlink(temp) // if this fails too, a scan does it
+	}
+	switch {
+	case noteErr != nil:
+		return noteErr
+	case errors.Is(err, unix.EEXIST):
+		return nil // a hand was faster; the scan that its file causes takes it
+	case errors.Is(err, unix.ENOENT):
+		return nil // the directory went away meanwhile; the scan makes both again
+	case err != nil:
+		return fault("make lock file", d.pathOf(l), err)
+	}
+	if err := at.sync(); err != nil {
+		return fault("make lock file", d.pathOf(l), err)
+	}
+	r.State = made
+	return d.save(l, r)
+}
+
+// finish removes the file of a lock that is no longer wanted, if it is still
+// the one of the record. It looks last, after the note.
+func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
+	r.State = unmaking
+	if err := d.save(l, r); err != nil {
+		return err
+	}
+	s, err := d.look(at, l, d.locks[l].seen)
+	if err != nil {
+		return err
+	}
+	if s.there && s.stamp != r.File {
+		return d.take(at, l, r, s, sidecar.LockTaken)
+	}
+	if s.there {
+		if err := at.unlink(baseName(l)); err != nil {
+			return fault("remove lock file", d.pathOf(l), err)
+		}
+		if err := at.sync(); err != nil {
+			return fault("remove lock file", d.pathOf(l), err)
+		}
+	}
+	return d.forget(l)
+}
+
+// take makes a lock the operator's.
+func (d *Dir) take(at *handle, l sidecar.Lock, r record, s sight, kind sidecar.LockEventKind) error {
+	r.Operator = true
+	err := d.confirm(at, l, r, s)
+	d.pending = append(d.pending, sidecar.LockEvent{Kind: kind, File: d.locks[l].file(l)})
+	return err
+}
+
+// confirm records that the file stands as seen.
+func (d *Dir) confirm(at *handle, l sidecar.Lock, r record, s sight) error {
+	r.State, r.File, r.Dir = made, s.stamp, at.id
+	err := d.save(l, r)
+	if e := d.locks[l]; e.seen != s {
+		e.seen = s
+		d.put(l, e)
+	}
+	return err
+}
+
+// suspect is for a lock that is made and absent: a hand. But `rm -rf` of the
+// whole directory removes its files one by one before it, and an editor may
+// put a new file in the place of the old a moment later. So the absence is
+// believed once no further file vanished for a moment, and not much later in
+// any case. The record is dropped from memory only: the note stays until the
+// event was heard (deliver), or a crash in between would lose the release.
+func (d *Dir) suspect(l sidecar.Lock, e entry, now time.Time) {
+	since, ok := d.gone[l]
+	if !ok {
+		d.gone[l], d.lastGone = now, now
+		return
+	}
+	if now.Sub(d.lastGone) < quiet && now.Sub(since) < patience {
+		return
+	}
+	d.drop(l)
+	d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: e.file(l)})
+}
