@@ -1,0 +1,34 @@
+package ratelimit_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/ratelimit/storetest"
+)
+
+// bare gives a Ledger the shape of a store that can fail.
+type bare struct{ *ratelimit.Ledger }
+
+func (b bare) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	return b.Ledger.Take(now, t), nil
+}
+
+func (b bare) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	return b.Ledger.Look(now, t), nil
+}
+
+func (b bare) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Token) error {
+	b.Ledger.Uncharge(now, tokens)
+	return nil
+}
+
+func (b bare) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	return b.Ledger.Reset(now, subject, seen), nil
+}
+
+func TestLedgerAgainstAnExactLog(t *testing.T) {
+	storetest.Property(t, func() storetest.Store { return bare{ratelimit.NewLedger(ratelimit.Options{})} })
+}

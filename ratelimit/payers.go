@@ -1,0 +1,105 @@
+package ratelimit
+
+import "encoding/binary"
+
+// payers says in 32 bits who was charged for a send: the number of a single
+// subject, or with payersGroup set that of a group of subjects. The two upper
+// bits are the outcome of the send.
+type payers uint32
+
+const (
+	payersGroup  payers = 1 << 29
+	outcomeShift        = 30
+)
+
+func (p payers) who() payers { return p &^ (3 << outcomeShift) }
+
+// A group is a set of subjects that were charged together. Groups are shared
+// by all sends with the same payers, for there are few of them.
+type group struct {
+	members []uint32
+	sends   int // how many sends refer to it
+}
+
+// groups holds the groups, by number and by members.
+type groups struct {
+	list  []group
+	index map[string]uint32
+	free  []uint32
+	upTo  uint64 // the entries up to this one are in it already; see Ledger.Replay
+}
+
+func groupKey(members []uint32) string {
+	b := make([]byte, 0, 32)
+	for _, m := range members {
+		b = binary.LittleEndian.AppendUint32(b, m)
+	}
+	return string(b)
+}
+
+// vacant is the number that the next new group gets.
+func (t *groups) vacant() uint32 {
+	if n := len(t.free); n > 0 {
+		return t.free[n-1]
+	}
+	return uint32(len(t.list))
+}
+
+// place puts a group at a number; the sends that refer to it are kept.
+func (t *groups) place(id uint32, members []uint32) {
+	if n := len(t.free); n > 0 && t.free[n-1] == id {
+		t.free = t.free[:n-1]
+	}
+	for int(id) >= len(t.list) {
+		t.list = append(t.list, group{})
+	}
+	g := &t.list[id]
+	if old := groupKey(g.members); t.index[old] == id {
+		delete(t.index, old)
+	}
+	g.members = members
+	t.index[groupKey(members)] = id
+}
+
+// refer counts a send that refers to p, or with -1 one that is dropped.
+func (t *groups) refer(p payers, n int) {
+	if p&payersGroup == 0 {
+		return
+	}
+	id := uint32(p.who() &^ payersGroup)
+	for int(id) >= len(t.list) { // a snapshot's sends may be newer than its groups
+		t.list = append(t.list, group{})
+	}
+	g := &t.list[id]
+	g.sends += n
+}
+
+// sweep frees the groups to which no send refers, and lists them to be given
+// out again.
+func (t *groups) sweep() {
+	t.free = t.free[:0]
+	for id := len(t.list) - 1; id >= 0; id-- {
+		if g := &t.list[id]; g.sends == 0 {
+			if key := groupKey(g.members); t.index[key] == uint32(id) {
+				delete(t.index, key)
+			}
+			g.members = nil
+			t.free = append(t.free, uint32(id))
+		}
+	}
+}
+
+// each calls f with the number of every subject that p names.
+func (t *groups) each(p payers, f func(id uint32)) {
+	if p&payersGroup == 0 {
+		f(uint32(p.who()))
+		return
+	}
+	id := int(p.who() &^ payersGroup)
+	if id >= len(t.list) {
+		return // lost to damage
+	}
+	for _, member := range t.list[id].members {
+		f(member)
+	}
+}

@@ -1,0 +1,102 @@
+package ratelimit
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// A ring holds the counts of one window of one subject: its buckets that are
+// not empty, the oldest first.
+type ring struct {
+	window  window
+	since   int64 // sends dated before are not counted here; 0: all are
+	buckets []bucket
+}
+
+// A bucket is the counts of one slice of time.
+type bucket struct {
+	index int64
+	Counts
+}
+
+// prune drops the buckets that no longer count at time ms.
+func (r *ring) prune(ms int64) {
+	oldest := r.window.oldest(ms)
+	n := 0
+	for n < len(r.buckets) && r.buckets[n].index < oldest {
+		n++
+	}
+	r.buckets = slices.Delete(r.buckets, 0, n)
+}
+
+// counts reports whether a send dated when counts here at time ms.
+func (r *ring) counts(when, ms int64) bool {
+	return when >= r.since && r.window.index(when) >= r.window.oldest(ms)
+}
+
+// sum adds up a pruned ring.
+func (r *ring) sum() (c Counts) {
+	for _, b := range r.buckets {
+		c.Sent += b.Sent
+		c.Delivered += b.Delivered
+		c.Deferred += b.Deferred
+		c.Failed += b.Failed
+	}
+	return c
+}
+
+// at returns the bucket of time when, made if there is none.
+func (r *ring) at(when int64) *bucket {
+	index := r.window.index(when)
+	i, found := slices.BinarySearchFunc(r.buckets, index, func(b bucket, index int64) int {
+		return int(b.index - index)
+	})
+	if !found {
+		r.buckets = slices.Insert(r.buckets, i, bucket{index: index})
+	}
+	return &r.buckets[i]
+}
+
+// frees is the first time at which a pruned ring holds at most room sends.
+func (r *ring) frees(room int64) int64 {
+	used := r.sum().Sent
+	for _, b := range r.buckets {
+		if used -= b.Sent; used <= room {
+			return r.window.leaves(b.index)
+		}
+	}
+	return 0
+}
+
+// A ring is kept packed, because a host with a million active domains keeps
+// a million of them: window and since in milliseconds, the number of buckets,
+// then for each bucket its index less the one before and its four counts, all
+// as uvarints. Ten buckets of small counts take some 60 bytes.
+func (r *ring) pack(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(r.window.length/1000))
+	b = binary.AppendUvarint(b, uint64(r.since))
+	b = binary.AppendUvarint(b, uint64(len(r.buckets)))
+	last := int64(0)
+	for _, k := range r.buckets {
+		b = binary.AppendUvarint(b, uint64(k.index-last))
+		b = binary.AppendUvarint(b, uint64(k.Sent))
+		b = binary.AppendUvarint(b, uint64(k.Delivered))
+		b = binary.AppendUvarint(b, uint64(k.Deferred))
+		b = binary.AppendUvarint(b, uint64(k.Failed))
+		last = k.index
+	}
+	return b
+}
+
+// unpack reads one ring from a decoder, reusing the space of r.
+func (r *ring) unpack(d *decoder) {
+	r.window = windowOf(d.int() * 1000)
+	r.since = d.int()
+	n := d.len(5)
+	r.buckets = r.buckets[:0]
+	last := int64(0)
+	for range n {
+		last += d.int()
+		r.buckets = append(r.buckets, bucket{last, Counts{d.int(), d.int(), d.int(), d.int()}})
+	}
+}

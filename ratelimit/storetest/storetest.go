@@ -1,0 +1,351 @@
+// Package storetest holds every store to what the package ratelimit promises.
+package storetest
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"sluice/ratelimit"
+)
+
+// A Store is what is tested.
+type Store interface {
+	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Known(now time.Time, token ratelimit.Token) bool
+	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
+	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	Standing(now time.Time, subject string) ratelimit.Standing
+}
+
+// T is what testing.T and rapid.T have in common.
+type T interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+}
+
+// Property runs random histories against an exact log of what was accepted,
+// as many as the flag -rapid.checks says. open is called for each.
+func Property(t *testing.T, open func() Store) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := newHistory(rt, open())
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			h.advance()
+			switch rapid.IntRange(0, 19).Draw(rt, "step") {
+			default:
+				h.take()
+			case 0, 1:
+				h.look()
+			case 2:
+				h.again()
+			case 3:
+				h.uncharge()
+			case 4:
+				h.reset()
+			case 5:
+				h.standing()
+			}
+		}
+	})
+}
+
+// A charged send, as the exact log has it.
+type charged struct {
+	token    ratelimit.Token
+	when     int64 // milliseconds
+	subjects []string
+}
+
+// A history drives one store and knows exactly what it accepted.
+type history struct {
+	*rapid.T
+	store    Store
+	clock    int64 // milliseconds; what the test tells the store, which may go back
+	last     int64 // the greatest of them: the store's clock
+	subjects []ratelimit.Subject
+	log      []charged
+	epochs   map[string]int64
+	next     ratelimit.Token
+}
+
+var windows = []time.Duration{time.Second, 7 * time.Second, 1234 * time.Millisecond,
+	time.Hour, 24 * time.Hour, ratelimit.MaxWindow}
+
+func newHistory(rt *rapid.T, s Store) *history {
+	h := &history{T: rt, store: s, epochs: map[string]int64{}, clock: 1_800_000_000_000}
+	for _, name := range []string{"a.example", "b.example", "account:bob"}[:rapid.IntRange(1, 3).Draw(rt, "subjects")] {
+		sub := ratelimit.Subject{Name: name}
+		for _, w := range rapid.SliceOfNDistinct(rapid.SampledFrom(windows), 1, 2, rapid.ID).Draw(rt, "windows") {
+			sub.Limits = append(sub.Limits, ratelimit.Limit{Window: w, Max: h.max()})
+		}
+		h.subjects = append(h.subjects, sub)
+	}
+	return h
+}
+
+func (h *history) max() int64 { return rapid.Int64Range(0, 12).Draw(h.T, "max") }
+
+// now is the time to tell the store, which sets its clock by it.
+func (h *history) now() time.Time {
+	h.last = max(h.last, h.clock)
+	return time.UnixMilli(h.clock)
+}
+
+// advance lets the clock stand still, step, jump to the edge of a bucket or
+// of the window, or go back. Often a limit changes too.
+func (h *history) advance() {
+	sub := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "clockof")]
+	limit := &sub.Limits[rapid.IntRange(0, len(sub.Limits)-1).Draw(h.T, "clocklimit")]
+	window := limit.Window.Milliseconds()
+	bucket := bucketOf(limit.Window) // microseconds
+	switch rapid.IntRange(0, 9).Draw(h.T, "clock") {
+	case 0, 1, 2: // stands still
+	case 3:
+		h.clock += rapid.Int64Range(0, 3).Draw(h.T, "ms")
+	case 4, 5: // an edge of a bucket
+		edge := ((h.clock*1000/bucket + rapid.Int64Range(1, 62).Draw(h.T, "buckets")) * bucket) / 1000
+		h.clock = edge + rapid.Int64Range(-1, 1).Draw(h.T, "off")
+	case 6:
+		h.clock += window + rapid.Int64Range(-2, 2).Draw(h.T, "off")
+	case 7:
+		h.clock += rapid.Int64Range(0, window).Draw(h.T, "ms")
+	case 8:
+		h.clock -= rapid.Int64Range(0, 2*window).Draw(h.T, "back")
+	case 9:
+		limit.Max = h.max()
+	}
+}
+
+// bucketOf is the width of a bucket in microseconds, from the definition.
+func bucketOf(w time.Duration) int64 { return (w.Microseconds() + 59) / 60 }
+
+// payers draws who is to be charged.
+func (h *history) payers() []ratelimit.Subject {
+	var subs []ratelimit.Subject
+	for _, s := range h.subjects {
+		if len(subs) == 0 || rapid.Bool().Draw(h.T, "also") {
+			s.Limits = slices.Clone(s.Limits)
+			subs = append(subs, s)
+		}
+	}
+	return subs
+}
+
+func (h *history) draw(n int) (tokens []ratelimit.Token) {
+	for range n {
+		h.next++
+		tokens = append(tokens, h.next)
+	}
+	return tokens
+}
+
+func (h *history) take() {
+	t := ratelimit.Take{Subjects: h.payers(), Tokens: h.draw(rapid.IntRange(1, 6).Draw(h.T, "sends"))}
+	t.Force = rapid.IntRange(0, 7).Draw(h.T, "force") == 0
+	if rapid.IntRange(0, 5).Draw(h.T, "aged") == 0 {
+		t.Age = time.Duration(rapid.Int64Range(0, 90).Draw(h.T, "age")) * windows[rapid.IntRange(0, 4).Draw(h.T, "ageof")] / 60
+	}
+	h.charge(t)
+}
+
+// again offers tokens of which some may be charged already.
+func (h *history) again() {
+	if h.next == 0 {
+		return
+	}
+	t := ratelimit.Take{Subjects: h.payers()}
+	for range rapid.IntRange(1, 4).Draw(h.T, "sends") {
+		t.Tokens = append(t.Tokens, ratelimit.Token(rapid.Uint64Range(1, uint64(h.next)).Draw(h.T, "token")))
+	}
+	h.charge(t)
+}
+
+func (h *history) charge(t ratelimit.Take) {
+	var fresh []ratelimit.Token
+	for _, token := range t.Tokens {
+		if !h.store.Known(h.now(), token) && !slices.Contains(fresh, token) {
+			fresh = append(fresh, token)
+		} else if !h.logged(token) && !slices.Contains(fresh, token) {
+			h.Fatalf("token %d is known and was never charged", token)
+		}
+	}
+	r, err := h.store.Take(context.Background(), h.now(), t)
+	h.sane(r, err)
+	when := h.last - t.Age.Milliseconds()
+	switch {
+	case !r.OK:
+		h.refused(t, r, when, int64(len(fresh)))
+		return
+	case r.Charged == 0: // all known, or too old to matter
+		return
+	case r.Charged != len(fresh):
+		h.Fatalf("%d sends charged of %d that were not known", r.Charged, len(fresh))
+	}
+	for _, token := range fresh {
+		c := charged{token: token, when: when}
+		for _, s := range t.Subjects {
+			c.subjects = append(c.subjects, s.Name)
+		}
+		h.log = append(h.log, c)
+	}
+	h.within(t, r, when)
+}
+
+// sane takes over the store's clock, which may run a millisecond ahead where
+// resets follow each other closely.
+func (h *history) sane(r ratelimit.Result, err error) {
+	if err != nil {
+		h.Fatalf("%v", err)
+	}
+	at := r.At.UnixMilli()
+	if at < h.last {
+		h.Fatalf("the store's clock went back from %d to %d", h.last, at)
+	}
+	h.last = at
+}
+
+func (h *history) logged(token ratelimit.Token) bool {
+	return slices.ContainsFunc(h.log, func(c charged) bool { return c.token == token })
+}
+
+// count is the exact number of sends of a subject that were charged after
+// its last reset and less than span microseconds before now.
+func (h *history) count(subject string, span int64) (n int64) {
+	for _, c := range h.log {
+		if slices.Contains(c.subjects, subject) && c.when > h.epochs[subject] && c.when*1000 > h.last*1000-span {
+			n++
+		}
+	}
+	return n
+}
+
+// within checks promise 1: what was accepted in the window is at most max.
+// Every count reported must lie between the exact one over the window and
+// the exact one over the window and a bucket.
+func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64) {
+	for _, u := range r.Uses {
+		span := u.Limit.Window.Microseconds()
+		low, high := h.count(u.Subject, span), h.count(u.Subject, span+bucketOf(u.Limit.Window))
+		if u.Used < low || u.Used > high {
+			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
+		}
+		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject]
+		if counts && !t.Force && u.Limit.Max > 0 && low > u.Limit.Max {
+			h.Fatalf("%s: %d accepted within %v, the limit is %d", u.Subject, low, u.Limit.Window, u.Limit.Max)
+		}
+	}
+}
+
+// refused checks that a refusal was due, named its limit and told truly when
+// there is room.
+func (h *history) refused(t ratelimit.Take, r ratelimit.Result, when, n int64) {
+	full := false
+	for _, u := range r.Uses {
+		if !u.Full {
+			continue
+		}
+		full = true
+		high := h.count(u.Subject, u.Limit.Window.Microseconds()+bucketOf(u.Limit.Window))
+		if u.Limit.Max == 0 || high+t.Ahead+n <= u.Limit.Max {
+			h.Fatalf("%s refused %d sends, though %d in %v and a bucket leave room below %d",
+				u.Subject, n, high, u.Limit.Window, u.Limit.Max)
+		}
+		if never := t.Ahead+n > u.Limit.Max; never != u.Frees.IsZero() {
+			h.Fatalf("%s frees at %v for %d sends of %d", u.Subject, u.Frees, t.Ahead+n, u.Limit.Max)
+		}
+	}
+	if !full || t.Force {
+		h.Fatalf("refused, though no limit is full or it was forced: %+v", r)
+	}
+}
+
+// look asks without charging, then checks Frees to the millisecond.
+func (h *history) look() {
+	t := ratelimit.Take{Subjects: h.payers()[:1], Marks: h.draw(rapid.IntRange(1, 3).Draw(h.T, "sends")),
+		Ahead: rapid.Int64Range(0, 3).Draw(h.T, "ahead")}
+	r, err := h.store.Look(context.Background(), h.now(), t)
+	h.sane(r, err)
+	if r.OK {
+		return
+	}
+	h.refused(t, r, h.last, int64(len(t.Marks)))
+	frees := time.Time{}
+	for _, u := range r.Uses {
+		if u.Full && u.Frees.IsZero() {
+			return
+		}
+		if u.Full && u.Frees.After(frees) {
+			frees = u.Frees
+		}
+	}
+	if frees.UnixMilli() <= h.last {
+		h.Fatalf("frees at %v, which is past", frees)
+	}
+	for ms, want := range []bool{false, true} {
+		h.clock = frees.UnixMilli() - 1 + int64(ms)
+		r, err = h.store.Look(context.Background(), h.now(), t)
+		h.sane(r, err)
+		if r.OK != want {
+			h.Fatalf("said to free at %v; asked at %v the answer is %v", frees, h.now(), r.OK)
+		}
+	}
+}
+
+func (h *history) uncharge() {
+	if len(h.log) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(h.log)-1).Draw(h.T, "which")
+	token := h.log[i].token
+	known := h.store.Known(h.now(), token)
+	if err := h.store.Uncharge(context.Background(), h.now(), []ratelimit.Token{token, token, h.next + 1}); err != nil {
+		h.Fatalf("%v", err)
+	}
+	if h.store.Known(h.now(), token) {
+		h.Fatalf("token %d is known after it was uncharged", token)
+	}
+	if !known {
+		return
+	}
+	// A token that was forgotten and charged again is taken back once.
+	for i = len(h.log) - 1; h.log[i].token != token; i-- {
+	}
+	h.log = slices.Delete(h.log, i, i+1)
+}
+
+func (h *history) reset() {
+	s := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "whom")].Name
+	stale := h.epochs[s] > 0 && rapid.Bool().Draw(h.T, "stale")
+	seen := int64(-1)
+	if stale {
+		seen = h.epochs[s] - 1
+	}
+	epoch, err := h.store.Reset(context.Background(), h.now(), s, seen)
+	switch {
+	case err != nil:
+		h.Fatalf("%v", err)
+	case stale && epoch != h.epochs[s]:
+		h.Fatalf("a stale hand moved the epoch of %s from %d to %d", s, h.epochs[s], epoch)
+	case !stale && epoch <= h.epochs[s]:
+		h.Fatalf("reset moved the epoch of %s from %d to %d", s, h.epochs[s], epoch)
+	}
+	h.epochs[s] = epoch
+	h.last = max(h.last, epoch)
+}
+
+func (h *history) standing() {
+	s := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "whom")].Name
+	for _, w := range h.store.Standing(h.now(), s).Windows {
+		low := h.count(s, w.Window.Microseconds())
+		// The store's clock may be a millisecond ahead of what it has told.
+		high := h.count(s, w.Window.Microseconds()+bucketOf(w.Window)+2000)
+		if w.Sent < low || w.Sent > high {
+			h.Fatalf("%s stands at %d in %v, the exact log has %d to %d", s, w.Sent, w.Window, low, high)
+		}
+	}
+}

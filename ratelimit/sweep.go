@@ -1,0 +1,85 @@
+package ratelimit
+
+import "time"
+
+// sweepParts is into how many parts Sweep divides the state.
+const sweepParts = 64
+
+// idle is how long a subject stays after its last send was forgotten, so that
+// by then no record of a send refers to it: much longer than Sweep takes for
+// a whole turn when it is called once a second.
+const idle = 10 * time.Minute
+
+// Sweep gives back the memory of what no longer counts. It goes through a
+// part of the state at each call, to be made once a second, and lets others
+// in between the pieces of it.
+func (l *Ledger) Sweep(now time.Time) {
+	l.mu.Lock()
+	l.swept = (l.swept + 1) % sweepParts
+	part, pages := l.swept, len(l.subjects.pages)
+	l.mu.Unlock()
+	for i := part; i < sendShards; i += sweepParts {
+		l.locked(now, func(at int64) { l.sweepShard(&l.sends[i], at) })
+	}
+	for i := part; i < pages; i += sweepParts {
+		l.locked(now, func(at int64) { l.sweepPage(i, at) })
+	}
+	if part == 0 {
+		l.locked(now, func(int64) {
+			l.groups.sweep()
+			l.subjects.trim()
+		})
+	}
+}
+
+func (l *Ledger) locked(now time.Time, f func(at int64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l.tick(now))
+}
+
+// sweepShard rebuilds a shard if enough of it is forgotten to be worth it.
+func (l *Ledger) sweepShard(sh *sendShard, at int64) {
+	old := 0
+	for i := range sh.slots {
+		if s := &sh.slots[i]; s.token != 0 && !l.live(*s, at) {
+			old++
+		}
+	}
+	if old*8 > sh.n {
+		l.rebuild(sh, at)
+	}
+}
+
+// rebuild makes room in a shard by dropping the sends that are forgotten, and
+// by growing it if that is not enough.
+func (l *Ledger) rebuild(sh *sendShard, at int64) {
+	sh.rebuild(func(s send) bool {
+		if l.live(s, at) {
+			return true
+		}
+		l.groups.refer(s.payers, -1)
+		return false
+	})
+}
+
+func (l *Ledger) sweepPage(i int, at int64) {
+	if i >= len(l.subjects.pages) {
+		return
+	}
+	for j := range l.subjects.pages[i].places {
+		s := &l.subjects.pages[i].places[j]
+		if s.name != "" && at-s.touched > l.keep+idle.Milliseconds() && empty(l.open(s, at)) {
+			l.subjects.drop(uint32(i*pageSize + j))
+		}
+	}
+}
+
+func empty(rings []ring) bool {
+	for i := range rings {
+		if len(rings[i].buckets) > 0 {
+			return false
+		}
+	}
+	return true
+}
