@@ -100,7 +100,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if domain != "" {
 		var err error
 		if domain, err = sidecar.CanonicalDomain(domain); err != nil {
-			s.refuse(w, http.StatusBadRequest, err)
+			s.refuse(w, http.StatusBadRequest, fmt.Errorf("status: %w", err))
 			return
 		}
 	}
@@ -109,7 +109,18 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, fmt.Errorf("status of %s: %w", orAll(domain), err))
 		return
 	}
-	s.write(w, status)
+	s.write(w, withLists(status))
+}
+
+// withLists has [] where there is nothing: programs want lists to be lists.
+func withLists(s sidecar.Status) sidecar.Status {
+	s.Domains = append([]sidecar.DomainStatus{}, s.Domains...)
+	for i := range s.Domains {
+		if s.Domains[i].Locks == nil {
+			s.Domains[i].Locks = []sidecar.LockStatus{}
+		}
+	}
+	return s
 }
 
 func orAll(domain string) string {
