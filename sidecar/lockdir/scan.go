@@ -72,6 +72,7 @@ func (d *Dir) scanLocked(now time.Time) {
 			err = stepErr
 		}
 	}
+	d.believe(now)
 	d.id = at.id
 	if lost || len(remade) > 0 {
 		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: d.lost(remade)})
@@ -127,6 +128,30 @@ func (d *Dir) list(at *handle) ([]sidecar.Lock, error) {
 		all[l] = true
 	}
 	return slices.SortedFunc(maps.Keys(all), byName), err
+}
+
+// suspect is for a lock that is made and absent: a hand. But `rm -rf` of the
+// whole directory removes its files one by one before it, and an editor may
+// put a new file in the place of the old a moment later. So it is only marked.
+func (d *Dir) suspect(l sidecar.Lock, now time.Time) {
+	if _, ok := d.gone[l]; !ok {
+		d.gone[l], d.lastGone = now, now
+	}
+}
+
+// believe releases the locks that this scan still found gone, once no further
+// file vanished for a moment, and not much later in any case. Their records
+// are dropped from memory only: the notes stay until the event was heard
+// (deliver), or a crash in between would lose the release.
+func (d *Dir) believe(now time.Time) {
+	for _, l := range slices.SortedFunc(maps.Keys(d.gone), byName) {
+		if now.Sub(d.lastGone) < quiet && now.Sub(d.gone[l]) < patience {
+			continue
+		}
+		file := d.locks[l].file(l)
+		d.drop(l)
+		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: file})
+	}
 }
 
 // unsettled tells whether a scan should follow soon.

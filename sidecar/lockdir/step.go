@@ -14,12 +14,12 @@ import (
 func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err error) {
 	e, known := d.locks[l]
 	s, err := d.look(at, l, e.seen)
+	here := e.Dir == at.id // the directory in which the file was made
+	if err != nil || s.there || !here {
+		delete(d.gone, l)
+	}
 	if err != nil {
 		return false, err
-	}
-	here := e.Dir == at.id // the directory in which the file was made
-	if s.there || !here {
-		delete(d.gone, l)
 	}
 	switch {
 	case !known && !s.there:
@@ -31,7 +31,7 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case e.State == unmaking:
 		return false, d.finish(at, l, e.record)
 	case !s.there && here:
-		d.suspect(l, e, now)
+		d.suspect(l, now)
 		return false, nil
 	case !s.there:
 		err := d.build(at, l, e.record)
@@ -150,23 +150,4 @@ func (d *Dir) confirm(at *handle, l sidecar.Lock, r record, s sight) error {
 		d.put(l, e)
 	}
 	return err
-}
-
-// suspect is for a lock that is made and absent: a hand. But `rm -rf` of the
-// whole directory removes its files one by one before it, and an editor may
-// put a new file in the place of the old a moment later. So the absence is
-// believed once no further file vanished for a moment, and not much later in
-// any case. The record is dropped from memory only: the note stays until the
-// event was heard (deliver), or a crash in between would lose the release.
-func (d *Dir) suspect(l sidecar.Lock, e entry, now time.Time) {
-	since, ok := d.gone[l]
-	if !ok {
-		d.gone[l], d.lastGone = now, now
-		return
-	}
-	if now.Sub(d.lastGone) < quiet && now.Sub(since) < patience {
-		return
-	}
-	d.drop(l)
-	d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: e.file(l)})
 }

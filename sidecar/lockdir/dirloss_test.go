@@ -1,0 +1,136 @@
+package lockdir
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// lossRig has a lock of Sluice's and one of the operator's.
+func lossRig(t *testing.T) *rig {
+	r := newRig(t)
+	r.make(hourly)
+	r.must(r.d.MakeOperator(other, "locked by root"))
+	return r
+}
+
+func (r *rig) wantNothingReleased() {
+	r.t.Helper()
+	events := r.settle()
+	r.wantEvents(events, "lost")
+	if len(events) == 1 && !strings.Contains(events[0].Err.Error(),
+		"made 2 lock files again: max_hourly_example.com, max_hourly_example.org") {
+		r.t.Errorf("%v", events[0].Err)
+	}
+	r.wantState(hourly, "sluice")
+	r.wantState(other, "operator")
+	r.wantEvents(r.settle())
+	r.must(r.d.Unmake(hourly))
+	r.wantState(hourly, "")
+}
+
+func TestDirectoryLost(t *testing.T) {
+	for name, lose := range map[string]func(r *rig){
+		"removed":          func(r *rig) { r.must(os.RemoveAll(r.path)) },
+		"removed and made": func(r *rig) { r.must(os.RemoveAll(r.path)); r.must(os.Mkdir(r.path, 0o755)) },
+		"moved":            func(r *rig) { r.must(os.Rename(r.path, r.path+".old")) },
+		"replaced by link": func(r *rig) { r.must(os.Rename(r.path, r.path+".old")); r.must(os.Symlink(r.t.TempDir(), r.path)) },
+		"removed, file by file": func(r *rig) {
+			r.rm(hourly)
+			r.d.scan(r.now)
+			r.now = r.now.Add(quiet / 2)
+			r.rm(other)
+			r.d.scan(r.now)
+			r.now = r.now.Add(quiet / 2) // hourly is gone for a whole quiet
+			r.d.scan(r.now)
+			r.must(os.Remove(r.path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := lossRig(t)
+			lose(r)
+			r.wantNothingReleased()
+		})
+		t.Run(name+", while down", func(t *testing.T) {
+			r := lossRig(t)
+			lose(r)
+			r.open()
+			r.wantNothingReleased()
+		})
+	}
+}
+
+func TestRemoveAllInSameDirectoryReleasesAll(t *testing.T) {
+	r := lossRig(t)
+	r.rm(hourly)
+	r.rm(other)
+	r.wantEvents(r.settle(), "released max_hourly_example.com", "released max_hourly_example.org operator")
+}
+
+// Files that keep vanishing do not put off a release for ever.
+func TestReleaseIsNotPutOffForEver(t *testing.T) {
+	r := lossRig(t)
+	r.rm(hourly)
+	r.d.scan(r.now)
+	r.now = r.now.Add(patience - quiet/2)
+	r.rm(other)
+	r.d.scan(r.now)
+	r.wantEvents(r.heard())
+	r.now = r.now.Add(quiet / 2)
+	r.d.scan(r.now)
+	r.wantEvents(r.heard(), "released max_hourly_example.com")
+}
+
+// Whoever removed the directory may be about to put another there.
+func TestMissingDirectoryIsLeftAMoment(t *testing.T) {
+	r := lossRig(t)
+	r.must(os.RemoveAll(r.path))
+	r.d.scan(r.now)
+	r.d.scan(r.now.Add(patience - 1))
+	r.must(os.Mkdir(r.path, 0o755))
+	r.wantNothingReleased()
+}
+
+func TestDirectoryComesBackWithItsFiles(t *testing.T) {
+	r := lossRig(t)
+	away := r.path + ".away"
+	r.must(os.Rename(r.path, away)) // as unmounting does
+	r.wantEvents(r.settle(), "lost")
+	r.must(os.RemoveAll(r.path))
+	r.must(os.Rename(away, r.path))
+	r.wantEvents(r.settle(), "lost")
+	r.wantState(hourly, "sluice")
+	r.wantState(other, "operator")
+	r.must(r.d.Unmake(hourly))
+	r.wantState(hourly, "")
+}
+
+func TestWishesWhileTheDirectoryIsMissing(t *testing.T) {
+	r := lossRig(t)
+	r.must(os.RemoveAll(r.path))
+	r.must(r.d.Unmake(hourly))
+	r.must(r.d.Make(deferfail, "6/20 (30%)", 3))
+	r.must(r.d.Remove(other))
+	if f := r.d.Files(deferfail.Domain); len(f) != 2 {
+		t.Errorf("files %v", f)
+	}
+	r.wantEvents(r.settle(), "lost")
+	r.wantState(hourly, "")
+	r.wantState(other, "")
+	r.wantState(deferfail, "sluice")
+}
+
+// Wanted again before the directory that it was in is back.
+func TestUnmakeAndMakeWhileTheDirectoryIsMissing(t *testing.T) {
+	r := lossRig(t)
+	away := r.path + ".away"
+	r.must(os.Rename(r.path, away))
+	r.must(r.d.Unmake(hourly))
+	r.must(r.d.Make(hourly, "20/20 (100%)", 8))
+	r.must(os.Rename(away, r.path))
+	r.wantEvents(r.settle())
+	r.wantState(hourly, "sluice")
+	if e := r.d.Files(hourly.Domain)[0].Epoch; e != 8 {
+		t.Errorf("epoch %d, want 8", e)
+	}
+}
