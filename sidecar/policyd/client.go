@@ -1,0 +1,86 @@
+package policyd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// A Field is one attribute of a question.
+type Field struct{ Name, Value string }
+
+// A Client asks a Server; `sluice check` and the tests do.
+type Client struct {
+	Path    string        // of the unix socket
+	Timeout time.Duration // for one question; default 1 s
+}
+
+// maxReply is the size of a reply in bytes; ours have a kilobyte.
+const maxReply = 64 << 10
+
+// Ask asks one question on a connection of its own and returns the reply
+// without its last newlines: "action=DUNNO\nroom=3". Without an answer, that is
+// if none or an empty one came before ctx or Timeout ended, it is an error.
+func (c *Client) Ask(ctx context.Context, fields []Field) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, time.Second))
+	defer cancel()
+	question, err := AppendRequest(nil, fields)
+	if err != nil {
+		return "", fmt.Errorf("ask %s: %w", c.Path, err)
+	}
+	reply, err := c.exchange(ctx, question)
+	if err != nil {
+		return "", fmt.Errorf("ask %s: %w", c.Path, cmp.Or(ctx.Err(), err))
+	}
+	return reply, nil
+}
+
+func (c *Client) exchange(ctx context.Context, question []byte) (string, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unix", c.Path)
+	if err != nil {
+		return "", err
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	if _, err := nc.Write(question); err != nil {
+		return "", err
+	}
+	var reply []byte
+	buf := make([]byte, 1024)
+	for !bytes.HasSuffix(reply, []byte("\n\n")) {
+		n, err := nc.Read(buf)
+		reply = append(reply, buf[:n]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			return "", errors.New("no answer")
+		case err != nil:
+			return "", err
+		case len(reply) > maxReply:
+			return "", fmt.Errorf("the answer is longer than %d bytes", maxReply)
+		}
+	}
+	return strings.TrimRight(string(reply), "\n"), nil
+}
+
+// AppendRequest appends a whole question of the kind request=sluice, its
+// values in base64.
+func AppendRequest(dst []byte, fields []Field) ([]byte, error) {
+	dst = append(dst, "request=sluice\nencoding=base64\n"...)
+	for _, f := range fields {
+		if f.Name == "" || strings.ContainsAny(f.Name, "=\n") {
+			return nil, fmt.Errorf("%q cannot be the name of an attribute", f.Name)
+		}
+		dst = append(append(dst, f.Name...), '=')
+		dst = base64.StdEncoding.AppendEncode(dst, []byte(f.Value))
+		dst = append(dst, '\n')
+	}
+	return append(dst, '\n'), nil
+}

@@ -1,0 +1,108 @@
+package policyd
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// listen listens at path until the test ends.
+func listen(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+func TestListenMakesSocketForAll(t *testing.T) {
+	dir := t.TempDir()
+	listen(t, filepath.Join(dir, "s"))
+	fi, err := os.Lstat(filepath.Join(dir, "s"))
+	if err != nil || fi.Mode() != os.ModeSocket|0o666 {
+		t.Errorf("%v, %v, want a socket of mode 0666", fi.Mode(), err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left in the directory: %v", left)
+	}
+}
+
+// A server killed with -9 leaves its socket file.
+func TestListenReplacesDeadSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listen(t, path).Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatalf("closing removed the file: %v", err)
+	}
+	listen(t, path)
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+}
+
+func TestListenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("keep"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	live := filepath.Join(dir, "live")
+	listen(t, live)
+	for path, want := range map[string]string{
+		file:                                 "is no socket",
+		link:                                 "is no socket",
+		dir:                                  "is no socket",
+		live:                                 "a server answers there",
+		filepath.Join(dir, "absent/s"):       "install -d -m 0755 " + filepath.Join(dir, "absent"),
+		filepath.Join(dir, "file/s"):         "not a directory",
+		"/tmp/" + strings.Repeat("long", 30): "too long",
+		filepath.Join(dir, strings.Repeat("x", 107-len(dir)-1)): "too long",
+	} {
+		if ln, err := Listen(path); err == nil {
+			ln.Close()
+			t.Errorf("%s: no error", path)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", path, err, want)
+		}
+	}
+	if b, err := os.ReadFile(file); string(b) != "keep" || err != nil {
+		t.Errorf("the file in the way is now %q, %v", b, err)
+	}
+}
+
+// While a server is replaced, Exim must never find the path absent.
+func TestListenLeavesNoGap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listen(t, path).Close()
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := os.Lstat(path); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		listen(t, path).Close()
+	}
+	close(done)
+	looking.Wait()
+}

@@ -1,0 +1,46 @@
+package policyd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerAdmission admits clients of a unix socket by the user that connected.
+// Exim asks as its own user from the ACLs and as root from its router, without
+// supplementary groups, so the mode of the socket cannot tell them from others.
+func peerAdmission(allow []int) func(net.Conn) error {
+	uids := append([]int{0, os.Geteuid()}, allow...)
+	slices.Sort(uids)
+	uids = slices.Compact(uids)
+	return func(nc net.Conn) error {
+		uc, ok := nc.(*net.UnixConn)
+		if !ok {
+			return errors.New("not a unix socket")
+		}
+		cred, err := peerCred(uc)
+		if err != nil {
+			return fmt.Errorf("read peer credentials: %w", err)
+		}
+		if !slices.Contains(uids, int(cred.Uid)) {
+			return fmt.Errorf("user id %d (process %d) is not one of %v", cred.Uid, cred.Pid, uids)
+		}
+		return nil
+	}
+}
+
+// peerCred returns who connected (unix(7), SO_PEERCRED).
+func peerCred(uc *net.UnixConn) (cred *unix.Ucred, err error) {
+	rc, err := uc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	cerr := rc.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	return cred, errors.Join(cerr, err)
+}

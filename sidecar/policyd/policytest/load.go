@@ -1,0 +1,231 @@
+package policytest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/sidecar/policyd"
+)
+
+// A Load is many clients that ask one question after the other.
+type Load struct {
+	Path    string        // of the unix socket
+	Clients int           // that ask at the same time
+	Fresh   bool          // a connection for each question
+	For     time.Duration // how long
+	Domains int           // senders' domains, in turn; default 100
+	Prefix  string        // of the message ids, 6 characters: other ones are other messages
+}
+
+// A question is one request of a load, with the place of its message id.
+type question struct {
+	text []byte
+	id   int // offset of the id in base64, 0 if it has none
+}
+
+// questions are what Exim asks about messages with one remote recipient: at
+// rcpt, which looks, and at data, which charges a new message each time.
+func (l Load) questions() ([]question, error) {
+	var qs []question
+	for i := range max(l.Domains, 1) {
+		common := []policyd.Field{
+			{Name: "sender", Value: fmt.Sprintf("news@tenant%d.example", i)},
+			{Name: "auth", Value: fmt.Sprintf("news@tenant%d.example", i)},
+			{Name: "client_address", Value: "192.0.2.17"},
+		}
+		rcpt, err := policyd.AppendRequest(nil, append([]policyd.Field{
+			{Name: "stage", Value: "rcpt"},
+			{Name: "recipient", Value: "somebody@far.example.net"},
+			{Name: "sent", Value: "0"},
+		}, common...))
+		if err != nil {
+			return nil, err
+		}
+		data, err := policyd.AppendRequest(nil, append([]policyd.Field{
+			{Name: "stage", Value: "data"},
+			{Name: "id", Value: "1xUzSN-0005dd-0q"},
+			{Name: "recipients", Value: "somebody@far.example.net"},
+		}, common...))
+		if err != nil {
+			return nil, err
+		}
+		qs = append(qs, question{text: rcpt}, question{data, bytes.Index(data, []byte("\nid=")) + 4})
+	}
+	return qs, nil
+}
+
+// Run asks and returns the answers per second.
+func (l Load) Run() (float64, error) {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		total int
+		errs  []error
+	)
+	start := time.Now()
+	for i := range l.Clients {
+		wg.Go(func() {
+			n, err := l.client(i, start.Add(l.For))
+			mu.Lock()
+			defer mu.Unlock()
+			total += n
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(total) / time.Since(start).Seconds(), errors.Join(errs...)
+}
+
+// client asks until end and returns how many answers it got.
+func (l Load) client(number int, end time.Time) (n int, err error) {
+	qs, err := l.questions()
+	if err != nil {
+		return 0, err
+	}
+	var nc net.Conn
+	defer func() {
+		if nc != nil {
+			nc.Close()
+		}
+	}()
+	id, answer := []byte("1xUzSN-0005dd-0q"), make([]byte, 4096)
+	copy(id, l.Prefix)
+	for ; n%16 != 0 || time.Now().Before(end); n++ { // the clock costs, too
+		if nc == nil {
+			if nc, err = net.Dial("unix", l.Path); err != nil {
+				return n, err
+			}
+		}
+		q := qs[(n+number)%len(qs)]
+		if q.id > 0 {
+			putNumber(id[7:13], n)
+			putNumber(id[14:16], number)
+			base64.StdEncoding.Encode(q.text[q.id:], id)
+		}
+		if err := exchange(nc, q.text, answer); err != nil {
+			return n, err
+		}
+		if l.Fresh {
+			nc.Close()
+			nc = nil
+		}
+	}
+	return n, nil
+}
+
+// exchange asks one question and reads the answer.
+func exchange(nc net.Conn, question, answer []byte) error {
+	if _, err := nc.Write(question); err != nil {
+		return err
+	}
+	for n := 0; ; {
+		m, err := nc.Read(answer[n:])
+		if err != nil {
+			return fmt.Errorf("no answer: %w", err)
+		}
+		n += m
+		if bytes.HasSuffix(answer[:n], []byte("\n\n")) {
+			if !bytes.HasPrefix(answer, []byte("action=")) {
+				return fmt.Errorf("answer %q", answer[:n])
+			}
+			return nil
+		}
+	}
+}
+
+// putNumber writes n in base 36 over dst.
+func putNumber(dst []byte, n int) {
+	for i := len(dst) - 1; i >= 0; i-- {
+		dst[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[n%36]
+		n /= 36
+	}
+}
+
+// loadVar carries a Load to the process that runs it.
+const loadVar = "SLUICE_POLICY_LOAD"
+
+// Main runs a load and exits, if this process was started by Compare for it.
+func Main() {
+	spec, ok := os.LookupEnv(loadVar)
+	if !ok {
+		return
+	}
+	var l Load
+	rate, err := 0.0, json.Unmarshal([]byte(spec), &l)
+	if err == nil {
+		rate, err = l.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(rate)
+	os.Exit(0)
+}
+
+// runApart runs the load in a process of its own.
+func (l Load) runApart() (rate float64, err error) {
+	spec, err := json.Marshal(l)
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), loadVar+"="+string(spec))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("load on %s: %w", l.Path, err)
+	}
+	_, err = fmt.Sscan(string(out), &rate)
+	return rate, err
+}
+
+// A Result is how two servers compare under one load.
+type Result struct {
+	Base, Subject float64 // median answers per second
+	Ratio         float64 // median of subject/base over the rounds
+}
+
+// Compare puts the load on the sockets base and subject in turn, the two of a
+// round next to each other so that what else the machine does hits both, and
+// with the order changing. l.Path and l.Prefix are Compare's.
+func Compare(l Load, base, subject string, rounds int) (Result, error) {
+	var bases, subjects, ratios []float64
+	for i := -1; i < rounds; i++ { // the first warms up and does not count
+		rate := make(map[string]float64, 2)
+		paths := []string{base, subject}
+		if i%2 != 0 {
+			slices.Reverse(paths)
+		}
+		for _, path := range paths {
+			l.Path = path
+			l.Prefix = fmt.Sprintf("%06x", time.Now().UnixMilli()&0xffffff)
+			var err error
+			if rate[path], err = l.runApart(); err != nil {
+				return Result{}, err
+			}
+		}
+		if i >= 0 {
+			bases = append(bases, rate[base])
+			subjects = append(subjects, rate[subject])
+			ratios = append(ratios, rate[subject]/rate[base])
+		}
+	}
+	return Result{median(bases), median(subjects), median(ratios)}, nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}

@@ -1,0 +1,65 @@
+package policyd
+
+import (
+	"strconv"
+	"unicode/utf8"
+
+	"sluice/sidecar"
+)
+
+// maxText is the length of a reply's text in bytes. Exim folds long replies
+// on the wire (RFC 5321, section 4.5.3.1.5, gives a line 512) and cuts what is
+// over a kilobyte.
+const maxText = 900
+
+// appendReply writes a verdict as the protocol has it. The enhanced codes are
+// RFC 3463's 4.7.1 and 5.7.1, delivery not authorized.
+//
+// charged=yes tells Exim that nothing is left for its router to charge, which
+// the action alone does not: a held message is DUNNO too.
+func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
+	switch r.Action {
+	case sidecar.Defer:
+		dst = appendText(append(dst, "action=450 4.7.1"...), r.Text)
+	case sidecar.Reject:
+		dst = appendText(append(dst, "action=550 5.7.1"...), r.Text)
+	case sidecar.Discard:
+		dst = appendText(append(dst, "action=DISCARD"...), r.Text)
+	default:
+		dst = append(dst, "action=DUNNO"...)
+		if stage == sidecar.StageRcpt {
+			dst = append(dst, "\nroom="...)
+			dst = strconv.AppendInt(dst, int64(max(r.Room, 0)), 10)
+		}
+	}
+	if r.Charged && (stage == sidecar.StageData || stage == sidecar.StageLocal) {
+		dst = append(dst, "\ncharged=yes"...)
+	}
+	return append(dst, "\n\n"...)
+}
+
+// appendText appends a space and what may stand in an SMTP reply: printable
+// ASCII. (Other characters need SMTPUTF8, RFC 6531 section 3.7.4, which the
+// client may not have asked for.) Each control character becomes a space, each
+// other character a question mark.
+func appendText(dst []byte, text string) []byte {
+	if text == "" {
+		return dst
+	}
+	dst = append(dst, ' ')
+	end := len(dst) + maxText
+	for i := 0; i < len(text) && len(dst) < end; {
+		switch b := text[i]; {
+		case b < ' ' || b == 0x7f:
+			dst = append(dst, ' ')
+		case b < utf8.RuneSelf:
+			dst = append(dst, b)
+		default:
+			_, n := utf8.DecodeRuneInString(text[i:])
+			i += n - 1
+			dst = append(dst, '?')
+		}
+		i++
+	}
+	return dst
+}
