@@ -58,16 +58,22 @@ func (l *Ledger) pageCount() int {
 	return len(l.subjects.pages)
 }
 
+// beginSection writes how far a section reaches, in changes and in time.
+func (l *Ledger) beginSection(b []byte, kind byte) []byte {
+	b = binary.AppendUvarint(append(b, kind), l.seq)
+	return binary.AppendUvarint(b, uint64(l.last))
+}
+
 func (l *Ledger) encodeHead(b []byte) []byte {
-	b = binary.AppendUvarint(append(b, sectionHead), l.seq)
-	for _, v := range []int64{l.last, l.keep, l.complete, l.uncounted} {
+	b = l.beginSection(b, sectionHead)
+	for _, v := range []int64{l.keep, l.complete, l.uncounted} {
 		b = binary.AppendUvarint(b, uint64(v))
 	}
 	return b
 }
 
 func (l *Ledger) encodeGroups(b []byte) []byte {
-	b = binary.AppendUvarint(append(b, sectionGroups), l.seq)
+	b = l.beginSection(b, sectionGroups)
 	b = binary.AppendUvarint(b, uint64(len(l.groups.list)))
 	for _, g := range l.groups.list {
 		b = appendIDs(b, g.members)
@@ -76,7 +82,7 @@ func (l *Ledger) encodeGroups(b []byte) []byte {
 }
 
 func (l *Ledger) encodePage(b []byte, i int) []byte {
-	b = binary.AppendUvarint(append(b, sectionPage), l.seq)
+	b = l.beginSection(b, sectionPage)
 	b = binary.AppendUvarint(b, uint64(i))
 	for j := range l.subjects.pages[i].places {
 		s := &l.subjects.pages[i].places[j]
@@ -97,7 +103,7 @@ func (l *Ledger) encodePage(b []byte, i int) []byte {
 }
 
 func (l *Ledger) encodeShard(b []byte, i int) []byte {
-	b = binary.AppendUvarint(append(b, sectionShard), l.seq)
+	b = l.beginSection(b, sectionShard)
 	b = binary.AppendUvarint(b, uint64(i))
 	return appendSends(b, l.sends[i].slots)
 }
@@ -110,10 +116,11 @@ func (l *Ledger) Restore(section []byte) error {
 	}
 	d := &decoder{b: section[1:]}
 	seq := d.uint()
+	l.last = max(l.last, d.int())
+	l.cleaned = l.last // what is forgotten is not restored
 	switch section[0] {
 	case sectionHead:
-		l.last, l.keep, l.complete, l.uncounted = d.int(), d.int(), d.int(), d.int()
-		l.cleaned = l.last
+		l.keep, l.complete, l.uncounted = d.int(), d.int(), d.int()
 	case sectionGroups:
 		for i := range d.len(1) {
 			l.groups.place(uint32(i), d.ids())

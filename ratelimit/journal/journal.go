@@ -1,0 +1,262 @@
+// Package journal makes a ratelimit.Ledger survive a crash.
+//
+// Every change is written to a segment file before the call that made it
+// returns, so that it survives kill -9; calls that wait at the same time share
+// one write. Once a second the segment is synced, which is what a power cut
+// may cost. When the segments since the last snapshot have grown too long the
+// Ledger is written anew as a snapshot, and the older files go.
+//
+// With the counts the Store keeps notes: small values of others that must
+// survive with them.
+//
+// If the disk fails the answers go on. The Store says so, and as soon as the
+// disk can be written again makes up for it with a fresh snapshot.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/ratelimit"
+)
+
+// A Reporter is told what an operator should know.
+type Reporter interface {
+	// JournalCut: the last write before a crash was incomplete; nobody was
+	// given an answer that rested on it.
+	JournalCut(file string, at, bytes int64)
+	// JournalDamaged: bytes of a file are not what was written; what they
+	// held is lost, all else is there.
+	JournalDamaged(file string, at, bytes int64, reason error)
+	// JournalFailed: from now on answers do not survive a crash.
+	JournalFailed(err error)
+	// JournalMended: they do again, those given meanwhile included.
+	JournalMended()
+}
+
+// Options are what a Store is opened with.
+type Options struct {
+	Ledger   ratelimit.Options // Record is set by Open
+	Reporter Reporter
+	// MinTail is how long the segments since the last snapshot may at least
+	// become, in bytes. 0 is 16 MiB.
+	MinTail int64
+}
+
+// A Store is a Ledger and its notes, kept in a directory. Its methods may be
+// called concurrently.
+type Store struct {
+	ledger  *ratelimit.Ledger
+	dir     string
+	lock    *os.File
+	options Options
+
+	notes notes
+
+	mu       sync.Mutex // guards pending
+	pending  batch
+	appended atomic.Int64 // bytes that were ever pending
+
+	writing sync.Mutex   // held while pending is written, and to change what follows
+	written atomic.Int64 // of appended, those written
+	segment segment
+	failure atomic.Pointer[error] // why answers would not survive a crash; nil if they would
+	spare   batch
+
+	saving   sync.Mutex // held by the one snapshot at a time
+	snapshot int64      // size of the last one
+	retry    int        // seconds to wait until a failed one is tried again
+	waited   int
+	damaged  []string // files to be kept for a closer look
+}
+
+// A batch is a frame in the making.
+type batch struct {
+	b     []byte
+	first uint64 // number of the first change in it
+}
+
+// A segment is the file to which changes are appended.
+type segment struct {
+	file *os.File
+	n    uint64 // number in the file name
+	size int64  // of all segments since the last snapshot
+	dead bool   // it could not be written; only another one will do
+}
+
+// Open reads back what the directory holds, or begins anew in an empty one,
+// which is made if need be. Another process that has it open is an error.
+func Open(dir string, o Options) (*Store, error) {
+	if o.MinTail == 0 {
+		o.MinTail = 16 << 20
+	}
+	s := &Store{dir: dir, options: o, notes: notes{values: map[string][]byte{}}}
+	s.options.Ledger.Record = s.record
+	s.ledger = ratelimit.NewLedger(s.options.Ledger)
+	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	if err := s.load(); err != nil {
+		s.lock.Close()
+		return nil, fmt.Errorf("read the ledger in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// acquire makes sure that this process alone has the directory.
+func (s *Store) acquire() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of the ledger (store.dir): %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the ledger (store.dir): %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return fmt.Errorf("lock the ledger in %s: %w: another sluice has it; stop that one or set another store.dir", s.dir, err)
+	}
+	s.lock = lock
+	return nil
+}
+
+// Run syncs, sweeps and snapshots until ctx is done.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			s.ledger.Sweep(now)
+			s.tend()
+		}
+	}
+}
+
+// tend syncs the segment, and writes a snapshot if the segments have grown
+// too long or failed.
+func (s *Store) tend() {
+	s.writing.Lock()
+	segment := s.segment
+	s.writing.Unlock()
+	if !segment.dead {
+		if err := s.sync(segment.file); err != nil {
+			s.bury(segment.n, err)
+		}
+	}
+	// A quarter of the last snapshot keeps the cost of writing snapshots a
+	// small multiple of that of the segments.
+	if s.Failure() == nil && segment.size <= max(s.options.MinTail, s.snapshot/4) {
+		return
+	}
+	if s.waited++; s.waited < s.retry {
+		return
+	}
+	s.waited = 0
+	if err := s.Save(); err != nil {
+		s.retry = min(60, 2*s.retry+1)
+		s.fail(err)
+		return
+	}
+	s.retry = 0
+}
+
+// bury gives up a segment, unless another one has taken its place.
+func (s *Store) bury(n uint64, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.segment.n == n {
+		s.segment.dead = true
+		s.fail(err)
+	}
+}
+
+// sync brings the segment to the disk, and notices if it was taken away.
+func (s *Store) sync(file *os.File) error {
+	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("sync the journal %s: %w", file.Name(), err)
+	}
+	named, err := os.Stat(file.Name())
+	if err != nil {
+		return fmt.Errorf("find the journal again: %w", err)
+	}
+	if open, err := file.Stat(); err == nil && !os.SameFile(open, named) {
+		return fmt.Errorf("find the journal again: %s is another file now", file.Name())
+	}
+	return nil
+}
+
+// Close writes a last snapshot. No call may be under way any more.
+func (s *Store) Close() error {
+	err := s.Save()
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return errors.Join(err, s.segment.file.Close(), s.lock.Close())
+}
+
+// Failure tells why answers would not survive a crash now; nil if they would.
+func (s *Store) Failure() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Take is Ledger.Take; when it returns, the charge survives a crash.
+func (s *Store) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	r := s.ledger.Take(now, t)
+	s.commit()
+	return r, nil
+}
+
+// Look is Ledger.Look. What it counts as refused survives a crash.
+func (s *Store) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	r := s.ledger.Look(now, t)
+	if !r.OK {
+		s.commit()
+	}
+	return r, nil
+}
+
+// Known is Ledger.Known.
+func (s *Store) Known(now time.Time, token ratelimit.Token) bool { return s.ledger.Known(now, token) }
+
+// Horizon is Ledger.Horizon.
+func (s *Store) Horizon(now time.Time) time.Time { return s.ledger.Horizon(now) }
+
+// Uncharge is Ledger.Uncharge; when it returns, it survives a crash.
+func (s *Store) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Token) error {
+	s.ledger.Uncharge(now, tokens)
+	s.commit()
+	return nil
+}
+
+// Reset is Ledger.Reset; when it returns, it survives a crash.
+func (s *Store) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	epoch := s.ledger.Reset(now, subject, seen)
+	s.commit()
+	return epoch, nil
+}
+
+// Standing is Ledger.Standing.
+func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
+	return s.ledger.Standing(now, subject)
+}
+
+// Standings is Ledger.Standings.
+func (s *Store) Standings(now time.Time, f func(ratelimit.Standing) bool) {
+	s.ledger.Standings(now, f)
+}
+
+// Size is Ledger.Size.
+func (s *Store) Size() (subjects, sends, uncounted int64) { return s.ledger.Size() }

@@ -1,0 +1,197 @@
+package journal
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The files in the directory: segment-N holds the changes, snapshot-N the
+// state at a time after all segments before N.
+const (
+	segmentPrefix  = "segment-"
+	snapshotPrefix = "snapshot-"
+	temporary      = ".tmp"
+)
+
+// sectionEnd marks the end of a snapshot, sectionNotes one of the notes; the
+// Ledger has the other letters.
+const (
+	sectionEnd   = 'E'
+	sectionNotes = 'N'
+)
+
+type journalFile struct {
+	prefix string
+	n      uint64
+}
+
+func (s *Store) path(prefix string, n uint64) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%s%016d", prefix, n))
+}
+
+// files lists the files of the journal by number.
+func (s *Store) files() ([]journalFile, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var files []journalFile
+	for _, e := range entries {
+		for _, prefix := range []string{segmentPrefix, snapshotPrefix} {
+			digits, ok := strings.CutPrefix(e.Name(), prefix)
+			if n, err := strconv.ParseUint(digits, 10, 64); ok && err == nil {
+				files = append(files, journalFile{prefix, n})
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b journalFile) int {
+		return cmp.Or(cmp.Compare(a.n, b.n), strings.Compare(a.prefix, b.prefix))
+	})
+	return files, nil
+}
+
+// load reads the last snapshot and the segments from it on, and begins a new
+// segment.
+func (s *Store) load() error {
+	files, err := s.files()
+	if err != nil {
+		return err
+	}
+	var segments []uint64
+	var from uint64
+	for _, f := range files {
+		s.segment.n = max(s.segment.n, f.n)
+		switch f.prefix {
+		case segmentPrefix:
+			segments = append(segments, f.n)
+		case snapshotPrefix:
+			from = f.n
+		}
+	}
+	if from > 0 {
+		segments = slices.DeleteFunc(segments, func(n uint64) bool { return n < from })
+		if s.snapshot, err = s.loadSnapshot(from); err != nil {
+			return err
+		}
+	}
+	last, tail := uint64(0), int64(0)
+	for i, n := range segments {
+		size, err := s.loadSegment(n, i == len(segments)-1, &last)
+		if err != nil {
+			return err
+		}
+		tail += size
+	}
+	if _, err := s.rotate(); err != nil {
+		return fmt.Errorf("begin a journal file: %w", err)
+	}
+	s.ledger.Ready(last)
+	s.segment.size = tail
+	if s.damaged != nil {
+		return s.Save()
+	}
+	return nil
+}
+
+func (s *Store) loadSnapshot(n uint64) (int64, error) {
+	whole := false
+	path := s.path(snapshotPrefix, n)
+	size, err := s.read(path, false, func(_ uint64, section []byte) error {
+		switch {
+		case len(section) > 0 && section[0] == sectionEnd:
+			whole = true
+			return nil
+		case len(section) > 0 && section[0] == sectionNotes:
+			return s.notes.restore(section[1:])
+		}
+		return s.ledger.Restore(section)
+	})
+	if err == nil && !whole {
+		s.spoilt(path, size, 0, errors.New("its end is missing"))
+	}
+	return size, err
+}
+
+func (s *Store) loadSegment(n uint64, last bool, seq *uint64) (int64, error) {
+	return s.read(s.path(segmentPrefix, n), last, func(first uint64, payload []byte) error {
+		next := first
+		for len(payload) > 0 {
+			size, w := binary.Uvarint(payload)
+			if w <= 0 || size > uint64(len(payload)-w) {
+				return errors.New("an entry does not fit its frame")
+			}
+			entry := payload[w : w+int(size)]
+			payload = payload[w+int(size):]
+			if isNote(entry) {
+				s.notes.replay(entry)
+				continue
+			}
+			if err := s.ledger.Replay(next, entry); err != nil {
+				return err
+			}
+			*seq = max(*seq, next)
+			next++
+		}
+		return nil
+	})
+}
+
+// read hands every intact frame of a file to f, and reports what is not
+// intact. What an interrupted write left at the end of the last file is cut.
+func (s *Store) read(path string, last bool, f func(first uint64, payload []byte) error) (int64, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	frames := newFrames(file, info.Size())
+	for {
+		from := frames.at
+		first, payload, err := frames.next()
+		if err == nil {
+			if err := f(first, payload); err != nil {
+				s.spoilt(path, from, frames.at-from, err)
+			}
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			return frames.at, nil
+		}
+		if !errors.Is(err, errFrame) {
+			return 0, err
+		}
+		more, resyncErr := frames.resync()
+		switch {
+		case resyncErr != nil:
+			return 0, resyncErr
+		case more:
+			s.spoilt(path, from, frames.at-from, err)
+		case last:
+			s.options.Reporter.JournalCut(path, from, info.Size()-from)
+			return from, file.Truncate(from)
+		default:
+			s.spoilt(path, from, info.Size()-from, err)
+			return from, nil
+		}
+	}
+}
+
+// spoilt notes damage, and that the file is to be kept for a closer look.
+func (s *Store) spoilt(path string, at, bytes int64, reason error) {
+	s.options.Reporter.JournalDamaged(path, at, bytes, reason)
+	if !slices.Contains(s.damaged, path) {
+		s.damaged = append(s.damaged, path)
+	}
+}

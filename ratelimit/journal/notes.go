@@ -1,0 +1,129 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// notes are small values kept in the journal beside the changes. Setting one
+// twice changes nothing, so a replay needs no care about what a snapshot
+// holds already.
+type notes struct {
+	mu     sync.Mutex
+	values map[string][]byte
+}
+
+// kindNote is the first byte of a note in a segment; see ratelimit.Replay.
+const kindNote = 'n'
+
+func isNote(entry []byte) bool { return len(entry) > 0 && entry[0] == kindNote }
+
+// Note sets a note; when it returns, the note survives a crash.
+func (s *Store) Note(key string, value []byte) error {
+	s.change(key, value)
+	return nil
+}
+
+// Forget removes a note.
+func (s *Store) Forget(key string) error {
+	s.change(key, nil)
+	return nil
+}
+
+// Notes calls f for every note whose key begins with prefix, in the order of
+// the keys.
+func (s *Store) Notes(prefix string, f func(key string, value []byte)) {
+	s.notes.mu.Lock()
+	var keys []string
+	for key := range s.notes.values {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	values := maps.Clone(s.notes.values)
+	s.notes.mu.Unlock()
+	slices.Sort(keys)
+	for _, key := range keys {
+		f(key, values[key])
+	}
+}
+
+func (s *Store) change(key string, value []byte) {
+	s.notes.mu.Lock()
+	s.notes.set(key, slices.Clone(value))
+	s.mu.Lock()
+	s.append(appendNote([]byte{kindNote}, key, value))
+	s.mu.Unlock()
+	s.notes.mu.Unlock()
+	s.commit()
+}
+
+// set changes a note; an empty value removes it.
+func (n *notes) set(key string, value []byte) {
+	if len(value) == 0 {
+		delete(n.values, key)
+		return
+	}
+	n.values[key] = value
+}
+
+func appendNote(b []byte, key string, value []byte) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(key))), key...)
+	return append(binary.AppendUvarint(b, uint64(len(value))), value...)
+}
+
+var errNote = errors.New("a note ends too early")
+
+// cutNote takes one note off b.
+func cutNote(b []byte) (key string, value, rest []byte, err error) {
+	var parts [2][]byte
+	for i := range parts {
+		n, w := binary.Uvarint(b)
+		if w <= 0 || n > uint64(len(b)-w) {
+			return "", nil, nil, errNote
+		}
+		parts[i], b = b[w:w+int(n)], b[w+int(n):]
+	}
+	return string(parts[0]), parts[1], b, nil
+}
+
+func (n *notes) replay(entry []byte) error {
+	key, value, _, err := cutNote(entry[1:])
+	if err == nil {
+		n.set(key, slices.Clone(value))
+	}
+	return err
+}
+
+// snapshot writes all notes, a few thousand to a section.
+func (n *notes) snapshot(write func(section []byte) error) error {
+	n.mu.Lock()
+	values := maps.Clone(n.values)
+	n.mu.Unlock()
+	b := []byte{sectionNotes}
+	for key, value := range values {
+		if b = appendNote(b, key, value); len(b) > 1<<18 {
+			if err := write(b); err != nil {
+				return err
+			}
+			b = b[:1]
+		}
+	}
+	return write(b)
+}
+
+func (n *notes) restore(section []byte) (err error) {
+	for len(section) > 0 {
+		var key string
+		var value []byte
+		if key, value, section, err = cutNote(section); err != nil {
+			return err
+		}
+		n.set(key, slices.Clone(value))
+	}
+	return nil
+}
