@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"sluice/sidecar/policyd"
+)
+
+// checkCmd has a flag for each attribute of the protocol.
+type checkCmd struct {
+	Stage         string `enum:"rcpt,data,local,route," default:"" placeholder:"STAGE" help:"Where in Exim: rcpt, data, local or route. Without it, attributes are read from stdin."`
+	ID            string `name:"id" help:"Exim's message id."`
+	Sender        string `help:"Envelope sender."`
+	Recipient     string `help:"One recipient; at rcpt and route."`
+	Recipients    string `help:"All recipients, as Exim's $recipients has them; at data and local."`
+	Auth          string `help:"The id that an SMTP client authenticated as."`
+	Login         string `help:"Login name of whoever ran sendmail."`
+	UID           string `name:"uid" help:"User id of whoever ran sendmail."`
+	CWD           string `name:"cwd" help:"Directory in which sendmail was run."`
+	Script        string `help:"X-PHP-Originating-Script."`
+	ClientAddress string `help:"IP address of the SMTP client."`
+	Original      string `help:"The address that an alias or list redirected; at route."`
+	Charged       bool   `help:"The message was charged at data or local."`
+	Sent          int    `help:"Remote recipients already accepted for this message; at rcpt."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (checkCmd) Help() string {
+	return `The question is a real one: at data, local and route an accepted message is charged.
+It is read from stdin if there is no --stage: lines name=value, an empty line ends it.
+The exit code is 0 when there was an answer, whatever it says.
+
+Examples:
+  sluice check --stage rcpt --auth news@example.com --recipient bob@example.net
+  printf 'stage=rcpt\nauth=news@example.com\nrecipient=bob@example.net\n\n' | sluice check`
+}
+
+// maxQuestion is the size of a question on stdin: what the policy socket takes.
+const maxQuestion = 4 << 20
+
+func (c checkCmd) Run(t *terminal) error {
+	fields := c.fields()
+	if c.Stage == "" {
+		var err error
+		if fields, err = readQuestion(t.stdin); err != nil {
+			return fmt.Errorf("check: read the question from stdin: %w", err)
+		}
+	}
+	socket, err := t.policySocket()
+	if err != nil {
+		return fmt.Errorf("check: find the policy socket: %w", err)
+	}
+	client := policyd.Client{Path: socket}
+	reply, err := client.Ask(t.ctx, fields)
+	if err != nil {
+		return fmt.Errorf("check: %w\nIs `sluice serve` running, and may this user ask? (root, Exim's and Postfix's may)", err)
+	}
+	if c.JSON {
+		return printJSON(t.stdout, replyFields(reply))
+	}
+	fmt.Fprintln(t.stdout, reply)
+	return nil
+}
+
+// policySocket is the first unix socket on which serve listens.
+func (t *terminal) policySocket() (string, error) {
+	config, err := t.loadConfig()
+	if err != nil {
+		return "", err
+	}
+	for _, l := range config.Listen.Policy {
+		if l.Network() == "unix" {
+			return l.Address(), nil
+		}
+	}
+	return "", errors.New("listen.policy has no unix socket")
+}
+
+// fields are the attributes that were given as flags.
+func (c checkCmd) fields() []policyd.Field {
+	fields := []policyd.Field{{Name: "stage", Value: c.Stage}}
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, policyd.Field{Name: name, Value: value})
+		}
+	}
+	add("id", c.ID)
+	add("sender", c.Sender)
+	add("recipient", c.Recipient)
+	add("recipients", c.Recipients)
+	add("auth", c.Auth)
+	add("login", c.Login)
+	add("uid", c.UID)
+	add("cwd", c.CWD)
+	add("script", c.Script)
+	add("client_address", c.ClientAddress)
+	add("original", c.Original)
+	if c.Charged {
+		add("charged", "yes")
+	}
+	if c.Sent != 0 {
+		add("sent", strconv.Itoa(c.Sent))
+	}
+	return fields
+}
+
+// readQuestion reads a question as the policy socket takes it: lines
+// name=value up to an empty line or the end, after encoding=base64 in base64.
+func readQuestion(r io.Reader) ([]policyd.Field, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxQuestion+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxQuestion:
+		return nil, fmt.Errorf("it is longer than %d bytes", maxQuestion)
+	case len(bytes.TrimSpace(text)) == 0:
+		return nil, errors.New("it is empty; give --stage, or lines name=value")
+	}
+	var fields []policyd.Field
+	encoded := false
+	question, _, _ := strings.Cut(string(text), "\n\n")
+	for line := range strings.Lines(question) {
+		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not name=value", line)
+		}
+		switch {
+		case !encoded && name == "request" && value == "sluice": // the client says it too
+		case !encoded && name == "encoding" && value == "base64":
+			encoded = true
+		default:
+			if value, err = decodeIf(encoded, value); err != nil {
+				return nil, fmt.Errorf("the value of %s is not base64: %w", name, err)
+			}
+			fields = append(fields, policyd.Field{Name: name, Value: value})
+		}
+	}
+	return fields, nil
+}
+
+func decodeIf(encoded bool, value string) (string, error) {
+	if !encoded {
+		return value, nil
+	}
+	b, err := base64.StdEncoding.DecodeString(value)
+	return string(b), err
+}
+
+// replyFields takes a reply apart for --json.
+func replyFields(reply string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.Lines(reply) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		fields[name] = value
+	}
+	return fields
+}

@@ -1,0 +1,127 @@
+// Command sluice is a policy sidecar for Exim: `sluice serve` answers the mail
+// server, the other commands are for its operator and ask the running one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+)
+
+// The exit codes of every command.
+const (
+	exitDone  = 0 // yes, done
+	exitNo    = 1 // refused, not found, unhealthy
+	exitError = 2 // wrong usage, or it could not be asked
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// commands is the command line as kong reads it.
+type commands struct {
+	Config string `name:"config" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
+	Admin  string `name:"admin" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
+
+	Serve   serveCmd   `cmd:"" help:"Answer Exim and Postfix until told to stop."`
+	Status  statusCmd  `cmd:"" help:"Show who sent how much, what is locked and held, and when it frees."`
+	Lock    lockCmd    `cmd:"" help:"Refuse a domain until it is unlocked."`
+	Unlock  unlockCmd  `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
+	Reset   resetCmd   `cmd:"" help:"Let a domain, account or mailbox start at zero."`
+	Check   checkCmd   `cmd:"" help:"Ask one question as Exim would, and print the answer."`
+	Show    configCmd  `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// A terminal is what a command reads and writes, and the global flags.
+type terminal struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	configFile     string // "": the default one
+	adminSocket    string // "": the configured one
+}
+
+// run runs the command in args and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var cmd commands
+	helped := false
+	parser, err := kong.New(&cmd,
+		kong.Name("sluice"),
+		kong.Description("A policy sidecar for Exim: limits how much each domain may send."),
+		kong.Vars{"config": sidecar.DefaultConfigPath},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), // after --help; kong then parses on
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "sluice:", err)
+		return exitError
+	}
+	parsed, err := parser.Parse(args)
+	if helped {
+		return exitDone
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "sluice: %v\nTry: sluice --help\n", err)
+		return exitError
+	}
+	t := &terminal{ctx, stdin, stdout, stderr, cmd.Config, cmd.Admin}
+	if err := parsed.Run(t); err != nil {
+		fmt.Fprintln(stderr, "sluice:", err)
+		return exitCode(err)
+	}
+	return exitDone
+}
+
+// A no is an error that means no, rather than that something went wrong.
+type no struct{ error }
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[no](err); ok || errors.Is(err, sidecar.ErrNotFound) {
+		return exitNo
+	}
+	return exitError
+}
+
+// loadConfig reads the configuration file.
+func (t *terminal) loadConfig() (*sidecar.Config, error) {
+	return sidecar.LoadConfig(t.configFile)
+}
+
+// askAdmin asks the running sluice, and words the failures that an operator
+// can do something about.
+func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
+	socket := t.adminSocket
+	if socket == "" {
+		c, err := t.loadConfig()
+		if err != nil {
+			return fmt.Errorf("%s: find the admin socket: %w", what, err)
+		}
+		socket = c.Listen.Admin.Address()
+	}
+	err := ask(admin.NewClient(socket))
+	switch {
+	case errors.Is(err, admin.ErrUnreachable):
+		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?", what, socket, err)
+	case errors.Is(err, admin.ErrForbidden):
+		return fmt.Errorf("%s: ask %s: %w\nOnly root may ask. Try: sudo sluice ...", what, socket, err)
+	case err != nil:
+		return err // the server says what it was doing, to what
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+)
+
+type lockCmd struct {
+	Domain string `arg:"" help:"The domain."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (lockCmd) Help() string {
+	return `Exim refuses the domain with 450 and holds what is queued, also while sluice is
+stopped, until somebody runs unlock or removes the lock file.
+
+Example:
+  sluice lock example.com`
+}
+
+func (c lockCmd) Run(t *terminal) error {
+	domain, err := sidecar.CanonicalDomain(c.Domain)
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	err = t.askAdmin("lock "+domain, func(a *admin.Client) error { return a.Lock(t.ctx, domain) })
+	if err != nil {
+		return err
+	}
+	return t.done(c.JSON, "locked", domain, "is locked until it is unlocked: sluice unlock "+domain)
+}
+
+type unlockCmd struct {
+	Domain string `arg:"" help:"The domain."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (unlockCmd) Help() string {
+	return `Removes the lock files of the domain, also those made by hand, and lets the domain
+start at zero. What was held goes out at once.
+
+Example:
+  sluice unlock example.com`
+}
+
+func (c unlockCmd) Run(t *terminal) error {
+	domain, err := sidecar.CanonicalDomain(c.Domain)
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	err = t.askAdmin("unlock "+domain, func(a *admin.Client) error { return a.Unlock(t.ctx, domain) })
+	if err != nil {
+		return err
+	}
+	return t.done(c.JSON, "unlocked", domain, "is unlocked and starts at zero")
+}
+
+type resetCmd struct {
+	Scope string `arg:"" help:"example.com, account:bob or news@example.com."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (resetCmd) Help() string {
+	return `Sends, refusals and outcomes of the scope start at zero. For a domain, sluice's own
+lock files go with them.
+
+Examples:
+  sluice reset example.com
+  sluice reset account:bob
+  sluice reset news@example.com`
+}
+
+func (c resetCmd) Run(t *terminal) error {
+	scope, err := sidecar.CanonicalScope(c.Scope)
+	if err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	if scope == "default" {
+		return fmt.Errorf("reset default: nothing is counted under default, it only holds limits; " +
+			"name a domain, account:NAME or a mailbox")
+	}
+	err = t.askAdmin("reset "+scope, func(a *admin.Client) error { return a.Reset(t.ctx, scope) })
+	if err != nil {
+		return err
+	}
+	return t.done(c.JSON, "reset", scope, "starts at zero")
+}
+
+// done reports that a command was carried out.
+func (t *terminal) done(asJSON bool, what, target, text string) error {
+	if asJSON {
+		return printJSON(t.stdout, map[string]string{"done": what, "target": target})
+	}
+	fmt.Fprintf(t.stdout, "%s %s\n", target, text)
+	return nil
+}

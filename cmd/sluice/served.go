@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"sluice/sidecar"
+)
+
+// notServed are keys that the file may have and that this version does not act
+// on yet.
+var notServed = map[string]string{
+	"listen.milter":          "the milter",
+	"listen.http":            "the page and the metrics",
+	"store.url":              "a store other than embedded:",
+	"store.timeout":          "Redis",
+	"store.outage":           "Redis",
+	"store.nodes":            "Redis",
+	"exim.mainlog":           "reading outcomes from the main log",
+	"exim.remote_transports": "reading outcomes from the main log",
+	"identity.owners":        "the owner map",
+	"identity.main_domains":  "the owner map",
+}
+
+// served refuses a configuration that asks for what this version does not do
+// yet: silently ignored, it would look as if it worked.
+func served(c *sidecar.Config) error {
+	var errs []error
+	refuse := func(key, what string) {
+		errs = append(errs, fmt.Errorf("%s: %s: %s is not served by this version; leave it out", c.Origin(key), key, what))
+	}
+	builtIn := sidecar.DefaultConfig().Values()
+	for i, v := range c.Values()[:len(builtIn)] { // those of single scopes come behind
+		what, unserved := notServed[v.Key]
+		if unserved && v.Value != "" && !reflect.DeepEqual(v.Value, builtIn[i].Value) {
+			refuse(v.Key, what)
+		}
+	}
+	for _, l := range c.Listen.Policy {
+		if l.Network() != "unix" {
+			refuse("listen.policy", "TCP")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// idle lists what is set and has no effect yet, though it does no harm.
+func idle(c *sidecar.Config) []string {
+	var keys []string
+	for _, v := range c.Values() {
+		if strings.Contains(v.Key, ".deferfail_") && v.Origin != "built-in" {
+			keys = append(keys, v.Key)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+	"sluice/sidecar/policyd"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.txt")
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // the transcripts show times
+	flag.Parse()
+	goleak.VerifyTestMain(m)
+}
+
+// noon is the time of every transcript.
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) *time.Time { return new(noon.Add(d)) }
+
+// stage is a policy with fixed answers, so that what is printed is the same
+// each time. Commands and questions reach it over real sockets.
+type stage struct{ status sidecar.Status }
+
+func (s stage) Status(_ context.Context, _ time.Time, domain string) (sidecar.Status, error) {
+	if domain == "" {
+		return s.status, nil
+	}
+	for _, d := range s.status.Domains {
+		if d.Domain == domain {
+			one := s.status
+			one.Domains = []sidecar.DomainStatus{d}
+			return one, nil
+		}
+	}
+	return sidecar.Status{}, fmt.Errorf("nothing is counted or locked: %w", sidecar.ErrNotFound)
+}
+
+func (s stage) Lock(context.Context, time.Time, string, string) error { return nil }
+
+func (s stage) Unlock(ctx context.Context, now time.Time, domain, _ string) error {
+	_, err := s.Status(ctx, now, domain)
+	return err
+}
+
+func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
+	if scope == "full.example" {
+		return errors.New("write journal: no space left on device")
+	}
+	return nil
+}
+
+func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {
+	if r.Auth == "news@example.com" {
+		return sidecar.Reply{Action: sidecar.Defer, Text: "Domain example.com has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later"}
+	}
+	return sidecar.Reply{Room: 17}
+}
+
+// stages are the policies of the transcripts, by the word in their name.
+var stages = map[string]stage{
+	"quiet": {sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok"}}},
+	"busy": {sidecar.Status{
+		Node: "mx1", Now: noon,
+		Domains: []sidecar.DomainStatus{
+			{Domain: "a.example", Sent: 3, Hourly: 500},
+			{Domain: "bulk.example", Sent: 12345, Hourly: 0},
+			{
+				Domain: "example.com", Account: "bob", Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1,
+				Hourly: 20, HourlyPercent: 100, DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,
+				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
+				FreesAt: at(12 * time.Minute),
+			},
+			{
+				Domain: "held.example", Sent: 450, Hourly: 500, HourlyPercent: 90, DeferfailPercent: 25, DeferfailMin: 5,
+				Locks: []sidecar.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
+			},
+			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99},
+		},
+		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok"},
+	}},
+	"trouble": {sidecar.Status{
+		Node: "mx1", Now: noon,
+		Totals: sidecar.Totals{
+			Unidentified: 1, Uncounted: 70, Subjects: 4000000,
+			Journal: "write /var/lib/sluice/journal: no space left on device",
+		},
+	}},
+}
+
+// Each testdata/NAME.txt is a session: lines "$ ARGS" as typed after sluice,
+// and what was printed. Its name says which stage it plays on.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { playTranscript(t, file) })
+	}
+}
+
+func playTranscript(t *testing.T, file string) {
+	dir := t.TempDir()
+	word, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".txt"), "-")
+	if s, ok := stages[word]; ok {
+		serveStage(t, dir, s)
+	}
+	config := fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[limits]\nhourly = 20\n",
+		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock")
+	writeFile(t, dir+"/sluice.toml", config)
+	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 20\nwindow = 5\n")
+
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for line := range strings.Lines(string(want)) {
+		if args, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "$ "); ok {
+			got.WriteString(line)
+			got.WriteString(play(t, dir, args))
+		}
+	}
+	if *update {
+		writeFile(t, file, got.String())
+	} else if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// play runs one command; "ARGS < TEXT" gives it TEXT on stdin, where \n is a
+// newline. $DIR is the directory of sockets and files.
+func play(t *testing.T, dir, typed string) string {
+	args, stdin, _ := strings.Cut(typed, " < ")
+	stdin = strings.ReplaceAll(stdin, `\n`, "\n")
+	argv := strings.Fields(strings.ReplaceAll(args, "$DIR", dir))
+	if !strings.Contains(args, "--config") {
+		argv = append(argv, "--config", dir+"/sluice.toml")
+	}
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), argv, strings.NewReader(stdin), &stdout, &stderr)
+	text := stdout.String()
+	for line := range strings.Lines(stderr.String()) {
+		text += "! " + line
+	}
+	if code != exitDone {
+		text += fmt.Sprintf("[exit %d]\n", code)
+	}
+	return strings.ReplaceAll(text, dir, "$DIR")
+}
+
+// serveStage serves a stage on real sockets until the test ends.
+func serveStage(t *testing.T, dir string, s stage) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	adminSocket, err := admin.Listen(dir + "/admin.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policySocket, err := policyd.Listen(dir + "/policy.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	adminServer := admin.New(admin.Options{
+		Policy:  s,
+		Config:  []sidecar.ConfigValue{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}},
+		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
+		Log:     log,
+	})
+	serveUntilEnd(t, adminServer, adminSocket)
+	serveUntilEnd(t, policyd.New(s, policyd.Options{Logger: log}), policySocket)
+}
+
+func serveUntilEnd(t *testing.T, s interface {
+	Serve(context.Context, net.Listener) error
+}, l net.Listener,
+) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
