@@ -86,7 +86,9 @@ func (c *conn) stopReading() {
 func (s *Server) handle(ctx context.Context, c *conn) {
 	defer s.remove(c)
 	if err := s.admit(c.nc); err != nil {
-		s.events.peerRefused(err)
+		if !errors.Is(err, net.ErrClosed) { // by us, to make room
+			s.events.peerRefused(err)
+		}
 		return
 	}
 	for {

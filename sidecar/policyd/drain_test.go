@@ -1,0 +1,203 @@
+package policyd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// dial connects to path until the test ends.
+func dial(t *testing.T, path string) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc
+}
+
+func TestDrainAnswersWhatIsInFlight(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln := listen(t, path)
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	s := New(askFunc(func(sidecar.Request) sidecar.Reply {
+		asked <- struct{}{}
+		<-answer
+		return sidecar.Reply{}
+	}), Options{})
+	stop := run(t, s, ln)
+
+	inFlight, mute, begun := dial(t, path), dial(t, path), dial(t, path)
+	io.WriteString(begun, question[:10])
+	// The second question waits in the socket while the first is being answered.
+	io.WriteString(inFlight, question+question)
+	<-asked
+	waitFor(t, "half a request", func() bool {
+		n := 0
+		s.each(func(c *conn) {
+			if p, _ := unmark(c.mark.Load()); p == reading {
+				n++
+			}
+		})
+		return n == 1
+	})
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+
+	mute.SetDeadline(time.Now().Add(time.Second))
+	if _, err := mute.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("idle connection: %v, want the end at once", err)
+	}
+	if nc, err := net.Dial("unix", path); err == nil {
+		nc.Close()
+		t.Error("a stopping server accepts")
+	}
+	close(answer)
+	go func() { <-asked; <-asked }()
+	io.WriteString(begun, question[10:])
+	for name, nc := range map[string]net.Conn{"two questions": inFlight, "one begun before": begun} {
+		nc.SetDeadline(time.Now().Add(3 * time.Second))
+		got, err := io.ReadAll(nc)
+		if want := map[string]int{"two questions": 2, "one begun before": 1}[name]; err != nil ||
+			string(got) != strings.Repeat("action=DUNNO\n\n", want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	<-stopped
+}
+
+// A question that was written before the stop is answered, even if nobody has
+// accepted its connection yet.
+func TestDrainAnswersTheBacklog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln := listen(t, path)
+	var waiting []net.Conn
+	for range 50 {
+		nc := dial(t, path)
+		io.WriteString(nc, question)
+		waiting = append(waiting, nc)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := New(accepting, Options{}).Serve(ctx, ln); err != nil {
+		t.Fatal(err)
+	}
+	for i, nc := range waiting {
+		nc.SetDeadline(time.Now().Add(time.Second))
+		if got, err := io.ReadAll(nc); string(got) != "action=DUNNO\n\n" {
+			t.Fatalf("connection %d: %q, %v", i, got, err)
+		}
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the socket file: %v, want it left for a successor", err)
+	}
+}
+
+func TestDrainEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln := listen(t, path)
+	var log syncBuffer
+	s := New(hanging{}, Options{DrainTimeout: 50 * time.Millisecond, Logger: logTo(&log)})
+	stop := run(t, s, ln)
+	nc := dial(t, path)
+	io.WriteString(nc, question)
+	waitFor(t, "question in flight", func() bool {
+		n := 0
+		s.each(func(c *conn) {
+			if p, _ := unmark(c.mark.Load()); p == asking {
+				n++
+			}
+		})
+		return n == 1
+	})
+	stop()
+	if s.Open() != 0 || !strings.Contains(log.String(), "stopped with questions unanswered") {
+		t.Errorf("%d open, logged %s", s.Open(), &log)
+	}
+}
+
+// hanging is an Asker that answers only when it is told to stop.
+type hanging struct{}
+
+func (hanging) Ask(ctx context.Context, _ time.Time, _ sidecar.Request) sidecar.Reply {
+	<-ctx.Done()
+	return sidecar.Reply{}
+}
+
+// Whatever others do, a question is answered within the client's deadline.
+func TestEveryoneElseIsAnswered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s := serve(t, path, accepting, Options{MaxConns: 600, RequestTimeout: 500 * time.Millisecond})
+	kept := dial(t, path)
+	mustAnswer(t, kept)
+
+	done := make(chan struct{})
+	var attackers sync.WaitGroup
+	var attacks atomic.Int64
+	attack := func(data string, times int) {
+		attackers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				nc, err := net.Dial("unix", path)
+				if err != nil {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				nc.SetDeadline(time.Now().Add(2 * time.Second))
+				for i := 0; i < times && err == nil; i++ {
+					_, err = io.WriteString(nc, data)
+				}
+				io.Copy(io.Discard, nc) // until the server has enough
+				nc.Close()
+				attacks.Add(1)
+			}
+		})
+	}
+	for range 250 {
+		attack("", 1)
+		attack(question[:12], 1)
+		attack(question, 1) // and then idle
+		attack("\x00\xff\r\n\n\n", 1)
+	}
+	attack(strings.Repeat("x", 1<<20), 100) // 100 MB without a newline
+	attack("request=sluice\n"+manyAttributes(1_000_000)+"\n", 1)
+	attack(strings.Repeat(question, 1000), 10) // answers that nobody reads in time
+
+	c := Client{Path: path, Timeout: 300 * time.Millisecond * slowdown}
+	for start := time.Now(); time.Since(start) < 2*time.Second; {
+		if _, err := c.Ask(t.Context(), []Field{{"stage", "data"}}); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	attackers.Wait()
+	if attacks.Load() < 1000 || s.Open() > 600 {
+		t.Errorf("%d attacks, %d connections", attacks.Load(), s.Open())
+	}
+	t.Logf("%d attacks, %+v", attacks.Load(), s.Counts())
+}
+
+// waitFor waits until ok.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited 5 s for %s", what)
+		}
+	}
+}

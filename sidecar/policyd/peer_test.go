@@ -1,0 +1,95 @@
+package policyd
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestOtherUsersAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		os.Chmod(d, 0o755)
+	}
+	var log syncBuffer
+	path := filepath.Join(dir, "s")
+	s := serve(t, path, accepting, Options{AllowUIDs: []int{101}, Logger: logTo(&log)})
+	for uid, want := range map[int]bool{0: true, 101: true, 65534: false, 102: false} {
+		answer, err := askAs(t, path, uid)
+		if (answer == "action=DUNNO\n\n") != want {
+			t.Errorf("user %d: answer %q, %v", uid, answer, err)
+		}
+	}
+	if n := s.Counts().Refused; n != 2 {
+		t.Errorf("%d counted as refused, want 2", n)
+	}
+	if got := log.String(); strings.Count(got, "policy client refused") != 1 || !strings.Contains(got, "is not one of [0 101]") {
+		t.Errorf("logged %s", got)
+	}
+}
+
+// askAs asks as another user. The thread that connects takes that user's id
+// and ends with its goroutine, which does not unlock it.
+func askAs(t *testing.T, path string, uid int) (answer string, err error) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
+			err = e
+			return
+		}
+		var nc net.Conn
+		if nc, err = net.Dial("unix", path); err != nil {
+			return
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(nc, question)
+		b := make([]byte, 100)
+		n, rerr := nc.Read(b)
+		answer, err = string(b[:n]), rerr
+	}()
+	<-done
+	return answer, err
+}
+
+// A syncBuffer is a buffer that a logger and a test share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestOtherSocketsAreRefused(t *testing.T) {
+	here, there := net.Pipe()
+	defer here.Close()
+	s := New(accepting, Options{})
+	s.handle(t.Context(), s.add(there))
+	if s.Counts().Refused != 1 {
+		t.Error("a connection without peer credentials was admitted")
+	}
+}

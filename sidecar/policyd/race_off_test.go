@@ -1,0 +1,5 @@
+//go:build !race
+
+package policyd
+
+const slowdown = 1
