@@ -1,0 +1,215 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What Exim asks, and what it makes of the replies. A responder stands in for
+// Sluice:
+//
+//	client ─→ Exim ─ RCPT, DATA ─→ responder
+//	             └─ each delivery ─→ responder ─→ sink
+
+func TestWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("100"))
+	h.startExim(t)
+
+	id := h.dial(t).login("Alice@Here.example").
+		send("alice@here.example", letter("x"), "BoB@Far.example", "bob@here.example").queuedID()
+	smtp := question{
+		"request": "sluice", "encoding": "base64", "sender": "alice@here.example",
+		"auth": "Alice@Here.example", "client_address": "127.0.0.1",
+	}
+	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	wantAsked(t, r, "rcpt", with(smtp, "stage", "rcpt", "recipient", "bob@far.example"))
+	wantAsked(t, r, "data", with(smtp, "stage", "data", "id", id, "script", "", "sent", "1",
+		"recipients", "BoB@Far.example, bob@here.example"))
+	wantAsked(t, r, "route", with(smtp, "stage", "route", "id", id, "script", "", "sent", "1",
+		"recipient", "bob@far.example", "charged", "yes"))
+}
+
+func TestWhatIsAskedForSendmail(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("100"))
+
+	message := "X-PHP-Originating-Script: 2001:mailer.php\n" + letter("x")
+	if out, code := h.sendmail(t, alice, "www", message, "-f", "news@here.example", "joe@far.example", "forward"); code != 0 {
+		t.Fatalf("sendmail: exit %d\n%s", code, out)
+	}
+	eventually(t, "it is delivered", func() bool { return h.sink.count() == 2 && len(h.queue()) == 0 })
+	id := r.asked("local")[0]["id"]
+	local := question{
+		"request": "sluice", "encoding": "base64", "sender": "news@here.example", "id": id,
+		"login": "alice", "uid": "2001", "script": "2001:mailer.php",
+	}
+	wantAsked(t, r, "local", with(local, "stage", "local", "cwd", "/run/home/alice/www",
+		"recipients", "joe@far.example, forward@here.example"))
+	wantAsked(t, r, "route",
+		with(local, "stage", "route", "charged", "yes", "recipient", "joe@far.example"),
+		with(local, "stage", "route", "charged", "yes", "recipient", "someone@far.example",
+			"original", "forward@here.example"))
+}
+
+// Inbound mail is asked about only where it leaves again.
+func TestInboundIsAskedAboutWhenItIsForwarded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("100"))
+	c := h.dialFrom(t, "192.0.2.9")
+	id := c.send("who@else.example", letter("x"), "alice@here.example", "forward@here.example").queuedID()
+	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	if got := len(r.asked("")); got != 1 {
+		t.Errorf("%d questions, want 1: %v", got, r.asked(""))
+	}
+	wantAsked(t, r, "route", question{
+		"request": "sluice", "encoding": "base64", "stage": "route", "id": id, "script": "",
+		"sender": "who@else.example", "client_address": "192.0.2.9",
+		"recipient": "someone@far.example", "original": "forward@here.example",
+	})
+}
+
+// with is a copy of a question with more in it.
+func with(q question, pairs ...string) question {
+	out := question{}
+	for k, v := range q {
+		out[k] = v
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		out[pairs[i]] = pairs[i+1]
+	}
+	return out
+}
+
+func wantAsked(t *testing.T, r *responder, stage string, want ...question) {
+	t.Helper()
+	byRecipient := func(qs []question) map[string]question {
+		m := map[string]question{}
+		for _, q := range qs {
+			m[q["recipient"]] = q
+		}
+		return m
+	}
+	got := r.asked(stage)
+	if diff := cmp.Diff(byRecipient(want), byRecipient(got)); diff != "" || len(got) != len(want) {
+		t.Errorf("%d questions at %s, want %d (-want +got):\n%s", len(got), stage, len(want), diff)
+	}
+}
+
+// Exim asks at the first remote recipient, then when the room is used up, and
+// says how many it has let pass.
+func TestAsksAgainWhenTheRoomIsUsedUp(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, func(q question) string {
+		if q["stage"] == "rcpt" && q["sent"] == "5" {
+			return "action=450 4.7.1 full\nroom=0\n\n"
+		}
+		return pass("3")(q)
+	})
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	for message := range 2 { // the second on the same connection begins anew
+		c.mail("a@here.example")
+		c.want(c.rcpt("bob@here.example"), 250)
+		for i := range 5 {
+			c.want(c.rcpt(fmt.Sprintf("r%d@far.example", i)), 250)
+		}
+		c.want(c.rcpt("r5@far.example"), 450, "4.7.1 full")
+		c.want(c.rcpt("alice@here.example"), 250)
+		if message == 0 {
+			c.want(c.cmd("RSET"), 250)
+		}
+	}
+	c.want(c.data(letter("x")), 250)
+	var sent []string
+	for _, q := range r.asked("rcpt") {
+		sent = append(sent, q["sent"])
+	}
+	// The room is 3 of all recipients: used up by bob, r0 and r1.
+	if got, want := strings.Join(sent, ","), ",2,3,4,5,,2,3,4,5"; got != want {
+		t.Errorf("asked with sent=%s, want %s", got, want)
+	}
+	if got := r.asked("data")[0]["sent"]; got != "5" {
+		t.Errorf("asked at DATA with sent=%s, want 5", got)
+	}
+}
+
+func TestPipeliningAndPRDR(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, func(q question) string {
+		if q["stage"] == "rcpt" && q["sent"] == "2" {
+			return "action=450 4.7.1 full\nroom=0\n\n"
+		}
+		return pass("1")(q)
+	})
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	c.write("MAIL FROM:<a@here.example> PRDR\r\n" +
+		"RCPT TO:<a@far.example>\r\nRCPT TO:<b@far.example>\r\nRCPT TO:<c@far.example>\r\nDATA\r\n")
+	for _, want := range []int{250, 250, 250, 450, 354} {
+		c.want(c.reply(), want)
+	}
+	c.write(onTheWire(letter("x")))
+	for _, want := range []int{353, 250, 250, 250} { // "PRDR content analysis beginning", each recipient, the message
+		c.want(c.reply(), want)
+	}
+	if got, want := r.asked("data")[0]["recipients"], "a@far.example, b@far.example"; got != want {
+		t.Errorf("recipients=%s, want %s", got, want)
+	}
+	eventually(t, "it is delivered", func() bool { return h.sink.count() == 2 })
+}
+
+// sendmail -bs has the SMTP stages, -bS those of sendmail.
+func TestSMTPOverAPipe(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("100"))
+	h.sendmail(t, alice, "bs", "") // makes the folder
+	c := h.pipe(t, alice.as("bs", "/usr/sbin/sendmail", "-bs")...)
+	c.want(c.send("a@here.example", letter("x"), "one@far.example"), 250)
+	c.want(c.send("a@here.example", letter("x"), "two@far.example"), 250)
+	for i, q := range r.asked("data") {
+		want := question{"login": "alice", "uid": "2001", "cwd": "/run/home/alice/bs", "sent": "1"}
+		for k, v := range want {
+			if q[k] != v {
+				t.Errorf("message %d was asked about with %s=%q, want %q", i, k, q[k], v)
+			}
+		}
+	}
+	batch := "MAIL FROM:<a@here.example>\nRCPT TO:<three@far.example>\nDATA\nSubject: x\n\nx\n.\n"
+	if out, code := h.sendmail(t, alice, "bs", batch+batch, "-bS"); code != 0 {
+		t.Fatalf("sendmail -bS: exit %d\n%s", code, out)
+	}
+	if rcpt, data, local := len(r.asked("rcpt")), len(r.asked("data")), len(r.asked("local")); rcpt != 2 || data != 2 || local != 2 {
+		t.Errorf("asked %d times at rcpt, %d at data, %d at local; want 2 each", rcpt, data, local)
+	}
+	eventually(t, "all is delivered", func() bool { return h.sink.count() == 4 })
+}
+
+func TestOwnBouncesAreNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("100"))
+	h.sink.refusing("nobody@far.example", 550)
+	h.sendmail(t, alice, "", letter("x"), "-f", "back@far.example", "nobody@far.example")
+	eventually(t, "the bounce has come", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	for _, q := range r.asked("") {
+		if q["sender"] == "" {
+			t.Errorf("asked about Exim's own bounce: %v", q)
+		}
+	}
+	// The same from a user is no bounce of Exim's.
+	h.sendmail(t, alice, "", letter("x"), "-f", "<>", "joe@far.example")
+	if qs := r.asked("local"); len(qs) != 2 || qs[1]["sender"] != "" || qs[1]["login"] != "alice" {
+		t.Errorf("asked %v", qs)
+	}
+	eventually(t, "it is delivered", func() bool { return len(h.queue()) == 0 })
+}

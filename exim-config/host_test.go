@@ -1,0 +1,420 @@
+package eximconfig_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait of these tests. Nothing takes a tenth of it.
+const patience = 20 * time.Second
+
+// A host is a machine of a test's own: real Exim at its real paths and with its
+// real privileges, Debian's configuration in the split layout with ours put in
+// by our installer, and what a site would have added (see site_test.go). Only
+// files and processes are its own; the network is the machine's.
+//
+//	h := newHost(t)            // configured, nothing runs yet
+//	h.startExim(t)             // the daemon, on a port of its own
+//	c := h.dial(t)             // an SMTP client that shows each reply
+//	h.sendmail(t, alice, ...)  // a local submission
+//	h.sink                     // where all remote mail ends
+type host struct {
+	dir  string // what hostMounts mounts
+	pid  int    // of the first process
+	sink *sink
+	port int // of the Exim daemon
+}
+
+// A login may log in to the host.
+type login struct {
+	name string
+	id   int // uid and gid
+}
+
+var (
+	alice = login{"alice", 2001}
+	bob   = login{"bob", 2002}
+)
+
+// Paths on the host.
+const (
+	policySocket = "/run/sluice/policy.sock"
+	lockDir      = "/run/email_send_limits"
+)
+
+// newHost makes a host with Sluice's files installed.
+func newHost(t *testing.T) *host {
+	t.Helper()
+	needExim(t)
+	return bootHost(t, installedConfig(t))
+}
+
+// newBareHost makes a host with Debian's configuration and the site's additions.
+func newBareHost(t *testing.T) *host {
+	t.Helper()
+	needExim(t)
+	h := bootHost(t, "/")
+	h.configureSite(t)
+	return h
+}
+
+var installed struct {
+	sync.Mutex
+	dir string
+}
+
+// installedConfig is a folder with the configuration of a host on which the
+// installer ran. That takes a second or two, so it is done once for all tests.
+func installedConfig(t *testing.T) string {
+	t.Helper()
+	installed.Lock()
+	defer installed.Unlock()
+	if installed.dir != "" {
+		return installed.dir
+	}
+	h := newBareHost(t)
+	if out, code := h.try(t, installer(t)); code != 0 {
+		t.Fatalf("install: exit %d\n%s", code, out)
+	}
+	dir := filepath.Join(sharedDir(), "installed")
+	for _, folder := range configFolders {
+		copyAll(t, h.path(folder), filepath.Join(dir, folder))
+	}
+	installed.dir = dir
+	return dir
+}
+
+// configFolders is where Debian has Exim's configuration.
+var configFolders = []string{"/etc/exim4", "/var/lib/exim4"}
+
+// bootHost makes a host with the configuration below a root folder.
+func bootHost(t *testing.T, root string) *host {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sluice-host-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeAll(t, dir) })
+	h := &host{dir: dir, sink: newSink(t)}
+	h.furnish(t)
+	for _, folder := range configFolders {
+		copyAll(t, filepath.Join(root, folder), h.path(folder))
+	}
+	h.boot(t)
+	h.write(t, "/etc/exim4/sinks", "")
+	h.sinkFor(t, "*", h.sink)
+	return h
+}
+
+// needExim skips where there is no Exim to test, and fails there in CI.
+func needExim(t *testing.T) {
+	t.Helper()
+	missing := ""
+	for _, program := range []string{"exim4", "update-exim4.conf", "nsenter", "setpriv"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = program + " is not installed"
+		}
+	}
+	if os.Getuid() != 0 {
+		missing = "only root can make namespaces"
+	}
+	switch {
+	case missing == "":
+	case os.Getenv("CI") == "true":
+		t.Fatal(missing)
+	default:
+		t.Skip(missing)
+	}
+}
+
+// boot starts the host's first process.
+func (h *host) boot(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), hostDirEnv+"="+h.dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start a host: %v", err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+		h.report(t)
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if line != "ready\n" {
+		t.Fatalf("start a host: %s%v", line, err)
+	}
+	h.pid = cmd.Process.Pid
+}
+
+// report fails the test if a signal killed a process, and shows Exim's logs if
+// the test failed.
+func (h *host) report(t *testing.T) {
+	if killed, _ := os.ReadFile(filepath.Join(h.dir, "killed")); len(killed) > 0 {
+		t.Errorf("on the host:\n%s", killed)
+	}
+	if !t.Failed() {
+		return
+	}
+	for _, name := range []string{"mainlog", "paniclog", "rejectlog"} {
+		if b, err := os.ReadFile(filepath.Join(h.dir, "log", name)); err == nil {
+			t.Logf("%s:\n%s", name, tail(b, 8000))
+		}
+	}
+}
+
+// tail is at most the last n bytes of b.
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
+
+// command is a command on the host, as root.
+func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
+	args = append([]string{"-t", strconv.Itoa(h.pid), "-m", "-p", "--"}, args...)
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// try runs a command on the host and returns what it printed and its exit code.
+func (h *host) try(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	return h.tryInput(t, "", args...)
+}
+
+func (h *host) tryInput(t *testing.T, input string, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := h.command(ctx, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// run runs a command on the host that must succeed.
+func (h *host) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, code := h.try(t, args...)
+	if code != 0 {
+		t.Fatalf("%s: exit %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// start starts a command that runs until the test ends or it is told to stop,
+// and returns a function that sends it a signal and one that waits for its end.
+func (h *host) start(t *testing.T, args ...string) *process {
+	t.Helper()
+	// The shell tells the pid that the process has on the host.
+	sh := append([]string{"sh", "-c", `echo $$ && exec "$@"`, "sh"}, args...)
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{host: h, cmd: h.command(ctx, sh...), ended: make(chan struct{})}
+	p.cmd.Stderr = &p.stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("start %s: %v", args[0], err)
+	}
+	p.pid = strings.TrimSpace(line)
+	go func() {
+		defer close(p.ended)
+		p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.signal(t, "KILL")
+		cancel()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("%s said:\n%s", args[0], tail(p.stderr.Bytes(), 8000))
+		}
+	})
+	return p
+}
+
+// A process runs on a host.
+type process struct {
+	host   *host
+	pid    string // on the host
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	ended  chan struct{}
+}
+
+// signal sends a signal, by its name without SIG. A process that has ended
+// does not mind.
+func (p *process) signal(t *testing.T, name string) {
+	t.Helper()
+	select {
+	case <-p.ended:
+	default:
+		p.host.try(t, "kill", "-"+name, p.pid)
+	}
+}
+
+// stop sends a signal and waits until the process has ended.
+func (p *process) stop(t *testing.T, name string) {
+	t.Helper()
+	p.signal(t, name)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatalf("process %s did not end on SIG%s", p.pid, name)
+	}
+}
+
+// path is where something on the host is outside it.
+func (h *host) path(name string) string {
+	for _, m := range hostMounts {
+		if rest, ok := strings.CutPrefix(name, m.path); ok && (rest == "" || rest[0] == '/') {
+			return filepath.Join(h.dir, m.own, rest)
+		}
+	}
+	panic("not the host's own: " + name)
+}
+
+// write writes a file on the host.
+func (h *host) write(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(h.path(name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.path(name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read reads a file on the host, "" if there is none.
+func (h *host) read(name string) string {
+	b, _ := os.ReadFile(h.path(name))
+	return string(b)
+}
+
+// mainlog is Exim's main log.
+func (h *host) mainlog() string { return h.read("/var/log/exim4/mainlog") }
+
+// startExim starts the daemon and waits until it listens.
+func (h *host) startExim(t *testing.T) {
+	t.Helper()
+	h.port = freePort(t)
+	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[127.0.0.1]:%d", h.port))
+	eventually(t, "Exim listens", func() bool {
+		c, err := net.Dial("tcp", h.smtpAddress())
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+}
+
+func (h *host) smtpAddress() string { return fmt.Sprintf("127.0.0.1:%d", h.port) }
+
+// queueRun runs the queue once, to its end.
+func (h *host) queueRun(t *testing.T, flags ...string) {
+	t.Helper()
+	h.run(t, append([]string{"exim4", "-q"}, flags...)...)
+}
+
+// queue lists the ids of the messages in the queue.
+func (h *host) queue() []string {
+	files, _ := filepath.Glob(filepath.Join(h.path("/var/spool/exim4/input"), "*-H"))
+	var ids []string
+	for _, f := range files {
+		ids = append(ids, strings.TrimSuffix(filepath.Base(f), "-H"))
+	}
+	return ids
+}
+
+// mailbox is the content of a local mailbox.
+func (h *host) mailbox(u login) string { return h.read("/var/mail/" + u.name) }
+
+// retryKeys are the keys of Exim's retry records.
+func (h *host) retryKeys(t *testing.T) []string {
+	t.Helper()
+	out, code := h.try(t, "exim_dumpdb", "/var/spool/exim4", "retry")
+	if code != 0 {
+		return nil // no record was ever written
+	}
+	var keys []string
+	for _, m := range regexp.MustCompile(`(?m)^ +([TR]:\S+)`).FindAllStringSubmatch(out, -1) {
+		keys = append(keys, m[1])
+	}
+	return keys
+}
+
+// sendmail submits a message like a script of a user's in a folder below the
+// user's home, and returns what sendmail printed and its exit code.
+func (h *host) sendmail(t *testing.T, u login, folder, message string, args ...string) (string, int) {
+	t.Helper()
+	home := h.path("/run/home/" + u.name)
+	if err := os.MkdirAll(filepath.Join(home, folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return h.tryInput(t, message, u.as(folder, append([]string{"/usr/sbin/sendmail"}, args...)...)...)
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// freePort returns a port on which nobody listens.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// removeAll removes a folder in which a dying process may still write.
+func removeAll(t *testing.T, dir string) {
+	eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
+}
+
+// as is a command line run as an ordinary user in a folder below its home.
+func (u login) as(folder string, args ...string) []string {
+	id := strconv.Itoa(u.id)
+	return append([]string{
+		"sh", "-c", `cd "$0" && exec "$@"`, filepath.Join("/run/home", u.name, folder),
+		"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups"}, args...)
+}

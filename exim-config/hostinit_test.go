@@ -1,0 +1,94 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+// hostDirEnv names the folder of a host to its first process.
+const hostDirEnv = "SLUICE_TEST_HOST_DIR"
+
+// hostMounts are the files and folders of the machine that a host has of its
+// own, and where in the host's folder they are.
+var hostMounts = []struct{ own, path string }{
+	{"etc-exim4", "/etc/exim4"},
+	{"passwd", "/etc/passwd"},
+	{"group", "/etc/group"},
+	{"mailname", "/etc/mailname"},
+	{"aliases", "/etc/aliases"},
+	{"lib", "/var/lib/exim4"},
+	{"spool", "/var/spool/exim4"},
+	{"log", "/var/log/exim4"},
+	{"mail", "/var/mail"},
+	{"run", "/run"},
+}
+
+// hostInit is a host's first process, in mount and process namespaces of its
+// own. It mounts, says so, and lives until its standard input ends; the kernel
+// then kills what is left of the host, also where the test was killed itself.
+//
+// All orphans become its children, Exim's deliveries among them. One that a
+// signal killed is noted in the file "killed".
+func hostInit(dir string) int {
+	if err := hostMount(dir); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	killed, err := os.OpenFile(filepath.Join(dir, "killed"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer killed.Close()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		io.Copy(io.Discard, os.Stdin)
+	}()
+	fmt.Println("ready")
+	for {
+		select {
+		case <-children:
+			reap(killed)
+		case <-over:
+			return 0
+		}
+	}
+}
+
+func hostMount(dir string) error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	for _, m := range hostMounts {
+		if err := syscall.Mount(filepath.Join(dir, m.own), m.path, "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.path, err)
+		}
+	}
+	return nil
+}
+
+func reap(killed io.Writer) {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if status.Signaled() {
+			fmt.Fprintf(killed, "process %d was killed: %v\n", pid, status.Signal())
+		}
+	}
+}

@@ -1,0 +1,20 @@
+package eximconfig_test
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain runs the tests, or, where a test starts this binary again inside
+// new namespaces, a host's first process.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(hostDirEnv); dir != "" {
+		os.Exit(hostInit(dir))
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(sharedDir())
+		os.Exit(code)
+	}))
+}
