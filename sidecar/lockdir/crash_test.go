@@ -2,7 +2,6 @@ package lockdir
 
 import (
 	"fmt"
-	"os"
 	"testing"
 )
 
@@ -35,7 +34,7 @@ func TestCrash(t *testing.T) {
 			ending{"operator", ""}, 2, nil,
 		},
 		"directory lost": {
-			func(r *rig) { r.make(hourly); r.must(os.RemoveAll(r.path)) }, func(r *rig) { r.settle() },
+			func(r *rig) { r.make(hourly); r.rmRf() }, func(r *rig) { r.settle() },
 			ending{"sluice", "sluice"}, 2, []string{"lost"},
 		},
 		"taken": {
@@ -107,9 +106,9 @@ func TestHandAfterCrash(t *testing.T) {
 		"file to be removed, hand removes it": {makeIt, unmake, 1, true,
 			func(r *rig) { r.rm(hourly) }, "", nil},
 		"file to be removed, hand edits it": {makeIt, unmake, 1, true,
-			func(r *rig) { r.edit(hourly) }, "operator", []string{"taken max_hourly_example.com operator"}},
+			func(r *rig) { r.edit(hourly) }, "operator", []string{"made max_hourly_example.com operator"}},
 		"file removed, hand makes one": {makeIt, unmake, 2, false,
-			func(r *rig) { r.create(hourly) }, "operator", []string{"taken max_hourly_example.com operator"}},
+			func(r *rig) { r.create(hourly) }, "operator", []string{"made max_hourly_example.com operator"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)

@@ -31,8 +31,8 @@ func (r *rig) wantNothingReleased() {
 
 func TestDirectoryLost(t *testing.T) {
 	for name, lose := range map[string]func(r *rig){
-		"removed":          func(r *rig) { r.must(os.RemoveAll(r.path)) },
-		"removed and made": func(r *rig) { r.must(os.RemoveAll(r.path)); r.must(os.Mkdir(r.path, 0o755)) },
+		"removed":          func(r *rig) { r.rmRf() },
+		"removed and made": func(r *rig) { r.rmRf(); r.must(os.Mkdir(r.path, 0o755)) },
 		"moved":            func(r *rig) { r.must(os.Rename(r.path, r.path+".old")) },
 		"replaced by link": func(r *rig) { r.must(os.Rename(r.path, r.path+".old")); r.must(os.Symlink(r.t.TempDir(), r.path)) },
 		"removed, file by file": func(r *rig) {
@@ -43,7 +43,7 @@ func TestDirectoryLost(t *testing.T) {
 			r.d.scan(r.now)
 			r.now = r.now.Add(quiet / 2) // hourly is gone for a whole quiet
 			r.d.scan(r.now)
-			r.must(os.Remove(r.path))
+			r.rmRf()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestReleaseIsNotPutOffForEver(t *testing.T) {
 // Whoever removed the directory may be about to put another there.
 func TestMissingDirectoryIsLeftAMoment(t *testing.T) {
 	r := lossRig(t)
-	r.must(os.RemoveAll(r.path))
+	r.rmRf()
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(patience - 1))
 	r.must(os.Mkdir(r.path, 0o755))
@@ -96,7 +96,7 @@ func TestDirectoryComesBackWithItsFiles(t *testing.T) {
 	away := r.path + ".away"
 	r.must(os.Rename(r.path, away)) // as unmounting does
 	r.wantEvents(r.settle(), "lost")
-	r.must(os.RemoveAll(r.path))
+	r.rmRf()
 	r.must(os.Rename(away, r.path))
 	r.wantEvents(r.settle(), "lost")
 	r.wantState(hourly, "sluice")
@@ -107,7 +107,7 @@ func TestDirectoryComesBackWithItsFiles(t *testing.T) {
 
 func TestWishesWhileTheDirectoryIsMissing(t *testing.T) {
 	r := lossRig(t)
-	r.must(os.RemoveAll(r.path))
+	r.rmRf()
 	r.must(r.d.Unmake(hourly))
 	r.must(r.d.Make(deferfail, "6/20 (30%)", 3))
 	r.must(r.d.Remove(other))

@@ -22,7 +22,8 @@ const maxContent = 200
 
 // A dirID tells one directory from another that stands at the same path.
 // The inode number alone does not: ext4 gives that of a removed directory to
-// the very next one.
+// the very next one. (Where that is also made within the same tick of the
+// kernel's clock, 4 ms or so, the two cannot be told apart.)
 type dirID struct {
 	Dev  uint64 `json:"dev"`
 	Ino  uint64 `json:"ino"`

@@ -183,6 +183,28 @@ func (r *rig) replace(l sidecar.Lock) {
 	r.must(os.Rename(temp, r.file(l)))
 }
 
+// rmRf removes the directory, once the kernel's clock (a tick has up to 10 ms)
+// has moved on since it was made: one that is made anew in the same tick, with
+// the same inode number, would have the same identity.
+func (r *rig) rmRf() {
+	r.t.Helper()
+	old, err := openDir(r.path)
+	r.must(err)
+	defer old.close()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		probe, err := os.MkdirTemp(filepath.Dir(r.path), "probe")
+		r.must(err)
+		h, err := openDir(probe)
+		r.must(err)
+		h.close()
+		r.must(os.Remove(probe))
+		if h.id.Born > old.id.Born {
+			break
+		}
+	}
+	r.must(os.RemoveAll(r.path))
+}
+
 func (r *rig) exists(l sidecar.Lock) bool {
 	_, err := os.Lstat(r.file(l))
 	return err == nil

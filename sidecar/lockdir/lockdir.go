@@ -11,7 +11,7 @@
 //	none      -                        -                         -                 operator's: LockMade
 //	making    make it                  make it                   made              operator's: LockMade
 //	made      a hand: LockReleased     make it again             -                 operator's: LockTaken
-//	unmaking  forget                   forget                    remove, forget    operator's: LockTaken
+//	unmaking  forget                   forget                    remove, forget    operator's: LockMade
 //
 // An operator's file may change as it likes. Only made and absent is a hand.
 // A directory that is missing or another one (removed, mounted over) is no
@@ -128,13 +128,13 @@ func (d *Dir) make(l sidecar.Lock, want record) error {
 	d.busy.Lock()
 	defer d.done()
 	have := d.locks[l].record // zero if there is none
-	want.Operator = want.Operator || have.Operator
-	if have.State == made {
-		// Should a hand just have removed it, the scan finds out.
-		have.Operator = want.Operator
+	switch {
+	case have.State == made: // should a hand just have removed it, the scan finds out
+		have.Operator = have.Operator || want.Operator
 		return d.save(l, have)
-	}
-	if have.State == unmaking && have.File.Ino != 0 {
+	case have.State == making:
+		want.Operator = want.Operator || have.Operator
+	case have.State == unmaking && !have.Operator && have.File.Ino != 0:
 		want.File, want.Dir = have.File, have.Dir // it may stand still
 	}
 	want.State = making
@@ -149,11 +149,12 @@ func (d *Dir) make(l sidecar.Lock, want record) error {
 // later notes a wish for the scan, which fulfils it when the directory opens.
 // That there is none is no error: the scan makes it.
 func (d *Dir) later(l sidecar.Lock, r record, openErr error) error {
-	if err := d.save(l, r); err != nil {
-		return err
+	note := d.save
+	if r.State == unmaking && r.File.Ino == 0 { // there never was a file
+		note = func(sidecar.Lock, record) error { return d.forget(l) }
 	}
-	if errors.Is(openErr, unix.ENOENT) {
-		return nil
+	if err := note(l, r); err != nil || errors.Is(openErr, unix.ENOENT) {
+		return err
 	}
 	return fault("open lock directory", d.path, openErr)
 }
@@ -180,8 +181,11 @@ func (d *Dir) Unmake(l sidecar.Lock) error {
 	if err != nil {
 		return err
 	}
-	if !s.there && e.State == made && e.Dir == at.id {
+	switch {
+	case !s.there && e.State == made && e.Dir == at.id:
 		return nil // a hand was faster, and is to be heard
+	case s.there && e.State == made && !e.stands(at, s):
+		return d.take(at, l, e.record, s, sidecar.LockTaken)
 	}
 	return d.finish(at, l, e.record)
 }

@@ -36,16 +36,21 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case !s.there:
 		err := d.build(at, l, e.record)
 		return err == nil, err
-	case s.stamp == e.File, e.Operator, !here && sameContent(s, e):
+	case e.Operator || e.stands(at, s):
 		return false, d.confirm(at, l, e.record, s)
 	}
 	return false, d.take(at, l, e.record, s, sidecar.LockTaken)
 }
 
-// sameContent tells whether a file in a directory that came instead of ours,
-// such as one mounted again with the files it had, is the one we made there.
-func sameContent(s sight, e entry) bool {
-	return s.Size == e.File.Size && s.Content == e.File.Content
+// stands tells whether the file that was seen is the recorded one. In another
+// directory the content tells ours: one that was unmounted comes back with the
+// files it had, and they were made again meanwhile. (What a hand writes, such
+// as nothing, may well be the same twice.)
+func (r record) stands(at *handle, s sight) bool {
+	if r.Dir == at.id || r.Dir == (dirID{}) || r.Operator {
+		return s.stamp == r.File
+	}
+	return s.Size == r.File.Size && s.Content == r.File.Content
 }
 
 // look looks at a lock's file.
@@ -70,7 +75,7 @@ func (d *Dir) appear(at *handle, l sidecar.Lock, r record) error {
 		return errors.Join(err, noteErr)
 	case !s.there:
 		return d.build(at, l, r)
-	case s.stamp == r.File:
+	case r.stands(at, s):
 		return d.confirm(at, l, r, s)
 	}
 	return d.take(at, l, r, s, sidecar.LockMade)
@@ -119,8 +124,8 @@ func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
 	if err != nil {
 		return err
 	}
-	if s.there && s.stamp != r.File {
-		return d.take(at, l, r, s, sidecar.LockTaken)
+	if s.there && !r.stands(at, s) {
+		return d.take(at, l, r, s, sidecar.LockMade)
 	}
 	if s.there {
 		if err := at.unlink(baseName(l)); err != nil {
@@ -136,6 +141,9 @@ func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
 // take makes a lock the operator's.
 func (d *Dir) take(at *handle, l sidecar.Lock, r record, s sight, kind sidecar.LockEventKind) error {
 	r.Operator = true
+	if kind == sidecar.LockMade {
+		r.Epoch = 0
+	}
 	err := d.confirm(at, l, r, s)
 	d.pending = append(d.pending, sidecar.LockEvent{Kind: kind, File: d.locks[l].file(l)})
 	return err

@@ -117,7 +117,7 @@ func TestFullDirectory(t *testing.T) {
 
 func TestNotADirectory(t *testing.T) {
 	r := lossRig(t)
-	r.must(os.RemoveAll(r.path))
+	r.rmRf()
 	r.must(os.WriteFile(r.path, nil, 0o644))
 	if err := r.d.Make(deferfail, "6/20 (30%)", 1); !errors.Is(err, unix.ENOTDIR) {
 		t.Error(err)

@@ -18,7 +18,10 @@ import (
 // The kernel's notices only say where to look, and soon; what they miss, such
 // as a mount over the directory, the poll finds.
 func (d *Dir) Run(ctx context.Context, report func(sidecar.LockEvent)) error {
-	w := &watch{path: d.path}
+	return d.run(ctx, &watch{path: d.path}, report)
+}
+
+func (d *Dir) run(ctx context.Context, w *watch, report func(sidecar.LockEvent)) error {
 	defer w.close()
 	tick := time.NewTicker(d.poll)
 	defer tick.Stop()

@@ -1,0 +1,197 @@
+package lockdir
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// running runs the rig's Dir until the test ends, and hands over its events.
+func (r *rig) running(poll time.Duration, hook func(sidecar.LockEvent)) <-chan sidecar.LockEvent {
+	return r.runningOn(r.path, poll, hook)
+}
+
+// runningOn is running with the kernel's notices of another directory.
+func (r *rig) runningOn(watched string, poll time.Duration, hook func(sidecar.LockEvent)) <-chan sidecar.LockEvent {
+	r.d.poll = poll
+	events := make(chan sidecar.LockEvent, 10000)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- r.d.run(ctx, &watch{path: watched}, func(e sidecar.LockEvent) {
+			hook(e)
+			events <- e
+		})
+	}()
+	r.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Error(err)
+		}
+	})
+	return events
+}
+
+func ignore(sidecar.LockEvent) {}
+
+// next waits for an event of a kind; others in between are passed over.
+func next(t *testing.T, events <-chan sidecar.LockEvent, kind sidecar.LockEventKind) sidecar.LockEvent {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == kind {
+				return e
+			}
+		case <-deadline:
+			t.Fatalf("no event of kind %d within 10 s", kind)
+		}
+	}
+}
+
+const never = time.Hour // a poll that does not help
+
+func TestRunNoticesAHandAtOnce(t *testing.T) {
+	r := newRig(t)
+	events := r.running(never, ignore)
+	r.create(other) // also waits for the watch to stand
+	next(t, events, sidecar.LockMade)
+	r.make(hourly)
+	start := time.Now()
+	r.rm(hourly)
+	next(t, events, sidecar.LockReleased)
+	if d := time.Since(start); d > 400*time.Millisecond {
+		t.Errorf("noticed after %v", d)
+	}
+	r.make(hourly)
+	r.touch(hourly, noon)
+	next(t, events, sidecar.LockTaken)
+}
+
+func TestRunPollsBehindTheWatch(t *testing.T) {
+	r := newRig(t)
+	r.make(hourly)
+	events := r.runningOn(t.TempDir(), 20*time.Millisecond, ignore)
+	r.rm(hourly)
+	next(t, events, sidecar.LockReleased)
+	r.create(other)
+	next(t, events, sidecar.LockMade)
+}
+
+func TestRunFollowsTheDirectory(t *testing.T) {
+	r := newRig(t)
+	r.make(hourly)
+	events := r.running(time.Second, ignore)
+	for i := range 3 {
+		r.rmRf()
+		if i == 1 {
+			r.must(os.Mkdir(r.path, 0o755))
+		}
+		next(t, events, sidecar.LockDirLost)
+		r.wantState(hourly, "sluice")
+	}
+	r.rm(hourly) // the new directory is watched too
+	start := time.Now()
+	next(t, events, sidecar.LockReleased)
+	if d := time.Since(start); d > 400*time.Millisecond {
+		t.Errorf("noticed after %v", d)
+	}
+}
+
+// rm -rf of the directory under load releases nothing; rm * releases all.
+func TestRunTellsRmRfFromRmStar(t *testing.T) {
+	r := newRig(t)
+	var locks []sidecar.Lock
+	for i := range 300 {
+		l := sidecar.Lock{Kind: sidecar.LockHourly, Domain: fmt.Sprintf("d%03d.example", i)}
+		locks = append(locks, l)
+		r.make(l)
+	}
+	events := r.running(never, ignore)
+	r.create(other) // waits for the watch to stand
+	next(t, events, sidecar.LockMade)
+	r.rmRf()
+	if e := <-events; e.Kind != sidecar.LockDirLost {
+		t.Fatalf("rm -rf: event %q", short([]sidecar.LockEvent{e}))
+	}
+	for _, l := range locks {
+		r.rm(l)
+	}
+	var released []sidecar.Lock
+	for range locks {
+		released = append(released, next(t, events, sidecar.LockReleased).File.Lock)
+	}
+	slices.SortFunc(released, byName)
+	if !slices.Equal(released, locks) {
+		t.Errorf("rm * released %d of %d", len(released), len(locks))
+	}
+}
+
+// Whoever hears of an event may call every method, and a method that finds
+// something wakes Run.
+func TestRunCallsBack(t *testing.T) {
+	r := newRig(t)
+	r.make(hourly)
+	r.make(deferfail)
+	events := r.running(never, func(e sidecar.LockEvent) {
+		if e.Kind == sidecar.LockReleased {
+			r.must(r.d.Unmake(deferfail))
+			r.must(r.d.Remove(other))
+			r.make(other)
+			r.d.Files("")
+		}
+	})
+	r.rm(hourly)
+	next(t, events, sidecar.LockReleased)
+	r.wantState(other, "sluice")
+	r.edit(other)
+	r.must(r.d.Unmake(other))
+	next(t, events, sidecar.LockTaken)
+}
+
+// None of our own doings is an event, however many goroutines do them while
+// the watcher looks.
+func TestOwnDoingsAreNoEvents(t *testing.T) {
+	r := newRig(t)
+	events := r.running(2*time.Millisecond, ignore)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			l := sidecar.Lock{Kind: sidecar.LockHourly, Domain: fmt.Sprintf("d%d.example", g%4)}
+			for i := range 60 {
+				var err error
+				switch i % 6 {
+				case 0, 2:
+					err = r.d.Make(l, "20/20 (100%)", int64(i))
+				case 1:
+					err = r.d.Unmake(l)
+				case 3:
+					err = r.d.MakeOperator(l, "locked by root")
+				case 4:
+					err = r.d.Remove(l)
+				case 5:
+					r.d.Files("")
+					r.d.Files(l.Domain)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r.create(other)
+	for e := range events {
+		if e.File.Lock == other {
+			break
+		}
+		t.Errorf("event %v", short([]sidecar.LockEvent{e}))
+	}
+}
