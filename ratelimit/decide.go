@@ -112,7 +112,7 @@ func (l *Ledger) refuse(d *decision, marks []Token) {
 		if !slices.ContainsFunc(uses, func(u Use) bool { return u.Full }) {
 			continue
 		}
-		if !l.admit(&site, d.at) {
+		if len(marks) == 0 || !l.admit(&site, d.at) {
 			continue
 		}
 		s := l.subjects.get(site.id)

@@ -76,13 +76,13 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	return d.result
 }
 
-// Look decides like Take, for as many sends as t has marks, and charges
-// nothing. What it refuses is counted among the refused.
+// Look decides like Take, for as many sends as t has marks and at least one,
+// and charges nothing. The marks of what it refuses are counted as refused.
 func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
-	d := l.measure(t, at, at, int64(len(t.Marks)))
+	d := l.measure(t, at, at, max(1, int64(len(t.Marks))))
 	if d.full {
 		l.refuse(&d, t.Marks)
 		return d.result

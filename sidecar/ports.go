@@ -12,7 +12,8 @@ type Store interface {
 	// Take charges, all or nothing. A Take with a known token is accepted
 	// and charges that token nothing.
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
-	// Look decides like Take and charges nothing; a refusal counts.
+	// Look decides like Take, for as many sends as there are marks and at
+	// least one, and charges nothing. Marks that it refuses are counted.
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	// Known tells whether the token was charged and is still kept.
 	Known(now time.Time, token ratelimit.Token) bool
@@ -21,6 +22,13 @@ type Store interface {
 	// Reset restarts the subject at zero, unless its epoch is past seen,
 	// and returns the epoch then in force. A negative seen always resets.
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	// Standing is what is counted for one subject.
+	Standing(now time.Time, subject string) ratelimit.Standing
+	// Size tells how many subjects and sends are kept, and how many sends
+	// passed uncounted for the memory ceiling.
+	Size() (subjects, sends, uncounted int64)
+	// Failure tells why what is answered would not survive a crash, if so.
+	Failure() error
 	// Standings calls f for every subject that is counted now.
 	Standings(now time.Time, f func(ratelimit.Standing) bool)
 }
@@ -88,4 +96,12 @@ type LockEvent struct {
 	Kind LockEventKind
 	File LockFile // as last seen; for LockDirLost and some LockTrouble the zero value
 	Err  error
+}
+
+// A Queue is Exim's.
+type Queue interface {
+	// Deliver has Exim try the messages now, one after the other, and returns
+	// when it has, or when ctx is done: what was begun then goes on. Messages
+	// that are not in the queue are no error.
+	Deliver(ctx context.Context, ids []string) error
 }

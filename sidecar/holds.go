@@ -1,0 +1,245 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// holdFor is how long a held recipient is remembered. Each queue run asks
+// again, so this is only for messages that left the queue behind our back.
+const holdFor = 7 * 24 * time.Hour
+
+// holds is what waits in Exim's queue because the router held it: recipients
+// of accepted messages that were not charged. They are noted, so that Sluice
+// knows after a restart what to release, and that they are to be charged
+// however old their messages have become.
+type holds struct {
+	notes Notes
+	log   *OperatorLog
+
+	mu      sync.Mutex
+	domains map[string]map[string]*heldMessage // by domain and message id
+	under   map[string]bool                    // domains whose release is under way
+	count   int
+}
+
+// A heldMessage is one message with the recipients that are held.
+type heldMessage struct {
+	id         string
+	who        identity
+	recipients map[ratelimit.Token]time.Time // since when
+	asked      time.Time                     // when the router last asked about one of them
+}
+
+// A heldNote is a recipient in the notes, under hold/DOMAIN/ID/TOKEN.
+type heldNote struct {
+	Since   time.Time `json:"since"`
+	Mailbox string    `json:"mailbox,omitempty"`
+	Account string    `json:"account,omitempty"`
+}
+
+const holdNotes = "hold/"
+
+func holdKey(domain, id string, token ratelimit.Token) string {
+	return fmt.Sprintf("%s%s/%s/%016x", holdNotes, url.PathEscape(domain), url.PathEscape(id), uint64(token))
+}
+
+func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err error) {
+	parts := strings.Split(strings.TrimPrefix(key, holdNotes), "/")
+	if len(parts) != 3 {
+		return "", "", 0, errors.New("it has not three parts")
+	}
+	domain, err1 := url.PathUnescape(parts[0])
+	id, err2 := url.PathUnescape(parts[1])
+	n, err3 := strconv.ParseUint(parts[2], 16, 64)
+	return domain, id, ratelimit.Token(n), errors.Join(err1, err2, err3)
+}
+
+func newHolds(notes Notes, log *OperatorLog) *holds {
+	h := &holds{notes: notes, log: log, domains: map[string]map[string]*heldMessage{}, under: map[string]bool{}}
+	notes.Notes(holdNotes, func(key string, value []byte) {
+		var n heldNote
+		domain, id, token, err := parseHoldKey(key)
+		if err = errors.Join(err, json.Unmarshal(value, &n)); err != nil {
+			log.HoldUnread(key, err)
+			return
+		}
+		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, n.Since)
+	})
+	return h
+}
+
+// put remembers a held recipient, and reports whether it is a new one.
+func (h *holds) put(who identity, id string, token ratelimit.Token, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	messages := h.domains[who.domain]
+	if messages == nil {
+		messages = map[string]*heldMessage{}
+		h.domains[who.domain] = messages
+	}
+	m := messages[id]
+	if m == nil {
+		m = &heldMessage{id: id, who: who, recipients: map[ratelimit.Token]time.Time{}}
+		messages[id] = m
+	}
+	m.asked = now
+	if _, held := m.recipients[token]; held {
+		return false
+	}
+	m.recipients[token] = now
+	h.count++
+	return true
+}
+
+// has tells whether a recipient is held.
+func (h *holds) has(domain, id string, token ratelimit.Token) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.domains[domain][id]
+	if m == nil {
+		return false
+	}
+	_, held := m.recipients[token]
+	return held
+}
+
+// release forgets a recipient that is held no more.
+func (h *holds) release(domain, id string, token ratelimit.Token) {
+	h.mu.Lock()
+	held := h.drop(domain, id, token)
+	h.mu.Unlock()
+	if held {
+		h.forget(domain, id, token)
+	}
+}
+
+// drop removes a recipient. mu is held.
+func (h *holds) drop(domain, id string, token ratelimit.Token) bool {
+	m := h.domains[domain][id]
+	if m == nil {
+		return false
+	}
+	if _, held := m.recipients[token]; !held {
+		return false
+	}
+	delete(m.recipients, token)
+	h.count--
+	if len(m.recipients) == 0 {
+		delete(h.domains[domain], id)
+	}
+	if len(h.domains[domain]) == 0 {
+		delete(h.domains, domain)
+	}
+	return true
+}
+
+func (h *holds) forget(domain, id string, token ratelimit.Token) {
+	if err := h.notes.Forget(holdKey(domain, id, token)); err != nil {
+		h.log.StoreFailed(err)
+	}
+}
+
+// expire forgets the recipients of a message that nobody has asked about
+// since, and those that have been held for too long.
+func (h *holds) expire(domain, id string, since, now time.Time) {
+	h.mu.Lock()
+	var gone []ratelimit.Token
+	if m := h.domains[domain][id]; m != nil {
+		unasked := m.asked.Before(since)
+		for token, held := range m.recipients {
+			if unasked || now.Sub(held) > holdFor {
+				gone = append(gone, token)
+			}
+		}
+	}
+	for _, token := range gone {
+		h.drop(domain, id, token)
+	}
+	h.mu.Unlock()
+	for _, token := range gone {
+		h.forget(domain, id, token)
+	}
+}
+
+// heldIn lists the held messages of a domain, the oldest first: Exim's ids
+// begin with the time.
+func (h *holds) heldIn(domain string) []heldMessage {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []heldMessage
+	for _, m := range h.domains[domain] {
+		all = append(all, heldMessage{id: m.id, who: m.who})
+	}
+	slices.SortFunc(all, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+// numberIn is how many recipients of a domain are held.
+func (h *holds) numberIn(domain string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.domains[domain] {
+		n += len(m.recipients)
+	}
+	return n
+}
+
+func (h *holds) number() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count
+}
+
+// withHolds lists the domains that have something held.
+func (h *holds) withHolds() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []string
+	for domain := range h.domains {
+		all = append(all, domain)
+	}
+	return all
+}
+
+// begin marks the release of a domain as under way, and reports false if it
+// was.
+func (h *holds) begin(domain string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.under[domain] {
+		return false
+	}
+	h.under[domain] = true
+	return true
+}
+
+func (h *holds) end(domain string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.under, domain)
+}
+
+// hold notes that the router holds a recipient, and answers so.
+func (p *Policy) hold(q *question, token ratelimit.Token, r Reply) Reply {
+	if !p.holds.put(q.who, q.ID, token, q.now) {
+		return r
+	}
+	note, err := json.Marshal(heldNote{Since: q.now, Mailbox: q.who.mailbox, Account: q.who.account})
+	if err == nil {
+		err = p.holds.notes.Note(holdKey(q.who.domain, q.ID, token), note)
+	}
+	if err != nil {
+		p.log.StoreFailed(err)
+	}
+	return r
+}

@@ -1,0 +1,118 @@
+package sidecar
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A class is by which rule a message is charged, or why it is not.
+type class int
+
+const (
+	charged      class = iota
+	nobody             // bounces that Exim made itself, null senders from elsewhere
+	inbound            // from elsewhere: not ours until it is redirected
+	exempt             // sender in exempt_senders
+	unidentified       // somebody should be charged, and nobody can be found
+)
+
+// An identity is who is charged for a message.
+type identity struct {
+	class   class
+	domain  string // of a charged message never empty
+	mailbox string // empty if unknown
+	account string // empty if unknown
+}
+
+// identify finds who is charged. The rules are those of the table in
+// docs/flow.md, in its order; the first that matches decides.
+func (s *Settings) identify(r Request) identity {
+	sender := foldAddress(r.Sender)
+	if s.exempt(sender) {
+		return identity{class: exempt}
+	}
+	local := r.ClientAddress == ""
+	if r.Sender == "" {
+		return s.identifyNullSender(r, local)
+	}
+	original := redirected(r)
+	switch {
+	case r.Auth != "":
+		return s.identifyLogin(r.Auth, sender.domain)
+	case local:
+		return s.identifyLogin(r.Login, sender.domain)
+	case original != "":
+		return payer(original)
+	case s.relays(r.ClientAddress):
+		return payer(sender.domain)
+	case loopback(r.ClientAddress):
+		return payer(s.Node)
+	}
+	return identity{class: inbound}
+}
+
+// identifyNullSender: Exim's own bounces are nobody's, but a null sender from
+// somebody who logged in, or who ran sendmail, would be a loophole.
+func (s *Settings) identifyNullSender(r Request, local bool) identity {
+	own := local && (r.Login == "" || r.Login == s.EximUser)
+	switch {
+	case r.Auth != "":
+		return s.identifyLogin(r.Auth, s.Node)
+	case local && !own:
+		return s.identifyLogin(r.Login, s.Node)
+	}
+	return identity{class: nobody}
+}
+
+// identifyLogin is for an id that was authenticated, or the login name of a
+// local user. An id without a domain is an account, and which domain it may
+// charge is for the owner map to say; without one it is the sender's.
+func (s *Settings) identifyLogin(id, senderDomain string) identity {
+	mailbox := foldAddress(id)
+	if mailbox.domain != "" {
+		who := payer(mailbox.domain)
+		who.mailbox = mailbox.String()
+		return who
+	}
+	who := payer(senderDomain)
+	who.account = id
+	return who
+}
+
+// payer never pools those of whom no domain is known: they would share one
+// budget, and each could spend all of it.
+func payer(domain string) identity {
+	if domain == "" {
+		return identity{class: unidentified}
+	}
+	return identity{domain: domain}
+}
+
+// redirected is the domain of the address that an alias or list redirected.
+// One that only changes case or quotes is no redirect.
+func redirected(r Request) string {
+	original := foldAddress(r.Original)
+	if r.Original == "" || original == foldAddress(r.Recipient) {
+		return ""
+	}
+	return original.domain
+}
+
+// exempt tells whether a sender is in identity.exempt_senders: an address, or
+// a domain with all of its addresses.
+func (s *Settings) exempt(sender address) bool {
+	return slices.ContainsFunc(s.exemptSenders, func(e string) bool {
+		return e == sender.String() || e == sender.domain && !strings.Contains(e, "@")
+	})
+}
+
+func (s *Settings) relays(client string) bool {
+	ip, err := netip.ParseAddr(client)
+	return err == nil && slices.ContainsFunc(s.relay, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
+}
+
+func loopback(client string) bool {
+	ip, err := netip.ParseAddr(client)
+	return err == nil && ip.Unmap().IsLoopback()
+}

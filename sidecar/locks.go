@@ -1,0 +1,190 @@
+package sidecar
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// due is the set of domains whose lock files are to be looked at.
+type due struct {
+	mu      *sync.Mutex
+	domains map[string]bool
+	wake    chan struct{}
+}
+
+func newDue() due {
+	return due{new(sync.Mutex), map[string]bool{}, make(chan struct{}, 1)}
+}
+
+// add has a domain looked at soon. It never waits: a question is being answered.
+func (d *due) add(domain string) {
+	d.addAll([]string{domain})
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *due) addAll(domains []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, domain := range domains {
+		d.domains[domain] = true
+	}
+}
+
+func (d *due) take() (all []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for domain := range d.domains {
+		all = append(all, domain)
+	}
+	clear(d.domains)
+	return all
+}
+
+// reconcile makes or removes the lock file of every domain that is due, and
+// releases what is held and has room now.
+func (p *Policy) reconcile(ctx context.Context, now time.Time) {
+	for _, domain := range p.due.take() {
+		if err := p.reconcileLock(domain, p.clock.store(now)); err != nil {
+			p.log.LockTrouble(domain, err)
+		}
+	}
+	for _, domain := range p.holds.withHolds() {
+		p.startRelease(ctx, now, domain)
+	}
+}
+
+// reconcileLock makes max_hourly_ of a domain that is at its limit, and
+// removes it when used < max again.
+func (p *Policy) reconcileLock(domain string, at time.Time) error {
+	lock := Lock{LockHourly, domain}
+	var ours bool
+	for _, f := range p.locks.Files(domain) {
+		if f.Lock != lock {
+			continue
+		}
+		if f.Operator {
+			return nil // a hand's, whatever is counted
+		}
+		ours = true
+	}
+	use, full := p.fullest(domain, at)
+	switch {
+	case full && !ours:
+		content := ratio(use.Used, use.Limit.Max)
+		p.log.LimitReached(domain, content)
+		return p.locks.Make(lock, content, use.Epoch)
+	case !full && ours:
+		p.log.LimitFreed(domain)
+		return p.locks.Unmake(lock)
+	}
+	return nil
+}
+
+// fullest is the limit of a domain that is used up, if one is.
+func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
+	for _, u := range p.uses(domain, at) {
+		if atLimit(u) {
+			return u, true
+		}
+	}
+	return ratelimit.Use{}, false
+}
+
+// uses are the limits of a domain with what is used of each.
+func (p *Policy) uses(domain string, at time.Time) (uses []ratelimit.Use) {
+	standing := p.store.Standing(at, domain)
+	for _, subject := range p.settings.Load().subjects(identity{domain: domain}) {
+		for _, limit := range subject.Limits {
+			uses = append(uses, ratelimit.Use{Subject: domain, Limit: limit, Epoch: standing.Epoch,
+				Used: sentIn(standing, limit.Window), Refused: standing.Refused})
+		}
+	}
+	return uses
+}
+
+func sentIn(s ratelimit.Standing, window time.Duration) int64 {
+	for _, w := range s.Windows {
+		if w.Window == window {
+			return w.Sent
+		}
+	}
+	return 0
+}
+
+// dueAtStart finds the domains at their limit whose lock file a crash may have
+// prevented.
+func (p *Policy) dueAtStart(now time.Time) {
+	at := p.clock.store(now)
+	p.store.Standings(at, func(s ratelimit.Standing) bool {
+		if isDomain(s.Name) {
+			if _, full := p.fullest(s.Name, at); full {
+				p.due.add(s.Name)
+			}
+		}
+		return true
+	})
+}
+
+// isDomain tells the subject of a domain from those of mailboxes and accounts.
+func isDomain(subject string) bool {
+	return !strings.Contains(subject, "@") && !strings.HasPrefix(subject, accountScope)
+}
+
+// lockedDomains lists the domains that have a lock file of ours.
+func (p *Policy) lockedDomains() (domains []string) {
+	for _, f := range p.locks.Files("") {
+		if !f.Operator {
+			domains = append(domains, f.Domain)
+		}
+	}
+	return domains
+}
+
+// lockedByHand tells whether an operator has locked a domain.
+func (p *Policy) lockedByHand(domain string) bool {
+	for _, f := range p.locks.Files(domain) {
+		if f.Operator {
+			return true
+		}
+	}
+	return false
+}
+
+// LockEvent takes in what a hand did in the lock directory.
+func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
+	p.log.LockEvent(e)
+	if e.Kind != LockReleased {
+		return
+	}
+	// A hand that removes a lock of ours means the counts it stood for, not
+	// those since; one that removes its own means all.
+	seen := e.File.Epoch
+	if e.File.Operator {
+		seen = -1
+	}
+	if err := p.restart(ctx, now, e.File.Domain, seen); err != nil {
+		p.log.StoreFailed(err)
+	}
+}
+
+// restart lets a domain start at zero: its counts, its refusals and all locks
+// that Sluice made for it.
+func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen int64) error {
+	_, err := p.store.Reset(ctx, p.clock.store(now), domain, seen)
+	for _, f := range p.locks.Files(domain) {
+		if !f.Operator {
+			if err := p.locks.Unmake(f.Lock); err != nil {
+				p.log.LockTrouble(domain, err)
+			}
+		}
+	}
+	p.due.add(domain) // and what was held goes out
+	return err
+}

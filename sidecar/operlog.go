@@ -1,0 +1,151 @@
+package sidecar
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// An OperatorLog is what operators read: one method for each thing they should
+// know, so that all of its wording is here. It stands for the log of the
+// service, not for Exim's.
+type OperatorLog struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	said map[string]time.Time
+}
+
+// NewOperatorLog writes to log.
+func NewOperatorLog(log *slog.Logger) *OperatorLog {
+	return &OperatorLog{log: log, said: map[string]time.Time{}}
+}
+
+// sayEvery is how often something that may happen with every message, or
+// every second, is said at most.
+const sayEvery = 10 * time.Second
+
+// seldom reports whether it is time to say something again.
+func (l *OperatorLog) seldom(what string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(l.said[what]) < sayEvery {
+		return false
+	}
+	l.said[what] = now
+	return true
+}
+
+// LimitReached says that a domain has sent what it may, and is locked.
+func (l *OperatorLog) LimitReached(domain, ratio string) {
+	l.log.Info("limit reached, domain locked", "domain", domain, "sent", ratio)
+}
+
+// LimitFreed says that a domain may send again.
+func (l *OperatorLog) LimitFreed(domain string) {
+	l.log.Info("below the limit again, lock removed", "domain", domain)
+}
+
+// Released says what of the held mail of a domain has gone out.
+func (l *OperatorLog) Released(domain string, recipients, left int) {
+	l.log.Info("held mail released", "domain", domain, "recipients", recipients, "still_held", left)
+}
+
+// DeliverFailed says that Exim did not deliver what was released.
+func (l *OperatorLog) DeliverFailed(ids []string, err error) {
+	l.log.Warn("exim -M failed; held mail waits for the next queue run", "messages", len(ids), "first", ids[0], "error", err)
+}
+
+// Refused tells of one refusal, for those who look for it: there are as many
+// as somebody likes to cause, and Exim logs each with its text.
+func (l *OperatorLog) Refused(r Request, a Action, text string) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("refused", "stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text)
+	}
+}
+
+// Unidentified says that a message passed because nobody could be charged.
+func (l *OperatorLog) Unidentified(r Request) {
+	if l.seldom("unidentified") {
+		l.log.Warn("passed uncharged: neither login, sender nor original recipient names a domain",
+			"stage", r.Stage, "id", r.ID, "auth", r.Auth, "login", r.Login, "sender", r.Sender)
+	}
+}
+
+// LockEvent tells what a hand did in the lock directory.
+func (l *OperatorLog) LockEvent(e LockEvent) {
+	domain := slog.String("domain", e.File.Domain)
+	kind := slog.String("lock", string(e.File.Kind))
+	switch e.Kind {
+	case LockReleased:
+		l.log.Info("lock removed by hand: domain released, starts at zero", domain, kind)
+	case LockMade:
+		l.log.Info("lock made by hand: domain refused until a hand removes it", domain, kind)
+	case LockTaken:
+		l.log.Info("lock touched or edited by hand: it stays until a hand removes it", domain, kind)
+	case LockDirLost:
+		l.log.Warn("lock directory was gone or is another one: nothing is released, locks made again", "error", e.Err)
+	case LockTrouble:
+		l.LockTrouble(e.File.Domain, e.Err)
+	}
+}
+
+// LockTrouble says that a lock file could not be made or removed.
+func (l *OperatorLog) LockTrouble(domain string, err error) {
+	if l.seldom("lock trouble " + err.Error()) {
+		l.log.Error("lock file: counted and refused all the same, but not while sluice is stopped", "domain", domain, "error", err)
+	}
+}
+
+// Operator says who commanded what.
+func (l *OperatorLog) Operator(who, command, scope string) {
+	l.log.Info("command", "who", who, "command", command, "scope", scope)
+}
+
+// NoLocalDomains says that every recipient would count as remote.
+func (l *OperatorLog) NoLocalDomains(entries []string) {
+	l.log.Warn("no local domain is known: every recipient of a message counts as remote; list those of Exim in exim.local_domains",
+		"local_domains", entries)
+}
+
+// LocalDomainsUnread says that a file of local domains cannot be read.
+func (l *OperatorLog) LocalDomainsUnread(err error) {
+	if l.seldom("local domains") {
+		l.log.Error("local domains not read, going on with those read before", "error", err)
+	}
+}
+
+// HoldUnread says that a note about held mail cannot be understood.
+func (l *OperatorLog) HoldUnread(key string, err error) {
+	l.log.Error("note about held mail ignored: exim -M has to be run for it by hand", "note", key, "error", err)
+}
+
+// StoreFailed says that the store did not answer.
+func (l *OperatorLog) StoreFailed(err error) {
+	if l.seldom("store") {
+		l.log.Error("store failed", "error", err)
+	}
+}
+
+// JournalCut says that the last write before a crash was incomplete.
+func (l *OperatorLog) JournalCut(file string, at, bytes int64) {
+	l.log.Info("journal ended within a write that was never answered; cut", "file", file, "at", at, "bytes", bytes)
+}
+
+// JournalDamaged says that a part of the journal is lost.
+func (l *OperatorLog) JournalDamaged(file string, at, bytes int64, reason error) {
+	l.log.Error("journal damaged: what this part held is lost, the rest is there; the file is kept as .damaged",
+		"file", file, "at", at, "bytes", bytes, "reason", reason)
+}
+
+// JournalFailed says that answers do not survive a crash from now on.
+func (l *OperatorLog) JournalFailed(err error) {
+	l.log.Error("journal failed: answers go on, but what is counted from now on would not survive a crash", "error", err)
+}
+
+// JournalMended says that they do again.
+func (l *OperatorLog) JournalMended() {
+	l.log.Info("journal mended: all counts are on disk again")
+}

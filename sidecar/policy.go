@@ -1,0 +1,110 @@
+package sidecar
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A Policy answers questions about messages, and looks after what follows
+// from the answers: lock files and held mail.
+type Policy struct {
+	store    Store
+	locks    LockDir
+	queue    Queue
+	log      *OperatorLog
+	settings atomic.Pointer[Settings]
+	clock    clock
+	holds    *holds
+	due      due
+	totals   totals
+	unknown  atomic.Int64 // messages without an id
+	releases sync.WaitGroup
+}
+
+// Options are what a Policy is made with; all are needed.
+type Options struct {
+	Config   *Config
+	Node     string // name of this node: Config.Store.Node or the host name
+	EximUser string // login name of Exim's own user
+	Store    Store
+	Notes    Notes
+	Locks    LockDir
+	Queue    Queue
+	Log      *OperatorLog
+	Now      time.Time // with a monotonic reading
+}
+
+// New returns a Policy that knows what its notes tell of held mail.
+func New(o Options) *Policy {
+	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, log: o.Log}
+	p.settings.Store(newSettings(o.Config, foldDomain(o.Node), o.EximUser))
+	p.clock = newClock(o.Now, o.Store)
+	p.holds = newHolds(o.Notes, o.Log)
+	p.due = newDue()
+	if err := p.settings.Load().local.refresh(); err != nil {
+		p.log.LocalDomainsUnread(err)
+	}
+	if p.settings.Load().local.empty() {
+		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
+	}
+	return p
+}
+
+// Run makes and removes lock files and releases held mail until ctx is done.
+// Deliveries that it has begun by then go on by themselves.
+func (p *Policy) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	defer p.releases.Wait()
+	p.dueAtStart(time.Now())
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.due.wake:
+			p.reconcile(ctx, time.Now())
+		case now := <-tick.C:
+			p.due.addAll(p.lockedDomains())
+			p.reconcile(ctx, now)
+			if err := p.settings.Load().local.refresh(); err != nil {
+				p.log.LocalDomainsUnread(err)
+			}
+		}
+	}
+}
+
+// A clock turns the time that a caller read into the time of the store. It
+// runs evenly: what is counted must neither be forgotten early nor kept for
+// hours because somebody set the system's clock.
+type clock struct {
+	start time.Time // with a monotonic reading
+	base  time.Time // what the store's time was then
+}
+
+// newClock goes on from where the store's clock stood, if the system's was
+// set back since.
+func newClock(now time.Time, s Store) clock {
+	base := now
+	if r, err := s.Look(context.Background(), time.Time{}, ratelimit.Take{}); err == nil && r.At.After(now) {
+		base = r.At
+	}
+	return clock{start: now, base: base}
+}
+
+// store returns the store's time for a time that was just read.
+func (c clock) store(now time.Time) time.Time { return c.base.Add(now.Sub(c.start)) }
+
+// wall returns what a time of the store's is called on the wall, given both
+// readings of now.
+func (c clock) wall(now, at time.Time) time.Time {
+	return now.Round(0).Add(at.Sub(c.store(now))).Truncate(time.Second)
+}
+
+// totals count since the start.
+type totals struct {
+	accepted, refused, exempt, unidentified atomic.Int64
+}

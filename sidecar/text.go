@@ -1,0 +1,53 @@
+package sidecar
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Operators grep for these texts: they are kept to the letter. What explains
+// further follows in brackets. (cPanel's wording, two spaces included.)
+const (
+	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
+	textLocked    = "Domain %s is locked.  Message will be reattempted later"
+	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
+
+	reattempted = "will be reattempted later"
+	discarded   = "discarded."
+)
+
+// ratio is "21/20 (105%)", rounded down.
+func ratio(n, of int64) string {
+	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
+}
+
+// text words a refusal: who exceeded which limit by how much, and in brackets
+// what is counted, where the limit comes from and when there is room.
+func (d *refusal) text(node string) string {
+	what := reattempted
+	if d.action == Reject {
+		what = discarded
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, textHourly, d.scope.title, d.per, ratio(d.attempted, d.use.Limit.Max), what)
+	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", d.use.Used, span(d.use.Limit.Window), d.origin)
+	if d.frees.IsZero() {
+		b.WriteString("more than the limit at once; ")
+	} else {
+		fmt.Fprintf(&b, "room at %s; ", d.frees.Format("2006-01-02 15:04:05 -0700"))
+	}
+	fmt.Fprintf(&b, "sluice on %s]", node)
+	return b.String()
+}
+
+// span writes a window as people say it.
+func span(d time.Duration) string {
+	switch d {
+	case time.Hour:
+		return "an hour"
+	case day:
+		return "a day"
+	}
+	return d.String()
+}
