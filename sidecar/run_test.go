@@ -1,0 +1,147 @@
+package sidecar_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// run runs a site's loops until the test ends.
+func (s *site) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	var loops sync.WaitGroup
+	loops.Go(func() { s.Policy.Run(ctx) })
+	loops.Go(func() {
+		s.locks.Run(ctx, func(e sidecar.LockEvent) { s.LockEvent(ctx, time.Now(), e) })
+	})
+	s.t.Cleanup(func() { stop(); loops.Wait() })
+}
+
+// eventually waits until something is so.
+func (s *site) eventually(what string, so func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not within 10 s: %s\n%s", what, &s.log)
+		}
+	}
+}
+
+func (s *site) lockPath(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *site) content(name string) string {
+	b, _ := os.ReadFile(s.lockPath(name))
+	return string(b)
+}
+
+const (
+	shortWindow = "[limits]\nwindow = \"3s\"\nhourly = 3\n"
+	aLock       = "max_hourly_a.example"
+)
+
+func TestTheAcceptThatReachesTheLimitMakesTheLockAndTheWindowRemovesIt(t *testing.T) {
+	s := newSite(t, shortWindow)
+	s.now = time.Now()
+	s.run()
+	s.send(2)
+	s.send(1)
+	s.eventually("lock", func() bool { return s.content(aLock) == "3/3 (100%)" })
+	s.hold("h1@far.example")
+	s.eventually("release", func() bool { s.now = time.Now(); return s.content(aLock) == "" })
+	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
+}
+
+// hold has the router ask about a recipient for which there is no room.
+func (s *site) hold(to string) sidecar.Request {
+	s.t.Helper()
+	r := authed(sidecar.StageRoute)
+	r.ID, r.Recipient = messageID(s.now), to
+	if got := s.Ask(context.Background(), s.now, r); got.Action != sidecar.Defer {
+		s.t.Fatalf("%s: %+v, want it held", to, got)
+	}
+	return r
+}
+
+func TestAHandThatRemovesTheLockReleasesAndResets(t *testing.T) {
+	for _, owner := range []string{"sluice", "operator"} {
+		t.Run(owner, func(t *testing.T) {
+			s := newSite(t, "[limits]\nhourly = 3\n")
+			s.now = time.Now()
+			s.run()
+			s.send(3)
+			s.eventually("lock", func() bool { return s.content(aLock) != "" })
+			if owner == "operator" {
+				if err := os.WriteFile(s.lockPath(aLock), []byte("mine"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				s.eventually("lock taken", func() bool {
+					return s.rcpt("u@far.example", 0).Text == "Domain a.example is locked.  Message will be reattempted later"
+				})
+			}
+			held := s.hold("u@far.example")
+			if err := os.Remove(s.lockPath(aLock)); err != nil {
+				t.Fatal(err)
+			}
+			s.eventually("the next mail passes", func() bool { return s.rcpt("v@far.example", 0).Action == sidecar.Accept })
+			s.eventually("what was held is delivered", func() bool { return slices.Contains(s.deliveries(), held.ID) })
+			// The Exim of this test delivers nothing: a message about which
+			// nobody asks any more has left the queue.
+			s.eventually("the hold is forgotten", func() bool {
+				st, err := s.Status(context.Background(), time.Now(), "")
+				return err == nil && st.Totals.Held == 0
+			})
+			s.sent("a.example", 0)
+		})
+	}
+}
+
+func TestALockThatACrashPreventedIsMadeAtStart(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	s.send(3) // nothing runs yet
+	s.run()
+	s.eventually("lock", func() bool { return s.content(aLock) == "3/3 (100%)" })
+}
+
+func TestResetOfADomainRemovesItsLock(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	s.run()
+	s.send(3)
+	s.eventually("lock", func() bool { return s.content(aLock) != "" })
+	if err := s.Reset(context.Background(), time.Now(), "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("no lock", func() bool { return s.content(aLock) == "" })
+	s.sent("a.example", 0)
+}
+
+func TestHoldsSurviveARestart(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n[limits.mailbox.\"news@a.example\"]\nhourly = 2\n")
+	s.now = time.Now()
+	s.send(2)
+	held := s.hold("u@far.example")
+	s.restart()
+	s.held("a.example", 1)
+	s.run()
+	if err := s.Reset(context.Background(), time.Now(), "news@a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("delivery", func() bool { return slices.Contains(s.deliveries(), held.ID) })
+}
+
+func TestAClockSetBackFreezesNothing(t *testing.T) {
+	s := newSite(t, "[limits]\nwindow = \"1m\"\nhourly = 20\n")
+	s.send(20)
+	s.now = s.now.Add(-time.Hour) // while sluice was down
+	s.restart()
+	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, "Domain a.example has exceeded")
+	s.now = s.now.Add(62 * time.Second)
+	s.want(s.rcpt("u@far.example", 0), sidecar.Accept, "")
+}
