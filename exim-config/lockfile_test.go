@@ -1,0 +1,125 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// Lock files, where nobody answers:
+//
+//	client ─→ Exim ─ RCPT, DATA, delivery ─→ ✗
+//	             └─ exists ─→ email_send_limits/max_hourly_DOMAIN
+
+const lockedText = "4.7.1 Domain %s is locked.  Message will be reattempted later"
+
+func (h *host) lock(t *testing.T, name string) {
+	t.Helper()
+	h.write(t, lockDir+"/"+name, "20/20 (100%)")
+}
+
+func (h *host) unlock(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Remove(h.path(lockDir + "/" + name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whose lock counts: the domain of the id, else of a sender that can be
+// believed. Mail from elsewhere that claims the domain is not refused.
+func TestWhoseLockFileSpeaks(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.addMacros(t, "SLUICE_RELAY_HOSTS = 192.0.2.0/24\nMAIN_RELAY_NETS = 192.0.2.0/24 : 198.51.100.0/24")
+	h.lock(t, "max_hourly_locked.example")
+	h.lock(t, "max_deferfail_failing.example")
+	h.startExim(t)
+	sleeper := func(id string) *client { return h.dial(t).login(id) }
+	for _, c := range []struct {
+		name           string
+		client         *client
+		sender, locked string
+	}{
+		{"the id's domain", sleeper("joe@locked.example"), "joe@free.example", "locked.example"},
+		{"a failing one", sleeper("joe@failing.example"), "joe@failing.example", "failing.example"},
+		{"in capitals", sleeper("joe@LOCKED.Example"), "joe@free.example", "locked.example"},
+		{"an id without one", sleeper("joe"), "joe@locked.example", "locked.example"},
+		{"not the sender's", sleeper("joe@free.example"), "joe@locked.example", ""},
+		{"a path", sleeper("joe@../email_send_limits"), "joe@free.example", ""},
+		{"a relay host", h.dialFrom(t, "192.0.2.1"), "joe@locked.example", "locked.example"},
+		{"a host the site relays for, but no [identity] relay", h.dialFrom(t, "198.51.100.1"), "joe@locked.example", ""},
+		{"a local user", h.pipe(t, alice.as("", "/usr/sbin/sendmail", "-bs")...), "joe@locked.example", "locked.example"},
+		{"a null sender", sleeper("joe"), "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.client.t = t
+			c.client.mail(c.sender)
+			c.client.want(c.client.rcpt("bob@here.example"), 250)
+			if c.locked != "" {
+				c.client.want(c.client.rcpt("x@far.example"), 450, fmt.Sprintf(lockedText, c.locked))
+			} else {
+				c.client.want(c.client.rcpt("x@far.example"), 250)
+			}
+		})
+	}
+	// From elsewhere, to a local recipient.
+	c := h.dialFrom(t, "203.0.113.1")
+	c.want(c.send("joe@locked.example", letter("x"), "alice@here.example"), 250)
+}
+
+// A lock that comes between RCPT and DATA speaks at DATA.
+func TestLockFileSpeaksAtData(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startExim(t)
+	c := h.dial(t).login("joe@locked.example")
+	c.mail("joe@locked.example")
+	c.want(c.rcpt("x@far.example"), 250)
+	h.lock(t, "max_deferfail_locked.example")
+	c.want(c.data(letter("x")), 450, fmt.Sprintf(lockedText, "locked.example"))
+	h.unlock(t, "max_deferfail_locked.example")
+	c.want(c.send("joe@locked.example", letter("x"), "x@far.example"), 250)
+}
+
+// sendmail always goes on; the router holds for max_deferfail_, and for
+// max_hourly_ what was not charged.
+func TestLockFilesHold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	send := func(from, to string) {
+		t.Helper()
+		if out, code := h.sendmail(t, alice, "", letter("x"), "-f", from, to); code != 0 {
+			t.Fatalf("sendmail: exit %d\n%s", code, out)
+		}
+	}
+	wantHeld := func(n int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d held", n), func() bool {
+			return strings.Count(h.mainlog(), "R=sluice_hold defer (-1): Domain locked.example is locked.  Message will be reattempted later") == n
+		})
+	}
+	// Charged, but not delivered yet when the server dies.
+	r := h.respond(t, pass("100"))
+	h.run(t, "sh", "-c", "exim4 -odq -f charged@locked.example x@far.example </dev/null")
+	r.die()
+
+	h.lock(t, "max_hourly_locked.example")
+	send("uncharged@locked.example", "x@far.example")
+	wantHeld(1)
+	h.queueRun(t)
+	eventually(t, "the charged one is delivered", func() bool { return h.sink.count() == 1 })
+	c := h.dialFrom(t, "203.0.113.1")
+	c.want(c.send("who@locked.example", letter("x"), "forward@here.example"), 250)
+	eventually(t, "mail from elsewhere is forwarded", func() bool { return h.sink.count() == 2 })
+
+	h.unlock(t, "max_hourly_locked.example")
+	h.lock(t, "max_hourly_here.example")
+	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
+	eventually(t, "forwards are held for their domain", func() bool {
+		return strings.Contains(h.mainlog(), "<forward@here.example> R=sluice_hold defer (-1): Domain here.example is locked.")
+	})
+	h.unlock(t, "max_hourly_here.example")
+	h.queueRun(t)
+	eventually(t, "all is delivered", func() bool { return h.sink.count() == 4 && len(h.queue()) == 0 })
+}
