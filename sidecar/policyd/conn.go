@@ -148,14 +148,14 @@ func (s *Server) readEnded(c *conn, err error) {
 // answer turns a raw request into the reply, appended to dst. An error means
 // that there is no answer.
 func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]byte, error) {
-	var room [16]attribute // on the stack; a longer request allocates
-	attrs, err := split(raw, room[:0], s.opts.MaxAttributes)
+	attrs := attributes{rest: raw, limit: s.opts.MaxAttributes}
+	kind, err := attrs.kind()
 	if err != nil {
 		return nil, err
 	}
-	switch kind := attrs.value("request"); string(kind) {
+	switch string(kind) {
 	case "sluice":
-		r, err := sluiceRequest(attrs)
+		r, err := sluiceRequest(&attrs)
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,10 @@ func (r *reader) init(m *memory) { r.memory, r.buf = m, r.small[:] }
 // take returns the next request, without its last, empty line, if all of it
 // has come.
 func (r *reader) take(limit int) (raw []byte, ok bool, err error) {
-	if r.n > 0 && r.buf[0] == '\n' {
+	if r.seen == r.n {
+		return nil, false, nil // nothing new
+	}
+	if r.buf[0] == '\n' {
 		return nil, false, fmt.Errorf("%w: it is empty", errMalformed)
 	}
 	from := max(r.seen-1, 0) // the first newline may have come before

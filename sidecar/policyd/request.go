@@ -17,70 +17,59 @@ var (
 	errPanicked  = errors.New("the policy panicked")
 )
 
-// An attribute is one line of a request, decoded. It points into the request.
-type attribute struct{ name, value []byte }
-
-// attributes are the lines of a request in their order.
-type attributes []attribute
-
-// index returns the place of an attribute, -1 if there is none.
-func (as attributes) index(name []byte) int {
-	for i := range as {
-		if bytes.Equal(as[i].name, name) {
-			return i
-		}
-	}
-	return -1
+// attributes goes through the lines of a request. From the line after
+// encoding=base64 on values are base64, padded or not; they are decoded in
+// place. Exim sends all values so, because base64 is its one quoting that no
+// value breaks.
+type attributes struct {
+	rest    []byte
+	encoded bool
+	n       int // lines so far
+	limit   int
 }
 
-// value returns the value of an attribute, nil if there is none.
-func (as attributes) value(name string) []byte {
-	if i := as.index([]byte(name)); i >= 0 {
-		return as[i].value
+// next returns the next attribute; the name is nil after the last. Both point
+// into the request.
+func (as *attributes) next() (name, value []byte, err error) {
+	if len(as.rest) == 0 {
+		return nil, nil, nil
 	}
-	return nil
+	line := as.rest
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line, as.rest = line[:i], line[i+1:]
+	} else {
+		as.rest = nil
+	}
+	if as.n++; as.n > as.limit {
+		return nil, nil, fmt.Errorf("%w: more than %d attributes", errLimit, as.limit)
+	}
+	i := bytes.IndexByte(line, '=')
+	if i <= 0 {
+		return nil, nil, fmt.Errorf("%w: line %d, %s, is not name=value", errMalformed, as.n, clip(line))
+	}
+	name, value = line[:i], line[i+1:]
+	if as.encoded && len(value) > 0 {
+		if value, err = decode(value); err != nil {
+			return nil, nil, fmt.Errorf("%w: value of %s: %w", errMalformed, clip(name), err)
+		}
+	}
+	if string(name) == "encoding" {
+		if string(value) != "base64" || as.encoded {
+			return nil, nil, fmt.Errorf("%w: encoding=%s", errMalformed, clip(value))
+		}
+		as.encoded = true
+	}
+	return name, value, nil
 }
 
-// split takes a request apart and appends its attributes to as. From the line
-// after encoding=base64 on values are base64, padded or not; they are decoded
-// in place. Exim sends all values so, because base64 is its one quoting that no
-// value breaks. No name may come twice: which of two senders pays is nothing
-// to guess.
-func split(raw []byte, as attributes, limit int) (attributes, error) {
-	encoded := false
-	for len(raw) > 0 {
-		line := raw
-		if i := bytes.IndexByte(raw, '\n'); i >= 0 {
-			line, raw = raw[:i], raw[i+1:]
-		} else {
-			raw = nil
-		}
-		if len(as) == limit {
-			return nil, fmt.Errorf("%w: more than %d attributes", errLimit, limit)
-		}
-		i := bytes.IndexByte(line, '=')
-		if i <= 0 {
-			return nil, fmt.Errorf("%w: line %d, %s, is not name=value", errMalformed, len(as)+1, clip(line))
-		}
-		name, value := line[:i], line[i+1:]
-		if as.index(name) >= 0 {
-			return nil, fmt.Errorf("%w: %s comes twice", errMalformed, clip(name))
-		}
-		if encoded && len(value) > 0 {
-			var err error
-			if value, err = decode(value); err != nil {
-				return nil, fmt.Errorf("%w: value of %s: %w", errMalformed, clip(name), err)
-			}
-		}
-		if string(name) == "encoding" {
-			if string(value) != "base64" {
-				return nil, fmt.Errorf("%w: encoding=%s", errMalformed, clip(value))
-			}
-			encoded = true
-		}
-		as = append(as, attribute{name, value})
+// kind returns the kind of a request, which is the value of its first line.
+// Postfix, too, always begins with it (smtpd_check.c).
+func (as *attributes) kind() ([]byte, error) {
+	name, value, err := as.next()
+	if err == nil && string(name) != "request" {
+		err = fmt.Errorf("%w: it begins with %s and not with request=", errMalformed, clip(name))
 	}
-	return as, nil
+	return value, err
 }
 
 // decode decodes base64, of at least a byte, in place. Decode writes three bytes for four that it
@@ -100,45 +89,62 @@ func decode(v []byte) ([]byte, error) {
 
 // sluiceRequest understands Exim's questions (request=sluice). Attributes it
 // does not know are left to later versions of our Exim configuration and
-// ignored.
+// ignored. One that it knows may not come twice: which of two senders pays is
+// nothing to guess.
 //
 // Each value is a string of its own, so that whoever keeps a message id does
 // not keep a list of recipients with it.
-func sluiceRequest(as attributes) (r sidecar.Request, err error) {
-	for _, a := range as {
-		switch string(a.name) {
+func sluiceRequest(as *attributes) (r sidecar.Request, _ error) {
+	var seen uint32
+	for {
+		name, v, err := as.next()
+		if err != nil {
+			return r, err
+		}
+		if name == nil {
+			break
+		}
+		var bit uint32 // of this attribute; none for unknown ones
+		switch string(name) {
 		case "stage":
-			r.Stage, err = parseStage(a.value)
+			bit = 1 << 0
+			r.Stage, err = parseStage(v)
 		case "id":
-			r.ID = string(a.value)
+			bit, r.ID = 1<<1, string(v)
 		case "sender":
-			r.Sender = string(a.value)
+			bit, r.Sender = 1<<2, string(v)
 		case "recipients":
-			r.Recipients = string(a.value)
+			bit, r.Recipients = 1<<3, string(v)
 		case "recipient":
-			r.Recipient = string(a.value)
+			bit, r.Recipient = 1<<4, string(v)
 		case "auth":
-			r.Auth = string(a.value)
+			bit, r.Auth = 1<<5, string(v)
 		case "login":
-			r.Login = string(a.value)
+			bit, r.Login = 1<<6, string(v)
 		case "uid":
-			r.UID = string(a.value)
+			bit, r.UID = 1<<7, string(v)
 		case "cwd":
-			r.CWD = string(a.value)
+			bit, r.CWD = 1<<8, string(v)
 		case "script":
-			r.Script = string(a.value)
+			bit, r.Script = 1<<9, string(v)
 		case "client_address":
-			r.ClientAddress = string(a.value)
+			bit, r.ClientAddress = 1<<10, string(v)
 		case "original":
-			r.Original = string(a.value)
+			bit, r.Original = 1<<11, string(v)
 		case "charged":
-			r.Charged, err = parseYes(a.value)
+			bit = 1 << 12
+			r.Charged, err = parseYes(v)
 		case "sent":
-			r.Sent, err = parseCount(a.value)
+			bit = 1 << 13
+			r.Sent, err = parseCount(v)
 		}
 		if err != nil {
-			return r, fmt.Errorf("%w: %s=%s: %w", errMalformed, a.name, clip(a.value), err)
+			return r, fmt.Errorf("%w: %s=%s: %w", errMalformed, name, clip(v), err)
 		}
+		if seen&bit != 0 {
+			return r, fmt.Errorf("%w: %s comes twice", errMalformed, name)
+		}
+		seen |= bit
 	}
 	if r.Stage == "" {
 		return r, fmt.Errorf("%w: it has no stage", errMalformed)

@@ -13,13 +13,10 @@ import (
 	"sluice/sidecar"
 )
 
-// parse is split and sluiceRequest, as answer has them.
+// parse understands a request of the kind sluice, the line that says so left out or not.
 func parse(raw string) (sidecar.Request, error) {
-	as, err := split([]byte(raw), nil, 64)
-	if err != nil {
-		return sidecar.Request{}, err
-	}
-	return sluiceRequest(as)
+	raw = strings.TrimPrefix(raw, "request=sluice\n")
+	return sluiceRequest(&attributes{rest: []byte(raw), limit: 64})
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -91,8 +88,8 @@ func TestParseErrors(t *testing.T) {
 		"wrong padding":       {"stage=data\nencoding=base64\nsender=QQ=\n", errMalformed, "value of \"sender\""},
 		"bad in an unknown":   {"stage=data\nencoding=base64\ncolour=!\n", errMalformed, "value of \"colour\""},
 		"other encoding":      {"stage=data\nencoding=xtext\n", errMalformed, `encoding="xtext"`},
-		"twice":               {"stage=data\nsender=\nsender=x\n", errMalformed, `"sender" comes twice`},
-		"unknown one twice":   {"stage=data\nx=1\nx=1\n", errMalformed, `"x" comes twice`},
+		"twice":               {"stage=data\nsender=\nsender=x\n", errMalformed, `sender comes twice`},
+		"encoding twice":      {"stage=data\nencoding=base64\nencoding=YmFzZTY0\n", errMalformed, `encoding="base64"`},
 		"unknown stage":       {"stage=connect\n", errMalformed, `stage="connect": not a stage`},
 		"no stage":            {"sender=x\n", errMalformed, "it has no stage"},
 		"sent is no number":   {"stage=rcpt\nsent=-1\n", errMalformed, `sent="-1": not a number`},

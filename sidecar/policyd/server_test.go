@@ -198,7 +198,7 @@ func TestNoAnswer(t *testing.T) {
 		"garbage":          {"\x16\x03\x01\n\n", "is not name=value"},
 		"empty request":    {"\n" + question, "it is empty"},
 		"Postfix, for now": {"request=smtpd_access_policy\nsender=x\n\n", "is not served here"},
-		"no kind":          {"stage=data\n\n", "is not served here"},
+		"no kind":          {"stage=data\nrequest=sluice\n\n", "not with request="},
 		"half a request":   {"request=sluice\nstage=da", "ended after 23 bytes"},
 		"too large":        {"request=sluice\nx=" + strings.Repeat("x", 5000), "longer than 4096 bytes"},
 		"end over limit":   {"request=sluice\nx=" + strings.Repeat("x", 4096-17) + "\n\n", "longer than 4096 bytes"},
