@@ -40,15 +40,15 @@ type Config struct {
 	}
 	Exim struct {
 		Mainlog          string
-		LocalDomains     []string // domains, or absolute paths of files that list them
+		LocalDomains     []string // domains, *.domains, or absolute paths of files that list them
 		RemoteTransports []string // globs as path.Match has them
 		Binary           string
 	}
 	Identity struct {
 		Owners        string
 		MainDomains   string
-		Relay         []string // IP addresses, networks and host names
-		ExemptSenders []string
+		Relay         []string // IP addresses and networks
+		ExemptSenders []string // addresses and domains
 	}
 	Limits Limits
 

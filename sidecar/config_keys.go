@@ -7,11 +7,10 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/net/idna"
 
 	"sluice/ratelimit"
 )
@@ -42,14 +41,14 @@ func (c *Config) keys() []configKey {
 		{"locks.dir", textOf(&c.Locks.Dir, absolutePath)},
 
 		{"exim.mainlog", textOf(&c.Exim.Mainlog, optional(absolutePath))},
-		{"exim.local_domains", listOf(&c.Exim.LocalDomains, domainOrPath)},
+		{"exim.local_domains", listOf(&c.Exim.LocalDomains, localDomain)},
 		{"exim.remote_transports", listOf(&c.Exim.RemoteTransports, glob)},
 		{"exim.binary", textOf(&c.Exim.Binary, absolutePath)},
 
 		{"identity.owners", textOf(&c.Identity.Owners, optional(absolutePath))},
 		{"identity.main_domains", textOf(&c.Identity.MainDomains, optional(absolutePath))},
-		{"identity.relay", listOf(&c.Identity.Relay, hostOrNetwork)},
-		{"identity.exempt_senders", listOf(&c.Identity.ExemptSenders, notEmpty)},
+		{"identity.relay", listOf(&c.Identity.Relay, addressOrNetwork)},
+		{"identity.exempt_senders", listOf(&c.Identity.ExemptSenders, mailboxOrDomain)},
 
 		{"limits.window", durationValue{&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow}},
 	}, c.Limits.Default.keys("limits.")...)
@@ -126,39 +125,49 @@ func absolutePath(s string) (string, error) {
 	return filepath.Clean(s), nil
 }
 
-// configDomains folds domain names like those of messages are folded: mapped
-// to lower case and to A-labels. Hyphens are not judged, for names with two of
-// them in third place exist (RFC 5891, section 4.2.3.1 notwithstanding).
-var configDomains = idna.New(
-	idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
-	idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.CheckHyphens(false))
+// domainSyntax is that of host names: Exim refuses senders with others.
+var domainSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
 func configDomain(s string) (string, error) {
-	ascii, err := configDomains.ToASCII(s)
-	if err != nil || ascii == "" {
+	folded := foldDomain(s)
+	if len(folded) > 253 || !domainSyntax.MatchString(folded) {
 		return "", errors.New(`a domain name like "example.com"`)
 	}
-	return ascii, nil
+	return folded, nil
 }
 
-func domainOrPath(s string) (string, error) {
+func localDomain(s string) (string, error) {
 	if strings.HasPrefix(s, "/") {
 		return absolutePath(s)
 	}
-	r, err := configDomain(s)
+	name, wild := strings.CutPrefix(s, "*.")
+	r, err := configDomain(name)
 	if err != nil {
-		return "", fmt.Errorf("%w, or the absolute path of a file that lists such names", err)
+		return "", fmt.Errorf(`%w or "*.example.com", or the absolute path of a file that lists such names`, err)
+	}
+	if wild {
+		return "*." + r, nil
 	}
 	return r, nil
 }
 
 func mailbox(s string) (string, error) {
-	at := strings.LastIndexByte(s, '@')
-	domain, err := configDomain(s[at+1:])
-	if at < 1 || err != nil {
+	a := foldAddress(s)
+	if _, err := configDomain(a.domain); err != nil || a.local == "" {
 		return "", errors.New(`an address like "news@example.com"`)
 	}
-	return strings.ToLower(s[:at]) + "@" + domain, nil
+	return a.String(), nil
+}
+
+func mailboxOrDomain(s string) (string, error) {
+	if strings.Contains(s, "@") {
+		return mailbox(s)
+	}
+	r, err := configDomain(s)
+	if err != nil {
+		return "", fmt.Errorf(`%w, or an address like "news@example.com"`, err)
+	}
+	return r, nil
 }
 
 func glob(s string) (string, error) {
@@ -168,18 +177,16 @@ func glob(s string) (string, error) {
 	return s, nil
 }
 
-func hostOrNetwork(s string) (string, error) {
+// addressOrNetwork takes no host names: each question would wait for the
+// resolver, and who runs it would say who may send.
+func addressOrNetwork(s string) (string, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a.String(), nil
 	}
 	if n, err := netip.ParsePrefix(s); err == nil {
 		return n.Masked().String(), nil
 	}
-	// What has no letters is a mistyped address rather than a name.
-	if r, err := configDomain(s); err == nil && strings.ContainsFunc(r, func(c rune) bool { return c >= 'a' && c <= 'z' }) {
-		return r, nil
-	}
-	return "", errors.New(`an address, a network or a host name like "192.0.2.1", "192.0.2.0/24", "mx.example.com"`)
+	return "", errors.New(`an address or a network like "192.0.2.1" or "192.0.2.0/24"`)
 }
 
 func storeURL(s string) (string, error) {

@@ -1,7 +1,222 @@
 package main
 
-import "errors"
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
 
-type serveCmd struct{}
+	"golang.org/x/sync/errgroup"
 
-func (c serveCmd) Run(*terminal) error { return errors.New("not yet") }
+	"sluice/ratelimit"
+	"sluice/ratelimit/journal"
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+	"sluice/sidecar/lockdir"
+	"sluice/sidecar/policyd"
+)
+
+type serveCmd struct {
+	Debug bool `help:"Log each refusal too."`
+}
+
+// Help is the long help.
+func (serveCmd) Help() string {
+	return `Runs in the foreground and logs to stderr. On SIGTERM it takes no more questions,
+answers those in flight, saves, and ends; counts survive that, and kill -9 too.
+
+Examples:
+  sluice serve
+  sluice serve --config /etc/sluice/trial.toml`
+}
+
+func (c serveCmd) Run(t *terminal) error {
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: level}))
+	config, err := t.loadConfig()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	if t.adminSocket != "" {
+		config.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
+	}
+	if err := served(config); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	if keys := idle(config); len(keys) > 0 {
+		log.Warn("these have no effect yet: outcomes are not counted by this version", "keys", keys)
+	}
+	n, err := openNode(t.ctx, config, log)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return n.run(t.ctx)
+}
+
+// A node is all that serve runs, wired.
+type node struct {
+	log    *slog.Logger
+	store  *journal.Store
+	locks  *lockdir.Dir
+	policy *sidecar.Policy
+
+	policySockets []net.Listener
+	policyServers []*policyd.Server // one for each of policySockets
+	adminSocket   net.Listener
+	adminServer   *admin.Server
+}
+
+// openNode opens the store, then the lock directory, whose state is in it,
+// then the policy on top of both, and last the sockets: from then on Exim asks.
+func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node, err error) {
+	n := &node{log: log}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	name, err := nodeName(c)
+	if err != nil {
+		return nil, err
+	}
+	exim := findExim(ctx, c.Exim.Binary)
+	operators := sidecar.NewOperatorLog(log)
+	n.store, err = journal.Open(c.Store.Dir, journal.Options{
+		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.Keep()},
+		Reporter: operators,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.locks, err = lockdir.Open(lockdir.Options{Path: c.Locks.Dir, Notes: n.store, Now: time.Now()})
+	if err != nil {
+		return nil, err
+	}
+	n.policy = sidecar.New(sidecar.Options{
+		Config: c, Node: name, EximUser: exim.user, Store: n.store, Notes: n.store,
+		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
+	})
+	uids := mailUIDs(exim, log)
+	for _, l := range c.Listen.Policy {
+		if err := n.listenPolicy(l.Address(), uids); err != nil {
+			return nil, err
+		}
+	}
+	return n, n.listenAdmin(c)
+}
+
+// nodeName is the configured one, or the host's.
+func nodeName(c *sidecar.Config) (string, error) {
+	if c.Store.Node != "" {
+		return c.Store.Node, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the host name, for store.node is not set: %w", err)
+	}
+	return name, nil
+}
+
+func (n *node) listenPolicy(path string, uids []int) error {
+	// /run is empty after a boot.
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make the directory of listen.policy: %w", err)
+	}
+	l, err := policyd.Listen(path)
+	if err != nil {
+		return err
+	}
+	n.policySockets = append(n.policySockets, l)
+	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Logger: n.log}))
+	return nil
+}
+
+func (n *node) listenAdmin(c *sidecar.Config) (err error) {
+	path := c.Listen.Admin.Address()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make the directory of listen.admin: %w", err)
+	}
+	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: c.Values(), Version: runningVersion(), Log: n.log})
+	n.adminSocket, err = admin.Listen(path)
+	return err
+}
+
+// run serves until ctx is done or a part fails. The parts behind the sockets
+// stop after them: what is answered while they drain is still journalled,
+// locked and released as always.
+func (n *node) run(ctx context.Context) error {
+	back, backCtx := errgroup.WithContext(context.WithoutCancel(ctx))
+	backCtx, stopBack := context.WithCancel(backCtx)
+	front, frontCtx := errgroup.WithContext(ctx)
+	frontCtx, stopFront := context.WithCancel(frontCtx)
+	defer stopFront()
+	context.AfterFunc(backCtx, stopFront)
+	context.AfterFunc(frontCtx, func() { n.log.Info("stopping: no more questions, those in flight are answered") })
+
+	back.Go(func() error { return n.store.Run(backCtx) })
+	back.Go(func() error {
+		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
+	})
+	back.Go(func() error { return n.policy.Run(backCtx) })
+	for i, server := range n.policyServers {
+		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
+	}
+	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
+	n.log.Info("serving", "version", programVersion(), "policy", addresses(n.policySockets), "admin", n.adminSocket.Addr())
+
+	frontErr := front.Wait()
+	n.log.Info("stopped: the sockets")
+	stopBack()
+	backErr := back.Wait()
+	n.log.Info("stopped: locks and releases")
+	return errors.Join(frontErr, backErr, n.close())
+}
+
+func addresses(listeners []net.Listener) []string {
+	var all []string
+	for _, l := range listeners {
+		all = append(all, l.Addr().String())
+	}
+	return all
+}
+
+// close gives up what was opened, and saves the counts.
+func (n *node) close() error {
+	for _, l := range n.policySockets {
+		l.Close()
+	}
+	if n.adminSocket != nil {
+		n.adminSocket.Close()
+	}
+	if n.store == nil {
+		return nil
+	}
+	if err := n.store.Close(); err != nil {
+		return fmt.Errorf("save the counts: %w", err)
+	}
+	n.log.Info("saved: the counts")
+	return nil
+}
+
+// mailUIDs are the users that may ask on the policy socket beside root: Exim's,
+// for its ACLs ask as it, and Postfix's.
+func mailUIDs(exim exim, log *slog.Logger) []int {
+	var uids []int
+	if exim.user == "" {
+		log.Warn("Exim's user is not known: its ACLs get no answer, for only root may ask; set exim.binary", "exim.binary", exim.binary)
+	}
+	for _, name := range []string{cmp.Or(exim.user, "-"), "postfix"} {
+		if uid, ok := uidOf(name); ok {
+			uids = append(uids, uid)
+		}
+	}
+	return uids
+}

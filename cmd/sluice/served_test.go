@@ -1,12 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"log/slog"
-	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -75,37 +69,5 @@ func TestWhatHasNoEffectYet(t *testing.T) {
 	want := []string{"limits.deferfail_min", "limits.account.bob.deferfail_percent"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestEximSaysWhichUserMayAsk(t *testing.T) {
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, err := strconv.Atoi(me.Uid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, said := range []string{me.Username, me.Uid} {
-		exim := filepath.Join(t.TempDir(), "exim")
-		script := "#!/bin/sh\n[ \"$1 $2\" = '-bP exim_user' ] && echo 'exim_user = " + said + "'\n"
-		if err := os.WriteFile(exim, []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if got, ok := eximUser(t.Context(), exim); !ok || got != uid {
-			t.Errorf("Exim says %q: uid %d, %v", said, got, ok)
-		}
-	}
-}
-
-func TestWithoutEximsUserItSaysWhatThatMeans(t *testing.T) {
-	if _, ok := eximUser(t.Context(), "/nonexistent"); ok {
-		t.Skip("this machine has a user that Exim's packages use")
-	}
-	var log bytes.Buffer
-	mailUIDs(t.Context(), "/nonexistent", slog.New(slog.NewTextHandler(&log, nil)))
-	if !strings.Contains(log.String(), "set exim.binary") {
-		t.Errorf("log: %s", log.String())
 	}
 }

@@ -133,7 +133,7 @@ func orAll(domain string) string {
 // A command of the policy on a domain or scope.
 type command func(ctx context.Context, now time.Time, target, who string) error
 
-// change carries out a command and logs who gave it.
+// change carries out a command. The policy logs who gave it.
 func (s *Server) change(verb string, do command) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		target, err := readTarget(r)
@@ -148,7 +148,6 @@ func (s *Server) change(verb string, do command) http.HandlerFunc {
 			s.fail(w, fmt.Errorf("%s %s: %w", verb, target, err))
 			return
 		}
-		s.opts.Log.Info("operator", "command", verb, "target", target, "who", who)
 		s.write(w, struct{}{})
 	}
 }

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A served is a `sluice serve` in this process, with its own directories.
+type servedNode struct {
+	dir  string
+	log  *lockedBuffer
+	stop func() int // like SIGTERM; returns the exit code
+}
+
+// lockedBuffer is what serve logs into while a test reads it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startServe serves a limit of 10 an hour from a directory.
+func startServe(t *testing.T, dir string) *servedNode {
+	t.Helper()
+	writeFile(t, dir+"/sluice.toml", fmt.Sprintf(`
+[listen]
+policy = ["unix:%[1]s/run/policy.sock"]
+admin = "unix:%[1]s/run/admin.sock"
+[store]
+node = "mx1.example"
+dir = "%[1]s/ledger"
+[locks]
+dir = "%[1]s/locks"
+[exim]
+binary = "/nonexistent"
+local_domains = ["here.example"]
+[limits]
+hourly = 10
+`, dir))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	n := &servedNode{dir: dir, log: &lockedBuffer{}}
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"serve", "--config", dir + "/sluice.toml"}, strings.NewReader(""), &bytes.Buffer{}, n.log)
+	}()
+	n.stop = sync.OnceValue(func() int { cancel(); return <-code })
+	t.Cleanup(func() { n.stop() })
+	within(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
+	return n
+}
+
+func within(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// sluice runs another command against the node.
+func (n *servedNode) sluice(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	var out bytes.Buffer
+	args = append(args, "--config", n.dir+"/sluice.toml")
+	code := run(t.Context(), args, strings.NewReader(""), &out, &out)
+	return out.String(), code
+}
+
+// send asks to charge a message of example.com with one recipient.
+func (n *servedNode) send(t *testing.T, number int) (accepted bool) {
+	t.Helper()
+	out, code := n.sluice(t, "check", "--stage", "data", "--id", fmt.Sprintf("1xUzSN-0005dd-%02d", number),
+		"--auth", "news@example.com", "--sender", "news@example.com", "--client-address", "192.0.2.1",
+		"--recipients", fmt.Sprintf("r%d@far.example", number))
+	if code != exitDone {
+		t.Fatalf("check: exit %d: %s", code, out)
+	}
+	return strings.HasPrefix(out, "action=DUNNO")
+}
+
+func (n *servedNode) sendAll(t *testing.T, from, to int) (accepted int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		if n.send(t, i) {
+			accepted++
+		}
+	}
+	return accepted
+}
+
+func TestRestartKeepsTheCounts(t *testing.T) {
+	dir := t.TempDir()
+	n := startServe(t, dir)
+	if got := n.sendAll(t, 0, 4); got != 4 {
+		t.Fatalf("%d of 4 accepted", got)
+	}
+	if code := n.stop(); code != exitDone {
+		t.Fatalf("exit %d:\n%s", code, n.log)
+	}
+	for _, step := range []string{"stopping", "stopped: the sockets", "stopped: locks and releases", "saved: the counts"} {
+		if !strings.Contains(n.log.String(), step) {
+			t.Errorf("the log does not say %q:\n%s", step, n.log)
+		}
+	}
+	n = startServe(t, dir)
+	if got := n.sendAll(t, 4, 20); got != 6 {
+		t.Errorf("%d accepted after the restart, want 6", got)
+	}
+}
+
+func TestLimitLockAndRelease(t *testing.T) {
+	n := startServe(t, t.TempDir())
+	if got := n.sendAll(t, 0, 12); got != 10 {
+		t.Fatalf("%d accepted, want 10", got)
+	}
+	lock := n.dir + "/locks/max_hourly_example.com"
+	within(t, "the lock file", func() bool { b, _ := os.ReadFile(lock); return strings.Contains(string(b), "10/10 (100%)") })
+	if out, _ := n.sluice(t, "status", "example.com"); !strings.Contains(out, "10 of 10 in the last hour (100%)") ||
+		!strings.Contains(out, "max_hourly by sluice") {
+		t.Errorf("status:\n%s", out)
+	}
+	if out, code := n.sluice(t, "unlock", "example.com"); code != exitDone {
+		t.Errorf("unlock: exit %d: %s", code, out)
+	}
+	if _, err := os.Stat(lock); err == nil {
+		t.Error("the lock file stands after unlock")
+	}
+	if !n.send(t, 50) {
+		t.Error("refused after unlock")
+	}
+	if out, code := n.sluice(t, "lock", "example.com"); code != exitDone {
+		t.Errorf("lock: exit %d: %s", code, out)
+	}
+	if n.send(t, 51) {
+		t.Error("accepted after lock")
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Error(err)
+	}
+	within(t, "the release", func() bool { return n.send(t, 52) })
+}
+
+func TestServeSaysWhyItDoesNotStart(t *testing.T) {
+	dir := t.TempDir()
+	startServe(t, dir) // has the ledger and the sockets
+	writeFile(t, dir+"/other.toml", fmt.Sprintf("[listen]\npolicy = [\"unix:%[1]s/p\"]\nadmin = \"unix:%[1]s/a\"\n"+
+		"[store]\ndir = \"%[1]s/ledger\"\n[locks]\ndir = \"%[1]s/locks\"\n[exim]\nbinary = \"/nonexistent\"\n", dir))
+	writeFile(t, dir+"/redis.toml", "[store]\nurl = \"redis://127.0.0.1\"\n")
+	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 5\n")
+	for file, want := range map[string]string{
+		"other.toml": "another sluice has it",
+		"redis.toml": "redis.toml:2: store.url: a store other than embedded: is not served by this version",
+		"bad.toml":   `did you mean "hourly"?`,
+		"none.toml":  "no such file",
+	} {
+		var out bytes.Buffer
+		code := run(t.Context(), []string{"serve", "--config", dir + "/" + file}, strings.NewReader(""), &out, &out)
+		if code != exitError || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: exit %d, want %q:\n%s", file, code, want, out.String())
+		}
+	}
+}
