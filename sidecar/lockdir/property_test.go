@@ -43,6 +43,7 @@ type model struct {
 	locks  []sidecar.Lock
 	disk   []modelFile
 	known  []modelLock
+	leave  []bool // to be removed when there is a directory
 	events []string
 	mtime  time.Time
 }
@@ -56,6 +57,7 @@ func newModel(rt *rapid.T, t *testing.T) *model {
 	m.locks = []sidecar.Lock{deferfail, hourly, other}
 	m.disk = make([]modelFile, len(m.locks))
 	m.known = make([]modelLock, len(m.locks))
+	m.leave = make([]bool, len(m.locks))
 	m.open()
 	return m
 }
@@ -117,6 +119,7 @@ func (m *model) Make(operator bool) {
 		}
 		return
 	}
+	m.leave[i] = false
 	switch {
 	case m.lost: // made with its directory
 		m.known[i] = modelLock{known: true, operator: operator, text: text}
@@ -143,14 +146,22 @@ func (m *model) Unmake() {
 	m.must(m.d.Unmake(m.locks[i]))
 	k := &m.known[i]
 	switch {
+	case m.leave[i] && !m.lost:
+		m.leave[i] = false
+		if m.disk[i].serial != 0 {
+			m.operators(i, "made")
+		}
 	case !k.known || k.operator:
 	case m.lost:
+		m.leave[i] = k.dir != 0
 		*k = modelLock{}
 	case m.disk[i].serial == 0 && k.dir == m.dir: // a hand, told by the next scan
 	case m.disk[i].serial == 0:
 		*k = modelLock{}
 	case m.ours(i):
 		*k, m.disk[i] = modelLock{}, modelFile{}
+	case k.dir == 0: // never made
+		m.operators(i, "made")
 	default:
 		m.operators(i, "taken")
 	}
@@ -159,6 +170,7 @@ func (m *model) Unmake() {
 func (m *model) Remove() {
 	i := m.any()
 	m.must(m.d.Remove(m.locks[i]))
+	m.leave[i] = m.lost && (m.leave[i] || m.known[i].known && m.known[i].dir != 0)
 	m.known[i], m.disk[i] = modelLock{}, modelFile{}
 	m.events = slices.DeleteFunc(m.events, func(e string) bool { return strings.Contains(e, baseName(m.locks[i])) })
 }
@@ -246,6 +258,7 @@ func (m *model) Settle(restart bool) {
 func (m *model) scanned() {
 	lost := m.seen != m.dir
 	m.seen, m.lost = m.dir, false
+	clear(m.leave)
 	for i := range m.locks {
 		k, f := m.known[i], m.disk[i]
 		switch {
