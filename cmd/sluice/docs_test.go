@@ -1,0 +1,71 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"sluice/sidecar"
+)
+
+var (
+	link       = regexp.MustCompile("\\[(`?)([^]`]+)`?\\]\\(([^)#]+)\\)")
+	identifier = regexp.MustCompile(`^(\w+\.)?\w+$`)
+)
+
+// What the documents point to is there: the file, and in it the function,
+// macro, ACL or router that the link is named after.
+func TestLinksOfTheDocuments(t *testing.T) {
+	documents, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range append(documents, "../../README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			code, name, target := m[1] != "", m[2], m[3]
+			content, err := readAny(filepath.Join(filepath.Dir(document), target))
+			if err != nil {
+				t.Errorf("%s: %v", document, err)
+			} else if code && identifier.MatchString(name) && !defines(content, name) {
+				t.Errorf("%s: %s is not in %s", document, name, target)
+			}
+		}
+	}
+}
+
+// readAny reads a file; of a directory it only says that it is there.
+func readAny(path string) (string, error) {
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		return "", err
+	}
+	b, err := os.ReadFile(path)
+	return string(b), err
+}
+
+// defines looks for a definition as Go, Perl or Exim's configuration has them.
+func defines(content, name string) bool {
+	if receiver, method, ok := strings.Cut(name, "."); ok {
+		return regexp.MustCompile(`(?m)^func \(\w+ \*?` + receiver + `\) ` + method + `\(`).MatchString(content)
+	}
+	return regexp.MustCompile(`(?m)^(func |package |sub |sub main::)?` + name + `( =|:|\(| {|$)|\b` + name + `\s*=`).MatchString(content)
+}
+
+// The configurations that we ship are good and served.
+func TestShippedConfigs(t *testing.T) {
+	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml"} {
+		c, err := sidecar.LoadConfig(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if err := served(c); err != nil {
+			t.Error(err)
+		}
+	}
+}
