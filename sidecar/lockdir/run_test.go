@@ -56,6 +56,23 @@ func next(t *testing.T, events <-chan sidecar.LockEvent, kind sidecar.LockEventK
 	}
 }
 
+// releasedPromptly removes a lock and wants it noticed well within half a
+// second, in one of three attempts: the machine may be busy.
+func (r *rig) releasedPromptly(events <-chan sidecar.LockEvent) {
+	r.t.Helper()
+	var took time.Duration
+	for range 3 {
+		r.make(hourly)
+		start := time.Now()
+		r.rm(hourly)
+		next(r.t, events, sidecar.LockReleased)
+		if took = time.Since(start); took < 400*time.Millisecond {
+			return
+		}
+	}
+	r.t.Errorf("a removal was noticed after %v", took)
+}
+
 const never = time.Hour // a poll that does not help
 
 func TestRunNoticesAHandAtOnce(t *testing.T) {
@@ -63,13 +80,7 @@ func TestRunNoticesAHandAtOnce(t *testing.T) {
 	events := r.running(never, ignore)
 	r.create(other) // also waits for the watch to stand
 	next(t, events, sidecar.LockMade)
-	r.make(hourly)
-	start := time.Now()
-	r.rm(hourly)
-	next(t, events, sidecar.LockReleased)
-	if d := time.Since(start); d > 400*time.Millisecond {
-		t.Errorf("noticed after %v", d)
-	}
+	r.releasedPromptly(events)
 	r.make(hourly)
 	r.touch(hourly, noon)
 	next(t, events, sidecar.LockTaken)
@@ -97,12 +108,7 @@ func TestRunFollowsTheDirectory(t *testing.T) {
 		next(t, events, sidecar.LockDirLost)
 		r.wantState(hourly, "sluice")
 	}
-	r.rm(hourly) // the new directory is watched too
-	start := time.Now()
-	next(t, events, sidecar.LockReleased)
-	if d := time.Since(start); d > 400*time.Millisecond {
-		t.Errorf("noticed after %v", d)
-	}
+	r.releasedPromptly(events) // the new directory is watched too
 }
 
 // rm -rf of the directory under load releases nothing; rm * releases all.
