@@ -41,7 +41,7 @@ func (r *rig) runningOn(watched string, poll time.Duration, hook func(sidecar.Lo
 func ignore(sidecar.LockEvent) {}
 
 // next waits for an event of a kind; others in between are passed over.
-func next(t *testing.T, events <-chan sidecar.LockEvent, kind sidecar.LockEventKind) sidecar.LockEvent {
+func next(t testing.TB, events <-chan sidecar.LockEvent, kind sidecar.LockEventKind) sidecar.LockEvent {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for {
