@@ -97,6 +97,7 @@ type Server struct {
 	memory   *memory
 	start    time.Time // connections note times as offsets from it
 	draining atomic.Bool
+	spare    atomic.Int64 // handlers that wait for a connection
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -134,14 +135,39 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 	})
 
+	work := make(chan *conn)
 	err := s.accept(ctx, ln, func(c *conn) {
-		handlers.Go(func() { s.handle(asking, c) })
+		select {
+		case work <- c: // to a handler that waits
+		default:
+			handlers.Go(func() { s.handleAll(asking, c, work) })
+		}
 	})
+	close(work)
 	ln.Close()
 	s.drain(&handlers, stopAsking)
 	close(done)
 	own.Wait()
 	return err
+}
+
+// spareHandlers is how many goroutines wait for another connection after theirs
+// has ended. A new one would begin with a small stack and grow it over its first
+// question, which is a tenth of the work where each connection asks one.
+const spareHandlers = 64
+
+// handleAll handles c and then, while there are not too many that wait, what
+// comes from work until it is closed.
+func (s *Server) handleAll(ctx context.Context, c *conn, work <-chan *conn) {
+	for ok := true; ok; {
+		s.handle(ctx, c)
+		if s.spare.Add(1) > spareHandlers {
+			ok = false
+		} else {
+			c, ok = <-work
+		}
+		s.spare.Add(-1)
+	}
 }
 
 // acceptGrace is how long a stopping server still accepts: clients that
