@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -67,6 +68,18 @@ func (h *host) serve(t *testing.T, handle func(net.Conn)) *responder {
 		r.wg.Go(func() { r.accept(handle) })
 	}
 	return r
+}
+
+// shrinkBacklog makes the backlog of the kernel so short that it can be filled.
+func (r *responder) shrinkBacklog(t *testing.T, n int) {
+	t.Helper()
+	raw, err := r.listener.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), n) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
 }
 
 func (r *responder) accept(handle func(net.Conn)) {

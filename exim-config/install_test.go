@@ -1,0 +1,171 @@
+package eximconfig_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The installer, on Debian's configuration:
+//
+//	install ─→ conf.d, sluice.pl ─→ update-exim4.conf -o FILE ─→ exim4 -C FILE -bV
+//	   ├─ it loads:       update-exim4.conf, live
+//	   └─ it does not:    everything back
+
+// etc is each file of the host's configuration with its content.
+func (h *host) etc(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, folder := range configFolders {
+		err := filepath.Walk(h.path(folder), func(path string, info os.FileInfo, err error) error {
+			if err == nil && info.Mode().IsRegular() {
+				files[strings.TrimPrefix(path, h.dir)] = readFile(t, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+func (h *host) install(t *testing.T, wantCode int, args ...string) string {
+	t.Helper()
+	out, code := h.try(t, append([]string{installer(t)}, args...)...)
+	if code != wantCode {
+		t.Fatalf("install %v: exit %d, want %d\n%s", args, code, wantCode, out)
+	}
+	return out
+}
+
+func wantSays(t *testing.T, out string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(out, text) {
+			t.Errorf("does not say %q:\n%s", text, out)
+		}
+	}
+}
+
+func TestInstallAndRemove(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	before := h.etc(t)
+	out := h.install(t, 0)
+	wantSays(t, out, "/etc/exim4/conf.d/main/00_sluice_macros put in", "/etc/exim4/sluice.pl put in", "systemctl reload exim4")
+	if got := h.run(t, "exim4", "-bP", "acl_smtp_rcpt"); got != "acl_smtp_rcpt = acl_sluice_rcpt\n" {
+		t.Errorf("live configuration: %s", got)
+	}
+	after := h.etc(t)
+	wantSays(t, h.install(t, 0), "/etc/exim4/sluice.pl is up to date")
+	if diff := cmp.Diff(after, h.etc(t)); diff != "" {
+		t.Errorf("a second run changes something (-first +second):\n%s", diff)
+	}
+	wantSays(t, h.install(t, 0, "--remove"), "/etc/exim4/sluice.pl removed", "systemctl reload exim4")
+	if diff := cmp.Diff(before, h.etc(t)); diff != "" {
+		t.Errorf("--remove does not restore what was (-before +after):\n%s", diff)
+	}
+	wantSays(t, h.install(t, 0, "--remove"), "nothing to remove")
+}
+
+// What an operator changed in our files is saved, not lost.
+func TestInstallSavesChanges(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.install(t, 0)
+	file := "/etc/exim4/conf.d/acl/10_sluice"
+	mine := h.read(file) + "# mine\n"
+	h.write(t, file, mine)
+	wantSays(t, h.install(t, 0), file+" was changed by hand; your version is now "+file+".changed")
+	if h.read(file+".changed") != mine || strings.Contains(h.read(file), "mine") {
+		t.Error("the changed file is not saved")
+	}
+}
+
+// A site that cannot be served as it is learns what to do, and nothing changes.
+func TestInstallExplains(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		prepare func(t *testing.T, h *host)
+		says    []string
+		mend    func(t *testing.T, h *host)
+	}{
+		{"another perl_startup", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/conf.d/main/50_site", "perl_startup = do '/etc/exim4/site.pl'\n")
+			h.write(t, "/etc/exim4/site.pl", "sub site { 'site' } 1;\n")
+		}, []string{"SLUICE_SITE_PERL = yes", "do '/etc/exim4/sluice.pl';"}, func(t *testing.T, h *host) {
+			h.addMacros(t, "SLUICE_SITE_PERL = yes")
+			wantSays(t, h.install(t, 1), "Exim's Perl did not load /etc/exim4/sluice.pl", "do '/etc/exim4/sluice.pl';")
+			h.write(t, "/etc/exim4/site.pl", "sub site { 'site' } do '/etc/exim4/sluice.pl';\n")
+		}},
+		{"another acl_not_smtp", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/conf.d/main/50_site", "acl_not_smtp = site_not_smtp\n")
+			h.write(t, "/etc/exim4/conf.d/acl/50_site", "site_not_smtp:\n  accept\n")
+		}, []string{"SLUICE_SITE_NOT_SMTP = its value"}, func(t *testing.T, h *host) {
+			h.run(t, "rm", "/etc/exim4/conf.d/main/50_site")
+			h.addMacros(t, "SLUICE_SITE_NOT_SMTP = site_not_smtp")
+		}},
+		{"a macro set too late", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/conf.d/main/01_a_site", "MAIN_ACL_CHECK_DATA = acl_check_data\n")
+		}, []string{"Move your MAIN_ACL_CHECK_RCPT and MAIN_ACL_CHECK_DATA to"}, func(t *testing.T, h *host) {
+			h.run(t, "mv", "/etc/exim4/conf.d/main/01_a_site", "/etc/exim4/conf.d/main/000_site")
+		}},
+		{"a router before ours", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/conf.d/router/010_site", "site_first:\n  driver = accept\n  domains = nowhere.example\n  transport = remote_smtp\n")
+		}, []string{`the first routers are "site_first sluice "`, "Rename the file"}, func(t *testing.T, h *host) {
+			h.run(t, "mv", "/etc/exim4/conf.d/router/010_site", "/etc/exim4/conf.d/router/110_site")
+		}},
+		{"an ACL that is set elsewhere", func(t *testing.T, h *host) {
+			h.run(t, "sed", "-i", "s/^acl_smtp_data = .*/acl_smtp_data = acl_check_data/", "/etc/exim4/conf.d/main/02_exim4-config_options")
+		}, []string{`acl_smtp_data is "acl_check_data"`, "SLUICE_SITE_DATA = acl_check_data"}, func(t *testing.T, h *host) {
+			h.run(t, "sed", "-i", "s/^acl_smtp_data = .*/acl_smtp_data = MAIN_ACL_CHECK_DATA/", "/etc/exim4/conf.d/main/02_exim4-config_options")
+		}},
+		{"an unsplit configuration", func(t *testing.T, h *host) { h.configureDebian(t, "false") },
+			[]string{"unsplit", "not served yet"}, func(t *testing.T, h *host) { h.configureDebian(t, "true") }},
+		{"no Debian configuration at all", func(t *testing.T, h *host) { h.write(t, "/etc/exim4/exim4.conf", "") },
+			[]string{"/etc/exim4/exim4.conf", "not served yet"}, func(t *testing.T, h *host) { h.run(t, "rm", "/etc/exim4/exim4.conf") }},
+		{"a broken configuration", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/conf.d/main/50_site", "no_such_option = 1\n")
+		}, []string{"does not load as it is; mend that first", "no_such_option"}, func(t *testing.T, h *host) {
+			h.run(t, "rm", "/etc/exim4/conf.d/main/50_site")
+		}},
+		{"a foreign file of our name", func(t *testing.T, h *host) {
+			h.write(t, "/etc/exim4/sluice.pl", "# foreign\n")
+		}, []string{"/etc/exim4/sluice.pl exists, and it is not from Sluice"}, func(t *testing.T, h *host) {
+			h.run(t, "rm", "/etc/exim4/sluice.pl")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newBareHost(t)
+			c.prepare(t, h)
+			before := h.etc(t)
+			wantSays(t, h.install(t, 1), c.says...)
+			if diff := cmp.Diff(before, h.etc(t)); diff != "" {
+				t.Errorf("a failed run changes something (-before +after):\n%s", diff)
+			}
+			c.mend(t, h)
+			h.install(t, 0)
+			h.respond(t, pass("100"))
+			h.sendmail(t, alice, "", letter("x"), "x@far.example")
+			eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 })
+		})
+	}
+}
+
+func TestInstallUsage(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	wantSays(t, h.install(t, 0, "--help"), "Usage: install", "Example:")
+	wantSays(t, h.install(t, 2, "--nonsense"), "Usage: install")
+	wantSays(t, h.install(t, 2, "--layout", "cpanel"), `layout "cpanel" is not served yet`)
+	id := alice.as("", installer(t))
+	if out, code := h.try(t, id...); code != 1 || !strings.Contains(out, "only root") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}

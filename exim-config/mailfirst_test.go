@@ -1,0 +1,248 @@
+package eximconfig_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Mail first: whatever becomes of the sidecar, mail flows.
+//
+//	client, sendmail ─→ Exim ─→ ✗ the sidecar: dead, hung, flapping, mad
+//	                     ├─→ spool: the body as it was sent
+//	                     └─→ sink:  the body as it was sent
+
+// A fault is one way in which a sidecar can fail. It begins when it is called
+// and lasts until its test ends.
+type fault struct {
+	name  string
+	begin func(t *testing.T, h *host)
+}
+
+var faults = []fault{
+	{"not started", func(*testing.T, *host) {}},
+	{"killed, its socket file left", func(t *testing.T, h *host) { h.respond(t, pass("1")).die() }},
+	{"hangs, never accepts", func(t *testing.T, h *host) { h.serve(t, nil) }},
+	{"hangs, its backlog full", fillBacklog},
+	{"flaps", flap},
+	{"closes", func(t *testing.T, h *host) { h.serve(t, func(net.Conn) {}) }},
+	{"answers nothing", answersAlways("")},
+	{"answers half", answersAlways("action=550 5.7.1 no\n")},
+	{"answers garbage", answersAlways("\x00\xff\x01action=550 5.7.1 no\n\n${run{/bin/false}}\n")},
+	{"answers 1 MB", answersAlways("action=550 5.7.1 " + strings.Repeat("no ", 350_000) + "\n\n")},
+}
+
+// answersAlways reads a question and writes the same reply to each.
+func answersAlways(reply string) func(*testing.T, *host) {
+	return func(t *testing.T, h *host) {
+		h.serve(t, func(c net.Conn) {
+			buf := make([]byte, 1<<20)
+			if _, err := c.Read(buf); err == nil {
+				io.WriteString(c, reply)
+			}
+		})
+	}
+}
+
+// fillBacklog listens and connects until the kernel takes no more connections.
+func fillBacklog(t *testing.T, h *host) {
+	h.serve(t, nil).shrinkBacklog(t, 1)
+	for range 100 {
+		d := net.Dialer{Timeout: 50 * time.Millisecond}
+		c, err := d.Dial("unix", h.path(policySocket))
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the backlog does not fill up")
+}
+
+// flap has a server that lives 200 ms and is dead 200 ms, in turns; each other
+// time it leaves its socket file.
+func flap(t *testing.T, h *host) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	tick := time.NewTicker(200 * time.Millisecond)
+	wg.Go(func() {
+		defer tick.Stop()
+		for n := 0; ctx.Err() == nil; n++ {
+			r := h.respond(t, pass("1"))
+			await(ctx, tick.C)
+			if n%2 == 0 {
+				r.die()
+			} else {
+				r.close()
+			}
+			await(ctx, tick.C)
+		}
+	})
+}
+
+func await(ctx context.Context, tick <-chan time.Time) {
+	select {
+	case <-tick:
+	case <-ctx.Done():
+	}
+}
+
+// deadline is Exim's for one question, and slack what a busy machine may add.
+const (
+	deadline = 300 * time.Millisecond
+	slack    = 200 * time.Millisecond
+)
+
+// messagesPerFault is 20, or 1000 in `make soak`.
+func messagesPerFault() int {
+	if os.Getenv("SLUICE_SOAK") == "1" {
+		return 1000
+	}
+	return 20
+}
+
+func TestMailFirst(t *testing.T) {
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) { mailFlows(t, f.begin) })
+	}
+}
+
+// mailFlows sends messages under a fault, half of them by SMTP and half by
+// sendmail, and follows each into the spool and to the sink.
+func mailFlows(t *testing.T, begin func(*testing.T, *host)) {
+	h := newHost(t)
+	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\nremote_max_parallel = 10\n")
+	h.run(t, "update-exim4.conf")
+	h.startExim(t)
+	begin(t, h)
+
+	want := map[string]string{} // checksum of each body by the message's number
+	var c *client
+	for i := range messagesPerFault() {
+		number := fmt.Sprint(i)
+		message := "X-Number: " + number + "\nSubject: checksummed\n\n" + randomBody(i)
+		want[number] = bodySum([]byte(message))
+		if i%2 == 0 {
+			if i%8 == 0 { // four messages a connection
+				c = h.dial(t).login("a@here.example")
+			}
+			c.want(c.send("a@here.example", message, "x@far.example", "y@far.example"), 250)
+			if c.slowest > deadline+slack {
+				t.Errorf("a command took %v", c.slowest)
+			}
+			continue
+		}
+		if out, code := h.sendmail(t, alice, "", message, "-oi", "-f", "a@here.example", "x@far.example"); code != 0 || out != "" {
+			t.Fatalf("sendmail: exit %d\n%s", code, out)
+		}
+	}
+	sameBodies(t, "in the spool", want, h.spooled(t))
+	h.deliverAll(t)
+	sameBodies(t, "at the sink", want, delivered(h.sink))
+	h.wantCleanLogs(t)
+}
+
+// randomBody is a body with whatever a body may have, of very different sizes.
+func randomBody(i int) string {
+	raw := make([]byte, 40<<(i%13))
+	rand.Read(raw)
+	var b strings.Builder
+	for line := range bytes.SplitSeq([]byte(base64.StdEncoding.EncodeToString(raw)), []byte("A")) {
+		fmt.Fprintf(&b, ".%s \xe4\xc3\xa4\n", line[:min(len(line), 900)])
+	}
+	return b.String() + ".\n..\nFrom here.\n"
+}
+
+// spooled are the checksums of the bodies in Exim's spool, by number.
+func (h *host) spooled(t *testing.T) map[string]string {
+	t.Helper()
+	sums := map[string]string{}
+	for _, id := range h.queue() {
+		base := "/var/spool/exim4/input/" + id
+		number := regexp.MustCompile(`X-Number: (\d+)`).FindStringSubmatch(h.read(base + "-H"))
+		first, body, _ := strings.Cut(h.read(base+"-D"), "\n")
+		if number == nil || first != id+"-D" {
+			t.Errorf("%s is no message of ours in the spool: %q", id, first)
+			continue
+		}
+		sums[number[1]] = bodySum([]byte("\n\n" + body))
+	}
+	return sums
+}
+
+// deliverAll has Exim deliver what is in the queue, four messages at a time.
+func (h *host) deliverAll(t *testing.T) {
+	t.Helper()
+	ids := h.queue()
+	ctx, cancel := context.WithTimeout(context.Background(), patience*time.Duration(1+len(ids)/20))
+	defer cancel()
+	var runners sync.WaitGroup
+	for part := range slices.Chunk(ids, 1+len(ids)/4) {
+		runners.Go(func() {
+			if out, err := h.command(ctx, append([]string{"exim4", "-Mc"}, part...)...).CombinedOutput(); err != nil {
+				t.Errorf("deliver: %v\n%s", err, out)
+			}
+		})
+	}
+	runners.Wait()
+}
+
+// delivered are the checksums of the bodies at a sink, by number.
+func delivered(s *sink) map[string]string {
+	sums := map[string]string{}
+	for _, m := range s.received() {
+		sums[m.header("X-Number")] = m.sum
+	}
+	return sums
+}
+
+func sameBodies(t *testing.T, where string, want, got map[string]string) {
+	t.Helper()
+	for number, sum := range want {
+		switch got[number] {
+		case sum:
+		case "":
+			t.Errorf("message %s is not %s", number, where)
+		default:
+			t.Errorf("message %s is altered %s", number, where)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d messages are %s, want %d", len(got), where, len(want))
+	}
+}
+
+// logLine is all that the main log of these tests has.
+var logLine = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (` +
+	`exim \S+ daemon started: .*` +
+	`|\w{6}-\w{6}-\w{2} (` +
+	`<= a@here\.example (H=|U=alice P=local ).*` +
+	`|[=-]> [xy]@far\.example R=site_remote T=remote_smtp H=.*` +
+	`|Completed))$`)
+
+func (h *host) wantCleanLogs(t *testing.T) {
+	t.Helper()
+	for line := range strings.Lines(h.mainlog()) {
+		if !logLine.MatchString(strings.TrimSuffix(line, "\n")) {
+			t.Errorf("in the main log: %q", line)
+		}
+	}
+	if log := h.read("/var/log/exim4/paniclog"); log != "" {
+		t.Errorf("panic log:\n%s", log)
+	}
+	if left, _ := filepath.Glob(h.path("/var/spool/exim4/input") + "/*"); len(left) > 0 {
+		t.Errorf("left in the spool: %v", left)
+	}
+}

@@ -1,0 +1,153 @@
+package eximconfig_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The Perl client, in a real Exim:
+//
+//	client ─→ Exim ─ one kept connection ─→ responder, sometimes gone
+
+func TestOneConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	r := h.respond(t, pass("1"))
+	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\n")
+	h.run(t, "update-exim4.conf")
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	for range 3 {
+		c.want(c.send("a@here.example", letter("x"), "x@far.example", "y@far.example"), 250)
+	}
+	if n := r.connections(); n != 1 {
+		t.Errorf("%d connections for three messages of one client, want 1", n)
+	}
+	// A restart of the server closes them all. The next question is answered.
+	r.hangUpAll()
+	before := len(r.asked(""))
+	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
+	if n := len(r.asked("")) - before; n != 2 || r.connections() != 2 {
+		t.Errorf("after a restart %d questions on %d connections, want 2 on 2", n, r.connections())
+	}
+}
+
+// A server that closes the connection in answer to a question is asked once
+// more, on a new one, and no third time.
+func TestAsksOnceMoreIfTheKeptConnectionEnds(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startExim(t)
+	asked := make(chan int, 100)
+	h.serve(t, func(c net.Conn) {
+		// Answers one question and hangs up on the second.
+		buf := make([]byte, 65536)
+		for i := range 2 {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			asked <- i
+			if i == 0 {
+				io.WriteString(c, "action=450 4.7.1 answered\n\n")
+			}
+		}
+	})
+	c := h.dial(t).login("a@here.example")
+	c.mail("a@here.example")
+	for range 5 {
+		c.want(c.rcpt("x@far.example"), 450, "4.7.1 answered")
+	}
+	if n := len(asked); n != 9 {
+		t.Errorf("five questions took %d, want 9", n)
+	}
+}
+
+// A server that does not answer costs one deadline, not one per recipient.
+func TestPauseAfterATimeout(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	h.serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	c.mail("a@here.example")
+	start := time.Now()
+	c.want(c.rcpt("x0@far.example"), 250)
+	if took := time.Since(start); took < 300*time.Millisecond {
+		t.Errorf("waited %v for an answer, want 300ms", took)
+	}
+	start = time.Now()
+	for range 10 {
+		c.want(c.rcpt("x@far.example"), 250)
+	}
+	c.want(c.data(letter("x")), 250)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("ten more recipients took %v", took)
+	}
+	// Nor is an answer that comes too late taken for one to another question.
+	h.respond(t, func(question) string { return "action=450 4.7.1 asked again\n\n" })
+	c.mail("a@here.example")
+	eventually(t, "after five seconds it asks again", func() bool { return c.rcpt("x@far.example").code == 450 })
+	if took := time.Since(start); took < 4*time.Second {
+		t.Errorf("asked again after %v", took)
+	}
+}
+
+// An answer in pieces is one answer.
+func TestAnswerInPieces(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startExim(t)
+	h.serve(t, func(c net.Conn) {
+		buf := make([]byte, 65536)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			for _, b := range []byte("action=450 4.7.1 later\n\n") {
+				c.Write([]byte{b})
+				time.Sleep(time.Millisecond) // so that pieces do not join on the way
+			}
+		}
+	})
+	c := h.dial(t).login("a@here.example")
+	c.mail("a@here.example")
+	c.want(c.rcpt("x@far.example"), 450, "4.7.1 later")
+	c.want(c.rcpt("y@far.example"), 450, "4.7.1 later")
+}
+
+// A message may have more recipients than a socket buffers.
+func TestLongQuestion(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.addMacros(t, "SLUICE_DEADLINE = 10000")
+	r := h.respond(t, pass("1000000"))
+	rcpt := strings.Repeat("x", 60) + "@" + strings.Repeat(strings.Repeat("y", 50)+".", 3) + "example"
+	rcpts := strings.Repeat(rcpt+"\n", 3000) // folds to one delivery
+	message := "To: " + strings.ReplaceAll(strings.TrimSpace(rcpts), "\n", ",\n ") + "\n" + letter("x")
+	if out, code := h.sendmail(t, alice, "", message, "-t", "-odq"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	if qs := r.asked("local"); len(qs) != 1 || len(qs[0]["recipients"]) < 500_000 {
+		t.Fatalf("%d questions", len(qs))
+	}
+}
+
+// Where Exim's Perl cannot load our file nobody answers; it is no error, which
+// would be a 451 for everybody.
+func TestPerlFileMissing(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.run(t, "rm", "/etc/exim4/sluice.pl")
+	h.startExim(t)
+	h.lock(t, "max_hourly_locked.example")
+	c := h.dial(t).login("a@here.example")
+	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
+	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 })
+	c.mail("a@here.example")
+	c = h.dial(t).login("a@locked.example")
+	c.mail("a@locked.example")
+	c.want(c.rcpt("x@far.example"), 450)
+}
