@@ -356,14 +356,22 @@ func (s *Server) drain(handlers *sync.WaitGroup, stopAsking func()) {
 			c.stopReading()
 		}
 	})
+	forced := make(chan struct{})
 	force := time.AfterFunc(s.opts.DrainTimeout, func() {
+		defer close(forced)
 		n := 0
-		s.each(func(c *conn) { c.nc.Close(); n++ })
-		stopAsking()
+		s.each(func(c *conn) {
+			c.mark.Store(mark(closed, 0))
+			c.nc.Close()
+			n++
+		})
 		s.events.drainedByForce(n)
+		stopAsking()
 	})
 	handlers.Wait()
-	force.Stop()
+	if !force.Stop() {
+		<-forced
+	}
 }
 
 // each calls f for every connection.

@@ -283,6 +283,7 @@ func TestAcceptErrors(t *testing.T) {
 		defer stop()
 		kept := ln.dial()
 		mustAnswer(t, kept)
+		time.Sleep(time.Millisecond) // it is idle now, and the oldest
 		ln.failures.Store(5)
 		mustAnswer(t, ln.dial()) // was being accepted already
 		start := time.Now()
