@@ -63,6 +63,8 @@ func (c serveCmd) Run(t *terminal) error {
 
 // A node is all that serve runs, wired.
 type node struct {
+	name   string
+	config *sidecar.Config
 	log    *slog.Logger
 	store  *journal.Store
 	locks  *lockdir.Dir
@@ -77,14 +79,13 @@ type node struct {
 // openNode opens the store, then the lock directory, whose state is in it,
 // then the policy on top of both, and last the sockets: from then on Exim asks.
 func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{log: log}
+	n := &node{config: c, log: log}
 	defer func() {
 		if err != nil {
 			n.close()
 		}
 	}()
-	name, err := nodeName(c)
-	if err != nil {
+	if n.name, err = nodeName(c); err != nil {
 		return nil, err
 	}
 	exim := findExim(ctx, c.Exim.Binary)
@@ -101,7 +102,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	n.policy = sidecar.New(sidecar.Options{
-		Config: c, Node: name, EximUser: exim.user, Store: n.store, Notes: n.store,
+		Config: c, Node: n.name, EximUser: exim.user, Store: n.store, Notes: n.store,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
 	uids := mailUIDs(exim, log)
@@ -110,7 +111,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 			return nil, err
 		}
 	}
-	return n, n.listenAdmin(c)
+	return n, n.listenAdmin()
 }
 
 // nodeName is the configured one, or the host's.
@@ -126,9 +127,8 @@ func nodeName(c *sidecar.Config) (string, error) {
 }
 
 func (n *node) listenPolicy(path string, uids []int) error {
-	// /run is empty after a boot.
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make the directory of listen.policy: %w", err)
+	if err := makeSocketDir(path); err != nil {
+		return err
 	}
 	l, err := policyd.Listen(path)
 	if err != nil {
@@ -139,12 +139,25 @@ func (n *node) listenPolicy(path string, uids []int) error {
 	return nil
 }
 
-func (n *node) listenAdmin(c *sidecar.Config) (err error) {
-	path := c.Listen.Admin.Address()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make the directory of listen.admin: %w", err)
+// makeSocketDir makes the directory of a socket: /run is empty after a boot.
+func makeSocketDir(path string) error {
+	dir := filepath.Dir(path)
+	if _, err := os.Stat(dir); err == nil {
+		return nil
 	}
-	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: c.Values(), Version: runningVersion(), Log: n.log})
+	// Exim must get in, whatever our umask is.
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		return fmt.Errorf("make the directory of the socket %s: %w", path, err)
+	}
+	return nil
+}
+
+func (n *node) listenAdmin() (err error) {
+	path := n.config.Listen.Admin.Address()
+	if err := makeSocketDir(path); err != nil {
+		return err
+	}
+	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: n.config.Values(), Version: runningVersion(), Log: n.log})
 	n.adminSocket, err = admin.Listen(path)
 	return err
 }
@@ -158,8 +171,15 @@ func (n *node) run(ctx context.Context) error {
 	front, frontCtx := errgroup.WithContext(ctx)
 	frontCtx, stopFront := context.WithCancel(frontCtx)
 	defer stopFront()
-	context.AfterFunc(backCtx, stopFront)
-	context.AfterFunc(frontCtx, func() { n.log.Info("stopping: no more questions, those in flight are answered") })
+	front.Go(func() error {
+		select {
+		case <-frontCtx.Done():
+		case <-backCtx.Done(): // a part behind failed
+			stopFront()
+		}
+		n.log.Info("stopping: no more questions, those in flight are answered")
+		return nil
+	})
 
 	back.Go(func() error { return n.store.Run(backCtx) })
 	back.Go(func() error {
@@ -170,7 +190,7 @@ func (n *node) run(ctx context.Context) error {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
 	}
 	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
-	n.log.Info("serving", "version", programVersion(), "policy", addresses(n.policySockets), "admin", n.adminSocket.Addr())
+	n.log.Info("serving", "node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)
 
 	frontErr := front.Wait()
 	n.log.Info("stopped: the sockets")
@@ -178,14 +198,6 @@ func (n *node) run(ctx context.Context) error {
 	backErr := back.Wait()
 	n.log.Info("stopped: locks and releases")
 	return errors.Join(frontErr, backErr, n.close())
-}
-
-func addresses(listeners []net.Listener) []string {
-	var all []string
-	for _, l := range listeners {
-		all = append(all, l.Addr().String())
-	}
-	return all
 }
 
 // close gives up what was opened, and saves the counts.

@@ -106,14 +106,16 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-// unanswered words an error of the transport without its made-up URL.
+// unanswered words an error of the transport without the address, which the
+// caller names, and without the made-up URL.
 func (c *Client) unanswered(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		err = op.Err
+	} else if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: %w", ErrForbidden, err)
+		return ErrForbidden
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
