@@ -226,3 +226,22 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+// A hand may put something else in the place of a regular file between the
+// look and the open.
+func TestReadOfWhatIsNoFileByNow(t *testing.T) {
+	r := newRig(t)
+	outside := filepath.Join(t.TempDir(), "secret")
+	r.must(os.WriteFile(outside, []byte("secret"), 0o644))
+	r.must(os.Symlink(outside, r.file(hourly)))
+	r.must(unix.Mkfifo(r.file(other), 0o644)) // would block without O_NONBLOCK
+	h, err := openDir(r.path)
+	r.must(err)
+	defer h.close()
+	for l, want := range map[sidecar.Lock]bool{hourly: true, other: true, deferfail: false} {
+		s, err := h.read(baseName(l), sight{there: true})
+		if err != nil || s.there != want || s.Content != "" {
+			t.Errorf("%s: %+v, %v", baseName(l), s, err)
+		}
+	}
+}
