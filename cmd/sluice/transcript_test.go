@@ -20,11 +20,13 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/policyd"
+	"sluice/sidecar/policyd/policytest"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 
 func TestMain(m *testing.M) {
+	policytest.Main()
 	time.Local = time.UTC // the transcripts show times
 	flag.Parse()
 	goleak.VerifyTestMain(m)
