@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // A change is one step of a Ledger. Everything that a Ledger holds came about
@@ -98,7 +99,7 @@ func (c *newGroup) encode(b []byte) []byte {
 type charge struct {
 	at, when int64
 	payers   payers
-	windows  [][]int64 // for each payer, in milliseconds
+	limits   [][]Limit // for each payer, of which only the windows matter
 	tokens   []Token
 }
 
@@ -106,8 +107,8 @@ func (c *charge) apply(l *Ledger) {
 	l.advance(c.at)
 	i := 0
 	l.groups.each(c.payers, func(id uint32) {
-		if s := l.written(id); s != nil && i < len(c.windows) {
-			l.count(s, c, c.windows[i])
+		if s := l.written(id); s != nil && i < len(c.limits) {
+			l.count(s, c, c.limits[i])
 		}
 		i++
 	})
@@ -128,15 +129,15 @@ func (l *Ledger) written(id uint32) *subject {
 	return nil
 }
 
-func (l *Ledger) count(s *subject, c *charge, windows []int64) {
+func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	s.touched = c.at
 	rings := l.open(s, c.at)
 	since := c.at
 	if len(rings) == 0 {
 		since = 0 // of a new subject nothing can be missing
 	}
-	for _, ms := range windows {
-		w := windowOf(ms * 1000)
+	for _, limit := range limits {
+		w := newWindow(limit.Window)
 		r := find(rings, w)
 		if r == nil {
 			rings = append(rings, ring{window: w, since: since})
@@ -169,11 +170,11 @@ func (c *charge) encode(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, kindCharge), uint64(c.at))
 	b = binary.AppendUvarint(b, uint64(c.at-c.when))
 	b = binary.AppendUvarint(b, uint64(c.payers))
-	b = binary.AppendUvarint(b, uint64(len(c.windows)))
-	for _, ws := range c.windows {
-		b = binary.AppendUvarint(b, uint64(len(ws)))
-		for _, ms := range ws {
-			b = binary.AppendUvarint(b, uint64(ms))
+	b = binary.AppendUvarint(b, uint64(len(c.limits)))
+	for _, limits := range c.limits {
+		b = binary.AppendUvarint(b, uint64(len(limits)))
+		for _, limit := range limits {
+			b = binary.AppendUvarint(b, uint64(limit.Window.Milliseconds()))
 		}
 	}
 	return appendTokens(b, c.tokens)
@@ -183,11 +184,11 @@ func decodeCharge(d *decoder) *charge {
 	c := &charge{at: d.int()}
 	c.when = c.at - d.int()
 	c.payers = payers(d.uint())
-	c.windows = make([][]int64, d.len(1))
-	for i := range c.windows {
-		c.windows[i] = make([]int64, d.len(1))
-		for j := range c.windows[i] {
-			c.windows[i][j] = d.int()
+	c.limits = make([][]Limit, d.len(1))
+	for i := range c.limits {
+		c.limits[i] = make([]Limit, d.len(1))
+		for j := range c.limits[i] {
+			c.limits[i][j].Window = time.Duration(d.int()) * time.Millisecond
 		}
 	}
 	c.tokens = d.tokens()

@@ -6,25 +6,22 @@ import (
 )
 
 // fresh is what of a Take was not charged yet.
-type fresh struct {
-	tokens, marks []Token
-}
-
-func (l *Ledger) fresh(t Take, at int64) (f fresh) {
+func (l *Ledger) fresh(t Take, at int64) (tokens, marks []Token) {
+	if len(t.Tokens) == 1 && t.Tokens[0] != 0 && !l.known(t.Tokens[0], at) {
+		return t.Tokens, t.Marks
+	}
 	seen := map[Token]struct{}{}
 	for i, token := range t.Tokens {
 		if _, twice := seen[token]; twice || token == 0 || l.known(token, at) {
 			continue
 		}
-		if len(t.Tokens) > 1 {
-			seen[token] = struct{}{}
-		}
-		f.tokens = append(f.tokens, token)
+		seen[token] = struct{}{}
+		tokens = append(tokens, token)
 		if i < len(t.Marks) {
-			f.marks = append(f.marks, t.Marks[i])
+			marks = append(marks, t.Marks[i])
 		}
 	}
-	return f
+	return tokens, marks
 }
 
 // A decision is what measure found out about a Take.
@@ -33,45 +30,64 @@ type decision struct {
 	at     int64 // time of the decision
 	when   int64 // what the sends are dated
 	full   bool  // a limit has no room
+	gains  bool  // a subject gets a window in which it was not counted
 	sites  []site
+	adds   []int64 // for each Use, how many of the sends count in it
 }
 
 // A site is one subject of a decision.
 type site struct {
-	name  string
-	id    uint32
-	known bool // there is such a subject
-	from  int  // its first Use
-	to    int  // after its last
+	name     string
+	id       uint32
+	known    bool // there is such a subject
+	from, to int  // its Uses
+}
+
+// space is what decisions are made in: one at a time, so that answering a
+// question leaves little to the garbage collector.
+type space struct {
+	sites   []site
+	adds    []int64
+	members []uint32
+	limits  [][]Limit
+	charge  charge
 }
 
 // measure finds what every limit of a Take has counted, and whether n more
-// sends dated when have room in it.
+// sends dated when have room in it. The decision is good until the next one.
 func (l *Ledger) measure(t Take, at, when, n int64) decision {
-	d := decision{at: at, when: when}
+	d := decision{at: at, when: when, sites: l.space.sites[:0], adds: l.space.adds[:0]}
 	d.result.At = time.UnixMilli(at)
-	d.result.Uses = make([]Use, 0, 2*len(t.Subjects))
-	d.sites = make([]site, 0, len(t.Subjects))
+	uses := 0
+	for _, sub := range t.Subjects {
+		uses += len(sub.Limits)
+	}
+	d.result.Uses = make([]Use, 0, uses)
 	for _, sub := range t.Subjects {
 		id, s := l.subjects.named(sub.Name)
-		d.sites = append(d.sites, site{sub.Name, id, s != nil, len(d.result.Uses), len(d.result.Uses) + len(sub.Limits)})
 		var rings []ring
 		if s != nil {
 			rings = l.open(s, at)
 		}
+		from := len(d.result.Uses)
 		for _, limit := range sub.Limits {
-			u := l.use(s, rings, limit, t.Ahead, when, at, n)
+			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
 			u.Subject = sub.Name
 			d.full = d.full || u.Full
+			d.gains = d.gains || len(rings) > 0 && find(rings, newWindow(limit.Window)) == nil
 			d.result.Uses = append(d.result.Uses, u)
+			d.adds = append(d.adds, adds)
 		}
+		d.sites = append(d.sites, site{sub.Name, id, s != nil, from, len(d.result.Uses)})
 	}
+	l.space.sites, l.space.adds = d.sites, d.adds
 	return d
 }
 
-// use measures one limit. s is nil where the subject is new.
-func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n int64) Use {
-	u := Use{Limit: limit}
+// use measures one limit, and tells how many of n sends would count in it. s
+// is nil where the subject is new.
+func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n int64) (u Use, adds int64) {
+	u.Limit = limit
 	w := newWindow(limit.Window)
 	if w.index(when) < w.oldest(at) {
 		n = 0
@@ -82,18 +98,24 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 		if r = find(rings, w); r != nil {
 			u.Used = r.sum().Sent
 		}
-		if when <= s.epoch || r != nil && !r.counts(when, at) {
+		since := int64(0)
+		if r != nil {
+			since = r.since
+		} else if len(rings) > 0 {
+			since = at // see charge.apply
+		}
+		if when <= s.epoch || when < since {
 			n = 0
 		}
 	}
 	if limit.Max == 0 || n == 0 || u.Used+ahead+n <= limit.Max {
-		return u
+		return u, n
 	}
 	u.Full = true
 	if room := limit.Max - ahead - n; room >= 0 {
 		u.Frees = time.UnixMilli(r.frees(room))
 	}
-	return u
+	return u, n
 }
 
 func find(rings []ring, w window) *ring {
@@ -152,7 +174,7 @@ func (l *Ledger) forgive(d *decision, ahead int64) {
 
 // charge records the sends and counts them.
 func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
-	if l.gains(d, t) {
+	if d.gains {
 		// Sends of this millisecond are not in the new ring; see ring.since.
 		l.last++
 		if d.when == d.at {
@@ -160,8 +182,7 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 		}
 		d.at = l.last
 	}
-	c := charge{at: d.at, when: d.when, tokens: tokens}
-	members := make([]uint32, 0, len(d.sites))
+	members, limits := l.space.members[:0], l.space.limits[:0]
 	for i := range d.sites {
 		site := &d.sites[i]
 		if !l.admit(site, d.at) {
@@ -169,48 +190,18 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 			continue
 		}
 		members = append(members, site.id)
-		c.windows = append(c.windows, windowsOf(t.Subjects[i].Limits))
+		limits = append(limits, t.Subjects[i].Limits)
 		for j := site.from; j < site.to; j++ {
-			l.raise(&d.result.Uses[j], site, d, int64(len(tokens)))
+			d.result.Uses[j].Used += d.adds[j]
 		}
 	}
+	l.space.members, l.space.limits = members, limits
 	d.result.OK, d.result.Charged = true, len(tokens)
 	if len(members) == 0 && len(d.sites) > 0 {
 		return // past the ceiling there is no memory for the sends either
 	}
-	c.payers = l.payers(members)
-	l.do(&c)
-}
-
-// gains tells whether a subject gets a window in which it was not counted.
-func (l *Ledger) gains(d *decision, t Take) bool {
-	for i, site := range d.sites {
-		if !site.known {
-			continue
-		}
-		rings := l.open(l.subjects.get(site.id), d.at)
-		for _, limit := range t.Subjects[i].Limits {
-			if len(rings) > 0 && find(rings, newWindow(limit.Window)) == nil {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// raise adds to a Use the sends that count in it.
-func (l *Ledger) raise(u *Use, site *site, d *decision, n int64) {
-	s := l.subjects.get(site.id)
-	w := newWindow(u.Limit.Window)
-	if d.when <= s.epoch || w.index(d.when) < w.oldest(d.at) {
-		return
-	}
-	if rings := l.open(s, d.at); len(rings) > 0 {
-		if r := find(rings, w); r == nil && d.when < d.at || r != nil && d.when < r.since {
-			return
-		}
-	}
-	u.Used += n
+	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members), limits: limits, tokens: tokens}
+	l.do(&l.space.charge)
 }
 
 // admit makes sure that the subject of a site exists, unless the memory
@@ -240,15 +231,7 @@ func (l *Ledger) payers(members []uint32) payers {
 	id, ok := l.groups.index[groupKey(members)]
 	if !ok {
 		id = l.groups.vacant()
-		l.do(&newGroup{id: id, members: members})
+		l.do(&newGroup{id: id, members: slices.Clone(members)})
 	}
 	return payersGroup | payers(id)
-}
-
-func windowsOf(limits []Limit) []int64 {
-	ws := make([]int64, len(limits))
-	for i, l := range limits {
-		ws[i] = l.Window.Milliseconds()
-	}
-	return ws
 }

@@ -26,9 +26,10 @@ type Ledger struct {
 	uncounted int64
 	swept     int // where the next Sweep goes on
 
-	rings  []ring // space for open
-	packed []byte // space for save
-	entry  []byte // space for do
+	space  space
+	rings  []ring // for open
+	packed []byte // for save
+	entry  []byte // for do
 }
 
 // Options are what a Ledger is made with.
@@ -61,17 +62,17 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	defer l.mu.Unlock()
 	at := l.tick(now)
 	l.extend(t.Subjects)
-	fresh := l.fresh(t, at)
-	d := l.measure(t, at, at-max(0, t.Age.Milliseconds()), int64(len(fresh.tokens)))
-	if len(fresh.tokens) == 0 || d.when <= at-l.keep {
+	tokens, marks := l.fresh(t, at)
+	d := l.measure(t, at, at-max(0, t.Age.Milliseconds()), int64(len(tokens)))
+	if len(tokens) == 0 || d.when <= at-l.keep {
 		d.result.OK = true
 		return d.result
 	}
 	if d.full && !t.Force {
-		l.refuse(&d, fresh.marks)
+		l.refuse(&d, marks)
 		return d.result
 	}
-	l.charge(&d, t, fresh.tokens)
+	l.charge(&d, t, tokens)
 	l.forgive(&d, 0)
 	return d.result
 }

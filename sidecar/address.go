@@ -80,15 +80,9 @@ func foldDomain(s string) string {
 
 // splitRecipients splits Exim's $recipients, a list with commas in which
 // quoted local parts may have commas too.
-func splitRecipients(s string) []address {
-	var all []address
+func splitRecipients(s string) (all []address) {
 	quoted := false
 	from := 0
-	add := func(part string) {
-		if part = strings.TrimSpace(part); part != "" {
-			all = append(all, foldAddress(part))
-		}
-	}
 	for i := 0; i < len(s); i++ {
 		switch {
 		case s[i] == '\\' && quoted:
@@ -96,10 +90,16 @@ func splitRecipients(s string) []address {
 		case s[i] == '"':
 			quoted = !quoted
 		case s[i] == ',' && !quoted:
-			add(s[from:i])
+			all = appendAddress(all, s[from:i])
 			from = i + 1
 		}
 	}
-	add(s[from:])
-	return all
+	return appendAddress(all, s[from:])
+}
+
+func appendAddress(all []address, s string) []address {
+	if s = strings.TrimSpace(s); s == "" {
+		return all
+	}
+	return append(all, foldAddress(s))
 }

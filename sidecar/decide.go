@@ -59,7 +59,7 @@ func (p *Policy) understand(now time.Time, r Request) *question {
 	}
 	remote := q.to[:0]
 	for _, a := range q.to {
-		if a.domain != "" && !q.local.has(a.domain) {
+		if a.domain != "" && !q.localDomains.has(a.domain) {
 			remote = append(remote, a)
 		}
 	}
@@ -85,8 +85,8 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 	if p.lockedByHand(q.who.domain) {
 		return p.refuseLocked(q)
 	}
-	t := p.take(q)
-	t.Tokens, t.Ahead = nil, int64(max(0, q.Sent))
+	t := q.take()
+	t.Ahead = int64(max(0, q.Sent))
 	result, err := p.store.Look(ctx, q.at, t)
 	if err != nil {
 		return p.cannotCount(q, err)
@@ -167,17 +167,14 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	return old && !p.holds.has(q.who.domain, q.ID, token)
 }
 
-func (p *Policy) take(q *question) ratelimit.Take {
-	return ratelimit.Take{
-		Subjects: q.subjects(q.who),
-		Tokens:   tokens(q.Node, q.ID, q.to),
-		Marks:    marks(q.Sender, q.to),
-	}
+func (q *question) take() ratelimit.Take {
+	return ratelimit.Take{Subjects: q.subjects(q.who), Marks: marks(q.Sender, q.to)}
 }
 
 // charge charges all recipients of a question, or none and says why.
 func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
-	t := p.take(q)
+	t := q.take()
+	t.Tokens = tokens(q.Node, q.ID, q.to)
 	result, err := p.store.Take(ctx, q.at, t)
 	if err != nil {
 		return nil, err

@@ -134,7 +134,7 @@ func (p *Policy) dueAtStart(now time.Time) {
 
 // isDomain tells the subject of a domain from those of mailboxes and accounts.
 func isDomain(subject string) bool {
-	return !strings.Contains(subject, "@") && !strings.HasPrefix(subject, accountScope)
+	return !strings.Contains(subject, "@") && !strings.HasPrefix(subject, accountPrefix)
 }
 
 // lockedDomains lists the domains that have a lock file of ours.

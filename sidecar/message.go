@@ -3,7 +3,6 @@ package sidecar
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,29 +12,40 @@ import (
 // token names the n-th send of a message to one recipient. Node is part of it,
 // for Exim's message ids are unique on one host only. n tells apart entries of
 // a message that fold to the same address; its first is 0.
+//
+// It is a cryptographic hash, so that nobody can choose recipients of whom one
+// is taken for another that was charged already.
 func token(node, id string, to address, n int) ratelimit.Token {
-	return hash("send", node, id, to.String(), strconv.Itoa(n))
+	b := make([]byte, 0, 256)
+	for _, part := range [...]string{node, id, to.local, to.domain} {
+		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
+	}
+	sum := sha256.Sum256(binary.AppendUvarint(b, uint64(n)))
+	return ratelimit.Token(binary.LittleEndian.Uint64(sum[:]))
 }
 
 // mark tells refusals apart: a client that tries the same recipient again does
-// not count twice.
+// not count twice. Whoever made two of them equal (FNV-1a) would be refused all
+// the same.
 func mark(sender string, to address) ratelimit.Token {
-	return hash("refused", sender, to.String())
-}
-
-func hash(parts ...string) ratelimit.Token {
-	b := make([]byte, 0, 256)
-	for _, p := range parts {
-		b = append(binary.AppendUvarint(b, uint64(len(p))), p...)
+	h := uint64(14695981039346656037)
+	for _, part := range [...]string{sender, to.local, to.domain} {
+		for i := range len(part) {
+			h = (h ^ uint64(part[i])) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211 // between the parts
 	}
-	sum := sha256.Sum256(b)
-	return ratelimit.Token(binary.LittleEndian.Uint64(sum[:]))
+	return ratelimit.Token(h)
 }
 
 // tokens are the tokens of all recipients of a message.
 func tokens(node, id string, to []address) []ratelimit.Token {
-	seen := make(map[address]int, len(to))
 	ts := make([]ratelimit.Token, len(to))
+	if len(to) == 1 {
+		ts[0] = token(node, id, to[0], 0)
+		return ts
+	}
+	seen := make(map[address]int, len(to))
 	for i, a := range to {
 		ts[i] = token(node, id, a, seen[a])
 		seen[a]++

@@ -12,9 +12,6 @@ import (
 	"sluice/ratelimit"
 )
 
-// accountScope begins the name of an account's subject.
-const accountScope = "account:"
-
 // Status tells of one domain, or of all that have a count, a lock or something
 // held for "". The fullest come first. It wraps ErrNotFound for a domain of
 // which nothing is known.

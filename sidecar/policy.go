@@ -45,10 +45,10 @@ func New(o Options) *Policy {
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
 	p.due = newDue()
-	if err := p.settings.Load().local.refresh(); err != nil {
+	if err := p.settings.Load().localDomains.refresh(); err != nil {
 		p.log.LocalDomainsUnread(err)
 	}
-	if p.settings.Load().local.empty() {
+	if p.settings.Load().localDomains.empty() {
 		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
 	}
 	return p
@@ -70,7 +70,7 @@ func (p *Policy) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			p.due.addAll(p.lockedDomains())
 			p.reconcile(ctx, now)
-			if err := p.settings.Load().local.refresh(); err != nil {
+			if err := p.settings.Load().localDomains.refresh(); err != nil {
 				p.log.LocalDomainsUnread(err)
 			}
 		}

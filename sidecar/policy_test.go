@@ -22,7 +22,7 @@ import (
 // does nothing but remember what it was told to deliver.
 type site struct {
 	*sidecar.Policy
-	t      *testing.T
+	t      testing.TB
 	config *sidecar.Config
 	store  *journal.Store
 	locks  *lockdir.Dir
@@ -68,7 +68,7 @@ func (l *lockedBuffer) String() string {
 }
 
 // newSite makes a site of a configuration. Its clock stands at noon.
-func newSite(t *testing.T, config string) *site {
+func newSite(t testing.TB, config string) *site {
 	t.Helper()
 	c, err := sidecar.ParseConfig("test.toml", config+"\n[exim]\nlocal_domains = [\"local.example\"]\n")
 	if err != nil {

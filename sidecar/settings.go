@@ -14,9 +14,11 @@ type Settings struct {
 	limits   Limits
 	origin   func(key string) string
 
+	byName        map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
+	fallback      []ratelimit.Limit            // what any other domain has
 	relay         []netip.Prefix
 	exemptSenders []string
-	local         *domainList
+	localDomains  *domainList
 }
 
 // newSettings makes settings of a configuration, which is valid.
@@ -33,8 +35,37 @@ func newSettings(c *Config, node, eximUser string) *Settings {
 		}
 		s.exemptSenders = append(s.exemptSenders, sender)
 	}
-	s.local = newDomainList(c.Exim.LocalDomains)
+	s.localDomains = newDomainList(c.Exim.LocalDomains)
+	s.compile()
 	return s
+}
+
+// compile works out the limits of every subject that has its own, once and not
+// for each question.
+func (s *Settings) compile() {
+	s.fallback = s.limitsOf(domainScope("", Thresholds{}))
+	s.byName = map[string][]ratelimit.Limit{}
+	for name, t := range s.limits.Domain {
+		s.byName[name] = s.limitsOf(domainScope(name, t))
+	}
+	for name, t := range s.limits.Mailbox {
+		s.byName[name] = s.limitsOf(mailboxScope(name, t))
+	}
+	for name, t := range s.limits.Account {
+		s.byName[accountPrefix+name] = s.limitsOf(accountScope(name, t))
+	}
+}
+
+// limitsOf are the limits by which a subject is charged; none if it is not.
+func (s *Settings) limitsOf(c scope) []ratelimit.Limit {
+	var limits []ratelimit.Limit
+	if hourly, _ := s.hourly(c); hourly > 0 || c.domain {
+		limits = append(limits, ratelimit.Limit{Window: s.limits.Window, Max: hourly})
+	}
+	if daily, _ := s.daily(c); daily > 0 && s.limits.Window != day {
+		limits = append(limits, ratelimit.Limit{Window: day, Max: daily})
+	}
+	return limits
 }
 
 // prefixOf is a network, or an address as a network of one.
@@ -75,18 +106,30 @@ type scope struct {
 	own    Thresholds
 }
 
-// scopes are the subjects of a message, from the most specific to the domain.
+// accountPrefix begins the name of an account's subject.
+const accountPrefix = "account:"
+
+func domainScope(name string, t Thresholds) scope {
+	return scope{name, "limits.domain." + name, "Domain " + name, true, t}
+}
+
+func mailboxScope(name string, t Thresholds) scope {
+	return scope{name, "limits.mailbox." + name, "Mailbox " + name, false, t}
+}
+
+func accountScope(name string, t Thresholds) scope {
+	return scope{accountPrefix + name, "limits.account." + name, "Account " + name, false, t}
+}
+
+// scopes are the scopes of a message, from the most specific to the least.
 func (s *Settings) scopes(who identity) []scope {
-	all := make([]scope, 0, 3)
+	var all []scope
 	if who.mailbox != "" {
-		all = append(all, scope{name: who.mailbox, key: "limits.mailbox." + who.mailbox,
-			title: "Mailbox " + who.mailbox, own: s.limits.Mailbox[who.mailbox]})
+		all = append(all, mailboxScope(who.mailbox, s.limits.Mailbox[who.mailbox]))
 	}
-	all = append(all, scope{name: who.domain, key: "limits.domain." + who.domain,
-		title: "Domain " + who.domain, domain: true, own: s.limits.Domain[who.domain]})
+	all = append(all, domainScope(who.domain, s.limits.Domain[who.domain]))
 	if who.account != "" {
-		all = append(all, scope{name: "account:" + who.account, key: "limits.account." + who.account,
-			title: "Account " + who.account, own: s.limits.Account[who.account]})
+		all = append(all, accountScope(who.account, s.limits.Account[who.account]))
 	}
 	return all
 }
@@ -94,17 +137,19 @@ func (s *Settings) scopes(who identity) []scope {
 // subjects are those who are charged for a message: its domain in any case,
 // its mailbox and account where a limit names them.
 func (s *Settings) subjects(who identity) []ratelimit.Subject {
-	var subjects []ratelimit.Subject
-	for _, scope := range s.scopes(who) {
-		limits := make([]ratelimit.Limit, 0, 2)
-		if hourly, _ := s.hourly(scope); hourly > 0 || scope.domain {
-			limits = append(limits, ratelimit.Limit{Window: s.limits.Window, Max: hourly})
-		}
-		if daily, _ := s.daily(scope); daily > 0 && s.limits.Window != day {
-			limits = append(limits, ratelimit.Limit{Window: day, Max: daily})
-		}
-		if len(limits) > 0 {
-			subjects = append(subjects, ratelimit.Subject{Name: scope.name, Limits: limits})
+	subjects := make([]ratelimit.Subject, 0, 1)
+	if limits := s.byName[who.mailbox]; len(limits) > 0 {
+		subjects = append(subjects, ratelimit.Subject{Name: who.mailbox, Limits: limits})
+	}
+	limits, own := s.byName[who.domain]
+	if !own {
+		limits = s.fallback
+	}
+	subjects = append(subjects, ratelimit.Subject{Name: who.domain, Limits: limits})
+	if who.account != "" && len(s.limits.Account) > 0 {
+		name := accountPrefix + who.account
+		if limits := s.byName[name]; len(limits) > 0 {
+			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: limits})
 		}
 	}
 	return subjects
