@@ -33,8 +33,8 @@ func TestHoldTouchesNobodyElse(t *testing.T) {
 
 	h.sendmail(t, alice, "", letter("other"), "-f", "other@here.example", "joe@far.example")
 	eventually(t, "another tenant's mail to the same recipient is delivered", func() bool { return h.sink.count() == 1 })
-	h.queueRun(t)
-	h.queueRun(t)
+	h.queueRun(t, "-q")
+	h.queueRun(t, "-q")
 	if n := len(h.queue()); n != 1 || h.sink.count() != 1 {
 		t.Fatalf("after queue runs %d messages are in the queue and %d recipients were served", n, h.sink.count())
 	}
@@ -45,7 +45,7 @@ func TestHoldTouchesNobodyElse(t *testing.T) {
 	}
 
 	released.Store(true)
-	h.queueRun(t)
+	h.queueRun(t, "-q")
 	eventually(t, "a plain queue run delivers what was released", func() bool {
 		return slices.Equal(h.sink.recipients(), []string{"eva@far.example", "joe@far.example", "joe@far.example"})
 	})
@@ -65,7 +65,7 @@ func TestHoldNeedsNoRetryRuleOfTheSite(t *testing.T) {
 	h.respond(t, func(question) string { return "action=450 4.7.1 held\n\n" })
 	h.sendmail(t, alice, "", letter("held"), "joe@far.example")
 	eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), "R=sluice_hold defer") })
-	h.queueRun(t)
+	h.queueRun(t, "-q")
 	if n := len(h.queue()); n != 1 {
 		t.Errorf("%d messages in the queue, want 1", n)
 	}

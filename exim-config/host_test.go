@@ -262,9 +262,8 @@ func (h *host) start(t *testing.T, args ...string) *process {
 		p.cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		p.signal(t, "KILL")
+		p.stop(t, "KILL")
 		cancel()
-		<-p.ended
 		if t.Failed() {
 			t.Logf("%s said:\n%s", args[0], tail(p.stderr.Bytes(), 8000))
 		}
@@ -282,13 +281,18 @@ type process struct {
 }
 
 // signal sends a signal, by its name without SIG. A process that has ended
-// does not mind.
+// does not mind. nsenter stops when its command does, and then waits for a
+// SIGCONT of its own, even to see that the command was killed.
 func (p *process) signal(t *testing.T, name string) {
 	t.Helper()
 	select {
 	case <-p.ended:
+		return
 	default:
-		p.host.try(t, "kill", "-"+name, p.pid)
+	}
+	p.host.try(t, "kill", "-"+name, p.pid)
+	if name != "STOP" {
+		p.cmd.Process.Signal(syscall.SIGCONT)
 	}
 }
 
@@ -296,10 +300,15 @@ func (p *process) signal(t *testing.T, name string) {
 func (p *process) stop(t *testing.T, name string) {
 	t.Helper()
 	p.signal(t, name)
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		t.Fatalf("process %s did not end on SIG%s", p.pid, name)
+	for end := time.After(patience); ; p.cmd.Process.Signal(syscall.SIGCONT) {
+		select {
+		case <-p.ended:
+			return
+		case <-end:
+			t.Errorf("process %s did not end on SIG%s", p.pid, name)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -350,10 +359,11 @@ func (h *host) startExim(t *testing.T) {
 
 func (h *host) smtpAddress() string { return fmt.Sprintf("127.0.0.1:%d", h.port) }
 
-// queueRun runs the queue once, to its end.
-func (h *host) queueRun(t *testing.T, flags ...string) {
+// queueRun runs the queue once, to its end. With -qf it tries also what is not
+// due yet.
+func (h *host) queueRun(t *testing.T, flag string) {
 	t.Helper()
-	h.run(t, append([]string{"exim4", "-q"}, flags...)...)
+	h.run(t, "exim4", flag)
 }
 
 // queue lists the ids of the messages in the queue.

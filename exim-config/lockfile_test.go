@@ -107,7 +107,7 @@ func TestLockFilesHold(t *testing.T) {
 	h.lock(t, "max_hourly_locked.example")
 	send("uncharged@locked.example", "x@far.example")
 	wantHeld(1)
-	h.queueRun(t)
+	h.queueRun(t, "-q")
 	eventually(t, "the charged one is delivered", func() bool { return h.sink.count() == 1 })
 	c := h.dialFrom(t, "203.0.113.1")
 	c.want(c.send("who@locked.example", letter("x"), "forward@here.example"), 250)
@@ -120,6 +120,6 @@ func TestLockFilesHold(t *testing.T) {
 		return strings.Contains(h.mainlog(), "<forward@here.example> R=sluice_hold defer (-1): Domain here.example is locked.")
 	})
 	h.unlock(t, "max_hourly_here.example")
-	h.queueRun(t)
+	h.queueRun(t, "-q")
 	eventually(t, "all is delivered", func() bool { return h.sink.count() == 4 && len(h.queue()) == 0 })
 }

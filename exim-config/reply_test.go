@@ -94,7 +94,7 @@ func TestOddRepliesAreNoAnswer(t *testing.T) {
 			t.Errorf("%q: sendmail: exit %d\n%s", text, code, out)
 		}
 	}
-	h.queueRun(t) // after ten messages of one connection Exim leaves the rest to it
+	h.queueRun(t, "-q") // after ten messages of one connection Exim leaves the rest to it
 	eventually(t, "all is delivered", func() bool { return h.sink.count() == 2*len(odd) && len(h.queue()) == 0 })
 	if log := h.mainlog(); strings.Contains(log, "R=sluice") || strings.Contains(log, "**") {
 		t.Errorf("something was held or failed:\n%s", log)

@@ -1,10 +1,16 @@
 package eximconfig_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
+	"testing"
+
+	"sluice/sidecar"
 )
 
 // buildSluice builds the binary under test, once for all tests.
@@ -16,3 +22,94 @@ var buildSluice = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+// node is what identity.go calls the node's own subject.
+const node = "node.example"
+
+const sluiceConfig = `
+[listen]
+policy = ["unix:` + policySocket + `"]
+admin = "unix:/run/sluice/admin.sock"
+[store]
+node = "` + node + `"
+dir = "/run/sluice-store"
+[locks]
+dir = "` + lockDir + `"
+[exim]
+binary = "/usr/sbin/exim4"
+local_domains = ["here.example", "also.example"]
+`
+
+// sluice is a command line of the binary under test on the host.
+func (h *host) sluice(t *testing.T, args ...string) []string {
+	t.Helper()
+	path, err := buildSluice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{path, "--config", "/run/sluice.toml"}, args...)
+}
+
+// startSluice starts the sidecar and waits until it answers. limits is the
+// rest of its configuration.
+func (h *host) startSluice(t *testing.T, limits string) *process {
+	t.Helper()
+	h.write(t, "/run/sluice.toml", sluiceConfig+limits)
+	p := h.start(t, h.sluice(t, "serve")...)
+	eventually(t, "sluice listens", func() bool {
+		select {
+		case <-p.ended:
+			t.Fatalf("sluice ended:\n%s", p.stderr.String())
+		default:
+		}
+		c, err := net.Dial("unix", h.path(policySocket))
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+	return p
+}
+
+// status is what sluice shows of a domain.
+func (h *host) status(t *testing.T, domain string) sidecar.DomainStatus {
+	t.Helper()
+	out, code := h.try(t, h.sluice(t, "status", "--json", domain)...)
+	if code == 1 && strings.Contains(out, "nothing is counted") {
+		return sidecar.DomainStatus{Domain: domain}
+	}
+	var s sidecar.Status
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatalf("status: %v\n%s", err, out)
+	}
+	for _, d := range s.Domains {
+		if d.Domain == domain {
+			return d
+		}
+	}
+	t.Fatalf("status of %s does not have it:\n%s", domain, out)
+	return sidecar.DomainStatus{}
+}
+
+// hourlyText is how the limit of an hour refuses.
+func hourlyText(domain string, attempted, limit int, what string) string {
+	return fmt.Sprintf("Domain %s has exceeded the max emails per hour (%d/%d (%d%%)) allowed.  Message %s",
+		domain, attempted, limit, attempted*100/limit, what)
+}
+
+const (
+	laterText = "will be reattempted later"
+	neverText = "discarded."
+)
+
+// wantRefused is want for a refusal of Sluice's; what explains it further, in
+// brackets, is not looked at.
+func (c *client) wantRefused(got reply, code int, text string) {
+	c.t.Helper()
+	enhancedCode := map[int]string{450: "4.7.1 ", 550: "5.7.1 "}[code]
+	short, explanation, _ := strings.Cut(got.text, " [")
+	if got.code != code || short != enhancedCode+text || !strings.HasSuffix(explanation, "]") {
+		c.t.Fatalf("Exim said\n%v\nbut should have said\n%d %s%s [...]", got, code, enhancedCode, text)
+	}
+}

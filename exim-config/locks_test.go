@@ -1,0 +1,120 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Lock files, with the real sidecar:
+//
+//	sluice ─→ email_send_limits/max_hourly_DOMAIN ←─ exists ─ Exim, where sluice is silent
+//	   ↑             └─ rm, touch: the operator's hand
+//	   └─ release
+
+// use up a domain's limit of one.
+func (h *host) exhaust(t *testing.T, domain string) *client {
+	t.Helper()
+	c := h.dial(t).login("news@" + domain)
+	c.want(c.send("news@"+domain, letter("x"), "first@far.example"), 250)
+	return c
+}
+
+// tries says what a domain's next remote recipient is told.
+func (h *host) tries(t *testing.T, domain string) reply {
+	t.Helper()
+	c := h.dial(t).login("news@" + domain)
+	c.mail("news@" + domain)
+	return c.rcpt("next@far.example")
+}
+
+func (h *host) hasLock(name string) bool { return h.read(lockDir+"/"+name) != "" }
+
+func TestLockAppearsAndSpeaks(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	p := h.startSluice(t, "[limits]\nhourly = 20")
+	h.startExim(t)
+	c := h.dial(t).login("news@shop.example")
+	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 20)...), 250)
+	eventually(t, "the lock file is there", func() bool { return h.hasLock("max_hourly_shop.example") })
+	if got := strings.TrimSpace(h.read(lockDir + "/max_hourly_shop.example")); got != "20/20 (100%)" {
+		t.Errorf("the lock file says %q", got)
+	}
+	silent := func() {
+		t.Helper()
+		c.want(h.tries(t, "shop.example"), 450, fmt.Sprintf(lockedText, "shop.example"))
+		c.want(h.tries(t, "free.example"), 250)
+	}
+	p.signal(t, "STOP")
+	silent()
+	p.stop(t, "KILL")
+	silent()
+	h.startSluice(t, "[limits]\nhourly = 20")
+	c.wantRefused(h.tries(t, "shop.example"), 450, hourlyText("shop.example", 21, 20, laterText))
+	removed := time.Now()
+	h.unlock(t, "max_hourly_shop.example")
+	eventually(t, "the next mail passes", func() bool { return h.tries(t, "shop.example").code == 250 })
+	if took := time.Since(removed); took > time.Second {
+		t.Errorf("after rm it took %v", took)
+	}
+}
+
+// When the window frees, Sluice's own lock goes and a hand's stays.
+func TestHandMadeLockStays(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startSluice(t, "[limits]\nwindow = \"6s\"\nhourly = 1\ndefer_cutoff = 1000")
+	h.startExim(t)
+	h.run(t, "touch", lockDir+"/max_hourly_hand.example")
+	c := h.exhaust(t, "own.example")
+	c.wantRefused(h.tries(t, "own.example"), 450, hourlyText("own.example", 2, 1, laterText))
+	eventually(t, "the lock made by hand holds", func() bool { return h.tries(t, "hand.example").code == 450 })
+	c.want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
+	eventually(t, "Sluice's own lock is there", func() bool { return h.hasLock("max_hourly_own.example") })
+	eventually(t, "Sluice's own lock goes", func() bool { return !h.hasLock("max_hourly_own.example") })
+	c.want(h.tries(t, "own.example"), 250)
+	c.want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
+	h.unlock(t, "max_hourly_hand.example")
+	eventually(t, "a hand removes it", func() bool { return h.tries(t, "hand.example").code == 250 })
+}
+
+// A directory that is gone, or is another one, is no hand.
+func TestLostLockDirectoryReleasesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.run(t, "mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", lockDir)
+	h.startSluice(t, "[limits]\nhourly = 1\ndefer_cutoff = 1000")
+	h.startExim(t)
+	domains := []string{"one.example", "two.example"}
+	for _, d := range domains {
+		h.exhaust(t, d)
+	}
+	locked := func() bool {
+		for _, d := range domains {
+			if out, _ := h.try(t, "cat", lockDir+"/max_hourly_"+d); strings.TrimSpace(out) != "1/1 (100%)" {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "they are locked", locked)
+	for _, lose := range []string{
+		"umount " + lockDir,
+		"mv " + lockDir + " " + lockDir + ".old && mkdir " + lockDir,
+		"rm -r " + lockDir,
+	} {
+		h.run(t, "sh", "-c", lose)
+		eventually(t, "they are locked again after "+lose, locked)
+		for _, d := range domains {
+			if r := h.tries(t, d); r.code != 450 {
+				t.Errorf("after %s: %s is told %v", lose, d, r)
+			}
+		}
+	}
+	h.run(t, "sh", "-c", "rm "+lockDir+"/*")
+	for _, d := range domains {
+		eventually(t, "rm * releases "+d, func() bool { return h.tries(t, d).code == 250 })
+	}
+}
