@@ -10,13 +10,13 @@ import (
 	"io"
 )
 
-// A frame is what is written at once: several changes of a segment, or one
+// A frame is what is written at once: a change or a note in a segment, or one
 // section of a snapshot.
 //
 //	4 bytes  magic
 //	4 bytes  CRC-32C of all that follows
 //	4 bytes  length of the payload
-//	8 bytes  number of the first change in it; 0 in a snapshot
+//	8 bytes  number of the change; 0 for all else
 //	         payload
 //
 // Integers are little-endian. The magic is there to find the next good frame
@@ -31,10 +31,10 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sealFrame fills in the header of a frame, for which b has left the space.
-func sealFrame(b []byte, first uint64) {
+func sealFrame(b []byte, seq uint64) {
 	copy(b, magic[:])
 	binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-headerSize))
-	binary.LittleEndian.PutUint64(b[12:], first)
+	binary.LittleEndian.PutUint64(b[12:], seq)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 }
 
@@ -68,7 +68,7 @@ func (f *frames) seek(at int64) {
 // next returns the next frame, io.EOF behind the last one, or errFrame, after
 // which at still tells where the faulty frame begins. The payload is good
 // until the next call.
-func (f *frames) next() (first uint64, payload []byte, err error) {
+func (f *frames) next() (seq uint64, payload []byte, err error) {
 	if f.at == f.size {
 		return 0, nil, io.EOF
 	}
@@ -101,6 +101,22 @@ func (f *frames) fault(what string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s", errFrame, what)
+}
+
+// blank tells whether there are only zeros from at on.
+func (f *frames) blank() (bool, error) {
+	chunk, zeros := make([]byte, 1<<16), make([]byte, 1<<16)
+	for at := f.at; at < f.size; {
+		n, err := f.file.ReadAt(chunk[:min(int64(len(chunk)), f.size-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		if !bytes.Equal(chunk[:n], zeros[:n]) {
+			return false, nil
+		}
+		at += int64(n)
+	}
+	return true, nil
 }
 
 // resync goes to the next good frame behind a faulty one and reports whether

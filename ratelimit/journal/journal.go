@@ -1,10 +1,10 @@
 // Package journal makes a ratelimit.Ledger survive a crash.
 //
 // Every change is written to a segment file before the call that made it
-// returns, so that it survives kill -9; calls that wait at the same time share
-// one write. Once a second the segment is synced, which is what a power cut
-// may cost. When the segments since the last snapshot have grown too long the
-// Ledger is written anew as a snapshot, and the older files go.
+// returns, so that it survives kill -9. Once a second the segment is synced,
+// which is what a power cut may cost. When the segments since the last snapshot
+// have grown too long the Ledger is written anew as a snapshot, and the older
+// files go.
 //
 // With the counts the Store keeps notes: small values of others that must
 // survive with them.
@@ -61,35 +61,15 @@ type Store struct {
 
 	notes notes
 
-	mu       sync.Mutex // guards pending
-	pending  batch
-	appended atomic.Int64 // bytes that were ever pending
-
-	writing sync.Mutex   // held while pending is written, and to change what follows
-	written atomic.Int64 // of appended, those written
-	segment segment
+	mu      sync.Mutex // guards segment and what it points to
+	segment *segment
 	failure atomic.Pointer[error] // why answers would not survive a crash; nil if they would
-	spare   batch
 
 	saving   sync.Mutex // held by the one snapshot at a time
 	snapshot int64      // size of the last one
 	retry    int        // seconds to wait until a failed one is tried again
 	waited   int
 	damaged  []string // files to be kept for a closer look
-}
-
-// A batch is a frame in the making.
-type batch struct {
-	b     []byte
-	first uint64 // number of the first change in it
-}
-
-// A segment is the file to which changes are appended.
-type segment struct {
-	file *os.File
-	n    uint64 // number in the file name
-	size int64  // of all segments since the last snapshot
-	dead bool   // it could not be written; only another one will do
 }
 
 // Open reads back what the directory holds, or begins anew in an empty one,
@@ -100,6 +80,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{dir: dir, options: o, notes: notes{values: map[string][]byte{}}}
 	s.options.Ledger.Record = s.record
+	s.segment = &segment{dead: true} // what is recorded before load is done is not lost: load reads it
 	s.ledger = ratelimit.NewLedger(s.options.Ledger)
 	if err := s.acquire(); err != nil {
 		return nil, err
@@ -146,17 +127,25 @@ func (s *Store) Run(ctx context.Context) error {
 // tend syncs the segment, and writes a snapshot if the segments have grown
 // too long or failed.
 func (s *Store) tend() {
-	s.writing.Lock()
-	segment := s.segment
-	s.writing.Unlock()
-	if !segment.dead {
-		if err := s.sync(segment.file); err != nil {
-			s.bury(segment.n, err)
+	s.mu.Lock()
+	n, file, size, dead, tail := s.segment.n, s.segment.file, s.segment.size, s.segment.dead, s.segment.before+s.segment.size
+	s.mu.Unlock()
+	if !dead {
+		err := s.sync(file)
+		s.mu.Lock()
+		if s.segment.n == n {
+			if err == nil {
+				err = s.segment.relieve(size)
+			}
+			if err != nil {
+				s.bury(err)
+			}
 		}
+		s.mu.Unlock()
 	}
 	// A quarter of the last snapshot keeps the cost of writing snapshots a
 	// small multiple of that of the segments.
-	if s.Failure() == nil && segment.size <= max(s.options.MinTail, s.snapshot/4) {
+	if s.Failure() == nil && tail <= max(s.options.MinTail, s.snapshot/4) {
 		return
 	}
 	if s.waited++; s.waited < s.retry {
@@ -171,13 +160,16 @@ func (s *Store) tend() {
 	s.retry = 0
 }
 
-// bury gives up a segment, unless another one has taken its place.
-func (s *Store) bury(n uint64, err error) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if s.segment.n == n {
-		s.segment.dead = true
-		s.fail(err)
+// bury gives up the segment. mu is held.
+func (s *Store) bury(err error) {
+	s.segment.dead = true
+	s.fail(err)
+}
+
+// fail begins a time in which answers may not survive a crash.
+func (s *Store) fail(err error) {
+	if s.failure.Swap(&err) == nil {
+		s.options.Reporter.JournalFailed(err)
 	}
 }
 
@@ -199,9 +191,9 @@ func (s *Store) sync(file *os.File) error {
 // Close writes a last snapshot. No call may be under way any more.
 func (s *Store) Close() error {
 	err := s.Save()
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	return errors.Join(err, s.segment.file.Close(), s.lock.Close())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(err, s.segment.close(), s.lock.Close())
 }
 
 // Failure tells why answers would not survive a crash now; nil if they would.
@@ -214,18 +206,12 @@ func (s *Store) Failure() error {
 
 // Take is Ledger.Take; when it returns, the charge survives a crash.
 func (s *Store) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
-	r := s.ledger.Take(now, t)
-	s.commit()
-	return r, nil
+	return s.ledger.Take(now, t), nil
 }
 
 // Look is Ledger.Look. What it counts as refused survives a crash.
 func (s *Store) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
-	r := s.ledger.Look(now, t)
-	if !r.OK {
-		s.commit()
-	}
-	return r, nil
+	return s.ledger.Look(now, t), nil
 }
 
 // Known is Ledger.Known.
@@ -237,15 +223,12 @@ func (s *Store) Horizon(now time.Time) time.Time { return s.ledger.Horizon(now) 
 // Uncharge is Ledger.Uncharge; when it returns, it survives a crash.
 func (s *Store) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Token) error {
 	s.ledger.Uncharge(now, tokens)
-	s.commit()
 	return nil
 }
 
 // Reset is Ledger.Reset; when it returns, it survives a crash.
 func (s *Store) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
-	epoch := s.ledger.Reset(now, subject, seen)
-	s.commit()
-	return epoch, nil
+	return s.ledger.Reset(now, subject, seen), nil
 }
 
 // Standing is Ledger.Standing.

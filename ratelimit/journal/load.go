@@ -2,7 +2,6 @@ package journal
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -94,7 +93,7 @@ func (s *Store) load() error {
 		return fmt.Errorf("begin a journal file: %w", err)
 	}
 	s.ledger.Ready(last)
-	s.segment.size = tail
+	s.segment.before = tail
 	if s.damaged != nil {
 		return s.Save()
 	}
@@ -121,32 +120,19 @@ func (s *Store) loadSnapshot(n uint64) (int64, error) {
 }
 
 func (s *Store) loadSegment(n uint64, last bool, seq *uint64) (int64, error) {
-	return s.read(s.path(segmentPrefix, n), last, func(first uint64, payload []byte) error {
-		next := first
-		for len(payload) > 0 {
-			size, w := binary.Uvarint(payload)
-			if w <= 0 || size > uint64(len(payload)-w) {
-				return errors.New("an entry does not fit its frame")
-			}
-			entry := payload[w : w+int(size)]
-			payload = payload[w+int(size):]
-			if isNote(entry) {
-				s.notes.replay(entry)
-				continue
-			}
-			if err := s.ledger.Replay(next, entry); err != nil {
-				return err
-			}
-			*seq = max(*seq, next)
-			next++
+	return s.read(s.path(segmentPrefix, n), last, func(number uint64, entry []byte) error {
+		if isNote(entry) {
+			return s.notes.replay(entry)
 		}
-		return nil
+		*seq = max(*seq, number)
+		return s.ledger.Replay(number, entry)
 	})
 }
 
 // read hands every intact frame of a file to f, and reports what is not
 // intact. What an interrupted write left at the end of the last file is cut.
-func (s *Store) read(path string, last bool, f func(first uint64, payload []byte) error) (int64, error) {
+// It returns the length of what it has read.
+func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) error) (int64, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
@@ -159,9 +145,9 @@ func (s *Store) read(path string, last bool, f func(first uint64, payload []byte
 	frames := newFrames(file, info.Size())
 	for {
 		from := frames.at
-		first, payload, err := frames.next()
+		seq, payload, err := frames.next()
 		if err == nil {
-			if err := f(first, payload); err != nil {
+			if err := f(seq, payload); err != nil {
 				s.spoilt(path, from, frames.at-from, err)
 			}
 			continue
@@ -171,6 +157,9 @@ func (s *Store) read(path string, last bool, f func(first uint64, payload []byte
 		}
 		if !errors.Is(err, errFrame) {
 			return 0, err
+		}
+		if blank, err := frames.blank(); blank || err != nil {
+			return from, err // allocated ahead, and not written yet
 		}
 		more, resyncErr := frames.resync()
 		switch {

@@ -55,11 +55,8 @@ func (s *Store) Notes(prefix string, f func(key string, value []byte)) {
 func (s *Store) change(key string, value []byte) {
 	s.notes.mu.Lock()
 	s.notes.set(key, slices.Clone(value))
-	s.mu.Lock()
-	s.append(appendNote([]byte{kindNote}, key, value))
-	s.mu.Unlock()
+	s.record(0, appendNote([]byte{kindNote}, key, value))
 	s.notes.mu.Unlock()
-	s.commit()
 }
 
 // set changes a note; an empty value removes it.

@@ -1,79 +1,21 @@
 package journal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 )
 
-// record appends a change to what is to be written. The Ledger calls it in
-// the order of the changes.
+// record writes a change. The Ledger calls it in the order of the changes.
 func (s *Store) record(seq uint64, entry []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending.first == 0 {
-		s.pending.first = seq
-	}
-	s.append(entry)
-}
-
-// append adds an entry to what is to be written. mu is held.
-func (s *Store) append(entry []byte) {
-	if len(s.pending.b) == 0 {
-		s.pending.b = append(s.pending.b, make([]byte, headerSize)...)
-	}
-	before := len(s.pending.b)
-	s.pending.b = binary.AppendUvarint(s.pending.b, uint64(len(entry)))
-	s.pending.b = append(s.pending.b, entry...)
-	s.appended.Add(int64(len(s.pending.b) - before))
-}
-
-// commit returns when all that was recorded before the call is written.
-//
-// Whoever comes first writes for all who wait: those find their part written
-// when it is their turn, and write nothing.
-func (s *Store) commit() {
-	mine := s.appended.Load()
-	if s.written.Load() >= mine {
-		return
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if s.written.Load() < mine {
-		s.flush()
-	}
-}
-
-// flush writes what is pending. writing is held.
-func (s *Store) flush() {
-	s.mu.Lock()
-	b := s.pending
-	s.pending = batch{b: s.spare.b[:0]}
-	upTo := s.appended.Load()
-	s.mu.Unlock()
-	defer s.written.Store(upTo)
-	s.spare = b
-	if cap(b.b) > 1<<20 {
-		s.spare = batch{}
-	}
-	if len(b.b) == 0 || s.segment.dead {
+	if s.segment.dead {
 		return // a snapshot will make up for it
 	}
-	sealFrame(b.b, b.first)
-	if _, err := s.segment.file.Write(b.b); err != nil {
-		s.segment.dead = true
-		s.fail(fmt.Errorf("write the journal: %w", err))
-		return
-	}
-	s.segment.size += int64(len(b.b))
-}
-
-// fail begins a time in which answers may not survive a crash.
-func (s *Store) fail(err error) {
-	if s.failure.Swap(&err) == nil {
-		s.options.Reporter.JournalFailed(err)
+	if err := s.segment.write(seq, entry); err != nil {
+		s.bury(err)
 	}
 }
 
@@ -90,9 +32,10 @@ func (s *Store) Save() error {
 		return fmt.Errorf("write a snapshot of the ledger: %w", err)
 	}
 	s.snapshot = size
-	s.writing.Lock()
+	s.mu.Lock()
+	s.segment.before = 0
 	mended := !s.segment.dead && s.failure.Swap(nil) != nil
-	s.writing.Unlock()
+	s.mu.Unlock()
 	if mended {
 		s.options.Reporter.JournalMended()
 	}
@@ -105,21 +48,19 @@ func (s *Store) rotate() (uint64, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil { // it may have been taken away
 		return 0, err
 	}
-	n := s.segment.n + 1
-	file, err := os.OpenFile(s.path(segmentPrefix, n), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	old := s.segment
+	next, err := newSegment(s.path(segmentPrefix, old.n+1), old.n+1)
 	if err != nil {
 		return 0, err
 	}
-	s.writing.Lock()
-	s.flush()
-	old := s.segment.file
-	s.segment = segment{file: file, n: n}
-	s.writing.Unlock()
-	if old != nil {
-		old.Sync() // it only matters until the snapshot is there
-		old.Close()
+	s.mu.Lock()
+	next.before = old.before + old.size
+	s.segment = next
+	s.mu.Unlock()
+	if old.file != nil {
+		old.finish()
 	}
-	return n, nil
+	return next.n, nil
 }
 
 // writeSnapshot writes snapshot n and returns its size. It counts only under
@@ -168,14 +109,13 @@ func (s *Store) writeSnapshot(n uint64) (size int64, err error) {
 // settle brings to the disk every change that a snapshot may have seen: its
 // sections were copied at different moments, and the segment makes them agree.
 func (s *Store) settle() error {
-	s.writing.Lock()
-	s.flush()
-	segment := s.segment
-	s.writing.Unlock()
-	if segment.dead {
+	s.mu.Lock()
+	file, dead := s.segment.file, s.segment.dead
+	s.mu.Unlock()
+	if dead {
 		return s.Failure()
 	}
-	return segment.file.Sync()
+	return file.Sync()
 }
 
 func syncDir(dir string) error {
