@@ -33,10 +33,10 @@ type fault struct {
 
 var faults = []fault{
 	{"not started", func(*testing.T, *host) {}},
-	{"killed, its socket file left", func(t *testing.T, h *host) { h.respond(t, pass("1")).die() }},
-	{"hangs, never accepts", func(t *testing.T, h *host) { h.serve(t, nil) }},
-	{"hangs, its backlog full", fillBacklog},
+	{"killed, its socket file left", func(t *testing.T, h *host) { h.startSluice(t, unlimited).stop(t, "KILL") }},
+	{"stopped", func(t *testing.T, h *host) { h.startSluice(t, unlimited).signal(t, "STOP") }},
 	{"flaps", flap},
+	{"its backlog is full", fillBacklog},
 	{"closes", func(t *testing.T, h *host) { h.serve(t, func(net.Conn) {}) }},
 	{"answers nothing", answersAlways("")},
 	{"answers half", answersAlways("action=550 5.7.1 no\n")},
@@ -70,34 +70,19 @@ func fillBacklog(t *testing.T, h *host) {
 	t.Fatal("the backlog does not fill up")
 }
 
-// flap has a server that lives 200 ms and is dead 200 ms, in turns; each other
-// time it leaves its socket file.
+// flap has a sidecar that lives 200 ms and is dead 200 ms, in turns; it is
+// killed, and leaves its socket file.
 func flap(t *testing.T, h *host) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	tick := time.NewTicker(200 * time.Millisecond)
-	wg.Go(func() {
-		defer tick.Stop()
-		for n := 0; ctx.Err() == nil; n++ {
-			r := h.respond(t, pass("1"))
-			await(ctx, tick.C)
-			if n%2 == 0 {
-				r.die()
-			} else {
-				r.close()
-			}
-			await(ctx, tick.C)
-		}
+	h.startSluice(t, unlimited).stop(t, "KILL")
+	loop := `while [ ! -e /run/stop ]; do timeout --foreground -s KILL 0.2 "$@"; sleep 0.2; done`
+	p := h.start(t, append([]string{"sh", "-c", loop, "sh"}, h.sluice(t, "serve")...)...)
+	t.Cleanup(func() {
+		h.write(t, "/run/stop", "")
+		<-p.ended
 	})
 }
 
-func await(ctx context.Context, tick <-chan time.Time) {
-	select {
-	case <-tick:
-	case <-ctx.Done():
-	}
-}
+const unlimited = "[limits]\nhourly = 0"
 
 // deadline is Exim's for one question, and slack what a busy machine may add.
 const (
