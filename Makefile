@@ -1,29 +1,32 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench soak fuzz fmt install install-deps clean
+.PHONY: help deps build test demo bench soak fuzz fmt install clean
 
 prefix ?= /usr/local
+run ?= Exact|Kill9|MailFirst
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+deps: # what tests and demo need of Debian or Ubuntu
+	@.ci/deps
+
 build: ## build bin/sluice
 	go build -trimpath -o bin/sluice ./cmd/sluice
 
-test: ## gofmt, go vet and all tests, as CI runs them
-	@if [ "$$CI" = true ]; then .ci/deps; fi
+test: deps ## install what is missing, gofmt, go vet and all tests (root for those with a real Exim)
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go test -race -shuffle=on -timeout 15m ./...
 
-demo: build ## a real Exim meets a limit, is released, and sends on (root; under two minutes)
+demo: deps build ## install what is missing; a real Exim meets a limit, is released, and sends on (root)
 	testdata/demo/run
 
-bench: ## throughput and memory, ratios side by side
+bench: deps ## throughput and memory, ratios side by side
 	SLUICE_BENCH=1 go test -v -run '^TestMillion' -bench . -benchtime 2s -timeout 60m ./...
 
-soak: ## the long runs of the tests: hours
-	SLUICE_SOAK=1 go test -race -shuffle=on -timeout 24h ./...
+soak: deps ## the long runs: a million histories, 1,000 kills, 1,000 messages a fault
+	SLUICE_SOAK=1 go test -v -shuffle=on -timeout 24h -run '$(run)' ./ratelimit/... ./exim-config/...
 
 fuzz: ## fuzz every parser for a minute each
 	@for p in $$(go list ./...); do \
@@ -37,9 +40,6 @@ fmt: ## gofmt all files
 
 install: build ## install the program into $(prefix)/sbin
 	install -D -m 0755 bin/sluice $(DESTDIR)$(prefix)/sbin/sluice
-
-install-deps: ## install what tests and demo need (Debian, Ubuntu; root)
-	.ci/deps
 
 clean: ## remove what was built
 	rm -rf bin

@@ -2,6 +2,8 @@ package ratelimit_test
 
 import (
 	"context"
+	"flag"
+	"os"
 	"testing"
 	"time"
 
@@ -27,6 +29,14 @@ func (b bare) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Toke
 
 func (b bare) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	return b.Ledger.Reset(now, subject, seen), nil
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv("SLUICE_SOAK") != "" {
+		flag.Set("rapid.checks", "1000000")
+	}
+	os.Exit(m.Run())
 }
 
 func TestLedgerAgainstAnExactLog(t *testing.T) {

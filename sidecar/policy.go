@@ -101,7 +101,7 @@ func (c clock) store(now time.Time) time.Time { return c.base.Add(now.Sub(c.star
 // wall returns what a time of the store's is called on the wall, given both
 // readings of now.
 func (c clock) wall(now, at time.Time) time.Time {
-	return now.Round(0).Add(at.Sub(c.store(now))).Truncate(time.Second)
+	return now.Round(0).Add(at.Sub(c.store(now))).Round(time.Second)
 }
 
 // totals count since the start.

@@ -156,8 +156,11 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 		line("sent", "%d in the last hour, no limit", d.Sent)
 	}
 	line("refused", "%s since the limit was reached", count(d.Refused, "recipient", "recipients"))
-	line("outcomes", "%d delivered, %d deferred, %d failed", d.Delivered, d.Deferred, d.Failed)
-	if d.DeferfailPercent > 0 {
+	known := d.Delivered+d.Deferred+d.Failed > 0
+	if known {
+		line("outcomes", "%d delivered, %d deferred, %d failed", d.Delivered, d.Deferred, d.Failed)
+	}
+	if known && d.DeferfailPercent > 0 {
 		line("bad", "%d%% of what was sent; %d%%, and %d at least, lock the domain",
 			d.DeferfailNow, d.DeferfailPercent, d.DeferfailMin)
 	}

@@ -3,7 +3,6 @@ package journal
 import (
 	"bufio"
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,7 +18,13 @@ import (
 // childEnv names the directory to a test binary that is to be killed.
 const childEnv = "SLUICE_JOURNAL_CHILD"
 
-var kills = flag.Int("kills", 20, "how often TestKill9 kills")
+// kills is how often TestKill9 kills.
+func kills() int {
+	if os.Getenv("SLUICE_SOAK") != "" {
+		return 1000
+	}
+	return 20
+}
 
 // child charges as fast as it can, with many callers and frequent snapshots,
 // and prints the token of every answered charge.
@@ -56,7 +61,7 @@ func child(dir string) {
 func TestKill9(t *testing.T) {
 	dir, h := t.TempDir(), &heard{}
 	var answered []ratelimit.Token
-	for range *kills {
+	for range kills() {
 		answered = append(answered, runAndKill(t, dir)...)
 		s := open(t, dir, h)
 		for _, token := range answered {
@@ -73,10 +78,10 @@ func TestKill9(t *testing.T) {
 			}
 		}
 	}
-	if len(answered) < *kills*10 {
-		t.Fatalf("only %d charges were answered in %d runs", len(answered), *kills)
+	if len(answered) < kills()*10 {
+		t.Fatalf("only %d charges were answered in %d runs", len(answered), kills())
 	}
-	t.Logf("%d kills, %d answered charges, all there; told: %q", *kills, len(answered), h.lines)
+	t.Logf("%d kills, %d answered charges, all there; told: %q", kills(), len(answered), h.lines)
 }
 
 // agree checks that the counts of the subjects are those of the sends kept.
