@@ -58,7 +58,7 @@ func answersAlways(reply string) func(*testing.T, *host) {
 
 // fillBacklog listens and connects until the kernel takes no more connections.
 func fillBacklog(t *testing.T, h *host) {
-	h.serve(t, nil).shrinkBacklog(t, 1)
+	shrinkBacklog(t, h.serve(t, nil).listener, 1)
 	for range 100 {
 		d := net.Dialer{Timeout: 50 * time.Millisecond}
 		c, err := d.Dial("unix", h.path(policySocket))

@@ -151,3 +151,44 @@ func TestPerlFileMissing(t *testing.T) {
 	c.mail("a@locked.example")
 	c.want(c.rcpt("x@far.example"), 450)
 }
+
+// Exim times its connects out by an alarm, in the process whose router has just
+// asked. A client in Perl that uses alarm takes Exim's handler away: the process
+// would die without a word, and the message stay where it is.
+func TestEximKeepsItsAlarms(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	transport := "/etc/exim4/conf.d/transport/30_exim4-config_remote_smtp"
+	h.write(t, transport, h.read(transport)+"  connect_timeout = 1s\n  hosts_try_fastopen =\n")
+	h.run(t, "update-exim4.conf")
+	for domain, begin := range map[string]func(){
+		"answered.example": func() { h.respond(t, pass("100")) },
+		"silent.example":   func() { h.serve(t, nil) }, // hangs too
+	} {
+		begin()
+		h.sinkFor(t, domain, &sink{addr: hungPort(t)})
+		h.sendmail(t, alice, "", letter("x"), "x@"+domain)
+		eventually(t, "Exim notes that it could not connect", func() bool {
+			return strings.Contains(h.mainlog(), "== x@"+domain+" R=site_remote T=remote_smtp defer (110): Connection timed out")
+		})
+	}
+}
+
+// hungPort is a port at which the kernel takes no more connections, and does
+// not say so.
+func hungPort(t *testing.T) *net.TCPAddr {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	shrinkBacklog(t, l.(*net.TCPListener), 0)
+	for {
+		c, err := net.DialTimeout("tcp", l.Addr().String(), 200*time.Millisecond)
+		if err != nil {
+			return l.Addr().(*net.TCPAddr)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}

@@ -70,10 +70,10 @@ func (h *host) serve(t *testing.T, handle func(net.Conn)) *responder {
 	return r
 }
 
-// shrinkBacklog makes the backlog of the kernel so short that it can be filled.
-func (r *responder) shrinkBacklog(t *testing.T, n int) {
+// shrinkBacklog makes a listener's backlog so short that it can be filled.
+func shrinkBacklog(t *testing.T, l syscall.Conn, n int) {
 	t.Helper()
-	raw, err := r.listener.SyscallConn()
+	raw, err := l.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
