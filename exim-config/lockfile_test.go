@@ -35,22 +35,22 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 	h.lock(t, "max_hourly_locked.example")
 	h.lock(t, "max_deferfail_failing.example")
 	h.startExim(t)
-	sleeper := func(id string) *client { return h.dial(t).login(id) }
+	as := func(id string) *client { return h.dial(t).login(id) }
 	for _, c := range []struct {
 		name           string
 		client         *client
 		sender, locked string
 	}{
-		{"the id's domain", sleeper("joe@locked.example"), "joe@free.example", "locked.example"},
-		{"a failing one", sleeper("joe@failing.example"), "joe@failing.example", "failing.example"},
-		{"in capitals", sleeper("joe@LOCKED.Example"), "joe@free.example", "locked.example"},
-		{"an id without one", sleeper("joe"), "joe@locked.example", "locked.example"},
-		{"not the sender's", sleeper("joe@free.example"), "joe@locked.example", ""},
-		{"a path", sleeper("joe@../email_send_limits"), "joe@free.example", ""},
+		{"the id's domain", as("joe@locked.example"), "joe@free.example", "locked.example"},
+		{"a failing one", as("joe@failing.example"), "joe@failing.example", "failing.example"},
+		{"in capitals", as("joe@LOCKED.Example"), "joe@free.example", "locked.example"},
+		{"an id without one", as("joe"), "joe@locked.example", "locked.example"},
+		{"not the sender's", as("joe@free.example"), "joe@locked.example", ""},
+		{"a path", as("joe@../email_send_limits"), "joe@free.example", ""},
 		{"a relay host", h.dialFrom(t, "192.0.2.1"), "joe@locked.example", "locked.example"},
 		{"a host the site relays for, but no [identity] relay", h.dialFrom(t, "198.51.100.1"), "joe@locked.example", ""},
 		{"a local user", h.pipe(t, alice.as("", "/usr/sbin/sendmail", "-bs")...), "joe@locked.example", "locked.example"},
-		{"a null sender", sleeper("joe"), "", ""},
+		{"a null sender", as("joe"), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.client.t = t
@@ -66,6 +66,66 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 	// From elsewhere, to a local recipient.
 	c := h.dialFrom(t, "203.0.113.1")
 	c.want(c.send("joe@locked.example", letter("x"), "alice@here.example"), 250)
+}
+
+// Lock files have A-labels in their names. A domain in UTF-8 comes only from a
+// sender: Exim writes bytes over 127 in $authenticated_id as \303.
+func TestLockFileOfAnInternationalDomain(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.addMacros(t, "MAIN_SMTPUTF8_ADVERTISE_HOSTS = *")
+	h.lock(t, "max_hourly_xn--bcher-kva.example")
+	h.startExim(t)
+	c := h.dial(t).login("joe")
+	for domain, want := range map[string]int{
+		"b\u00fccher.example": 450, "B\u00dcCHER.example": 450, "xn--bcher-kva.example": 450,
+		"k\u00fcche.example": 250, "\U0001f600.example": 451,
+	} {
+		c.want(c.cmd("MAIL FROM:<joe@%s> SMTPUTF8", domain), 250)
+		if r := c.rcpt("x@far.example"); r.code != want {
+			t.Errorf("%s: %v, want %d", domain, r, want)
+		}
+		c.want(c.cmd("RSET"), 250)
+	}
+}
+
+// No id that anybody can think of makes the router fail, which would defer the
+// recipient for all.
+func TestStrangeIdsAreRouted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startExim(t)
+	ids := []string{
+		"joe@\U0001f600.example", "joe@b\xff.example", "joe@-\u00fc.example", "joe@" + strings.Repeat("\u00fc", 80),
+		"joe@../../etc/passwd", "joe@a;b{c}$d", "joe@", "@", "a b@c d", `"joe@here.example"`, "joe@x:y|z",
+	}
+	r := h.respond(t, pass("100"))
+	sent := 0
+	for _, id := range ids {
+		c := h.dial(t).login(id)
+		c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
+		c.want(c.cmd("QUIT"), 221)
+		sent++
+	}
+	eventually(t, "all is delivered while somebody answers", func() bool { return h.sink.count() == sent && len(h.queue()) == 0 })
+	r.die()
+	for _, id := range ids {
+		c := h.dial(t).login(id)
+		c.mail("a@here.example")
+		switch r := c.rcpt("x@far.example"); r.code {
+		case 250:
+			c.want(c.data(letter("x")), 250)
+			sent++
+		case 451: // no domain at all
+		default:
+			t.Errorf("%q: %v", id, r)
+		}
+		c.want(c.cmd("QUIT"), 221)
+	}
+	eventually(t, "all is delivered while nobody does", func() bool { return h.sink.count() == sent && len(h.queue()) == 0 })
+	if keys := h.retryKeys(t); len(keys) > 0 {
+		t.Errorf("there are retry records %v", keys)
+	}
 }
 
 // A lock that comes between RCPT and DATA speaks at DATA.
