@@ -15,6 +15,15 @@ type address struct {
 
 func (a address) String() string { return a.local + "@" + a.domain }
 
+// fold is String for the address that foldAddress made of s. Where s has the
+// form already, as nearly all have, it is s and no copy.
+func (a address) fold(s string) string {
+	if len(s) == len(a.local)+1+len(a.domain) && s[:len(a.local)] == a.local && s[len(a.local)+1:] == a.domain {
+		return s
+	}
+	return a.String()
+}
+
 // foldAddress brings an address into this form. The domain is empty if there
 // is none.
 func foldAddress(s string) address {
@@ -76,6 +85,15 @@ func foldDomain(s string) string {
 		}
 	}
 	return lowerASCII(s)
+}
+
+// domainOf is foldAddress where only the domain matters.
+func domainOf(s string) string {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return ""
+	}
+	return foldDomain(s[at+1:])
 }
 
 // splitRecipients splits Exim's $recipients, a list with commas in which

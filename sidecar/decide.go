@@ -21,23 +21,29 @@ type question struct {
 // Ask decides on one Request. It is called by many goroutines at once. now is
 // the time just read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
-	q := p.understand(now, r)
+	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
+	q.who = q.identify(&r)
+	q.to = q.remoteRecipients()
+	if q.ID == "" && q.Stage != StageRcpt {
+		// Without an id nothing tells this message from the next one.
+		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
+	}
 	switch {
 	case len(q.to) == 0:
 		return pass(r.Stage)
 	case q.who.class != charged:
-		p.passUncharged(q)
+		p.passUncharged(&q)
 		return pass(r.Stage)
 	}
 	switch r.Stage {
 	case StageRcpt:
-		return p.askRcpt(ctx, q)
+		return p.askRcpt(ctx, &q)
 	case StageData:
-		return p.askData(ctx, q)
+		return p.askData(ctx, &q)
 	case StageLocal:
-		return p.askLocal(ctx, q)
+		return p.askLocal(ctx, &q)
 	}
-	return p.askRoute(ctx, q)
+	return p.askRoute(ctx, &q)
 }
 
 // pass lets a message go by of which nothing is left to charge.
@@ -45,26 +51,21 @@ func pass(s Stage) Reply {
 	return Reply{Room: RoomUnlimited, Charged: s == StageData || s == StageLocal}
 }
 
-func (p *Policy) understand(now time.Time, r Request) *question {
-	q := &question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
-	q.who = q.identify(r)
-	if q.ID == "" && r.Stage != StageRcpt {
-		// Without an id nothing tells this message from the next one.
-		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
-	}
-	if r.Stage == StageRcpt || r.Stage == StageRoute {
-		q.to = []address{foldAddress(r.Recipient)}
+// remoteRecipients returns those whose domain is not local.
+func (q *question) remoteRecipients() []address {
+	var all []address
+	if q.Stage == StageRcpt || q.Stage == StageRoute {
+		all = []address{foldAddress(q.Recipient)}
 	} else {
-		q.to = splitRecipients(r.Recipients)
+		all = splitRecipients(q.Recipients)
 	}
-	remote := q.to[:0]
-	for _, a := range q.to {
+	remote := all[:0]
+	for _, a := range all {
 		if a.domain != "" && !q.localDomains.has(a.domain) {
 			remote = append(remote, a)
 		}
 	}
-	q.to = remote
-	return q
+	return remote
 }
 
 // passUncharged counts those for whom nobody pays.
@@ -159,7 +160,7 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 // it was, or because its message is older than anything that still counts. A
 // recipient that was held for all that time was never charged.
 func (p *Policy) settled(q *question, token ratelimit.Token) bool {
-	if q.Charged && redirected(q.Request) == "" || p.store.Known(q.at, token) {
+	if q.Charged && redirected(&q.Request) == "" || p.store.Known(q.at, token) {
 		return true
 	}
 	arrived, known := arrival(q.ID)

@@ -27,9 +27,8 @@ type identity struct {
 
 // identify finds who is charged. The rules are those of the table in
 // docs/flow.md, in its order; the first that matches decides.
-func (s *Settings) identify(r Request) identity {
-	sender := foldAddress(r.Sender)
-	if s.exempt(sender) {
+func (s *Settings) identify(r *Request) identity {
+	if s.exempt(r.Sender) {
 		return identity{class: exempt}
 	}
 	local := r.ClientAddress == ""
@@ -39,13 +38,13 @@ func (s *Settings) identify(r Request) identity {
 	original := redirected(r)
 	switch {
 	case r.Auth != "":
-		return s.identifyLogin(r.Auth, sender.domain)
+		return s.identifyLogin(r.Auth, domainOf(r.Sender))
 	case local:
-		return s.identifyLogin(r.Login, sender.domain)
+		return s.identifyLogin(r.Login, domainOf(r.Sender))
 	case original != "":
 		return payer(original)
 	case s.relays(r.ClientAddress):
-		return payer(sender.domain)
+		return payer(domainOf(r.Sender))
 	case loopback(r.ClientAddress):
 		return payer(s.Node)
 	}
@@ -54,7 +53,7 @@ func (s *Settings) identify(r Request) identity {
 
 // identifyNullSender: Exim's own bounces are nobody's, but a null sender from
 // somebody who logged in, or who ran sendmail, would be a loophole.
-func (s *Settings) identifyNullSender(r Request, local bool) identity {
+func (s *Settings) identifyNullSender(r *Request, local bool) identity {
 	own := local && (r.Login == "" || r.Login == s.EximUser)
 	switch {
 	case r.Auth != "":
@@ -72,7 +71,7 @@ func (s *Settings) identifyLogin(id, senderDomain string) identity {
 	mailbox := foldAddress(id)
 	if mailbox.domain != "" {
 		who := payer(mailbox.domain)
-		who.mailbox = mailbox.String()
+		who.mailbox = mailbox.fold(id)
 		return who
 	}
 	who := payer(senderDomain)
@@ -91,9 +90,12 @@ func payer(domain string) identity {
 
 // redirected is the domain of the address that an alias or list redirected.
 // One that only changes case or quotes is no redirect.
-func redirected(r Request) string {
+func redirected(r *Request) string {
+	if r.Original == "" {
+		return ""
+	}
 	original := foldAddress(r.Original)
-	if r.Original == "" || original == foldAddress(r.Recipient) {
+	if original == foldAddress(r.Recipient) {
 		return ""
 	}
 	return original.domain
@@ -101,7 +103,11 @@ func redirected(r Request) string {
 
 // exempt tells whether a sender is in identity.exempt_senders: an address, or
 // a domain with all of its addresses.
-func (s *Settings) exempt(sender address) bool {
+func (s *Settings) exempt(from string) bool {
+	if len(s.exemptSenders) == 0 {
+		return false
+	}
+	sender := foldAddress(from)
 	return slices.ContainsFunc(s.exemptSenders, func(e string) bool {
 		return e == sender.String() || e == sender.domain && !strings.Contains(e, "@")
 	})

@@ -13,16 +13,51 @@ import (
 // A domainList is exim.local_domains: names, and files with a name a line
 // that are followed as they change.
 type domainList struct {
-	names map[string]bool
+	names domainSet
 	files []string
 	read  atomic.Pointer[fileDomains]
 }
 
 // fileDomains is what the files held when they were read.
 type fileDomains struct {
-	names  map[string]bool
+	names  domainSet
 	stamps []fileStamp
 }
+
+// A domainSet has domains, and .example.com for all subdomains of example.com.
+type domainSet struct {
+	domains, parents map[string]bool
+}
+
+func newDomainSet() domainSet { return domainSet{map[string]bool{}, map[string]bool{}} }
+
+// add takes in an entry; *.example.com is for all subdomains of example.com.
+func (s domainSet) add(entry string) {
+	if name := foldDomain(entry); strings.HasPrefix(name, "*.") {
+		s.parents[name[1:]] = true
+	} else {
+		s.domains[name] = true
+	}
+}
+
+func (s domainSet) has(domain string) bool {
+	if s.domains[domain] {
+		return true
+	}
+	for len(s.parents) > 0 {
+		dot := strings.IndexByte(domain, '.')
+		if dot < 0 {
+			break
+		}
+		if s.parents[domain[dot:]] {
+			return true
+		}
+		domain = domain[dot+1:]
+	}
+	return false
+}
+
+func (s domainSet) empty() bool { return len(s.domains)+len(s.parents) == 0 }
 
 // A fileStamp changes with a file; the zero one is that of a missing file.
 type fileStamp struct {
@@ -30,35 +65,21 @@ type fileStamp struct {
 }
 
 func newDomainList(entries []string) *domainList {
-	l := &domainList{names: map[string]bool{}}
+	l := &domainList{names: newDomainSet()}
 	for _, e := range entries {
 		if filepath.IsAbs(e) {
 			l.files = append(l.files, e)
 		} else {
-			l.names[foldDomain(e)] = true
+			l.names.add(e)
 		}
 	}
 	l.read.Store(&fileDomains{stamps: make([]fileStamp, len(l.files))})
 	return l
 }
 
-// has tells whether a domain is local. An entry *.example.com is for all
-// subdomains of example.com.
+// has tells whether a domain is local.
 func (l *domainList) has(domain string) bool {
-	read := l.read.Load()
-	if l.names[domain] || read.names[domain] {
-		return true
-	}
-	for {
-		dot := strings.IndexByte(domain, '.')
-		if dot < 0 {
-			return false
-		}
-		if wild := "*" + domain[dot:]; l.names[wild] || read.names[wild] {
-			return true
-		}
-		domain = domain[dot+1:]
-	}
+	return l.names.has(domain) || l.read.Load().names.has(domain)
 }
 
 // refresh reads the files again if one has changed. A file that is not there
@@ -76,7 +97,7 @@ func (l *domainList) refresh() error {
 	if !changed {
 		return nil
 	}
-	names := map[string]bool{}
+	names := newDomainSet()
 	for _, path := range l.files {
 		text, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +106,7 @@ func (l *domainList) refresh() error {
 		for line := range bytes.Lines(text) {
 			name, _, _ := strings.Cut(string(line), "#")
 			if name = strings.TrimSpace(name); name != "" {
-				names[foldDomain(name)] = true
+				names.add(name)
 			}
 		}
 	}
@@ -94,4 +115,4 @@ func (l *domainList) refresh() error {
 }
 
 // empty tells whether no domain is local as far as the list knows.
-func (l *domainList) empty() bool { return len(l.names) == 0 && len(l.read.Load().names) == 0 }
+func (l *domainList) empty() bool { return l.names.empty() && l.read.Load().names.empty() }

@@ -72,8 +72,12 @@ type Dir struct {
 	pending  []sidecar.LockEvent
 	told     map[string]string // last trouble told, by what it is about
 
-	reading sync.RWMutex // guards locks where busy does not
-	locks   map[sidecar.Lock]entry
+	locks map[sidecar.Lock]entry
+
+	// standing is what Files returns of a domain: string to []sidecar.LockFile,
+	// by name. Every question looks there, and nearly none finds anything: a
+	// sync.Map has them wait for nothing and write nothing.
+	standing sync.Map
 }
 
 var _ sidecar.LockDir = (*Dir)(nil)
@@ -218,23 +222,19 @@ func (d *Dir) Remove(l sidecar.Lock) error {
 // Files lists the lock files of a domain, or of all domains for "", by name.
 // Those that could not be made, or not be removed yet are among them.
 func (d *Dir) Files(domain string) []sidecar.LockFile {
-	d.reading.RLock()
-	defer d.reading.RUnlock()
-	var files []sidecar.LockFile
-	if domain == "" {
-		for l, e := range d.locks {
-			files = append(files, e.file(l))
+	if domain != "" {
+		if files, ok := d.standing.Load(domain); ok {
+			return slices.Clone(files.([]sidecar.LockFile))
 		}
-		slices.SortFunc(files, func(a, b sidecar.LockFile) int { return byName(a.Lock, b.Lock) })
-		return files
+		return nil
 	}
-	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
-		l := sidecar.Lock{Kind: kind, Domain: domain}
-		if e, ok := d.locks[l]; ok {
-			files = append(files, e.file(l))
-		}
-	}
-	return files
+	var all []sidecar.LockFile
+	d.standing.Range(func(_, files any) bool {
+		all = append(all, files.([]sidecar.LockFile)...)
+		return true
+	})
+	slices.SortFunc(all, func(a, b sidecar.LockFile) int { return byName(a.Lock, b.Lock) })
+	return all
 }
 
 // done ends a method that may have found something to report.

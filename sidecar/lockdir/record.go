@@ -93,16 +93,30 @@ func (d *Dir) forget(l sidecar.Lock) error {
 
 // put and drop are the only ones to change d.locks.
 func (d *Dir) put(l sidecar.Lock, e entry) {
-	d.reading.Lock()
-	defer d.reading.Unlock()
 	d.locks[l] = e
+	d.publish(l.Domain)
 }
 
 func (d *Dir) drop(l sidecar.Lock) {
 	delete(d.gone, l)
-	d.reading.Lock()
-	defer d.reading.Unlock()
 	delete(d.locks, l)
+	d.publish(l.Domain)
+}
+
+// publish has Files see what is recorded of a domain.
+func (d *Dir) publish(domain string) {
+	var files []sidecar.LockFile
+	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
+		l := sidecar.Lock{Kind: kind, Domain: domain}
+		if e, ok := d.locks[l]; ok {
+			files = append(files, e.file(l))
+		}
+	}
+	if len(files) == 0 {
+		d.standing.Delete(domain)
+		return
+	}
+	d.standing.Store(domain, files)
 }
 
 // file is the lock as others see it.
