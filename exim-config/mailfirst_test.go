@@ -121,6 +121,9 @@ func mailFlows(t *testing.T, begin func(*testing.T, *host)) {
 		want[number] = bodySum([]byte(message))
 		if i%2 == 0 {
 			if i%8 == 0 { // four messages a connection
+				if c != nil {
+					c.want(c.cmd("QUIT"), 221)
+				}
 				c = h.dial(t).login("a@here.example")
 			}
 			c.want(c.send("a@here.example", message, "x@far.example", "y@far.example"), 250)
