@@ -61,7 +61,7 @@ func (q *question) remoteRecipients() []address {
 	}
 	remote := all[:0]
 	for _, a := range all {
-		if a.domain != "" && !q.localDomains.has(a.domain) {
+		if a.domain != "" && !q.localDomains.get().has(a.domain) {
 			remote = append(remote, a)
 		}
 	}

@@ -38,15 +38,15 @@ func (s *Settings) identify(r *Request) identity {
 	original := redirected(r)
 	switch {
 	case r.Auth != "":
-		return s.identifyLogin(r.Auth, domainOf(r.Sender))
+		return s.identifyLogin(r.Auth, domainOf(r.Sender), r.CWD)
 	case local:
-		return s.identifyLogin(r.Login, domainOf(r.Sender))
+		return s.identifyLogin(r.Login, domainOf(r.Sender), r.CWD)
 	case original != "":
-		return payer(original)
+		return s.payer(original)
 	case s.relays(r.ClientAddress):
-		return payer(domainOf(r.Sender))
+		return s.payer(domainOf(r.Sender))
 	case loopback(r.ClientAddress):
-		return payer(s.Node)
+		return s.payer(s.Node)
 	}
 	return identity{class: inbound}
 }
@@ -57,35 +57,60 @@ func (s *Settings) identifyNullSender(r *Request, local bool) identity {
 	own := local && (r.Login == "" || r.Login == s.EximUser)
 	switch {
 	case r.Auth != "":
-		return s.identifyLogin(r.Auth, s.Node)
+		return s.identifyLogin(r.Auth, s.Node, r.CWD)
 	case local && !own:
-		return s.identifyLogin(r.Login, s.Node)
+		return s.identifyLogin(r.Login, s.Node, r.CWD)
 	}
 	return identity{class: nobody}
 }
 
 // identifyLogin is for an id that was authenticated, or the login name of a
-// local user. An id without a domain is an account, and which domain it may
-// charge is for the owner map to say; without one it is the sender's.
-func (s *Settings) identifyLogin(id, senderDomain string) identity {
-	mailbox := foldAddress(id)
-	if mailbox.domain != "" {
-		who := payer(mailbox.domain)
+// local user. One without a domain is an account, and may charge only domains
+// that are its own.
+func (s *Settings) identifyLogin(id, senderDomain, directory string) identity {
+	if mailbox := foldAddress(id); mailbox.domain != "" {
+		who := s.payer(mailbox.domain)
 		who.mailbox = mailbox.fold(id)
 		return who
 	}
-	who := payer(senderDomain)
-	who.account = id
-	return who
+	owners := s.owners.get()
+	if !owners.known() {
+		// Nobody can tell whose a domain is. On a host with one tenant the
+		// sender's is right; doctor and the log warn where others could lie.
+		return s.payer(senderDomain).of(id)
+	}
+	account := id
+	if !owners.isAccount(account) {
+		// A web server's user sends for all sites: the script's directory
+		// tells them apart.
+		account = owners.of(directory)
+	}
+	switch {
+	case account == "" && owners.account[senderDomain] == "":
+		return s.payer(senderDomain).of(id) // root, cron: in the host's own name
+	case account == "":
+		return s.payer(s.Node).of(id) // somebody's domain, but whose login is this?
+	case owners.account[senderDomain] == account:
+		return s.payer(senderDomain)
+	}
+	return s.payer(owners.main[account])
 }
 
 // payer never pools those of whom no domain is known: they would share one
 // budget, and each could spend all of it.
-func payer(domain string) identity {
+func (s *Settings) payer(domain string) identity {
 	if domain == "" {
 		return identity{class: unidentified}
 	}
-	return identity{domain: domain}
+	return identity{domain: domain, account: s.owners.get().account[domain]}
+}
+
+// of names the account, where the domain does not.
+func (who identity) of(account string) identity {
+	if who.account == "" {
+		who.account = account
+	}
+	return who
 }
 
 // redirected is the domain of the address that an alias or list redirected.

@@ -58,7 +58,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	settings := p.settings.Load()
 	who := identity{domain: domain}
 	standing := p.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Refused: standing.Refused, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
+	d = DomainStatus{Domain: domain, Account: settings.owners.get().account[domain], Refused: standing.Refused, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
 		DeferfailPercent: settings.cascade(who, func(t Thresholds) *int64 { return t.DeferfailPercent }),
 		DeferfailMin:     settings.cascade(who, func(t Thresholds) *int64 { return t.DeferfailMin }),
 	}

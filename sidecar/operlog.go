@@ -110,10 +110,10 @@ func (l *OperatorLog) NoLocalDomains(entries []string) {
 		"local_domains", entries)
 }
 
-// LocalDomainsUnread says that a file of local domains cannot be read.
-func (l *OperatorLog) LocalDomainsUnread(err error) {
-	if l.seldom("local domains") {
-		l.log.Error("local domains not read, going on with those read before", "error", err)
+// FileUnread says that local domains or owners cannot be read.
+func (l *OperatorLog) FileUnread(err error) {
+	if l.seldom("file unread") {
+		l.log.Error("local domains or owners not read, going on with those read before", "error", err)
 	}
 }
 

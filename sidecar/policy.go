@@ -45,10 +45,10 @@ func New(o Options) *Policy {
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
 	p.due = newDue()
-	if err := p.settings.Load().localDomains.refresh(); err != nil {
-		p.log.LocalDomainsUnread(err)
+	if err := p.settings.Load().refresh(); err != nil {
+		p.log.FileUnread(err)
 	}
-	if p.settings.Load().localDomains.empty() {
+	if p.settings.Load().localDomains.get().empty() {
 		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
 	}
 	return p
@@ -70,8 +70,8 @@ func (p *Policy) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			p.due.addAll(p.lockedDomains())
 			p.reconcile(ctx, now)
-			if err := p.settings.Load().localDomains.refresh(); err != nil {
-				p.log.LocalDomainsUnread(err)
+			if err := p.settings.Load().refresh(); err != nil {
+				p.log.FileUnread(err)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -18,7 +19,8 @@ type Settings struct {
 	fallback      []ratelimit.Limit            // what any other domain has
 	relay         []netip.Prefix
 	exemptSenders []string
-	localDomains  *domainList
+	localDomains  *followed[domainSet]
+	owners        *followed[owners]
 }
 
 // newSettings makes settings of a configuration, which is valid.
@@ -35,9 +37,18 @@ func newSettings(c *Config, node, eximUser string) *Settings {
 		}
 		s.exemptSenders = append(s.exemptSenders, sender)
 	}
-	s.localDomains = newDomainList(c.Exim.LocalDomains)
+	s.localDomains = followDomains(c.Exim.LocalDomains)
+	s.owners = followOwners(c.Identity.Owners, c.Identity.MainDomains, passwdFile)
 	s.compile()
 	return s
+}
+
+// passwdFile has the home directories of the accounts.
+const passwdFile = "/etc/passwd"
+
+// refresh reads again what files hold that have changed.
+func (s *Settings) refresh() error {
+	return errors.Join(s.localDomains.refresh(), s.owners.refresh())
 }
 
 // compile works out the limits of every subject that has its own, once and not

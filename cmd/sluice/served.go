@@ -20,8 +20,6 @@ var notServed = map[string]string{
 	"store.nodes":            "Redis",
 	"exim.mainlog":           "reading outcomes from the main log",
 	"exim.remote_transports": "reading outcomes from the main log",
-	"identity.owners":        "the owner map",
-	"identity.main_domains":  "the owner map",
 }
 
 // served refuses a configuration that asks for what this version does not do

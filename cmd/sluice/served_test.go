@@ -30,8 +30,6 @@ outage = "closed"
 nodes = 2
 [exim]
 mainlog = "/var/log/exim/main.log"
-[identity]
-owners = "/etc/owners"
 `))
 	if err == nil {
 		t.Fatal("served")
@@ -44,7 +42,7 @@ owners = "/etc/owners"
 	}
 	want := []string{
 		"s.toml:4 listen.milter", "s.toml:5 listen.http", "s.toml:7 store.url", "s.toml:8 store.outage",
-		"s.toml:9 store.nodes", "s.toml:11 exim.mainlog", "s.toml:13 identity.owners", "s.toml:3 listen.policy",
+		"s.toml:9 store.nodes", "s.toml:11 exim.mainlog", "s.toml:3 listen.policy",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -1,0 +1,58 @@
+package sidecar
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync/atomic"
+)
+
+// followed is a value that files hold and that is read again when one of them
+// changes. It may be used by many goroutines; refresh by one at a time.
+type followed[T any] struct {
+	paths  []string
+	parse  func(texts [][]byte) T // one text for each path; nil for a missing file
+	stamps []fileStamp
+	value  atomic.Pointer[T]
+}
+
+// A fileStamp changes with a file; the zero one is that of a missing file.
+type fileStamp struct {
+	size, modified int64
+}
+
+func follow[T any](paths []string, parse func(texts [][]byte) T) *followed[T] {
+	f := &followed[T]{paths: paths, parse: parse}
+	none := parse(make([][]byte, len(paths)))
+	f.value.Store(&none)
+	return f
+}
+
+func (f *followed[T]) get() *T { return f.value.Load() }
+
+// refresh reads the files again if one has changed. If one cannot be read, the
+// value stays as it was read last; a file that is not there is empty.
+func (f *followed[T]) refresh() error {
+	stamps := make([]fileStamp, len(f.paths))
+	for i, path := range f.paths {
+		if info, err := os.Stat(path); err == nil {
+			stamps[i] = fileStamp{info.Size(), info.ModTime().UnixNano()}
+		}
+	}
+	if slices.Equal(stamps, f.stamps) {
+		return nil
+	}
+	texts := make([][]byte, len(f.paths))
+	for i, path := range f.paths {
+		text, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		texts[i] = text
+	}
+	value := f.parse(texts)
+	f.value.Store(&value)
+	f.stamps = stamps
+	return nil
+}

@@ -1,0 +1,102 @@
+package sidecar
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// twoTenants are the settings of a host with the accounts alice and bob, of
+// whom alice has an addon domain, and a web server's user www.
+func twoTenants(t *testing.T) *Settings {
+	t.Helper()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	write(t, path("userdomains"), "a.example: alice\nAddon.example: alice\nb.example: bob\n# c\nmalformed\n*: nobody\n")
+	write(t, path("trueuserdomains"), "a.example: alice\nb.example: bob\n")
+	write(t, path("passwd"), "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/false\n"+
+		"alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home2/bob/:/bin/sh\n")
+	s := newSettings(DefaultConfig(), "node1", "exim")
+	s.owners = followOwners(path("userdomains"), path("trueuserdomains"), path("passwd"))
+	if err := s.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
+	s := twoTenants(t)
+	local := func(login, sender, cwd string) Request { return Request{Login: login, Sender: sender, CWD: cwd} }
+	auth := func(id, sender string) Request {
+		return Request{Auth: id, Sender: sender, ClientAddress: "203.0.113.5"}
+	}
+	for name, c := range map[string]struct {
+		request Request
+		want    string // domain, account, mailbox
+	}{
+		"own domain":                          {local("alice", "x@a.example", ""), "a.example alice "},
+		"addon domain":                        {local("alice", "x@addon.example", ""), "addon.example alice "},
+		"-f with another's domain":            {local("alice", "x@b.example", ""), "a.example alice "},
+		"-f with nobody's domain":             {local("alice", "x@gmail.example", ""), "a.example alice "},
+		"null sender":                         {local("alice", "", ""), "a.example alice "},
+		"mailbox":                             {auth("news@addon.example", "x@addon.example"), "addon.example alice news@addon.example"},
+		"AUTH with another's sender":          {auth("news@a.example", "x@b.example"), "a.example alice news@a.example"},
+		"AUTH with a null sender":             {auth("news@a.example", ""), "a.example alice news@a.example"},
+		"AUTH without domain":                 {auth("bob", "x@b.example"), "b.example bob "},
+		"AUTH without domain, another's":      {auth("bob", "x@a.example"), "b.example bob "},
+		"web server, in alice's home":         {local("www", "x@a.example", "/home/alice/public_html/shop"), "a.example alice "},
+		"web server, in bob's home, as alice": {local("www", "x@a.example", "/home2/bob"), "b.example bob "},
+		"web server, nowhere, as alice":       {local("www", "x@a.example", "/srv/www"), "node1 www "},
+		"web server, nowhere, null sender":    {local("www", "", "/srv/www"), "node1 www "},
+		"root, in the host's name":            {local("root", "root@host.example", "/root"), "host.example root "},
+		"root, in a tenant's name":            {local("root", "x@a.example", "/root"), "node1 root "},
+		"loopback":                            {Request{ClientAddress: "127.0.0.1", Sender: "x@a.example"}, "node1  "},
+		"forward":                             {Request{ClientAddress: "203.0.113.5", Sender: "x@else.example", Original: "f@addon.example"}, "addon.example alice "},
+	} {
+		who := s.identify(&c.request)
+		if got := fmt.Sprintf("%s %s %s", who.domain, who.account, who.mailbox); who.class != charged || got != c.want {
+			t.Errorf("%s: charged %q (%d), want %q", name, got, who.class, c.want)
+		}
+	}
+}
+
+func TestOwnersAreFollowed(t *testing.T) {
+	s := twoTenants(t)
+	file := s.owners.paths[0]
+	write(t, file, "a.example: alice\nb.example: bob\nnew.example: bob\n")
+	future := time.Now().Add(time.Hour)
+	if err := os.Chtimes(file, future, future); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.owners.get(); o.account["new.example"] != "bob" || o.account["addon.example"] != "" {
+		t.Fatalf("%+v", o)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refresh(); err != nil || s.owners.get().known() {
+		t.Fatalf("after the file went: %v, %+v", err, s.owners.get())
+	}
+}
+
+// DirectAdmin has no file of main domains: the first domain is the main one.
+func TestWithoutMainDomainsTheFirstIsTheMainOne(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "domainowners")
+	write(t, file, "one.example: carl\ntwo.example: carl\n")
+	f := followOwners(file, "", "")
+	if err := f.refresh(); err != nil || f.get().main["carl"] != "one.example" {
+		t.Fatalf("%v, %+v", err, f.get())
+	}
+}
