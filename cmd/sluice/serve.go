@@ -181,6 +181,7 @@ func (n *node) run(ctx context.Context) error {
 		return nil
 	})
 
+	back.Go(func() error { return tuneGC(backCtx) })
 	back.Go(func() error { return n.store.Run(backCtx) })
 	back.Go(func() error {
 		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
