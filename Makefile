@@ -38,8 +38,11 @@ fuzz: ## fuzz every parser for a minute each
 fmt: ## gofmt all files
 	gofmt -w .
 
-install: build ## install the program into $(prefix)/sbin
+install: build ## install the program into $(prefix)/sbin, and the systemd units
 	install -D -m 0755 bin/sluice $(DESTDIR)$(prefix)/sbin/sluice
+	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system cmd/sluice/systemd/*.service cmd/sluice/systemd/*.socket
+	sed -i 's|/usr/local/sbin/|$(prefix)/sbin/|' $(DESTDIR)/etc/systemd/system/sluice*.service
+	install -D -m 0644 cmd/sluice/systemd/sluice.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/sluice.conf
 
 clean: ## remove what was built
 	rm -rf bin

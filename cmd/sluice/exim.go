@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os/exec"
 	"os/user"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +21,7 @@ import (
 type exim struct {
 	binary string
 	user   string // login name of Exim's own user; empty if unknown
+	helper string // socket of `sluice deliver`, which runs Exim where we are confined; need not be there
 }
 
 // findExim asks Exim which user it runs as. Where Exim cannot say, because it
@@ -29,14 +36,14 @@ func findExim(ctx context.Context, binary string) exim {
 		if u, err := user.LookupId(said); err == nil { // Exim may print the number
 			said = u.Username
 		}
-		return exim{binary, said}
+		return exim{binary: binary, user: said}
 	}
 	for _, name := range []string{"Debian-exim", "exim", "mailnull", "mail"} {
 		if _, ok := uidOf(name); ok {
-			return exim{binary, name}
+			return exim{binary: binary, user: name}
 		}
 	}
-	return exim{binary, ""}
+	return exim{binary: binary}
 }
 
 func uidOf(name string) (int, bool) {
@@ -54,18 +61,21 @@ var messageID = regexp.MustCompile(`^[0-9A-Za-z]{6}-([0-9A-Za-z]{6}-[0-9A-Za-z]{
 
 // Deliver is that of sidecar.Queue.
 func (e exim) Deliver(ctx context.Context, ids []string) error {
-	args := []string{"-M"}
-	for _, id := range ids {
-		if messageID.MatchString(id) {
-			args = append(args, id)
-		}
-	}
-	if len(args) == 1 {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !messageID.MatchString(id) })
+	if len(ids) == 0 {
 		return nil
 	}
-	// Its output goes nowhere, because it may outlive us; what becomes of each
-	// message is in Exim's own log.
-	c := exec.Command(e.binary, args...)
+	if c, err := net.Dial("unix", e.helper); err == nil {
+		defer c.Close()
+		return askHelper(ctx, c.(*net.UnixConn), ids)
+	}
+	return e.deliver(ctx, ids)
+}
+
+// deliver runs Exim. Its output goes nowhere, because it may outlive us; what
+// becomes of each message is in Exim's own log.
+func (e exim) deliver(ctx context.Context, ids []string) error {
+	c := exec.Command(e.binary, append([]string{"-M"}, ids...)...)
 	if err := c.Start(); err != nil {
 		return fmt.Errorf("run %s -M: %w", e.binary, err)
 	}
@@ -76,8 +86,64 @@ func (e exim) Deliver(ctx context.Context, ids []string) error {
 		return nil
 	case err := <-ended:
 		if err != nil {
-			return fmt.Errorf("run %s -M for %d messages: %w", e.binary, len(args)-1, err)
+			return fmt.Errorf("run %s -M for %d messages: %w", e.binary, len(ids), err)
 		}
 		return nil
 	}
+}
+
+// askHelper has `sluice deliver` run Exim, and waits for it to end. The helper
+// says nothing unless something went wrong.
+func askHelper(ctx context.Context, c *net.UnixConn, ids []string) error {
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	_, err := io.WriteString(c, strings.Join(ids, "\n")+"\n")
+	if err = errors.Join(err, c.CloseWrite()); err != nil {
+		return fmt.Errorf("hand messages to sluice deliver: %w", err)
+	}
+	said, err := io.ReadAll(io.LimitReader(c, 1<<10))
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("wait for sluice deliver: %w", err)
+	case len(said) > 0:
+		return fmt.Errorf("sluice deliver: %s", bytes.TrimSpace(said))
+	}
+	return nil
+}
+
+// deliverCmd is for sluice-deliver@.service. What it reads it does not trust.
+type deliverCmd struct{}
+
+// Help is the long help.
+func (deliverCmd) Help() string {
+	return `Reads message ids, one a line, and has Exim try each of them now. For the unit
+sluice-deliver@.service: sluice serve itself is confined there and cannot run Exim.
+
+Example:
+  echo 1sempe-0005dd-0q | sluice deliver`
+}
+
+func (deliverCmd) Run(t *terminal) error {
+	config, err := t.loadConfig()
+	if err != nil {
+		return fmt.Errorf("deliver: %w", err)
+	}
+	var ids []string
+	lines := bufio.NewScanner(io.LimitReader(t.stdin, 1<<16))
+	for lines.Scan() {
+		if id := lines.Text(); messageID.MatchString(id) {
+			ids = append(ids, id)
+		} else {
+			return fmt.Errorf("deliver: %q is no message id of Exim's", id)
+		}
+	}
+	if err := lines.Err(); err != nil || len(ids) == 0 {
+		return err
+	}
+	if err := (exim{binary: config.Exim.Binary}).deliver(context.WithoutCancel(t.ctx), ids); err != nil {
+		fmt.Fprintln(t.stdout, err) // to whoever asked on the socket
+		return err
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"sluice/ratelimit"
@@ -89,6 +90,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	exim := findExim(ctx, c.Exim.Binary)
+	exim.helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
 	operators := sidecar.NewOperatorLog(log)
 	n.store, err = journal.Open(c.Store.Dir, journal.Options{
 		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.Keep()},
@@ -105,9 +107,13 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		Config: c, Node: n.name, EximUser: exim.user, Store: n.store, Notes: n.store,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
+	sockets, err := inherited()
+	if err != nil {
+		return nil, err
+	}
 	uids := mailUIDs(exim, log)
 	for _, l := range c.Listen.Policy {
-		if err := n.listenPolicy(l.Address(), uids); err != nil {
+		if err := n.listenPolicy(l.Address(), sockets[l.Address()], uids); err != nil {
 			return nil, err
 		}
 	}
@@ -126,13 +132,15 @@ func nodeName(c *sidecar.Config) (string, error) {
 	return name, nil
 }
 
-func (n *node) listenPolicy(path string, uids []int) error {
-	if err := makeSocketDir(path); err != nil {
-		return err
-	}
-	l, err := policyd.Listen(path)
-	if err != nil {
-		return err
+// listenPolicy serves the socket that systemd has opened, or opens one.
+func (n *node) listenPolicy(path string, l *net.UnixListener, uids []int) (err error) {
+	if l == nil {
+		if err := makeSocketDir(path); err != nil {
+			return err
+		}
+		if l, err = policyd.Listen(path); err != nil {
+			return err
+		}
 	}
 	n.policySockets = append(n.policySockets, l)
 	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Logger: n.log}))
@@ -177,6 +185,7 @@ func (n *node) run(ctx context.Context) error {
 		case <-backCtx.Done(): // a part behind failed
 			stopFront()
 		}
+		notify(daemon.SdNotifyStopping)
 		n.log.Info("stopping: no more questions, those in flight are answered")
 		return nil
 	})
@@ -191,6 +200,8 @@ func (n *node) run(ctx context.Context) error {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
 	}
 	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
+	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0].Address(), n.log) })
+	notify(daemon.SdNotifyReady)
 	n.log.Info("serving", "node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)
 
 	frontErr := front.Wait()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -36,10 +37,9 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// startServe serves a limit of 10 an hour from a directory.
-func startServe(t *testing.T, dir string) *servedNode {
-	t.Helper()
-	writeFile(t, dir+"/sluice.toml", fmt.Sprintf(`
+// serveConfig is a limit of 10 an hour, with all files in a directory.
+func serveConfig(dir string) string {
+	return fmt.Sprintf(`
 [listen]
 policy = ["unix:%[1]s/run/policy.sock"]
 admin = "unix:%[1]s/run/admin.sock"
@@ -53,7 +53,13 @@ binary = "/nonexistent"
 local_domains = ["here.example"]
 [limits]
 hourly = 10
-`, dir))
+`, dir)
+}
+
+// startServe serves a limit of 10 an hour from a directory.
+func startServe(t *testing.T, dir string) *servedNode {
+	t.Helper()
+	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	n := &servedNode{dir: dir, log: &lockedBuffer{}}
 	code := make(chan int, 1)
@@ -178,3 +184,6 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 		}
 	}
 }
+
+// textLog logs into a buffer as serve does.
+func textLog(b *lockedBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/sidecar/policyd"
+)
+
+// A restart under systemd, with the real binary:
+//
+//	this test, as systemd ─ the listening socket ─→ sluice ─ SIGTERM ─→ sluice
+//	clients ────────────────────────┘  none is refused, all are answered
+
+func TestRestartUnderSystemdRefusesNoQuestion(t *testing.T) {
+	binary := buildSluice(t)
+	dir := t.TempDir()
+	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
+	if err := os.Mkdir(dir+"/run", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/run/policy.sock", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	fd, err := socket.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+
+	stop := startInherited(t, binary, dir, fd)
+	ctx, done := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	var clients sync.WaitGroup
+	for n := range 8 {
+		clients.Go(func() {
+			c := policyd.Client{Path: dir + "/run/policy.sock", Timeout: 10 * time.Second}
+			for i := 0; ctx.Err() == nil; i++ {
+				reply, err := c.Ask(context.WithoutCancel(ctx), []policyd.Field{
+					{Name: "stage", Value: "data"}, {Name: "id", Value: fmt.Sprintf("client%d-%d", n, i)},
+					{Name: "auth", Value: fmt.Sprintf("u@d%d.example", i)}, {Name: "client_address", Value: "192.0.2.1"},
+					{Name: "sender", Value: "u@d.example"}, {Name: "recipients", Value: "x@far.example"},
+				})
+				if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
+					t.Errorf("answered %q, %v", reply, err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	for range 3 {
+		before := asked.Load()
+		within(t, "questions are answered", func() bool { return asked.Load() > before+200 })
+		stop()
+		stop = startInherited(t, binary, dir, fd)
+	}
+	done()
+	clients.Wait()
+	stop()
+	t.Logf("%d questions over 3 restarts, all answered", asked.Load())
+}
+
+func buildSluice(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "sluice")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// startInherited starts sluice with a listening socket as systemd does: as
+// descriptor 3, and with our process id in LISTEN_PID. It returns when sluice
+// has said that it is ready; what it returns stops it.
+func startInherited(t *testing.T, binary, dir string, socket *os.File) (stop func()) {
+	t.Helper()
+	notified := notifySocket(t)
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", binary, "serve", "--config", dir+"/sluice.toml")
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+notified.LocalAddr().String(), "WATCHDOG_USEC=400000")
+	cmd.ExtraFiles = []*os.File{socket}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("sluice: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	wantNotice(t, notified, "READY=1")
+	wantNotice(t, notified, "WATCHDOG=1")
+	return stop
+}
+
+// notifySocket is systemd's end of sd_notify.
+func notifySocket(t *testing.T) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// wantNotice waits for one notice and passes over others.
+func wantNotice(t *testing.T, c *net.UnixConn, want string) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 256)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("no %s: %v", want, err)
+		}
+		if string(buf[:n]) == want {
+			return
+		}
+	}
+}
+
+// The watchdog is pinged only while the policy socket answers.
+func TestWatchdogIsNotPingedForASilentSocket(t *testing.T) {
+	notified := notifySocket(t)
+	t.Setenv("NOTIFY_SOCKET", notified.LocalAddr().String())
+	t.Setenv("WATCHDOG_USEC", "200000")
+	path := filepath.Join(t.TempDir(), "policy.sock")
+	silent, err := net.Listen("unix", path) // accepts in the kernel, answers nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &lockedBuffer{}
+	ended := make(chan error, 1)
+	go func() { ended <- watch(ctx, path, textLog(log)) }()
+	within(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	notified.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := notified.Read(make([]byte, 64)); err == nil {
+		t.Fatalf("notified of %d bytes although nobody answers", n)
+	}
+}
+
+// Where sluice is confined, another process runs Exim.
+func TestDeliverByTheHelper(t *testing.T) {
+	dir := t.TempDir()
+	fake := filepath.Join(dir, "exim")
+	writeFile(t, fake, "#!/bin/sh\necho \"$@\" >>"+dir+"/ran\n")
+	if err := os.Chmod(fake, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir+"/sluice.toml", "[exim]\nbinary = "+strconv.Quote(fake)+"\n")
+	helper, err := net.Listen("unix", dir+"/deliver.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer helper.Close()
+	var served sync.WaitGroup
+	served.Go(func() { // systemd, Accept=yes
+		for {
+			c, err := helper.Accept()
+			if err != nil {
+				return
+			}
+			run(t.Context(), []string{"deliver", "--config", dir + "/sluice.toml"}, c, c, io.Discard)
+			c.Close()
+		}
+	})
+	e := exim{binary: "/nonexistent", helper: dir + "/deliver.sock"}
+	if err := e.Deliver(t.Context(), []string{"1xUzSN-0005dd-0q", "--help", "1sempe-00000001abC-0xYz"}); err != nil {
+		t.Fatal(err)
+	}
+	ran, err := os.ReadFile(dir + "/ran")
+	if err != nil || string(ran) != "-M 1xUzSN-0005dd-0q 1sempe-00000001abC-0xYz\n" {
+		t.Fatalf("Exim was run with %q, %v", ran, err)
+	}
+	if err := os.Remove(fake); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Deliver(t.Context(), []string{"1xUzSN-0005dd-0q"}); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Fatalf("without Exim: %v", err)
+	}
+	helper.Close()
+	served.Wait()
+}
+
+// systemd rates how well the unit is confined, from 10 (not at all) to 0.
+func TestUnitIsConfined(t *testing.T) {
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	out, _ := exec.Command(path, "security", "--offline=true", "--no-pager", "--threshold=25", "systemd/sluice.service").CombinedOutput()
+	var last string
+	for lines := bufio.NewScanner(strings.NewReader(string(out))); lines.Scan(); {
+		if strings.TrimSpace(lines.Text()) != "" {
+			last = lines.Text()
+		}
+	}
+	var exposure float64
+	if _, rest, found := strings.Cut(last, "sluice.service: "); !found {
+		t.Fatalf("systemd-analyze printed %q", last)
+	} else if _, err := fmt.Sscan(rest, &exposure); err != nil || exposure >= 2.5 {
+		t.Fatalf("exposure %q, want below 2.5 (%v)", rest, err)
+	}
+}
