@@ -47,9 +47,9 @@ func TestWhatIsAskedForSendmail(t *testing.T) {
 	id := r.asked("local")[0]["id"]
 	local := question{
 		"request": "sluice", "encoding": "base64", "sender": "news@here.example", "id": id,
-		"login": "alice", "uid": "2001", "script": "2001:mailer.php",
+		"login": "alice", "uid": "2001", "script": "2001:mailer.php", "cwd": "/run/home/alice/www",
 	}
-	wantAsked(t, r, "local", with(local, "stage", "local", "cwd", "/run/home/alice/www",
+	wantAsked(t, r, "local", with(local, "stage", "local",
 		"recipients", "joe@far.example, forward@here.example"))
 	wantAsked(t, r, "route",
 		with(local, "stage", "route", "charged", "yes", "recipient", "joe@far.example"),

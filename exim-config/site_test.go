@@ -57,7 +57,7 @@ func (h *host) furnish(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, folder := range []string{"etc-exim4", "lib", "spool", "log", "mail", "run", "run/sluice", "run/email_send_limits",
-		"run/home", "run/home/alice", "run/home/bob"} {
+		"run/home", "run/home/alice", "run/home/bob", "run/home/web"} {
 		if err := os.Mkdir(filepath.Join(h.dir, folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func (h *host) addMacros(t *testing.T, text string) {
 
 func userLines(format string) string {
 	var b strings.Builder
-	for _, u := range []login{alice, bob} {
+	for _, u := range []login{alice, bob, web} {
 		fmt.Fprintf(&b, format, u.name, u.id)
 	}
 	return b.String()

@@ -1,0 +1,194 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Tenants of a shared host, with the real sidecar and an owner map:
+//
+//	alice: alice.example, shop.example        bob: bob.example
+//	  │ PHP as web, in her home                 │
+//	  └─→ sendmail, AUTH, loopback ─→ Exim ─→ sluice: her budget, whatever the sender says
+
+// web is the web server's user: the PHP of all sites runs as it.
+var web = login{"web", 2003}
+
+const tenants = `
+[identity]
+owners = "/run/userdomains"
+main_domains = "/run/trueuserdomains"
+[limits]
+defer_cutoff = 10000
+`
+
+// newSharedHost makes a host that alice and bob share. limits is the rest of
+// the sidecar's configuration.
+func newSharedHost(t *testing.T, limits string) *host {
+	t.Helper()
+	h := newHost(t)
+	h.write(t, "/run/userdomains", "alice.example: alice\nshop.example: alice\nbob.example: bob\n*: nobody\n")
+	h.write(t, "/run/trueuserdomains", "alice.example: alice\nbob.example: bob\n")
+	h.startSluice(t, tenants+limits)
+	return h
+}
+
+// php sends a message as the PHP of a user's site does.
+func (h *host) php(t *testing.T, site login, from string, to ...string) {
+	t.Helper()
+	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", web.id, letter("from a site"))
+	folder := "../" + site.name + "/public_html"
+	if out, code := h.sendmail(t, web, folder, message, append([]string{"-oi", "-f", from}, to...)...); code != 0 {
+		t.Fatalf("sendmail: exit %d\n%s", code, out)
+	}
+}
+
+// Complaint: PHP mail of all tenants pooled under one empty key.
+func TestPHPMailOfAllTenantsIsNotPooled(t *testing.T) {
+	t.Parallel()
+	h := newSharedHost(t, "hourly = 2")
+	for i := range 3 { // whoever the sender claims to be
+		h.php(t, alice, "joe@bob.example", fmt.Sprintf("a%d@far.example", i))
+	}
+	h.php(t, alice, "eva@shop.example", "shop@far.example") // her addon domain has its own limit
+	h.php(t, bob, "joe@bob.example", "b0@far.example")
+	held := hourlyText("alice.example", 3, 2, laterText)
+	eventually(t, "all but one are delivered", func() bool { return h.sink.count() == 4 && h.heldLines(held) == 1 })
+
+	h.queueRun(t, "-q") // from another directory
+	for domain, want := range map[string]int64{"alice.example": 2, "shop.example": 1, "bob.example": 1, node: 0} {
+		if got := h.status(t, domain); got.Sent != want {
+			t.Errorf("%s was charged %d, want %d", domain, got.Sent, want)
+		}
+	}
+	if got := h.status(t, "alice.example"); got.Held != 1 || h.sink.count() != 4 {
+		t.Errorf("after a queue run %d are held and %d delivered, want 1 and 4", got.Held, h.sink.count())
+	}
+
+	h.run(t, h.sluice(t, "unlock", "alice.example")...)
+	eventually(t, "what was held is delivered", func() bool { return h.sink.count() == 5 && len(h.queue()) == 0 })
+	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 1 || b != 1 {
+		t.Errorf("after the release alice.example has %d and bob.example %d, want 1 each", a, b)
+	}
+}
+
+// A script that speaks SMTP to sendmail -bs is told apart too, also where an
+// alias is charged at delivery only.
+func TestPHPMailOverAPipeIsNotPooled(t *testing.T) {
+	t.Parallel()
+	h := newSharedHost(t, "hourly = 5")
+	h.sendmail(t, web, "../alice/cgi", "") // makes the folder
+	c := h.pipe(t, web.as("../alice/cgi", "/usr/sbin/sendmail", "-bs")...)
+	c.want(c.send("joe@bob.example", letter("x"), "one@far.example"), 250)
+	c.want(c.send("joe@bob.example", letter("x"), "forward@here.example"), 250)
+	eventually(t, "both are delivered", func() bool { return h.sink.count() == 2 && len(h.queue()) == 0 })
+	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 2 || b != 0 {
+		t.Errorf("alice.example was charged %d and bob.example %d, want 2 and 0", a, b)
+	}
+}
+
+// What alice may try to spend bob's budget, and who is charged for it.
+var forgeries = []struct {
+	name  string
+	payer string
+	send  func(t *testing.T, h *host, to string)
+}{
+	{"sendmail -f", "alice.example", func(t *testing.T, h *host, to string) {
+		h.sendmail(t, alice, "www", letter("x"), "-f", "joe@bob.example", to)
+	}},
+	{"a forged From", "alice.example", func(t *testing.T, h *host, to string) {
+		h.sendmail(t, alice, "www", strings.ReplaceAll(letter("x"), "a@here.example", "joe@bob.example"), to)
+	}},
+	{"a null sender", "alice.example", func(t *testing.T, h *host, to string) {
+		h.sendmail(t, alice, "www", letter("x"), "-f", "<>", to)
+	}},
+	{"her PHP", "alice.example", func(t *testing.T, h *host, to string) {
+		h.php(t, alice, "joe@bob.example", to)
+	}},
+	{"AUTH and a foreign sender", "alice.example", func(t *testing.T, h *host, to string) {
+		h.attempt(t, "alice", "joe@bob.example", to)
+	}},
+	{"AUTH by a mailbox and a foreign sender", "shop.example", func(t *testing.T, h *host, to string) {
+		h.attempt(t, "eva@shop.example", "joe@bob.example", to)
+	}},
+	{"AUTH and a null sender", "alice.example", func(t *testing.T, h *host, to string) {
+		h.attempt(t, "alice", "", to)
+	}},
+	{"SMTP to the loopback", node, func(t *testing.T, h *host, to string) {
+		h.attempt(t, "", "joe@bob.example", to)
+	}},
+	{"PHP in nobody's folder", node, func(t *testing.T, h *host, to string) {
+		h.sendmail(t, web, "tmp", letter("x"), "-f", "joe@bob.example", to)
+	}},
+}
+
+// attempt sends by SMTP, where the recipient may be refused.
+func (h *host) attempt(t *testing.T, id, from, to string) {
+	t.Helper()
+	c := h.dial(t)
+	if id != "" {
+		c.login(id)
+	}
+	c.mail(from)
+	if c.rcpt(to).code == 250 {
+		c.data(letter("x"))
+	}
+	c.want(c.cmd("QUIT"), 221)
+}
+
+// Neither tenant spends or locks the other's budget.
+func TestNoTenantSpendsAnothersBudget(t *testing.T) {
+	t.Parallel()
+	h := newSharedHost(t, "hourly = 2")
+	h.startExim(t)
+	for i, f := range forgeries {
+		h.dropQueue(t) // a reset would send what the one before left
+		h.run(t, h.sluice(t, "reset", f.payer)...)
+		for n := range 3 { // one over the limit
+			f.send(t, h, fmt.Sprintf("r%d-%d@far.example", i, n))
+		}
+		eventually(t, f.name+": "+f.payer+" is locked", func() bool {
+			return slices.Contains(h.locks(t), "max_hourly_"+f.payer)
+		})
+		if got := h.status(t, f.payer); got.Sent != 2 || got.Refused != 1 {
+			t.Errorf("%s: %s was charged %d and refused %d, want 2 and 1", f.name, f.payer, got.Sent, got.Refused)
+		}
+		if got := h.status(t, "bob.example"); got.Sent != 0 || got.Refused != 0 {
+			t.Fatalf("%s: bob.example was charged %d and refused %d", f.name, got.Sent, got.Refused)
+		}
+	}
+	h.attempt(t, "joe@bob.example", "joe@bob.example", "bob-1@far.example")
+	h.php(t, bob, "joe@bob.example", "bob-2@far.example")
+	eventually(t, "bob sends all of his", func() bool {
+		to := h.sink.recipients()
+		return slices.Contains(to, "bob-1@far.example") && slices.Contains(to, "bob-2@far.example")
+	})
+}
+
+// dropQueue removes all messages.
+func (h *host) dropQueue(t *testing.T) {
+	t.Helper()
+	eventually(t, "the queue is empty", func() bool {
+		for _, id := range h.queue() {
+			h.try(t, "exim4", "-Mrm", id) // fails while it is being delivered
+		}
+		return len(h.queue()) == 0
+	})
+}
+
+// locks are the files in the lock directory.
+func (h *host) locks(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(h.path(lockDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
