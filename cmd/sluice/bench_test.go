@@ -34,7 +34,7 @@ func BenchmarkDecisions(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			for b.Loop() {
 				bb.load.For, bb.load.Domains = 250*time.Millisecond, 100
-				r, err := policytest.Compare(bb.load, echo, subject, 25)
+				r, err := policytest.Compare(bb.load, echo, subject, 11)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,9 +1,8 @@
 // Package policytest measures a policy socket: a load of questions, and the
 // do-nothing server beside which the real one is measured.
 //
-// The load runs in a process of its own, so that the garbage collector and the
-// scheduler of the servers do not slow the client down: a test or bench that
-// uses Compare begins its TestMain with policytest.Main.
+// A test or bench that uses Compare begins its TestMain with Main, for the
+// clients are processes of their own.
 package policytest
 
 import (

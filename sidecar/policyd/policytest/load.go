@@ -1,22 +1,24 @@
 package policytest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
-	"sync"
 	"time"
 
 	"sluice/sidecar/policyd"
 )
 
-// A Load is many clients that ask one question after the other.
+// A Load is many clients that ask one question after the other. Each is a
+// process of its own with one thread, as an Exim is: a client that waits for
+// its answer sleeps, and to wake it up is part of what an answer costs.
 type Load struct {
 	Path    string        // of the unix socket
 	Clients int           // that ask at the same time
@@ -24,6 +26,7 @@ type Load struct {
 	For     time.Duration // how long
 	Domains int           // senders' domains, in turn; default 100
 	Prefix  string        // of the message ids, 6 characters: other ones are other messages
+	Number  int           // of the client, in its own process
 }
 
 // A question is one request of a load, with the place of its message id.
@@ -63,36 +66,10 @@ func (l Load) questions() ([]question, error) {
 	return qs, nil
 }
 
-// Run asks and returns the answers per second.
-func (l Load) Run() (float64, error) {
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		total int
-		errs  []error
-	)
-	start := time.Now()
-	for i := range l.Clients {
-		wg.Go(func() {
-			n, err := l.client(i, start.Add(l.For))
-			mu.Lock()
-			defer mu.Unlock()
-			total += n
-			if err != nil {
-				errs = append(errs, err)
-			}
-		})
-	}
-	wg.Wait()
-	return float64(total) / time.Since(start).Seconds(), errors.Join(errs...)
-}
-
-// client asks until end and returns how many answers it got.
-func (l Load) client(number int, end time.Time) (n int, err error) {
-	qs, err := l.questions()
-	if err != nil {
-		return 0, err
-	}
+// ask is one client: it asks for as long as it is told and returns how many
+// answers it got.
+func (l Load) ask(qs []question) (n int, err error) {
+	end := time.Now().Add(l.For)
 	var nc net.Conn
 	defer func() {
 		if nc != nil {
@@ -101,16 +78,16 @@ func (l Load) client(number int, end time.Time) (n int, err error) {
 	}()
 	id, answer := []byte("1xUzSN-0005dd-0q"), make([]byte, 4096)
 	copy(id, l.Prefix)
-	for ; n%16 != 0 || time.Now().Before(end); n++ { // the clock costs, too
+	for ; n%4 != 0 || time.Now().Before(end); n++ { // the clock costs, too
 		if nc == nil {
 			if nc, err = net.Dial("unix", l.Path); err != nil {
 				return n, err
 			}
 		}
-		q := qs[(n+number)%len(qs)]
+		q := qs[(n+l.Number)%len(qs)]
 		if q.id > 0 {
 			putNumber(id[7:13], n)
-			putNumber(id[14:16], number)
+			putNumber(id[14:16], l.Number)
 			base64.StdEncoding.Encode(q.text[q.id:], id)
 		}
 		if err := exchange(nc, q.text, answer); err != nil {
@@ -155,40 +132,102 @@ func putNumber(dst []byte, n int) {
 // loadVar carries a Load to the process that runs it.
 const loadVar = "SLUICE_POLICY_LOAD"
 
-// Main runs a load and exits, if this process was started by Compare for it.
+// Main is one client and exits, if this process was started by Compare for it.
+// It begins when its standard input ends, so that all begin together.
 func Main() {
 	spec, ok := os.LookupEnv(loadVar)
 	if !ok {
 		return
 	}
-	var l Load
-	rate, err := 0.0, json.Unmarshal([]byte(spec), &l)
-	if err == nil {
-		rate, err = l.Run()
-	}
-	if err != nil {
+	if err := runClient(spec); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(rate)
 	os.Exit(0)
 }
 
-// runApart runs the load in a process of its own.
-func (l Load) runApart() (rate float64, err error) {
+func runClient(spec string) error {
+	var l Load
+	if err := json.Unmarshal([]byte(spec), &l); err != nil {
+		return err
+	}
+	qs, err := l.questions()
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	n, err := l.ask(qs)
+	fmt.Println(n)
+	return err
+}
+
+// run runs all clients and returns the answers per second.
+func (l Load) run() (rate float64, err error) {
+	clients := make([]client, l.Clients)
+	defer func() {
+		for i := range clients {
+			clients[i].stop()
+		}
+	}()
+	for i := range clients {
+		l.Number = i
+		if err := clients[i].start(l); err != nil {
+			return 0, fmt.Errorf("load on %s: %w", l.Path, err)
+		}
+	}
+	for i := range clients {
+		if line, err := clients[i].out.ReadString('\n'); line != "ready\n" {
+			return 0, fmt.Errorf("load on %s: a client said %q: %w", l.Path, line, err)
+		}
+	}
+	total := 0
+	for i := range clients {
+		clients[i].in.Close()
+	}
+	for i := range clients {
+		var n int
+		if _, err := fmt.Fscan(clients[i].out, &n); err != nil {
+			return 0, fmt.Errorf("load on %s: %w", l.Path, err)
+		}
+		total += n
+	}
+	return float64(total) / l.For.Seconds(), nil
+}
+
+// A client is the process of one.
+type client struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (c *client) start(l Load) error {
 	spec, err := json.Marshal(l)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), loadVar+"="+string(spec))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	c.cmd = exec.Command(os.Args[0])
+	c.cmd.Env = append(os.Environ(), loadVar+"="+string(spec), "GOMAXPROCS=1")
+	c.cmd.Stderr = os.Stderr
+	out, err := c.cmd.StdoutPipe()
 	if err != nil {
-		return 0, fmt.Errorf("load on %s: %w", l.Path, err)
+		return err
 	}
-	_, err = fmt.Sscan(string(out), &rate)
-	return rate, err
+	c.out = bufio.NewReader(out)
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	return c.cmd.Start()
+}
+
+func (c *client) stop() {
+	if c.cmd != nil && c.cmd.Process != nil {
+		c.in.Close()
+		c.cmd.Wait()
+	}
 }
 
 // A Result is how two servers compare under one load.
@@ -212,7 +251,7 @@ func Compare(l Load, base, subject string, rounds int) (Result, error) {
 			l.Path = path
 			l.Prefix = fmt.Sprintf("%06x", time.Now().UnixMilli()&0xffffff)
 			var err error
-			if rate[path], err = l.runApart(); err != nil {
+			if rate[path], err = l.run(); err != nil {
 				return Result{}, err
 			}
 		}
