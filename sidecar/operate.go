@@ -112,10 +112,14 @@ func (p *Policy) status() Totals {
 		Unidentified: p.totals.unidentified.Load(),
 		Held:         int64(p.holds.number()),
 		Journal:      "ok",
+		Locks:        "ok",
 	}
 	t.Subjects, t.Sends, t.Uncounted = p.store.Size()
 	if err := p.store.Failure(); err != nil {
 		t.Journal = err.Error()
+	}
+	if err := p.locks.Failure(); err != nil {
+		t.Locks = err.Error()
 	}
 	return t
 }

@@ -80,6 +80,10 @@ func (l *OperatorLog) LockEvent(e LockEvent) {
 	kind := slog.String("lock", string(e.File.Kind))
 	switch e.Kind {
 	case LockReleased:
+		if e.File.Kind == LockUsage {
+			l.log.Info("usage file removed by hand: domain starts at zero", domain)
+			return
+		}
 		l.log.Info("lock removed by hand: domain released, starts at zero", domain, kind)
 	case LockMade:
 		l.log.Info("lock made by hand: domain refused until a hand removes it", domain, kind)
@@ -89,13 +93,15 @@ func (l *OperatorLog) LockEvent(e LockEvent) {
 		l.log.Warn("lock directory was gone or is another one: nothing is released, locks made again", "error", e.Err)
 	case LockTrouble:
 		l.LockTrouble(e.File.Domain, e.Err)
+	case LockMended:
+		l.log.Info("lock directory mended: all lock files are as they should be")
 	}
 }
 
 // LockTrouble says that a lock file could not be made or removed.
 func (l *OperatorLog) LockTrouble(domain string, err error) {
 	if l.seldom("lock trouble " + err.Error()) {
-		l.log.Error("lock file: counted and refused all the same, but not while sluice is stopped", "domain", domain, "error", err)
+		l.log.Error("lock directory in trouble: domains are counted and refused all the same, but not while sluice is stopped", "domain", domain, "error", err)
 	}
 }
 

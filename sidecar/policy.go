@@ -60,6 +60,9 @@ func (p *Policy) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer p.releases.Wait()
+	var usage sync.WaitGroup
+	usage.Go(func() { p.runUsage(ctx) })
+	defer usage.Wait()
 	p.dueAtStart(time.Now())
 	for {
 		select {

@@ -50,6 +50,10 @@ const (
 	LockDeferFail LockKind = "max_deferfail"
 )
 
+// LockUsage is the kind of a domain's usage file, which locks nothing: it
+// occurs in LockEvents only. Its name is the domain.
+const LockUsage LockKind = "usage"
+
 // A Lock is one lock file of a domain.
 type Lock struct {
 	Kind   LockKind
@@ -65,6 +69,13 @@ type LockFile struct {
 	Content  string
 }
 
+// A Usage is what a domain's usage file tells.
+type Usage struct {
+	Domain  string // lower-case A-label
+	Content string // "15/20 (75%)" and a newline
+	Epoch   int64  // epoch of the domain
+}
+
 // A LockDir is the email_send_limits directory.
 type LockDir interface {
 	// Make makes a lock file of Sluice's unless one of that name stands.
@@ -77,6 +88,11 @@ type LockDir interface {
 	Remove(l Lock) error
 	// Files lists the lock files of a domain, or of all domains for "".
 	Files(domain string) []LockFile
+	// ShowUsage has the directory hold these usage files, in the order of
+	// importance, and no others of ours. What fails is a LockTrouble.
+	ShowUsage(files []Usage)
+	// Failure tells why lock files could not be made or removed now, if so.
+	Failure() error
 }
 
 // A LockEventKind is what happened in the lock directory without Sluice.
@@ -84,17 +100,18 @@ type LockEventKind int
 
 // The kinds of LockEvent.
 const (
-	LockReleased LockEventKind = iota // a hand removed a lock file: release and reset the domain
+	LockReleased LockEventKind = iota // a hand removed a lock or usage file: release and reset the domain
 	LockMade                          // a hand made a lock file
 	LockTaken                         // a hand touched or edited a file of ours: it is the operator's now
 	LockDirLost                       // the directory is missing or another one: our locks were made anew
-	LockTrouble                       // a lock file could not be made, removed or read: Err
+	LockTrouble                       // a lock or usage file could not be made, removed or read: Err
+	LockMended                        // nothing is in trouble any more
 )
 
 // A LockEvent is something that happened in the lock directory without Sluice.
 type LockEvent struct {
 	Kind LockEventKind
-	File LockFile // as last seen; for LockDirLost and some LockTrouble the zero value
+	File LockFile // as last seen; the zero value if it is about the whole directory
 	Err  error
 }
 

@@ -49,4 +49,5 @@ type Totals struct {
 	Sends        int64  `json:"sends"`        // sends kept now
 	Held         int64  `json:"held"`         // recipients that wait in Exim's queue
 	Journal      string `json:"journal"`      // "ok", or why what is answered would not survive a crash
+	Locks        string `json:"locks"`        // "ok", or why lock files cannot be made or removed
 }

@@ -130,6 +130,10 @@ func warnings(t sidecar.Totals) []string {
 		w = append(w, fmt.Sprintf("what is answered now would not survive a crash: %s. "+
 			"Look at the file system of store.dir; mail goes on meanwhile.", t.Journal))
 	}
+	if t.Locks != "" && t.Locks != "ok" {
+		w = append(w, fmt.Sprintf("lock files do not hold while sluice is stopped: %s. "+
+			"Mail is counted and refused all the same.", t.Locks))
+	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
 			"which is store.max_subjects. Raise it.", t.Uncounted, count(t.Subjects, "subject", "subjects")))

@@ -78,7 +78,7 @@ func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Re
 
 // stages are the policies of the transcripts, by the word in their name.
 var stages = map[string]stage{
-	"quiet": {sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok"}}},
+	"quiet": {sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok", Locks: "ok"}}},
 	"busy": {sidecar.Status{
 		Node: "mx1", Now: noon,
 		Domains: []sidecar.DomainStatus{
@@ -96,13 +96,14 @@ var stages = map[string]stage{
 			},
 			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99},
 		},
-		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok"},
+		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok", Locks: "ok"},
 	}},
 	"trouble": {sidecar.Status{
 		Node: "mx1", Now: noon,
 		Totals: sidecar.Totals{
 			Unidentified: 1, Uncounted: 70, Subjects: 4000000,
 			Journal: "write /var/lib/sluice/journal: no space left on device",
+			Locks:   "make lock file /var/cpanel/email_send_limits/max_hourly_a.example: no space left on device: free some space or inodes there",
 		},
 	}},
 }

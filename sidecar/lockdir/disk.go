@@ -98,15 +98,10 @@ func (h *handle) names() ([]string, error) {
 // take for a lock where Exim alone does not, because following it to find out
 // is what must never happen.
 func (h *handle) look(name string, last sight) (sight, error) {
-	var st unix.Stat_t
-	err := unix.Fstatat(h.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, unix.ENOENT) {
-		return sight{}, nil
-	}
-	if err != nil {
+	s, st, err := h.stat(name)
+	if err != nil || !s.there {
 		return sight{}, err
 	}
-	s := sightOf(&st)
 	if last.Ino == s.Ino && last.Mtime == s.Mtime && last.Size == s.Size && last.ctime == s.ctime {
 		s.Content = last.Content
 		return s, nil
@@ -115,6 +110,18 @@ func (h *handle) look(name string, last sight) (sight, error) {
 		return s, nil
 	}
 	return h.read(name, s)
+}
+
+// stat is look without the content.
+func (h *handle) stat(name string) (s sight, st unix.Stat_t, err error) {
+	err = unix.Fstatat(h.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return sight{}, st, nil
+	}
+	if err != nil {
+		return sight{}, st, err
+	}
+	return sightOf(&st), st, nil
 }
 
 func sightOf(st *unix.Stat_t) sight {
@@ -156,9 +163,9 @@ func (h *handle) read(name string, s sight) (sight, error) {
 }
 
 // writeTemp writes content to a new file under a name that Exim never asks
-// for. It is on the disk before it gets its name: after a power cut an empty
-// lock file would look like one that somebody edited.
-func (h *handle) writeTemp(content string) (name string, s stamp, err error) {
+// for. A durable one is on the disk before it gets its name: after a power cut
+// an empty lock file would look like one that somebody edited.
+func (h *handle) writeTemp(content string, durable bool) (name string, s stamp, err error) {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	name = tempPrefix + hex.EncodeToString(random[:])
@@ -173,7 +180,7 @@ func (h *handle) writeTemp(content string) (name string, s stamp, err error) {
 	if err == nil {
 		err = f.Chmod(0o644) // Exim must be able to read it, whatever our umask
 	}
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	if err == nil {
@@ -223,6 +230,12 @@ func (h *handle) sync() error {
 		return nil
 	}
 	return err
+}
+
+// writable fails if no file can be made in the directory; whether there is
+// space is not looked at.
+func (h *handle) writable() error {
+	return unix.Faccessat(h.fd(), ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 }
 
 func openat(dir int, name string, flags int, mode uint32) (int, error) {

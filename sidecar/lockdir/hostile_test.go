@@ -186,7 +186,7 @@ func TestPlaceNeverOverwrites(t *testing.T) {
 			h, err := openDir(r.path)
 			r.must(err)
 			defer h.close()
-			temp, st, err := h.writeTemp("20/20 (100%)")
+			temp, st, err := h.writeTemp("20/20 (100%)", true)
 			r.must(err)
 			r.create(other)
 			if err := place(h, temp, baseName(other)); !errors.Is(err, unix.EEXIST) {

@@ -28,9 +28,9 @@
 // further hard link takes nothing over. A lock file that a power cut separates
 // from its note, written in the second before, is the operator's.
 //
-// Usage files, named by the bare domain, share the directory; they belong in
-// a file of their own here, beside writeTemp and under the same mutex. Scans
-// pass over them.
+// Usage files (usage.go), named by the bare domain, share the directory and the
+// mutex. They are only information: written anew every few seconds, they have
+// no record, and of what a hand does to them only a removal counts.
 package lockdir
 
 import (
@@ -39,6 +39,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -56,7 +57,7 @@ type Options struct {
 }
 
 // A Dir is the lock directory. Its methods may be called at any time from any
-// goroutine; all but Files work on the disk (a few fsyncs), so they have no
+// goroutine; all but Files and Failure work on the disk (a few fsyncs), so they have no
 // place between a question and its answer.
 type Dir struct {
 	path  string
@@ -71,6 +72,8 @@ type Dir struct {
 	lastGone time.Time // when the last of gone was found missing
 	pending  []sidecar.LockEvent
 	told     map[string]string // last trouble told, by what it is about
+	usage    map[string]usageFile
+	usageDir dirID // where they stand
 
 	locks map[sidecar.Lock]entry
 
@@ -78,6 +81,8 @@ type Dir struct {
 	// by name. Every question looks there, and nearly none finds anything: a
 	// sync.Map has them wait for nothing and write nothing.
 	standing sync.Map
+
+	trouble atomic.Pointer[string] // all of told; nil if there is none
 }
 
 var _ sidecar.LockDir = (*Dir)(nil)
@@ -102,6 +107,7 @@ func Open(o Options) (*Dir, error) {
 		wake:  make(chan struct{}, 1),
 		gone:  map[sidecar.Lock]time.Time{},
 		told:  map[string]string{},
+		usage: map[string]usageFile{},
 		locks: map[sidecar.Lock]entry{},
 	}
 	d.load()
@@ -235,6 +241,14 @@ func (d *Dir) Files(domain string) []sidecar.LockFile {
 	})
 	slices.SortFunc(all, func(a, b sidecar.LockFile) int { return byName(a.Lock, b.Lock) })
 	return all
+}
+
+// Failure tells what is wrong with the directory, if something is.
+func (d *Dir) Failure() error {
+	if trouble := d.trouble.Load(); trouble != nil {
+		return errors.New(*trouble)
+	}
+	return nil
 }
 
 // done ends a method that may have found something to report.

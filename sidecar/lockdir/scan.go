@@ -56,12 +56,14 @@ func (d *Dir) scanLocked(now time.Time) {
 	at, err := d.enter(now)
 	if at == nil {
 		clear(d.gone) // whatever was missing in it: the directory is
-		d.tell("scan", err)
+		if err != nil {
+			d.tell("scan", err)
+		}
 		return
 	}
 	defer at.close()
 	lost := at.id != d.id && d.id != dirID{}
-	locks, err := d.list(at)
+	locks, err := d.list(at, now)
 	var remade []string
 	for _, l := range locks {
 		again, stepErr := d.step(at, l, now)
@@ -74,6 +76,9 @@ func (d *Dir) scanLocked(now time.Time) {
 	}
 	d.believe(now)
 	d.id = at.id
+	if err == nil {
+		err = d.writable(at)
+	}
 	if lost || len(remade) > 0 {
 		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: d.lost(remade)})
 	}
@@ -110,10 +115,13 @@ func (d *Dir) enter(now time.Time) (*handle, error) {
 
 // list names the locks that are recorded or stand in the directory, and
 // removes temporary files that a crash left.
-func (d *Dir) list(at *handle) ([]sidecar.Lock, error) {
+func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 	names, err := at.names()
 	if err != nil {
 		err = fault("list lock directory", d.path, err)
+	}
+	if err == nil {
+		d.missUsage(at, names, now)
 	}
 	all := map[sidecar.Lock]bool{}
 	for _, name := range names {
@@ -149,7 +157,11 @@ func (d *Dir) believe(now time.Time) {
 			continue
 		}
 		file := d.locks[l].file(l)
-		d.drop(l)
+		if l.Kind == sidecar.LockUsage {
+			file = d.usageReleased(l)
+		} else {
+			d.drop(l)
+		}
 		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: file})
 	}
 }
@@ -173,18 +185,37 @@ func (d *Dir) lost(remade []string) error {
 	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
 }
 
-// tell reports what went wrong, unless it is what was told last.
+// writable finds out that locks could not be made before one is due.
+func (d *Dir) writable(at *handle) error {
+	if err := at.writable(); err != nil {
+		return fault("write to lock directory", d.path, err)
+	}
+	return nil
+}
+
+// tell reports what went wrong, unless it is what was told last, and that
+// nothing is wrong any more.
 func (d *Dir) tell(about string, err error) {
-	if err == nil {
+	last, told := d.told[about]
+	switch {
+	case err == nil && !told, err != nil && told && last == err.Error():
+		return
+	case err == nil:
 		delete(d.told, about)
+	default:
+		d.told[about] = err.Error()
+	}
+	if len(d.told) == 0 {
+		d.trouble.Store(nil)
+		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockMended})
 		return
 	}
-	if d.told[about] == err.Error() {
-		return
+	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(d.told))), "; ")
+	d.trouble.Store(&all)
+	if err != nil {
+		err = fmt.Errorf("%w; tried again by itself", err)
+		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 	}
-	d.told[about] = err.Error()
-	err = fmt.Errorf("%w; tried again every %s", err, d.poll)
-	d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 }
 
 // deliver hands over what happened. Nothing is locked meanwhile: whoever
@@ -212,7 +243,7 @@ func (d *Dir) deliver(report func(sidecar.LockEvent)) {
 func (d *Dir) heard(l sidecar.Lock) {
 	d.busy.Lock()
 	defer d.busy.Unlock()
-	if _, known := d.locks[l]; known {
+	if _, known := d.locks[l]; known || l.Kind == sidecar.LockUsage {
 		return
 	}
 	d.tell("forget", d.forget(l))
@@ -221,6 +252,13 @@ func (d *Dir) heard(l sidecar.Lock) {
 func byName(a, b sidecar.Lock) int { return strings.Compare(baseName(a), baseName(b)) }
 
 // baseName is fileName for a lock that was checked before.
-func baseName(l sidecar.Lock) string { return string(l.Kind) + "_" + l.Domain }
+func baseName(l sidecar.Lock) string {
+	if l.Kind == sidecar.LockUsage {
+		return l.Domain
+	}
+	return string(l.Kind) + "_" + l.Domain
+}
 
-func (d *Dir) pathOf(l sidecar.Lock) string { return filepath.Join(d.path, baseName(l)) }
+func (d *Dir) pathOf(l sidecar.Lock) string { return d.file(baseName(l)) }
+
+func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }

@@ -84,7 +84,7 @@ func (d *Dir) appear(at *handle, l sidecar.Lock, r record) error {
 // build makes the file of a record that has none. The stamp is noted before
 // the file gets its name, so that after a crash it is known for ours.
 func (d *Dir) build(at *handle, l sidecar.Lock, r record) error {
-	temp, st, err := at.writeTemp(r.File.Content)
+	temp, st, err := at.writeTemp(r.File.Content, true)
 	if err != nil {
 		st = stamp{Content: r.File.Content}
 	}

@@ -76,7 +76,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	}
 
 	r.must(unix.Mount("", r.path, "", unix.MS_REMOUNT, ""))
-	r.wantEvents(r.settle())
+	r.wantEvents(r.settle(), "mended")
 	r.wantState(hourly, "")
 	r.wantState(deferfail, "sluice")
 	r.wantState(other, "operator")
@@ -111,7 +111,7 @@ func TestFullDirectory(t *testing.T) {
 	}
 	r.wantEvents(r.settle(), "trouble")
 	r.rm(other)
-	r.wantEvents(r.settle(), "released max_hourly_example.org operator")
+	r.wantEvents(r.settle(), "mended", "released max_hourly_example.org operator")
 	r.wantState(hourly, "sluice")
 }
 
@@ -127,7 +127,7 @@ func TestNotADirectory(t *testing.T) {
 		t.Error("a directory that cannot be opened is looked at more often than the poll")
 	}
 	r.must(os.Remove(r.path))
-	r.wantEvents(r.settle(), "lost")
+	r.wantEvents(r.settle(), "lost", "mended")
 	r.wantState(hourly, "sluice")
 	r.wantState(deferfail, "sluice")
 	r.wantState(other, "operator")
@@ -143,7 +143,7 @@ func TestDirectoryCannotBeMadeAtOpen(t *testing.T) {
 	}
 	r.wantEvents(r.settle(), "trouble")
 	r.must(os.Remove(parent))
-	r.wantEvents(r.settle())
+	r.wantEvents(r.settle(), "mended")
 	r.wantState(hourly, "sluice")
 }
 

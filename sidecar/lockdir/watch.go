@@ -68,8 +68,24 @@ func (d *Dir) noticed(w *watch, event fsnotify.Event) {
 		d.lookAround(w)
 		return
 	}
-	if l, ok := parseName(filepath.Base(event.Name)); ok {
+	name := filepath.Base(event.Name)
+	if l, ok := parseName(name); ok {
 		d.check(time.Now(), l)
+	} else if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
+		d.noticedUsage(name)
+	}
+}
+
+// noticedUsage looks whether a usage file of ours has gone.
+func (d *Dir) noticedUsage(name string) {
+	d.busy.Lock()
+	defer d.busy.Unlock()
+	if _, known := d.usage[name]; !known {
+		return // as nearly always: our own temporary files
+	}
+	if at, err := openDir(d.path); err == nil {
+		defer at.close()
+		d.checkUsage(at, name, time.Now())
 	}
 }
 

@@ -1,0 +1,322 @@
+package lockdir
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/sidecar"
+)
+
+const threeQuarters = "15/20 (75%)\n"
+
+// show has usage files of 15/20 for some domains, written at epoch 7.
+func (r *rig) show(domains ...string) {
+	var files []sidecar.Usage
+	for _, d := range domains {
+		files = append(files, sidecar.Usage{Domain: d, Content: threeQuarters, Epoch: 7})
+	}
+	r.d.ShowUsage(files)
+}
+
+func (r *rig) write(name, content string) {
+	r.t.Helper()
+	r.must(os.WriteFile(filepath.Join(r.path, name), []byte(content), 0o644))
+}
+
+// wantFiles checks all files of the directory, given as name=content.
+func (r *rig) wantFiles(want ...string) {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.path)
+	r.must(err)
+	var got []string
+	for _, e := range entries {
+		b, _ := os.ReadFile(filepath.Join(r.path, e.Name()))
+		got = append(got, e.Name()+"="+string(b))
+	}
+	if !slices.Equal(got, want) {
+		r.t.Errorf("files %q, want %q", got, want)
+	}
+}
+
+func (r *rig) inode(name string) uint64 {
+	r.t.Helper()
+	var st unix.Stat_t
+	r.must(unix.Lstat(filepath.Join(r.path, name), &st))
+	return st.Ino
+}
+
+func TestUsageFilesComeChangeAndGo(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com", "example.org")
+	r.wantFiles("example.com="+threeQuarters, "example.org="+threeQuarters)
+	st, err := os.Stat(filepath.Join(r.path, "example.com"))
+	r.must(err)
+	if st.Mode() != 0o644 {
+		t.Errorf("mode %v", st.Mode())
+	}
+	before := r.inode("example.com")
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters}, {Domain: "example.org", Content: "16/20 (80%)\n"}})
+	r.wantFiles("example.com="+threeQuarters, "example.org=16/20 (80%)\n")
+	if r.inode("example.com") != before {
+		t.Error("a file whose content did not change was written again")
+	}
+	r.show("example.org")
+	r.wantFiles("example.org=" + threeQuarters)
+	r.wantEvents(r.settle())
+	r.show()
+	r.wantFiles()
+	r.wantEvents(r.settle())
+	if r.notes.writes != 0 {
+		t.Errorf("%d notes were written", r.notes.writes)
+	}
+}
+
+func TestUsageFileRemovedByHandResets(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com", "example.org")
+	r.must(os.Remove(filepath.Join(r.path, "example.com")))
+	r.d.scan(r.now)
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n"}}) // not before the hand was heard
+	r.wantFiles()
+	events := r.settle()
+	r.wantEvents(events, "released example.com")
+	if len(events) == 1 && (events[0].File.Epoch != 7 || events[0].File.Content != threeQuarters) {
+		t.Errorf("%+v", events[0].File)
+	}
+	r.wantEvents(r.settle())
+	r.show("example.com") // sent on
+	r.wantFiles("example.com=" + threeQuarters)
+	r.wantEvents(r.settle())
+}
+
+// A removal that comes just before a refresh is seen by the refresh first.
+func TestUsageFileRemovedUnseenIsNotWrittenAgain(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com")
+	r.must(os.Remove(filepath.Join(r.path, "example.com")))
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n", Epoch: 7}})
+	r.wantFiles()
+	r.wantEvents(r.settle(), "released example.com")
+}
+
+func TestUsageFileOfTheEpochLastShown(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com")
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters, Epoch: 8}})
+	r.must(os.Remove(filepath.Join(r.path, "example.com")))
+	if e := r.settle(); len(e) != 1 || e[0].File.Epoch != 8 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestUsageFilesOfAHandAreLeftAlone(t *testing.T) {
+	for what, put := range map[string]func(r *rig){
+		"there before": func(r *rig) { r.write("example.com", "cPanel") },
+		"edited": func(r *rig) {
+			r.show("example.com")
+			r.write("example.com", "cPanel")
+		},
+		"replaced": func(r *rig) {
+			r.show("example.com")
+			r.write("other", "cPanel")
+			r.must(os.Rename(filepath.Join(r.path, "other"), filepath.Join(r.path, "example.com")))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			put(r)
+			r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n"}})
+			r.wantFiles("example.com=cPanel")
+			r.show()
+			r.wantFiles("example.com=cPanel")
+			r.must(os.Remove(filepath.Join(r.path, "example.com")))
+			r.wantEvents(r.settle())
+		})
+	}
+}
+
+func TestUsageFilesOfAnEarlierProcess(t *testing.T) {
+	r := newRig(t)
+	r.show("stays.example", "changes.example", "goes.example")
+	r.write("hand.example", "15/20 (75%)")       // no newline
+	r.write("odd.example", "15/20 (76%)\n")      // not what we would write
+	r.write("less.example", "9/20 (45%)\n")      // never
+	r.write("more.example", threeQuarters+"x\n") // more than we write
+	r.write("private.example", threeQuarters)
+	r.must(os.Chmod(filepath.Join(r.path, "private.example"), 0o600))
+	stays := r.inode("stays.example")
+	r.open()
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "stays.example", Content: threeQuarters, Epoch: 9}, {Domain: "changes.example", Content: "20/20 (100%)\n"}})
+	r.wantFiles("changes.example=20/20 (100%)\n", "hand.example=15/20 (75%)", "less.example=9/20 (45%)\n",
+		"more.example="+threeQuarters+"x\n", "odd.example=15/20 (76%)\n", "private.example="+threeQuarters,
+		"stays.example="+threeQuarters)
+	if r.inode("stays.example") != stays {
+		t.Error("a file that was right was written again")
+	}
+	r.must(os.Remove(filepath.Join(r.path, "stays.example")))
+	if e := r.settle(); len(e) != 1 || e[0].File.Epoch != 9 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Later a file that looks like ours, but came by a hand, is the hand's.
+func TestUsageFileThatLooksLikeOursLater(t *testing.T) {
+	r := newRig(t)
+	r.show()
+	r.write("example.com", threeQuarters)
+	r.show()
+	r.wantFiles("example.com=" + threeQuarters)
+}
+
+func TestUsageFilesOfALostDirectoryAreNoHand(t *testing.T) {
+	for what, lose := range map[string]func(r *rig){
+		"removed":          func(r *rig) { r.rmRf() },
+		"removed and made": func(r *rig) { r.rmRf(); r.must(os.Mkdir(r.path, 0o755)) },
+		"file by file": func(r *rig) {
+			r.must(os.Remove(filepath.Join(r.path, "example.com")))
+			r.d.scan(r.now)
+			r.rmRf()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			r.show("example.com", "example.org")
+			lose(r)
+			r.show("example.com") // not there yet, or empty: written if it is
+			r.wantEvents(r.settle(), "lost")
+			r.show("example.com")
+			r.wantFiles("example.com=" + threeQuarters)
+			r.wantEvents(r.settle())
+		})
+	}
+}
+
+func TestUsageFilesOfADirectoryThatComesBack(t *testing.T) {
+	r := newRig(t)
+	r.show("stays.example", "goes.example")
+	away := r.path + ".away"
+	r.must(os.Rename(r.path, away))
+	r.settle()
+	r.show("stays.example")
+	r.rmRf()
+	r.must(os.Rename(away, r.path))
+	r.wantEvents(r.settle(), "lost")
+	r.show("stays.example")
+	r.wantFiles("stays.example=" + threeQuarters)
+	r.wantEvents(r.settle())
+}
+
+func TestHostileUsageNames(t *testing.T) {
+	r := newRig(t)
+	r.show(append(hostile, "track", "max_hourly_example.com", ".sluice-0011", "example.com")...)
+	r.wantFiles("example.com=" + threeQuarters)
+	if outside, _ := os.ReadDir(filepath.Dir(r.path)); len(outside) != 1 {
+		t.Errorf("written outside: %v", outside)
+	}
+}
+
+func TestUsageFilesFollowNoSymlink(t *testing.T) {
+	r := newRig(t)
+	outside := filepath.Join(t.TempDir(), "outside")
+	r.must(os.WriteFile(outside, []byte(threeQuarters), 0o644))
+	link := filepath.Join(r.path, "link.example")
+	r.must(os.Symlink(outside, link))
+	r.must(os.Mkdir(filepath.Join(r.path, "dir.example"), 0o755))
+	r.must(unix.Mkfifo(filepath.Join(r.path, "fifo.example"), 0o644))
+	r.must(os.Link(outside, filepath.Join(r.path, "hard.example")))
+	r.show("swapped.example")
+	r.must(os.Remove(filepath.Join(r.path, "swapped.example")))
+	r.must(os.Symlink(outside, filepath.Join(r.path, "swapped.example")))
+	for _, content := range []string{"16/20 (80%)\n", "17/20 (85%)\n"} {
+		var all []sidecar.Usage
+		for _, name := range []string{"link", "dir", "fifo", "hard", "swapped"} {
+			all = append(all, sidecar.Usage{Domain: name + ".example", Content: content})
+		}
+		r.d.ShowUsage(all)
+	}
+	r.show()
+	r.wantEvents(r.settle())
+	if b, _ := os.ReadFile(outside); string(b) != threeQuarters {
+		t.Errorf("written through a link: %q", b)
+	}
+	if entries, _ := os.ReadDir(r.path); len(entries) != 5 {
+		t.Errorf("%d files are left of 5", len(entries))
+	}
+}
+
+func TestUsageFilesAndLocksSideBySide(t *testing.T) {
+	r := newRig(t)
+	r.make(hourly)
+	r.show("example.com")
+	for _, name := range []string{"example.com", "max_hourly_example.com"} { // rm *
+		r.must(os.Remove(filepath.Join(r.path, name)))
+	}
+	r.wantEvents(r.settle(), "released example.com", "released max_hourly_example.com")
+	if f := r.d.Files(""); len(f) != 0 {
+		t.Errorf("files %v", f)
+	}
+}
+
+func TestRunNoticesAUsageFileRemovedAtOnce(t *testing.T) {
+	r := newRig(t)
+	events := r.running(never, ignore)
+	r.create(other) // waits for the watch to stand
+	next(t, events, sidecar.LockMade)
+	r.show("example.com")
+	r.must(os.Remove(filepath.Join(r.path, "example.com")))
+	if e := next(t, events, sidecar.LockReleased); e.File.Domain != "example.com" || e.File.Kind != sidecar.LockUsage {
+		t.Errorf("%+v", e)
+	}
+}
+
+func BenchmarkShowUsage(b *testing.B) {
+	const domains = 10_000
+	files := make([]sidecar.Usage, domains)
+	for i := range files {
+		files[i] = sidecar.Usage{Domain: fmt.Sprintf("d%05d.example", i)}
+	}
+	for _, changed := range []int{0, domains} {
+		b.Run(fmt.Sprintf("changed=%d", changed), func(b *testing.B) {
+			r := newRig(b)
+			var longest time.Duration
+			r.d.ShowUsage(files)
+			for i := 0; b.Loop(); i++ {
+				for n := range changed {
+					files[n].Content = fmt.Sprintf("%d/20 (%s%%)\n", i, strings.Repeat("5", 1+i%3))
+				}
+				done := make(chan struct{})
+				go func() { r.d.ShowUsage(files); close(done) }()
+				longest = max(longest, r.longestWait(done))
+			}
+			b.ReportMetric(float64(longest.Microseconds()), "longest-wait-µs")
+		})
+	}
+	b.Run("scan", func(b *testing.B) {
+		r := newRig(b)
+		r.d.ShowUsage(files)
+		for b.Loop() {
+			r.d.scan(r.now)
+		}
+	})
+}
+
+// longestWait is how long somebody else has had to wait for the directory.
+func (r *rig) longestWait(done chan struct{}) (longest time.Duration) {
+	for {
+		select {
+		case <-done:
+			return longest
+		case <-time.After(time.Millisecond):
+			start := time.Now()
+			r.must(r.d.Unmake(hourly))
+			longest = max(longest, time.Since(start))
+		}
+	}
+}
