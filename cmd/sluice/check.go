@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"sluice/sidecar/policyd"
 )
@@ -28,6 +29,10 @@ type checkCmd struct {
 	Original      string `help:"The address that an alias or list redirected; at route."`
 	Charged       bool   `help:"The message was charged at data or local."`
 	Sent          int    `help:"Remote recipients already accepted for this message; at rcpt."`
+
+	Base64  string        `name:"base64" placeholder:"TEXT" help:"The question as stdin would have it, in base64: one argument, which no value in it breaks."`
+	Socket  string        `name:"socket" placeholder:"PATH" help:"Ask at this unix socket; the configuration is not read."`
+	Timeout time.Duration `name:"timeout" default:"1s" help:"How long to wait for the answer."`
 	jsonFlag
 }
 
@@ -46,18 +51,17 @@ Examples:
 const maxQuestion = 4 << 20
 
 func (c checkCmd) Run(t *terminal) error {
-	fields := c.fields()
-	if c.Stage == "" {
-		var err error
-		if fields, err = readQuestion(t.stdin); err != nil {
-			return fmt.Errorf("check: read the question from stdin: %w", err)
+	fields, err := c.question(t.stdin)
+	if err != nil {
+		return fmt.Errorf("check: read the question %w", err)
+	}
+	socket := c.Socket
+	if socket == "" {
+		if socket, err = t.policySocket(); err != nil {
+			return fmt.Errorf("check: find the policy socket: %w", err)
 		}
 	}
-	socket, err := t.policySocket()
-	if err != nil {
-		return fmt.Errorf("check: find the policy socket: %w", err)
-	}
-	client := policyd.Client{Path: socket}
+	client := policyd.Client{Path: socket, Timeout: c.Timeout}
 	reply, err := client.Ask(t.ctx, fields)
 	if err != nil {
 		return fmt.Errorf("check: %w\nIs `sluice serve` running, and may this user ask? (root, Exim's and Postfix's may)", err)
@@ -67,6 +71,29 @@ func (c checkCmd) Run(t *terminal) error {
 	}
 	fmt.Fprintln(t.stdout, reply)
 	return nil
+}
+
+// question is what is asked, from wherever it was given.
+func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
+	if c.Base64 != "" {
+		text, err := base64.StdEncoding.DecodeString(c.Base64)
+		if err != nil {
+			return nil, fmt.Errorf("in --base64: %w", err)
+		}
+		fields, err := readQuestion(bytes.NewReader(text))
+		if err != nil {
+			return nil, fmt.Errorf("in --base64: %w", err)
+		}
+		return fields, nil
+	}
+	if c.Stage != "" {
+		return c.fields(), nil
+	}
+	fields, err := readQuestion(stdin)
+	if err != nil {
+		return nil, fmt.Errorf("from stdin: %w", err)
+	}
+	return fields, nil
 }
 
 // policySocket is the first unix socket on which serve listens.
