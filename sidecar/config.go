@@ -21,10 +21,11 @@ const builtIn = "built-in"
 // Which keys there are, and what each may hold, is in config_keys.go.
 type Config struct {
 	Listen struct {
-		Policy []Listener // where Exim and Postfix ask
-		Milter []Listener
-		Admin  Listener // where the commands ask; always a unix socket
-		HTTP   string   // HOST:PORT on the loopback; empty is off
+		Policy    []Listener // where Exim and Postfix ask
+		TokenFile string     // tokens of the clients of a policy listener on TCP
+		Milter    []Listener
+		Admin     Listener // where the commands ask; always a unix socket
+		HTTP      string   // HOST:PORT on the loopback; empty is off
 	}
 	Store struct {
 		Node        string // empty: the host name
@@ -78,6 +79,7 @@ func DefaultConfig() *Config {
 	c := &Config{origins: make(map[string]string)}
 
 	c.Listen.Policy = []Listener{"unix:/run/sluice/policy.sock"}
+	c.Listen.TokenFile = "/etc/sluice/token"
 	c.Listen.Admin = "unix:/run/sluice/admin.sock"
 
 	c.Store.MaxSubjects = 4_000_000

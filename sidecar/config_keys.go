@@ -27,6 +27,7 @@ func (c *Config) keys() []configKey {
 	return append([]configKey{
 		{"listen.policy", listOf(&c.Listen.Policy, policyListener)},
 		{"listen.milter", listOf(&c.Listen.Milter, policyListener)},
+		{"listen.token_file", textOf(&c.Listen.TokenFile, absolutePath)},
 		{"listen.admin", textOf(&c.Listen.Admin, adminListener)},
 		{"listen.http", textOf(&c.Listen.HTTP, optional(loopbackAddress))},
 

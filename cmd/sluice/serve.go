@@ -71,6 +71,7 @@ type node struct {
 	locks  *lockdir.Dir
 	policy *sidecar.Policy
 
+	token         string // with which we may ask on TCP
 	policySockets []net.Listener
 	policyServers []*policyd.Server // one for each of policySockets
 	adminSocket   net.Listener
@@ -113,7 +114,12 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	}
 	uids := mailUIDs(exim, log)
 	for _, l := range c.Listen.Policy {
-		if err := n.listenPolicy(l.Address(), sockets[l.Address()], uids); err != nil {
+		if l.Network() == "tcp" {
+			err = n.listenTCP(l.Address())
+		} else {
+			err = n.listenPolicy(l.Address(), sockets[l.Address()], uids)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -144,6 +150,22 @@ func (n *node) listenPolicy(path string, l *net.UnixListener, uids []int) (err e
 	}
 	n.policySockets = append(n.policySockets, l)
 	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Logger: n.log}))
+	return nil
+}
+
+// listenTCP serves Exims without Perl, which ask with a token.
+func (n *node) listenTCP(address string) error {
+	tokens, err := policyd.ReadTokens(n.config.Listen.TokenFile)
+	if err != nil {
+		return err
+	}
+	n.token = tokens[0]
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for policy questions: %w", err)
+	}
+	n.policySockets = append(n.policySockets, l)
+	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{Tokens: tokens, Logger: n.log}))
 	return nil
 }
 
@@ -200,7 +222,7 @@ func (n *node) run(ctx context.Context) error {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
 	}
 	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
-	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0].Address(), n.log) })
+	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0], n.token, n.log) })
 	notify(daemon.SdNotifyReady)
 	n.log.Info("serving", "node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)
 

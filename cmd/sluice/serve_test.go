@@ -5,11 +5,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/policyd"
 )
 
 // A served is a `sluice serve` in this process, with its own directories.
@@ -187,3 +191,41 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 
 // textLog logs into a buffer as serve does.
 func textLog(b *lockedBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+// An Exim without Perl asks on TCP, with a token.
+func TestServeTCP(t *testing.T) {
+	dir := t.TempDir()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	writeFile(t, dir+"/token", "0123456789abcdef\n")
+	if err := os.Chmod(dir+"/token", 0o640); err != nil {
+		t.Fatal(err)
+	}
+	config := strings.Replace(serveConfig(dir), "policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:%s\", ", dir+"/token", address), 1)
+	c, err := sidecar.ParseConfig("s.toml", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	n, err := openNode(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- n.run(ctx) }()
+	client := policyd.Client{Network: "tcp", Path: address, Timeout: 10 * time.Second}
+	if err := askOurselves(ctx, client, "0123456789abcdef"); err != nil {
+		t.Error(err)
+	}
+	if err := askOurselves(ctx, client, "0123456789abcdee"); err == nil {
+		t.Error("answered without the right token")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

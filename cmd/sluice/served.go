@@ -36,11 +36,6 @@ func served(c *sidecar.Config) error {
 			refuse(v.Key, what)
 		}
 	}
-	for _, l := range c.Listen.Policy {
-		if l.Network() != "unix" {
-			refuse("listen.policy", "TCP")
-		}
-	}
 	return errors.Join(errs...)
 }
 

@@ -21,7 +21,7 @@ func parseConfig(t *testing.T, text string) *sidecar.Config {
 func TestWhatIsNotServedYetIsRefusedByName(t *testing.T) {
 	err := served(parseConfig(t, `
 [listen]
-policy = ["unix:/run/p.sock", "tcp:127.0.0.1:9993"]
+policy = ["unix:/run/p.sock"]
 milter = ["tcp:127.0.0.1:9994"]
 http = "127.0.0.1:9995"
 [store]
@@ -42,7 +42,7 @@ mainlog = "/var/log/exim/main.log"
 	}
 	want := []string{
 		"s.toml:4 listen.milter", "s.toml:5 listen.http", "s.toml:7 store.url", "s.toml:8 store.outage",
-		"s.toml:9 store.nodes", "s.toml:11 exim.mainlog", "s.toml:3 listen.policy",
+		"s.toml:9 store.nodes", "s.toml:11 exim.mainlog",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -12,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"sluice/sidecar"
 	"sluice/sidecar/policyd"
 )
 
@@ -42,19 +43,21 @@ func notify(state string) {
 }
 
 // watch keeps systemd's watchdog quiet as long as our own policy socket
-// answers: a process that lives but does not answer is restarted.
-func watch(ctx context.Context, path string, log *slog.Logger) error {
+// answers: a process that lives but does not answer is restarted. The first
+// socket stands for all; on TCP the question needs a token.
+func watch(ctx context.Context, l sidecar.Listener, token string, log *slog.Logger) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
 		return nil
 	}
 	tick := time.NewTicker(interval / 4)
 	defer tick.Stop()
+	client := policyd.Client{Network: l.Network(), Path: l.Address(), Timeout: interval / 4}
 	for {
-		if err := askOurselves(ctx, path, interval/4); err == nil {
+		if err := askOurselves(ctx, client, token); err == nil {
 			notify(daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
-			log.Error("the policy socket does not answer us; systemd restarts sluice if that goes on", "socket", path, "error", err)
+			log.Error("the policy socket does not answer us; systemd restarts sluice if that goes on", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -65,9 +68,9 @@ func watch(ctx context.Context, path string, log *slog.Logger) error {
 }
 
 // askOurselves asks about inbound mail, for which nobody is charged.
-func askOurselves(ctx context.Context, path string, timeout time.Duration) error {
-	c := policyd.Client{Path: path, Timeout: timeout}
+func askOurselves(ctx context.Context, c policyd.Client, token string) error {
 	reply, err := c.Ask(ctx, []policyd.Field{
+		{Name: "token", Value: token},
 		{Name: "stage", Value: "rcpt"},
 		{Name: "client_address", Value: "192.0.2.1"},
 		{Name: "sender", Value: "watchdog@sluice.invalid"},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/policyd"
 )
 
@@ -151,7 +152,9 @@ func TestWatchdogIsNotPingedForASilentSocket(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	log := &lockedBuffer{}
 	ended := make(chan error, 1)
-	go func() { ended <- watch(ctx, path, textLog(log)) }()
+	go func() {
+		ended <- watch(ctx, sidecar.Listener("unix:"+path), "", textLog(log))
+	}()
 	within(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
 	cancel()
 	if err := <-ended; err != nil {

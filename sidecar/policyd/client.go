@@ -18,7 +18,8 @@ type Field struct{ Name, Value string }
 
 // A Client asks a Server; `sluice check` and the tests do.
 type Client struct {
-	Path    string        // of the unix socket
+	Network string        // "unix", the default, or "tcp"
+	Path    string        // of the unix socket, or HOST:PORT
 	Timeout time.Duration // for one question; default 1 s
 }
 
@@ -44,7 +45,7 @@ func (c *Client) Ask(ctx context.Context, fields []Field) (string, error) {
 
 func (c *Client) exchange(ctx context.Context, question []byte) (string, error) {
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", c.Path)
+	nc, err := d.DialContext(ctx, cmp.Or(c.Network, "unix"), c.Path)
 	if err != nil {
 		return "", err
 	}

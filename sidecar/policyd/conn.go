@@ -159,6 +159,9 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 		if err != nil {
 			return nil, err
 		}
+		if len(s.opts.Tokens) > 0 && !s.proves(attrs.token) {
+			return nil, errToken
+		}
 		reply, err := s.ask(ctx, now, r)
 		if err != nil {
 			return nil, err

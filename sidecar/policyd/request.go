@@ -26,6 +26,7 @@ type attributes struct {
 	encoded bool
 	n       int // lines so far
 	limit   int
+	token   []byte // of sluiceRequest: what proves who asks over TCP
 }
 
 // next returns the next attribute; the name is nil after the last. Both point
@@ -137,6 +138,8 @@ func sluiceRequest(as *attributes) (r sidecar.Request, _ error) {
 		case "sent":
 			bit = 1 << 13
 			r.Sent, err = parseCount(v)
+		case "token":
+			bit, as.token = 1<<14, v
 		}
 		if err != nil {
 			return r, fmt.Errorf("%w: %s=%s: %w", errMalformed, name, clip(v), err)

@@ -69,6 +69,10 @@ type Options struct {
 	// AllowUIDs are the user ids that may ask: Exim's, Postfix's. Root and the
 	// server's own user always may.
 	AllowUIDs []int
+	// Tokens are for a listener on TCP, which serves clients on the loopback
+	// only, and only questions that carry one of them. Default: the listener
+	// is a unix socket, and peer credentials tell who asks.
+	Tokens []string
 	// Logger gets what operators must see, each kind at most once in ten
 	// seconds. Default: nothing is logged, all is counted.
 	Logger *slog.Logger
@@ -106,10 +110,14 @@ type Server struct {
 // New returns a server that has asker answer.
 func New(asker Asker, opts Options) *Server {
 	opts = opts.withDefaults()
+	admit := peerAdmission(opts.AllowUIDs)
+	if len(opts.Tokens) > 0 {
+		admit = loopbackAdmission
+	}
 	return &Server{
 		opts:   opts,
 		asker:  asker,
-		admit:  peerAdmission(opts.AllowUIDs),
+		admit:  admit,
 		events: newEvents(opts.Logger),
 		memory: newMemory(opts.MaxBuffered),
 		start:  time.Now(),

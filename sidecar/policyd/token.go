@@ -1,0 +1,63 @@
+package policyd
+
+import (
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+// errToken is why a question over TCP gets no answer.
+var errToken = errors.New("token missing or wrong: any local user reaches a loopback port; Exim's configuration and listen.token_file must hold the same one")
+
+// minToken is the shortest token that nobody guesses, in bytes.
+const minToken = 16
+
+// ReadTokens reads the tokens with which clients on TCP prove who they are, one
+// a line; a question may carry any of them. Only root and Exim may be able to
+// read the file.
+func ReadTokens(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the tokens for TCP (listen.token_file): %w", err)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("read the tokens for TCP: every user may read %s; try: chmod o= %s", path, path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the tokens for TCP (listen.token_file): %w", err)
+	}
+	tokens := strings.Fields(string(text))
+	for _, t := range tokens {
+		if len(t) < minToken {
+			return nil, fmt.Errorf("read the tokens for TCP: one in %s has fewer than %d characters; try: openssl rand -hex 16", path, minToken)
+		}
+	}
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("read the tokens for TCP: %s has none; try: openssl rand -hex 16 >%s", path, path)
+	}
+	return tokens, nil
+}
+
+// loopbackAdmission admits clients of a TCP socket from this host. Which user
+// they are cannot be told; each question has to carry a token.
+func loopbackAdmission(nc net.Conn) error {
+	a, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if !ok || !a.IP.IsLoopback() {
+		return fmt.Errorf("%v is not on the loopback", nc.RemoteAddr())
+	}
+	return nil
+}
+
+// proves tells whether a token is one of those that prove who asks. How long
+// it takes tells nothing about them.
+func (s *Server) proves(token []byte) bool {
+	found := 0
+	for _, t := range s.opts.Tokens {
+		found |= subtle.ConstantTimeCompare(token, []byte(t))
+	}
+	return found == 1
+}
