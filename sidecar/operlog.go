@@ -93,6 +93,8 @@ func (l *OperatorLog) LockEvent(e LockEvent) {
 		l.log.Warn("lock directory was gone or is another one: nothing is released, locks made again", "error", e.Err)
 	case LockTrouble:
 		l.LockTrouble(e.File.Domain, e.Err)
+	case LockDirShared:
+		l.log.Warn("cPanel's own limiter uses the lock directory too: its locks count as made by hand, and ours that it removes as released by hand; part them", "error", e.Err)
 	case LockMended:
 		l.log.Info("lock directory mended: all lock files are as they should be")
 	}

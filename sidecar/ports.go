@@ -100,12 +100,13 @@ type LockEventKind int
 
 // The kinds of LockEvent.
 const (
-	LockReleased LockEventKind = iota // a hand removed a lock or usage file: release and reset the domain
-	LockMade                          // a hand made a lock file
-	LockTaken                         // a hand touched or edited a file of ours: it is the operator's now
-	LockDirLost                       // the directory is missing or another one: our locks were made anew
-	LockTrouble                       // a lock or usage file could not be made, removed or read: Err
-	LockMended                        // nothing is in trouble any more
+	LockReleased  LockEventKind = iota // a hand removed a lock or usage file: release and reset the domain
+	LockMade                           // a hand made a lock file
+	LockTaken                          // a hand touched or edited a file of ours: it is the operator's now
+	LockDirLost                        // the directory is missing or another one: our locks were made anew
+	LockTrouble                        // a lock or usage file could not be made, removed or read: Err
+	LockMended                         // nothing is in trouble any more
+	LockDirShared                      // cPanel's own limiter uses the directory too: Err
 )
 
 // A LockEvent is something that happened in the lock directory without Sluice.

@@ -245,7 +245,7 @@ func short(events []sidecar.LockEvent) []string {
 	names := map[sidecar.LockEventKind]string{
 		sidecar.LockReleased: "released", sidecar.LockMade: "made", sidecar.LockTaken: "taken",
 		sidecar.LockDirLost: "lost", sidecar.LockTrouble: "trouble",
-		sidecar.LockMended: "mended",
+		sidecar.LockMended: "mended", sidecar.LockDirShared: "shared",
 	}
 	words := []string{}
 	for _, e := range events {

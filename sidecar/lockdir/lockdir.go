@@ -112,6 +112,9 @@ func Open(o Options) (*Dir, error) {
 	}
 	d.load()
 	d.scan(o.Now)
+	if err := d.shared(); err != nil {
+		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockDirShared, Err: err})
+	}
 	return d, nil
 }
 

@@ -178,6 +178,9 @@ func (d *Dir) lost(remade []string) error {
 	what := "no lock had to be made again"
 	if n := len(remade); n > 0 {
 		what = fmt.Sprintf("made %d lock files again: %s", n, strings.Join(remade[:min(n, 10)], ", "))
+		if n == 1 {
+			what = "made a lock file again: " + remade[0]
+		}
 		if n > 10 {
 			what += ", ..."
 		}

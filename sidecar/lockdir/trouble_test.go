@@ -12,7 +12,7 @@ import (
 )
 
 // privileged skips a test that needs what only root may, except in CI.
-func privileged(t *testing.T, err error) {
+func privileged(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
 		return

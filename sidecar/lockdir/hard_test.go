@@ -1,0 +1,196 @@
+package lockdir
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/sidecar"
+)
+
+// said is what the operator reads of events.
+func said(events []sidecar.LockEvent) string {
+	var b bytes.Buffer
+	log := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Value.String() == "" {
+				return slog.Attr{}
+			}
+			return a
+		}})))
+	for _, e := range events {
+		log.LockEvent(e)
+	}
+	return b.String()
+}
+
+const (
+	inTrouble = `msg="lock directory in trouble: domains are counted and refused all the same, but not while sluice is stopped" error="`
+	byItself  = `; tried again by itself"` + "\n"
+	mendedNow = `msg="lock directory mended: all lock files are as they should be"` + "\n"
+)
+
+// A condition is something that an operator has to put right.
+type condition struct {
+	before  func(r *rig) // while all is well
+	begin   func(r *rig)
+	hourly  bool // a lock is to be made
+	usage   bool // a usage file is to be written
+	trouble string
+	lost    string
+	end     func(r *rig)
+}
+
+func (r *rig) remount(flags uintptr) {
+	r.t.Helper()
+	r.must(unix.Mount("", r.path, "", unix.MS_REMOUNT|flags, ""))
+}
+
+// as has this thread reach files as another user.
+func (r *rig) as(uid int) { privileged(r.t, unix.Setfsuid(uid)) }
+
+const nobody = 65534
+
+// searchable lets all users reach the directory.
+func (r *rig) searchable() {
+	for _, dir := range []string{filepath.Dir(r.path), filepath.Dir(filepath.Dir(r.path))} {
+		r.must(os.Chmod(dir, 0o755))
+	}
+}
+
+var conditions = map[string]condition{
+	"read-only, no lock due": {
+		before:  func(r *rig) { r.mount("") },
+		begin:   func(r *rig) { r.remount(unix.MS_RDONLY) },
+		trouble: "write to lock directory DIR: read-only file system: mount it read-write or set locks.dir to another directory",
+		end:     func(r *rig) { r.remount(0) },
+	},
+	"read-only": {
+		before:  func(r *rig) { r.mount("") },
+		begin:   func(r *rig) { r.remount(unix.MS_RDONLY) },
+		hourly:  true,
+		trouble: "make lock file DIR/max_hourly_example.com: read-only file system: mount it read-write or set locks.dir to another directory",
+		end:     func(r *rig) { r.remount(0) },
+	},
+	"no inodes left": {
+		before:  func(r *rig) { r.mount("nr_inodes=3") },
+		begin:   func(r *rig) { r.write("full.txt", ""); r.write("fuller.txt", "") },
+		hourly:  true,
+		trouble: "make lock file DIR/max_hourly_example.com: no space left on device: free some space or inodes there",
+		end:     func(r *rig) { r.must(os.Remove(filepath.Join(r.path, "full.txt"))) },
+	},
+	"full": {
+		before:  func(r *rig) { r.mount("size=4k") },
+		begin:   func(r *rig) { r.write("full.txt", strings.Repeat("x", 4096)) },
+		hourly:  true,
+		trouble: "make lock file DIR/max_hourly_example.com: no space left on device: free some space or inodes there",
+		end:     func(r *rig) { r.must(os.Remove(filepath.Join(r.path, "full.txt"))) },
+	},
+	"full, no lock due": {
+		before:  func(r *rig) { r.mount("size=4k") },
+		begin:   func(r *rig) { r.write("full.txt", strings.Repeat("x", 4096)) },
+		usage:   true,
+		trouble: "write usage file DIR/example.org: no space left on device: free some space or inodes there",
+		end:     func(r *rig) { r.must(os.Remove(filepath.Join(r.path, "full.txt"))) },
+	},
+	"may not be opened": {
+		begin:   func(r *rig) { r.as(nobody) },
+		hourly:  true,
+		trouble: "open lock directory DIR: permission denied: run sluice as root or give its user the directory",
+		end:     func(r *rig) { r.as(0) },
+	},
+	"may not be written": {
+		before:  func(r *rig) { r.searchable() },
+		begin:   func(r *rig) { r.as(nobody) },
+		trouble: "write to lock directory DIR: permission denied: run sluice as root or give its user the directory",
+		end:     func(r *rig) { r.as(0) },
+	},
+	"gone, and may not be made": {
+		before:  func(r *rig) { r.searchable() },
+		begin:   func(r *rig) { r.rmRf(); r.as(nobody) },
+		hourly:  true,
+		trouble: "make lock directory DIR: permission denied: run sluice as root or give its user the directory",
+		lost:    "made a lock file again: max_hourly_example.org",
+		end:     func(r *rig) { r.as(0) },
+	},
+	"another thing in its place": {
+		begin:   func(r *rig) { r.rmRf(); r.must(os.WriteFile(r.path, nil, 0o644)) },
+		hourly:  true,
+		trouble: "open lock directory DIR: not a directory: move away what stands in the place of a directory",
+		lost:    "made a lock file again: max_hourly_example.org",
+		end:     func(r *rig) { r.must(os.Remove(r.path)) },
+	},
+}
+
+// Each condition is told once, with what to do, shows for as long as it lasts,
+// and mends by itself.
+func TestHardConditions(t *testing.T) {
+	for what, c := range conditions {
+		t.Run(what, func(t *testing.T) {
+			ownMounts(t)
+			r := newRig(t)
+			if c.before != nil {
+				c.before(r)
+			}
+			r.settle()
+			if c.lost != "" {
+				r.must(r.d.Make(other, "20/20 (100%)", 7))
+			}
+			c.begin(r)
+			if c.hourly && r.d.Make(hourly, "20/20 (100%)", 7) == nil && c.lost == "" {
+				t.Error("a lock was made")
+			}
+			if c.usage {
+				r.show("example.org")
+			}
+			trouble := strings.ReplaceAll(c.trouble, "DIR", r.path)
+			if got, want := said(r.settle()), inTrouble+trouble+byItself; got != want {
+				t.Errorf("said %s\nwant %s", got, want)
+			}
+			if err := r.d.Failure(); err == nil || err.Error() != trouble {
+				t.Errorf("failure: %v", err)
+			}
+			if got := said(r.settle()); got != "" {
+				t.Errorf("said once more: %s", got)
+			}
+			c.end(r)
+			r.mended(c)
+		})
+	}
+}
+
+func (r *rig) mended(c condition) {
+	r.t.Helper()
+	if c.usage {
+		r.show("example.org")
+	}
+	want := mendedNow
+	if c.lost != "" {
+		want = `msg="lock directory was gone or is another one: nothing is released, locks made again" error="lock directory ` +
+			r.path + ` was removed, replaced or mounted over; nothing is released; ` + c.lost + `"` + "\n" + mendedNow
+	}
+	if got := said(r.settle()); got != want {
+		r.t.Errorf("said %s\nwant %s", got, want)
+	}
+	if err := r.d.Failure(); err != nil {
+		r.t.Errorf("failure: %v", err)
+	}
+	if c.hourly {
+		r.wantState(hourly, "sluice")
+	}
+}
+
+func TestMissingParentIsMade(t *testing.T) {
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "a", "b", "limits"), notes: newNotes(), now: noon}
+	r.open()
+	r.wantEvents(r.settle())
+	r.make(hourly)
+	r.must(os.RemoveAll(filepath.Join(r.path, "..", "..")))
+	r.wantEvents(r.settle(), "lost")
+	r.wantState(hourly, "sluice")
+}

@@ -1,0 +1,45 @@
+package lockdir
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// shared tells how one can see that cPanel's own limiter uses the directory
+// too, if it does, and how to part them. cPanel keeps its counts in track/,
+// and its configuration beside the directory: /var/cpanel/cpanel.config.
+// What cannot be read says nothing: most hosts have no cPanel.
+func (d *Dir) shared() error {
+	var signs []string
+	config := filepath.Join(filepath.Dir(d.path), "cpanel.config")
+	if text, err := os.ReadFile(config); err == nil && filepath.Base(d.path) == "email_send_limits" {
+		for _, line := range cpanelLimits(string(text)) {
+			signs = append(signs, config+" has "+line)
+		}
+	}
+	if info, err := os.Lstat(d.file("track")); err == nil && info.IsDir() {
+		signs = append(signs, d.file("track")+" is there")
+	}
+	if len(signs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("lock directory %s: %s: set locks.dir and Exim's SLUICE_LOCKS to another directory, "+
+		"or set both limits of cPanel to unlimited (WHM, Tweak Settings, Mail) and remove track",
+		d.path, strings.Join(signs, ", "))
+}
+
+// cpanelLimits are the lines of cpanel.config that switch cPanel's limiter on.
+func cpanelLimits(text string) (on []string) {
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "maxemailsperhour", "email_send_limits_max_defer_fail_percentage":
+			if value != "" && value != "0" && value != "unlimited" {
+				on = append(on, fmt.Sprintf("%s=%.20q", key, value))
+			}
+		}
+	}
+	return on
+}
