@@ -66,7 +66,7 @@ func (l *Ledger) beginSection(b []byte, kind byte) []byte {
 
 func (l *Ledger) encodeHead(b []byte) []byte {
 	b = l.beginSection(b, sectionHead)
-	for _, v := range []int64{l.keep, l.complete, l.uncounted} {
+	for _, v := range []int64{l.keep, l.complete, l.uncounted, int64(len(l.subjects.index))} {
 		b = binary.AppendUvarint(b, uint64(v))
 	}
 	return b
@@ -121,6 +121,7 @@ func (l *Ledger) Restore(section []byte) error {
 	switch section[0] {
 	case sectionHead:
 		l.keep, l.complete, l.uncounted = d.int(), d.int(), d.int()
+		l.subjects.index = make(map[string]uint32, min(d.int(), maxPages*pageSize))
 	case sectionGroups:
 		for i := range d.len(1) {
 			l.groups.place(uint32(i), d.ids())

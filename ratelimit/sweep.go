@@ -10,32 +10,32 @@ const sweepParts = 64
 // a whole turn when it is called once a second.
 const idle = 10 * time.Minute
 
-// Sweep gives back the memory of what no longer counts. It goes through a
-// part of the state at each call, to be made once a second, and lets others
-// in between the pieces of it.
-func (l *Ledger) Sweep(now time.Time) {
+// Sweep gives back the memory of what no longer counts by the Ledger's clock.
+// It goes through a part of the state at each call, to be made once a second,
+// and lets others in between the pieces of it.
+func (l *Ledger) Sweep() {
 	l.mu.Lock()
 	l.swept = (l.swept + 1) % sweepParts
 	part, pages := l.swept, len(l.subjects.pages)
 	l.mu.Unlock()
 	for i := part; i < sendShards; i += sweepParts {
-		l.locked(now, func(at int64) { l.sweepShard(&l.sends[i], at) })
+		l.locked(func() { l.sweepShard(&l.sends[i], l.last) })
 	}
 	for i := part; i < pages; i += sweepParts {
-		l.locked(now, func(at int64) { l.sweepPage(i, at) })
+		l.locked(func() { l.sweepPage(i, l.last) })
 	}
 	if part == 0 {
-		l.locked(now, func(int64) {
+		l.locked(func() {
 			l.groups.sweep()
 			l.subjects.trim()
 		})
 	}
 }
 
-func (l *Ledger) locked(now time.Time, f func(at int64)) {
+func (l *Ledger) locked(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f(l.tick(now))
+	f()
 }
 
 // sweepShard rebuilds a shard if enough of it is forgotten to be worth it.

@@ -71,6 +71,7 @@ func (p *Policy) Run(ctx context.Context) error {
 		case <-p.due.wake:
 			p.reconcile(ctx, time.Now())
 		case now := <-tick.C:
+			p.store.Horizon(p.clock.store(now)) // keeps the store's clock going where nobody asks
 			p.due.addAll(p.lockedDomains())
 			p.reconcile(ctx, now)
 			if err := p.settings.Load().refresh(); err != nil {

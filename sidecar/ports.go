@@ -17,7 +17,8 @@ type Store interface {
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	// Known tells whether the token was charged and is still kept.
 	Known(now time.Time, token ratelimit.Token) bool
-	// Horizon is the time since when every charge is still known.
+	// Horizon is the time since when every charge is still known, once the
+	// store's clock has been set to now.
 	Horizon(now time.Time) time.Time
 	// Reset restarts the subject at zero, unless its epoch is past seen,
 	// and returns the epoch then in force. A negative seen always resets.

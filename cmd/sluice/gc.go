@@ -14,7 +14,7 @@ import (
 // its memory, most of which are counts that stay.
 const (
 	garbageLeast   = 64 << 20 // bytes, however little is alive
-	garbagePercent = 30       // of what is alive, where that is more
+	garbagePercent = 25       // of what is alive, where that is more
 	goMinimum      = 4 << 20  // the runtime takes the heap for as large at least
 )
 
@@ -23,22 +23,36 @@ func gcPercent(live uint64) int {
 	return int(max(garbagePercent, garbageLeast*100/max(live, goMinimum)))
 }
 
-// tuneGC sets GOGC by what the last collection found alive, once a second
-// until ctx is done. Where the environment has a GOGC, that stays.
+// memoryLimit is the GOMEMLIMIT for so many bytes alive. It has the runtime
+// give back to the system what it holds beyond the heap that gcPercent allows;
+// by itself it keeps a tenth more.
+func memoryLimit(live uint64) int64 {
+	return int64(max(4*garbageLeast, live+live/5+48<<20))
+}
+
+// tuneGC sets GOGC and GOMEMLIMIT by what the last collection found alive, once
+// a second until ctx is done. Where the environment has a GOGC, that stays.
 func tuneGC(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := gcPercent(0)
+	percent, limit := gcPercent(0), memoryLimit(0)
 	defer debug.SetGCPercent(debug.SetGCPercent(percent))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		metrics.Read(live)
-		if p := gcPercent(live[0].Value.Uint64()); p != percent {
+		alive := live[0].Value.Uint64()
+		// Both stop the world for an instant, so only where they change.
+		if l := memoryLimit(alive); l > limit || l < limit-limit/16 {
+			limit = l
+			debug.SetMemoryLimit(l)
+		}
+		if p := gcPercent(alive); p != percent {
 			percent = p
-			debug.SetGCPercent(p) // stops the world for an instant, so only where it changes
+			debug.SetGCPercent(p)
 		}
 		select {
 		case <-ctx.Done():

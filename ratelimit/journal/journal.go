@@ -117,8 +117,8 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			s.ledger.Sweep(now)
+		case <-tick.C:
+			s.ledger.Sweep()
 			s.tend()
 		}
 	}

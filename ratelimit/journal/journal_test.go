@@ -414,7 +414,7 @@ func TestFilesStayBounded(t *testing.T) {
 		second.Tokens = []ratelimit.Token{ratelimit.Token(i + 1)}
 		mustTake(t, s, now, second)
 		if i%50 == 0 {
-			s.ledger.Sweep(now)
+			s.ledger.Sweep()
 			s.tend()
 			largest = max(largest, dirSize(t, dir))
 		}
