@@ -2,6 +2,7 @@ package lockdir
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -193,4 +194,20 @@ func TestMissingParentIsMade(t *testing.T) {
 	r.must(os.RemoveAll(filepath.Join(r.path, "..", "..")))
 	r.wantEvents(r.settle(), "lost")
 	r.wantState(hourly, "sluice")
+}
+
+func TestFailureIsAllThatIsLeft(t *testing.T) {
+	r := newRig(t)
+	r.d.tell("scan", errors.New("one"))
+	r.d.tell("usage", errors.New("two"))
+	if err := r.d.Failure(); err.Error() != "one; two" {
+		t.Errorf("failure: %v", err)
+	}
+	r.d.tell("scan", nil)
+	if err := r.d.Failure(); err == nil || err.Error() != "two" {
+		t.Errorf("failure: %v", err)
+	}
+	r.wantEvents(r.heard(), "trouble", "trouble")
+	r.d.tell("usage", nil)
+	r.wantEvents(r.heard(), "mended")
 }

@@ -111,9 +111,6 @@ func (d *Dir) showBatch(names []string, want map[string]sidecar.Usage) (failed e
 
 func (d *Dir) showOne(at *handle, name string, u sidecar.Usage, wanted bool) error {
 	have, known := d.usage[name]
-	if _, gone := d.gone[usageLock(name)]; gone {
-		return nil // a hand, about to be believed
-	}
 	if known && wanted && have.Content == u.Content {
 		have.epoch = u.Epoch
 		d.usage[name] = have

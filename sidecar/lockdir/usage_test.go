@@ -87,6 +87,9 @@ func TestUsageFileRemovedByHandResets(t *testing.T) {
 	r.wantFiles()
 	events := r.settle()
 	r.wantEvents(events, "released example.com")
+	if r.notes.writes != 0 {
+		t.Errorf("%d notes were written", r.notes.writes)
+	}
 	if len(events) == 1 && (events[0].File.Epoch != 7 || events[0].File.Content != threeQuarters) {
 		t.Errorf("%+v", events[0].File)
 	}
@@ -211,6 +214,89 @@ func TestUsageFilesOfADirectoryThatComesBack(t *testing.T) {
 	r.show("stays.example")
 	r.wantFiles("stays.example=" + threeQuarters)
 	r.wantEvents(r.settle())
+}
+
+// moveAway takes a file out of the directory; the func puts it back.
+func (r *rig) moveAway(name string) (back func()) {
+	r.t.Helper()
+	away := filepath.Join(r.t.TempDir(), name)
+	r.must(os.Rename(filepath.Join(r.path, name), away))
+	return func() { r.must(os.Rename(away, filepath.Join(r.path, name))) }
+}
+
+func TestUsageFileThatIsBackInAMomentWasNotRemoved(t *testing.T) {
+	for what, gone := range map[string][]string{"all back": nil, "another stays away": {"released example.org"}} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			r.show("example.com", "example.org")
+			back := r.moveAway("example.com")
+			r.d.scan(r.now)
+			if gone != nil {
+				r.moveAway("example.org")
+			}
+			back()
+			r.wantEvents(r.settle(), gone...)
+		})
+	}
+}
+
+// replaceDir puts a new directory in the place of the old.
+func (r *rig) replaceDir() {
+	r.t.Helper()
+	r.must(os.Rename(r.path, r.path+".old"))
+	r.must(os.Mkdir(r.path, 0o755))
+}
+
+func TestUsageFileMissedInAReplacedDirectoryIsNoHand(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com")
+	r.moveAway("example.com")
+	r.d.scan(r.now)
+	r.replaceDir()
+	r.wantEvents(r.settle(), "lost")
+}
+
+func TestUsageFileRemovedInTheNewDirectory(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com")
+	r.moveAway("example.com")
+	r.d.scan(r.now)
+	r.replaceDir()
+	r.show("example.org")
+	r.moveAway("example.org")
+	r.wantEvents(r.settle(), "lost", "released example.org")
+}
+
+// The rest of a refresh does not go into a directory that came meanwhile: what
+// is in there was not looked at.
+func TestUsageRefreshEndsWithItsDirectory(t *testing.T) {
+	r := newRig(t)
+	r.show("example.com")
+	r.replaceDir()
+	want := map[string]sidecar.Usage{"example.org": {Domain: "example.org", Content: threeQuarters}}
+	r.must(r.d.showBatch([]string{"example.org"}, want))
+	r.wantFiles()
+}
+
+// What an earlier process left goes as soon as it can.
+func TestStaleUsageFileInAReadOnlyDirectory(t *testing.T) {
+	ownMounts(t)
+	r := newRig(t)
+	r.mount("")
+	r.show("example.com")
+	r.remount(unix.MS_RDONLY)
+	r.open()
+	r.show()
+	if err := r.d.Failure(); err == nil || !strings.Contains(err.Error(), "remove usage file "+r.path+"/example.com: read-only file system") {
+		t.Errorf("failure: %v", err)
+	}
+	r.remount(0)
+	r.show()
+	r.wantFiles()
+	r.d.scan(r.now)
+	if err := r.d.Failure(); err != nil {
+		t.Errorf("failure: %v", err)
+	}
 }
 
 func TestHostileUsageNames(t *testing.T) {
