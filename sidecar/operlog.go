@@ -125,6 +125,19 @@ func (l *OperatorLog) FileUnread(err error) {
 	}
 }
 
+// ClockStepped says that somebody set the system's clock.
+func (l *OperatorLog) ClockStepped(by time.Duration) {
+	l.log.Warn("the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", "by", by)
+}
+
+// Uncounted says that the memory ceiling was reached.
+func (l *OperatorLog) Uncounted(sends, subjects int64) {
+	if l.seldom("uncounted") {
+		l.log.Error("memory ceiling reached: new domains pass uncounted, those known stay exact; raise store.max_subjects",
+			"uncounted_sends", sends, "subjects", subjects)
+	}
+}
+
 // HoldUnread says that a note about held mail cannot be understood.
 func (l *OperatorLog) HoldUnread(key string, err error) {
 	l.log.Error("note about held mail ignored: exim -M has to be run for it by hand", "note", key, "error", err)

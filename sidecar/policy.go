@@ -23,6 +23,10 @@ type Policy struct {
 	totals   totals
 	unknown  atomic.Int64 // messages without an id
 	releases sync.WaitGroup
+
+	// Of tend: what it found the last time.
+	uncounted int64
+	setOff    time.Duration
 }
 
 // Options are what a Policy is made with; all are needed.
@@ -71,13 +75,27 @@ func (p *Policy) Run(ctx context.Context) error {
 		case <-p.due.wake:
 			p.reconcile(ctx, time.Now())
 		case now := <-tick.C:
-			p.store.Horizon(p.clock.store(now)) // keeps the store's clock going where nobody asks
+			p.tend(now)
 			p.due.addAll(p.lockedDomains())
 			p.reconcile(ctx, now)
-			if err := p.settings.Load().refresh(); err != nil {
-				p.log.FileUnread(err)
-			}
 		}
+	}
+}
+
+// tend looks once a second after what changes without anybody asking.
+func (p *Policy) tend(now time.Time) {
+	p.store.Horizon(p.clock.store(now)) // keeps the store's clock going
+	if err := p.settings.Load().refresh(); err != nil {
+		p.log.FileUnread(err)
+	}
+	off := p.clock.setOff(now)
+	if step := stepped(p.setOff, off); step != 0 {
+		p.log.ClockStepped(step)
+	}
+	p.setOff = off
+	if subjects, _, uncounted := p.store.Size(); uncounted > p.uncounted {
+		p.uncounted = uncounted
+		p.log.Uncounted(uncounted, subjects)
 	}
 }
 
@@ -101,6 +119,21 @@ func newClock(now time.Time, s Store) clock {
 
 // store returns the store's time for a time that was just read.
 func (c clock) store(now time.Time) time.Time { return c.base.Add(now.Sub(c.start)) }
+
+// setOff is by how much the system's clock was set forward or back since the
+// start.
+func (c clock) setOff(now time.Time) time.Duration {
+	return now.Round(0).Sub(c.start.Round(0)) - now.Sub(c.start)
+}
+
+// stepped is the difference of two readings of setOff, 0 for less than can be
+// told from a clock that is slewed.
+func stepped(before, after time.Duration) time.Duration {
+	if step := after - before; step.Abs() >= 2*time.Second {
+		return step.Round(time.Second)
+	}
+	return 0
+}
 
 // wall returns what a time of the store's is called on the wall, given both
 // readings of now.

@@ -84,7 +84,7 @@ func (s *site) open() {
 	s.t.Helper()
 	oplog := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&s.log, nil)))
 	var err error
-	s.store, err = journal.Open(s.ledger, journal.Options{Reporter: oplog, Ledger: ratelimit.Options{Keep: s.config.Keep()}})
+	s.store, err = journal.Open(s.ledger, journal.Options{Reporter: oplog, Ledger: ratelimit.Options{Keep: s.config.Keep(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
 	if err != nil {
 		s.t.Fatal(err)
 	}

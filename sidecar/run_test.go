@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,4 +145,25 @@ func TestAClockSetBackFreezesNothing(t *testing.T) {
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, "Domain a.example has exceeded")
 	s.now = s.now.Add(62 * time.Second)
 	s.want(s.rcpt("u@far.example", 0), sidecar.Accept, "")
+}
+
+func TestTheOperatorIsToldOfTheMemoryCeiling(t *testing.T) {
+	s := newSite(t, "[store]\nmax_subjects = 1\n[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	s.run()
+	s.send(1)
+	r := authed(sidecar.StageData)
+	r.Auth, r.Recipients = "x@b.example", "1@far.example, 2@far.example"
+	for i := range 4 { // existing ones stay exact, new ones pass
+		r.ID = messageID(s.now.Add(time.Duration(i) * time.Second))
+		s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
+	}
+	s.want(s.send(3), sidecar.Defer, "Domain a.example has exceeded")
+	s.eventually("the operator is told", func() bool {
+		return strings.Contains(s.log.String(), "memory ceiling reached: new domains pass uncounted, those known stay exact; raise store.max_subjects")
+	})
+	st, err := s.Status(context.Background(), time.Now(), "")
+	if err != nil || st.Totals.Uncounted != 8 || st.Totals.Subjects != 1 {
+		t.Fatalf("%+v, %v", st.Totals, err)
+	}
 }
