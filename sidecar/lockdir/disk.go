@@ -233,9 +233,10 @@ func (h *handle) sync() error {
 }
 
 // writable fails if no file can be made in the directory; whether there is
-// space is not looked at.
+// space is not looked at. (AT_EACCESS would miss a `chattr +i`: package unix
+// takes its EPERM for a kernel that does not know the flag.)
 func (h *handle) writable() error {
-	return unix.Faccessat(h.fd(), ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	return unix.Faccessat(h.fd(), ".", unix.W_OK|unix.X_OK, 0)
 }
 
 func openat(dir int, name string, flags int, mode uint32) (int, error) {
@@ -260,11 +261,13 @@ func cause(err error) error {
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return ": mount it read-write or set locks.dir to another directory"
+		return ": mount it read-write (in a systemd unit: ReadWritePaths) or set locks.dir to another directory"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return ": free some space or inodes there"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	case errors.Is(err, unix.EACCES):
 		return ": run sluice as root or give its user the directory"
+	case errors.Is(err, unix.EPERM):
+		return ": run sluice as root or give its user the directory; if it is root, chattr -i"
 	case errors.Is(err, unix.EISDIR):
 		return ": remove it with rmdir"
 	case errors.Is(err, unix.ENOTDIR):

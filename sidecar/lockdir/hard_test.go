@@ -52,10 +52,32 @@ func (r *rig) remount(flags uintptr) {
 	r.must(unix.Mount("", r.path, "", unix.MS_REMOUNT|flags, ""))
 }
 
-// as has this thread reach files as another user.
-func (r *rig) as(uid int) { privileged(r.t, unix.Setfsuid(uid)) }
+// as has this thread, and no other, be another user until it is root again.
+func (r *rig) as(uid uintptr) {
+	r.t.Helper()
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, 0); errno != 0 {
+		privileged(r.t, errno)
+	}
+}
 
 const nobody = 65534
+
+// immutable is `chattr +i`, or -i.
+func (r *rig) immutable(on bool) {
+	r.t.Helper()
+	dir, err := os.Open(r.path)
+	r.must(err)
+	defer dir.Close()
+	flags, err := unix.IoctlGetUint32(int(dir.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		flags &^= unix.STATX_ATTR_IMMUTABLE // the same bit as FS_IMMUTABLE_FL
+		if on {
+			flags |= unix.STATX_ATTR_IMMUTABLE
+		}
+		err = unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
+	}
+	privileged(r.t, err) // or a file system that does not know it
+}
 
 // searchable lets all users reach the directory.
 func (r *rig) searchable() {
@@ -68,14 +90,14 @@ var conditions = map[string]condition{
 	"read-only, no lock due": {
 		before:  func(r *rig) { r.mount("") },
 		begin:   func(r *rig) { r.remount(unix.MS_RDONLY) },
-		trouble: "write to lock directory DIR: read-only file system: mount it read-write or set locks.dir to another directory",
+		trouble: "write to lock directory DIR: read-only file system: mount it read-write (in a systemd unit: ReadWritePaths) or set locks.dir to another directory",
 		end:     func(r *rig) { r.remount(0) },
 	},
 	"read-only": {
 		before:  func(r *rig) { r.mount("") },
 		begin:   func(r *rig) { r.remount(unix.MS_RDONLY) },
 		hourly:  true,
-		trouble: "make lock file DIR/max_hourly_example.com: read-only file system: mount it read-write or set locks.dir to another directory",
+		trouble: "make lock file DIR/max_hourly_example.com: read-only file system: mount it read-write (in a systemd unit: ReadWritePaths) or set locks.dir to another directory",
 		end:     func(r *rig) { r.remount(0) },
 	},
 	"no inodes left": {
@@ -110,6 +132,11 @@ var conditions = map[string]condition{
 		begin:   func(r *rig) { r.as(nobody) },
 		trouble: "write to lock directory DIR: permission denied: run sluice as root or give its user the directory",
 		end:     func(r *rig) { r.as(0) },
+	},
+	"immutable": {
+		begin:   func(r *rig) { r.immutable(true) },
+		trouble: "write to lock directory DIR: operation not permitted: run sluice as root or give its user the directory; if it is root, chattr -i",
+		end:     func(r *rig) { r.immutable(false) },
 	},
 	"gone, and may not be made": {
 		before:  func(r *rig) { r.searchable() },
