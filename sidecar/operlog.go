@@ -118,6 +118,13 @@ func (l *OperatorLog) NoLocalDomains(entries []string) {
 		"local_domains", entries)
 }
 
+// NoOwners says that one tenant could spend another's budget.
+func (l *OperatorLog) NoOwners(file string) {
+	l.log.Warn("Exim lets any local user send in any name (untrusted_set_sender), and there is no owner map: "+
+		"on a host with several tenants one can spend and lock another's budget; list whose each domain is in identity.owners",
+		"identity.owners", file)
+}
+
 // FileUnread says that local domains or owners cannot be read.
 func (l *OperatorLog) FileUnread(err error) {
 	if l.seldom("file unread") {

@@ -31,15 +31,16 @@ type Policy struct {
 
 // Options are what a Policy is made with; all are needed.
 type Options struct {
-	Config   *Config
-	Node     string // name of this node: Config.Store.Node or the host name
-	EximUser string // login name of Exim's own user
-	Store    Store
-	Notes    Notes
-	Locks    LockDir
-	Queue    Queue
-	Log      *OperatorLog
-	Now      time.Time // with a monotonic reading
+	Config    *Config
+	Node      string // name of this node: Config.Store.Node or the host name
+	EximUser  string // login name of Exim's own user
+	AnySender bool   // Exim lets any local user send in any name
+	Store     Store
+	Notes     Notes
+	Locks     LockDir
+	Queue     Queue
+	Log       *OperatorLog
+	Now       time.Time // with a monotonic reading
 }
 
 // New returns a Policy that knows what its notes tell of held mail.
@@ -54,6 +55,9 @@ func New(o Options) *Policy {
 	}
 	if p.settings.Load().localDomains.get().empty() {
 		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
+	}
+	if o.AnySender && !p.settings.Load().owners.get().known() {
+		p.log.NoOwners(o.Config.Identity.Owners)
 	}
 	return p
 }

@@ -31,6 +31,8 @@ type site struct {
 	now    time.Time
 	log    lockedBuffer
 
+	anySender bool
+
 	mu        sync.Mutex
 	delivered []string
 }
@@ -91,7 +93,7 @@ func (s *site) open() {
 	if s.locks, err = lockdir.Open(lockdir.Options{Path: s.dir, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.Policy = sidecar.New(sidecar.Options{Config: s.config, Node: "node1", EximUser: "exim", Store: s.store,
+	s.Policy = sidecar.New(sidecar.Options{Config: s.config, Node: "node1", EximUser: "exim", AnySender: s.anySender, Store: s.store,
 		Notes: s.store, Locks: s.locks, Queue: s, Log: oplog, Now: s.now})
 }
 

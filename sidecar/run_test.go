@@ -167,3 +167,16 @@ func TestTheOperatorIsToldOfTheMemoryCeiling(t *testing.T) {
 		t.Fatalf("%+v, %v", st.Totals, err)
 	}
 }
+
+func TestTheOperatorIsToldThatTenantsCouldLie(t *testing.T) {
+	const warning = "untrusted_set_sender), and there is no owner map"
+	s := newSite(t, "")
+	if strings.Contains(s.log.String(), warning) {
+		t.Error("warned although Exim lets nobody lie")
+	}
+	s.anySender = true
+	s.restart()
+	if !strings.Contains(s.log.String(), warning) {
+		t.Error("not warned")
+	}
+}

@@ -21,6 +21,7 @@ import (
 type exim struct {
 	binary string
 	user   string // login name of Exim's own user; empty if unknown
+	anyone bool   // any local user may send in any name: untrusted_set_sender
 	helper string // socket of `sluice deliver`, which runs Exim where we are confined; need not be there
 }
 
@@ -28,22 +29,34 @@ type exim struct {
 // is not installed yet or its configuration is broken just now, it is one of
 // the names that packages use.
 func findExim(ctx context.Context, binary string) exim {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, "-bP", "exim_user").Output()
-	said, is := strings.CutPrefix(strings.TrimSpace(string(out)), "exim_user = ")
-	if err == nil && is {
+	e := exim{binary: binary, anyone: eximOption(ctx, binary, "untrusted_set_sender") != ""}
+	if said := eximOption(ctx, binary, "exim_user"); said != "" {
 		if u, err := user.LookupId(said); err == nil { // Exim may print the number
 			said = u.Username
 		}
-		return exim{binary: binary, user: said}
+		e.user = said
+		return e
 	}
 	for _, name := range []string{"Debian-exim", "exim", "mailnull", "mail"} {
 		if _, ok := uidOf(name); ok {
-			return exim{binary: binary, user: name}
+			e.user = name
+			return e
 		}
 	}
-	return exim{binary: binary}
+	return e
+}
+
+// eximOption is the value of an option of Exim's configuration, empty if it
+// has none or Exim cannot say.
+func eximOption(ctx context.Context, binary, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, "-bP", name).Output()
+	value, is := strings.CutPrefix(strings.TrimSpace(string(out)), name+" =")
+	if err != nil || !is {
+		return ""
+	}
+	return strings.TrimSpace(value)
 }
 
 func uidOf(name string) (int, bool) {

@@ -105,7 +105,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	n.policy = sidecar.New(sidecar.Options{
-		Config: c, Node: n.name, EximUser: exim.user, Store: n.store, Notes: n.store,
+		Config: c, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.store,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
 	sockets, err := inherited()
