@@ -6,10 +6,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 )
 
@@ -19,44 +17,9 @@ import (
 // with a connection for each question.
 func BenchmarkDecisions(b *testing.B) {
 	dir := b.TempDir()
-	echo, subject := filepath.Join(dir, "echo"), filepath.Join(dir, "policy")
-	benchEcho(b, echo)
+	subject := filepath.Join(dir, "policy")
 	benchNode(b, dir, subject)
-	for _, bb := range []struct {
-		name string
-		load policytest.Load
-	}{
-		{"kept-8", policytest.Load{Clients: 8}},
-		{"kept-64", policytest.Load{Clients: 64}},
-		{"fresh-8", policytest.Load{Clients: 8, Fresh: true}},
-		{"fresh-64", policytest.Load{Clients: 64, Fresh: true}},
-	} {
-		b.Run(bb.name, func(b *testing.B) {
-			for b.Loop() {
-				bb.load.For, bb.load.Domains = 250*time.Millisecond, 100
-				r, err := policytest.Compare(bb.load, echo, subject, 11)
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.ReportMetric(r.Base, "echo/s")
-				b.ReportMetric(r.Subject, "sluice/s")
-				b.ReportMetric(r.Ratio, "ratio")
-			}
-		})
-	}
-}
-
-func benchEcho(b *testing.B, path string) {
-	ln, err := policyd.Listen(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		policytest.Echo(ln, []byte("action=DUNNO\nroom=1000000\n\n"))
-		close(ended)
-	}()
-	b.Cleanup(func() { ln.Close(); <-ended })
+	policytest.Bench(b, subject)
 }
 
 func benchNode(b *testing.B, dir, socket string) {
