@@ -238,3 +238,16 @@ func TestFailureIsAllThatIsLeft(t *testing.T) {
 	r.d.tell("usage", nil)
 	r.wantEvents(r.heard(), "mended")
 }
+
+// rm -rf may remove the directory in the midst of a scan.
+func TestDirectoryThatGoesDuringAScanIsNoTrouble(t *testing.T) {
+	r := newRig(t)
+	at, err := openDir(r.path)
+	r.must(err)
+	defer at.close()
+	r.rmRf()
+	if at.writable() == nil {
+		t.Log("this kernel lets one write to a removed directory")
+	}
+	r.must(r.d.writable(at))
+}

@@ -188,9 +188,10 @@ func (d *Dir) lost(remade []string) error {
 	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
 }
 
-// writable finds out that locks could not be made before one is due.
+// writable finds out that locks could not be made before one is due. That the
+// directory went away meanwhile is for the next scan.
 func (d *Dir) writable(at *handle) error {
-	if err := at.writable(); err != nil {
+	if err := at.writable(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fault("write to lock directory", d.path, err)
 	}
 	return nil
