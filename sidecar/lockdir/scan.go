@@ -117,6 +117,9 @@ func (d *Dir) enter(now time.Time) (*handle, error) {
 // removes temporary files that a crash left.
 func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 	names, err := at.names()
+	if errors.Is(err, unix.ENOENT) { // it went away meanwhile: for the next scan
+		return nil, nil
+	}
 	if err != nil {
 		err = fault("list lock directory", d.path, err)
 	}
@@ -188,10 +191,9 @@ func (d *Dir) lost(remade []string) error {
 	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
 }
 
-// writable finds out that locks could not be made before one is due. That the
-// directory went away meanwhile is for the next scan.
+// writable finds out that locks could not be made before one is due.
 func (d *Dir) writable(at *handle) error {
-	if err := at.writable(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := at.writable(); err != nil {
 		return fault("write to lock directory", d.path, err)
 	}
 	return nil
