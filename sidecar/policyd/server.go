@@ -263,8 +263,8 @@ func (s *Server) remove(c *conn) {
 	c.in.release()
 }
 
-// shedGrace is the age from which an unfinished request counts as dripping
-// when room is needed: the client's own deadline.
+// shedGrace is how long a client has to ask, from the accept, when room is
+// needed or the server stops: the client's own deadline.
 const shedGrace = 300 * time.Millisecond
 
 // shed closes a 32nd of the connections, at least one, and returns how many.
@@ -354,16 +354,24 @@ func (s *Server) cutOverdue(now time.Duration) {
 	}
 }
 
-// drain ends all connections: the silent and idle ones now, the others after
-// their answer, and what is left after DrainTimeout by force.
+// drain ends all connections: those that have been answered now, those that
+// were accepted and have not asked yet after their time for it, the others
+// after their answer, and what is left after DrainTimeout by force.
 func (s *Server) drain(handlers *sync.WaitGroup, stopAsking func()) {
 	s.draining.Store(true)
-	s.each(func(c *conn) {
-		// A handler that goes idle after this looks at draining itself.
-		if p, _ := unmark(c.mark.Load()); p == silent || p == idle {
-			c.stopReading()
+	// A handler that goes idle after this looks at draining itself.
+	s.stopReading(idle)
+	ended := make(chan struct{})
+	var grace sync.WaitGroup
+	grace.Go(func() {
+		select {
+		case <-ended:
+		case <-time.After(shedGrace):
+			s.stopReading(silent)
 		}
 	})
+	defer grace.Wait()
+	defer close(ended)
 	forced := make(chan struct{})
 	force := time.AfterFunc(s.opts.DrainTimeout, func() {
 		defer close(forced)
@@ -380,6 +388,15 @@ func (s *Server) drain(handlers *sync.WaitGroup, stopAsking func()) {
 	if !force.Stop() {
 		<-forced
 	}
+}
+
+// stopReading ends the connections in a phase after what they have sent.
+func (s *Server) stopReading(in phase) {
+	s.each(func(c *conn) {
+		if p, _ := unmark(c.mark.Load()); p == in {
+			c.stopReading()
+		}
+	})
 }
 
 // each calls f for every connection.
