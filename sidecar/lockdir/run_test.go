@@ -115,7 +115,7 @@ func TestRunFollowsTheDirectory(t *testing.T) {
 func TestRunTellsRmRfFromRmStar(t *testing.T) {
 	r := newRig(t)
 	var locks []sidecar.Lock
-	for i := range 300 {
+	for i := range 50 {
 		l := sidecar.Lock{Kind: sidecar.LockHourly, Domain: fmt.Sprintf("d%03d.example", i)}
 		locks = append(locks, l)
 		r.make(l)
