@@ -1,12 +1,14 @@
 // Package eximconfig is what Sluice ships into Exim, and its end-to-end tests.
 //
-//	macros.conf   what a site may change, how Exim asks, which answers it believes
+//	macros.conf   what a site may change, what Exim asks, which answers it believes
 //	acl.conf      RCPT, DATA and sendmail: asks, and says what came back
 //	routers.conf  asks again for each recipient at delivery, and holds
 //	retry.conf    how long held mail waits
-//	debian.conf   puts the ACLs in the place of the site's on Debian
+//	ask-*.conf    the three ways to ask: embedded Perl, TCP, a process
 //	sluice.pl     the client, for Exim's embedded Perl
+//	debian.conf   puts the ACLs in the place of the site's on Debian
 //	install       puts these files in and takes them out
+//	layout-*.sh   where they go: Debian, one file, cPanel, DirectAdmin
 //
 // There is no Go in it but the tests. They put these very files, by this very
 // installer, into a private copy of Debian's configuration and run the real

@@ -33,10 +33,13 @@ const patience = 20 * time.Second
 //	h.sendmail(t, alice, ...)  // a local submission
 //	h.sink                     // where all remote mail ends
 type host struct {
-	dir  string // what hostMounts mounts
-	pid  int    // of the first process
-	sink *sink
-	port int // of the Exim daemon
+	dir     string // what hostMounts mounts
+	way     string // in which Exim asks
+	layout  string // of its configuration
+	pid     int    // of the first process
+	sink    *sink
+	port    int // of the Exim daemon
+	tcpPort int // where Sluice listens, for the way tcp
 }
 
 // A login may log in to the host.
@@ -56,67 +59,83 @@ const (
 	lockDir      = "/run/email_send_limits"
 )
 
-// newHost makes a host with Sluice's files installed.
+// newHost makes a host with Sluice's files installed: Debian's split
+// configuration, and Perl.
 func newHost(t *testing.T) *host {
 	t.Helper()
+	return newHostOf(t, "debian", "perl")
+}
+
+// newHostOf makes a host with a layout, with Sluice's files installed to be
+// asked in one of the ways.
+func newHostOf(t *testing.T, layout, way string) *host {
+	t.Helper()
 	needExim(t)
-	return bootHost(t, installedConfig(t))
+	return bootHost(t, installedConfig(t, layout, way), layout, way)
 }
 
 // newBareHost makes a host with Debian's configuration and the site's additions.
 func newBareHost(t *testing.T) *host {
 	t.Helper()
+	return newBareHostOf(t, "debian", "perl")
+}
+
+// newBareHostOf makes a host that does not know Sluice.
+func newBareHostOf(t *testing.T, layout, way string) *host {
+	t.Helper()
 	needExim(t)
-	h := bootHost(t, "/")
-	h.configureSite(t)
+	h := bootHost(t, "", layout, way)
+	layouts[layout](h, t)
 	return h
 }
 
+// installed has the folders of installedConfig by layout and way.
 var installed struct {
 	sync.Mutex
-	dir string
+	dirs map[string]string
 }
 
 // installedConfig is a folder with the configuration of a host on which the
 // installer ran. That takes a second or two, so it is done once for all tests.
-func installedConfig(t *testing.T) string {
+func installedConfig(t *testing.T, layout, way string) string {
 	t.Helper()
 	installed.Lock()
 	defer installed.Unlock()
-	if installed.dir != "" {
-		return installed.dir
+	key := layout + "-" + way
+	if dir := installed.dirs[key]; dir != "" {
+		return dir
 	}
-	h := newBareHost(t)
-	if out, code := h.try(t, installer(t)); code != 0 {
-		t.Fatalf("install: exit %d\n%s", code, out)
+	h := newBareHostOf(t, layout, way)
+	h.install(t, 0, "--way", way)
+	dir := filepath.Join(sharedDir(), key)
+	for _, own := range configFolders {
+		copyAll(t, filepath.Join(h.dir, own), filepath.Join(dir, own))
 	}
-	dir := filepath.Join(sharedDir(), "installed")
-	for _, folder := range configFolders {
-		copyAll(t, h.path(folder), filepath.Join(dir, folder))
+	if installed.dirs == nil {
+		installed.dirs = map[string]string{}
 	}
-	installed.dir = dir
+	installed.dirs[key] = dir
 	return dir
 }
 
-// configFolders is where Debian has Exim's configuration.
-var configFolders = []string{"/etc/exim4", "/var/lib/exim4"}
+// configFolders of a host are where Exim and the panels have configuration.
+var configFolders = []string{"etc", "lib", "usr-local"}
 
-// bootHost makes a host with the configuration below a root folder.
-func bootHost(t *testing.T, root string) *host {
+// bootHost makes a host with the configuration in a folder of installedConfig,
+// or for "" with none.
+func bootHost(t *testing.T, from, layout, way string) *host {
 	t.Helper()
 	dir, err := os.MkdirTemp(memoryDir(), "sluice-host-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeAll(t, dir) })
-	h := &host{dir: dir, sink: newSink(t)}
-	h.furnish(t)
-	for _, folder := range configFolders {
-		copyAll(t, filepath.Join(root, folder), h.path(folder))
-	}
+	h := &host{dir: dir, layout: layout, way: way, sink: newSink(t)}
+	h.furnish(t, from)
 	h.boot(t)
 	h.write(t, "/etc/exim4/sinks", "")
 	h.sinkFor(t, "*", h.sink)
+	h.write(t, "/etc/exim4/host_macros", "SLUICE_LOCKS = "+lockDir+"\n"+h.wayMacros(t))
 	return h
 }
 

@@ -15,11 +15,8 @@ const hostDirEnv = "SLUICE_TEST_HOST_DIR"
 // hostMounts are the files and folders of the machine that a host has of its
 // own, and where in the host's folder they are.
 var hostMounts = []struct{ own, path string }{
-	{"etc-exim4", "/etc/exim4"},
-	{"passwd", "/etc/passwd"},
-	{"group", "/etc/group"},
-	{"mailname", "/etc/mailname"},
-	{"aliases", "/etc/aliases"},
+	{"etc", "/etc"},
+	{"usr-local", "/usr/local"},
 	{"lib", "/var/lib/exim4"},
 	{"spool", "/var/spool/exim4"},
 	{"log", "/var/log/exim4"},

@@ -19,8 +19,8 @@ import (
 func (h *host) etc(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, folder := range configFolders {
-		err := filepath.Walk(h.path(folder), func(path string, info os.FileInfo, err error) error {
+	for _, own := range configFolders {
+		err := filepath.Walk(filepath.Join(h.dir, own), func(path string, info os.FileInfo, err error) error {
 			if err == nil && info.Mode().IsRegular() {
 				files[strings.TrimPrefix(path, h.dir)] = readFile(t, path)
 			}
@@ -125,10 +125,6 @@ func TestInstallExplains(t *testing.T) {
 		}, []string{`acl_smtp_data is "acl_check_data"`, "SLUICE_SITE_DATA = acl_check_data"}, func(t *testing.T, h *host) {
 			h.run(t, "sed", "-i", "s/^acl_smtp_data = .*/acl_smtp_data = MAIN_ACL_CHECK_DATA/", "/etc/exim4/conf.d/main/02_exim4-config_options")
 		}},
-		{"an unsplit configuration", func(t *testing.T, h *host) { h.configureDebian(t, "false") },
-			[]string{"unsplit", "not served yet"}, func(t *testing.T, h *host) { h.configureDebian(t, "true") }},
-		{"no Debian configuration at all", func(t *testing.T, h *host) { h.write(t, "/etc/exim4/exim4.conf", "") },
-			[]string{"/etc/exim4/exim4.conf", "not served yet"}, func(t *testing.T, h *host) { h.run(t, "rm", "/etc/exim4/exim4.conf") }},
 		{"a broken configuration", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/main/50_site", "no_such_option = 1\n")
 		}, []string{"does not load as it is; mend that first", "no_such_option"}, func(t *testing.T, h *host) {
@@ -163,9 +159,61 @@ func TestInstallUsage(t *testing.T) {
 	h := newBareHost(t)
 	wantSays(t, h.install(t, 0, "--help"), "Usage: install", "Example:")
 	wantSays(t, h.install(t, 2, "--nonsense"), "Usage: install")
-	wantSays(t, h.install(t, 2, "--layout", "cpanel"), `layout "cpanel" is not served yet`)
+	wantSays(t, h.install(t, 2, "--layout", "plesk"), `there is no layout "plesk", there are: debian single`)
+	wantSays(t, h.install(t, 2, "--way", "milter"), `there is no way "milter", there are: perl tcp run`)
+	wantSays(t, h.install(t, 1, "--layout", "single"), "Debian's configuration is split here. Use --layout debian.")
 	id := alice.as("", installer(t))
 	if out, code := h.try(t, id...); code != 1 || !strings.Contains(out, "only root") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
+}
+
+// Each layout: in, again, out, and all is as it was.
+func TestInstallLayouts(t *testing.T) {
+	t.Parallel()
+	for layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			h := newBareHostOf(t, layout, "perl")
+			before := h.etc(t)
+			wantSays(t, h.install(t, 0), "put in", "Exim's configuration now asks Sluice")
+			after := h.etc(t)
+			if out := h.install(t, 0); strings.Contains(out, "put in") {
+				t.Errorf("a second run puts in again:\n%s", out)
+			}
+			if diff := cmp.Diff(after, h.etc(t)); diff != "" {
+				t.Errorf("a second run changes something (-first +second):\n%s", diff)
+			}
+			wantSays(t, h.install(t, 0, "--way", "tcp"), "/etc/sluice/token made", "sluice.pl removed")
+			if out := h.run(t, "exim4", "-bP", "macros"); !strings.Contains(out, "${readsocket{inet:") {
+				t.Errorf("Exim does not ask over TCP:\n%s", out)
+			}
+			h.run(t, "rm", "/etc/sluice/token")
+			wantSays(t, h.install(t, 0, "--way", "perl"), "sluice.pl put in")
+			if diff := cmp.Diff(after, h.etc(t)); diff != "" {
+				t.Errorf("there and back changes something (-before +after):\n%s", diff)
+			}
+			h.breakSite(t, func(broken map[string]string) {
+				h.install(t, 1)
+				if diff := cmp.Diff(broken, h.etc(t)); diff != "" {
+					t.Errorf("a failed run changes something (-before +after):\n%s", diff)
+				}
+			})
+			wantSays(t, h.install(t, 0, "--remove"), "Sluice is out of Exim's configuration")
+			if diff := cmp.Diff(before, h.etc(t)); diff != "" {
+				t.Errorf("--remove does not restore what was (-before +after):\n%s", diff)
+			}
+			wantSays(t, h.install(t, 0, "--remove"), "nothing to remove")
+		})
+	}
+}
+
+// breakSite breaks a configuration in a way that Exim notices only with us in
+// it, and mends it after a test.
+func (h *host) breakSite(t *testing.T, test func(broken map[string]string)) {
+	t.Helper()
+	macros := h.read("/etc/exim4/host_macros")
+	h.write(t, "/etc/exim4/host_macros", macros+"SLUICE_ASK = x\nSLUICE_HOLD_RETRY = nonsense\n")
+	test(h.etc(t))
+	h.write(t, "/etc/exim4/host_macros", macros)
 }

@@ -17,7 +17,7 @@ const (
 	siteMacros = `
 MAIN_HOST_LOOKUP =
 tls_advertise_hosts =
-SLUICE_LOCKS = ` + lockDir + `
+.include_if_exists /etc/exim4/host_macros
 CHECK_DATA_LOCAL_ACL_FILE = /etc/exim4/site_data_acl
 `
 	siteDataACL = `
@@ -50,13 +50,13 @@ list: one@far.example, two@far.example, three@far.example
 	siteMailname = "here.example\n"
 )
 
-// furnish fills the host's folder.
-func (h *host) furnish(t *testing.T) {
+// furnish fills the host's folder. from is as for bootHost.
+func (h *host) furnish(t *testing.T, from string) {
 	t.Helper()
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range []string{"etc-exim4", "lib", "spool", "log", "mail", "run", "run/sluice", "run/email_send_limits",
+	for _, folder := range []string{"usr-local", "lib", "spool", "log", "mail", "run", "run/sluice", "run/email_send_limits",
 		"run/home", "run/home/alice", "run/home/bob", "run/home/web"} {
 		if err := os.Mkdir(filepath.Join(h.dir, folder), 0o755); err != nil {
 			t.Fatal(err)
@@ -64,6 +64,14 @@ func (h *host) furnish(t *testing.T) {
 	}
 	h.own(t, "Debian-exim", "spool", "log")
 	h.own(t, "mail", "mail")
+	if from != "" {
+		for _, own := range configFolders {
+			copyAll(t, filepath.Join(from, own), filepath.Join(h.dir, own))
+		}
+		return
+	}
+	copyAll(t, "/etc", filepath.Join(h.dir, "etc"))
+	copyAll(t, "/var/lib/exim4", filepath.Join(h.dir, "lib"))
 	h.write(t, "/etc/passwd", readFile(t, "/etc/passwd")+userLines("%[1]s:x:%[2]d:%[2]d::/run/home/%[1]s:/bin/sh\n"))
 	h.write(t, "/etc/group", readFile(t, "/etc/group")+userLines("%[1]s:x:%[2]d:\n"))
 	h.write(t, "/etc/mailname", siteMailname)
@@ -157,6 +165,9 @@ func installer(t *testing.T) string {
 // sharedDir is a folder for what tests make once for all.
 var sharedDir = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "sluice-shared-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // Exim runs what is in it
+	}
 	if err != nil {
 		panic(err)
 	}

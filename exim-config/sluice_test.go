@@ -28,7 +28,7 @@ const node = "node.example"
 
 const sluiceConfig = `
 [listen]
-policy = ["unix:` + policySocket + `"]
+policy = ["unix:` + policySocket + `"%s]
 admin = "unix:/run/sluice/admin.sock"
 [store]
 node = "` + node + `"
@@ -54,7 +54,11 @@ func (h *host) sluice(t *testing.T, args ...string) []string {
 // rest of its configuration.
 func (h *host) startSluice(t *testing.T, limits string) *process {
 	t.Helper()
-	h.write(t, "/run/sluice.toml", sluiceConfig+limits)
+	tcp := ""
+	if h.way == "tcp" {
+		tcp = fmt.Sprintf(`, "tcp:127.0.0.1:%d"`, h.tcpPort)
+	}
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, tcp)+limits)
 	p := h.start(t, h.sluice(t, "serve")...)
 	eventually(t, "sluice listens", func() bool {
 		select {

@@ -1,0 +1,225 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The ways to ask and the layouts, with the real sidecar:
+//
+//	SMTP, sendmail, alias, list ─→ Exim of a layout ─ Perl, TCP, process ─→ sluice
+
+var ways = []string{"perl", "tcp", "run"}
+
+// wayMacros are what a host's Exim has to be told of a way, beside the defaults.
+func (h *host) wayMacros(t *testing.T) string {
+	t.Helper()
+	switch h.way {
+	case "tcp":
+		h.tcpPort = freePort(t)
+		return fmt.Sprintf("SLUICE_TCP = 127.0.0.1:%d\n", h.tcpPort)
+	case "run":
+		program, err := buildSluice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "SLUICE_PROGRAM = " + program + "\n"
+	}
+	return ""
+}
+
+// Each layout and each way once; all of them with each other in `make soak`.
+var cells = map[string]bool{
+	"unsplit-tcp": true, "single-perl": true, "single-run": true, "cpanel-perl": true, "cpanel-tcp": true,
+	"directadmin-perl": true, "directadmin-run": true, "debian-tcp": true, "debian-run": true,
+}
+
+func TestWaysAndLayouts(t *testing.T) {
+	for layout := range layouts {
+		for _, way := range ways {
+			name := layout + "-" + way
+			if !cells[name] && os.Getenv("SLUICE_SOAK") != "1" {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				essentials(t, newHostOf(t, layout, way))
+			})
+		}
+	}
+}
+
+// essentials is what Sluice is for.
+func essentials(t *testing.T, h *host) {
+	p := h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000")
+	h.startExim(t)
+	h.limitedBySMTP(t)
+	h.limitedScripts(t)
+	h.limitedForwards(t)
+	p.stop(t, "TERM")
+	h.lockFilesSpeak(t)
+	sameBodies(t, "at the sink", bodies, delivered(h.sink))
+	if log := h.read("/var/log/exim4/paniclog"); log != "" {
+		t.Errorf("panic log:\n%s", log)
+	}
+}
+
+// numberedBody is a message whose body is compared at the sink.
+func numberedBody(n int) string { return fmt.Sprintf("X-Number: %d\n%s", n, letter("x")) }
+
+// bodies are what delivered should find.
+var bodies = func() map[string]string {
+	sums := map[string]string{}
+	for n := range 5 {
+		sums[fmt.Sprint(n)] = bodySum([]byte(numberedBody(n)))
+	}
+	return sums
+}()
+
+func (h *host) limitedBySMTP(t *testing.T) {
+	t.Helper()
+	c := h.dial(t).login("news@shop.example")
+	c.want(c.send("news@shop.example", numberedBody(0), "r1@far.example", "r2@far.example"), 250)
+	c.mail("news@shop.example")
+	c.want(c.rcpt("r3@far.example"), 250)
+	c.wantRefused(c.rcpt("r4@far.example"), 450, hourlyText("shop.example", 4, 3, laterText))
+	c.want(c.rcpt("bob@here.example"), 250)
+	c.want(c.data(numberedBody(1)), 250)
+	c.want(c.send("news@shop.example", letter("forbidden by the site"), "bob@here.example"), 550, "the site does not like this")
+	eventually(t, "three are delivered", func() bool { return h.sink.count() == 3 && h.mailbox(bob) != "" })
+}
+
+// limitedScripts has a script send one too many: it is held, and released.
+func (h *host) limitedScripts(t *testing.T) {
+	t.Helper()
+	for _, to := range []string{"s1@far.example", "s2@far.example", "s3@far.example", "held@far.example"} {
+		if out, code := h.sendmail(t, alice, "www", numberedBody(2), "-oi", "-f", "a@site.example", to); code != 0 {
+			t.Fatalf("sendmail: exit %d\n%s", code, out)
+		}
+	}
+	held := hourlyText("site.example", 4, 3, laterText)
+	eventually(t, "three are delivered and one is held", func() bool { return h.sink.count() == 6 && h.heldLines(held) == 1 })
+	h.run(t, h.sluice(t, "unlock", "site.example")...)
+	eventually(t, "it is released", func() bool { return h.sink.count() == 7 && len(h.queue()) == 0 })
+	if got := h.status(t, "site.example"); got.Sent != 1 {
+		t.Errorf("after the release site.example has %d, want 1", got.Sent)
+	}
+}
+
+// limitedForwards has an alias and a list send what comes from elsewhere, and,
+// where there is one, list software.
+func (h *host) limitedForwards(t *testing.T) {
+	t.Helper()
+	c := h.dialFrom(t, "192.0.2.9")
+	c.want(c.send("who@else.example", numberedBody(3), "forward@here.example"), 250)
+	eventually(t, "the forward is delivered", func() bool { return h.sink.count() == 8 })
+	want := int64(1)
+	if h.read("/etc/exim4/listserv") != "" {
+		c.want(c.send("who@else.example", numberedBody(3), "listserv@here.example"), 250)
+		eventually(t, "list software has sent", func() bool { return h.sink.count() == 10 })
+		want += 2
+	}
+	if got := h.status(t, "here.example"); got.Sent != want {
+		t.Errorf("here.example was charged %d, want %d", got.Sent, want)
+	}
+	h.run(t, h.sluice(t, "reset", "here.example")...)
+	c.want(c.send("who@else.example", numberedBody(3), "forward@here.example"), 250)
+	c.want(c.send("who@else.example", numberedBody(3), "list@here.example"), 250)
+	eventually(t, "one of four is held", func() bool {
+		return h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
+	})
+	h.run(t, h.sluice(t, "unlock", "here.example")...)
+	eventually(t, "it is released", func() bool { return len(h.queue()) == 0 })
+}
+
+// lockFilesSpeak is called when the sidecar is down.
+func (h *host) lockFilesSpeak(t *testing.T) {
+	t.Helper()
+	h.lock(t, "max_hourly_locked.example")
+	c := h.dial(t).login("a@locked.example")
+	c.mail("a@locked.example")
+	c.want(c.rcpt("x@far.example"), 450, "4.7.1 Domain locked.example is locked.  Message will be reattempted later")
+	c = h.dial(t).login("a@open.example")
+	before := h.sink.count()
+	c.want(c.send("a@open.example", numberedBody(4), numbered("r%d@far.example", 1, 5)...), 250)
+	if c.slowest > deadline+slack {
+		t.Errorf("with nobody there a command took %v", c.slowest)
+	}
+	if out, code := h.sendmail(t, alice, "www", numberedBody(4), "-oi", "-f", "a@locked.example", "late@far.example"); code != 0 {
+		t.Fatalf("sendmail: exit %d\n%s", code, out)
+	}
+	eventually(t, "what is not locked is delivered, the rest held", func() bool {
+		return h.sink.count() == before+5 && h.heldLines("Domain locked.example is locked.") == 1
+	})
+	if slices.Contains(h.sink.recipients(), "late@far.example") {
+		t.Error("a locked domain's mail was delivered")
+	}
+}
+
+// deadlines are what Exim waits for one answer.
+var deadlines = map[string]time.Duration{"perl": deadline, "tcp": time.Second, "run": deadline}
+
+// A sidecar that does not answer costs one deadline, not one per recipient.
+func TestStoppedSidecarCostsOneDeadline(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHostOf(t, "debian", way)
+			h.startSluice(t, unlimited).signal(t, "STOP")
+			h.startExim(t)
+			c := h.dial(t).login("a@here.example")
+			start := time.Now()
+			c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 1, 10)...), 250)
+			took := time.Since(start)
+			if c.slowest > deadlines[way]+2*slack || took > deadlines[way]+time.Second {
+				t.Errorf("a message took %v, its slowest command %v", took, c.slowest)
+			}
+			eventually(t, "it is delivered", func() bool { return h.sink.count() == 10 })
+			if took = time.Since(start); took > 2*deadlines[way]+3*time.Second {
+				t.Errorf("it was delivered after %v", took)
+			}
+		})
+	}
+}
+
+// Only Exim and root read the token, and nothing that a user may ask Exim tells it.
+func TestTokenIsKept(t *testing.T) {
+	t.Parallel()
+	h := newHostOf(t, "debian", "tcp")
+	token := strings.TrimSpace(h.read("/etc/sluice/token"))
+	if len(token) < 32 {
+		t.Fatalf("the token is %q", token)
+	}
+	info, err := os.Stat(h.path("/etc/sluice/token"))
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("its file: %v, %v", info.Mode(), err)
+	}
+	for _, args := range [][]string{
+		{"cat", "/etc/sluice/token"},
+		{"exim4", "-be", "${readfile{/etc/sluice/token}}"},
+		{"exim4", "-be", "${lookup{" + token[:4] + "}wildlsearch{/etc/sluice/token}{$value}{none}}"},
+		{"exim4", "-be", "${acl{acl_sluice_ask}{rcpt}}"},
+		{"exim4", "-bP", "config"},
+		{"exim4", "-bP", "macros"},
+		{"exim4", "-d", "-be", "${acl{acl_sluice_ask}{rcpt}}"},
+		{"exim4", "-bh", "192.0.2.1"},
+	} {
+		if out, _ := h.try(t, alice.as("", args...)...); strings.Contains(out, token) {
+			t.Errorf("%v tells the token:\n%s", args, out)
+		}
+	}
+	// Without it there is no answer, and Exim goes on.
+	h.startSluice(t, "[limits]\nhourly = 1")
+	h.write(t, "/etc/sluice/token", "another one that is wrong\n")
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 1, 3)...), 250)
+	os.Remove(filepath.Join(h.dir, "etc/sluice/token"))
+	c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 4, 6)...), 250)
+	eventually(t, "all is delivered", func() bool { return h.sink.count() == 6 })
+}
