@@ -32,10 +32,12 @@ func (b bare) Reset(_ context.Context, now time.Time, subject string, seen int64
 }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	checks := "2000"
 	if os.Getenv("SLUICE_SOAK") != "" {
-		flag.Set("rapid.checks", "1000000")
+		checks = "1000000"
 	}
+	flag.Set("rapid.checks", checks) // the command line may say otherwise
+	flag.Parse()
 	os.Exit(m.Run())
 }
 
