@@ -12,6 +12,9 @@ import (
 // hostDirEnv names the folder of a host to its first process.
 const hostDirEnv = "SLUICE_TEST_HOST_DIR"
 
+// otherEximEnv names an Exim that hosts have in the place of the machine's.
+const otherEximEnv = "SLUICE_TEST_EXIM"
+
 // hostMounts are the files and folders of the machine that a host has of its
 // own, and where in the host's folder they are.
 var hostMounts = []struct{ own, path string }{
@@ -69,6 +72,11 @@ func hostMount(dir string) error {
 	for _, m := range hostMounts {
 		if err := syscall.Mount(filepath.Join(dir, m.own), m.path, "", syscall.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.path, err)
+		}
+	}
+	if exim := os.Getenv(otherEximEnv); exim != "" {
+		if err := syscall.Mount(exim, "/usr/sbin/exim4", "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", exim, err)
 		}
 	}
 	return nil

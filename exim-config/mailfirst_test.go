@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -27,21 +28,22 @@ import (
 // A fault is one way in which a sidecar can fail. It begins when it is called
 // and lasts until its test ends.
 type fault struct {
-	name  string
-	begin func(t *testing.T, h *host)
+	name     string
+	begin    func(t *testing.T, h *host)
+	everyWay bool // tried in each way to ask in `make test` too
 }
 
 var faults = []fault{
-	{"not started", func(*testing.T, *host) {}},
-	{"killed, its socket file left", func(t *testing.T, h *host) { h.startSluice(t, unlimited).stop(t, "KILL") }},
-	{"stopped", func(t *testing.T, h *host) { h.startSluice(t, unlimited).signal(t, "STOP") }},
-	{"flaps", flap},
-	{"its backlog is full", fillBacklog},
-	{"closes", func(t *testing.T, h *host) { h.serve(t, func(net.Conn) {}) }},
-	{"answers nothing", answersAlways("")},
-	{"answers half", answersAlways("action=550 5.7.1 no\n")},
-	{"answers garbage", answersAlways("\x00\xff\x01action=550 5.7.1 no\n\n${run{/bin/false}}\n")},
-	{"answers 1 MB", answersAlways("action=550 5.7.1 " + strings.Repeat("no ", 350_000) + "\n\n")},
+	{"not started", func(*testing.T, *host) {}, false},
+	{"killed, its socket file left", func(t *testing.T, h *host) { h.startSluice(t, unlimited).stop(t, "KILL") }, false},
+	{"stopped", func(t *testing.T, h *host) { h.startSluice(t, unlimited).signal(t, "STOP") }, true},
+	{"flaps", flap, false},
+	{"its backlog is full", fillBacklog, false},
+	{"closes", func(t *testing.T, h *host) { h.serve(t, func(net.Conn) {}) }, false},
+	{"answers nothing", answersAlways(""), false},
+	{"answers half", answersAlways("action=550 5.7.1 no\n"), true},
+	{"answers garbage", answersAlways("\x00\xff\x01action=550 5.7.1 no\n\n${run{/bin/false}}\n"), false},
+	{"answers 1 MB", answersAlways("action=550 5.7.1 " + strings.Repeat("no ", 350_000) + "\n\n"), false},
 }
 
 // answersAlways reads a question and writes the same reply to each.
@@ -58,10 +60,11 @@ func answersAlways(reply string) func(*testing.T, *host) {
 
 // fillBacklog listens and connects until the kernel takes no more connections.
 func fillBacklog(t *testing.T, h *host) {
-	shrinkBacklog(t, h.serve(t, nil).listener, 1)
+	l := h.serve(t, nil).listener
+	shrinkBacklog(t, l.(syscall.Conn), 1)
 	for range 100 {
 		d := net.Dialer{Timeout: 50 * time.Millisecond}
-		c, err := d.Dial("unix", h.path(policySocket))
+		c, err := d.Dial(l.Addr().Network(), l.Addr().String())
 		if err != nil {
 			return
 		}
@@ -100,14 +103,24 @@ func messagesPerFault() int {
 
 func TestMailFirst(t *testing.T) {
 	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) { mailFlows(t, f.begin) })
+		t.Run(f.name, func(t *testing.T) { mailFlows(t, newHost(t), f.begin) })
+	}
+}
+
+// The other ways to ask, all of them under each fault in `make soak`.
+func TestMailFirstOtherWays(t *testing.T) {
+	for _, f := range faults {
+		for _, way := range []string{"tcp", "run"} {
+			if f.everyWay || os.Getenv("SLUICE_SOAK") == "1" {
+				t.Run(way+": "+f.name, func(t *testing.T) { mailFlows(t, newHostOf(t, "debian", way), f.begin) })
+			}
+		}
 	}
 }
 
 // mailFlows sends messages under a fault, half of them by SMTP and half by
 // sendmail, and follows each into the spool and to the sink.
-func mailFlows(t *testing.T, begin func(*testing.T, *host)) {
-	h := newHost(t)
+func mailFlows(t *testing.T, h *host, begin func(*testing.T, *host)) {
 	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\nremote_max_parallel = 10\n")
 	h.run(t, "update-exim4.conf")
 	h.startExim(t)
@@ -127,7 +140,7 @@ func mailFlows(t *testing.T, begin func(*testing.T, *host)) {
 				c = h.dial(t).login("a@here.example")
 			}
 			c.want(c.send("a@here.example", message, "x@far.example", "y@far.example"), 250)
-			if c.slowest > deadline+slack {
+			if c.slowest > deadlines[h.way]+slack {
 				t.Errorf("a command took %v", c.slowest)
 			}
 			continue

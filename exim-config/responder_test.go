@@ -3,6 +3,7 @@ package eximconfig_test
 import (
 	"bufio"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -20,7 +21,7 @@ type question map[string]string
 type responder struct {
 	mu        sync.Mutex
 	questions []question
-	listener  *net.UnixListener
+	listener  net.Listener
 	conns     map[net.Conn]bool
 	accepted  int
 	wg        sync.WaitGroup
@@ -50,24 +51,33 @@ func (h *host) respond(t *testing.T, answer func(question) string) *responder {
 	return r
 }
 
-// serve listens on the policy socket. handle, unless nil, has each connection.
+// serve listens where Exim asks. handle, unless nil, has each connection.
 func (h *host) serve(t *testing.T, handle func(net.Conn)) *responder {
 	t.Helper()
-	path := h.path(policySocket)
-	os.Remove(path)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r := &responder{listener: l, conns: map[net.Conn]bool{}}
+	r := &responder{listener: h.listen(t), conns: map[net.Conn]bool{}}
 	t.Cleanup(r.close)
 	if handle != nil {
 		r.wg.Go(func() { r.accept(handle) })
 	}
 	return r
+}
+
+func (h *host) listen(t *testing.T) net.Listener {
+	t.Helper()
+	network, address := "unix", h.path(policySocket)
+	if h.way == "tcp" {
+		network, address = "tcp", fmt.Sprintf("127.0.0.1:%d", h.tcpPort)
+	} else {
+		os.Remove(address)
+	}
+	l, err := net.Listen(network, address)
+	if err == nil && network == "unix" {
+		err = os.Chmod(address, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // shrinkBacklog makes a listener's backlog so short that it can be filled.
@@ -124,7 +134,9 @@ func (r *responder) hangUpAll() {
 
 // die ends like a process killed by kill -9: the socket file stays.
 func (r *responder) die() {
-	r.listener.SetUnlinkOnClose(false)
+	if l, ok := r.listener.(*net.UnixListener); ok {
+		l.SetUnlinkOnClose(false)
+	}
 	r.close()
 }
 
