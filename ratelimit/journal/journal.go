@@ -143,9 +143,7 @@ func (s *Store) tend() {
 		}
 		s.mu.Unlock()
 	}
-	// A quarter of the last snapshot keeps the cost of writing snapshots a
-	// small multiple of that of the segments.
-	if s.Failure() == nil && tail <= max(s.options.MinTail, s.snapshot/4) {
+	if s.Failure() == nil && tail <= s.maxTail() {
 		return
 	}
 	if s.waited++; s.waited < s.retry {
@@ -159,6 +157,11 @@ func (s *Store) tend() {
 	}
 	s.retry = 0
 }
+
+// maxTail is how long the segments since the last snapshot may become. A quarter
+// of that snapshot keeps the cost of writing snapshots a small multiple of that
+// of writing segments.
+func (s *Store) maxTail() int64 { return max(s.options.MinTail, s.snapshot/4) }
 
 // bury gives up the segment. mu is held.
 func (s *Store) bury(err error) {
@@ -193,7 +196,10 @@ func (s *Store) Close() error {
 	err := s.Save()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(err, s.segment.close(), s.lock.Close())
+	if s.segment.file != nil {
+		err = errors.Join(err, s.segment.close())
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // Failure tells why answers would not survive a crash now; nil if they would.

@@ -64,7 +64,9 @@ func open(t testing.TB, dir string, h *heard) *Store {
 
 // abandon lets go of a store as kill -9 would.
 func (s *Store) abandon() {
-	s.segment.close()
+	if s.segment.file != nil {
+		s.segment.close()
+	}
 	s.lock.Close()
 }
 
@@ -334,23 +336,60 @@ func TestDirectoryGone(t *testing.T) {
 	h.want(t)
 }
 
-// TestFullDisk fills the disk under a running store: answers go on, the
-// operator is told once, and when there is space again everything is there.
-func TestFullDisk(t *testing.T) {
-	dir, h := t.TempDir(), &heard{}
+// smallDisk is a directory on a disk of its own, of 4 MB.
+func smallDisk(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("mount a small disk: %v", err)
 		}
 		t.Skipf("mount a small disk: %v", err)
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
-	s := open(t, dir, h)
-	defer func() { s.abandon() }()
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// fill uses up a small disk and returns the file that does.
+func fill(t *testing.T, dir string) string {
+	t.Helper()
 	filler := filepath.Join(dir, "filler")
 	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); err == nil {
 		t.Fatal("the disk is not small")
 	}
+	return filler
+}
+
+// TestStartOnAFullDisk: what was counted is there, answers go on, and when there
+// is space again they are on the disk.
+func TestStartOnAFullDisk(t *testing.T) {
+	dir, h := smallDisk(t), &heard{}
+	s := open(t, dir, h)
+	mustTake(t, s, start, take("a.example", 0, 1))
+	s.abandon()
+	filler := fill(t, dir)
+	s = open(t, dir, h)
+	h.want(t, "failed")
+	wantSent(t, s, "a.example", 1)
+	mustTake(t, s, start, take("a.example", 0, 2))
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.tend()
+	h.want(t, "mended")
+	s.abandon()
+	s = open(t, dir, h)
+	wantSent(t, s, "a.example", 2)
+	s.abandon()
+}
+
+// TestFullDisk fills the disk under a running store: answers go on, the
+// operator is told once, and when there is space again everything is there.
+func TestFullDisk(t *testing.T) {
+	dir, h := smallDisk(t), &heard{}
+	s := open(t, dir, h)
+	defer func() { s.abandon() }()
+	filler := fill(t, dir)
 	sends := 0
 	charge := func(n int) {
 		for range n {

@@ -36,7 +36,8 @@ func (s *Store) path(prefix string, n uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s%016d", prefix, n))
 }
 
-// files lists the files of the journal by number.
+// files lists the files of the journal by number, and removes what a crash left
+// of a snapshot.
 func (s *Store) files() ([]journalFile, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -44,6 +45,10 @@ func (s *Store) files() ([]journalFile, error) {
 	}
 	var files []journalFile
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), temporary) {
+			os.Remove(filepath.Join(s.dir, e.Name()))
+			continue
+		}
 		for _, prefix := range []string{segmentPrefix, snapshotPrefix} {
 			digits, ok := strings.CutPrefix(e.Name(), prefix)
 			if n, err := strconv.ParseUint(digits, 10, 64); ok && err == nil {
@@ -89,16 +94,25 @@ func (s *Store) load() error {
 		}
 		tail += size
 	}
+	// A full disk does not keep us from answering; see tend.
 	if _, err := s.rotate(); err != nil {
-		return fmt.Errorf("begin a journal file: %w", err)
+		s.fail(fmt.Errorf("begin a journal file: %w", err))
 	}
 	s.ledger.Ready(last)
 	s.segment.before = tail
-	if s.damaged != nil {
-		return s.Save()
+	// Whoever is killed again and again before a snapshot is whole must not
+	// begin with more to read each time.
+	if s.damaged != nil || tail > s.maxTail() || len(segments) > maxSegments {
+		if err := s.Save(); err != nil {
+			s.fail(err)
+		}
 	}
 	return nil
 }
+
+// maxSegments is how many segments a start reads before it begins with a
+// snapshot, for each takes a segmentStep of the disk at least.
+const maxSegments = 16
 
 func (s *Store) loadSnapshot(n uint64) (int64, error) {
 	whole := false
@@ -158,8 +172,10 @@ func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) 
 		if !errors.Is(err, errFrame) {
 			return 0, err
 		}
-		if blank, err := frames.blank(); blank || err != nil {
-			return from, err // allocated ahead, and not written yet
+		if blank, err := frames.blank(); err != nil {
+			return 0, err
+		} else if blank { // allocated ahead, and not written
+			return from, file.Truncate(from)
 		}
 		more, resyncErr := frames.resync()
 		switch {
