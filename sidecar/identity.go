@@ -76,7 +76,7 @@ func (s *Settings) identifyLogin(id, senderDomain, directory string) identity {
 	owners := s.owners.get()
 	if !owners.known() {
 		// Nobody can tell whose a domain is. On a host with one tenant the
-		// sender's is right; doctor and the log warn where others could lie.
+		// sender's is right; the log warns where others could lie.
 		return s.payer(senderDomain).of(id)
 	}
 	account := id

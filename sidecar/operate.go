@@ -20,7 +20,7 @@ func (p *Policy) Status(ctx context.Context, now time.Time, domain string) (Stat
 	if domain != "" {
 		d, known := p.domainStatus(ctx, now, domain)
 		if !known {
-			return s, fmt.Errorf("%s: %w: nothing is counted, locked or held of it", domain, ErrNotFound)
+			return s, fmt.Errorf("%w: it has sent nothing in the last hour, and nothing of it is locked or held", ErrNotFound)
 		}
 		s.Domains = append(s.Domains, d)
 		return s, nil
@@ -127,7 +127,7 @@ func (p *Policy) status() Totals {
 // Lock locks a domain until a hand unlocks it.
 func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error {
 	p.log.Operator(who, "lock", domain)
-	return p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who)
+	return p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who+"\n")
 }
 
 // Unlock removes every lock file of a domain and lets it start at zero.

@@ -64,7 +64,7 @@ func (c checkCmd) Run(t *terminal) error {
 	client := policyd.Client{Path: socket, Timeout: c.Timeout}
 	reply, err := client.Ask(t.ctx, fields)
 	if err != nil {
-		return fmt.Errorf("check: %w\nIs `sluice serve` running, and may this user ask? (root, Exim's and Postfix's may)", err)
+		return fmt.Errorf("check: %w\nIs `sluice serve` running, and may this user ask? (root, Exim's and Postfix's may)\nOr was the question malformed? The log of sluice says so.", err)
 	}
 	if c.JSON {
 		return printJSON(t.stdout, replyFields(reply))

@@ -57,7 +57,10 @@ func (c configCmd) values(t *terminal) (values []sidecar.ConfigValue, err error)
 	if err != nil {
 		return nil, err
 	}
-	return config.Values(), nil
+	if c.Check {
+		err = servable(config)
+	}
+	return config.Values(), err
 }
 
 type versionCmd struct {

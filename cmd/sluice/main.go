@@ -43,7 +43,7 @@ type commands struct {
 	Reset   resetCmd   `cmd:"" help:"Let a domain, account or mailbox start at zero."`
 	Check   checkCmd   `cmd:"" help:"Ask one question as Exim would, and print the answer."`
 	Show    configCmd  `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
-	Deliver deliverCmd `cmd:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
+	Deliver deliverCmd `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

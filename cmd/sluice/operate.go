@@ -41,7 +41,8 @@ type unlockCmd struct {
 // Help is the long help.
 func (unlockCmd) Help() string {
 	return `Removes the lock files of the domain, also those made by hand, and lets the domain
-start at zero. What was held goes out at once.
+start at zero. What was held goes out at once; what
+Exim held while sluice was stopped, with its next queue run.
 
 Example:
   sluice unlock example.com`

@@ -44,12 +44,15 @@ func printTable(w io.Writer, align string, rows [][]string) {
 // span is a duration as short as it is read: "45s", "12m", "3h10m", "2d4h".
 func span(d time.Duration) string {
 	d = max(0, d.Round(time.Second))
+	if d > time.Minute {
+		d = (d + time.Minute - 1).Truncate(time.Minute)
+	}
 	seconds := int64(d / time.Second)
 	switch {
 	case seconds < 60:
 		return fmt.Sprintf("%ds", seconds)
 	case seconds < 3600:
-		return fmt.Sprintf("%dm", (seconds+59)/60)
+		return fmt.Sprintf("%dm", seconds/60)
 	case seconds < 86400:
 		return strings.TrimSuffix(fmt.Sprintf("%dh%02dm", seconds/3600, seconds%3600/60), "00m")
 	}

@@ -177,7 +177,7 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 5\n")
 	for file, want := range map[string]string{
 		"other.toml": "another sluice has it",
-		"redis.toml": "redis.toml:2: store.url: a store other than embedded: is not served by this version",
+		"redis.toml": "redis.toml:2: store.url: this version does not serve a store other than embedded:",
 		"bad.toml":   `did you mean "hourly"?`,
 		"none.toml":  "no such file",
 	} {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/policyd"
 )
 
 // notServed are keys that the file may have and that this version does not act
@@ -27,7 +29,7 @@ var notServed = map[string]string{
 func served(c *sidecar.Config) error {
 	var errs []error
 	refuse := func(key, what string) {
-		errs = append(errs, fmt.Errorf("%s: %s: %s is not served by this version; leave it out", c.Origin(key), key, what))
+		errs = append(errs, fmt.Errorf("%s: %s: this version does not serve %s; leave it out", c.Origin(key), key, what))
 	}
 	builtIn := sidecar.DefaultConfig().Values()
 	for i, v := range c.Values()[:len(builtIn)] { // those of single scopes come behind
@@ -37,6 +39,17 @@ func served(c *sidecar.Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// servable tells whether serve would start with a configuration: what it asks
+// for is served, and the files that it names can be read.
+func servable(c *sidecar.Config) error {
+	err := served(c)
+	if slices.ContainsFunc(c.Listen.Policy, func(l sidecar.Listener) bool { return l.Network() == "tcp" }) {
+		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
+		err = errors.Join(err, tokenErr)
+	}
+	return err
 }
 
 // idle lists what is set and has no effect yet, though it does no harm.
