@@ -127,11 +127,21 @@ func (p *Policy) status() Totals {
 // Lock locks a domain until a hand unlocks it.
 func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error {
 	p.log.Operator(who, "lock", domain)
-	return p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who+"\n")
+	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who+"\n"); err != nil {
+		return err
+	}
+	if err := p.locks.Failure(); err != nil {
+		return fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
+	}
+	return nil
 }
 
-// Unlock removes every lock file of a domain and lets it start at zero.
+// Unlock removes every lock file of a domain and lets it start at zero. It
+// wraps ErrNotFound for a domain of which nothing is known, and may be a typo.
 func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) error {
+	if _, known := p.domainStatus(ctx, now, domain); !known {
+		return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+	}
 	p.log.Operator(who, "unlock", domain)
 	var errs []error
 	for _, f := range p.locks.Files(domain) {
@@ -141,12 +151,20 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 }
 
 // Reset lets a domain, an account or a mailbox start at zero. Of a domain all
-// locks that Sluice made go too; those of operators stay.
+// locks that Sluice made go too; those of operators stay. It wraps ErrNotFound
+// for a scope of which nothing is known.
 func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) error {
-	p.log.Operator(who, "reset", scope)
 	if isDomain(scope) {
+		if _, known := p.domainStatus(ctx, now, scope); !known {
+			return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+		}
+		p.log.Operator(who, "reset", scope)
 		return p.restart(ctx, now, scope, -1)
 	}
+	if len(p.store.Standing(p.clock.store(now), scope).Windows) == 0 {
+		return fmt.Errorf("%w: nothing of it is counted; mailboxes and accounts are from when a limit names them", ErrNotFound)
+	}
+	p.log.Operator(who, "reset", scope)
 	_, err := p.store.Reset(ctx, p.clock.store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
 		p.due.add(domain)

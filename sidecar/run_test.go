@@ -2,6 +2,7 @@ package sidecar_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,5 +179,24 @@ func TestTheOperatorIsToldThatTenantsCouldLie(t *testing.T) {
 	s.restart()
 	if !strings.Contains(s.log.String(), warning) {
 		t.Error("not warned")
+	}
+}
+
+func TestTyposAreNotFound(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n[limits.account.bob]\nhourly = 3\n")
+	ctx := context.Background()
+	for what, err := range map[string]error{
+		"unlock":          s.Unlock(ctx, s.now, "never.example", "root"),
+		"reset":           s.Reset(ctx, s.now, "never.example", "root"),
+		"reset account":   s.Reset(ctx, s.now, "account:nobody", "root"),
+		"reset unlimited": s.Reset(ctx, s.now, "news@a.example", "root"),
+	} {
+		if !errors.Is(err, sidecar.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.send(1)
+	if err := s.Unlock(ctx, s.now, "a.example", "root"); err != nil {
+		t.Error(err)
 	}
 }

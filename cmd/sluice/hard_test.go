@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,10 +83,11 @@ func (n *hardNode) crowd(t *testing.T, clients int) {
 	})
 }
 
-// answers asks for a while and wants an answer to each question in time.
+// answers asks for a while and wants an answer to each question, nineteen of
+// twenty in time: a busy machine is slow now and then by itself.
 func (n *hardNode) answers(t *testing.T, limit time.Duration) {
 	t.Helper()
-	var slowest time.Duration
+	var took []time.Duration
 	for i := range 200 {
 		start := time.Now()
 		c := policyd.Client{Path: n.socket, Timeout: 5 * time.Second}
@@ -96,13 +98,15 @@ func (n *hardNode) answers(t *testing.T, limit time.Duration) {
 		if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
 			t.Fatalf("question %d: %q, %v\n%s", i, reply, err, n.log)
 		}
-		slowest = max(slowest, time.Since(start))
+		took = append(took, time.Since(start))
 		time.Sleep(5 * time.Millisecond) // spread over the time in which the crowd is at work
 	}
-	if slowest > limit {
-		t.Errorf("an answer took %v, want at most %v", slowest, limit)
+	slices.Sort(took)
+	most, slowest := took[len(took)*95/100], took[len(took)-1]
+	if most > limit {
+		t.Errorf("of 200 answers one in twenty took more than %v, want at most %v", most, limit)
 	}
-	t.Logf("200 questions, the slowest answer took %v", slowest)
+	t.Logf("of 200 answers 95%% took at most %v, and the slowest %v", most, slowest)
 }
 
 func (n *hardNode) told(t *testing.T, what string) {
