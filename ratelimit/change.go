@@ -137,13 +137,13 @@ func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 		since = 0 // of a new subject nothing can be missing
 	}
 	for _, limit := range limits {
-		w := newWindow(limit.Window)
-		r := find(rings, w)
-		if r == nil {
+		if w := newWindow(limit.Window); find(rings, w) == nil {
 			rings = append(rings, ring{window: w, since: since})
-			r = &rings[len(rings)-1]
 		}
-		if c.when > s.epoch && r.counts(c.when, c.at) {
+	}
+	// In all of them: a window that is not limited for a while misses nothing.
+	for i := range rings {
+		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {
 			r.at(c.when).Sent += int64(len(c.tokens))
 		}
 	}

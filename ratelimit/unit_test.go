@@ -211,6 +211,18 @@ func TestAWindowThatComesLater(t *testing.T) {
 	wantSent(t, l, noon.Add(time.Second), "a.example", 1, 0)
 }
 
+// A daily limit that is lifted for a while has missed nothing when it is back.
+func TestAWindowThatIsLeftAndComesBack(t *testing.T) {
+	l := ratelimit.NewLedger(ratelimit.Options{})
+	l.Take(noon, take(1, 1, daily(hourly("a.example", 10), 3)))
+	l.Take(noon, take(11, 5, hourly("a.example", 10)))
+	if r := l.Take(noon, take(21, 1, daily(hourly("a.example", 10), 3))); r.OK || r.Uses[1].Used != 6 {
+		t.Fatalf("%+v", r)
+	}
+	l.Uncharge(noon, tokens(11, 5))
+	wantSent(t, l, noon, "a.example", 1, 1)
+}
+
 func TestAnOldForcedChargeIsDated(t *testing.T) {
 	l := ratelimit.NewLedger(ratelimit.Options{Keep: time.Hour})
 	forced := take(1, 4, hourly("a.example", 3))

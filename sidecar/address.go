@@ -24,39 +24,42 @@ func (a address) fold(s string) string {
 	return a.String()
 }
 
-// foldAddress brings an address into this form. The domain is empty if there
-// is none.
-func foldAddress(s string) address {
-	at := strings.LastIndexByte(s, '@') // no domain has one, a quoted local part may
+// foldAddress brings an address as it came by SMTP into this form. The domain
+// is empty if there is none.
+func foldAddress(s string) address { return foldPlain(s, dequote) }
+
+// foldRouted is foldAddress for one that Exim has taken apart already, from
+// $local_part and $domain: a quote or backslash that is left belongs to it.
+func foldRouted(s string) address { return foldPlain(s, func(local string) string { return local }) }
+
+func foldPlain(s string, dequote func(string) string) address {
+	at := strings.LastIndexByte(s, '@') // no domain has one, a local part may
 	if at < 0 {
-		return address{local: foldLocal(s)}
+		return address{local: lowerASCII(dequote(s))}
 	}
-	return address{foldLocal(s[:at]), foldDomain(s[at+1:])}
+	return address{lowerASCII(dequote(s[:at])), foldDomain(s[at+1:])}
 }
 
-// foldLocal lowers ASCII only, as Exim does, and takes off quotes.
-func foldLocal(s string) string {
-	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		s = unescape(s[1 : len(s)-1])
-	}
-	return lowerASCII(s)
-}
-
-// unescape takes the backslashes out of a quoted string (RFC 5322, 3.2.4).
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
+// dequote takes the quotes and backslashes out of a local part as Exim does,
+// wherever they stand: "a"."b" is a.b, and so is a\.b.
+func dequote(s string) string {
+	if !strings.ContainsAny(s, `"\`) {
 		return s
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
+		switch {
+		case s[i] == '\\' && i+1 < len(s):
 			i++
+			b.WriteByte(s[i])
+		case s[i] != '"':
+			b.WriteByte(s[i])
 		}
-		b.WriteByte(s[i])
 	}
 	return b.String()
 }
 
+// lowerASCII lowers ASCII only, as Exim does.
 func lowerASCII(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {
@@ -97,13 +100,15 @@ func domainOf(s string) string {
 }
 
 // splitRecipients splits Exim's $recipients, a list with commas in which
-// quoted local parts may have commas too.
+// quoted local parts may have commas too. A backslash takes the meaning of what
+// follows also outside of quotes: otherwise a\"@far.example would swallow the
+// recipients behind it, and nobody would pay for them.
 func splitRecipients(s string) (all []address) {
 	quoted := false
 	from := 0
 	for i := 0; i < len(s); i++ {
 		switch {
-		case s[i] == '\\' && quoted:
+		case s[i] == '\\':
 			i++
 		case s[i] == '"':
 			quoted = !quoted

@@ -120,7 +120,7 @@ type durationValue struct {
 func (d durationValue) set(v any) error {
 	s, _ := v.(string) // a number without unit is a mistake rather than nanoseconds
 	n, err := time.ParseDuration(s)
-	if err != nil || n < d.min || n > d.max {
+	if err != nil || n < d.min || n > d.max || n%time.Millisecond != 0 {
 		return fmt.Errorf(`a duration in quotes, from "%s" to "%s"`, durationText(d.min), durationText(d.max))
 	}
 	*d.field = n

@@ -29,17 +29,17 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
 	}
 	switch {
-	case len(q.to) == 0:
-		return pass(r.Stage)
-	case q.who.class != charged:
+	case q.who.class != charged && len(q.to) > 0:
 		p.passUncharged(&q)
 		return pass(r.Stage)
+	case len(q.to) == 0:
+		return q.whole(pass(r.Stage))
 	}
 	switch r.Stage {
 	case StageRcpt:
 		return p.askRcpt(ctx, &q)
 	case StageData:
-		return p.askData(ctx, &q)
+		return q.whole(p.askData(ctx, &q))
 	case StageLocal:
 		return p.askLocal(ctx, &q)
 	}
@@ -51,11 +51,20 @@ func pass(s Stage) Reply {
 	return Reply{Room: RoomUnlimited, Charged: s == StageData || s == StageLocal}
 }
 
+// whole takes back that all of a message was charged, where Exim has let more
+// remote recipients pass than are found here: the router asks about each then.
+func (q *question) whole(r Reply) Reply {
+	if q.Stage == StageData && q.Sent > len(q.to) {
+		r.Charged = false
+	}
+	return r
+}
+
 // remoteRecipients returns those whose domain is not local.
 func (q *question) remoteRecipients() []address {
 	var all []address
 	if q.Stage == StageRcpt || q.Stage == StageRoute {
-		all = []address{foldAddress(q.Recipient)}
+		all = []address{foldRouted(q.Recipient)}
 	} else {
 		all = splitRecipients(q.Recipients)
 	}
@@ -137,20 +146,21 @@ func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
 // askRoute charges one recipient that was not charged yet, or holds it.
 func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 	token := token(q.Node, q.ID, q.to[0], 0)
+	settled := p.settled(q, token)
 	if p.lockedByHand(q.who.domain) {
-		return p.hold(q, token, p.refuseLocked(q))
+		return p.hold(q, token, settled, p.refuseLocked(q))
 	}
-	if p.settled(q, token) {
+	if settled {
 		p.holds.release(q.who.domain, q.ID, token)
 		return Reply{}
 	}
 	d, err := p.charge(ctx, q)
 	switch {
 	case err != nil:
-		return p.hold(q, token, p.cannotCount(q, err))
+		return p.hold(q, token, false, p.cannotCount(q, err))
 	case d != nil:
 		d.action = Defer // a message that was accepted is never bounced for volume
-		return p.hold(q, token, p.refuse(q, d))
+		return p.hold(q, token, false, p.refuse(q, d))
 	}
 	p.holds.release(q.who.domain, q.ID, token)
 	return Reply{}
@@ -165,7 +175,7 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	}
 	arrived, known := arrival(q.ID)
 	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
-	return old && !p.holds.has(q.who.domain, q.ID, token)
+	return old && !p.holds.uncharged(q.who.domain, q.ID, token)
 }
 
 func (q *question) take() ratelimit.Take {

@@ -14,8 +14,8 @@ import (
 	"sluice/ratelimit"
 )
 
-// holdFor is how long a held recipient is remembered. Each queue run asks
-// again, so this is only for messages that left the queue behind our back.
+// holdFor is how long a held recipient is remembered about which nobody asks
+// any more: its message has left the queue behind our back. Each queue run asks.
 const holdFor = 7 * 24 * time.Hour
 
 // holds is what waits in Exim's queue because the router held it: recipients
@@ -36,8 +36,14 @@ type holds struct {
 type heldMessage struct {
 	id         string
 	who        identity
-	recipients map[ratelimit.Token]time.Time // since when
-	asked      time.Time                     // when the router last asked about one of them
+	recipients map[ratelimit.Token]heldRecipient
+	asked      time.Time // when the router last asked about one of them
+	tried      time.Time // when Exim was last told to deliver it
+}
+
+type heldRecipient struct {
+	since   time.Time
+	charged bool // before it was held, under a lock by hand
 }
 
 // A heldNote is a recipient in the notes, under hold/DOMAIN/ID/TOKEN.
@@ -45,6 +51,7 @@ type heldNote struct {
 	Since   time.Time `json:"since"`
 	Mailbox string    `json:"mailbox,omitempty"`
 	Account string    `json:"account,omitempty"`
+	Charged bool      `json:"charged,omitempty"`
 }
 
 const holdNotes = "hold/"
@@ -73,13 +80,13 @@ func newHolds(notes Notes, log *OperatorLog) *holds {
 			log.HoldUnread(key, err)
 			return
 		}
-		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, n.Since)
+		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, heldRecipient{n.Since, n.Charged})
 	})
 	return h
 }
 
 // put remembers a held recipient, and reports whether it is a new one.
-func (h *holds) put(who identity, id string, token ratelimit.Token, now time.Time) bool {
+func (h *holds) put(who identity, id string, token ratelimit.Token, r heldRecipient) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	messages := h.domains[who.domain]
@@ -89,28 +96,28 @@ func (h *holds) put(who identity, id string, token ratelimit.Token, now time.Tim
 	}
 	m := messages[id]
 	if m == nil {
-		m = &heldMessage{id: id, who: who, recipients: map[ratelimit.Token]time.Time{}}
+		m = &heldMessage{id: id, who: who, recipients: map[ratelimit.Token]heldRecipient{}}
 		messages[id] = m
 	}
-	m.asked = now
+	m.who, m.asked = who, r.since
 	if _, held := m.recipients[token]; held {
 		return false
 	}
-	m.recipients[token] = now
+	m.recipients[token] = r
 	h.count++
 	return true
 }
 
-// has tells whether a recipient is held.
-func (h *holds) has(domain, id string, token ratelimit.Token) bool {
+// uncharged tells whether a recipient is held that was never charged.
+func (h *holds) uncharged(domain, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := h.domains[domain][id]
 	if m == nil {
 		return false
 	}
-	_, held := m.recipients[token]
-	return held
+	r, held := m.recipients[token]
+	return held && !r.charged
 }
 
 // release forgets a recipient that is held no more.
@@ -149,25 +156,39 @@ func (h *holds) forget(domain, id string, token ratelimit.Token) {
 	}
 }
 
-// expire forgets the recipients of a message that nobody has asked about
-// since, and those that have been held for too long.
-func (h *holds) expire(domain, id string, since, now time.Time) {
+// try notes that Exim is told to deliver messages.
+func (h *holds) try(domain string, ids []string, now time.Time) {
 	h.mu.Lock()
-	var gone []ratelimit.Token
-	if m := h.domains[domain][id]; m != nil {
-		unasked := m.asked.Before(since)
-		for token, held := range m.recipients {
-			if unasked || now.Sub(held) > holdFor {
-				gone = append(gone, token)
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if m := h.domains[domain][id]; m != nil {
+			m.tried = now
+		}
+	}
+}
+
+// expire forgets the messages of a domain about which nobody has asked for too
+// long.
+func (h *holds) expire(domain string, now time.Time) {
+	type recipient struct {
+		id    string
+		token ratelimit.Token
+	}
+	var gone []recipient
+	h.mu.Lock()
+	for id, m := range h.domains[domain] {
+		if now.Sub(m.asked) > holdFor {
+			for token := range m.recipients {
+				gone = append(gone, recipient{id, token})
 			}
 		}
 	}
-	for _, token := range gone {
-		h.drop(domain, id, token)
+	for _, r := range gone {
+		h.drop(domain, r.id, r.token)
 	}
 	h.mu.Unlock()
-	for _, token := range gone {
-		h.forget(domain, id, token)
+	for _, r := range gone {
+		h.forget(domain, r.id, r.token)
 	}
 }
 
@@ -178,7 +199,7 @@ func (h *holds) heldIn(domain string) []heldMessage {
 	defer h.mu.Unlock()
 	var all []heldMessage
 	for _, m := range h.domains[domain] {
-		all = append(all, heldMessage{id: m.id, who: m.who})
+		all = append(all, heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried})
 	}
 	slices.SortFunc(all, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
 	return all
@@ -230,11 +251,11 @@ func (h *holds) end(domain string) {
 }
 
 // hold notes that the router holds a recipient, and answers so.
-func (p *Policy) hold(q *question, token ratelimit.Token, r Reply) Reply {
-	if !p.holds.put(q.who, q.ID, token, q.now) {
+func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
+	if !p.holds.put(q.who, q.ID, token, heldRecipient{q.now, charged}) {
 		return r
 	}
-	note, err := json.Marshal(heldNote{Since: q.now, Mailbox: q.who.mailbox, Account: q.who.account})
+	note, err := json.Marshal(heldNote{Since: q.now, Mailbox: q.who.mailbox, Account: q.who.account, Charged: charged})
 	if err == nil {
 		err = p.holds.notes.Note(holdKey(q.who.domain, q.ID, token), note)
 	}

@@ -86,10 +86,10 @@ func (s *Settings) identifyLogin(id, senderDomain, directory string) identity {
 		account = owners.of(directory)
 	}
 	switch {
-	case account == "" && owners.account[senderDomain] == "":
-		return s.payer(senderDomain).of(id) // root, cron: in the host's own name
 	case account == "":
-		return s.payer(s.Node).of(id) // somebody's domain, but whose login is this?
+		// Root, cron, a web server outside of all homes. The sender's word
+		// would give each domain that somebody makes up a budget of its own.
+		return s.payer(s.Node).of(id)
 	case owners.account[senderDomain] == account:
 		return s.payer(senderDomain)
 	}
@@ -119,8 +119,8 @@ func redirected(r *Request) string {
 	if r.Original == "" {
 		return ""
 	}
-	original := foldAddress(r.Original)
-	if original == foldAddress(r.Recipient) {
+	recipient, original := foldRouted(r.Recipient), foldRouted(r.Original)
+	if original == recipient || foldAddress(r.Original) == recipient {
 		return ""
 	}
 	return original.domain

@@ -57,7 +57,7 @@ func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
 		"web server, in bob's home, as alice": {local("www", "x@a.example", "/home2/bob"), "b.example bob "},
 		"web server, nowhere, as alice":       {local("www", "x@a.example", "/srv/www"), "node1 www "},
 		"web server, nowhere, null sender":    {local("www", "", "/srv/www"), "node1 www "},
-		"root, in the host's name":            {local("root", "root@host.example", "/root"), "host.example root "},
+		"root, in the host's name":            {local("root", "root@host.example", "/root"), "node1 root "},
 		"root, in a tenant's name":            {local("root", "x@a.example", "/root"), "node1 root "},
 		"loopback":                            {Request{ClientAddress: "127.0.0.1", Sender: "x@a.example"}, "node1  "},
 		"forward":                             {Request{ClientAddress: "203.0.113.5", Sender: "x@else.example", Original: "f@addon.example"}, "addon.example alice "},

@@ -3,6 +3,7 @@ package sidecar_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -32,6 +33,7 @@ type site struct {
 	log    lockedBuffer
 
 	anySender bool
+	failing   bool // Deliver fails
 
 	mu        sync.Mutex
 	delivered []string
@@ -42,6 +44,9 @@ func (s *site) Deliver(_ context.Context, ids []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delivered = append(s.delivered, ids...)
+	if s.failing {
+		return errors.New("no such file or directory")
+	}
 	return nil
 }
 
@@ -391,4 +396,56 @@ func TestAnOldHoldOfALockedDomain(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(s.rcpt("u@far.example", 0), sidecar.Accept, "")
+}
+
+// A backslash before a quote, which Exim takes outside of quotes too, must not
+// make one recipient of many.
+func TestABackslashHidesNoRecipients(t *testing.T) {
+	for _, first := range []string{`a\"@far.example`, `"a,\"b"@far.example`, `"\\"@far.example`} {
+		s := newSite(t, limit20)
+		r := authed(sidecar.StageData)
+		r.ID, r.Recipients = messageID(s.now), first
+		for i := range 19 {
+			r.Recipients += fmt.Sprintf(", v%d@far.example", i)
+		}
+		if got := s.Ask(context.Background(), s.now, r); !got.Charged {
+			t.Fatalf("%s: %+v", first, got)
+		}
+		s.sent("a.example", 20)
+	}
+}
+
+// However Exim and we may differ: what Exim has let pass and is not found in
+// the list is asked about at the router.
+func TestMoreRecipientsThanAreFoundAreNotAllCharged(t *testing.T) {
+	s := newSite(t, limit20)
+	r := authed(sidecar.StageData)
+	r.ID, r.Sent = messageID(s.now), 3
+	for recipients, charged := range map[string]bool{
+		"a@far.example, b@far.example, c@far.example": true,
+		"a@far.example, b@far.example":                false,
+		"x@local.example":                             false,
+	} {
+		r.Recipients = recipients
+		if got := s.Ask(context.Background(), s.now, r); got.Action != sidecar.Accept || got.Charged != charged {
+			t.Errorf("%s: %+v", recipients, got)
+		}
+	}
+}
+
+// What Exim's router shows of a recipient names the same send as what came by
+// SMTP.
+func TestOddQuotesAreChargedOnce(t *testing.T) {
+	for smtp, routed := range map[string]string{
+		`b\ob@far.example`: "bob@far.example", `"a"."b"@far.example`: "a.b@far.example",
+		`"\"q\""@far.example`: `"q"@far.example`, `a\@b@far.example`: "a@b@far.example",
+	} {
+		s := newSite(t, limit20)
+		r := authed(sidecar.StageData)
+		r.ID, r.Recipients = messageID(s.now), smtp
+		s.Ask(context.Background(), s.now, r)
+		r.Stage, r.Recipient, r.Recipients = sidecar.StageRoute, routed, ""
+		s.Ask(context.Background(), s.now, r)
+		s.sent("a.example", 1)
+	}
 }

@@ -13,12 +13,15 @@ import (
 const (
 	releaseProcesses = 2
 	releaseMessages  = 20
+	// releaseAgain is how long a message is left alone that was tried and was not
+	// asked about: Exim could not be run, or had the message open just then.
+	releaseAgain = time.Minute
 )
 
 // startRelease has what is held of a domain delivered, unless that is under
 // way already or there is no room.
 func (p *Policy) startRelease(ctx context.Context, now time.Time, domain string) {
-	if len(p.releasable(ctx, now, domain, nil)) == 0 || !p.holds.begin(domain) {
+	if len(p.releasable(ctx, now, domain, now)) == 0 || !p.holds.begin(domain) {
 		return
 	}
 	p.releases.Go(func() {
@@ -30,34 +33,35 @@ func (p *Policy) startRelease(ctx context.Context, now time.Time, domain string)
 // release has Exim deliver held messages, the oldest first, until the limit is
 // reached again. Each is tried once; the router asks about it as always.
 func (p *Policy) release(ctx context.Context, domain string) {
-	tried := map[string]bool{}
-	before := p.holds.numberIn(domain)
+	before, began := p.holds.numberIn(domain), time.Now()
 	for ctx.Err() == nil {
 		start := time.Now()
-		ids := p.releasable(ctx, start, domain, tried)
+		ids := p.releasable(ctx, start, domain, began)
 		if len(ids) == 0 {
 			break
 		}
+		p.holds.try(domain, ids, start)
 		p.deliver(ctx, ids)
-		for _, id := range ids {
-			tried[id] = true
-			if ctx.Err() == nil {
-				p.holds.expire(domain, id, start, time.Now())
-			}
-		}
 	}
-	p.log.Released(domain, before-p.holds.numberIn(domain), p.holds.numberIn(domain))
+	p.holds.expire(domain, time.Now())
+	if left := p.holds.numberIn(domain); left < before {
+		p.log.Released(domain, before-left, left)
+	}
 }
 
-// releasable are the ids of the oldest held messages for which there is room,
-// as many as are delivered at once.
-func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, tried map[string]bool) (ids []string) {
+// releasable are the ids of the oldest held messages for which there is room
+// and which were not tried since some time, as many as are delivered at once.
+func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
 	if p.lockedByHand(domain) {
 		return nil
 	}
 	room := map[identity]int{}
 	for _, m := range p.holds.heldIn(domain) {
-		if tried[m.id] || len(ids) == releaseProcesses*releaseMessages {
+		if len(ids) == releaseProcesses*releaseMessages {
+			break
+		}
+		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < releaseAgain
+		if unasked || m.tried.After(since) {
 			continue
 		}
 		if _, known := room[m.who]; !known {

@@ -92,12 +92,6 @@ func TestAHandThatRemovesTheLockReleasesAndResets(t *testing.T) {
 			}
 			s.eventually("the next mail passes", func() bool { return s.rcpt("v@far.example", 0).Action == sidecar.Accept })
 			s.eventually("what was held is delivered", func() bool { return slices.Contains(s.deliveries(), held.ID) })
-			// The Exim of this test delivers nothing: a message about which
-			// nobody asks any more has left the queue.
-			s.eventually("the hold is forgotten", func() bool {
-				st, err := s.Status(context.Background(), time.Now(), "")
-				return err == nil && st.Totals.Held == 0
-			})
 			s.sent("a.example", 0)
 		})
 	}
@@ -199,4 +193,44 @@ func TestTyposAreNotFound(t *testing.T) {
 	if err := s.Unlock(ctx, s.now, "a.example", "root"); err != nil {
 		t.Error(err)
 	}
+}
+
+// An Exim that cannot be run delivers nothing, and what it was told to deliver
+// stays held, to be charged however old it becomes.
+func TestAFailedDeliveryForgetsNoHold(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	s.failing = true
+	s.send(3)
+	held := s.hold("u@far.example")
+	s.run()
+	if err := s.Reset(context.Background(), time.Now(), "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("Exim was told to deliver", func() bool { return len(s.deliveries()) > 0 })
+	s.eventually("the operator is told", func() bool { return strings.Contains(s.log.String(), "exim -M failed") })
+	s.held("a.example", 1)
+	s.want(s.Ask(context.Background(), time.Now().Add(3*time.Hour), held), sidecar.Accept, "")
+	if st := s.store.Standing(time.Now().Add(3*time.Hour), "a.example"); st.Windows[0].Sent != 1 {
+		t.Fatalf("charged %+v", st)
+	}
+}
+
+func TestAChargedRecipientHeldUnderALockIsNotChargedAgain(t *testing.T) {
+	s := newSite(t, limit20)
+	ctx := context.Background()
+	r := sidecar.Request{Stage: sidecar.StageRoute, ClientAddress: "203.0.113.5", Sender: "x@else.example",
+		ID: messageID(s.now), Original: "fwd@a.example", Recipient: "u@far.example"}
+	s.want(s.Ask(ctx, s.now, r), sidecar.Accept, "")
+	if err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.want(s.Ask(ctx, s.now, r), sidecar.Defer, "Domain a.example is locked")
+	s.restart()
+	if err := s.Unlock(ctx, s.now, "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(3 * time.Hour)
+	s.want(s.Ask(ctx, s.now, r), sidecar.Accept, "")
+	s.sent("a.example", 0)
 }

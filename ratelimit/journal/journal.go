@@ -161,7 +161,9 @@ func (s *Store) tend() {
 // maxTail is how long the segments since the last snapshot may become. A quarter
 // of that snapshot keeps the cost of writing snapshots a small multiple of that
 // of writing segments.
-func (s *Store) maxTail() int64 { return max(s.options.MinTail, s.snapshot/4) }
+func (s *Store) maxTail() int64 {
+	return min(max(s.options.MinTail, s.snapshot/4), segmentSpan/2)
+}
 
 // bury gives up the segment. mu is held.
 func (s *Store) bury(err error) {
