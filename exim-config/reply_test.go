@@ -52,7 +52,7 @@ func TestTextsAreLiteral(t *testing.T) {
 	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
 	// Here Exim's log escapes what is not ASCII.
 	escaped := strings.NewReplacer("\xc3\xa9", `\303\251`, "\xff", `\377`).Replace(everyCharacter)
-	held := "R=sluice_hold defer (-1): " + escaped + "\n"
+	held := "R=sluice_hold defer: " + escaped + "\n"
 	eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), held) })
 	for _, refused := range []string{"rejected RCPT <x@far.example>: ", "rejected after DATA: ", "rejected by non-SMTP ACL: "} {
 		if !strings.Contains(h.mainlog(), refused+everyCharacter) {

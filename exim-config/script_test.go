@@ -22,7 +22,7 @@ func (h *host) script(t *testing.T, from string, to ...string) int {
 
 // heldLines are how often the main log has a hold with a text.
 func (h *host) heldLines(text string) int {
-	return strings.Count(h.mainlog(), "R=sluice_hold defer (-1): "+text)
+	return strings.Count(h.mainlog(), "R=sluice_hold defer: "+text)
 }
 
 func TestScriptOverItsLimitWaits(t *testing.T) {

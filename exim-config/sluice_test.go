@@ -80,7 +80,7 @@ func (h *host) startSluice(t *testing.T, limits string) *process {
 func (h *host) status(t *testing.T, domain string) sidecar.DomainStatus {
 	t.Helper()
 	out, code := h.try(t, h.sluice(t, "status", "--json", domain)...)
-	if code == 1 && strings.Contains(out, "nothing is counted") {
+	if code == 1 && strings.Contains(out, "not found") {
 		return sidecar.DomainStatus{Domain: domain}
 	}
 	var s sidecar.Status
