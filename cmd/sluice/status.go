@@ -55,7 +55,7 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	} else {
 		printTable(w, "lrrrrll", domainRows(s))
 	}
-	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted, %d refused or held",
+	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted, %d refused or held, repeats included",
 		s.Node, count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted, s.Totals.Refused)
 	if s.Totals.Exempt > 0 {
 		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
