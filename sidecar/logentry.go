@@ -1,0 +1,39 @@
+package sidecar
+
+import "time"
+
+// An EntryKind is what a line of a mail server's log tells.
+type EntryKind int
+
+// The kinds of LogEntry. Lines that tell none of this are no entries.
+const (
+	LogArrived   EntryKind = iota + 1 // a message was accepted
+	LogDelivered                      // a recipient got it
+	LogDeferred                       // an attempt failed and will be repeated
+	LogFailed                         // a recipient will never get it
+	LogCompleted                      // the message has left the queue
+)
+
+// A LogEntry is one line of a mail server's log that matters to outcomes, as a
+// front parsed it. Nothing in it is judged yet: who is charged, what is remote
+// and what is ours is up to Policy.Record.
+type LogEntry struct {
+	Kind EntryKind
+	ID   string    // the message's id
+	At   time.Time // when it was logged
+	Line string    // the whole line, without its end
+
+	// Of LogArrived, as in Request.
+	Sender        string // empty: the null sender
+	Auth          string // id of an authenticated SMTP client
+	Login         string // login name of whoever ran sendmail
+	ClientAddress string // IP address of the SMTP client; empty for local submissions
+
+	// Of an outcome.
+	Recipient string // the final address, as the log shows it
+	Original  string // the first address where aliases or lists redirected; else empty
+	Router    string // empty if the line has none
+	Transport string // empty if the line has none
+	Host      string // name of the remote host, else its IP address; empty if the line has none
+	Text      string // what was answered, or what went wrong
+}
