@@ -28,6 +28,7 @@ const (
 	kindForgive  = 'f'
 	kindReset    = 'x'
 	kindKeep     = 'k'
+	kindSettle   = 'o'
 )
 
 func decodeChange(entry []byte) (change, error) {
@@ -53,6 +54,8 @@ func decodeChange(entry []byte) (change, error) {
 		c = &reset{id: uint32(d.uint()), at: d.int()}
 	case kindKeep:
 		c = &keepFor{at: d.int(), span: d.int()}
+	case kindSettle:
+		c = decodeSettlement(d)
 	default:
 		return nil, fmt.Errorf("unknown kind of entry %q", entry[0])
 	}
@@ -144,7 +147,9 @@ func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	// In all of them: a window that is not limited for a while misses nothing.
 	for i := range rings {
 		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {
-			r.at(c.when).Sent += int64(len(c.tokens))
+			b := r.at(c.when)
+			b.Sent += int64(len(c.tokens))
+			b.add(c.payers.outcome(), int64(len(c.tokens)))
 		}
 	}
 	l.save(s, rings)
@@ -207,7 +212,10 @@ func (c *uncharge) apply(l *Ledger) {
 		when := x.date(c.at)
 		l.groups.each(x.payers, func(id uint32) {
 			if s := l.written(id); s != nil {
-				l.uncount(s, when, c.at)
+				l.recount(s, when, c.at, func(b *Counts) {
+					b.Sent--
+					b.add(x.payers.outcome(), -1)
+				})
 			}
 		})
 		sh := l.sends.shard(x.token)
@@ -218,15 +226,14 @@ func (c *uncharge) apply(l *Ledger) {
 	}
 }
 
-func (l *Ledger) uncount(s *subject, when, at int64) {
+// recount changes the counts of a subject where a send dated when is counted.
+func (l *Ledger) recount(s *subject, when, at int64, change func(*Counts)) {
 	rings := l.open(s, at)
 	for i := range rings {
-		r := &rings[i]
-		if when <= s.epoch || !r.counts(when, at) {
-			continue
-		}
-		if b := r.at(when); b.Sent > 0 {
-			b.Sent--
+		if r := &rings[i]; when > s.epoch && r.counts(when, at) {
+			c := &r.at(when).Counts
+			change(c)
+			c.clamp()
 		}
 	}
 	l.save(s, rings)

@@ -51,6 +51,8 @@ type space struct {
 	members []uint32
 	limits  [][]Limit
 	charge  charge
+
+	settlement settlement
 }
 
 // measure finds what every limit of a Take has counted, and whether n more
@@ -197,10 +199,13 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 	}
 	l.space.members, l.space.limits = members, limits
 	d.result.OK, d.result.Charged = true, len(tokens)
+	if t.Outcome != 0 {
+		d.result.Moved += len(tokens)
+	}
 	if len(members) == 0 && len(d.sites) > 0 {
 		return // past the ceiling there is no memory for the sends either
 	}
-	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members), limits: limits, tokens: tokens}
+	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members).with(t.Outcome), limits: limits, tokens: tokens}
 	l.do(&l.space.charge)
 }
 

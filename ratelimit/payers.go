@@ -3,16 +3,20 @@ package ratelimit
 import "encoding/binary"
 
 // payers says in 32 bits who was charged for a send: the number of a single
-// subject, or with payersGroup set that of a group of subjects. The two upper
+// subject, or with payersGroup set that of a group of subjects. The three upper
 // bits are the outcome of the send.
 type payers uint32
 
 const (
-	payersGroup  payers = 1 << 29
-	outcomeShift        = 30
+	payersGroup  payers = 1 << 28
+	outcomeShift        = 29
 )
 
-func (p payers) who() payers { return p &^ (3 << outcomeShift) }
+func (p payers) who() payers { return p &^ (7 << outcomeShift) }
+
+func (p payers) outcome() Outcome { return Outcome(p >> outcomeShift) }
+
+func (p payers) with(o Outcome) payers { return p.who() | payers(o)<<outcomeShift }
 
 // A group is a set of subjects that were charged together. Groups are shared
 // by all sends with the same payers, for there are few of them.

@@ -46,12 +46,14 @@ type Take struct {
 	Ahead    int64         // sends that were promised before these, and are charged nowhere yet
 	Age      time.Duration // how long ago the sends were made
 	Force    bool          // charge whatever the limits say
+	Outcome  Outcome       // what became of the sends, those that were charged before included; see Ledger.Settle
 }
 
 // A Result is what became of a Take.
 type Result struct {
 	OK      bool      // charged now or earlier; for a Look: there is room
 	Charged int       // sends charged now; those known before are not among them
+	Moved   int       // sends that got another outcome now, newly charged ones included
 	Uses    []Use     // for each subject and limit, in the order asked
 	At      time.Time // the store's time of the decision
 }
@@ -73,7 +75,12 @@ func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Used) }
 // Counts are sends and what became of them.
 type Counts struct {
 	Sent, Delivered, Deferred, Failed int64
+
+	Excused int64 // those of Deferred and Failed that are not held against the subject
 }
+
+// Bad is how many sends are held against the subject.
+func (c Counts) Bad() int64 { return c.Deferred + c.Failed - c.Excused }
 
 // A Standing is all that is counted for a subject.
 type Standing struct {

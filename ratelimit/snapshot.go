@@ -15,8 +15,8 @@ const (
 	sectionShard  = 'S'
 )
 
-// maxPages is more than there can be: payers has 29 bits for a subject.
-const maxPages = 1 << 29 / pageSize
+// maxPages is more than there can be: payers has 28 bits for a subject.
+const maxPages = 1 << 28 / pageSize
 
 // Snapshot hands the whole state to write, a section at a time, while the
 // Ledger goes on. A Ledger that is given these sections by Restore, and by

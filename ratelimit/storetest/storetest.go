@@ -17,6 +17,7 @@ type Store interface {
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Known(now time.Time, token ratelimit.Token) bool
+	Settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (known, moved int, err error)
 	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
 	Standing(now time.Time, subject string) ratelimit.Standing
@@ -49,6 +50,8 @@ func Property(t *testing.T, open func() Store) {
 				h.reset()
 			case 5:
 				h.standing()
+			case 6, 7:
+				h.settle()
 			}
 		}
 	})
@@ -59,6 +62,7 @@ type charged struct {
 	token    ratelimit.Token
 	when     int64 // milliseconds
 	subjects []string
+	outcome  ratelimit.Outcome
 }
 
 // A history drives one store and knows exactly what it accepted.
@@ -147,6 +151,9 @@ func (h *history) draw(n int) (tokens []ratelimit.Token) {
 func (h *history) take() {
 	t := ratelimit.Take{Subjects: h.payers(), Tokens: h.draw(rapid.IntRange(1, 6).Draw(h.T, "sends"))}
 	t.Force = rapid.IntRange(0, 7).Draw(h.T, "force") == 0
+	if t.Force {
+		t.Outcome = h.outcome()
+	}
 	if rapid.IntRange(0, 5).Draw(h.T, "aged") == 0 {
 		t.Age = time.Duration(rapid.Int64Range(0, 90).Draw(h.T, "age")) * windows[rapid.IntRange(0, 4).Draw(h.T, "ageof")] / 60
 	}
@@ -158,7 +165,7 @@ func (h *history) again() {
 	if h.next == 0 {
 		return
 	}
-	t := ratelimit.Take{Subjects: h.payers()}
+	t := ratelimit.Take{Subjects: h.payers(), Outcome: h.outcome()}
 	for range rapid.IntRange(1, 4).Draw(h.T, "sends") {
 		t.Tokens = append(t.Tokens, ratelimit.Token(rapid.Uint64Range(1, uint64(h.next)).Draw(h.T, "token")))
 	}
@@ -174,8 +181,21 @@ func (h *history) charge(t ratelimit.Take) {
 			h.Fatalf("token %d is known and was never charged", token)
 		}
 	}
+	var known []ratelimit.Token
+	for _, token := range t.Tokens {
+		if h.store.Known(h.now(), token) {
+			known = append(known, token)
+		}
+	}
 	r, err := h.store.Take(context.Background(), h.now(), t)
 	h.sane(r, err)
+	moved := h.tell(known, t.Outcome)
+	if t.Outcome != 0 {
+		moved += r.Charged
+	}
+	if r.Moved != moved {
+		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
+	}
 	when := h.last - t.Age.Milliseconds()
 	switch {
 	case !r.OK:
@@ -187,7 +207,7 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("%d sends charged of %d that were not known", r.Charged, len(fresh))
 	}
 	for _, token := range fresh {
-		c := charged{token: token, when: when}
+		c := charged{token: token, when: when, outcome: t.Outcome}
 		for _, s := range t.Subjects {
 			c.subjects = append(c.subjects, s.Name)
 		}
@@ -216,9 +236,22 @@ func (h *history) logged(token ratelimit.Token) bool {
 // count is the exact number of sends of a subject that were charged after
 // its last reset and less than span microseconds before now.
 func (h *history) count(subject string, span int64) (n int64) {
+	return h.counts(subject, span)[0]
+}
+
+// counts is count, and how many of these sends have which outcome: delivered,
+// deferred, failed, excused.
+func (h *history) counts(subject string, span int64) (n [5]int64) {
 	for _, c := range h.log {
-		if slices.Contains(c.subjects, subject) && c.when > h.epochs[subject] && c.when*1000 > h.last*1000-span {
-			n++
+		if !slices.Contains(c.subjects, subject) || c.when <= h.epochs[subject] || c.when*1000 <= h.last*1000-span {
+			continue
+		}
+		n[0]++
+		if c.outcome > 0 {
+			n[c.outcome&3]++
+		}
+		if c.outcome > 3 {
+			n[4]++
 		}
 	}
 	return n
@@ -296,6 +329,61 @@ func (h *history) look() {
 	}
 }
 
+// outcome draws what is told of sends; often nothing.
+func (h *history) outcome() ratelimit.Outcome {
+	return rapid.SampledFrom([]ratelimit.Outcome{0, 0, 0, ratelimit.Delivered, ratelimit.Deferred, ratelimit.Failed,
+		ratelimit.Deferred | ratelimit.Excused, ratelimit.Failed | ratelimit.Excused}).Draw(h.T, "outcome")
+}
+
+// settle tells what became of sends, of which some may not be known.
+func (h *history) settle() {
+	told := h.outcome()
+	if told == 0 {
+		told = ratelimit.Excused
+	}
+	var tokens, known []ratelimit.Token
+	for range rapid.IntRange(1, 4).Draw(h.T, "sends") {
+		token := ratelimit.Token(rapid.Uint64Range(1, uint64(h.next)+2).Draw(h.T, "token"))
+		if tokens = append(tokens, token); h.store.Known(h.now(), token) && !slices.Contains(known, token) {
+			known = append(known, token)
+		}
+	}
+	moved := h.tell(known, told)
+	n, m, err := h.store.Settle(context.Background(), h.now(), tokens, told)
+	if err != nil || n != len(known) || m != moved {
+		h.Fatalf("outcome %d told of %v: %d known, %d moved, %v; not %d known and %d moved", told, tokens, n, m, err, len(known), moved)
+	}
+}
+
+// tell moves the outcomes in the exact log: never from delivered or failed,
+// from deferred to those two only.
+func (h *history) tell(tokens []ratelimit.Token, told ratelimit.Outcome) (moved int) {
+	seen := map[ratelimit.Token]bool{}
+	for i := len(h.log) - 1; i >= 0; i-- {
+		c := &h.log[i]
+		if !slices.Contains(tokens, c.token) || seen[c.token] {
+			continue
+		}
+		seen[c.token] = true // an older one of that token was forgotten
+		before := c.outcome
+		switch kind := c.outcome & 3; {
+		case told == ratelimit.Excused:
+			if kind == ratelimit.Deferred || kind == ratelimit.Failed {
+				c.outcome |= ratelimit.Excused
+			}
+		case kind == 0, kind == ratelimit.Deferred && told&3 != ratelimit.Deferred:
+			c.outcome = told
+		}
+		if told != 0 && c.outcome != before {
+			moved++
+		}
+		if told == 0 {
+			c.outcome = before
+		}
+	}
+	return moved
+}
+
 func (h *history) uncharge() {
 	if len(h.log) == 0 {
 		return
@@ -341,11 +429,13 @@ func (h *history) reset() {
 func (h *history) standing() {
 	s := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "whom")].Name
 	for _, w := range h.store.Standing(h.now(), s).Windows {
-		low := h.count(s, w.Window.Microseconds())
+		low := h.counts(s, w.Window.Microseconds())
 		// The store's clock may be a millisecond ahead of what it has told.
-		high := h.count(s, w.Window.Microseconds()+bucketOf(w.Window)+2000)
-		if w.Sent < low || w.Sent > high {
-			h.Fatalf("%s stands at %d in %v, the exact log has %d to %d", s, w.Sent, w.Window, low, high)
+		high := h.counts(s, w.Window.Microseconds()+bucketOf(w.Window)+2000)
+		for i, n := range []int64{w.Sent, w.Delivered, w.Deferred, w.Failed, w.Excused} {
+			if n < low[i] || n > high[i] {
+				h.Fatalf("%s stands at %+v in %v, the exact log has %v to %v", s, w.Counts, w.Window, low, high)
+			}
 		}
 	}
 }
