@@ -55,13 +55,37 @@ func child(dir string) {
 	select {}
 }
 
-// TestKill9 kills a busy process at random moments, always with the same
-// directory: every charge that was answered is there afterwards, and the
-// counts are those of the sends that are there.
+// killsAtOnce is how many kills one directory sees. Its charges are all within
+// the window, so that what each start reads, and each kill verifies, only grows.
+const killsAtOnce = 50
+
+// TestKill9 kills a busy process at random moments, again and again with the
+// same directory: every charge that was answered since its beginning is there
+// afterwards, and the counts are those of the sends that are there.
 func TestKill9(t *testing.T) {
+	answered, saved := 0, uint64(0)
+	for done := 0; done < kills(); done += killsAtOnce {
+		t.Run(fmt.Sprintf("from %d", done), func(t *testing.T) {
+			a, s := killAgain(t, min(killsAtOnce, kills()-done))
+			answered, saved = answered+a, saved+s
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	if answered < kills()*10 || saved*4 < uint64(kills()) {
+		t.Fatalf("only %d charges were answered and %d snapshots begun in %d runs", answered, saved, kills())
+	}
+	t.Logf("%d kills, %d answered charges, all there; %d snapshots begun", kills(), answered, saved)
+}
+
+// killAgain kills n times in a directory of its own, and returns how many
+// charges were answered there and how many snapshots begun.
+func killAgain(t *testing.T, n int) (int, uint64) {
 	dir, h := t.TempDir(), &heard{}
 	var answered []ratelimit.Token
-	for range kills() {
+	var segments uint64
+	for range n {
 		answered = append(answered, runAndKill(t, dir)...)
 		s := open(t, dir, h)
 		for _, token := range answered {
@@ -71,6 +95,7 @@ func TestKill9(t *testing.T) {
 		}
 		_, sends, _ := s.Size()
 		agree(t, s, sends)
+		segments = s.segment.n
 		s.abandon()
 		for _, line := range h.lines {
 			if !strings.HasPrefix(line, "cut ") {
@@ -78,10 +103,8 @@ func TestKill9(t *testing.T) {
 			}
 		}
 	}
-	if len(answered) < kills()*10 {
-		t.Fatalf("only %d charges were answered in %d runs", len(answered), kills())
-	}
-	t.Logf("%d kills, %d answered charges, all there; told: %q", kills(), len(answered), h.lines)
+	// Each start, of the child and here, begins a segment; so does each snapshot.
+	return len(answered), segments - uint64(2*n)
 }
 
 // agree checks that the counts of the subjects are those of the sends kept.

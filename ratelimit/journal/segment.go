@@ -58,7 +58,7 @@ func (g *segment) allocate(upTo int64) error {
 		return fmt.Errorf("extend %s: it has %d bytes, which is the most", g.file.Name(), g.size)
 	}
 	upTo = min(segmentSpan, (upTo+segmentStep-1)/segmentStep*segmentStep)
-	err := unix.Fallocate(int(g.file.Fd()), 0, g.allocated, upTo-g.allocated)
+	err := g.fallocate(upTo - g.allocated)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		_, err = g.file.WriteAt(make([]byte, upTo-g.allocated), g.allocated)
 	}
@@ -67,6 +67,17 @@ func (g *segment) allocate(upTo int64) error {
 	}
 	g.allocated = upTo
 	return nil
+}
+
+// fallocate has the disk keep room for n more bytes. A signal may interrupt it,
+// and Go's own, by which it preempts goroutines, come at any time. The os
+// package repeats what it is interrupted in; unix does not.
+func (g *segment) fallocate(n int64) error {
+	for {
+		if err := unix.Fallocate(int(g.file.Fd()), 0, g.allocated, n); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // write appends a frame.
