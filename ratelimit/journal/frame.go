@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 )
 
 // A frame is what is written at once: a change or a note in a segment, or one
@@ -117,6 +118,20 @@ func (f *frames) blank() (bool, error) {
 		at += int64(n)
 	}
 	return true, nil
+}
+
+// isBlank tells whether a file is empty or has only zeros.
+func isBlank(path string) (bool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	return newFrames(file, info.Size()).blank()
 }
 
 // resync goes to the next good frame behind a faulty one and reports whether

@@ -223,6 +223,33 @@ func TestTornTailIsCut(t *testing.T) {
 	}
 }
 
+// TestTornTailBehindANewSegment is a crash in the middle of a write, at the
+// moment when the next segments are made and not written to yet.
+func TestTornTailBehindANewSegment(t *testing.T) {
+	dir, h := t.TempDir(), &heard{}
+	s := open(t, dir, h)
+	mustTake(t, s, start, take("a.example", 0, 1))
+	from := s.segment.size
+	mustTake(t, s, start, take("a.example", 0, 2))
+	torn, end := s.path(segmentPrefix, 1), s.segment.size-5
+	s.abandon()
+	for _, err := range []error{
+		os.Truncate(torn, end),
+		os.WriteFile(s.path(segmentPrefix, 2), make([]byte, segmentStep), 0o600),
+		os.WriteFile(s.path(segmentPrefix, 3), nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, dir, h)
+	wantSent(t, s, "a.example", 1)
+	h.want(t, fmt.Sprintf("cut %s %d+%d", filepath.Base(torn), from, end-from))
+	s.abandon()
+	open(t, dir, h).abandon()
+	h.want(t)
+}
+
 // frameEnds lists where each frame ends, and how many charges there are up to it.
 func frameEnds(t *testing.T, b []byte) (ends, charges []int64) {
 	t.Helper()

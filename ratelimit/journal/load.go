@@ -86,9 +86,13 @@ func (s *Store) load() error {
 			return err
 		}
 	}
+	written, err := s.lastWritten(segments)
+	if err != nil {
+		return err
+	}
 	last, tail := uint64(0), int64(0)
-	for i, n := range segments {
-		size, err := s.loadSegment(n, i == len(segments)-1, &last)
+	for _, n := range segments {
+		size, err := s.loadSegment(n, n >= written, &last)
 		if err != nil {
 			return err
 		}
@@ -108,6 +112,18 @@ func (s *Store) load() error {
 		}
 	}
 	return nil
+}
+
+// lastWritten finds the last segment with anything in it. A crash may come when
+// the next one is made and all still write to this one.
+func (s *Store) lastWritten(segments []uint64) (last uint64, err error) {
+	for _, n := range slices.Backward(segments) {
+		last = n
+		if blank, err := isBlank(s.path(segmentPrefix, n)); err != nil || !blank {
+			return last, err
+		}
+	}
+	return last, nil
 }
 
 // maxSegments is how many segments a start reads before it begins with a
