@@ -12,36 +12,51 @@ import (
 	"sluice/ratelimit"
 )
 
-// Status tells of one domain, or of all that have a count, a lock or something
-// held for "". The fullest come first. It wraps ErrNotFound for a domain of
-// which nothing is known.
-func (p *Policy) Status(ctx context.Context, now time.Time, domain string) (Status, error) {
-	s := Status{Node: p.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Totals: p.status()}
-	if domain != "" {
-		d, known := p.domainStatus(ctx, now, domain)
-		if !known {
-			return s, fmt.Errorf("%w: it has sent nothing in the last hour, and nothing of it is locked or held", ErrNotFound)
-		}
-		s.Domains = append(s.Domains, d)
-		return s, nil
+// Status tells of one domain, mailbox or account, or of all that have a count,
+// a lock or something held for "". The fullest come first. It wraps ErrNotFound
+// for a scope of which nothing is known.
+func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
+	s := Status{Node: p.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: p.status()}
+	names := map[string]bool{scope: true}
+	if scope == "" {
+		names = p.subjects(now)
 	}
-	for name := range p.domains(now) {
-		if d, known := p.domainStatus(ctx, now, name); known {
+	for name := range names {
+		if !isDomain(name) {
+			if sc, known := p.scopeStatus(ctx, now, name); known {
+				s.Scopes = append(s.Scopes, sc)
+			}
+		} else if d, known := p.domainStatus(ctx, now, name); known {
 			s.Domains = append(s.Domains, d)
 		}
 	}
+	if scope != "" && len(s.Domains)+len(s.Scopes) == 0 {
+		return s, unknown(scope)
+	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
-		return cmp.Or(len(b.Locks)-len(a.Locks), int(b.HourlyPercent-a.HourlyPercent), cmp.Compare(a.Domain, b.Domain))
+		return cmp.Or(len(b.Locks)-len(a.Locks), tighter(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
+	})
+	slices.SortFunc(s.Scopes, func(a, b ScopeStatus) int {
+		return cmp.Or(tighter(a.Windows, b.Windows), cmp.Compare(a.Scope, b.Scope))
 	})
 	return s, nil
 }
 
-func (p *Policy) domains(now time.Time) map[string]bool {
+// unknown says that nothing is known of a scope, and what would be.
+func unknown(scope string) error {
+	if isDomain(scope) {
+		return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+	}
+	return fmt.Errorf("%w: nothing of it is counted; mailboxes and accounts are from when a limit names them", ErrNotFound)
+}
+
+func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
+
+// subjects are all of whom there may be something to tell.
+func (p *Policy) subjects(now time.Time) map[string]bool {
 	names := map[string]bool{}
 	p.store.Standings(p.clock.store(now), func(s ratelimit.Standing) bool {
-		if isDomain(s.Name) {
-			names[s.Name] = true
-		}
+		names[s.Name] = true
 		return true
 	})
 	for _, f := range p.locks.Files("") {
@@ -51,6 +66,40 @@ func (p *Policy) domains(now time.Time) map[string]bool {
 		names[domain] = true
 	}
 	return names
+}
+
+// scopeStatus tells of a mailbox or an account. It is known while a limit names
+// it, and longer while what it sent is counted.
+func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
+	standing := p.store.Standing(p.clock.store(now), name)
+	limits := p.settings.Load().byName[name]
+	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits),
+		FreesAt: p.frees(ctx, now, []ratelimit.Subject{{Name: name, Limits: limits}})}
+	return s, len(s.Windows) > 0
+}
+
+func counted(all []Window) bool {
+	return slices.ContainsFunc(all, func(w Window) bool { return w.Sent > 0 })
+}
+
+// windows are the limits of a subject with what is used of each, and then the
+// windows in which something is counted and nothing limited any more.
+func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
+	all := []Window{}
+	for _, l := range limits {
+		w := Window{Seconds: l.Window.Seconds(), Sent: sentIn(st, l.Window), Limit: l.Max}
+		if l.Max > 0 {
+			w.Percent = w.Sent * 100 / l.Max
+		}
+		all = append(all, w)
+	}
+	for _, w := range st.Windows {
+		limited := slices.ContainsFunc(limits, func(l ratelimit.Limit) bool { return l.Window == w.Window })
+		if !limited && w.Sent > 0 {
+			all = append(all, Window{Seconds: w.Window.Seconds(), Sent: w.Sent})
+		}
+	}
+	return all
 }
 
 func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
@@ -70,13 +119,11 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	if d.Sent > 0 {
 		d.DeferfailNow = (d.Deferred + d.Failed) * 100 / d.Sent
 	}
-	for _, u := range p.uses(domain, at) {
-		if u.Limit.Window == settings.limits.Window && u.Limit.Max > 0 {
-			d.Hourly, d.HourlyPercent = u.Limit.Max, u.Used*100/u.Limit.Max
-		}
-	}
+	limits := settings.domainLimits(domain)
+	d.Windows = windows(standing, limits)
+	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
 	if !p.lockedByHand(domain) {
-		d.FreesAt = p.frees(ctx, now, who)
+		d.FreesAt = p.frees(ctx, now, []ratelimit.Subject{{Name: domain, Limits: limits}})
 	}
 	for _, f := range p.locks.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
@@ -85,12 +132,12 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 		}
 		d.Locks = append(d.Locks, l)
 	}
-	return d, d.Sent+d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
+	return d, counted(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
 }
 
-// frees is when the next send of somebody is accepted; nil if it would be now.
-func (p *Policy) frees(ctx context.Context, now time.Time, who identity) *time.Time {
-	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: p.settings.Load().subjects(who)})
+// frees is when the next send of subjects is accepted; nil if it would be now.
+func (p *Policy) frees(ctx context.Context, now time.Time, subjects []ratelimit.Subject) *time.Time {
+	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: subjects})
 	if err != nil || result.OK {
 		return nil
 	}
@@ -140,7 +187,7 @@ func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error 
 // wraps ErrNotFound for a domain of which nothing is known, and may be a typo.
 func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	if _, known := p.domainStatus(ctx, now, domain); !known {
-		return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+		return unknown(domain)
 	}
 	p.log.Operator(who, "unlock", domain)
 	var errs []error
@@ -156,13 +203,13 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) error {
 	if isDomain(scope) {
 		if _, known := p.domainStatus(ctx, now, scope); !known {
-			return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+			return unknown(scope)
 		}
 		p.log.Operator(who, "reset", scope)
 		return p.restart(ctx, now, scope, -1)
 	}
 	if len(p.store.Standing(p.clock.store(now), scope).Windows) == 0 {
-		return fmt.Errorf("%w: nothing of it is counted; mailboxes and accounts are from when a limit names them", ErrNotFound)
+		return unknown(scope)
 	}
 	p.log.Operator(who, "reset", scope)
 	_, err := p.store.Reset(ctx, p.clock.store(now), scope, -1)

@@ -7,6 +7,7 @@ type Status struct {
 	Node    string         `json:"node"`
 	Now     time.Time      `json:"now"`
 	Domains []DomainStatus `json:"domains"`
+	Scopes  []ScopeStatus  `json:"scopes"` // mailboxes and accounts
 	Totals  Totals         `json:"totals"`
 }
 
@@ -22,12 +23,40 @@ type DomainStatus struct {
 	Failed           int64        `json:"failed"`
 	Hourly           int64        `json:"hourly"`            // limit; 0 is unlimited
 	HourlyPercent    int64        `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
+	Windows          []Window     `json:"windows"`           // that of hourly first
 	DeferfailPercent int64        `json:"deferfail_percent"` // limit
 	DeferfailNow     int64        `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
 	DeferfailMin     int64        `json:"deferfail_min"`
 	Locks            []LockStatus `json:"locks"`
 	FreesAt          *time.Time   `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
 	Held             int          `json:"held"`     // recipients that wait in Exim's queue
+}
+
+// A ScopeStatus is the state of a mailbox or an account that a limit names, or
+// has named: it has no lock files and holds nothing of its own.
+type ScopeStatus struct {
+	Scope   string     `json:"scope"`   // news@example.com, account:bob
+	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
+	Windows []Window   `json:"windows"`
+	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
+}
+
+// A Window is what is used of one limit.
+type Window struct {
+	Seconds float64 `json:"seconds"`
+	Sent    int64   `json:"sent"`
+	Limit   int64   `json:"limit"`   // 0 is unlimited
+	Percent int64   `json:"percent"` // sent of limit, rounded down; 0 if unlimited
+}
+
+// Tightest is the window that is the fullest, the first of equals.
+func Tightest(windows []Window) (t Window) {
+	for i, w := range windows {
+		if i == 0 || w.Percent > t.Percent {
+			t = w
+		}
+	}
+	return t
 }
 
 // A LockStatus is one lock file of a domain.

@@ -13,24 +13,27 @@ import (
 )
 
 type statusCmd struct {
-	Domain string `arg:"" optional:"" help:"Only this domain, in detail."`
+	Scope string `arg:"" optional:"" help:"Only example.com, account:bob or news@example.com, in detail."`
 	jsonFlag
 }
 
 // Help is the long help.
 func (statusCmd) Help() string {
-	return `Domains that are locked, held or near their limit come first.
+	return `Domains that are locked, held or near their limit come first. SENT/LIMIT is in an
+hour or in a day, whichever limit is nearer. Mailboxes and accounts are counted from
+when a limit in the configuration names them.
 
 Examples:
   sluice status
   sluice status example.com
+  sluice status account:bob
   sluice status --json | jq -r '.domains[] | select(.locks != []) | .domain'`
 }
 
 func (c statusCmd) Run(t *terminal) error {
 	var status sidecar.Status
 	err := t.askAdmin("status", func(a *admin.Client) (err error) {
-		status, err = a.Status(t.ctx, c.Domain)
+		status, err = a.Status(t.ctx, c.Scope)
 		return err
 	})
 	switch {
@@ -38,9 +41,12 @@ func (c statusCmd) Run(t *terminal) error {
 		return err
 	case c.JSON:
 		return printJSON(t.stdout, status)
-	case c.Domain != "":
+	case c.Scope != "":
 		for _, d := range status.Domains {
 			printDomain(t.stdout, status, d)
+		}
+		for _, sc := range status.Scopes {
+			printScope(t.stdout, status, sc)
 		}
 	default:
 		printStatus(t.stdout, status)
@@ -48,12 +54,17 @@ func (c statusCmd) Run(t *terminal) error {
 	return nil
 }
 
-// printStatus prints the table of all domains, the totals and what is wrong.
+// printStatus prints the tables of all domains and of what else is limited, the
+// totals and what is wrong.
 func printStatus(w io.Writer, s sidecar.Status) {
 	if len(s.Domains) == 0 {
 		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
 	} else {
 		printTable(w, "lrrrrll", domainRows(s))
+	}
+	if len(s.Scopes) > 0 {
+		fmt.Fprintln(w)
+		printTable(w, "lrrrl", scopeRows(s))
 	}
 	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted, %d refused or held, repeats included",
 		s.Node, count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted, s.Totals.Refused)
@@ -69,16 +80,35 @@ func printStatus(w io.Writer, s sidecar.Status) {
 func domainRows(s sidecar.Status) [][]string {
 	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "REFUSED", "HELD", "LOCKS", "FREES"}}
 	for _, d := range byUrgency(s.Domains) {
-		limit, percent := "-", "-"
-		if d.Hourly > 0 {
-			limit, percent = fmt.Sprint(d.Hourly), fmt.Sprintf("%d%%", d.HourlyPercent)
-		}
+		used, percent := fullest(d.Windows)
 		rows = append(rows, []string{
-			d.Domain, fmt.Sprintf("%d/%s", d.Sent, limit), percent,
+			d.Domain, used, percent,
 			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d.Locks), frees(s.Now, d),
 		})
 	}
 	return rows
+}
+
+func scopeRows(s sidecar.Status) [][]string {
+	rows := [][]string{{"MAILBOX OR ACCOUNT", "SENT/LIMIT", "%", "REFUSED", "FREES"}}
+	for _, sc := range s.Scopes {
+		used, percent := fullest(sc.Windows)
+		free := "-"
+		if sc.FreesAt != nil {
+			free = "in " + span(sc.FreesAt.Sub(s.Now))
+		}
+		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), free})
+	}
+	return rows
+}
+
+// fullest words the window that is nearest to its limit.
+func fullest(windows []sidecar.Window) (used, percent string) {
+	w := sidecar.Tightest(windows)
+	if w.Limit == 0 {
+		return fmt.Sprintf("%d/-", w.Sent), "-"
+	}
+	return fmt.Sprintf("%d/%d", w.Sent, w.Limit), fmt.Sprintf("%d%%", w.Percent)
 }
 
 // byUrgency puts first what an operator looks for: locks, then what is held,
@@ -88,7 +118,7 @@ func byUrgency(domains []sidecar.DomainStatus) []sidecar.DomainStatus {
 		return cmp.Or(
 			cmp.Compare(min(len(b.Locks), 1), min(len(a.Locks), 1)),
 			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
-			cmp.Compare(b.HourlyPercent, a.HourlyPercent),
+			cmp.Compare(sidecar.Tightest(b.Windows).Percent, sidecar.Tightest(a.Windows).Percent),
 			cmp.Compare(b.Sent, a.Sent),
 			cmp.Compare(a.Domain, b.Domain),
 		)
@@ -145,21 +175,60 @@ func warnings(t sidecar.Totals) []string {
 	return w
 }
 
+// A detail prints lines with a name each.
+type detail struct{ w io.Writer }
+
+func (d detail) line(name, format string, args ...any) {
+	fmt.Fprintf(d.w, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+// counts prints what of each limit is used, and what was refused.
+func (d detail) counts(windows []sidecar.Window, refused int64) {
+	for _, w := range windows {
+		length := lastSpan(time.Duration(w.Seconds * float64(time.Second)))
+		if w.Limit > 0 {
+			d.line("sent", "%d of %d in the last %s (%d%%)", w.Sent, w.Limit, length, w.Percent)
+		} else {
+			d.line("sent", "%d in the last %s, no limit", w.Sent, length)
+		}
+	}
+	d.line("refused", "%s since the limit was reached", count(refused, "recipient", "recipients"))
+}
+
+func (d detail) frees(now time.Time, at *time.Time) {
+	if at != nil {
+		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
+	}
+}
+
+// lastSpan words the length of a window after "in the last".
+func lastSpan(d time.Duration) string {
+	switch d {
+	case time.Hour:
+		return "hour"
+	case 24 * time.Hour:
+		return "day"
+	}
+	return d.String()
+}
+
+// printScope prints all that is known of a mailbox or an account.
+func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
+	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
+	d := detail{w}
+	d.counts(sc.Windows, sc.Refused)
+	d.frees(s.Now, sc.FreesAt)
+}
+
 // printDomain prints all that is known of one domain.
 func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 	fmt.Fprintf(w, "%s on %s\n", d.Domain, s.Node)
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
-	}
+	p := detail{w}
+	line := p.line
 	if d.Account != "" {
 		line("account", "%s", d.Account)
 	}
-	if d.Hourly > 0 {
-		line("sent", "%d of %d in the last hour (%d%%)", d.Sent, d.Hourly, d.HourlyPercent)
-	} else {
-		line("sent", "%d in the last hour, no limit", d.Sent)
-	}
-	line("refused", "%s since the limit was reached", count(d.Refused, "recipient", "recipients"))
+	p.counts(d.Windows, d.Refused)
 	known := d.Delivered+d.Deferred+d.Failed > 0
 	if known {
 		line("outcomes", "%d delivered, %d deferred, %d failed", d.Delivered, d.Deferred, d.Failed)
@@ -176,9 +245,7 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 		}
 		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, clock(l.Since), until)
 	}
-	if d.FreesAt != nil {
-		line("frees", "at %s, in %s", clock(*d.FreesAt), span(d.FreesAt.Sub(s.Now)))
-	}
+	p.frees(s.Now, d.FreesAt)
 }
 
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

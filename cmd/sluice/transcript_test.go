@@ -41,14 +41,21 @@ func at(d time.Duration) *time.Time { return new(noon.Add(d)) }
 // each time. Commands and questions reach it over real sockets.
 type stage struct{ status sidecar.Status }
 
-func (s stage) Status(_ context.Context, _ time.Time, domain string) (sidecar.Status, error) {
-	if domain == "" {
+func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Status, error) {
+	if scope == "" {
 		return s.status, nil
 	}
+	one := s.status
+	one.Domains, one.Scopes = nil, nil
 	for _, d := range s.status.Domains {
-		if d.Domain == domain {
-			one := s.status
+		if d.Domain == scope {
 			one.Domains = []sidecar.DomainStatus{d}
+			return one, nil
+		}
+	}
+	for _, sc := range s.status.Scopes {
+		if sc.Scope == scope {
+			one.Scopes = []sidecar.ScopeStatus{sc}
 			return one, nil
 		}
 	}
@@ -76,25 +83,38 @@ func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Re
 	return sidecar.Reply{Room: 17}
 }
 
+func window(seconds float64, sent, limit int64) []sidecar.Window {
+	w := sidecar.Window{Seconds: seconds, Sent: sent, Limit: limit}
+	if limit > 0 {
+		w.Percent = sent * 100 / limit
+	}
+	return []sidecar.Window{w}
+}
+
 // stages are the policies of the transcripts, by the word in their name.
 var stages = map[string]stage{
 	"quiet": {sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok", Locks: "ok"}}},
 	"busy": {sidecar.Status{
 		Node: "mx1", Now: noon,
 		Domains: []sidecar.DomainStatus{
-			{Domain: "a.example", Sent: 3, Hourly: 500},
-			{Domain: "bulk.example", Sent: 12345, Hourly: 0},
+			{Domain: "a.example", Sent: 3, Hourly: 500, Windows: window(3600, 3, 500)},
+			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Windows: window(3600, 12345, 0)},
 			{
 				Domain: "example.com", Account: "bob", Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1,
-				Hourly: 20, HourlyPercent: 100, DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,
+				Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20), DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,
 				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
 				FreesAt: at(12 * time.Minute),
 			},
 			{
 				Domain: "held.example", Sent: 450, Hourly: 500, HourlyPercent: 90, DeferfailPercent: 25, DeferfailMin: 5,
-				Locks: []sidecar.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
+				Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...),
+				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
-			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99},
+			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)},
+		},
+		Scopes: []sidecar.ScopeStatus{
+			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
+			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 		},
 		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok", Locks: "ok"},
 	}},

@@ -1,7 +1,7 @@
 // Package admin is the front for operators: HTTP with JSON on a unix socket,
 // which the commands of cmd/sluice ask. The package has both ends of it.
 //
-//	GET  /status[?domain=D]   Status
+//	GET  /status[?scope=S]    Status
 //	POST /lock    {"domain"}
 //	POST /unlock  {"domain"}
 //	POST /reset   {"scope"}
@@ -25,8 +25,8 @@ import (
 // Errors that wrap sidecar.ErrNotFound say that nothing is known of the domain
 // or scope.
 type Policy interface {
-	// Status tells of one domain, or of all for "".
-	Status(ctx context.Context, now time.Time, domain string) (sidecar.Status, error)
+	// Status tells of one domain, mailbox or account, or of all for "".
+	Status(ctx context.Context, now time.Time, scope string) (sidecar.Status, error)
 	// Lock locks a domain until a hand unlocks it.
 	Lock(ctx context.Context, now time.Time, domain, who string) error
 	// Unlock removes every lock of a domain and resets it.

@@ -33,11 +33,11 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Status asks for one domain, or for all for "".
-func (c *Client) Status(ctx context.Context, domain string) (sidecar.Status, error) {
+// Status asks for one domain, mailbox or account, or for all for "".
+func (c *Client) Status(ctx context.Context, scope string) (sidecar.Status, error) {
 	path := "/status"
-	if domain != "" {
-		path += "?domain=" + url.QueryEscape(domain)
+	if scope != "" {
+		path += "?scope=" + url.QueryEscape(scope)
 	}
 	var status sidecar.Status
 	err := c.ask(ctx, http.MethodGet, path, nil, &status)

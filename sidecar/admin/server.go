@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,17 +97,17 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	domain := r.URL.Query().Get("domain")
-	if domain != "" {
+	scope := r.URL.Query().Get("scope")
+	if scope != "" {
 		var err error
-		if domain, err = sidecar.CanonicalDomain(domain); err != nil {
+		if scope, err = countedScope(scope); err != nil {
 			s.refuse(w, http.StatusBadRequest, fmt.Errorf("status: %w", err))
 			return
 		}
 	}
-	status, err := s.opts.Policy.Status(r.Context(), time.Now(), domain)
+	status, err := s.opts.Policy.Status(r.Context(), time.Now(), scope)
 	if err != nil {
-		s.fail(w, fmt.Errorf("status of %s: %w", orAll(domain), err))
+		s.fail(w, fmt.Errorf("status of %s: %w", cmp.Or(scope, "all domains"), err))
 		return
 	}
 	s.write(w, withLists(status))
@@ -115,19 +116,15 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 // withLists has [] where there is nothing: programs want lists to be lists.
 func withLists(s sidecar.Status) sidecar.Status {
 	s.Domains = append([]sidecar.DomainStatus{}, s.Domains...)
+	s.Scopes = append([]sidecar.ScopeStatus{}, s.Scopes...)
 	for i := range s.Domains {
-		if s.Domains[i].Locks == nil {
-			s.Domains[i].Locks = []sidecar.LockStatus{}
-		}
+		d := &s.Domains[i]
+		d.Locks, d.Windows = append([]sidecar.LockStatus{}, d.Locks...), append([]sidecar.Window{}, d.Windows...)
+	}
+	for i := range s.Scopes {
+		s.Scopes[i].Windows = append([]sidecar.Window{}, s.Scopes[i].Windows...)
 	}
 	return s
-}
-
-func orAll(domain string) string {
-	if domain == "" {
-		return "all domains"
-	}
-	return domain
 }
 
 // A command of the policy on a domain or scope.
@@ -166,7 +163,12 @@ func readTarget(r *http.Request) (string, error) {
 	if r.URL.Path != "/reset" {
 		return sidecar.CanonicalDomain(q.Domain)
 	}
-	scope, err := sidecar.CanonicalScope(q.Scope)
+	return countedScope(q.Scope)
+}
+
+// countedScope is a scope in its canonical form, if it is one that is counted.
+func countedScope(s string) (string, error) {
+	scope, err := sidecar.CanonicalScope(s)
 	if scope == "default" {
 		return "", errors.New("default is a scope of limits and nothing is counted for it; name a domain, account:NAME or a mailbox")
 	}
