@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,10 +41,18 @@ type checkCmd struct {
 func (checkCmd) Help() string {
 	return `The question is a real one: at data, local and route an accepted message is charged.
 It is read from stdin if there is no --stage: lines name=value, an empty line ends it.
-The exit code is 0 when there was an answer, whatever it says.
+The exit code is 0 when there was an answer, whatever it says:
+
+  DUNNO    Exim goes on: there is room, or nobody is charged. Local recipients are
+           not, nor is inbound mail: give --auth, or --login for sendmail.
+  450      over the limit: the client is to try again later; at route Exim holds it
+  550      far over the limit: the client gives up
+  room=N   for how many remote recipients the message has room in all; 1000000 is
+           no limit. It reserves nothing.
 
 Examples:
   sluice check --stage rcpt --auth news@example.com --recipient bob@example.net
+  sluice check --stage local --login bob --sender bob@example.com --recipients 'a@example.net, b@example.net'
   printf 'stage=rcpt\nauth=news@example.com\nrecipient=bob@example.net\n\n' | sluice check`
 }
 
@@ -54,6 +63,11 @@ func (c checkCmd) Run(t *terminal) error {
 	fields, err := c.question(t.stdin)
 	if err != nil {
 		return fmt.Errorf("check: read the question %w", err)
+	}
+	if c.Base64 == "" { // that is Exim: what it asks is for the server to judge
+		if err := sensible(fields); err != nil {
+			return fmt.Errorf("check: %w\nTry: sluice check --help", err)
+		}
 	}
 	socket := c.Socket
 	if socket == "" {
@@ -94,6 +108,38 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 		return nil, fmt.Errorf("from stdin: %w", err)
 	}
 	return fields, nil
+}
+
+// attributes are those of a question, in the order of their flags.
+const attributes = "stage id sender recipient recipients auth login uid cwd script client_address original charged sent"
+
+// sensible refuses what a person has typed and the server would answer all the
+// same: without a recipient everybody may send, and for the sake of newer Exim
+// configurations unknown attributes are ignored.
+func sensible(fields []policyd.Field) error {
+	values := map[string]string{}
+	for _, f := range fields {
+		if !slices.Contains(strings.Fields(attributes), f.Name) {
+			return fmt.Errorf("unknown attribute %q; there are %s", f.Name, attributes)
+		}
+		if _, twice := values[f.Name]; twice {
+			return fmt.Errorf("the attribute %s comes twice", f.Name)
+		}
+		values[f.Name] = f.Value
+	}
+	switch stage := values["stage"]; stage {
+	case "rcpt", "route":
+		if values["recipient"] == "" {
+			return fmt.Errorf("stage %s asks about one recipient: give --recipient bob@example.net (on stdin recipient=...)", stage)
+		}
+	case "data", "local":
+		if values["recipients"] == "" {
+			return fmt.Errorf("stage %s asks about all recipients of a message: give --recipients 'bob@example.net, eve@example.org' (on stdin recipients=...)", stage)
+		}
+	default:
+		return fmt.Errorf("stage %q is none: give rcpt, data, local or route", stage)
+	}
+	return nil
 }
 
 // policySocket is the first unix socket on which serve listens.

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitDone
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice: %v\nTry: sluice --help\n", err)
+		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, misused(err))
 		return exitError
 	}
 	t := &terminal{ctx, stdin, stdout, stderr, cmd.Config, cmd.Admin}
@@ -87,6 +87,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitCode(err)
 	}
 	return exitDone
+}
+
+// misused is the command whose arguments were wrong, as typed.
+func misused(err error) string {
+	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil {
+		if command := p.Context.Selected(); command != nil {
+			return "sluice " + command.Name
+		}
+	}
+	return "sluice"
 }
 
 // A no is an error that means no, rather than that something went wrong.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
@@ -22,7 +23,7 @@ Example:
 }
 
 func (c lockCmd) Run(t *terminal) error {
-	domain, err := sidecar.CanonicalDomain(c.Domain)
+	domain, err := lockable(c.Domain)
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
@@ -31,6 +32,16 @@ func (c lockCmd) Run(t *terminal) error {
 		return err
 	}
 	return t.done(c.JSON, "locked", domain, "is locked until it is unlocked: sluice unlock "+domain)
+}
+
+// lockable is a domain in its canonical form. Exim looks for the lock files of
+// domains only.
+func lockable(scope string) (string, error) {
+	if strings.HasPrefix(scope, "account:") || strings.Contains(scope, "@") {
+		return "", fmt.Errorf("%s is no domain, and only domains have locks; "+
+			"`sluice reset %s` lets it start at zero", scope, scope)
+	}
+	return sidecar.CanonicalDomain(scope)
 }
 
 type unlockCmd struct {
@@ -49,7 +60,7 @@ Example:
 }
 
 func (c unlockCmd) Run(t *terminal) error {
-	domain, err := sidecar.CanonicalDomain(c.Domain)
+	domain, err := lockable(c.Domain)
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
