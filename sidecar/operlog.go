@@ -95,6 +95,8 @@ func (l *OperatorLog) LockEvent(e LockEvent) {
 		l.LockTrouble(e.File.Domain, e.Err)
 	case LockDirShared:
 		l.log.Warn("cPanel's own limiter uses the lock directory too: its locks count as made by hand, and ours that it removes as released by hand; part them", "error", e.Err)
+	case LockIgnored:
+		l.log.Warn("files in the lock directory have no effect: Exim asks for a domain's name in lower case, and as xn--...", "error", e.Err)
 	case LockMended:
 		l.log.Info("lock directory mended: all lock files are as they should be")
 	}

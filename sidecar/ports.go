@@ -108,6 +108,7 @@ const (
 	LockTrouble                        // a lock or usage file could not be made, removed or read: Err
 	LockMended                         // nothing is in trouble any more
 	LockDirShared                      // cPanel's own limiter uses the directory too: Err
+	LockIgnored                        // files are named nearly like locks, and have no effect: Err
 )
 
 // A LockEvent is something that happened in the lock directory without Sluice.

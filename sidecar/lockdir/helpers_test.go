@@ -246,6 +246,7 @@ func short(events []sidecar.LockEvent) []string {
 		sidecar.LockReleased: "released", sidecar.LockMade: "made", sidecar.LockTaken: "taken",
 		sidecar.LockDirLost: "lost", sidecar.LockTrouble: "trouble",
 		sidecar.LockMended: "mended", sidecar.LockDirShared: "shared",
+		sidecar.LockIgnored: "ignored",
 	}
 	words := []string{}
 	for _, e := range events {

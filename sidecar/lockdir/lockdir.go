@@ -72,6 +72,7 @@ type Dir struct {
 	lastGone time.Time // when the last of gone was found missing
 	pending  []sidecar.LockEvent
 	told     map[string]string // last trouble told, by what it is about
+	ignored  []string          // names that tellIgnored has told
 	usage    map[string]usageFile
 	usageDir dirID // where they stand
 

@@ -127,14 +127,18 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 		d.missUsage(at, names, now)
 	}
 	all := map[sidecar.Lock]bool{}
+	var ignored []string
 	for _, name := range names {
 		if strings.HasPrefix(name, tempPrefix) {
 			at.unlink(name) // what fails to go does no harm
 		}
 		if l, ok := parseName(name); ok {
 			all[l] = true
+		} else if likeLock(name) {
+			ignored = append(ignored, name)
 		}
 	}
+	d.tellIgnored(ignored)
 	for l := range d.locks {
 		all[l] = true
 	}
