@@ -174,7 +174,7 @@ func (p *Policy) status() Totals {
 // Lock locks a domain until a hand unlocks it.
 func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error {
 	p.log.Operator(who, "lock", domain)
-	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who+"\n"); err != nil {
+	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who); err != nil {
 		return err
 	}
 	if err := p.locks.Failure(); err != nil {

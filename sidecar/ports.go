@@ -73,7 +73,7 @@ type LockFile struct {
 // A Usage is what a domain's usage file tells.
 type Usage struct {
 	Domain  string // lower-case A-label
-	Content string // "15/20 (75%)" and a newline
+	Content string // "15/20 (75%)", as in a lock file
 	Epoch   int64  // epoch of the domain
 }
 

@@ -49,7 +49,7 @@ func (p *Policy) ShowUsage(now time.Time) {
 	})
 	var files []Usage
 	for _, u := range full.sorted() {
-		files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max) + "\n", Epoch: u.Epoch})
+		files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
 	}
 	p.locks.ShowUsage(files)
 }

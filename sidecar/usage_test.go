@@ -47,9 +47,9 @@ func TestUsageFileFromHalfOfALimit(t *testing.T) {
 	s.sendFor("a.example", 9)
 	s.wantUsage("a.example", "")
 	s.sendFor("a.example", 1)
-	s.wantUsage("a.example", "10/20 (50%)\n")
+	s.wantUsage("a.example", "10/20 (50%)")
 	s.sendFor("a.example", 15) // let pass by Exim, counted later
-	s.wantUsage("a.example", "25/20 (125%)\n")
+	s.wantUsage("a.example", "25/20 (125%)")
 	s.now = s.now.Add(62 * time.Minute)
 	s.wantUsage("a.example", "")
 }
@@ -72,7 +72,7 @@ hourly = 10
 hourly = 10
 `)
 	for domain, want := range map[string]string{
-		"a.example": "10/20 (50%)\n", "b.example": "10/15 (66%)\n", "odd.example": "10/3 (333%)\n", "free.example": ""} {
+		"a.example": "10/20 (50%)", "b.example": "10/15 (66%)", "odd.example": "10/3 (333%)", "free.example": ""} {
 		s.sendFor(domain, 10)
 		s.wantUsage(domain, want)
 	}
@@ -84,7 +84,7 @@ hourly = 10
 	}
 	s.now = s.now.Add(62 * time.Minute)
 	s.wantUsage("a.example", "")
-	s.wantUsage("b.example", "10/15 (66%)\n")
+	s.wantUsage("b.example", "10/15 (66%)")
 }
 
 func TestUsageFileOfASmallLimitRoundsUpTheHalf(t *testing.T) {
@@ -92,7 +92,7 @@ func TestUsageFileOfASmallLimitRoundsUpTheHalf(t *testing.T) {
 	s.sendFor("a.example", 1)
 	s.wantUsage("a.example", "")
 	s.sendFor("a.example", 1)
-	s.wantUsage("a.example", "2/3 (66%)\n")
+	s.wantUsage("a.example", "2/3 (66%)")
 }
 
 // watchLocks is run without the refreshes of the usage files.
@@ -108,7 +108,7 @@ func TestAHandThatRemovesTheUsageFileResets(t *testing.T) {
 	s.now = time.Now()
 	s.watchLocks()
 	s.send(15)
-	s.wantUsage("a.example", "15/20 (75%)\n")
+	s.wantUsage("a.example", "15/20 (75%)")
 	if err := os.Remove(s.lockPath("a.example")); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestUsageFileOfAnEarlierEpochResetsNothing(t *testing.T) {
 	s := newSite(t, limit20)
 	s.now = time.Now()
 	s.send(15)
-	s.wantUsage("a.example", "15/20 (75%)\n")
+	s.wantUsage("a.example", "15/20 (75%)")
 	s.watchLocks()
 	if err := s.Reset(context.Background(), s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestRunWritesUsageFiles(t *testing.T) {
 	s.now = time.Now()
 	s.send(15)
 	s.run()
-	s.eventually("usage file", func() bool { return s.content("a.example") == "15/20 (75%)\n" })
+	s.eventually("usage file", func() bool { return s.content("a.example") == "15/20 (75%)" })
 }
 
 // BenchmarkUsageRound measures the going through all domains, of which one in

@@ -167,16 +167,16 @@ func (d *Dir) lookUsage(at *handle, name string) (s stamp, there bool, err error
 }
 
 // leftover tells whether an earlier process of ours wrote a usage file: it has
-// to be, to the letter, what we write, and at or above half of the limit. To
+// to be, to the letter, what we write (no newline, as in a lock file), and at or above half of the limit. To
 // note each of thousands of files, every ten seconds, would cost the journal
 // more than this information is worth.
 func leftover(content string) bool {
 	var used, limit, percent int64
-	if n, err := fmt.Sscanf(content, "%d/%d (%d%%)\n", &used, &limit, &percent); err != nil || n != 3 {
+	if n, err := fmt.Sscanf(content, "%d/%d (%d%%)", &used, &limit, &percent); err != nil || n != 3 {
 		return false
 	}
 	return limit > 0 && used >= limit-used && percent == used*100/limit &&
-		fmt.Sprintf("%d/%d (%d%%)\n", used, limit, percent) == content
+		fmt.Sprintf("%d/%d (%d%%)", used, limit, percent) == content
 }
 
 // writeUsage writes a usage file; over is whether it takes the place of ours.

@@ -14,7 +14,7 @@ import (
 	"sluice/sidecar"
 )
 
-const threeQuarters = "15/20 (75%)\n"
+const threeQuarters = "15/20 (75%)"
 
 // show has usage files of 15/20 for some domains, written at epoch 7.
 func (r *rig) show(domains ...string) {
@@ -62,8 +62,8 @@ func TestUsageFilesComeChangeAndGo(t *testing.T) {
 		t.Errorf("mode %v", st.Mode())
 	}
 	before := r.inode("example.com")
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters}, {Domain: "example.org", Content: "16/20 (80%)\n"}})
-	r.wantFiles("example.com="+threeQuarters, "example.org=16/20 (80%)\n")
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters}, {Domain: "example.org", Content: "16/20 (80%)"}})
+	r.wantFiles("example.com="+threeQuarters, "example.org=16/20 (80%)")
 	if r.inode("example.com") != before {
 		t.Error("a file whose content did not change was written again")
 	}
@@ -83,7 +83,7 @@ func TestUsageFileRemovedByHandResets(t *testing.T) {
 	r.show("example.com", "example.org")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
 	r.d.scan(r.now)
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n"}}) // not before the hand was heard
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)"}}) // not before the hand was heard
 	r.wantFiles()
 	events := r.settle()
 	r.wantEvents(events, "released example.com")
@@ -104,7 +104,7 @@ func TestUsageFileRemovedUnseenIsNotWrittenAgain(t *testing.T) {
 	r := newRig(t)
 	r.show("example.com")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n", Epoch: 7}})
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)", Epoch: 7}})
 	r.wantFiles()
 	r.wantEvents(r.settle(), "released example.com")
 }
@@ -135,7 +135,7 @@ func TestUsageFilesOfAHandAreLeftAlone(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t)
 			put(r)
-			r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)\n"}})
+			r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)"}})
 			r.wantFiles("example.com=cPanel")
 			r.show()
 			r.wantFiles("example.com=cPanel")
@@ -148,17 +148,17 @@ func TestUsageFilesOfAHandAreLeftAlone(t *testing.T) {
 func TestUsageFilesOfAnEarlierProcess(t *testing.T) {
 	r := newRig(t)
 	r.show("stays.example", "changes.example", "goes.example")
-	r.write("hand.example", "15/20 (75%)")       // no newline
-	r.write("odd.example", "15/20 (76%)\n")      // not what we would write
-	r.write("less.example", "9/20 (45%)\n")      // never
+	r.write("hand.example", "15/20 (75%)\n")     // as echo writes it
+	r.write("odd.example", "15/20 (76%)")        // not what we would write
+	r.write("less.example", "9/20 (45%)")        // never
 	r.write("more.example", threeQuarters+"x\n") // more than we write
 	r.write("private.example", threeQuarters)
 	r.must(os.Chmod(filepath.Join(r.path, "private.example"), 0o600))
 	stays := r.inode("stays.example")
 	r.open()
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "stays.example", Content: threeQuarters, Epoch: 9}, {Domain: "changes.example", Content: "20/20 (100%)\n"}})
-	r.wantFiles("changes.example=20/20 (100%)\n", "hand.example=15/20 (75%)", "less.example=9/20 (45%)\n",
-		"more.example="+threeQuarters+"x\n", "odd.example=15/20 (76%)\n", "private.example="+threeQuarters,
+	r.d.ShowUsage([]sidecar.Usage{{Domain: "stays.example", Content: threeQuarters, Epoch: 9}, {Domain: "changes.example", Content: "20/20 (100%)"}})
+	r.wantFiles("changes.example=20/20 (100%)", "hand.example=15/20 (75%)\n", "less.example=9/20 (45%)",
+		"more.example="+threeQuarters+"x\n", "odd.example=15/20 (76%)", "private.example="+threeQuarters,
 		"stays.example="+threeQuarters)
 	if r.inode("stays.example") != stays {
 		t.Error("a file that was right was written again")
@@ -320,7 +320,7 @@ func TestUsageFilesFollowNoSymlink(t *testing.T) {
 	r.show("swapped.example")
 	r.must(os.Remove(filepath.Join(r.path, "swapped.example")))
 	r.must(os.Symlink(outside, filepath.Join(r.path, "swapped.example")))
-	for _, content := range []string{"16/20 (80%)\n", "17/20 (85%)\n"} {
+	for _, content := range []string{"16/20 (80%)", "17/20 (85%)"} {
 		var all []sidecar.Usage
 		for _, name := range []string{"link", "dir", "fifo", "hard", "swapped"} {
 			all = append(all, sidecar.Usage{Domain: name + ".example", Content: content})
@@ -375,7 +375,7 @@ func BenchmarkShowUsage(b *testing.B) {
 			r.d.ShowUsage(files)
 			for i := 0; b.Loop(); i++ {
 				for n := range changed {
-					files[n].Content = fmt.Sprintf("%d/20 (%s%%)\n", i, strings.Repeat("5", 1+i%3))
+					files[n].Content = fmt.Sprintf("%d/20 (%s%%)", i, strings.Repeat("5", 1+i%3))
 				}
 				done := make(chan struct{})
 				go func() { r.d.ShowUsage(files); close(done) }()
