@@ -134,3 +134,49 @@ func TestUnmakeAndMakeWhileTheDirectoryIsMissing(t *testing.T) {
 		t.Errorf("epoch %d, want 8", e)
 	}
 }
+
+// An operator sets another locks.dir and starts sluice again.
+func TestAnotherPathInTheConfiguration(t *testing.T) {
+	for name, move := range map[string]func(r *rig, old string){
+		"empty":   func(*rig, string) {},
+		"missing": func(r *rig, _ string) { r.must(os.Remove(r.path)) },
+		"left":    func(r *rig, old string) { r.must(os.RemoveAll(old)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := lossRig(t)
+			old := r.path
+			r.path = t.TempDir()
+			move(r, old)
+			r.open()
+			events := r.settle()
+			r.wantEvents(events, "lost")
+			want := "locks.dir was " + old + " and is " + r.path + " now; nothing is released; " +
+				"made 2 lock files again: max_hourly_example.com, max_hourly_example.org; the files in " + old + " stay"
+			if len(events) == 1 && !strings.HasPrefix(events[0].Err.Error(), want) {
+				t.Errorf("%v, want %s...", events[0].Err, want)
+			}
+			r.wantState(hourly, "sluice")
+			r.wantState(other, "operator")
+			r.open()
+			r.wantEvents(r.settle())
+			r.rm(hourly)
+			r.wantEvents(r.settle(), "released max_hourly_example.com")
+		})
+	}
+}
+
+// The directory itself was moved, and the configuration follows.
+func TestDirectoryMovedAndThePathToo(t *testing.T) {
+	r := lossRig(t)
+	old := r.path
+	r.path += ".new"
+	r.must(os.Rename(old, r.path))
+	r.open()
+	events := r.settle()
+	r.wantEvents(events, "lost")
+	if len(events) == 1 && !strings.Contains(events[0].Err.Error(), "no lock had to be made again") {
+		t.Error(events[0].Err)
+	}
+	r.wantState(hourly, "sluice")
+	r.wantState(other, "operator")
+}

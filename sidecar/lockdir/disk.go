@@ -28,6 +28,7 @@ type dirID struct {
 	Dev  uint64 `json:"dev"`
 	Ino  uint64 `json:"ino"`
 	Born int64  `json:"born"` // nanoseconds since 1970; 0 where the file system does not know
+	Path string `json:"path"` // what opened it; another locks.dir is another directory, whatever it leads to
 }
 
 // A stamp is what must not have changed for a file to be still ours.
@@ -65,7 +66,7 @@ func openDir(path string) (*handle, error) {
 		dir.Close()
 		return nil, err
 	}
-	id := dirID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino}
+	id := dirID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Path: path}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		id.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}

@@ -67,6 +67,7 @@ type Dir struct {
 
 	busy     sync.Mutex // held while records and files change
 	id       dirID      // the directory of the last scan; zero before the first
+	movedOff string     // another path at which locks were noted, until a scan has told
 	missing  time.Time  // since when there is none
 	gone     map[sidecar.Lock]time.Time
 	lastGone time.Time // when the last of gone was found missing

@@ -52,6 +52,9 @@ func (d *Dir) load() {
 			bad = append(bad, key)
 			return
 		}
+		if before := r.Dir.Path; before != d.path && before != "" {
+			d.movedOff = before
+		}
 		d.put(l, entry{record: r, noted: true})
 	})
 	for _, key := range bad {

@@ -62,7 +62,7 @@ func (d *Dir) scanLocked(now time.Time) {
 		return
 	}
 	defer at.close()
-	lost := at.id != d.id && d.id != dirID{}
+	lost := at.id != d.id && d.id != dirID{} || d.movedOff != ""
 	locks, err := d.list(at, now)
 	var remade []string
 	for _, l := range locks {
@@ -191,6 +191,11 @@ func (d *Dir) lost(remade []string) error {
 		if n > 10 {
 			what += ", ..."
 		}
+	}
+	if before := d.movedOff; before != "" {
+		d.movedOff = ""
+		return fmt.Errorf("locks.dir was %s and is %s now; nothing is released; %s; "+
+			"the files in %s stay: set Exim's SLUICE_LOCKS too, then remove them", before, d.path, what, before)
 	}
 	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
 }

@@ -167,9 +167,9 @@ func (d *Dir) lookUsage(at *handle, name string) (s stamp, there bool, err error
 }
 
 // leftover tells whether an earlier process of ours wrote a usage file: it has
-// to be, to the letter, what we write (no newline, as in a lock file), and at or above half of the limit. To
-// note each of thousands of files, every ten seconds, would cost the journal
-// more than this information is worth.
+// to be, to the letter, what we write (no newline, as in a lock file), and at
+// or above half of the limit. To note each of thousands of files, every ten
+// seconds, would cost the journal more than this information is worth.
 func leftover(content string) bool {
 	var used, limit, percent int64
 	if n, err := fmt.Sscanf(content, "%d/%d (%d%%)", &used, &limit, &percent); err != nil || n != 3 {
