@@ -248,7 +248,9 @@ func (n *node) close() error {
 	if err := n.store.Close(); err != nil {
 		return fmt.Errorf("save the counts: %w", err)
 	}
-	n.log.Info("saved: the counts")
+	if n.adminSocket != nil { // opened last: not a start that failed
+		n.log.Info("saved: the counts")
+	}
 	return nil
 }
 

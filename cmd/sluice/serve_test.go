@@ -175,7 +175,9 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 		"[store]\ndir = \"%[1]s/ledger\"\n[locks]\ndir = \"%[1]s/locks\"\n[exim]\nbinary = \"/nonexistent\"\n", dir))
 	writeFile(t, dir+"/redis.toml", "[store]\nurl = \"redis://127.0.0.1\"\n")
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 5\n")
+	writeFile(t, dir+"/admin.toml", strings.NewReplacer("/ledger", "/ledger2", "policy.sock", "policy2.sock").Replace(serveConfig(dir)))
 	for file, want := range map[string]string{
+		"admin.toml": "is sluice running already?",
 		"other.toml": "another sluice has it",
 		"redis.toml": "redis.toml:2: store.url: this version does not serve a store other than embedded:",
 		"bad.toml":   `did you mean "hourly"?`,
@@ -183,7 +185,7 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		code := run(t.Context(), []string{"serve", "--config", dir + "/" + file}, strings.NewReader(""), &out, &out)
-		if code != exitError || !strings.Contains(out.String(), want) {
+		if code != exitError || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "saved") {
 			t.Errorf("%s: exit %d, want %q:\n%s", file, code, want, out.String())
 		}
 	}
