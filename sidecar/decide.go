@@ -151,7 +151,7 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 		return p.hold(q, token, settled, p.refuseLocked(q))
 	}
 	if settled {
-		p.holds.release(q.who.domain, q.ID, token)
+		p.unhold(q, token)
 		return Reply{}
 	}
 	d, err := p.charge(ctx, q)
@@ -162,7 +162,7 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 		d.action = Defer // a message that was accepted is never bounced for volume
 		return p.hold(q, token, false, p.refuse(q, d))
 	}
-	p.holds.release(q.who.domain, q.ID, token)
+	p.unhold(q, token)
 	return Reply{}
 }
 

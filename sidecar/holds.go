@@ -28,7 +28,8 @@ type holds struct {
 
 	mu      sync.Mutex
 	domains map[string]map[string]*heldMessage // by domain and message id
-	under   map[string]bool                    // domains whose release is under way
+	under   map[string]int                     // number of the release that is under way, by domain
+	begun   int                                // how many releases have begun
 	count   int
 }
 
@@ -72,7 +73,7 @@ func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err err
 }
 
 func newHolds(notes Notes, log *OperatorLog) *holds {
-	h := &holds{notes: notes, log: log, domains: map[string]map[string]*heldMessage{}, under: map[string]bool{}}
+	h := &holds{notes: notes, log: log, domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
 	notes.Notes(holdNotes, func(key string, value []byte) {
 		var n heldNote
 		domain, id, token, err := parseHoldKey(key)
@@ -85,10 +86,9 @@ func newHolds(notes Notes, log *OperatorLog) *holds {
 	return h
 }
 
-// put remembers a held recipient, and reports whether it is a new one.
+// put remembers a held recipient, and reports whether it is a new one. mu is
+// held, or nobody else knows h yet.
 func (h *holds) put(who identity, id string, token ratelimit.Token, r heldRecipient) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	messages := h.domains[who.domain]
 	if messages == nil {
 		messages = map[string]*heldMessage{}
@@ -120,24 +120,36 @@ func (h *holds) uncharged(domain, id string, token ratelimit.Token) bool {
 	return held && !r.charged
 }
 
-// release forgets a recipient that is held no more.
-func (h *holds) release(domain, id string, token ratelimit.Token) {
+// hold remembers and notes a held recipient. mu is held for both, here and where
+// one is forgotten: what is noted and what is remembered never disagree.
+func (h *holds) hold(who identity, id string, token ratelimit.Token, r heldRecipient) error {
 	h.mu.Lock()
-	held := h.drop(domain, id, token)
-	h.mu.Unlock()
-	if held {
-		h.forget(domain, id, token)
+	defer h.mu.Unlock()
+	if !h.put(who, id, token, r) {
+		return nil
 	}
+	note, err := json.Marshal(heldNote{Since: r.since, Mailbox: who.mailbox, Account: who.account, Charged: r.charged})
+	if err != nil {
+		return err
+	}
+	return h.notes.Note(holdKey(who.domain, id, token), note)
 }
 
-// drop removes a recipient. mu is held.
-func (h *holds) drop(domain, id string, token ratelimit.Token) bool {
+// release forgets a recipient that is held no more.
+func (h *holds) release(domain, id string, token ratelimit.Token) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drop(domain, id, token)
+}
+
+// drop forgets a recipient, if it is held, and its note. mu is held.
+func (h *holds) drop(domain, id string, token ratelimit.Token) error {
 	m := h.domains[domain][id]
 	if m == nil {
-		return false
+		return nil
 	}
 	if _, held := m.recipients[token]; !held {
-		return false
+		return nil
 	}
 	delete(m.recipients, token)
 	h.count--
@@ -147,13 +159,7 @@ func (h *holds) drop(domain, id string, token ratelimit.Token) bool {
 	if len(h.domains[domain]) == 0 {
 		delete(h.domains, domain)
 	}
-	return true
-}
-
-func (h *holds) forget(domain, id string, token ratelimit.Token) {
-	if err := h.notes.Forget(holdKey(domain, id, token)); err != nil {
-		h.log.StoreFailed(err)
-	}
+	return h.notes.Forget(holdKey(domain, id, token))
 }
 
 // try notes that Exim is told to deliver messages.
@@ -169,39 +175,35 @@ func (h *holds) try(domain string, ids []string, now time.Time) {
 
 // expire forgets the messages of a domain about which nobody has asked for too
 // long.
-func (h *holds) expire(domain string, now time.Time) {
-	type recipient struct {
-		id    string
-		token ratelimit.Token
-	}
-	var gone []recipient
+func (h *holds) expire(domain string, now time.Time) error {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
 	for id, m := range h.domains[domain] {
-		if now.Sub(m.asked) > holdFor {
-			for token := range m.recipients {
-				gone = append(gone, recipient{id, token})
-			}
+		if now.Sub(m.asked) <= holdFor {
+			continue
+		}
+		for token := range m.recipients {
+			errs = append(errs, h.drop(domain, id, token))
 		}
 	}
-	for _, r := range gone {
-		h.drop(domain, r.id, r.token)
-	}
-	h.mu.Unlock()
-	for _, r := range gone {
-		h.forget(domain, r.id, r.token)
-	}
+	return errors.Join(errs...)
 }
 
 // heldIn lists the held messages of a domain, the oldest first: Exim's ids
 // begin with the time.
 func (h *holds) heldIn(domain string) []heldMessage {
+	all := h.copyOf(domain)
+	slices.SortFunc(all, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+func (h *holds) copyOf(domain string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []heldMessage
 	for _, m := range h.domains[domain] {
 		all = append(all, heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried})
 	}
-	slices.SortFunc(all, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
 	return all
 }
 
@@ -232,35 +234,46 @@ func (h *holds) withHolds() []string {
 	return all
 }
 
-// begin marks the release of a domain as under way, and reports false if it
-// was.
-func (h *holds) begin(domain string) bool {
+// begin begins a release of a domain, unless one is under way. Its number tells
+// it from others.
+func (h *holds) begin(domain string) (number int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.under[domain] {
-		return false
+	if h.under[domain] != 0 {
+		return 0, false
 	}
-	h.under[domain] = true
-	return true
+	h.begun++
+	h.under[domain] = h.begun
+	return h.begun, true
 }
 
-func (h *holds) end(domain string) {
+// leave lets another release of a domain begin: the one that is under way may
+// wait for Exim much longer than an operator. It ends with the messages that
+// it is at.
+func (h *holds) leave(domain string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.under, domain)
 }
 
+// goesOn tells whether a release is still the one of its domain.
+func (h *holds) goesOn(domain string, number int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.under[domain] == number
+}
+
 // hold notes that the router holds a recipient, and answers so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
-	if !p.holds.put(q.who, q.ID, token, heldRecipient{q.now, charged}) {
-		return r
-	}
-	note, err := json.Marshal(heldNote{Since: q.now, Mailbox: q.who.mailbox, Account: q.who.account, Charged: charged})
-	if err == nil {
-		err = p.holds.notes.Note(holdKey(q.who.domain, q.ID, token), note)
-	}
-	if err != nil {
+	if err := p.holds.hold(q.who, q.ID, token, heldRecipient{q.now, charged}); err != nil {
 		p.log.StoreFailed(err)
 	}
 	return r
+}
+
+// unhold forgets that the router held a recipient.
+func (p *Policy) unhold(q *question, token ratelimit.Token) {
+	if err := p.holds.release(q.who.domain, q.ID, token); err != nil {
+		p.log.StoreFailed(err)
+	}
 }

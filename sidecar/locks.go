@@ -185,6 +185,7 @@ func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen
 			}
 		}
 	}
+	p.holds.leave(domain)
 	p.due.add(domain) // and what was held goes out
 	return err
 }

@@ -33,17 +33,23 @@ type site struct {
 	log    lockedBuffer
 
 	anySender bool
-	failing   bool // Deliver fails
+	failing   bool            // Deliver fails
+	slow      map[string]bool // messages that take until the end of the test
 
 	mu        sync.Mutex
 	delivered []string
 }
 
 // Deliver is Exim's side of a release.
-func (s *site) Deliver(_ context.Context, ids []string) error {
+func (s *site) Deliver(ctx context.Context, ids []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delivered = append(s.delivered, ids...)
+	if s.slow[ids[0]] {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+	}
 	if s.failing {
 		return errors.New("no such file or directory")
 	}

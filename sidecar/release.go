@@ -21,20 +21,19 @@ const (
 // startRelease has what is held of a domain delivered, unless that is under
 // way already or there is no room.
 func (p *Policy) startRelease(ctx context.Context, now time.Time, domain string) {
-	if len(p.releasable(ctx, now, domain, now)) == 0 || !p.holds.begin(domain) {
+	if len(p.releasable(ctx, now, domain, now)) == 0 {
 		return
 	}
-	p.releases.Go(func() {
-		defer p.holds.end(domain)
-		p.release(ctx, domain)
-	})
+	if number, ok := p.holds.begin(domain); ok {
+		p.releases.Go(func() { p.release(ctx, domain, number) })
+	}
 }
 
 // release has Exim deliver held messages, the oldest first, until the limit is
 // reached again. Each is tried once; the router asks about it as always.
-func (p *Policy) release(ctx context.Context, domain string) {
+func (p *Policy) release(ctx context.Context, domain string, number int) {
 	before, began := p.holds.numberIn(domain), time.Now()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && p.holds.goesOn(domain, number) {
 		start := time.Now()
 		ids := p.releasable(ctx, start, domain, began)
 		if len(ids) == 0 {
@@ -43,7 +42,13 @@ func (p *Policy) release(ctx context.Context, domain string) {
 		p.holds.try(domain, ids, start)
 		p.deliver(ctx, ids)
 	}
-	p.holds.expire(domain, time.Now())
+	if !p.holds.goesOn(domain, number) {
+		return
+	}
+	p.holds.leave(domain)
+	if err := p.holds.expire(domain, time.Now()); err != nil {
+		p.log.StoreFailed(err)
+	}
 	if left := p.holds.numberIn(domain); left < before {
 		p.log.Released(domain, before-left, left)
 	}

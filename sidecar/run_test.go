@@ -97,6 +97,28 @@ func TestAHandThatRemovesTheLockReleasesAndResets(t *testing.T) {
 	}
 }
 
+// An operator who removes the lock again does not wait for an exim -M that has
+// been delivering since the first time.
+func TestARemovedLockDoesNotWaitForASlowRelease(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	first := messageID(s.now)
+	s.slow = map[string]bool{first: true}
+	s.run()
+	for _, id := range []string{first, messageID(s.now.Add(time.Second)), messageID(s.now.Add(2 * time.Second))} {
+		s.send(3)
+		s.eventually("lock", func() bool { return s.content(aLock) != "" })
+		r := authed(sidecar.StageRoute)
+		r.ID, r.Recipient = id, "u@far.example"
+		s.want(s.Ask(context.Background(), s.now, r), sidecar.Defer, "Domain a.example has exceeded")
+		if err := os.Remove(s.lockPath(aLock)); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the next mail passes", func() bool { return s.rcpt("v@far.example", 0).Action == sidecar.Accept })
+		s.eventually("what was held is delivered", func() bool { return slices.Contains(s.deliveries(), id) })
+	}
+}
+
 func TestALockThatACrashPreventedIsMadeAtStart(t *testing.T) {
 	s := newSite(t, "[limits]\nhourly = 3\n")
 	s.now = time.Now()

@@ -1,0 +1,42 @@
+package sidecar
+
+import (
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/ratelimit/journal"
+)
+
+// TestAHoldAndItsNoteNeverDisagree has a recipient held and released by many at
+// once, as queue runs do: after a restart it is held if it was before.
+func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
+	log := NewOperatorLog(slog.New(slog.DiscardHandler))
+	store, err := journal.Open(t.TempDir(), journal.Options{Reporter: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	h := newHolds(store, log)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for range 1000 {
+		var queueRuns sync.WaitGroup
+		for range 4 {
+			queueRuns.Go(func() {
+				if err := h.hold(identity{domain: "a.example"}, "id", 7, heldRecipient{since: now}); err != nil {
+					t.Error(err)
+				}
+			})
+			queueRuns.Go(func() {
+				if err := h.release("a.example", "id", 7); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		queueRuns.Wait()
+		if noted := newHolds(store, log).number(); noted != h.number() {
+			t.Fatalf("%d recipients are noted and %d remembered", noted, h.number())
+		}
+	}
+}
