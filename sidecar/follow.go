@@ -13,7 +13,8 @@ import (
 type followed[T any] struct {
 	paths  []string
 	parse  func(texts [][]byte) T // one text for each path; nil for a missing file
-	stamps []fileStamp
+	stamps []fileStamp            // as they were read; nil before the first time
+	seen   []fileStamp            // at the last refresh
 	value  atomic.Pointer[T]
 }
 
@@ -31,16 +32,15 @@ func follow[T any](paths []string, parse func(texts [][]byte) T) *followed[T] {
 
 func (f *followed[T]) get() *T { return f.value.Load() }
 
-// refresh reads the files again if one has changed. If one cannot be read, the
+// refresh reads the files again if one has changed and then stood still until
+// the next refresh: one that is rewritten in place is empty for a moment, and
+// then every domain would be remote and nobody's. If one cannot be read, the
 // value stays as it was read last; a file that is not there is empty.
 func (f *followed[T]) refresh() error {
-	stamps := make([]fileStamp, len(f.paths))
-	for i, path := range f.paths {
-		if info, err := os.Stat(path); err == nil {
-			stamps[i] = fileStamp{info.Size(), info.ModTime().UnixNano()}
-		}
-	}
-	if slices.Equal(stamps, f.stamps) {
+	stamps := f.look()
+	settled := f.stamps == nil || slices.Equal(stamps, f.seen)
+	f.seen = stamps
+	if slices.Equal(stamps, f.stamps) || !settled {
 		return nil
 	}
 	texts := make([][]byte, len(f.paths))
@@ -55,4 +55,14 @@ func (f *followed[T]) refresh() error {
 	f.value.Store(&value)
 	f.stamps = stamps
 	return nil
+}
+
+func (f *followed[T]) look() []fileStamp {
+	stamps := make([]fileStamp, len(f.paths))
+	for i, path := range f.paths {
+		if info, err := os.Stat(path); err == nil {
+			stamps[i] = fileStamp{info.Size(), info.ModTime().UnixNano()}
+		}
+	}
+	return stamps
 }

@@ -69,25 +69,41 @@ func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
 	}
 }
 
+// A file is read again when it has stood still from one refresh to the next:
+// one that is rewritten in place is empty, or has a part, for a moment.
 func TestOwnersAreFollowed(t *testing.T) {
 	s := twoTenants(t)
 	file := s.owners.paths[0]
-	write(t, file, "a.example: alice\nb.example: bob\nnew.example: bob\n")
-	future := time.Now().Add(time.Hour)
-	if err := os.Chtimes(file, future, future); err != nil {
-		t.Fatal(err)
+	for i, step := range []struct{ text, owner string }{
+		{"", "alice"}, // rewriting begins
+		{"a.example: bob\n", "alice"},
+		{"a.example: bob\nb.example: bob\n", "alice"},
+		{"a.example: bob\nb.example: bob\n", "bob"},
+		{"", "bob"},
+		{"", ""}, // it was meant
+	} {
+		write(t, file, step.text)
+		stamp := time.Date(2026, 3, 1, 12, 0, len(step.text), 0, time.UTC) // as different as the text
+		if err := os.Chtimes(file, stamp, stamp); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.refresh(); err != nil || s.owners.get().account["a.example"] != step.owner {
+			t.Fatalf("refresh %d: %v, %+v, want a.example to be %q's", i, err, s.owners.get(), step.owner)
+		}
 	}
-	if err := s.refresh(); err != nil {
-		t.Fatal(err)
-	}
-	if o := s.owners.get(); o.account["new.example"] != "bob" || o.account["addon.example"] != "" {
-		t.Fatalf("%+v", o)
+	write(t, file, "a.example: alice\n")
+	for range 2 {
+		if err := s.refresh(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.refresh(); err != nil || s.owners.get().known() {
-		t.Fatalf("after the file went: %v, %+v", err, s.owners.get())
+	for i, known := range []bool{true, false} {
+		if err := s.refresh(); err != nil || s.owners.get().known() != known {
+			t.Fatalf("refresh %d after the file went: %v, %+v", i, err, s.owners.get())
+		}
 	}
 }
 
