@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"context"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -74,6 +75,7 @@ type history struct {
 	subjects []ratelimit.Subject
 	log      []charged
 	epochs   map[string]int64
+	sinces   map[string]map[time.Duration]int64 // since when a subject is counted in a window; 0 from its first send on
 	next     ratelimit.Token
 }
 
@@ -81,7 +83,7 @@ var windows = []time.Duration{time.Second, 7 * time.Second, 1234 * time.Millisec
 	time.Hour, 24 * time.Hour, ratelimit.MaxWindow}
 
 func newHistory(rt *rapid.T, s Store) *history {
-	h := &history{T: rt, store: s, epochs: map[string]int64{}, clock: 1_800_000_000_000}
+	h := &history{T: rt, store: s, epochs: map[string]int64{}, sinces: map[string]map[time.Duration]int64{}, clock: 1_800_000_000_000}
 	for _, name := range []string{"a.example", "b.example", "account:bob"}[:rapid.IntRange(1, 3).Draw(rt, "subjects")] {
 		sub := ratelimit.Subject{Name: name}
 		for _, w := range rapid.SliceOfNDistinct(rapid.SampledFrom(windows), 1, 2, rapid.ID).Draw(rt, "windows") {
@@ -128,12 +130,17 @@ func (h *history) advance() {
 // bucketOf is the width of a bucket in microseconds, from the definition.
 func bucketOf(w time.Duration) int64 { return (w.Microseconds() + 59) / 60 }
 
-// payers draws who is to be charged.
+// payers draws who is to be charged, sometimes by one of its limits only, as
+// when a limit was taken out of a configuration and comes back.
 func (h *history) payers() []ratelimit.Subject {
 	var subs []ratelimit.Subject
 	for _, s := range h.subjects {
 		if len(subs) == 0 || rapid.Bool().Draw(h.T, "also") {
 			s.Limits = slices.Clone(s.Limits)
+			if rapid.IntRange(0, 3).Draw(h.T, "fewer") == 0 {
+				i := rapid.IntRange(0, len(s.Limits)-1).Draw(h.T, "left")
+				s.Limits = s.Limits[i : i+1]
+			}
 			subs = append(subs, s)
 		}
 	}
@@ -197,6 +204,9 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
 	}
 	when := h.last - t.Age.Milliseconds()
+	if r.Charged > 0 && h.begin(t.Subjects) && t.Age > 0 {
+		when-- // the store's clock went on by one after they were dated
+	}
 	switch {
 	case !r.OK:
 		h.refused(t, r, when, int64(len(fresh)))
@@ -214,6 +224,35 @@ func (h *history) charge(t ratelimit.Take) {
 		h.log = append(h.log, c)
 	}
 	h.within(t, r, when)
+}
+
+// begin notes since when subjects are counted in the windows of an accepted
+// Take, and tells whether one that was counted before gains a window. Of a
+// subject that was not, nothing can be missing.
+func (h *history) begin(subjects []ratelimit.Subject) (gains bool) {
+	for _, s := range subjects {
+		had, since := h.sinces[s.Name], int64(0)
+		if had == nil {
+			h.sinces[s.Name] = map[time.Duration]int64{}
+		} else {
+			since = h.last
+		}
+		for _, l := range s.Limits {
+			if _, counted := had[l.Window]; !counted {
+				h.sinces[s.Name][l.Window] = since
+				gains = gains || had != nil
+			}
+		}
+	}
+	return gains
+}
+
+// since is from when on sends of a subject count in a window.
+func (h *history) since(subject string, window time.Duration) int64 {
+	if since, counted := h.sinces[subject][window]; counted || h.sinces[subject] == nil {
+		return since
+	}
+	return math.MaxInt64
 }
 
 // sane takes over the store's clock, which may run a millisecond ahead where
@@ -234,16 +273,19 @@ func (h *history) logged(token ratelimit.Token) bool {
 }
 
 // count is the exact number of sends of a subject that were charged after
-// its last reset and less than span microseconds before now.
-func (h *history) count(subject string, span int64) (n int64) {
-	return h.counts(subject, span)[0]
+// its last reset, since it is counted in a window, and less than that and some
+// microseconds before now.
+func (h *history) count(subject string, window time.Duration, more int64) (n int64) {
+	return h.counts(subject, window, more)[0]
 }
 
 // counts is count, and how many of these sends have which outcome: delivered,
 // deferred, failed, excused.
-func (h *history) counts(subject string, span int64) (n [5]int64) {
+func (h *history) counts(subject string, window time.Duration, more int64) (n [5]int64) {
+	from := max(h.epochs[subject]+1, h.since(subject, window))
+	span := window.Microseconds() + more
 	for _, c := range h.log {
-		if !slices.Contains(c.subjects, subject) || c.when <= h.epochs[subject] || c.when*1000 <= h.last*1000-span {
+		if !slices.Contains(c.subjects, subject) || c.when < from || c.when*1000 <= h.last*1000-span {
 			continue
 		}
 		n[0]++
@@ -263,11 +305,11 @@ func (h *history) counts(subject string, span int64) (n [5]int64) {
 func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64) {
 	for _, u := range r.Uses {
 		span := u.Limit.Window.Microseconds()
-		low, high := h.count(u.Subject, span), h.count(u.Subject, span+bucketOf(u.Limit.Window))
+		low, high := h.count(u.Subject, u.Limit.Window, 0), h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
 		if u.Used < low || u.Used > high {
 			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
 		}
-		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject]
+		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject] && when >= h.since(u.Subject, u.Limit.Window)
 		if counts && !t.Force && u.Limit.Max > 0 && low > u.Limit.Max {
 			h.Fatalf("%s: %d accepted within %v, the limit is %d", u.Subject, low, u.Limit.Window, u.Limit.Max)
 		}
@@ -283,7 +325,7 @@ func (h *history) refused(t ratelimit.Take, r ratelimit.Result, when, n int64) {
 			continue
 		}
 		full = true
-		high := h.count(u.Subject, u.Limit.Window.Microseconds()+bucketOf(u.Limit.Window))
+		high := h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
 		if u.Limit.Max == 0 || high+t.Ahead+n <= u.Limit.Max {
 			h.Fatalf("%s refused %d sends, though %d in %v and a bucket leave room below %d",
 				u.Subject, n, high, u.Limit.Window, u.Limit.Max)
@@ -429,9 +471,9 @@ func (h *history) reset() {
 func (h *history) standing() {
 	s := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "whom")].Name
 	for _, w := range h.store.Standing(h.now(), s).Windows {
-		low := h.counts(s, w.Window.Microseconds())
+		low := h.counts(s, w.Window, 0)
 		// The store's clock may be a millisecond ahead of what it has told.
-		high := h.counts(s, w.Window.Microseconds()+bucketOf(w.Window)+2000)
+		high := h.counts(s, w.Window, bucketOf(w.Window)+2000)
 		for i, n := range []int64{w.Sent, w.Delivered, w.Deferred, w.Failed, w.Excused} {
 			if n < low[i] || n > high[i] {
 				h.Fatalf("%s stands at %+v in %v, the exact log has %v to %v", s, w.Counts, w.Window, low, high)
