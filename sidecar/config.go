@@ -67,11 +67,12 @@ type Limits struct {
 
 // Thresholds are what one scope sets; nil leaves it to the scopes above.
 type Thresholds struct {
-	Hourly           *int64 // sends in Limits.Window; 0 is unlimited
-	Daily            *int64 // sends in 24 hours; 0 is unlimited
-	DeferfailPercent *int64 // percent of the sends that may be bad; 0 never trips
-	DeferfailMin     *int64 // bad outcomes below which nothing trips
-	DeferCutoff      *int64 // percent of the limit from which 450 becomes 550
+	Hourly           *int64   // sends in Limits.Window; 0 is unlimited
+	Daily            *int64   // sends in 24 hours; 0 is unlimited
+	DeferfailPercent *int64   // percent of the sends that may be bad; 0 never trips
+	DeferfailMin     *int64   // bad outcomes below which nothing trips
+	DeferfailIgnore  *[]Cause // causes that are not held against the domain
+	DeferCutoff      *int64   // percent of the limit from which 450 becomes 550
 }
 
 // DefaultConfig returns the built-in configuration.
@@ -105,6 +106,7 @@ func DefaultConfig() *Config {
 		Daily:            new(int64(0)),
 		DeferfailPercent: new(int64(25)),
 		DeferfailMin:     new(int64(5)),
+		DeferfailIgnore:  new([]Cause{}),
 		DeferCutoff:      new(int64(125)),
 	}
 	c.Limits.Domain = make(map[string]Thresholds)

@@ -66,6 +66,7 @@ func (t *Thresholds) keys(prefix string) []configKey {
 		{prefix + "deferfail_percent", thresholdValue{&t.DeferfailPercent, 0, 100}},
 		// At 0 a domain that sent nothing would be over it: 0 bad of 0 sent.
 		{prefix + "deferfail_min", thresholdValue{&t.DeferfailMin, 1, maxSends}},
+		{prefix + "deferfail_ignore", causesValue{&t.DeferfailIgnore}},
 		{prefix + "defer_cutoff", thresholdValue{&t.DeferCutoff, 100, 10000}},
 	}
 }

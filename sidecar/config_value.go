@@ -190,3 +190,29 @@ func tomlString(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// causesValue is a list of causes that a scope may leave unset.
+type causesValue struct{ field **[]Cause }
+
+func (c causesValue) set(v any) error {
+	var causes []Cause
+	names := make([]string, 0, len(Causes()))
+	for _, cause := range Causes() {
+		names = append(names, string(cause))
+	}
+	if err := listOf(&causes, oneOf(names...)).set(v); err != nil {
+		return err
+	}
+	if causes == nil {
+		causes = []Cause{} // set, to none
+	}
+	*c.field = &causes
+	return nil
+}
+
+func (c causesValue) get() any {
+	if *c.field == nil {
+		return nil
+	}
+	return listOf(*c.field, notEmpty).get()
+}

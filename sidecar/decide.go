@@ -35,6 +35,9 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 	case len(q.to) == 0:
 		return q.whole(pass(r.Stage))
 	}
+	if r.Stage != StageRoute && p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain) {
+		return p.refuseTripped(&q)
+	}
 	switch r.Stage {
 	case StageRcpt:
 		return p.askRcpt(ctx, &q)
@@ -149,6 +152,9 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 	settled := p.settled(q, token)
 	if p.lockedByHand(q.who.domain) {
 		return p.hold(q, token, settled, p.refuseLocked(q))
+	}
+	if p.trips.has(q.who.domain) {
+		return p.hold(q, token, settled, p.refuseTripped(q))
 	}
 	if settled {
 		p.unhold(q, token)

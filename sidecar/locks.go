@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,8 @@ func (d *due) take() (all []string) {
 // releases what is held and has room now.
 func (p *Policy) reconcile(ctx context.Context, now time.Time) {
 	for _, domain := range p.due.take() {
-		if err := p.reconcileLock(domain, p.clock.store(now)); err != nil {
+		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
+		if err != nil {
 			p.log.LockTrouble(domain, err)
 		}
 	}
@@ -178,6 +180,8 @@ func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 // that Sluice made for it.
 func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen int64) error {
 	_, err := p.store.Reset(ctx, p.clock.store(now), domain, seen)
+	p.bads.forget(domain)
+	err = errors.Join(err, p.trips.clear(domain))
 	for _, f := range p.locks.Files(domain) {
 		if !f.Operator {
 			if err := p.locks.Unmake(f.Lock); err != nil {

@@ -114,19 +114,21 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	for _, w := range standing.Windows {
 		if w.Window == settings.limits.Window {
 			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
+			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}
-	if d.Sent > 0 {
-		d.DeferfailNow = (d.Deferred + d.Failed) * 100 / d.Sent
-	}
+	d.Causes, d.LeftOut = p.bads.causes(domain)
 	limits := settings.domainLimits(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
-	if !p.lockedByHand(domain) {
+	if !p.lockedByHand(domain) && !p.trips.has(domain) {
 		d.FreesAt = p.frees(ctx, now, []ratelimit.Subject{{Name: domain, Limits: limits}})
 	}
 	for _, f := range p.locks.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
+		if f.Kind == LockDeferFail {
+			l.Until = nil // that depends on what becomes of the mail
+		}
 		if f.Operator {
 			l.Owner, l.Until = "operator", nil
 		}
@@ -157,9 +159,14 @@ func (p *Policy) status() Totals {
 		Refused:      p.totals.refused.Load(),
 		Exempt:       p.totals.exempt.Load(),
 		Unidentified: p.totals.unidentified.Load(),
+		Late:         p.totals.late.Load(),
 		Held:         int64(p.holds.number()),
 		Journal:      "ok",
 		Locks:        "ok",
+	}
+	if progress := p.progress.Load(); progress != nil {
+		log := (*progress)()
+		t.Log = &log
 	}
 	t.Subjects, t.Sends, t.Uncounted = p.store.Size()
 	if err := p.store.Failure(); err != nil {

@@ -48,6 +48,27 @@ func (l *OperatorLog) LimitFreed(domain string) {
 	l.log.Info("below the limit again, lock removed", "domain", domain)
 }
 
+// Tripped says that too much of what a domain sent was deferred or failed.
+func (l *OperatorLog) Tripped(domain, ratio string, mostly Cause) {
+	l.log.Warn("too many defers and failures, domain locked", "domain", domain, "bad", ratio, "mostly", mostly)
+}
+
+// TripEnded says that it is no longer too much.
+func (l *OperatorLog) TripEnded(domain, ratio string) {
+	l.log.Info("defers and failures low again, domain released", "domain", domain, "bad", ratio)
+}
+
+// OutageLeftOut says that a destination fails for everybody, so that what went
+// there is not held against a domain.
+func (l *OperatorLog) OutageLeftOut(domain, destination string, sends int) {
+	l.log.Info("destination fails for everybody, left out", "domain", domain, "destination", destination, "sends", sends)
+}
+
+// NoteUnread says that something noted before the start cannot be understood.
+func (l *OperatorLog) NoteUnread(key string, err error) {
+	l.log.Error("note ignored, it cannot be understood; what is counted is not concerned", "note", key, "error", err)
+}
+
 // Released says what of the held mail of a domain has gone out.
 func (l *OperatorLog) Released(domain string, recipients, left int) {
 	l.log.Info("held mail released", "domain", domain, "recipients", recipients, "still_held", left)

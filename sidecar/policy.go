@@ -15,11 +15,16 @@ type Policy struct {
 	store    Store
 	locks    LockDir
 	queue    Queue
+	notes    Notes
 	log      *OperatorLog
 	settings atomic.Pointer[Settings]
 	clock    clock
 	holds    *holds
 	due      due
+	record   *record
+	bads     *bads
+	trips    *trips
+	progress atomic.Pointer[func() LogProgress]
 	totals   totals
 	unknown  atomic.Int64 // messages without an id
 	releases sync.WaitGroup
@@ -45,11 +50,14 @@ type Options struct {
 
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
-	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, log: o.Log}
+	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, log: o.Log}
 	p.settings.Store(newSettings(o.Config, foldDomain(o.Node), o.EximUser))
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
 	p.due = newDue()
+	p.record = newRecord(o.Notes, o.Log)
+	p.bads = newBads(o.Notes, o.Log)
+	p.trips = newTrips(o.Notes, o.Log)
 	if err := p.settings.Load().refresh(); err != nil {
 		p.log.FileUnread(err)
 	}
@@ -81,6 +89,7 @@ func (p *Policy) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			p.tend(now)
 			p.due.addAll(p.lockedDomains())
+			p.due.addAll(p.trips.domains())
 			p.reconcile(ctx, now)
 		}
 	}
@@ -147,5 +156,5 @@ func (c clock) wall(now, at time.Time) time.Time {
 
 // totals count since the start.
 type totals struct {
-	accepted, refused, exempt, unidentified atomic.Int64
+	accepted, refused, exempt, unidentified, late atomic.Int64
 }

@@ -57,7 +57,7 @@ func (p *Policy) release(ctx context.Context, domain string, number int) {
 // releasable are the ids of the oldest held messages for which there is room
 // and which were not tried since some time, as many as are delivered at once.
 func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
-	if p.lockedByHand(domain) {
+	if p.lockedByHand(domain) || p.trips.has(domain) {
 		return nil
 	}
 	room := map[identity]int{}

@@ -15,12 +15,13 @@ type Settings struct {
 	limits   Limits
 	origin   func(key string) string
 
-	byName        map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
-	fallback      []ratelimit.Limit            // what any other domain has
-	relay         []netip.Prefix
-	exemptSenders []string
-	localDomains  *followed[domainSet]
-	owners        *followed[owners]
+	byName           map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
+	fallback         []ratelimit.Limit            // what any other domain has
+	relay            []netip.Prefix
+	exemptSenders    []string
+	remoteTransports []string // globs
+	localDomains     *followed[domainSet]
+	owners           *followed[owners]
 }
 
 // newSettings makes settings of a configuration, which is valid.
@@ -37,6 +38,7 @@ func newSettings(c *Config, node, eximUser string) *Settings {
 		}
 		s.exemptSenders = append(s.exemptSenders, sender)
 	}
+	s.remoteTransports = c.Exim.RemoteTransports
 	s.localDomains = followDomains(c.Exim.LocalDomains)
 	s.owners = followOwners(c.Identity.Owners, c.Identity.MainDomains, passwdFile)
 	s.compile()

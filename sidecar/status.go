@@ -14,22 +14,24 @@ type Status struct {
 // A DomainStatus is the state of one domain: its sends in the last hour,
 // their outcomes, its limits and what stands in its way.
 type DomainStatus struct {
-	Domain           string       `json:"domain"`
-	Account          string       `json:"account"` // owner, empty if unknown
-	Sent             int64        `json:"sent"`
-	Refused          int64        `json:"refused"` // distinct sends refused since the limit was reached
-	Delivered        int64        `json:"delivered"`
-	Deferred         int64        `json:"deferred"`
-	Failed           int64        `json:"failed"`
-	Hourly           int64        `json:"hourly"`            // limit; 0 is unlimited
-	HourlyPercent    int64        `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
-	Windows          []Window     `json:"windows"`           // that of hourly first
-	DeferfailPercent int64        `json:"deferfail_percent"` // limit
-	DeferfailNow     int64        `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
-	DeferfailMin     int64        `json:"deferfail_min"`
-	Locks            []LockStatus `json:"locks"`
-	FreesAt          *time.Time   `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
-	Held             int          `json:"held"`     // recipients that wait in Exim's queue
+	Domain           string        `json:"domain"`
+	Account          string        `json:"account"` // owner, empty if unknown
+	Sent             int64         `json:"sent"`
+	Refused          int64         `json:"refused"` // distinct sends refused since the limit was reached
+	Delivered        int64         `json:"delivered"`
+	Deferred         int64         `json:"deferred"`
+	Failed           int64         `json:"failed"`
+	Hourly           int64         `json:"hourly"`            // limit; 0 is unlimited
+	HourlyPercent    int64         `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
+	Windows          []Window      `json:"windows"`           // that of hourly first
+	DeferfailPercent int64         `json:"deferfail_percent"` // limit
+	DeferfailNow     int64         `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
+	DeferfailMin     int64         `json:"deferfail_min"`
+	Causes           []CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
+	LeftOut          []LeftOut     `json:"left_out"` // of them, what is not held against the domain
+	Locks            []LockStatus  `json:"locks"`
+	FreesAt          *time.Time    `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
+	Held             int           `json:"held"`     // recipients that wait in Exim's queue
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
@@ -59,6 +61,30 @@ func Tightest(windows []Window) (t Window) {
 	return t
 }
 
+// A CauseStatus is how often sends were bad for one cause.
+type CauseStatus struct {
+	Cause    Cause  `json:"cause"`
+	Count    int64  `json:"count"`
+	LastLine string `json:"last_line"` // of the log
+}
+
+// LeftOut is bad sends that are not held against a domain: their cause is in
+// deferfail_ignore, or their destination fails for everybody.
+type LeftOut struct {
+	Destination string `json:"destination"`
+	Cause       Cause  `json:"cause"`
+	Count       int64  `json:"count"`
+}
+
+// LogProgress is how far the mail server's log was read.
+type LogProgress struct {
+	File    string    `json:"file"`
+	Read    int64     `json:"read"`    // bytes
+	Size    int64     `json:"size"`    // bytes
+	Last    time.Time `json:"last"`    // time of the last line read
+	Trouble string    `json:"trouble"` // why it cannot be read; empty if it can
+}
+
 // A LockStatus is one lock file of a domain.
 type LockStatus struct {
 	Kind  LockKind   `json:"kind"`
@@ -69,14 +95,16 @@ type LockStatus struct {
 
 // Totals are counters of the node since its start, and states of it as a whole.
 type Totals struct {
-	Accepted     int64  `json:"accepted"`     // sends charged
-	Refused      int64  `json:"refused"`      // answers that refused or held
-	Exempt       int64  `json:"exempt"`       // recipients of messages whose sender is in exempt_senders
-	Unidentified int64  `json:"unidentified"` // questions in which nobody could be found to charge
-	Uncounted    int64  `json:"uncounted"`    // charges let pass because store.max_subjects was reached
-	Subjects     int64  `json:"subjects"`     // subjects counted now
-	Sends        int64  `json:"sends"`        // sends kept now
-	Held         int64  `json:"held"`         // recipients that wait in Exim's queue
-	Journal      string `json:"journal"`      // "ok", or why what is answered would not survive a crash
-	Locks        string `json:"locks"`        // "ok", or why lock files cannot be made or removed
+	Accepted     int64        `json:"accepted"`     // sends charged
+	Refused      int64        `json:"refused"`      // answers that refused or held
+	Exempt       int64        `json:"exempt"`       // recipients of messages whose sender is in exempt_senders
+	Unidentified int64        `json:"unidentified"` // questions in which nobody could be found to charge
+	Late         int64        `json:"late"`         // sends charged from the log, about which nobody had asked
+	Uncounted    int64        `json:"uncounted"`    // charges let pass because store.max_subjects was reached
+	Subjects     int64        `json:"subjects"`     // subjects counted now
+	Sends        int64        `json:"sends"`        // sends kept now
+	Held         int64        `json:"held"`         // recipients that wait in Exim's queue
+	Journal      string       `json:"journal"`      // "ok", or why what is answered would not survive a crash
+	Log          *LogProgress `json:"log"`          // null if no log is followed
+	Locks        string       `json:"locks"`        // "ok", or why lock files cannot be made or removed
 }

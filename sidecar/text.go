@@ -9,7 +9,10 @@ import (
 // Operators grep for these texts: they are kept to the letter. What explains
 // further follows in brackets. (cPanel's wording, two spaces included.)
 const (
-	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
+	textHourly        = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
+	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
+	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
+
 	textLocked    = "Domain %s is locked.  Message will be reattempted later"
 	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
 

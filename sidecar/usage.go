@@ -42,6 +42,9 @@ func (p *Policy) ShowUsage(now time.Time) {
 		if !isDomain(s.Name) {
 			return true
 		}
+		if hasBad(s) && settings.deferfailOf(s).over() && !p.trips.has(s.Name) {
+			p.due.add(s.Name) // good sends have left the window, and the bad ones not
+		}
 		if u := fullestOf(s, settings.domainLimits(s.Name)); halfUsed(u) {
 			full.add(u)
 		}
@@ -52,6 +55,12 @@ func (p *Policy) ShowUsage(now time.Time) {
 		files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
 	}
 	p.locks.ShowUsage(files)
+	p.bads.prune(now.Add(-settings.limits.Window - settings.limits.Window/60))
+}
+
+// hasBad tells whether anything is held against a subject at all.
+func hasBad(s ratelimit.Standing) bool {
+	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
 }
 
 // halfUsed tells whether at least half of a limit is used.

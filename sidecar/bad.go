@@ -1,0 +1,207 @@
+package sidecar
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// maxBad bounds the bad sends of a domain that are told apart. Beyond, they are
+// counted in the store all the same, and only not explained.
+const maxBad = 4096
+
+// bads explains the bad outcomes that the store counts: why, and where to.
+type bads struct {
+	mu           sync.Mutex
+	domains      map[string]*domainBad
+	destinations destinations
+	saved        time.Time
+}
+
+// domainBad is what went wrong for one domain.
+type domainBad struct {
+	Sends map[ratelimit.Token]badSend `json:"sends"`
+	Last  map[Cause]string            `json:"last"` // the last line of each cause
+
+	dirty bool // not saved yet
+}
+
+type badSend struct {
+	When    time.Time `json:"when"`  // when its message arrived
+	Cause   Cause     `json:"cause"` // of the last outcome
+	To      string    `json:"to"`    // domain of the recipient
+	Excused bool      `json:"excused,omitempty"`
+}
+
+const (
+	badNotes = "bad/"
+	// saveBad is how often explanations are saved: a crash may cost those since.
+	saveBad = 10 * time.Second
+)
+
+func newBads(notes Notes, log *OperatorLog) *bads {
+	b := &bads{domains: map[string]*domainBad{}, destinations: destinations{}}
+	notes.Notes(badNotes, func(key string, value []byte) {
+		d := newDomainBad()
+		domain, err := url.PathUnescape(strings.TrimPrefix(key, badNotes))
+		if err == nil {
+			err = json.Unmarshal(value, d)
+		}
+		if err != nil {
+			log.NoteUnread(key, err)
+			return
+		}
+		b.domains[domain] = d
+	})
+	return b
+}
+
+func newDomainBad() *domainBad {
+	return &domainBad{Sends: map[ratelimit.Token]badSend{}, Last: map[Cause]string{}}
+}
+
+// noteOutcome takes in the new outcome of a send.
+func (p *Policy) noteOutcome(s *Settings, o *outcome, t ratelimit.Token, told ratelimit.Outcome) {
+	b := p.bads
+	b.mu.Lock()
+	d := b.domains[o.who.domain]
+	bad := o.kind != ratelimit.Delivered
+	if bad && d == nil {
+		d = newDomainBad()
+		b.domains[o.who.domain] = d
+	}
+	if d != nil {
+		d.tell(o, t, told)
+	}
+	b.destinations.tell(o, bad)
+	b.mu.Unlock()
+	if bad || p.trips.has(o.who.domain) {
+		p.due.add(o.who.domain)
+	}
+}
+
+// tell keeps a bad send, and forgets one that was delivered after all.
+func (d *domainBad) tell(o *outcome, t ratelimit.Token, told ratelimit.Outcome) {
+	before, known := d.Sends[t]
+	if o.kind == ratelimit.Delivered {
+		if known {
+			delete(d.Sends, t)
+			d.dirty = true
+		}
+		return
+	}
+	cause := o.cause
+	if known && strings.Contains(o.Text, "retry timeout exceeded") {
+		cause = before.Cause // it gave up; why is what kept it waiting
+	}
+	d.dirty = true
+	d.Last[cause] = strings.Clone(o.Line[:min(len(o.Line), 500)])
+	if known || len(d.Sends) < maxBad {
+		d.Sends[t] = badSend{When: o.when, Cause: cause, To: strings.Clone(o.to.domain), Excused: told&ratelimit.Excused != 0}
+	}
+}
+
+// prune forgets what was sent before a time.
+func (d *domainBad) prune(since time.Time) {
+	maps.DeleteFunc(d.Sends, func(_ ratelimit.Token, s badSend) bool { return s.When.Before(since) })
+	used := map[Cause]bool{}
+	for _, s := range d.Sends {
+		used[s.Cause] = true
+	}
+	maps.DeleteFunc(d.Last, func(c Cause, _ string) bool { return !used[c] })
+}
+
+// forget restarts a domain.
+func (b *bads) forget(domain string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := b.domains[domain]; d != nil {
+		clear(d.Sends)
+		clear(d.Last)
+		d.dirty = true
+	}
+}
+
+// prune forgets everywhere what was sent before a time.
+func (b *bads) prune(since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, d := range b.domains {
+		if n := len(d.Sends); n > 0 {
+			d.prune(since)
+			d.dirty = d.dirty || len(d.Sends) != n
+		}
+	}
+	b.destinations.prune(since)
+}
+
+// save notes what has changed, now and then.
+func (b *bads) save(notes Notes, now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Sub(b.saved) < saveBad {
+		return nil
+	}
+	b.saved = now
+	for domain, d := range b.domains {
+		if !d.dirty {
+			continue
+		}
+		key := badNotes + url.PathEscape(domain)
+		if len(d.Sends) == 0 {
+			if err := notes.Forget(key); err != nil {
+				return err
+			}
+			delete(b.domains, domain)
+			continue
+		}
+		note, err := json.Marshal(d)
+		if err == nil {
+			err = notes.Note(key, note)
+		}
+		if err != nil {
+			return err
+		}
+		d.dirty = false
+	}
+	return nil
+}
+
+// causes lists what went wrong for a domain, the most frequent first, and what
+// of it is not held against it.
+func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.domains[domain]
+	if d == nil {
+		return nil, nil
+	}
+	counts, out := map[Cause]int64{}, map[LeftOut]int64{}
+	for _, s := range d.Sends {
+		counts[s.Cause]++
+		if s.Excused {
+			out[LeftOut{Destination: s.To, Cause: s.Cause}]++
+		}
+	}
+	for cause, n := range counts {
+		causes = append(causes, CauseStatus{Cause: cause, Count: n, LastLine: d.Last[cause]})
+	}
+	for l, n := range out {
+		l.Count = n
+		leftOut = append(leftOut, l)
+	}
+	slices.SortFunc(causes, func(a, b CauseStatus) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause))
+	})
+	slices.SortFunc(leftOut, func(a, b LeftOut) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Destination+string(a.Cause), b.Destination+string(b.Cause)))
+	})
+	return causes, leftOut
+}

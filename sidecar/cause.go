@@ -1,0 +1,98 @@
+package sidecar
+
+import (
+	"strings"
+)
+
+// A Cause is why a send was deferred or failed, as status shows it and
+// deferfail_ignore names it.
+type Cause string
+
+// The causes.
+const (
+	Greylist     Cause = "greylist"        // asked to come back, once
+	RemoteDefer  Cause = "remote-defer"    // any other 4xx
+	NoSuchUser   Cause = "no-such-address" // the address does not exist
+	RemoteReject Cause = "remote-reject"   // any other 5xx
+	Unreachable  Cause = "unreachable"     // no connection, or it broke
+	DNS          Cause = "dns"             // a name that could not be looked up
+	OtherCause   Cause = "other"
+)
+
+// Causes lists all of them.
+func Causes() []Cause {
+	return []Cause{Greylist, RemoteDefer, NoSuchUser, RemoteReject, Unreachable, DNS, OtherCause}
+}
+
+// Words by which a cause is known, in lower case. They are those of Exim 4.9x
+// (deliver.c, transports/smtp.c) and of the servers that it talks to.
+var (
+	greylistWords    = []string{"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list", "postgrey"}
+	noUserWords      = []string{"user unknown", "unknown user", "no such user", "unknown recipient", "does not exist", "no mailbox here", "recipient address rejected: undeliverable", "unknown address", "invalid recipient", "no such recipient", "no such mailbox", "mailbox not found", "user not found"}
+	unroutableWords  = []string{"unrouteable", "unroutable"}
+	dnsWords         = []string{"host lookup", "lookup failed", "mx record", "dns", "no host found", "non-existent hosts"}
+	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session"}
+)
+
+// causeOf finds the cause in what was answered.
+func causeOf(e *LogEntry) Cause {
+	text := strings.ToLower(e.Text)
+	code, enhanced := replyCode(text)
+	switch {
+	case code == '4' && containsAny(text, greylistWords):
+		return Greylist
+	case code == '4':
+		return RemoteDefer
+	case code == '5' && (strings.HasPrefix(enhanced, "5.1.1") || enhanced == "5.1.6" || enhanced == "5.1.3" || containsAny(text, noUserWords)):
+		return NoSuchUser
+	case code == '5':
+		return RemoteReject
+	case containsAny(text, unroutableWords):
+		return NoSuchUser
+	case containsAny(text, dnsWords):
+		return DNS
+	case containsAny(text, unreachableWords):
+		return Unreachable
+	}
+	return OtherCause
+}
+
+// replyCode finds the remote server's reply in a lower-case text: the first
+// digit of its code, and its enhanced code (RFC 3463) if it has one. It stands
+// behind "after COMMAND: ", or "said: " in Postfix's logs.
+func replyCode(text string) (class byte, enhanced string) {
+	rest := text
+	for _, before := range [...]string{"smtp error from remote mail", "said: "} {
+		if i := strings.Index(text, before); i >= 0 {
+			rest = text[i:]
+			break
+		}
+	}
+	for i := 0; i+5 <= len(rest); i++ {
+		if rest[i] != ':' || rest[i+1] != ' ' || !isReply(rest[i+2:]) {
+			continue
+		}
+		reply := rest[i+6:]
+		end := strings.IndexFunc(reply, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
+		if end < 0 {
+			end = len(reply)
+		}
+		return rest[i+2], reply[:end]
+	}
+	return 0, ""
+}
+
+// isReply tells whether a text begins with an SMTP reply code of 4xx or 5xx.
+func isReply(s string) bool {
+	digit := func(c byte) bool { return '0' <= c && c <= '9' }
+	return len(s) >= 4 && (s[0] == '4' || s[0] == '5') && digit(s[1]) && digit(s[2]) && (s[3] == ' ' || s[3] == '-')
+}
+
+func containsAny(text string, words []string) bool {
+	for _, w := range words {
+		if strings.Contains(text, w) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,109 @@
+package sidecar
+
+import (
+	"maps"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A destination is failing for everybody if of the last outcomes there, those of
+// at least two other domains and outageLeast in number, outagePercent are bad.
+const (
+	outageSeen    = 64 // outcomes remembered of a destination
+	outageOthers  = 2
+	outageLeast   = 3
+	outagePercent = 80
+	// maxDestinations bounds those that are watched; beyond, none is excused.
+	maxDestinations = 10_000
+)
+
+// destinations remembers the last outcomes at each domain that had a bad one.
+type destinations map[string]*destination
+
+type destination struct {
+	seen [outageSeen]seenOutcome
+	n    int // told so far
+}
+
+type seenOutcome struct {
+	domain string // whose send it was
+	when   time.Time
+	bad    bool
+}
+
+// tell takes in an outcome. That an address does not exist says nothing about
+// how the destination is.
+func (d destinations) tell(o *outcome, bad bool) {
+	to := d[o.to.domain]
+	if o.cause == NoSuchUser || to == nil && (!bad || len(d) >= maxDestinations) {
+		return
+	}
+	if to == nil {
+		to = &destination{}
+		d[o.to.domain] = to
+	}
+	to.seen[to.n%outageSeen] = seenOutcome{o.who.domain, o.when, bad}
+	to.n++
+}
+
+func (d destinations) prune(since time.Time) {
+	maps.DeleteFunc(d, func(_ string, to *destination) bool {
+		return to.seen[(to.n-1)%outageSeen].when.Before(since)
+	})
+}
+
+// failsForOthers tells whether a destination fails for others than a domain too.
+func (d destinations) failsForOthers(name, domain string, since time.Time) bool {
+	to := d[name]
+	if to == nil {
+		return false
+	}
+	others, total, bad := map[string]bool{}, 0, 0
+	for _, s := range to.seen[:min(to.n, outageSeen)] {
+		if s.domain == domain || s.when.Before(since) {
+			continue
+		}
+		others[s.domain] = true
+		total++
+		if s.bad {
+			bad++
+		}
+	}
+	return len(others) >= outageOthers && total >= outageLeast && bad*100 >= outagePercent*total
+}
+
+// outage finds the destination to which most of a domain's bad outcomes go, if
+// it fails for everybody on this node, and the sends there that are held
+// against the domain.
+func (b *bads) outage(domain string, since time.Time) (name string, sends []ratelimit.Token) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.domains[domain]
+	if d == nil {
+		return "", nil
+	}
+	total, per := 0, map[string]int{}
+	for _, s := range d.Sends {
+		if !s.Excused && !s.When.Before(since) {
+			total++
+			per[s.To]++
+		}
+	}
+	for to, n := range per {
+		if n*2 > total {
+			name = to
+		}
+	}
+	if name == "" || !b.destinations.failsForOthers(name, domain, since) {
+		return "", nil
+	}
+	for t, s := range d.Sends {
+		if s.To == name && !s.Excused && s.Cause != NoSuchUser {
+			s.Excused, d.dirty = true, true
+			d.Sends[t] = s
+			sends = append(sends, t)
+		}
+	}
+	return name, sends
+}

@@ -1,0 +1,214 @@
+package sidecar
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// deferfail is how a domain stands with its defer/fail percentage.
+type deferfail struct {
+	sent, bad    int64
+	min, percent int64
+	epoch        int64
+}
+
+// deferfailOf finds it in what is counted in the window.
+func (s *Settings) deferfailOf(standing ratelimit.Standing) deferfail {
+	who := identity{domain: standing.Name, account: s.owners.get().account[standing.Name]}
+	d := deferfail{epoch: standing.Epoch,
+		min:     s.cascade(who, func(t Thresholds) *int64 { return t.DeferfailMin }),
+		percent: s.cascade(who, func(t Thresholds) *int64 { return t.DeferfailPercent })}
+	for _, w := range standing.Windows {
+		if w.Window == s.limits.Window {
+			d.sent, d.bad = w.Sent, w.Bad()
+		}
+	}
+	return d
+}
+
+// over tells that a domain trips. 0 percent never does.
+func (d deferfail) over() bool {
+	return d.percent > 0 && d.bad >= d.min && d.bad*100 >= d.percent*d.sent
+}
+
+// calm tells that a tripped domain may be released. It lies below what trips, so
+// that one more bad outcome does not trip it again.
+func (d deferfail) calm() bool {
+	return d.percent == 0 || d.bad < d.min || d.bad*1000 < 8*d.percent*d.sent
+}
+
+// now is the percentage of bad sends, rounded down.
+func (d deferfail) now() int64 { return d.bad * 100 / max(1, d.sent) }
+
+// ratio is "12/5 (30%)": bad of how many trip, and what share of the sends.
+func (d deferfail) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.min, d.now()) }
+
+// trips are the domains over their percentage. They are noted: whether a domain
+// between the two thresholds is refused depends on where it came from.
+type trips struct {
+	notes Notes
+	mu    sync.RWMutex
+	since map[string]time.Time // on the wall
+}
+
+const tripNotes = "trip/"
+
+func newTrips(notes Notes, log *OperatorLog) *trips {
+	t := &trips{notes: notes, since: map[string]time.Time{}}
+	notes.Notes(tripNotes, func(key string, value []byte) {
+		var since time.Time
+		domain, err := url.PathUnescape(strings.TrimPrefix(key, tripNotes))
+		if err == nil {
+			err = json.Unmarshal(value, &since)
+		}
+		if err != nil {
+			log.NoteUnread(key, err)
+			return
+		}
+		t.since[domain] = since
+	})
+	return t
+}
+
+func (t *trips) has(domain string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, tripped := t.since[domain]
+	return tripped
+}
+
+func (t *trips) at(domain string) time.Time {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.since[domain]
+}
+
+func (t *trips) domains() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Keys(t.since))
+}
+
+func (t *trips) set(domain string, now time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.since[domain] = now
+	note, err := json.Marshal(now)
+	if err == nil {
+		err = t.notes.Note(tripNotes+url.PathEscape(domain), note)
+	}
+	return err
+}
+
+func (t *trips) clear(domain string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, tripped := t.since[domain]; !tripped {
+		return nil
+	}
+	delete(t.since, domain)
+	return t.notes.Forget(tripNotes + url.PathEscape(domain))
+}
+
+// reconcileTrip trips a domain, or releases it, and has its lock file follow.
+func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string) error {
+	s, at := p.settings.Load(), p.clock.store(now)
+	d := s.deferfailOf(p.store.Standing(at, domain))
+	if (d.over() || p.trips.has(domain) && !d.calm()) && p.excuseOutage(ctx, now, domain) {
+		d = s.deferfailOf(p.store.Standing(at, domain))
+	}
+	var err error
+	switch tripped := p.trips.has(domain); {
+	case !tripped && d.over():
+		p.log.Tripped(domain, d.ratio(), p.mainCause(domain))
+		err = p.trips.set(domain, now)
+	case tripped && d.calm() && now.Sub(p.trips.at(domain)) > s.limits.Window/60:
+		p.log.TripEnded(domain, d.ratio())
+		err = p.trips.clear(domain)
+	}
+	if err != nil {
+		return err
+	}
+	return p.showTrip(domain, d)
+}
+
+// showTrip makes or removes max_deferfail_ of a domain.
+func (p *Policy) showTrip(domain string, d deferfail) error {
+	lock := Lock{LockDeferFail, domain}
+	i := slices.IndexFunc(p.locks.Files(domain), func(f LockFile) bool { return f.Lock == lock })
+	switch tripped := p.trips.has(domain); {
+	case tripped && i < 0:
+		return p.locks.Make(lock, d.ratio(), d.epoch)
+	case !tripped && i >= 0 && !p.locks.Files(domain)[i].Operator:
+		return p.locks.Unmake(lock)
+	}
+	return nil
+}
+
+// excuseOutage leaves out what a domain sent to a destination that fails for
+// everybody, and reports whether there was any.
+func (p *Policy) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
+	to, sends := p.bads.outage(domain, now.Add(-p.settings.Load().limits.Window))
+	if len(sends) == 0 {
+		return false
+	}
+	if _, _, err := p.store.Settle(ctx, p.clock.store(now), sends, ratelimit.Excused); err != nil {
+		p.log.StoreFailed(err)
+		return false
+	}
+	p.log.OutageLeftOut(domain, to, len(sends))
+	return true
+}
+
+// mainCause is why most of a domain's bad sends are bad.
+func (p *Policy) mainCause(domain string) Cause {
+	if causes, _ := p.bads.causes(domain); len(causes) > 0 {
+		return causes[0].Cause
+	}
+	return OtherCause
+}
+
+// refuseTripped answers for a domain over its percentage: 550, or at the router
+// a hold.
+func (p *Policy) refuseTripped(q *question) Reply {
+	d := q.deferfailOf(p.store.Standing(q.at, q.who.domain))
+	action, text := Reject, textDeferfail
+	if q.Stage == StageRoute {
+		action, text = Defer, textDeferfailHeld
+	}
+	p.totals.refused.Add(1)
+	r := Reply{Action: action, Text: fmt.Sprintf(text, q.who.domain, d.ratio()) + fmt.Sprintf(
+		" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
+		d.bad, d.sent, span(q.limits.Window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}
+	p.log.Refused(q.Request, r.Action, r.Text)
+	return r
+}
+
+// deferfailOrigin is where the percentage of somebody is set.
+func (s *Settings) deferfailOrigin(who identity) string {
+	for _, scope := range s.scopes(who) {
+		if scope.own.DeferfailPercent != nil {
+			return s.origin(scope.key + ".deferfail_percent")
+		}
+	}
+	return s.origin("limits.deferfail_percent")
+}
+
+// ignores tells whether a cause is left out for somebody.
+func (s *Settings) ignores(who identity, c Cause) bool {
+	for _, scope := range s.scopes(who) {
+		if scope.own.DeferfailIgnore != nil {
+			return slices.Contains(*scope.own.DeferfailIgnore, c)
+		}
+	}
+	return s.limits.Default.DeferfailIgnore != nil && slices.Contains(*s.limits.Default.DeferfailIgnore, c)
+}
