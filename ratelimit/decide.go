@@ -183,7 +183,6 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 			d.when = l.last
 		}
 		d.at = l.last
-		d.result.At = time.UnixMilli(d.at)
 	}
 	members, limits := l.space.members[:0], l.space.limits[:0]
 	for i := range d.sites {

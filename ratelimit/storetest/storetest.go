@@ -204,8 +204,8 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
 	}
 	when := h.last - t.Age.Milliseconds()
-	if r.Charged > 0 && h.begin(t.Subjects) && t.Age > 0 {
-		when-- // the store's clock went on by one after they were dated
+	if r.Charged > 0 && h.begin(t.Subjects) && when == h.last {
+		when++ // so that no earlier send can be taken for one of these
 	}
 	switch {
 	case !r.OK:
@@ -235,7 +235,7 @@ func (h *history) begin(subjects []ratelimit.Subject) (gains bool) {
 		if had == nil {
 			h.sinces[s.Name] = map[time.Duration]int64{}
 		} else {
-			since = h.last
+			since = h.last + 1
 		}
 		for _, l := range s.Limits {
 			if _, counted := had[l.Window]; !counted {
