@@ -48,6 +48,29 @@ func (l *OperatorLog) LimitFreed(domain string) {
 	l.log.Info("below the limit again, lock removed", "domain", domain)
 }
 
+// LogTrouble says that the main log cannot be read.
+func (l *OperatorLog) LogTrouble(file string, err error) {
+	l.log.Error("main log not read; outcomes and what passes unasked are not counted until it is; tried again every second", "file", file, "error", err)
+}
+
+// LogMended says that it can again.
+func (l *OperatorLog) LogMended(file string) { l.log.Info("main log read again", "file", file) }
+
+// LogLost says that a part of the main log may be missing.
+func (l *OperatorLog) LogLost(file string) {
+	l.log.Warn("the main log as read last is gone, also among the rotated ones: what it told since is not counted; reading the present one", "file", file)
+}
+
+// LogCatchingUp says that much of the main log was written while nobody read.
+func (l *OperatorLog) LogCatchingUp(file string, bytes int64) {
+	l.log.Info("catching up with the main log", "file", file, "bytes", bytes)
+}
+
+// LogCaughtUp says that it is read.
+func (l *OperatorLog) LogCaughtUp(file string) {
+	l.log.Info("caught up with the main log", "file", file)
+}
+
 // Tripped says that too much of what a domain sent was deferred or failed.
 func (l *OperatorLog) Tripped(domain, ratio string, mostly Cause) {
 	l.log.Warn("too many defers and failures, domain locked", "domain", domain, "bad", ratio, "mostly", mostly)

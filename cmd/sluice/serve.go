@@ -19,6 +19,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/mainlog"
 	"sluice/sidecar/policyd"
 )
 
@@ -52,9 +53,6 @@ func (c serveCmd) Run(t *terminal) error {
 	if err := served(config); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if keys := idle(config); len(keys) > 0 {
-		log.Warn("these have no effect yet: outcomes are not counted by this version", "keys", keys)
-	}
 	n, err := openNode(t.ctx, config, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -64,12 +62,13 @@ func (c serveCmd) Run(t *terminal) error {
 
 // A node is all that serve runs, wired.
 type node struct {
-	name   string
-	config *sidecar.Config
-	log    *slog.Logger
-	store  *journal.Store
-	locks  *lockdir.Dir
-	policy *sidecar.Policy
+	name    string
+	config  *sidecar.Config
+	log     *slog.Logger
+	store   *journal.Store
+	locks   *lockdir.Dir
+	policy  *sidecar.Policy
+	mainlog *mainlog.Follower // nil where exim.mainlog is empty
 
 	token         string // with which we may ask on TCP
 	policySockets []net.Listener
@@ -108,6 +107,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		Config: c, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.store,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
+	n.followLog(operators)
 	sockets, err := inherited()
 	if err != nil {
 		return nil, err
@@ -124,6 +124,17 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		}
 	}
 	return n, n.listenAdmin()
+}
+
+// followLog has the policy told what the main log says, from where it was read
+// last.
+func (n *node) followLog(operators *sidecar.OperatorLog) {
+	if n.config.Exim.Mainlog == "" {
+		return
+	}
+	n.mainlog = mainlog.New(mainlog.Options{Path: n.config.Exim.Mainlog, Position: n.policy.Position(),
+		Location: time.Local, Consumer: n.policy, Reporter: operators})
+	n.policy.ShowProgress(n.mainlog.Progress)
 }
 
 // nodeName is the configured one, or the host's.
@@ -218,6 +229,9 @@ func (n *node) run(ctx context.Context) error {
 		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
 	})
 	back.Go(func() error { return n.policy.Run(backCtx) })
+	if n.mainlog != nil {
+		back.Go(func() error { return n.mainlog.Run(backCtx) })
+	}
 	for i, server := range n.policyServers {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/policyd"
@@ -14,14 +13,12 @@ import (
 // notServed are keys that the file may have and that this version does not act
 // on yet.
 var notServed = map[string]string{
-	"listen.milter":          "the milter",
-	"listen.http":            "the page and the metrics",
-	"store.url":              "a store other than embedded:",
-	"store.timeout":          "Redis",
-	"store.outage":           "Redis",
-	"store.nodes":            "Redis",
-	"exim.mainlog":           "reading outcomes from the main log",
-	"exim.remote_transports": "reading outcomes from the main log",
+	"listen.milter": "the milter",
+	"listen.http":   "the page and the metrics",
+	"store.url":     "a store other than embedded:",
+	"store.timeout": "Redis",
+	"store.outage":  "Redis",
+	"store.nodes":   "Redis",
 }
 
 // served refuses a configuration that asks for what this version does not do
@@ -50,15 +47,4 @@ func servable(c *sidecar.Config) error {
 		err = errors.Join(err, tokenErr)
 	}
 	return err
-}
-
-// idle lists what is set and has no effect yet, though it does no harm.
-func idle(c *sidecar.Config) []string {
-	var keys []string
-	for _, v := range c.Values() {
-		if strings.Contains(v.Key, ".deferfail_") && v.Origin != "built-in" {
-			keys = append(keys, v.Key)
-		}
-	}
-	return keys
 }

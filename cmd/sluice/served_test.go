@@ -28,8 +28,6 @@ http = "127.0.0.1:9995"
 url = "redis://127.0.0.1"
 outage = "closed"
 nodes = 2
-[exim]
-mainlog = "/var/log/exim/main.log"
 `))
 	if err == nil {
 		t.Fatal("served")
@@ -42,7 +40,7 @@ mainlog = "/var/log/exim/main.log"
 	}
 	want := []string{
 		"s.toml:4 listen.milter", "s.toml:5 listen.http", "s.toml:7 store.url", "s.toml:8 store.outage",
-		"s.toml:9 store.nodes", "s.toml:11 exim.mainlog",
+		"s.toml:9 store.nodes",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -59,13 +57,5 @@ func TestDefaultsAreServed(t *testing.T) {
 		if err := served(parseConfig(t, text)); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-	}
-}
-
-func TestWhatHasNoEffectYet(t *testing.T) {
-	got := idle(parseConfig(t, "[limits]\nhourly = 5\ndeferfail_min = 9\n[limits.account.\"bob\"]\ndeferfail_percent = 50\n"))
-	want := []string{"limits.deferfail_min", "limits.account.bob.deferfail_percent"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
 	}
 }

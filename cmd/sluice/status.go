@@ -60,7 +60,7 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if len(s.Domains) == 0 {
 		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
 	} else {
-		printTable(w, "lrrrrll", domainRows(s))
+		printTable(w, "lrrrrrrrll", domainRows(s))
 	}
 	if len(s.Scopes) > 0 {
 		fmt.Fprintln(w)
@@ -71,18 +71,24 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if s.Totals.Exempt > 0 {
 		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
 	}
+	if s.Totals.Late > 0 {
+		fmt.Fprintf(w, ", %d charged from the log", s.Totals.Late)
+	}
 	fmt.Fprintf(w, ".\n")
+	if l := s.Totals.Log; l != nil && l.Size > l.Read {
+		fmt.Fprintf(w, "Reading %s: %d%%, at %s.\n", l.File, l.Read*100/l.Size, clock(l.Last))
+	}
 	for _, warning := range warnings(s.Totals) {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
 }
 
 func domainRows(s sidecar.Status) [][]string {
-	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "REFUSED", "HELD", "LOCKS", "FREES"}}
+	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "HELD", "LOCKS", "FREES"}}
 	for _, d := range byUrgency(s.Domains) {
 		used, percent := fullest(d.Windows)
 		rows = append(rows, []string{
-			d.Domain, used, percent,
+			d.Domain, used, percent, fmt.Sprint(d.Delivered), fmt.Sprint(d.Deferred), fmt.Sprint(d.Failed),
 			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d.Locks), frees(s.Now, d),
 		})
 	}
@@ -164,6 +170,9 @@ func warnings(t sidecar.Totals) []string {
 		w = append(w, fmt.Sprintf("lock files do not hold while sluice is stopped: %s. "+
 			"Mail is counted and refused all the same.", t.Locks))
 	}
+	if t.Log != nil && t.Log.Trouble != "" {
+		w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at exim.mainlog.", t.Log.Trouble))
+	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
 			"which is store.max_subjects. Raise it.", t.Uncounted, count(t.Subjects, "subject", "subjects")))
@@ -179,7 +188,7 @@ func warnings(t sidecar.Totals) []string {
 type detail struct{ w io.Writer }
 
 func (d detail) line(name, format string, args ...any) {
-	fmt.Fprintf(d.w, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.w, "  %-15s %s\n", name, fmt.Sprintf(format, args...))
 }
 
 // counts prints what of each limit is used, and what was refused.
@@ -236,6 +245,12 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 	if known && d.DeferfailPercent > 0 {
 		line("bad", "%d%% of what was sent; %d%%, and %d at least, lock the domain",
 			d.DeferfailNow, d.DeferfailPercent, d.DeferfailMin)
+	}
+	for _, c := range d.Causes {
+		line(string(c.Cause), "%d, the last: %s", c.Count, c.LastLine)
+	}
+	for _, l := range d.LeftOut {
+		line("left out", "%s to %s (%s): not held against the domain", count(l.Count, "send", "sends"), l.Destination, l.Cause)
 	}
 	line("held", "%s in Exim's queue", count(int64(d.Held), "recipient", "recipients"))
 	for _, l := range d.Locks {

@@ -1,0 +1,333 @@
+package mainlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"sluice/sidecar"
+)
+
+// A Consumer takes what the log says. It is called by one goroutine.
+type Consumer interface {
+	// Record takes one entry. It may be told the same ones again after a crash.
+	Record(ctx context.Context, now time.Time, e sidecar.LogEntry)
+	// Checkpoint keeps a position, up to which all is recorded.
+	Checkpoint(now time.Time, position []byte) error
+}
+
+// A Reporter tells operators how reading goes; a sidecar.OperatorLog is one.
+type Reporter interface {
+	LogTrouble(file string, err error)  // it cannot be read; tried again every second
+	LogMended(file string)              // it can again
+	LogLost(file string)                // where reading ended last is not found: a part may be missing
+	LogCatchingUp(file string, n int64) // n bytes were written while nobody read
+	LogCaughtUp(file string)
+}
+
+// Options are what a Follower is made with.
+type Options struct {
+	Path     string // %D is the date as 20061102, %M the month as 200611 (Exim's log_file_path)
+	Position []byte // of the last Checkpoint; nil reads the present file from its beginning
+	Location *time.Location
+	Consumer Consumer
+	Reporter Reporter
+}
+
+// A Follower reads a main log as it is written. Rotation by rename and by
+// copytruncate lose nothing: the rest of the old file is read, compressed or
+// not, also when it was rotated while nobody read.
+type Follower struct {
+	options  Options
+	parser   *Parser
+	current  *source
+	troubled bool
+
+	mu       sync.Mutex
+	progress sidecar.LogProgress
+}
+
+const (
+	pollEvery = time.Second
+	// linger is how long a rotated file is still read: who had it open may have
+	// been about to write a line.
+	linger = 300 * time.Millisecond
+	// checkpointLines bounds what is read again after a crash.
+	checkpointLines = 4096
+	// longCatchUp is how much unread log is worth telling operators of, in bytes.
+	longCatchUp = 16 << 20
+)
+
+// New returns a Follower.
+func New(o Options) *Follower {
+	return &Follower{options: o, parser: NewParser(o.Location), progress: sidecar.LogProgress{File: o.Path}}
+}
+
+// Progress tells how far the log is read.
+func (f *Follower) Progress() sidecar.LogProgress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.progress
+}
+
+// Run follows the log until ctx is done. What cannot be read is reported, and
+// tried again.
+func (f *Follower) Run(ctx context.Context) error {
+	wake := make(chan struct{}, 1)
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer watcher.Close()
+		go forward(watcher, wake)
+	}
+	watched := ""
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if dir := filepath.Dir(f.path()); watcher != nil && dir != watched && watcher.Add(dir) == nil {
+			watched = dir // without a watch the poll is enough
+		}
+		f.report(f.step(ctx))
+		select {
+		case <-ctx.Done():
+			f.close()
+			return nil
+		case <-tick.C:
+		case <-wake:
+		}
+	}
+}
+
+// forward wakes whoever waits, until the watcher is closed.
+func forward(watcher *fsnotify.Watcher, wake chan<- struct{}) {
+	for {
+		select {
+		case _, open := <-watcher.Events:
+			if !open {
+				return
+			}
+		case _, open := <-watcher.Errors:
+			if !open {
+				return
+			}
+		}
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// path is that of the file that is written now.
+func (f *Follower) path() string {
+	now := time.Now().In(f.options.Location)
+	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(f.options.Path)
+}
+
+// step reads all that can be read now.
+func (f *Follower) step(ctx context.Context) error {
+	if f.current == nil {
+		if err := f.begin(ctx); err != nil {
+			return err
+		}
+	}
+	for ctx.Err() == nil {
+		if err := f.drain(ctx, f.current); err != nil {
+			return err
+		}
+		switch replaced, truncated, err := f.current.changed(f.path()); {
+		case err != nil || !replaced && !truncated:
+			return err
+		case truncated:
+			if err := f.afterTruncation(ctx); err != nil {
+				return err
+			}
+		default:
+			if err := f.afterRename(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begin goes on where reading ended before the start, through all files since.
+func (f *Follower) begin(ctx context.Context) error {
+	if f.options.Position == nil {
+		var err error
+		f.current, err = openSource(f.path(), 0)
+		return err
+	}
+	var at position
+	if err := json.Unmarshal(f.options.Position, &at); err != nil {
+		return fmt.Errorf("understand the position in the log: %w", err)
+	}
+	files, err := filesSince(f.options.Path, f.path(), at)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		f.options.Reporter.LogLost(f.options.Path)
+		files = []string{f.path()}
+		at.Offset = 0
+	}
+	offset := at.Offset
+	for _, name := range files[:len(files)-1] {
+		if err := f.readWhole(ctx, name, offset); err != nil {
+			return err
+		}
+		offset = 0
+	}
+	f.current, err = openSource(files[len(files)-1], offset)
+	return err
+}
+
+// readWhole reads a rotated file from an offset to its end.
+func (f *Follower) readWhole(ctx context.Context, name string, offset int64) error {
+	s, err := openSource(name, offset)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := f.drain(ctx, s); err != nil {
+		return err
+	}
+	f.finish(ctx, s)
+	return nil
+}
+
+// afterTruncation reads what a copy holds of a file that was copied and then
+// truncated, and begins it anew.
+func (f *Follower) afterTruncation(ctx context.Context) error {
+	at := f.current.position()
+	f.close()
+	if copied := copyOf(f.options.Path, f.path(), at); copied != "" {
+		if err := f.readWhole(ctx, copied, at.Offset); err != nil {
+			return err
+		}
+	}
+	var err error
+	f.current, err = openSource(f.path(), 0)
+	return err
+}
+
+// afterRename ends a file that was moved away, and begins the new one, if it is
+// there yet.
+func (f *Follower) afterRename(ctx context.Context) error {
+	next, err := openSource(f.path(), 0)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		next.close()
+		return nil
+	case <-time.After(linger):
+	}
+	if err := f.drain(ctx, f.current); err != nil {
+		next.close()
+		return err
+	}
+	f.finish(ctx, f.current)
+	f.close()
+	f.current = next
+	return nil
+}
+
+// drain reads a source to its present end.
+func (f *Follower) drain(ctx context.Context, s *source) error {
+	unread := s.unread()
+	if unread > longCatchUp {
+		f.options.Reporter.LogCatchingUp(s.name, unread)
+		defer f.options.Reporter.LogCaughtUp(s.name)
+	}
+	lines := 0
+	for ctx.Err() == nil {
+		line, err := s.line()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read %s: %w", s.name, err)
+		}
+		if err == nil {
+			f.take(ctx, line)
+			lines++
+		}
+		if lines > 0 && (err != nil || lines%checkpointLines == 0) {
+			if err := f.checkpoint(s); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// finish takes the last line of a file that will not be written to any more,
+// though it has no end.
+func (f *Follower) finish(ctx context.Context, s *source) {
+	if rest := s.rest(); rest != "" {
+		f.take(ctx, rest)
+	}
+}
+
+func (f *Follower) take(ctx context.Context, line string) {
+	now := time.Now()
+	e, ok := f.parser.Parse(now, line)
+	if !ok {
+		return
+	}
+	f.options.Consumer.Record(ctx, now, e)
+	f.mu.Lock()
+	f.progress.Last = e.At
+	f.mu.Unlock()
+}
+
+func (f *Follower) checkpoint(s *source) error {
+	position, err := json.Marshal(s.position())
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.progress.File, f.progress.Read, f.progress.Size = s.name, s.offset, s.offset+s.unread()
+	f.mu.Unlock()
+	return f.options.Consumer.Checkpoint(time.Now(), position)
+}
+
+// report tells of trouble once, and of its end.
+func (f *Follower) report(err error) {
+	f.mu.Lock()
+	f.progress.Trouble = ""
+	if err != nil {
+		f.progress.Trouble = err.Error()
+	}
+	f.mu.Unlock()
+	switch {
+	case err != nil && !f.troubled:
+		f.options.Reporter.LogTrouble(f.options.Path, err)
+	case err == nil && f.troubled:
+		f.options.Reporter.LogMended(f.options.Path)
+	}
+	f.troubled = err != nil
+}
+
+func (f *Follower) close() {
+	if f.current != nil {
+		f.current.close()
+		f.current = nil
+	}
+}
+
+// exists reports whether a path names a file.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

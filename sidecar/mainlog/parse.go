@@ -1,0 +1,232 @@
+package mainlog
+
+import (
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A Parser turns lines of a main log, told in their order, into entries. It
+// remembers the parts of lines that syslog has split.
+type Parser struct {
+	location *time.Location
+	split    map[string]string // by process id, what came so far
+}
+
+// NewParser returns a Parser for a log whose times without a zone are local to
+// location.
+func NewParser(location *time.Location) *Parser {
+	return &Parser{location: location, split: map[string]string{}}
+}
+
+// Parse takes one line without its end. now is only for the year where a line
+// of syslog has none. It reports false for a line that is no entry.
+func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+	rest := line
+	if !hasStamp(line) {
+		if e.At, rest, ok = p.syslog(now, line); !ok {
+			return e, false
+		}
+	}
+	stamp, rest := cutStamp(rest)
+	if len(rest) > 0 && rest[0] == '[' { // +pid
+		_, rest, _ = strings.Cut(rest, "] ")
+	}
+	e.ID, rest = cutID(rest)
+	if e.ID == "" {
+		return e, false
+	}
+	e.Line = line
+	switch flag, after, _ := strings.Cut(rest, " "); flag {
+	case "<=", "(=":
+		e.Kind = sidecar.LogArrived
+		parseArrival(&e, after)
+	case "=>", "->", ">>":
+		e.Kind = sidecar.LogDelivered
+		parseOutcome(&e, after)
+	case "==":
+		e.Kind = sidecar.LogDeferred
+		parseOutcome(&e, after)
+	case "**":
+		e.Kind = sidecar.LogFailed
+		parseOutcome(&e, after)
+	case "Completed":
+		e.Kind = sidecar.LogCompleted
+	default:
+		return e, false
+	}
+	if stamp.text != "" {
+		e.At = stamp.time(p.location, e.ID)
+	}
+	return e, true
+}
+
+// cutID takes a message id and the space behind it from a line: 16 characters,
+// or 23 from Exim 4.97 on.
+func cutID(s string) (id, rest string) {
+	for _, shape := range [...]struct{ end, dash int }{{16, 13}, {23, 18}} {
+		if len(s) > shape.end && s[shape.end] == ' ' && s[6] == '-' && s[shape.dash] == '-' && base62(s[:6]) &&
+			base62(s[7:shape.dash]) && base62(s[shape.dash+1:shape.end]) {
+			return s[:shape.end], s[shape.end+1:]
+		}
+	}
+	return "", s
+}
+
+func base62(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// parseArrival reads what stands behind <=: the sender, then fields of which
+// the last ones, from S= on, are the sender's to make up.
+func parseArrival(e *sidecar.LogEntry, s string) {
+	end := senderEnd(s)
+	if e.Sender = s[:end]; e.Sender == "<>" {
+		e.Sender = ""
+	}
+	var login, protocol string
+	for rest := s[end:]; rest != ""; {
+		var key, value string
+		key, value, rest = cutField(rest)
+		switch key {
+		case "H":
+			e.ClientAddress = addressOf(value)
+		case "U":
+			login = value
+		case "P":
+			protocol = value
+		case "A":
+			_, e.Auth, _ = strings.Cut(value, ":")
+		case "S":
+			rest = ""
+		}
+	}
+	if strings.HasPrefix(protocol, "local") {
+		e.Login, e.ClientAddress = login, ""
+	}
+	e.Auth = unescape(e.Auth)
+}
+
+// senderEnd is where the sender ends: its local part may have spaces in quotes.
+func senderEnd(s string) int {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\':
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ' ' && !quoted:
+			return i
+		}
+	}
+	if i := strings.IndexByte(s, ' '); i >= 0 { // a quote without an end
+		return i
+	}
+	return len(s)
+}
+
+// cutField takes one " KEY=VALUE" from the beginning of s. The key is empty for
+// a word without one. The value of H has spaces of its own: the name, the HELO
+// in parentheses, and the address in brackets; quoted ones may have anything.
+func cutField(s string) (key, value, rest string) {
+	s = s[1:] // the space
+	end := strings.IndexByte(s, ' ')
+	if end < 0 {
+		end = len(s)
+	}
+	equals := strings.IndexByte(s[:end], '=')
+	if equals < 0 {
+		return "", s[:end], s[end:]
+	}
+	key = s[:equals]
+	switch v := s[equals+1:]; {
+	case key == "H":
+		end = equals + 1 + hostEnd(v)
+	case v != "" && v[0] == '"':
+		end = equals + 1 + quotedEnd(v)
+	}
+	return key, s[equals+1 : end], s[end:]
+}
+
+// hostEnd is where the value of H= ends: behind the address in brackets, and
+// its port.
+func hostEnd(v string) int {
+	i := 0
+	if v != "" && v[0] != '(' && v[0] != '[' { // the name
+		if i = strings.IndexByte(v, ' '); i < 0 {
+			return len(v)
+		}
+		i++
+	}
+	if i < len(v) && v[i] == '(' { // the HELO
+		close := strings.Index(v[i:], ") [")
+		if close < 0 {
+			return wordEnd(v)
+		}
+		i += close + 2
+	}
+	if i >= len(v) || v[i] != '[' {
+		return wordEnd(v)
+	}
+	return i + wordEnd(v[i:])
+}
+
+func wordEnd(s string) int {
+	if i := strings.IndexByte(s, ' '); i >= 0 {
+		return i
+	}
+	return len(s)
+}
+
+// quotedEnd is behind the closing quote of a value, in which \ takes the meaning
+// of what follows.
+func quotedEnd(v string) int {
+	for i := 1; i < len(v); i++ {
+		switch v[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(v)
+}
+
+// addressOf is the IP address in the value of H=.
+func addressOf(host string) string {
+	open := strings.LastIndexByte(host, '[')
+	if open < 0 {
+		return ""
+	}
+	address, _, _ := strings.Cut(host[open+1:], "]")
+	return address
+}
+
+// unescape undoes how Exim 4.97 and later write bytes of an id beyond ASCII:
+// as a backslash and three octal digits.
+func unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1:i+4]) {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func octal(s string) bool {
+	return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
+}

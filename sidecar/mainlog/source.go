@@ -1,0 +1,253 @@
+package mainlog
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// A position is a place in a log: how much of which file was read. The file is
+// known by its inode and by how it begins, for inodes are used again, and a copy
+// has another one.
+type position struct {
+	Inode  uint64 `json:"inode"`
+	Head   uint64 `json:"head"`   // hash of its first bytes
+	HeadOf int    `json:"headof"` // how many those are
+	Offset int64  `json:"offset"` // bytes read, in whole lines
+}
+
+const (
+	headSize = 1024
+	// maxLine bounds a line; what is longer loses its end. Fields come first.
+	maxLine = 1 << 20
+)
+
+// A source is one file of a log that is read.
+type source struct {
+	name   string
+	file   *os.File
+	reader *bufio.Reader
+	packed *gzip.Reader // nil if it is not compressed
+	inode  uint64
+	offset int64  // of the first line not handed out
+	part   []byte // of that line, as far as it is there
+	skip   int64  // bytes of it that were dropped, being too many
+	head   []byte // the first bytes
+}
+
+// openSource opens a file at an offset.
+func openSource(name string, offset int64) (*source, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	s := &source{name: name, file: file, offset: offset}
+	if err := s.seek(); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return s, nil
+}
+
+func (s *source) seek() error {
+	info, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	s.inode = inodeOf(info)
+	if strings.HasSuffix(s.name, ".gz") {
+		if s.packed, err = gzip.NewReader(bufio.NewReader(s.file)); err != nil {
+			return err
+		}
+		s.reader = bufio.NewReaderSize(s.packed, 256<<10)
+		_, err = io.CopyN(io.Discard, s.reader, s.offset)
+		return err
+	}
+	s.reader = bufio.NewReaderSize(s.file, 256<<10)
+	_, err = s.file.Seek(s.offset, io.SeekStart)
+	return err
+}
+
+func inodeOf(info os.FileInfo) uint64 {
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		return sys.Ino
+	}
+	return 0
+}
+
+// line returns the next line without its end, or io.EOF if there is no whole
+// one yet.
+func (s *source) line() (string, error) {
+	for {
+		piece, err := s.reader.ReadSlice('\n')
+		if err == nil && len(s.part) == 0 { // nearly always
+			s.offset += int64(len(piece))
+			return string(piece[:len(piece)-1]), nil
+		}
+		if room := maxLine - len(s.part); len(piece) > room && err != nil {
+			s.part, s.skip = append(s.part, piece[:room]...), s.skip+int64(len(piece)-room)
+		} else {
+			s.part = append(s.part, piece...)
+		}
+		if err == nil {
+			line := string(bytes.TrimSuffix(s.part, []byte("\n")))
+			s.offset += int64(len(s.part)) + s.skip
+			s.part, s.skip = s.part[:0], 0
+			return line, nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return "", err
+		}
+	}
+}
+
+// rest is a last line without an end.
+func (s *source) rest() string {
+	line := string(s.part)
+	s.offset += int64(len(s.part)) + s.skip
+	s.part, s.skip = nil, 0
+	return line
+}
+
+// unread is how much of a file is not read yet; of a compressed one, at most.
+func (s *source) unread() int64 {
+	info, err := s.file.Stat()
+	if err != nil || s.packed != nil {
+		return 0
+	}
+	return max(0, info.Size()-s.offset)
+}
+
+func (s *source) position() position {
+	if len(s.head) < headSize && s.packed == nil {
+		head := make([]byte, headSize)
+		n, _ := s.file.ReadAt(head, 0)
+		if n >= len(s.head) {
+			s.head = head[:n]
+		}
+	}
+	return position{Inode: s.inode, Head: hash(s.head), HeadOf: len(s.head), Offset: s.offset}
+}
+
+func hash(b []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(b)
+	return h.Sum64()
+}
+
+// changed tells whether another file stands at a path, and whether the file was
+// truncated. A path without a file is neither: the next one is still to come.
+func (s *source) changed(path string) (replaced, truncated bool, err error) {
+	named, err := os.Stat(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return false, false, nil
+		}
+		return false, false, fmt.Errorf("find the log: %w", err)
+	}
+	open, err := s.file.Stat()
+	if err != nil {
+		return false, false, fmt.Errorf("find the log: %w", err)
+	}
+	if !os.SameFile(named, open) {
+		return true, false, nil
+	}
+	if open.Size() < s.offset {
+		return false, true, nil
+	}
+	now := make([]byte, len(s.head))
+	n, _ := s.file.ReadAt(now, 0)
+	return false, !bytes.Equal(now[:n], s.head), nil
+}
+
+func (s *source) close() { s.file.Close() }
+
+// holds tells whether a file is the one of a position, and long enough.
+func holds(name string, at position) bool {
+	s, err := openSource(name, 0)
+	if err != nil {
+		return false
+	}
+	defer s.close()
+	head := make([]byte, at.HeadOf)
+	if _, err := io.ReadFull(s.reader, head); err != nil || hash(head) != at.Head {
+		return false
+	}
+	info, err := s.file.Stat()
+	return err == nil && (s.packed != nil || info.Size() >= at.Offset)
+}
+
+// siblings are the files of a log: the one at path, and those that rotation has
+// made of it, the oldest first. pattern may have %D and %M.
+func siblings(pattern, path string) ([]string, error) {
+	glob := strings.NewReplacer("%D", "*", "%M", "*").Replace(pattern)
+	names, err := filepath.Glob(glob + "*")
+	if err != nil {
+		return nil, fmt.Errorf("list the files of the log: %w", err)
+	}
+	type dated struct {
+		name string
+		time int64
+	}
+	var all []dated
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && name != path {
+			all = append(all, dated{name, info.ModTime().UnixNano()})
+		}
+	}
+	slices.SortFunc(all, func(a, b dated) int {
+		if a.time != b.time {
+			return int(min(1, max(-1, a.time-b.time)))
+		}
+		return -strings.Compare(a.name, b.name) // mainlog.2.gz is older than mainlog.1
+	})
+	names = names[:0]
+	for _, d := range all {
+		names = append(names, d.name)
+	}
+	return append(names, path), nil
+}
+
+// filesSince are the files from the one of a position up to the present one;
+// none if that file is gone.
+func filesSince(pattern, path string, at position) ([]string, error) {
+	if !exists(path) {
+		return nil, fmt.Errorf("open the log: %s: %w", path, os.ErrNotExist)
+	}
+	all, err := siblings(pattern, path)
+	if err != nil {
+		return nil, err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if holds(all[i], at) {
+			return all[i:], nil
+		}
+	}
+	return nil, nil
+}
+
+// copyOf is the file into which a truncated one was copied; empty if none.
+func copyOf(pattern, path string, at position) string {
+	all, err := siblings(pattern, path)
+	if err != nil {
+		return ""
+	}
+	for i := len(all) - 2; i >= 0; i-- {
+		if holds(all[i], at) {
+			return all[i]
+		}
+	}
+	return ""
+}
