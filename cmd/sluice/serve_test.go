@@ -62,8 +62,12 @@ hourly = 10
 
 // startServe serves a limit of 10 an hour from a directory.
 func startServe(t *testing.T, dir string) *servedNode {
+	return startServeWith(t, dir, serveConfig(dir))
+}
+
+func startServeWith(t *testing.T, dir, config string) *servedNode {
 	t.Helper()
-	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
+	writeFile(t, dir+"/sluice.toml", config)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	n := &servedNode{dir: dir, log: &lockedBuffer{}}
 	code := make(chan int, 1)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -143,23 +142,18 @@ func (f *Follower) step(ctx context.Context) error {
 		if err := f.drain(ctx, f.current); err != nil {
 			return err
 		}
-		switch replaced, truncated, err := f.current.changed(f.path()); {
-		case err != nil || !replaced && !truncated:
+		replaced, truncated, err := f.current.changed(f.path())
+		if err != nil || !replaced && !truncated {
 			return err
-		case truncated:
-			if err := f.afterTruncation(ctx); err != nil {
-				return err
-			}
-		default:
-			if err := f.afterRename(ctx); err != nil {
-				return err
-			}
+		}
+		if err := f.rotated(ctx, replaced); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// begin goes on where reading ended before the start, through all files since.
+// begin goes on where reading ended before the start.
 func (f *Follower) begin(ctx context.Context) error {
 	if f.options.Position == nil {
 		var err error
@@ -170,76 +164,57 @@ func (f *Follower) begin(ctx context.Context) error {
 	if err := json.Unmarshal(f.options.Position, &at); err != nil {
 		return fmt.Errorf("understand the position in the log: %w", err)
 	}
-	files, err := filesSince(f.options.Path, f.path(), at)
-	if err != nil {
-		return err
-	}
-	if len(files) == 0 {
+	found, err := f.resume(ctx, at)
+	if err == nil && !found {
 		f.options.Reporter.LogLost(f.options.Path)
-		files = []string{f.path()}
-		at.Offset = 0
 	}
-	offset := at.Offset
-	for _, name := range files[:len(files)-1] {
-		if err := f.readWhole(ctx, name, offset); err != nil {
-			return err
-		}
-		offset = 0
-	}
-	f.current, err = openSource(files[len(files)-1], offset)
 	return err
 }
 
-// readWhole reads a rotated file from an offset to its end.
-func (f *Follower) readWhole(ctx context.Context, name string, offset int64) error {
-	s, err := openSource(name, offset)
-	if err != nil {
-		return err
+// rotated goes on after the file was moved away, or copied and truncated.
+func (f *Follower) rotated(ctx context.Context, moved bool) error {
+	if moved {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(linger):
+		}
+		if err := f.drain(ctx, f.current); err != nil {
+			return err
+		}
+		f.finish(ctx, f.current)
 	}
-	defer s.close()
+	_, err := f.resume(ctx, f.current.position())
+	return err
+}
+
+// resume goes on at a position, through all files since, to the present one. It
+// reports false if the position's file is gone, and begins the present one then.
+func (f *Follower) resume(ctx context.Context, at position) (found bool, err error) {
+	files, found, err := openSince(f.options.Path, f.path(), at)
+	if err != nil {
+		return found, err
+	}
+	last := len(files) - 1
+	for i, s := range files[:last] {
+		if err := f.readWhole(ctx, s); err != nil {
+			closeAll(files[i:])
+			return found, err
+		}
+	}
+	f.close()
+	f.current = files[last]
+	return found, nil
+}
+
+// readWhole reads a rotated file to its end.
+func (f *Follower) readWhole(ctx context.Context, s *source) error {
 	if err := f.drain(ctx, s); err != nil {
 		return err
 	}
 	f.finish(ctx, s)
-	return nil
-}
-
-// afterTruncation reads what a copy holds of a file that was copied and then
-// truncated, and begins it anew.
-func (f *Follower) afterTruncation(ctx context.Context) error {
-	at := f.current.position()
-	f.close()
-	if copied := copyOf(f.options.Path, f.path(), at); copied != "" {
-		if err := f.readWhole(ctx, copied, at.Offset); err != nil {
-			return err
-		}
-	}
-	var err error
-	f.current, err = openSource(f.path(), 0)
-	return err
-}
-
-// afterRename ends a file that was moved away, and begins the new one, if it is
-// there yet.
-func (f *Follower) afterRename(ctx context.Context) error {
-	next, err := openSource(f.path(), 0)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		next.close()
-		return nil
-	case <-time.After(linger):
-	}
-	if err := f.drain(ctx, f.current); err != nil {
-		next.close()
-		return err
-	}
-	f.finish(ctx, f.current)
-	f.close()
-	f.current = next
-	return nil
+	s.close()
+	return ctx.Err()
 }
 
 // drain reads a source to its present end.
@@ -324,10 +299,4 @@ func (f *Follower) close() {
 		f.current.close()
 		f.current = nil
 	}
-}
-
-// exists reports whether a path names a file.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

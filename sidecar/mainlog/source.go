@@ -220,34 +220,57 @@ func siblings(pattern, path string) ([]string, error) {
 	return append(names, path), nil
 }
 
-// filesSince are the files from the one of a position up to the present one;
-// none if that file is gone.
-func filesSince(pattern, path string, at position) ([]string, error) {
-	if !exists(path) {
-		return nil, fmt.Errorf("open the log: %s: %w", path, os.ErrNotExist)
-	}
-	all, err := siblings(pattern, path)
-	if err != nil {
-		return nil, err
-	}
-	for i := len(all) - 1; i >= 0; i-- {
-		if holds(all[i], at) {
-			return all[i:], nil
+// openSince opens the files from the one of a position up to the present one,
+// and reports false where it opens only that, for the position's file is gone.
+func openSince(pattern, path string, at position) (files []*source, found bool, err error) {
+	for range 10 {
+		names, err := siblings(pattern, path)
+		if err != nil {
+			return nil, false, err
 		}
+		first := len(names) - 1
+		for first >= 0 && !holds(names[first], at) {
+			first--
+		}
+		if found = first >= 0; !found {
+			first, at.Offset = len(names)-1, 0
+		}
+		if files, err = openAll(names[first:], at.Offset); err != nil {
+			return nil, found, err
+		}
+		if stillNamed(files) {
+			return files, found, nil
+		}
+		closeAll(files) // rotated just then
 	}
-	return nil, nil
+	return nil, false, errors.New("open the log: it is rotated faster than it can be opened")
 }
 
-// copyOf is the file into which a truncated one was copied; empty if none.
-func copyOf(pattern, path string, at position) string {
-	all, err := siblings(pattern, path)
-	if err != nil {
-		return ""
+func openAll(names []string, offset int64) ([]*source, error) {
+	var files []*source
+	for _, name := range names {
+		s, err := openSource(name, offset)
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files, offset = append(files, s), 0
 	}
-	for i := len(all) - 2; i >= 0; i-- {
-		if holds(all[i], at) {
-			return all[i]
+	return files, nil
+}
+
+// stillNamed tells whether files have the names by which they were opened.
+func stillNamed(files []*source) bool {
+	for _, s := range files {
+		if info, err := os.Stat(s.name); err != nil || inodeOf(info) != s.inode {
+			return false
 		}
 	}
-	return ""
+	return true
+}
+
+func closeAll(files []*source) {
+	for _, s := range files {
+		s.close()
+	}
 }

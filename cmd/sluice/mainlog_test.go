@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar"
+	"sluice/sidecar/mainlog/mainlogtest"
+)
+
+// logConfig follows a log in dir, counts for a day, and locks nobody.
+func logConfig(dir string) string {
+	return fmt.Sprintf(`
+[listen]
+policy = ["unix:%[1]s/run/policy.sock"]
+admin = "unix:%[1]s/run/admin.sock"
+[store]
+node = "mx1.example"
+dir = "%[1]s/ledger"
+[locks]
+dir = "%[1]s/locks"
+[exim]
+binary = "/nonexistent"
+mainlog = "%[1]s/mainlog"
+local_domains = ["here.example"]
+[limits]
+window = "24h"
+hourly = 0
+deferfail_percent = 0
+`, dir)
+}
+
+// A tally is what status says of each domain.
+func (n *servedNode) tally(t *testing.T) map[string]mainlogtest.Counts {
+	out, code := n.sluice(t, "status", "--json")
+	if code != 0 {
+		return nil
+	}
+	var s sidecar.Status
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	tally := map[string]mainlogtest.Counts{}
+	for _, d := range s.Domains {
+		tally[d.Domain] = mainlogtest.Counts{Sent: d.Sent, Delivered: d.Delivered, Deferred: d.Deferred, Failed: d.Failed}
+	}
+	return tally
+}
+
+// A log of 100,000 lines is written and rotated, by rename and by copytruncate,
+// while the reader is killed again and again:
+//
+//	log -> sluice -9-> log.1, log -> sluice -9-> ... -> status = what was written
+//
+// The soak kills 200 times.
+func TestKill9WhileTheLogIsFollowed(t *testing.T) {
+	kills, lines := 20, 100_000
+	if os.Getenv("SLUICE_SOAK") != "" {
+		kills, lines = 200, 1_000_000
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "sluice.toml"), []byte(logConfig(dir)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mainlog"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	log := mainlogtest.New(1, 40, time.Now().Add(-2*time.Hour), time.Millisecond)
+	var written atomic.Int64
+	done := make(chan error, 1)
+	n := &servedNode{dir: dir}
+	binary := buildSluice(t)
+	process := startFollower(t, binary, dir)
+	go func() { done <- writeRotating(filepath.Join(dir, "mainlog"), log, lines, &written) }()
+	for kill := range kills {
+		// Spread over the writing of the log.
+		until := int64(lines) * int64(kill+1) / int64(kills+1)
+		within(t, "log written", func() bool { return written.Load() >= until })
+		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // when to kill is no matter of being right
+		process.Process.Kill()
+		process.Wait()
+		process = startFollower(t, binary, dir)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	defer func() { process.Process.Kill(); process.Wait() }()
+	var got map[string]mainlogtest.Counts
+	for end := time.Now().Add(20 * time.Second); !cmp.Equal(got, log.Truth); got = n.tally(t) {
+		if time.Now().After(end) {
+			t.Fatalf("status is not what was written: -want +got:\n%s", cmp.Diff(log.Truth, got))
+		}
+	}
+}
+
+func startFollower(t *testing.T, binary, dir string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command(binary, "serve", "--config", filepath.Join(dir, "sluice.toml"))
+	log := &lockedBuffer{}
+	c.Stderr = log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	return c
+}
+
+// writeRotating writes a log at some 15,000 lines a second and rotates it
+// every so often, as logrotate does.
+func writeRotating(path string, log *mainlogtest.Log, lines int, written *atomic.Int64) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { file.Close() }()
+	rotations := 0
+	for n := 0; n < lines; {
+		for range 100 {
+			for _, line := range log.Next() {
+				if _, err := file.WriteString(line); err != nil {
+					return err
+				}
+				n++
+			}
+		}
+		written.Store(int64(n))
+		time.Sleep(30 * time.Millisecond) // the speed
+		if n/9000 == rotations {
+			continue
+		}
+		rotations++
+		if file, err = rotate(path, file, rotations%3 == 0); err != nil {
+			return err
+		}
+	}
+	written.Store(int64(lines))
+	return nil
+}
+
+// rotate moves path to path.1 and so on, keeping all. A copied log loses what is
+// written between copy and truncation, so nothing is written then.
+func rotate(path string, file *os.File, copied bool) (*os.File, error) {
+	names, err := filepath.Glob(path + ".*")
+	if err != nil {
+		return nil, err
+	}
+	for i := len(names); i > 0; i-- {
+		if err := os.Rename(fmt.Sprintf("%s.%d", path, i), fmt.Sprintf("%s.%d", path, i+1)); err != nil {
+			return nil, err
+		}
+	}
+	if copied {
+		if err := exec.Command("cp", path, path+".1").Run(); err != nil {
+			return nil, err
+		}
+		return file, file.Truncate(0)
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		return nil, err
+	}
+	file.Close()
+	return os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+}
+
+// From the line in the log to the lock file, while 500 other lines a second are
+// written.
+func TestFromTheLogLineToTheLock(t *testing.T) {
+	dir := t.TempDir()
+	config := logConfig(dir)
+	for round := range 10 {
+		config += fmt.Sprintf("[limits.domain.\"trip%d.example\"]\ndeferfail_percent = 25\n", round)
+	}
+	startServeWith(t, dir, config)
+	path := filepath.Join(dir, "mainlog")
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	log := mainlogtest.New(2, 10, time.Now().Add(-time.Hour), time.Millisecond)
+	var took []time.Duration
+	for round := range 10 {
+		lock := filepath.Join(dir, "locks", fmt.Sprintf("max_deferfail_trip%d.example", round))
+		for i := range 5 {
+			for range 20 { // others' messages, some 100 lines in 200 ms
+				for _, line := range log.Next() {
+					file.WriteString(line)
+				}
+			}
+			time.Sleep(200 * time.Millisecond)
+			at := time.Now()
+			id := fmt.Sprintf("%s-%06d-%02d", exactID(at), round, i)
+			stamp := at.Format("2006-01-02 15:04:05 ")
+			fmt.Fprintf(file, "%s%s <= a@trip%d.example H=(x) [192.0.2.1] P=esmtpa A=plain:a@trip%d.example S=1\n", stamp, id, round, round)
+			fmt.Fprintf(file, "%s%s ** u@far%d.example R=r T=remote_smtp: 550 no\n", stamp, id, round)
+			if i == 4 {
+				within(t, "lock", func() bool { _, err := os.Stat(lock); return err == nil })
+				took = append(took, time.Since(at))
+			}
+		}
+	}
+	slices.Sort(took)
+	t.Logf("from the line to the lock file: median %v, longest of %d %v", took[len(took)/2], len(took), took[len(took)-1])
+	if took[len(took)/2] > time.Second {
+		t.Error("the median is over a second")
+	}
+}
+
+// exactID is the time part of a message id.
+func exactID(t time.Time) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	id := ""
+	for n := t.Unix(); n > 0; n /= 62 {
+		id = digits[n%62:n%62+1] + id
+	}
+	return id
+}
+
+// BenchmarkMainLog reads and records a log of 200 MB, beside what else reads
+// such logs.
+func BenchmarkMainLog(b *testing.B) {
+	dir := b.TempDir()
+	path := filepath.Join(dir, "mainlog")
+	lines, bytes := writeLog(b, path, 200<<20)
+	report := func(name string, took time.Duration) float64 {
+		rate := float64(lines) / took.Seconds()
+		b.Logf("%-10s %8.0f lines/s %6.1f MB/s", name, rate, float64(bytes)/1e6/took.Seconds())
+		return rate
+	}
+	for b.Loop() {
+		grep := report("grep -c", timed(b, "grep", "-c", " => ", path))
+		exigrep := report("exigrep", timed(b, "exigrep", "u77.1@", path))
+		eximstats := report("eximstats", timed(b, "eximstats", path))
+		ours := report("sluice", followed(b, dir, path))
+		b.ReportMetric(ours, "lines/s")
+		b.ReportMetric(ours/grep, "of-grep")
+		b.ReportMetric(ours/exigrep, "of-exigrep")
+		b.ReportMetric(ours/eximstats, "of-eximstats")
+	}
+}
+
+func writeLog(b *testing.B, path string, size int64) (lines, bytes int64) {
+	file, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	w := bufio.NewWriterSize(file, 1<<20)
+	log := mainlogtest.New(3, 2000, time.Now().Add(-50*time.Minute), 5*time.Millisecond)
+	for bytes < size {
+		for _, line := range log.Next() {
+			w.WriteString(line)
+			lines, bytes = lines+1, bytes+int64(len(line))
+		}
+	}
+	if err := w.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	return lines, bytes
+}
+
+func timed(b *testing.B, name string, args ...string) time.Duration {
+	start := time.Now()
+	if _, err := exec.Command(name, args...).Output(); err != nil { // grep -c stops early for /dev/null
+		b.Fatalf("%s: %v", name, err)
+	}
+	return time.Since(start)
+}
+
+// followed is how long a whole node takes to count a log.
+func followed(b *testing.B, dir, path string) time.Duration {
+	os.RemoveAll(filepath.Join(dir, "ledger"))
+	c, err := sidecar.ParseConfig("bench.toml", logConfig(dir))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n, err := openNode(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	ended := make(chan error, 1)
+	go func() { ended <- n.run(ctx) }()
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n.mainlog.Progress().Read < info.Size() {
+		if time.Since(start) > 5*time.Minute {
+			b.Fatal("not read within five minutes")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	took := time.Since(start)
+	stop()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	return took
+}

@@ -1,0 +1,125 @@
+// Package mainlogtest writes main logs as a busy Exim does, together with what
+// is true of them.
+package mainlogtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// Counts are what became of the sends of one domain.
+type Counts struct{ Sent, Delivered, Deferred, Failed int64 }
+
+// A Log makes the lines of a main log, message after message.
+type Log struct {
+	Truth map[string]Counts // by sender domain
+
+	random  *rand.Rand
+	domains int
+	start   time.Time
+	every   time.Duration
+	n       int
+	retries []retry
+	lines   []string
+}
+
+// A retry is a deferred recipient that gets its message later.
+type retry struct {
+	due    int // at which message
+	id, to string
+	domain string
+}
+
+// New returns a Log of messages of so many sender domains, which begins at
+// start and has a message every so often. The same seed makes the same log.
+func New(seed uint64, domains int, start time.Time, every time.Duration) *Log {
+	return &Log{Truth: map[string]Counts{}, random: rand.New(rand.NewPCG(seed, 1)), domains: domains, start: start, every: every}
+}
+
+// Next returns the lines of the next message, and of what happens by the way,
+// each with its end. What it returns is good until the next call.
+func (l *Log) Next() []string {
+	l.lines = l.lines[:0]
+	l.n++
+	now := l.start.Add(time.Duration(l.n) * l.every)
+	domain := fmt.Sprintf("d%d.example", l.random.IntN(l.domains))
+	id := l.id(now)
+	l.add(now, id, "<= news@%s H=(client.%s) [192.0.2.%d] P=esmtpsa X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=no A=plain_login:news@%s S=%d id=%x@%s",
+		domain, domain, 1+l.n%250, domain, 900+l.random.IntN(9000), l.random.Uint64(), domain)
+	waiting := false
+	c := l.Truth[domain]
+	for i := range 1 + l.random.IntN(4) {
+		waiting = l.recipient(now, id, domain, fmt.Sprintf("u%d.%d@r%d.test", l.n, i, l.random.IntN(500)), &c) || waiting
+	}
+	l.Truth[domain] = c
+	if !waiting {
+		l.add(now, id, "Completed")
+	}
+	l.retry(now)
+	return l.lines
+}
+
+// recipient delivers to one, or defers or fails, and reports whether it waits.
+func (l *Log) recipient(now time.Time, id, domain, to string, c *Counts) (waiting bool) {
+	_, host, _ := strings.Cut(to, "@")
+	via := fmt.Sprintf("R=dnslookup T=remote_smtp H=mx.%s [198.51.100.7]", host)
+	roll := l.random.IntN(100)
+	if roll < 4 {
+		l.add(now, id, "=> bob%d <bob%d@here.example> R=local_user T=maildir_home", l.n, l.n)
+		return false
+	}
+	c.Sent++
+	switch {
+	case roll < 8:
+		c.Failed++
+		l.add(now, id, "** %s %s: SMTP error from remote mail server after RCPT TO:<%s>: 550 5.1.1 <%s>: no such user", to, via, to, to)
+	case roll < 12:
+		c.Deferred++
+		l.add(now, id, "== %s R=dnslookup T=remote_smtp defer (111): Connection refused", to)
+		return true
+	case roll < 20:
+		c.Deferred++
+		l.add(now, id, "== %s R=dnslookup T=remote_smtp defer (-44) H=mx.%s [198.51.100.7]: SMTP error from remote mail server after RCPT TO:<%s>: 450 4.2.0 greylisted, try again later", to, host, to)
+		l.retries = append(l.retries, retry{l.n + 200, id, to, domain})
+		return true
+	default:
+		c.Delivered++
+		l.add(now, id, "=> %s %s X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=yes C=\"250 2.0.0 Ok: queued as %X\"", to, via, l.random.Uint32())
+	}
+	return false
+}
+
+// retry delivers what was greylisted long enough.
+func (l *Log) retry(now time.Time) {
+	for len(l.retries) > 0 && l.retries[0].due <= l.n {
+		r := l.retries[0]
+		l.retries = l.retries[1:]
+		l.add(now, r.id, "=> %s R=dnslookup T=remote_smtp H=mx.test [198.51.100.7] C=\"250 OK\"", r.to)
+		c := l.Truth[r.domain]
+		c.Deferred--
+		c.Delivered++
+		l.Truth[r.domain] = c
+	}
+}
+
+func (l *Log) add(now time.Time, id, format string, args ...any) {
+	l.lines = append(l.lines, now.Format("2006-01-02 15:04:05 ")+id+" "+fmt.Sprintf(format, args...)+"\n")
+}
+
+const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// id makes a message id of the time and a number.
+func (l *Log) id(now time.Time) string {
+	return digits(now.Unix(), 6) + "-" + digits(int64(l.n), 6) + "-" + digits(int64(l.n%3600), 2)
+}
+
+func digits(n int64, width int) string {
+	b := make([]byte, width)
+	for i := width - 1; i >= 0; i-- {
+		b[i] = base62[n%62]
+		n /= 62
+	}
+	return string(b)
+}
