@@ -17,6 +17,7 @@ type record struct {
 	mu       sync.Mutex
 	arrivals map[string]*arrived
 	early    map[string][]LogEntry // outcomes that came before their arrival
+	unnoted  []string              // ids of arrivals since the last Checkpoint
 	gone     []string              // ids of noted arrivals whose messages have left
 	expired  time.Time             // when arrivals were last looked through
 }
@@ -80,6 +81,7 @@ func (p *Policy) Record(ctx context.Context, now time.Time, e LogEntry) {
 
 // arrive copies what it keeps: the line would stay in memory otherwise.
 func (r *record) arrive(e LogEntry) {
+	r.unnoted = append(r.unnoted, e.ID)
 	r.arrivals[e.ID] = &arrived{At: e.At, Sender: strings.Clone(e.Sender), Auth: strings.Clone(e.Auth),
 		Login: strings.Clone(e.Login), Client: strings.Clone(e.ClientAddress)}
 }
@@ -119,8 +121,9 @@ func (p *Policy) Checkpoint(now time.Time, position []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
-	for id, a := range r.arrivals {
-		if a.noted {
+	for _, id := range r.unnoted {
+		a := r.arrivals[id]
+		if a == nil || a.noted { // most have left already
 			continue
 		}
 		note, err := json.Marshal(a)
@@ -132,6 +135,7 @@ func (p *Policy) Checkpoint(now time.Time, position []byte) error {
 		}
 		a.noted = true
 	}
+	r.unnoted = r.unnoted[:0]
 	if err := p.bads.save(p.notes, now); err != nil {
 		return err
 	}
