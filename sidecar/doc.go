@@ -11,6 +11,10 @@
 //  4. words the verdict: text.go;
 //  5. notes what is held (holds.go) and which lock files are due (locks.go).
 //
+// What became of each send comes from the mail server's log: Policy.Record
+// settles it (record.go), explains it (cause.go, bad.go), and a domain with too
+// many bad ones trips (trip.go), unless it is a provider's outage (outage.go).
+//
 // The package knows no wire format and no file: the store, the lock directory
 // and Exim's queue are the interfaces of ports.go, the clock is an argument.
 package sidecar
