@@ -61,27 +61,27 @@ const (
 
 // newHost makes a host with Sluice's files installed: Debian's split
 // configuration, and Perl.
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	return newHostOf(t, "debian", "perl")
 }
 
 // newHostOf makes a host with a layout, with Sluice's files installed to be
 // asked in one of the ways.
-func newHostOf(t *testing.T, layout, way string) *host {
+func newHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
 	return bootHost(t, installedConfig(t, layout, way), layout, way)
 }
 
 // newBareHost makes a host with Debian's configuration and the site's additions.
-func newBareHost(t *testing.T) *host {
+func newBareHost(t testing.TB) *host {
 	t.Helper()
 	return newBareHostOf(t, "debian", "perl")
 }
 
 // newBareHostOf makes a host that does not know Sluice.
-func newBareHostOf(t *testing.T, layout, way string) *host {
+func newBareHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
 	h := bootHost(t, "", layout, way)
@@ -97,7 +97,7 @@ var installed struct {
 
 // installedConfig is a folder with the configuration of a host on which the
 // installer ran. That takes a second or two, so it is done once for all tests.
-func installedConfig(t *testing.T, layout, way string) string {
+func installedConfig(t testing.TB, layout, way string) string {
 	t.Helper()
 	installed.Lock()
 	defer installed.Unlock()
@@ -123,7 +123,7 @@ var configFolders = []string{"etc", "lib", "usr-local"}
 
 // bootHost makes a host with the configuration in a folder of installedConfig,
 // or for "" with none.
-func bootHost(t *testing.T, from, layout, way string) *host {
+func bootHost(t testing.TB, from, layout, way string) *host {
 	t.Helper()
 	dir, err := os.MkdirTemp(memoryDir(), "sluice-host-")
 	if err != nil {
@@ -149,7 +149,7 @@ func memoryDir() string {
 }
 
 // needExim skips where there is no Exim to test, and fails there in CI.
-func needExim(t *testing.T) {
+func needExim(t testing.TB) {
 	t.Helper()
 	missing := ""
 	for _, program := range []string{"exim4", "update-exim4.conf", "nsenter", "setpriv"} {
@@ -170,7 +170,7 @@ func needExim(t *testing.T) {
 }
 
 // boot starts the host's first process.
-func (h *host) boot(t *testing.T) {
+func (h *host) boot(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), hostDirEnv+"="+h.dir)
@@ -200,7 +200,7 @@ func (h *host) boot(t *testing.T) {
 
 // report fails the test if a signal killed a process, and shows Exim's logs if
 // the test failed.
-func (h *host) report(t *testing.T) {
+func (h *host) report(t testing.TB) {
 	if killed, _ := os.ReadFile(filepath.Join(h.dir, "killed")); len(killed) > 0 {
 		t.Errorf("on the host:\n%s", killed)
 	}
@@ -226,12 +226,12 @@ func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // try runs a command on the host and returns what it printed and its exit code.
-func (h *host) try(t *testing.T, args ...string) (string, int) {
+func (h *host) try(t testing.TB, args ...string) (string, int) {
 	t.Helper()
 	return h.tryInput(t, "", args...)
 }
 
-func (h *host) tryInput(t *testing.T, input string, args ...string) (string, int) {
+func (h *host) tryInput(t testing.TB, input string, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -246,7 +246,7 @@ func (h *host) tryInput(t *testing.T, input string, args ...string) (string, int
 }
 
 // run runs a command on the host that must succeed.
-func (h *host) run(t *testing.T, args ...string) string {
+func (h *host) run(t testing.TB, args ...string) string {
 	t.Helper()
 	out, code := h.try(t, args...)
 	if code != 0 {
@@ -257,7 +257,7 @@ func (h *host) run(t *testing.T, args ...string) string {
 
 // start starts a command that runs until the test ends or it is told to stop,
 // and returns a function that sends it a signal and one that waits for its end.
-func (h *host) start(t *testing.T, args ...string) *process {
+func (h *host) start(t testing.TB, args ...string) *process {
 	t.Helper()
 	// The shell tells the pid that the process has on the host.
 	sh := append([]string{"sh", "-c", `echo $$ && exec "$@"`, "sh"}, args...)
@@ -302,7 +302,7 @@ type process struct {
 // signal sends a signal, by its name without SIG. A process that has ended
 // does not mind. nsenter stops when its command does, and then waits for a
 // SIGCONT of its own, even to see that the command was killed.
-func (p *process) signal(t *testing.T, name string) {
+func (p *process) signal(t testing.TB, name string) {
 	t.Helper()
 	select {
 	case <-p.ended:
@@ -316,7 +316,7 @@ func (p *process) signal(t *testing.T, name string) {
 }
 
 // stop sends a signal and waits until the process has ended.
-func (p *process) stop(t *testing.T, name string) {
+func (p *process) stop(t testing.TB, name string) {
 	t.Helper()
 	p.signal(t, name)
 	for end := time.After(patience); ; p.cmd.Process.Signal(syscall.SIGCONT) {
@@ -342,7 +342,7 @@ func (h *host) path(name string) string {
 }
 
 // write writes a file on the host.
-func (h *host) write(t *testing.T, name, content string) {
+func (h *host) write(t testing.TB, name, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(h.path(name)), 0o755); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func (h *host) mainlog() string {
 }
 
 // startExim starts the daemon and waits until it listens.
-func (h *host) startExim(t *testing.T) {
+func (h *host) startExim(t testing.TB) {
 	t.Helper()
 	h.port = freePort(t)
 	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[127.0.0.1]:%d", h.port))
@@ -383,7 +383,7 @@ func (h *host) smtpAddress() string { return fmt.Sprintf("127.0.0.1:%d", h.port)
 
 // queueRun runs the queue once, to its end. With -qf it tries also what is not
 // due yet.
-func (h *host) queueRun(t *testing.T, flag string) {
+func (h *host) queueRun(t testing.TB, flag string) {
 	t.Helper()
 	h.run(t, "exim4", flag)
 }
@@ -402,7 +402,7 @@ func (h *host) queue() []string {
 func (h *host) mailbox(u login) string { return h.read("/var/mail/" + u.name) }
 
 // retryKeys are the keys of Exim's retry records.
-func (h *host) retryKeys(t *testing.T) []string {
+func (h *host) retryKeys(t testing.TB) []string {
 	t.Helper()
 	out, code := h.try(t, "exim_dumpdb", "/var/spool/exim4", "retry")
 	if code != 0 {
@@ -417,7 +417,7 @@ func (h *host) retryKeys(t *testing.T) []string {
 
 // sendmail submits a message like a script of a user's in a folder below the
 // user's home, and returns what sendmail printed and its exit code.
-func (h *host) sendmail(t *testing.T, u login, folder, message string, args ...string) (string, int) {
+func (h *host) sendmail(t testing.TB, u login, folder, message string, args ...string) (string, int) {
 	t.Helper()
 	home := h.path("/run/home/" + u.name)
 	if err := os.MkdirAll(filepath.Join(home, folder), 0o755); err != nil {
@@ -427,7 +427,7 @@ func (h *host) sendmail(t *testing.T, u login, folder, message string, args ...s
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -437,7 +437,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // freePort returns a port on which nobody listens.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -448,7 +448,7 @@ func freePort(t *testing.T) int {
 }
 
 // removeAll removes a folder in which a dying process may still write.
-func removeAll(t *testing.T, dir string) {
+func removeAll(t testing.TB, dir string) {
 	eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
 }
 

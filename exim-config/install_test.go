@@ -33,7 +33,7 @@ func (h *host) etc(t *testing.T) map[string]string {
 	return files
 }
 
-func (h *host) install(t *testing.T, wantCode int, args ...string) string {
+func (h *host) install(t testing.TB, wantCode int, args ...string) string {
 	t.Helper()
 	out, code := h.try(t, append([]string{installer(t)}, args...)...)
 	if code != wantCode {

@@ -11,7 +11,7 @@ import (
 // layouts are the shapes that Exim's configuration has, and how a host gets it.
 // In each here.example is local, with the aliases of siteAliases; anybody may
 // log in with the password "secret"; and the file sinks routes remote mail.
-var layouts = map[string]func(*host, *testing.T){
+var layouts = map[string]func(*host, testing.TB){
 	"debian":      (*host).configureSite,
 	"unsplit":     (*host).configureUnsplit,
 	"single":      (*host).configureSingle,
@@ -20,7 +20,7 @@ var layouts = map[string]func(*host, *testing.T){
 }
 
 // configureUnsplit makes Debian's other configuration that of a site.
-func (h *host) configureUnsplit(t *testing.T) {
+func (h *host) configureUnsplit(t testing.TB) {
 	h.configureDebian(t, "false")
 	h.write(t, "/etc/exim4/exim4.conf.localmacros", siteMacros)
 	h.write(t, "/etc/exim4/site_data_acl", siteDataACL)
@@ -31,12 +31,12 @@ func (h *host) configureUnsplit(t *testing.T) {
 	h.run(t, "update-exim4.conf")
 }
 
-func (h *host) configureSingle(t *testing.T) {
+func (h *host) configureSingle(t testing.TB) {
 	h.write(t, "/etc/exim4/exim4.conf", testdata(t, "exim-single/exim.conf"))
 	h.listServer(t)
 }
 
-func (h *host) configureCPanel(t *testing.T) {
+func (h *host) configureCPanel(t testing.TB) {
 	h.write(t, "/etc/exim4/exim4.conf", ".include /etc/exim.conf\n")
 	h.write(t, "/usr/local/cpanel/etc/exim/distconfig/exim.conf.dist", testdata(t, "exim-cpanel/exim.conf.dist"))
 	build := "/usr/local/cpanel/scripts/buildeximconf"
@@ -49,7 +49,7 @@ func (h *host) configureCPanel(t *testing.T) {
 	h.run(t, build)
 }
 
-func (h *host) configureDirectAdmin(t *testing.T) {
+func (h *host) configureDirectAdmin(t testing.TB) {
 	h.write(t, "/etc/exim4/exim4.conf", ".include /etc/exim.conf\n")
 	h.write(t, "/etc/exim.conf", testdata(t, "exim-directadmin/exim.conf"))
 	h.write(t, "/etc/exim.pl", testdata(t, "exim-directadmin/exim.pl"))
@@ -62,12 +62,12 @@ func (h *host) configureDirectAdmin(t *testing.T) {
 
 // listServer is list software: it sends what it gets to each subscriber, with
 // a sender of its own.
-func (h *host) listServer(t *testing.T) {
+func (h *host) listServer(t testing.TB) {
 	h.script755(t, "/etc/exim4/listserv",
 		"#!/bin/sh\nexec /usr/sbin/sendmail -oi -f list-bounces@here.example s1@far.example s2@far.example\n")
 }
 
-func (h *host) script755(t *testing.T, path, text string) {
+func (h *host) script755(t testing.TB, path, text string) {
 	t.Helper()
 	h.write(t, path, text)
 	if err := os.Chmod(h.path(path), 0o755); err != nil {
@@ -87,7 +87,7 @@ func qualified(aliases string) string {
 }
 
 // testdata is the content of a file of the repository's testdata.
-func testdata(t *testing.T, name string) string {
+func testdata(t testing.TB, name string) string {
 	t.Helper()
 	return readFile(t, filepath.Join("..", "testdata", name))
 }

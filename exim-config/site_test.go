@@ -51,7 +51,7 @@ list: one@far.example, two@far.example, three@far.example
 )
 
 // furnish fills the host's folder. from is as for bootHost.
-func (h *host) furnish(t *testing.T, from string) {
+func (h *host) furnish(t testing.TB, from string) {
 	t.Helper()
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func (h *host) furnish(t *testing.T, from string) {
 }
 
 // configureSite makes Debian's configuration that of a site.
-func (h *host) configureSite(t *testing.T) {
+func (h *host) configureSite(t testing.TB) {
 	t.Helper()
 	h.configureDebian(t, "true")
 	conf := "/etc/exim4/conf.d/"
@@ -91,7 +91,7 @@ func (h *host) configureSite(t *testing.T) {
 }
 
 // configureDebian writes what Debian's package configuration asks for.
-func (h *host) configureDebian(t *testing.T, split string) {
+func (h *host) configureDebian(t testing.TB, split string) {
 	t.Helper()
 	h.write(t, "/etc/exim4/update-exim4.conf.conf", `
 dc_eximconfig_configtype='internet'
@@ -107,13 +107,13 @@ CFILEMODE='644'
 }
 
 // sinkFor sends the mail for a domain to another sink.
-func (h *host) sinkFor(t *testing.T, domain string, s *sink) {
+func (h *host) sinkFor(t testing.TB, domain string, s *sink) {
 	t.Helper()
 	h.write(t, "/etc/exim4/sinks", h.read("/etc/exim4/sinks")+domain+": "+s.route()+"\n")
 }
 
 // addMacros adds to the site's macros and has Exim use them.
-func (h *host) addMacros(t *testing.T, text string) {
+func (h *host) addMacros(t testing.TB, text string) {
 	t.Helper()
 	file := "/etc/exim4/conf.d/main/000_localmacros"
 	h.write(t, file, h.read(file)+text+"\n")
@@ -130,7 +130,7 @@ func userLines(format string) string {
 
 // own gives folders of the host to a group, and to the user of that name if
 // there is one.
-func (h *host) own(t *testing.T, name string, folders ...string) {
+func (h *host) own(t testing.TB, name string, folders ...string) {
 	t.Helper()
 	g, err := user.LookupGroup(name)
 	if err != nil {
@@ -153,7 +153,7 @@ func (h *host) own(t *testing.T, name string, folders ...string) {
 }
 
 // installer is the path of our installer.
-func installer(t *testing.T) string {
+func installer(t testing.TB) string {
 	t.Helper()
 	path, err := filepath.Abs("install") // tests run in the folder of their package
 	if err != nil {
@@ -175,7 +175,7 @@ var sharedDir = sync.OnceValue(func() string {
 })
 
 // copyAll copies a folder with owners and modes.
-func copyAll(t *testing.T, from, to string) {
+func copyAll(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func copyAll(t *testing.T, from, to string) {
 	}
 }
 
-func readFile(t *testing.T, name string) string {
+func readFile(t testing.TB, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {

@@ -41,7 +41,7 @@ local_domains = ["here.example", "also.example"]
 `
 
 // sluice is a command line of the binary under test on the host.
-func (h *host) sluice(t *testing.T, args ...string) []string {
+func (h *host) sluice(t testing.TB, args ...string) []string {
 	t.Helper()
 	path, err := buildSluice()
 	if err != nil {
@@ -52,7 +52,7 @@ func (h *host) sluice(t *testing.T, args ...string) []string {
 
 // startSluice starts the sidecar and waits until it answers. limits is the
 // rest of its configuration.
-func (h *host) startSluice(t *testing.T, limits string) *process {
+func (h *host) startSluice(t testing.TB, limits string) *process {
 	t.Helper()
 	tcp := ""
 	if h.way == "tcp" {
@@ -77,7 +77,7 @@ func (h *host) startSluice(t *testing.T, limits string) *process {
 }
 
 // status is what sluice shows of a domain.
-func (h *host) status(t *testing.T, domain string) sidecar.DomainStatus {
+func (h *host) status(t testing.TB, domain string) sidecar.DomainStatus {
 	t.Helper()
 	out, code := h.try(t, h.sluice(t, "status", "--json", domain)...)
 	if code == 1 && strings.Contains(out, "not found") {

@@ -15,7 +15,7 @@ import (
 
 // A client speaks SMTP and shows each reply.
 type client struct {
-	t       *testing.T
+	t       testing.TB
 	w       io.Writer
 	r       *bufio.Reader
 	slowest time.Duration // of all commands so far
@@ -30,7 +30,7 @@ type reply struct {
 func (r reply) String() string { return fmt.Sprintf("%d %s", r.code, r.text) }
 
 // dial connects to the host's Exim and says EHLO.
-func (h *host) dial(t *testing.T) *client {
+func (h *host) dial(t testing.TB) *client {
 	t.Helper()
 	conn, err := net.Dial("tcp", h.smtpAddress())
 	if err != nil {
@@ -41,7 +41,7 @@ func (h *host) dial(t *testing.T) *client {
 	return newClient(t, conn, conn)
 }
 
-func newClient(t *testing.T, r io.Reader, w io.Writer) *client {
+func newClient(t testing.TB, r io.Reader, w io.Writer) *client {
 	t.Helper()
 	c := &client{t: t, w: w, r: bufio.NewReader(r)}
 	c.want(c.reply(), 220)
@@ -159,13 +159,13 @@ func letter(subject string) string {
 
 // dialFrom talks to an Exim of the host that believes to be called from an
 // address elsewhere, as inetd would start it.
-func (h *host) dialFrom(t *testing.T, address string) *client {
+func (h *host) dialFrom(t testing.TB, address string) *client {
 	t.Helper()
 	return h.pipe(t, "exim4", "-bs", "-oMa", address)
 }
 
 // pipe talks SMTP to a command of the host.
-func (h *host) pipe(t *testing.T, args ...string) *client {
+func (h *host) pipe(t testing.TB, args ...string) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
 	cmd := h.command(ctx, args...)

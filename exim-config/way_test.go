@@ -17,7 +17,7 @@ import (
 var ways = []string{"perl", "tcp", "run"}
 
 // wayMacros are what a host's Exim has to be told of a way, beside the defaults.
-func (h *host) wayMacros(t *testing.T) string {
+func (h *host) wayMacros(t testing.TB) string {
 	t.Helper()
 	switch h.way {
 	case "tcp":

@@ -1,0 +1,176 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What asking costs a real Exim that only accepts and queues:
+//
+//	4 kept connections, AUTH ─→ Exim ─ plain, the three ways, Exim's ratelimit ─→ queue
+//
+// 5 remote recipients a message. A round has each Exim in turn, so that what
+// else the machine does hits all of them, and a ratio is within its round. The
+// spool is in memory: a disk would slow down all alike and flatter us.
+
+const (
+	benchClients = 4
+	benchRounds  = 15
+	benchTurn    = 600 * time.Millisecond
+)
+
+// BenchmarkAccept wants 0.9 of the plain Exim for Perl and TCP.
+func BenchmarkAccept(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		mail func(c *client, message int)
+	}{
+		{"pipelined", (*client).mailPipelined},
+		{"stepwise", (*client).mailStepwise},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			var all []contender
+			for _, name := range []string{"plain", "perl", "tcp", "run", "ratelimit"} {
+				all = append(all, contender{name: name, clients: benchHost(b, name).benchClients(b)})
+			}
+			for b.Loop() {
+				compare(b, all, bb.mail)
+			}
+		})
+	}
+}
+
+// A contender is one Exim of a bench.
+type contender struct {
+	name    string
+	clients []*client
+	rates   []float64 // messages a second, by round
+}
+
+// compare runs the rounds. The first contender is what the others are compared
+// with.
+func compare(b *testing.B, all []contender, mail func(*client, int)) {
+	for round := -1; round < benchRounds; round++ { // the first warms up and does not count
+		for i := range all {
+			// The turn of a round begins where that of the last one did not.
+			c := &all[(i+round+1)%len(all)]
+			if rate := c.turn(mail); round >= 0 {
+				c.rates = append(c.rates, rate)
+			}
+		}
+	}
+	for _, c := range all {
+		var ratios []float64
+		for round, rate := range c.rates {
+			ratios = append(ratios, rate/all[0].rates[round])
+		}
+		slices.Sort(ratios)
+		ratio := ratios[len(ratios)/2]
+		slices.Sort(c.rates)
+		rate := c.rates[len(c.rates)/2]
+		b.Logf("%-9s %5.0f messages/s, %.2f of plain (%.2f to %.2f in half of the rounds)", c.name, rate,
+			ratio, ratios[len(ratios)/4], ratios[len(ratios)*3/4])
+		b.ReportMetric(rate, c.name+"/s")
+		if c.name != all[0].name {
+			b.ReportMetric(ratio, c.name+"-ratio")
+		}
+	}
+}
+
+// turn has all clients send for a while and returns the messages in a second.
+func (c *contender) turn(mail func(*client, int)) float64 {
+	start := time.Now()
+	sent := make([]int, len(c.clients))
+	var all sync.WaitGroup
+	for i, client := range c.clients {
+		all.Go(func() {
+			for ; time.Since(start) < benchTurn; sent[i]++ {
+				mail(client, sent[i])
+			}
+		})
+	}
+	all.Wait()
+	took, total := time.Since(start), 0
+	for _, n := range sent {
+		total += n
+	}
+	return float64(total) / took.Seconds()
+}
+
+// mailPipelined sends a message as mail servers do (RFC 2920).
+func (c *client) mailPipelined(message int) {
+	c.write("MAIL FROM:<news@shop.example>\r\n" + strings.Join(benchRecipients(message), "") + "DATA\r\n")
+	for range 6 {
+		c.want(c.reply(), 250)
+	}
+	c.want(c.reply(), 354)
+	c.write(onTheWire(letter("x")))
+	c.want(c.reply(), 250)
+}
+
+// mailStepwise sends a message as most programs do, a command at a time.
+func (c *client) mailStepwise(message int) {
+	c.mail("news@shop.example")
+	for _, rcpt := range benchRecipients(message) {
+		c.want(c.timed(rcpt), 250)
+	}
+	c.want(c.data(letter("x")), 250)
+}
+
+func benchRecipients(message int) (commands []string) {
+	for i := range 5 {
+		commands = append(commands, fmt.Sprintf("RCPT TO:<customer%d@host%d.example>\r\n", message, i))
+	}
+	return commands
+}
+
+// benchHost runs an Exim that queues, with Sluice by one of the ways, with
+// Exim's own ratelimit, or plain.
+func benchHost(b *testing.B, name string) *host {
+	var h *host
+	if slices.Contains(ways, name) {
+		h = newHostOf(b, "debian", name)
+		h.startSluice(b, "[limits]\nhourly = 1000000000")
+	} else {
+		h = newBareHost(b)
+	}
+	macros := "/etc/exim4/host_macros"
+	h.write(b, macros, h.read(macros)+"queue_only\nsmtp_accept_max_per_connection = 0\n")
+	if name == "ratelimit" {
+		h.write(b, macros, h.read(macros)+"MAIN_ACL_CHECK_RCPT = bench_rcpt\n")
+		h.write(b, "/etc/exim4/conf.d/acl/10_bench", benchACL)
+		h.run(b, "update-exim4.conf")
+	}
+	h.startExim(b)
+	return h
+}
+
+const benchACL = `
+bench_rcpt:
+  require acl       = acl_check_rcpt
+  defer   ratelimit = 1000000000 / 1h / strict / per_rcpt / ${lc:$sender_address_domain}
+  accept
+`
+
+// benchClients are the kept connections. The queue is emptied when they end.
+func (h *host) benchClients(b *testing.B) (clients []*client) {
+	for range benchClients {
+		clients = append(clients, h.dial(b).login("news@shop.example"))
+	}
+	return clients
+}
+
+func (h *host) emptyQueue(b *testing.B) {
+	files, _ := filepath.Glob(filepath.Join(h.path("/var/spool/exim4/input"), "*"))
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
