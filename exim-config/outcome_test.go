@@ -187,6 +187,11 @@ piped:
   pipe_transport = address_pipe
   user = bob
   data = "|/bin/false"
+cut:
+  driver = redirect
+  domains = +local_domains
+  local_parts = cut
+  data = cut@fine.to
 `
 
 // endingHost is a host with a sink for each ending.
@@ -198,7 +203,8 @@ func endingHost(t *testing.T) *host {
 	// All sinks are 127.0.0.1 to Exim, which would send the next message on to any.
 	options := "driver = smtp\n  command_timeout = 1s\n  connection_max_messages = 1\n"
 	h.write(t, transport, strings.Replace(h.read(transport), "driver = smtp\n", options, 1))
-	h.addMacros(t, "dsn_advertise_hosts = *")
+	h.write(t, "/etc/exim4/site_rcpt_acl", "  warn local_parts = cut\n       control = cutthrough_delivery\n")
+	h.addMacros(t, "dsn_advertise_hosts = *\nCHECK_RCPT_LOCAL_ACL_FILE = /etc/exim4/site_rcpt_acl")
 	sinks := "refused.to: 127.0.0.1::1\n"
 	for _, e := range endings {
 		if e.sink != nil {
@@ -215,7 +221,7 @@ func endingHost(t *testing.T) *host {
 // wanted are what status should show after the first or the second attempt.
 func wanted(second bool) map[string]tally {
 	all := map[string]tally{
-		"here.example":   {Sent: 1, Delivered: 1}, // the forward
+		"here.example":   {Sent: 2, Delivered: 2}, // forwards
 		"notify.example": failedOne(sidecar.NoSuchUser),
 	}
 	for _, e := range endings {
@@ -249,6 +255,10 @@ func (h *host) sendAll(t *testing.T) {
 	wg.Wait()
 	c := h.dialFrom(t, "192.0.2.9")
 	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
+	c.want(c.send("who@else.example", letter("x"), "cut@here.example"), 250)
+	if !strings.Contains(h.mainlog(), " >> cut@fine.to") {
+		t.Error("there was no cutthrough delivery")
+	}
 	c = h.dial(t).login("a@notify.example")
 	c.mail("a@notify.example")
 	c.want(c.cmd("RCPT TO:<r1@notify.to> NOTIFY=SUCCESS,FAILURE"), 250)
