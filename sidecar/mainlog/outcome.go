@@ -6,59 +6,94 @@ import (
 	"sluice/sidecar"
 )
 
-// parseOutcome reads what stands behind =>, ->, >>, == or **:
+// parseOutcome reads what stands behind =>, ->, >>, == or ** (deliver.c):
 //
-//	final (parents) <original> F=<sender> P=<return path> R=router T=transport H=host [address] ...: text
+//	final (parent, parent) <original> F=<sender> P=<return path> R=router T=transport S=size H=host [address]:port X=... C="reply" QT=0s DT=0s
+//	final (parent, parent) <original> R=router T=transport defer (errno): strerror H=host [address]: text
 //
-// of which all but final may be missing. For == the text begins at "defer".
+// of which all but final may be missing. For ** text stands behind a colon.
 func parseOutcome(e *sidecar.LogEntry, s string) {
 	end := recipientEnd(s)
 	e.Recipient = s[:end]
-	rest := skipParents(s[end:])
+	rest := s[end+parentsEnd(s[end:]):]
 	if strings.HasPrefix(rest, " <") {
-		n := anglesEnd(rest[1:])
-		e.Original = rest[2:n] // between < and >
-		rest = rest[n+1:]
+		e.Original, rest = cutAngles(rest[1:])
 	}
-	if e.Recipient != "" && strings.IndexByte("|/:>", e.Recipient[0]) >= 0 {
+	if special(e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
 	parseFields(e, rest)
 }
 
-// parseFields reads the fields up to the text.
+func special(recipient string) bool {
+	return recipient != "" && strings.IndexByte("|/:>", recipient[0]) >= 0
+}
+
+// parseFields reads the fields up to the text. Router and transport stand before
+// what the remote side may choose: its host's certificate and its reply.
 func parseFields(e *sidecar.LogEntry, rest string) {
 	for rest != "" {
-		if text, found := strings.CutPrefix(rest, ": "); found {
-			if e.Text == "" {
-				e.Text = text
-			}
+		if rest[0] == ':' {
+			e.Text = strings.TrimPrefix(rest[1:], " ")
 			return
 		}
-		if rest[0] != ' ' {
-			rest = rest[1:]
-			continue
-		}
-		word := rest[1 : 1+fieldEnd(rest[1:])]
-		switch {
+		rest = rest[1:] // the space
+		word := rest[:fieldEnd(rest)]
+		switch key, value, _ := strings.Cut(word, "="); {
 		case word == "defer":
-			e.Text = rest[len(" defer"):]
-			if e.Text != "" {
-				e.Text = e.Text[1:]
-			}
-		case strings.HasPrefix(word, "R="):
-			e.Router = word[2:]
-		case strings.HasPrefix(word, "T="):
-			e.Transport = word[2:]
-		case strings.HasPrefix(word, "H=") && e.Host == "":
-			e.Host = strings.Trim(word[2:], "[]")
-		case strings.HasPrefix(word, `C="`):
-			if e.Text == "" {
-				e.Text = strings.Trim(word[2:], `"`)
-			}
+			e.Text = strings.TrimLeft(rest[len(word):], ": ")
+			e.Host = deferHost(e.Text)
+			return
+		case key == "R" && e.Host == "" && e.Router == "":
+			e.Router = value
+		case key == "T" && e.Host == "" && e.Transport == "":
+			e.Transport = value
+		case key == "H" && e.Host == "":
+			e.Host = strings.Trim(value, "[]")
+		case key == "C" && e.Kind == sidecar.LogDelivered:
+			e.Text = unquote(value)
+			return
 		}
-		rest = rest[1+len(word):]
+		rest = rest[len(word):]
 	}
+}
+
+// deferHost finds the host in "(errno): strerror H=host [address]: text".
+func deferHost(s string) string {
+	_, s, _ = strings.Cut(s, ")")
+	if rest, found := strings.CutPrefix(s, ": "); found {
+		end := strings.Index(rest, ": ")
+		if end < 0 {
+			end = len(rest)
+		}
+		i := strings.Index(rest[:end], " H=")
+		if i < 0 {
+			return ""
+		}
+		s = rest[i:]
+	}
+	s, found := strings.CutPrefix(s, " H=")
+	if !found {
+		return ""
+	}
+	return strings.Trim(s[:fieldEnd(s)], "[]")
+}
+
+// unquote undoes the quotes round a reply, in which " and \ have a \ before
+// them.
+func unquote(s string) string {
+	s = strings.TrimPrefix(s, `"`)
+	if strings.IndexByte(s, '\\') < 0 {
+		return strings.TrimSuffix(s, `"`)
+	}
+	var b strings.Builder
+	for i := 0; i < len(s) && s[i] != '"'; i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // fieldEnd is where a word behind the address ends: at a space, or at a colon
@@ -68,16 +103,17 @@ func fieldEnd(s string) int {
 		switch s[i] {
 		case '"':
 			if i > 0 && s[i-1] == '=' {
-				return i + quotedEnd(s[i:])
+				i += quotedEnd(s[i:]) - 1
 			}
 		case '<':
 			if i > 0 && s[i-1] == '=' {
-				return i + anglesEnd(s[i:])
+				_, rest := cutAngles(s[i:])
+				i = len(s) - len(rest) - 1
 			}
 		case ' ':
 			return i
 		case ':':
-			if i+1 < len(s) && s[i+1] == ' ' {
+			if i+1 == len(s) || s[i+1] == ' ' {
 				return i
 			}
 		}
@@ -85,122 +121,137 @@ func fieldEnd(s string) int {
 	return len(s)
 }
 
-// anglesEnd is behind the closing bracket of "<...>" at the beginning of s. A
-// quoted local part may have one too.
-func anglesEnd(s string) int {
+// cutAngles takes "<...>" from the beginning of s. A quoted local part may have
+// a closing bracket too.
+func cutAngles(s string) (within, rest string) {
+	i := indexUnquoted(s, '>')
+	if i < 0 { // a quote without an end
+		i = strings.IndexByte(s, '>')
+	}
+	if i < 0 {
+		return s[1:], ""
+	}
+	return s[1:i], s[i+1:]
+}
+
+// indexUnquoted finds a byte outside of quotes.
+func indexUnquoted(s string, c byte) int {
 	quoted := false
-	for i := 1; i < len(s); i++ {
+	for i := 0; i < len(s); i++ {
 		switch {
+		case s[i] == c && !quoted:
+			return i
 		case s[i] == '\\':
 			i++
 		case s[i] == '"':
 			quoted = !quoted
-		case s[i] == '>' && !quoted:
-			return i + 1
 		}
 	}
-	if i := strings.IndexByte(s, '>'); i > 0 { // a quote without an end
-		return i + 1
+	return -1
+}
+
+// parentsEnd is behind " (b@x, c@y)", behind which there always is an original.
+func parentsEnd(s string) int {
+	if !strings.HasPrefix(s, " (") {
+		return 0
+	}
+	i := indexUnquoted(s, ')')
+	if i < 0 || !strings.HasPrefix(s[i+1:], " <") {
+		return 0
+	}
+	return i + 1
+}
+
+// maxAddress bounds where an address is looked for. Exim takes none that is
+// longer than 256 bytes, and parents stand between two.
+const maxAddress = 2 << 10
+
+// recipientEnd is where the final address ends. Its local part stands there
+// without quotes, and senders may make it look like all that follows. But then
+// the original behind it has quotes and is the same otherwise: that tells.
+func recipientEnd(s string) int {
+	if strings.IndexByte(s, '"') >= 0 {
+		near := s[:min(len(s), maxAddress)]
+		for at := strings.Index(near, " <"); at >= 0; at = indexFrom(near, at+1, " <") {
+			if original, _ := cutAngles(near[at+1:]); unquotedIs(original, s[:at]) {
+				return at
+			}
+		}
+	}
+	switch {
+	case special(s):
+		return specialEnd(s)
+	case strings.HasPrefix(s, `"`): // what could not be taken apart
+		return len(strings.TrimSuffix(s[:senderEnd(s)], ":"))
+	}
+	for i := 0; i < len(s); i++ {
+		if (s[i] == ' ' || s[i] == ':') && startsRest(s[i:]) {
+			return i
+		}
 	}
 	return len(s)
 }
 
-// skipParents passes over " (b@x, c@y)".
-func skipParents(s string) string {
-	if strings.HasPrefix(s, " (") {
-		if i := strings.IndexByte(s, ')'); i >= 0 {
-			return s[i+1:]
-		}
+func indexFrom(s string, from int, part string) int {
+	i := strings.Index(s[from:], part)
+	if i < 0 {
+		return -1
 	}
-	return s
+	return from + i
 }
 
-// recipientEnd is where the address ends. Its local part stands there without
-// quotes, and may look like the fields that follow: so the address ends behind
-// a domain after which there is no other address before the text.
-func recipientEnd(s string) int {
-	if s != "" && strings.IndexByte("|/:>", s[0]) >= 0 {
-		return plainEnd(s)
+// unquotedIs tells whether an address has quotes and is plain without them.
+func unquotedIs(address, plain string) bool {
+	if len(address) <= len(plain) || strings.IndexByte(address, '"') < 0 {
+		return false
 	}
-	first := -1
-	for at := 0; at < len(s); {
-		i := strings.IndexByte(s[at:], '@')
-		if i < 0 {
-			break
+	n := 0
+	for i := 0; i < len(address); i++ {
+		if address[i] == '"' {
+			continue
 		}
-		end := at + i + 1
-		end += domainEnd(s[end:])
-		if delimited(s[end:]) {
-			if first < 0 {
-				first = end
-			}
-			if !addressFollows(s[end:]) {
-				return end
-			}
-		} else if first >= 0 {
-			break // within the text
+		if address[i] == '\\' && i+1 < len(address) {
+			i++
 		}
-		at = end
+		if n == len(plain) || lower(address[i]) != lower(plain[n]) {
+			return false
+		}
+		n++
 	}
-	if first >= 0 {
-		return first
-	}
-	return plainEnd(s)
+	return n == len(plain)
 }
 
-// plainEnd ends what is no address, like a local user or a pipe: before the
-// original, or else at the first field.
-func plainEnd(s string) int {
-	for _, mark := range [...]string{" <", " R=", " T=", " F=<", ": "} {
-		if i := strings.Index(s, mark); i >= 0 {
-			return i
-		}
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
 	}
-	return wordEnd(s)
+	return c
 }
 
-func domainEnd(s string) int {
-	if s != "" && s[0] == '[' { // a domain literal
-		if i := strings.IndexByte(s, ']'); i >= 0 {
-			return i + 1
-		}
-	}
-	i := 0
-	for i < len(s) && (s[i] >= 0x80 || s[i] == '-' || s[i] == '.' || s[i] == '_' || base62(s[i:i+1])) {
-		i++
-	}
-	return i
-}
+// restMarks are what may follow an address.
+var restMarks = [...]string{" <", " (", " R=", " T=", " F=<", " Q=", " P=<", " SRS=<", " I=[", " H=", " defer", " routing defer", " transporting defer", ": "}
 
-// delimited tells whether what follows can follow an address.
-func delimited(s string) bool {
-	if s == "" {
-		return true
-	}
-	for _, mark := range [...]string{" <", " (", " R=", " T=", " F=<", " P=<", " SRS=<", " H=", " defer", " routing defer", ": "} {
+func startsRest(s string) bool {
+	for _, mark := range &restMarks {
 		if strings.HasPrefix(s, mark) {
 			return true
 		}
 	}
-	return s[0] == ' ' && strings.IndexByte(s, '=') < 0
+	return false
 }
 
-// addressFollows tells whether the words before the text hold another address
-// that is in no brackets: then what looked like fields was a local part.
-func addressFollows(s string) bool {
-	s = skipParents(s)
-	if strings.HasPrefix(s, " <") {
-		return false
-	}
-	for s != "" && !strings.HasPrefix(s, ": ") {
-		word := s[:1+fieldEnd(s[1:])]
-		if strings.HasPrefix(word, " defer") || strings.HasPrefix(word, " H=") || strings.HasPrefix(word, " C=") {
-			return false
+// specialEnd ends a pipe, a file or a notification, which may have spaces and
+// anything else: before its parent or the original, which are always there.
+func specialEnd(s string) int {
+	near := s[:min(len(s), maxAddress)]
+	for i := strings.IndexByte(near, ' '); i >= 0; i = indexFrom(near, i+1, " ") {
+		rest := near[i+parentsEnd(near[i:]):]
+		if !strings.HasPrefix(rest, " <") {
+			continue
 		}
-		if strings.IndexByte(word, '@') >= 0 && strings.IndexByte(word, '<') < 0 {
-			return true
+		if original, after := cutAngles(rest[1:]); strings.IndexByte(original, ' ') < 0 && (after == "" || startsRest(after)) {
+			return i
 		}
-		s = s[len(word):]
 	}
-	return false
+	return len(s)
 }

@@ -3,63 +3,74 @@ package mainlog
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sluice/sidecar"
 )
 
 // A Parser turns lines of a main log, told in their order, into entries. It
-// remembers the parts of lines that syslog has split.
+// remembers the parts of lines that syslog has split, and when the last line was
+// logged.
 type Parser struct {
-	location *time.Location
-	split    map[string]string // by process id, what came so far
+	clock clock
+	split map[string]split // by the program that wrote them, with its process id
 }
 
 // NewParser returns a Parser for a log whose times without a zone are local to
 // location.
 func NewParser(location *time.Location) *Parser {
-	return &Parser{location: location, split: map[string]string{}}
+	return &Parser{clock: clock{location: location}, split: map[string]split{}}
 }
 
 // Parse takes one line without its end. now is only for the year where a line
 // of syslog has none. It reports false for a line that is no entry.
 func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+	var t stamp
 	rest := line
 	if !hasStamp(line) {
-		if e.At, rest, ok = p.syslog(now, line); !ok {
+		if t, line, rest, ok = p.syslog(now, line); !ok {
 			return e, false
 		}
 	}
-	stamp, rest := cutStamp(rest)
-	if len(rest) > 0 && rest[0] == '[' { // +pid
+	if hasStamp(rest) {
+		t, rest = p.clock.cutStamp(rest)
+	}
+	if rest != "" && rest[0] == '[' { // +pid
 		_, rest, _ = strings.Cut(rest, "] ")
 	}
-	e.ID, rest = cutID(rest)
-	if e.ID == "" {
+	if e.ID, rest = cutID(rest); e.ID == "" {
 		return e, false
 	}
 	e.Line = line
-	switch flag, after, _ := strings.Cut(rest, " "); flag {
+	if !parseEvent(&e, rest) {
+		return e, false
+	}
+	e.At = p.clock.at(t, idTime(e.ID))
+	return e, true
+}
+
+// parseEvent reads what stands behind the id. It reports false for what is no
+// entry.
+func parseEvent(e *sidecar.LogEntry, s string) bool {
+	switch flag, rest, _ := strings.Cut(s, " "); flag {
 	case "<=", "(=":
 		e.Kind = sidecar.LogArrived
-		parseArrival(&e, after)
+		parseArrival(e, rest)
 	case "=>", "->", ">>":
 		e.Kind = sidecar.LogDelivered
-		parseOutcome(&e, after)
+		parseOutcome(e, rest)
 	case "==":
 		e.Kind = sidecar.LogDeferred
-		parseOutcome(&e, after)
+		parseOutcome(e, rest)
 	case "**":
 		e.Kind = sidecar.LogFailed
-		parseOutcome(&e, after)
+		parseOutcome(e, rest)
 	case "Completed":
 		e.Kind = sidecar.LogCompleted
 	default:
-		return e, false
+		return false
 	}
-	if stamp.text != "" {
-		e.At = stamp.time(p.location, e.ID)
-	}
-	return e, true
+	return true
 }
 
 // cutID takes a message id and the space behind it from a line: 16 characters,
@@ -83,34 +94,53 @@ func base62(s string) bool {
 	return true
 }
 
-// parseArrival reads what stands behind <=: the sender, then fields of which
-// the last ones, from S= on, are the sender's to make up.
+// parseArrival reads what stands behind <=: the sender, then in this order
+// (receive.c)
+//
+//	R=bounced DS H=name (helo) [address]:port I=[...] TFO U=ident P=protocol L X=... CV=... DN="..." A=method:id PRDR K S=size
+//
+// of which any may be missing. What follows S= is the sender's to make up. Who
+// has connected may say anything as ident; it is a login only where nobody has.
 func parseArrival(e *sidecar.LogEntry, s string) {
 	end := senderEnd(s)
 	if e.Sender = s[:end]; e.Sender == "<>" {
 		e.Sender = ""
 	}
-	var login, protocol string
+	var host, login, protocol string
 	for rest := s[end:]; rest != ""; {
 		var key, value string
 		key, value, rest = cutField(rest)
 		switch key {
 		case "H":
-			e.ClientAddress = addressOf(value)
+			host = value
 		case "U":
 			login = value
 		case "P":
 			protocol = value
 		case "A":
-			_, e.Auth, _ = strings.Cut(value, ":")
+			e.Auth = authID(value)
 		case "S":
 			rest = ""
 		}
 	}
-	if strings.HasPrefix(protocol, "local") {
-		e.Login, e.ClientAddress = login, ""
+	switch {
+	case host != "":
+		e.ClientAddress = addressOf(host)
+	case strings.HasPrefix(protocol, "local"):
+		e.Login = login
 	}
-	e.Auth = unescape(e.Auth)
+}
+
+// authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth
+// METHOD:ID:SENDER, where the sender is what the client gave with AUTH=.
+func authID(value string) string {
+	_, id, _ := strings.Cut(value, ":")
+	if domain := strings.IndexByte(id, '@'); domain >= 0 {
+		if i := strings.IndexByte(id[domain:], ':'); i >= 0 {
+			id = id[:domain+i]
+		}
+	}
+	return unescape(id)
 }
 
 // senderEnd is where the sender ends: its local part may have spaces in quotes.
@@ -149,10 +179,27 @@ func cutField(s string) (key, value, rest string) {
 	switch v := s[equals+1:]; {
 	case key == "H":
 		end = equals + 1 + hostEnd(v)
+	case key == "A":
+		end = equals + 1 + authEnd(v)
 	case v != "" && v[0] == '"':
 		end = equals + 1 + quotedEnd(v)
 	}
 	return key, s[equals+1 : end], s[end:]
+}
+
+// authEnd is where the value of A= ends: some have spaces in their logins. S=
+// always follows, at times with PRDR, PRX= and K before it.
+func authEnd(v string) int {
+	end := strings.Index(v, " S=")
+	if end < 0 {
+		return wordEnd(v)
+	}
+	for _, mark := range [...]string{" K", " PRX=", " PRDR"} {
+		if i := strings.LastIndex(v[:end], mark); i >= 0 && (mark != " K" || i+2 == end) {
+			end = i
+		}
+	}
+	return end
 }
 
 // hostEnd is where the value of H= ends: behind the address in brackets, and
@@ -210,23 +257,27 @@ func addressOf(host string) string {
 }
 
 // unescape undoes how Exim 4.97 and later write bytes of an id beyond ASCII:
-// as a backslash and three octal digits.
+// as a backslash and three octal digits. A backslash of the id itself stays: it
+// parts the domain of a Windows login from the name.
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1:i+4]) {
+		if s[i] == '\\' && i+3 < len(s) && highOctal(s[i+1:i+4]) {
 			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
 			i += 3
 			continue
 		}
 		b.WriteByte(s[i])
 	}
+	if !utf8.ValidString(b.String()) {
+		return s
+	}
 	return b.String()
 }
 
-func octal(s string) bool {
-	return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
+func highOctal(s string) bool {
+	return s[0] >= '2' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
 }

@@ -5,61 +5,81 @@ import (
 	"time"
 )
 
-// Bounds on lines that syslog split and whose rest is still to come.
+// A split is a line of which syslog has brought some parts.
+type split struct {
+	line string // as far as it came, with the prefix of the first part
+	text string // of that, without the prefix
+	n    int64  // parts so far
+	over bool   // a line ended within: the rest is of no matter
+}
+
+// Bounds on lines that syslog split and whose rest is still to come. Exim writes
+// no more than 8 KiB.
 const (
 	maxSplit     = 64
 	maxSplitLine = 64 << 10
 )
 
+// Pending tells whether parts of lines are still to come.
+func (p *Parser) Pending() bool { return len(p.split) > 0 }
+
 // syslog takes the prefix from a line of syslog(3): the time, the host and the
-// program. It reports false while parts of a split line are still to come.
+// program, which has to begin with "exim" (syslog_processname). It reports false
+// while parts of a split line are still to come; then whole is all of them.
 //
-// Exim splits lines for syslog in parts of some 870 bytes: "[1/3] ..." where it
-// was too long, "[1\3] ..." where a line ended within (Exim specification,
-// "Logging to syslog"). Only the first line of an entry matters.
-func (p *Parser) syslog(now time.Time, line string) (at time.Time, rest string, ok bool) {
-	at, rest, ok = syslogTime(now, line, p.location)
+// What Exim writes for syslog it splits in parts of 870 bytes, "[1/3] ...", and
+// where it has several lines, "[1\3] ..." (log.c). Only the first line matters.
+func (p *Parser) syslog(now time.Time, line string) (t stamp, whole, text string, ok bool) {
+	t, rest, ok := p.clock.syslogStamp(now, line)
 	if !ok {
-		return at, "", false
+		return t, "", "", false
 	}
 	_, rest, _ = strings.Cut(rest, " ") // the host
-	program, rest, ok := strings.Cut(rest, ": ")
+	program, text, ok := strings.Cut(rest, ": ")
 	if !ok || !strings.HasPrefix(program, "exim") {
-		return at, "", false
+		return t, "", "", false
 	}
-	n, of, apart, rest := cutPart(rest)
+	n, of, apart, rest := cutPart(text)
 	if of == 0 {
-		return at, rest, true
+		return t, line, text, true
 	}
 	if n == 1 {
 		if len(p.split) >= maxSplit {
 			clear(p.split)
 		}
-		p.split[program] = ""
+		p.split[program] = split{line: line[:len(line)-len(text)]}
 	}
-	before, begun := p.split[program]
+	whole, text, ok = p.join(program, rest, n, of, apart)
+	return t, whole, text, ok
+}
+
+// join adds a part to those before, and reports whether it was the last one. Where
+// one was lost the line ends before it: fields come first.
+func (p *Parser) join(program, part string, n, of int64, apart bool) (line, text string, last bool) {
+	s, begun := p.split[program]
 	if !begun {
-		return at, "", false
+		return "", "", false
 	}
-	if len(before) < maxSplitLine {
-		before += rest
+	s.over = s.over || n != s.n+1
+	if !s.over && len(s.text) < maxSplitLine {
+		s.line, s.text = s.line+part, s.text+part
 	}
-	if apart { // what follows is another line of the same entry
-		before += "\n"
-	}
+	s.n, s.over = n, s.over || apart
 	if n < of {
-		p.split[program] = before
-		return at, "", false
+		p.split[program] = s
+		return "", "", false
 	}
 	delete(p.split, program)
-	first, _, _ := strings.Cut(before, "\n")
-	return at, first, true
+	return s.line, s.text, true
 }
 
 // cutPart takes "[2/3] " from a line; of is 0 if there is none.
-func cutPart(s string) (n, of int, apart bool, rest string) {
-	close := strings.Index(s, "] ")
-	if close < 0 || close > 8 || s[0] != '[' {
+func cutPart(s string) (n, of int64, apart bool, rest string) {
+	if s == "" || s[0] != '[' {
+		return 0, 0, false, s
+	}
+	close := strings.Index(s[:min(len(s), 10)], "] ")
+	if close < 0 {
 		return 0, 0, false, s
 	}
 	slash := strings.IndexAny(s[:close], `/\`)
@@ -69,24 +89,26 @@ func cutPart(s string) (n, of int, apart bool, rest string) {
 	return number(s[1:slash]), number(s[slash+1 : close]), s[slash] == '\\', s[close+2:]
 }
 
-// syslogTime takes the time: as RFC 3339 has it, or "Nov 24 00:15:29" (RFC 3164)
-// without a year, which is the one in which it is not in the future.
-func syslogTime(now time.Time, line string, location *time.Location) (at time.Time, rest string, ok bool) {
+// syslogStamp takes the time: as RFC 3339 has it, or "Nov 24 00:15:29" (RFC 3164)
+// without a year, which is the last in which it is not in the future.
+func (c *clock) syslogStamp(now time.Time, line string) (t stamp, rest string, ok bool) {
 	if len(line) > 10 && line[4] == '-' && line[10] == 'T' {
 		word, rest, _ := strings.Cut(line, " ")
 		at, err := time.Parse(time.RFC3339Nano, word)
-		return at, rest, err == nil
+		return stamp{wall: at.Unix(), nano: int64(at.Nanosecond()), zoned: true}, rest, err == nil
 	}
-	if len(line) < 16 {
-		return at, "", false
+	const size = len(time.Stamp)
+	if len(line) <= size || line[size] != ' ' {
+		return t, "", false
 	}
-	at, err := time.ParseInLocation(time.Stamp, line[:15], location)
+	at, err := time.Parse(time.Stamp, line[:size])
 	if err != nil {
-		return at, "", false
+		return t, "", false
 	}
-	at = time.Date(now.In(location).Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, location)
-	if at.After(now.Add(24 * time.Hour)) {
+	latest := now.In(c.location).AddDate(0, 0, 1)
+	at = at.AddDate(latest.Year()-at.Year(), 0, 0)
+	if at.After(time.Date(latest.Year(), latest.Month(), latest.Day(), 23, 59, 59, 0, time.UTC)) {
 		at = at.AddDate(-1, 0, 0)
 	}
-	return at, line[16:], true
+	return stamp{wall: at.Unix()}, line[size+1:], true
 }
