@@ -213,8 +213,9 @@ func TestTokenIsKept(t *testing.T) {
 			t.Errorf("%v tells the token:\n%s", args, out)
 		}
 	}
-	// Without it there is no answer, and Exim goes on.
-	h.startSluice(t, "[limits]\nhourly = 1")
+	// Without it there is no answer, and Exim goes on. The log is not read: what it
+	// told would be charged, and the lock file answer in Sluice's place.
+	h.startSluice(t, "mainlog = \"\"\n[limits]\nhourly = 1")
 	h.write(t, "/etc/sluice/token", "another one that is wrong\n")
 	h.startExim(t)
 	c := h.dial(t).login("a@here.example")
