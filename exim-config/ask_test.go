@@ -3,6 +3,7 @@ package eximconfig_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -141,6 +142,54 @@ func TestAsksAgainWhenTheRoomIsUsedUp(t *testing.T) {
 	}
 }
 
+// The room that the last message on a connection left is believed for a moment,
+// but not against a lock file, for another sender, or after a refusal.
+func TestRoomThatIsLeftIsBelieved(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	var full atomic.Bool
+	r := h.respond(t, func(q question) string {
+		if q["stage"] == "data" && full.Load() {
+			return "action=450 4.7.1 full\n\n"
+		}
+		return pass("1000")(q)
+	})
+	h.startExim(t)
+	c := h.dial(t).login("a@here.example")
+	asked := func(from string) bool {
+		before := len(r.asked("rcpt"))
+		c.mail(from)
+		c.want(c.rcpt("x@far.example"), 250)
+		return len(r.asked("rcpt")) > before
+	}
+	message := func() { c.want(c.data(letter("x")), 250) }
+	believed := func() bool {
+		defer message()
+		return !asked("a@here.example")
+	}
+	eventually(t, "a message is not asked about at RCPT", believed)
+	h.lock(t, "max_hourly_here.example")
+	for range 2 {
+		if !asked("a@here.example") {
+			t.Error("not asked although there is a lock file")
+		}
+		message()
+	}
+	h.run(t, "rm", lockDir+"/max_hourly_here.example")
+	eventually(t, "a message is not asked about at RCPT", believed)
+	if !asked("b@here.example") {
+		t.Error("not asked about another sender")
+	}
+	message()
+	eventually(t, "one is not asked about again", func() bool { defer message(); return !asked("b@here.example") })
+	full.Store(true)
+	asked("b@here.example")
+	c.want(c.data(letter("x")), 450, "4.7.1 full")
+	if !asked("b@here.example") {
+		t.Error("not asked after a refusal")
+	}
+}
+
 func TestPipeliningAndPRDR(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -175,7 +224,7 @@ func TestSMTPOverAPipe(t *testing.T) {
 	h.sendmail(t, alice, "bs", "") // makes the folder
 	c := h.pipe(t, alice.as("bs", "/usr/sbin/sendmail", "-bs")...)
 	c.want(c.send("a@here.example", letter("x"), "one@far.example"), 250)
-	c.want(c.send("a@here.example", letter("x"), "two@far.example"), 250)
+	c.want(c.send("b@here.example", letter("x"), "two@far.example"), 250)
 	for i, q := range r.asked("data") {
 		want := question{"login": "alice", "uid": "2001", "cwd": "/run/home/alice/bs", "sent": "1"}
 		for k, v := range want {
