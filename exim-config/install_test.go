@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,9 +163,50 @@ func TestInstallUsage(t *testing.T) {
 	wantSays(t, h.install(t, 2, "--layout", "plesk"), `there is no layout "plesk", there are: debian single`)
 	wantSays(t, h.install(t, 2, "--way", "milter"), `there is no way "milter", there are: perl tcp run`)
 	wantSays(t, h.install(t, 1, "--layout", "single"), "Debian's configuration is split here. Use --layout debian.")
+	wantSays(t, h.install(t, 2, "--config", "/etc/exim.conf"), "--config is of the layout single; here it is debian")
+	wantSays(t, h.install(t, 2, "--remove", "--way", "tcp"), "--remove stands alone")
 	id := alice.as("", installer(t))
 	if out, code := h.try(t, id...); code != 1 || !strings.Contains(out, "only root") {
 		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// An update says nothing, and keeps what was said before.
+func TestInstallRemembers(t *testing.T) {
+	t.Parallel()
+	h := newBareHostOf(t, "single", "tcp")
+	out := h.install(t, 0, "--layout", "single", "--way", "tcp", "--config", "/etc/exim4/exim4.conf")
+	wantSays(t, out, fmt.Sprintf("Sluice does not answer at 127.0.0.1:%d yet", h.tcpPort),
+		fmt.Sprintf(`"tcp:127.0.0.1:%d"]`, h.tcpPort), "systemctl restart sluice")
+	after := h.etc(t)
+	p := h.startSluice(t, unlimited)
+	if out := h.install(t, 0); strings.Contains(out, "put in") || strings.Contains(out, "does not answer") {
+		t.Errorf("an update changes something:\n%s", out)
+	}
+	if diff := cmp.Diff(after, h.etc(t)); diff != "" {
+		t.Errorf("an update changes something (-before +after):\n%s", diff)
+	}
+	p.stop(t, "TERM")
+	wantSays(t, h.install(t, 0), "Sluice does not answer")
+	wantSays(t, h.install(t, 2, "--layout", "debian"), "Sluice is here in the layout single; take it out first, with --remove")
+	wantSays(t, h.install(t, 2, "--config", "/etc/other.conf"), "Sluice is in /etc/exim4/exim4.conf; take it out first, with --remove")
+	h.install(t, 0, "--way", "run")
+	wantSays(t, h.read("/etc/exim4/exim4.conf"), "SLUICE_RUN")
+	if out := h.install(t, 0); strings.Contains(out, "put in") {
+		t.Errorf("the way that was said last is not kept:\n%s", out)
+	}
+	h.install(t, 0, "--remove")
+}
+
+// What Exim finds wrong is named, and not which libraries Exim has.
+func TestInstallNamesTheLine(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/etc/exim4/conf.d/main/50_site", "no_such_option = 1\n")
+	out := h.install(t, 1)
+	wantSays(t, out, "no_such_option")
+	if n := strings.Count(out, "\n"); n > 4 {
+		t.Errorf("it takes %d lines to say so:\n%s", n, out)
 	}
 }
 

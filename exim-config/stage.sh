@@ -108,6 +108,7 @@ put_file() {
 write_manifest() {
     {
         say "# layout $layout"
+        say "# way $way"
         [ -z "$conf" ] || say "# config $conf"
         cat "$work/site"
         while read -r path; do
