@@ -1,0 +1,239 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"sluice/ratelimit"
+	"sluice/ratelimit/journal"
+)
+
+// A server is a redis-server of a test.
+type server struct {
+	t    testing.TB
+	dir  string
+	port int
+	args []string
+	cmd  *exec.Cmd
+}
+
+// program finds a program, or skips the test; where CI is true it fails.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err != nil && os.Getenv("CI") == "true":
+		t.Fatalf("%s is missing: %v", name, err)
+	case err != nil:
+		t.Skipf("%s is missing", name)
+	}
+	return path
+}
+
+// freePort is one on which nobody listens.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// startRedis starts a redis-server that saves nothing, on loopback.
+func startRedis(t testing.TB, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, dir: t.TempDir(), port: freePort(t), args: args}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	args := append([]string{"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--unixsocket", filepath.Join(s.dir, "s"),
+		"--save", "", "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no"}, s.args...)
+	s.cmd = exec.Command(program(s.t, "redis-server"), args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := s.client()
+	defer c.Close()
+	eventually(s.t, "redis-server", func() bool { return c.Ping(context.Background()).Err() == nil })
+}
+
+// kill ends the server at once, as kill -9 does.
+func (s *server) kill() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+func (s *server) url() string  { return "redis://" + s.addr() }
+
+// client is one with which the test looks at the server.
+func (s *server) client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.addr(), Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1})
+}
+
+// do runs a command as given on a command line.
+func (s *server) do(command ...any) any {
+	s.t.Helper()
+	c := s.client()
+	defer c.Close()
+	v, err := c.Do(context.Background(), command...).Result()
+	if err != nil && err != redis.Nil {
+		s.t.Fatalf("%v: %v", command, err)
+	}
+	return v
+}
+
+// eventually waits until something is so.
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// heard is what a Reporter was told.
+type heard struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (h *heard) say(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, fmt.Sprintf(format, args...))
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.lines, "\n")
+}
+
+func (h *heard) has(part string) bool { return strings.Contains(h.String(), part) }
+
+func (h *heard) RedisLost(_ string, mode Outage, reason error) { h.say("lost, %s: %v", mode, reason) }
+func (h *heard) RedisBack(string, time.Duration)               { h.say("back") }
+func (h *heard) RedisReplaced(string)                          { h.say("replaced") }
+func (h *heard) RedisReplayed(_ string, sends, nodes, of int) {
+	h.say("replayed %d, %d of %d", sends, nodes, of)
+}
+func (h *heard) RedisEvicts(_, policy string)                   { h.say("evicts %s", policy) }
+func (h *heard) JournalCut(file string, at, bytes int64)        { h.say("cut") }
+func (h *heard) JournalDamaged(f string, _, _ int64, err error) { h.say("damaged %s: %v", f, err) }
+func (h *heard) JournalFailed(err error)                        { h.say("failed: %v", err) }
+func (h *heard) JournalMended()                                 { h.say("mended") }
+
+// A node is a Store of a test, with its ledger, running.
+type node struct {
+	*Store
+	t      testing.TB
+	dir    string
+	own    *journal.Store
+	heard  *heard
+	offset time.Duration // by how much its clock is wrong
+	stop   func()
+}
+
+// startNode starts a node and waits for it to work with Redis, unless lost.
+func startNode(t testing.TB, o Options) *node {
+	t.Helper()
+	n := openNode(t, t.TempDir(), o)
+	n.shared()
+	return n
+}
+
+// openNode starts a node with what a directory holds.
+func openNode(t testing.TB, dir string, o Options) *node {
+	t.Helper()
+	n := &node{t: t, dir: dir, heard: &heard{}}
+	own, err := journal.Open(dir, journal.Options{Reporter: n.heard, Ledger: ratelimit.Options{Keep: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Ledger, o.Reporter, n.own = own, n.heard, own
+	if o.Timeout == 0 {
+		o.Timeout = 50 * time.Millisecond
+	}
+	if o.Outage == "" {
+		o.Outage = OutageShare
+	}
+	if o.Node == "" {
+		o.Node = filepath.Base(dir)
+	}
+	if n.Store, err = Open(o); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { n.Run(ctx) })
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		n.Store.Close()
+		if err := own.Close(); err != nil {
+			t.Errorf("close the ledger: %v", err)
+		}
+	})
+	t.Cleanup(n.stop)
+	return n
+}
+
+// shared waits until Redis decides.
+func (n *node) shared() {
+	n.t.Helper()
+	eventually(n.t, "shared", func() bool { return n.mode() == modeShared })
+}
+
+// alone waits until Redis does not decide.
+func (n *node) alone() {
+	n.t.Helper()
+	eventually(n.t, "alone", func() bool { return n.mode() != modeShared })
+}
+
+func (n *node) time() time.Time { return time.Now().Add(n.offset) }
+
+func (n *node) take(t ratelimit.Take) (ratelimit.Result, error) {
+	return n.Take(context.Background(), n.time(), t)
+}
+
+func hourly(name string, max int64) ratelimit.Subject {
+	return ratelimit.Subject{Name: name, Limits: []ratelimit.Limit{{Window: time.Hour, Max: max}}}
+}
+
+func daily(s ratelimit.Subject, max int64) ratelimit.Subject {
+	s.Limits = append(s.Limits[:len(s.Limits):len(s.Limits)], ratelimit.Limit{Window: 24 * time.Hour, Max: max})
+	return s
+}
+
+// tokens are n tokens from a number on.
+func tokens(from, n int) (ts []ratelimit.Token) {
+	for i := range n {
+		ts = append(ts, ratelimit.Token(from+i))
+	}
+	return ts
+}
+
+func take(from, n int, subjects ...ratelimit.Subject) ratelimit.Take {
+	return ratelimit.Take{Subjects: subjects, Tokens: tokens(from, n), Marks: tokens(from, n)}
+}
