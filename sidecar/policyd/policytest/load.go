@@ -5,22 +5,31 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"time"
 
 	"sluice/sidecar/policyd"
 )
 
+// A Server listens for questions.
+type Server struct {
+	Network string // unix or tcp
+	Path    string // of the unix socket, or host:port
+	Postfix bool   // asked as Postfix asks, for each recipient
+}
+
 // A Load is many clients that ask one question after the other. Each is a
 // process of its own with one thread, as an Exim is: a client that waits for
 // its answer sleeps, and to wake it up is part of what an answer costs.
 type Load struct {
-	Path    string        // of the unix socket
+	Server                // to be asked
 	Clients int           // that ask at the same time
 	Fresh   bool          // a connection for each question
 	For     time.Duration // how long
@@ -35,9 +44,45 @@ type question struct {
 	id   int // offset of the id in base64, 0 if it has none
 }
 
+// postfix are what Postfix asks about one recipient each (SMTPD_POLICY_README).
+func (l Load) postfix() (qs []question) {
+	for i := range max(l.Domains, 1) {
+		qs = append(qs, question{text: fmt.Appendf(nil, postfixRequest, i)})
+	}
+	return qs
+}
+
+const postfixRequest = `request=smtpd_access_policy
+protocol_state=RCPT
+protocol_name=ESMTP
+helo_name=client.example.net
+queue_id=
+sender=news@tenant%[1]d.example
+recipient=somebody@far.example.net
+recipient_count=0
+client_address=192.0.2.17
+client_name=client.example.net
+reverse_client_name=client.example.net
+instance=123.456.%[1]d
+sasl_method=plain
+sasl_username=news@tenant%[1]d.example
+sasl_sender=
+size=0
+ccert_subject=
+ccert_issuer=
+ccert_fingerprint=
+encryption_protocol=
+encryption_cipher=
+encryption_keysize=0
+
+`
+
 // questions are what Exim asks about messages with one remote recipient: at
 // rcpt, which looks, and at data, which charges a new message each time.
 func (l Load) questions() ([]question, error) {
+	if l.Postfix {
+		return l.postfix(), nil
+	}
 	var qs []question
 	for i := range max(l.Domains, 1) {
 		common := []policyd.Field{
@@ -80,7 +125,7 @@ func (l Load) ask(qs []question) (n int, err error) {
 	copy(id, l.Prefix)
 	for ; n%4 != 0 || time.Now().Before(end); n++ { // the clock costs, too
 		if nc == nil {
-			if nc, err = net.Dial("unix", l.Path); err != nil {
+			if nc, err = l.dial(end); err != nil {
 				return n, err
 			}
 		}
@@ -99,6 +144,17 @@ func (l Load) ask(qs []question) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// dial tries again while the server's backlog is full, as Postfix does.
+func (l Load) dial(end time.Time) (net.Conn, error) {
+	for {
+		nc, err := net.Dial(l.Network, l.Path)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) {
+			return nc, err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // exchange asks one question and reads the answer.
@@ -236,35 +292,46 @@ type Result struct {
 	Ratio         float64 // median of subject/base over the rounds
 }
 
-// Compare puts the load on the sockets base and subject in turn, the two of a
-// round next to each other so that what else the machine does hits both, and
-// with the order changing. l.Path and l.Prefix are Compare's.
+// Compare puts the load on the unix sockets base and subject in turn, as Rates
+// does. l.Server and l.Prefix are Compare's.
 func Compare(l Load, base, subject string, rounds int) (Result, error) {
-	var bases, subjects, ratios []float64
-	for i := -1; i < rounds; i++ { // the first warms up and does not count
-		rate := make(map[string]float64, 2)
-		paths := []string{base, subject}
-		if i%2 != 0 {
-			slices.Reverse(paths)
-		}
-		for _, path := range paths {
-			l.Path = path
-			l.Prefix = fmt.Sprintf("%06x", time.Now().UnixMilli()&0xffffff)
-			var err error
-			if rate[path], err = l.run(); err != nil {
-				return Result{}, err
-			}
-		}
-		if i >= 0 {
-			bases = append(bases, rate[base])
-			subjects = append(subjects, rate[subject])
-			ratios = append(ratios, rate[subject]/rate[base])
-		}
+	rates, err := Rates(l, []Server{{Network: "unix", Path: base}, {Network: "unix", Path: subject}}, rounds)
+	if err != nil {
+		return Result{}, err
 	}
-	return Result{median(bases), median(subjects), median(ratios)}, nil
+	ratios := make([]float64, rounds)
+	for i := range ratios {
+		ratios[i] = rates[1][i] / rates[0][i]
+	}
+	return Result{Median(rates[0]), Median(rates[1]), Median(ratios)}, nil
 }
 
-func median(v []float64) float64 {
-	slices.Sort(v)
+// Rates puts the load on all servers in turn, those of a round next to each
+// other so that what else the machine does hits all, and with the order
+// changing. It returns the answers per second, by server and round.
+func Rates(l Load, servers []Server, rounds int) ([][]float64, error) {
+	rates := make([][]float64, len(servers))
+	for round := -1; round < rounds; round++ { // the first warms up and does not count
+		for i := range servers {
+			if round%2 != 0 {
+				i = len(servers) - 1 - i
+			}
+			l.Server = servers[i]
+			l.Prefix = fmt.Sprintf("%06x", time.Now().UnixMilli()&0xffffff)
+			rate, err := l.run()
+			if err != nil {
+				return nil, err
+			}
+			if round >= 0 {
+				rates[i] = append(rates[i], rate)
+			}
+		}
+	}
+	return rates, nil
+}
+
+// Median leaves v as it is.
+func Median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
 }
