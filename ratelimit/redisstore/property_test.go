@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		checks = "20000"
 	}
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
+	quiet() // before the first client
 	flag.Parse()
 	goleak.VerifyTestMain(m)
 }
