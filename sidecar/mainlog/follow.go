@@ -139,10 +139,13 @@ func (f *Follower) step(ctx context.Context) error {
 		}
 	}
 	for ctx.Err() == nil {
-		if err := f.drain(ctx, f.current); err != nil {
-			return err
-		}
+		// First of all: a file that was truncated may be as long again by now.
 		replaced, truncated, err := f.current.changed(f.path())
+		if !truncated {
+			if err := f.drain(ctx, f.current); err != nil {
+				return err
+			}
+		}
 		if err != nil || !replaced && !truncated {
 			return err
 		}

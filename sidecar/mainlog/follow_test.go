@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +154,9 @@ func (r *reader) wantFromEach(path string, lines []string) {
 		r.t.Fatalf("%d checkpoints, lost %d times", len(r.marks), r.lost)
 	}
 	for _, m := range r.marks {
+		if strings.Contains(string(m.position), `"headof":0`) {
+			r.t.Errorf("%s: by nothing but an inode, which may be used again", m.position)
+		}
 		again := follow(r.t, path, m.position)
 		again.want(lines[m.lines:])
 		again.stop()
@@ -272,21 +276,18 @@ func TestRotationByRename(t *testing.T) {
 // What stood in the log when it was copied and truncated is read from the copy.
 func TestRotationByCopyTruncate(t *testing.T) {
 	t.Parallel()
-	l, lines := newLog(t), numbered(0, 50)
+	l, lines := newLog(t), numbered(0, 60)
 	l.add(lines[:10])
 	r := follow(t, l.path, nil)
 	r.want(lines[:10])
 	r.last()
 	l.add(lines[10:20])
 	l.copyTruncate()
-	l.add(lines[20:25])
-	r.want(lines[:25])
-	r.last()
-	l.add(lines[25:40])
-	r.want(lines[:40])
+	l.add(lines[20:50]) // longer than before
+	r.want(lines[:50])
 	r.last()
 	l.copyTruncate()
-	l.add(lines[40:50])
+	l.add(lines[50:])
 	r.want(lines)
 	r.wantFromEach(l.path, lines)
 }
@@ -330,6 +331,7 @@ func TestRotationsWhileNobodyReads(t *testing.T) {
 			r.want(lines[5:40])
 			l.add(lines[40:])
 			r.want(lines[5:])
+			r.wantFromEach(l.path, lines[5:])
 		})
 	}
 }
@@ -348,7 +350,32 @@ func TestRotationsWithoutRest(t *testing.T) {
 	}
 	l.add(lines[241:])
 	r.want(lines)
+	r.stop()
+	for n := 2; n < 7; n++ {
+		l.compress(n)
+	}
 	r.wantFromEach(l.path, lines)
+}
+
+// An empty file is known by its inode: all files begin as it does.
+func TestRotationsOfAnEmptyFile(t *testing.T) {
+	t.Parallel()
+	l, lines := newLog(t), numbered(0, 20)
+	l.write("")
+	r := follow(t, l.path, nil)
+	r.await("the file to be open", func() bool {
+		files, err := filepath.Glob("/proc/self/fd/*")
+		l.must(err)
+		return slices.ContainsFunc(files, func(file string) bool {
+			name, err := os.Readlink(file)
+			return err == nil && name == l.path
+		})
+	})
+	l.rename()
+	l.add(lines[:10])
+	l.rename()
+	l.add(lines[10:])
+	r.want(lines)
 }
 
 // The file in which reading ended is gone: that is said, and reading begins

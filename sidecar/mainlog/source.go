@@ -3,6 +3,7 @@ package mainlog
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A position is a place in a log: how much of which file was read. The file is
@@ -72,6 +74,8 @@ func (s *source) seek() error {
 			return err
 		}
 		s.reader = bufio.NewReaderSize(s.packed, 256<<10)
+		head, _ := s.reader.Peek(headSize) // what is broken shows when it is read
+		s.head = bytes.Clone(head)
 		_, err = io.CopyN(io.Discard, s.reader, s.offset)
 		return err
 	}
@@ -134,7 +138,7 @@ func (s *source) position() position {
 	if len(s.head) < headSize && s.packed == nil {
 		head := make([]byte, headSize)
 		n, _ := s.file.ReadAt(head, 0)
-		if n >= len(s.head) {
+		if bytes.HasPrefix(head[:n], s.head) { // or else it was truncated just now
 			s.head = head[:n]
 		}
 	}
@@ -181,12 +185,41 @@ func holds(name string, at position) bool {
 		return false
 	}
 	defer s.close()
+	if at.HeadOf == 0 { // all files begin like an empty one
+		return s.inode == at.Inode
+	}
 	head := make([]byte, at.HeadOf)
 	if _, err := io.ReadFull(s.reader, head); err != nil || hash(head) != at.Head {
 		return false
 	}
 	info, err := s.file.Stat()
 	return err == nil && (s.packed != nil || info.Size() >= at.Offset)
+}
+
+// A rotated file is one that a log was moved to.
+type rotated struct {
+	name    string
+	written time.Time
+}
+
+// compare orders files by age, the oldest first. Their names tell it: log.2.gz is
+// older than log.1, and log-20261123 than log-20261124. When they were written
+// last does not where a process had the older one open for longer.
+func (r rotated) compare(o rotated) int {
+	a, b := rotationNumber(r.name), rotationNumber(o.name)
+	switch {
+	case a == "" || b == "":
+		return cmp.Or(r.written.Compare(o.written), strings.Compare(r.name, o.name))
+	case len(a) < len("20061102") && len(b) < len("20061102"): // how many rotations ago
+		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(b, a))
+	}
+	return cmp.Or(strings.Compare(a, b), r.written.Compare(o.written))
+}
+
+// rotationNumber is the digits at the end of a name, before ".gz".
+func rotationNumber(name string) string {
+	name = strings.TrimSuffix(name, ".gz")
+	return name[len(strings.TrimRight(name, "0123456789")):]
 }
 
 // siblings are the files of a log: the one at path, and those that rotation has
@@ -197,22 +230,13 @@ func siblings(pattern, path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the files of the log: %w", err)
 	}
-	type dated struct {
-		name string
-		time int64
-	}
-	var all []dated
+	var all []rotated
 	for _, name := range names {
 		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && name != path {
-			all = append(all, dated{name, info.ModTime().UnixNano()})
+			all = append(all, rotated{name, info.ModTime()})
 		}
 	}
-	slices.SortFunc(all, func(a, b dated) int {
-		if a.time != b.time {
-			return int(min(1, max(-1, a.time-b.time)))
-		}
-		return -strings.Compare(a.name, b.name) // mainlog.2.gz is older than mainlog.1
-	})
+	slices.SortFunc(all, rotated.compare)
 	names = names[:0]
 	for _, d := range all {
 		names = append(names, d.name)
