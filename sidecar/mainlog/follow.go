@@ -84,8 +84,10 @@ func (f *Follower) Run(ctx context.Context) error {
 	wake := make(chan struct{}, 1)
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
+		var forwarding sync.WaitGroup
+		forwarding.Go(func() { forward(watcher, wake) })
+		defer forwarding.Wait()
 		defer watcher.Close()
-		go forward(watcher, wake)
 	}
 	watched := ""
 	tick := time.NewTicker(pollEvery)
