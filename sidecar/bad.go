@@ -179,9 +179,10 @@ func (b *bads) save(notes Notes, now time.Time) error {
 func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	causes, leftOut = []CauseStatus{}, []LeftOut{}
 	d := b.domains[domain]
 	if d == nil {
-		return nil, nil
+		return causes, leftOut
 	}
 	counts, out := map[Cause]int64{}, map[LeftOut]int64{}
 	for _, s := range d.Sends {
