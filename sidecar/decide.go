@@ -179,7 +179,7 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	if q.Charged && redirected(&q.Request) == "" || p.store.Known(q.at, token) {
 		return true
 	}
-	arrived, known := arrival(q.ID)
+	arrived, known := IDTime(q.ID)
 	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
 	return old && !p.holds.uncharged(q.who.domain, q.ID, token)
 }

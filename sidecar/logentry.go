@@ -34,6 +34,5 @@ type LogEntry struct {
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
-	Host      string // name of the remote host, else its IP address; empty if the line has none
 	Text      string // what was answered, or what went wrong
 }

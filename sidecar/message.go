@@ -63,9 +63,9 @@ func marks(sender string, to []address) []ratelimit.Token {
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// arrival is the time in an Exim message id: its first six characters are the
+// IDTime is the time in an Exim message id: its first six characters are the
 // seconds since 1970 in base 62 (Exim specification, "Message identification").
-func arrival(id string) (time.Time, bool) {
+func IDTime(id string) (time.Time, bool) {
 	if (len(id) != 16 && len(id) != 23) || id[6] != '-' {
 		return time.Time{}, false
 	}

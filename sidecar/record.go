@@ -95,7 +95,7 @@ func (r *record) leave(id string) {
 
 // wait keeps an outcome until its arrival is told, if that can still come.
 func (r *record) wait(e LogEntry) {
-	began, known := arrival(e.ID)
+	began, known := IDTime(e.ID)
 	if e.Kind != LogDelivered || known && e.At.Sub(began) > 10*time.Minute {
 		return
 	}
@@ -243,7 +243,7 @@ func (p *Policy) chargeLate(ctx context.Context, now time.Time, s *Settings, o *
 // arrival is not known, the time in the message's id is near enough.
 func (s *Settings) dateAndPayer(o *outcome, a *arrived) {
 	if a == nil {
-		if when, ok := arrival(o.ID); ok {
+		if when, ok := IDTime(o.ID); ok {
 			o.when = when
 		} else {
 			o.when = o.At

@@ -18,7 +18,7 @@ func TestWhatOthersChooseIsNoField(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
 		// Local parts that look like what follows an address; all of these are valid (RFC 5321, Quoted-string).
 		`** a@b` + fake + `@x.test <"a@b` + fake + `"@x.test> R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 real`: {Kind: sidecar.LogFailed,
-			Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 real"},
+			Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Text: "550 real"},
 		`== a b defer (-52): retry time not reached@x.test <"A b defer (-52): retry time not reached"@X.test> R=r T=t defer (-44): 450 real`: {Kind: sidecar.LogDeferred,
 			Recipient: "a b defer (-52): retry time not reached@x.test", Original: `"A b defer (-52): retry time not reached"@X.test`, Router: "r", Transport: "t", Text: "(-44): 450 real"},
 		`=> a.b <c> R=x@x.test <a."b <c> R=x"@x.test> R=r T=t`: {Kind: sidecar.LogDelivered,
@@ -30,15 +30,15 @@ func TestWhatOthersChooseIsNoField(t *testing.T) {
 			Recipient: "u@x.test", Original: "c@z.test", Router: "r", Transport: "t"},
 		// A server's certificate and its reply.
 		`=> u@x.test R=r T=t H=mx.test [192.0.2.1] X=TLS1.3:A:256 CV=no DN="CN=\" R=sluice T=local C=" C="250 \"R=x\" T=y \\ H=z" QT=1s DT=0s`: {Kind: sidecar.LogDelivered,
-			Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: `250 "R=x" T=y \ H=z`},
+			Recipient: "u@x.test", Router: "r", Transport: "t", Text: `250 "R=x" T=y \ H=z`},
 		`** u@x.test R=r T=t H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:4711 X=A:256 CV=yes: SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`: {Kind: sidecar.LogFailed,
-			Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`},
+			Recipient: "u@x.test", Router: "r", Transport: "t", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`},
 		`== u@x.test R=r T=t defer (110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x`: {Kind: sidecar.LogDeferred,
-			Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"},
+			Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"},
 		`== u@x.test R=r T=t defer (2): No such file or directory: H=x R=y`: {Kind: sidecar.LogDeferred,
 			Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(2): No such file or directory: H=x R=y"},
 		`== u@x.test R=r T=t defer (Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout`: {Kind: sidecar.LogDeferred,
-			Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"},
+			Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"},
 		`== u@x.test R=r T=t defer: the text`:             {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "t", Text: "the text"},
 		`== u@[IPv6:2001:db8::1] transporting defer (-1)`: {Kind: sidecar.LogDeferred, Recipient: "u@[IPv6:2001:db8::1]", Text: "(-1)"},
 		// Pipes, files, notifications.

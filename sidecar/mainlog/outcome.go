@@ -32,6 +32,7 @@ func special(recipient string) bool {
 // parseFields reads the fields up to the text. Router and transport stand before
 // what the remote side may choose: its host's certificate and its reply.
 func parseFields(e *sidecar.LogEntry, rest string) {
+	remote := false // past H=
 	for rest != "" {
 		if rest[0] == ':' {
 			e.Text = strings.TrimPrefix(rest[1:], " ")
@@ -42,41 +43,19 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 		switch key, value, _ := strings.Cut(word, "="); {
 		case word == "defer":
 			e.Text = strings.TrimLeft(rest[len(word):], ": ")
-			e.Host = deferHost(e.Text)
 			return
-		case key == "R" && e.Host == "" && e.Router == "":
+		case key == "R" && !remote && e.Router == "":
 			e.Router = value
-		case key == "T" && e.Host == "" && e.Transport == "":
+		case key == "T" && !remote && e.Transport == "":
 			e.Transport = value
-		case key == "H" && e.Host == "":
-			e.Host = strings.Trim(value, "[]")
+		case key == "H":
+			remote = true
 		case key == "C" && e.Kind == sidecar.LogDelivered:
 			e.Text = unquote(value)
 			return
 		}
 		rest = rest[len(word):]
 	}
-}
-
-// deferHost finds the host in "(errno): strerror H=host [address]: text".
-func deferHost(s string) string {
-	_, s, _ = strings.Cut(s, ")")
-	if rest, found := strings.CutPrefix(s, ": "); found {
-		end := strings.Index(rest, ": ")
-		if end < 0 {
-			end = len(rest)
-		}
-		i := strings.Index(rest[:end], " H=")
-		if i < 0 {
-			return ""
-		}
-		s = rest[i:]
-	}
-	s, found := strings.CutPrefix(s, " H=")
-	if !found {
-		return ""
-	}
-	return strings.Trim(s[:fieldEnd(s)], "[]")
 }
 
 // unquote undoes the quotes round a reply, in which " and \ have a \ before

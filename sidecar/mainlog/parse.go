@@ -45,7 +45,8 @@ func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool)
 	if !parseEvent(&e, rest) {
 		return e, false
 	}
-	e.At = p.clock.at(t, idTime(e.ID))
+	began, _ := sidecar.IDTime(e.ID) // cutID has seen to it
+	e.At = p.clock.at(t, began.Unix())
 	return e, true
 }
 

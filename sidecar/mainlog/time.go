@@ -157,14 +157,3 @@ func (c *clock) remember(wall, offset int64) {
 		c.until = end.Unix() + offset - 2*day
 	}
 }
-
-const base62Digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-// idTime is when an id was made: its first six characters are the seconds since
-// 1970 in base 62 (Exim specification, "Message identification").
-func idTime(id string) (seconds int64) {
-	for i := range 6 {
-		seconds = seconds*62 + int64(strings.IndexByte(base62Digits, id[i]))
-	}
-	return seconds
-}
