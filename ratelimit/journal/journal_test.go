@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/storetest"
@@ -341,126 +340,6 @@ func TestAnotherProcessIsRefused(t *testing.T) {
 	if _, err := Open(dir, Options{Reporter: h}); err == nil || !strings.Contains(err.Error(), "another sluice has it") {
 		t.Fatalf("opened twice: %v", err)
 	}
-}
-
-// TestDirectoryGone takes the files away under a running store: answers go
-// on, the operator is told, and everything is in the new files.
-func TestDirectoryGone(t *testing.T) {
-	dir, h := filepath.Join(t.TempDir(), "ledger"), &heard{}
-	s := open(t, dir, h)
-	mustTake(t, s, start, take("a.example", 0, 1))
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	mustTake(t, s, start, take("a.example", 0, 2))
-	s.tend()
-	h.want(t, "failed", "mended")
-	mustTake(t, s, start, take("a.example", 0, 3))
-	s.abandon()
-	s = open(t, dir, h)
-	wantSent(t, s, "a.example", 3)
-	s.abandon()
-	h.want(t)
-}
-
-// smallDisk is a directory on a disk of its own, of 4 MB.
-func smallDisk(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("mount a small disk: %v", err)
-		}
-		t.Skipf("mount a small disk: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
-
-// fill uses up a small disk and returns the file that does.
-func fill(t *testing.T, dir string) string {
-	t.Helper()
-	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); err == nil {
-		t.Fatal("the disk is not small")
-	}
-	return filler
-}
-
-// TestStartOnAFullDisk: what was counted is there, answers go on, and when there
-// is space again they are on the disk.
-func TestStartOnAFullDisk(t *testing.T) {
-	dir, h := smallDisk(t), &heard{}
-	s := open(t, dir, h)
-	mustTake(t, s, start, take("a.example", 0, 1))
-	s.abandon()
-	filler := fill(t, dir)
-	s = open(t, dir, h)
-	h.want(t, "failed")
-	wantSent(t, s, "a.example", 1)
-	mustTake(t, s, start, take("a.example", 0, 2))
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	s.tend()
-	h.want(t, "mended")
-	s.abandon()
-	s = open(t, dir, h)
-	wantSent(t, s, "a.example", 2)
-	s.abandon()
-}
-
-// TestFullDisk fills the disk under a running store: answers go on, the
-// operator is told once, and when there is space again everything is there.
-func TestFullDisk(t *testing.T) {
-	dir, h := smallDisk(t), &heard{}
-	s := open(t, dir, h)
-	defer func() { s.abandon() }()
-	filler := fill(t, dir)
-	sends := 0
-	charge := func(n int) {
-		for range n {
-			sends++
-			mustTake(t, s, start, take("a.example", 0, ratelimit.Token(sends)))
-		}
-	}
-	charge(30_000) // more than a segmentStep
-	s.tend()
-	h.want(t, "failed")
-	if s.Failure() == nil {
-		t.Fatal("no failure to be shown")
-	}
-	for range 5 {
-		s.tend()
-		charge(1)
-	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	for range 61 {
-		s.tend()
-	}
-	h.want(t, "mended")
-	charge(10)
-	s.abandon()
-	s = open(t, dir, h)
-	wantSent(t, s, "a.example", int64(sends))
-	h.want(t)
-}
-
-// TestFaultUnderTheMapping takes away the file that is mapped, as a disk that
-// fails does: a failure, and no crash.
-func TestFaultUnderTheMapping(t *testing.T) {
-	h := &heard{}
-	s := open(t, t.TempDir(), h)
-	defer s.abandon()
-	if err := s.segment.file.Truncate(0); err != nil {
-		t.Fatal(err)
-	}
-	mustTake(t, s, start, take("a.example", 0, 1))
-	h.want(t, "failed")
-	s.tend()
-	h.want(t, "mended")
 }
 
 // TestFilesStayBounded charges for many windows: segments and snapshot follow
