@@ -45,7 +45,7 @@ func (l *Log) Next() []string {
 	l.n++
 	now := l.start.Add(time.Duration(l.n) * l.every)
 	domain := fmt.Sprintf("d%d.example", l.random.IntN(l.domains))
-	id := l.id(now)
+	id := ID(now, l.n)
 	l.add(now, id, "<= news@%s H=(client.%s) [192.0.2.%d] P=esmtpsa X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=no A=plain_login:news@%s S=%d id=%x@%s",
 		domain, domain, 1+l.n%250, domain, 900+l.random.IntN(9000), l.random.Uint64(), domain)
 	waiting := false
@@ -110,9 +110,9 @@ func (l *Log) add(now time.Time, id, format string, args ...any) {
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// id makes a message id of the time and a number.
-func (l *Log) id(now time.Time) string {
-	return digits(now.Unix(), 6) + "-" + digits(int64(l.n), 6) + "-" + digits(int64(l.n%3600), 2)
+// ID makes a message id of 16 characters of a time and a number.
+func ID(at time.Time, n int) string {
+	return digits(at.Unix(), 6) + "-" + digits(int64(n), 6) + "-" + digits(int64(n%3600), 2)
 }
 
 func digits(n int64, width int) string {
