@@ -21,7 +21,9 @@ type statusCmd struct {
 func (statusCmd) Help() string {
 	return `Domains that are locked, held or near their limit come first. SENT/LIMIT is in an
 hour or in a day, whichever limit is nearer. Mailboxes and accounts are counted from
-when a limit in the configuration names them.
+when a limit in the configuration names them. DELIVERED, DEFERRED and FAILED are what
+became of the mail in the last hour, as Exim's main log tells. The detail of a domain
+shows why, and what is not held against it.
 
 Examples:
   sluice status
