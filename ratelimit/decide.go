@@ -29,7 +29,8 @@ type decision struct {
 	result Result
 	at     int64 // time of the decision
 	when   int64 // what the sends are dated
-	full   bool  // a limit has no room
+	full   bool  // a limit that is not watched has no room
+	passed bool  // a watched one has none
 	gains  bool  // a subject gets a window in which it was not counted
 	sites  []site
 	adds   []int64 // for each Use, how many of the sends count in it
@@ -41,6 +42,7 @@ type site struct {
 	id       uint32
 	known    bool // there is such a subject
 	from, to int  // its Uses
+	fits     int  // how many of the sends it is charged for: fewer than all if it is watched
 }
 
 // space is what decisions are made in: one at a time, so that answering a
@@ -71,16 +73,23 @@ func (l *Ledger) measure(t Take, at, when, n int64) decision {
 		if s != nil {
 			rings = l.open(s, at)
 		}
-		from := len(d.result.Uses)
+		from, fits, gains := len(d.result.Uses), n, false
 		for _, limit := range sub.Limits {
 			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
-			u.Subject = sub.Name
-			d.full = d.full || u.Full
-			d.gains = d.gains || len(rings) > 0 && find(rings, newWindow(limit.Window)) == nil
+			u.Subject, u.Watched = sub.Name, sub.Watched
+			switch {
+			case u.Full && sub.Watched && !t.Force:
+				d.passed = true
+				fits = min(fits, max(0, limit.Max-u.Used-t.Ahead))
+			case u.Full:
+				d.full = true
+			}
+			gains = gains || len(rings) > 0 && find(rings, newWindow(limit.Window)) == nil
 			d.result.Uses = append(d.result.Uses, u)
 			d.adds = append(d.adds, adds)
 		}
-		d.sites = append(d.sites, site{sub.Name, id, s != nil, from, len(d.result.Uses)})
+		d.gains = d.gains || gains && fits > 0
+		d.sites = append(d.sites, site{sub.Name, id, s != nil, from, len(d.result.Uses), int(fits)})
 	}
 	l.space.sites, l.space.adds = d.sites, d.adds
 	return d
@@ -129,18 +138,23 @@ func find(rings []ring, w window) *ring {
 	return nil
 }
 
-// refuse counts the refused sends against the subjects that refused.
+// refuse counts the refused sends against the subjects that refused: all of
+// them, or where only watched ones would have, those that did not fit.
 func (l *Ledger) refuse(d *decision, marks []Token) {
 	for _, site := range d.sites {
 		uses := d.result.Uses[site.from:site.to]
 		if !slices.ContainsFunc(uses, func(u Use) bool { return u.Full }) {
 			continue
 		}
-		if len(marks) == 0 || !l.admit(&site, d.at) {
+		refused := marks
+		if !d.full {
+			refused = marks[min(site.fits, len(marks)):]
+		}
+		if len(refused) == 0 || !l.admit(&site, d.at) {
 			continue
 		}
 		s := l.subjects.get(site.id)
-		unseen := s.unseen(marks)
+		unseen := s.unseen(refused)
 		if len(unseen) > 0 {
 			l.do(&refusal{id: site.id, at: d.at, marks: unseen})
 		}
@@ -174,7 +188,8 @@ func (l *Ledger) forgive(d *decision, ahead int64) {
 	}
 }
 
-// charge records the sends and counts them.
+// charge records the sends and counts them: those that fit a watched subject,
+// then those that do not, without it.
 func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 	if d.gains {
 		// Sends of this millisecond are not in the new ring; see ring.since.
@@ -184,9 +199,31 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 		}
 		d.at = l.last
 	}
+	d.result.OK, d.result.Charged = true, len(tokens)
+	if t.Outcome != 0 {
+		d.result.Moved += len(tokens)
+	}
+	for from, to := 0, 0; from < len(tokens); from = to {
+		to = len(tokens)
+		for i := range d.sites {
+			if fits := d.sites[i].fits; fits > from {
+				to = min(to, fits)
+			}
+		}
+		l.chargeFitting(d, t, tokens[from:to], from)
+	}
+}
+
+// chargeFitting charges sends to the subjects that more than from of them fit.
+func (l *Ledger) chargeFitting(d *decision, t Take, tokens []Token, from int) {
 	members, limits := l.space.members[:0], l.space.limits[:0]
+	unkept := len(d.sites) > 0
 	for i := range d.sites {
 		site := &d.sites[i]
+		if site.fits <= from {
+			unkept = false
+			continue
+		}
 		if !l.admit(site, d.at) {
 			l.uncounted += int64(len(tokens))
 			continue
@@ -194,15 +231,11 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 		members = append(members, site.id)
 		limits = append(limits, t.Subjects[i].Limits)
 		for j := site.from; j < site.to; j++ {
-			d.result.Uses[j].Used += d.adds[j]
+			d.result.Uses[j].Used += min(d.adds[j], int64(len(tokens)))
 		}
 	}
 	l.space.members, l.space.limits = members, limits
-	d.result.OK, d.result.Charged = true, len(tokens)
-	if t.Outcome != 0 {
-		d.result.Moved += len(tokens)
-	}
-	if len(members) == 0 && len(d.sites) > 0 {
+	if len(members) == 0 && unkept {
 		return // past the ceiling there is no memory for the sends either
 	}
 	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members).with(t.Outcome), limits: limits, tokens: tokens}

@@ -54,6 +54,7 @@ func NewLedger(o Options) *Ledger {
 
 // Take charges what t asks for to all of its subjects, or to none.
 //
+// Of watched subjects, see Subject, those are left out that have no room.
 // Sends with a known token are accepted and charge nothing. A Take older than
 // the longest limited window is accepted and changes nothing. A subject that
 // is new when the memory ceiling is reached passes uncounted.
@@ -76,12 +77,16 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 		return d.result
 	}
 	l.charge(&d, t, tokens)
+	if d.passed {
+		l.refuse(&d, marks)
+	}
 	l.forgive(&d, 0)
 	return d.result
 }
 
 // Look decides like Take, for as many sends as t has marks and at least one,
-// and charges nothing. The marks of what it refuses are counted as refused.
+// and charges nothing. The marks of what it refuses, or what a watched subject
+// would, are counted as refused.
 func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,6 +97,9 @@ func (l *Ledger) Look(now time.Time, t Take) Result {
 		return d.result
 	}
 	d.result.OK = true
+	if d.passed {
+		l.refuse(&d, t.Marks)
+	}
 	l.forgive(&d, t.Ahead)
 	return d.result
 }

@@ -131,7 +131,8 @@ func (h *history) advance() {
 func bucketOf(w time.Duration) int64 { return (w.Microseconds() + 59) / 60 }
 
 // payers draws who is to be charged, sometimes by one of its limits only, as
-// when a limit was taken out of a configuration and comes back.
+// when a limit was taken out of a configuration and comes back, and sometimes
+// watched.
 func (h *history) payers() []ratelimit.Subject {
 	var subs []ratelimit.Subject
 	for _, s := range h.subjects {
@@ -141,6 +142,7 @@ func (h *history) payers() []ratelimit.Subject {
 				i := rapid.IntRange(0, len(s.Limits)-1).Draw(h.T, "left")
 				s.Limits = s.Limits[i : i+1]
 			}
+			s.Watched = rapid.IntRange(0, 3).Draw(h.T, "watched") == 0
 			subs = append(subs, s)
 		}
 	}
@@ -194,8 +196,10 @@ func (h *history) charge(t ratelimit.Take) {
 			known = append(known, token)
 		}
 	}
+	before := h.standings(t)
 	r, err := h.store.Take(context.Background(), h.now(), t)
 	h.sane(r, err)
+	fits := h.fits(t, before, r, len(fresh))
 	moved := h.tell(known, t.Outcome)
 	if t.Outcome != 0 {
 		moved += r.Charged
@@ -204,7 +208,7 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
 	}
 	when := h.last - t.Age.Milliseconds()
-	if r.Charged > 0 && h.begin(t.Subjects) && when == h.last {
+	if r.Charged > 0 && h.begin(h.charged(t, fits, 0)) && when == h.last {
 		when++ // so that no earlier send can be taken for one of these
 	}
 	switch {
@@ -216,14 +220,14 @@ func (h *history) charge(t ratelimit.Take) {
 	case r.Charged != len(fresh):
 		h.Fatalf("%d sends charged of %d that were not known", r.Charged, len(fresh))
 	}
-	for _, token := range fresh {
+	for i, token := range fresh {
 		c := charged{token: token, when: when, outcome: t.Outcome}
-		for _, s := range t.Subjects {
+		for _, s := range h.charged(t, fits, i) {
 			c.subjects = append(c.subjects, s.Name)
 		}
 		h.log = append(h.log, c)
 	}
-	h.within(t, r, when)
+	h.within(t, r, when, fits)
 }
 
 // begin notes since when subjects are counted in the windows of an accepted
@@ -302,7 +306,7 @@ func (h *history) counts(subject string, window time.Duration, more int64) (n [5
 // within checks promise 1: what was accepted in the window is at most max.
 // Every count reported must lie between the exact one over the window and
 // the exact one over the window and a bucket.
-func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64) {
+func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64, fits map[string]int) {
 	for _, u := range r.Uses {
 		span := u.Limit.Window.Microseconds()
 		low, high := h.count(u.Subject, u.Limit.Window, 0), h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
@@ -310,7 +314,7 @@ func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64) {
 			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
 		}
 		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject] && when >= h.since(u.Subject, u.Limit.Window)
-		if counts && !t.Force && u.Limit.Max > 0 && low > u.Limit.Max {
+		if counts && !t.Force && fits[u.Subject] > 0 && u.Limit.Max > 0 && low > u.Limit.Max {
 			h.Fatalf("%s: %d accepted within %v, the limit is %d", u.Subject, low, u.Limit.Window, u.Limit.Max)
 		}
 	}
@@ -324,7 +328,7 @@ func (h *history) refused(t ratelimit.Take, r ratelimit.Result, when, n int64) {
 		if !u.Full {
 			continue
 		}
-		full = true
+		full = full || !u.Watched
 		high := h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
 		if u.Limit.Max == 0 || high+t.Ahead+n <= u.Limit.Max {
 			h.Fatalf("%s refused %d sends, though %d in %v and a bucket leave room below %d",
