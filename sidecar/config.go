@@ -45,6 +45,11 @@ type Config struct {
 		RemoteTransports []string // globs as path.Match has them
 		Binary           string
 	}
+	Postfix struct {
+		Charge       string   // "rcpt" or "end-of-message"
+		LocalDomains []string // as Exim.LocalDomains, and added to those
+		Log          string   // where Postfix logs; empty: nowhere
+	}
 	Identity struct {
 		Owners        string
 		MainDomains   string
@@ -96,6 +101,8 @@ func DefaultConfig() *Config {
 	c.Exim.LocalDomains = []string{"/etc/localdomains"}
 	c.Exim.RemoteTransports = []string{"*smtp*"}
 	c.Exim.Binary = "/usr/sbin/exim"
+
+	c.Postfix.Charge = ChargeAtRcpt
 
 	c.Identity.Owners = "/etc/userdomains"
 	c.Identity.MainDomains = "/etc/trueuserdomains"

@@ -46,6 +46,10 @@ func (c *Config) keys() []configKey {
 		{"exim.remote_transports", listOf(&c.Exim.RemoteTransports, glob)},
 		{"exim.binary", textOf(&c.Exim.Binary, absolutePath)},
 
+		{"postfix.charge", textOf(&c.Postfix.Charge, oneOf(ChargeAtRcpt, ChargeAtEnd))},
+		{"postfix.local_domains", listOf(&c.Postfix.LocalDomains, localDomain)},
+		{"postfix.log", textOf(&c.Postfix.Log, optional(absolutePath))},
+
 		{"identity.owners", textOf(&c.Identity.Owners, optional(absolutePath))},
 		{"identity.main_domains", textOf(&c.Identity.MainDomains, optional(absolutePath))},
 		{"identity.relay", listOf(&c.Identity.Relay, addressOrNetwork)},

@@ -23,8 +23,11 @@ type question struct {
 func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
 	q.who = q.identify(&r)
+	if r.Stage == StagePostfixEnd {
+		return p.askPostfixEnd(ctx, &q)
+	}
 	q.to = q.remoteRecipients()
-	if q.ID == "" && q.Stage != StageRcpt {
+	if q.ID == "" && q.Stage != StageRcpt && q.Stage != StagePostfixRcpt {
 		// Without an id nothing tells this message from the next one.
 		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
 	}
@@ -33,6 +36,9 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		p.passUncharged(&q)
 		return pass(r.Stage)
 	case len(q.to) == 0:
+		if r.Stage == StagePostfixRcpt {
+			p.incoming.pass(p.incoming.of(now, &q.Request), now, func(*transaction) {})
+		}
 		return q.whole(pass(r.Stage))
 	}
 	if r.Stage != StageRoute && p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain) {
@@ -41,6 +47,8 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 	switch r.Stage {
 	case StageRcpt:
 		return p.askRcpt(ctx, &q)
+	case StagePostfixRcpt:
+		return p.askPostfixRcpt(ctx, &q)
 	case StageData:
 		return q.whole(p.askData(ctx, &q))
 	case StageLocal:
@@ -66,9 +74,12 @@ func (q *question) whole(r Reply) Reply {
 // remoteRecipients returns those whose domain is not local.
 func (q *question) remoteRecipients() []address {
 	var all []address
-	if q.Stage == StageRcpt || q.Stage == StageRoute {
+	switch q.Stage {
+	case StageRcpt, StageRoute:
 		all = []address{foldRouted(q.Recipient)}
-	} else {
+	case StagePostfixRcpt:
+		all = []address{foldAddress(q.Recipient)}
+	default:
 		all = splitRecipients(q.Recipients)
 	}
 	remote := all[:0]
@@ -98,6 +109,9 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 	if p.lockedByHand(q.who.domain) {
 		return p.refuseLocked(q)
 	}
+	if p.chargedByPostfix(q) {
+		return pass(q.Stage)
+	}
 	t := q.take()
 	t.Ahead = int64(max(0, q.Sent))
 	result, err := p.store.Look(ctx, q.at, t)
@@ -113,6 +127,9 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 // askData charges a whole message. It is never 550 for volume: the recipients
 // were let pass one by one, and only a race with another client leads here.
 func (p *Policy) askData(ctx context.Context, q *question) Reply {
+	if p.chargedByPostfix(q) {
+		return pass(q.Stage)
+	}
 	if p.lockedByHand(q.who.domain) {
 		return p.refuseLocked(q)
 	}
@@ -190,8 +207,13 @@ func (q *question) take() ratelimit.Take {
 
 // charge charges all recipients of a question, or none and says why.
 func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
+	return p.chargeAs(ctx, q, tokens(q.Node, q.ID, q.to))
+}
+
+// chargeAs charges them under tokens, one for each.
+func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
 	t := q.take()
-	t.Tokens = tokens(q.Node, q.ID, q.to)
+	t.Tokens = tokens
 	result, err := p.store.Take(ctx, q.at, t)
 	if err != nil {
 		return nil, err

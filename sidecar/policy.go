@@ -24,6 +24,7 @@ type Policy struct {
 	record   *record
 	bads     *bads
 	trips    *trips
+	incoming *transactions
 	progress atomic.Pointer[func() LogProgress]
 	totals   totals
 	unknown  atomic.Int64 // messages without an id
@@ -58,6 +59,7 @@ func New(o Options) *Policy {
 	p.record = newRecord(o.Notes, o.Log)
 	p.bads = newBads(o.Notes, o.Log)
 	p.trips = newTrips(o.Notes, o.Log)
+	p.incoming = newTransactions()
 	if err := p.settings.Load().refresh(); err != nil {
 		p.log.FileUnread(err)
 	}

@@ -1,9 +1,10 @@
 package sidecar
 
-// A Stage is the place in Exim from which a question comes.
+// A Stage is the place in a mail server from which a question comes.
 type Stage string
 
-// The stages, in the order in which a message meets them.
+// The stages, in the order in which a message meets them: of Exim, and of the
+// milter those that mean the same.
 const (
 	StageRcpt  Stage = "rcpt"  // RCPT ACL, a remote recipient: looks
 	StageData  Stage = "data"  // end of the DATA ACL: charges the message
@@ -11,12 +12,18 @@ const (
 	StageRoute Stage = "route" // our first router, a recipient and attempt at a time: charges what was not
 )
 
+// The stages of Postfix's policy protocol. Which of them charges is postfix.charge.
+const (
+	StagePostfixRcpt Stage = "postfix-rcpt" // RCPT, any recipient
+	StagePostfixEnd  Stage = "postfix-end"  // END-OF-MESSAGE
+)
+
 // A Request is one question about one message, as a front understood it.
 // Empty strings mean unknown, except in Sender, where empty is the null
 // sender (RFC 5321, section 4.5.5).
 type Request struct {
 	Stage         Stage
-	ID            string // Exim's message id; unknown before the DATA ACL
+	ID            string // Exim's message id, unknown before the DATA ACL; Postfix's or Sendmail's queue id
 	Sender        string // envelope sender
 	Recipients    string // Exim's $recipients, whole; at data and local
 	Recipient     string // one address; at rcpt and route
@@ -29,6 +36,11 @@ type Request struct {
 	Original      string // the address that an alias or list redirected; at route
 	Charged       bool   // the message was charged at data or local
 	Sent          int    // remote recipients already accepted for this message; at rcpt
+
+	// Of Postfix, and of the milter, as far as it tells them.
+	Instance   string // what all questions about one message have in common
+	ClientPort string // TCP port of the SMTP client, which tells its connection from others
+	Count      int    // recipients that Postfix accepted, local ones too; at postfix-end
 }
 
 // An Action is what the asking mail server does.

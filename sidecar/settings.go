@@ -3,6 +3,7 @@ package sidecar
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
@@ -21,6 +22,7 @@ type Settings struct {
 	exemptSenders    []string
 	remoteTransports []string // globs
 	localDomains     *followed[domainSet]
+	chargeAtEnd      bool // postfix.charge
 	owners           *followed[owners]
 }
 
@@ -39,7 +41,8 @@ func newSettings(c *Config, node, eximUser string) *Settings {
 		s.exemptSenders = append(s.exemptSenders, sender)
 	}
 	s.remoteTransports = c.Exim.RemoteTransports
-	s.localDomains = followDomains(c.Exim.LocalDomains)
+	s.localDomains = followDomains(slices.Concat(c.Exim.LocalDomains, c.Postfix.LocalDomains))
+	s.chargeAtEnd = c.Postfix.Charge == ChargeAtEnd
 	s.owners = followOwners(c.Identity.Owners, c.Identity.MainDomains, passwdFile)
 	s.compile()
 	return s

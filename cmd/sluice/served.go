@@ -15,6 +15,7 @@ import (
 var notServed = map[string]string{
 	"listen.milter": "the milter",
 	"listen.http":   "the page and the metrics",
+	"postfix.log":   "Postfix's log",
 	"store.url":     "a store other than embedded:",
 	"store.timeout": "Redis",
 	"store.outage":  "Redis",

@@ -167,7 +167,8 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 			return nil, err
 		}
 		return appendReply(dst, r.Stage, reply), nil
-	// "smtpd_access_policy", Postfix's own kind, will stand here.
+	case "smtpd_access_policy":
+		return s.answerPostfix(ctx, now, &attrs, dst)
 	default:
 		return nil, fmt.Errorf("%w: request=%s is not served here", errMalformed, clip(kind))
 	}

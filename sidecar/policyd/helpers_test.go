@@ -2,6 +2,7 @@ package policyd
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -65,4 +66,19 @@ func BenchmarkAnswer(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// exchangeOnce asks one question and returns the answer.
+func exchangeOnce(t *testing.T, nc net.Conn, question string) string {
+	t.Helper()
+	nc.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(nc, question); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2000)
+	n, err := nc.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
 }

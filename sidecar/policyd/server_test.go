@@ -195,14 +195,14 @@ func feed(s *Server, in []byte, step int) string {
 
 func TestNoAnswer(t *testing.T) {
 	for name, tc := range map[string]struct{ in, log string }{
-		"garbage":          {"\x16\x03\x01\n\n", "is not name=value"},
-		"empty request":    {"\n" + question, "it is empty"},
-		"Postfix, for now": {"request=smtpd_access_policy\nsender=x\n\n", "is not served here"},
-		"no kind":          {"stage=data\nrequest=sluice\n\n", "not with request="},
-		"half a request":   {"request=sluice\nstage=da", "ended after 23 bytes"},
-		"too large":        {"request=sluice\nx=" + strings.Repeat("x", 5000), "longer than 4096 bytes"},
-		"end over limit":   {"request=sluice\nx=" + strings.Repeat("x", 4096-17) + "\n\n", "longer than 4096 bytes"},
-		"many attributes":  {"request=sluice\n" + manyAttributes(200) + "\n", "more than 64"},
+		"garbage":                     {"\x16\x03\x01\n\n", "is not name=value"},
+		"empty request":               {"\n" + question, "it is empty"},
+		"Postfix without an instance": {"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=x\n\n", "it has no instance"},
+		"no kind":                     {"stage=data\nrequest=sluice\n\n", "not with request="},
+		"half a request":              {"request=sluice\nstage=da", "ended after 23 bytes"},
+		"too large":                   {"request=sluice\nx=" + strings.Repeat("x", 5000), "longer than 4096 bytes"},
+		"end over limit":              {"request=sluice\nx=" + strings.Repeat("x", 4096-17) + "\n\n", "longer than 4096 bytes"},
+		"many attributes":             {"request=sluice\n" + manyAttributes(200) + "\n", "more than 64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

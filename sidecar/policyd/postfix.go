@@ -1,0 +1,93 @@
+package policyd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// answerPostfix answers one of Postfix's own questions. It cannot prove who asks
+// but by the user that connects, and so is not served on TCP.
+func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attributes, dst []byte) ([]byte, error) {
+	r, err := postfixRequest(attrs)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.opts.Tokens) > 0 {
+		return nil, fmt.Errorf("%w: Postfix has none and must ask on a unix socket", errToken)
+	}
+	if r.Stage == "" {
+		return appendReply(dst, r.Stage, sidecar.Reply{}), nil
+	}
+	reply, err := s.ask(ctx, now, r)
+	if err != nil {
+		return nil, err
+	}
+	return appendReply(dst, r.Stage, reply), nil
+}
+
+// postfixRequest understands Postfix's questions (request=smtpd_access_policy,
+// SMTPD_POLICY_README). One at another stage than RCPT or END-OF-MESSAGE has no
+// stage here: there is nothing to say to it. What we have no use for is ignored.
+func postfixRequest(as *attributes) (r sidecar.Request, _ error) {
+	for {
+		name, v, err := as.next()
+		if err != nil {
+			return r, err
+		}
+		if name == nil {
+			break
+		}
+		switch string(name) {
+		case "protocol_state":
+			r.Stage = postfixStage(v)
+		case "instance":
+			r.Instance = string(v)
+		case "queue_id":
+			r.ID = string(v)
+		case "sender":
+			r.Sender = string(v)
+		case "recipient":
+			r.Recipient = string(v)
+		case "recipient_count":
+			r.Count, err = parseRecipients(v)
+		case "sasl_username":
+			r.Auth = string(v)
+		case "client_address":
+			r.ClientAddress = string(v)
+		case "client_port":
+			r.ClientPort = string(v)
+		}
+		if err != nil {
+			return r, fmt.Errorf("%w: %s=%s: %w", errMalformed, name, clip(v), err)
+		}
+	}
+	if r.Stage != "" && r.Instance == "" {
+		return r, fmt.Errorf("%w: it has no instance", errMalformed)
+	}
+	return r, nil
+}
+
+func postfixStage(v []byte) sidecar.Stage {
+	switch string(v) {
+	case "RCPT":
+		return sidecar.StagePostfixRcpt
+	case "END-OF-MESSAGE":
+		return sidecar.StagePostfixEnd
+	}
+	return ""
+}
+
+// maxRecipients bounds the number of recipients that is believed: Postfix's own
+// limit is 1,000 (smtpd_recipient_limit).
+const maxRecipients = 100_000
+
+func parseRecipients(v []byte) (int, error) {
+	n, err := parseCount(v)
+	if err == nil && n > maxRecipients {
+		return 0, fmt.Errorf("more than %d recipients", maxRecipients)
+	}
+	return n, err
+}

@@ -1,0 +1,130 @@
+package sidecar
+
+import (
+	"context"
+	"slices"
+
+	"sluice/ratelimit"
+)
+
+// Where Postfix's questions charge: postfix.charge.
+const (
+	ChargeAtRcpt = "rcpt"           // each recipient, when it is let pass
+	ChargeAtEnd  = "end-of-message" // the whole message, when all of it is there
+)
+
+// askPostfixRcpt charges one remote recipient, or with postfix.charge =
+// "end-of-message" looks and remembers it.
+//
+// The first send of a transaction is charged under a token without its
+// recipient: so END-OF-MESSAGE, which names none, finds out from the ledger
+// whether the message was charged, over a restart too.
+func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
+	if p.lockedByHand(q.who.domain) {
+		return p.refuseLocked(q)
+	}
+	known := p.incoming.of(q.now, &q.Request)
+	if q.chargeAtEnd {
+		return p.remember(ctx, q, known)
+	}
+	t, to := p.incoming.look(known), q.to[0]
+	d, err := p.chargeAs(ctx, q, []ratelimit.Token{t.token(q.Node, to)})
+	switch {
+	case err != nil:
+		return p.cannotCount(q, err)
+	case d != nil:
+		return p.refuse(q, d)
+	}
+	p.incoming.pass(known, q.now, func(t *transaction) {
+		if t.first == (address{}) {
+			t.first = to
+		}
+	})
+	return Reply{}
+}
+
+// token is that of a recipient who is charged at RCPT.
+func (t *transaction) token(node string, to address) ratelimit.Token {
+	if t.first == (address{}) || t.first == to {
+		return token(node, t.id, address{}, 0)
+	}
+	return token(node, t.id, to, 0)
+}
+
+// remember lets a recipient pass that is charged at the end.
+func (p *Policy) remember(ctx context.Context, q *question, known *transaction) Reply {
+	t, to := p.incoming.look(known), q.to[0]
+	if slices.Contains(t.named, to) {
+		return Reply{}
+	}
+	take := q.take()
+	take.Ahead = int64(len(t.named))
+	result, err := p.store.Look(ctx, q.at, take)
+	if err != nil {
+		return p.cannotCount(q, err)
+	}
+	if !result.OK {
+		return p.refuse(q, p.refusal(q, take, result))
+	}
+	p.incoming.pass(known, q.now, func(t *transaction) { t.named = append(t.named, to) })
+	return Reply{}
+}
+
+// askPostfixEnd charges a message at its end, unless RCPT has: what was
+// remembered of it, or, where RCPT was not asked, as many as Postfix counts.
+// Like at the end of Exim's DATA, only a race leads to a refusal, with 450.
+func (p *Policy) askPostfixEnd(ctx context.Context, q *question) Reply {
+	t := p.incoming.look(p.incoming.find(&q.Request))
+	if q.ID == "" {
+		q.ID = q.Instance
+	}
+	q.to = q.atEnd(&t)
+	switch {
+	case len(q.to) == 0:
+		return Reply{}
+	case q.who.class != charged:
+		p.passUncharged(q)
+		return Reply{}
+	case !q.chargeAtEnd && (t.asked() || p.chargedFirst(q, &t)):
+		return Reply{}
+	case p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain):
+		return p.refuseTripped(q)
+	}
+	return p.askData(ctx, q)
+}
+
+// atEnd are the remote recipients of a message at its end. Those that nobody has
+// named are all the same, and told apart by number.
+func (q *question) atEnd(t *transaction) []address {
+	if t.asked() && q.chargeAtEnd {
+		return t.named[:min(len(t.named), max(q.Count, 1))]
+	}
+	if q.Recipient == "" {
+		return make([]address, q.Count)
+	}
+	to := foldAddress(q.Recipient)
+	if q.localDomains.get().has(to.domain) {
+		return nil
+	}
+	return []address{to}
+}
+
+// chargedFirst tells whether the first send of a transaction was charged at RCPT.
+func (p *Policy) chargedFirst(q *question, t *transaction) bool {
+	return slices.ContainsFunc([]string{q.ID, q.Instance, t.id}, func(id string) bool {
+		return id != "" && p.store.Known(q.at, token(q.Node, id, address{}, 0))
+	})
+}
+
+// chargedByPostfix tells, for a question of the milter, whether the same Postfix
+// asks by its policy protocol too and has charged already.
+func (p *Policy) chargedByPostfix(q *question) bool {
+	if q.ClientPort == "" || q.chargeAtEnd {
+		return false
+	}
+	t := p.incoming.look(p.incoming.find(&q.Request))
+	if q.Stage != StageRcpt {
+		return p.chargedFirst(q, &t)
+	}
+	return t.id != "" && p.store.Known(q.at, t.token(q.Node, q.to[0]))
+}
