@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -118,6 +119,21 @@ func splitRecipients(s string) (all []address) {
 		}
 	}
 	return appendAddress(all, s[from:])
+}
+
+// JoinRecipients makes a list of addresses, as they came by SMTP, one for
+// Request.Recipients. An address that would fall apart there is written so that
+// it does not: what it folds to, with quotes.
+func JoinRecipients(addresses []string) string {
+	var b strings.Builder
+	for _, a := range addresses {
+		if folded := foldAddress(a); !slices.Equal(splitRecipients(a), []address{folded}) {
+			a = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(folded.local) + `"@` + folded.domain
+		}
+		b.WriteString(a)
+		b.WriteString(", ")
+	}
+	return b.String()
 }
 
 func appendAddress(all []address, s string) []address {

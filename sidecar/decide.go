@@ -27,7 +27,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		return p.askPostfixEnd(ctx, &q)
 	}
 	q.to = q.remoteRecipients()
-	if q.ID == "" && q.Stage != StageRcpt && q.Stage != StagePostfixRcpt {
+	if q.ID == "" && !q.early() {
 		// Without an id nothing tells this message from the next one.
 		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
 	}
@@ -36,10 +36,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		p.passUncharged(&q)
 		return pass(r.Stage)
 	case len(q.to) == 0:
-		if r.Stage == StagePostfixRcpt {
-			p.incoming.pass(p.incoming.of(now, &q.Request), now, func(*transaction) {})
-		}
-		return q.whole(pass(r.Stage))
+		return p.passLocal(&q)
 	}
 	if r.Stage != StageRoute && p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain) {
 		return p.refuseTripped(&q)
@@ -49,12 +46,19 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		return p.askRcpt(ctx, &q)
 	case StagePostfixRcpt:
 		return p.askPostfixRcpt(ctx, &q)
+	case StageMilterRcpt, StageMilterEnd:
+		return p.askMilter(ctx, &q)
 	case StageData:
 		return q.whole(p.askData(ctx, &q))
 	case StageLocal:
 		return p.askLocal(ctx, &q)
 	}
 	return p.askRoute(ctx, &q)
+}
+
+// early tells that a message has no id yet.
+func (q *question) early() bool {
+	return q.Stage == StageRcpt || q.Stage == StagePostfixRcpt || q.Stage == StageMilterRcpt
 }
 
 // pass lets a message go by of which nothing is left to charge.
@@ -77,7 +81,7 @@ func (q *question) remoteRecipients() []address {
 	switch q.Stage {
 	case StageRcpt, StageRoute:
 		all = []address{foldRouted(q.Recipient)}
-	case StagePostfixRcpt:
+	case StagePostfixRcpt, StageMilterRcpt:
 		all = []address{foldAddress(q.Recipient)}
 	default:
 		all = splitRecipients(q.Recipients)
@@ -109,9 +113,6 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 	if p.lockedByHand(q.who.domain) {
 		return p.refuseLocked(q)
 	}
-	if p.chargedByPostfix(q) {
-		return pass(q.Stage)
-	}
 	t := q.take()
 	t.Ahead = int64(max(0, q.Sent))
 	result, err := p.store.Look(ctx, q.at, t)
@@ -127,9 +128,6 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 // askData charges a whole message. It is never 550 for volume: the recipients
 // were let pass one by one, and only a race with another client leads here.
 func (p *Policy) askData(ctx context.Context, q *question) Reply {
-	if p.chargedByPostfix(q) {
-		return pass(q.Stage)
-	}
 	if p.lockedByHand(q.who.domain) {
 		return p.refuseLocked(q)
 	}

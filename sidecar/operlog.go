@@ -203,6 +203,51 @@ func (l *OperatorLog) StoreFailed(err error) {
 	}
 }
 
+// MilterOpen says that nobody can tell who asks on TCP.
+func (l *OperatorLog) MilterOpen(at Listener) {
+	l.log.Warn("milter on TCP: any local user can connect and charge any domain; use a unix socket where users are not trusted", "listen.milter", at)
+}
+
+// MilterRefused says that somebody asked who may not.
+func (l *OperatorLog) MilterRefused(err error) {
+	if l.seldom("milter refused") {
+		l.log.Warn("milter client refused", "error", err)
+	}
+}
+
+// MilterBroken says that a client does not speak the protocol.
+func (l *OperatorLog) MilterBroken(err error) {
+	if l.seldom("milter broken") {
+		l.log.Warn("milter connection closed", "error", err)
+	}
+}
+
+// MilterCrowded says that a connection was closed for there are too many.
+func (l *OperatorLog) MilterCrowded(limit int) {
+	if l.seldom("milter crowded") {
+		l.log.Warn("milter connections at their maximum: new one closed, its mail passes unasked", "maximum", limit)
+	}
+}
+
+// MilterNotAccepted says that connections cannot be accepted.
+func (l *OperatorLog) MilterNotAccepted(err error) {
+	if l.seldom("milter accept") {
+		l.log.Warn("milter connections cannot be accepted, trying again", "error", err)
+	}
+}
+
+// MilterCut says that the stop has cut off messages.
+func (l *OperatorLog) MilterCut(n int) {
+	l.log.Warn("milter stopped within messages, which pass unasked", "connections", n)
+}
+
+// MilterPanicked says that a question brought out a bug.
+func (l *OperatorLog) MilterPanicked(p any, stack []byte) {
+	if l.seldom("milter panic") {
+		l.log.Error("policy panicked over a question of the milter, whose message passes", "panic", p, "stack", string(stack))
+	}
+}
+
 // JournalCut says that the last write before a crash was incomplete.
 func (l *OperatorLog) JournalCut(file string, at, bytes int64) {
 	l.log.Info("journal ended within a write that was never answered; cut", "file", file, "at", at, "bytes", bytes)

@@ -116,15 +116,25 @@ func (p *Policy) chargedFirst(q *question, t *transaction) bool {
 	})
 }
 
-// chargedByPostfix tells, for a question of the milter, whether the same Postfix
-// asks by its policy protocol too and has charged already.
-func (p *Policy) chargedByPostfix(q *question) bool {
-	if q.ClientPort == "" || q.chargeAtEnd {
-		return false
-	}
+// askMilter answers the milter, which looks and charges like Exim's ACLs, unless
+// the same Postfix asks by its policy protocol too and has charged.
+func (p *Policy) askMilter(ctx context.Context, q *question) Reply {
 	t := p.incoming.look(p.incoming.find(&q.Request))
-	if q.Stage != StageRcpt {
-		return p.chargedFirst(q, &t)
+	switch {
+	case q.Stage == StageMilterEnd && (q.chargeAtEnd || !p.chargedFirst(q, &t)):
+		return p.askData(ctx, q)
+	case q.Stage == StageMilterRcpt && (q.chargeAtEnd || t.id == "" || !p.store.Known(q.at, t.token(q.Node, q.to[0]))):
+		return p.askRcpt(ctx, q)
 	}
-	return t.id != "" && p.store.Known(q.at, t.token(q.Node, q.to[0]))
+	return Reply{}
+}
+
+// passLocal lets recipients pass that are not remote.
+func (p *Policy) passLocal(q *question) Reply {
+	if q.Stage == StagePostfixRcpt {
+		p.incoming.pass(p.incoming.of(q.now, &q.Request), q.now, func(*transaction) {})
+	}
+	r := q.whole(pass(q.Stage))
+	r.Local = true
+	return r
 }

@@ -144,12 +144,12 @@ func TestPostfixWithTheMilterTooIsChargedOnce(t *testing.T) {
 			for i := range 10 {
 				to := fmt.Sprintf("u%d@far.example", i)
 				s.want(m.rcpt(to), sidecar.Accept, "")
-				look := m.question(sidecar.StageRcpt)
+				look := m.question(sidecar.StageMilterRcpt)
 				look.Instance, look.Recipient, look.Sent = "", to, i
 				s.want(s.Ask(context.Background(), s.now, look), sidecar.Accept, "")
 			}
 			s.want(m.end(""), sidecar.Accept, "")
-			data := m.question(sidecar.StageData)
+			data := m.question(sidecar.StageMilterEnd)
 			data.Instance = ""
 			for i := range 10 {
 				data.Recipients += fmt.Sprintf("u%d@far.example, ", i)

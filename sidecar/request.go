@@ -3,8 +3,7 @@ package sidecar
 // A Stage is the place in a mail server from which a question comes.
 type Stage string
 
-// The stages, in the order in which a message meets them: of Exim, and of the
-// milter those that mean the same.
+// The stages of Exim, in the order in which a message meets them.
 const (
 	StageRcpt  Stage = "rcpt"  // RCPT ACL, a remote recipient: looks
 	StageData  Stage = "data"  // end of the DATA ACL: charges the message
@@ -16,6 +15,12 @@ const (
 const (
 	StagePostfixRcpt Stage = "postfix-rcpt" // RCPT, any recipient
 	StagePostfixEnd  Stage = "postfix-end"  // END-OF-MESSAGE
+)
+
+// The stages of the milter.
+const (
+	StageMilterRcpt Stage = "milter-rcpt" // RCPT, any recipient: looks
+	StageMilterEnd  Stage = "milter-end"  // the end of the message: charges it
 )
 
 // A Request is one question about one message, as a front understood it.
@@ -63,4 +68,5 @@ type Reply struct {
 	Text    string // what the client is told, without codes; empty for Accept
 	Room    int    // at rcpt: remote recipients for which the whole message has room
 	Charged bool   // at data and local: nothing is left for the router to charge
+	Local   bool   // at milter-rcpt: the recipient is not remote, and never counts
 }

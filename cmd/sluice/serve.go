@@ -73,6 +73,7 @@ type node struct {
 	token         string // with which we may ask on TCP
 	policySockets []net.Listener
 	policyServers []*policyd.Server // one for each of policySockets
+	milters       []milterFront
 	adminSocket   net.Listener
 	adminServer   *admin.Server
 }
@@ -122,6 +123,9 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := n.listenMilters(uids, operators); err != nil {
+		return nil, err
 	}
 	return n, n.listenAdmin()
 }
@@ -235,6 +239,9 @@ func (n *node) run(ctx context.Context) error {
 	for i, server := range n.policyServers {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
 	}
+	for _, m := range n.milters {
+		front.Go(func() error { return m.serve(frontCtx) })
+	}
 	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
 	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0], n.token, n.log) })
 	notify(daemon.SdNotifyReady)
@@ -252,6 +259,9 @@ func (n *node) run(ctx context.Context) error {
 func (n *node) close() error {
 	for _, l := range n.policySockets {
 		l.Close()
+	}
+	for _, m := range n.milters {
+		m.socket.Close()
 	}
 	if n.adminSocket != nil {
 		n.adminSocket.Close()

@@ -13,7 +13,6 @@ import (
 // notServed are keys that the file may have and that this version does not act
 // on yet.
 var notServed = map[string]string{
-	"listen.milter": "the milter",
 	"listen.http":   "the page and the metrics",
 	"postfix.log":   "Postfix's log",
 	"store.url":     "a store other than embedded:",

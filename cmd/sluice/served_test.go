@@ -22,7 +22,6 @@ func TestWhatIsNotServedYetIsRefusedByName(t *testing.T) {
 	err := served(parseConfig(t, `
 [listen]
 policy = ["unix:/run/p.sock"]
-milter = ["tcp:127.0.0.1:9994"]
 http = "127.0.0.1:9995"
 [store]
 url = "redis://127.0.0.1"
@@ -39,8 +38,7 @@ nodes = 2
 		got = append(got, where+" "+key)
 	}
 	want := []string{
-		"s.toml:4 listen.milter", "s.toml:5 listen.http", "s.toml:7 store.url", "s.toml:8 store.outage",
-		"s.toml:9 store.nodes",
+		"s.toml:4 listen.http", "s.toml:6 store.url", "s.toml:7 store.outage", "s.toml:8 store.nodes",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerAdmission admits clients of a unix socket by the user that connected.
+// AdmitUsers admits clients of a unix socket by the user that connected.
 // Exim asks as its own user from the ACLs and as root from its router, without
 // supplementary groups, so the mode of the socket cannot tell them from others.
-func peerAdmission(allow []int) func(net.Conn) error {
+func AdmitUsers(allow []int) func(net.Conn) error {
 	uids := append([]int{0, os.Geteuid()}, allow...)
 	slices.Sort(uids)
 	uids = slices.Compact(uids)

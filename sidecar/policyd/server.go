@@ -110,9 +110,9 @@ type Server struct {
 // New returns a server that has asker answer.
 func New(asker Asker, opts Options) *Server {
 	opts = opts.withDefaults()
-	admit := peerAdmission(opts.AllowUIDs)
+	admit := AdmitUsers(opts.AllowUIDs)
 	if len(opts.Tokens) > 0 {
-		admit = loopbackAdmission
+		admit = AdmitLoopback
 	}
 	return &Server{
 		opts:   opts,

@@ -42,9 +42,9 @@ func ReadTokens(path string) ([]string, error) {
 	return tokens, nil
 }
 
-// loopbackAdmission admits clients of a TCP socket from this host. Which user
+// AdmitLoopback admits clients of a TCP socket from this host. Which user
 // they are cannot be told; each question has to carry a token.
-func loopbackAdmission(nc net.Conn) error {
+func AdmitLoopback(nc net.Conn) error {
 	a, ok := nc.RemoteAddr().(*net.TCPAddr)
 	if !ok || !a.IP.IsLoopback() {
 		return fmt.Errorf("%v is not on the loopback", nc.RemoteAddr())

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"sluice/sidecar"
+	"sluice/sidecar/milter"
+	"sluice/sidecar/policyd"
+)
+
+// A milterFront is one of listen.milter.
+type milterFront struct {
+	server *milter.Server
+	socket net.Listener
+}
+
+// listenMilters opens the sockets on which Postfix and Sendmail ask as a mail
+// filter.
+func (n *node) listenMilters(uids []int, operators *sidecar.OperatorLog) error {
+	for _, l := range n.config.Listen.Milter {
+		o := milter.Options{Reporter: operators, Admit: policyd.AdmitUsers(uids)}
+		socket, err := listenMilter(l)
+		if err != nil {
+			return err
+		}
+		if l.Network() == "tcp" {
+			o.Admit = policyd.AdmitLoopback
+			operators.MilterOpen(l)
+		}
+		n.milters = append(n.milters, milterFront{milter.New(n.policy, o), socket})
+	}
+	return nil
+}
+
+func listenMilter(l sidecar.Listener) (net.Listener, error) {
+	if l.Network() == "unix" {
+		if err := makeSocketDir(l.Address()); err != nil {
+			return nil, err
+		}
+		return policyd.Listen(l.Address())
+	}
+	socket, err := net.Listen("tcp", l.Address())
+	if err != nil {
+		return nil, fmt.Errorf("listen for milter clients: %w", err)
+	}
+	return socket, nil
+}
+
+// serve serves until ctx is done.
+func (m milterFront) serve(ctx context.Context) error { return m.server.Serve(ctx, m.socket) }

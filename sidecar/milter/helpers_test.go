@@ -1,0 +1,201 @@
+package milter
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice/sidecar"
+)
+
+// libraryLog is what the library has logged, which it must not: nobody reads it.
+var libraryLog lockedBuffer
+
+func TestMain(m *testing.M) {
+	log.SetOutput(&libraryLog)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if said := libraryLog.String(); said != "" {
+			fmt.Println("the library has logged:", said)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
+
+// A lockedBuffer is a log that a test may read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// An asker remembers what it was asked, and answers by the recipient.
+type asker struct {
+	mu      sync.Mutex
+	asked   []sidecar.Request
+	replies map[string]sidecar.Reply
+}
+
+func (a *asker) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, r)
+	if r.Recipient == "panic@far.example" {
+		panic("a bug")
+	}
+	return a.replies[r.Recipient+r.Recipients]
+}
+
+func (a *asker) questions() []sidecar.Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked
+}
+
+// A served is a server at a unix socket.
+type served struct {
+	*Server
+	path string
+	log  lockedBuffer
+	stop func()
+}
+
+func serve(t testing.TB, a Asker, o Options) *served {
+	t.Helper()
+	s := &served{path: filepath.Join(t.TempDir(), "m")}
+	o.Reporter = sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&s.log, nil)))
+	s.Server = New(a, o)
+	ln, err := net.Listen("unix", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ln) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("the server does not stop")
+		}
+		if n := s.Open(); n > 0 {
+			t.Errorf("%d connections left", n)
+		}
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+// An mta speaks the protocol.
+type mta struct {
+	net.Conn
+	t testing.TB
+}
+
+func (s *served) dial(t testing.TB) *mta {
+	t.Helper()
+	nc, err := net.Dial("unix", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &mta{nc, t}
+}
+
+// frame is a command with its data.
+func frame(command byte, data string) string {
+	return string(binary.BigEndian.AppendUint32(nil, uint32(1+len(data)))) + string(command) + data
+}
+
+func offers(version, actions, protocol uint32) string {
+	b := binary.BigEndian.AppendUint32(nil, version)
+	return frame('O', string(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, actions), protocol)))
+}
+
+func macros(command byte, pairs ...string) string {
+	data := string(command)
+	for _, p := range pairs {
+		data += p + "\x00"
+	}
+	return frame('D', data)
+}
+
+// read reads an answer, without its length.
+func (m *mta) read() string {
+	m.t.Helper()
+	b, err := readFrame(m)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return b
+}
+
+func readFrame(r io.Reader) (string, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return "", err
+	}
+	b := make([]byte, binary.BigEndian.Uint32(head[:]))
+	_, err := io.ReadFull(r, b)
+	return string(b), err
+}
+
+// say sends frames and reads as many answers as are wanted.
+func (m *mta) say(frames string, want ...string) {
+	m.t.Helper()
+	if _, err := io.WriteString(m, frames); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, w := range want {
+		if got := m.read(); got != w {
+			m.t.Fatalf("to %q answered %q, want %q", frames, got, w)
+		}
+	}
+}
+
+// all is every bit of an offer.
+const all = 0x1fffff
+
+// connect begins a connection as Postfix does.
+func (s *served) connect(t testing.TB) *mta {
+	t.Helper()
+	m := s.dial(t)
+	m.say(offers(6, all, all))
+	m.read()
+	m.say(macros('C', "j", "pf.example", "{daemon_name}", "pf.example")+frame('C', "client.example\x004\x12\x67192.0.2.17\x00"), "c")
+	return m
+}
+
+// ended tells whether the server closes the connection.
+func (m *mta) ended() bool {
+	_, err := io.Copy(io.Discard, m)
+	return err == nil || !os.IsTimeout(err)
+}
