@@ -66,11 +66,11 @@ type Result struct {
 // A Use is the state of one limit of one subject after a Take.
 type Use struct {
 	Subject string
-	Watched bool // as asked
 	Limit   Limit
 	Used    int64     // sends in the window, those of this Take included where OK
 	Refused int64     // distinct sends refused since the limit was reached, these included
 	Full    bool      // this limit had no room for the Take, or if it is watched for all of it
+	Watched bool      // as asked
 	Frees   time.Time // where Full: when there is room; zero if there never is, being more than Max
 	Epoch   int64     // the subject's epoch: the store's time of its last reset in Unix milliseconds, 0 for none
 }

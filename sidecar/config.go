@@ -70,16 +70,6 @@ type Limits struct {
 	Mailbox map[string]Thresholds // by address, lower-case, its domain as A-label
 }
 
-// Thresholds are what one scope sets; nil leaves it to the scopes above.
-type Thresholds struct {
-	Hourly           *int64   // sends in Limits.Window; 0 is unlimited
-	Daily            *int64   // sends in 24 hours; 0 is unlimited
-	DeferfailPercent *int64   // percent of the sends that may be bad; 0 never trips
-	DeferfailMin     *int64   // bad outcomes below which nothing trips
-	DeferfailIgnore  *[]Cause // causes that are not held against the domain
-	DeferCutoff      *int64   // percent of the limit from which 450 becomes 550
-}
-
 // DefaultConfig returns the built-in configuration.
 func DefaultConfig() *Config {
 	c := &Config{origins: make(map[string]string)}
@@ -115,6 +105,9 @@ func DefaultConfig() *Config {
 		DeferfailMin:     new(int64(5)),
 		DeferfailIgnore:  new([]Cause{}),
 		DeferCutoff:      new(int64(125)),
+		Mode:             new(Enforce),
+		OverLimit:        new(OverCutoff),
+		Exempt:           new(false),
 	}
 	c.Limits.Domain = make(map[string]Thresholds)
 	c.Limits.Account = make(map[string]Thresholds)

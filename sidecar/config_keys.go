@@ -59,22 +59,6 @@ func (c *Config) keys() []configKey {
 	}, c.Limits.Default.keys("limits.")...)
 }
 
-// maxSends bounds numbers of sends so that percentages of them never overflow.
-const maxSends = 1_000_000_000
-
-// keys are the keys of one scope.
-func (t *Thresholds) keys(prefix string) []configKey {
-	return []configKey{
-		{prefix + "hourly", thresholdValue{&t.Hourly, 0, maxSends}},
-		{prefix + "daily", thresholdValue{&t.Daily, 0, maxSends}},
-		{prefix + "deferfail_percent", thresholdValue{&t.DeferfailPercent, 0, 100}},
-		// At 0 a domain that sent nothing would be over it: 0 bad of 0 sent.
-		{prefix + "deferfail_min", thresholdValue{&t.DeferfailMin, 1, maxSends}},
-		{prefix + "deferfail_ignore", causesValue{&t.DeferfailIgnore}},
-		{prefix + "defer_cutoff", thresholdValue{&t.DeferCutoff, 100, 10000}},
-	}
-}
-
 // A scopeKind is a table of scopes under [limits].
 type scopeKind struct {
 	name   string

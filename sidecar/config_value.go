@@ -49,6 +49,12 @@ func listOf[S ~string](field *[]S, check textCheck) listValue[S] { return listVa
 
 func (l listValue[S]) set(v any) error {
 	elements, ok := v.([]any)
+	if texts, is := v.([]string); is { // as get returns it
+		ok = true
+		for _, s := range texts {
+			elements = append(elements, s)
+		}
+	}
 	if !ok {
 		return errors.New(`a list of texts, like ["one", "two"]`)
 	}
@@ -88,28 +94,6 @@ func (w wholeValue) set(v any) error {
 }
 
 func (w wholeValue) get() any { return *w.field }
-
-// thresholdValue is a whole number that a scope may leave unset.
-type thresholdValue struct {
-	field    **int64
-	min, max int64
-}
-
-func (t thresholdValue) set(v any) error {
-	var n int64
-	if err := (wholeValue{&n, t.min, t.max}).set(v); err != nil {
-		return err
-	}
-	*t.field = &n
-	return nil
-}
-
-func (t thresholdValue) get() any {
-	if *t.field == nil {
-		return nil
-	}
-	return **t.field
-}
 
 // durationValue is a duration as time.ParseDuration reads it.
 type durationValue struct {
@@ -189,30 +173,4 @@ func tomlString(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
-}
-
-// causesValue is a list of causes that a scope may leave unset.
-type causesValue struct{ field **[]Cause }
-
-func (c causesValue) set(v any) error {
-	var causes []Cause
-	names := make([]string, 0, len(Causes()))
-	for _, cause := range Causes() {
-		names = append(names, string(cause))
-	}
-	if err := listOf(&causes, oneOf(names...)).set(v); err != nil {
-		return err
-	}
-	if causes == nil {
-		causes = []Cause{} // set, to none
-	}
-	*c.field = &causes
-	return nil
-}
-
-func (c causesValue) get() any {
-	if *c.field == nil {
-		return nil
-	}
-	return listOf(*c.field, notEmpty).get()
 }

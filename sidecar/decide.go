@@ -16,6 +16,8 @@ type question struct {
 	at  time.Time // by the store's clock
 	who identity
 	to  []address // the remote recipients that are asked about
+
+	stopped *stop // why nothing of this payer goes, whatever is counted; nil if it may
 }
 
 // Ask decides on one Request. It is called by many goroutines at once. now is
@@ -23,6 +25,9 @@ type question struct {
 func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
 	q.who = q.identify(&r)
+	if q.who.domain != "" {
+		q.stopped = p.stop(q.Settings, q.who)
+	}
 	if r.Stage == StagePostfixEnd {
 		return p.askPostfixEnd(ctx, &q)
 	}
@@ -32,13 +37,13 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
 	}
 	switch {
-	case q.who.class != charged && len(q.to) > 0:
-		p.passUncharged(&q)
-		return pass(r.Stage)
 	case len(q.to) == 0:
 		return p.passLocal(&q)
+	case q.who.class != charged && q.stopped == nil:
+		p.passUncharged(&q)
+		return pass(r.Stage)
 	}
-	if r.Stage != StageRoute && p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain) {
+	if r.Stage != StageRoute && q.stopped == nil && p.trips.has(q.who.domain) {
 		return p.refuseTripped(&q)
 	}
 	switch r.Stage {
@@ -102,6 +107,9 @@ func (p *Policy) passUncharged(q *question) {
 		if q.Stage == StageData || q.Stage == StageLocal {
 			p.totals.exempt.Add(int64(len(q.to)))
 		}
+		if q.Stage == StageRoute && q.who.domain != "" { // may have been held before it was exempt
+			p.unhold(q, token(q.Node, q.ID, q.to[0], 0))
+		}
 	case unidentified:
 		p.totals.unidentified.Add(1)
 		p.log.Unidentified(q.Request)
@@ -110,8 +118,8 @@ func (p *Policy) passUncharged(q *question) {
 
 // askRcpt looks whether one more remote recipient fits.
 func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
-	if p.lockedByHand(q.who.domain) {
-		return p.refuseLocked(q)
+	if q.stopped != nil {
+		return p.refuseStopped(q)
 	}
 	t := q.take()
 	t.Ahead = int64(max(0, q.Sent))
@@ -122,14 +130,15 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 	if !result.OK {
 		return p.refuse(q, p.refusal(q, t, result))
 	}
+	p.noteWatched(q, result)
 	return Reply{Room: room(result)}
 }
 
 // askData charges a whole message. It is never 550 for volume: the recipients
 // were let pass one by one, and only a race with another client leads here.
 func (p *Policy) askData(ctx context.Context, q *question) Reply {
-	if p.lockedByHand(q.who.domain) {
-		return p.refuseLocked(q)
+	if q.stopped != nil {
+		return p.refuseStopped(q)
 	}
 	d, err := p.charge(ctx, q)
 	switch {
@@ -146,7 +155,10 @@ func (p *Policy) askData(ctx context.Context, q *question) Reply {
 // calls sendmail would drop the mail. What could be sent later is accepted
 // uncharged, and the router holds it.
 func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
-	if p.lockedByHand(q.who.domain) {
+	if q.stopped != nil {
+		if q.stopped.action == Reject {
+			return p.refuseStopped(q)
+		}
 		return Reply{}
 	}
 	d, err := p.charge(ctx, q)
@@ -165,8 +177,9 @@ func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
 func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 	token := token(q.Node, q.ID, q.to[0], 0)
 	settled := p.settled(q, token)
-	if p.lockedByHand(q.who.domain) {
-		return p.hold(q, token, settled, p.refuseLocked(q))
+	if q.stopped != nil {
+		q.stopped.action = Defer // what was accepted is never bounced for it
+		return p.hold(q, token, settled, p.refuseStopped(q))
 	}
 	if p.trips.has(q.who.domain) {
 		return p.hold(q, token, settled, p.refuseTripped(q))
@@ -179,6 +192,9 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 	switch {
 	case err != nil:
 		return p.hold(q, token, false, p.cannotCount(q, err))
+	case d != nil && d.action == Discard:
+		p.unhold(q, token)
+		return p.refuse(q, d)
 	case d != nil:
 		d.action = Defer // a message that was accepted is never bounced for volume
 		return p.hold(q, token, false, p.refuse(q, d))
@@ -220,6 +236,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 		return p.refusal(q, t, result), nil
 	}
 	p.totals.accepted.Add(int64(result.Charged))
+	p.noteWatched(q, result)
 	for _, u := range result.Uses {
 		if u.Subject == q.who.domain && atLimit(u) {
 			p.due.add(q.who.domain)
@@ -230,9 +247,8 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 
 // A refusal is the limit that speaks for all that refused.
 type refusal struct {
-	scope     scope
 	use       ratelimit.Use
-	origin    string // where the limit is set
+	origin    Origin // who set the limit
 	per       string // hour or day
 	attempted int64  // A: used, promised to this message, and refused since the limit was reached
 	action    Action
@@ -242,21 +258,19 @@ type refusal struct {
 // refusal finds which of the full limits speaks: 550 before 450, then the one
 // that frees last.
 func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result) *refusal {
-	cutoff := q.cutoff(q.who)
+	cutoff, _ := inForce(q.Settings, q.who, "defer_cutoff", func(t *Thresholds) *int64 { return t.DeferCutoff })
+	over, _ := inForce(q.Settings, q.who, "over_limit", func(t *Thresholds) *OverLimit { return t.OverLimit })
 	var first *refusal
 	for _, u := range result.Uses {
-		if !u.Full {
+		if !u.Full || u.Watched {
 			continue
 		}
-		d := &refusal{use: u, per: "hour", action: Defer, attempted: u.Used + t.Ahead + u.Refused}
-		if d.attempted*100 >= cutoff*u.Limit.Max {
-			d.action = Reject
-		}
+		d := &refusal{use: u, per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.limitOrigin(u.Subject, u.Limit.Window)}
+		d.action = over.action(d.attempted*100 >= cutoff*u.Limit.Max)
 		if !u.Frees.IsZero() {
 			d.frees = p.clock.wall(q.now, u.Frees)
 		}
-		d.scope, d.origin = q.origins(q.who, u)
-		if u.Limit.Window == day && q.limits.Window != day {
+		if u.Limit.Window != q.window {
 			d.per = "day"
 		}
 		if first == nil || d.speaksBefore(first) {
@@ -276,19 +290,30 @@ func (d *refusal) speaksBefore(o *refusal) bool {
 	return d.frees.After(o.frees)
 }
 
-// origins finds the scope of a limit, and where it is set.
-func (s *Settings) origins(who identity, u ratelimit.Use) (scope, string) {
-	for _, scope := range s.scopes(who) {
-		if scope.name != u.Subject {
-			continue
-		}
-		_, origin := s.hourly(scope)
-		if u.Limit.Window != s.limits.Window {
-			_, origin = s.daily(scope)
-		}
-		return scope, origin
+// action is what the client is told of a send over the limit, or from the
+// cutoff on.
+func (o OverLimit) action(cutoff bool) Action {
+	switch {
+	case o == OverDiscard:
+		return Discard
+	case o == OverReject, o == OverCutoff && cutoff:
+		return Reject
 	}
-	return scope{name: u.Subject, title: u.Subject}, ""
+	return Defer
+}
+
+// noteWatched counts what passed only because its limit is watched.
+func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
+	if !q.watches {
+		return
+	}
+	for _, u := range r.Uses {
+		if u.Full && u.Watched {
+			p.totals.watched.Add(1)
+			p.log.Watched(q.Request, titleOf(u.Subject), ratio(u.Used+u.Refused, u.Limit.Max))
+			return
+		}
+	}
 }
 
 func (p *Policy) refuse(q *question, d *refusal) Reply {
@@ -296,13 +321,6 @@ func (p *Policy) refuse(q *question, d *refusal) Reply {
 	text := d.text(q.Node)
 	p.log.Refused(q.Request, d.action, text)
 	return Reply{Action: d.action, Text: text}
-}
-
-func (p *Policy) refuseLocked(q *question) Reply {
-	p.totals.refused.Add(1)
-	text := fmt.Sprintf(textLocked, q.who.domain)
-	p.log.Refused(q.Request, Defer, text)
-	return Reply{Action: Defer, Text: text}
 }
 
 // cannotCount decides what a store that fails means for mail.
@@ -315,7 +333,7 @@ func (p *Policy) cannotCount(q *question, err error) Reply {
 func room(r ratelimit.Result) int {
 	least := int64(RoomUnlimited)
 	for _, u := range r.Uses {
-		if u.Limit.Max > 0 {
+		if u.Limit.Max > 0 && !u.Watched {
 			least = min(least, u.Room())
 		}
 	}

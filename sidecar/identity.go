@@ -13,7 +13,7 @@ const (
 	charged      class = iota
 	nobody             // bounces that Exim made itself, null senders from elsewhere
 	inbound            // from elsewhere: not ours until it is redirected
-	exempt             // sender in exempt_senders
+	exempt             // list software, or whom thresholds exempt
 	unidentified       // somebody should be charged, and nobody can be found
 )
 
@@ -28,10 +28,19 @@ type identity struct {
 // identify finds who is charged. The rules are those of the table in
 // docs/flow.md, in its order; the first that matches decides.
 func (s *Settings) identify(r *Request) identity {
-	if s.exempt(r.Sender) {
+	who := s.sender(r)
+	if who.class == charged && s.exemptScope(who) {
+		who.class = exempt
+	}
+	return who
+}
+
+// sender finds who sends a message, exempt or not.
+func (s *Settings) sender(r *Request) identity {
+	local := r.ClientAddress == ""
+	if s.exemptSender(r.Sender) || local && slices.Contains(s.exemptLogins, r.Login) {
 		return identity{class: exempt}
 	}
-	local := r.ClientAddress == ""
 	if r.Sender == "" {
 		return s.identifyNullSender(r, local)
 	}
@@ -126,9 +135,9 @@ func redirected(r *Request) string {
 	return original.domain
 }
 
-// exempt tells whether a sender is in identity.exempt_senders: an address, or
+// exemptSender tells whether a sender is in identity.exempt_senders: an address, or
 // a domain with all of its addresses.
-func (s *Settings) exempt(from string) bool {
+func (s *Settings) exemptSender(from string) bool {
 	if len(s.exemptSenders) == 0 {
 		return false
 	}

@@ -89,9 +89,20 @@ func (p *Policy) reconcileLock(domain string, at time.Time) error {
 	return nil
 }
 
-// fullest is the limit of a domain that is used up, if one is.
+// fullest is the limit of a domain that is used up and enforced, if one is.
 func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
-	for _, u := range p.uses(domain, at) {
+	s := p.settings.Load()
+	if u, full := s.full(p.store.Standing(at, domain)); full && s.enforces(domain) {
+		return u, true
+	}
+	return ratelimit.Use{}, false
+}
+
+// full is the limit that a subject has used up, if it has.
+func (s *Settings) full(standing ratelimit.Standing) (ratelimit.Use, bool) {
+	for _, limit := range s.limitsOf(standing.Name) {
+		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
+			Used: sentIn(standing, limit.Window), Refused: standing.Refused}
 		if atLimit(u) {
 			return u, true
 		}
@@ -99,16 +110,10 @@ func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
 	return ratelimit.Use{}, false
 }
 
-// uses are the limits of a domain with what is used of each.
-func (p *Policy) uses(domain string, at time.Time) (uses []ratelimit.Use) {
-	standing := p.store.Standing(at, domain)
-	for _, subject := range p.settings.Load().subjects(identity{domain: domain}) {
-		for _, limit := range subject.Limits {
-			uses = append(uses, ratelimit.Use{Subject: domain, Limit: limit, Epoch: standing.Epoch,
-				Used: sentIn(standing, limit.Window), Refused: standing.Refused})
-		}
-	}
-	return uses
+// enforces tells whether limits refuse a domain, and not only watch it.
+func (s *Settings) enforces(domain string) bool {
+	who := s.owned(domain)
+	return !(s.watches && s.watched(who, domain)) && !s.exemptScope(who)
 }
 
 func sentIn(s ratelimit.Standing, window time.Duration) int64 {
@@ -136,7 +141,23 @@ func (p *Policy) dueAtStart(now time.Time) {
 
 // isDomain tells the subject of a domain from those of mailboxes and accounts.
 func isDomain(subject string) bool {
-	return !strings.Contains(subject, "@") && !strings.HasPrefix(subject, accountPrefix)
+	return !strings.Contains(subject, "@") && !isAccount(subject)
+}
+
+// accountPrefix begins the name of an account's subject.
+const accountPrefix = "account:"
+
+func isAccount(subject string) bool { return strings.HasPrefix(subject, accountPrefix) }
+
+// titleOf names a subject as refusals do.
+func titleOf(subject string) string {
+	switch account, ok := strings.CutPrefix(subject, accountPrefix); {
+	case ok:
+		return "Account " + account
+	case isDomain(subject):
+		return "Domain " + subject
+	}
+	return "Mailbox " + subject
 }
 
 // lockedDomains lists the domains that have a lock file of ours.

@@ -72,9 +72,11 @@ func (p *Policy) subjects(now time.Time) map[string]bool {
 // it, and longer while what it sent is counted.
 func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
 	standing := p.store.Standing(p.clock.store(now), name)
-	limits := p.settings.Load().byName[name]
-	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits),
-		FreesAt: p.frees(ctx, now, []ratelimit.Subject{{Name: name, Limits: limits}})}
+	settings := p.settings.Load()
+	limits := settings.limitsOf(name)
+	who := settings.named(name)
+	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits), Mode: settings.mode(who, name),
+		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
 	return s, len(s.Windows) > 0
 }
 
@@ -105,24 +107,27 @@ func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
 	at := p.clock.store(now)
 	settings := p.settings.Load()
-	who := identity{domain: domain}
+	who := settings.owned(domain)
 	standing := p.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: settings.owners.get().account[domain], Refused: standing.Refused, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
-		DeferfailPercent: settings.cascade(who, func(t Thresholds) *int64 { return t.DeferfailPercent }),
-		DeferfailMin:     settings.cascade(who, func(t Thresholds) *int64 { return t.DeferfailMin }),
+	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
+		Mode: settings.mode(who, domain)}
+	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
+	stopped := p.stop(settings, who)
+	if stopped != nil {
+		d.Stopped = stopped.text
 	}
 	for _, w := range standing.Windows {
-		if w.Window == settings.limits.Window {
+		if w.Window == settings.window {
 			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
 			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}
 	d.Causes, d.LeftOut = p.bads.causes(domain)
-	limits := settings.domainLimits(domain)
+	limits := settings.limitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
-	if !p.lockedByHand(domain) && !p.trips.has(domain) {
-		d.FreesAt = p.frees(ctx, now, []ratelimit.Subject{{Name: domain, Limits: limits}})
+	if stopped == nil && !p.trips.has(domain) && settings.enforces(domain) {
+		d.FreesAt = p.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
 	}
 	for _, f := range p.locks.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
@@ -137,9 +142,9 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	return d, counted(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
 }
 
-// frees is when the next send of subjects is accepted; nil if it would be now.
-func (p *Policy) frees(ctx context.Context, now time.Time, subjects []ratelimit.Subject) *time.Time {
-	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: subjects})
+// frees is when the next send of a subject is accepted; nil if it would be now.
+func (p *Policy) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
+	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
 	if err != nil || result.OK {
 		return nil
 	}
@@ -160,6 +165,7 @@ func (p *Policy) status() Totals {
 		Exempt:       p.totals.exempt.Load(),
 		Unidentified: p.totals.unidentified.Load(),
 		Late:         p.totals.late.Load(),
+		Watched:      p.totals.watched.Load(),
 		Held:         int64(p.holds.number()),
 		Journal:      "ok",
 		Locks:        "ok",

@@ -25,7 +25,7 @@ func (s *site) status(scope string) sidecar.Status {
 
 func TestStatusOfAMailbox(t *testing.T) {
 	s := newSite(t, scopedLimits)
-	want := []sidecar.ScopeStatus{{Scope: "news@a.example", Windows: []sidecar.Window{{Seconds: 3600, Limit: 10}}}}
+	want := []sidecar.ScopeStatus{{Scope: "news@a.example", Mode: sidecar.Enforce, Windows: []sidecar.Window{{Seconds: 3600, Limit: 10}}}}
 	if diff := cmp.Diff(want, s.status("news@a.example").Scopes); diff != "" {
 		t.Errorf("before the first send, -want +got:\n%s", diff)
 	}

@@ -110,6 +110,13 @@ func (l *OperatorLog) Refused(r Request, a Action, text string) {
 	}
 }
 
+// Watched tells of what passed only because its limit is watched.
+func (l *OperatorLog) Watched(r Request, who, ratio string) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("over a limit that is watched, passed", "stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)
+	}
+}
+
 // Unidentified says that a message passed because nobody could be charged.
 func (l *OperatorLog) Unidentified(r Request) {
 	if l.seldom("unidentified") {

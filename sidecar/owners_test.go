@@ -25,7 +25,10 @@ func twoTenants(t *testing.T) *Settings {
 	write(t, path("trueuserdomains"), "a.example: alice\nb.example: bob\n")
 	write(t, path("passwd"), "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/false\n"+
 		"alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home2/bob/:/bin/sh\n")
-	s := newSettings(DefaultConfig(), "node1", "exim")
+	s, err := newSettings(sources{config: DefaultConfig()}, "node1", "exim", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.owners = followOwners(path("userdomains"), path("trueuserdomains"), path("passwd"))
 	if err := s.refresh(); err != nil {
 		t.Fatal(err)

@@ -52,7 +52,8 @@ type Options struct {
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
 	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, log: o.Log}
-	p.settings.Store(newSettings(o.Config, foldDomain(o.Node), o.EximUser))
+	settings, unread := newSettings(sources{config: o.Config}, foldDomain(o.Node), o.EximUser, nil)
+	p.settings.Store(settings)
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
 	p.due = newDue()
@@ -60,8 +61,8 @@ func New(o Options) *Policy {
 	p.bads = newBads(o.Notes, o.Log)
 	p.trips = newTrips(o.Notes, o.Log)
 	p.incoming = newTransactions()
-	if err := p.settings.Load().refresh(); err != nil {
-		p.log.FileUnread(err)
+	if unread != nil {
+		p.log.FileUnread(unread)
 	}
 	if p.settings.Load().localDomains.get().empty() {
 		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
@@ -158,5 +159,5 @@ func (c clock) wall(now, at time.Time) time.Time {
 
 // totals count since the start.
 type totals struct {
-	accepted, refused, exempt, unidentified, late atomic.Int64
+	accepted, refused, watched, exempt, unidentified, late atomic.Int64
 }

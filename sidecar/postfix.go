@@ -20,8 +20,8 @@ const (
 // recipient: so END-OF-MESSAGE, which names none, finds out from the ledger
 // whether the message was charged, over a restart too.
 func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
-	if p.lockedByHand(q.who.domain) {
-		return p.refuseLocked(q)
+	if q.stopped != nil {
+		return p.refuseStopped(q)
 	}
 	known := p.incoming.of(q.now, &q.Request)
 	if q.chargeAtEnd {
@@ -82,12 +82,12 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) Reply {
 	switch {
 	case len(q.to) == 0:
 		return Reply{}
-	case q.who.class != charged:
+	case q.who.class != charged && q.stopped == nil:
 		p.passUncharged(q)
 		return Reply{}
 	case !q.chargeAtEnd && (t.asked() || p.chargedFirst(q, &t)):
 		return Reply{}
-	case p.trips.has(q.who.domain) && !p.lockedByHand(q.who.domain):
+	case q.stopped == nil && p.trips.has(q.who.domain):
 		return p.refuseTripped(q)
 	}
 	return p.askData(ctx, q)

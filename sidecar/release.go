@@ -60,7 +60,7 @@ func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, s
 	if p.lockedByHand(domain) || p.trips.has(domain) {
 		return nil
 	}
-	room := map[identity]int{}
+	room, s := map[identity]int{}, p.settings.Load()
 	for _, m := range p.holds.heldIn(domain) {
 		if len(ids) == releaseProcesses*releaseMessages {
 			break
@@ -70,7 +70,7 @@ func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, s
 			continue
 		}
 		if _, known := room[m.who]; !known {
-			room[m.who] = p.roomFor(ctx, now, m.who)
+			room[m.who] = p.roomFor(ctx, now, s, m.who)
 		}
 		if room[m.who] > 0 {
 			room[m.who]--
@@ -81,8 +81,14 @@ func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, s
 }
 
 // roomFor is how many sends of somebody would be accepted now.
-func (p *Policy) roomFor(ctx context.Context, now time.Time, who identity) int {
-	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: p.settings.Load().subjects(who)})
+func (p *Policy) roomFor(ctx context.Context, now time.Time, s *Settings, who identity) int {
+	if whose, _ := s.stopOf(who); whose != "" {
+		return 0
+	}
+	if s.exemptScope(who) {
+		return RoomUnlimited
+	}
+	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: s.subjects(who)})
 	if err != nil || !result.OK {
 		return 0
 	}

@@ -1,9 +1,11 @@
 package sidecar
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -13,22 +15,93 @@ import (
 type Settings struct {
 	Node     string // the domain charged for mail of this host that is nobody's
 	EximUser string // who Exim's own bounces come from
-	limits   Limits
-	origin   func(key string) string
+	config   *Config
+	window   time.Duration // that of hourly limits
 
-	byName           map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
-	fallback         []ratelimit.Limit            // what any other domain has
+	scopes   map[string]*scoped           // what is in force, by scope; that of defaultScope is complete
+	byName   map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
+	fallback []ratelimit.Limit            // what any other domain has
+	accounts bool                         // byName has one of an account
+	watches  bool                         // some scope is watched
+	exempts  bool                         // some scope is exempt
+	stops    map[string]Stop              // whom the panel has stopped, by scope
+
 	relay            []netip.Prefix
 	exemptSenders    []string
+	exemptLogins     []string
 	remoteTransports []string // globs
 	localDomains     *followed[domainSet]
 	chargeAtEnd      bool // postfix.charge
 	owners           *followed[owners]
 }
 
-// newSettings makes settings of a configuration, which is valid.
-func newSettings(c *Config, node, eximUser string) *Settings {
-	s := &Settings{Node: node, EximUser: eximUser, limits: c.Limits, origin: c.Origin}
+// scoped is what is in force for one scope.
+type scoped struct {
+	Thresholds
+	from []*Setting // that Thresholds were set by, one for each key
+}
+
+// set finds who set a key here; nil if that is left to the scopes above.
+func (s *scoped) set(key string) *Setting {
+	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == key }); i >= 0 {
+		return s.from[i]
+	}
+	return nil
+}
+
+// origin is that of a key that is set here.
+func (s *scoped) origin(key string) Origin {
+	if setting := s.set(key); setting != nil {
+		return setting.Origin
+	}
+	return Origin{}
+}
+
+// put has a setting take the place of one of a lower layer.
+func (s *scoped) put(setting *Setting) {
+	value, err := s.key(setting.Key)
+	if err == nil {
+		err = value.set(setting.Value)
+	}
+	if err != nil {
+		return // each layer has checked its own
+	}
+	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == setting.Key }); i >= 0 {
+		s.from[i] = setting
+		return
+	}
+	s.from = append(s.from, setting)
+}
+
+// sources are what Settings are made of.
+type sources struct {
+	config *Config
+	panel  Panel
+	live   []Setting
+}
+
+// A Panel is what the files of a hosting panel say.
+type Panel struct {
+	Settings     []Setting
+	Stops        map[string]Stop // by scope: account:bob, news@example.com, example.com
+	ExemptLogins []string        // local users that run list software
+}
+
+// A Stop is that a panel lets somebody send nothing.
+type Stop struct {
+	Suspended bool   // refused for good; otherwise on hold, and sent later
+	Place     string // FILE:LINE that says so
+}
+
+// newSettings works out what is in force, once and not for each question. Of
+// before, which may be nil, it takes over the files that are followed. It
+// returns settings also with an error: those of the files that cannot be read
+// are missing.
+func newSettings(from sources, node, eximUser string, before *Settings) (*Settings, error) {
+	c := from.config
+	s := &Settings{Node: node, EximUser: eximUser, config: c, window: c.Limits.Window,
+		stops: from.panel.Stops, exemptLogins: from.panel.ExemptLogins,
+		remoteTransports: c.Exim.RemoteTransports, chargeAtEnd: c.Postfix.Charge == ChargeAtEnd}
 	for _, relay := range c.Identity.Relay {
 		s.relay = append(s.relay, prefixOf(relay))
 	}
@@ -40,12 +113,33 @@ func newSettings(c *Config, node, eximUser string) *Settings {
 		}
 		s.exemptSenders = append(s.exemptSenders, sender)
 	}
-	s.remoteTransports = c.Exim.RemoteTransports
-	s.localDomains = followDomains(slices.Concat(c.Exim.LocalDomains, c.Postfix.LocalDomains))
-	s.chargeAtEnd = c.Postfix.Charge == ChargeAtEnd
-	s.owners = followOwners(c.Identity.Owners, c.Identity.MainDomains, passwdFile)
-	s.compile()
-	return s
+	s.compile(c.settings(), from.panel.Settings, from.live)
+	return s, s.follow(before)
+}
+
+// localDomains are those of whichever mail server there is.
+func (c *Config) localDomains() []string {
+	return slices.Concat(c.Exim.LocalDomains, c.Postfix.LocalDomains)
+}
+
+// follow begins to follow the files of local domains and owners, or goes on.
+func (s *Settings) follow(before *Settings) error {
+	var errs []error
+	local := s.config.localDomains()
+	if before != nil && slices.Equal(before.config.localDomains(), local) {
+		s.localDomains = before.localDomains
+	} else {
+		s.localDomains = followDomains(local)
+		errs = append(errs, s.localDomains.refresh())
+	}
+	owners, main := s.config.Identity.Owners, s.config.Identity.MainDomains
+	if before != nil && before.config.Identity.Owners == owners && before.config.Identity.MainDomains == main {
+		s.owners = before.owners
+	} else {
+		s.owners = followOwners(owners, main, passwdFile)
+		errs = append(errs, s.owners.refresh())
+	}
+	return errors.Join(errs...)
 }
 
 // passwdFile has the home directories of the accounts.
@@ -56,30 +150,47 @@ func (s *Settings) refresh() error {
 	return errors.Join(s.localDomains.refresh(), s.owners.refresh())
 }
 
-// compile works out the limits of every subject that has its own, once and not
-// for each question.
-func (s *Settings) compile() {
-	s.fallback = s.limitsOf(domainScope("", Thresholds{}))
+// compile lays the layers on each other, the lowest first, and works out the
+// limits of every subject that has its own.
+func (s *Settings) compile(layers ...[]Setting) {
+	s.scopes = map[string]*scoped{defaultScope: {}}
+	for _, layer := range layers {
+		for i := range layer {
+			scope := s.scopes[layer[i].Scope]
+			if scope == nil {
+				scope = &scoped{}
+				s.scopes[layer[i].Scope] = scope
+			}
+			scope.put(&layer[i])
+		}
+	}
+	s.fallback = s.compileLimits("", s.scopes[defaultScope])
 	s.byName = map[string][]ratelimit.Limit{}
-	for name, t := range s.limits.Domain {
-		s.byName[name] = s.limitsOf(domainScope(name, t))
-	}
-	for name, t := range s.limits.Mailbox {
-		s.byName[name] = s.limitsOf(mailboxScope(name, t))
-	}
-	for name, t := range s.limits.Account {
-		s.byName[accountPrefix+name] = s.limitsOf(accountScope(name, t))
+	for name, scope := range s.scopes {
+		s.watches = s.watches || scope.Mode != nil && *scope.Mode == Watch
+		s.exempts = s.exempts || scope.Exempt != nil && *scope.Exempt
+		if name == defaultScope {
+			continue
+		}
+		s.byName[name] = s.compileLimits(name, scope)
+		s.accounts = s.accounts || isAccount(name)
 	}
 }
 
-// limitsOf are the limits by which a subject is charged; none if it is not.
-func (s *Settings) limitsOf(c scope) []ratelimit.Limit {
-	var limits []ratelimit.Limit
-	if hourly, _ := s.hourly(c); hourly > 0 || c.domain {
-		limits = append(limits, ratelimit.Limit{Window: s.limits.Window, Max: hourly})
+// compileLimits finds the limits by which a subject is charged; none if it is not.
+// A limit is for its own subject only, but those of the default scope are each
+// domain's.
+func (s *Settings) compileLimits(name string, own *scoped) []ratelimit.Limit {
+	var fallback Thresholds
+	if isDomain(name) {
+		fallback = s.scopes[defaultScope].Thresholds
 	}
-	if daily, _ := s.daily(c); daily > 0 && s.limits.Window != day {
-		limits = append(limits, ratelimit.Limit{Window: day, Max: daily})
+	var limits []ratelimit.Limit
+	if hourly := cmp.Or(own.Hourly, fallback.Hourly, new(int64)); *hourly > 0 || isDomain(name) {
+		limits = append(limits, ratelimit.Limit{Window: s.window, Max: *hourly})
+	}
+	if daily := cmp.Or(own.Daily, fallback.Daily, new(int64)); *daily > 0 && s.window != day {
+		limits = append(limits, ratelimit.Limit{Window: day, Max: *daily})
 	}
 	return limits
 }
@@ -102,52 +213,12 @@ const day = 24 * time.Hour
 // Keep is the longest window that is limited for anybody.
 func (c *Config) Keep() time.Duration {
 	keep := c.Limits.Window
-	all := []map[string]Thresholds{{"": c.Limits.Default}, c.Limits.Domain, c.Limits.Account, c.Limits.Mailbox}
-	for _, scopes := range all {
-		for _, t := range scopes {
-			if t.Daily != nil && *t.Daily > 0 {
-				keep = max(keep, day)
-			}
+	for _, s := range c.settings() {
+		if s.Key == "daily" && s.Value != int64(0) {
+			keep = max(keep, day)
 		}
 	}
 	return keep
-}
-
-// A scope is one of the subjects of a message, with its thresholds.
-type scope struct {
-	name   string // of the subject, as commands take it: example.com, account:bob, news@example.com
-	key    string // of its table in the configuration
-	title  string // as the refusal names it
-	domain bool
-	own    Thresholds
-}
-
-// accountPrefix begins the name of an account's subject.
-const accountPrefix = "account:"
-
-func domainScope(name string, t Thresholds) scope {
-	return scope{name, "limits.domain." + name, "Domain " + name, true, t}
-}
-
-func mailboxScope(name string, t Thresholds) scope {
-	return scope{name, "limits.mailbox." + name, "Mailbox " + name, false, t}
-}
-
-func accountScope(name string, t Thresholds) scope {
-	return scope{accountPrefix + name, "limits.account." + name, "Account " + name, false, t}
-}
-
-// scopes are the scopes of a message, from the most specific to the least.
-func (s *Settings) scopes(who identity) []scope {
-	var all []scope
-	if who.mailbox != "" {
-		all = append(all, mailboxScope(who.mailbox, s.limits.Mailbox[who.mailbox]))
-	}
-	all = append(all, domainScope(who.domain, s.limits.Domain[who.domain]))
-	if who.account != "" {
-		all = append(all, accountScope(who.account, s.limits.Account[who.account]))
-	}
-	return all
 }
 
 // subjects are those who are charged for a message: its domain in any case,
@@ -157,55 +228,107 @@ func (s *Settings) subjects(who identity) []ratelimit.Subject {
 	if limits := s.byName[who.mailbox]; len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.mailbox, Limits: limits})
 	}
-	limits, own := s.byName[who.domain]
-	if !own {
-		limits = s.fallback
-	}
-	subjects = append(subjects, ratelimit.Subject{Name: who.domain, Limits: limits})
-	if who.account != "" && len(s.limits.Account) > 0 {
+	subjects = append(subjects, ratelimit.Subject{Name: who.domain, Limits: s.limitsOf(who.domain)})
+	if who.account != "" && s.accounts {
 		name := accountPrefix + who.account
 		if limits := s.byName[name]; len(limits) > 0 {
 			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: limits})
 		}
 	}
+	if s.watches {
+		for i := range subjects {
+			subjects[i].Watched = s.watched(who, subjects[i].Name)
+		}
+	}
 	return subjects
 }
 
-// hourly is a scope's limit in the window, and where it is set. A limit is
-// for its own subject only; the default is each domain's.
-func (s *Settings) hourly(c scope) (limit int64, origin string) {
-	return s.limit(c, "hourly", c.own.Hourly, s.limits.Default.Hourly)
-}
-
-// daily is a scope's limit in 24 hours, and where it is set.
-func (s *Settings) daily(c scope) (limit int64, origin string) {
-	return s.limit(c, "daily", c.own.Daily, s.limits.Default.Daily)
-}
-
-func (s *Settings) limit(c scope, key string, own, fallback *int64) (int64, string) {
-	switch {
-	case own != nil:
-		return *own, s.origin(c.key + "." + key)
-	case c.domain && fallback != nil:
-		return *fallback, s.origin("limits." + key)
+// limitsOf are the limits of a subject.
+func (s *Settings) limitsOf(subject string) []ratelimit.Limit {
+	if own, ok := s.byName[subject]; ok || !isDomain(subject) {
+		return own
 	}
-	return 0, ""
+	return s.fallback
 }
 
-// cutoff is the percentage of a limit from which on 450 becomes 550. It comes
-// from the most specific scope of the message that sets it.
-func (s *Settings) cutoff(who identity) int64 {
-	return s.cascade(who, func(t Thresholds) *int64 { return t.DeferCutoff })
+// owned is a domain as it is looked at without a message: with its owner.
+func (s *Settings) owned(domain string) identity {
+	return identity{domain: domain, account: s.owners.get().account[domain]}
 }
 
-func (s *Settings) cascade(who identity, value func(Thresholds) *int64) int64 {
-	for _, scope := range s.scopes(who) {
-		if v := value(scope.own); v != nil {
-			return *v
+// named is somebody as they are looked at by a subject's name.
+func (s *Settings) named(subject string) identity {
+	if account, ok := strings.CutPrefix(subject, accountPrefix); ok {
+		return identity{account: account}
+	}
+	if domain := domainOf(subject); domain != "" {
+		who := s.owned(domain)
+		who.mailbox = subject
+		return who
+	}
+	return s.owned(subject)
+}
+
+// mode is how a subject is limited, as status shows it.
+func (s *Settings) mode(who identity, subject string) Mode {
+	switch {
+	case s.exemptScope(who):
+		return Exempt
+	case s.watched(who, subject):
+		return Watch
+	}
+	return Enforce
+}
+
+// watched tells whether the limits of one of the subjects of a message are.
+func (s *Settings) watched(who identity, subject string) bool {
+	switch {
+	case isAccount(subject):
+		who.domain, who.mailbox = "", ""
+	case isDomain(subject):
+		who.mailbox = ""
+	}
+	mode, _ := inForce(s, who, "mode", func(t *Thresholds) *Mode { return t.Mode })
+	return mode == Watch
+}
+
+// exemptScope tells whether nobody is charged for somebody, by thresholds.
+func (s *Settings) exemptScope(who identity) bool {
+	if !s.exempts {
+		return false
+	}
+	exempt, _ := inForce(s, who, "exempt", func(t *Thresholds) *bool { return t.Exempt })
+	return exempt
+}
+
+// inForce is the value of a key that cascades from the default over account
+// and domain to mailbox, and who set it.
+func inForce[T any](s *Settings, who identity, key string, value func(*Thresholds) *T) (T, Origin) {
+	names := [...]string{who.mailbox, who.domain, "", defaultScope}
+	if who.account != "" {
+		names[2] = accountPrefix + who.account
+	}
+	for _, name := range names {
+		if scope := s.scopes[name]; scope != nil {
+			if v := value(&scope.Thresholds); v != nil {
+				return *v, scope.origin(key)
+			}
 		}
 	}
-	if v := value(s.limits.Default); v != nil {
-		return *v
+	var none T
+	return none, Origin{}
+}
+
+// limitOrigin is who set the limit of a subject in a window.
+func (s *Settings) limitOrigin(subject string, window time.Duration) Origin {
+	key := "hourly"
+	if window != s.window {
+		key = "daily"
 	}
-	return 0
+	for _, name := range [...]string{subject, defaultScope} {
+		if scope := s.scopes[name]; scope != nil && scope.set(key) != nil {
+			return scope.origin(key)
+		}
+	}
+	return Origin{}
 }

@@ -32,6 +32,8 @@ type DomainStatus struct {
 	Locks            []LockStatus  `json:"locks"`
 	FreesAt          *time.Time    `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
 	Held             int           `json:"held"`     // recipients that wait in Exim's queue
+	Mode             Mode          `json:"mode"`     // enforce; watch; exempt: nothing of it is charged
+	Stopped          string        `json:"stopped"`  // what is answered while a hand or the panel lets nothing go; else empty
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
@@ -41,6 +43,7 @@ type ScopeStatus struct {
 	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
+	Mode    Mode       `json:"mode"`     // as of a domain
 }
 
 // A Window is what is used of one limit.
@@ -97,7 +100,8 @@ type LockStatus struct {
 type Totals struct {
 	Accepted     int64        `json:"accepted"`     // sends charged
 	Refused      int64        `json:"refused"`      // answers that refused or held
-	Exempt       int64        `json:"exempt"`       // recipients of messages whose sender is in exempt_senders
+	Exempt       int64        `json:"exempt"`       // recipients of messages for which nobody is charged: exempt senders and scopes
+	Watched      int64        `json:"watched"`      // answers that would have refused if the limit were not watched
 	Unidentified int64        `json:"unidentified"` // questions in which nobody could be found to charge
 	Late         int64        `json:"late"`         // sends charged from the log, about which nobody had asked
 	Uncounted    int64        `json:"uncounted"`    // charges let pass because store.max_subjects was reached

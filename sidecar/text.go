@@ -13,6 +13,10 @@ const (
 	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
 	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
 
+	// The panel's; cPanel words the first "has an outgoing mail suspension".
+	textSuspended = "%s has been suspended from sending.  Message discarded."
+	textHeld      = "%s is on hold.  Message will be reattempted later"
+
 	textLocked    = "Domain %s is locked.  Message will be reattempted later"
 	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
 
@@ -29,11 +33,11 @@ func ratio(n, of int64) string {
 // what is counted, where the limit comes from and when there is room.
 func (d *refusal) text(node string) string {
 	what := reattempted
-	if d.action == Reject {
+	if d.action != Defer {
 		what = discarded
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, textHourly, d.scope.title, d.per, ratio(d.attempted, d.use.Limit.Max), what)
+	fmt.Fprintf(&b, textHourly, titleOf(d.use.Subject), d.per, ratio(d.attempted, d.use.Limit.Max), what)
 	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", d.use.Used, span(d.use.Limit.Window), d.origin)
 	if d.frees.IsZero() {
 		b.WriteString("more than the limit at once; ")

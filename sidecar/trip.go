@@ -18,32 +18,41 @@ import (
 type deferfail struct {
 	sent, bad    int64
 	min, percent int64
+	off          bool // nobody is tripped: the domain is watched or exempt
 	epoch        int64
 }
 
 // deferfailOf finds it in what is counted in the window.
 func (s *Settings) deferfailOf(standing ratelimit.Standing) deferfail {
-	who := identity{domain: standing.Name, account: s.owners.get().account[standing.Name]}
-	d := deferfail{epoch: standing.Epoch,
-		min:     s.cascade(who, func(t Thresholds) *int64 { return t.DeferfailMin }),
-		percent: s.cascade(who, func(t Thresholds) *int64 { return t.DeferfailPercent })}
+	d := deferfail{epoch: standing.Epoch, off: !s.enforces(standing.Name)}
+	d.min, d.percent = s.deferfailLimits(s.owned(standing.Name))
 	for _, w := range standing.Windows {
-		if w.Window == s.limits.Window {
+		if w.Window == s.window {
 			d.sent, d.bad = w.Sent, w.Bad()
 		}
 	}
 	return d
 }
 
-// over tells that a domain trips. 0 percent never does.
+// deferfailLimits are how many bad sends of somebody, and which share, trip.
+func (s *Settings) deferfailLimits(who identity) (least, percent int64) {
+	least, _ = inForce(s, who, "deferfail_min", func(t *Thresholds) *int64 { return t.DeferfailMin })
+	percent, _ = inForce(s, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
+	return least, percent
+}
+
+// none tells that nothing trips a domain.
+func (d deferfail) none() bool { return d.off || d.percent == 0 }
+
+// over tells that a domain trips.
 func (d deferfail) over() bool {
-	return d.percent > 0 && d.bad >= d.min && d.bad*100 >= d.percent*d.sent
+	return !d.none() && d.bad >= d.min && d.bad*100 >= d.percent*d.sent
 }
 
 // calm tells that a tripped domain may be released. It lies below what trips, so
 // that one more bad outcome does not trip it again.
 func (d deferfail) calm() bool {
-	return d.percent == 0 || d.bad < d.min || d.bad*1000 < 8*d.percent*d.sent
+	return d.none() || d.bad < d.min || d.bad*1000 < 8*d.percent*d.sent
 }
 
 // now is the percentage of bad sends, rounded down.
@@ -131,7 +140,7 @@ func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string
 	case !tripped && d.over():
 		p.log.Tripped(domain, d.ratio(), p.mainCause(domain))
 		err = p.trips.set(domain, now)
-	case tripped && d.calm() && now.Sub(p.trips.at(domain)) > s.limits.Window/60:
+	case tripped && d.calm() && (d.none() || now.Sub(p.trips.at(domain)) > s.window/60):
 		p.log.TripEnded(domain, d.ratio())
 		err = p.trips.clear(domain)
 	}
@@ -157,7 +166,7 @@ func (p *Policy) showTrip(domain string, d deferfail) error {
 // excuseOutage leaves out what a domain sent to a destination that fails for
 // everybody, and reports whether there was any.
 func (p *Policy) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
-	to, sends := p.bads.outage(domain, now.Add(-p.settings.Load().limits.Window))
+	to, sends := p.bads.outage(domain, now.Add(-p.settings.Load().window))
 	if len(sends) == 0 {
 		return false
 	}
@@ -188,27 +197,19 @@ func (p *Policy) refuseTripped(q *question) Reply {
 	p.totals.refused.Add(1)
 	r := Reply{Action: action, Text: fmt.Sprintf(text, q.who.domain, d.ratio()) + fmt.Sprintf(
 		" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-		d.bad, d.sent, span(q.limits.Window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}
+		d.bad, d.sent, span(q.window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}
 	p.log.Refused(q.Request, r.Action, r.Text)
 	return r
 }
 
-// deferfailOrigin is where the percentage of somebody is set.
-func (s *Settings) deferfailOrigin(who identity) string {
-	for _, scope := range s.scopes(who) {
-		if scope.own.DeferfailPercent != nil {
-			return s.origin(scope.key + ".deferfail_percent")
-		}
-	}
-	return s.origin("limits.deferfail_percent")
+// deferfailOrigin is who set the percentage of somebody.
+func (s *Settings) deferfailOrigin(who identity) Origin {
+	_, origin := inForce(s, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
+	return origin
 }
 
 // ignores tells whether a cause is left out for somebody.
 func (s *Settings) ignores(who identity, c Cause) bool {
-	for _, scope := range s.scopes(who) {
-		if scope.own.DeferfailIgnore != nil {
-			return slices.Contains(*scope.own.DeferfailIgnore, c)
-		}
-	}
-	return s.limits.Default.DeferfailIgnore != nil && slices.Contains(*s.limits.Default.DeferfailIgnore, c)
+	causes, _ := inForce(s, who, "deferfail_ignore", func(t *Thresholds) *[]Cause { return t.DeferfailIgnore })
+	return slices.Contains(causes, c)
 }

@@ -45,7 +45,7 @@ func (p *Policy) ShowUsage(now time.Time) {
 		if hasBad(s) && settings.deferfailOf(s).over() && !p.trips.has(s.Name) {
 			p.due.add(s.Name) // good sends have left the window, and the bad ones not
 		}
-		if u := fullestOf(s, settings.domainLimits(s.Name)); halfUsed(u) {
+		if u := fullestOf(s, settings.limitsOf(s.Name)); halfUsed(u) {
 			full.add(u)
 		}
 		return true
@@ -55,7 +55,7 @@ func (p *Policy) ShowUsage(now time.Time) {
 		files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
 	}
 	p.locks.ShowUsage(files)
-	p.bads.prune(now.Add(-settings.limits.Window - settings.limits.Window/60))
+	p.bads.prune(now.Add(-settings.window - settings.window/60))
 }
 
 // hasBad tells whether anything is held against a subject at all.
@@ -83,14 +83,6 @@ func fullestOf(s ratelimit.Standing, limits []ratelimit.Limit) (most ratelimit.U
 		}
 	}
 	return most
-}
-
-// domainLimits are subjects' of a domain, made without garbage.
-func (s *Settings) domainLimits(domain string) []ratelimit.Limit {
-	if own, ok := s.byName[domain]; ok {
-		return own
-	}
-	return s.fallback
 }
 
 // A usageList keeps the fullest of what is added, in bounded memory.

@@ -73,6 +73,9 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if s.Totals.Exempt > 0 {
 		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
 	}
+	if s.Totals.Watched > 0 {
+		fmt.Fprintf(w, ", %d over a watched limit", s.Totals.Watched)
+	}
 	if s.Totals.Late > 0 {
 		fmt.Fprintf(w, ", %d charged from the log", s.Totals.Late)
 	}
@@ -91,7 +94,7 @@ func domainRows(s sidecar.Status) [][]string {
 		used, percent := fullest(d.Windows)
 		rows = append(rows, []string{
 			d.Domain, used, percent, fmt.Sprint(d.Delivered), fmt.Sprint(d.Deferred), fmt.Sprint(d.Failed),
-			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d.Locks), frees(s.Now, d),
+			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d), frees(s.Now, d),
 		})
 	}
 	return rows
@@ -133,19 +136,23 @@ func byUrgency(domains []sidecar.DomainStatus) []sidecar.DomainStatus {
 	})
 }
 
-func lockNames(locks []sidecar.LockStatus) string {
-	if len(locks) == 0 {
-		return "-"
-	}
+// lockNames lists what stands in a domain's way, or why nothing ever does.
+func lockNames(d sidecar.DomainStatus) string {
 	var names []string
-	for _, l := range locks {
+	for _, l := range d.Locks {
 		name := string(l.Kind)
 		if l.Owner == "operator" {
 			name += " (by hand)"
 		}
 		names = append(names, name)
 	}
-	return strings.Join(names, ", ")
+	if d.Stopped != "" && len(d.Locks) == 0 {
+		names = append(names, "stopped by the panel")
+	}
+	if d.Mode == sidecar.Watch || d.Mode == sidecar.Exempt {
+		names = append(names, "("+string(d.Mode)+")")
+	}
+	return cmp.Or(strings.Join(names, ", "), "-")
 }
 
 // frees tells when the domain may send again; "-" where it may now.
@@ -206,6 +213,16 @@ func (d detail) counts(windows []sidecar.Window, refused int64) {
 	d.line("refused", "%s since the limit was reached", count(refused, "recipient", "recipients"))
 }
 
+// mode tells if limits do not refuse.
+func (d detail) mode(m sidecar.Mode) {
+	switch m {
+	case sidecar.Watch:
+		d.line("mode", "watch: what is over the limit is counted, and passes")
+	case sidecar.Exempt:
+		d.line("mode", "exempt: nothing is charged")
+	}
+}
+
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
 		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
@@ -227,6 +244,7 @@ func lastSpan(d time.Duration) string {
 func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
 	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
 	d := detail{w}
+	d.mode(sc.Mode)
 	d.counts(sc.Windows, sc.Refused)
 	d.frees(s.Now, sc.FreesAt)
 }
@@ -238,6 +256,10 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 	line := p.line
 	if d.Account != "" {
 		line("account", "%s", d.Account)
+	}
+	p.mode(d.Mode)
+	if d.Stopped != "" {
+		line("stopped", "%s", d.Stopped)
 	}
 	p.counts(d.Windows, d.Refused)
 	known := d.Delivered+d.Deferred+d.Failed > 0

@@ -97,8 +97,8 @@ var stages = map[string]stage{
 	"busy": {sidecar.Status{
 		Node: "mx1", Now: noon,
 		Domains: []sidecar.DomainStatus{
-			{Domain: "a.example", Sent: 3, Hourly: 500, Windows: window(3600, 3, 500)},
-			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Windows: window(3600, 12345, 0)},
+			{Domain: "a.example", Sent: 3, Hourly: 500, Mode: sidecar.Enforce, Windows: window(3600, 3, 500)},
+			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Mode: sidecar.Watch, Windows: window(3600, 12345, 0)},
 			{
 				Domain: "example.com", Account: "bob", Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1,
 				Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20), DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,

@@ -1,0 +1,173 @@
+package sidecar
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Layer is where thresholds are set.
+type Layer string
+
+// The layers, the lowest first: within a scope, the highest that sets a key wins.
+const (
+	LayerBuiltIn Layer = "built-in"
+	LayerFile    Layer = "file"  // sluice.toml
+	LayerPanel   Layer = "panel" // the files of a hosting panel
+	LayerLive    Layer = "live"  // sluice set
+)
+
+// defaultScope is the scope whose values are everybody's.
+const defaultScope = "default"
+
+// A Setting is one threshold of one scope, as one layer has it.
+type Setting struct {
+	Scope string `json:"scope"` // as CanonicalScope returns it
+	Key   string `json:"key"`   // as under [limits] in the file
+	Value any    `json:"value"` // an int64, a bool, a string or a []string
+	Origin
+}
+
+// An Origin is who set a threshold, and where.
+type Origin struct {
+	Layer  Layer     `json:"layer"`
+	Place  string    `json:"place,omitempty"`  // FILE:LINE, of a file's or the panel's
+	Who    string    `json:"who,omitempty"`    // of a live one, like the rest
+	At     time.Time `json:"at,omitzero"`      // when it was set
+	Until  time.Time `json:"until,omitzero"`   // when it goes by itself; zero: it stays
+	Why    string    `json:"why,omitempty"`    // in the words of who set it
+	Change int64     `json:"change,omitempty"` // its number in the history
+}
+
+// String is the origin as refusals, status and explain show it.
+func (o Origin) String() string {
+	if o.Layer == LayerLive {
+		return fmt.Sprintf("sluice set by %s at %s", o.Who, o.At.Format(time.DateTime+" -0700"))
+	}
+	return cmp.Or(o.Place, string(o.Layer))
+}
+
+// placed is the origin of a value of the configuration file.
+func placed(place string) Origin {
+	if place == builtIn {
+		return Origin{Layer: LayerBuiltIn}
+	}
+	return Origin{Layer: LayerFile, Place: place}
+}
+
+// settings are the thresholds of the file and, below them, the built-in ones.
+func (c *Config) settings() (all []Setting) {
+	all = c.Limits.Default.settings(defaultScope, "limits.", c.Origin)
+	for _, kind := range c.scopeKinds() {
+		for name, t := range kind.scopes {
+			scope := name
+			if kind.name == "account" {
+				scope = accountPrefix + name
+			}
+			all = append(all, t.settings(scope, "limits."+kind.name+"."+name+".", c.Origin)...)
+		}
+	}
+	return all
+}
+
+func (t *Thresholds) settings(scope, prefix string, origin func(key string) string) (all []Setting) {
+	for _, k := range t.keys("") {
+		if v := k.value.get(); v != nil {
+			all = append(all, Setting{scope, k.name, v, placed(origin(prefix + k.name))})
+		}
+	}
+	return all
+}
+
+// ParseSettings reads what `sluice set` was given: a scope, and KEY=VALUE. Its
+// error says what is wrong with each.
+func ParseSettings(scope string, assignments []string) (canonical string, all []Setting, err error) {
+	if canonical, err = CanonicalScope(scope); err != nil {
+		return "", nil, err
+	}
+	if len(assignments) == 0 {
+		return "", nil, fmt.Errorf("nothing to set: name a key and its value, like hourly=2000; keys: %s", strings.Join(thresholdKeys(), ", "))
+	}
+	for _, a := range assignments {
+		key, text, found := strings.Cut(a, "=")
+		if !found {
+			return "", nil, fmt.Errorf("%q must be KEY=VALUE, like hourly=2000", a)
+		}
+		s, err := parseSetting(canonical, key, text)
+		if err != nil {
+			return "", nil, err
+		}
+		if slices.ContainsFunc(all, func(o Setting) bool { return o.Key == key }) {
+			return "", nil, fmt.Errorf("%s is given twice", key)
+		}
+		all = append(all, s)
+	}
+	return canonical, all, nil
+}
+
+// NewSetting makes a setting of a foreign layer, if key and value are good.
+func NewSetting(scope, key, text string, o Origin) (Setting, error) {
+	s, err := parseSetting(scope, key, text)
+	s.Origin = o
+	return s, err
+}
+
+func parseSetting(scope, key, text string) (Setting, error) {
+	var t Thresholds
+	value, err := t.key(key)
+	if err != nil {
+		return Setting{}, err
+	}
+	if err := value.set(typed(value, strings.TrimSpace(text))); err != nil {
+		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, tomlString(text), err)
+	}
+	return Setting{Scope: scope, Key: key, Value: value.get()}, nil
+}
+
+// typed is the value that a text on the command line means for a key, as the
+// TOML library would decode it. What is no such value stays a text, and set
+// says what would be one.
+func typed(v configValue, text string) any {
+	switch v.(type) {
+	case thresholdValue:
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n
+		}
+	case switchValue:
+		if b, err := strconv.ParseBool(text); err == nil {
+			return b
+		}
+	case causesValue:
+		list := []any{}
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []\"", r) }) {
+			list = append(list, word)
+		}
+		return list
+	}
+	return text
+}
+
+// key finds the field of a key.
+func (t *Thresholds) key(name string) (configValue, error) {
+	for _, k := range t.keys("") {
+		if k.name == name {
+			return k.value, nil
+		}
+	}
+	hint := "known: " + strings.Join(thresholdKeys(), ", ")
+	if near := nearest(name, thresholdKeys()); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return nil, fmt.Errorf("unknown key %q; %s", name, hint)
+}
+
+// thresholdKeys are the keys of a scope, in the order in which they are shown.
+func thresholdKeys() (names []string) {
+	for _, k := range new(Thresholds).keys("") {
+		names = append(names, k.name)
+	}
+	return names
+}

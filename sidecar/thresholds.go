@@ -1,0 +1,151 @@
+package sidecar
+
+import (
+	"errors"
+)
+
+// Thresholds are what one scope sets; nil leaves it to the scopes above.
+type Thresholds struct {
+	Hourly           *int64     // sends in Limits.Window; 0 is unlimited
+	Daily            *int64     // sends in 24 hours; 0 is unlimited
+	DeferfailPercent *int64     // percent of the sends that may be bad; 0 never trips
+	DeferfailMin     *int64     // bad outcomes below which nothing trips
+	DeferfailIgnore  *[]Cause   // causes that are not held against the domain
+	DeferCutoff      *int64     // percent of the limit from which 450 becomes 550
+	Mode             *Mode      // whether limits refuse
+	OverLimit        *OverLimit // how they do
+	Exempt           *bool      // nobody is charged, and nothing limited
+}
+
+// A Mode is whether limits refuse.
+type Mode string
+
+// The modes.
+const (
+	Enforce Mode = "enforce"
+	Watch   Mode = "watch"  // they pass what they would refuse, and count it
+	Exempt  Mode = "exempt" // nothing is charged: shown only, for the key exempt sets it
+)
+
+// An OverLimit is what becomes of a send over a limit.
+type OverLimit string
+
+// What becomes of it.
+const (
+	OverCutoff  OverLimit = "cutoff"  // 450, and 550 from DeferCutoff on
+	OverDefer   OverLimit = "defer"   // 450
+	OverReject  OverLimit = "reject"  // 550
+	OverDiscard OverLimit = "discard" // accepted and dropped
+)
+
+// maxSends bounds numbers of sends so that percentages of them never overflow.
+const maxSends = 1_000_000_000
+
+// keys are the keys of one scope.
+func (t *Thresholds) keys(prefix string) []configKey {
+	return []configKey{
+		{prefix + "hourly", thresholdValue{&t.Hourly, 0, maxSends}},
+		{prefix + "daily", thresholdValue{&t.Daily, 0, maxSends}},
+		{prefix + "deferfail_percent", thresholdValue{&t.DeferfailPercent, 0, 100}},
+		// At 0 a domain that sent nothing would be over it: 0 bad of 0 sent.
+		{prefix + "deferfail_min", thresholdValue{&t.DeferfailMin, 1, maxSends}},
+		{prefix + "deferfail_ignore", causesValue{&t.DeferfailIgnore}},
+		{prefix + "defer_cutoff", thresholdValue{&t.DeferCutoff, 100, 10000}},
+		{prefix + "mode", choiceValue[Mode]{&t.Mode, []Mode{Enforce, Watch}}},
+		{prefix + "over_limit", choiceValue[OverLimit]{&t.OverLimit, []OverLimit{OverCutoff, OverDefer, OverReject, OverDiscard}}},
+		{prefix + "exempt", switchValue{&t.Exempt}},
+	}
+}
+
+// thresholdValue is a whole number that a scope may leave unset.
+type thresholdValue struct {
+	field    **int64
+	min, max int64
+}
+
+func (t thresholdValue) set(v any) error {
+	var n int64
+	if err := (wholeValue{&n, t.min, t.max}).set(v); err != nil {
+		return err
+	}
+	*t.field = &n
+	return nil
+}
+
+func (t thresholdValue) get() any {
+	if *t.field == nil {
+		return nil
+	}
+	return **t.field
+}
+
+// choiceValue is one of some words, or unset.
+type choiceValue[S ~string] struct {
+	field **S
+	words []S
+}
+
+func (c choiceValue[S]) set(v any) error {
+	text, _ := v.(string)
+	words := make([]string, len(c.words))
+	for i, w := range c.words {
+		words[i] = string(w)
+	}
+	if _, err := oneOf(words...)(text); err != nil {
+		return err
+	}
+	*c.field = new(S(text))
+	return nil
+}
+
+func (c choiceValue[S]) get() any {
+	if *c.field == nil {
+		return nil
+	}
+	return string(**c.field)
+}
+
+// switchValue is true or false, or unset.
+type switchValue struct{ field **bool }
+
+func (s switchValue) set(v any) error {
+	b, ok := v.(bool)
+	if !ok {
+		return errors.New("true or false")
+	}
+	*s.field = &b
+	return nil
+}
+
+func (s switchValue) get() any {
+	if *s.field == nil {
+		return nil
+	}
+	return **s.field
+}
+
+// causesValue is a list of causes that a scope may leave unset.
+type causesValue struct{ field **[]Cause }
+
+func (c causesValue) set(v any) error {
+	var causes []Cause
+	names := make([]string, 0, len(Causes()))
+	for _, cause := range Causes() {
+		names = append(names, string(cause))
+	}
+	if err := listOf(&causes, oneOf(names...)).set(v); err != nil {
+		return err
+	}
+	if causes == nil {
+		causes = []Cause{} // set, to none
+	}
+	*c.field = &causes
+	return nil
+}
+
+func (c causesValue) get() any {
+	if *c.field == nil {
+		return nil
+	}
+	return listOf(*c.field, notEmpty).get()
+}
