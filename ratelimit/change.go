@@ -134,16 +134,7 @@ func (l *Ledger) written(id uint32) *subject {
 
 func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	s.touched = c.at
-	rings := l.open(s, c.at)
-	since := c.at
-	if len(rings) == 0 {
-		since = 0 // of a new subject nothing can be missing
-	}
-	for _, limit := range limits {
-		if w := newWindow(limit.Window); find(rings, w) == nil {
-			rings = append(rings, ring{window: w, since: since})
-		}
-	}
+	rings := l.addRings(l.open(s, c.at), limits, c.at)
 	// In all of them: a window that is not limited for a while misses nothing.
 	for i := range rings {
 		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {
@@ -155,11 +146,29 @@ func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	l.save(s, rings)
 }
 
-func (l *Ledger) keepSend(s send, now int64) {
-	sh := l.sends.shard(s.token)
-	if l.seq <= sh.upTo {
-		return
+// addRings adds the rings of limits that have none.
+func (l *Ledger) addRings(rings []ring, limits []Limit, at int64) []ring {
+	since := at
+	if len(rings) == 0 {
+		since = 0 // of a new subject nothing can be missing
 	}
+	for _, limit := range limits {
+		if w := newWindow(limit.Window); find(rings, w) == nil {
+			rings = append(rings, ring{window: w, since: since})
+		}
+	}
+	return rings
+}
+
+func (l *Ledger) keepSend(s send, now int64) {
+	if l.seq > l.sends.shard(s.token).upTo {
+		l.put(s, now)
+	}
+}
+
+// put keeps the record of a send.
+func (l *Ledger) put(s send, now int64) {
+	sh := l.sends.shard(s.token)
 	if i := sh.find(s.token); i >= 0 { // forgotten, but not swept yet
 		l.groups.refer(sh.slots[i].payers, -1)
 		sh.remove(i)
@@ -175,27 +184,14 @@ func (c *charge) encode(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, kindCharge), uint64(c.at))
 	b = binary.AppendUvarint(b, uint64(c.at-c.when))
 	b = binary.AppendUvarint(b, uint64(c.payers))
-	b = binary.AppendUvarint(b, uint64(len(c.limits)))
-	for _, limits := range c.limits {
-		b = binary.AppendUvarint(b, uint64(len(limits)))
-		for _, limit := range limits {
-			b = binary.AppendUvarint(b, uint64(limit.Window.Milliseconds()))
-		}
-	}
-	return appendTokens(b, c.tokens)
+	return appendTokens(appendLimits(b, c.limits), c.tokens)
 }
 
 func decodeCharge(d *decoder) *charge {
 	c := &charge{at: d.int()}
 	c.when = c.at - d.int()
 	c.payers = payers(d.uint())
-	c.limits = make([][]Limit, d.len(1))
-	for i := range c.limits {
-		c.limits[i] = make([]Limit, d.len(1))
-		for j := range c.limits[i] {
-			c.limits[i][j].Window = time.Duration(d.int()) * time.Millisecond
-		}
-	}
+	c.limits = d.limits()
 	c.tokens = d.tokens()
 	return c
 }
@@ -326,6 +322,29 @@ func (c *keepFor) apply(l *Ledger) {
 
 func (c *keepFor) encode(b []byte) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(append(b, kindKeep), uint64(c.at)), uint64(c.span))
+}
+
+// appendLimits writes the windows of limits; their max is of no matter later.
+func appendLimits(b []byte, all [][]Limit) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, limits := range all {
+		b = binary.AppendUvarint(b, uint64(len(limits)))
+		for _, limit := range limits {
+			b = binary.AppendUvarint(b, uint64(limit.Window.Milliseconds()))
+		}
+	}
+	return b
+}
+
+func (d *decoder) limits() [][]Limit {
+	all := make([][]Limit, d.len(1))
+	for i := range all {
+		all[i] = make([]Limit, d.len(1))
+		for j := range all[i] {
+			all[i][j].Window = time.Duration(d.int()) * time.Millisecond
+		}
+	}
+	return all
 }
 
 func appendTokens(b []byte, ts []Token) []byte {

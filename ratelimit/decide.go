@@ -53,8 +53,7 @@ type space struct {
 	members []uint32
 	limits  [][]Limit
 	charge  charge
-
-	settlement settlement
+	batch   batch
 }
 
 // measure finds what every limit of a Take has counted, and whether n more

@@ -66,7 +66,7 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	tokens, marks := l.fresh(t, at)
 	d := l.measure(t, at, at-max(0, t.Age.Milliseconds()), int64(len(tokens)))
 	if t.Outcome != 0 && len(tokens) < len(t.Tokens) {
-		_, d.result.Moved = l.settle(at, t.Tokens, t.Outcome)
+		d.result.Moved = l.tell(at, t.Tokens, t.Outcome)
 	}
 	if len(tokens) == 0 || d.when <= at-l.keep {
 		d.result.OK = true
@@ -116,15 +116,6 @@ func (l *Ledger) Horizon(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.UnixMilli(max(l.tick(now)-l.keep, l.complete))
-}
-
-// Settle tells what became of sends. It returns how many of them are known, and
-// how many got another outcome by it: what was delivered or has failed stays so,
-// and only what was delivered or has failed replaces what was deferred.
-func (l *Ledger) Settle(now time.Time, tokens []Token, told Outcome) (known, moved int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.settle(l.tick(now), tokens, told)
 }
 
 // Uncharge takes sends back. Tokens that are not known are passed over.

@@ -22,9 +22,9 @@ func (b bare) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimi
 	return b.Ledger.Look(now, t), nil
 }
 
-func (b bare) Settle(_ context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (known, moved int, err error) {
-	known, moved = b.Ledger.Settle(now, tokens, told)
-	return known, moved, nil
+func (b bare) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
+	b.Ledger.Settle(now, reports)
+	return nil
 }
 
 func (b bare) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Token) error {

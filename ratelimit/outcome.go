@@ -1,10 +1,5 @@
 package ratelimit
 
-import (
-	"encoding/binary"
-	"slices"
-)
-
 // An Outcome is what became of a send so far. Its zero value is that nothing
 // is known yet.
 type Outcome uint8
@@ -57,66 +52,4 @@ func (c *Counts) clamp() {
 	for _, n := range [...]*int64{&c.Sent, &c.Delivered, &c.Deferred, &c.Failed, &c.Excused} {
 		*n = max(0, *n)
 	}
-}
-
-// settle tells what became of sends, and returns how many of them are known
-// and how many got another outcome by it.
-func (l *Ledger) settle(at int64, tokens []Token, told Outcome) (known, moved int) {
-	c := &l.space.settlement
-	c.at, c.told, c.sends = at, told, c.sends[:0]
-	for i, t := range tokens {
-		if slices.Contains(tokens[:i], t) {
-			continue
-		}
-		sh := l.sends.shard(t)
-		j := sh.find(t)
-		if j < 0 || !l.live(sh.slots[j], at) {
-			continue
-		}
-		known++
-		if have := sh.slots[j].payers.outcome(); have.then(told) != have {
-			c.sends = append(c.sends, sh.slots[j])
-		}
-	}
-	if len(c.sends) > 0 {
-		l.do(c)
-	}
-	return known, len(c.sends)
-}
-
-// settlement moves the outcomes of sends, which it has as they were before.
-type settlement struct {
-	at    int64
-	told  Outcome
-	sends []send
-}
-
-func (c *settlement) apply(l *Ledger) {
-	l.advance(c.at)
-	for _, x := range c.sends {
-		have := x.payers.outcome()
-		want := have.then(c.told)
-		when := x.date(c.at)
-		l.groups.each(x.payers, func(id uint32) {
-			if s := l.written(id); s != nil {
-				l.recount(s, when, c.at, func(b *Counts) {
-					b.add(have, -1)
-					b.add(want, 1)
-				})
-			}
-		})
-		sh := l.sends.shard(x.token)
-		if i := sh.find(x.token); i >= 0 && l.seq > sh.upTo {
-			sh.slots[i].payers = x.payers.with(want)
-		}
-	}
-}
-
-func (c *settlement) encode(b []byte) []byte {
-	b = binary.AppendUvarint(append(b, kindSettle), uint64(c.at))
-	return appendSends(append(b, byte(c.told)), c.sends)
-}
-
-func decodeSettlement(d *decoder) *settlement {
-	return &settlement{at: d.int(), told: Outcome(d.uint()), sends: d.sends()}
 }

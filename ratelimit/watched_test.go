@@ -34,8 +34,15 @@ func TestAWatchedLimitNeverRefusesAndIsNeverExceeded(t *testing.T) {
 			t.Errorf("send %d is not known", token)
 		}
 	}
-	if known, moved := l.Settle(noon, tokens(1, 7), ratelimit.Failed); known != 7 || moved != 7 {
-		t.Errorf("%d known, %d moved", known, moved)
+	var reports []ratelimit.Report
+	for _, token := range tokens(1, 7) {
+		reports = append(reports, ratelimit.Report{Token: token, Told: ratelimit.Failed})
+	}
+	l.Settle(noon, reports)
+	for _, r := range reports {
+		if !r.Known || !r.Moved {
+			t.Errorf("%+v", r)
+		}
 	}
 	if w := l.Standing(noon, "a.example").Windows[0]; w.Failed != 5 {
 		t.Errorf("%+v", w)

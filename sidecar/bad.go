@@ -67,24 +67,48 @@ func newDomainBad() *domainBad {
 	return &domainBad{Sends: map[ratelimit.Token]badSend{}, Last: map[Cause]string{}}
 }
 
-// noteOutcome takes in the new outcome of a send.
-func (p *Policy) noteOutcome(s *Settings, o *outcome, t ratelimit.Token, told ratelimit.Outcome) {
-	b := p.bads
-	b.mu.Lock()
-	d := b.domains[o.who.domain]
-	bad := o.kind != ratelimit.Delivered
-	if bad && d == nil {
+// noteOutcomes takes in the new outcomes of sends.
+func (p *Policy) noteOutcomes(batch *batch) {
+	p.bads.mu.Lock()
+	for i := range batch.reports {
+		if r, o := &batch.reports[i], &batch.outcomes[i]; r.Moved && o.payer != nil && o.payer.who.class == charged {
+			p.bads.note(o, r)
+		}
+	}
+	p.bads.mu.Unlock()
+	p.due.add(p.changed(batch)...)
+}
+
+// changed lists the domains of which a batch may have changed whether they are
+// over a limit.
+func (p *Policy) changed(b *batch) []string {
+	b.n++
+	b.domains = b.domains[:0]
+	for i := range b.reports {
+		r, o := &b.reports[i], &b.outcomes[i]
+		if !r.Moved && !r.Charged || o.payer == nil || o.payer.who.class != charged || o.payer.batch == b.n {
+			continue
+		}
+		if domain := o.payer.who.domain; r.Charged || o.kind != ratelimit.Delivered || p.trips.has(domain) {
+			o.payer.batch = b.n
+			b.domains = append(b.domains, domain)
+		}
+	}
+	return b.domains
+}
+
+// note takes in the new outcome of a send. mu is held.
+func (b *bads) note(o *outcome, r *ratelimit.Report) {
+	domain := o.payer.who.domain
+	d := b.domains[domain]
+	if o.kind != ratelimit.Delivered && d == nil {
 		d = newDomainBad()
-		b.domains[o.who.domain] = d
+		b.domains[domain] = d
 	}
 	if d != nil {
-		d.tell(o, t, told)
+		d.tell(o, r.Token, r.Told)
 	}
-	b.destinations.tell(o, bad)
-	b.mu.Unlock()
-	if bad || p.trips.has(o.who.domain) {
-		p.due.add(o.who.domain)
-	}
+	b.destinations.tell(o)
 }
 
 // tell keeps a bad send, and forgets one that was delivered after all.

@@ -21,9 +21,12 @@ func newDue() due {
 	return due{new(sync.Mutex), map[string]bool{}, make(chan struct{}, 1)}
 }
 
-// add has a domain looked at soon. It never waits: a question is being answered.
-func (d *due) add(domain string) {
-	d.addAll([]string{domain})
+// add has domains looked at soon. It never waits: a question is being answered.
+func (d *due) add(domains ...string) {
+	if len(domains) == 0 {
+		return
+	}
+	d.addAll(domains)
 	select {
 	case d.wake <- struct{}{}:
 	default:

@@ -1,6 +1,9 @@
 package sidecar
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // An EntryKind is what a line of a mail server's log tells.
 type EntryKind int
@@ -17,6 +20,8 @@ const (
 // A LogEntry is one line of a mail server's log that matters to outcomes, as a
 // front parsed it. Nothing in it is judged yet: who is charged, what is remote
 // and what is ours is up to Policy.Record.
+//
+// Its strings are parts of a large block of the log: who keeps one clones it.
 type LogEntry struct {
 	Kind EntryKind
 	ID   string    // the message's id
@@ -34,5 +39,14 @@ type LogEntry struct {
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
-	Text      string // what was answered, or what went wrong
+	Text      string // of LogDeferred and LogFailed: what was answered, or what went wrong
+}
+
+// clone is one that holds on to nothing else of the log.
+func (e *LogEntry) clone() LogEntry {
+	c := *e
+	for _, s := range [...]*string{&c.ID, &c.Line, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
+		*s = strings.Clone(*s)
+	}
+	return c
 }

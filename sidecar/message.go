@@ -12,16 +12,27 @@ import (
 // token names the n-th send of a message to one recipient. Node is part of it,
 // for Exim's message ids are unique on one host only. n tells apart entries of
 // a message that fold to the same address; its first is 0.
+func token(node, id string, to address, n int) ratelimit.Token {
+	return hashes(node, id, to, n/hashesAtOnce)[n%hashesAtOnce]
+}
+
+// hashesAtOnce is how many tokens one hash gives.
+const hashesAtOnce = 4
+
+// hashes are some tokens of the sends of a message to one recipient.
 //
 // It is a cryptographic hash, so that nobody can choose recipients of whom one
 // is taken for another that was charged already.
-func token(node, id string, to address, n int) ratelimit.Token {
+func hashes(node, id string, to address, n int) (tokens [hashesAtOnce]ratelimit.Token) {
 	b := make([]byte, 0, 256)
 	for _, part := range [...]string{node, id, to.local, to.domain} {
 		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
 	}
 	sum := sha256.Sum256(binary.AppendUvarint(b, uint64(n)))
-	return ratelimit.Token(binary.LittleEndian.Uint64(sum[:]))
+	for i := range tokens {
+		tokens[i] = ratelimit.Token(binary.LittleEndian.Uint64(sum[8*i:]))
+	}
+	return tokens
 }
 
 // mark tells refusals apart: a client that tries the same recipient again does

@@ -61,8 +61,8 @@ func TestAWatchedDomainGetsNoLockAndRouteAndLogAddNothing(t *testing.T) {
 	for i := range 4 {
 		route.Stage, route.Recipient = sidecar.StageRoute, fmt.Sprintf("u%d@far.example", i+1)
 		s.want(s.Ask(context.Background(), s.now, route), sidecar.Accept, "")
-		s.Record(context.Background(), s.now, sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: local.ID, At: s.now,
-			Recipient: route.Recipient, Transport: "remote_smtp"})
+		s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: local.ID, At: s.now,
+			Recipient: route.Recipient, Transport: "remote_smtp"}})
 	}
 	status := s.status("")
 	if d := status.Domains[0]; d.Sent != 3 || d.Delivered != 3 || d.Refused != 1 {
@@ -137,9 +137,9 @@ func TestNobodyPaysForAnExemptDomain(t *testing.T) {
 		t.Errorf("%d exempt, want 30", n)
 	}
 	// The log adds nothing, and a hand stops it all the same.
-	s.Record(context.Background(), s.now, sidecar.LogEntry{Kind: sidecar.LogArrived, ID: "1xUzSN-0005dd-0q", At: s.now,
-		Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
-	s.Record(context.Background(), s.now, sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: "1xUzSN-0005dd-0q", At: s.now, Recipient: "x@far.example"})
+	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogArrived, ID: "1xUzSN-0005dd-0q", At: s.now,
+		Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: "1xUzSN-0005dd-0q", At: s.now, Recipient: "x@far.example"}})
 	s.sent("a.example", 1)
 	if err := s.Lock(context.Background(), s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"maps"
+	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -34,16 +35,16 @@ type seenOutcome struct {
 
 // tell takes in an outcome. That an address does not exist says nothing about
 // how the destination is.
-func (d destinations) tell(o *outcome, bad bool) {
-	to := d[o.to.domain]
+func (d destinations) tell(o *outcome) {
+	to, bad := d[o.to.domain], o.kind != ratelimit.Delivered
 	if o.cause == NoSuchUser || to == nil && (!bad || len(d) >= maxDestinations) {
 		return
 	}
 	if to == nil {
 		to = &destination{}
-		d[o.to.domain] = to
+		d[strings.Clone(o.to.domain)] = to
 	}
-	to.seen[to.n%outageSeen] = seenOutcome{o.who.domain, o.when, bad}
+	to.seen[to.n%outageSeen] = seenOutcome{o.payer.who.domain, o.when, bad}
 	to.n++
 }
 

@@ -15,9 +15,10 @@ type Store interface {
 	// Look decides like Take, for as many sends as there are marks and at
 	// least one, and charges nothing. Marks that it refuses are counted.
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
-	// Settle tells what became of sends, and returns how many of them are
-	// known and how many got another outcome by it; see ratelimit.Outcome.
-	Settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (known, moved int, err error)
+	// Settle tells what became of sends, in this order, charges by force those
+	// that are not known and have Subjects, and fills in what each has changed;
+	// see ratelimit.Ledger.
+	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 	// Known tells whether the token was charged and is still kept.
 	Known(now time.Time, token ratelimit.Token) bool
 	// Horizon is the time since when every charge is still known, once the

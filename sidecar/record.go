@@ -2,257 +2,155 @@ package sidecar
 
 import (
 	"context"
-	"encoding/json"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"sluice/ratelimit"
 )
 
-// A record is what is known from the log of messages that are still on their
-// way.
-type record struct {
-	mu       sync.Mutex
-	arrivals map[string]*arrived
-	early    map[string][]LogEntry // outcomes that came before their arrival
-	unnoted  []string              // ids of arrivals since the last Checkpoint
-	gone     []string              // ids of noted arrivals whose messages have left
-	expired  time.Time             // when arrivals were last looked through
-}
-
-// arrived is a message's arrival line, as far as it says who is charged. It is
-// kept until the message has left the queue, over restarts too.
-type arrived struct {
-	At     time.Time `json:"at"`
-	Sender string    `json:"sender,omitempty"`
-	Auth   string    `json:"auth,omitempty"`
-	Login  string    `json:"login,omitempty"`
-	Client string    `json:"client,omitempty"`
-
-	noted bool
-}
-
-const (
-	arrivalNotes = "arrival/"
-	positionNote = "log/position"
-
-	// maxEarly bounds outcomes that wait for their arrival: cutthrough deliveries,
-	// which Exim logs just before it.
-	maxEarly = 1000
-	// arrivalFor is how long a message may be on its way. Exim's queues end long
-	// before; what left behind the log's back is forgotten then.
-	arrivalFor = 32 * 24 * time.Hour
-)
-
-func newRecord(notes Notes, log *OperatorLog) *record {
-	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}}
-	notes.Notes(arrivalNotes, func(key string, value []byte) {
-		a := &arrived{noted: true}
-		if err := json.Unmarshal(value, a); err != nil {
-			log.NoteUnread(key, err)
-			return
-		}
-		r.arrivals[strings.TrimPrefix(key, arrivalNotes)] = a
-	})
-	return r
-}
-
-// Record takes in one line of the log. Lines are told in their order, and may
-// be told again: nothing is counted twice.
-func (p *Policy) Record(ctx context.Context, now time.Time, e LogEntry) {
-	p.record.mu.Lock()
-	defer p.record.mu.Unlock()
-	switch e.Kind {
-	case LogArrived:
-		p.record.arrive(e)
-		early := p.record.early[e.ID]
-		delete(p.record.early, e.ID)
-		for _, outcome := range early {
-			p.recordOutcome(ctx, now, outcome)
-		}
-	case LogCompleted:
-		p.record.leave(e.ID)
-	default:
-		p.recordOutcome(ctx, now, e)
-	}
-}
-
-// arrive copies what it keeps: the line would stay in memory otherwise.
-func (r *record) arrive(e LogEntry) {
-	r.unnoted = append(r.unnoted, e.ID)
-	r.arrivals[e.ID] = &arrived{At: e.At, Sender: strings.Clone(e.Sender), Auth: strings.Clone(e.Auth),
-		Login: strings.Clone(e.Login), Client: strings.Clone(e.ClientAddress)}
-}
-
-func (r *record) leave(id string) {
-	if a := r.arrivals[id]; a != nil && a.noted {
-		r.gone = append(r.gone, id)
-	}
-	delete(r.arrivals, id)
-}
-
-// wait keeps an outcome until its arrival is told, if that can still come.
-func (r *record) wait(e LogEntry) {
-	began, known := IDTime(e.ID)
-	if e.Kind != LogDelivered || known && e.At.Sub(began) > 10*time.Minute {
-		return
-	}
-	if len(r.early) >= maxEarly {
-		clear(r.early)
-	}
-	r.early[e.ID] = append(r.early[e.ID], e)
-}
-
-// ShowProgress has Status tell how far the log was read.
-func (p *Policy) ShowProgress(of func() LogProgress) { p.progress.Store(&of) }
-
-// Position is what Checkpoint was last given; nil at the first start.
-func (p *Policy) Position() (position []byte) {
-	p.notes.Notes(positionNote, func(_ string, value []byte) { position = value })
-	return position
-}
-
-// Checkpoint keeps how far the log was read, and with it what is needed to go
-// on from there: the arrivals of messages that are still on their way.
-func (p *Policy) Checkpoint(now time.Time, position []byte) error {
-	r := p.record
+// Record takes in lines of the log, in their order. They may be told again:
+// nothing is counted twice.
+func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) {
+	r, s := p.record, p.settings.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.expire(now)
-	for _, id := range r.unnoted {
-		a := r.arrivals[id]
-		if a == nil || a.noted { // most have left already
-			continue
+	b := &r.batch
+	b.clear()
+	for i := range entries {
+		e := &entries[i]
+		switch e.Kind {
+		case LogArrived:
+			r.arrive(e)
+			if early := r.early[e.ID]; early != nil {
+				delete(r.early, e.ID)
+				for j := range early {
+					r.hear(s, now, &early[j])
+				}
+			}
+		case LogCompleted:
+			r.leave(e.ID)
+		default:
+			r.hear(s, now, e)
 		}
-		note, err := json.Marshal(a)
-		if err == nil {
-			err = p.notes.Note(arrivalNotes+id, note)
-		}
-		if err != nil {
-			return err
-		}
-		a.noted = true
 	}
-	r.unnoted = r.unnoted[:0]
-	if err := p.bads.save(p.notes, now); err != nil {
-		return err
-	}
-	if err := p.notes.Note(positionNote, position); err != nil {
-		return err
-	}
-	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
-		if err := p.notes.Forget(arrivalNotes + r.gone[0]); err != nil {
-			return err
-		}
-		r.gone = r.gone[1:]
-	}
-	return nil
+	p.settle(ctx, now, s, b)
 }
 
-func (r *record) expire(now time.Time) {
-	if now.Sub(r.expired) < time.Hour {
-		return
-	}
-	r.expired = now
-	for id, a := range r.arrivals {
-		if now.Sub(a.At) > arrivalFor {
-			r.leave(id)
-		}
-	}
+// A batch is the outcomes of some lines of the log, and what the store is told of
+// them.
+type batch struct {
+	outcomes []outcome
+	reports  []ratelimit.Report // one for each of outcomes
+	more     []int              // which of outcomes are deliveries of what had been asked about
+	n        uint64             // number of the batch
+	domains  []string           // for changed
+}
+
+func (b *batch) clear() {
+	clear(b.outcomes) // they hold on to the block of the log
+	clear(b.reports)
+	b.outcomes, b.reports = b.outcomes[:0], b.reports[:0]
 }
 
 // An outcome is one of a send that counts: remote, and really attempted.
 type outcome struct {
 	*LogEntry
-	to    address
-	kind  ratelimit.Outcome
-	cause Cause    // of a bad one
-	known bool     // who is charged is known
-	who   identity // zero unless known
-	when  time.Time
+	to     address
+	kind   ratelimit.Outcome
+	cause  Cause                         // of a bad one
+	when   time.Time                     // when its send was made
+	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
+	entry  int                           // which of these it is
+	of     *arrived                      // nil unless the message's arrival is known
+	payer  *payer                        // nil likewise
 }
 
-// recordOutcome settles a send, or charges one that nobody asked about.
-func (p *Policy) recordOutcome(ctx context.Context, now time.Time, e LogEntry) {
-	s := p.settings.Load()
-	o, ok := s.outcomeOf(&e)
+// hear takes in the line of an outcome.
+func (r *record) hear(s *Settings, now time.Time, e *LogEntry) {
+	o, ok := s.outcomeOf(e)
 	if !ok {
 		return
 	}
-	a := p.record.arrivals[e.ID]
-	s.dateAndPayer(&o, a)
-	told := o.kind
-	if o.kind != ratelimit.Delivered && s.ignores(o.who, o.cause) {
-		told |= ratelimit.Excused
-	}
-	at, first := p.clock.store(now), token(s.Node, e.ID, o.to, 0)
-	known, moved, err := p.settleAll(ctx, at, s.Node, &o, first, told)
-	switch {
-	case err != nil:
-		p.log.StoreFailed(err)
-		return
-	case !known && !o.known:
-		p.record.wait(e)
-		return
-	case !known && o.who.class == charged:
-		moved, err = p.chargeLate(ctx, now, s, &o, ratelimit.Take{Tokens: []ratelimit.Token{first}, Outcome: told})
-	}
-	if err != nil {
-		p.log.StoreFailed(err)
-	}
-	if moved > 0 && o.who.class == charged && o.who.domain != "" {
-		p.noteOutcome(s, &o, first, told)
-	}
-}
-
-// settleAll settles all sends of a message to one recipient: entries that fold
-// to the same address cannot be told apart in the log.
-func (p *Policy) settleAll(ctx context.Context, at time.Time, node string, o *outcome, first ratelimit.Token, told ratelimit.Outcome) (known bool, moved int, err error) {
-	tokens := [1]ratelimit.Token{first}
-	for n := 0; ; n++ {
-		if n > 0 {
-			tokens[0] = token(node, o.ID, o.to, n)
-		}
-		k, m, err := p.store.Settle(ctx, at, tokens[:], told)
-		if k == 0 || err != nil {
-			return known, moved, err
-		}
-		known, moved = true, moved+m
-	}
-}
-
-// chargeLate charges a send about which nobody asked: sluice was down, or the
-// message went through while it arrived. It was made when its message arrived.
-func (p *Policy) chargeLate(ctx context.Context, now time.Time, s *Settings, o *outcome, t ratelimit.Take) (moved int, err error) {
-	t.Subjects, t.Force, t.Age = s.subjects(o.who), true, max(0, now.Sub(o.when))
-	result, err := p.store.Take(ctx, p.clock.store(now), t)
-	if err != nil {
-		return 0, err
-	}
-	if result.Charged > 0 {
-		p.totals.late.Add(int64(result.Charged))
-		p.due.add(o.who.domain)
-	}
-	p.holds.release(o.who.domain, o.ID, t.Tokens[0])
-	return result.Moved, nil
-}
-
-// dateAndPayer finds when a send was made and who is charged for it. Where the
-// arrival is not known, the time in the message's id is near enough.
-func (s *Settings) dateAndPayer(o *outcome, a *arrived) {
-	if a == nil {
-		if when, ok := IDTime(o.ID); ok {
+	o.tokens = hashes(s.Node, e.ID, o.to, 0)
+	report := ratelimit.Report{Told: o.kind}
+	if o.of = r.arrivals[e.ID]; o.of != nil {
+		o.entry, o.payer, o.when = o.of.entry(&o), o.of.sender.payerOf(s, &o), o.of.at
+		report.Subjects = o.payer.subjects
+	} else {
+		r.wait(e)
+		o.when = e.At
+		if when, ok := IDTime(e.ID); ok { // near enough
 			o.when = when
-		} else {
-			o.when = o.At
 		}
+	}
+	if o.kind != ratelimit.Delivered && o.payer != nil && o.payer.ignore(o.cause) {
+		report.Told |= ratelimit.Excused
+	}
+	report.Token, report.Age = o.token(s.Node, o.entry), max(0, now.Sub(o.when))
+	r.batch.outcomes, r.batch.reports = append(r.batch.outcomes, o), append(r.batch.reports, report)
+}
+
+// token is that of the n-th entry of the message that folds to its recipient.
+func (o *outcome) token(node string, n int) ratelimit.Token {
+	if n < len(o.tokens) {
+		return o.tokens[n]
+	}
+	return token(node, o.ID, o.to, n)
+}
+
+// settle has the store count a batch. What nobody had asked about is charged: sluice
+// was down, or the message went through while it arrived.
+func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batch) {
+	at := p.clock.store(now)
+	if err := p.store.Settle(ctx, at, b.reports); err != nil {
+		p.log.StoreFailed(err)
 		return
 	}
-	o.known, o.when = true, a.At
-	o.who = s.identify(&Request{Stage: StageRoute, Sender: a.Sender, Auth: a.Auth, Login: a.Login, ClientAddress: a.Client,
-		Recipient: o.Recipient, Original: o.Original})
+	b.more = b.more[:0]
+	for i := range b.reports {
+		r, o := &b.reports[i], &b.outcomes[i]
+		switch {
+		case r.Known && o.kind == ratelimit.Delivered:
+			b.more = append(b.more, i)
+		case r.Charged && o.payer.who.class == charged:
+			p.totals.late.Add(1)
+			p.holds.release(o.payer.who.domain, o.ID, r.Token)
+		}
+	}
+	if err := p.settleDuplicates(ctx, at, s.Node, b); err != nil {
+		p.log.StoreFailed(err)
+	}
+	p.noteOutcomes(b)
+}
+
+// settleDuplicates tells of a delivery for all entries of a message that fold to
+// its recipient and are not in the log: Exim delivers once to several that are
+// written in the same way, and all of them were charged.
+func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, node string, b *batch) error {
+	var reports []ratelimit.Report
+	for ahead := 1; len(b.more) > 0; ahead++ {
+		reports = reports[:0]
+		for _, i := range b.more {
+			o := &b.outcomes[i]
+			n := o.entry + ahead
+			if o.of != nil {
+				n = max(n, o.of.spellings(o.tokens[0])+ahead-1)
+			}
+			reports = append(reports, ratelimit.Report{Token: o.token(node, n), Told: o.kind})
+		}
+		if err := p.store.Settle(ctx, at, reports); err != nil {
+			return err
+		}
+		more := b.more[:0]
+		for j, i := range b.more {
+			if reports[j].Known {
+				more = append(more, i)
+			}
+		}
+		b.more = more
+	}
+	return nil
 }
 
 // outcomeOf takes a line for what it means, or reports that it means nothing:

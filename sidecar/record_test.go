@@ -18,7 +18,7 @@ func (s *site) tell(e sidecar.LogEntry) {
 		e.At = s.now
 	}
 	e.Line = fmt.Sprint(e)
-	s.Record(context.Background(), s.now, e)
+	s.Record(context.Background(), s.now, []sidecar.LogEntry{e})
 }
 
 // arrived tells of a message of news@DOMAIN that nobody had asked about.

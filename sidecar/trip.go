@@ -170,7 +170,11 @@ func (p *Policy) excuseOutage(ctx context.Context, now time.Time, domain string)
 	if len(sends) == 0 {
 		return false
 	}
-	if _, _, err := p.store.Settle(ctx, p.clock.store(now), sends, ratelimit.Excused); err != nil {
+	reports := make([]ratelimit.Report, len(sends))
+	for i, t := range sends {
+		reports[i] = ratelimit.Report{Token: t, Told: ratelimit.Excused}
+	}
+	if err := p.store.Settle(ctx, p.clock.store(now), reports); err != nil {
 		p.log.StoreFailed(err)
 		return false
 	}
@@ -208,8 +212,8 @@ func (s *Settings) deferfailOrigin(who identity) Origin {
 	return origin
 }
 
-// ignores tells whether a cause is left out for somebody.
-func (s *Settings) ignores(who identity, c Cause) bool {
+// ignored are the causes that are left out for somebody.
+func (s *Settings) ignored(who identity) []Cause {
 	causes, _ := inForce(s, who, "deferfail_ignore", func(t *Thresholds) *[]Cause { return t.DeferfailIgnore })
-	return slices.Contains(causes, c)
+	return causes
 }

@@ -228,10 +228,10 @@ func (s *Store) Known(now time.Time, token ratelimit.Token) bool { return s.ledg
 // Horizon is Ledger.Horizon.
 func (s *Store) Horizon(now time.Time) time.Time { return s.ledger.Horizon(now) }
 
-// Settle is Ledger.Settle; when it returns, the outcomes survive a crash.
-func (s *Store) Settle(_ context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (known, moved int, err error) {
-	known, moved = s.ledger.Settle(now, tokens, told)
-	return known, moved, nil
+// Settle is Ledger.Settle; when it returns, outcomes and charges survive a crash.
+func (s *Store) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
+	s.ledger.Settle(now, reports)
+	return nil
 }
 
 // Uncharge is Ledger.Uncharge; when it returns, it survives a crash.

@@ -18,7 +18,7 @@ type Store interface {
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Known(now time.Time, token ratelimit.Token) bool
-	Settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (known, moved int, err error)
+	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
 	Standing(now time.Time, subject string) ratelimit.Standing
@@ -379,26 +379,6 @@ func (h *history) look() {
 func (h *history) outcome() ratelimit.Outcome {
 	return rapid.SampledFrom([]ratelimit.Outcome{0, 0, 0, ratelimit.Delivered, ratelimit.Deferred, ratelimit.Failed,
 		ratelimit.Deferred | ratelimit.Excused, ratelimit.Failed | ratelimit.Excused}).Draw(h.T, "outcome")
-}
-
-// settle tells what became of sends, of which some may not be known.
-func (h *history) settle() {
-	told := h.outcome()
-	if told == 0 {
-		told = ratelimit.Excused
-	}
-	var tokens, known []ratelimit.Token
-	for range rapid.IntRange(1, 4).Draw(h.T, "sends") {
-		token := ratelimit.Token(rapid.Uint64Range(1, uint64(h.next)+2).Draw(h.T, "token"))
-		if tokens = append(tokens, token); h.store.Known(h.now(), token) && !slices.Contains(known, token) {
-			known = append(known, token)
-		}
-	}
-	moved := h.tell(known, told)
-	n, m, err := h.store.Settle(context.Background(), h.now(), tokens, told)
-	if err != nil || n != len(known) || m != moved {
-		h.Fatalf("outcome %d told of %v: %d known, %d moved, %v; not %d known and %d moved", told, tokens, n, m, err, len(known), moved)
-	}
 }
 
 // tell moves the outcomes in the exact log: never from delivered or failed,

@@ -3,9 +3,7 @@ package mainlog
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,12 +14,19 @@ import (
 	"sluice/sidecar"
 )
 
-// A Consumer takes what the log says. It is called by one goroutine.
+// A Consumer takes what the log says. It is called by one goroutine at a time.
 type Consumer interface {
-	// Record takes one entry. It may be told the same ones again after a crash.
-	Record(ctx context.Context, now time.Time, e sidecar.LogEntry)
+	// Record takes entries in their order. It may be told the same ones again
+	// after a crash. Their strings are parts of a large block.
+	Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry)
 	// Checkpoint keeps a position, up to which all is recorded.
 	Checkpoint(now time.Time, position []byte) error
+}
+
+// A LineParser takes the lines of a log, in their order and without their ends. It
+// reports false for a line that tells nothing of what a LogEntry has.
+type LineParser interface {
+	Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool)
 }
 
 // A Reporter tells operators how reading goes; a sidecar.OperatorLog is one.
@@ -38,6 +43,7 @@ type Options struct {
 	Path     string // %D is the date as 20061102, %M the month as 200611 (Exim's log_file_path)
 	Position []byte // of the last Checkpoint; nil reads the present file from its beginning
 	Location *time.Location
+	Parser   LineParser // nil for Exim's log
 	Consumer Consumer
 	Reporter Reporter
 }
@@ -47,7 +53,6 @@ type Options struct {
 // not, also when it was rotated while nobody read.
 type Follower struct {
 	options  Options
-	parser   *Parser
 	current  *source
 	troubled bool
 
@@ -60,15 +65,16 @@ const (
 	// linger is how long a rotated file is still read: who had it open may have
 	// been about to write a line.
 	linger = 300 * time.Millisecond
-	// checkpointLines bounds what is read again after a crash.
-	checkpointLines = 4096
 	// longCatchUp is how much unread log is worth telling operators of, in bytes.
 	longCatchUp = 16 << 20
 )
 
 // New returns a Follower.
 func New(o Options) *Follower {
-	return &Follower{options: o, parser: NewParser(o.Location), progress: sidecar.LogProgress{File: o.Path}}
+	if o.Parser == nil {
+		o.Parser = NewParser(o.Location)
+	}
+	return &Follower{options: o, progress: sidecar.LogProgress{File: o.Path}}
 }
 
 // Progress tells how far the log is read.
@@ -220,66 +226,6 @@ func (f *Follower) readWhole(ctx context.Context, s *source) error {
 	f.finish(ctx, s)
 	s.close()
 	return ctx.Err()
-}
-
-// drain reads a source to its present end.
-func (f *Follower) drain(ctx context.Context, s *source) error {
-	unread := s.unread()
-	if unread > longCatchUp {
-		f.options.Reporter.LogCatchingUp(s.name, unread)
-		defer f.options.Reporter.LogCaughtUp(s.name)
-	}
-	lines := 0
-	for ctx.Err() == nil {
-		line, err := s.line()
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read %s: %w", s.name, err)
-		}
-		if err == nil {
-			f.take(ctx, line)
-			lines++
-		}
-		if lines > 0 && (err != nil || lines%checkpointLines == 0) {
-			if err := f.checkpoint(s); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return nil
-		}
-	}
-	return nil
-}
-
-// finish takes the last line of a file that will not be written to any more,
-// though it has no end.
-func (f *Follower) finish(ctx context.Context, s *source) {
-	if rest := s.rest(); rest != "" {
-		f.take(ctx, rest)
-	}
-}
-
-func (f *Follower) take(ctx context.Context, line string) {
-	now := time.Now()
-	e, ok := f.parser.Parse(now, line)
-	if !ok {
-		return
-	}
-	f.options.Consumer.Record(ctx, now, e)
-	f.mu.Lock()
-	f.progress.Last = e.At
-	f.mu.Unlock()
-}
-
-func (f *Follower) checkpoint(s *source) error {
-	position, err := json.Marshal(s.position())
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	f.progress.File, f.progress.Read, f.progress.Size = s.name, s.offset, s.offset+s.unread()
-	f.mu.Unlock()
-	return f.options.Consumer.Checkpoint(time.Now(), position)
 }
 
 // report tells of trouble once, and of its end.

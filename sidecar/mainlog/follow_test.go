@@ -43,11 +43,13 @@ type mark struct {
 	lines    int
 }
 
-func (r *reader) Record(_ context.Context, _ time.Time, e sidecar.LogEntry) {
+func (r *reader) Record(_ context.Context, _ time.Time, entries []sidecar.LogEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.longest = max(r.longest, len(e.Line))
-	r.lines = append(r.lines, e.Line[:min(len(e.Line), 200)])
+	for _, e := range entries {
+		r.longest = max(r.longest, len(e.Line))
+		r.lines = append(r.lines, e.Line[:min(len(e.Line), 200)])
+	}
 }
 
 func (r *reader) Checkpoint(_ time.Time, position []byte) error {

@@ -11,7 +11,8 @@ import (
 //	final (parent, parent) <original> F=<sender> P=<return path> R=router T=transport S=size H=host [address]:port X=... C="reply" QT=0s DT=0s
 //	final (parent, parent) <original> R=router T=transport defer (errno): strerror H=host [address]: text
 //
-// of which all but final may be missing. For ** text stands behind a colon.
+// of which all but final may be missing. For ** text stands behind a colon. What
+// was answered to a delivery tells nothing more.
 func parseOutcome(e *sidecar.LogEntry, s string) {
 	end := recipientEnd(s)
 	e.Recipient = s[:end]
@@ -48,31 +49,13 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 			e.Router = value
 		case key == "T" && !remote && e.Transport == "":
 			e.Transport = value
+		case key == "H" && e.Kind == sidecar.LogDelivered:
+			return
 		case key == "H":
 			remote = true
-		case key == "C" && e.Kind == sidecar.LogDelivered:
-			e.Text = unquote(value)
-			return
 		}
 		rest = rest[len(word):]
 	}
-}
-
-// unquote undoes the quotes round a reply, in which " and \ have a \ before
-// them.
-func unquote(s string) string {
-	s = strings.TrimPrefix(s, `"`)
-	if strings.IndexByte(s, '\\') < 0 {
-		return strings.TrimSuffix(s, `"`)
-	}
-	var b strings.Builder
-	for i := 0; i < len(s) && s[i] != '"'; i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // fieldEnd is where a word behind the address ends: at a space, or at a colon

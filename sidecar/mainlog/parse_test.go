@@ -45,9 +45,9 @@ func TestArrivals(t *testing.T) {
 
 func TestOutcomesOfLines(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
-		`=> u1@ok1.sink R=r_main T=remote_smtp H=mx.test [127.0.0.1] C="250 OK id=1"`:                                                        {Kind: sidecar.LogDelivered, Recipient: "u1@ok1.sink", Router: "r_main", Transport: "remote_smtp", Text: "250 OK id=1"},
+		`=> u1@ok1.sink R=r_main T=remote_smtp H=mx.test [127.0.0.1] C="250 OK id=1"`:                                                        {Kind: sidecar.LogDelivered, Recipient: "u1@ok1.sink", Router: "r_main", Transport: "remote_smtp"},
 		`-> u2@ok1.sink F=<s@a.test> P=<s@a.test> R=r T=remote_smtp S=3 H=[127.0.0.1]`:                                                       {Kind: sidecar.LogDelivered, Recipient: "u2@ok1.sink", Router: "r", Transport: "remote_smtp"},
-		`>> u@x.test R=r T=remote_smtp H=mx.test [127.0.0.1] C="250 OK"`:                                                                     {Kind: sidecar.LogDelivered, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "250 OK"},
+		`>> u@x.test R=r T=remote_smtp H=mx.test [127.0.0.1] C="250 OK"`:                                                                     {Kind: sidecar.LogDelivered, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp"},
 		`=> a@x.test (b@y.test) <c@z.test> R=r T=remote_smtp`:                                                                                {Kind: sidecar.LogDelivered, Recipient: "a@x.test", Original: "c@z.test", Router: "r", Transport: "remote_smtp"},
 		`=> a b@x.test <"a b"@x.test> R=r T=remote_smtp`:                                                                                     {Kind: sidecar.LogDelivered, Recipient: "a b@x.test", Original: `"a b"@x.test`, Router: "r", Transport: "remote_smtp"},
 		`=> a@b R=sluice T=x@x.test <"a@b R=sluice T=x"@x.test> R=r T=remote_smtp`:                                                           {Kind: sidecar.LogDelivered, Recipient: "a@b R=sluice T=x@x.test", Original: `"a@b R=sluice T=x"@x.test`, Router: "r", Transport: "remote_smtp"},

@@ -31,18 +31,20 @@ const (
 	headSize = 1024
 	// maxLine bounds a line; what is longer loses its end. Fields come first.
 	maxLine = 1 << 20
+	// blockSize is how much is read at once.
+	blockSize = maxLine + 64<<10
 )
 
 // A source is one file of a log that is read.
 type source struct {
 	name   string
 	file   *os.File
-	reader *bufio.Reader
+	reader io.Reader
 	packed *gzip.Reader // nil if it is not compressed
 	inode  uint64
 	offset int64  // of the first line not handed out
-	part   []byte // of that line, as far as it is there
-	skip   int64  // bytes of it that were dropped, being too many
+	block  []byte // what was read from there on
+	skip   int64  // bytes of that line that were dropped, being too many
 	head   []byte // the first bytes
 }
 
@@ -73,13 +75,13 @@ func (s *source) seek() error {
 		if s.packed, err = gzip.NewReader(bufio.NewReader(s.file)); err != nil {
 			return err
 		}
-		s.reader = bufio.NewReaderSize(s.packed, 256<<10)
-		head, _ := s.reader.Peek(headSize) // what is broken shows when it is read
-		s.head = bytes.Clone(head)
+		unpacked := bufio.NewReader(s.packed)
+		head, _ := unpacked.Peek(headSize) // what is broken shows when it is read
+		s.head, s.reader = bytes.Clone(head), unpacked
 		_, err = io.CopyN(io.Discard, s.reader, s.offset)
 		return err
 	}
-	s.reader = bufio.NewReaderSize(s.file, 256<<10)
+	s.reader = s.file
 	_, err = s.file.Seek(s.offset, io.SeekStart)
 	return err
 }
@@ -91,37 +93,53 @@ func inodeOf(info os.FileInfo) uint64 {
 	return 0
 }
 
-// line returns the next line without its end, or io.EOF if there is no whole
-// one yet.
-func (s *source) line() (string, error) {
+// lines returns the next lines that are whole, each with its end, or io.EOF if
+// there is none yet. It returns many at once, so that what is done for each
+// return costs little for each line.
+func (s *source) lines() (string, error) {
+	err := s.fill()
+	end := bytes.LastIndexByte(s.block, '\n') + 1
+	if end == 0 {
+		return "", err
+	}
+	lines := string(s.block[:end])
+	if s.skip > 0 { // the first line is a part of one
+		first := bytes.IndexByte(s.block, '\n')
+		lines = string(s.block[:min(first, maxLine)]) + lines[first:]
+	}
+	s.offset += int64(end) + s.skip
+	s.skip = 0
+	s.block = s.block[:copy(s.block, s.block[end:])]
+	return lines, nil
+}
+
+// fill reads until the block is full, or there is no more. A line that fills it
+// loses its end.
+func (s *source) fill() error {
+	if s.block == nil {
+		s.block = make([]byte, 0, blockSize)
+	}
 	for {
-		piece, err := s.reader.ReadSlice('\n')
-		if err == nil && len(s.part) == 0 { // nearly always
-			s.offset += int64(len(piece))
-			return string(piece[:len(piece)-1]), nil
+		n, err := s.reader.Read(s.block[len(s.block):cap(s.block)])
+		s.block = s.block[:len(s.block)+n]
+		if len(s.block) == cap(s.block) {
+			if bytes.IndexByte(s.block, '\n') >= 0 {
+				return nil
+			}
+			s.skip += int64(len(s.block) - maxLine)
+			s.block = s.block[:maxLine]
 		}
-		if room := maxLine - len(s.part); len(piece) > room && err != nil {
-			s.part, s.skip = append(s.part, piece[:room]...), s.skip+int64(len(piece)-room)
-		} else {
-			s.part = append(s.part, piece...)
-		}
-		if err == nil {
-			line := string(bytes.TrimSuffix(s.part, []byte("\n")))
-			s.offset += int64(len(s.part)) + s.skip
-			s.part, s.skip = s.part[:0], 0
-			return line, nil
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return "", err
+		if err != nil {
+			return err
 		}
 	}
 }
 
 // rest is a last line without an end.
 func (s *source) rest() string {
-	line := string(s.part)
-	s.offset += int64(len(s.part)) + s.skip
-	s.part, s.skip = nil, 0
+	line := string(s.block[:min(len(s.block), maxLine)])
+	s.offset += int64(len(s.block)) + s.skip
+	s.block, s.skip = s.block[:0], 0
 	return line
 }
 

@@ -1,0 +1,97 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"sluice/ratelimit"
+)
+
+// settle reports sends of which some are not known, some of those more than
+// once, and some are to be charged then.
+func (h *history) settle() {
+	payers := [][]ratelimit.Subject{nil, h.payers(), h.payers()}
+	reports := make([]ratelimit.Report, rapid.IntRange(1, 6).Draw(h.T, "reports"))
+	known := map[ratelimit.Token]bool{}
+	fresh := h.next + 3
+	for i := range reports {
+		r := &reports[i]
+		r.Token = ratelimit.Token(rapid.Uint64Range(1, uint64(fresh)).Draw(h.T, "token"))
+		if r.Told = h.outcome(); r.Told == 0 {
+			r.Told = ratelimit.Excused
+		}
+		r.Subjects = rapid.SampledFrom(payers).Draw(h.T, "charged")
+		if rapid.IntRange(0, 2).Draw(h.T, "aged") == 0 {
+			r.Age = time.Duration(rapid.Int64Range(0, 90).Draw(h.T, "age")) * windows[rapid.IntRange(0, 4).Draw(h.T, "ageof")] / 60
+		}
+		known[r.Token] = h.store.Known(h.now(), r.Token)
+	}
+	h.next = fresh
+	h.sane(h.store.Look(context.Background(), h.now(), ratelimit.Take{})) // tells the store's clock, which dates what is charged
+	if err := h.store.Settle(context.Background(), h.now(), reports); err != nil {
+		h.Fatalf("%v", err)
+	}
+	for i := range reports {
+		h.settled(&reports[i], known)
+	}
+}
+
+// settled checks what the store has answered to one report, and takes it over.
+func (h *history) settled(r *ratelimit.Report, known map[ratelimit.Token]bool) {
+	switch {
+	case r.Known != known[r.Token]:
+		h.Fatalf("token %d: known %v, not %v", r.Token, r.Known, known[r.Token])
+	case r.Known:
+		moved := h.tell([]ratelimit.Token{r.Token}, r.Told)
+		if r.Charged || r.Moved != (moved == 1) {
+			h.Fatalf("outcome %d told of the known token %d: %+v, and it moves %d", r.Told, r.Token, *r, moved)
+		}
+	case !r.Charged: // nobody pays, or it is too old to matter
+		if recent := r.Age < time.Second; r.Moved || recent && len(r.Subjects) > 0 {
+			h.Fatalf("%+v", *r)
+		}
+	default:
+		h.chargedLate(r)
+		known[r.Token] = true
+	}
+}
+
+func (h *history) chargedLate(r *ratelimit.Report) {
+	if len(r.Subjects) == 0 || r.Moved != (r.Told.Kind() != 0) {
+		h.Fatalf("%+v", *r)
+	}
+	when := h.last - r.Age.Milliseconds()
+	if h.begin(r.Subjects) {
+		h.last++ // so that no earlier send can be taken for one of these
+		if when == h.last-1 {
+			when++
+		}
+	}
+	c := charged{token: r.Token, when: when}
+	for _, s := range r.Subjects {
+		c.subjects = append(c.subjects, s.Name)
+	}
+	h.log = append(h.log, c)
+	if r.Told.Kind() != 0 {
+		h.tell([]ratelimit.Token{r.Token}, r.Told)
+	}
+	for _, s := range r.Subjects {
+		h.counted(s)
+	}
+}
+
+// counted checks what a store has counted of a subject in the windows of its
+// limits.
+func (h *history) counted(s ratelimit.Subject) {
+	for _, w := range h.store.Standing(h.now(), s.Name).Windows {
+		if !slices.ContainsFunc(s.Limits, func(l ratelimit.Limit) bool { return l.Window == w.Window }) {
+			continue
+		}
+		if low := h.count(s.Name, w.Window, 0); w.Sent < low {
+			h.Fatalf("%s stands at %d in %v, and %d were charged", s.Name, w.Sent, w.Window, low)
+		}
+	}
+}

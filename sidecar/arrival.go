@@ -1,0 +1,217 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A record is what is known from the log of messages that are still on their
+// way.
+type record struct {
+	mu       sync.Mutex
+	arrivals map[string]*arrived
+	senders  senders
+	early    map[string][]LogEntry // outcomes that came before their arrival
+	unnoted  []*arrived            // arrivals since the last Checkpoint
+	gone     []string              // ids of noted arrivals whose messages have left
+	expired  time.Time             // when arrivals were last looked through
+	batch    batch
+}
+
+// arrived is a message's arrival line, as far as it says who is charged. It is
+// kept until the message has left the queue, over restarts too.
+type arrived struct {
+	id      string
+	at      time.Time
+	sender  *sender
+	entries []spelled
+	noted   bool
+	left    bool
+}
+
+// An arrivalNote is an arrival as it is noted.
+type arrivalNote struct {
+	At time.Time `json:"at"`
+	origin
+}
+
+const (
+	arrivalNotes = "arrival/"
+	positionNote = "log/position"
+
+	// maxEarly bounds outcomes that wait for their arrival: cutthrough deliveries,
+	// which Exim logs just before it.
+	maxEarly = 1000
+	// arrivalFor is how long a message may be on its way. Exim's queues end long
+	// before; what left behind the log's back is forgotten then.
+	arrivalFor = 32 * 24 * time.Hour
+)
+
+func newRecord(notes Notes, log *OperatorLog) *record {
+	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[origin]*sender{}}}
+	notes.Notes(arrivalNotes, func(key string, value []byte) {
+		var note arrivalNote
+		if err := json.Unmarshal(value, &note); err != nil {
+			log.NoteUnread(key, err)
+			return
+		}
+		id := strings.TrimPrefix(key, arrivalNotes)
+		r.arrivals[id] = &arrived{id: id, at: note.At, sender: r.senders.get(note.origin), noted: true}
+	})
+	return r
+}
+
+// arrive copies what it keeps: the block of the log would stay in memory otherwise.
+func (r *record) arrive(e *LogEntry) {
+	from := r.senders.get(originOf(e))
+	if a := r.arrivals[e.ID]; a != nil { // told again
+		a.at, a.sender = e.At, from
+		return
+	}
+	a := &arrived{id: strings.Clone(e.ID), at: e.At, sender: from}
+	r.arrivals[a.id] = a
+	r.unnoted = append(r.unnoted, a)
+}
+
+func (r *record) leave(id string) {
+	a := r.arrivals[id]
+	if a == nil {
+		return
+	}
+	a.left = true
+	if a.noted {
+		r.gone = append(r.gone, a.id)
+	}
+	delete(r.arrivals, id)
+}
+
+// wait keeps an outcome until its arrival is told, if that can still come.
+func (r *record) wait(e *LogEntry) {
+	began, known := IDTime(e.ID)
+	if e.Kind != LogDelivered || known && e.At.Sub(began) > 10*time.Minute {
+		return
+	}
+	if len(r.early) >= maxEarly {
+		clear(r.early)
+	}
+	c := e.clone()
+	r.early[c.ID] = append(r.early[c.ID], c)
+}
+
+// A spelled is a recipient of a message as its sender has written it. Entries
+// that fold to one address differ in that, and Exim delivers to each: it shows
+// <BoB@far.example> behind bob@far.example, at every attempt.
+type spelled struct {
+	first ratelimit.Token // of all that fold to this address
+	as    uint64
+}
+
+// maxSpelled bounds the recipients of a message of which this is known. Those
+// beyond are charged once, however they are spelled.
+const maxSpelled = 2000
+
+var spelling = maphash.MakeSeed()
+
+// entry is which of a message's entries a recipient is, of those that fold to
+// its address: the first that the log shows is 0. What an alias or list has made
+// of another address is none of its own, and so are entries that are written in
+// the same way: the log cannot tell them from the same line read again, so they
+// are charged once rather than too often. For the same reason nothing is added
+// after a restart in between, of which this is forgotten: there are never more
+// numbers than spellings.
+func (a *arrived) entry(o *outcome) (n int) {
+	written := o.Original
+	if written == "" {
+		written = o.Recipient
+	} else if foldRouted(written) != o.to && foldAddress(written) != o.to {
+		return 0
+	}
+	as := maphash.String(spelling, written[:max(0, strings.LastIndexByte(written, '@'))])
+	for _, s := range a.entries {
+		if s.first != o.tokens[0] {
+			continue
+		}
+		if s.as == as {
+			return n
+		}
+		n++
+	}
+	if len(a.entries) == maxSpelled {
+		return 0
+	}
+	a.entries = append(a.entries, spelled{o.tokens[0], as})
+	return n
+}
+
+// spellings is how many entries of a message are known to fold to an address.
+func (a *arrived) spellings(first ratelimit.Token) (n int) {
+	for _, s := range a.entries {
+		if s.first == first {
+			n++
+		}
+	}
+	return n
+}
+
+// Checkpoint keeps how far the log was read, and with it what is needed to go
+// on from there: the arrivals of messages that are still on their way.
+func (p *Policy) Checkpoint(now time.Time, position []byte) error {
+	r := p.record
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expire(now)
+	for _, a := range r.unnoted {
+		if a.left || a.noted { // most have left already
+			continue
+		}
+		note, err := json.Marshal(arrivalNote{At: a.at, origin: a.sender.origin})
+		if err == nil {
+			err = p.notes.Note(arrivalNotes+a.id, note)
+		}
+		if err != nil {
+			return err
+		}
+		a.noted = true
+	}
+	clear(r.unnoted)
+	r.unnoted = r.unnoted[:0]
+	if err := p.bads.save(p.notes, now); err != nil {
+		return err
+	}
+	if err := p.notes.Note(positionNote, position); err != nil {
+		return err
+	}
+	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
+		if err := p.notes.Forget(arrivalNotes + r.gone[0]); err != nil {
+			return err
+		}
+		r.gone = r.gone[1:]
+	}
+	return nil
+}
+
+func (r *record) expire(now time.Time) {
+	if now.Sub(r.expired) < time.Hour {
+		return
+	}
+	r.expired = now
+	for id, a := range r.arrivals {
+		if now.Sub(a.at) > arrivalFor {
+			r.leave(id)
+		}
+	}
+}
+
+// Position is what Checkpoint was last given; nil at the first start.
+func (p *Policy) Position() (position []byte) {
+	p.notes.Notes(positionNote, func(_ string, value []byte) { position = value })
+	return position
+}
+
+// ShowProgress has Status tell how far the log was read.
+func (p *Policy) ShowProgress(of func() LogProgress) { p.progress.Store(&of) }

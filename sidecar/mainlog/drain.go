@@ -1,0 +1,119 @@
+package mainlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A block is some lines of a source, parsed.
+type block struct {
+	entries []sidecar.LogEntry
+	read    position // behind it
+	left    int64    // bytes still unread
+}
+
+// drain reads a source to its present end. While one block is recorded, the next
+// is parsed: a host has two cores when it has a long log to catch up with.
+func (f *Follower) drain(ctx context.Context, s *source) error {
+	if unread := s.unread(); unread > longCatchUp {
+		f.options.Reporter.LogCatchingUp(s.name, unread)
+		defer f.options.Reporter.LogCaughtUp(s.name)
+	}
+	parsing, stop := context.WithCancel(ctx)
+	defer stop()
+	parsed, used := make(chan *block, 1), make(chan *block, 3)
+	var parser sync.WaitGroup
+	var readErr, keepErr error
+	parser.Go(func() {
+		defer close(parsed)
+		readErr = f.parse(parsing, s, parsed, used)
+	})
+	for b := range parsed {
+		if ctx.Err() != nil {
+			continue // the next start reads it again
+		}
+		f.record(ctx, b.entries)
+		if keepErr == nil {
+			if keepErr = f.checkpoint(s.name, b); keepErr != nil {
+				stop() // what was parsed is recorded all the same: it will not be read again
+			}
+		}
+		used <- b
+	}
+	parser.Wait()
+	return errors.Join(keepErr, readErr)
+}
+
+// parse sends the blocks of a source, up to its present end.
+func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, used <-chan *block) error {
+	for ctx.Err() == nil {
+		lines, err := s.lines()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.name, err)
+		}
+		b := &block{}
+		select {
+		case b = <-used:
+		default:
+		}
+		b.entries = f.parseLines(b.entries[:0], lines)
+		b.read, b.left = s.position(), s.unread()
+		parsed <- b
+	}
+	return nil
+}
+
+func (f *Follower) parseLines(entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
+	now := time.Now()
+	for lines != "" {
+		end := strings.IndexByte(lines, '\n')
+		if end < 0 {
+			end = len(lines)
+		}
+		if e, ok := f.options.Parser.Parse(now, lines[:end]); ok {
+			entries = append(entries, e)
+		}
+		lines = lines[min(end+1, len(lines)):]
+	}
+	return entries
+}
+
+// finish takes the last line of a file that will not be written to any more,
+// though it has no end.
+func (f *Follower) finish(ctx context.Context, s *source) {
+	if rest := s.rest(); rest != "" {
+		f.record(ctx, f.parseLines(nil, rest))
+	}
+}
+
+func (f *Follower) record(ctx context.Context, entries []sidecar.LogEntry) {
+	if len(entries) == 0 {
+		return
+	}
+	f.options.Consumer.Record(ctx, time.Now(), entries)
+	f.mu.Lock()
+	f.progress.Last = entries[len(entries)-1].At
+	f.mu.Unlock()
+}
+
+func (f *Follower) checkpoint(name string, b *block) error {
+	position, err := json.Marshal(b.read)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.progress.File, f.progress.Read, f.progress.Size = name, b.read.Offset, b.read.Offset+b.left
+	f.mu.Unlock()
+	return f.options.Consumer.Checkpoint(time.Now(), position)
+}

@@ -1,0 +1,94 @@
+package sidecar
+
+import (
+	"slices"
+	"strings"
+
+	"sluice/ratelimit"
+)
+
+// An origin is what an arrival line says of where a message comes from.
+type origin struct {
+	Sender string `json:"sender,omitempty"`
+	Auth   string `json:"auth,omitempty"`
+	Login  string `json:"login,omitempty"`
+	Client string `json:"client,omitempty"`
+}
+
+// originOf leaves out what is of no matter for who is charged, so that fewer are
+// different.
+func originOf(e *LogEntry) origin {
+	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress}
+	if o.Auth != "" {
+		o.Login, o.Client = "", ""
+	}
+	return o
+}
+
+func (o origin) clone() origin {
+	return origin{strings.Clone(o.Sender), strings.Clone(o.Auth), strings.Clone(o.Login), strings.Clone(o.Client)}
+}
+
+// A sender is an origin, and who is charged for its messages.
+type sender struct {
+	origin
+	payer *payer // nil if not known yet
+	asOf  asOf   // what payer rests on
+}
+
+// asOf is what may change of who is charged.
+type asOf struct {
+	settings *Settings
+	owners   *owners
+}
+
+// A payer is who is charged for a send.
+type payer struct {
+	who      identity
+	subjects []ratelimit.Subject // nil if nobody is charged
+	ignores  []Cause             // deferfail_ignore
+	batch    uint64              // the last in which its domain was found to have changed
+}
+
+// senders remembers the origins of messages: most of a log's lines are of few.
+type senders struct{ known map[origin]*sender }
+
+// maxSenders bounds them; those of messages on their way stay with these.
+const maxSenders = 20_000
+
+func (s *senders) get(o origin) *sender {
+	if known := s.known[o]; known != nil {
+		return known
+	}
+	if len(s.known) >= maxSenders {
+		clear(s.known)
+	}
+	x := &sender{origin: o.clone()}
+	s.known[x.origin] = x
+	return x
+}
+
+// payer finds who is charged for a send of a message, which is another one than
+// for its other sends only where an alias or list has redirected mail from
+// elsewhere.
+func (x *sender) payerOf(s *Settings, o *outcome) *payer {
+	r := Request{Stage: StageRoute, Sender: x.Sender, Auth: x.Auth, Login: x.Login, ClientAddress: x.Client}
+	if x.Auth == "" && x.Client != "" && o.Original != "" {
+		r.Recipient, r.Original = o.Recipient, o.Original
+		return s.payerOf(&r)
+	}
+	if now := (asOf{s, s.owners.get()}); x.payer == nil || x.asOf != now {
+		x.payer, x.asOf = s.payerOf(&r), now
+	}
+	return x.payer
+}
+
+func (s *Settings) payerOf(r *Request) *payer {
+	p := &payer{who: s.identify(r)}
+	if p.who.class == charged {
+		p.subjects, p.ignores = s.subjects(p.who), s.ignored(p.who)
+	}
+	return p
+}
+
+func (p *payer) ignore(c Cause) bool { return slices.Contains(p.ignores, c) }
