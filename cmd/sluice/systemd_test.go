@@ -12,70 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/policyd"
 )
-
-// A restart under systemd, with the real binary:
-//
-//	this test, as systemd ─ the listening socket ─→ sluice ─ SIGTERM ─→ sluice
-//	clients ────────────────────────┘  none is refused, all are answered
-
-func TestRestartUnderSystemdRefusesNoQuestion(t *testing.T) {
-	binary := buildSluice(t)
-	dir := t.TempDir()
-	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
-	if err := os.Mkdir(dir+"/run", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/run/policy.sock", Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	fd, err := socket.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fd.Close()
-
-	stop := startInherited(t, binary, dir, fd)
-	ctx, done := context.WithCancel(t.Context())
-	var asked atomic.Int64
-	var clients sync.WaitGroup
-	for n := range 8 {
-		clients.Go(func() {
-			c := policyd.Client{Path: dir + "/run/policy.sock", Timeout: 10 * time.Second}
-			for i := 0; ctx.Err() == nil; i++ {
-				reply, err := c.Ask(context.WithoutCancel(ctx), []policyd.Field{
-					{Name: "stage", Value: "data"}, {Name: "id", Value: fmt.Sprintf("client%d-%d", n, i)},
-					{Name: "auth", Value: fmt.Sprintf("u@d%d.example", i)}, {Name: "client_address", Value: "192.0.2.1"},
-					{Name: "sender", Value: "u@d.example"}, {Name: "recipients", Value: "x@far.example"},
-				})
-				if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
-					t.Errorf("answered %q, %v", reply, err)
-					return
-				}
-				asked.Add(1)
-			}
-		})
-	}
-	for range 3 {
-		before := asked.Load()
-		within(t, "questions are answered", func() bool { return asked.Load() > before+200 })
-		stop()
-		stop = startInherited(t, binary, dir, fd)
-	}
-	done()
-	clients.Wait()
-	stop()
-	t.Logf("%d questions over 3 restarts, all answered", asked.Load())
-}
 
 func buildSluice(t *testing.T) string {
 	t.Helper()
@@ -84,31 +25,6 @@ func buildSluice(t *testing.T) string {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return binary
-}
-
-// startInherited starts sluice with a listening socket as systemd does: as
-// descriptor 3, and with our process id in LISTEN_PID. It returns when sluice
-// has said that it is ready; what it returns stops it.
-func startInherited(t *testing.T, binary, dir string, socket *os.File) (stop func()) {
-	t.Helper()
-	notified := notifySocket(t)
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", binary, "serve", "--config", dir+"/sluice.toml")
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+notified.LocalAddr().String(), "WATCHDOG_USEC=400000")
-	cmd.ExtraFiles = []*os.File{socket}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("sluice: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	wantNotice(t, notified, "READY=1")
-	wantNotice(t, notified, "WATCHDOG=1")
-	return stop
 }
 
 // notifySocket is systemd's end of sd_notify.
@@ -120,22 +36,6 @@ func notifySocket(t *testing.T) *net.UnixConn {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
-}
-
-// wantNotice waits for one notice and passes over others.
-func wantNotice(t *testing.T, c *net.UnixConn, want string) {
-	t.Helper()
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	buf := make([]byte, 256)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			t.Fatalf("no %s: %v", want, err)
-		}
-		if string(buf[:n]) == want {
-			return
-		}
-	}
 }
 
 // The watchdog is pinged only while the policy socket answers.

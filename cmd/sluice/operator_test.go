@@ -1,0 +1,352 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/textproto"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/policyd"
+)
+
+// The chapters of TestReadme, each on what the one before has left.
+
+// site is the machine as its operator has it before Sluice: whoever knows the
+// password "secret" may send, and remote mail goes to a relay.
+const site = `
+echo mx1.example >/etc/hostname
+hostname mx1.example
+echo '127.0.0.1 localhost mx1.example' >/etc/hosts
+echo 'APT::Get::Assume-Yes "true";' >/etc/apt/apt.conf.d/yes
+debconf-set-selections <<'END'
+exim4-config exim4/dc_eximconfig_configtype select internet site; mail is sent and received directly using SMTP
+exim4-config exim4/use_split_config boolean true
+END
+mkdir -p /etc/exim4/conf.d/auth /etc/exim4/conf.d/router
+cp testdata/demo/auth /etc/exim4/conf.d/auth/10_site
+sed 's/SINK_PORT/2525/' testdata/demo/router >/etc/exim4/conf.d/router/150_site
+`
+
+// relay is another Exim, which takes all mail and throws it away.
+const relay = `
+mkdir -m 0777 /var/spool/relay
+sed 's|SINK_DIR|/var/spool/relay|' testdata/demo/sink.conf >/etc/relay.conf
+cat >/etc/systemd/system/relay.service <<'END'
+[Service]
+ExecStart=/usr/sbin/exim4 -C /etc/relay.conf -bdf -oX [127.0.0.1]:2525
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable -q --now relay
+`
+
+// listens waits until somebody listens on a port of the machine.
+func (o *operator) listens(t *testing.T, port string) {
+	t.Helper()
+	within(t, "port "+port, func() bool {
+		c, err := o.dial("127.0.0.1:" + port)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+func (o *operator) installs(t *testing.T) {
+	o.run(t, site)
+	o.types(t, "exim-config/install --help")
+	o.run(t, o.block(t, "apt-get install exim4-daemon-heavy\n"))
+	for property, want := range map[string]string{
+		"Type": "notify", "ActiveState": "active", "SubState": "running", "NRestarts": "0", "WatchdogUSec": "10s",
+	} {
+		if got := o.property(t, property); got != want {
+			t.Errorf("%s of sluice is %q, want %q", property, got, want)
+		}
+	}
+	if out := o.run(t, "journalctl -q -b -p warning _PID=1"); strings.Contains(out, "luice") {
+		t.Errorf("systemd complains of the units:\n%s", out)
+	}
+	want := "755 root /run/sluice\n700 root /var/lib/sluice\n755 root /var/cpanel/email_send_limits\n666 root /run/sluice/policy.sock\n600 root /run/sluice/deliver.sock\n"
+	if got := o.run(t, "stat -c '%a %U %n' /run/sluice /var/lib/sluice /var/cpanel/email_send_limits /run/sluice/policy.sock /run/sluice/deliver.sock"); got != want {
+		t.Errorf("made were\n%s, want\n%s", got, want)
+	}
+	if out := o.types(t, "sluice config"); !strings.Contains(out, "hourly = 500") || !strings.Contains(out, "/etc/sluice/sluice.toml:") {
+		t.Errorf("sluice config does not say where the limit comes from:\n%s", out)
+	}
+}
+
+// status is what sluice shows of a domain.
+func (o *operator) status(t *testing.T, domain string) sidecar.DomainStatus {
+	t.Helper()
+	out, code := o.try(t, "sluice status --json "+domain)
+	if code == exitNo {
+		return sidecar.DomainStatus{Domain: domain}
+	}
+	var s sidecar.Status
+	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Domains) != 1 {
+		t.Fatalf("status of %s: %v\n%s", domain, err, out)
+	}
+	return s.Domains[0]
+}
+
+func (o *operator) sends(t *testing.T) {
+	o.run(t, relay)
+	o.listens(t, "2525")
+	if err := o.mail(t, "secret", "news@example.com", "customer1@far.example"); err != nil {
+		t.Fatalf("with AUTH: %v", err)
+	}
+	o.run(t, "printf 'Subject: hello\\n\\nhello\\n' | setpriv --reuid=www-data --regid=www-data --clear-groups sendmail -f shop@example.com customer2@far.example")
+	if err := o.mail(t, "", "app@example.com", "customer3@far.example"); err != nil {
+		t.Fatalf("without AUTH: %v", err)
+	}
+	o.delivers(t, "example.com", 2)
+	o.delivers(t, "mx1.example", 1)
+	if out := o.types(t, "sluice status"); !strings.Contains(out, "2/500") {
+		t.Errorf("sluice status:\n%s", out)
+	}
+}
+
+// delivers waits until Exim's log has told so many deliveries of a domain's.
+func (o *operator) delivers(t *testing.T, domain string, n int64) {
+	t.Helper()
+	within(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered == n })
+}
+
+// The limit of an hour as shipped, and as the README raises it.
+const (
+	hourly = 500
+	raised = 2000
+)
+
+// fill has example.com send what it still may.
+func (o *operator) fill(t *testing.T) {
+	t.Helper()
+	var to []string
+	for n := o.status(t, "example.com").Sent; n < hourly; n++ {
+		to = append(to, fmt.Sprintf("customer%d@far.example", n))
+	}
+	reply, err := o.ask(t.Context(), "fill"+time.Now().String(), "news@example.com", strings.Join(to, ", "))
+	if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
+		t.Fatalf("answered %q, %v", reply, err)
+	}
+	within(t, "the lock file", func() bool {
+		b, _ := os.ReadFile(o.path("/var/cpanel/email_send_limits/max_hourly_example.com"))
+		return string(b) == "500/500 (100%)"
+	})
+}
+
+// ask asks about a message as Exim does.
+func (o *operator) ask(ctx context.Context, id, sender, recipients string) (string, error) {
+	c := policyd.Client{Path: o.path("/run/sluice/policy.sock"), Timeout: 15 * time.Second}
+	return c.Ask(ctx, []policyd.Field{
+		{Name: "stage", Value: "data"}, {Name: "id", Value: id}, {Name: "auth", Value: sender}, {Name: "sender", Value: sender},
+		{Name: "client_address", Value: "192.0.2.1"}, {Name: "recipients", Value: recipients},
+	})
+}
+
+// refused wants a client of example.com refused with a text, passes wants it not.
+func (o *operator) refused(t *testing.T, text string) {
+	t.Helper()
+	err := o.mail(t, "secret", "news@example.com", "one-more@far.example")
+	reply, _ := errors.AsType[*textproto.Error](err)
+	if reply == nil || reply.Code != 450 || !strings.HasPrefix(strings.ReplaceAll(reply.Msg, "\n4.7.1 ", " "), "4.7.1 "+text) {
+		t.Errorf("Exim said %v, want 450 %q", err, text)
+	}
+}
+
+func (o *operator) passes(t *testing.T) {
+	t.Helper()
+	if err := o.mail(t, "secret", "news@example.com", "one-more@far.example"); err != nil {
+		t.Errorf("Exim said %v", err)
+	}
+}
+
+// uses goes through the table.
+func (o *operator) uses(t *testing.T) {
+	const file = "/var/cpanel/email_send_limits/max_hourly_example.com"
+	o.fill(t)
+	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
+	if out := o.types(t, "sluice status example.com"); !strings.Contains(out, "500 of 500 in the last hour (100%)") {
+		t.Errorf("sluice status:\n%s", out)
+	}
+	o.run(t, "printf 'Subject: hello\\n\\nhello\\n' | sendmail -f shop@example.com held@far.example")
+	within(t, "mail of a script is held", func() bool { return o.status(t, "example.com").Held == 1 })
+	o.types(t, "sluice unlock example.com")
+	o.delivers(t, "example.com", 1) // of what was held, by the unit sluice-deliver
+	o.passes(t)
+
+	o.fill(t)
+	o.run(t, "rm "+file)
+	within(t, "what is removed releases", func() bool { return o.status(t, "example.com").Sent == 0 })
+	o.passes(t)
+
+	o.types(t, "sluice lock example.com")
+	o.refused(t, "Domain example.com is locked.")
+	o.types(t, "sluice unlock example.com")
+	o.passes(t)
+	o.types(t, "touch .../email_send_limits/max_hourly_example.com")
+	within(t, "it is locked", func() bool { return len(o.status(t, "example.com").Locks) == 1 })
+	o.refused(t, "Domain example.com is locked.")
+	o.run(t, "rm "+file)
+	within(t, "it is released", func() bool { return len(o.status(t, "example.com").Locks) == 0 })
+
+	o.passes(t)
+	o.types(t, "sluice reset example.com")
+	if got := o.status(t, "example.com").Sent; got != 0 {
+		t.Errorf("after the reset %d are counted", got)
+	}
+	for line := range strings.Lines(o.types(t, "sluice check --help")) {
+		if example := strings.TrimSpace(line); strings.HasPrefix(example, "sluice check ") {
+			o.run(t, example)
+		}
+	}
+}
+
+// meanwhile asks without pause while f runs: every question is to be answered,
+// and none refused. That is more than Exim asks for, which goes on without.
+func (o *operator) meanwhile(t *testing.T, f func()) {
+	t.Helper()
+	ctx, done := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	var clients sync.WaitGroup
+	for n := range 4 {
+		clients.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				reply, err := o.ask(context.WithoutCancel(ctx), fmt.Sprintf("%d-%d-%v", n, i, time.Now()), fmt.Sprintf("u@d%d.example", i%1000), "x@far.example")
+				if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
+					t.Errorf("answered %q, %v", reply, err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	answering := func() {
+		before := asked.Load()
+		within(t, "questions are answered", func() bool { return asked.Load() > before+100 || t.Failed() })
+	}
+	answering()
+	f()
+	answering()
+	done()
+	clients.Wait()
+	t.Logf("%d questions, all answered", asked.Load())
+}
+
+// restarts runs what restarts sluice, over which systemd keeps the socket.
+func (o *operator) restarts(t *testing.T, restart func()) {
+	t.Helper()
+	process, socket := o.property(t, "MainPID"), o.socket(t)
+	o.meanwhile(t, restart)
+	if o.property(t, "MainPID") == process {
+		t.Error("sluice was not restarted")
+	}
+	if !os.SameFile(socket, o.socket(t)) {
+		t.Error("the policy socket is another one after the restart")
+	}
+}
+
+func (o *operator) socket(t *testing.T) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(o.path("/run/sluice/policy.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func (o *operator) raises(t *testing.T) {
+	o.fill(t)
+	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
+	o.run(t, "cat >>/etc/sluice/sluice.toml <<'END'\n"+o.block(t, "[limits.domain.")+"END")
+	o.restarts(t, func() { o.types(t, "sluice config --check && systemctl restart sluice") })
+	o.passes(t)
+	if got := o.status(t, "example.com"); got.Hourly != raised || got.Sent != hourly+1 {
+		t.Errorf("of %d are used %d, want %d of %d", got.Hourly, got.Sent, hourly+1, raised)
+	}
+}
+
+func (o *operator) updates(t *testing.T) {
+	o.restarts(t, func() {
+		o.types(t, "make install")
+		o.types(t, "systemctl restart sluice")
+	})
+	if out := o.run(t, "exim-config/install"); strings.Contains(out, "put in") {
+		t.Errorf("an update with nothing new changes something:\n%s", out)
+	}
+	o.passes(t)
+}
+
+// reboots shows what is enabled, and that /run is furnished before sluice is there.
+func (o *operator) reboots(t *testing.T) {
+	before := o.status(t, "example.com")
+	o.reboot(t)
+	if after := o.status(t, "example.com"); after.Sent != before.Sent || after.Sent == 0 {
+		t.Errorf("%d were counted before the boot, %d after it", before.Sent, after.Sent)
+	}
+	o.run(t, "systemctl is-active sluice sluice.socket sluice-deliver.socket exim4")
+	o.listens(t, "2525")
+	o.passes(t)
+	o.delivers(t, "example.com", before.Delivered+1)
+}
+
+// hangs shows the watchdog: it is content while sluice answers, and restarts it
+// when it hangs. Mail flows all the while.
+func (o *operator) hangs(t *testing.T) {
+	pinged := o.property(t, "WatchdogTimestampMonotonic")
+	within(t, "the watchdog is pinged", func() bool { return o.property(t, "WatchdogTimestampMonotonic") != pinged })
+	if n := o.number(t, "NRestarts"); n != 0 {
+		t.Fatalf("sluice was restarted %d times although it answers", n)
+	}
+	before := o.status(t, "example.com").Sent
+	start := time.Now()
+	o.run(t, "systemctl kill --kill-whom=main -s STOP sluice")
+	o.passes(t)
+	o.restarted(t, 1)
+	t.Logf("restarted %v after it hung", time.Since(start).Round(100*time.Millisecond))
+	if !strings.Contains(o.run(t, "journalctl --no-pager -u sluice"), "Watchdog timeout") {
+		t.Error("the journal does not say why")
+	}
+	// What passed without an answer is charged from the log.
+	within(t, "nothing is forgotten", func() bool { return o.status(t, "example.com").Sent == before+1 })
+	o.run(t, "systemctl kill --kill-whom=main -s KILL sluice")
+	o.restarted(t, 2)
+	o.meanwhile(t, func() {})
+}
+
+// restarted waits until systemd has restarted sluice by itself so many times.
+func (o *operator) restarted(t *testing.T, times int) {
+	t.Helper()
+	within(t, fmt.Sprintf("restart %d", times), func() bool {
+		return o.number(t, "NRestarts") == times && o.property(t, "ActiveState") == "active"
+	})
+}
+
+// stops shows that mail flows without sluice, and that lock files still hold.
+func (o *operator) stops(t *testing.T) {
+	o.types(t, "systemctl stop sluice.socket sluice")
+	o.passes(t)
+	o.run(t, "touch /var/cpanel/email_send_limits/max_hourly_example.com")
+	o.refused(t, "Domain example.com is locked.")
+	o.run(t, "systemctl start sluice && sluice unlock example.com")
+	o.passes(t)
+	o.meanwhile(t, func() {})
+}
+
+func (o *operator) removes(t *testing.T) {
+	o.run(t, "sluice lock example.com")
+	o.refused(t, "Domain example.com is locked.")
+	o.types(t, "exim-config/install --remove")
+	o.run(t, "systemctl reload exim4")
+	within(t, "Exim asks no more", func() bool {
+		return o.mail(t, "secret", "news@example.com", "last@far.example") == nil
+	})
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The README, as an operator follows it on a machine that systemd has booted:
+//
+//	README.md ─ each command, as it stands there ─→ root's shell ─→ systemd, Exim, sluice
+//	TestReadme ─ SMTP, sendmail, questions ─────────────────────────────┘
+//
+// Whoever writes a command into the README types it in TestReadme too, or it fails.
+
+// elsewhere is what TestReadme does not type, and why.
+var elsewhere = map[string]string{
+	"make test": "TestReadme is part of it",
+}
+
+// An operator types on a machine what the README says.
+type operator struct {
+	*machine
+	readme *readme
+}
+
+// A readme is the commands of README.md: its blocks, but those marked as text, and
+// the code spans of several words.
+type readme struct {
+	line   map[string]int // of each, by its text
+	unused map[string]bool
+}
+
+var codeSpan = regexp.MustCompile("`([^`\n]+)`")
+
+func readReadme(t *testing.T) *readme {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &readme{map[string]int{}, map[string]bool{}}
+	var block strings.Builder
+	fence, n := "", 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		switch marks := strings.TrimSpace(line); {
+		case fence == "" && strings.HasPrefix(line, "```"):
+			fence = marks
+			block.Reset()
+		case fence != "" && marks == "```":
+			if fence != "```text" {
+				r.line[block.String()] = n - strings.Count(block.String(), "\n")
+			}
+			fence = ""
+		case fence != "":
+			block.WriteString(line)
+		default:
+			for _, span := range codeSpan.FindAllStringSubmatch(line, -1) {
+				if strings.Contains(span[1], " ") {
+					r.line[span[1]] = n
+				}
+			}
+		}
+	}
+	for command := range r.line {
+		r.unused[command] = true
+	}
+	return r
+}
+
+// block is the block that begins so.
+func (o *operator) block(t *testing.T, begins string) string {
+	t.Helper()
+	for text := range o.readme.line {
+		if strings.HasPrefix(text, begins) && strings.HasSuffix(text, "\n") {
+			delete(o.readme.unused, text)
+			return text
+		}
+	}
+	t.Fatalf("README.md has no block that begins with %q", begins)
+	return ""
+}
+
+// types types a command that the README has, and returns what it printed.
+func (o *operator) types(t *testing.T, command string) string {
+	t.Helper()
+	if o.readme.line[command] == 0 {
+		t.Errorf("README.md does not have %q", command)
+	}
+	delete(o.readme.unused, command)
+	return o.run(t, strings.ReplaceAll(command, ".../", "/var/cpanel/"))
+}
+
+func TestReadme(t *testing.T) {
+	o := &operator{bootMachine(t), readReadme(t)}
+	for _, chapter := range []struct {
+		name string
+		test func(*operator, *testing.T)
+	}{
+		{"Try it", (*operator).tries},
+		{"Install", (*operator).installs},
+		{"Does it work", (*operator).sends},
+		{"Use it", (*operator).uses},
+		{"Raise a limit", (*operator).raises},
+		{"Update", (*operator).updates},
+		{"Reboot", (*operator).reboots},
+		{"Watchdog", (*operator).hangs},
+		{"Stop", (*operator).stops},
+		{"Remove", (*operator).removes},
+	} {
+		if !t.Run(chapter.name, func(t *testing.T) { chapter.test(o, t) }) {
+			out, _ := o.try(t, "journalctl --no-pager -n 50 -u 'sluice*'\ntail -n 50 /var/log/exim4/*log\nsluice status")
+			t.Fatalf("on the machine:\n%s", out)
+		}
+	}
+	for _, command := range slices.Sorted(maps.Keys(o.readme.unused)) {
+		at := fmt.Sprintf("README.md:%d", o.readme.line[command])
+		if why := elsewhere[command]; why != "" {
+			t.Logf("%s: %s: %s", at, command, why)
+		} else {
+			t.Errorf("%s: TestReadme does not type\n%s\nHave it do so, and show what comes of it. (What is no command is marked ```text.)", at, command)
+		}
+	}
+}
+
+// tries is the one chapter for the machine that one has.
+func (o *operator) tries(t *testing.T) {
+	cmd := exec.Command("sh", "-ec", strings.ReplaceAll(o.block(t, "make demo\n"), "make test\n", ""))
+	cmd.Dir = "../.."
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "messages have arrived at their destination.") {
+		t.Fatalf("make demo: %v\n%s", err, out)
+	}
+	delete(o.readme.unused, "make demo")
+}
