@@ -165,6 +165,16 @@ func (l *OperatorLog) Operator(who, command, scope string) {
 	l.log.Info("command", "who", who, "command", command, "scope", scope)
 }
 
+// Changed says who changed which threshold.
+func (l *OperatorLog) Changed(c Change) {
+	l.log.Info("thresholds changed", "who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe(), "until", c.Until, "why", c.Why)
+}
+
+// Expired says that a threshold that was set for a time is in force no more.
+func (l *OperatorLog) Expired() {
+	l.log.Info("a threshold set for a time has expired: what was in force before is again; see sluice history")
+}
+
 // NoLocalDomains says that every recipient would count as remote.
 func (l *OperatorLog) NoLocalDomains(entries []string) {
 	l.log.Warn("no local domain is known: every recipient of a message counts as remote; list those of Exim in exim.local_domains",

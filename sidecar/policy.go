@@ -17,6 +17,7 @@ type Policy struct {
 	queue    Queue
 	notes    Notes
 	log      *OperatorLog
+	board    Board
 	settings atomic.Pointer[Settings]
 	clock    clock
 	holds    *holds
@@ -30,12 +31,14 @@ type Policy struct {
 	unknown  atomic.Int64 // messages without an id
 	releases sync.WaitGroup
 
+	thresholds thresholds
+
 	// Of tend: what it found the last time.
 	uncounted int64
 	setOff    time.Duration
 }
 
-// Options are what a Policy is made with; all are needed.
+// Options are what a Policy is made with; all are needed but the Board.
 type Options struct {
 	Config    *Config
 	Node      string // name of this node: Config.Store.Node or the host name
@@ -43,6 +46,7 @@ type Options struct {
 	AnySender bool   // Exim lets any local user send in any name
 	Store     Store
 	Notes     Notes
+	Board     Board // nil: this node shares with nobody
 	Locks     LockDir
 	Queue     Queue
 	Log       *OperatorLog
@@ -51,8 +55,12 @@ type Options struct {
 
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
-	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, log: o.Log}
-	settings, unread := newSettings(sources{config: o.Config}, foldDomain(o.Node), o.EximUser, nil)
+	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, log: o.Log}
+	if p.board == nil {
+		p.board = &noteBoard{notes: o.Notes}
+	}
+	p.thresholds.from = sources{config: o.Config}
+	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
@@ -70,6 +78,7 @@ func New(o Options) *Policy {
 	if o.AnySender && !p.settings.Load().owners.get().known() {
 		p.log.NoOwners(o.Config.Identity.Owners)
 	}
+	p.reload(o.Now)
 	return p
 }
 
@@ -89,6 +98,8 @@ func (p *Policy) Run(ctx context.Context) error {
 			return nil
 		case <-p.due.wake:
 			p.reconcile(ctx, time.Now())
+		case <-p.board.Changed():
+			p.reload(time.Now())
 		case now := <-tick.C:
 			p.tend(now)
 			p.due.addAll(p.lockedDomains())
@@ -104,6 +115,7 @@ func (p *Policy) tend(now time.Time) {
 	if err := p.settings.Load().refresh(); err != nil {
 		p.log.FileUnread(err)
 	}
+	p.expire(now)
 	off := p.clock.setOff(now)
 	if step := stepped(p.setOff, off); step != 0 {
 		p.log.ClockStepped(step)

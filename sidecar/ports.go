@@ -46,6 +46,21 @@ type Notes interface {
 	Notes(prefix string, f func(key string, value []byte))
 }
 
+// A Board has small values that all nodes see within a second. That of a node
+// by itself is made of its Notes.
+type Board interface {
+	// Post writes a value under a key that has none, and returns what stands
+	// there then: value, or what another node was first to write. From then on
+	// Entries has it. To repeat it, where the answer was lost, is no harm.
+	Post(ctx context.Context, key string, value []byte) (stands []byte, err error)
+	Remove(ctx context.Context, key string) error
+	// Entries calls f for every value whose key begins with prefix, in the
+	// order of keys.
+	Entries(prefix string, f func(key string, value []byte))
+	// Changed has an element after another node has changed something.
+	Changed() <-chan struct{}
+}
+
 // A LockKind is one of the two lock files that a domain can have.
 type LockKind string
 

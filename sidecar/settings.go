@@ -43,6 +43,9 @@ type scoped struct {
 
 // set finds who set a key here; nil if that is left to the scopes above.
 func (s *scoped) set(key string) *Setting {
+	if s == nil {
+		return nil
+	}
 	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == key }); i >= 0 {
 		return s.from[i]
 	}
@@ -258,6 +261,9 @@ func (s *Settings) owned(domain string) identity {
 
 // named is somebody as they are looked at by a subject's name.
 func (s *Settings) named(subject string) identity {
+	if subject == defaultScope {
+		return identity{}
+	}
 	if account, ok := strings.CutPrefix(subject, accountPrefix); ok {
 		return identity{account: account}
 	}

@@ -36,15 +36,20 @@ type commands struct {
 	Config string `name:"config" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
 	Admin  string `name:"admin" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
 
-	Serve   serveCmd   `cmd:"" help:"Answer Exim and Postfix until told to stop."`
-	Status  statusCmd  `cmd:"" help:"Show who sent how much, what is locked and held, and when it frees."`
-	Lock    lockCmd    `cmd:"" help:"Refuse a domain until it is unlocked."`
-	Unlock  unlockCmd  `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
-	Reset   resetCmd   `cmd:"" help:"Let a domain, account or mailbox start at zero."`
-	Check   checkCmd   `cmd:"" help:"Ask one question as Exim would, and print the answer."`
-	Show    configCmd  `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
-	Deliver deliverCmd `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Answer Exim and Postfix until told to stop."`
+	Status   statusCmd   `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
+	Lock     lockCmd     `cmd:"" help:"Refuse a domain until it is unlocked."`
+	Unlock   unlockCmd   `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
+	Reset    resetCmd    `cmd:"" help:"Let a domain, account or mailbox start at zero."`
+	Set      setCmd      `cmd:"" help:"Change limits now, for good or for a time."`
+	Unset    unsetCmd    `cmd:"" help:"Take back what was set."`
+	Explain  explainCmd  `cmd:"" help:"Show which limits are in force for somebody, and who set them."`
+	History  historyCmd  `cmd:"" help:"Show who changed which limits."`
+	Rollback rollbackCmd `cmd:"" help:"Take back one change of the history."`
+	Check    checkCmd    `cmd:"" help:"Ask one question as Exim would, and print the answer."`
+	Show     configCmd   `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
+	Deliver  deliverCmd  `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // A terminal is what a command reads and writes, and the global flags.
@@ -103,7 +108,7 @@ func misused(err error) string {
 type no struct{ error }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[no](err); ok || errors.Is(err, sidecar.ErrNotFound) {
+	if _, ok := errors.AsType[no](err); ok || errors.Is(err, sidecar.ErrNotFound) || errors.Is(err, sidecar.ErrNoEffect) {
 		return exitNo
 	}
 	return exitError

@@ -76,6 +76,16 @@ func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 	return nil
 }
 
+func (s stage) Change(context.Context, time.Time, sidecar.Order) (sidecar.Result, error) {
+	return sidecar.Result{}, errors.New("not on this stage")
+}
+
+func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return nil, nil }
+
+func (s stage) Explain(string) (sidecar.Explanation, error) {
+	return sidecar.Explanation{}, errors.New("not on this stage")
+}
+
 func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {
 	if r.Auth == "news@example.com" {
 		return sidecar.Reply{Action: sidecar.Defer, Text: "Domain example.com has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later"}

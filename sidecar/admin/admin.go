@@ -5,12 +5,16 @@
 //	POST /lock    {"domain"}
 //	POST /unlock  {"domain"}
 //	POST /reset   {"scope"}
+//	POST /change  Order       sidecar.Result
+//	GET  /history[?scope=S]   []sidecar.Change
+//	GET  /explain?scope=S     sidecar.Explanation
 //	GET  /config              []sidecar.ConfigValue
 //	GET  /version             Version
 //
 // Whoever asks is known by the credentials of the socket, never by what is
 // sent. A refusal is {"error": "..."}: 400 a bad question, 403 who asks may
-// not, 404 nothing is known of that domain, 500 it could not be done.
+// not, 404 nothing is known of that domain, 409 it would change nothing, 500 it
+// could not be done.
 package admin
 
 import (
@@ -33,6 +37,24 @@ type Policy interface {
 	Unlock(ctx context.Context, now time.Time, domain, who string) error
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
 	Reset(ctx context.Context, now time.Time, scope, who string) error
+	// Change sets, unsets or rolls back thresholds.
+	Change(ctx context.Context, now time.Time, o sidecar.Order) (sidecar.Result, error)
+	// History lists the changes of one scope, or of all for "", the last first.
+	History(now time.Time, scope string) ([]sidecar.Change, error)
+	// Explain tells what is in force for a scope.
+	Explain(scope string) (sidecar.Explanation, error)
+}
+
+// An Order is a sidecar.Order as it is sent. Whose it is the server knows.
+type Order struct {
+	Scope    string        `json:"scope,omitempty"`
+	Set      []string      `json:"set,omitempty"`
+	Unset    []string      `json:"unset,omitempty"`
+	Rollback int64         `json:"rollback,omitempty"`
+	For      time.Duration `json:"for,omitempty"` // nanoseconds
+	Why      string        `json:"why,omitempty"`
+	Sudo     string        `json:"sudo,omitempty"` // who became root to give it; believed of root
+	Preview  bool          `json:"preview,omitempty"`
 }
 
 // A Version tells which program runs.
@@ -42,7 +64,7 @@ type Version struct {
 	PID     int       `json:"pid,omitzero"`
 }
 
-// The errors of a Client, beside sidecar.ErrNotFound.
+// The errors of a Client, beside sidecar.ErrNotFound and sidecar.ErrNoEffect.
 var (
 	// ErrUnreachable: nobody answers on the socket.
 	ErrUnreachable = errors.New("nobody answers")

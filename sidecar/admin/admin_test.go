@@ -64,6 +64,19 @@ func (b *book) Reset(_ context.Context, _ time.Time, scope, who string) error {
 	return b.write("reset %s %s", scope, who)
 }
 
+func (b *book) Change(_ context.Context, _ time.Time, o sidecar.Order) (sidecar.Result, error) {
+	err := b.write("change %+v", o)
+	return sidecar.Result{Change: sidecar.Change{Number: 7, Scope: o.Scope, Who: o.Who}}, err
+}
+
+func (b *book) History(_ time.Time, scope string) ([]sidecar.Change, error) {
+	return []sidecar.Change{{Number: 7}}, b.write("history %s", scope)
+}
+
+func (b *book) Explain(scope string) (sidecar.Explanation, error) {
+	return sidecar.Explanation{Scope: scope}, b.write("explain %s", scope)
+}
+
 // start runs a server and returns its socket and a function that stops it.
 func start(t *testing.T, o Options) (path string, stop func() error) {
 	t.Helper()
@@ -278,5 +291,42 @@ func TestForeignBytes(t *testing.T) {
 				t.Errorf("%s, want %s", resp.Status, tc.want)
 			}
 		})
+	}
+}
+
+// Who gave an order is known by the socket; whom root acts for, by what it says.
+func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
+	b := &book{}
+	path, _ := start(t, Options{Policy: b})
+	c := NewClient(path)
+	r, err := c.Change(t.Context(), Order{Scope: "a.example", Set: []string{"hourly=5"}, For: time.Hour, Why: "why", Sudo: "alice", Preview: true})
+	if err != nil || r.Change.Number != 7 || r.Effects == nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := me.Username
+	if os.Getuid() == 0 {
+		who = "alice (as root)"
+	}
+	if r.Change.Who != who {
+		t.Errorf("who is %q, want %q", r.Change.Who, who)
+	}
+	if _, err := c.History(t.Context(), "a.example"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Explain(t.Context(), "a.example"); err != nil {
+		t.Error(err)
+	}
+	if len(b.lines) != 3 || !strings.Contains(b.lines[0], "Scope:a.example Set:[hourly=5] Unset:[] Rollback:0 For:1h0m0s Why:why") ||
+		b.lines[1] != "history a.example" || b.lines[2] != "explain a.example" {
+		t.Errorf("%q", b.lines)
+	}
+	for p, want := range map[peer]string{{0, "root"}: "alice (as root)", {1000, "bob"}: "bob"} {
+		if got := p.as("alice"); got != want {
+			t.Errorf("%+v: %q, want %q", p, got, want)
+		}
 	}
 }

@@ -59,6 +59,27 @@ func (c *Client) Reset(ctx context.Context, scope string) error {
 	return c.ask(ctx, http.MethodPost, "/reset", question{Scope: scope}, nil)
 }
 
+// Change sets, unsets or rolls back thresholds.
+func (c *Client) Change(ctx context.Context, o Order) (sidecar.Result, error) {
+	var r sidecar.Result
+	err := c.ask(ctx, http.MethodPost, "/change", o, &r)
+	return r, err
+}
+
+// History asks for the changes of one scope, or of all for "".
+func (c *Client) History(ctx context.Context, scope string) ([]sidecar.Change, error) {
+	var all []sidecar.Change
+	err := c.ask(ctx, http.MethodGet, "/history?scope="+url.QueryEscape(scope), nil, &all)
+	return all, err
+}
+
+// Explain asks what is in force for a scope.
+func (c *Client) Explain(ctx context.Context, scope string) (sidecar.Explanation, error) {
+	var e sidecar.Explanation
+	err := c.ask(ctx, http.MethodGet, "/explain?scope="+url.QueryEscape(scope), nil, &e)
+	return e, err
+}
+
 // Config asks for the configuration in force.
 func (c *Client) Config(ctx context.Context) ([]sidecar.ConfigValue, error) {
 	var values []sidecar.ConfigValue
@@ -130,6 +151,8 @@ func refused(resp *http.Response) error {
 		return fmt.Errorf("%w: %s", ErrForbidden, r.Error)
 	case http.StatusNotFound:
 		return answeredError{r.Error, sidecar.ErrNotFound}
+	case http.StatusConflict:
+		return answeredError{r.Error, sidecar.ErrNoEffect}
 	}
 	return errors.New(r.Error)
 }

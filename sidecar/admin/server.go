@@ -79,6 +79,9 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /lock", s.change("lock", s.opts.Policy.Lock))
 	mux.HandleFunc("POST /unlock", s.change("unlock", s.opts.Policy.Unlock))
 	mux.HandleFunc("POST /reset", s.change("reset", s.opts.Policy.Reset))
+	mux.HandleFunc("POST /change", s.order)
+	mux.HandleFunc("GET /history", s.history)
+	mux.HandleFunc("GET /explain", s.explain)
 	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Config) })
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Version) })
 	return s.onlyAllowed(mux)
@@ -152,18 +155,26 @@ func (s *Server) change(verb string, do command) http.HandlerFunc {
 // readTarget reads the one domain or scope of a command.
 func readTarget(r *http.Request) (string, error) {
 	var q question
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return "", fmt.Errorf("read the question: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return "", errors.New("more than one question")
+	if err := readBody(r, &q); err != nil {
+		return "", err
 	}
 	if r.URL.Path != "/reset" {
 		return sidecar.CanonicalDomain(q.Domain)
 	}
 	return countedScope(q.Scope)
+}
+
+// readBody reads the one question that a body has.
+func readBody(r *http.Request, q any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(q); err != nil {
+		return fmt.Errorf("read the question: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one question")
+	}
+	return nil
 }
 
 // countedScope is a scope in its canonical form, if it is one that is counted.
@@ -185,8 +196,11 @@ func (s *Server) write(w http.ResponseWriter, v any) {
 // fail words an error of the policy.
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError
-	if errors.Is(err, sidecar.ErrNotFound) {
+	switch {
+	case errors.Is(err, sidecar.ErrNotFound):
 		code = http.StatusNotFound
+	case errors.Is(err, sidecar.ErrNoEffect):
+		code = http.StatusConflict
 	}
 	s.refuse(w, code, err)
 }

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+)
+
+type setCmd struct {
+	Scope   string   `arg:"" help:"default, example.com, account:bob or news@example.com."`
+	Set     []string `arg:"" name:"key=value" help:"What to set; see below."`
+	For     string   `placeholder:"TIME" help:"After it, what was in force before is again: 90m, 24h, 7d."`
+	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
+	Preview bool     `help:"Only show who would be refused or released at once."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (setCmd) Help() string {
+	return `Takes effect on the next question, on every node; what was counted stays. The keys are
+those under [limits] in the configuration file:
+  hourly, daily                      recipients; 0 is unlimited; for the scope itself, and
+                                     those of default for each domain
+  deferfail_percent, deferfail_min   what locks a domain; 0 percent never does
+  deferfail_ignore                   causes, like greylist,dns
+  defer_cutoff                       percent of the limit from which 450 becomes 550
+  mode                               enforce, or watch: count what would be refused, and let it pass
+  over_limit                         cutoff, defer, reject or discard
+  exempt                             true: nobody is charged
+
+Examples:
+  sluice set example.com hourly=2000 --for 24h --why "spring sale, ticket 4711"
+  sluice set default hourly=300 --preview
+  sluice set news@example.com hourly=50 over_limit=reject`
+}
+
+func (c setCmd) Run(t *terminal) error {
+	lasts, err := parseTime(c.For)
+	if err != nil {
+		return fmt.Errorf("set %s: %w", c.Scope, err)
+	}
+	return t.change(admin.Order{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
+}
+
+// parseTime reads a time as time.ParseDuration does, and days.
+func parseTime(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if number, ok := strings.CutSuffix(text, "d"); ok {
+		days, bad := strconv.ParseUint(number, 10, 16)
+		d, err = time.Duration(days)*24*time.Hour, bad
+	}
+	if err != nil || d < time.Second {
+		return 0, fmt.Errorf("--for is %q, it must be a time of at least 1s, like 90m, 24h or 7d", text)
+	}
+	return d, nil
+}
+
+type unsetCmd struct {
+	Scope   string   `arg:"" help:"As it was set."`
+	Keys    []string `arg:"" optional:"" help:"Only these keys."`
+	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
+	Preview bool     `help:"Only show who would be refused or released at once."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (unsetCmd) Help() string {
+	return `Leaves the limits to the configuration file and the panel again.
+
+Examples:
+  sluice unset example.com
+  sluice unset example.com hourly`
+}
+
+func (c unsetCmd) Run(t *terminal) error {
+	return t.change(admin.Order{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
+}
+
+type rollbackCmd struct {
+	Number  int64  `arg:"" help:"Of the change, as history shows it."`
+	Why     string `placeholder:"TEXT" help:"Kept in the history."`
+	Preview bool   `help:"Only show who would be refused or released at once."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (rollbackCmd) Help() string {
+	return `What was in force before the change is again. A rollback is a change too, and can be
+rolled back.
+
+Example:
+  sluice rollback 12`
+}
+
+func (c rollbackCmd) Run(t *terminal) error {
+	if c.Number < 1 {
+		return errors.New("rollback: changes are numbered from 1; see sluice history")
+	}
+	return t.change(admin.Order{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
+}
+
+// change gives an order and prints what it did.
+func (t *terminal) change(o admin.Order, asJSON bool) error {
+	o.Sudo = os.Getenv("SUDO_USER")
+	var result sidecar.Result
+	err := t.askAdmin("change thresholds", func(a *admin.Client) (err error) {
+		result, err = a.Change(t.ctx, o)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(t.stdout, result)
+	}
+	c := result.Change
+	if o.Preview {
+		fmt.Fprintf(t.stdout, "%s: %s%s; nothing is changed yet\n", c.Scope, c.Describe(), until(c.Until))
+	} else {
+		fmt.Fprintf(t.stdout, "%s: %s%s; to take it back: sluice rollback %d\n", c.Scope, c.Describe(), until(c.Until), c.Number)
+	}
+	printEffects(t.stdout, result.Effects, o.Preview)
+	return nil
+}
+
+func until(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return ", until " + clock(at)
+}
+
+func printEffects(w io.Writer, effects []sidecar.Effect, preview bool) {
+	would := "is"
+	if preview {
+		would = "would be"
+	}
+	for _, e := range effects {
+		what := "released"
+		if e.Refused {
+			what = "refused"
+		}
+		fmt.Fprintf(w, "  %s %s %s at once: %s\n", e.Scope, would, what, e.Text)
+	}
+	if len(effects) == 0 {
+		fmt.Fprintf(w, "  nobody %s refused or released at once\n", would)
+	}
+}
+
+type historyCmd struct {
+	Scope string `arg:"" optional:"" help:"Only default, example.com, account:bob or news@example.com."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (historyCmd) Help() string {
+	return `The last change comes first. At least the last thousand are kept, and all that are
+in force.
+
+Examples:
+  sluice history
+  sluice history example.com --json`
+}
+
+func (c historyCmd) Run(t *terminal) error {
+	var all []sidecar.Change
+	err := t.askAdmin("history", func(a *admin.Client) (err error) {
+		all, err = a.History(t.ctx, c.Scope)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(t.stdout, all)
+	case len(all) == 0:
+		fmt.Fprintln(t.stdout, "nobody has changed anything by sluice set")
+		return nil
+	}
+	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
+	for _, c := range all {
+		end := "-"
+		if !c.Until.IsZero() {
+			end = clock(c.Until)
+		}
+		rows = append(rows, []string{fmt.Sprint(c.Number), clock(c.At), c.Who, c.Scope, c.Describe(), end, string(c.State), c.Why})
+	}
+	printTable(t.stdout, "rlllllll", rows)
+	return nil
+}
+
+type explainCmd struct {
+	Scope string `arg:"" help:"example.com, news@example.com, account:bob or default."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (explainCmd) Help() string {
+	return `A send needs room in every limit shown. Of the other keys the most specific scope
+decides: mailbox, domain, account, default. Within a scope sluice set wins over the panel,
+that over the configuration file, and that over what is built in.
+
+Examples:
+  sluice explain example.com
+  sluice explain news@example.com --json`
+}
+
+func (c explainCmd) Run(t *terminal) error {
+	var e sidecar.Explanation
+	err := t.askAdmin("explain "+c.Scope, func(a *admin.Client) (err error) {
+		e, err = a.Explain(t.ctx, c.Scope)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(t.stdout, e)
+	}
+	owner := ""
+	if e.Account != "" {
+		owner = ", of account " + e.Account
+	}
+	fmt.Fprintf(t.stdout, "%s on %s%s\n", e.Scope, e.Node, owner)
+	d := detail{t.stdout}
+	d.mode(e.Mode)
+	if e.Stopped != "" {
+		d.line("stopped", "%s", e.Stopped)
+	}
+	rows := [][]string{{"KEY", "OF", "VALUE", "SET FOR", "LAYER", "BY"}}
+	for _, v := range e.Values {
+		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), v.Set, string(v.Layer), setBy(v.Origin)})
+	}
+	printTable(t.stdout, "llllll", rows)
+	return nil
+}
+
+// setBy words who set a value, and where.
+func setBy(o sidecar.Origin) string {
+	if o.Layer != sidecar.LayerLive {
+		return cmp.Or(o.Place, "-")
+	}
+	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, clock(o.At), o.Change, until(o.Until))
+	if o.Why != "" {
+		text += ": " + o.Why
+	}
+	return text
+}
