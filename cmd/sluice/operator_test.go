@@ -263,6 +263,30 @@ func (o *operator) socket(t *testing.T) os.FileInfo {
 	return info
 }
 
+// raisesForADay raises a limit, sees who did it, and takes it back.
+func (o *operator) raisesForADay(t *testing.T) {
+	const set = "sluice set example.com hourly=2000 --for 24h --why sale"
+	o.fill(t)
+	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
+	if out := o.run(t, set+" --preview"); !strings.Contains(out, "example.com would be released at once: 500/500 (100%)") {
+		t.Errorf("the preview:\n%s", out)
+	}
+	o.types(t, set)
+	o.passes(t)
+	for _, command := range []string{"sluice explain example.com", "sluice history"} {
+		if out := o.types(t, command); !strings.Contains(out, "root") || !strings.Contains(out, "sale") || !strings.Contains(out, "2000") {
+			t.Errorf("%s does not tell who set what, and why:\n%s", command, out)
+		}
+	}
+	o.types(t, "sluice rollback 1")
+	o.refused(t, "Domain example.com has exceeded the max emails per hour (502/500 (100%)) allowed.")
+	o.run(t, set)
+	o.passes(t)
+	o.types(t, "sluice unset example.com")
+	o.refused(t, "Domain example.com has exceeded the max emails per hour (503/500 (100%)) allowed.")
+	o.run(t, "sluice reset example.com")
+}
+
 func (o *operator) raises(t *testing.T) {
 	o.fill(t)
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")

@@ -107,6 +107,7 @@ func TestReadme(t *testing.T) {
 		{"Install", (*operator).installs},
 		{"Does it work", (*operator).sends},
 		{"Use it", (*operator).uses},
+		{"Raise a limit for a day", (*operator).raisesForADay},
 		{"Raise a limit", (*operator).raises},
 		{"Update", (*operator).updates},
 		{"Reboot", (*operator).reboots},
