@@ -180,17 +180,14 @@ func addressOrNetwork(s string) (string, error) {
 }
 
 func storeURL(s string) (string, error) {
-	err := errors.New(`"embedded:", or a URL that begins with redis://, rediss://, redis-sentinel:// or redis-cluster://`)
-	u, bad := url.Parse(s)
+	u, err := url.Parse(s)
 	switch {
 	case s == "embedded:":
 		return s, nil
-	case bad != nil, u.Host == "":
-		return "", err
-	}
-	switch u.Scheme {
-	case "redis", "rediss", "redis-sentinel", "redis-cluster":
+	case err != nil:
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "",
+		u.Host != "" && slices.Contains([]string{"redis", "rediss", "redis-sentinel", "redis-cluster"}, u.Scheme):
 		return s, nil
 	}
-	return "", err
+	return "", errors.New(`"embedded:", or a URL that begins with redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://`)
 }

@@ -174,6 +174,10 @@ func (p *Policy) status() Totals {
 		log := (*progress)()
 		t.Log = &log
 	}
+	if shared := p.shared.Load(); shared != nil {
+		st := (*shared)()
+		t.Shared = &st
+	}
 	t.Subjects, t.Sends, t.Uncounted = p.store.Size()
 	if err := p.store.Failure(); err != nil {
 		t.Journal = err.Error()
@@ -183,6 +187,9 @@ func (p *Policy) status() Totals {
 	}
 	return t
 }
+
+// ShowShared has Status tell how the store is that nodes share.
+func (p *Policy) ShowShared(of func() SharedStatus) { p.shared.Store(&of) }
 
 // Lock locks a domain until a hand unlocks it.
 func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error {

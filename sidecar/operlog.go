@@ -265,6 +265,42 @@ func (l *OperatorLog) MilterPanicked(p any, stack []byte) {
 	}
 }
 
+// RedisLost says that a node decides alone from now on.
+func (l *OperatorLog) RedisLost(server, mode string, reason error) {
+	l.log.Warn("Redis cannot be asked: this node decides alone until it can, in the mode of store.outage; mail goes on",
+		"server", server, "outage", mode, "error", reason)
+}
+
+// RedisBack says that it no longer does.
+func (l *OperatorLog) RedisBack(server string, after time.Duration) {
+	l.log.Info("Redis decides again, and knows what was accepted meanwhile", "server", server, "after", after.Round(time.Millisecond))
+}
+
+// RedisReplaced says that a Redis has yet to be told of what was accepted.
+func (l *OperatorLog) RedisReplaced(server string) {
+	l.log.Warn("this Redis does not know this node's counts (it is new, was restarted or has failed over): telling them", "server", server)
+}
+
+// RedisReplayed says that it was told, and of how many nodes that share it how
+// many have done so by now.
+func (l *OperatorLog) RedisReplayed(server string, sends, nodes, of int) {
+	l.log.Info("this Redis knows this node's counts", "server", server, "sends", sends, "nodes_that_told", nodes, "store.nodes", of)
+}
+
+// RedisEvicts says that a Redis would drop counters.
+func (l *OperatorLog) RedisEvicts(server, policy string) {
+	l.log.Error("Redis drops counters when its memory is full, and each of them is a new budget: set maxmemory-policy noeviction",
+		"server", server, "maxmemory-policy", policy)
+}
+
+// RedisCrowded says that shares are too large.
+func (l *OperatorLog) RedisCrowded(nodes, of int) {
+	if l.seldom("redis crowded") {
+		l.log.Error("more nodes share this Redis than store.nodes says: without Redis they would accept more than they should; set it on all nodes",
+			"nodes", nodes, "store.nodes", of)
+	}
+}
+
 // JournalCut says that the last write before a crash was incomplete.
 func (l *OperatorLog) JournalCut(file string, at, bytes int64) {
 	l.log.Info("journal ended within a write that was never answered; cut", "file", file, "at", at, "bytes", bytes)

@@ -27,6 +27,7 @@ type Policy struct {
 	trips    *trips
 	incoming *transactions
 	progress atomic.Pointer[func() LogProgress]
+	shared   atomic.Pointer[func() SharedStatus]
 	totals   totals
 	unknown  atomic.Int64 // messages without an id
 	releases sync.WaitGroup

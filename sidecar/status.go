@@ -111,4 +111,35 @@ type Totals struct {
 	Journal      string       `json:"journal"`      // "ok", or why what is answered would not survive a crash
 	Log          *LogProgress `json:"log"`          // null if no log is followed
 	Locks        string       `json:"locks"`        // "ok", or why lock files cannot be made or removed
+
+	Shared *SharedStatus `json:"shared"` // null where no other node shares the counts
+}
+
+// A SharedStatus is the state of the store that several nodes share.
+type SharedStatus struct {
+	Mode     string         `json:"mode"`         // "shared", or the store.outage by which this node decides alone
+	Changes  int64          `json:"mode_changes"` // of this node since its start
+	Unmerged int            `json:"unmerged"`     // things that happened here and are to be told
+	Of       int64          `json:"of"`           // store.nodes
+	Servers  []ServerStatus `json:"servers"`
+	Nodes    []NodeStatus   `json:"nodes"` // by name, this one included
+}
+
+// A ServerStatus is the state of one server of the shared store.
+type ServerStatus struct {
+	Server       string    `json:"server"`
+	Mode         string    `json:"mode"` // see SharedStatus
+	Since        time.Time `json:"since"`
+	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life
+	Trouble      string    `json:"trouble"`      // why it does not decide
+	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
+}
+
+// A NodeStatus is one of the nodes that share the store, as its last sign tells.
+type NodeStatus struct {
+	Node         string  `json:"node"`
+	SignAge      float64 `json:"sign_age"` // seconds since its last sign
+	Mode         string  `json:"mode"`     // see SharedStatus
+	Milliseconds float64 `json:"milliseconds"`
+	Differs      bool    `json:"differs"` // its limits are others than this node's
 }

@@ -27,6 +27,7 @@ var layers = []layer{
 	{packages: "sluice/ratelimit"},                                               // the standard library
 	{packages: "sluice/ratelimit/storetest", own: []string{"sluice/ratelimit"}, foreign: []string{"*"}},
 	{packages: "sluice/ratelimit/*", own: []string{"sluice/ratelimit"}, foreign: []string{"*"}},
+	{packages: "sluice/ratelimit/redisstore/redistest", foreign: []string{"*"}},
 	{
 		packages: "sluice/sidecar", own: []string{"sluice/ratelimit"},
 		foreign: []string{"github.com/BurntSushi/toml", "golang.org/x/net/idna"},

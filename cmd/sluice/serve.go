@@ -14,8 +14,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
-	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
+	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/lockdir"
@@ -65,7 +65,9 @@ type node struct {
 	name    string
 	config  *sidecar.Config
 	log     *slog.Logger
-	store   *journal.Store
+	ledger  *journal.Store    // what this node accepted
+	shared  *redisstore.Store // nil where store.url is embedded:
+	store   sidecar.Store     // the one of the two that decides
 	locks   *lockdir.Dir
 	policy  *sidecar.Policy
 	mainlog *mainlog.Follower // nil where exim.mainlog is empty
@@ -93,21 +95,20 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	exim := findExim(ctx, c.Exim.Binary)
 	exim.helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
 	operators := sidecar.NewOperatorLog(log)
-	n.store, err = journal.Open(c.Store.Dir, journal.Options{
-		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.Keep()},
-		Reporter: operators,
-	})
-	if err != nil {
+	if err = n.openStore(operators); err != nil {
 		return nil, err
 	}
-	n.locks, err = lockdir.Open(lockdir.Options{Path: c.Locks.Dir, Notes: n.store, Now: time.Now()})
+	n.locks, err = lockdir.Open(lockdir.Options{Path: c.Locks.Dir, Notes: n.ledger, Now: time.Now()})
 	if err != nil {
 		return nil, err
 	}
 	n.policy = sidecar.New(sidecar.Options{
-		Config: c, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.store,
+		Config: c, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
+	if n.shared != nil {
+		n.policy.ShowShared(n.sharedStatus)
+	}
 	n.followLog(operators)
 	sockets, err := inherited()
 	if err != nil {
@@ -228,7 +229,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 
 	back.Go(func() error { return tuneGC(backCtx) })
-	back.Go(func() error { return n.store.Run(backCtx) })
+	n.runStore(backCtx, back.Go)
 	back.Go(func() error {
 		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
 	})
@@ -266,11 +267,8 @@ func (n *node) close() error {
 	if n.adminSocket != nil {
 		n.adminSocket.Close()
 	}
-	if n.store == nil {
-		return nil
-	}
-	if err := n.store.Close(); err != nil {
-		return fmt.Errorf("save the counts: %w", err)
+	if err := n.closeStore(); err != nil {
+		return err
 	}
 	if n.adminSocket != nil { // opened last: not a start that failed
 		n.log.Info("saved: the counts")

@@ -177,13 +177,13 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 	startServe(t, dir) // has the ledger and the sockets
 	writeFile(t, dir+"/other.toml", fmt.Sprintf("[listen]\npolicy = [\"unix:%[1]s/p\"]\nadmin = \"unix:%[1]s/a\"\n"+
 		"[store]\ndir = \"%[1]s/ledger\"\n[locks]\ndir = \"%[1]s/locks\"\n[exim]\nbinary = \"/nonexistent\"\n", dir))
-	writeFile(t, dir+"/redis.toml", "[store]\nurl = \"redis://127.0.0.1\"\n")
+	writeFile(t, dir+"/redis.toml", "[store]\nurl = \"redis-sentinel://127.0.0.1\"\n"+fmt.Sprintf("dir = \"%s/ledger3\"\n", dir))
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 5\n")
 	writeFile(t, dir+"/admin.toml", strings.NewReplacer("/ledger", "/ledger2", "policy.sock", "policy2.sock").Replace(serveConfig(dir)))
 	for file, want := range map[string]string{
 		"admin.toml": "is sluice running already?",
 		"other.toml": "another sluice has it",
-		"redis.toml": "redis.toml:2: store.url: this version does not serve a store other than embedded:",
+		"redis.toml": "redis.toml:2: store.url: redis-sentinel:// needs the name of the master after the hosts",
 		"bad.toml":   `did you mean "hourly"?`,
 		"none.toml":  "no such file",
 	} {

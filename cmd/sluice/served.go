@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/policyd"
 )
@@ -13,12 +14,8 @@ import (
 // notServed are keys that the file may have and that this version does not act
 // on yet.
 var notServed = map[string]string{
-	"listen.http":   "the page and the metrics",
-	"postfix.log":   "Postfix's log",
-	"store.url":     "a store other than embedded:",
-	"store.timeout": "Redis",
-	"store.outage":  "Redis",
-	"store.nodes":   "Redis",
+	"listen.http": "the page and the metrics",
+	"postfix.log": "Postfix's log",
 }
 
 // served refuses a configuration that asks for what this version does not do
@@ -42,6 +39,11 @@ func served(c *sidecar.Config) error {
 // for is served, and the files that it names can be read.
 func servable(c *sidecar.Config) error {
 	err := served(c)
+	if c.Store.URL != embedded {
+		if urlErr := redisstore.CheckURL(c.Store.URL); urlErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", c.Origin("store.url"), urlErr))
+		}
+	}
 	if slices.ContainsFunc(c.Listen.Policy, func(l sidecar.Listener) bool { return l.Network() == "tcp" }) {
 		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
 		err = errors.Join(err, tokenErr)

@@ -83,7 +83,10 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if l := s.Totals.Log; l != nil && l.Size > l.Read {
 		fmt.Fprintf(w, "Reading %s: %d%%, at %s.\n", l.File, l.Read*100/l.Size, clock(l.Last))
 	}
-	for _, warning := range warnings(s.Totals) {
+	if s.Totals.Shared != nil {
+		printShared(w, *s.Totals.Shared)
+	}
+	for _, warning := range append(warnings(s.Totals), sharedWarnings(s.Totals.Shared)...) {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// printShared prints the nodes that share the counts.
+func printShared(w io.Writer, s sidecar.SharedStatus) {
+	rows := [][]string{{"NODE", "LAST SIGN", "MODE", "STORE"}}
+	for _, n := range s.Nodes {
+		age := time.Duration(n.SignAge * float64(time.Second))
+		rows = append(rows, []string{n.Node, span(age) + " ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)})
+	}
+	fmt.Fprintln(w)
+	printTable(w, "lrlr", rows)
+	fmt.Fprintf(w, "%s of store.nodes = %d; the mode here changed %s since the start.\n",
+		count(int64(len(s.Nodes)), "node", "nodes"), s.Of, count(s.Changes, "time", "times"))
+}
+
+// sharedWarnings tell of what is wrong between the nodes.
+func sharedWarnings(s *sidecar.SharedStatus) (w []string) {
+	if s == nil {
+		return nil
+	}
+	if len(s.Servers) == 0 {
+		w = append(w, fmt.Sprintf("no server of store.url answers: this node decides alone (store.outage = %q).", s.Mode))
+	}
+	for _, server := range s.Servers {
+		if server.Mode != "shared" {
+			w = append(w, fmt.Sprintf("Redis %s cannot be asked since %s: %s. This node decides alone (store.outage = %q).",
+				server.Server, clock(server.Since), server.Trouble, server.Mode))
+		}
+		if server.Evicts != "" {
+			w = append(w, evictionWarning(server))
+		}
+	}
+	if s.Unmerged > 0 {
+		w = append(w, fmt.Sprintf("%s happened here that Redis does not know yet; it is told when it answers.",
+			count(int64(s.Unmerged), "thing", "things")))
+	}
+	for _, n := range s.Nodes {
+		if n.Differs {
+			w = append(w, fmt.Sprintf("%s has other limits in its configuration than this node.", n.Node))
+		}
+	}
+	if int64(len(s.Nodes)) > s.Of {
+		w = append(w, fmt.Sprintf("%d nodes share this Redis, and store.nodes says %d: without Redis they would accept "+
+			"more than they should. Set it on all nodes.", len(s.Nodes), s.Of))
+	}
+	return w
+}
+
+func evictionWarning(s sidecar.ServerStatus) string {
+	return fmt.Sprintf("Redis %s drops counters when its memory is full (maxmemory-policy %s), and each of them is a new budget. "+
+		"Set maxmemory-policy noeviction.", s.Server, s.Evicts)
+}

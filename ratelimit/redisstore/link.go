@@ -1,0 +1,269 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+const (
+	workers  = 2  // pipelines under way at once
+	batch    = 64 // calls in one pipeline
+	queue    = 4096
+	failures = 3 // pipelines in a row that fail, until no more mail is kept waiting
+
+	// retryEvery is how long a server that failed is left alone.
+	retryEvery = 200 * time.Millisecond
+)
+
+// errUnsent says that a call has certainly not reached the server, now or later.
+var errUnsent = errors.New("not sent")
+
+// A link leads to one master: the only Redis, the one that Sentinels name, or
+// one of a Cluster. Calls wait in a queue, from which workers take as many as
+// there are and send them in one pipeline.
+type link struct {
+	name    string // host and port, for operators
+	client  *redis.Client
+	timeout time.Duration
+	jobs    chan *job
+	running sync.WaitGroup
+	breaker *gobreaker.TwoStepCircuitBreaker[any]
+	open    atomic.Bool // the breaker's state: nothing is sent, but for probes
+	ready   atomic.Bool // it knows all that this node has accepted, and decides
+	changed func(l *link)
+
+	mu      sync.Mutex
+	caught  string        // the server that was told all but the arrears
+	server  string        // which process with which data answers; see serverOf
+	epoch   atomic.Int64  // counts the servers met
+	trouble error         // why it failed last
+	latency time.Duration // of the last heartbeat
+	since   time.Time     // of the present state
+	policy  string        // what the server does when its memory is full
+	master  string        // a key prefix that lies on this master
+}
+
+// A job is a call in the queue.
+type job struct {
+	call  call
+	state atomic.Int32
+	done  chan struct{}
+	reply any
+	err   error
+}
+
+const (
+	jobWaiting = iota
+	jobSent
+	jobGivenUp
+)
+
+func newLink(name string, timeout time.Duration) *link {
+	l := &link{name: name, timeout: timeout, jobs: make(chan *job, queue), since: time.Now()}
+	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+		Timeout:     retryEvery,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
+		// Called with the breaker locked: it must not be asked anything here.
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			l.open.Store(to != gobreaker.StateClosed)
+			if to == gobreaker.StateOpen {
+				l.ready.Store(false)
+			}
+		},
+	})
+	for range workers {
+		l.running.Go(l.work)
+	}
+	return l
+}
+
+func (l *link) close() {
+	close(l.jobs)
+	l.running.Wait()
+	l.client.Close()
+}
+
+// do runs a call until ctx is done at the longest. An error that is errUnsent
+// says that it was not and will not be run; after any other it may have been,
+// or may yet be.
+func (l *link) do(ctx context.Context, c call) (any, error) {
+	if l.open.Load() {
+		return nil, fmt.Errorf("ask %s: %w: it does not answer", l.name, errUnsent)
+	}
+	j := &job{call: c, done: make(chan struct{})}
+	select {
+	case l.jobs <- j:
+	default:
+		return nil, fmt.Errorf("ask %s: %w: too many calls wait", l.name, errUnsent)
+	}
+	select {
+	case <-j.done:
+		return j.reply, j.err
+	case <-ctx.Done():
+	}
+	if j.state.CompareAndSwap(jobWaiting, jobGivenUp) {
+		return nil, fmt.Errorf("ask %s: %w: %w", l.name, errUnsent, ctx.Err())
+	}
+	return nil, fmt.Errorf("ask %s: %w", l.name, ctx.Err())
+}
+
+// work takes calls from the queue, as many as wait, and runs them at once.
+func (l *link) work() {
+	jobs := make([]*job, 0, batch)
+	for j := range l.jobs {
+		jobs = append(jobs[:0], j)
+	drain:
+		for len(jobs) < batch {
+			select {
+			case more, ok := <-l.jobs:
+				if !ok {
+					break drain
+				}
+				jobs = append(jobs, more)
+			default:
+				break drain
+			}
+		}
+		l.runJobs(jobs)
+	}
+}
+
+func (l *link) runJobs(jobs []*job) {
+	n, calls := 0, make([]call, 0, len(jobs))
+	for _, j := range jobs {
+		if j.state.CompareAndSwap(jobWaiting, jobSent) {
+			jobs[n], n = j, n+1
+			calls = append(calls, j.call)
+		}
+	}
+	if n == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	replies, errs := l.run(ctx, calls)
+	for i, j := range jobs[:n] {
+		j.reply, j.err = replies[i], errs[i]
+		close(j.done)
+	}
+}
+
+// run runs calls in one pipeline, if the breaker lets it.
+func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
+	replies, errs := make([]any, len(calls)), make([]error, len(calls))
+	done, err := l.breaker.Allow()
+	if err != nil {
+		for i := range errs {
+			errs[i] = fmt.Errorf("ask %s: %w: %w", l.name, errUnsent, err)
+		}
+		return replies, errs
+	}
+	epoch := l.epoch.Load()
+	l.exec(ctx, calls, replies, errs)
+	done(l.failed(errs))
+	if l.epoch.Load() != epoch {
+		// What answered lacks what another server had been told.
+		for i := range errs {
+			errs[i] = fmt.Errorf("ask %s: it is another server now", l.name)
+		}
+	}
+	return replies, errs
+}
+
+// failed returns the first error, and keeps it for operators.
+func (l *link) failed(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			l.mu.Lock()
+			l.trouble = err
+			l.mu.Unlock()
+			l.changed(l)
+			return err
+		}
+	}
+	return nil
+}
+
+// exec sends calls, and those again for which the server lacked the script:
+// a pipeline does not do that by itself.
+func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []error) {
+	todo := make([]int, len(calls))
+	for i := range todo {
+		todo[i] = i
+	}
+	for again := range 2 {
+		pipe := l.client.Pipeline()
+		cmds := make([]*redis.Cmd, len(todo))
+		loaded := map[string]bool{}
+		for k, i := range todo {
+			c := &calls[i]
+			if again > 0 && !loaded[c.sha] {
+				pipe.ScriptLoad(ctx, c.source)
+				loaded[c.sha] = true
+			}
+			cmds[k] = pipe.EvalSha(ctx, c.sha, c.keys, c.args...)
+		}
+		pipe.Exec(ctx) // each command has its own error
+		var missing []int
+		for k, i := range todo {
+			replies[i], errs[i] = cmds[k].Result()
+			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
+				missing = append(missing, i)
+			} else if errs[i] != nil {
+				errs[i] = fmt.Errorf("ask %s: %w", l.name, errs[i])
+			}
+		}
+		if todo = missing; len(todo) == 0 {
+			return
+		}
+	}
+}
+
+// connected finds out who answers at the other end of a new connection.
+func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
+	info, err := cn.Info(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("ask for INFO: %w", err)
+	}
+	server, policy, err := serverOf(info)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	another := l.server != server
+	l.server, l.policy = server, policy
+	if another {
+		l.ready.Store(false)
+		l.epoch.Add(1)
+	}
+	l.mu.Unlock()
+	if another {
+		l.changed(l)
+	}
+	return nil
+}
+
+// serverOf names a server by its process and by the history of its data, which
+// gets a new name when a replica is promoted.
+func serverOf(info string) (server, policy string, err error) {
+	field := map[string]string{}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		field[name] = value
+	}
+	if role := field["role"]; role != "master" {
+		return "", "", fmt.Errorf("connect: the server is a %s, not a master", role)
+	}
+	if field["run_id"] == "" {
+		return "", "", errors.New("connect: the server does not tell its run_id")
+	}
+	return field["run_id"] + "/" + field["master_replid"], field["maxmemory_policy"], nil
+}

@@ -1,0 +1,128 @@
+// Package redistest starts Redis servers for tests, and makes them worse.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+)
+
+// A Server is a redis-server of a test, on loopback and on a unix socket. It
+// keeps nothing over a restart, unless its arguments say so.
+type Server struct {
+	Dir      string
+	Port     int
+	Password string // which Do gives
+
+	t    testing.TB
+	args []string
+	cmd  *exec.Cmd
+}
+
+// Program finds a program, or skips the test; where CI is true it fails.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err != nil && os.Getenv("CI") == "true":
+		t.Fatalf("%s is missing: %v", name, err)
+	case err != nil:
+		t.Skipf("%s is missing", name)
+	}
+	return path
+}
+
+// FreePort is one on which nobody listens.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Start starts one.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	logging.Disable() // that nobody answers yet is no news
+	s := &Server{t: t, Dir: t.TempDir(), Port: FreePort(t), args: args}
+	s.Start()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Start starts it, again after a Kill.
+func (s *Server) Start() {
+	s.t.Helper()
+	args := append([]string{"--port", fmt.Sprint(s.Port), "--bind", "127.0.0.1", "--unixsocket", filepath.Join(s.Dir, "s"),
+		"--save", "", "--dir", s.Dir, "--logfile", filepath.Join(s.Dir, "log"), "--daemonize", "no"}, s.args...)
+	s.cmd = exec.Command(Program(s.t, "redis-server"), args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := s.Client()
+	defer c.Close()
+	Eventually(s.t, "redis-server", func() bool { return c.Ping(context.Background()).Err() == nil })
+}
+
+// Kill ends the server at once, as kill -9 does.
+func (s *Server) Kill() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Addr is its host and port.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// URL is a store.url that leads to it.
+func (s *Server) URL() string { return "redis://" + s.Addr() }
+
+// Client is one with which the test looks at the server.
+func (s *Server) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Addr(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1})
+}
+
+// Do runs a command as given on a command line.
+func (s *Server) Do(command ...any) any {
+	s.t.Helper()
+	c := s.Client()
+	defer c.Close()
+	v, err := c.Do(context.Background(), command...).Result()
+	if err != nil && err != redis.Nil {
+		s.t.Fatalf("%v: %v", command, err)
+	}
+	return v
+}
+
+// Socket is its unix socket.
+func (s *Server) Socket() string { return filepath.Join(s.Dir, "s") }
+
+// Freeze stops it with SIGSTOP until Thaw.
+func (s *Server) Freeze() { s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw has it go on.
+func (s *Server) Thaw() { s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Eventually waits until something is so, 20 seconds at the longest.
+func Eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}

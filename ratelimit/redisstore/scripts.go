@@ -1,0 +1,208 @@
+package redisstore
+
+import (
+	"crypto/sha1"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+//go:embed store.lua
+var storeSource string
+
+//go:embed board.lua
+var boardSource string
+
+// A script is one that the server keeps, by its hash.
+type script struct{ source, sha string }
+
+func newScript(source string) script {
+	return script{source, fmt.Sprintf("%x", sha1.Sum([]byte(source)))}
+}
+
+// The scripts: all operations on counts in one, and those of the board. Each
+// call of one is one round trip.
+var (
+	storeScript = newScript(storeSource)
+	boardScript = newScript(boardSource)
+)
+
+// What a take came to, as the script says it.
+const (
+	statusRefused = 0
+	statusOK      = 1
+	statusBuried  = 2 // the attempt was given up before it arrived
+)
+
+// A call is one run of a script.
+type call struct {
+	script
+	keys []string
+	args []any
+}
+
+// terms are what all operations are told alike.
+type terms struct {
+	now     time.Time     // for tests: the time in place of Redis's own; zero is Redis's
+	keep    time.Duration // how long sends are kept, and older ones not charged
+	horizon time.Duration // the age from which on sends count as forgotten
+	attempt int64         // number of this attempt, greater than all of this node's before
+	again   bool          // an earlier attempt was given up, and its drop may still be under way
+}
+
+// newCall begins a call: the operation, the time, and the subjects by slot.
+func newCall(op string, t terms, subjects []ratelimit.Subject) call {
+	c := call{script: storeScript, args: make([]any, 0, 16+8*len(subjects))}
+	slots := map[string]int{}
+	for _, s := range subjects {
+		slot := slotOf(s.Name)
+		if _, ok := slots[slot]; !ok {
+			c.keys = append(c.keys, rootKey(slot))
+			slots[slot] = len(c.keys)
+		}
+	}
+	now := any("")
+	if !t.now.IsZero() {
+		now = t.now.UnixMilli()
+	}
+	c.add(op, now, t.keep.Milliseconds(), len(slots), len(subjects))
+	for _, s := range subjects {
+		c.keys = append(c.keys, subjectKey(s.Name))
+		c.add(slots[slotOf(s.Name)], bit(s.Watched), len(s.Limits))
+		for _, l := range s.Limits {
+			c.add(l.Window.Milliseconds(), l.Max)
+		}
+	}
+	return c
+}
+
+func (c *call) add(args ...any) { c.args = append(c.args, args...) }
+
+// takeCall charges, all or nothing within the slots of the subjects.
+func takeCall(t terms, take ratelimit.Take) call {
+	c := newCall("take", t, take.Subjects)
+	c.add(t.attempt, bit(t.again), max(0, take.Age.Milliseconds()), t.horizon.Milliseconds(), take.Ahead, bit(take.Force),
+		int(take.Outcome), packTokens(take.Tokens), packTokens(take.Marks))
+	return c
+}
+
+// lookCall decides like takeCall and charges nothing.
+func lookCall(t terms, take ratelimit.Take) call {
+	c := newCall("look", t, take.Subjects)
+	c.add(take.Ahead, packTokens(take.Marks))
+	return c
+}
+
+// dropCall takes sends back, and sees to it that no attempt up to t.attempt
+// charges them any more.
+func dropCall(t terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) call {
+	c := newCall("drop", t, subjects)
+	c.add(t.attempt, t.horizon.Milliseconds(), packTokens(tokens))
+	return c
+}
+
+// resetCall restarts a subject at zero as of age ago, unless its epoch is past
+// seen; a negative seen resets in any case.
+func resetCall(t terms, subject string, age time.Duration, seen int64) call {
+	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
+	c.add(max(0, age.Milliseconds()), seen)
+	return c
+}
+
+// standingCall asks for all that is counted for a subject.
+func standingCall(t terms, subject string) call {
+	return newCall("standing", t, []ratelimit.Subject{{Name: subject}})
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func packTokens(tokens []ratelimit.Token) string {
+	b := make([]byte, 0, 8*len(tokens))
+	for _, t := range tokens {
+		b = binary.LittleEndian.AppendUint64(b, uint64(t))
+	}
+	return string(b)
+}
+
+// An answer is what a take or a look came to.
+type answer struct {
+	status int64
+	ratelimit.Result
+	fits map[string]int // for how many of the sends a watched subject is charged, where it has no room for all
+}
+
+// answerOf reads it.
+func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
+	numbers, err := integers(reply)
+	if err == nil && len(numbers) < 3 {
+		err = errReply
+	}
+	if err != nil {
+		return a, err
+	}
+	a.status, a.OK = numbers[0], numbers[0] == statusOK
+	a.At, a.Charged = time.UnixMilli(numbers[1]), int(numbers[2])
+	numbers = numbers[3:]
+	for _, s := range subjects {
+		for _, l := range s.Limits {
+			if len(numbers) < 5 {
+				return a, errReply
+			}
+			u := ratelimit.Use{Subject: s.Name, Watched: s.Watched, Limit: l, Used: numbers[0], Refused: numbers[1], Full: numbers[2] >= 0, Epoch: numbers[3]}
+			if numbers[2] > 0 {
+				u.Frees = time.UnixMilli(numbers[2])
+			}
+			if s.Watched && u.Full {
+				if a.fits == nil {
+					a.fits = map[string]int{}
+				}
+				a.fits[s.Name] = int(numbers[4])
+			}
+			a.Uses = append(a.Uses, u)
+			numbers = numbers[5:]
+		}
+	}
+	return a, nil
+}
+
+// standingOf reads what is counted for a subject.
+func standingOf(reply any, subject string) (st ratelimit.Standing, err error) {
+	n, err := integers(reply)
+	if err != nil || len(n)%6 != 2 {
+		return st, errReply
+	}
+	st = ratelimit.Standing{Name: subject, Epoch: n[0], Refused: n[1]}
+	for n = n[2:]; len(n) > 0; n = n[6:] {
+		st.Windows = append(st.Windows, ratelimit.WindowCounts{
+			Window: time.Duration(n[0]) * time.Millisecond,
+			Counts: ratelimit.Counts{Sent: n[1], Delivered: n[2], Deferred: n[3], Failed: n[4], Excused: n[5]},
+		})
+	}
+	return st, nil
+}
+
+// errReply says that a script answered what ours do not.
+var errReply = errors.New("read the reply of a script: it is none of ours")
+
+func integers(reply any) ([]int64, error) {
+	list, ok := reply.([]any)
+	if !ok {
+		return nil, errReply
+	}
+	numbers := make([]int64, len(list))
+	for i, v := range list {
+		if numbers[i], ok = v.(int64); !ok {
+			return nil, errReply
+		}
+	}
+	return numbers, nil
+}

@@ -1,0 +1,168 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// Reset restarts a subject at zero on all nodes, unless its epoch is past seen;
+// a negative seen always does. While Redis does not answer it is done here, and
+// there as of now when it answers again.
+func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	s.clock.set(now)
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	defer cancel()
+	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
+		reply, err := l.do(ctx, resetCall(s.terms(now, nil), subject, 0, seen))
+		numbers, bad := integers(reply)
+		switch {
+		case err == nil && bad == nil && len(numbers) == 2:
+			if numbers[0] == statusOK {
+				s.forget(now, subject)
+				_, err = s.ledger.Reset(ctx, now, subject, -1)
+			}
+			return numbers[1], err
+		case err == nil:
+			return 0, errReply
+		}
+	}
+	return s.resetAlone(ctx, now, subject, seen)
+}
+
+func (s *Store) resetAlone(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	if err := s.arrears.owe(&arrear{Reset: subject, At: now.UnixMilli(), Seen: seen}); err != nil {
+		return 0, err
+	}
+	defer s.kick()
+	s.forget(now, subject)
+	return s.ledger.Reset(ctx, now, subject, -1)
+}
+
+// forget forgets what was used by a subject before its reset.
+func (s *Store) forget(now time.Time, subject string) {
+	s.arrears.counts.Reset(now, subject, -1)
+	s.sights.mu.Lock()
+	defer s.sights.mu.Unlock()
+	for key := range s.sights.uses {
+		if key.subject == subject {
+			delete(s.sights.uses, key)
+		}
+	}
+}
+
+// Standing is what all nodes have counted for one subject; while Redis does not
+// answer, what this node knows.
+func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
+	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
+		defer cancel()
+		if reply, err := l.do(ctx, standingCall(s.terms(now, nil), subject)); err == nil {
+			if st, err := standingOf(reply, subject); err == nil {
+				return st
+			}
+		}
+	}
+	return s.standingAlone(now, subject)
+}
+
+// standingAlone is what this node counted, or what it last saw and accepted
+// since, where that is more.
+func (s *Store) standingAlone(now time.Time, name string) ratelimit.Standing {
+	st := s.ledger.Standing(now, name)
+	unmerged := s.arrears.counts.Standing(now, name)
+	for i := range st.Windows {
+		w := &st.Windows[i]
+		seen := s.sights.used(name, w.Window)
+		for _, u := range unmerged.Windows {
+			if u.Window == w.Window {
+				seen += u.Sent
+			}
+		}
+		w.Sent = max(w.Sent, seen)
+	}
+	return st
+}
+
+// page is for how many subjects is asked at once.
+const page = 64
+
+// Standings calls f for every subject that this node has charged, and for
+// those that others have brought to half of a limit, until f returns false.
+func (s *Store) Standings(now time.Time, f func(ratelimit.Standing) bool) {
+	pages := map[*link][]string{}
+	told := map[string]bool{}
+	flush := func(l *link) bool {
+		names := pages[l]
+		delete(pages, l)
+		for _, st := range s.pageOf(now, l, names) {
+			if !f(st) {
+				return false
+			}
+		}
+		return true
+	}
+	more := true
+	add := func(name string) bool {
+		l := s.servers.of(slotOf(name))
+		if pages[l] = append(pages[l], name); len(pages[l]) == page {
+			more = flush(l)
+		}
+		return more
+	}
+	foreign := s.sights.subjects()
+	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
+		if foreign[st.Name] {
+			told[st.Name] = true
+		}
+		return add(st.Name)
+	})
+	for name := range foreign {
+		if more && !told[name] {
+			add(name)
+		}
+	}
+	for l := range pages {
+		if more {
+			more = flush(l)
+		}
+	}
+}
+
+func (s *sights) subjects() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]bool{}
+	for key := range s.uses {
+		all[key.subject] = true
+	}
+	return all
+}
+
+// pageOf asks one master for subjects, in one pipeline.
+func (s *Store) pageOf(now time.Time, l *link, names []string) []ratelimit.Standing {
+	all := make([]ratelimit.Standing, len(names))
+	var replies []any
+	var errs []error
+	if l != nil && l.ready.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
+		defer cancel()
+		calls := make([]call, len(names))
+		for i, name := range names {
+			calls[i] = standingCall(s.terms(now, nil), name)
+		}
+		replies, errs = l.run(ctx, calls)
+	}
+	for i, name := range names {
+		st, err := ratelimit.Standing{}, errUnsent
+		if i < len(replies) && errs[i] == nil {
+			st, err = standingOf(replies[i], name)
+		}
+		if err != nil {
+			st = s.standingAlone(now, name)
+		}
+		all[i] = st
+	}
+	return all
+}

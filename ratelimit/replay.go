@@ -1,0 +1,86 @@
+package ratelimit
+
+import "time"
+
+// A Send is one charged send, as its Ledger has it: all that it takes to
+// charge it elsewhere, once more, by force.
+type Send struct {
+	Token    Token
+	Age      time.Duration // since the time it is dated
+	Subjects []Subject     // who was charged; the limits are the windows that are counted, without Max
+	Outcome  Outcome
+}
+
+// Charged returns those of the sends that were charged and are still kept.
+func (l *Ledger) Charged(now time.Time, tokens []Token) (all []Send) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.tick(now)
+	for _, t := range tokens {
+		sh := l.sends.shard(t)
+		if i := sh.find(t); i >= 0 && l.live(sh.slots[i], at) {
+			all = append(all, l.told(sh.slots[i], at))
+		}
+	}
+	return all
+}
+
+// Sends calls f for every send that is kept, until f returns false. What is
+// charged meanwhile may be left out.
+func (l *Ledger) Sends(now time.Time, f func(Send) bool) {
+	for i := range l.sends {
+		for _, s := range l.shardSends(now, i) {
+			if !f(s) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Ledger) shardSends(now time.Time, i int) (all []Send) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.tick(now)
+	for _, s := range l.sends[i].slots {
+		if s.token != 0 && l.live(s, at) {
+			all = append(all, l.told(s, at))
+		}
+	}
+	return all
+}
+
+func (l *Ledger) told(s send, at int64) Send {
+	sent := Send{Token: s.token, Age: time.Duration(at-s.date(at)) * time.Millisecond, Outcome: s.payers.outcome()}
+	l.groups.each(s.payers, func(id uint32) {
+		if int(id/pageSize) >= len(l.subjects.pages) {
+			return // lost to damage
+		}
+		who := l.subjects.get(id)
+		if who.name == "" {
+			return
+		}
+		sub := Subject{Name: who.name}
+		for _, r := range l.open(who, at) {
+			sub.Limits = append(sub.Limits, Limit{Window: time.Duration(r.window.length) * time.Microsecond})
+		}
+		sent.Subjects = append(sent.Subjects, sub)
+	})
+	return sent
+}
+
+// Kept tells how long sends are kept, also once these subjects have been
+// charged, and how old one may now be and still be known, where it was charged.
+func (l *Ledger) Kept(now time.Time, subjects []Subject) (keep, known time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.tick(now)
+	span := l.keep
+	for _, s := range subjects {
+		for _, lim := range s.Limits {
+			if lim.Max > 0 {
+				span = max(span, newWindow(lim.Window).span())
+			}
+		}
+	}
+	return time.Duration(span) * time.Millisecond, time.Duration(min(l.keep, at-l.complete)) * time.Millisecond
+}
