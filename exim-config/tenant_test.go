@@ -192,3 +192,47 @@ func (h *host) locks(t *testing.T) []string {
 	}
 	return names
 }
+
+// Hosts of the panels have owner maps of the panel's, mailboxes, forwarders, lists
+// and list software. Who is charged there, by domain.
+func TestPanelHostsChargeTheOwner(t *testing.T) {
+	for layout, maps := range map[string]struct{ owners, main string }{
+		"cpanel":      {"/etc/userdomains", "/etc/trueuserdomains"},
+		"directadmin": {"/etc/virtual/domainowners", ""},
+	} {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			h := newHostOf(t, layout, "perl")
+			h.write(t, maps.owners, "alice.example: alice\nshop.example: alice\nbob.example: bob\nhere.example: carol\n")
+			if maps.main != "" {
+				h.write(t, maps.main, "alice.example: alice\nbob.example: bob\nhere.example: carol\n")
+			}
+			h.startSluice(t, fmt.Sprintf("[identity]\nowners = %q\nmain_domains = %q\n", maps.owners, maps.main)+
+				"exempt_senders = [\"list-bounces@here.example\"]\n[limits]\ndefer_cutoff = 1000\n[limits.account.alice]\nhourly = 3\n")
+			h.startExim(t)
+			h.attempt(t, "eva@shop.example", "eva@shop.example", "mailbox@far.example")
+			h.attempt(t, "alice", "any@shop.example", "addon@far.example")
+			h.attempt(t, "alice", "joe@bob.example", "foreign@far.example")
+			c := h.dial(t).login("alice")
+			c.mail("any@alice.example")
+			c.wantRefused(c.rcpt("fourth@far.example"), 450, strings.Replace(hourlyText("alice", 4, 3, laterText), "Domain", "Account", 1))
+			if out, code := h.sendmail(t, bob, "www", letter("x"), "-f", "joe@bob.example", "script@far.example"); code != 0 {
+				t.Fatalf("sendmail: exit %d\n%s", code, out)
+			}
+			outside := h.dialFrom(t, "192.0.2.9")
+			for _, to := range []string{"forward", "list", "listserv"} {
+				outside.want(outside.send("who@else.example", letter("x"), to+"@here.example"), 250)
+			}
+			// The forward is one, the list three, and the list software two, which is exempt.
+			eventually(t, "all are delivered", func() bool { return h.sink.count() == 4+1+3+2 && len(h.queue()) == 0 })
+			for domain, want := range map[string]int64{"shop.example": 2, "alice.example": 1, "bob.example": 1, "here.example": 4, node: 0} {
+				if got := h.status(t, domain).Sent; got != want {
+					t.Errorf("%s was charged %d, want %d", domain, got, want)
+				}
+			}
+			if got := h.status(t, "shop.example").Account; got != "alice" {
+				t.Errorf("shop.example is shown as %q's", got)
+			}
+		})
+	}
+}
