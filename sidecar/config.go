@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,6 +59,7 @@ type Config struct {
 	}
 	Limits Limits
 
+	file    string            // empty: there is none
 	origins map[string]string // key to "FILE:LINE", for what the file sets
 }
 
@@ -135,10 +137,23 @@ func LoadConfig(path string) (*Config, error) {
 	return ParseConfig(name, string(text))
 }
 
+// AdminListener finds where the commands ask: in a configuration file also
+// where other things are wrong with it.
+func AdminListener(path string) (Listener, error) {
+	text, err := os.ReadFile(cmp.Or(path, DefaultConfigPath))
+	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return "", fmt.Errorf("read configuration: %w", err)
+	}
+	p := configParser{config: DefaultConfig()}
+	p.parse(string(text))
+	return p.config.Listen.Admin, nil
+}
+
 // ParseConfig validates the text of a configuration file. The name is only
 // for messages and origins.
 func ParseConfig(name, text string) (*Config, error) {
 	c := DefaultConfig()
+	c.file = name
 	p := configParser{config: c, file: name}
 	p.parse(text)
 	if err := p.err(); err != nil {

@@ -87,7 +87,7 @@ func TestGoodConfigs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			again.origins = c.origins
+			again.origins, again.file = c.origins, c.file
 			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{})); diff != "" {
 				t.Errorf("printed and read again (-want +got):\n%s", diff)
 			}

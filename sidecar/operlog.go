@@ -170,6 +170,19 @@ func (l *OperatorLog) Changed(c Change) {
 	l.log.Info("thresholds changed", "who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe(), "until", c.Until, "why", c.Why)
 }
 
+// ConfigRead says that the configuration file was read anew.
+func (l *OperatorLog) ConfigRead(file string, restart []string) {
+	l.log.Info("configuration read, in force now", "file", file)
+	if len(restart) > 0 {
+		l.log.Warn("these keys have changed in the file, and come into force with a restart: systemctl restart sluice", "file", file, "keys", restart)
+	}
+}
+
+// ConfigRefused says that the configuration file as it is now is not in force.
+func (l *OperatorLog) ConfigRefused(err error) {
+	l.log.Error("configuration not read, the one before stays in force; see sluice config --check", "error", err)
+}
+
 // Expired says that a threshold that was set for a time is in force no more.
 func (l *OperatorLog) Expired() {
 	l.log.Info("a threshold set for a time has expired: what was in force before is again; see sluice history")

@@ -33,6 +33,7 @@ type Policy struct {
 	releases sync.WaitGroup
 
 	thresholds thresholds
+	config     atomic.Pointer[ConfigStatus]
 
 	// Of tend: what it found the last time.
 	uncounted int64
@@ -61,6 +62,7 @@ func New(o Options) *Policy {
 		p.board = &noteBoard{notes: o.Notes}
 	}
 	p.thresholds.from = sources{config: o.Config}
+	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}})
 	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)
 	p.clock = newClock(o.Now, o.Store)

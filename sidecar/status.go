@@ -9,6 +9,7 @@ type Status struct {
 	Domains []DomainStatus `json:"domains"`
 	Scopes  []ScopeStatus  `json:"scopes"` // mailboxes and accounts
 	Totals  Totals         `json:"totals"`
+	Config  ConfigStatus   `json:"config"`
 }
 
 // A DomainStatus is the state of one domain: its sends in the last hour,

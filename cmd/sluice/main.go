@@ -124,11 +124,11 @@ func (t *terminal) loadConfig() (*sidecar.Config, error) {
 func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
 	socket := t.adminSocket
 	if socket == "" {
-		c, err := t.loadConfig()
+		l, err := sidecar.AdminListener(t.configFile)
 		if err != nil {
 			return fmt.Errorf("%s: find the admin socket: %w", what, err)
 		}
-		socket = c.Listen.Admin.Address()
+		socket = l.Address()
 	}
 	err := ask(admin.NewClient(socket))
 	switch {

@@ -43,21 +43,29 @@ func (c serveCmd) Run(t *terminal) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: level}))
-	config, err := t.loadConfig()
+	file := followConfig(t.configFile, t.servedConfig)
+	config, err := t.servedConfig()
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	if t.adminSocket != "" {
-		config.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
-	}
-	if err := served(config); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	n, err := openNode(t.ctx, config, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
+	n.file = file
 	return n.run(t.ctx)
+}
+
+// servedConfig reads the configuration, and refuses what is not served yet.
+func (t *terminal) servedConfig() (*sidecar.Config, error) {
+	config, err := t.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	if t.adminSocket != "" {
+		config.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
+	}
+	return config, served(config)
 }
 
 // A node is all that serve runs, wired.
@@ -71,6 +79,7 @@ type node struct {
 	locks   *lockdir.Dir
 	policy  *sidecar.Policy
 	mainlog *mainlog.Follower // nil where exim.mainlog is empty
+	file    *configFile       // nil in tests that have none
 
 	token         string // with which we may ask on TCP
 	policySockets []net.Listener
@@ -198,12 +207,15 @@ func makeSocketDir(path string) error {
 	return nil
 }
 
+// configValues are those in force, which change when the file does.
+func (n *node) configValues() []sidecar.ConfigValue { return n.policy.Config().Values() }
+
 func (n *node) listenAdmin() (err error) {
 	path := n.config.Listen.Admin.Address()
 	if err := makeSocketDir(path); err != nil {
 		return err
 	}
-	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: n.config.Values(), Version: runningVersion(), Log: n.log})
+	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: n.configValues, Version: runningVersion(), Log: n.log})
 	n.adminSocket, err = admin.Listen(path)
 	return err
 }
@@ -234,6 +246,9 @@ func (n *node) run(ctx context.Context) error {
 		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
 	})
 	back.Go(func() error { return n.policy.Run(backCtx) })
+	if n.file != nil {
+		back.Go(func() error { return n.file.run(backCtx, n.policy) })
+	}
 	if n.mainlog != nil {
 		back.Go(func() error { return n.mainlog.Run(backCtx) })
 	}

@@ -86,7 +86,7 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if s.Totals.Shared != nil {
 		printShared(w, *s.Totals.Shared)
 	}
-	for _, warning := range append(warnings(s.Totals), sharedWarnings(s.Totals.Shared)...) {
+	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared)) {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
 }
@@ -169,6 +169,17 @@ func frees(now time.Time, d sidecar.DomainStatus) string {
 		}
 	}
 	return "-"
+}
+
+// configWarnings tell of what the file says and is not in force.
+func configWarnings(c sidecar.ConfigStatus) (w []string) {
+	if c.Trouble != "" {
+		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, clock(c.Read), c.Trouble))
+	}
+	if len(c.Restart) > 0 {
+		w = append(w, fmt.Sprintf("what %s says of %s comes into force with a restart.", c.File, strings.Join(c.Restart, ", ")))
+	}
+	return w
 }
 
 // warnings tell of states of the whole node that need somebody.

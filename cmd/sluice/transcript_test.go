@@ -223,8 +223,10 @@ func serveStage(t *testing.T, dir string, s stage) {
 		t.Fatal(err)
 	}
 	adminServer := admin.New(admin.Options{
-		Policy:  s,
-		Config:  []sidecar.ConfigValue{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}},
+		Policy: s,
+		Config: func() []sidecar.ConfigValue {
+			return []sidecar.ConfigValue{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
+		},
 		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
 		Log:     log,
 	})

@@ -153,7 +153,7 @@ func TestRefusals(t *testing.T) {
 func TestConfigAndVersion(t *testing.T) {
 	values := sidecar.DefaultConfig().Values()
 	version := Version{Version: "v1", PID: 7, Started: time.Unix(5, 0).UTC()}
-	path, _ := start(t, Options{Policy: &book{}, Config: values, Version: version})
+	path, _ := start(t, Options{Policy: &book{}, Config: func() []sidecar.ConfigValue { return values }, Version: version})
 	c := NewClient(path)
 	got, err := c.Config(t.Context())
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 // Options are what a Server needs.
 type Options struct {
 	Policy  Policy
-	Config  []sidecar.ConfigValue // the configuration in force
+	Config  func() []sidecar.ConfigValue // the configuration in force
 	Version Version
 	Allow   []int // uids that may ask, beside root and the server's own
 	Log     *slog.Logger
@@ -82,7 +82,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /change", s.order)
 	mux.HandleFunc("GET /history", s.history)
 	mux.HandleFunc("GET /explain", s.explain)
-	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Config) })
+	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Config()) })
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Version) })
 	return s.onlyAllowed(mux)
 }
