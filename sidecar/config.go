@@ -57,6 +57,10 @@ type Config struct {
 		Relay         []string // IP addresses and networks
 		ExemptSenders []string // addresses and domains
 	}
+	Panel struct {
+		Follow bool   // read the files of cPanel, DirectAdmin and CloudLinux where there are any
+		Root   string // under which they are
+	}
 	Limits Limits
 
 	file    string            // empty: there is none
@@ -98,6 +102,9 @@ func DefaultConfig() *Config {
 
 	c.Identity.Owners = "/etc/userdomains"
 	c.Identity.MainDomains = "/etc/trueuserdomains"
+
+	c.Panel.Follow = true
+	c.Panel.Root = "/"
 
 	c.Limits.Window = time.Hour
 	c.Limits.Default = Thresholds{

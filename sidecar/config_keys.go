@@ -55,6 +55,9 @@ func (c *Config) keys() []configKey {
 		{"identity.relay", listOf(&c.Identity.Relay, addressOrNetwork)},
 		{"identity.exempt_senders", listOf(&c.Identity.ExemptSenders, mailboxOrDomain)},
 
+		{"panel.follow", boolValue{&c.Panel.Follow}},
+		{"panel.root", textOf(&c.Panel.Root, absolutePath)},
+
 		{"limits.window", durationValue{&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow}},
 	}, c.Limits.Default.keys("limits.")...)
 }

@@ -95,6 +95,20 @@ func (w wholeValue) set(v any) error {
 
 func (w wholeValue) get() any { return *w.field }
 
+// boolValue is true or false.
+type boolValue struct{ field *bool }
+
+func (b boolValue) set(v any) error {
+	is, ok := v.(bool)
+	if !ok {
+		return errors.New("true or false")
+	}
+	*b.field = is
+	return nil
+}
+
+func (b boolValue) get() any { return *b.field }
+
 // durationValue is a duration as time.ParseDuration reads it.
 type durationValue struct {
 	field    *time.Duration

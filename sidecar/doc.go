@@ -15,6 +15,9 @@
 // settles it (record.go), explains it (cause.go, bad.go), and a domain with too
 // many bad ones trips (trip.go), unless it is a provider's outage (outage.go).
 //
+// What is in force is compiled from what the file, a hosting panel (package
+// panel) and operators have set: setting.go, settings.go, trail.go.
+//
 // The package knows no wire format and no file: the store, the lock directory
 // and Exim's queue are the interfaces of ports.go, the clock is an argument.
 package sidecar

@@ -183,6 +183,21 @@ func (l *OperatorLog) ConfigRefused(err error) {
 	l.log.Error("configuration not read, the one before stays in force; see sluice config --check", "error", err)
 }
 
+// PanelRead says that the files of the panel have changed.
+func (l *OperatorLog) PanelRead(settings, stops int) {
+	l.log.Info("the panel's files read, in force now", "settings", settings, "held_or_suspended", stops)
+}
+
+// PanelSkipped names lines of the panel's files that cannot be understood.
+func (l *OperatorLog) PanelSkipped(lines []string) {
+	for _, line := range lines[:min(len(lines), 20)] {
+		l.log.Warn("line of the panel skipped", "line", line)
+	}
+	if n := len(lines) - 20; n > 0 {
+		l.log.Warn("more lines of the panel skipped; sluice status --json has them all", "lines", n)
+	}
+}
+
 // Expired says that a threshold that was set for a time is in force no more.
 func (l *OperatorLog) Expired() {
 	l.log.Info("a threshold set for a time has expired: what was in force before is again; see sluice history")

@@ -43,6 +43,7 @@ type Policy struct {
 // Options are what a Policy is made with; all are needed but the Board.
 type Options struct {
 	Config    *Config
+	Panel     Panel  // what the panel's files say; zero: there is none
 	Node      string // name of this node: Config.Store.Node or the host name
 	EximUser  string // login name of Exim's own user
 	AnySender bool   // Exim lets any local user send in any name
@@ -61,8 +62,8 @@ func New(o Options) *Policy {
 	if p.board == nil {
 		p.board = &noteBoard{notes: o.Notes}
 	}
-	p.thresholds.from = sources{config: o.Config}
-	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}})
+	p.thresholds.from = sources{config: o.Config, panel: o.Panel}
+	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...)})
 	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)
 	p.clock = newClock(o.Now, o.Store)
@@ -81,6 +82,7 @@ func New(o Options) *Policy {
 	if o.AnySender && !p.settings.Load().owners.get().known() {
 		p.log.NoOwners(o.Config.Identity.Owners)
 	}
+	p.log.PanelSkipped(o.Panel.Trouble)
 	p.reload(o.Now)
 	return p
 }

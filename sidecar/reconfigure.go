@@ -17,6 +17,7 @@ type ConfigStatus struct {
 	Read    time.Time `json:"read"`
 	Trouble string    `json:"trouble"` // why the file as it is now is not in force; empty if it is
 	Restart []string  `json:"restart"` // keys whose values in the file come into force with a restart
+	Panel   []string  `json:"panel"`   // lines of the panel's files that were skipped, as "FILE:LINE: why"
 }
 
 // followedKeys come into force while sluice runs, with those of single scopes.
@@ -75,7 +76,7 @@ func (p *Policy) SetConfig(now time.Time, c *Config) {
 	hash := c.Hash()
 	restart := c.keep(p.thresholds.from.config)
 	p.thresholds.from.config = c
-	p.config.Store(&ConfigStatus{File: c.file, Hash: hash, Read: now, Restart: restart})
+	p.config.Store(&ConfigStatus{File: c.file, Hash: hash, Read: now, Restart: restart, Panel: p.config.Load().Panel})
 	p.load(now)
 	p.log.ConfigRead(c.file, restart)
 }
@@ -90,4 +91,31 @@ func (p *Policy) RefuseConfig(err error) {
 	}
 	status.Trouble = err.Error()
 	p.config.Store(&status)
+}
+
+// SetPanel puts in force what the panel's files say now.
+func (p *Policy) SetPanel(now time.Time, panel Panel) {
+	p.thresholds.mu.Lock()
+	defer p.thresholds.mu.Unlock()
+	status := *p.config.Load()
+	if !slices.Equal(status.Panel, panel.Trouble) {
+		p.log.PanelSkipped(panel.Trouble)
+	}
+	status.Panel = append([]string{}, panel.Trouble...)
+	p.config.Store(&status)
+	p.thresholds.from.panel = panel
+	p.load(now)
+	p.log.PanelRead(len(panel.Settings), len(panel.Stops))
+}
+
+// Assume sets a key that the file leaves open to what a panel has.
+func (c *Config) Assume(key string, value any) {
+	if c.Origin(key) != builtIn {
+		return
+	}
+	for _, k := range c.keys() {
+		if k.name == key && k.value.set(value) == nil {
+			c.origins[key] = string(LayerPanel)
+		}
+	}
 }

@@ -88,6 +88,7 @@ type Panel struct {
 	Settings     []Setting
 	Stops        map[string]Stop // by scope: account:bob, news@example.com, example.com
 	ExemptLogins []string        // local users that run list software
+	Trouble      []string        // lines that were skipped, as "FILE:LINE: why"
 }
 
 // A Stop is that a panel lets somebody send nothing.

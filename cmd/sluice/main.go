@@ -15,6 +15,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/panel"
 )
 
 // The exit codes of every command.
@@ -114,9 +115,14 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// loadConfig reads the configuration file.
+// loadConfig reads the configuration file, and takes from the panel what it
+// leaves open.
 func (t *terminal) loadConfig() (*sidecar.Config, error) {
-	return sidecar.LoadConfig(t.configFile)
+	c, err := sidecar.LoadConfig(t.configFile)
+	if err == nil && c.Panel.Follow {
+		panel.Assume(c, panelRoot(c))
+	}
+	return c, err
 }
 
 // askAdmin asks the running sluice, and words the failures that an operator

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -20,6 +21,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/panel"
 	"sluice/sidecar/policyd"
 )
 
@@ -68,6 +70,9 @@ func (t *terminal) servedConfig() (*sidecar.Config, error) {
 	return config, served(config)
 }
 
+// panelRoot is what the paths of a panel's files begin with; empty for "/".
+func panelRoot(c *sidecar.Config) string { return strings.TrimSuffix(c.Panel.Root, "/") }
+
 // A node is all that serve runs, wired.
 type node struct {
 	name    string
@@ -80,6 +85,7 @@ type node struct {
 	policy  *sidecar.Policy
 	mainlog *mainlog.Follower // nil where exim.mainlog is empty
 	file    *configFile       // nil in tests that have none
+	panel   *panel.Follower   // nil where panel.follow is false
 
 	token         string // with which we may ask on TCP
 	policySockets []net.Listener
@@ -111,8 +117,13 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if err != nil {
 		return nil, err
 	}
+	says := sidecar.Panel{}
+	if c.Panel.Follow {
+		n.panel = panel.New(panelRoot(c))
+		says = n.panel.Read(time.Now())
+	}
 	n.policy = sidecar.New(sidecar.Options{
-		Config: c, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
+		Config: c, Panel: says, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
 	if n.shared != nil {
@@ -248,6 +259,9 @@ func (n *node) run(ctx context.Context) error {
 	back.Go(func() error { return n.policy.Run(backCtx) })
 	if n.file != nil {
 		back.Go(func() error { return n.file.run(backCtx, n.policy) })
+	}
+	if n.panel != nil {
+		back.Go(func() error { return n.panel.Run(backCtx, n.policy.SetPanel) })
 	}
 	if n.mainlog != nil {
 		back.Go(func() error { return n.mainlog.Run(backCtx) })

@@ -179,6 +179,9 @@ func configWarnings(c sidecar.ConfigStatus) (w []string) {
 	if len(c.Restart) > 0 {
 		w = append(w, fmt.Sprintf("what %s says of %s comes into force with a restart.", c.File, strings.Join(c.Restart, ", ")))
 	}
+	if n := len(c.Panel); n > 0 {
+		w = append(w, fmt.Sprintf("%s of the panel skipped: %s", count(int64(n), "line", "lines"), strings.Join(c.Panel[:min(n, 3)], "; ")))
+	}
 	return w
 }
 

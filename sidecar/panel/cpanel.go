@@ -1,0 +1,153 @@
+package panel
+
+import (
+	"regexp"
+	"strings"
+)
+
+// The files of cPanel and WHM. Later ones win: /etc/email_send_limits is compiled
+// from the others, and may be older than they are.
+const (
+	cpanelConfig    = "/var/cpanel/cpanel.config"
+	cpanelUsers     = "/var/cpanel/users/*"
+	cpanelLimits    = "/etc/email_send_limits"
+	cpanelOwners    = "/etc/userdomains"
+	cpanelHold      = "/etc/outgoing_mail_hold_users"
+	cpanelSuspended = "/etc/outgoing_mail_suspended_users"
+)
+
+// unlimited is the value of a limit that is none; "default" leaves it to what
+// lies below.
+func unlimited(value string) string {
+	switch strings.ToLower(value) {
+	case "", "unlimited":
+		return "0"
+	}
+	return value
+}
+
+// readConfig takes in cpanel.config, "key=value". What is not there is left to
+// sluice.toml; there and empty it is as WHM shows it: unlimited, or off.
+func (r *reading) readConfig(t text) {
+	mailman := true
+	for place, line := range t.lines {
+		key, value, _ := strings.Cut(line, "=")
+		switch key, value = strings.TrimSpace(key), strings.TrimSpace(value); key {
+		case "maxemailsperhour":
+			r.set(place, "default", "hourly", unlimited(value))
+		case "email_send_limits_max_defer_fail_percentage":
+			r.set(place, "default", "deferfail_percent", unlimited(value))
+		case "email_send_limits_min_defer_fail_to_trigger_protection":
+			r.set(place, "default", "deferfail_min", value)
+		case "email_send_limits_defer_cutoff":
+			r.set(place, "default", "defer_cutoff", value)
+		case "email_send_limits_count_mailman":
+			if value != "0" && value != "1" && value != "" {
+				r.trouble(place, "%s is %q, it must be 0 or 1", key, value)
+			}
+			mailman = value != "1"
+		}
+	}
+	if mailman {
+		// "mailman" is the user that cPanel's mailing lists send as.
+		r.ExemptLogins = append(r.ExemptLogins, "mailman")
+	}
+}
+
+// readLimits takes in /etc/email_send_limits, "domain: MAXHOUR,PERCENT,MIN" with
+// "*" for all others. An empty field is left to what lies below.
+func (r *reading) readLimits(t text) {
+	for place, line := range t.lines {
+		name, fields, found := strings.Cut(line, ":")
+		values := strings.Split(fields, ",")
+		if !found || len(values) != 3 {
+			r.trouble(place, "%q is not \"domain: MAXHOUR,PERCENT,MIN\"", line)
+			continue
+		}
+		scope, ok := "default", true
+		if name = strings.TrimSpace(name); name != "*" {
+			scope, ok = r.domain(place, name)
+		}
+		for i, key := range []string{"hourly", "deferfail_percent", "deferfail_min"} {
+			if value := strings.TrimSpace(values[i]); ok && value != "" {
+				r.set(place, scope, key, unlimited(value))
+			}
+		}
+	}
+}
+
+// userName is what cPanel lets an account be called: other files in its
+// directory are locks and backups.
+var userName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+
+// readUser takes in /var/cpanel/users/USER. What is set for the user holds for
+// each of the user's domains, as cPanel has it, unless the domain has its own.
+func (r *reading) readUser(t text) {
+	user := t.base()
+	if !userName.MatchString(user) || user == "system" {
+		return
+	}
+	own := &cpanelUser{reading: r, scope: account(user), domains: r.owners[user]}
+	for place, line := range t.lines {
+		key, value, found := strings.Cut(line, "=")
+		if !found {
+			r.trouble(place, "%q is not \"KEY=VALUE\"", line)
+			continue
+		}
+		own.take(place, strings.TrimSpace(key), strings.TrimSpace(value))
+	}
+	for _, set := range own.last {
+		set()
+	}
+}
+
+// A cpanelUser is the file of one user, as it is read.
+type cpanelUser struct {
+	*reading
+	scope   string
+	domains []string
+	last    []func() // what is for single domains wins, wherever in the file it stands
+}
+
+func (u *cpanelUser) take(place, key, value string) {
+	name, domain, single := strings.Cut(key, "-")
+	fallsThrough := value == "" || strings.EqualFold(value, "default")
+	switch {
+	case name == "MAX_EMAIL_PER_HOUR" && !fallsThrough && single:
+		u.forDomain(place, domain, "hourly", value)
+	case name == "MAX_EMAIL_PER_HOUR" && !fallsThrough:
+		for _, d := range u.domains {
+			u.set(place, d, "hourly", unlimited(value))
+		}
+	case name == "MAX_DEFER_FAIL_PERCENTAGE" && !fallsThrough && single:
+		u.forDomain(place, domain, "deferfail_percent", value)
+	case name == "MAX_DEFER_FAIL_PERCENTAGE" && !fallsThrough:
+		for _, d := range u.domains { // on top of what was compiled for it
+			u.set(place, d, "deferfail_percent", unlimited(value))
+		}
+	case name == "OUTGOING_MAIL_SUSPENDED" && value == "1":
+		u.stop(place, u.scope, true)
+	case name == "OUTGOING_MAIL_HOLD" && value == "1":
+		u.stop(place, u.scope, false)
+	}
+}
+
+func (u *cpanelUser) forDomain(place, name, key, value string) {
+	if d, ok := u.domain(place, name); ok {
+		u.last = append(u.last, func() { u.set(place, d, key, unlimited(value)) })
+	}
+}
+
+// readStopped takes in a list of accounts and mailboxes, one a line.
+func (r *reading) readStopped(t text, suspended bool) {
+	for place, line := range t.lines {
+		switch scope, err := canonicalMailbox(line); {
+		case err == nil && strings.Contains(line, "@"):
+			r.stop(place, scope, suspended)
+		case userName.MatchString(line):
+			r.stop(place, account(line), suspended)
+		default:
+			r.trouble(place, "%q is neither an account nor a mailbox", line)
+		}
+	}
+}
