@@ -118,6 +118,17 @@ func (l *Ledger) Horizon(now time.Time) time.Time {
 	return time.UnixMilli(max(l.tick(now)-l.keep, l.complete))
 }
 
+// KeepFor has sends kept for the longest window that is limited now, which may
+// be shorter than it was. What is older is forgotten.
+func (l *Ledger) KeepFor(now time.Time, longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tick(now)
+	if span := newWindow(max(longest, MinWindow)).span(); span != l.keep {
+		l.do(&keepFor{at: l.last, span: span})
+	}
+}
+
 // Uncharge takes sends back. Tokens that are not known are passed over.
 func (l *Ledger) Uncharge(now time.Time, tokens []Token) {
 	l.mu.Lock()

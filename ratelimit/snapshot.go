@@ -193,7 +193,7 @@ func (l *Ledger) Replay(seq uint64, entry []byte) error {
 }
 
 // Ready ends a replay: last is the number of the last change recorded. If the
-// options now say to keep sends for longer or shorter, that begins here.
+// options now say to keep sends for longer, that begins here; see KeepFor.
 func (l *Ledger) Ready(last uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,7 +205,7 @@ func (l *Ledger) Ready(last uint64) {
 		l.seq = max(l.seq, l.sends[i].upTo)
 	}
 	l.groups.sweep()
-	if span := newWindow(max(l.options.Keep, MinWindow)).span(); span != l.keep {
+	if span := newWindow(max(l.options.Keep, MinWindow)).span(); span > l.keep {
 		l.do(&keepFor{at: l.last, span: span})
 	}
 }

@@ -168,3 +168,25 @@ func TestAChangeMakesAndReleasesLocks(t *testing.T) {
 	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
 	s.eventually("release", func() bool { return s.content(aLock) == "" })
 }
+
+// A daily limit that is set live has sends kept for a day, over a restart too;
+// without it they are forgotten after an hour.
+func TestALiveDailyLimitIsRemembered(t *testing.T) {
+	s := newSite(t, limit20)
+	s.set("a.example", "daily=100")
+	s.send(1)
+	s.restart()
+	sent := s.now
+	s.now = s.now.Add(20 * time.Hour)
+	if _, sends, _ := s.store.Size(); sends != 1 || !s.store.Horizon(s.now).Before(sent) {
+		t.Errorf("%d sends, known since %v", sends, s.store.Horizon(s.now))
+	}
+	if d := s.status("a.example").Domains[0]; len(d.Windows) != 2 || d.Windows[1].Sent != 1 {
+		t.Errorf("%+v", d.Windows)
+	}
+	s.order(sidecar.Order{Scope: "a.example"})
+	s.restart()
+	if since := s.now.Sub(s.store.Horizon(s.now)); since > 2*time.Hour {
+		t.Errorf("sends are kept for %v", since)
+	}
+}

@@ -106,6 +106,7 @@ func (s *site) open() {
 	}
 	s.Policy = sidecar.New(sidecar.Options{Config: s.config, Node: "node1", EximUser: "exim", AnySender: s.anySender, Store: s.store,
 		Notes: s.store, Locks: s.locks, Queue: s, Log: oplog, Now: s.now})
+	s.store.KeepFor(s.now, s.Policy.Keep())
 }
 
 // restart stops a site and starts it again from what is on the disk.

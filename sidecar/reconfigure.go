@@ -13,7 +13,7 @@ import (
 // A ConfigStatus is how the configuration file stands.
 type ConfigStatus struct {
 	File    string    `json:"file"` // empty: there is none
-	Hash    string    `json:"hash"` // the same on all nodes that are configured the same
+	Hash    string    `json:"hash"` // as in Config.Hash, of the file as it was read
 	Read    time.Time `json:"read"`
 	Trouble string    `json:"trouble"` // why the file as it is now is not in force; empty if it is
 	Restart []string  `json:"restart"` // keys whose values in the file come into force with a restart
@@ -50,16 +50,16 @@ func (c *Config) keep(running *Config) (restart []string) {
 	return restart
 }
 
-// Hash is the same for configurations that say the same, but for what differs
-// from node to node: its name and where it listens.
+// Hash is the same for configurations that have alike what all nodes of a
+// cluster should: who may send how much.
 func (c *Config) Hash() string {
 	h := sha256.New()
 	for _, v := range c.Values() {
-		if v.Key != "store.node" && !strings.HasPrefix(v.Key, "listen.") {
+		if strings.HasPrefix(v.Key, "limits.") || slices.Contains([]string{"store.outage", "store.nodes", "identity.exempt_senders"}, v.Key) {
 			fmt.Fprintf(h, "%s=%s\n", v.Key, tomlText(v.Value))
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil)[:6])
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // File is the file that a configuration was read from; empty if there was none.

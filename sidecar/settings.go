@@ -214,15 +214,27 @@ func prefixOf(s string) netip.Prefix {
 // day is the window of a daily limit.
 const day = 24 * time.Hour
 
-// Keep is the longest window that is limited for anybody.
+// Keep is the longest window that the file limits for anybody.
 func (c *Config) Keep() time.Duration {
-	keep := c.Limits.Window
-	for _, s := range c.settings() {
-		if s.Key == "daily" && s.Value != int64(0) {
-			keep = max(keep, day)
+	s := &Settings{window: c.Limits.Window}
+	s.compile(c.settings())
+	return s.keep()
+}
+
+// Keep is the longest window that is limited for anybody.
+func (p *Policy) Keep() time.Duration { return p.settings.Load().keep() }
+
+func (s *Settings) keep() time.Duration {
+	longest := s.window
+	for _, limits := range s.byName {
+		for _, limit := range limits {
+			longest = max(longest, limit.Window)
 		}
 	}
-	return keep
+	for _, limit := range s.fallback {
+		longest = max(longest, limit.Window)
+	}
+	return longest
 }
 
 // subjects are those who are charged for a message: its domain in any case,

@@ -31,7 +31,8 @@ type configFile struct {
 	path  string
 	read  func() (*sidecar.Config, error)
 	hup   chan os.Signal
-	known fileStamp // as it was read last, or refused
+	tell  func(hash string) // tells other nodes which configuration is read; nil without others
+	known fileStamp         // as it was read last, or refused
 }
 
 // A fileStamp changes with a file; the zero one is that of a missing file.
@@ -116,6 +117,9 @@ func (f *configFile) reload(p *sidecar.Policy, now time.Time) {
 	case err != nil:
 		p.RefuseConfig(err)
 	default:
+		if f.tell != nil {
+			f.tell(config.Hash())
+		}
 		p.SetConfig(now, config)
 	}
 }

@@ -55,6 +55,9 @@ func (c serveCmd) Run(t *terminal) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	n.file = file
+	if n.shared != nil {
+		file.tell = n.shared.SetConfig
+	}
 	return n.run(t.ctx)
 }
 
@@ -117,15 +120,11 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if err != nil {
 		return nil, err
 	}
-	says := sidecar.Panel{}
-	if c.Panel.Follow {
-		n.panel = panel.New(panelRoot(c))
-		says = n.panel.Read(time.Now())
-	}
 	n.policy = sidecar.New(sidecar.Options{
-		Config: c, Panel: says, Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
+		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
 	})
+	n.ledger.KeepFor(time.Now(), n.policy.Keep())
 	if n.shared != nil {
 		n.policy.ShowShared(n.sharedStatus)
 	}
@@ -149,6 +148,15 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	return n, n.listenAdmin()
+}
+
+// readPanel begins to follow the panel's files, if it is to.
+func (n *node) readPanel() sidecar.Panel {
+	if !n.config.Panel.Follow {
+		return sidecar.Panel{}
+	}
+	n.panel = panel.New(panelRoot(n.config))
+	return n.panel.Read(time.Now())
 }
 
 // followLog has the policy told what the main log says, from where it was read

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -41,7 +37,7 @@ func (n *node) openStore(operators *sidecar.OperatorLog) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Origin("store.url"), err)
 	}
-	n.shared.SetConfig(configHash(c))
+	n.shared.SetConfig(c.Hash())
 	n.store = n.shared
 	return nil
 }
@@ -86,14 +82,3 @@ func (n *node) sharedStatus() sidecar.SharedStatus {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// configHash names what all nodes of a cluster should have alike.
-func configHash(c *sidecar.Config) string {
-	h := sha256.New()
-	for _, v := range c.Values() {
-		if strings.HasPrefix(v.Key, "limits.") || slices.Contains([]string{"store.outage", "store.nodes", "identity.exempt_senders"}, v.Key) {
-			fmt.Fprintf(h, "%s=%v\n", v.Key, v.Value)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}

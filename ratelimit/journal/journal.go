@@ -225,6 +225,9 @@ func (s *Store) Look(_ context.Context, now time.Time, t ratelimit.Take) (rateli
 // Known is Ledger.Known.
 func (s *Store) Known(now time.Time, token ratelimit.Token) bool { return s.ledger.Known(now, token) }
 
+// KeepFor is Ledger.KeepFor; it survives a crash.
+func (s *Store) KeepFor(now time.Time, longest time.Duration) { s.ledger.KeepFor(now, longest) }
+
 // Horizon is Ledger.Horizon.
 func (s *Store) Horizon(now time.Time) time.Time { return s.ledger.Horizon(now) }
 
