@@ -53,7 +53,7 @@ const (
 )
 
 func newRecord(notes Notes, log *OperatorLog) *record {
-	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[origin]*sender{}}}
+	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
 	notes.Notes(arrivalNotes, func(key string, value []byte) {
 		var note arrivalNote
 		if err := json.Unmarshal(value, &note); err != nil {

@@ -105,22 +105,23 @@ func (b *bads) note(o *outcome, r *ratelimit.Report) {
 		d = newDomainBad()
 		b.domains[domain] = d
 	}
-	if d != nil {
-		d.tell(o, r.Token, r.Told)
+	to := b.destinations.tell(o)
+	if d != nil && !(r.Charged && o.kind == ratelimit.Delivered) { // of one that is new nothing was bad
+		d.tell(o, r, to)
 	}
-	b.destinations.tell(o)
 }
 
-// tell keeps a bad send, and forgets one that was delivered after all.
-func (d *domainBad) tell(o *outcome, t ratelimit.Token, told ratelimit.Outcome) {
-	before, known := d.Sends[t]
+// tell keeps a bad send, to a destination, and forgets one that was delivered
+// after all.
+func (d *domainBad) tell(o *outcome, r *ratelimit.Report, to string) {
 	if o.kind == ratelimit.Delivered {
-		if known {
-			delete(d.Sends, t)
-			d.dirty = true
+		if n := len(d.Sends); n > 0 {
+			delete(d.Sends, r.Token)
+			d.dirty = d.dirty || len(d.Sends) != n
 		}
 		return
 	}
+	before, known := d.Sends[r.Token]
 	cause := o.cause
 	if known && strings.Contains(o.Text, "retry timeout exceeded") {
 		cause = before.Cause // it gave up; why is what kept it waiting
@@ -128,7 +129,7 @@ func (d *domainBad) tell(o *outcome, t ratelimit.Token, told ratelimit.Outcome) 
 	d.dirty = true
 	d.Last[cause] = strings.Clone(o.Line[:min(len(o.Line), 500)])
 	if known || len(d.Sends) < maxBad {
-		d.Sends[t] = badSend{When: o.when, Cause: cause, To: strings.Clone(o.to.domain), Excused: told&ratelimit.Excused != 0}
+		d.Sends[r.Token] = badSend{When: o.when, Cause: cause, To: to, Excused: r.Told&ratelimit.Excused != 0}
 	}
 }
 

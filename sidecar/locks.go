@@ -52,9 +52,10 @@ func (d *due) take() (all []string) {
 }
 
 // reconcile makes or removes the lock file of every domain that is due, and
-// releases what is held and has room now.
-func (p *Policy) reconcile(ctx context.Context, now time.Time) {
-	for _, domain := range p.due.take() {
+// releases what is held and has room now. It returns how many domains were due.
+func (p *Policy) reconcile(ctx context.Context, now time.Time) int {
+	due := p.due.take()
+	for _, domain := range due {
 		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
 		if err != nil {
 			p.log.LockTrouble(domain, err)
@@ -63,6 +64,7 @@ func (p *Policy) reconcile(ctx context.Context, now time.Time) {
 	for _, domain := range p.holds.withHolds() {
 		p.startRelease(ctx, now, domain)
 	}
+	return len(due)
 }
 
 // reconcileLock makes max_hourly_ of a domain that is at its limit, and

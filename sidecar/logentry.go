@@ -40,6 +40,8 @@ type LogEntry struct {
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
 	Text      string // of LogDeferred and LogFailed: what was answered, or what went wrong
+
+	judgement
 }
 
 // clone is one that holds on to nothing else of the log.

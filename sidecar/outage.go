@@ -23,6 +23,7 @@ const (
 type destinations map[string]*destination
 
 type destination struct {
+	name string
 	seen [outageSeen]seenOutcome
 	n    int // told so far
 }
@@ -33,19 +34,24 @@ type seenOutcome struct {
 	bad    bool
 }
 
-// tell takes in an outcome. That an address does not exist says nothing about
-// how the destination is.
-func (d destinations) tell(o *outcome) {
+// tell takes in an outcome, and returns where it was, to be kept. That an address
+// does not exist says nothing about how the destination is.
+func (d destinations) tell(o *outcome) (name string) {
 	to, bad := d[o.to.domain], o.kind != ratelimit.Delivered
-	if o.cause == NoSuchUser || to == nil && (!bad || len(d) >= maxDestinations) {
-		return
+	switch {
+	case to == nil && !bad:
+		return ""
+	case to == nil && (o.cause == NoSuchUser || len(d) >= maxDestinations):
+		return strings.Clone(o.to.domain)
+	case to == nil:
+		to = &destination{name: strings.Clone(o.to.domain)}
+		d[to.name] = to
 	}
-	if to == nil {
-		to = &destination{}
-		d[strings.Clone(o.to.domain)] = to
+	if o.cause != NoSuchUser {
+		to.seen[to.n%outageSeen] = seenOutcome{o.payer.who.domain, o.when, bad}
+		to.n++
 	}
-	to.seen[to.n%outageSeen] = seenOutcome{o.payer.who.domain, o.when, bad}
-	to.n++
+	return to.name
 }
 
 func (d destinations) prune(since time.Time) {

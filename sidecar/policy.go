@@ -97,14 +97,20 @@ func (p *Policy) Run(ctx context.Context) error {
 	usage.Go(func() { p.runUsage(ctx) })
 	defer usage.Wait()
 	p.dueAtStart(time.Now())
+	wake, rested := p.due.wake, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-p.due.wake:
-			p.reconcile(ctx, time.Now())
 		case <-p.board.Changed():
 			p.reload(time.Now())
+		case <-wake:
+			began := time.Now()
+			if p.reconcile(ctx, began) > manyDue {
+				wake, rested = nil, time.After(restFor*time.Since(began))
+			}
+		case <-rested:
+			wake, rested = p.due.wake, nil
 		case now := <-tick.C:
 			p.tend(now)
 			p.due.addAll(p.lockedDomains())
@@ -113,6 +119,14 @@ func (p *Policy) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// While a long log is caught up, most domains are due all the time. To look at
+// more than manyDue is followed by a rest of restFor times as long, in which the
+// log is read.
+const (
+	manyDue = 100
+	restFor = 10
+)
 
 // tend looks once a second after what changes without anybody asking.
 func (p *Policy) tend(now time.Time) {

@@ -2,12 +2,18 @@ package sidecar
 
 import (
 	"context"
-	"path"
-	"strings"
 	"time"
 
 	"sluice/ratelimit"
 )
+
+// Prepare does what of Record can be done ahead, while other lines are recorded.
+func (p *Policy) Prepare(entries []LogEntry) {
+	s := p.settings.Load()
+	for i := range entries {
+		s.judge(&entries[i])
+	}
+}
 
 // Record takes in lines of the log, in their order. They may be told again:
 // nothing is counted twice.
@@ -53,26 +59,24 @@ func (b *batch) clear() {
 	b.outcomes, b.reports = b.outcomes[:0], b.reports[:0]
 }
 
-// An outcome is one of a send that counts: remote, and really attempted.
+// An outcome is one of a send that counts.
 type outcome struct {
 	*LogEntry
-	to     address
-	kind   ratelimit.Outcome
-	cause  Cause                         // of a bad one
-	when   time.Time                     // when its send was made
-	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
-	entry  int                           // which of these it is
-	of     *arrived                      // nil unless the message's arrival is known
-	payer  *payer                        // nil likewise
+	when  time.Time // when its send was made
+	entry int       // which of its tokens is that of the send
+	of    *arrived  // nil unless the message's arrival is known
+	payer *payer    // nil likewise
 }
 
 // hear takes in the line of an outcome.
 func (r *record) hear(s *Settings, now time.Time, e *LogEntry) {
-	o, ok := s.outcomeOf(e)
-	if !ok {
+	if e.by != s {
+		s.judge(e) // nobody has, or the settings have changed since
+	}
+	if !e.counts {
 		return
 	}
-	o.tokens = hashes(s.Node, e.ID, o.to, 0)
+	o := outcome{LogEntry: e}
 	report := ratelimit.Report{Told: o.kind}
 	if o.of = r.arrivals[e.ID]; o.of != nil {
 		o.entry, o.payer, o.when = o.of.entry(&o), o.of.sender.payerOf(s, &o), o.of.at
@@ -151,60 +155,4 @@ func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, node string
 		b.more = more
 	}
 	return nil
-}
-
-// outcomeOf takes a line for what it means, or reports that it means nothing:
-// for a local recipient, for an attempt that was not made, or for one of our
-// own refusals.
-func (s *Settings) outcomeOf(e *LogEntry) (o outcome, ok bool) {
-	o = outcome{LogEntry: e, to: foldRouted(e.Recipient)}
-	switch e.Kind {
-	case LogDelivered:
-		o.kind = ratelimit.Delivered
-	case LogDeferred:
-		o.kind = ratelimit.Deferred
-	case LogFailed:
-		o.kind = ratelimit.Failed
-	}
-	if o.to.domain == "" || o.to.domain == holdDomain || ours(e.Router) || o.kind == ratelimit.Deferred && !attempted(e.Text) ||
-		s.localDomains.get().has(o.to.domain) || !s.remoteTransport(e.Transport) {
-		return o, false
-	}
-	if o.kind != ratelimit.Delivered {
-		o.cause = causeOf(e)
-	}
-	return o, true
-}
-
-// holdDomain is where our router sends what it holds; see exim-config/routers.conf.
-const holdDomain = "hold.sluice.invalid"
-
-// ours tells whether a router is a limiter's: ours, or cPanel's.
-func ours(router string) bool {
-	for _, prefix := range [...]string{"sluice", "enforce_mail_permissions", "check_mail_permissions"} {
-		if strings.HasPrefix(router, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// attempted tells from the text of a deferral whether there was an attempt.
-// Its error numbers have changed over Exim's versions.
-func attempted(text string) bool {
-	return !strings.Contains(text, "retry time not reached") && !strings.Contains(text, "reusing SMTP connection skips")
-}
-
-// remoteTransport tells whether a transport is remote; a line without one tells
-// nothing against it.
-func (s *Settings) remoteTransport(name string) bool {
-	if name == "" {
-		return true
-	}
-	for _, glob := range s.remoteTransports {
-		if match, _ := path.Match(glob, name); match {
-			return true
-		}
-	}
-	return false
 }

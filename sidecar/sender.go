@@ -50,25 +50,35 @@ type payer struct {
 	batch    uint64              // the last in which its domain was found to have changed
 }
 
-// senders remembers the origins of messages: most of a log's lines are of few.
-type senders struct{ known map[origin]*sender }
+// senders remembers those who have logged in: most of a log's lines are of few.
+type senders struct {
+	known map[string]*sender
+	key   []byte // for get
+}
 
 // maxSenders bounds them; those of messages on their way stay with these.
 const maxSenders = 20_000
 
 func (s *senders) get(o origin) *sender {
-	if known := s.known[o]; known != nil {
+	if o.Client != "" { // anybody in the world
+		return &sender{origin: o.clone()}
+	}
+	s.key = s.key[:0]
+	for _, part := range [...]string{o.Sender, o.Auth, o.Login} {
+		s.key = append(append(s.key, part...), 0)
+	}
+	if known := s.known[string(s.key)]; known != nil {
 		return known
 	}
 	if len(s.known) >= maxSenders {
 		clear(s.known)
 	}
 	x := &sender{origin: o.clone()}
-	s.known[x.origin] = x
+	s.known[string(s.key)] = x
 	return x
 }
 
-// payer finds who is charged for a send of a message, which is another one than
+// payerOf finds who is charged for a send of a message, which is another one than
 // for its other sends only where an alias or list has redirected mail from
 // elsewhere.
 func (x *sender) payerOf(s *Settings, o *outcome) *payer {

@@ -235,25 +235,42 @@ func failures(trip int, at time.Time) string {
 }
 
 // BenchmarkMainLog reads and records a log of 200 MB, beside what else reads
-// such logs.
+// such logs: grep counts, exigrep matches, eximstats adds up. It is a tenant host's
+// (see mainlogtest), read by a whole node that nobody had asked about any of it, so
+// that each send is charged from its line: the dearest case. They take turns, and
+// the medians are compared.
 func BenchmarkMainLog(b *testing.B) {
+	const rounds = 3
 	dir := b.TempDir()
 	path := filepath.Join(dir, "mainlog")
 	lines, bytes := writeLog(b, path, 200<<20)
-	report := func(name string, took time.Duration) float64 {
-		rate := float64(lines) / took.Seconds()
-		b.Logf("%-10s %8.0f lines/s %6.1f MB/s", name, rate, float64(bytes)/1e6/took.Seconds())
-		return rate
+	readers := []struct {
+		name string
+		read func() time.Duration
+	}{
+		{"grep", func() time.Duration { return timed(b, "grep", "-c", " => ", path) }},
+		{"exigrep", func() time.Duration { return timed(b, "exigrep", "u77.1@", path) }},
+		{"eximstats", func() time.Duration { return timed(b, "eximstats", path) }},
+		{"sluice", func() time.Duration { return followed(b, dir, path) }},
 	}
 	for b.Loop() {
-		grep := report("grep -c", timed(b, "grep", "-c", " => ", path))
-		exigrep := report("exigrep", timed(b, "exigrep", "u77.1@", path))
-		eximstats := report("eximstats", timed(b, "eximstats", path))
-		ours := report("sluice", followed(b, dir, path))
-		b.ReportMetric(ours, "lines/s")
-		b.ReportMetric(ours/grep, "of-grep")
-		b.ReportMetric(ours/exigrep, "of-exigrep")
-		b.ReportMetric(ours/eximstats, "of-eximstats")
+		took := map[string][]time.Duration{}
+		for range rounds {
+			for _, r := range readers {
+				took[r.name] = append(took[r.name], r.read())
+			}
+		}
+		rate := map[string]float64{}
+		for _, r := range readers {
+			slices.Sort(took[r.name])
+			seconds := took[r.name][rounds/2].Seconds()
+			rate[r.name] = float64(lines) / seconds
+			b.Logf("%-10s %8.0f lines/s %6.1f MB/s", r.name, rate[r.name], float64(bytes)/1e6/seconds)
+		}
+		b.ReportMetric(rate["sluice"], "lines/s")
+		for _, r := range readers[:3] {
+			b.ReportMetric(rate["sluice"]/rate[r.name], "of-"+r.name)
+		}
 	}
 }
 
@@ -288,7 +305,9 @@ func timed(b *testing.B, name string, args ...string) time.Duration {
 // followed is how long a whole node takes to count a log.
 func followed(b *testing.B, dir, path string) time.Duration {
 	os.RemoveAll(filepath.Join(dir, "ledger"))
-	c, err := sidecar.ParseConfig("bench.toml", logConfig(dir))
+	config := strings.Replace(serveConfig(dir), "hourly = 10", "", 1) // the limits that everybody has at first
+	config = strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = %q", path), 1)
+	c, err := sidecar.ParseConfig("bench.toml", config)
 	if err != nil {
 		b.Fatal(err)
 	}

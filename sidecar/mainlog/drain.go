@@ -68,6 +68,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		default:
 		}
 		b.entries = f.parseLines(b.entries[:0], lines)
+		f.options.Consumer.Prepare(b.entries)
 		b.read, b.left = s.position(), s.unread()
 		parsed <- b
 	}
@@ -81,7 +82,7 @@ func (f *Follower) parseLines(entries []sidecar.LogEntry, lines string) []sideca
 		if end < 0 {
 			end = len(lines)
 		}
-		if e, ok := f.options.Parser.Parse(now, lines[:end]); ok {
+		if e, ok := f.options.Parser.Parse(now, lines[:min(end, maxLine)]); ok {
 			entries = append(entries, e)
 		}
 		lines = lines[min(end+1, len(lines)):]

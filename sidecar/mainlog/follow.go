@@ -14,8 +14,12 @@ import (
 	"sluice/sidecar"
 )
 
-// A Consumer takes what the log says. It is called by one goroutine at a time.
+// A Consumer takes what the log says. Record and Checkpoint are called by one
+// goroutine.
 type Consumer interface {
+	// Prepare does what of Record can be done ahead, while other entries are
+	// recorded.
+	Prepare(entries []sidecar.LogEntry)
 	// Record takes entries in their order. It may be told the same ones again
 	// after a crash. Their strings are parts of a large block.
 	Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry)
@@ -53,6 +57,7 @@ type Options struct {
 // not, also when it was rotated while nobody read.
 type Follower struct {
 	options  Options
+	linger   time.Duration
 	current  *source
 	troubled bool
 
@@ -74,7 +79,7 @@ func New(o Options) *Follower {
 	if o.Parser == nil {
 		o.Parser = NewParser(o.Location)
 	}
-	return &Follower{options: o, progress: sidecar.LogProgress{File: o.Path}}
+	return &Follower{options: o, linger: linger, progress: sidecar.LogProgress{File: o.Path}}
 }
 
 // Progress tells how far the log is read.
@@ -157,7 +162,7 @@ func (f *Follower) step(ctx context.Context) error {
 		if err != nil || !replaced && !truncated {
 			return err
 		}
-		if err := f.rotated(ctx, replaced); err != nil {
+		if err := f.rotated(ctx, !truncated); err != nil {
 			return err
 		}
 	}
@@ -188,7 +193,7 @@ func (f *Follower) rotated(ctx context.Context, moved bool) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(linger):
+		case <-time.After(f.linger):
 		}
 		if err := f.drain(ctx, f.current); err != nil {
 			return err

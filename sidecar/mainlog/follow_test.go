@@ -43,6 +43,8 @@ type mark struct {
 	lines    int
 }
 
+func (r *reader) Prepare([]sidecar.LogEntry) {}
+
 func (r *reader) Record(_ context.Context, _ time.Time, entries []sidecar.LogEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

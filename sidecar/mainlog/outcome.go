@@ -132,12 +132,13 @@ const maxAddress = 2 << 10
 // without quotes, and senders may make it look like all that follows. But then
 // the original behind it has quotes and is the same otherwise: that tells.
 func recipientEnd(s string) int {
-	if strings.IndexByte(s, '"') >= 0 {
-		near := s[:min(len(s), maxAddress)]
-		for at := strings.Index(near, " <"); at >= 0; at = indexFrom(near, at+1, " <") {
-			if original, _ := cutAngles(near[at+1:]); unquotedIs(original, s[:at]) {
-				return at
-			}
+	near := s[:min(len(s), maxAddress)]
+	for at := strings.IndexByte(near, '<'); at >= 0; at = indexFrom(near, at+1, "<") {
+		if at == 0 || near[at-1] != ' ' {
+			continue
+		}
+		if original, _ := cutAngles(near[at:]); unquotedIs(original, s[:at-1]) {
+			return at - 1
 		}
 	}
 	switch {

@@ -27,12 +27,12 @@ func NewParser(location *time.Location) *Parser {
 func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
 	var t stamp
 	rest := line
-	if !hasStamp(line) {
+	if !p.clock.hasStamp(line) {
 		if t, line, rest, ok = p.syslog(now, line); !ok {
 			return e, false
 		}
 	}
-	if hasStamp(rest) {
+	if p.clock.hasStamp(rest) {
 		t, rest = p.clock.cutStamp(rest)
 	}
 	if rest != "" && rest[0] == '[' { // +pid
@@ -45,8 +45,7 @@ func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool)
 	if !parseEvent(&e, rest) {
 		return e, false
 	}
-	began, _ := sidecar.IDTime(e.ID) // cutID has seen to it
-	e.At = p.clock.at(t, began.Unix())
+	e.At = p.clock.at(t, e.ID)
 	return e, true
 }
 
@@ -88,7 +87,7 @@ func cutID(s string) (id, rest string) {
 
 func base62(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+		if c := s[i] | 0x20; (s[i] < '0' || s[i] > '9') && (c < 'a' || c > 'z') {
 			return false
 		}
 	}

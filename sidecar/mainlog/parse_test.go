@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"sluice/sidecar"
 	"sluice/sidecar/mainlog"
@@ -38,7 +39,7 @@ func TestArrivals(t *testing.T) {
 	} {
 		want.Kind = sidecar.LogArrived
 		if got, ok := parsed(t, at+rest); !ok || got != want {
-			t.Errorf("%s\n%s", rest, cmp.Diff(want, got))
+			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
 		}
 	}
 }
@@ -69,7 +70,7 @@ func TestOutcomesOfLines(t *testing.T) {
 		got, ok := parsed(t, at+rest)
 		got.Text, want.Text = strings.TrimPrefix(got.Text, " "), strings.TrimPrefix(want.Text, " ")
 		if !ok || got != want {
-			t.Errorf("%s\n%s", rest, cmp.Diff(want, got))
+			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
 		}
 	}
 }

@@ -32,7 +32,7 @@ const (
 	// maxLine bounds a line; what is longer loses its end. Fields come first.
 	maxLine = 1 << 20
 	// blockSize is how much is read at once.
-	blockSize = maxLine + 64<<10
+	blockSize = 4 << 20
 )
 
 // A source is one file of a log that is read.
@@ -183,15 +183,13 @@ func (s *source) changed(path string) (replaced, truncated bool, err error) {
 	if err != nil {
 		return false, false, fmt.Errorf("find the log: %w", err)
 	}
-	if !os.SameFile(named, open) {
-		return true, false, nil
-	}
+	replaced = !os.SameFile(named, open)
 	if open.Size() < s.offset {
-		return false, true, nil
+		return replaced, true, nil
 	}
 	now := make([]byte, len(s.head))
 	n, _ := s.file.ReadAt(now, 0)
-	return false, !bytes.Equal(now[:n], s.head), nil
+	return replaced, !bytes.Equal(now[:n], s.head), nil
 }
 
 func (s *source) close() { s.file.Close() }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"sluice/sidecar"
 )
 
 // A stamp is the time at the beginning of a line, as a clock on the wall would
@@ -19,8 +21,8 @@ type stamp struct {
 const stampSize = 19
 
 // hasStamp tells whether a line begins with Exim's own time.
-func hasStamp(s string) bool {
-	return len(s) > stampSize && s[10] == ' ' && isDate(s) && isTime(s[11:])
+func (c *clock) hasStamp(s string) bool {
+	return len(s) > stampSize && (s[:stampSize] == c.stamp || s[10] == ' ' && isDate(s) && isTime(s[11:]))
 }
 
 func isDate(s string) bool {
@@ -47,10 +49,20 @@ func number(s string) (n int64) {
 	return n
 }
 
+// wall is what a wall's clock shows at "2026-11-24 01:02:03". Most lines of a busy
+// log have the same as the line before.
+func (c *clock) wall(s string) int64 {
+	if s != c.stamp {
+		c.stamp = strings.Clone(s)
+		c.shows = c.day(s[:10]) + timeOfDay(s[11:])
+	}
+	return c.shows
+}
+
 // cutStamp takes the time and the space behind it from a line that has one, with
 // milliseconds (+millisec) and a zone (log_timezone) where they are logged.
 func (c *clock) cutStamp(s string) (t stamp, rest string) {
-	t.wall = c.day(s[:10]) + timeOfDay(s[11:])
+	t.wall = c.wall(s[:stampSize])
 	rest = s[stampSize:]
 	if len(rest) > 4 && rest[0] == '.' && digits(rest[1:4]) {
 		t.nano, rest = number(rest[1:4])*int64(time.Millisecond), rest[4:]
@@ -82,6 +94,8 @@ type clock struct {
 
 	date  string // the last date
 	start int64  // and when it began on the wall
+	stamp string // the last time
+	shows int64  // and when it was on the wall
 }
 
 // slack is how much earlier a line may be than the line before, and than its
@@ -98,22 +112,22 @@ func (c *clock) day(date string) int64 {
 	return c.start
 }
 
-// at is when a line was logged that tells of something that began at began, the
-// time in a message's id; 0 if it tells of none. Of two times in the repeated hour
-// it is the first that is neither before began nor before the line above: so the
-// id decides for arrivals, and for lines about older messages it is the second
-// hour as soon as the log goes back in time or any id is of the second hour.
-func (c *clock) at(t stamp, began int64) time.Time {
-	seconds := t.wall - t.offset
+// at is when a line about a message was logged. Of two times in the repeated hour
+// it is the first that is neither before the time in its id nor before the line
+// above: so the id decides for arrivals, and for lines about older messages it is
+// the second hour as soon as the log goes back in time or any id is of the second
+// hour.
+func (c *clock) at(t stamp, id string) time.Time {
 	if !t.zoned {
-		seconds = t.wall - c.offsetOf(t.wall, max(began, c.last))
+		t.offset = c.offsetOf(t.wall, id)
 	}
+	seconds := t.wall - t.offset
 	c.last = seconds
 	return time.Unix(seconds, t.nano).In(c.location)
 }
 
 // offsetOf finds the offset from UTC of a time on the wall.
-func (c *clock) offsetOf(wall, notBefore int64) int64 {
+func (c *clock) offsetOf(wall int64, id string) int64 {
 	if c.from <= wall && wall < c.until {
 		return c.offset
 	}
@@ -132,7 +146,9 @@ func (c *clock) offsetOf(wall, notBefore int64) int64 {
 		return second
 	case c.offsetAt(wall-second) != second:
 		return first
-	case wall-first+slack < notBefore:
+	}
+	began, _ := sidecar.IDTime(id) // cutID has seen to it
+	if wall-first+slack < max(began.Unix(), c.last) {
 		return second
 	}
 	return first

@@ -1,5 +1,6 @@
-// Package mainlogtest writes main logs as a busy Exim does, together with what
-// is true of them.
+// Package mainlogtest writes main logs as a busy host with many tenants does,
+// together with what is true of them: mail out, of which some is deferred and
+// some fails, mail in, and what the world tries.
 package mainlogtest
 
 import (
@@ -22,6 +23,7 @@ type Log struct {
 	every   time.Duration
 	n       int
 	retries []retry
+	waiting map[string]int // recipients by message id
 	lines   []string
 }
 
@@ -35,7 +37,7 @@ type retry struct {
 // New returns a Log of messages of so many sender domains, which begins at
 // start and has a message every so often. The same seed makes the same log.
 func New(seed uint64, domains int, start time.Time, every time.Duration) *Log {
-	return &Log{Truth: map[string]Counts{}, random: rand.New(rand.NewPCG(seed, 1)), domains: domains, start: start, every: every}
+	return &Log{Truth: map[string]Counts{}, random: rand.New(rand.NewPCG(seed, 1)), domains: domains, start: start, every: every, waiting: map[string]int{}}
 }
 
 // Next returns the lines of the next message, and of what happens by the way,
@@ -44,21 +46,35 @@ func (l *Log) Next() []string {
 	l.lines = l.lines[:0]
 	l.n++
 	now := l.start.Add(time.Duration(l.n) * l.every)
+	l.out(now)
+	if l.random.IntN(10) < 6 {
+		l.in(now)
+	}
+	l.world(now)
+	l.retry(now)
+	return l.lines
+}
+
+// out is a message of one of the domains, to one recipient or a few.
+func (l *Log) out(now time.Time) {
 	domain := fmt.Sprintf("d%d.example", l.random.IntN(l.domains))
 	id := ID(now, l.n)
 	l.add(now, id, "<= news@%s H=(client.%s) [192.0.2.%d] P=esmtpsa X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=no A=plain_login:news@%s S=%d id=%x@%s",
 		domain, domain, 1+l.n%250, domain, 900+l.random.IntN(9000), l.random.Uint64(), domain)
-	waiting := false
+	recipients := 1
+	for recipients < 5 && l.random.IntN(3) == 0 {
+		recipients++
+	}
 	c := l.Truth[domain]
-	for i := range 1 + l.random.IntN(4) {
-		waiting = l.recipient(now, id, domain, fmt.Sprintf("u%d.%d@r%d.test", l.n, i, l.random.IntN(500)), &c) || waiting
+	for i := range recipients {
+		if l.recipient(now, id, domain, fmt.Sprintf("u%d.%d@r%d.test", l.n, i, l.random.IntN(500)), &c) {
+			l.waiting[id]++
+		}
 	}
 	l.Truth[domain] = c
-	if !waiting {
+	if l.waiting[id] == 0 {
 		l.add(now, id, "Completed")
 	}
-	l.retry(now)
-	return l.lines
 }
 
 // recipient delivers to one, or defers or fails, and reports whether it waits.
@@ -75,11 +91,11 @@ func (l *Log) recipient(now time.Time, id, domain, to string, c *Counts) (waitin
 	case roll < 8:
 		c.Failed++
 		l.add(now, id, "** %s %s: SMTP error from remote mail server after RCPT TO:<%s>: 550 5.1.1 <%s>: no such user", to, via, to, to)
-	case roll < 12:
+	case roll < 10:
 		c.Deferred++
 		l.add(now, id, "== %s R=dnslookup T=remote_smtp defer (111): Connection refused", to)
 		return true
-	case roll < 20:
+	case roll < 18:
 		c.Deferred++
 		l.add(now, id, "== %s R=dnslookup T=remote_smtp defer (-44) H=mx.%s [198.51.100.7]: SMTP error from remote mail server after RCPT TO:<%s>: 450 4.2.0 greylisted, try again later", to, host, to)
 		l.retries = append(l.retries, retry{l.n + 200, id, to, domain})
@@ -89,6 +105,35 @@ func (l *Log) recipient(now time.Time, id, domain, to string, c *Counts) (waitin
 		l.add(now, id, "=> %s %s X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=yes C=\"250 2.0.0 Ok: queued as %X\"", to, via, l.random.Uint32())
 	}
 	return false
+}
+
+// in is a message from elsewhere to somebody here, of which nothing counts.
+func (l *Log) in(now time.Time) {
+	n := l.random.IntN(5000)
+	id := ID(now, l.n+1<<28)
+	l.add(now, id, "<= who%d@w%d.test H=out%d.w%d.test [203.0.113.%d] P=esmtps X=TLS1.3:TLS_AES_256_GCM_SHA384:256 CV=no S=%d id=%x@w%d.test",
+		n, n%700, n%3, n%700, n%250, 2000+l.random.IntN(50000), l.random.Uint64(), n%700)
+	l.add(now, id, "=> bob%d <bob%d@here.example> R=local_user T=maildir_home", n, n)
+	l.add(now, id, "Completed")
+}
+
+// world is what clients do that send nothing.
+func (l *Log) world(now time.Time) {
+	n := l.random.IntN(60000)
+	line := now.Format("2006-01-02 15:04:05 ")
+	switch l.random.IntN(5) {
+	case 0:
+		line += fmt.Sprintf("H=(win-%X) [203.0.113.%d] F=<spam%d@w%d.test> rejected RCPT <info@d%d.example>: relay not permitted", n, n%250, n, n%900, n%l.domains)
+	case 1:
+		line += fmt.Sprintf("plain_login authenticator failed for (localhost) [203.0.113.%d]: 535 Incorrect authentication data (set_id=news@d%d.example)", n%250, n%l.domains)
+	case 2:
+		line += fmt.Sprintf("no host name found for IP address 203.0.113.%d", n%250)
+	case 3:
+		line += fmt.Sprintf("SMTP connection from [203.0.113.%d] lost D=%ds", n%250, n%60)
+	default:
+		return
+	}
+	l.lines = append(l.lines, line+"\n")
 }
 
 // retry delivers what was greylisted long enough.
@@ -101,6 +146,10 @@ func (l *Log) retry(now time.Time) {
 		c.Deferred--
 		c.Delivered++
 		l.Truth[r.domain] = c
+		if l.waiting[r.id]--; l.waiting[r.id] == 0 {
+			l.add(now, r.id, "Completed")
+			delete(l.waiting, r.id)
+		}
 	}
 }
 

@@ -1,0 +1,87 @@
+package sidecar
+
+import (
+	"path"
+	"strings"
+
+	"sluice/ratelimit"
+)
+
+// A judgement is what the line of an outcome means by itself.
+type judgement struct {
+	by     *Settings // nil if nobody has judged it yet
+	counts bool      // it is one of a send: remote, and really attempted
+	to     address
+	kind   ratelimit.Outcome
+	cause  Cause                         // of a bad one
+	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
+}
+
+// judge takes a line for what it means, which is nothing for a local recipient,
+// for an attempt that was not made, and for one of our own refusals.
+func (s *Settings) judge(e *LogEntry) {
+	j := judgement{by: s}
+	switch e.Kind {
+	case LogDelivered:
+		j.kind = ratelimit.Delivered
+	case LogDeferred:
+		j.kind = ratelimit.Deferred
+	case LogFailed:
+		j.kind = ratelimit.Failed
+	}
+	if j.kind != 0 {
+		j.to = foldRouted(e.Recipient)
+		j.counts = j.to.domain != "" && j.to.domain != holdDomain && !ours(e.Router) && (j.kind != ratelimit.Deferred || attempted(e.Text)) &&
+			!s.localDomains.get().has(j.to.domain) && s.remoteTransport(e.Transport)
+	}
+	if j.counts {
+		j.tokens = hashes(s.Node, e.ID, j.to, 0)
+		if j.kind != ratelimit.Delivered {
+			j.cause = causeOf(e)
+		}
+	}
+	e.judgement = j
+}
+
+// holdDomain is where our router sends what it holds; see exim-config/routers.conf.
+const holdDomain = "hold.sluice.invalid"
+
+// ours tells whether a router is a limiter's: ours, or cPanel's.
+func ours(router string) bool {
+	for _, prefix := range [...]string{"sluice", "enforce_mail_permissions", "check_mail_permissions"} {
+		if strings.HasPrefix(router, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// attempted tells from the text of a deferral whether there was an attempt.
+// Its error numbers have changed over Exim's versions.
+func attempted(text string) bool {
+	return !strings.Contains(text, "retry time not reached") && !strings.Contains(text, "reusing SMTP connection skips")
+}
+
+// remoteTransport tells whether a transport is remote; a line without one tells
+// nothing against it.
+func (s *Settings) remoteTransport(name string) bool {
+	if name == "" {
+		return true
+	}
+	for _, glob := range s.remoteTransports {
+		if matches(glob, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches is path.Match, which takes its time, for most globs done at once: they
+// are like *smtp*, and are asked about at every line.
+func matches(glob, name string) bool {
+	if n := len(glob); n > 2 && glob[0] == '*' && glob[n-1] == '*' && !strings.ContainsAny(glob[1:n-1], `*?[\`) {
+		return strings.Contains(name, glob[1:n-1])
+	}
+	match, _ := path.Match(glob, name)
+	return match
+}
