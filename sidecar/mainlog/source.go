@@ -82,6 +82,7 @@ func (s *source) seek() error {
 		return err
 	}
 	s.reader = s.file
+	s.seeHead()
 	_, err = s.file.Seek(s.offset, io.SeekStart)
 	return err
 }
@@ -152,14 +153,20 @@ func (s *source) unread() int64 {
 	return max(0, info.Size()-s.offset)
 }
 
-func (s *source) position() position {
-	if len(s.head) < headSize && s.packed == nil {
-		head := make([]byte, headSize)
-		n, _ := s.file.ReadAt(head, 0)
-		if bytes.HasPrefix(head[:n], s.head) { // or else it was truncated just now
-			s.head = head[:n]
-		}
+// seeHead looks at the first bytes, until there are enough of them.
+func (s *source) seeHead() {
+	if len(s.head) == headSize || s.packed != nil {
+		return
 	}
+	head := make([]byte, headSize)
+	n, _ := s.file.ReadAt(head, 0)
+	if bytes.HasPrefix(head[:n], s.head) { // or else it was truncated just now
+		s.head = head[:n]
+	}
+}
+
+func (s *source) position() position {
+	s.seeHead()
 	return position{Inode: s.inode, Head: hash(s.head), HeadOf: len(s.head), Offset: s.offset}
 }
 
