@@ -16,6 +16,9 @@ const (
 	// releaseAgain is how long a message is left alone that was tried and was not
 	// asked about: Exim could not be run, or had the message open just then.
 	releaseAgain = time.Minute
+	// releaseSoon takes its place once where the router had asked as short a time
+	// before: the process that asked was still at the message.
+	releaseSoon = 2 * time.Second
 )
 
 // startRelease has what is held of a domain delivered, unless that is under
@@ -65,7 +68,11 @@ func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, s
 		if len(ids) == releaseProcesses*releaseMessages {
 			break
 		}
-		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < releaseAgain
+		again := releaseAgain
+		if m.tried.Sub(m.asked) < releaseSoon {
+			again = releaseSoon
+		}
+		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
 		if unasked || m.tried.After(since) {
 			continue
 		}

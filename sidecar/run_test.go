@@ -217,6 +217,20 @@ func TestTyposAreNotFound(t *testing.T) {
 	}
 }
 
+// Whoever releases a domain may be quicker than the process that has just been
+// told to hold: Exim then says that another one has the message.
+func TestAMessageThatWasStillOpenIsDeliveredSoon(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.now = time.Now()
+	s.send(3)
+	s.hold("u@far.example")
+	s.run()
+	if err := s.Reset(context.Background(), time.Now(), "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("Exim is told twice to deliver", func() bool { return len(s.deliveries()) == 2 })
+}
+
 // An Exim that cannot be run delivers nothing, and what it was told to deliver
 // stays held, to be charged however old it becomes.
 func TestAFailedDeliveryForgetsNoHold(t *testing.T) {
