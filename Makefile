@@ -11,8 +11,8 @@ help: ## list the targets
 deps: # what tests and demo need of Debian or Ubuntu
 	@.ci/deps
 
-build: ## build bin/sluice
-	go build -trimpath -o bin/sluice ./cmd/sluice
+build: ## build bin/sluice, which needs no library of the machine that it runs on
+	CGO_ENABLED=0 go build -trimpath -o bin/sluice ./cmd/sluice
 
 test: deps ## install what is missing, gofmt, go vet and all tests (root for those with a real Exim)
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,10 +14,12 @@ import (
 	"sluice/sidecar"
 )
 
-// buildSluice builds the binary under test, once for all tests.
+// buildSluice builds the binary under test as `make build` does, once for all tests.
 var buildSluice = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(sharedDir(), "sluice")
-	out, err := exec.Command("go", "build", "-o", path, "sluice/cmd/sluice").CombinedOutput()
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "sluice/cmd/sluice")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build sluice: %w\n%s", err, out)
 	}

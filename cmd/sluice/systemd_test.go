@@ -18,10 +18,13 @@ import (
 	"sluice/sidecar"
 )
 
+// buildSluice builds the binary as `make build` does.
 func buildSluice(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "sluice")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return binary
