@@ -302,7 +302,7 @@ func (c *reset) apply(l *Ledger) {
 		rings[i].buckets = rings[i].buckets[:0]
 	}
 	l.save(s, rings)
-	s.epoch, s.touched, s.marks = c.at, c.at, nil
+	s.epoch, s.touched, s.marks = c.at, max(s.touched, c.at), nil
 }
 
 func (c *reset) encode(b []byte) []byte {

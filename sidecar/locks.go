@@ -56,6 +56,9 @@ func (d *due) take() (all []string) {
 func (p *Policy) reconcile(ctx context.Context, now time.Time) int {
 	due := p.due.take()
 	for _, domain := range due {
+		if p.clustered {
+			p.restarted(domain, p.store.Standing(p.clock.store(now), domain).Epoch)
+		}
 		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
 		if err != nil {
 			p.log.LockTrouble(domain, err)
@@ -196,6 +199,7 @@ func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 	seen := e.File.Epoch
 	if e.File.Operator {
 		seen = -1
+		p.withdrawLock(ctx, e.File.Domain)
 	}
 	if err := p.restart(ctx, now, e.File.Domain, seen); err != nil {
 		p.log.StoreFailed(err)
@@ -207,7 +211,7 @@ func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen int64) error {
 	_, err := p.store.Reset(ctx, p.clock.store(now), domain, seen)
 	p.bads.forget(domain)
-	err = errors.Join(err, p.trips.clear(domain))
+	err = errors.Join(err, p.endTrip(ctx, domain))
 	for _, f := range p.locks.Files(domain) {
 		if !f.Operator {
 			if err := p.locks.Unmake(f.Lock); err != nil {

@@ -191,25 +191,28 @@ func (p *Policy) status() Totals {
 // ShowShared has Status tell how the store is that nodes share.
 func (p *Policy) ShowShared(of func() SharedStatus) { p.shared.Store(&of) }
 
-// Lock locks a domain until a hand unlocks it.
-func (p *Policy) Lock(_ context.Context, _ time.Time, domain, who string) error {
+// Lock locks a domain until a hand unlocks it, on all nodes.
+func (p *Policy) Lock(ctx context.Context, _ time.Time, domain, who string) error {
 	p.log.Operator(who, "lock", domain)
 	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who); err != nil {
 		return err
 	}
+	p.orderLock(ctx, domain, who)
 	if err := p.locks.Failure(); err != nil {
 		return fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
 	return nil
 }
 
-// Unlock removes every lock file of a domain and lets it start at zero. It
+// Unlock removes every lock file of a domain and lets it start at zero, on all
+// nodes; only files that a hand made on another one stay there. It
 // wraps ErrNotFound for a domain of which nothing is known, and may be a typo.
 func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	if _, known := p.domainStatus(ctx, now, domain); !known {
 		return unknown(domain)
 	}
 	p.log.Operator(who, "unlock", domain)
+	p.withdrawLock(ctx, domain)
 	var errs []error
 	for _, f := range p.locks.Files(domain) {
 		errs = append(errs, p.locks.Remove(f.Lock))

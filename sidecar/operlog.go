@@ -329,6 +329,33 @@ func (l *OperatorLog) RedisCrowded(nodes, of int) {
 	}
 }
 
+// LockOrdered says that a lock was made on all nodes.
+func (l *OperatorLog) LockOrdered(domain, who string) {
+	l.log.Info("domain locked on another node, for all nodes", "domain", domain, "who", who)
+}
+
+// LockWithdrawn says that such a lock was removed.
+func (l *OperatorLog) LockWithdrawn(domain string) {
+	l.log.Info("lock removed on another node: domain released", "domain", domain)
+}
+
+// TrippedElsewhere says that another node found a domain over its percentage.
+func (l *OperatorLog) TrippedElsewhere(domain string) {
+	l.log.Warn("too many defers and failures, as another node has found: domain locked", "domain", domain)
+}
+
+// ResetElsewhere says that a domain was released or reset on another node.
+func (l *OperatorLog) ResetElsewhere(domain string) {
+	l.log.Info("released or reset on another node: domain starts at zero", "domain", domain)
+}
+
+// BoardFailed says that the other nodes cannot be told of a lock now.
+func (l *OperatorLog) BoardFailed(err error) {
+	if l.seldom("board") {
+		l.log.Warn("other nodes cannot be told of locks and releases now; tried again every second", "error", err)
+	}
+}
+
 // JournalCut says that the last write before a crash was incomplete.
 func (l *OperatorLog) JournalCut(file string, at, bytes int64) {
 	l.log.Info("journal ended within a write that was never answered; cut", "file", file, "at", at, "bytes", bytes)

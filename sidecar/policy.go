@@ -35,6 +35,8 @@ type Policy struct {
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
+	clustered bool // the board is shared with other nodes
+
 	// Of tend: what it found the last time.
 	uncounted int64
 	setOff    time.Duration
@@ -59,7 +61,7 @@ type Options struct {
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
 	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, log: o.Log}
-	if p.board == nil {
+	if p.clustered = o.Board != nil; !p.clustered {
 		p.board = &noteBoard{notes: o.Notes}
 	}
 	p.thresholds.from = sources{config: o.Config, panel: o.Panel}
@@ -104,6 +106,7 @@ func (p *Policy) Run(ctx context.Context) error {
 			return nil
 		case <-p.board.Changed():
 			p.reload(time.Now())
+			p.followBoard(ctx, time.Now())
 		case <-wake:
 			began := time.Now()
 			if p.reconcile(ctx, began) > manyDue {
@@ -113,6 +116,7 @@ func (p *Policy) Run(ctx context.Context) error {
 			wake, rested = p.due.wake, nil
 		case now := <-tick.C:
 			p.tend(now)
+			p.followBoard(ctx, now)
 			p.due.addAll(p.lockedDomains())
 			p.due.addAll(p.trips.domains())
 			p.reconcile(ctx, now)

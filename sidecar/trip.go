@@ -67,12 +67,13 @@ type trips struct {
 	notes Notes
 	mu    sync.RWMutex
 	since map[string]time.Time // on the wall
+	told  map[string]bool      // the other nodes know
 }
 
 const tripNotes = "trip/"
 
 func newTrips(notes Notes, log *OperatorLog) *trips {
-	t := &trips{notes: notes, since: map[string]time.Time{}}
+	t := &trips{notes: notes, since: map[string]time.Time{}, told: map[string]bool{}}
 	notes.Notes(tripNotes, func(key string, value []byte) {
 		var since time.Time
 		domain, err := url.PathUnescape(strings.TrimPrefix(key, tripNotes))
@@ -125,7 +126,21 @@ func (t *trips) clear(domain string) error {
 		return nil
 	}
 	delete(t.since, domain)
+	delete(t.told, domain)
 	return t.notes.Forget(tripNotes + url.PathEscape(domain))
+}
+
+// share notes that the other nodes know of a trip.
+func (t *trips) share(domain string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.told[domain] = true
+}
+
+func (t *trips) isShared(domain string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.told[domain]
 }
 
 // reconcileTrip trips a domain, or releases it, and has its lock file follow.
@@ -139,10 +154,12 @@ func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string
 	switch tripped := p.trips.has(domain); {
 	case !tripped && d.over():
 		p.log.Tripped(domain, d.ratio(), p.mainCause(domain))
-		err = p.trips.set(domain, now)
+		if err = p.trips.set(domain, now); err == nil {
+			p.shareTrip(ctx, domain)
+		}
 	case tripped && d.calm() && (d.none() || now.Sub(p.trips.at(domain)) > s.window/60):
 		p.log.TripEnded(domain, d.ratio())
-		err = p.trips.clear(domain)
+		err = p.endTrip(ctx, domain)
 	}
 	if err != nil {
 		return err

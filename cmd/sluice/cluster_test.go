@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
 )
@@ -43,15 +45,85 @@ func TestServeStartsWithRedisDown(t *testing.T) {
 
 // Two nodes have one limit.
 func TestNodesShareOneLimit(t *testing.T) {
-	r := redistest.Start(t)
-	a, b := startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
+	_, a, b := pair(t)
+	if first, second := a.sendAll(t, 0, 6), b.sendAll(t, 6, 20); first != 6 || second != 4 {
+		t.Errorf("%d and %d accepted, want 6 and 4", first, second)
+	}
+}
+
+// pair starts two nodes that know each other.
+func pair(t *testing.T) (r *redistest.Server, a, b *servedNode) {
+	t.Helper()
+	r = redistest.Start(t)
+	a, b = startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
 	for _, n := range []*servedNode{a, b} {
 		within(t, "both nodes in status", func() bool {
 			out, _ := n.sluice(t, "status")
 			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
 		})
 	}
-	if first, second := a.sendAll(t, 0, 6), b.sendAll(t, 6, 20); first != 6 || second != 4 {
-		t.Errorf("%d and %d accepted, want 6 and 4", first, second)
+	return r, a, b
+}
+
+func (n *servedNode) file(name string) string { return n.dir + "/locks/" + name }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// soon is what two nodes have to agree: a second.
+func soon(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	start := time.Now()
+	within(t, what, holds)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("%s took %v", what, took)
+	}
+}
+
+// A lock at the limit stands on both nodes; an rm on one releases on the other.
+func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
+	_, a, b := pair(t)
+	if a.sendAll(t, 0, 4)+b.sendAll(t, 0, 20) != 10 {
+		t.Fatal("not 10 accepted")
+	}
+	lock := "max_hourly_example.com"
+	soon(t, "the lock on both", func() bool { return exists(a.file(lock)) && exists(b.file(lock)) })
+	if err := os.Remove(a.file(lock)); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "sending on the other", func() bool { return b.send(t, 60) })
+	soon(t, "no lock on the other", func() bool { return !exists(b.file(lock)) })
+	if got := a.sendAll(t, 70, 90); got != 9 {
+		t.Errorf("%d more accepted, want 9 of a fresh limit", got)
+	}
+}
+
+// sluice lock, unlock and reset are for all nodes; a hand's file is not.
+func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
+	_, a, b := pair(t)
+	lock := "max_hourly_example.com"
+	a.sluice(t, "lock", "example.com")
+	soon(t, "the lock on the other", func() bool { return exists(b.file(lock)) && !b.send(t, 1) })
+	b.sluice(t, "unlock", "example.com")
+	soon(t, "released on the first", func() bool { return !exists(a.file(lock)) && a.send(t, 2) })
+
+	b.sluice(t, "lock", "example.com")
+	soon(t, "the lock on the first", func() bool { return exists(a.file(lock)) })
+	if err := os.Remove(a.file(lock)); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "released on the second", func() bool { return !exists(b.file(lock)) && b.send(t, 3) })
+
+	writeFile(t, b.file(lock), "")
+	within(t, "the hand's lock", func() bool { return !b.send(t, 4) })
+	a.sendAll(t, 10, 30)
+	if out, code := a.sluice(t, "unlock", "example.com"); code != exitDone {
+		t.Errorf("unlock: %s", out)
+	}
+	soon(t, "sending on the first", func() bool { return a.send(t, 40) })
+	if !exists(b.file(lock)) || b.send(t, 41) {
+		t.Error("a hand's lock on one node was removed from another one")
 	}
 }

@@ -120,10 +120,14 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if err != nil {
 		return nil, err
 	}
-	n.policy = sidecar.New(sidecar.Options{
+	options := sidecar.Options{
 		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
 		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
-	})
+	}
+	if n.shared != nil {
+		options.Board = n.shared
+	}
+	n.policy = sidecar.New(options)
 	n.ledger.KeepFor(time.Now(), n.policy.Keep())
 	if n.shared != nil {
 		n.policy.ShowShared(n.sharedStatus)

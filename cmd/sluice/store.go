@@ -33,6 +33,7 @@ func (n *node) openStore(operators *sidecar.OperatorLog) (err error) {
 	n.shared, err = redisstore.Open(redisstore.Options{
 		URL: c.Store.URL, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
 		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: operators,
+		Turned: func(subject string) { n.policy.Turned(subject) },
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Origin("store.url"), err)

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,72 +12,122 @@ import (
 	"time"
 )
 
-// An Entry is a small value that all nodes share.
-type Entry struct {
-	Key     string
-	Value   []byte    // empty: it was removed
-	Version int64     // greater than that of any change before, on all of the board
-	Till    time.Time // when it expires
-}
+// The board has small values that all nodes see: those that others post, which
+// stay until they are removed and are noted, so that a node knows them without
+// Redis; and with an end the uses and resets that concern the counts. Each node
+// has a copy, and brings back from it what a server has lost.
 
 // boardKeys are one slot, wherever that lies: the board is one thing.
 const boardSlot = "*board"
 
 var boardKeys = []string{rootKey(boardSlot) + ":v", rootKey(boardSlot) + ":n", rootKey(boardSlot) + ":x"}
 
-// boardPage is how many entries one call carries.
-const boardPage = 256
+const (
+	boardPage = 256  // entries in one call
+	sincePage = 1000 // as in board.lua
 
-// A board is this node's copy of the entries.
+	// removedFor is for how long it is known that a value was removed: a node
+	// that was away for longer brings it back.
+	removedFor = 40 * 24 * time.Hour
+
+	noteBoard = "redis/board/"
+)
+
+// An entry is one value of the board.
+type entry struct {
+	Value []byte    // empty: it was removed
+	Stamp int64     // the greater, the newer
+	Till  time.Time // when it expires; zero is never
+}
+
+// A board is this node's copy.
 type board struct {
+	ledger  Ledger
+	changed chan struct{}
+
 	mu      sync.Mutex
-	entries map[string]Entry
-	version int64  // up to which it is complete
+	entries map[string]entry
+	last    int64  // number of the last change that is in it
 	server  string // that gave it
 }
 
-// ErrStale says that a value was not written, for another has been since.
-var ErrStale = errors.New("another node has changed it")
+func newBoard(l Ledger) *board {
+	b := &board{ledger: l, changed: make(chan struct{}, 1), entries: map[string]entry{}}
+	l.Notes(noteBoard, func(key string, value []byte) {
+		var e entry
+		if json.Unmarshal(value, &e) == nil {
+			b.entries[strings.TrimPrefix(key, noteBoard)] = e
+		}
+	})
+	return b
+}
 
-// Put writes a value for all nodes, which see it within a second. It stays for
-// ttl; an empty value removes what stands there. seen is the version that the
-// writer knows: a later one makes it ErrStale; a negative one overwrites any.
-func (s *Store) Put(ctx context.Context, key string, value []byte, seen int64, ttl time.Duration) (version int64, err error) {
+// errBoard says that the board cannot be written.
+var errBoard = errors.New("Redis cannot be asked")
+
+// Post writes a value under a key that has none, and returns what stands there
+// then. When it returns, Entries has it.
+func (s *Store) Post(ctx context.Context, key string, value []byte) (stands []byte, err error) {
+	list, err := s.write(ctx, "post", key, string(value))
+	if err != nil || len(list) != 2 {
+		return nil, errors.Join(err, fmt.Errorf("post %s for all nodes: %w", key, errBoard))
+	}
+	stamp, _ := list[0].(int64)
+	text, _ := list[1].(string)
+	s.learn(key, entry{Value: []byte(text), Stamp: stamp})
+	return []byte(text), nil
+}
+
+// Remove removes a value on all nodes.
+func (s *Store) Remove(ctx context.Context, key string) error {
+	list, err := s.write(ctx, "put", key, "", removedFor.Milliseconds())
+	if err != nil || len(list) != 1 {
+		return errors.Join(err, fmt.Errorf("remove %s for all nodes: %w", key, errBoard))
+	}
+	stamp, _ := list[0].(int64)
+	s.learn(key, entry{Stamp: stamp, Till: time.Now().Add(removedFor)})
+	return nil
+}
+
+// write changes the board, if the server knows all that this node does.
+func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	l := s.servers.of(boardSlot)
-	if l == nil {
-		return 0, fmt.Errorf("share %s: %w", key, errUnsent)
+	s.board.mu.Lock()
+	server := s.board.server
+	s.board.mu.Unlock()
+	if l == nil || !l.alive() || l.serverNow() != server {
+		return nil, nil
 	}
-	reply, err := l.do(ctx, boardCall("put", key, string(value), seen, max(1, ttl.Milliseconds())))
-	if err != nil {
-		return 0, fmt.Errorf("share %s: %w", key, err)
-	}
-	numbers, err := integers(reply)
-	switch {
-	case err != nil || len(numbers) != 1:
-		return 0, errReply
-	case numbers[0] < 0:
-		return -numbers[0], fmt.Errorf("share %s: %w", key, ErrStale)
-	}
-	return numbers[0], nil
+	reply, err := l.do(ctx, boardCall(op, args...))
+	list, _ := reply.([]any)
+	return list, err
 }
 
 func boardCall(op string, args ...any) call {
 	return call{script: boardScript, keys: boardKeys, args: append([]any{op}, args...)}
 }
 
-// Entries lists this node's copy of the board, of keys with a prefix, in the
-// order of keys. Removed entries are not in it.
-func (s *Store) Entries(prefix string) (all []Entry) {
+// Entries calls f for each value that was posted under a key with a prefix, in
+// the order of keys.
+func (s *Store) Entries(prefix string, f func(key string, value []byte)) {
 	s.board.mu.Lock()
-	defer s.board.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(s.board.entries)) {
-		if e := s.board.entries[key]; strings.HasPrefix(key, prefix) && len(e.Value) > 0 && time.Now().Before(e.Till) {
-			all = append(all, e)
+	all := maps.Clone(s.board.entries)
+	s.board.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if e := all[key]; strings.HasPrefix(key, prefix) && len(e.Value) > 0 && posted(key) {
+			f(key, e.Value)
 		}
 	}
-	return all
+}
+
+// Changed has an element after another node has posted or removed something.
+func (s *Store) Changed() <-chan struct{} { return s.board.changed }
+
+// posted tells a key of others from those of this package.
+func posted(key string) bool {
+	return !strings.HasPrefix(key, useKey) && !strings.HasPrefix(key, resetKey)
 }
 
 // poll takes over what changed on the board. To a server that lacks what this
@@ -87,87 +138,106 @@ func (s *Store) poll(ctx context.Context) error {
 		return nil
 	}
 	s.board.mu.Lock()
-	version, server := s.board.version, s.board.server
+	last, server := s.board.last, s.board.server
 	s.board.mu.Unlock()
 	if now := l.serverNow(); now != server {
 		if err := s.restore(ctx, l); err != nil {
 			return err
 		}
-		version = 0
+		last = 0
 		s.board.mu.Lock()
-		s.board.version, s.board.server = 0, now
+		s.board.last, s.board.server = 0, now
 		s.board.mu.Unlock()
 	}
 	for {
-		changes, last, err := since(ctx, l, version)
-		if err != nil {
+		n, end, err := s.since(ctx, l, last)
+		if err != nil || n < sincePage {
 			return err
 		}
-		s.learn(changes, last, len(changes) < 1000)
-		if len(changes) < 1000 {
-			return nil
-		}
-		version = changes[len(changes)-1].Version
+		last = end
 	}
 }
 
-// since asks what changed after a version.
-func since(ctx context.Context, l *link, version int64) (changes []Entry, last int64, err error) {
-	replies, errs := l.run(ctx, []call{boardCall("since", version)})
+// since takes over what changed after a number, and returns how many that were
+// and the number of the last of them.
+func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int64, err error) {
+	replies, errs := l.run(ctx, []call{boardCall("since", last)})
 	if errs[0] != nil {
-		return nil, 0, errs[0]
+		return 0, 0, errs[0]
 	}
 	list, ok := replies[0].([]any)
-	if !ok || len(list)%4 != 1 {
-		return nil, 0, errReply
+	if !ok || len(list)%5 != 1 {
+		return 0, 0, errReply
 	}
-	last, _ = list[0].(int64)
-	for list = list[1:]; len(list) > 0; list = list[4:] {
+	all, _ := list[0].(int64)
+	end = all
+	for list = list[1:]; len(list) > 0; list = list[5:] {
 		key, _ := list[0].(string)
 		value, _ := list[1].(string)
-		version, _ := list[2].(int64)
-		ms, _ := list[3].(int64)
-		changes = append(changes, Entry{key, []byte(value), version, time.Now().Add(time.Duration(ms) * time.Millisecond)})
+		end, _ = list[2].(int64)
+		e := entry{Value: []byte(value)}
+		e.Stamp, _ = list[3].(int64)
+		if ms, _ := list[4].(int64); ms > 0 {
+			e.Till = time.Now().Add(time.Duration(ms) * time.Millisecond)
+		}
+		s.learn(key, e)
+		n++
 	}
-	return changes, last, nil
+	if n < sincePage {
+		end = all
+	}
+	s.board.mu.Lock()
+	s.board.last = end
+	s.board.mu.Unlock()
+	return n, end, nil
 }
 
-// learn takes over changes, and tells those who want to know.
-func (s *Store) learn(changes []Entry, last int64, all bool) {
-	for _, e := range changes {
-		s.board.mu.Lock()
-		known := s.board.entries[e.Key].Version >= e.Version
-		if !known {
-			s.board.entries[e.Key] = e
-		}
-		s.board.version = max(s.board.version, e.Version)
-		s.board.mu.Unlock()
-		switch {
-		case known:
-		case strings.HasPrefix(e.Key, useKey):
-			s.sights.learn(s.clock.now(), e)
-		case s.options.Changed != nil:
-			s.options.Changed(e)
+// learn takes over one entry, and tells those who want to know.
+func (s *Store) learn(key string, e entry) {
+	s.board.mu.Lock()
+	old := s.board.entries[key]
+	newer := e.Stamp > old.Stamp
+	if newer {
+		s.board.entries[key] = e
+	}
+	s.board.mu.Unlock()
+	switch {
+	case !newer:
+	case strings.HasPrefix(key, useKey):
+		s.learnUse(key, e)
+	case strings.HasPrefix(key, resetKey):
+		s.learnReset(strings.TrimPrefix(key, resetKey), e)
+	default:
+		s.board.note(key, e)
+		select {
+		case s.board.changed <- struct{}{}:
+		default:
 		}
 	}
-	if all {
-		s.board.mu.Lock()
-		s.board.version = max(s.board.version, last)
-		s.board.mu.Unlock()
+}
+
+func (b *board) note(key string, e entry) {
+	if value, err := json.Marshal(e); err == nil {
+		b.ledger.Note(noteBoard+key, value) // a journal that fails is told of elsewhere
 	}
 }
 
 // restore brings back what a server lost.
 func (s *Store) restore(ctx context.Context, l *link) error {
 	s.board.mu.Lock()
-	all := slices.Collect(maps.Values(s.board.entries))
+	keys := slices.Sorted(maps.Keys(s.board.entries))
+	all := maps.Clone(s.board.entries)
 	s.board.mu.Unlock()
-	for part := range slices.Chunk(all, boardPage) {
+	for part := range slices.Chunk(keys, boardPage) {
 		var args []any
-		for _, e := range part {
-			if ms := time.Until(e.Till).Milliseconds(); ms > 0 {
-				args = append(args, e.Key, string(e.Value), e.Version, ms)
+		for _, key := range part {
+			e, ms := all[key], int64(0)
+			if !e.Till.IsZero() {
+				if ms = time.Until(e.Till).Milliseconds(); ms <= 0 {
+					continue
+				}
 			}
+			args = append(args, key, string(e.Value), e.Stamp, ms)
 		}
 		if _, errs := l.run(ctx, []call{boardCall("restore", args...)}); errs[0] != nil {
 			return errs[0]
@@ -180,5 +250,11 @@ func (s *Store) restore(ctx context.Context, l *link) error {
 func (b *board) prune(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.entries, func(_ string, e Entry) bool { return now.After(e.Till) })
+	maps.DeleteFunc(b.entries, func(key string, e entry) bool {
+		gone := !e.Till.IsZero() && now.After(e.Till)
+		if gone && posted(key) {
+			b.ledger.Forget(noteBoard + key)
+		}
+		return gone
+	})
 }

@@ -1,55 +1,64 @@
--- The board: small values that all nodes share, each with a version. KEYS[1]
--- is a hash of values, KEYS[2] the keys by version, KEYS[3] the keys by the
--- time in ms when they expire. The version of the whole board is the greatest
--- of all that were given, kept in the hash under the empty key.
+-- The board: small values that all nodes share. KEYS[1] is a hash, "STAMP VALUE"
+-- by key, an empty value for what was removed; KEYS[2] the keys by the number of
+-- their last change on this server; KEYS[3] the keys that expire by the time in
+-- ms when they do. The stamp of a value is the number of the change that made
+-- it, on whatever server that was: by it, values of before a failover find out
+-- which is newer. The number of the last change is under the empty key.
 local call = redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
-local function version() return tonumber(call('HGET', KEYS[1], '') or 0) end
+local function last() return tonumber(call('HGET', KEYS[1], '') or 0) end
 
-local function set(key, value, v, ttl)
-  call('HSET', KEYS[1], key, value)
-  call('ZADD', KEYS[2], v, key)
-  call('ZADD', KEYS[3], now + ttl, key)
-  if v > version() then call('HSET', KEYS[1], '', v) end
+local function read(key)
+  local v = call('HGET', KEYS[1], key)
+  if not v then return 0, '' end
+  local stamp, value = v:match('^(%d+) (.*)$')
+  return tonumber(stamp), value
 end
+
+-- write changes a value; ttl 0 is forever.
+local function write(key, value, stamp, ttl)
+  local n = math.max(last() + 1, stamp or 0)
+  call('HSET', KEYS[1], key, ('%d %s'):format(stamp or n, value), '', n)
+  call('ZADD', KEYS[2], n, key)
+  if ttl > 0 then call('ZADD', KEYS[3], now + ttl, key) else call('ZREM', KEYS[3], key) end
+  return n
+end
+
+local function tell() call('PUBLISH', KEYS[1], last()) end
 
 local op = {}
 
--- put writes values under the next version. A value goes only where the
--- version that stands there is not greater than the one its writer has seen.
+-- put writes values whatever stands there: key, value, ttl.
 function op.put()
-  local out = {}
-  for i = 2, #ARGV, 4 do
-    local key, value, seen, ttl = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-    local stands = tonumber(call('ZSCORE', KEYS[2], key) or 0)
-    if seen < 0 or stands <= seen then
-      stands = version() + 1
-      set(key, value, stands, ttl)
-      out[#out + 1] = stands
-    else
-      out[#out + 1] = -stands
-    end
-  end
-  call('PUBLISH', KEYS[1], version())
-  return out
+  for i = 2, #ARGV, 3 do write(ARGV[i], ARGV[i + 1], nil, tonumber(ARGV[i + 2])) end
+  tell()
+  return {last()}
 end
 
--- restore brings back what a server has lost: key, value, version, ttl.
+-- post writes a value where none stands, and returns what does then, and its stamp.
+function op.post()
+  local stamp, stands = read(ARGV[2])
+  if stands == '' then
+    stamp, stands = write(ARGV[2], ARGV[3], nil, 0), ARGV[3]
+    tell()
+  end
+  return {stamp, stands}
+end
+
+-- restore brings back what a server has lost: key, value, stamp, ttl.
 function op.restore()
   for i = 2, #ARGV, 4 do
-    local v = tonumber(ARGV[i + 2])
-    if v > tonumber(call('ZSCORE', KEYS[2], ARGV[i]) or 0) then
-      set(ARGV[i], ARGV[i + 1], v, tonumber(ARGV[i + 3]))
-    end
+    local stamp = tonumber(ARGV[i + 2])
+    if stamp > read(ARGV[i]) then write(ARGV[i], ARGV[i + 1], stamp, tonumber(ARGV[i + 3])) end
   end
-  call('PUBLISH', KEYS[1], version())
-  return {version()}
+  tell()
+  return {last()}
 end
 
--- since lists what changed after a version: the version of the board, then
--- key, value, version and ms to live of each, the oldest change first.
+-- since lists what changed after a number: the number of the last change, then
+-- key, value, number, stamp and ms to live (0: forever) of each, the oldest first.
 function op.since()
   local gone = call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)
   for _, key in ipairs(gone) do
@@ -57,13 +66,16 @@ function op.since()
     call('ZREM', KEYS[2], key)
     call('ZREM', KEYS[3], key)
   end
-  local out = {version()}
+  local out = {last()}
   local changed = call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
   for i = 1, #changed, 2 do
+    local stamp, value = read(changed[i])
+    local till = call('ZSCORE', KEYS[3], changed[i])
     out[#out + 1] = changed[i]
-    out[#out + 1] = call('HGET', KEYS[1], changed[i]) or ''
+    out[#out + 1] = value
     out[#out + 1] = tonumber(changed[i + 1])
-    out[#out + 1] = math.max(0, tonumber(call('ZSCORE', KEYS[3], changed[i]) or 0) - now)
+    out[#out + 1] = stamp
+    out[#out + 1] = till and math.max(1, till - now) or 0
   end
   return out
 end

@@ -237,3 +237,52 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 }
+
+// A restart after a reset loses nothing: neither on the node that made it nor
+// on one that was told, however early somebody asks without a time.
+func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
+	r := redistest.Start(t)
+	o := Options{URL: r.URL(), Nodes: 2}
+	dirs := []string{t.TempDir(), t.TempDir()}
+	var nodes []*node
+	open := func() {
+		nodes = nil
+		for i, dir := range dirs {
+			o.Node = fmt.Sprintf("node%d", i)
+			n := openNode(t, dir, o)
+			n.Look(context.Background(), time.Time{}, ratelimit.Take{})
+			nodes = append(nodes, n)
+		}
+		for _, n := range nodes {
+			n.shared()
+		}
+	}
+	open()
+	domain := hourly("a.example", 40)
+	for i, n := range nodes {
+		before := take(1+10*i, 3, domain)
+		before.Age = time.Second // ages are exact to some milliseconds
+		n.take(before)
+	}
+	if _, err := nodes[0].Reset(context.Background(), nodes[0].time(), "a.example", -1); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the reset in the other ledger", func() bool {
+		return nodes[1].own.Standing(nodes[1].time(), "a.example").Epoch > 0
+	})
+	nodes[0].take(take(21, 5, domain))
+	nodes[1].take(take(31, 5, domain))
+	for range 2 {
+		for _, n := range nodes {
+			n.stop()
+		}
+		open()
+		for i, n := range nodes {
+			if st := n.Standing(n.time(), "a.example"); len(st.Windows) == 0 || st.Windows[0].Sent != 10 {
+				t.Fatalf("node %d: %+v\n%s", i, st, n.heard)
+			}
+		}
+		r.Kill() // then they tell an empty one of it
+		r.Start()
+	}
+}

@@ -3,102 +3,24 @@ package redisstore
 import (
 	"context"
 	"fmt"
-	"sluice/ratelimit"
 	"strings"
 	"sync"
 	"time"
 )
 
-// sights are the uses that were last seen in Redis: of all limits of which at
-// least half is used, here or on another node.
-type sights struct {
-	mu   sync.Mutex
-	uses map[sightKey]sight
-	news map[sightKey]sight // seen here since the last feed
-}
-
-type sightKey struct {
-	subject string
-	window  time.Duration
-}
-
-type sight struct {
-	used int64
-	till time.Time // when all of it has left the window
-}
-
-// see takes over what Redis answered.
-func (s *sights) see(now time.Time, uses []ratelimit.Use) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, u := range uses {
-		key := sightKey{u.Subject, u.Limit.Window}
-		old, had := s.uses[key]
-		half := u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max
-		if !half && !had || half && had && old.used == u.Used {
-			continue
-		}
-		fresh := sight{used: u.Used, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
-		s.set(key, fresh, half)
-		if s.news == nil {
-			s.news = map[sightKey]sight{}
-		}
-		if !half {
-			fresh.used = 0
-		}
-		s.news[key] = fresh
-	}
-}
-
-// merged takes over the uses of what was just merged: without that, a node that
-// is cut off again at once would have the same share once more.
-func (s *sights) merged(now time.Time, uses []ratelimit.Use) {
-	for i := range uses {
-		uses[i].Limit.Max = max(1, uses[i].Used) // the limits are not known here: take them for used up
-	}
-	s.see(now, uses)
-}
-
-// set keeps a sight, or forgets it. mu is held.
-func (s *sights) set(key sightKey, v sight, keep bool) {
-	if s.uses == nil {
-		s.uses = map[sightKey]sight{}
-	}
-	if keep {
-		s.uses[key] = v
-	} else {
-		delete(s.uses, key)
-	}
-}
-
-// used is the use last seen of a limit, 0 if it was below half.
-func (s *sights) used(subject string, window time.Duration) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.uses[sightKey{subject, window}].used
-}
-
-// prune forgets sights of what has left the window.
-func (s *sights) prune(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, v := range s.uses {
-		if now.After(v.till) {
-			delete(s.uses, key)
-		}
-	}
-}
-
-// useKey begins the keys of the board that tell uses of at least half a limit.
-const useKey = "use/"
+// The keys of the board that tell uses of at least half a limit, and resets.
+const (
+	useKey   = "use/"
+	resetKey = "reset/"
+)
 
 func (k sightKey) key() string {
 	return fmt.Sprintf("%s%d/%s", useKey, k.window.Milliseconds(), k.subject)
 }
 
-// runFeed shares once a second which subjects have used half of a limit, and
-// reads what changed on the board: at once where Redis tells, and at the latest
-// once a second.
+// runFeed shares once a second which subjects have used half of a limit, and at
+// once what was reset. It reads what changed on the board: at once where Redis
+// tells, and at the latest after half a second.
 func (s *Store) runFeed(ctx context.Context) {
 	told := make(chan struct{}, 1)
 	var listener sync.WaitGroup
@@ -114,13 +36,15 @@ func (s *Store) runFeed(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-told:
+		case <-s.sights.urgent:
+			s.feed(ctx)
 		case <-tick.C:
 			now := s.clock.now()
 			s.sights.prune(now)
 			s.board.prune(time.Now())
 			s.arrears.counts.Horizon(now)
 			s.arrears.counts.Sweep()
-			s.feed(ctx, now)
+			s.feed(ctx)
 		}
 	}
 }
@@ -130,21 +54,7 @@ func (s *Store) runFeed(ctx context.Context) {
 func (s *Store) listen(ctx context.Context, told chan<- struct{}) {
 	for ctx.Err() == nil {
 		if l := s.servers.of(boardSlot); l != nil && l.alive() {
-			sub := l.client.Subscribe(ctx, boardKeys[0])
-			messages := sub.Channel()
-			for open := true; open && l.alive(); {
-				select {
-				case <-ctx.Done():
-					open = false
-				case _, open = <-messages:
-					select {
-					case told <- struct{}{}:
-					default:
-					}
-				case <-time.After(beatEvery):
-				}
-			}
-			sub.Close()
+			s.listenTo(ctx, l, told)
 		}
 		select {
 		case <-ctx.Done():
@@ -153,54 +63,88 @@ func (s *Store) listen(ctx context.Context, told chan<- struct{}) {
 	}
 }
 
-// feed puts on the board what was seen since the last time.
-func (s *Store) feed(ctx context.Context, now time.Time) {
+func (s *Store) listenTo(ctx context.Context, l *link, told chan<- struct{}) {
+	sub := l.client.Subscribe(ctx, boardKeys[0])
+	defer sub.Close()
+	messages := sub.Channel()
+	for l.alive() {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-messages:
+			if !open {
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		case <-time.After(beatEvery):
+		}
+	}
+}
+
+// feed puts on the board what was seen and reset since the last time, what is
+// urgent first.
+func (s *Store) feed(ctx context.Context) {
 	l := s.servers.of(boardSlot)
 	if l == nil || !l.alive() {
 		return
 	}
+	news, resets := s.sights.takeNews()
+	now := s.clock.now()
 	var args []any
-	for key, v := range s.sights.takeNews() {
-		args = append(args, key.key(), useValue(v.used), -1, max(1, v.till.Sub(now).Milliseconds()))
+	for subject, at := range resets {
+		ms := removedFor.Milliseconds()
+		args = append(args, resetKey+subject, fmt.Sprintf("%d %s", ms+time.Since(at).Milliseconds(), s.options.Node), ms)
+	}
+	for key, v := range news {
+		args = append(args, key.key(), v.String(), max(1, v.till.Sub(now).Milliseconds()))
 	}
 	for len(args) > 0 {
-		n := min(len(args), 4*boardPage)
+		n := min(len(args), 3*boardPage)
 		short, cancel := context.WithTimeout(ctx, s.options.Timeout)
-		l.run(short, []call{boardCall("put", args[:n]...)}) // what is lost is seen again
+		_, errs := l.run(short, []call{boardCall("put", args[:n]...)})
 		cancel()
+		if errs[0] != nil {
+			s.sights.putBack(news, resets)
+			return
+		}
 		args = args[n:]
 	}
 }
 
-func useValue(used int64) string {
-	if used == 0 {
-		return ""
-	}
-	return fmt.Sprint(used)
-}
-
-func (s *sights) takeNews() map[sightKey]sight {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	news := s.news
-	s.news = nil
-	return news
-}
-
-// learn takes over what another node saw.
-func (s *sights) learn(now time.Time, e Entry) {
+// learnUse takes over what another node saw.
+func (s *Store) learnUse(key string, e entry) {
+	length, subject, _ := strings.Cut(strings.TrimPrefix(key, useKey), "/")
 	var ms int64
-	if _, err := fmt.Sscanf(strings.TrimPrefix(e.Key, useKey), "%d/", &ms); err != nil {
+	if _, err := fmt.Sscan(length, &ms); err != nil {
 		return
 	}
-	_, subject, _ := strings.Cut(strings.TrimPrefix(e.Key, useKey), "/")
-	v := sight{till: now.Add(time.Until(e.Till))}
-	fmt.Sscan(string(e.Value), &v.used)
-	key := sightKey{subject, time.Duration(ms) * time.Millisecond}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old, had := s.uses[key]; had && v.used > 0 && old.used > v.used {
-		return // seen here since
+	v := sight{till: s.clock.now().Add(time.Until(e.Till))}
+	v.parse(string(e.Value))
+	if s.sights.learn(sightKey{subject, time.Duration(ms) * time.Millisecond}, v) && s.options.Turned != nil {
+		s.options.Turned(subject)
 	}
-	s.set(key, v, v.used > 0)
+}
+
+// learnReset takes over that another node has reset a subject. The entry lives
+// for a known time, so that its age is by Redis's clock.
+func (s *Store) learnReset(subject string, e entry) {
+	var ms int64
+	var node string
+	if _, err := fmt.Sscan(string(e.Value), &ms, &node); err != nil || node == s.options.Node {
+		return
+	}
+	now := s.clock.now()
+	age := max(0, time.Duration(ms)*time.Millisecond-time.Until(e.Till))
+	// Ages are not exact, and after a start the whole board is news.
+	if known := time.UnixMilli(s.ledger.Standing(now, subject).Epoch); now.Add(-age).Sub(known) < 2*time.Second {
+		return
+	}
+	s.forget(now, subject)
+	s.ledger.ResetAsOf(now, subject, age)
+	if s.options.Turned != nil {
+		s.options.Turned(subject)
+	}
 }

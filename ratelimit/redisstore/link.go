@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,11 @@ type link struct {
 	open    atomic.Bool // the breaker's state: nothing is sent, but for probes
 	ready   atomic.Bool // it knows all that this node has accepted, and decides
 	changed func(l *link)
+	lost    chan struct{} // it is no longer ready
+
+	// Of runLink: what operators know.
+	said   bool // that it is ready
+	joined bool // that it ever was
 
 	mu      sync.Mutex
 	caught  string        // the server that was told all but the arrears
@@ -67,7 +73,7 @@ const (
 )
 
 func newLink(name string, timeout time.Duration) *link {
-	l := &link{name: name, timeout: timeout, jobs: make(chan *job, queue), since: time.Now()}
+	l := &link{name: name, timeout: timeout, jobs: make(chan *job, queue), since: time.Now(), lost: make(chan struct{}, 1), said: true}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
@@ -75,7 +81,7 @@ func newLink(name string, timeout time.Duration) *link {
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			l.open.Store(to != gobreaker.StateClosed)
 			if to == gobreaker.StateOpen {
-				l.ready.Store(false)
+				l.unready()
 			}
 		},
 	})
@@ -89,6 +95,17 @@ func (l *link) close() {
 	close(l.jobs)
 	l.running.Wait()
 	l.client.Close()
+}
+
+// unready has the node decide alone.
+func (l *link) unready() {
+	if !l.ready.Swap(false) {
+		return
+	}
+	select {
+	case l.lost <- struct{}{}:
+	default:
+	}
 }
 
 // do runs a call until ctx is done at the longest. An error that is errUnsent
@@ -211,10 +228,13 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			}
 			cmds[k] = pipe.EvalSha(ctx, c.sha, c.keys, c.args...)
 		}
-		pipe.Exec(ctx) // each command has its own error
+		_, execErr := pipe.Exec(ctx)
 		var missing []int
 		for k, i := range todo {
 			replies[i], errs[i] = cmds[k].Result()
+			if replies[i] == nil && errs[i] == nil { // no connection: the commands do not know
+				errs[i] = cmp.Or(execErr, errReply)
+			}
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
@@ -241,7 +261,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	another := l.server != server
 	l.server, l.policy = server, policy
 	if another {
-		l.ready.Store(false)
+		l.unready()
 		l.epoch.Add(1)
 	}
 	l.mu.Unlock()

@@ -64,31 +64,38 @@ func (s *Store) linkChanged(l *link) { s.kick() }
 func (s *Store) runLink(ctx context.Context, l *link) {
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
-	said := true // operators know it to be ready
-	var since, last time.Time
+	var last time.Time
 	for {
-		now := time.Now()
-		var err error
-		if !l.ready.Load() || now.Sub(last) >= beatEvery {
-			err, last = s.tend(ctx, l), now
-		}
-		switch ready := l.ready.Load(); {
-		case said && !ready:
-			said, since = false, now
-			l.turned(now)
-			s.changes.Add(1)
-			s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
-		case !said && ready:
-			said = true
-			l.turned(time.Now())
-			s.changes.Add(1)
-			s.report.RedisBack(l.name, time.Since(since))
+		if now := time.Now(); !l.ready.Load() || now.Sub(last) >= beatEvery {
+			last = now
+			s.announce(l, s.tend(ctx, l))
+		} else {
+			s.announce(l, nil)
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.lost:
+			s.announce(l, nil)
 		case <-tick.C:
 		}
+	}
+}
+
+// announce tells operators that a master decides again, or no longer. err is
+// why it does not, if that is known.
+func (s *Store) announce(l *link, err error) {
+	now := time.Now()
+	switch ready := l.ready.Load(); {
+	case l.said && !ready:
+		l.said = false
+		l.turned(now)
+		s.changes.Add(1)
+		s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
+	case !l.said && ready:
+		l.said, l.joined = true, true
+		s.changes.Add(1)
+		s.report.RedisBack(l.name, now.Sub(l.turned(now)))
 	}
 }
 
@@ -111,6 +118,9 @@ func (s *Store) tend(ctx context.Context, l *link) error {
 	if l.alive() {
 		s.merge(ctx)
 		return nil
+	}
+	if l.joined {
+		s.announce(l, nil)
 	}
 	if !s.replayed(server) {
 		if err := s.replay(ctx, l, server); err != nil {
@@ -155,10 +165,12 @@ func (l *link) serverNow() string {
 	return l.server
 }
 
-func (l *link) turned(at time.Time) {
+// turned notes since when the link is as it is, and returns what it was before.
+func (l *link) turned(at time.Time) (before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.since = at
+	before, l.since = l.since, at
+	return before
 }
 
 // reason is why the link is not ready.

@@ -22,6 +22,8 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 			if numbers[0] == statusOK {
 				s.forget(now, subject)
 				_, err = s.ledger.Reset(ctx, now, subject, -1)
+				s.sights.reset(subject)
+				s.sights.learnEpoch(subject, numbers[1])
 			}
 			return numbers[1], err
 		case err == nil:
@@ -37,19 +39,17 @@ func (s *Store) resetAlone(ctx context.Context, now time.Time, subject string, s
 	}
 	defer s.kick()
 	s.forget(now, subject)
-	return s.ledger.Reset(ctx, now, subject, -1)
+	s.sights.reset(subject)
+	epoch := now.UnixMilli() - s.shift.Load()
+	s.sights.learnEpoch(subject, epoch)
+	_, err := s.ledger.Reset(ctx, now, subject, -1)
+	return epoch, err
 }
 
 // forget forgets what was used by a subject before its reset.
 func (s *Store) forget(now time.Time, subject string) {
 	s.arrears.counts.Reset(now, subject, -1)
-	s.sights.mu.Lock()
-	defer s.sights.mu.Unlock()
-	for key := range s.sights.uses {
-		if key.subject == subject {
-			delete(s.sights.uses, key)
-		}
-	}
+	s.sights.forget(subject)
 }
 
 // Standing is what all nodes have counted for one subject; while Redis does not
@@ -71,6 +71,7 @@ func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
 // since, where that is more.
 func (s *Store) standingAlone(now time.Time, name string) ratelimit.Standing {
 	st := s.ledger.Standing(now, name)
+	st.Epoch = s.sights.epoch(name) // that of the ledger is by this node's clock
 	unmerged := s.arrears.counts.Standing(now, name)
 	for i := range st.Windows {
 		w := &st.Windows[i]
@@ -128,16 +129,6 @@ func (s *Store) Standings(now time.Time, f func(ratelimit.Standing) bool) {
 			more = flush(l)
 		}
 	}
-}
-
-func (s *sights) subjects() map[string]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := map[string]bool{}
-	for key := range s.uses {
-		all[key.subject] = true
-	}
-	return all
 }
 
 // pageOf asks one master for subjects, in one pipeline.

@@ -39,6 +39,7 @@ type Ledger interface {
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	ResetAsOf(now time.Time, subject string, age time.Duration)
 	Standing(now time.Time, subject string) ratelimit.Standing
 	Standings(now time.Time, f func(ratelimit.Standing) bool)
 	Charged(now time.Time, tokens []ratelimit.Token) []ratelimit.Send
@@ -74,9 +75,9 @@ type Options struct {
 	Ledger   Ledger
 	Reporter Reporter
 
-	// Changed is called from Run with every change of the board, in the order
-	// of versions; nil if nobody wants to know.
-	Changed func(Entry)
+	// Turned is called from Run when another node has reset a subject, or has
+	// seen it reach a limit or be below one again. nil if nobody wants to know.
+	Turned func(subject string)
 
 	// redisTime, in tests, is the time in place of Redis's own.
 	redisTime func() time.Time
@@ -95,13 +96,14 @@ type Store struct {
 	report  Reporter
 	servers *servers
 	arrears *arrears
-	sights  sights
-	board   board
+	sights  *sights
+	board   *board
 	nodes   nodes
 	clock   clock
 
 	attempts atomic.Int64
 	changes  atomic.Int64 // of the mode
+	shift    atomic.Int64 // by how much this node's clock is ahead of Redis's, milliseconds
 	widened  atomic.Int64 // for how long all slots keep sends, nanoseconds
 	wake     chan struct{}
 	merging  sync.Mutex
@@ -125,7 +127,7 @@ func Open(o Options) (*Store, error) {
 	s.attempts.Store(at.UnixMicro())
 	keep, _ := o.Ledger.Kept(now, nil)
 	s.widened.Store(int64(keep))
-	s.board.entries = map[string]Entry{}
+	s.sights, s.board = newSights(), newBoard(o.Ledger)
 	s.arrears = newArrears(o.Ledger, at)
 	s.servers = newServers(a, o.Timeout, s.linkChanged)
 	return s, nil
@@ -142,7 +144,13 @@ func (s *Store) Close() error {
 // that of the system.
 type clock struct{ last atomic.Pointer[[2]time.Time] }
 
-func (c *clock) set(now time.Time) { c.last.Store(&[2]time.Time{now, time.Now()}) }
+// set goes on from a time that a caller told, which may have been read a moment
+// ago or be no time at all: it never goes back.
+func (c *clock) set(now time.Time) {
+	if last := c.last.Load(); last == nil || now.After(last[0]) {
+		c.last.Store(&[2]time.Time{now, time.Now()})
+	}
+}
 
 // now is the time for what no caller asked for.
 func (c *clock) now() time.Time {
@@ -256,7 +264,7 @@ func (s *Store) decide(ctx context.Context, now time.Time, t ratelimit.Take) (ra
 	a, err := s.ask(ctx, terms, steps, t, takeCall)
 	switch {
 	case err == nil:
-		s.sights.see(now, a.Uses)
+		s.sights.see(now, a.Result)
 		r := s.local(now, a.Result)
 		if r.OK {
 			r.Charged, r.Moved, err = s.own(ctx, now, t, a.fits)
@@ -374,6 +382,7 @@ func (s *Store) local(now time.Time, r ratelimit.Result) ratelimit.Result {
 		return r
 	}
 	shift := now.Sub(r.At)
+	s.shift.Store(shift.Milliseconds())
 	for i := range r.Uses {
 		if u := &r.Uses[i]; !u.Frees.IsZero() {
 			u.Frees = u.Frees.Add(shift)
@@ -400,7 +409,7 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	if err != nil {
 		return s.lookAlone(ctx, now, t)
 	}
-	s.sights.see(now, a.Uses)
+	s.sights.see(now, a.Result)
 	return s.local(now, a.Result), nil
 }
 

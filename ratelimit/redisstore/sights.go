@@ -1,0 +1,189 @@
+package redisstore
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// sights are the uses that were last seen in Redis: of all limits of which at
+// least half is used, here or on another node.
+type sights struct {
+	urgent chan struct{} // something was reset
+
+	mu     sync.Mutex
+	uses   map[sightKey]sight
+	news   map[sightKey]sight   // seen here since the last feed
+	resets map[string]time.Time // subjects that were reset here since, and when
+	epochs map[string]int64     // of subjects, by Redis's clock, where they are not 0
+}
+
+type sightKey struct {
+	subject string
+	window  time.Duration
+}
+
+type sight struct {
+	used int64
+	full bool
+	at   int64     // by Redis's clock, milliseconds; 0 where another node saw it
+	till time.Time // when all of it has left the window
+}
+
+// String is "15", "20 full", or empty for less than half.
+func (v sight) String() string {
+	switch {
+	case v.used == 0:
+		return ""
+	case v.full:
+		return fmt.Sprintf("%d full", v.used)
+	}
+	return fmt.Sprint(v.used)
+}
+
+func (v *sight) parse(text string) {
+	fmt.Sscan(text, &v.used)
+	v.full = strings.HasSuffix(text, " full")
+}
+
+func newSights() *sights {
+	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]time.Time{}, epochs: map[string]int64{}}
+}
+
+// see takes over what Redis answered.
+func (s *sights) see(now time.Time, r ratelimit.Result) {
+	for _, u := range r.Uses {
+		s.seeOne(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max)
+	}
+}
+
+// merged takes over the uses of what was just merged: without that, a node that
+// is cut off again at once would have the same share once more. The limits are
+// not known then.
+func (s *sights) merged(now time.Time, r ratelimit.Result) {
+	for _, u := range r.Uses {
+		s.seeOne(now, r.At.UnixMilli(), u, u.Used > 0, false)
+	}
+}
+
+// seeOne takes over one use. Answers may come out of their order; those of one
+// millisecond only grow.
+func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u.Epoch > s.epochs[u.Subject] {
+		s.epochs[u.Subject] = u.Epoch
+	}
+	key := sightKey{u.Subject, u.Limit.Window}
+	old, had := s.uses[key]
+	if !half && !had || half && had && old.used == u.Used && (old.full || !full) || had && (at < old.at || at == old.at && u.Used < old.used) {
+		return
+	}
+	v := sight{at: at, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
+	if half {
+		v.used, v.full = u.Used, full
+	}
+	s.set(key, v)
+	s.news[key] = v
+}
+
+// set keeps a sight, or forgets it. mu is held.
+func (s *sights) set(key sightKey, v sight) {
+	if v.used > 0 {
+		s.uses[key] = v
+	} else {
+		delete(s.uses, key)
+	}
+}
+
+// learn takes over what another node saw, and tells whether it changes anything
+// for the subject's locks.
+func (s *sights) learn(key sightKey, v sight) (turned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, had := s.uses[key]
+	if had && v.used > 0 && old.used > v.used {
+		return false // seen here since
+	}
+	s.set(key, v)
+	return old.full != v.full
+}
+
+// takeNews takes off what is to be told others.
+func (s *sights) takeNews() (news map[sightKey]sight, resets map[string]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news, resets = s.news, s.resets
+	s.news, s.resets = map[sightKey]sight{}, map[string]time.Time{}
+	return news, resets
+}
+
+// putBack keeps what could not be told, unless there is something newer.
+func (s *sights) putBack(news map[sightKey]sight, resets map[string]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(news, s.news)
+	maps.Copy(resets, s.resets)
+	s.news, s.resets = news, resets
+}
+
+// forget forgets what was used by a subject before its reset.
+func (s *sights) forget(subject string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.uses, func(key sightKey, _ sight) bool { return key.subject == subject })
+	maps.DeleteFunc(s.news, func(key sightKey, _ sight) bool { return key.subject == subject })
+}
+
+// reset has others told that a subject was reset.
+func (s *sights) reset(subject string) {
+	s.mu.Lock()
+	s.resets[subject] = time.Now()
+	s.mu.Unlock()
+	select {
+	case s.urgent <- struct{}{}:
+	default:
+	}
+}
+
+// learnEpoch notes when a subject was reset.
+func (s *sights) learnEpoch(subject string, epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epochs[subject] = max(s.epochs[subject], epoch)
+}
+
+func (s *sights) epoch(subject string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epochs[subject]
+}
+
+// used is the use last seen of a limit, 0 if it was below half.
+func (s *sights) used(subject string, window time.Duration) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uses[sightKey{subject, window}].used
+}
+
+// subjects are those of which something was seen.
+func (s *sights) subjects() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]bool{}
+	for key := range s.uses {
+		all[key.subject] = true
+	}
+	return all
+}
+
+// prune forgets sights of what has left the window.
+func (s *sights) prune(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.uses, func(_ sightKey, v sight) bool { return now.After(v.till) })
+}
