@@ -43,7 +43,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		p.passUncharged(&q)
 		return pass(r.Stage)
 	}
-	if r.Stage != StageRoute && q.stopped == nil && p.trips.has(q.who.domain) {
+	if r.Stage != StageRoute && q.stopped == nil && p.tripped(q.Settings, q.who.domain) {
 		return p.refuseTripped(&q)
 	}
 	switch r.Stage {
@@ -181,7 +181,7 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 		q.stopped.action = Defer // what was accepted is never bounced for it
 		return p.hold(q, token, settled, p.refuseStopped(q))
 	}
-	if p.trips.has(q.who.domain) {
+	if p.tripped(q.Settings, q.who.domain) {
 		return p.hold(q, token, settled, p.refuseTripped(q))
 	}
 	if settled {

@@ -87,7 +87,7 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) Reply {
 		return Reply{}
 	case !q.chargeAtEnd && (t.asked() || p.chargedFirst(q, &t)):
 		return Reply{}
-	case q.stopped == nil && p.trips.has(q.who.domain):
+	case q.stopped == nil && p.tripped(q.Settings, q.who.domain):
 		return p.refuseTripped(q)
 	}
 	return p.askData(ctx, q)

@@ -60,7 +60,7 @@ func (p *Policy) release(ctx context.Context, domain string, number int) {
 // releasable are the ids of the oldest held messages for which there is room
 // and which were not tried since some time, as many as are delivered at once.
 func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
-	if p.lockedByHand(domain) || p.trips.has(domain) {
+	if p.lockedByHand(domain) || p.tripped(p.settings.Load(), domain) {
 		return nil
 	}
 	room, s := map[identity]int{}, p.settings.Load()

@@ -143,6 +143,16 @@ func (t *trips) isShared(domain string) bool {
 	return t.told[domain]
 }
 
+// tripped tells whether a domain is refused for its percentage: at once not, when
+// it is watched, exempt, or nothing trips it any more.
+func (p *Policy) tripped(s *Settings, domain string) bool {
+	if !p.trips.has(domain) {
+		return false
+	}
+	_, percent := s.deferfailLimits(s.owned(domain))
+	return percent > 0 && s.enforces(domain)
+}
+
 // reconcileTrip trips a domain, or releases it, and has its lock file follow.
 func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string) error {
 	s, at := p.settings.Load(), p.clock.store(now)

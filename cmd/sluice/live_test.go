@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/policyd"
+)
+
+// A decision is what a node answered to one send.
+type decision struct {
+	at       time.Time // when it was asked
+	node     string
+	accepted bool
+	limit    int // of a refusal: the one that it names
+}
+
+// A load is two nodes that are asked without pause.
+type load struct {
+	mu        sync.Mutex
+	decisions []decision
+	accepted  int // sends, each of which was asked about twice
+}
+
+var refusedLimit = regexp.MustCompile(`emails per hour \(\d+/(\d+) \(`)
+
+// send asks a node about a new send, and of one that was accepted once more, as
+// after a lost reply.
+func (l *load) send(ctx context.Context, t *testing.T, n *servedNode, number int) {
+	c := policyd.Client{Path: n.dir + "/run/policy.sock", Timeout: 5 * time.Second}
+	start := time.Now()
+	ask := func() string {
+		reply, err := c.Ask(ctx, []policyd.Field{
+			{Name: "stage", Value: "data"}, {Name: "id", Value: fmt.Sprintf("1xUzSN-%06d-0q", number)}, {Name: "auth", Value: "news@example.com"},
+			{Name: "sender", Value: "news@example.com"}, {Name: "client_address", Value: "192.0.2.1"}, {Name: "recipients", Value: fmt.Sprintf("r%d@far.example", number)},
+		})
+		if err != nil && ctx.Err() == nil {
+			t.Errorf("%s: %v", n.dir, err)
+		}
+		return reply
+	}
+	reply := ask()
+	d := decision{at: start, node: n.dir, accepted: strings.HasPrefix(reply, "action=DUNNO")}
+	if m := refusedLimit.FindStringSubmatch(reply); m != nil {
+		d.limit, _ = strconv.Atoi(m[1])
+	}
+	if ctx.Err() != nil && reply == "" {
+		return
+	}
+	if d.accepted && !strings.HasPrefix(ask(), "action=DUNNO") && ctx.Err() == nil {
+		t.Error("refused what was accepted before")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.decisions = append(l.decisions, d)
+	if d.accepted {
+		l.accepted++
+	}
+}
+
+// settled wants every decision of both nodes, asked a second after a change and
+// later, to go by the limit; and so many sends accepted in all.
+func (l *load) settled(t *testing.T, what string, change time.Time, limit, total int) {
+	t.Helper()
+	time.Sleep(time.Until(change.Add(1800 * time.Millisecond)))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	refused := map[string]int{}
+	for _, d := range l.decisions {
+		if d.at.Before(change.Add(time.Second)) {
+			continue
+		}
+		if !d.accepted {
+			refused[d.node]++
+		}
+		if !d.accepted && d.limit != limit {
+			t.Errorf("%s: %s refuses by a limit of %d %v after the change, want %d", what, d.node, d.limit, d.at.Sub(change), limit)
+		}
+		if d.accepted && l.accepted > max(limit, total) {
+			t.Errorf("%s: %s accepts beyond the limit of %d", what, d.node, limit)
+		}
+	}
+	if len(refused) != 2 || l.accepted != total {
+		t.Errorf("%s: %d accepted, want %d; refused on %d nodes of 2", what, l.accepted, total, len(refused))
+	}
+	t.Logf("%s: limit %d, %d accepted, %d decisions so far", what, limit, l.accepted, len(l.decisions))
+}
+
+// Limits change while two nodes are asked without pause:
+//
+//	sluice set ─→ mx1 ─→ Redis ─→ mx2
+//	load ─ sends, each asked about twice ─→ mx1, mx2
+//
+// A second after each change all decisions of both go by the new limit. The count
+// goes on through all of it, and at its end is what the clients were told.
+func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
+	for _, n := range []*servedNode{a, b} {
+		within(t, "Redis deciding", func() bool {
+			out, _ := n.sluice(t, "status")
+			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
+		})
+	}
+	l := &load{}
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for i, n := range []*servedNode{a, b} {
+		clients.Go(func() {
+			for number := i; ctx.Err() == nil; number += 2 {
+				l.send(context.WithoutCancel(ctx), t, n, number)
+			}
+		})
+	}
+	change := func(n *servedNode, args ...string) time.Time {
+		t.Helper()
+		n.wantRun(t, exitDone, "", args...)
+		return time.Now()
+	}
+	l.settled(t, "the file's", time.Now(), 10, 10)
+	l.settled(t, "raised on mx1", change(a, "set", "example.com", "hourly=40"), 40, 40)
+	l.settled(t, "lowered on mx2", change(b, "set", "example.com", "hourly=20"), 20, 40)
+	l.settled(t, "removed on mx1", change(a, "unset", "example.com"), 10, 40)
+	set := change(b, "set", "example.com", "hourly=60", "--for", "3s")
+	l.settled(t, "for 3 s on mx2", set, 60, 60)
+	l.settled(t, "expired", set.Add(3*time.Second), 10, 60)
+	l.settled(t, "raised again on mx1", change(a, "set", "example.com", "hourly=80"), 80, 80)
+	l.settled(t, "rolled back on mx2", change(b, "rollback", "5"), 10, 80)
+	stop()
+	clients.Wait()
+	for _, n := range []*servedNode{a, b} {
+		n.wantRun(t, exitDone, fmt.Sprintf("%d of 10 in the last hour", l.accepted), "status", "example.com")
+		n.wantRun(t, exitDone, "rollback of 5", "history")
+	}
+}
+
+// A node whose file says something else is named on all nodes.
+func TestNodesWhoseFilesDiffer(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
+	differs := func(n *servedNode, other string) bool {
+		out, _ := n.sluice(t, "status")
+		return strings.Contains(out, other+" has other limits in its configuration")
+	}
+	within(t, "both nodes in status", func() bool {
+		out, _ := a.sluice(t, "status")
+		return strings.Contains(out, "mx2.example")
+	})
+	if differs(a, "mx2.example") || differs(b, "mx1.example") {
+		t.Error("they are said to differ, and do not")
+	}
+	file := b.dir + "/sluice.toml"
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(whole)
+	writeFile(t, file, strings.Replace(text, "hourly = 10", "hourly = 11", 1))
+	within(t, "they differ", func() bool { return differs(a, "mx2.example") && differs(b, "mx1.example") })
+	writeFile(t, file, text)
+	within(t, "they agree", func() bool { return !differs(a, "mx2.example") && !differs(b, "mx1.example") })
+}

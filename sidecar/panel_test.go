@@ -1,0 +1,72 @@
+package sidecar_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"sluice/sidecar"
+)
+
+// What trips a domain follows its thresholds as they change.
+func TestAWatchedOrExemptDomainDoesNotTrip(t *testing.T) {
+	s := running(t, quarter)
+	for i := range 5 {
+		s.failed(s.arrived("a.example"), fmt.Sprintf("x%d@far.example", i), noSuchUser)
+	}
+	s.wantTripped("a.example", true)
+	for _, step := range []struct {
+		set     string
+		tripped bool
+	}{
+		{"mode=watch", false}, {"mode=enforce", true}, {"exempt=true", false}, {"exempt=false", true},
+		{"deferfail_percent=0", false}, {"deferfail_percent=25", true},
+	} {
+		s.set("a.example", step.set)
+		if !step.tripped && s.tripped("a.example") {
+			t.Errorf("%s: the next recipient is refused", step.set)
+		}
+		s.eventually(step.set, func() bool { return s.tripped("a.example") == step.tripped && (s.content("max_deferfail_a.example") != "") == step.tripped })
+	}
+}
+
+// What a panel holds stays in the queue, what it suspends is refused, and what
+// was held goes out when the panel lets it.
+func TestAPanelHoldsAndSuspends(t *testing.T) {
+	s := running(t, limit20)
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example", Recipients: "u@far.example"}
+	route := local
+	route.Stage, route.Recipient = sidecar.StageRoute, "u@far.example"
+	ask := func(r sidecar.Request) sidecar.Reply { return s.Ask(context.Background(), s.now, r) }
+
+	s.SetPanel(s.now, sidecar.Panel{Stops: map[string]sidecar.Stop{"account:bob": {Place: "hold_users:1"}}})
+	if r := ask(local); r.Action != sidecar.Accept || r.Charged {
+		t.Errorf("sendmail on hold: %+v, want it accepted uncharged", r)
+	}
+	s.want(ask(route), sidecar.Defer, "Account bob is on hold.  Message will be reattempted later [hold_users:1; sluice on node1]")
+	s.held("a.example", 1)
+
+	s.SetPanel(s.now, sidecar.Panel{Stops: map[string]sidecar.Stop{"account:bob": {Suspended: true, Place: "suspended_users:1"}}})
+	s.want(ask(local), sidecar.Reject, "Account bob has been suspended from sending.  Message discarded. [suspended_users:1; sluice on node1]")
+	s.want(ask(route), sidecar.Defer, "Account bob has been suspended")
+	if n := len(s.deliveries()); n != 0 {
+		t.Errorf("%d delivered while suspended", n)
+	}
+
+	s.SetPanel(s.now, sidecar.Panel{})
+	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
+	s.want(ask(route), sidecar.Accept, "")
+	s.sent("a.example", 1)
+}
+
+// Held mail of somebody who is exempt from then on goes out, and is held no more.
+func TestWhatWasHeldGoesOutWhenItIsExempt(t *testing.T) {
+	s := running(t, limit20)
+	s.send(20)
+	held := s.hold("h@far.example")
+	s.held("a.example", 1)
+	s.set("a.example", "exempt=true")
+	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
+	s.want(s.Ask(context.Background(), s.now, held), sidecar.Accept, "")
+	s.eventually("nothing held", func() bool { return s.outcomes("a.example").Held == 0 })
+}
