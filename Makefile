@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test demo bench soak fuzz fmt install clean
+.PHONY: help deps build test test-sendmail demo bench soak fuzz fmt install clean
 
 prefix ?= /usr/local
 run ?= Exact|Kill9|MailFirst|WaysAndLayouts
@@ -18,6 +18,10 @@ test: deps ## install what is missing, gofmt, go vet and all tests (root for tho
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go test -race -shuffle=on -timeout 15m ./...
+
+test-sendmail: ## install what is missing; the milter with a real Sendmail (root)
+	@.ci/deps sendmail
+	SLUICE_SENDMAIL=1 CI=true go test -v -count 1 -run '^TestSendmail' ./cmd/sluice
 
 demo: deps build ## install what is missing; a real Exim meets a limit, is released, and sends on (root)
 	testdata/demo/run

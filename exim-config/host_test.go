@@ -38,8 +38,9 @@ type host struct {
 	layout  string // of its configuration
 	pid     int    // of the first process
 	sink    *sink
-	port    int // of the Exim daemon
-	tcpPort int // where Sluice listens, for the way tcp
+	port    int    // of the Exim daemon
+	tcpPort int    // where Sluice listens, for the way tcp
+	store   string // more of the section [store] of its configuration
 }
 
 // A login may log in to the host.

@@ -61,7 +61,8 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 	if h.way == "tcp" {
 		tcp = fmt.Sprintf(`, "tcp:127.0.0.1:%d"`, h.tcpPort)
 	}
-	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, tcp)+limits)
+	config := strings.Replace(fmt.Sprintf(sluiceConfig, tcp), "[store]\n", "[store]\n"+h.store, 1)
+	h.write(t, "/run/sluice.toml", config+limits)
 	p := h.start(t, h.sluice(t, "serve")...)
 	eventually(t, "sluice listens", func() bool {
 		select {

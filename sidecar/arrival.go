@@ -30,7 +30,9 @@ type arrived struct {
 	at      time.Time
 	sender  *sender
 	entries []spelled
+	queued  *queued // of a message of Postfix; nil if nothing more is known
 	noted   bool
+	stale   bool // noted, and changed since
 	left    bool
 }
 
@@ -38,6 +40,7 @@ type arrived struct {
 type arrivalNote struct {
 	At time.Time `json:"at"`
 	origin
+	Postfix *queued `json:"postfix,omitempty"`
 }
 
 const (
@@ -61,7 +64,7 @@ func newRecord(notes Notes, log *OperatorLog) *record {
 			return
 		}
 		id := strings.TrimPrefix(key, arrivalNotes)
-		r.arrivals[id] = &arrived{id: id, at: note.At, sender: r.senders.get(note.origin), noted: true}
+		r.arrivals[id] = &arrived{id: id, at: note.At, sender: r.senders.get(note.origin), queued: note.Postfix, noted: true}
 	})
 	return r
 }
@@ -70,7 +73,8 @@ func newRecord(notes Notes, log *OperatorLog) *record {
 func (r *record) arrive(e *LogEntry) {
 	from := r.senders.get(originOf(e))
 	if a := r.arrivals[e.ID]; a != nil { // told again
-		a.at, a.sender = e.At, from
+		a.at, a.sender, a.queued = e.At, from, nil // or its queue id is used again
+		r.changed(a)
 		return
 	}
 	a := &arrived{id: strings.Clone(e.ID), at: e.At, sender: from}
@@ -161,29 +165,33 @@ func (a *arrived) spellings(first ratelimit.Token) (n int) {
 // Checkpoint keeps how far the log was read, and with it what is needed to go
 // on from there: the arrivals of messages that are still on their way.
 func (p *Policy) Checkpoint(now time.Time, position []byte) error {
+	return p.checkpoint(now, positionNote, position)
+}
+
+func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 	r := p.record
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
 	for _, a := range r.unnoted {
-		if a.left || a.noted { // most have left already
+		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		note, err := json.Marshal(arrivalNote{At: a.at, origin: a.sender.origin})
+		text, err := json.Marshal(arrivalNote{At: a.at, origin: a.sender.origin, Postfix: a.queued})
 		if err == nil {
-			err = p.notes.Note(arrivalNotes+a.id, note)
+			err = p.notes.Note(arrivalNotes+a.id, text)
 		}
 		if err != nil {
 			return err
 		}
-		a.noted = true
+		a.noted, a.stale = true, false
 	}
 	clear(r.unnoted)
 	r.unnoted = r.unnoted[:0]
 	if err := p.bads.save(p.notes, now); err != nil {
 		return err
 	}
-	if err := p.notes.Note(positionNote, position); err != nil {
+	if err := p.notes.Note(note, position); err != nil {
 		return err
 	}
 	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
@@ -208,8 +216,10 @@ func (r *record) expire(now time.Time) {
 }
 
 // Position is what Checkpoint was last given; nil at the first start.
-func (p *Policy) Position() (position []byte) {
-	p.notes.Notes(positionNote, func(_ string, value []byte) { position = value })
+func (p *Policy) Position() []byte { return p.position(positionNote) }
+
+func (p *Policy) position(note string) (position []byte) {
+	p.notes.Notes(note, func(_ string, value []byte) { position = value })
 	return position
 }
 

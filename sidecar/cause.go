@@ -25,12 +25,12 @@ func Causes() []Cause {
 }
 
 // Words by which a cause is known, in lower case. They are those of Exim 4.9x
-// (deliver.c, transports/smtp.c) and of the servers that it talks to.
+// (deliver.c, transports/smtp.c), of Postfix and of the servers that it talks to.
 var (
 	greylistWords    = []string{"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list", "postgrey"}
 	noUserWords      = []string{"user unknown", "unknown user", "no such user", "unknown recipient", "does not exist", "no mailbox here", "recipient address rejected: undeliverable", "unknown address", "invalid recipient", "no such recipient", "no such mailbox", "mailbox not found", "user not found"}
 	unroutableWords  = []string{"unrouteable", "unroutable"}
-	dnsWords         = []string{"host lookup", "lookup failed", "mx record", "dns", "no host found", "non-existent hosts"}
+	dnsWords         = []string{"host lookup", "lookup failed", "mx record", "dns", "no host found", "non-existent hosts", "host or domain name not found", "name service error"}
 	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session"}
 )
 

@@ -17,6 +17,8 @@ type question struct {
 	who identity
 	to  []address // the remote recipients that are asked about
 
+	warning string // what passes only because its limit is watched; else empty
+
 	stopped *stop // why nothing of this payer goes, whatever is counted; nil if it may
 }
 
@@ -310,7 +312,9 @@ func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
 	for _, u := range r.Uses {
 		if u.Full && u.Watched {
 			p.totals.watched.Add(1)
-			p.log.Watched(q.Request, titleOf(u.Subject), ratio(u.Used+u.Refused, u.Limit.Max))
+			title, over := titleOf(u.Subject), ratio(u.Used+u.Refused, u.Limit.Max)
+			q.warning = fmt.Sprintf(textWatched, title, over)
+			p.log.Watched(q.Request, title, over)
 			return
 		}
 	}

@@ -2,8 +2,8 @@
 // it may go, what the client is told, which lock files are due, and what is
 // held back and released.
 //
-// A front (policyd) turns what a mail server asks into a Request and hands it
-// to Policy.Ask. Ask
+// A front (policyd, milter) turns what a mail server asks into a Request and hands
+// it to Policy.Ask. Ask
 //
 //  1. finds out who pays: identify, in identity.go;
 //  2. looks up the limits in force: Settings.subjects, in settings.go;

@@ -31,6 +31,9 @@ func (s *Settings) judge(e *LogEntry) {
 	}
 	if j.kind != 0 {
 		j.to = foldRouted(e.Recipient)
+		if e.Postfix { // it shows addresses as they came by SMTP
+			j.to = foldAddress(e.Recipient)
+		}
 		j.counts = j.to.domain != "" && j.to.domain != holdDomain && !ours(e.Router) && (j.kind != ratelimit.Deferred || attempted(e.Text)) &&
 			!s.localDomains.get().has(j.to.domain) && s.remoteTransport(e.Transport)
 	}
@@ -59,7 +62,8 @@ func ours(router string) bool {
 // attempted tells from the text of a deferral whether there was an attempt.
 // Its error numbers have changed over Exim's versions.
 func attempted(text string) bool {
-	return !strings.Contains(text, "retry time not reached") && !strings.Contains(text, "reusing SMTP connection skips")
+	return !strings.Contains(text, "retry time not reached") && !strings.Contains(text, "reusing SMTP connection skips") &&
+		!strings.HasPrefix(text, "delivery temporarily suspended") // Postfix
 }
 
 // remoteTransport tells whether a transport is remote; a line without one tells

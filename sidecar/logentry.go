@@ -15,6 +15,10 @@ const (
 	LogDeferred                       // an attempt failed and will be repeated
 	LogFailed                         // a recipient will never get it
 	LogCompleted                      // the message has left the queue
+
+	// Of Postfix, whose arrivals do not tell the sender.
+	LogSender  // who sent the message; told again at every attempt
+	LogExpired // all recipients that are deferred have failed
 )
 
 // A LogEntry is one line of a mail server's log that matters to outcomes, as a
@@ -28,7 +32,10 @@ type LogEntry struct {
 	At   time.Time // when it was logged
 	Line string    // the whole line, without its end
 
-	// Of LogArrived, as in Request.
+	Postfix bool   // it is Postfix's log: ID is a queue id
+	Process string // of LogArrived by SMTP: the smtpd's process id
+
+	// Of LogArrived, as in Request; the sender of Postfix comes with LogSender.
 	Sender        string // empty: the null sender
 	Auth          string // id of an authenticated SMTP client
 	Login         string // login name of whoever ran sendmail
@@ -47,7 +54,7 @@ type LogEntry struct {
 // clone is one that holds on to nothing else of the log.
 func (e *LogEntry) clone() LogEntry {
 	c := *e
-	for _, s := range [...]*string{&c.ID, &c.Line, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
+	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
 		*s = strings.Clone(*s)
 	}
 	return c

@@ -40,7 +40,7 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
 			t.first = to
 		}
 	})
-	return Reply{}
+	return Reply{Warning: q.warning}
 }
 
 // token is that of a recipient who is charged at RCPT.
@@ -66,8 +66,9 @@ func (p *Policy) remember(ctx context.Context, q *question, known *transaction) 
 	if !result.OK {
 		return p.refuse(q, p.refusal(q, take, result))
 	}
+	p.noteWatched(q, result)
 	p.incoming.pass(known, q.now, func(t *transaction) { t.named = append(t.named, to) })
-	return Reply{}
+	return Reply{Warning: q.warning}
 }
 
 // askPostfixEnd charges a message at its end, unless RCPT has: what was
@@ -119,6 +120,7 @@ func (p *Policy) chargedFirst(q *question, t *transaction) bool {
 // askMilter answers the milter, which looks and charges like Exim's ACLs, unless
 // the same Postfix asks by its policy protocol too and has charged.
 func (p *Policy) askMilter(ctx context.Context, q *question) Reply {
+	q.to = once(q.to)
 	t := p.incoming.look(p.incoming.find(&q.Request))
 	switch {
 	case q.Stage == StageMilterEnd && (q.chargeAtEnd || !p.chargedFirst(q, &t)):
@@ -127,6 +129,16 @@ func (p *Policy) askMilter(ctx context.Context, q *question) Reply {
 		return p.askRcpt(ctx, q)
 	}
 	return Reply{}
+}
+
+// once leaves out who is named again: Postfix and Sendmail deliver once to each.
+func once(all []address) []address {
+	seen := make(map[address]bool, len(all))
+	return slices.DeleteFunc(all, func(a address) bool {
+		again := seen[a]
+		seen[a] = true
+		return again
+	})
 }
 
 // passLocal lets recipients pass that are not remote.

@@ -25,6 +25,9 @@ func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) 
 	b.clear()
 	for i := range entries {
 		e := &entries[i]
+		if e.Postfix && p.recordPostfix(s, now, e) {
+			continue
+		}
 		switch e.Kind {
 		case LogArrived:
 			r.arrive(e)
@@ -82,7 +85,9 @@ func (r *record) hear(s *Settings, now time.Time, e *LogEntry) {
 		o.entry, o.payer, o.when = o.of.entry(&o), o.of.sender.payerOf(s, &o), o.of.at
 		report.Subjects = o.payer.subjects
 	} else {
-		r.wait(e)
+		if !e.Postfix {
+			r.wait(e)
+		}
 		o.when = e.At
 		if when, ok := IDTime(e.ID); ok { // near enough
 			o.when = when

@@ -68,5 +68,6 @@ type Reply struct {
 	Text    string // what the client is told, without codes; empty for Accept
 	Room    int    // at rcpt: remote recipients for which the whole message has room
 	Charged bool   // at data and local: nothing is left for the router to charge
+	Warning string // of Accept, for Postfix to log; empty for none
 	Local   bool   // at milter-rcpt: the recipient is not remote, and never counts
 }

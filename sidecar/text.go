@@ -18,6 +18,7 @@ const (
 	textHeld      = "%s is on hold.  Message will be reattempted later"
 
 	textLocked    = "Domain %s is locked.  Message will be reattempted later"
+	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
 	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
 
 	reattempted = "will be reattempted later"

@@ -323,7 +323,7 @@ func followed(b *testing.B, dir, path string) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for n.mainlog.Progress().Read < info.Size() {
+	for n.logs[0].Progress().Read < info.Size() {
 		if time.Since(start) > 5*time.Minute {
 			b.Fatal("not read within five minutes")
 		}

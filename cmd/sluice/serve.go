@@ -78,17 +78,17 @@ func panelRoot(c *sidecar.Config) string { return strings.TrimSuffix(c.Panel.Roo
 
 // A node is all that serve runs, wired.
 type node struct {
-	name    string
-	config  *sidecar.Config
-	log     *slog.Logger
-	ledger  *journal.Store    // what this node accepted
-	shared  *redisstore.Store // nil where store.url is embedded:
-	store   sidecar.Store     // the one of the two that decides
-	locks   *lockdir.Dir
-	policy  *sidecar.Policy
-	mainlog *mainlog.Follower // nil where exim.mainlog is empty
-	file    *configFile       // nil in tests that have none
-	panel   *panel.Follower   // nil where panel.follow is false
+	name   string
+	config *sidecar.Config
+	log    *slog.Logger
+	ledger *journal.Store    // what this node accepted
+	shared *redisstore.Store // nil where store.url is embedded:
+	store  sidecar.Store     // the one of the two that decides
+	locks  *lockdir.Dir
+	policy *sidecar.Policy
+	logs   []*mainlog.Follower
+	file   *configFile     // nil in tests that have none
+	panel  *panel.Follower // nil where panel.follow is false
 
 	token         string // with which we may ask on TCP
 	policySockets []net.Listener
@@ -132,7 +132,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if n.shared != nil {
 		n.policy.ShowShared(n.sharedStatus)
 	}
-	n.followLog(operators)
+	n.followLogs(operators)
 	sockets, err := inherited()
 	if err != nil {
 		return nil, err
@@ -161,17 +161,6 @@ func (n *node) readPanel() sidecar.Panel {
 	}
 	n.panel = panel.New(panelRoot(n.config))
 	return n.panel.Read(time.Now())
-}
-
-// followLog has the policy told what the main log says, from where it was read
-// last.
-func (n *node) followLog(operators *sidecar.OperatorLog) {
-	if n.config.Exim.Mainlog == "" {
-		return
-	}
-	n.mainlog = mainlog.New(mainlog.Options{Path: n.config.Exim.Mainlog, Position: n.policy.Position(),
-		Location: time.Local, Consumer: n.policy, Reporter: operators})
-	n.policy.ShowProgress(n.mainlog.Progress)
 }
 
 // nodeName is the configured one, or the host's.
@@ -275,8 +264,8 @@ func (n *node) run(ctx context.Context) error {
 	if n.panel != nil {
 		back.Go(func() error { return n.panel.Run(backCtx, n.policy.SetPanel) })
 	}
-	if n.mainlog != nil {
-		back.Go(func() error { return n.mainlog.Run(backCtx) })
+	for _, l := range n.logs {
+		back.Go(func() error { return l.Run(backCtx) })
 	}
 	for i, server := range n.policyServers {
 		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })

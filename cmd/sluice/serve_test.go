@@ -65,7 +65,7 @@ func startServe(t *testing.T, dir string) *servedNode {
 	return startServeWith(t, dir, serveConfig(dir))
 }
 
-func startServeWith(t *testing.T, dir, config string) *servedNode {
+func startServeWith(t testing.TB, dir, config string) *servedNode {
 	t.Helper()
 	writeFile(t, dir+"/sluice.toml", config)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -76,11 +76,19 @@ func startServeWith(t *testing.T, dir, config string) *servedNode {
 	}()
 	n.stop = sync.OnceValue(func() int { cancel(); return <-code })
 	t.Cleanup(func() { n.stop() })
-	within(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
+	within(t, "serving", func() bool {
+		select {
+		case c := <-code:
+			code <- c
+			t.Fatalf("serve ended with %d:\n%s", c, n.log)
+		default:
+		}
+		return strings.Contains(n.log.String(), "msg=serving")
+	})
 	return n
 }
 
-func within(t *testing.T, what string, holds func() bool) {
+func within(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -90,7 +98,7 @@ func within(t *testing.T, what string, holds func() bool) {
 }
 
 // sluice runs another command against the node.
-func (n *servedNode) sluice(t *testing.T, args ...string) (string, int) {
+func (n *servedNode) sluice(t testing.TB, args ...string) (string, int) {
 	t.Helper()
 	var out bytes.Buffer
 	args = append(args, "--config", n.dir+"/sluice.toml")

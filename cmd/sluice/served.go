@@ -15,7 +15,6 @@ import (
 // on yet.
 var notServed = map[string]string{
 	"listen.http": "the page and the metrics",
-	"postfix.log": "Postfix's log",
 }
 
 // served refuses a configuration that asks for what this version does not do

@@ -73,8 +73,12 @@ func TestClients(t *testing.T) {
 		m := serve(t, a, Options{}).dial(t)
 		m.say(offers(6, all, all))
 		m.read()
-		m.say(frame('C', connect)+frame('M', "<a@b>\x00")+frame('R', "<c@d>\x00"), "c", "c", "c")
-		r := a.questions()[0]
+		m.say(frame('C', connect)+frame('M', "<a@b>\x00")+frame('R', "<c@d>\x00")+frame('E', ""), "c", "c", "c", "c")
+		asked := a.questions()
+		r := asked[len(asked)-1]
+		if rcpts := len(asked) - 1; (rcpts == 1) != (r.ClientPort != "") || r.Recipients != "c@d, " {
+			t.Errorf("%q: asked %+v", connect, asked)
+		}
 		if got := r.ClientAddress + " " + r.ClientPort; got != want {
 			t.Errorf("%q: client %q, want %q", connect, got, want)
 		}

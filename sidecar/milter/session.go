@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type session struct {
 	// Of the present message.
 	sender, auth, queue string
 	to                  []string // recipients that were let pass
-	sent                int      // those that are remote
+	sent                int      // those that are remote, or from sendmail all
 }
 
 // Connect begins the mail of another client.
@@ -57,9 +58,17 @@ func (c *session) name(m *milter.Modifier) {
 	}
 }
 
-// RcptTo asks whether there is room for one recipient more.
+// RcptTo asks whether there is room for one recipient more. Mail from sendmail is
+// asked about as a whole: Postfix cannot refuse one of its recipients.
 func (c *session) RcptTo(to string, m *milter.Modifier) (milter.Response, error) {
 	c.name(m)
+	switch {
+	case slices.Contains(c.to, to):
+		return milter.RespContinue, nil
+	case c.port == "":
+		c.to, c.sent = append(c.to, to), c.sent+1
+		return milter.RespContinue, nil
+	}
 	r := c.request(sidecar.StageMilterRcpt)
 	r.Recipient, r.Sent = to, c.sent
 	reply := c.ask(r)

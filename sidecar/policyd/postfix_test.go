@@ -77,12 +77,13 @@ func TestPostfixAnswers(t *testing.T) {
 		return verdict
 	}), Options{})
 	for want, verdict2 := range map[string]sidecar.Reply{
-		"action=DUNNO\n\n":            {Room: 5, Charged: true},
-		"action=450 4.7.1 later\n\n":  {Action: sidecar.Defer, Text: "later"},
-		"action=550 5.7.1 never\n\n":  {Action: sidecar.Reject, Text: "never"},
-		"action=DISCARD over it\n\n":  {Action: sidecar.Discard, Text: "over it"},
-		"action=450 4.7.1 a b\n\n":    {Action: sidecar.Defer, Text: "a\nb"},
-		"action=450 4.7.1 100% ?\n\n": {Action: sidecar.Defer, Text: "100% ü"},
+		"action=DUNNO\n\n":                 {Room: 5, Charged: true},
+		"action=WARN would be refused\n\n": {Warning: "would be refused"},
+		"action=450 4.7.1 later\n\n":       {Action: sidecar.Defer, Text: "later"},
+		"action=550 5.7.1 never\n\n":       {Action: sidecar.Reject, Text: "never"},
+		"action=DISCARD over it\n\n":       {Action: sidecar.Discard, Text: "over it"},
+		"action=450 4.7.1 a b\n\n":         {Action: sidecar.Defer, Text: "a\nb"},
+		"action=450 4.7.1 100% ?\n\n":      {Action: sidecar.Defer, Text: "100% ü"},
 	} {
 		verdict = verdict2
 		nc := dial(t, path)
@@ -93,4 +94,24 @@ func TestPostfixAnswers(t *testing.T) {
 			t.Errorf("at DATA answered %q", got)
 		}
 	}
+}
+
+// FuzzPostfix: whatever is understood names a message, and whatever is not is
+// refused as one of the two errors.
+func FuzzPostfix(f *testing.F) {
+	f.Add(pfQuestion("RCPT", "0"))
+	f.Add(pfQuestion("END-OF-MESSAGE", "100000"))
+	f.Add("protocol_state=RCPT\ninstance=\n\n")
+	f.Add("encoding=base64\nprotocol_state=UkNQVA\ninstance=eA\n\n")
+	f.Fuzz(func(t *testing.T, raw string) {
+		r, err := parsePostfix(raw)
+		switch {
+		case err != nil:
+			if !errors.Is(err, errMalformed) && !errors.Is(err, errLimit) {
+				t.Error(err)
+			}
+		case r.Stage != "" && r.Instance == "", r.Count < 0, r.Count > maxRecipients:
+			t.Errorf("%+v", r)
+		}
+	})
 }

@@ -26,6 +26,10 @@ func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 	case sidecar.Discard:
 		dst = appendText(append(dst, "action=DISCARD"...), r.Text)
 	default:
+		if r.Warning != "" && stage == sidecar.StagePostfixRcpt {
+			dst = appendText(append(dst, "action=WARN"...), r.Warning) // logs it, and goes on
+			break
+		}
 		dst = append(dst, "action=DUNNO"...)
 		if stage == sidecar.StageRcpt {
 			dst = append(dst, "\nroom="...)

@@ -40,14 +40,16 @@ type Load struct {
 
 // A question is one request of a load, with the place of its message id.
 type question struct {
-	text []byte
-	id   int // offset of the id in base64, 0 if it has none
+	text  []byte
+	id    int  // offset of the id in base64, 0 if it has none
+	plain bool // it is not in base64
 }
 
 // postfix are what Postfix asks about one recipient each (SMTPD_POLICY_README).
 func (l Load) postfix() (qs []question) {
 	for i := range max(l.Domains, 1) {
-		qs = append(qs, question{text: fmt.Appendf(nil, postfixRequest, i)})
+		text := fmt.Appendf(nil, postfixRequest, i)
+		qs = append(qs, question{text, bytes.Index(text, []byte("\ninstance=")) + len("\ninstance="), true})
 	}
 	return qs
 }
@@ -62,8 +64,9 @@ recipient=somebody@far.example.net
 recipient_count=0
 client_address=192.0.2.17
 client_name=client.example.net
+client_port=4711
 reverse_client_name=client.example.net
-instance=123.456.%[1]d
+instance=d0.6b06f2d7.802c
 sasl_method=plain
 sasl_username=news@tenant%[1]d.example
 sasl_sender=
@@ -106,7 +109,7 @@ func (l Load) questions() ([]question, error) {
 		if err != nil {
 			return nil, err
 		}
-		qs = append(qs, question{text: rcpt}, question{data, bytes.Index(data, []byte("\nid=")) + 4})
+		qs = append(qs, question{text: rcpt}, question{text: data, id: bytes.Index(data, []byte("\nid=")) + 4})
 	}
 	return qs, nil
 }
@@ -133,7 +136,11 @@ func (l Load) ask(qs []question) (n int, err error) {
 		if q.id > 0 {
 			putNumber(id[7:13], n)
 			putNumber(id[14:16], l.Number)
-			base64.StdEncoding.Encode(q.text[q.id:], id)
+			if q.plain {
+				copy(q.text[q.id:], id)
+			} else {
+				base64.StdEncoding.Encode(q.text[q.id:], id)
+			}
 		}
 		if err := exchange(nc, q.text, answer); err != nil {
 			return n, err

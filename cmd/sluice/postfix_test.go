@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/milter/mtatest"
+)
+
+// snippet is a block of docs/postfix.md.
+func snippet(t testing.TB, name string) string {
+	t.Helper()
+	return mtatest.Snippet(t, "../../docs/postfix.md", name)
+}
+
+// A postfixHost is a real Postfix that asks a sluice, both configured as
+// docs/postfix.md says.
+type postfixHost struct {
+	*mtatest.Postfix
+	*servedNode
+	config string
+}
+
+const (
+	atRcpt = "rcpt"
+	atEnd  = "end-of-message"
+)
+
+// A postfixSite is how a postfixHost is set up.
+type postfixSite struct {
+	charge   string
+	limits   string   // the rest of sluice.toml
+	blocks   []string // of the page, for main.cf
+	settings string   // more for main.cf
+}
+
+// start makes the host and starts its Postfix.
+func (site postfixSite) start(t testing.TB) *postfixHost {
+	t.Helper()
+	settings := site.settings
+	for _, b := range site.blocks {
+		settings += snippet(t, "cf main.cf "+b)
+	}
+	h := &postfixHost{Postfix: mtatest.NewPostfix(t, settings)}
+	dir := h.Path("/run")
+	page := snippet(t, "toml sluice.toml")
+	for _, replaced := range [][2]string{
+		{"/run/sluice/", dir + "/sluice/"}, {"/var/spool/postfix/", h.Path("/var/spool/postfix") + "/"}, {"/var/log/", h.Path("/var/log") + "/"},
+		{`charge = "rcpt"`, fmt.Sprintf("charge = %q", site.charge)},
+		{"[listen]\n", fmt.Sprintf("[listen]\nadmin = \"unix:%s/sluice/admin.sock\"\n", dir)},
+		{"[exim]\n", "[exim]\nbinary = \"/usr/sbin/exim4\"\n"},
+	} {
+		if !strings.Contains(page, replaced[0]) {
+			t.Fatalf("sluice.toml of docs/postfix.md has no %q", replaced[0])
+		}
+		page = strings.ReplaceAll(page, replaced[0], replaced[1])
+	}
+	h.config = fmt.Sprintf("%s[store]\nnode = \"pf.example\"\ndir = \"%s/ledger\"\n[locks]\ndir = \"%s/locks\"\n%s", page, dir, dir, site.limits)
+	h.Start(t)
+	return h
+}
+
+func (h *postfixHost) startSluice(t testing.TB) {
+	t.Helper()
+	h.servedNode = startServeWith(t, h.Path("/run"), h.config)
+}
+
+// sent is how many sends of a domain are counted.
+func (h *postfixHost) sent(t testing.TB, domain string) int64 { return h.domain(t, domain).Sent }
+
+// domain is what sluice shows of a domain.
+func (n *servedNode) domain(t testing.TB, name string) sidecar.DomainStatus {
+	t.Helper()
+	out, code := n.sluice(t, "status", "--json", name)
+	if code == exitNo {
+		return sidecar.DomainStatus{Domain: name}
+	}
+	var s sidecar.Status
+	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Domains) != 1 {
+		t.Fatalf("status: %v\n%s", err, out)
+	}
+	return s.Domains[0]
+}
+
+const twenty = "[limits]\nhourly = 20\n"
+
+// The ways in which Postfix asks.
+var ways = []struct {
+	name, charge string
+	blocks       []string
+}{
+	{"policy service, charged at RCPT", atRcpt, []string{"policy"}},
+	{"policy service, charged at the end", atEnd, []string{"policy", "end-of-message"}},
+	{"milter", atEnd, []string{"milter"}},
+	{"both, charged at RCPT", atRcpt, []string{"policy", "milter"}},
+	{"both, charged at the end", atEnd, []string{"policy", "end-of-message", "milter"}},
+}
+
+// One domain with a limit of 20, by every way:
+//
+//	client -> Postfix -> sluice: RCPT 1 ... 20 taken, RCPT 21 refused -> sink has 20
+func TestPostfixLimit(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			h := postfixSite{charge: way.charge, limits: twenty, blocks: way.blocks}.start(t)
+			h.startSluice(t)
+			h.Login(t, "news", "shop.example")
+			c := h.Dial(t).Login("news@shop.example")
+			c.Mail("news@shop.example")
+			for i := 1; i <= 18; i++ {
+				c.Want(c.Rcpt(fmt.Sprintf("u%d@far.example", i)), 250)
+			}
+			c.Want(c.Rcpt("alice@here.example"), 250)
+			c.Want(c.Data(), 250)
+			c.Mail("news@shop.example") // another message of the connection
+			c.Want(c.Rcpt("u19@far.example"), 250)
+			c.Want(c.Rcpt("u20@far.example"), 250)
+			c.Want(c.Rcpt("u21@far.example"), 450, "Domain shop.example has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later")
+			c.Want(c.Rcpt("u21@far.example"), 450, "(21/20 (105%))")
+			c.Want(c.Data(), 250)
+			if got := h.sent(t, "shop.example"); got != 20 {
+				t.Errorf("%d counted, want 20", got)
+			}
+			mtatest.Eventually(t, "20 delivered", func() bool { return len(h.Sink.Got()) == 20 })
+		})
+	}
+}
+
+// What became of the mail, by a real Postfix's log:
+//
+//	client -> Postfix -> sink: taken, greylisted and taken later, refused
+//	                  -> nobody: refused, and expired
+//	                  -> no name server
+func TestPostfixOutcomes(t *testing.T) {
+	for _, charge := range []string{atRcpt, atEnd} {
+		t.Run(charge, func(t *testing.T) {
+			t.Parallel()
+			h := postfixSite{charge: charge, limits: "[limits]\ndeferfail_percent = 0\n", blocks: []string{"policy", "end-of-message", "sendmail"}, settings: `
+transport_maps = inline:{ {dead.example=smtp:[127.0.0.1]:1} {nodns.example=smtp:} }
+virtual_alias_maps = inline:{ {team@far.example=member@far.example} }
+minimal_backoff_time = 1s
+queue_run_delay = 1s
+`}.start(t)
+			h.startSluice(t)
+			h.Login(t, "news", "shop.example")
+			h.Sink.Refuse("grey@far.example", 450, "greylisted, try again later")
+			h.Sink.Refuse("gone@far.example", 550, "no such user")
+			c := h.Dial(t).Login("news@shop.example")
+			for _, to := range [][]string{
+				{"u1@far.example", "u2@far.example", "alice@here.example"}, {"grey@far.example"}, {"gone@far.example", "u3@far.example"},
+				{"x@dead.example"}, {"x@nodns.example"}, {"alice@here.example"}, {"team@far.example"},
+			} {
+				c.Want(c.Message("news@shop.example", to...), 250)
+			}
+			h.wantOutcomes(t, "shop.example", 8, 4, 3, 1)
+			h.Sink.Refuse("grey@far.example", 0, "")
+			h.Flush(t)
+			h.wantOutcomes(t, "shop.example", 8, 5, 2, 1)
+			h.wantCauses(t, "shop.example", "dns 1, no-such-address 1, unreachable 1")
+			h.servedNode.stop()
+			if err := os.Rename(h.Path("/var/log/mail.log"), h.Path("/var/log/mail.log.1")); err != nil {
+				t.Fatal(err)
+			}
+			h.Run(t, "", "postconf", "-e", "maximal_queue_lifetime=1s", "bounce_queue_lifetime=1s")
+			h.Run(t, "", "postfix", "reload")
+			h.Flush(t)
+			h.startSluice(t) // what is deferred is known over a restart and a rotation
+			h.wantOutcomes(t, "shop.example", 8, 5, 0, 3)
+			h.wantCauses(t, "shop.example", "dns 1, unreachable 1")
+		})
+	}
+}
+
+// wantCauses fails unless these causes are among those of a domain's bad sends.
+func (h *postfixHost) wantCauses(t testing.TB, domain, want string) {
+	t.Helper()
+	var causes []string
+	for _, c := range h.domain(t, domain).Causes {
+		causes = append(causes, fmt.Sprint(c.Cause, " ", c.Count))
+	}
+	slices.Sort(causes)
+	got := strings.Join(causes, ", ")
+	for cause := range strings.SplitSeq(want, ", ") {
+		if !slices.Contains(causes, cause) {
+			t.Errorf("causes %s, want %s", got, want)
+			return
+		}
+	}
+}
+
+// wantOutcomes waits until a domain has these.
+func (h *postfixHost) wantOutcomes(t testing.TB, domain string, want ...int64) {
+	t.Helper()
+	var d sidecar.DomainStatus
+	for end := time.Now().Add(mtatest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		d = h.domain(t, domain)
+		got := []int64{d.Sent, d.Delivered, d.Deferred, d.Failed}
+		if slices.Equal(got, want) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: sent, delivered, deferred, failed are %v, want %v\n%s", domain, got, want, h.log)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/sidecar/milter/mtatest"
+)
+
+// many lets nearly all pass, so that what is counted shows.
+const many = `
+[identity]
+owners = ""
+main_domains = ""
+relay = ["127.0.0.1"]
+[limits]
+hourly = 1000
+deferfail_percent = 0
+[limits.domain."tiny.example"]
+hourly = 2
+`
+
+// Each kind of message by every way, and what it counts:
+//
+//	client, sendmail -> Postfix -> sluice
+func TestPostfixCountsEachOnce(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			blocks := way.blocks
+			if blocks[len(blocks)-1] != "milter" {
+				blocks = append(blocks[:len(blocks):len(blocks)], "sendmail")
+			}
+			h := postfixSite{charge: way.charge, limits: many, blocks: blocks}.start(t)
+			h.startSluice(t)
+			h.Login(t, "news", "auth.example")
+
+			h.Dial(t).Login("news@auth.example").Message("other@unlisted.example", recipients(1, 3)...)
+			h.wantSent(t, "auth.example", 3)
+			h.wantSent(t, "unlisted.example", 0)
+
+			c := h.Dial(t)
+			c.Send("MAIL FROM:<a@pipe.example>\r\nRCPT TO:<p1@far.example>\r\nRCPT TO:<p2@far.example>\r\nRCPT TO:<alice@here.example>\r\nDATA\r\n")
+			for i, r := range c.Replies(5) {
+				c.Want(r, []int{250, 250, 250, 250, 354}[i])
+			}
+			c.Send("Subject: x\r\n\r\nx\r\n.\r\nMAIL FROM:<a@pipe.example>\r\nRCPT TO:<p3@far.example>\r\nRSET\r\n")
+			for i, r := range c.Replies(4) {
+				c.Want(r, []int{250, 250, 250, 250}[i])
+			}
+			aborted := int64(0)
+			if way.charge == atRcpt {
+				aborted = 1 // what is let pass is charged
+			}
+			h.wantSent(t, "pipe.example", 2+aborted)
+
+			c.Mail("a@tiny.example")
+			for i, code := range []int{250, 501, 250, 550, 550, 250} {
+				c.Want(c.Rcpt([]string{"t1@far.example", "<<", "t2@far.example", "t3@far.example", "t4@far.example", "alice@here.example"}[i]), code)
+			}
+			c.Want(c.Data(), 250)
+			h.wantSent(t, "tiny.example", 2)
+
+			c.Want(c.Message("a@hundred.example", recipients(1, 100)...), 250)
+			h.wantSent(t, "hundred.example", 100)
+
+			c.Mail("a@bdat.example")
+			c.Want(c.Rcpt("b1@far.example"), 250)
+			c.Want(c.Cmd("BDAT 14\r\nSubject: x\r\n"), 250)
+			c.Want(c.Cmd("BDAT 3 LAST\r\nx"), 250)
+			h.wantSent(t, "bdat.example", 1)
+
+			for range 3 { // on one connection
+				c.Want(c.Message("a@many.example", "m@far.example", "m@far.example"), 250)
+			}
+			h.wantSent(t, "many.example", 3) // Postfix delivers once to one that is named twice
+
+			if out, code := h.Sendmail(t, "Subject: x\n\nx\n", "-f", "www@local.example", "s1@far.example", "s2@far.example", "alice@here.example"); code != 0 {
+				t.Errorf("sendmail: exit %d\n%s", code, out)
+			}
+			h.wantSent(t, "local.example", 2)
+		})
+	}
+}
+
+// wantSent waits until so many sends of a domain are counted.
+func (h *postfixHost) wantSent(t testing.TB, domain string, want int64) {
+	t.Helper()
+	var got int64
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if got = h.sent(t, domain); got == want {
+			return
+		}
+	}
+	t.Errorf("%d sends of %s counted, want %d", got, domain, want)
+}
+
+// While sluice is killed, hung or flapping, all mail flows, as late as the page says.
+func TestPostfixMailFirst(t *testing.T) {
+	for _, way := range []struct {
+		name   string
+		blocks []string
+		slow   time.Duration // a message with three recipients, when sluice hangs
+	}{
+		{"policy service", []string{"policy", "end-of-message", "sendmail"}, 6 * time.Second},
+		{"milter", []string{"milter"}, 4 * time.Second},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			h := postfixSite{charge: atEnd, limits: many, blocks: way.blocks}.start(t)
+			writeFile(t, h.Path("/run/sluice.toml"), h.config)
+			binary := buildSluice(t)
+			start := func() *exec.Cmd {
+				cmd := exec.Command(binary, "serve", "--config", h.Path("/run/sluice.toml"))
+				log := &lockedBuffer{}
+				cmd.Stderr = log
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
+				return cmd
+			}
+			sent := 0
+			send := func(what string, atMost time.Duration) {
+				t.Helper()
+				began := time.Now()
+				c := h.Dial(t)
+				c.Want(c.Message("a@first.example", recipients(sent+1, sent+3)...), 250)
+				if out, code := h.Sendmail(t, "Subject: x\n\nx\n", "-f", "www@first.example", fmt.Sprintf("u%d@far.example", sent+4)); code != 0 {
+					t.Errorf("%s: sendmail: exit %d\n%s", what, code, out)
+				}
+				if took := time.Since(began); took > atMost {
+					t.Errorf("%s: a message took %v, want at most %v", what, took, atMost)
+				}
+				sent += 4
+				mtatest.Eventually(t, what+": delivered", func() bool { return len(h.Sink.Got()) == sent })
+			}
+			send("never started", 2*time.Second)
+			cmd := start()
+			send("running", 2*time.Second)
+			cmd.Process.Signal(syscall.SIGSTOP)
+			send("hung", way.slow)
+			cmd.Process.Kill()
+			cmd.Wait()
+			send("killed", 2*time.Second)
+			for range 3 {
+				cmd = start()
+				send("flapping, up", 2*time.Second)
+				cmd.Process.Kill()
+				cmd.Wait()
+				send("flapping, down", 2*time.Second)
+			}
+			cmd = start()
+			defer func() { cmd.Process.Kill(); cmd.Wait() }()
+			h.servedNode = &servedNode{dir: h.Path("/run"), log: &lockedBuffer{}}
+			h.wantOutcomes(t, "first.example", int64(sent), int64(sent), 0, 0) // the log charges what was missed
+		})
+	}
+}
+
+// Debian's miltertest, as Postfix and Sendmail speak: with each version and state.
+func TestMiltertest(t *testing.T) {
+	if _, err := exec.LookPath("miltertest"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[listen]\n", "[listen]\nmilter = [\"unix:"+dir+"/run/milter.sock\"]\n", 1))
+	script, err := filepath.Abs("../../testdata/miltertest/session.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "miltertest", "-s", script, "-D", "socket=unix:"+dir+"/run/milter.sock")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	if d := n.domain(t, "lua.example"); d.Sent != 10 {
+		t.Errorf("%d counted, want 10", d.Sent)
+	}
+}
+
+// Mail from sendmail over the limit waits in Postfix's maildrop, and leaves when the
+// domain is released.
+func TestPostfixSendmailOverTheLimit(t *testing.T) {
+	t.Parallel()
+	h := postfixSite{charge: atEnd, limits: many, blocks: []string{"sendmail"}}.start(t)
+	h.startSluice(t)
+	for i := 1; i <= 5; i++ {
+		to := []string{fmt.Sprintf("u%d@far.example", i), "alice@here.example"}
+		if out, code := h.Sendmail(t, "Subject: x\n\nx\n", append([]string{"-f", "www@tiny.example"}, to...)...); code != 0 {
+			t.Errorf("message %d: exit %d\n%s", i, code, out)
+		}
+		if i <= 2 { // one after the other: pickup takes them as it finds them
+			mtatest.Eventually(t, "charged", func() bool { return h.sent(t, "tiny.example") == int64(i) })
+		}
+	}
+	mtatest.Eventually(t, "refused", func() bool { return strings.Count(h.Postfix.Log(), "milter-reject: END-OF-MESSAGE") >= 3 })
+	if log := h.Postfix.Log(); strings.Contains(log, "configuration error") || !strings.Contains(log, "4.7.1 Domain tiny.example has exceeded the max emails per hour (") {
+		t.Error("the log does not explain it")
+	}
+	if got := h.Sink.Got(); len(got) != 2 {
+		t.Errorf("%v delivered, want two", got)
+	}
+	if out, code := h.sluice(t, "reset", "tiny.example"); code != exitDone {
+		t.Fatalf("reset: exit %d\n%s", code, out)
+	}
+	h.Run(t, "", "postkick", "public", "pickup", "W") // it looks by itself once a minute
+	mtatest.Eventually(t, "two more", func() bool { return len(h.Sink.Got()) == 4 })
+	if got := h.sent(t, "tiny.example"); got != 2 {
+		t.Errorf("%d counted, want 2", got)
+	}
+}

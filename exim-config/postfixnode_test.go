@@ -1,0 +1,156 @@
+package eximconfig_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/milter/mtatest"
+)
+
+// postfixNode is a sluice.toml of a Postfix node.
+const postfixNode = `
+[listen]
+policy = ["unix:%[1]s/var/spool/postfix/sluice/policy.sock"]
+admin = "unix:%[1]s/run/sluice/admin.sock"
+[store]
+node = "pf.example"
+dir = "%[1]s/run/ledger"
+url = "%[2]s"
+nodes = 2
+timeout = "1s"
+[locks]
+dir = "%[1]s/run/locks"
+[postfix]
+local_domains = ["here.example"]
+log = "%[1]s/var/log/mail.log"
+[exim]
+mainlog = ""
+[limits]
+hourly = 40
+`
+
+// An Exim node and a Postfix node have one Redis:
+//
+//	news@shop.example ─┬─→ Exim ────→ sluice ─┬─→ Redis: 40 in sum
+//	                   └─→ Postfix ─→ sluice ─┘
+func TestEximAndPostfixOnOneRedis(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	h := newHost(t)
+	h.store = fmt.Sprintf("url = %q\nnodes = 2\ntimeout = \"1s\"\n", r.URL())
+	h.startSluice(t, "[limits]\nhourly = 40\n")
+	h.startExim(t)
+
+	p := mtatest.NewPostfix(t, mtatest.Snippet(t, "../docs/postfix.md", "cf main.cf policy"))
+	admin := startPostfixNode(t, p, r.URL())
+	p.Start(t)
+	p.Login(t, "news", "shop.example")
+
+	var sent [2]int
+	var clients sync.WaitGroup
+	byExim, byPostfix := h.dial(t).login("news@shop.example"), p.Dial(t).Login("news@shop.example")
+	clients.Go(func() {
+		for i := range 30 {
+			byExim.mail("news@shop.example")
+			if byExim.rcpt(fmt.Sprintf("e%d@far.example", i)).code == 250 && byExim.data(letter("x")).code == 250 {
+				sent[0]++
+			} else {
+				byExim.cmd("RSET")
+			}
+		}
+	})
+	clients.Go(func() {
+		for i := range 30 {
+			byPostfix.Mail("news@shop.example")
+			if byPostfix.Rcpt(fmt.Sprintf("p%d@far.example", i)).Code == 250 {
+				byPostfix.Want(byPostfix.Data(), 250)
+				sent[1]++
+			} else {
+				byPostfix.Cmd("RSET")
+			}
+		}
+	})
+	clients.Wait()
+	if sent[0]+sent[1] != 40 {
+		t.Errorf("Exim let %d pass and Postfix %d, together not 40", sent[0], sent[1])
+	}
+	eventually(t, "40 delivered", func() bool { return h.sink.count()+len(p.Sink.Got()) == 40 })
+
+	locks := []string{h.path(lockDir), p.Path("/run/locks")}
+	eventually(t, "both nodes have the lock", func() bool { return locked(locks[0]) && locked(locks[1]) })
+	if err := os.Remove(filepath.Join(locks[1], "max_hourly_shop.example")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both nodes released it", func() bool { return !locked(locks[0]) && !locked(locks[1]) })
+	byExim.want(byExim.send("news@shop.example", letter("x"), "again@far.example"), 250)
+	byPostfix.Want(byPostfix.Message("news@shop.example", "again@far.example"), 250)
+
+	if out, err := exec.Command(admin[0], append(admin[1:], "lock", "shop.example")...).CombinedOutput(); err != nil {
+		t.Fatalf("lock: %v\n%s", err, out)
+	}
+	eventually(t, "locked on both nodes", func() bool {
+		byExim.mail("news@shop.example")
+		byPostfix.Mail("news@shop.example")
+		exim, postfix := byExim.rcpt("no@far.example"), byPostfix.Rcpt("no@far.example")
+		byExim.cmd("RSET")
+		byPostfix.Cmd("RSET")
+		return exim.code == 450 && postfix.Code == 450
+	})
+}
+
+func locked(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "max_hourly_shop.example"))
+	return err == nil
+}
+
+// startPostfixNode starts the sluice of a Postfix, and returns how its commands
+// begin.
+func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string) []string {
+	t.Helper()
+	binary, err := buildSluice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Write(t, "/run/sluice.toml", fmt.Sprintf(postfixNode, p.Path(""), url))
+	begin := []string{binary, "--config", p.Path("/run/sluice.toml")}
+	cmd := exec.Command(binary, append(begin[1:], "serve")...)
+	var log lockedBuffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("sluice of Postfix said:\n%s", log.String())
+		}
+	})
+	eventually(t, "sluice serves Postfix", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	return begin
+}
+
+// A lockedBuffer is a log that a test reads while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

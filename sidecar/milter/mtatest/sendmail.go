@@ -1,0 +1,77 @@
+package mtatest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+)
+
+// A Sendmail is Debian's, with a small sendmail.mc of its own. What is not
+// here.example goes to Sink.
+type Sendmail struct {
+	*root
+	Port int
+	Sink *Sink
+}
+
+const sendmailMC = `divert(-1)dnl
+divert(0)dnl
+define(` + "`_USE_ETC_MAIL_'" + `)dnl
+include(` + "`/usr/share/sendmail/cf/m4/cf.m4'" + `)dnl
+OSTYPE(` + "`debian'" + `)dnl
+define(` + "`confDOMAIN_NAME', `sm.example'" + `)dnl
+define(` + "`confTO_IDENT', `0'" + `)dnl
+define(` + "`SMART_HOST', `relay:[127.0.0.1]'" + `)dnl
+define(` + "`RELAY_MAILER_ARGS', `TCP $h %[2]d'" + `)dnl
+FEATURE(` + "`no_default_msa'" + `)dnl
+FEATURE(` + "`nocanonify'" + `)dnl
+FEATURE(` + "`promiscuous_relay'" + `)dnl
+FEATURE(` + "`accept_unresolvable_domains'" + `)dnl
+DAEMON_OPTIONS(` + "`Family=inet, Name=MTA, Port=%[1]d, Addr=127.0.0.1'" + `)dnl
+LOCAL_DOMAIN(` + "`here.example'" + `)dnl
+%[3]sMAILER(` + "`local'" + `)dnl
+MAILER(` + "`smtp'" + `)dnl
+`
+
+// NewSendmail makes a Sendmail with lines added to its sendmail.mc.
+func NewSendmail(t testing.TB, lines string) *Sendmail {
+	t.Helper()
+	s := &Sendmail{root: makeRoot(t, "sendmail"), Port: FreePort(t), Sink: NewSink(t)}
+	s.Write(t, "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8:mail:/var/mail:/usr/sbin/nologin\nsmmta:x:113:113::/:/usr/sbin/nologin\nsmmsp:x:114:114::/:/usr/sbin/nologin\n")
+	s.Write(t, "/etc/group", "root:x:0:\nmail:x:8:\nsmmta:x:113:\nsmmsp:x:114:\n")
+	s.Write(t, "/etc/services", "smtp 25/tcp mail\n")
+	s.Write(t, "/etc/mail/sendmail.mc", fmt.Sprintf(sendmailMC, s.Port, s.Sink.Port, lines))
+	s.Write(t, "/etc/mail/local-host-names", "here.example\n")
+	s.Write(t, "/etc/mail/service.switch", "hosts files\naliases files\n")
+	for _, dir := range []string{"/var/spool/mqueue", "/var/log", "/var/mail", "/var/lib/sendmail/host_status"} {
+		if err := errors.Join(os.MkdirAll(s.Path(dir), 0o755), os.Chmod(s.Path(dir), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// Start starts Sendmail and waits until it listens.
+func (s *Sendmail) Start(t testing.TB) {
+	t.Helper()
+	s.start(t, "sh", "-c", `cd /etc/mail && m4 sendmail.mc >sendmail.cf && exec /usr/libexec/sendmail/sendmail -bD -q1s -O PidFile=/run/sendmail.pid`)
+	t.Cleanup(func() {
+		if t.Failed() {
+			queue, _ := s.Try(t, "", "sh", "-c", "ls -la /var/spool/mqueue; grep -h ^[MSR] /var/spool/mqueue/qf*")
+			t.Logf("Sendmail said:\n%s\n%s", s.Read("/out"), queue)
+		}
+	})
+	listens(t, "Sendmail", s.Port)
+}
+
+// Dial connects an SMTP client.
+func (s *Sendmail) Dial(t testing.TB) *Client {
+	t.Helper()
+	nc, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewClient(t, nc)
+}

@@ -1,0 +1,214 @@
+// Package postfixlog reads Postfix's log: Parser turns its lines, which syslog or
+// postlogd wrote, into what the policy records.
+//
+// It hides the format (what smtpd.c, pickup.c, qmgr_active.c, log_adhoc.c and
+// bounce.c of Postfix 3.4 to 3.10 write) and judges nothing. Lines are joined by
+// queue id further on: smtpd and pickup tell where a message comes from, qmgr its
+// sender, and those that deliver what became of each recipient.
+package postfixlog
+
+import (
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A Parser turns lines of the log, told in their order, into entries.
+type Parser struct {
+	clock   clock
+	loginOf func(uid string) string
+}
+
+// NewParser returns a Parser for a log whose times without a zone are local to
+// location. loginOf finds the login name of a user id, "" if there is none.
+func NewParser(location *time.Location, loginOf func(uid string) string) *Parser {
+	return &Parser{clock: clock{location: location}, loginOf: loginOf}
+}
+
+// Parse takes one line without its end. now is only for the year where a line
+// has none. It reports false for a line that is no entry.
+func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+	at, rest, ok := p.clock.cutStamp(now, line)
+	if !ok {
+		return e, false
+	}
+	_, rest, _ = strings.Cut(rest, " ") // the host
+	tag, rest, ok := strings.Cut(rest, ": ")
+	if !ok {
+		return e, false
+	}
+	daemon, process := cutTag(tag)
+	if daemon == "" {
+		return e, false
+	}
+	id, rest, ok := strings.Cut(rest, ": ")
+	if !ok || !isQueueID(id) {
+		return e, false
+	}
+	e = sidecar.LogEntry{Postfix: true, ID: id, At: at, Line: line}
+	switch daemon {
+	case "smtpd":
+		e.Process = process
+		return e, parseClient(&e, rest)
+	case "pickup":
+		return e, p.parsePickup(&e, rest)
+	case "qmgr", "nqmgr", "postsuper":
+		return e, parseQueue(&e, rest)
+	}
+	e.Transport = daemon
+	return e, parseDelivery(&e, rest)
+}
+
+// cutTag takes a daemon and its process id from "postfix/submission/smtpd[123]".
+// The name before the first slash is the site's (syslog_name).
+func cutTag(tag string) (daemon, process string) {
+	open := strings.IndexByte(tag, '[')
+	if open < 0 || !strings.HasSuffix(tag, "]") {
+		return "", ""
+	}
+	slash := strings.LastIndexByte(tag[:open], '/')
+	if slash < 0 {
+		return "", ""
+	}
+	return tag[slash+1 : open], tag[open+1 : len(tag)-1]
+}
+
+// isQueueID tells whether s is a queue id: hexadecimal in upper case, or with
+// enable_long_queue_ids of digits and consonants. What else may stand there,
+// "warning" and "NOQUEUE", has other letters.
+func isQueueID(s string) bool {
+	if len(s) < 6 || len(s) > 32 {
+		return false
+	}
+	short, long := true, true
+	for i := range len(s) {
+		c := s[i]
+		digit := '0' <= c && c <= '9'
+		short = short && (digit || 'A' <= c && c <= 'F')
+		long = long && (digit || strings.IndexByte("BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz", c) >= 0)
+	}
+	return short || long
+}
+
+// parseClient reads what smtpd says of a message that it begins to take:
+//
+//	client=name[address]:port, sasl_method=..., sasl_username=..., sasl_sender=..., orig_queue_id=..., orig_client=...
+//
+// of which all but the first may be missing.
+func parseClient(e *sidecar.LogEntry, s string) bool {
+	client, ok := strings.CutPrefix(s, "client=")
+	if !ok {
+		return false
+	}
+	e.Kind = sidecar.LogArrived
+	client, rest, _ := strings.Cut(client, ", ")
+	if open := strings.IndexByte(client, '['); open >= 0 {
+		e.ClientAddress, _, _ = strings.Cut(client[open+1:], "]")
+	}
+	if method, after, ok := strings.Cut(rest, "sasl_username="); ok && strings.HasPrefix(method, "sasl_method=") {
+		e.Auth, _, _ = strings.Cut(after, ", ")
+	}
+	return true
+}
+
+// parsePickup reads what pickup says of a message from sendmail: "uid=0
+// from=<root>".
+func (p *Parser) parsePickup(e *sidecar.LogEntry, s string) bool {
+	uid, ok := strings.CutPrefix(s, "uid=")
+	if !ok {
+		return false
+	}
+	e.Kind = sidecar.LogArrived
+	uid, _, _ = strings.Cut(uid, " ")
+	if e.Login = p.loginOf(uid); e.Login == "" {
+		e.Login = uid
+	}
+	return true
+}
+
+// parseQueue reads what qmgr says, at every attempt, and postsuper:
+//
+//	from=<sender>, size=292, nrcpt=1 (queue active)
+//	from=<sender>, status=expired, returned to sender
+//	removed
+func parseQueue(e *sidecar.LogEntry, s string) bool {
+	if s == "removed" {
+		e.Kind = sidecar.LogCompleted
+		return true
+	}
+	from, ok := strings.CutPrefix(s, "from=<")
+	if !ok {
+		return false
+	}
+	sender, rest, ok := cutAddress(from)
+	e.Sender = sender
+	switch {
+	case !ok:
+		return false
+	case strings.HasPrefix(rest, ", size="):
+		e.Kind = sidecar.LogSender
+	case strings.HasPrefix(rest, ", status=expired, returned to sender"), strings.HasPrefix(rest, ", status=force-expired, returned to sender"):
+		e.Kind, e.Text = sidecar.LogExpired, "expired, returned to sender"
+	default:
+		return false
+	}
+	return true
+}
+
+// parseDelivery reads what became of a recipient (log_adhoc.c):
+//
+//	to=<recipient>, orig_to=<original>, relay=host[address]:port, conn_use=2, delay=1.2, delays=1/0/0/0.2, dsn=2.0.0, status=sent (text)
+func parseDelivery(e *sidecar.LogEntry, s string) bool {
+	to, ok := strings.CutPrefix(s, "to=<")
+	if !ok {
+		return false
+	}
+	var rest string
+	if e.Recipient, rest, ok = cutAddress(to); !ok {
+		return false
+	}
+	if original, found := strings.CutPrefix(rest, ", orig_to=<"); found {
+		if e.Original, rest, ok = cutAddress(original); !ok {
+			return false
+		}
+	}
+	if !strings.HasPrefix(rest, ", relay=") {
+		return false
+	}
+	_, status, ok := strings.Cut(rest, ", status=")
+	if !ok {
+		return false
+	}
+	word, text, _ := strings.Cut(status, " ")
+	switch word {
+	case "sent":
+		e.Kind = sidecar.LogDelivered
+		return true
+	case "deferred", "SOFTBOUNCE":
+		e.Kind = sidecar.LogDeferred
+	case "bounced":
+		e.Kind = sidecar.LogFailed
+	default: // deliverable and undeliverable are answers to probes
+		return false
+	}
+	e.Text = strings.TrimSuffix(strings.TrimPrefix(text, "("), ")")
+	return true
+}
+
+// cutAddress takes an address and the bracket behind it. In a quoted local part,
+// which the sender may choose, a bracket is none.
+func cutAddress(s string) (address, rest string, ok bool) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == '>' && !quoted:
+			return s[:i], s[i+1:], true
+		}
+	}
+	return "", "", false
+}

@@ -1,0 +1,207 @@
+package sidecar
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// queued is what is known of a message in Postfix's queue beside its arrival.
+type queued struct {
+	Charged string              `json:"charged,omitempty"` // under what RCPT has charged it, if not its queue id
+	Numbers map[string]int      `json:"numbers,omitempty"` // of recipients whose sends were charged without a name
+	Waiting map[string]deferral `json:"waiting,omitempty"` // by recipient
+}
+
+// A deferral is why a recipient was deferred at first.
+type deferral struct {
+	Original string `json:"original,omitempty"` // what it was before an alias
+	Text     string `json:"text,omitempty"`
+}
+
+// maxDeferral bounds the text that is kept of one, in bytes.
+const maxDeferral = 300
+
+// recordPostfix is Record for a line of Postfix's log. It reports false for one
+// that means the same as of Exim.
+func (p *Policy) recordPostfix(s *Settings, now time.Time, e *LogEntry) bool {
+	r := p.record
+	switch e.Kind {
+	case LogArrived:
+		r.arrive(e)
+		if t := p.incoming.look(p.incoming.logged(e.ID, e.Process, e.At)); t.id != "" && t.id != e.ID {
+			r.arrivals[e.ID].queue().Charged = t.id
+		}
+	case LogSender:
+		r.sentBy(e)
+	case LogExpired:
+		p.expireInPostfix(s, now, e)
+	case LogDelivered, LogDeferred, LogFailed:
+		p.outcomeOfPostfix(s, now, e)
+	default:
+		return false
+	}
+	return true
+}
+
+// sentBy notes the sender of a message.
+func (r *record) sentBy(e *LogEntry) {
+	a := r.arrivals[e.ID]
+	if a == nil || a.sender.Sender == e.Sender {
+		return
+	}
+	from := a.sender.origin
+	from.Sender = e.Sender
+	a.sender = r.senders.get(from)
+	r.changed(a)
+}
+
+// expireInPostfix fails what is still deferred of a message: its log names no
+// recipient then.
+func (p *Policy) expireInPostfix(s *Settings, now time.Time, e *LogEntry) {
+	a := p.record.arrivals[e.ID]
+	if a == nil || a.queued == nil {
+		return
+	}
+	for _, to := range slices.Sorted(maps.Keys(a.queued.Waiting)) {
+		failed, why := *e, a.queued.Waiting[to]
+		failed.judgement = judgement{}
+		failed.Kind, failed.Recipient, failed.Original, failed.Transport, failed.Text = LogFailed, to, why.Original, smtpTransport, why.Text
+		p.outcomeOfPostfix(s, now, &failed)
+	}
+}
+
+// The daemons of Postfix that deliver to elsewhere, and that stand for them while
+// they are suspended.
+const (
+	smtpTransport  = "smtp"
+	errorTransport = "error"
+)
+
+// outcomeOfPostfix hears of an outcome, and finds under which token the send was
+// charged.
+func (p *Policy) outcomeOfPostfix(s *Settings, now time.Time, e *LogEntry) {
+	r := p.record
+	if a := r.arrivals[e.ID]; a != nil && (e.Transport == errorTransport || s.remoteTransport(e.Transport)) {
+		r.noteDeferred(a, e)
+	}
+	before := len(r.batch.outcomes)
+	asked := foldAddress(e.Recipient) // at RCPT
+	if e.Original != "" {
+		asked = foldAddress(e.Original)
+		if !s.localDomains.get().has(asked.domain) {
+			e.Original = "" // rewritten, and no mail of ours that is forwarded
+		}
+	}
+	r.hear(s, now, e)
+	if len(r.batch.outcomes) > before {
+		p.tokenOfPostfix(s, p.clock.store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
+	}
+}
+
+// noteDeferred notes which recipients are still deferred, for expireInPostfix.
+func (r *record) noteDeferred(a *arrived, e *LogEntry) {
+	q := a.queue()
+	_, waits := q.Waiting[e.Recipient]
+	if waits == (e.Kind == LogDeferred) {
+		return
+	}
+	if waits {
+		delete(q.Waiting, e.Recipient)
+	} else {
+		if q.Waiting == nil {
+			q.Waiting = map[string]deferral{}
+		}
+		text := e.Text[:min(len(e.Text), maxDeferral)]
+		q.Waiting[strings.Clone(e.Recipient)] = deferral{strings.Clone(e.Original), strings.Clone(text)}
+	}
+	r.changed(a)
+}
+
+// tokenOfPostfix finds the send of an outcome: under the address that RCPT had,
+// which an alias has replaced since, or the final one; under the queue id, or
+// what RCPT knew before there was one; and where sends were charged without a
+// name, under the next number that is free.
+func (p *Policy) tokenOfPostfix(s *Settings, at time.Time, asked address, o *outcome, r *ratelimit.Report) {
+	ids := []string{o.ID}
+	if o.of != nil && o.of.queued != nil && o.of.queued.Charged != "" {
+		ids = append(ids, o.of.queued.Charged)
+	}
+	for _, id := range ids {
+		for _, name := range [...]address{asked, o.to} {
+			if t := token(s.Node, id, name, 0); p.store.Known(at, t) {
+				r.Token = t
+				return
+			}
+		}
+	}
+	for _, id := range ids {
+		if t, ok := p.numbered(s, at, id, asked, o.of); ok {
+			r.Token = t
+			return
+		}
+	}
+	if !s.chargeAtEnd {
+		r.Subjects = nil // only RCPT charges
+	}
+}
+
+// numbered is the token of a send that was charged without its recipient: which
+// of them is a recipient's is settled when the log first names it.
+func (p *Policy) numbered(s *Settings, at time.Time, id string, asked address, a *arrived) (t ratelimit.Token, ok bool) {
+	if a == nil {
+		return 0, false
+	}
+	q, name := a.queue(), asked.String()
+	n, known := q.Numbers[name]
+	if !known {
+		n = len(q.Numbers)
+	}
+	if t = token(s.Node, id, address{}, n); !p.store.Known(at, t) {
+		return 0, false
+	}
+	if !known {
+		q.number(name)
+		p.record.changed(a)
+	}
+	return t, true
+}
+
+func (q *queued) number(name string) {
+	if q.Numbers == nil {
+		q.Numbers = map[string]int{}
+	}
+	q.Numbers[name] = len(q.Numbers)
+}
+
+func (a *arrived) queue() *queued {
+	if a.queued == nil {
+		a.queued = &queued{}
+	}
+	return a.queued
+}
+
+// changed has the next Checkpoint note an arrival again.
+func (r *record) changed(a *arrived) {
+	if a.noted && !a.stale {
+		a.stale = true
+		r.unnoted = append(r.unnoted, a)
+	}
+}
+
+// A PostfixLog is who reads Postfix's log: what it says is recorded like Exim's,
+// and how far it is read is kept beside that.
+type PostfixLog struct{ *Policy }
+
+const postfixPosition = "log/postfix"
+
+// Position is what Checkpoint was last given; nil at the first start.
+func (l PostfixLog) Position() []byte { return l.position(postfixPosition) }
+
+// Checkpoint is Policy.Checkpoint.
+func (l PostfixLog) Checkpoint(now time.Time, position []byte) error {
+	return l.checkpoint(now, postfixPosition, position)
+}
