@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,6 +59,38 @@ func eximOption(ctx context.Context, binary, name string) string {
 		return ""
 	}
 	return strings.TrimSpace(value)
+}
+
+// say runs Exim for what it prints, as a user, or for "" as we are.
+func (e exim) say(ctx context.Context, user string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c := exec.CommandContext(ctx, e.binary, args...)
+	c.Dir = "/" // where every user may be
+	if user != "" {
+		attr, err := asUser(user)
+		if err != nil {
+			return "", err
+		}
+		c.SysProcAttr = attr
+	}
+	out, err := c.Output()
+	said := strings.TrimSpace(string(out))
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		return said, fmt.Errorf("%s %s: %s", e.binary, strings.Join(args, " "), cmp.Or(strings.TrimSpace(string(failed.Stderr)), said, failed.Error()))
+	}
+	return said, err
+}
+
+// asUser is how a program is run as another user, without groups but its own.
+func asUser(name string) (*syscall.SysProcAttr, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	uid, errUID := strconv.ParseUint(u.Uid, 10, 32)
+	gid, errGID := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, errors.Join(errUID, errGID)
 }
 
 func uidOf(name string) (int, bool) {

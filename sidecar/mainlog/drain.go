@@ -113,8 +113,6 @@ func (f *Follower) checkpoint(name string, b *block) error {
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.progress.File, f.progress.Read, f.progress.Size = name, b.read.Offset, b.read.Offset+b.left
-	f.mu.Unlock()
+	f.show(name, b.read.Offset, b.left)
 	return f.options.Consumer.Checkpoint(time.Now(), position)
 }

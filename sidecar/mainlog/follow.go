@@ -150,6 +150,7 @@ func (f *Follower) step(ctx context.Context) error {
 		if err := f.begin(ctx); err != nil {
 			return err
 		}
+		f.show(f.current.name, f.current.offset, f.current.unread())
 	}
 	for ctx.Err() == nil {
 		// First of all: a file that was truncated may be as long again by now.
@@ -165,8 +166,16 @@ func (f *Follower) step(ctx context.Context) error {
 		if err := f.rotated(ctx, !truncated); err != nil {
 			return err
 		}
+		f.show(f.current.name, f.current.offset, f.current.unread())
 	}
 	return nil
+}
+
+// show tells how far a file is read, in bytes.
+func (f *Follower) show(name string, read, left int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.progress.File, f.progress.Read, f.progress.Size = name, read, read+left
 }
 
 // begin goes on where reading ended before the start.

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sluice/sidecar/policyd"
+)
+
+// What doctor finds out by asking Exim itself.
+
+// eximUses are Exim's options and the ACL of ours that each has to ask first.
+var eximUses = []struct{ option, ours string }{
+	{"acl_smtp_rcpt", "acl_sluice_rcpt"},
+	{"acl_smtp_data", "acl_sluice_data"},
+	{"acl_not_smtp", "acl_sluice_not_smtp"},
+}
+
+const reinstall = "Run exim-config/install and have Exim reload; it names the line of yours that is in the way."
+
+// checkEximIs tells whether there is an Exim that loads its configuration.
+func (d *doctor) checkEximIs() bool {
+	if _, err := os.Stat(d.exim.binary); err != nil {
+		if _, err := exec.LookPath("postconf"); err == nil {
+			d.add("Exim", notable, "", "%s is not installed; Postfix is, and is not looked at", d.exim.binary)
+		} else {
+			d.add("Exim", wrong, "Install Exim, or set exim.binary.", "%v", err)
+		}
+		return false
+	}
+	said, err := d.exim.say(d.ctx, "", "-bV")
+	if err != nil {
+		d.add("Exim", wrong, "Mend Exim's configuration.", "%s does not load its configuration: %v", d.exim.binary, err)
+		return false
+	}
+	version, _, _ := strings.Cut(said, " #")
+	d.add("Exim", healthy, "", "%s, %s, its user is %s", d.exim.binary, version, d.exim.user)
+	return true
+}
+
+// checkWiring looks whether Exim's ACLs and routers are ours.
+func (d *doctor) checkWiring() {
+	text, err := d.exim.say(d.ctx, "", "-bP", "config")
+	if err != nil {
+		d.add("ACLs", wrong, "", "Exim does not show its configuration: %v", err)
+		return
+	}
+	var missing []string
+	for _, use := range eximUses {
+		acl := eximOption(d.ctx, d.exim.binary, use.option)
+		if acl != use.ours && !beginsWith(text, acl, use.ours) {
+			missing = append(missing, fmt.Sprintf("%s is %q, which does not ask %s first", use.option, acl, use.ours))
+		}
+	}
+	if len(missing) > 0 {
+		d.add("ACLs", wrong, reinstall, "%s", strings.Join(missing, "; "))
+	} else {
+		d.add("ACLs", healthy, "", "acl_smtp_rcpt, acl_smtp_data and acl_not_smtp ask Sluice first")
+	}
+	routers, err := d.exim.say(d.ctx, "", "-bP", "router_list")
+	first := strings.Fields(routers)
+	first = first[:min(2, len(first))]
+	if err != nil || !slices.Equal(first, []string{"sluice", "sluice_hold"}) {
+		d.add("routers", wrong, reinstall, "the first routers are %q, but sluice and sluice_hold must come first: what others route is not charged or held", first)
+	} else {
+		d.add("routers", healthy, "", "sluice and sluice_hold come first")
+	}
+}
+
+// beginsWith tells whether an ACL has ours as the first that could let anything
+// pass, in the text of -bP config. The installer looks for the same.
+func beginsWith(config, acl, ours string) bool {
+	inside, accepts := false, 0
+	for line := range strings.Lines(config) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+		case words[0] == acl+":":
+			inside = true
+		case !inside:
+		case len(words) > 2 && words[0] == "acl" && words[2] == ours:
+			return true
+		case strings.HasSuffix(words[0], ":"):
+			return false
+		case words[0] == "accept":
+			if accepts++; accepts > 1 {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// askNobody is a question that charges nobody and is no refusal: it has no recipient.
+const askNobody = "${acl{acl_sluice_ask}{rcpt}}"
+
+// checkAsking has Exim ask as its own user, all the way to the running sluice
+// and back. Where that fails it looks where the way ends.
+func (d *doctor) checkAsking() {
+	said, err := d.exim.say(d.ctx, d.exim.user, "-be", askNobody)
+	switch {
+	case err == nil && strings.HasPrefix(said, "action="):
+		d.add("asking", healthy, "", "Exim asks as %s, and sluice answers", d.exim.user)
+		return
+	case err != nil:
+		d.add("asking", wrong, reinstall, "Exim cannot ask: %v", err)
+		return
+	case d.running.err != nil:
+		d.add("asking", notable, "", "not tried: sluice does not run")
+		return
+	}
+	if tcp, ok := d.macro("SLUICE_TCP"); ok {
+		d.checkTCP(tcp)
+		return
+	}
+	d.checkSocket()
+}
+
+// checkSocket finds out why Exim gets no answer on a unix socket.
+func (d *doctor) checkSocket() {
+	path, _ := d.macro("SLUICE_SOCKET")
+	ours, err := d.policySocket()
+	switch {
+	case err != nil:
+		d.add("asking", wrong, "Give listen.policy \"unix:"+path+"\".", "Exim asks at %s, and %v", path, err)
+		return
+	case path != ours && !sameFile(path, ours):
+		d.add("asking", wrong, "Set SLUICE_SOCKET = "+ours+" in Exim's macros, or listen.policy.",
+			"Exim asks at %s, and sluice listens at %s", path, ours)
+		return
+	}
+	if err := d.askAs(d.exim.user, path); err != nil {
+		d.add("asking", wrong, "Let "+d.exim.user+" reach the socket: its directories need x for all, the socket rw for all "+
+			"(who may ask is told by the user, not by modes); if it does, restart sluice, which learns at its start who Exim's user is.",
+			"%s gets no answer at %s: %v", d.exim.user, path, err)
+		return
+	}
+	if said, err := d.exim.say(d.ctx, d.exim.user, "-be", "${perl{Sluice::loaded}}"); err != nil || said != "yes" {
+		d.add("asking", wrong, "Have the Perl file that perl_startup loads do sluice.pl, see exim-config/install.",
+			"sluice answers at %s, but Exim's Perl has not loaded sluice.pl: perl_startup is %q", path, eximOption(d.ctx, d.exim.binary, "perl_startup"))
+		return
+	}
+	d.add("asking", wrong, "Look at the log of sluice.", "%s gets answers at %s, but Exim gets none", d.exim.user, path)
+}
+
+// askAs asks at a unix socket as another user.
+func (d *doctor) askAs(user, path string) error {
+	question := base64.StdEncoding.EncodeToString([]byte("request=sluice\nstage=rcpt\n\n"))
+	// Not by the path of the program: that user may not get there.
+	c := exec.CommandContext(d.ctx, "/proc/self/exe", "check", "--socket", path, "--base64", question)
+	c.Env, c.Dir = []string{}, "/"
+	attr, err := asUser(user)
+	if err != nil {
+		return err
+	}
+	c.SysProcAttr = attr
+	if out, err := c.CombinedOutput(); err != nil {
+		first, _, _ := strings.Cut(string(bytes.TrimSpace(out)), "\n")
+		return errors.New(strings.TrimPrefix(first, "sluice: check: "))
+	}
+	return nil
+}
+
+// checkTCP finds out why Exim gets no answer over TCP.
+func (d *doctor) checkTCP(address string) {
+	listens := false
+	for _, l := range d.config.Listen.Policy {
+		listens = listens || l.Network() == "tcp" && l.Address() == address
+	}
+	if !listens {
+		d.add("asking", wrong, "Give listen.policy \"tcp:"+address+"\", or set SLUICE_TCP in Exim's macros.",
+			"Exim asks at %s, where sluice does not listen", address)
+		return
+	}
+	token, err := d.exim.say(d.ctx, d.exim.user, "-be", `${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`)
+	tokens, _ := policyd.ReadTokens(d.config.Listen.TokenFile)
+	if err != nil || token == "" || strings.HasPrefix(token, "Failed") {
+		d.add("asking", wrong, "chgrp to Exim's group and chmod 640 the file.", "%s cannot read the token file: %s %v", d.exim.user, token, err)
+	} else if !slices.Contains(tokens, token) {
+		d.add("asking", wrong, "Point SLUICE_TOKEN_FILE at "+d.config.Listen.TokenFile+", and restart sluice.", "the token that Exim sends is not in %s", d.config.Listen.TokenFile)
+	} else {
+		d.add("asking", wrong, "Restart sluice: it reads tokens when it starts. Else look at its log.", "Exim gets no answer at %s", address)
+	}
+}
+
+// macro is what a macro of Exim's configuration is; false if there is none.
+func (d *doctor) macro(name string) (string, bool) {
+	// A line that began with the macro would define it.
+	said, err := d.exim.say(d.ctx, "", "-be", "="+name)
+	value := strings.TrimPrefix(said, "=")
+	return value, err == nil && value != name
+}
+
+var transportHead = regexp.MustCompile(`^(\S+) transport:$`)
+
+// checkTransports looks whether the transports that speak SMTP count as remote.
+func (d *doctor) checkTransports() {
+	text, err := d.exim.say(d.ctx, "", "-bP", "transports")
+	if err != nil {
+		d.add("transports", wrong, "", "Exim does not list its transports: %v", err)
+		return
+	}
+	name, remote, missed := "", 0, []string{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if m := transportHead.FindStringSubmatch(line); m != nil {
+			name = m[1]
+		}
+		if line != "driver = smtp" {
+			continue
+		}
+		matches := slices.ContainsFunc(d.config.Exim.RemoteTransports, func(glob string) bool {
+			is, _ := path.Match(glob, name)
+			return is
+		})
+		if remote++; !matches {
+			missed = append(missed, name)
+		}
+	}
+	if len(missed) > 0 {
+		d.add("transports", wrong, "Add them to exim.remote_transports, unless they deliver to this host's own mailboxes.",
+			"what becomes of mail sent by %s is not counted: exim.remote_transports is %q", strings.Join(missed, ", "), d.config.Exim.RemoteTransports)
+		return
+	}
+	d.add("transports", healthy, "", "all %d that speak SMTP count as remote", remote)
+}

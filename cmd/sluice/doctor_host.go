@@ -1,0 +1,290 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+)
+
+// What doctor finds on the host beside Exim: the running sluice, the lock
+// directory, the main log, the owner map, the clock.
+
+// running is what the running sluice says of itself.
+type running struct {
+	err     error
+	version admin.Version
+	config  []sidecar.ConfigValue
+	status  sidecar.Status
+}
+
+// ask asks the running sluice for all of it.
+func (r *running) ask(t *terminal) {
+	r.err = t.askAdmin("ask", func(a *admin.Client) (err error) {
+		if r.version, err = a.Version(t.ctx); err != nil {
+			return err
+		}
+		if r.config, err = a.Config(t.ctx); err != nil {
+			return err
+		}
+		r.status, err = a.Status(t.ctx, "")
+		return err
+	})
+}
+
+// checkServe looks whether sluice runs, whether it is this program, and whether
+// it goes by this configuration.
+func (d *doctor) checkServe() {
+	d.running.ask(d.terminal)
+	if d.running.err != nil {
+		first, _, _ := strings.Cut(d.running.err.Error(), "\n")
+		d.add("serve", wrong, "systemctl start sluice; journalctl -u sluice says why it ended.",
+			"no sluice answers, so nothing is counted and only lock files hold: %s", first)
+		return
+	}
+	v := d.running.version
+	switch {
+	case v.Version != programVersion():
+		d.add("serve", wrong, "systemctl restart sluice", "version %s runs since %s, and this program is %s", v.Version, clock(v.Started), programVersion())
+	case replaced(v.PID):
+		d.add("serve", wrong, "systemctl restart sluice", "process %d runs a program that was replaced since %s", v.PID, clock(v.Started))
+	default:
+		d.add("serve", healthy, "", "process %d, version %s, since %s", v.PID, v.Version, clock(v.Started))
+	}
+	if differ := differing(d.config.Values(), d.running.config); len(differ) > 0 {
+		d.add("configuration in force", wrong, "systemctl restart sluice", "differs from the file in %s", strings.Join(differ, ", "))
+	} else {
+		d.add("configuration in force", healthy, "", "is that of the file")
+	}
+	totals := d.running.status.Totals
+	if totals.Journal != "ok" {
+		d.add("counts", wrong, "Make room in "+d.config.Store.Dir+", or mend the disk.", "what is answered would not survive a crash: %s", totals.Journal)
+	} else if totals.Uncounted > 0 {
+		d.add("counts", wrong, "Raise store.max_subjects, or find out who makes up so many names.",
+			"%s passed uncounted: store.max_subjects, %d, is reached", count(totals.Uncounted, "send", "sends"), d.config.Store.MaxSubjects)
+	} else {
+		d.add("counts", healthy, "", "%s of %s, in %s", count(totals.Sends, "send", "sends"), count(totals.Subjects, "subject", "subjects"), d.config.Store.Dir)
+	}
+}
+
+// replaced tells whether a process runs a program file that is gone.
+func replaced(pid int) bool {
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && strings.HasSuffix(program, " (deleted)")
+}
+
+// differing are the keys that are not the same in two configurations.
+func differing(file, running []sidecar.ConfigValue) []string {
+	values := map[string]string{}
+	for _, v := range running {
+		values[v.Key] = fmt.Sprint(v.Value)
+	}
+	var keys []string
+	for _, v := range file {
+		if is, set := values[v.Key]; !set || is != fmt.Sprint(v.Value) {
+			keys = append(keys, v.Key)
+		}
+		delete(values, v.Key)
+	}
+	for key := range values {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// checkLocks looks at the lock directory, and whether Exim looks into the same.
+func (d *doctor) checkLocks() {
+	const check = "lock directory"
+	dir := d.config.Locks.Dir
+	info, err := os.Stat(dir)
+	totals := d.running.status.Totals
+	switch {
+	case err != nil || !info.IsDir():
+		d.add(check, wrong, "mkdir -p "+dir, "%s is no directory: a limit does not hold while sluice is stopped", dir)
+		return
+	case info.Mode().Perm()&0o002 != 0:
+		d.add(check, wrong, "chmod o-w "+dir, "any local user may write to %s, and so lock and release every domain", dir)
+		return
+	case d.running.err == nil && totals.Locks != "ok":
+		d.add(check, wrong, "See to "+dir+"; under systemd a directory elsewhere needs a drop-in with ReadWritePaths="+dir+".", "%s", totals.Locks)
+		return
+	case errors.Is(syscall.Access(dir, 2), syscall.EROFS):
+		d.add(check, wrong, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
+		return
+	}
+	if theirs, known := d.macro("SLUICE_LOCKS"); known && !sameFile(dir, theirs) {
+		d.add(check, wrong, "Set SLUICE_LOCKS = "+dir+" in Exim's macros, or locks.dir = \""+theirs+"\".",
+			"sluice makes lock files in %s, and Exim looks for them in %s", dir, theirs)
+		return
+	}
+	if said, err := d.exim.say(d.ctx, d.exim.user, "-be", "${if exists{"+dir+"/.}{yes}{no}}"); err == nil && said != "yes" {
+		d.add(check, wrong, "Let "+d.exim.user+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.user, dir)
+		return
+	}
+	d.add(check, healthy, "", "%s, for sluice and for Exim", dir)
+}
+
+// checkLog looks whether the log that is followed is the one that Exim writes,
+// and how far it was read.
+func (d *doctor) checkLog() {
+	const check = "main log"
+	name := d.config.Exim.Mainlog
+	if name == "" {
+		d.add(check, wrong, "Set exim.mainlog.", "exim.mainlog is empty: what becomes of mail is not counted")
+		return
+	}
+	if theirs := d.eximLog(); theirs != "" && theirs != name && !sameFile(theirs, name) {
+		d.add(check, wrong, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
+		return
+	}
+	progress := d.running.status.Totals.Log
+	info, err := os.Stat(logNow(name, time.Now()))
+	switch {
+	case err != nil:
+		d.add(check, wrong, "Set exim.mainlog to the file that Exim logs to; if Exim has not logged yet, send a mail.", "%v", err)
+	case d.running.err != nil:
+		d.add(check, notable, "", "%s, which nobody follows while sluice does not run", name)
+	case progress == nil:
+		d.add(check, wrong, "systemctl restart sluice", "the running sluice follows no log")
+	case progress.Trouble != "":
+		d.add(check, wrong, "Let root read it (under systemd: CAP_DAC_READ_SEARCH), or set exim.mainlog.", "%s", progress.Trouble)
+	default:
+		d.checkLogRead(name, info.Size())
+	}
+}
+
+// logPatience is how long a line may lie in the log unread. The follower looks
+// at least once a second.
+const logPatience = 3 * time.Second
+
+// checkLogRead waits until what is in the log now has been read.
+func (d *doctor) checkLogRead(name string, size int64) {
+	const check = "main log"
+	for end := time.Now().Add(logPatience); ; {
+		p := d.running.status.Totals.Log
+		if p.Read >= size {
+			if ahead := time.Until(p.Last); ahead > time.Minute {
+				d.add(check, wrong, "Give sluice Exim's time zone (TZ in its unit), or set log_timezone in Exim.",
+					"its last line would be logged %s from now: the times in it are of another zone", span(ahead))
+				return
+			}
+			d.add(check, healthy, "", "%s is read to its end, the last line is of %s", name, clock(p.Last))
+			return
+		}
+		if time.Now().After(end) || d.ctx.Err() != nil {
+			d.add(check, wrong, "Wait, if this number falls; else look at the log of sluice.", "%s of %s are not read yet", count(size-p.Read, "byte", "bytes"), name)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+		if d.running.ask(d.terminal); d.running.err != nil || d.running.status.Totals.Log == nil {
+			return
+		}
+	}
+}
+
+// eximLog is the file that Exim writes its main log to, as exim.mainlog would
+// have it; "" where it is none or not known.
+func (d *doctor) eximLog() string {
+	paths := eximOption(d.ctx, d.exim.binary, "log_file_path")
+	for p := range strings.SplitSeq(paths, ":") {
+		if p = strings.TrimSpace(p); strings.HasPrefix(p, "/") {
+			return strings.Replace(p, "%s", "main", 1)
+		}
+	}
+	return ""
+}
+
+// logNow is the file of a log that is written now: its name may have the date.
+func logNow(pattern string, now time.Time) string {
+	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(pattern)
+}
+
+// checkOwners looks at the owner map, which tells whose a sender's domain is.
+func (d *doctor) checkOwners() {
+	const check = "owner map"
+	name := d.config.Identity.Owners
+	switch bad := d.survey.Malformed; {
+	case len(bad) > 0:
+		d.add(check, wrong, "Each line is \"domain: account\".", "%s of %s name no owner, the first is %.60q", count(int64(len(bad)), "line", "lines"), name, bad[0])
+	case d.survey.Owned > 0:
+		d.add(check, healthy, "", "%s in %s", count(int64(d.survey.Owned), "domain", "domains"), name)
+	case d.exim.anyone:
+		d.add(check, notable, "On a shared host set identity.owners, or take untrusted_set_sender out of Exim's configuration.",
+			"there is none (%s), and Exim lets every local user send in any name: one could spend another's budget", cmp.Or(name, "identity.owners is empty"))
+	default:
+		d.add(check, notable, "", "there is none (%s): mail of local users is charged to their sender's domain", cmp.Or(name, "identity.owners is empty"))
+	}
+}
+
+// checkLocalDomains looks whether what Exim delivers itself is left out.
+func (d *doctor) checkLocalDomains() {
+	const check = "local domains"
+	if d.survey.Locals == 0 {
+		d.add(check, wrong, "List in exim.local_domains what Exim delivers itself.", "exim.local_domains (%s) has none: local mail is counted", strings.Join(d.config.Exim.LocalDomains, ", "))
+		return
+	}
+	said, err := d.exim.say(d.ctx, "", "-bP", "+local_domains")
+	if err != nil {
+		d.add(check, wrong, reinstall, "Exim has no domain list local_domains: %v", err)
+		return
+	}
+	var missing []string
+	for _, item := range d.plainDomains(said) {
+		if !d.survey.Local(item) && !slices.Contains(d.config.Exim.LocalDomains, item) {
+			missing = append(missing, item)
+		}
+	}
+	if len(missing) > 0 {
+		d.add(check, wrong, "Add them to exim.local_domains.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
+		return
+	}
+	d.add(check, healthy, "", "%s, and all that Exim names are among them", count(int64(d.survey.Locals), "domain", "domains"))
+}
+
+// plainDomains are the items of Exim's list that are a name, or a file of names.
+// What only Exim can look up is left out.
+func (d *doctor) plainDomains(list string) (items []string) {
+	_, list, _ = strings.Cut(list, "=")
+	for item := range strings.SplitSeq(strings.ReplaceAll(list, "::", "\x00"), ":") {
+		item = strings.TrimSpace(item)
+		switch kind, file, lookup := strings.Cut(item, ";"); {
+		case item == "@":
+			if said, err := d.exim.say(d.ctx, "", "-be", "$primary_hostname"); err == nil {
+				items = append(items, said)
+			}
+		case lookup && strings.HasSuffix(kind, "lsearch") && filepath.IsAbs(strings.TrimSpace(file)):
+			items = append(items, strings.TrimSpace(file))
+		case item != "" && !lookup && !strings.ContainsAny(item, "!+@^$*\x00"):
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// checkClock asks the kernel whether somebody keeps its clock right.
+func (d *doctor) checkClock() {
+	if zone, err := d.exim.say(d.ctx, "", "-be", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
+		d.add("clock", notable, "Where Exim's log has no zones, start sluice with Exim's (TZ in its unit).", "Exim's time zone is %s, and here it is %s", zone, time.Now().Format("-0700"))
+	}
+	const unsynchronised = 5 // TIME_ERROR of adjtimex(2)
+	if state, err := syscall.Adjtimex(&syscall.Timex{}); err == nil && state == unsynchronised {
+		d.add("clock", notable, "Run chrony or systemd-timesyncd: windows do not mind, dates in logs and refusals do.", "nobody keeps the system's clock right")
+		return
+	}
+	d.add("clock", healthy, "", "the system's clock is kept right")
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
