@@ -10,12 +10,12 @@ import (
 	"sluice/ratelimit/redisstore/redistest"
 )
 
-// startClustered serves a node of a cluster of two.
-func startClustered(t *testing.T, name, url string) *servedNode {
+// startClustered serves a node of a cluster of two, with more lines of [store].
+func startClustered(t *testing.T, name, url string, more ...string) *servedNode {
 	t.Helper()
 	dir := t.TempDir()
 	return startServeWith(t, dir, strings.Replace(serveConfig(dir), `node = "mx1.example"`,
-		fmt.Sprintf("node = %q\nurl = %q\nnodes = 2", name, url), 1))
+		fmt.Sprintf("node = %q\nurl = %q\nnodes = 2\n%s", name, url, strings.Join(more, "\n")), 1))
 }
 
 // Without Redis a node starts, says so and keeps to its share: of a limit of 10
