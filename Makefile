@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-sendmail demo bench soak fuzz fmt install clean
+.PHONY: help deps build test test-compose test-sendmail demo bench soak fuzz fmt install clean
 
 prefix ?= /usr/local
 run ?= Exact|Kill9|MailFirst|WaysAndLayouts
@@ -22,6 +22,9 @@ test: deps ## install what is missing, gofmt, go vet and all tests (root for tho
 test-sendmail: ## install what is missing; the milter with a real Sendmail (root)
 	@.ci/deps sendmail
 	SLUICE_SENDMAIL=1 CI=true go test -v -count 1 -run '^TestSendmail' ./cmd/sluice
+
+test-compose: ## docker-compose.yml with one Redis, Redis Cluster and Sentinel, on a Docker engine
+	timeout 30m testdata/compose/run
 
 demo: deps build ## install what is missing; a real Exim meets a limit, is released, and sends on (root)
 	testdata/demo/run

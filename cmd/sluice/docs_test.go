@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,13 +59,33 @@ func defines(content, name string) bool {
 
 // The configurations that we ship are good and served.
 func TestShippedConfigs(t *testing.T) {
-	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml"} {
+	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml", "../../testdata/compose/sluice.toml"} {
 		c, err := sidecar.LoadConfig(file)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
 		if err := served(c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// So are the stores that docker-compose.yml has the nodes use.
+func TestComposedStores(t *testing.T) {
+	text, err := os.ReadFile("../../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stores := regexp.MustCompile(`STORE_URL: "(.*)"`).FindAllSubmatch(text, -1)
+	if len(stores) != 3 {
+		t.Fatalf("docker-compose.yml has %d stores, not one Redis, a cluster and Sentinel", len(stores))
+	}
+	for _, store := range stores {
+		c, err := sidecar.ParseConfig("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
+		if err != nil {
+			t.Error(err)
+		} else if err := served(c); err != nil {
 			t.Error(err)
 		}
 	}
