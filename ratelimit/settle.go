@@ -9,7 +9,7 @@ import (
 type Report struct {
 	Token    Token
 	Told     Outcome
-	Subjects []Subject     // who is charged if the send is not known; of none, nobody is
+	Subjects []Subject     // who is charged if the send is not known; of none, nobody is. Never to be changed
 	Age      time.Duration // how long ago the send was made
 
 	Known   bool // it was charged before, and is still kept
@@ -24,7 +24,7 @@ type Report struct {
 // nothing.
 //
 // A whole batch costs one lock and one change. Reports with the same payers
-// should share one slice of Subjects.
+// should share one slice of Subjects, also from call to call, and never change it.
 func (l *Ledger) Settle(now time.Time, reports []Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,7 +35,9 @@ func (l *Ledger) Settle(now time.Time, reports []Report) {
 // at once: a later report may be of the same send. The counts follow at the end.
 func (l *Ledger) settle(at int64, reports []Report) {
 	b := &l.space.batch
-	clear(b.payees)
+	if len(b.payees) > maxPayees {
+		l.forgetPayees()
+	}
 	b.begin(at)
 	for i := range reports {
 		r := &reports[i]
@@ -107,7 +109,14 @@ type batch struct {
 	payees map[payeeKey]payee
 }
 
-// A payeeKey is a slice of Subjects, which nobody changes during a batch.
+// maxPayees bounds what is remembered of who pays.
+const maxPayees = 20_000
+
+// forgetPayees is due when a subject or a group is dropped, whose number another
+// one may get.
+func (l *Ledger) forgetPayees() { clear(l.space.batch.payees) }
+
+// A payeeKey is a slice of Subjects, which nobody changes.
 type payeeKey struct {
 	first *Subject
 	n     int
@@ -182,7 +191,9 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	if len(members) > 0 {
 		p.payers = l.payers(members)
 	}
-	b.payees[key] = p
+	if p.uncounted == 0 { // or there may be room later
+		b.payees[key] = p
+	}
 	return p
 }
 

@@ -27,6 +27,7 @@ func (l *Ledger) Sweep() {
 	if part == 0 {
 		l.locked(func() {
 			l.groups.sweep()
+			l.forgetPayees()
 			l.subjects.trim()
 		})
 	}
@@ -71,6 +72,7 @@ func (l *Ledger) sweepPage(i int, at int64) {
 		s := &l.subjects.pages[i].places[j]
 		if s.name != "" && at-s.touched > l.keep+idle.Milliseconds() && empty(l.open(s, at)) {
 			l.subjects.drop(uint32(i*pageSize + j))
+			l.forgetPayees()
 		}
 	}
 }

@@ -35,6 +35,27 @@ func TestTenMessagesToADeadHostInTwentyQueueRuns(t *testing.T) {
 	s.wantOutcomes("a.example", 0, 0, 0, 0)
 }
 
+// 50 messages are greylisted, and delivered at the retry: nothing bad is left of
+// that, and what was tripped meanwhile is released.
+func TestFiftyGreylistedAndDeliveredAtTheRetry(t *testing.T) {
+	s := running(t, "[limits]\nwindow = \"1m\"\nhourly = 1000\n")
+	var waiting []string
+	for range 50 {
+		waiting = append(waiting, s.arrived("a.example"))
+		s.deferred(waiting[len(waiting)-1], "x@far.example", greylisted)
+	}
+	s.wantOutcomes("a.example", 50, 0, 50, 0)
+	s.wantTripped("a.example", true)
+	for _, id := range waiting {
+		s.gotThrough(id, "x@far.example")
+	}
+	s.wantOutcomes("a.example", 50, 50, 0, 0)
+	if d := s.outcomes("a.example"); d.DeferfailNow != 0 || len(d.Causes) != 0 {
+		t.Errorf("%+v", d)
+	}
+	s.eventually("release, when a bucket has passed", func() bool { s.now = time.Now(); return !s.tripped("a.example") })
+}
+
 // spelled tells of a delivery to an address as its message's sender wrote it.
 func (s *site) spelled(kind sidecar.EntryKind, id, to, original string) {
 	s.tell(sidecar.LogEntry{Kind: kind, ID: id, Recipient: to, Original: original, Router: "dnslookup", Transport: "remote_smtp", Text: refused})

@@ -35,6 +35,9 @@ type reader struct {
 	troubles []error
 	mended   int
 	lost     int
+	behind   int64  // as LogCatchingUp said
+	caughtUp int    // how often
+	kept     func() // called at each checkpoint; may be nil
 }
 
 // A mark is a checkpoint: its position, and how many lines came before it.
@@ -58,6 +61,9 @@ func (r *reader) Checkpoint(_ time.Time, position []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.marks = append(r.marks, mark{position, len(r.lines)})
+	if r.kept != nil {
+		r.kept()
+	}
 	return nil
 }
 
@@ -79,8 +85,17 @@ func (r *reader) LogLost(string) {
 	r.lost++
 }
 
-func (r *reader) LogCatchingUp(string, int64) {}
-func (r *reader) LogCaughtUp(string)          {}
+func (r *reader) LogCatchingUp(_ string, unread int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behind = unread
+}
+
+func (r *reader) LogCaughtUp(string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.caughtUp++
+}
 
 // follow starts a Follower; position is nil at its first start.
 func follow(t *testing.T, path string, position []byte) *reader {
@@ -397,32 +412,6 @@ func TestPositionThatIsGone(t *testing.T) {
 	r := follow(t, l.path, position)
 	r.want(lines[10:])
 	r.await("the loss", func() bool { return r.lost == 1 })
-}
-
-func TestFileThatIsAbsentAtFirst(t *testing.T) {
-	t.Parallel()
-	l, lines := newLog(t), numbered(0, 3)
-	r := follow(t, l.path, nil)
-	r.await("trouble", func() bool { return len(r.troubles) == 1 })
-	l.add(lines)
-	r.want(lines)
-	r.await("the end of the trouble", func() bool { return r.mended == 1 && len(r.troubles) == 1 })
-}
-
-// However often it is tried, trouble is told of once.
-func TestPathThatIsADirectory(t *testing.T) {
-	t.Parallel()
-	l, lines := newLog(t), numbered(0, 3)
-	l.must(os.Mkdir(l.path, 0o750))
-	r := follow(t, l.path, nil)
-	r.await("trouble", func() bool { return len(r.troubles) == 1 })
-	for n := range 20 { // each has it tried again
-		l.must(os.WriteFile(fmt.Sprintf("%s/other%d", filepath.Dir(l.path), n), nil, 0o600))
-	}
-	l.must(os.Remove(l.path))
-	l.add(lines)
-	r.want(lines)
-	r.await("the end of the trouble", func() bool { return r.mended == 1 && len(r.troubles) == 1 })
 }
 
 // A line is taken when its end is there; that of a rotated file has none.
