@@ -322,6 +322,9 @@ func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
 
 func (p *Policy) refuse(q *question, d *refusal) Reply {
 	p.totals.refused.Add(1)
+	if p.clustered && d.use.Subject == q.who.domain && atLimit(d.use) {
+		p.due.add(q.who.domain) // another node may have brought it there, and this answer told of it first
+	}
 	text := d.text(q.Node)
 	p.log.Refused(q.Request, d.action, text)
 	return Reply{Action: d.action, Text: text}

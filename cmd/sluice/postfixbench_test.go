@@ -13,7 +13,7 @@ import (
 //
 //	smtp-source, 8 sessions -> Postfix -> sluice, with a limit that nobody reaches
 func BenchmarkPostfix(b *testing.B) {
-	const messages, rounds = 2000, 9
+	const messages, rounds = 1000, 7
 	var hosts []*postfixHost
 	setups := []struct {
 		name   string

@@ -116,19 +116,8 @@ func TestPostfixMailFirst(t *testing.T) {
 			t.Parallel()
 			h := postfixSite{charge: atEnd, limits: many, blocks: way.blocks}.start(t)
 			writeFile(t, h.Path("/run/sluice.toml"), h.config)
-			binary := buildSluice(t)
-			start := func() *exec.Cmd {
-				cmd := exec.Command(binary, "serve", "--config", h.Path("/run/sluice.toml"))
-				log := &lockedBuffer{}
-				cmd.Stderr = log
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
-				return cmd
-			}
 			sent := 0
-			send := func(what string, atMost time.Duration) {
+			defer throughTrouble(t, h.Path("/run/sluice.toml"), way.slow, func(what string, atMost time.Duration) {
 				t.Helper()
 				began := time.Now()
 				c := h.Dial(t)
@@ -141,28 +130,52 @@ func TestPostfixMailFirst(t *testing.T) {
 				}
 				sent += 4
 				mtatest.Eventually(t, what+": delivered", func() bool { return len(h.Sink.Got()) == sent })
-			}
-			send("never started", 2*time.Second)
-			cmd := start()
-			send("running", 2*time.Second)
-			cmd.Process.Signal(syscall.SIGSTOP)
-			send("hung", way.slow)
-			cmd.Process.Kill()
-			cmd.Wait()
-			send("killed", 2*time.Second)
-			for range 3 {
-				cmd = start()
-				send("flapping, up", 2*time.Second)
-				cmd.Process.Kill()
-				cmd.Wait()
-				send("flapping, down", 2*time.Second)
-			}
-			cmd = start()
-			defer func() { cmd.Process.Kill(); cmd.Wait() }()
+			})()
 			h.servedNode = &servedNode{dir: h.Path("/run"), log: &lockedBuffer{}}
 			h.wantOutcomes(t, "first.example", int64(sent), int64(sent), 0, 0) // the log charges what was missed
 		})
 	}
+}
+
+// throughTrouble has mail sent while sluice is down, hung, killed and flapping. At
+// the end it runs; what is returned stops it.
+func throughTrouble(t *testing.T, config string, slow time.Duration, send func(what string, atMost time.Duration)) (stop func()) {
+	t.Helper()
+	const fast = 2 * time.Second
+	binary := buildSluice(t)
+	send("never started", fast)
+	cmd := startProcess(t, binary, config)
+	send("running", fast)
+	cmd.Process.Signal(syscall.SIGSTOP)
+	send("hung", slow)
+	kill(cmd)
+	send("killed", fast)
+	for range 3 {
+		cmd = startProcess(t, binary, config)
+		send("flapping, up", fast)
+		kill(cmd)
+		send("flapping, down", fast)
+	}
+	cmd = startProcess(t, binary, config)
+	return func() { kill(cmd) }
+}
+
+// startProcess starts a sluice in a process of its own.
+func startProcess(t *testing.T, binary, config string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(binary, "serve", "--config", config)
+	log := &lockedBuffer{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	return cmd
+}
+
+func kill(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
 }
 
 // Debian's miltertest, as Postfix and Sendmail speak: with each version and state.

@@ -181,8 +181,8 @@ func (m *mta) say(frames string, want ...string) {
 	}
 }
 
-// all is every bit of an offer.
-const all = 0x1fffff
+// all is every bit of an offer, but for those by which the MTA waits for no answer.
+const all = 0x1fffff &^ uint32(unanswered)
 
 // connect begins a connection as Postfix does.
 func (s *served) connect(t testing.TB) *mta {

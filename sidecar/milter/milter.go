@@ -147,7 +147,7 @@ func (s *Server) begin(ctx context.Context, nc net.Conn) {
 	library := milter.Server{
 		// After each message and refusal the library asks for a new handler.
 		NewMilter: func() milter.Milter { return handler },
-		Protocol:  unwanted,
+		Protocol:  unwanted | unanswered,
 	}
 	// It returns at once: the second accept fails, and by then the library handles
 	// the first connection.
@@ -156,6 +156,10 @@ func (s *Server) begin(ctx context.Context, nc net.Conn) {
 
 // unwanted is what the MTA need not send.
 const unwanted = milter.OptNoHelo | milter.OptNoHeaders | milter.OptNoEOH | milter.OptNoBody | milter.OptNoUnknown | milter.OptNoData
+
+// unanswered is what the MTA need not wait for, if it knows how: nothing is refused
+// there, and each answer is a switch of processes in the way of a message.
+const unanswered = milter.OptNoConnReply | milter.OptNoMailReply
 
 // A once is a listener to which one connection comes.
 type once struct {

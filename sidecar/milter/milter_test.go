@@ -93,13 +93,17 @@ func TestVersions(t *testing.T) {
 		m.say(offers(offer[0], offer[1], offer[2]))
 		got := m.read()
 		version, actions, protocol := binary.BigEndian.Uint32([]byte(got[1:])), binary.BigEndian.Uint32([]byte(got[5:])), binary.BigEndian.Uint32([]byte(got[9:]))
-		if got[0] != 'O' || version != min(offer[0], 6) || actions != 0 || protocol != uint32(unwanted)&offer[2] {
+		if got[0] != 'O' || version != min(offer[0], 6) || actions != 0 || protocol != uint32(unwanted|unanswered)&offer[2] {
 			t.Errorf("offered %v, answered %d %#x %#x", offer, version, actions, protocol)
 		}
 		// What an old MTA sends all the same is passed over.
-		m.say(frame('C', "h\x00U")+frame('H', "helo\x00")+frame('M', "<a@b>\x00")+frame('T', "")+frame('L', "Subject\x00\x00")+
-			frame('N', "")+frame('B', "body")+frame('U', "NOSUCH\x00")+frame('E', ""), "c", "c", "c", "c", "c", "c", "c", "c", "c")
-		m.say(frame('K', "")+frame('C', "h\x00U"), "c")
+		m.say(frame('H', "helo\x00")+frame('T', "")+frame('L', "Subject\x00\x00")+frame('N', "")+frame('B', "body")+frame('U', "NOSUCH\x00")+
+			frame('E', ""), "c", "c", "c", "c", "c", "c", "c")
+		m.say(frame('C', "h\x00U") + frame('M', "<a@b>\x00"))
+		if offer[2]&uint32(unanswered) == 0 {
+			m.say("", "c", "c")
+		}
+		m.say(frame('R', "<c@d>\x00")+frame('E', "")+frame('K', "")+frame('H', "helo\x00"), "c", "c", "c")
 	}
 }
 

@@ -38,7 +38,15 @@ func (c *session) Connect(_, family string, port uint16, address net.IP, _ *milt
 	if strings.HasPrefix(family, "tcp") && port != 0 && address != nil {
 		c.client, c.port = address.String(), strconv.Itoa(int(port))
 	}
-	return milter.RespContinue, nil
+	return c.goOn(milter.OptNoConnReply), nil
+}
+
+// goOn is an answer, or none to what the MTA does not wait for.
+func (c *session) goOn(unanswered milter.OptProtocol) milter.Response {
+	if c.wire.offered.protocol&uint32(unanswered) != 0 {
+		return nil
+	}
+	return milter.RespContinue
 }
 
 // MailFrom begins a message. Who has logged in is told here, and in no macro
@@ -48,7 +56,7 @@ func (c *session) MailFrom(from string, m *milter.Modifier) (milter.Response, er
 	c.wire.within.Store(true)
 	c.sender, c.auth = from, m.Macros["{auth_authen}"]
 	c.name(m)
-	return milter.RespContinue, nil
+	return c.goOn(milter.OptNoMailReply), nil
 }
 
 // name keeps the queue id, which Postfix has only from the second recipient on.
