@@ -26,7 +26,9 @@ func TestAWatchedOrExemptDomainDoesNotTrip(t *testing.T) {
 		if !step.tripped && s.tripped("a.example") {
 			t.Errorf("%s: the next recipient is refused", step.set)
 		}
-		s.eventually(step.set, func() bool { return s.tripped("a.example") == step.tripped && (s.content("max_deferfail_a.example") != "") == step.tripped })
+		s.eventually(step.set, func() bool {
+			return s.tripped("a.example") == step.tripped && (s.content("max_deferfail_a.example") != "") == step.tripped
+		})
 	}
 }
 
