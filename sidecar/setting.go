@@ -150,24 +150,14 @@ func typed(v configValue, text string) any {
 	return text
 }
 
-// key finds the field of a key.
+// key is field, or says what may have been meant.
 func (t *Thresholds) key(name string) (configValue, error) {
-	for _, k := range t.keys("") {
-		if k.name == name {
-			return k.value, nil
-		}
+	if field := t.field(name); field != nil {
+		return field, nil
 	}
 	hint := "known: " + strings.Join(thresholdKeys(), ", ")
 	if near := nearest(name, thresholdKeys()); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return nil, fmt.Errorf("unknown key %q; %s", name, hint)
-}
-
-// thresholdKeys are the keys of a scope, in the order in which they are shown.
-func thresholdKeys() (names []string) {
-	for _, k := range new(Thresholds).keys("") {
-		names = append(names, k.name)
-	}
-	return names
 }

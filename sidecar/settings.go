@@ -60,14 +60,12 @@ func (s *scoped) origin(key string) Origin {
 	return Origin{}
 }
 
-// put has a setting take the place of one of a lower layer.
+// put has a setting take the place of one of a lower layer. Each layer has
+// checked its own.
 func (s *scoped) put(setting *Setting) {
-	value, err := s.key(setting.Key)
-	if err == nil {
-		err = value.set(setting.Value)
-	}
-	if err != nil {
-		return // each layer has checked its own
+	field := s.field(setting.Key)
+	if field == nil || field.set(setting.Value) != nil {
+		return
 	}
 	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == setting.Key }); i >= 0 {
 		s.from[i] = setting

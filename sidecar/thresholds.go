@@ -41,20 +41,42 @@ const (
 // maxSends bounds numbers of sends so that percentages of them never overflow.
 const maxSends = 1_000_000_000
 
-// keys are the keys of one scope.
-func (t *Thresholds) keys(prefix string) []configKey {
-	return []configKey{
-		{prefix + "hourly", thresholdValue{&t.Hourly, 0, maxSends}},
-		{prefix + "daily", thresholdValue{&t.Daily, 0, maxSends}},
-		{prefix + "deferfail_percent", thresholdValue{&t.DeferfailPercent, 0, 100}},
-		// At 0 a domain that sent nothing would be over it: 0 bad of 0 sent.
-		{prefix + "deferfail_min", thresholdValue{&t.DeferfailMin, 1, maxSends}},
-		{prefix + "deferfail_ignore", causesValue{&t.DeferfailIgnore}},
-		{prefix + "defer_cutoff", thresholdValue{&t.DeferCutoff, 100, 10000}},
-		{prefix + "mode", choiceValue[Mode]{&t.Mode, []Mode{Enforce, Watch}}},
-		{prefix + "over_limit", choiceValue[OverLimit]{&t.OverLimit, []OverLimit{OverCutoff, OverDefer, OverReject, OverDiscard}}},
-		{prefix + "exempt", switchValue{&t.Exempt}},
+// thresholdKeys are the keys of a scope, in the order in which they are shown.
+func thresholdKeys() []string {
+	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "exempt"}
+}
+
+// field is that of a key; nil if there is no such key.
+func (t *Thresholds) field(key string) configValue {
+	switch key {
+	case "hourly":
+		return thresholdValue{&t.Hourly, 0, maxSends}
+	case "daily":
+		return thresholdValue{&t.Daily, 0, maxSends}
+	case "deferfail_percent":
+		return thresholdValue{&t.DeferfailPercent, 0, 100}
+	case "deferfail_min": // at 0 a domain that sent nothing would be over it: 0 bad of 0 sent
+		return thresholdValue{&t.DeferfailMin, 1, maxSends}
+	case "deferfail_ignore":
+		return causesValue{&t.DeferfailIgnore}
+	case "defer_cutoff":
+		return thresholdValue{&t.DeferCutoff, 100, 10000}
+	case "mode":
+		return choiceValue[Mode]{&t.Mode, []Mode{Enforce, Watch}}
+	case "over_limit":
+		return choiceValue[OverLimit]{&t.OverLimit, []OverLimit{OverCutoff, OverDefer, OverReject, OverDiscard}}
+	case "exempt":
+		return switchValue{&t.Exempt}
 	}
+	return nil
+}
+
+// keys are the keys of one scope with their fields.
+func (t *Thresholds) keys(prefix string) (keys []configKey) {
+	for _, name := range thresholdKeys() {
+		keys = append(keys, configKey{prefix + name, t.field(name)})
+	}
+	return keys
 }
 
 // thresholdValue is a whole number that a scope may leave unset.
