@@ -51,6 +51,7 @@ type thresholds struct {
 	mu    sync.Mutex // held while they change
 	from  sources
 	until time.Time // when the next live one expires; zero: none does
+	trail trail     // as it was read last
 }
 
 // Change carries out an order. Counts stay. What it says of a wrong one is for
@@ -77,15 +78,14 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 		return Result{}, err
 	}
 	p.log.Changed(c)
-	before := p.settings.Load()
-	p.load(now)
+	effects := p.load(now)
 	p.trim(ctx, now)
-	return Result{c, p.effects(now, before, p.settings.Load())}, nil
+	return Result{c, effects}, nil
 }
 
 // trim has old changes go that have no effect any more.
 func (p *Policy) trim(ctx context.Context, now time.Time) {
-	for _, number := range readTrail(p.board, p.log).spent(now, keepChanges) {
+	for _, number := range p.thresholds.trail.spent(now, keepChanges) {
 		if err := p.board.Remove(ctx, trailKey(number)); err != nil {
 			p.log.StoreFailed(err)
 			return
@@ -175,22 +175,28 @@ func (p *Policy) compile(t trail, now time.Time) (*Settings, judged) {
 }
 
 // load puts in force what the thresholds are now. thresholds.mu is held.
-func (p *Policy) load(now time.Time) {
-	s, j := p.compile(readTrail(p.board, p.log), now)
+func (p *Policy) load(now time.Time) []Effect {
+	p.thresholds.trail = readTrail(p.board, p.log)
+	s, j := p.compile(p.thresholds.trail, now)
 	before := p.settings.Swap(s)
 	p.thresholds.until = j.next
-	for _, e := range p.effects(now, before, s) {
+	effects := p.effects(now, before, s)
+	for _, e := range effects {
 		if who := s.named(e.Scope); who.domain != "" {
 			p.due.add(who.domain)
 		}
 	}
+	return effects
 }
 
-// reload puts in force what others have changed, and ends what has expired.
+// reload puts in force what other nodes have changed. Most of what changes on the
+// board is not the trail.
 func (p *Policy) reload(now time.Time) {
 	p.thresholds.mu.Lock()
 	defer p.thresholds.mu.Unlock()
-	p.load(now)
+	if known := p.thresholds.trail; readTrail(p.board, p.log).last() != known.last() {
+		p.load(now)
+	}
 }
 
 // expire ends what was set for a time.

@@ -85,7 +85,7 @@ func New(o Options) *Policy {
 		p.log.NoOwners(o.Config.Identity.Owners)
 	}
 	p.log.PanelSkipped(o.Panel.Trouble)
-	p.reload(o.Now)
+	p.load(o.Now)
 	return p
 }
 

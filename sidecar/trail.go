@@ -53,6 +53,8 @@ const (
 	// keepChanges is how many changes the history has at least. Older ones go
 	// when they have no effect any more.
 	keepChanges = 1000
+	// maxPosts is how often a change is tried while other nodes make some.
+	maxPosts = 100
 )
 
 func trailKey(number int64) string { return fmt.Sprintf("%s%012d", trailKeys, number) }
@@ -208,7 +210,7 @@ var ErrNoEffect = errors.New("nothing to do")
 // post adds a change to the trail, as the next one whatever other nodes add at
 // the same time. make is called with the trail as it stands.
 func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Change, error) {
-	for {
+	for range maxPosts {
 		t := readTrail(p.board, p.log)
 		c, err := make(t)
 		if err != nil {
@@ -226,8 +228,6 @@ func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Ch
 		if strings.Contains(string(stands), c.Mark) {
 			return c, nil
 		}
-		if err := ctx.Err(); err != nil {
-			return c, err
-		}
 	}
+	return Change{}, fmt.Errorf("other nodes change thresholds all the time: tried %d times; nothing was changed", maxPosts)
 }

@@ -308,6 +308,11 @@ func (o *operator) raises(t *testing.T) {
 	if got := o.status(t, "example.com"); got.Hourly != raised || got.Sent != hourly+1 {
 		t.Errorf("of %d are used %d, want %d of %d", got.Hourly, got.Sent, hourly+1, raised)
 	}
+	process := o.property(t, "MainPID")
+	o.run(t, "systemctl reload sluice")
+	if o.property(t, "MainPID") != process {
+		t.Error("a reload has restarted sluice")
+	}
 }
 
 func (o *operator) updates(t *testing.T) {
