@@ -28,10 +28,8 @@ func (p *Policy) Explain(scope string) (Explanation, error) {
 	s := p.settings.Load()
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
-	if who.domain != "" {
-		if stopped := p.stop(s, who); stopped != nil {
-			e.Stopped = stopped.text
-		}
+	if stopped := p.stop(s, who); stopped != nil {
+		e.Stopped = stopped.text
 	}
 	names := who.names()
 	for _, key := range thresholdKeys() {

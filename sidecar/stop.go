@@ -15,7 +15,7 @@ func (p *Policy) stop(s *Settings, who identity) *stop {
 	switch {
 	case by.Suspended:
 		return &stop{Reject, fmt.Sprintf(textSuspended, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node)}
-	case p.lockedByHand(who.domain):
+	case who.domain != "" && p.lockedByHand(who.domain):
 		return &stop{Defer, fmt.Sprintf(textLocked, who.domain)}
 	case whose != "":
 		return &stop{Defer, fmt.Sprintf(textHeld, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node)}
