@@ -126,7 +126,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	limits := settings.limitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
-	if stopped == nil && !p.trips.has(domain) && settings.enforces(domain) {
+	if stopped == nil && !p.tripped(settings, domain) && settings.enforces(domain) {
 		d.FreesAt = p.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
 	}
 	for _, f := range p.locks.Files(domain) {

@@ -167,7 +167,14 @@ func (l *OperatorLog) Operator(who, command, scope string) {
 
 // Changed says who changed which threshold.
 func (l *OperatorLog) Changed(c Change) {
-	l.log.Info("thresholds changed", "who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe(), "until", c.Until, "why", c.Why)
+	told := []any{"who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe()}
+	if !c.Until.IsZero() {
+		told = append(told, "until", c.Until)
+	}
+	if c.Why != "" {
+		told = append(told, "why", c.Why)
+	}
+	l.log.Info("thresholds changed", told...)
 }
 
 // ConfigRead says that the configuration file was read anew.
