@@ -129,7 +129,7 @@ func (ts *transactions) pass(t *transaction, now time.Time, note func(*transacti
 		return
 	}
 	t.passed = now
-	if t.queue == "" {
+	if t.queue == "" && t.process != "" {
 		ts.young.waiting[t.process] = append(ts.young.waiting[t.process], t)
 	}
 }
@@ -154,6 +154,9 @@ func (ts *transactions) logged(queue, process string, at time.Time) *transaction
 	defer ts.mu.Unlock()
 	if t := ts.get(queue); t != nil {
 		return t
+	}
+	if process == "" {
+		return nil // from sendmail
 	}
 	waiting := slices.Concat(ts.old.waiting[process], ts.young.waiting[process])
 	for len(waiting) > 1 && waiting[1].passed.Before(at.Truncate(time.Second)) {

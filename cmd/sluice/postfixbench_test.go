@@ -2,27 +2,47 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"sluice/sidecar/milter/mtatest"
 	"sluice/sidecar/policyd/policytest"
 )
 
-// BenchmarkPostfix measures messages through a real Postfix that discards them,
-// with what asks about each of them, beside one that asks nobody:
+// BenchmarkPostfix measures messages through a real Postfix with its queue on a disk,
+// until all are delivered, with what asks about each of them, beside one that asks
+// nobody:
 //
-//	smtp-source, 8 sessions -> Postfix -> sluice, with a limit that nobody reaches
+//	smtp-source, 8 sessions -> Postfix -> smtp-sink
+//	                              └─→ sluice, with a limit that nobody reaches
 func BenchmarkPostfix(b *testing.B) {
-	const messages, rounds = 1000, 7
+	const messages, rounds = 600, 9
+	b.Setenv(mtatest.OnDisk, "1")
 	var hosts []*postfixHost
 	setups := []struct {
 		name   string
 		blocks []string
 	}{{"nobody", nil}, {"policy-service", []string{"policy"}}, {"milter", []string{"milter"}}}
 	for _, setup := range setups {
+		sink := fmt.Sprintf("127.0.0.1:%d", mtatest.FreePort(b))
 		h := postfixSite{charge: atRcpt, limits: "[limits]\nhourly = 100000000\n[identity]\nrelay = [\"127.0.0.1\"]\n", blocks: setup.blocks,
-			settings: "default_transport = discard:\nrelayhost =\nsmtpd_client_connection_count_limit = 0\n"}.start(b)
+			settings: "default_transport = smtp:" + strings.Replace(sink, "127.0.0.1", "[127.0.0.1]", 1) + "\nrelayhost =\nsmtpd_client_connection_count_limit = 0\n"}.start(b)
 		h.startSluice(b)
+		cmd := h.Command(b.Context(), "0:0", "smtp-sink", "-u", "nobody", sink, "100")
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		within(b, "smtp-sink listening", func() bool {
+			nc, err := net.Dial("tcp", sink)
+			if err == nil {
+				nc.Close()
+			}
+			return err == nil
+		})
+		b.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		hosts = append(hosts, h)
 	}
 	for b.Loop() {
@@ -32,10 +52,9 @@ func BenchmarkPostfix(b *testing.B) {
 				if round%2 != 0 {
 					i = len(setups) - 1 - i
 				}
-				began := time.Now()
-				hosts[i].Run(b, "", "smtp-source", "-s", "8", "-m", fmt.Sprint(messages), "-f", "a@bench.example", "-t", "u@far.example", hosts[i].Address())
+				rate := hosts[i].throughput(b, messages)
 				if round >= 0 {
-					rates[i] = append(rates[i], messages/time.Since(began).Seconds())
+					rates[i] = append(rates[i], rate)
 				}
 			}
 		}
@@ -48,4 +67,19 @@ func BenchmarkPostfix(b *testing.B) {
 			b.ReportMetric(policytest.Median(ratios), setup.name+"-ratio")
 		}
 	}
+}
+
+// throughput is how many messages a second go through.
+func (h *postfixHost) throughput(b *testing.B, messages int) float64 {
+	began := time.Now()
+	h.Run(b, "", "smtp-source", "-s", "8", "-m", fmt.Sprint(messages), "-l", "4000", "-f", "a@bench.example", "-t", "u@far.example", h.Address())
+	mtatest.Eventually(b, "an empty queue", func() bool {
+		for _, queue := range []string{"incoming", "active", "deferred"} {
+			if files, _ := filepath.Glob(h.Path("/var/spool/postfix/" + queue + "/*")); len(files) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return float64(messages) / time.Since(began).Seconds()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -233,4 +234,34 @@ func TestPostfixSendmailOverTheLimit(t *testing.T) {
 	if got := h.sent(t, "tiny.example"); got != 2 {
 		t.Errorf("%d counted, want 2", got)
 	}
+}
+
+// A limit that is watched is logged by Postfix and refuses nobody; where it is
+// configured, what is over the limit is taken and dropped.
+func TestPostfixWarnsAndDiscards(t *testing.T) {
+	t.Parallel()
+	h := postfixSite{charge: atRcpt, blocks: []string{"policy"}, limits: `
+[identity]
+relay = ["127.0.0.1"]
+[limits.domain."watched.example"]
+hourly = 1
+mode = "watch"
+[limits.domain."dropped.example"]
+hourly = 1
+over_limit = "discard"
+`}.start(t)
+	h.startSluice(t)
+	c := h.Dial(t)
+	for _, from := range []string{"a@watched.example", "a@watched.example", "a@dropped.example", "a@dropped.example"} {
+		c.Want(c.Message(from, strings.Replace(from, "a@", "u@far-", 1)), 250)
+	}
+	mtatest.Eventually(t, "three delivered", func() bool {
+		return slices.Equal(h.Sink.Got(), []string{"u@far-dropped.example", "u@far-watched.example", "u@far-watched.example"})
+	})
+	for _, want := range []string{"warn: RCPT from", "Domain watched.example has exceeded the max emails (", "discard: RCPT from", "Domain dropped.example has exceeded the max emails per hour (2/1 (200%)) allowed."} {
+		if !strings.Contains(h.Postfix.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	h.wantSent(t, "dropped.example", 1)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,9 @@ func (w *wire) report(err error) {
 
 // next reads a frame: its length in four bytes, its command and its data.
 func (w *wire) next() error {
-	w.frame = w.frame[:0]
+	if w.frame = w.frame[:0]; cap(w.frame) > maxKept {
+		w.frame = nil
+	}
 	wait := w.server.opts.IdleTimeout
 	if !w.begun {
 		wait = w.server.opts.FrameTimeout
@@ -87,10 +90,8 @@ func (w *wire) next() error {
 	if size == 0 || size > maxFrame {
 		return fmt.Errorf("%w: its length is %d, allowed are 1 to %d", errFrame, size, maxFrame)
 	}
-	if cap(w.frame) > maxKept {
-		w.frame = nil
-	}
-	w.frame = append(append(w.frame, head[:]...), make([]byte, size)...)
+	w.frame = slices.Grow(w.frame[:0], len(head)+int(size))[:len(head)+int(size)]
+	copy(w.frame, head[:])
 	if _, err := io.ReadFull(w.in, w.frame[4:]); err != nil {
 		return cutOff(err)
 	}

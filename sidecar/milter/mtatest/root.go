@@ -105,8 +105,14 @@ func need(t testing.TB, name string) {
 	}
 }
 
+// OnDisk is set in the environment by benches: their queues are on a disk.
+const OnDisk = "SLUICE_MTATEST_ON_DISK"
+
 // memoryDir is where files need no disk: MTAs sync each message.
 func memoryDir() string {
+	if os.Getenv(OnDisk) != "" {
+		return ""
+	}
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		return "/dev/shm"
 	}
@@ -177,9 +183,7 @@ func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	args = append([]string{"-t", strconv.Itoa(r.pid), "-m", "-p", "--", "chroot", "--userspec=" + user, "--groups=", filepath.Join(r.dir, "root")}, args...)
-	cmd := exec.CommandContext(ctx, "nsenter", args...)
-	cmd.WaitDelay = time.Second
+	cmd := r.Command(ctx, user, args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -187,6 +191,14 @@ func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, 
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// Command is a command in the root.
+func (r *root) Command(ctx context.Context, user string, args ...string) *exec.Cmd {
+	args = append([]string{"-t", strconv.Itoa(r.pid), "-m", "-p", "--", "chroot", "--userspec=" + user, "--groups=", filepath.Join(r.dir, "root")}, args...)
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.WaitDelay = time.Second
+	return cmd
 }
 
 // Run runs a command in the root that must succeed.
