@@ -146,3 +146,15 @@ func TestNobodyPaysForAnExemptDomain(t *testing.T) {
 	}
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, "Domain a.example is locked.")
 }
+
+// A watched limit leaves room for all, and where another one refuses beside it,
+// that one speaks.
+func TestAWatchedLimitIsNoHintAndDoesNotSpeak(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 6\n[limits.mailbox.\"news@a.example\"]\nhourly = 3\nmode = \"watch\"\n[limits.domain.\"a.example\"]\nmode = \"enforce\"\n")
+	s.send(3)
+	if r := s.rcpt("u@far.example", 0); r.Action != sidecar.Accept || r.Room != 3 {
+		t.Errorf("%+v, want room for the 3 that the domain has", r)
+	}
+	s.send(3)
+	s.want(s.rcpt("v@far.example", 0), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (7/6 (116%)) allowed.")
+}

@@ -72,3 +72,12 @@ func TestWhatWasHeldGoesOutWhenItIsExempt(t *testing.T) {
 	s.want(s.Ask(context.Background(), s.now, held), sidecar.Accept, "")
 	s.eventually("nothing held", func() bool { return s.outcomes("a.example").Held == 0 })
 }
+
+// Of a mailbox on hold, whose account is suspended, 550 speaks before 450.
+func TestASuspensionSpeaksBeforeAHold(t *testing.T) {
+	s := newSite(t, limit20)
+	s.SetPanel(s.now, sidecar.Panel{Stops: map[string]sidecar.Stop{
+		"news@a.example": {Place: "hold_users:1"}, "a.example": {Suspended: true, Place: "suspended_users:1"},
+	}})
+	s.want(s.rcpt("u@far.example", 0), sidecar.Reject, "Domain a.example has been suspended from sending.")
+}
