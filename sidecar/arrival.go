@@ -203,6 +203,15 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 	return nil
 }
 
+// forget forgets what is too old, where nothing is noted.
+func (r *record) forget(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expire(now)
+	clear(r.unnoted)
+	r.unnoted = r.unnoted[:0]
+}
+
 func (r *record) expire(now time.Time) {
 	if now.Sub(r.expired) < time.Hour {
 		return

@@ -1,6 +1,16 @@
 package sidecar
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Tend is what Run does every second.
 func (p *Policy) Tend(now time.Time) { p.tend(now) }
+
+// Reconcile is what Run does every second, but for releases.
+func (p *Policy) Reconcile(ctx context.Context, now time.Time) {
+	p.due.addAll(p.lockedDomains())
+	p.due.addAll(p.trips.domains())
+	p.reconcileDue(ctx, now)
+}

@@ -54,6 +54,14 @@ func (d *due) take() (all []string) {
 // reconcile makes or removes the lock file of every domain that is due, and
 // releases what is held and has room now. It returns how many domains were due.
 func (p *Policy) reconcile(ctx context.Context, now time.Time) int {
+	due := p.reconcileDue(ctx, now)
+	for _, domain := range p.holds.withHolds() {
+		p.startRelease(ctx, now, domain)
+	}
+	return due
+}
+
+func (p *Policy) reconcileDue(ctx context.Context, now time.Time) int {
 	due := p.due.take()
 	for _, domain := range due {
 		if p.clustered {
@@ -63,9 +71,6 @@ func (p *Policy) reconcile(ctx context.Context, now time.Time) int {
 		if err != nil {
 			p.log.LockTrouble(domain, err)
 		}
-	}
-	for _, domain := range p.holds.withHolds() {
-		p.startRelease(ctx, now, domain)
 	}
 	return len(due)
 }

@@ -19,6 +19,9 @@ const (
 	// Of Postfix, whose arrivals do not tell the sender.
 	LogSender  // who sent the message; told again at every attempt
 	LogExpired // all recipients that are deferred have failed
+
+	LogRefused // a recipient was refused, or a whole message where Recipient is empty
+	LogRan     // a program was run that may submit a message
 )
 
 // A LogEntry is one line of a mail server's log that matters to outcomes, as a
@@ -33,20 +36,22 @@ type LogEntry struct {
 	Line string    // the whole line, without its end
 
 	Postfix bool   // it is Postfix's log: ID is a queue id
-	Process string // of LogArrived by SMTP: the smtpd's process id
+	Process string // process id of who logged it, where that is known
 
 	// Of LogArrived, as in Request; the sender of Postfix comes with LogSender.
 	Sender        string // empty: the null sender
 	Auth          string // id of an authenticated SMTP client
 	Login         string // login name of whoever ran sendmail
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
+	Recipients    string // all of them, separated by spaces; empty where they are not logged
+	Directory     string // of LogRan alone: where the program was run
 
-	// Of an outcome.
+	// Of an outcome. LogRefused has Recipient and Text, and what LogArrived has.
 	Recipient string // the final address, as the log shows it
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
-	Text      string // of LogDeferred and LogFailed: what was answered, or what went wrong
+	Text      string // of LogDeferred, LogFailed and LogRefused: what was answered, or what went wrong
 
 	judgement
 }
@@ -54,7 +59,8 @@ type LogEntry struct {
 // clone is one that holds on to nothing else of the log.
 func (e *LogEntry) clone() LogEntry {
 	c := *e
-	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
+	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
+		&c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
 		*s = strings.Clone(*s)
 	}
 	return c

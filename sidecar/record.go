@@ -39,6 +39,7 @@ func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) 
 			}
 		case LogCompleted:
 			r.leave(e.ID)
+		case LogRefused, LogRan: // for simulations: who asked knows
 		default:
 			r.hear(s, now, e)
 		}

@@ -109,6 +109,7 @@ func (d *doctor) look() (err error) {
 	}
 	d.exim = findExim(d.ctx, d.config.Exim.Binary)
 	d.checkServe()
+	d.checkShared()
 	if d.checkEximIs() {
 		d.checkWiring()
 		d.checkAsking()

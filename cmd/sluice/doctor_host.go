@@ -59,11 +59,7 @@ func (d *doctor) checkServe() {
 	default:
 		d.add("serve", healthy, "", "process %d, version %s, since %s", v.PID, v.Version, clock(v.Started))
 	}
-	if differ := differing(d.config.Values(), d.running.config); len(differ) > 0 {
-		d.add("configuration in force", wrong, "systemctl restart sluice", "differs from the file in %s", strings.Join(differ, ", "))
-	} else {
-		d.add("configuration in force", healthy, "", "is that of the file")
-	}
+	d.checkConfig()
 	totals := d.running.status.Totals
 	if totals.Journal != "ok" {
 		d.add("counts", wrong, "Make room in "+d.config.Store.Dir+", or mend the disk.", "what is answered would not survive a crash: %s", totals.Journal)

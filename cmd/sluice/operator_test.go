@@ -113,6 +113,10 @@ func (o *operator) sends(t *testing.T) {
 		t.Errorf("sluice status:\n%s", out)
 	}
 	o.heals(t)
+	o.types(t, "sluice simulate --help")
+	if out := o.run(t, "sluice simulate /var/log/exim4/mainlog --set example.com hourly=1"); !strings.Contains(out, "news@example.com") {
+		t.Errorf("what one an hour would have done to two of example.com:\n%s", out)
+	}
 }
 
 // heals does what doctor says: Exim delivers mail for the host's own name.

@@ -67,7 +67,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		case b = <-used:
 		default:
 		}
-		b.entries = f.parseLines(b.entries[:0], lines)
+		b.entries = parseLines(f.options.Parser, b.entries[:0], lines)
 		f.options.Consumer.Prepare(b.entries)
 		b.read, b.left = s.position(), s.unread()
 		parsed <- b
@@ -75,14 +75,15 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 	return nil
 }
 
-func (f *Follower) parseLines(entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
+// parseLines parses lines, each with its end, behind entries.
+func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
 	now := time.Now()
 	for lines != "" {
 		end := strings.IndexByte(lines, '\n')
 		if end < 0 {
 			end = len(lines)
 		}
-		if e, ok := f.options.Parser.Parse(now, lines[:min(end, maxLine)]); ok {
+		if e, ok := parser.Parse(now, lines[:min(end, maxLine)]); ok {
 			entries = append(entries, e)
 		}
 		lines = lines[min(end+1, len(lines)):]
@@ -94,7 +95,7 @@ func (f *Follower) parseLines(entries []sidecar.LogEntry, lines string) []sideca
 // though it has no end.
 func (f *Follower) finish(ctx context.Context, s *source) {
 	if rest := s.rest(); rest != "" {
-		f.record(ctx, f.parseLines(nil, rest))
+		f.record(ctx, parseLines(f.options.Parser, nil, rest))
 	}
 }
 

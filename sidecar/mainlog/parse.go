@@ -36,12 +36,15 @@ func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool)
 		t, rest = p.clock.cutStamp(rest)
 	}
 	if rest != "" && rest[0] == '[' { // +pid
-		_, rest, _ = strings.Cut(rest, "] ")
-	}
-	if e.ID, rest = cutID(rest); e.ID == "" {
-		return e, false
+		e.Process, rest, _ = strings.Cut(rest[1:], "] ")
 	}
 	e.Line = line
+	if e.ID, rest = cutID(rest); e.ID == "" {
+		if ok = parseNameless(&e, rest); ok {
+			e.At = p.clock.at(t, "")
+		}
+		return e, ok
+	}
 	if !parseEvent(&e, rest) {
 		return e, false
 	}
@@ -68,7 +71,7 @@ func parseEvent(e *sidecar.LogEntry, s string) bool {
 	case "Completed":
 		e.Kind = sidecar.LogCompleted
 	default:
-		return false
+		return parseRefusal(e, s)
 	}
 	return true
 }
@@ -120,7 +123,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 		case "A":
 			e.Auth = authID(value)
 		case "S":
-			rest = ""
+			e.Recipients, rest = recipients(rest), ""
 		}
 	}
 	switch {

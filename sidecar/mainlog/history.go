@@ -1,0 +1,141 @@
+package mainlog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A History is files of a log that was written before: rotated ones, compressed
+// ones, and the present one as far as it goes now.
+type History struct {
+	Size int64 // of the files, in bytes as they are stored
+
+	files  []*source
+	parser *Parser
+	read   atomic.Int64 // bytes, as they are stored
+}
+
+// OpenHistory opens files in the order in which they were written, whatever the
+// order of names: their first lines tell it. A file that is named twice is read
+// once.
+func OpenHistory(names []string, location *time.Location) (*History, error) {
+	h := &History{parser: NewParser(location)}
+	var began []time.Time
+	for _, name := range names {
+		s, at, err := openDated(name, location)
+		if err != nil {
+			h.Close()
+			return nil, err
+		}
+		if s == nil || slices.ContainsFunc(h.files, func(o *source) bool { return o.inode == s.inode }) {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(began, at, time.Time.Compare)
+		began, h.files = slices.Insert(began, i, at), slices.Insert(h.files, i, s)
+	}
+	for _, s := range h.files {
+		if info, err := s.file.Stat(); err == nil {
+			h.Size += info.Size()
+		}
+	}
+	return h, nil
+}
+
+// openDated opens a file and finds when its first line was logged. It returns nil
+// for an empty file.
+func openDated(name string, location *time.Location) (*source, time.Time, error) {
+	s, err := openSource(name, 0)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer s.close()
+	lines, err := s.lines()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, time.Time{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	lines = cmp.Or(lines, s.rest())
+	if lines == "" {
+		return nil, time.Time{}, nil
+	}
+	parser := NewParser(location)
+	for line := range strings.Lines(lines) {
+		line = strings.TrimSuffix(line, "\n")
+		if parser.clock.hasStamp(line) { // of whatever: not every line is an entry
+			t, _ := parser.clock.cutStamp(line)
+			again, err := openSource(name, 0)
+			return again, parser.clock.at(t, ""), err
+		}
+		if e, ok := parser.Parse(time.Now(), line); ok {
+			again, err := openSource(name, 0)
+			return again, e.At, err
+		}
+	}
+	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date", name)
+}
+
+// Close closes the files.
+func (h *History) Close() {
+	closeAll(h.files)
+	h.files = nil
+}
+
+// Progress is how many bytes of Size were read.
+func (h *History) Progress() int64 { return h.read.Load() }
+
+// Read hands over what the files say, in blocks whose entries are good until take
+// returns. While one is taken, the next is parsed.
+func (h *History) Read(ctx context.Context, take func(entries []sidecar.LogEntry)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, 3)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(parsed)
+		failed <- h.parse(ctx, parsed, used)
+	}()
+	for entries := range parsed {
+		if ctx.Err() == nil {
+			take(entries)
+		}
+		used <- entries
+	}
+	return <-failed
+}
+
+func (h *History) parse(ctx context.Context, parsed chan<- []sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
+	before := int64(0) // of the files that were read
+	for _, s := range h.files {
+		for last := false; !last; {
+			lines, err := s.lines()
+			if last = errors.Is(err, io.EOF); last {
+				lines = s.rest()
+			} else if err != nil {
+				return fmt.Errorf("read %s: %w", s.name, err)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			var entries []sidecar.LogEntry
+			select {
+			case entries = <-used:
+			default:
+			}
+			parsed <- parseLines(h.parser, entries[:0], lines)
+			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
+			h.read.Store(before + at)
+		}
+		if info, err := s.file.Stat(); err == nil {
+			before += info.Size()
+		}
+	}
+	return nil
+}

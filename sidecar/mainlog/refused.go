@@ -1,0 +1,114 @@
+package mainlog
+
+import (
+	"strings"
+
+	"sluice/sidecar"
+)
+
+// parseNameless reads a line without a message id: of a recipient that was
+// refused, or of a program that was run.
+func parseNameless(e *sidecar.LogEntry, s string) bool {
+	if rest, ok := strings.CutPrefix(s, "cwd="); ok {
+		return parseRun(e, rest)
+	}
+	return parseRefusal(e, s)
+}
+
+// parseRun reads what stands behind cwd= (log_selector +arguments, exim.c). What
+// Exim runs itself submits nothing:
+//
+//	/home/bob/public_html 3 args: /usr/sbin/sendmail -t -i
+func parseRun(e *sidecar.LogEntry, s string) bool {
+	before, args, ok := strings.Cut(s, " args: ")
+	count := strings.LastIndexByte(before, ' ')
+	if !ok || count < 0 {
+		return false
+	}
+	for arg := range strings.FieldsSeq(args) {
+		if strings.HasPrefix(arg, "-M") || strings.HasPrefix(arg, "-q") || strings.HasPrefix(arg, "-bd") || strings.HasPrefix(arg, "-bp") || strings.HasPrefix(arg, "-bP") {
+			return false
+		}
+	}
+	e.Kind, e.Directory = sidecar.LogRan, before[:count]
+	return true
+}
+
+// The ways in which Exim says no (smtp_in.c, receive.c).
+var refusals = [...]string{"rejected RCPT ", "rejected after DATA", "rejected by non-SMTP ACL"}
+
+// parseRefusal reads a refusal, of a recipient, or of a whole message:
+//
+//	H=name (helo) [address]:port X=... U=ident F=<sender> A=method:id temporarily rejected RCPT <recipient>: text
+//	H=... F=<sender> temporarily rejected after DATA: text
+//	U=login F=<sender> rejected by non-SMTP ACL: text
+func parseRefusal(e *sidecar.LogEntry, s string) bool {
+	if !strings.Contains(s, "rejected ") { // nearly always
+		return false
+	}
+	var host, login string
+	rest := " " + s
+	for {
+		if sender, ok := strings.CutPrefix(rest, " F="); ok {
+			e.Sender, rest = cutAngles(sender)
+			break
+		}
+		var key, value string
+		if key, value, rest = cutField(rest); rest == "" {
+			return false
+		}
+		switch key {
+		case "H":
+			host = value
+		case "U":
+			login = value
+		}
+	}
+	at, what := indexOfRefusal(rest)
+	if at < 0 {
+		return false
+	}
+	if id, ok := strings.CutPrefix(rest[:at], " A="); ok {
+		e.Auth = authID(strings.TrimSuffix(strings.TrimSpace(id), " temporarily"))
+	}
+	rest = rest[at+len(what):]
+	if what == refusals[0] {
+		if !strings.HasPrefix(rest, "<") {
+			return false
+		}
+		e.Recipient, rest = cutAngles(rest)
+	}
+	if e.Kind = sidecar.LogRefused; host != "" {
+		e.ClientAddress = addressOf(host)
+	} else {
+		e.Login = login
+	}
+	_, e.Text, _ = strings.Cut(rest, ": ")
+	return true
+}
+
+func indexOfRefusal(s string) (at int, what string) {
+	for _, r := range refusals {
+		if i := strings.Index(s, r); i >= 0 {
+			return i, r
+		}
+	}
+	return -1, ""
+}
+
+// recipients are those of an arrival line, where they are logged
+// (+received_recipients): they end it. What looks like them within a quoted
+// subject is none.
+func recipients(s string) string {
+	i := strings.LastIndex(s, " for ")
+	if i < 0 {
+		return ""
+	}
+	list := s[i+len(" for "):]
+	for to := range strings.FieldsSeq(list) {
+		if strings.IndexByte(to, '@') < 0 || strings.IndexByte(to, '"') >= 0 {
+			return ""
+		}
+	}
+	return list
+}

@@ -1,0 +1,285 @@
+package sidecar
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A SimulationReport is what a Simulation has found.
+type SimulationReport struct {
+	From    time.Time         `json:"from"`    // of the first line
+	To      time.Time         `json:"to"`      // of the last one
+	Senders int64             `json:"senders"` // domains that have sent
+	Sent    int64             `json:"sent"`
+	Refused int64             `json:"refused"`
+	Bad     int64             `json:"bad"`
+	Domains []SimulatedDomain `json:"domains"` // those with refusals, the most first
+}
+
+// A SimulatedDomain is what would have become of the mail of one domain.
+type SimulatedDomain struct {
+	Domain   string    `json:"domain"`
+	Sent     int64     `json:"sent"`          // sends that were charged
+	Refused  int64     `json:"refused"`       // sends that were refused or held, each once
+	Bad      int64     `json:"bad"`           // of Sent: deferred or failed in the end
+	First    time.Time `json:"first_refused"` // when one was refused first
+	Last     time.Time `json:"last_refused"`
+	Seconds  float64   `json:"seconds_at_limit"` // for how long it was at a limit or tripped
+	Tripped  bool      `json:"tripped"`          // it had too many bad sends, at least once
+	Peak     int64     `json:"peak"`             // most sends in the window of the hourly limit
+	Mostly   string    `json:"mostly"`           // the mailbox, script, login or client that sent most
+	MostlyOf int64     `json:"mostly_sent"`      // how much of Sent and Refused that was
+}
+
+// tally counts what a Simulation decides.
+type tally struct {
+	settings *Settings // nil before the first line
+	began    time.Time
+	ended    time.Time
+	domains  map[string]*domainTally
+	locked   int // locks that stand
+}
+
+type domainTally struct {
+	SimulatedDomain
+	by      map[string]int64 // attempts, by mailbox or what else tells senders apart
+	locks   int              // that stand
+	since   time.Time        // when the first of them was made
+	limited time.Duration    // for how long there were any before
+}
+
+// maxBy bounds the senders of a domain that are told apart.
+const maxBy = 200
+
+func newTally() tally { return tally{domains: map[string]*domainTally{}} }
+
+func (t *tally) domain(name string) *domainTally {
+	d := t.domains[name]
+	if d == nil {
+		name = strings.Clone(name)
+		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]int64{}}
+		t.domains[name] = d
+	}
+	return d
+}
+
+// attribute notes who attempts some sends.
+func (t *tally) attribute(r *Request, who identity, n int) {
+	by := who.mailbox
+	switch {
+	case by != "":
+	case r.CWD != "":
+		by = r.CWD
+	case r.Login != "":
+		by = "login " + r.Login
+	case r.Auth != "":
+		by = "login " + r.Auth
+	default:
+		by = "client " + r.ClientAddress
+	}
+	d := t.domain(who.domain)
+	if _, known := d.by[by]; known || len(d.by) < maxBy {
+		d.by[strings.Clone(by)] += int64(n)
+	}
+}
+
+func (t *tally) refuse(domain string, n int, now time.Time) {
+	d := t.domain(domain)
+	if d.Refused == 0 {
+		d.First = now
+	}
+	d.Refused += int64(n)
+	d.Last = now
+}
+
+// outcome notes what became of a send.
+func (t *tally) outcome(domain, to string, bad bool, p *passage) {
+	if !bad && p.exceptions == nil {
+		return
+	}
+	x := p.except()
+	i := slices.Index(x.bad, to)
+	switch {
+	case bad && i < 0:
+		x.bad = append(x.bad, strings.Clone(to))
+		t.domain(domain).Bad++
+	case !bad && i >= 0:
+		x.bad = slices.Delete(x.bad, i, i+1)
+		t.domain(domain).Bad--
+	}
+}
+
+func (t *tally) end(now time.Time) {
+	t.ended = now
+	for _, d := range t.domains {
+		if d.locks > 0 {
+			d.limited += now.Sub(d.since)
+			d.locks = 0
+		}
+	}
+}
+
+// Report is what was found up to the end of the log.
+func (s *Simulation) Report() SimulationReport {
+	r := SimulationReport{From: s.began, To: s.ended, Domains: []SimulatedDomain{}}
+	for _, d := range s.domains {
+		r.Senders++
+		r.Sent, r.Refused, r.Bad = r.Sent+d.Sent, r.Refused+d.Refused, r.Bad+d.Bad
+		if d.Refused > 0 {
+			r.Domains = append(r.Domains, d.result())
+		}
+	}
+	slices.SortFunc(r.Domains, func(a, b SimulatedDomain) int {
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(a.Domain, b.Domain))
+	})
+	return r
+}
+
+func (d *domainTally) result() SimulatedDomain {
+	one := d.SimulatedDomain
+	one.Seconds = d.limited.Seconds()
+	for _, by := range slices.Sorted(maps.Keys(d.by)) {
+		if d.by[by] > one.MostlyOf {
+			one.Mostly, one.MostlyOf = by, d.by[by]
+		}
+	}
+	return one
+}
+
+// Suggest is the least hourly limit of the default scope that would have refused
+// something of at most so many domains, given a simulation without one. Domains
+// that have a limit of their own are not among them.
+//
+// Up to its first refusal a domain sends under a limit what it sends without. So
+// it meets the limits below its peak, and no other.
+func (s *Simulation) Suggest(domains int) int64 {
+	var peaks []int64
+	for name, d := range s.domains {
+		if own := s.settings.scopes[name]; own == nil || own.Hourly == nil {
+			peaks = append(peaks, d.Peak)
+		}
+	}
+	slices.SortFunc(peaks, func(a, b int64) int { return cmp.Compare(b, a) })
+	if domains >= len(peaks) {
+		return 1 // 0 would be none
+	}
+	return max(1, peaks[domains])
+}
+
+// A tallyStore is a ledger in memory that notes what is charged.
+type tallyStore struct {
+	*ratelimit.Ledger
+	tally *tally
+}
+
+func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	r := s.Ledger.Take(now, t)
+	if r.Charged == 0 {
+		return r, nil
+	}
+	for _, sub := range t.Subjects {
+		if isDomain(sub.Name) {
+			s.tally.domain(sub.Name).Sent += int64(r.Charged)
+		}
+	}
+	for _, u := range r.Uses {
+		if isDomain(u.Subject) && u.Limit.Window == s.tally.settings.window {
+			d := s.tally.domain(u.Subject)
+			d.Peak = max(d.Peak, u.Used)
+		}
+	}
+	return r, nil
+}
+
+func (s tallyStore) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	return s.Ledger.Look(now, t), nil
+}
+
+func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
+	s.Ledger.Settle(now, reports)
+	for i := range reports {
+		if !reports[i].Charged {
+			continue
+		}
+		for _, sub := range reports[i].Subjects {
+			if isDomain(sub.Name) {
+				d := s.tally.domain(sub.Name)
+				d.Sent++
+				d.Peak = max(d.Peak, sentIn(s.Standing(now, sub.Name), s.tally.settings.window))
+			}
+		}
+	}
+	return nil
+}
+
+func (s tallyStore) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	return s.Ledger.Reset(now, subject, seen), nil
+}
+
+func (tallyStore) Failure() error { return nil }
+
+// tallyLocks is a lock directory that is none: it notes for how long there would
+// have been a lock.
+type tallyLocks struct {
+	sim   *Simulation
+	files map[string][]LockFile // by domain
+}
+
+func (l *tallyLocks) Make(lock Lock, content string, epoch int64) error {
+	d := l.sim.domain(lock.Domain)
+	if d.locks == 0 {
+		d.since = l.sim.now
+	}
+	d.locks++
+	d.Tripped = d.Tripped || lock.Kind == LockDeferFail
+	l.sim.locked++
+	l.files[lock.Domain] = append(l.files[lock.Domain], LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
+	return nil
+}
+
+func (l *tallyLocks) Unmake(lock Lock) error {
+	files := l.files[lock.Domain]
+	i := slices.IndexFunc(files, func(f LockFile) bool { return f.Lock == lock })
+	if i < 0 {
+		return nil
+	}
+	if l.files[lock.Domain] = slices.Delete(files, i, i+1); len(files) == 1 {
+		delete(l.files, lock.Domain)
+	}
+	l.sim.locked--
+	d := l.sim.domain(lock.Domain)
+	if d.locks--; d.locks == 0 {
+		d.limited += l.sim.now.Sub(d.since)
+	}
+	return nil
+}
+
+func (l *tallyLocks) Files(domain string) []LockFile {
+	if domain != "" {
+		return l.files[domain]
+	}
+	return slices.Concat(slices.Collect(maps.Values(l.files))...)
+}
+
+func (l *tallyLocks) MakeOperator(Lock, string) error { return nil }
+func (l *tallyLocks) Remove(lock Lock) error          { return l.Unmake(lock) }
+func (l *tallyLocks) ShowUsage([]Usage)               {}
+func (l *tallyLocks) Failure() error                  { return nil }
+
+// noNotes keeps nothing.
+type noNotes struct{}
+
+func (noNotes) Note(string, []byte) error          { return nil }
+func (noNotes) Forget(string) error                { return nil }
+func (noNotes) Notes(string, func(string, []byte)) {}
+
+// noQueue has nothing to deliver.
+type noQueue struct{}
+
+func (noQueue) Deliver(context.Context, []string) error { return nil }
