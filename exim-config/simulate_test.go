@@ -1,0 +1,107 @@
+package eximconfig_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar"
+)
+
+// What a simulation says of a real Exim's log, and what the sidecar did while that
+// was written:
+//
+//	client, sendmail, alias ─→ Exim ─asks─→ sluice ─→ status
+//	                             └─→ main log ─→ sluice simulate ─→ the same
+func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.addMacros(t, "MAIN_LOG_SELECTOR = +millisec +arguments +pid")
+	h.write(t, "/etc/exim4/sinks", fmt.Sprintf("bad.to: %s\n*: %s\n", grim{"RCPT": "550 5.1.1 nobody of that name"}.listen(t), h.sink.route()))
+	h.startSluice(t, "[limits]\nhourly = 20\ndeferfail_min = 5\n[limits.mailbox.\"few@shop.example\"]\nhourly = 2\n")
+	h.startExim(t)
+
+	refused := map[string]int64{}
+	first := map[string]time.Time{}
+	refuse := func(domain string) {
+		if refused[domain]++; refused[domain] == 1 {
+			first[domain] = time.Now()
+		}
+	}
+	c := h.dial(t).login("news@shop.example")
+	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 15)...), 250)
+	few := h.dial(t).login("few@shop.example")
+	few.mail("few@shop.example")
+	for _, to := range numbered("f%d@far.example", 1, 3) {
+		if few.rcpt(to).code != 250 {
+			refuse("shop.example")
+		}
+	}
+	few.want(few.data(letter("x")), 250)
+	c.mail("news@shop.example")
+	for _, to := range append(numbered("s%d@far.example", 1, 11), "alice@here.example", "s11@far.example") {
+		if c.rcpt(to).code != 250 && to != "s11@far.example" {
+			refuse("shop.example")
+		}
+	}
+	refuse("shop.example") // s11, twice
+	c.want(c.data(letter("x")), 250)
+
+	for i := range 23 { // from sendmail: what is over the limit is held
+		h.sendmail(t, alice, "site", letter("x"), "-f", "a@local.test", fmt.Sprintf("l%d@far.example", i))
+		if i >= 20 {
+			refuse("local.test")
+		}
+	}
+	for i := range 6 { // bad addresses: it trips
+		bad := h.dial(t).login("bob@trip.test")
+		eventually(t, "it is known what became of the last ones", func() bool { return h.status(t, "trip.test").Failed == int64(min(i, 5)) })
+		bad.mail("bob@trip.test")
+		if r := bad.rcpt(fmt.Sprintf("nobody%d@bad.to", i)); r.code == 550 {
+			refuse("trip.test")
+		} else {
+			bad.want(r, 250)
+			bad.want(bad.data(letter("x")), 250)
+		}
+		time.Sleep(10 * time.Millisecond) // between two lines of a log in milliseconds
+	}
+	outside := h.dialFrom(t, "192.0.2.9") // forwarded by an alias, which pays
+	outside.want(outside.send("friend@elsewhere.example", letter("x"), "forward@here.example", "list@here.example"), 250)
+	eventually(t, "only what is held is in the queue", func() bool { return len(h.queue()) == 3 })
+
+	want := map[string]sidecar.SimulatedDomain{}
+	for _, domain := range []string{"shop.example", "local.test", "trip.test"} {
+		s := h.status(t, domain)
+		want[domain] = sidecar.SimulatedDomain{Domain: domain, Sent: s.Sent, Refused: refused[domain], Bad: s.Deferred + s.Failed, Tripped: domain == "trip.test"}
+	}
+	out := h.run(t, h.sluice(t, "simulate", "--json", "/var/log/exim4/mainlog")...)
+	var found struct{ Simulation sidecar.SimulationReport }
+	if err := json.Unmarshal([]byte(out), &found); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]sidecar.SimulatedDomain{}
+	mostly := map[string]string{}
+	for _, d := range found.Simulation.Domains {
+		if late := d.First.Sub(first[d.Domain]).Abs(); late > 2*time.Second {
+			t.Errorf("%s was refused first at %v, and would have been at %v", d.Domain, first[d.Domain], d.First)
+		}
+		mostly[d.Domain] = d.Mostly
+		got[d.Domain] = sidecar.SimulatedDomain{Domain: d.Domain, Sent: d.Sent, Refused: d.Refused, Bad: d.Bad, Tripped: d.Tripped}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-sidecar +simulated:\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"shop.example": "news@shop.example", "local.test": "/run/home/alice/site", "trip.test": "bob@trip.test"}, mostly); diff != "" {
+		t.Errorf("whose it was mostly, -want +got:\n%s", diff)
+	}
+	if s := h.status(t, "here.example"); s.Sent != 4 || found.Simulation.Sent != want["shop.example"].Sent+want["local.test"].Sent+want["trip.test"].Sent+4 {
+		t.Errorf("forwarded were %d; in all %d would have been sent", s.Sent, found.Simulation.Sent)
+	}
+	if strings.Contains(out, "sluice.invalid") {
+		t.Errorf("names of our own in the report:\n%s", out)
+	}
+}
