@@ -32,6 +32,7 @@ type Simulation struct {
 	keep       time.Duration // the longest window that is limited
 	looked     time.Time     // the minute in which it was last looked at all subjects
 	pending    []LogEntry    // of this second, not recorded yet
+	badPending bool          // one of them is of a send that was deferred or has failed
 	tried      map[ratelimit.Token]try
 	identities map[identity]*identity
 	unknown    int64 // sends that were let through and have no message
@@ -118,6 +119,9 @@ func (s *Simulation) begin(now time.Time) {
 // the log.
 func (s *Simulation) play(ctx context.Context, e *LogEntry, m *message, p *passage) {
 	s.advance(ctx, e.At)
+	if s.badPending && (e.Kind == LogArrived || e.Kind == LogRefused) {
+		s.flush(ctx) // it may trip who sends this
+	}
 	switch {
 	case e.Kind == LogRefused:
 		s.refusedThen(ctx, e)
@@ -192,6 +196,7 @@ func (s *Simulation) flush(ctx context.Context) {
 		clear(s.pending)
 		s.pending = s.pending[:0]
 	}
+	s.badPending = false
 	s.policy.reconcileDue(ctx, s.now)
 }
 
@@ -308,6 +313,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 		}
 	}
 	s.pending = append(s.pending, *e)
+	s.badPending = s.badPending || e.kind != ratelimit.Delivered
 	s.outcome(who.domain, e.Recipient, e.kind != ratelimit.Delivered, p)
 }
 

@@ -36,7 +36,8 @@ What it can know, and what not:
     five minutes (or in its arrival line, with Exim's log_selector = +received_recipients);
     held mail, and what an alias or list has made, at each attempt to deliver it.
   - What is refused counts no further: whether its client would have tried again, nobody
-    knows. What the sluice of the time refused and this one would not is one send.
+    knows. What the sluice of the time refused and this one would not is one send; where
+    that was a whole message, the log names none of its recipients, and it is one send too.
   - Limits that are watched are simulated as if they were enforced.
   - The log does not have locks made by hand, nor what was changed in between by sluice set
     or in the panel: its limits are those of today.

@@ -1,0 +1,108 @@
+package mainlog_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar"
+	"sluice/sidecar/mainlog"
+)
+
+// Lines of refusals and of programs that were run, as Exim 4.96 wrote them.
+func TestRefusalsAndRuns(t *testing.T) {
+	text := "Domain send51.test has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later [20 sent in an hour]"
+	for line, want := range map[string]sidecar.LogEntry{
+		"[26323] H=(client.test) [127.0.0.1]:41119 F=<s@x18.test> temporarily rejected RCPT <u@far.test>: " + text: {
+			Kind: sidecar.LogRefused, Process: "26323", Sender: "s@x18.test", ClientAddress: "127.0.0.1", Recipient: "u@far.test", Text: text},
+		"H=pc.test (pc) [2001:db8::1] X=TLS1.3:AES:256 CV=no SNI=x F=<a@b.test> A=plain:bob@b.test rejected RCPT <\"o o\"@far.test>: " + text: {
+			Kind: sidecar.LogRefused, Sender: "a@b.test", Auth: "bob@b.test", ClientAddress: "2001:db8::1", Recipient: "\"o o\"@far.test", Text: text},
+		"H=(pc) [192.0.2.1] F=<\"x rejected RCPT <v@victim.test>: no\"@b.test> A=login:b@b.test temporarily rejected RCPT <u@far.test>: " + text: {
+			Kind: sidecar.LogRefused, Sender: "\"x rejected RCPT <v@victim.test>: no\"@b.test", Auth: "b@b.test", ClientAddress: "192.0.2.1", Recipient: "u@far.test", Text: text},
+		"U=alpha F=<b@alpha.test> rejected RCPT <u@ok4.sink>": {
+			Kind: sidecar.LogRefused, Sender: "b@alpha.test", Login: "alpha", Recipient: "u@ok4.sink"},
+		"1xUzRH-0005E4-0q H=(client.test) [127.0.0.1] F=<s@send51.test> A=plain:s temporarily rejected after DATA: " + text: {
+			Kind: sidecar.LogRefused, ID: "1xUzRH-0005E4-0q", Sender: "s@send51.test", Auth: "s", ClientAddress: "127.0.0.1", Text: text},
+		"1xUzRT-0005Iu-0E U=alpha F=<alpha@host.test> rejected by non-SMTP ACL: " + text: {
+			Kind: sidecar.LogRefused, ID: "1xUzRT-0005Iu-0E", Sender: "alpha@host.test", Login: "alpha", Text: text},
+		"[25890] cwd=/home/alpha/public html 4 args: /usr/sbin/sendmail -t -i -fnews@alpha.test": {
+			Kind: sidecar.LogRan, Process: "25890", Directory: "/home/alpha/public html"},
+		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"for me@x.test\" for a@far.test b@far.test": {
+			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"},
+		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"a gift for me@x.test\"": {
+			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Sender: "news@alpha.test", Login: "alpha"},
+		"cwd=/srv/spool 3 args: /usr/sbin/exim4 -Mc 1xUzc7-0006ja-2I":                     {},
+		"cwd=/ 3 args: exim -bd -q20m":                                                    {},
+		"H=(pc) [192.0.2.1] rejected MAIL <s@x.test>: no":                                 {},
+		"H=(pc) [192.0.2.1] F=<s@x.test> rejected connection in \"connect\" ACL":          {},
+		"SMTP call from (pc) [192.0.2.1] dropped: too many nonmail commands, rejected it": {},
+	} {
+		parser := mainlog.NewParser(time.UTC)
+		line = "2026-11-22 04:55:53 " + line
+		got, ok := parser.Parse(time.Time{}, line)
+		if ok != (want.Kind != 0) {
+			t.Errorf("%s\nis an entry: %v", line, ok)
+			continue
+		}
+		if !ok {
+			continue
+		}
+		want.At, want.Line = time.Date(2026, 11, 22, 4, 55, 53, 0, time.UTC), line
+		if got != want {
+			t.Errorf("%s\n-want +got:\n%s", line, cmp.Diff(want, got, cmp.AllowUnexported(sidecar.LogEntry{})))
+		}
+	}
+}
+
+// Files are read in the order in which they were written, packed ones too, each
+// once; the last line may have no end.
+func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if strings.HasSuffix(name, ".gz") {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			z.Write([]byte(text))
+			z.Close()
+			text = b.String()
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	completed := func(day, n string) string { return "2026-11-" + day + " 01:00:00 1xUzSN-0005dd-0" + n + " Completed\n" }
+	names := []string{
+		write("mainlog", "2026-11-23 00:00:00 exim 4.96 daemon started\n"+completed("23", "4")+strings.TrimSuffix(completed("24", "5"), "\n")),
+		write("mainlog.2.gz", completed("20", "1")+completed("21", "2")),
+		write("mainlog.1", completed("22", "3")),
+		write("mainlog.empty", ""),
+	}
+	h, err := mainlog.OpenHistory(append(names, names[0]), time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	var got []string
+	if err := h.Read(context.Background(), func(entries []sidecar.LogEntry) {
+		for _, e := range entries {
+			got = append(got, e.ID[len(e.ID)-1:])
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1", "2", "3", "4", "5"}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if h.Progress() != h.Size {
+		t.Errorf("%d of %d bytes are read", h.Progress(), h.Size)
+	}
+}
