@@ -228,7 +228,7 @@ func sameBodies(t *testing.T, where string, want, got map[string]string) {
 // logLine is all that the main log of these tests has.
 var logLine = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (` +
 	`exim \S+ daemon started: .*` +
-	`|\w{6}-\w{6}-\w{2} (` +
+	`|\w{6}-(\w{6}-\w\w|\w{11}-\w{4}) (` +
 	`<= a@here\.example (H=|U=alice P=local ).*` +
 	`|[=-]> [xy]@far\.example R=site_remote T=remote_smtp H=.*` +
 	`|Completed))$`)

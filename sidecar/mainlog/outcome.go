@@ -192,7 +192,7 @@ func lower(c byte) byte {
 }
 
 // restMarks are what may follow an address.
-var restMarks = [...]string{" <", " (", " R=", " T=", " F=<", " Q=", " P=<", " SRS=<", " I=[", " H=", " defer", " routing defer", " transporting defer", ": "}
+var restMarks = [...]string{" <", " (", " R=", " T=", " F=<", " Q=", " P=<", " SRS=<", " I=[", " H=", " defer", " routing defer", " transporting defer", ": ", " : "}
 
 func startsRest(s string) bool {
 	for _, mark := range &restMarks {
