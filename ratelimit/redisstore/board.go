@@ -94,11 +94,13 @@ func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	l := s.servers.of(boardSlot)
-	s.board.mu.Lock()
-	server := s.board.server
-	s.board.mu.Unlock()
-	if l == nil || !l.alive() || l.serverNow() != server {
+	if l == nil || !l.alive() {
 		return nil, nil
+	}
+	if s.board.from() != l.serverNow() { // it may lack what this node knows
+		if err := s.poll(ctx); err != nil {
+			return nil, err
+		}
 	}
 	reply, err := l.do(ctx, boardCall(op, args...))
 	list, _ := reply.([]any)
@@ -257,4 +259,18 @@ func (b *board) prune(now time.Time) {
 		}
 		return gone
 	})
+}
+
+// from is the server that gave this node's copy.
+func (b *board) from() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.server
+}
+
+// has tells whether this node's copy has a value.
+func (b *board) has(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.entries[key].Value) > 0
 }

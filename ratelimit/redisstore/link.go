@@ -254,7 +254,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 		return fmt.Errorf("ask for INFO: %w", err)
 	}
 	server, policy, err := serverOf(info)
-	if err != nil {
+	if server == "" || err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -272,12 +272,15 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 }
 
 // serverOf names a server by its process and by the history of its data, which
-// gets a new name when a replica is promoted.
+// gets a new name when a replica is promoted. A Sentinel has none.
 func serverOf(info string) (server, policy string, err error) {
 	field := map[string]string{}
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		field[name] = value
+	}
+	if field["redis_mode"] == "sentinel" {
+		return "", "", nil
 	}
 	if role := field["role"]; role != "master" {
 		return "", "", fmt.Errorf("connect: the server is a %s, not a master", role)

@@ -81,6 +81,8 @@ type Options struct {
 
 	// redisTime, in tests, is the time in place of Redis's own.
 	redisTime func() time.Time
+	// answered, in tests, is told what Redis made of a Take, and when it was asked.
+	answered func(t ratelimit.Take, began time.Time, a answer)
 }
 
 // ErrUncounted says that a send can be neither accepted nor refused now: Redis
@@ -261,7 +263,11 @@ func (s *Store) decide(ctx context.Context, now time.Time, t ratelimit.Take) (ra
 	terms.again = s.arrears.undoing(t.Tokens)
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
+	began := time.Now()
 	a, err := s.ask(ctx, terms, steps, t, takeCall)
+	if err == nil && s.options.answered != nil {
+		s.options.answered(t, began, a)
+	}
 	switch {
 	case err == nil:
 		s.sights.see(now, a.Result)
