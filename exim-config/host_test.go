@@ -41,6 +41,7 @@ type host struct {
 	port    int    // of the Exim daemon
 	tcpPort int    // where Sluice listens, for the way tcp
 	store   string // more of the section [store] of its configuration
+	name    string // store.node, or that of all hosts
 }
 
 // A login may log in to the host.

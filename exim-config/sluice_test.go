@@ -62,6 +62,9 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 		tcp = fmt.Sprintf(`, "tcp:127.0.0.1:%d"`, h.tcpPort)
 	}
 	config := strings.Replace(fmt.Sprintf(sluiceConfig, tcp), "[store]\n", "[store]\n"+h.store, 1)
+	if h.name != "" {
+		config = strings.Replace(config, node, h.name, 1)
+	}
 	h.write(t, "/run/sluice.toml", config+limits)
 	p := h.start(t, h.sluice(t, "serve")...)
 	eventually(t, "sluice listens", func() bool {

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 		checks = "20000"
 	}
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
-	quiet()                          // before the first client
+	quiet()                          // both before the first client
+	redistest.Quiet()
 	flag.Parse()
 	goleak.VerifyTestMain(m)
 }

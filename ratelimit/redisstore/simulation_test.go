@@ -115,7 +115,7 @@ func (s *simulation) share() {
 // max*(1 + k/2N), where k of N nodes were without Redis at some time, in closed
 // never over max; and what is counted in the end is what was accepted.
 func TestRandomFaults(t *testing.T) {
-	schedules := soak(25_000, 1_000)
+	schedules := soak(25_000, 500)
 	for _, outage := range []Outage{OutageShare, OutageClosed} {
 		t.Run(string(outage), func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,10 +53,13 @@ func FreePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// Quiet has go-redis log nothing: that nobody answers is what tests are about.
+var Quiet = sync.OnceFunc(logging.Disable)
+
 // Start starts one.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	logging.Disable() // that nobody answers yet is no news
+	Quiet()
 	s := &Server{t: t, Dir: t.TempDir(), Port: FreePort(t), args: args}
 	s.Start()
 	t.Cleanup(s.Kill)

@@ -1,0 +1,97 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"sluice/ratelimit/redisstore/redistest"
+)
+
+// Nodes that share their counts in a real Redis.
+//
+//	client ─→ Exim ─→ sluice ─┐
+//	                          ├─ proxy ─→ redis-server
+//	client ─→ Exim ─→ sluice ─┘
+
+// startNode starts the sidecar of a host as one of two nodes.
+func (h *host) startNode(t testing.TB, name, url, limits string) *process {
+	t.Helper()
+	h.name, h.store = name, fmt.Sprintf("url = %q\nnodes = 2\n", url)
+	return h.startSluice(t, limits)
+}
+
+// outages are what can become of a Redis on which the sidecar counts.
+var outages = []struct {
+	name  string
+	begin func(t *testing.T, r *redistest.Server, p *redistest.Proxy)
+}{
+	{"Redis is not started", func(_ *testing.T, r *redistest.Server, _ *redistest.Proxy) { r.Kill() }},
+	{"Redis is stopped", func(_ *testing.T, r *redistest.Server, _ *redistest.Proxy) { r.Freeze() }},
+	{"Redis is not reached", func(_ *testing.T, _ *redistest.Server, p *redistest.Proxy) { p.Set(redistest.Stall) }},
+	{"replies of Redis are lost", func(_ *testing.T, _ *redistest.Server, p *redistest.Proxy) { p.Set(redistest.Swallow) }},
+	{"Redis flaps", func(t *testing.T, _ *redistest.Server, p *redistest.Proxy) {
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for mode := int32(redistest.Cut); ; mode = redistest.Cut - mode {
+				p.Set(mode)
+				select {
+				case <-stop:
+					p.Set(redistest.Pass)
+					return
+				case <-time.After(200 * time.Millisecond):
+				}
+			}
+		}()
+		t.Cleanup(func() { close(stop); <-stopped })
+	}},
+}
+
+// Mail first, with Redis as what fails: messages of a domain with a limit flow,
+// and are altered by nothing.
+func TestMailFirstWithoutRedis(t *testing.T) {
+	for _, o := range outages {
+		t.Run(o.name, func(t *testing.T) {
+			mailFlows(t, newHost(t), func(t *testing.T, h *host) {
+				r := redistest.Start(t)
+				p := redistest.StartProxy(t, r.Addr())
+				h.startNode(t, "mx1.example", p.URL(), fmt.Sprintf("[limits]\nhourly = %d", 20*messagesPerFault()))
+				o.begin(t, r, p)
+			})
+		})
+	}
+}
+
+// An rm on one node releases on the other within a second, with real Exims.
+func TestRmOnOneNodeReleasesOnTheOther(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := newHost(t), newHost(t)
+	for i, h := range []*host{a, b} {
+		h.startNode(t, fmt.Sprintf("mx%d.example", i+1), r.URL(), "[limits]\nhourly = 20")
+		h.startExim(t)
+	}
+	ca, cb := a.dial(t).login("news@shop.example"), b.dial(t).login("news@shop.example")
+	ca.want(ca.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 12)...), 250)
+	cb.want(cb.send("news@shop.example", letter("x"), numbered("r%d@far.example", 13, 20)...), 250)
+	cb.mail("news@shop.example")
+	cb.wantRefused(cb.rcpt("r21@far.example"), 450, hourlyText("shop.example", 21, 20, laterText))
+	lock := lockDir + "/max_hourly_shop.example"
+	eventually(t, "the lock on both", func() bool { return exists(a.path(lock)) && exists(b.path(lock)) })
+	if err := os.Remove(a.path(lock)); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	eventually(t, "no lock on the other", func() bool { return !exists(b.path(lock)) })
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("released after %v", took)
+	}
+	cb.cmd("RSET")
+	cb.want(cb.send("news@shop.example", letter("x"), "r22@far.example"), 250)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
