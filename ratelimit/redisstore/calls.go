@@ -2,8 +2,9 @@ package redisstore
 
 import (
 	"fmt"
-	"sluice/ratelimit"
 	"time"
+
+	"sluice/ratelimit"
 )
 
 // A sendGroup is sends that one call can charge.

@@ -2,8 +2,9 @@ package redisstore
 
 import (
 	"context"
-	"sluice/ratelimit"
 	"time"
+
+	"sluice/ratelimit"
 )
 
 // runMerge tells Redis what it is to be told whenever there is something.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sluice/ratelimit"
 	"time"
+
+	"sluice/ratelimit"
 )
 
 // replayed tells whether a server knows what this node accepted, but for the arrears.

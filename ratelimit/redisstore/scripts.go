@@ -14,6 +14,9 @@ import (
 //go:embed store.lua
 var storeSource string
 
+//go:embed operations.lua
+var operationsSource string
+
 //go:embed board.lua
 var boardSource string
 
@@ -27,7 +30,7 @@ func newScript(source string) script {
 // The scripts: all operations on counts in one, and those of the board. Each
 // call of one is one round trip.
 var (
-	storeScript = newScript(storeSource)
+	storeScript = newScript(storeSource + operationsSource)
 	boardScript = newScript(boardSource)
 )
 

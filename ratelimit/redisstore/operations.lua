@@ -1,0 +1,269 @@
+-- The operations, on what store.lua has; the two are one script.
+
+if op == 'take' or op == 'look' then
+  -- frees is when a pruned ring holds at most room sends.
+  function S.frees(s, r, room)
+    local raw, top, left = r.raw, S.index(r, s.last), 0
+    for p = #raw - 20, 1, -21 do
+      left = left + struct.unpack('<I4', raw, p + 1)
+      if left > room then
+        local b = top - (top - raw:byte(p)) % 256
+        return math.floor(((b + 1) * r.bucket + r.ms * 1000 + 999) / 1000)
+      end
+    end
+    return 0
+  end
+
+  -- measure finds what each limit has counted, and whether the n sends of its
+  -- slot, dated when, have room in it besides those promised. A watched subject
+  -- is charged for those that fit.
+  function S.measure(when, ahead, n, force)
+    local full, passed, gains, at = false, false, false, S.at
+    for i = 1, #S.subjects do
+      local sub = S.subjects[i]
+      local s, begins = sub.state, false
+      sub.fits = n[s.root]
+      for j = 1, #sub.limits do
+        local u = sub.limits[j]
+        local r = S.find(s, u.ms)
+        local w = r or S.ring(u.ms, #s.rings > 0 and at or 0, 0, '')
+        u.used, u.adds, u.frees = w.sent, n[s.root], -1
+        if when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
+        begins = begins or (not r and #s.rings > 0)
+        if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds > u.max then
+          sub.full = true
+          if sub.watched and not force then
+            passed, sub.fits = true, math.min(sub.fits, math.max(0, u.max - u.used - ahead))
+          else
+            full = true
+          end
+          local room = u.max - ahead - u.adds
+          u.frees = room >= 0 and S.frees(s, w, room) or 0
+        end
+      end
+      gains = gains or (begins and sub.fits > 0)
+    end
+    return full, passed, gains
+  end
+
+  -- refuse counts refused sends against the subjects that refused, 4,096 of
+  -- them at most: all of them, or where only watched ones would have, those that
+  -- did not fit.
+  function S.refuse(marks, full)
+    for _, sub in ipairs(S.subjects) do
+      local s, from = sub.state, full and 1 or 8 * sub.fits + 1
+      if sub.full and from < #marks then
+        local key, n = s.key .. ':r', s.marks
+        for i = from, #marks, 8 do
+          if s.marks < 4096 then s.marks = s.marks + redis.call('HSETNX', key, marks:sub(i, i + 7), '') end
+        end
+        if s.marks > n then
+          redis.call('PEXPIRE', key, 2 * s.root.period + 600000)
+          s.period = s.root.period
+          S.save(s)
+        end
+      end
+    end
+  end
+
+  -- forgive forgets the refusals against subjects that have room again.
+  function S.forgive(ahead)
+    local any = false
+    for _, sub in ipairs(S.subjects) do
+      local s = sub.state
+      if s.marks > 0 then
+        local room = true
+        for _, u in ipairs(sub.limits) do room = room and (u.max <= 0 or u.used + ahead < u.max) end
+        if room then
+          redis.call('DEL', s.key .. ':r')
+          s.marks, any = 0, true
+        end
+      end
+    end
+    return any
+  end
+
+  -- reply: 1 is yes, 0 no, 2 that the attempt was given up before it came.
+  function S.reply(status, at, charged)
+    local out = {status, at, charged}
+    for i = 1, #S.subjects do
+      local s, limits = S.subjects[i].state, S.subjects[i].limits
+      for j = 1, #limits do
+        local u, n = limits[j], #out
+        out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = u.used or 0, s.marks, u.frees or -1, s.epoch, S.subjects[i].fits or 0
+      end
+    end
+    return out
+  end
+end
+
+if op == 'look' then
+  S.open()
+  local ahead, marks, n = S.num(), S.text(), {}
+  for _, root in ipairs(S.roots) do n[root] = math.max(1, #marks / 8) end
+  local full, passed = S.measure(S.at, ahead, n)
+  if full or passed then S.refuse(marks, full) end
+  if full then return S.reply(0, S.at, 0) end
+  if S.forgive(ahead) then S.saveall() end
+  return S.reply(1, S.at, 0)
+end
+
+if op == 'take' then
+  -- settle moves the outcome of a send that is charged in a slot. What was
+  -- delivered or has failed stays so, in whatever order it is told.
+  function S.settle(root, token, x, told, stamp)
+    local have, want = x.outcome, x.outcome
+    local a, b = have % 4, told % 4
+    if a == 0 or (a == 2 and (b == 1 or b == 3)) then
+      want = told
+    elseif a == b and told >= 4 and have < 4 then
+      want = have + 4
+    end
+    if want == have and (not stamp or (x.stamp or 0) >= stamp) then return false end
+    local d = S.delta(S.delta({0, 0, 0, 0, 0}, 0, have, -1), 0, want, 1)
+    for _, sub in ipairs(S.subjects) do
+      if sub.state.root == root then S.count(sub.state, x.date, d) end
+    end
+    S.keep(root, token, x.date, want, x, stamp or x.stamp)
+    return true
+  end
+
+  -- charge counts the fresh sends of each slot and keeps the records of those
+  -- that somebody is charged for.
+  function S.charge(fresh, when, outcome)
+    local fit = {}
+    for i = 1, #S.subjects do
+      local s, limits, n = S.subjects[i].state, S.subjects[i].limits, S.subjects[i].fits
+      local since = #s.rings > 0 and S.at or 0
+      fit[s.root] = math.max(fit[s.root] or 0, n)
+      if n > 0 then
+        for j = 1, #limits do
+          local u = limits[j]
+          if not S.find(s, u.ms) then s.rings[#s.rings + 1] = S.ring(u.ms, since, 0, '') end
+          u.used = u.used + math.min(u.adds, n)
+        end
+        S.count(s, when, S.delta({0, 0, 0, 0, 0}, n, outcome, n))
+      end
+    end
+    for root, tokens in pairs(fresh) do
+      for i = 1, fit[root] do
+        local x = tokens[i]
+        S.keep(root, x[1], when, outcome, x[2], x[3])
+      end
+    end
+  end
+
+  local period = S.open()
+  local attempt, again, age, horizon = S.num(), S.num(), S.num(), S.num()
+  local ahead, force, outcome = S.num(), S.num(), S.num()
+  local tokens, marks = S.text(), S.text()
+  local fresh, n, most, moved, unknown = {}, {}, 0, false, ''
+  for i = 1, #S.roots do
+    local root, some, seen = S.roots[i], {}, {}
+    local first = most == 0
+    for p = 1, #tokens, 8 do
+      local token = tokens:sub(p, p + 7)
+      local x = S.record(root, token)
+      if x and x.dead and x.dead >= attempt then
+        if moved then S.saveall() end
+        return S.reply(2, S.at, 0)
+      end
+      if x and x.date and x.date > S.at - horizon then
+        -- Where an earlier attempt was given up, what takes that back may be about to come.
+        moved = S.settle(root, token, x, outcome, again > 0 and attempt) or moved
+      elseif not seen[token] then
+        seen[token] = true
+        some[#some + 1] = {token, x, (again > 0 or x and x.dead) and attempt}
+        if first then unknown = unknown .. marks:sub(p, p + 7) end
+      end
+    end
+    fresh[root], n[root], most = some, #some, math.max(most, #some)
+  end
+  local at = S.at
+  local when = at - age
+  local full, passed, gains = S.measure(when, ahead, n, force > 0)
+  if most == 0 or age >= period then
+    if moved then S.saveall() end
+    return S.reply(1, at, 0)
+  end
+  if full and force == 0 then
+    if moved then S.saveall() end
+    S.refuse(unknown, true)
+    return S.reply(0, at, 0)
+  end
+  if gains then -- sends of this millisecond are not in the new ring
+    S.setclock(at + 1)
+    if age == 0 then when = at + 1 end
+  end
+  S.charge(fresh, when, outcome)
+  if passed then S.refuse(unknown, false) end
+  S.forgive(0)
+  S.saveall()
+  return S.reply(1, at, most)
+end
+
+-- drop takes sends back, and leaves word that no attempt up to this one is to
+-- charge them any more. What a later attempt has charged stays.
+if op == 'drop' then
+  S.open()
+  local attempt, horizon, tokens = S.num(), S.num(), S.text()
+  for _, root in ipairs(S.roots) do
+    for p = 1, #tokens, 8 do
+      local token = tokens:sub(p, p + 7)
+      local x = S.record(root, token)
+      if not x or x.dead and x.dead < attempt or x.date and (x.stamp or 0) <= attempt then
+        if x and x.date and x.date > S.at - horizon then
+          local d = S.delta({0, 0, 0, 0, 0}, -1, x.outcome, -1)
+          for _, sub in ipairs(S.subjects) do
+            if sub.state.root == root then S.count(sub.state, x.date, d) end
+          end
+        end
+        S.put(root, token, root.last, ('%d'):format(-attempt), x)
+      end
+    end
+  end
+  S.saveall()
+  return {1}
+end
+
+-- reset restarts the subject at zero, as of some time ago, unless its epoch is
+-- past seen. Returns whether it did, and the epoch.
+if op == 'reset' then
+  S.open()
+  local age, seen = S.num(), S.num()
+  local s, epoch = S.subjects[1].state, S.at - age
+  if (seen >= 0 and s.epoch > seen) or epoch <= s.epoch then return {0, s.epoch} end
+  for _, r in ipairs(s.rings) do
+    local raw, top, from = r.raw, S.index(r, s.last), #r.raw + 1
+    r.sent = 0
+    for p = #raw - 20, age > 0 and 1 or #raw, -21 do -- what was sent since stays
+      local b = top - (top - raw:byte(p)) % 256
+      if (b + 1) * r.bucket <= epoch * 1000 then break end
+      from, r.sent = p, r.sent + struct.unpack('<I4', raw, p + 1)
+    end
+    r.raw = raw:sub(from)
+  end
+  s.epoch, s.marks = epoch, 0
+  redis.call('DEL', s.key .. ':r')
+  -- What is charged later in this very millisecond belongs to the new epoch.
+  if age == 0 then S.setclock(S.at + 1) end
+  S.saveall()
+  return {1, epoch}
+end
+
+-- standing tells all that is counted for a subject: epoch, refused sends, and
+-- for each window its length and counts.
+if op == 'standing' then
+  S.open()
+  local s = S.subjects[1].state
+  local out = {s.epoch, s.marks}
+  for _, r in ipairs(s.rings) do
+    local sum = {r.ms, 0, 0, 0, 0, 0}
+    for p = 1, #r.raw, 21 do
+      local c = {struct.unpack('<I4I4I4I4I4', r.raw, p + 1)}
+      for k = 1, 5 do sum[k + 1] = sum[k + 1] + c[k] end
+    end
+    for k = 1, 6 do out[#out + 1] = sum[k] end
+  end
+  return out
+end
