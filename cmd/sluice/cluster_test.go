@@ -127,3 +127,50 @@ func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
 		t.Error("a hand's lock on one node was removed from another one")
 	}
 }
+
+// Bad sends of one domain on two nodes, too few on each, trip it on both.
+func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
+	r := redistest.Start(t)
+	var nodes []*servedNode
+	for i := range 2 {
+		dir := t.TempDir()
+		writeFile(t, dir+"/mainlog", "")
+		config := strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = \"mx%d.example\"\nurl = %q\nnodes = 2", i+1, r.URL()), 1)
+		config = strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = \"%s/mainlog\"", dir), 1)
+		nodes = append(nodes, startServeWith(t, dir, config))
+	}
+	for _, n := range nodes {
+		within(t, "both nodes in status", func() bool {
+			out, _ := n.sluice(t, "status")
+			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
+		})
+	}
+	now := time.Now().Format("2006-01-02 15:04:05")
+	for i, n := range nodes {
+		var log strings.Builder
+		for k := range 3 {
+			id := fmt.Sprintf("1xUzSN-0005%d%d-0q", i, k)
+			fmt.Fprintf(&log, "%s %s <= news@example.com H=client [192.0.2.1] P=esmtpa A=plain:news@example.com S=300\n", now, id)
+			fmt.Fprintf(&log, "%s %s ** r%d@far.example R=dnslookup T=remote_smtp H=mx.far.example [198.51.100.1]: SMTP error from remote mail server after RCPT TO:<r%d@far.example>: 550 no such user\n", now, id, k, k)
+		}
+		f, err := os.OpenFile(n.dir+"/mainlog", os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(log.String()); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	lock := "max_deferfail_example.com"
+	within(t, "tripped on both", func() bool { return exists(nodes[0].file(lock)) && exists(nodes[1].file(lock)) })
+	for _, n := range nodes {
+		if n.send(t, 50) {
+			t.Error("accepted while tripped")
+		}
+	}
+	if err := os.Remove(nodes[1].file(lock)); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "released on the other", func() bool { return !exists(nodes[0].file(lock)) && nodes[0].send(t, 51) })
+}
