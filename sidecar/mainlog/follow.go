@@ -67,6 +67,9 @@ type Follower struct {
 
 const (
 	pollEvery = time.Second
+	// gather is how long lines gather before they are read: an MTA writes several for
+	// a message, and to be woken up for each costs more than to read them.
+	gather = 20 * time.Millisecond
 	// linger is how long a rotated file is still read: who had it open may have
 	// been about to write a line.
 	linger = 300 * time.Millisecond
@@ -135,6 +138,7 @@ func forward(watcher *fsnotify.Watcher, wake chan<- struct{}) {
 		case wake <- struct{}{}:
 		default:
 		}
+		time.Sleep(gather)
 	}
 }
 
