@@ -55,6 +55,13 @@ func NewReplay(sims ...*Simulation) *Replay {
 	return &Replay{sims: sims, ahead: make([]replayed, maxReadAhead), messages: map[string]*message{}, senders: senders{known: map[string]*sender{}}}
 }
 
+// Prepare does what of Read can be done ahead, while other lines are read.
+func (r *Replay) Prepare(entries []LogEntry) {
+	if len(r.sims) == 1 { // several may judge differently
+		r.sims[0].prepare(entries)
+	}
+}
+
 // Read takes the next lines of the log, and replays what is far enough behind.
 func (r *Replay) Read(ctx context.Context, entries []LogEntry) {
 	for i := range entries {

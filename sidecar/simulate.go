@@ -26,6 +26,7 @@ import (
 // operator did, are not in the log.
 type Simulation struct {
 	options    SimulationOptions
+	unread     error
 	policy     *Policy // nil until the first line tells the time
 	ledger     *ratelimit.Ledger
 	now        time.Time
@@ -93,7 +94,10 @@ func NewSimulation(o SimulationOptions) *Simulation {
 			o.Set = append(slices.Clone(o.Set), Setting{Scope: s.Scope, Key: s.Key, Value: string(Enforce)})
 		}
 	}
-	return &Simulation{options: o, tried: map[ratelimit.Token]try{}, identities: map[identity]*identity{}, tally: newTally()}
+	sim := &Simulation{options: o, tried: map[ratelimit.Token]try{}, identities: map[identity]*identity{}, tally: newTally()}
+	from := sources{config: o.Config, panel: Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, live: o.Set}
+	sim.settings, sim.unread = newSettings(from, foldDomain(o.Node), o.EximUser, nil)
+	return sim
 }
 
 // begin makes the Policy, now that the time is known.
@@ -108,12 +112,11 @@ func (s *Simulation) begin(now time.Time) {
 	s.policy = New(Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
 		Log: NewOperatorLog(slog.New(slog.DiscardHandler)), Now: now})
-	settings, err := newSettings(sources{config: o.Config, panel: Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, live: o.Set}, foldDomain(o.Node), o.EximUser, s.policy.settings.Load())
-	if err == nil { // else New has found the same
-		s.policy.settings.Store(settings)
-	}
-	s.tally.settings = s.policy.settings.Load()
+	s.policy.settings.Store(s.settings)
 }
+
+// Unread is why a file that the configuration names could not be read, if so.
+func (s *Simulation) Unread() error { return s.unread }
 
 // play replays one line. m and p are nil for a message whose arrival is not in
 // the log.
@@ -215,7 +218,7 @@ func (s *Simulation) ask(ctx context.Context, r Request) (Reply, bool) {
 
 // arrive decides on a message that has arrived, as Exim's ACLs ask.
 func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *passage) {
-	set := s.tally.settings
+	set := s.settings
 	r := Request{ID: e.ID, Sender: e.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, CWD: m.directory}
 	p.arrived, p.who = true, s.known(set.identify(&r))
 	if p.who.class != charged {
@@ -284,6 +287,15 @@ func (s *Simulation) arriveLocal(ctx context.Context, r Request, remote []string
 	p.charged = reply.Charged
 }
 
+func (s *Simulation) prepare(entries []LogEntry) {
+	for i := range entries {
+		switch entries[i].Kind {
+		case LogDelivered, LogDeferred, LogFailed:
+			s.settings.judge(&entries[i])
+		}
+	}
+}
+
 // attempt decides on a delivery, as Exim's router asks, and takes in what became
 // of it.
 func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *passage) {
@@ -298,7 +310,10 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 		s.attemptHeld(ctx, e, m, p)
 		return
 	}
-	if s.tally.settings.judge(e); !e.counts {
+	if e.by != s.settings {
+		s.settings.judge(e)
+	}
+	if !e.counts {
 		return
 	}
 	who := *p.who
@@ -306,7 +321,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 		r := m.request(e, p)
 		redirect := redirected(&r) != ""
 		if redirect {
-			who = s.tally.settings.identify(&r)
+			who = s.settings.identify(&r)
 		}
 		if who.class != charged || (!p.charged || redirect) && !s.route(ctx, r, who, p) {
 			return
@@ -325,12 +340,12 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p
 		return // by a hand, or because it could not be counted
 	}
 	r := m.request(e, p)
-	if s.tally.settings.localDomains.get().has(foldRouted(e.Original).domain) {
+	if s.settings.localDomains.get().has(foldRouted(e.Original).domain) {
 		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
 	} else {
 		r.Recipient, r.Original = e.Original, ""
 	}
-	if who := s.tally.settings.identify(&r); who.class == charged {
+	if who := s.settings.identify(&r); who.class == charged {
 		s.route(ctx, r, who, p)
 	}
 }
@@ -360,7 +375,7 @@ func (s *Simulation) leave(e *LogEntry, p *passage) {
 		return
 	}
 	for _, to := range p.held {
-		s.policy.holds.release(p.who.domain, e.ID, token(s.tally.settings.Node, e.ID, foldRouted(to), 0))
+		s.policy.holds.release(p.who.domain, e.ID, token(s.settings.Node, e.ID, foldRouted(to), 0))
 	}
 }
 
@@ -400,7 +415,7 @@ func (s *Simulation) refusedThen(ctx context.Context, e *LogEntry) {
 	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {
 		r.Sent = max(0, number(limit[1])-number(counted[1]))
 	}
-	who, to := s.tally.settings.identify(&r), foldRouted(r.Recipient)
+	who, to := s.settings.identify(&r), foldRouted(r.Recipient)
 	m := mark(r.Sender, to)
 	before, again := s.tried[m]
 	if who.class != charged || before.passed {

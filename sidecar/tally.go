@@ -39,7 +39,7 @@ type SimulatedDomain struct {
 
 // tally counts what a Simulation decides.
 type tally struct {
-	settings *Settings // nil before the first line
+	settings *Settings
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally

@@ -111,6 +111,9 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 		options.Panel = panel.New(panelRoot(config)).Read(time.Now())
 	}
 	main := sidecar.NewSimulation(options)
+	if err := main.Unread(); err != nil {
+		return found, err
+	}
 	all := []*sidecar.Simulation{main}
 	var compared, unlimited *sidecar.Simulation
 	if c.Compare != "" {
@@ -150,10 +153,7 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	defer logs.Close()
 	bar := newProgressBar(t.stderr, logs.Size, time.Now())
 	defer bar.clear()
-	err = logs.Read(t.ctx, func(entries []sidecar.LogEntry) {
-		replay.Read(t.ctx, entries)
-		bar.show(logs.Progress(), time.Now())
-	})
+	err = logs.Read(t.ctx, replay, func() { bar.show(logs.Progress(), time.Now()) })
 	replay.End(t.ctx)
 	return err
 }

@@ -91,27 +91,34 @@ func (h *History) Close() {
 // Progress is how many bytes of Size were read.
 func (h *History) Progress() int64 { return h.read.Load() }
 
-// Read hands over what the files say, in blocks whose entries are good until take
-// returns. While one is taken, the next is parsed.
-func (h *History) Read(ctx context.Context, take func(entries []sidecar.LogEntry)) error {
+// A Reader takes what a History says, in blocks whose entries are good until Read
+// returns. While one is read, the next is prepared. A *sidecar.Replay is one.
+type Reader interface {
+	Prepare(entries []sidecar.LogEntry)
+	Read(ctx context.Context, entries []sidecar.LogEntry)
+}
+
+// Read hands over what the files say, and tells after each block of it.
+func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, 3)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
-		failed <- h.parse(ctx, parsed, used)
+		failed <- h.parse(ctx, to, parsed, used)
 	}()
 	for entries := range parsed {
 		if ctx.Err() == nil {
-			take(entries)
+			to.Read(ctx, entries)
+			told()
 		}
 		used <- entries
 	}
 	return <-failed
 }
 
-func (h *History) parse(ctx context.Context, parsed chan<- []sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
+func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
 	before := int64(0) // of the files that were read
 	for _, s := range h.files {
 		for last := false; !last; {
@@ -129,7 +136,9 @@ func (h *History) parse(ctx context.Context, parsed chan<- []sidecar.LogEntry, u
 			case entries = <-used:
 			default:
 			}
-			parsed <- parseLines(h.parser, entries[:0], lines)
+			entries = parseLines(h.parser, entries[:0], lines)
+			to.Prepare(entries)
+			parsed <- entries
 			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
 			h.read.Store(before + at)
 		}

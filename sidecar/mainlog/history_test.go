@@ -61,6 +61,17 @@ func TestRefusalsAndRuns(t *testing.T) {
 	}
 }
 
+// ids are the last characters of the ids of lines.
+type ids []string
+
+func (*ids) Prepare([]sidecar.LogEntry) {}
+
+func (i *ids) Read(_ context.Context, entries []sidecar.LogEntry) {
+	for _, e := range entries {
+		*i = append(*i, e.ID[len(e.ID)-1:])
+	}
+}
+
 // Files are read in the order in which they were written, packed ones too, each
 // once; the last line may have no end.
 func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
@@ -91,15 +102,11 @@ func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	var got []string
-	if err := h.Read(context.Background(), func(entries []sidecar.LogEntry) {
-		for _, e := range entries {
-			got = append(got, e.ID[len(e.ID)-1:])
-		}
-	}); err != nil {
+	var got ids
+	if err := h.Read(context.Background(), &got, func() {}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"1", "2", "3", "4", "5"}, got); diff != "" {
+	if diff := cmp.Diff(ids{"1", "2", "3", "4", "5"}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if h.Progress() != h.Size {
