@@ -24,7 +24,7 @@ test-sendmail: ## install what is missing; the milter with a real Sendmail (root
 	SLUICE_SENDMAIL=1 CI=true go test -v -count 1 -run '^TestSendmail' ./cmd/sluice
 
 test-compose: ## docker-compose.yml with one Redis, Redis Cluster and Sentinel, on a Docker engine
-	timeout 30m testdata/compose/run
+	timeout --foreground 30m testdata/compose/run
 
 demo: deps build ## install what is missing; a real Exim meets a limit, is released, and sends on (root)
 	testdata/demo/run
