@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"sluice/sidecar"
@@ -25,8 +26,11 @@ func (d *doctor) checkConfig() {
 	default:
 		d.add(check, healthy, "", "is that of the file")
 	}
-	if n := len(c.Panel); n > 0 {
-		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "%s of its files are skipped, the first is %s", count(int64(n), "line", "lines"), c.Panel[0])
+	skipped := slices.DeleteFunc(slices.Clone(c.Panel), func(line string) bool {
+		return strings.HasPrefix(line, d.config.Identity.Owners+":") // see checkOwners
+	})
+	if n := len(skipped); n > 0 {
+		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "%s of its files are skipped, the first is %s", count(int64(n), "line", "lines"), skipped[0])
 	}
 }
 
