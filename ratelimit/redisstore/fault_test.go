@@ -253,8 +253,10 @@ func (s *scene) check(f fault, outage Outage, before, during, after int64) {
 	if h := s.nodes[0].heard; !h.has("lost, "+string(outage)) || !h.has(f.told) {
 		s.t.Errorf("the operator was told\n%s", h)
 	}
-	// The machine may be busy with others: how late it wakes a sleeper is not ours.
-	if late := s.late(); late > 60*time.Millisecond+s.sleeper.worst() {
+	// The machine may be busy with others: how late it wakes a sleeper is not ours,
+	// and a call has up to five of them.
+	s.t.Logf("99.9 of 100 calls within %v", s.late())
+	if late := s.late(); late > 60*time.Millisecond+5*s.sleeper.worst() {
 		s.t.Errorf("99.9 of 100 calls within %v; a sleeper was %v late", late, s.sleeper.worst())
 	}
 }
@@ -291,7 +293,7 @@ func TestNoCallWaitsWhileRedisIsKnownToBeGone(t *testing.T) {
 	s.nodes[0].alone()
 	s.waits = nil
 	s.send(s.nodes[0], 2000)
-	if late := s.late(); late > 20*time.Millisecond+s.sleeper.worst() {
+	if late := s.late(); late > 20*time.Millisecond+5*s.sleeper.worst() {
 		t.Fatalf("99.9 of 100 calls within %v", late)
 	}
 	s.both(redistest.Pass)
