@@ -71,7 +71,10 @@ func newRecord(notes Notes, log *OperatorLog) *record {
 
 // arrive copies what it keeps: the block of the log would stay in memory otherwise.
 func (r *record) arrive(e *LogEntry) {
-	from := r.senders.get(originOf(e))
+	from := e.from
+	if from == nil { // nobody has prepared it
+		from = r.senders.get(originOf(e))
+	}
 	if a := r.arrivals[e.ID]; a != nil { // told again
 		a.at, a.sender, a.queued = e.At, from, nil // or its queue id is used again
 		r.changed(a)

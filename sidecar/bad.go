@@ -99,16 +99,20 @@ func (p *Policy) changed(b *batch) []string {
 
 // note takes in the new outcome of a send. mu is held.
 func (b *bads) note(o *outcome, r *ratelimit.Report) {
+	to := b.destinations.tell(o)
+	if r.Charged && o.kind == ratelimit.Delivered {
+		return // of one that is new nothing was bad
+	}
 	domain := o.payer.who.domain
 	d := b.domains[domain]
-	if o.kind != ratelimit.Delivered && d == nil {
+	if d == nil {
+		if o.kind == ratelimit.Delivered {
+			return
+		}
 		d = newDomainBad()
 		b.domains[domain] = d
 	}
-	to := b.destinations.tell(o)
-	if d != nil && !(r.Charged && o.kind == ratelimit.Delivered) { // of one that is new nothing was bad
-		d.tell(o, r, to)
-	}
+	d.tell(o, r, to)
 }
 
 // tell keeps a bad send, to a destination, and forgets one that was delivered

@@ -7,7 +7,7 @@ import (
 	"sluice/ratelimit"
 )
 
-// A judgement is what the line of an outcome means by itself.
+// A judgement is what a line means by itself.
 type judgement struct {
 	by     *Settings // nil if nobody has judged it yet
 	counts bool      // it is one of a send: remote, and really attempted
@@ -15,12 +15,14 @@ type judgement struct {
 	kind   ratelimit.Outcome
 	cause  Cause                         // of a bad one
 	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
+	from   *sender                       // of an arrival; nil if not looked up yet
 }
 
 // judge takes a line for what it means, which is nothing for a local recipient,
 // for an attempt that was not made, and for one of our own refusals.
 func (s *Settings) judge(e *LogEntry) {
-	j := judgement{by: s}
+	e.judgement = judgement{by: s}
+	j := &e.judgement
 	switch e.Kind {
 	case LogDelivered:
 		j.kind = ratelimit.Delivered
@@ -43,7 +45,6 @@ func (s *Settings) judge(e *LogEntry) {
 			j.cause = causeOf(e)
 		}
 	}
-	e.judgement = j
 }
 
 // holdDomain is where our router sends what it holds; see exim-config/routers.conf.

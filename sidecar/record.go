@@ -11,7 +11,11 @@ import (
 func (p *Policy) Prepare(entries []LogEntry) {
 	s := p.settings.Load()
 	for i := range entries {
-		s.judge(&entries[i])
+		e := &entries[i]
+		s.judge(e)
+		if e.Kind == LogArrived {
+			e.from = p.record.senders.get(originOf(e))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"sluice/ratelimit"
 )
@@ -52,6 +53,7 @@ type payer struct {
 
 // senders remembers those who have logged in: most of a log's lines are of few.
 type senders struct {
+	mu    sync.Mutex // Prepare and Record both ask
 	known map[string]*sender
 	key   []byte // for get
 }
@@ -63,6 +65,8 @@ func (s *senders) get(o origin) *sender {
 	if o.Client != "" { // anybody in the world
 		return &sender{origin: o.clone()}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.key = s.key[:0]
 	for _, part := range [...]string{o.Sender, o.Auth, o.Login} {
 		s.key = append(append(s.key, part...), 0)

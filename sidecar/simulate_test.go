@@ -82,7 +82,8 @@ func (d *deed) refuse(key string, now time.Time) {
 func (x *liveExim) say(format string, args ...any) {
 	line := x.now.Format("2006-01-02 15:04:05.000 ") + fmt.Sprintf(format, args...)
 	x.log.WriteString(line + "\n")
-	if e, ok := x.parser.Parse(x.now, line); ok {
+	var e sidecar.LogEntry
+	if x.parser.Parse(x.now, line, &e) {
 		x.Record(context.Background(), x.now, []sidecar.LogEntry{e})
 	}
 }
@@ -297,7 +298,8 @@ func simulate(t *testing.T, log string, config *sidecar.Config, set ...sidecar.S
 	replay, parser := sidecar.NewReplay(s), mainlog.NewParser(time.UTC)
 	var entries []sidecar.LogEntry
 	for line := range strings.Lines(log) {
-		if e, ok := parser.Parse(time.Time{}, strings.TrimSuffix(line, "\n")); ok {
+		var e sidecar.LogEntry
+		if parser.Parse(time.Time{}, strings.TrimSuffix(line, "\n"), &e) {
 			entries = append(entries, e)
 		}
 	}

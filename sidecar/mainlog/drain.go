@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,27 +68,35 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		case b = <-used:
 		default:
 		}
-		b.entries = parseLines(f.options.Parser, b.entries[:0], lines)
-		f.options.Consumer.Prepare(b.entries)
+		b.entries = parseLines(f.options.Parser, f.options.Consumer.Prepare, b.entries[:0], lines)
 		b.read, b.left = s.position(), s.unread()
 		parsed <- b
 	}
 	return nil
 }
 
-// parseLines parses lines, each with its end, behind entries.
-func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
-	now := time.Now()
+// parseLines adds what lines tell, each with its end, to entries, prepared a few
+// at a time, while the processor has them at hand.
+func parseLines(parser LineParser, prepare func([]sidecar.LogEntry), entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
+	const few = 64
+	now, prepared := time.Now(), len(entries)
 	for lines != "" {
 		end := strings.IndexByte(lines, '\n')
 		if end < 0 {
 			end = len(lines)
 		}
-		if e, ok := parser.Parse(now, lines[:min(end, maxLine)]); ok {
-			entries = append(entries, e)
+		n := len(entries)
+		entries = slices.Grow(entries, 1)[:n+1]
+		if !parser.Parse(now, lines[:min(end, maxLine)], &entries[n]) {
+			entries = entries[:n]
+		}
+		if len(entries)-prepared == few {
+			prepare(entries[prepared:])
+			prepared = len(entries)
 		}
 		lines = lines[min(end+1, len(lines)):]
 	}
+	prepare(entries[prepared:])
 	return entries
 }
 
@@ -95,7 +104,7 @@ func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []s
 // though it has no end.
 func (f *Follower) finish(ctx context.Context, s *source) {
 	if rest := s.rest(); rest != "" {
-		f.record(ctx, parseLines(f.options.Parser, nil, rest))
+		f.record(ctx, parseLines(f.options.Parser, f.options.Consumer.Prepare, nil, rest))
 	}
 }
 

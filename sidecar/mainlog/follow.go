@@ -27,10 +27,11 @@ type Consumer interface {
 	Checkpoint(now time.Time, position []byte) error
 }
 
-// A LineParser takes the lines of a log, in their order and without their ends. It
-// reports false for a line that tells nothing of what a LogEntry has.
+// A LineParser takes the lines of a log, in their order and without their ends,
+// and makes e, whatever it was, what a line tells. It reports false for one that
+// tells nothing of what a LogEntry has.
 type LineParser interface {
-	Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool)
+	Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool)
 }
 
 // A Reporter tells operators how reading goes; a sidecar.OperatorLog is one.

@@ -34,8 +34,9 @@ type fuzzedLog struct {
 	truncated bool
 }
 
-func (l *fuzzedLog) Parse(_ time.Time, line string) (sidecar.LogEntry, bool) {
-	return sidecar.LogEntry{Line: line}, line != ""
+func (l *fuzzedLog) Parse(_ time.Time, line string, e *sidecar.LogEntry) bool {
+	*e = sidecar.LogEntry{Line: line}
+	return line != ""
 }
 
 func (l *fuzzedLog) Prepare([]sidecar.LogEntry) {}

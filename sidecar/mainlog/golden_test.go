@@ -79,7 +79,7 @@ func (noQueue) Deliver(context.Context, []string) error { return nil }
 func (g *golden) tell(lines []string) {
 	var entries []sidecar.LogEntry
 	for _, line := range lines {
-		if e, ok := g.parser.Parse(afterAll, line); ok {
+		if e, ok := parse(g.parser, afterAll, line); ok {
 			entries = append(entries, e)
 		}
 	}
@@ -89,7 +89,7 @@ func (g *golden) tell(lines []string) {
 // ask charges a message when it arrives, as Exim's ACLs have it. Its recipients
 // are at the end of the arrival line (+received_recipients).
 func (g *golden) ask(line string) {
-	e, ok := g.parser.Parse(afterAll, line)
+	e, ok := parse(g.parser, afterAll, line)
 	if !ok || e.Kind != sidecar.LogArrived {
 		return
 	}

@@ -74,7 +74,8 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 			again, err := openSource(name, 0)
 			return again, parser.clock.at(t, ""), err
 		}
-		if e, ok := parser.Parse(time.Now(), line); ok {
+		var e sidecar.LogEntry
+		if parser.Parse(time.Now(), line, &e) {
 			again, err := openSource(name, 0)
 			return again, e.At, err
 		}
@@ -136,9 +137,7 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.
 			case entries = <-used:
 			default:
 			}
-			entries = parseLines(h.parser, entries[:0], lines)
-			to.Prepare(entries)
-			parsed <- entries
+			parsed <- parseLines(h.parser, to.Prepare, entries[:0], lines)
 			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
 			h.read.Store(before + at)
 		}

@@ -46,7 +46,7 @@ func TestRefusalsAndRuns(t *testing.T) {
 	} {
 		parser := mainlog.NewParser(time.UTC)
 		line = "2026-11-22 04:55:53 " + line
-		got, ok := parser.Parse(time.Time{}, line)
+		got, ok := parse(parser, time.Time{}, line)
 		if ok != (want.Kind != 0) {
 			t.Errorf("%s\nis an entry: %v", line, ok)
 			continue

@@ -22,34 +22,37 @@ func NewParser(location *time.Location) *Parser {
 	return &Parser{clock: clock{location: location}, split: map[string]split{}}
 }
 
-// Parse takes one line without its end. now is only for the year where a line
-// of syslog has none. It reports false for a line that is no entry.
-func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+// Parse takes one line without its end, and makes e what it tells. now is only
+// for the year where a line of syslog has none. It reports false for a line that
+// is no entry.
+func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
 	var t stamp
 	rest := line
 	if !p.clock.hasStamp(line) {
 		if t, line, rest, ok = p.syslog(now, line); !ok {
-			return e, false
+			return false
 		}
 	}
 	if p.clock.hasStamp(rest) {
 		t, rest = p.clock.cutStamp(rest)
 	}
+	process := ""
 	if rest != "" && rest[0] == '[' { // +pid
-		e.Process, rest, _ = strings.Cut(rest[1:], "] ")
+		process, rest, _ = strings.Cut(rest[1:], "] ")
 	}
-	e.Line = line
-	if e.ID, rest = cutID(rest); e.ID == "" {
-		if ok = parseNameless(&e, rest); ok {
+	id, rest := cutID(rest)
+	*e = sidecar.LogEntry{ID: id, Process: process, Line: line}
+	if id == "" {
+		if ok = parseNameless(e, rest); ok {
 			e.At = p.clock.at(t, "")
 		}
-		return e, ok
+		return ok
 	}
-	if !parseEvent(&e, rest) {
-		return e, false
+	if !parseEvent(e, rest) {
+		return false
 	}
-	e.At = p.clock.at(t, e.ID)
-	return e, true
+	e.At = p.clock.at(t, id)
+	return true
 }
 
 // parseEvent reads what stands behind the id. It reports false for what is no
@@ -193,6 +196,9 @@ func cutField(s string) (key, value, rest string) {
 // authEnd is where the value of A= ends: some have spaces in their logins. S=
 // always follows, at times with PRDR, PRX= and K before it.
 func authEnd(v string) int {
+	if end := wordEnd(v); strings.HasPrefix(v[end:], " S=") { // as most do
+		return end
+	}
 	end := strings.Index(v, " S=")
 	if end < 0 {
 		return wordEnd(v)

@@ -14,10 +14,18 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
+// parse has a line parsed into an entry that was another one.
+func parse(p *mainlog.Parser, now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+	e = sidecar.LogEntry{ID: "left", Process: "1", Sender: "s", Auth: "a", Login: "l", ClientAddress: "c",
+		Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}
+	ok = p.Parse(now, line, &e)
+	return e, ok
+}
+
 // What a line says, but for its id, time and text of the line.
 func parsed(t *testing.T, line string) (sidecar.LogEntry, bool) {
 	t.Helper()
-	e, ok := mainlog.NewParser(time.UTC).Parse(noon, line)
+	e, ok := parse(mainlog.NewParser(time.UTC), noon, line)
 	e.ID, e.At, e.Line = "", time.Time{}, ""
 	return e, ok
 }
@@ -81,7 +89,7 @@ func TestOutcomesOfLines(t *testing.T) {
 func TestLinesThatAreNoEntries(t *testing.T) {
 	for _, line := range []string{"", " ", at, at + "*> u@x.test", at + "removed by root", at + "Frozen", "2026-11-22 04:43:53 cwd=/ 3 args: exim <= x",
 		"2026-11-22 04:43:53 exim 4.96 daemon started", "    another line of a warning <= a@b", at + "SMTP error <= x@y", "2026-11-22 04:43:53 H=(x) [1.1.1.1] rejected RCPT <u@x>: " + at + "<= a@b P=local"} {
-		if e, ok := mainlog.NewParser(time.UTC).Parse(noon, line); ok {
+		if e, ok := parse(mainlog.NewParser(time.UTC), noon, line); ok {
 			t.Errorf("%q: %+v", line, e)
 		}
 	}
@@ -92,17 +100,17 @@ func TestStamps(t *testing.T) {
 	for _, head := range []string{"2026-11-22 04:43:53 ", "2026-11-22 04:43:53 [77] ", "2026-11-22 05:43:53 +0100 [77] ", "2026-11-21 23:43:53 -0500 ",
 		"Nov 22 04:43:53 host exim[123]: ", "Nov 22 04:44:00 host exim[123]: 2026-11-22 04:43:53 ", "2026-11-22T04:43:53+00:00 host exim[9]: ", "2026-11-22T04:44:01.5+00:00 host exim4[9]: 2026-11-22 04:43:53 [9] "} {
 		for _, id := range []string{"1xUzQe-0004wm-37", "1sempe-00000001abC-0xYz"} {
-			e, ok := mainlog.NewParser(time.UTC).Parse(noon, head+id+" <= <> R=x U=x P=local S=1")
+			e, ok := parse(mainlog.NewParser(time.UTC), noon, head+id+" <= <> R=x U=x P=local S=1")
 			if !ok || !e.At.Equal(want) || e.ID != id {
 				t.Errorf("%s: %v %v %q", head, ok, e.At, e.ID)
 			}
 		}
 	}
-	e, _ := mainlog.NewParser(time.UTC).Parse(noon, "2026-11-22 04:43:53.250 1xUzQe-0004wm-37 Completed")
+	e, _ := parse(mainlog.NewParser(time.UTC), noon, "2026-11-22 04:43:53.250 1xUzQe-0004wm-37 Completed")
 	if !e.At.Equal(want.Add(250 * time.Millisecond)) {
 		t.Errorf("milliseconds: %v", e.At)
 	}
-	e, _ = mainlog.NewParser(time.UTC).Parse(time.Date(2027, 1, 1, 0, 5, 0, 0, time.UTC), "Dec 31 23:59:59 host exim[1]: 1xUzQe-0004wm-37 Completed")
+	e, _ = parse(mainlog.NewParser(time.UTC), time.Date(2027, 1, 1, 0, 5, 0, 0, time.UTC), "Dec 31 23:59:59 host exim[1]: 1xUzQe-0004wm-37 Completed")
 	if e.At.Year() != 2026 {
 		t.Errorf("December read in January: %v", e.At)
 	}
@@ -120,7 +128,7 @@ func TestTheHourThatIsRepeated(t *testing.T) {
 		time.Date(2026, 10, 25, 2, 30, 0, 0, time.UTC), time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC), time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC),
 	} {
 		line := want.In(berlin).Format("2006-01-02 15:04:05 ") + idOf(want) + " <= a@b.test U=x P=local S=1"
-		if e, ok := p.Parse(noon, line); !ok || !e.At.Equal(want) {
+		if e, ok := parse(p, noon, line); !ok || !e.At.Equal(want) {
 			t.Errorf("%s is %v, want %v", line, e.At.UTC(), want)
 		}
 	}
@@ -148,7 +156,7 @@ func TestSplitLinesOfSyslog(t *testing.T) {
 		`Nov 22 04:43:53 host exim[1]: [3/3] 50 no`,
 		`Nov 22 04:43:53 host exim[3]: [2/2] without a beginning`,
 	} {
-		if e, ok := p.Parse(noon, line); ok {
+		if e, ok := parse(p, noon, line); ok {
 			got = append(got, e)
 		}
 	}
@@ -164,7 +172,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		e, ok := mainlog.NewParser(time.UTC).Parse(noon, line)
+		e, ok := parse(mainlog.NewParser(time.UTC), noon, line)
 		if !ok {
 			return
 		}
@@ -184,7 +192,8 @@ func BenchmarkParse(b *testing.B) {
 		at + `=> u1@ok1.sink R=dnslookup T=remote_smtp H=mx.ok1.sink [192.0.2.7] X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=yes C="250 2.0.0 OK id=sink-269"`,
 		at + "Completed"}
 	p := mainlog.NewParser(time.UTC)
+	var e sidecar.LogEntry
 	for i := 0; b.Loop(); i++ {
-		p.Parse(noon, lines[i%len(lines)])
+		p.Parse(noon, lines[i%len(lines)], &e)
 	}
 }

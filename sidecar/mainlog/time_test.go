@@ -35,7 +35,7 @@ func TestOldMessagesInTheHourThatIsRepeated(t *testing.T) {
 			if syslog {
 				line = want.In(berlin).Format(time.Stamp) + " mx1 exim[77]: "
 			}
-			e, ok := p.Parse(want, line+idOf(first.Add(-24*time.Hour))+" == u@x.test R=r T=t defer (-44): 450 later")
+			e, ok := parse(p, want, line+idOf(first.Add(-24*time.Hour))+" == u@x.test R=r T=t defer (-44): 450 later")
 			if !ok || !e.At.Equal(want) {
 				t.Errorf("%d min (syslog %v): %v %v, want %v", minute, syslog, ok, e.At.UTC(), want)
 			}
@@ -51,7 +51,7 @@ func TestAnArrivalTellsTheHour(t *testing.T) {
 	second := time.Date(2026, 10, 25, 1, 0, 0, 0, time.UTC) // 02:00 for the second time
 	for i, id := range []time.Time{second.Add(30 * time.Minute), second.Add(-24 * time.Hour)} {
 		want := second.Add(30*time.Minute - time.Duration(i)*time.Second)
-		e, ok := p.Parse(noon, want.In(berlin).Format("2006-01-02 15:04:05 ")+idOf(id)+" => u@x.test R=r T=t")
+		e, ok := parse(p, noon, want.In(berlin).Format("2006-01-02 15:04:05 ")+idOf(id)+" => u@x.test R=r T=t")
 		if !ok || !e.At.Equal(want) {
 			t.Errorf("line %d: %v %v, want %v", i, ok, e.At.UTC(), want)
 		}
@@ -77,7 +77,7 @@ func TestTimesOfAnyLog(t *testing.T) {
 					now = now.Add(time.Duration(rapid.IntRange(0, 20*60).Draw(t, "gap")) * time.Second)
 					id := now.Add(-time.Duration(rapid.IntRange(0, 300000).Draw(t, "age")) * time.Second)
 					line := now.In(location).Format("2006-01-02 15:04:05 ") + idOf(id) + " Completed"
-					if e, ok := p.Parse(now, line); !ok || !e.At.Equal(now) {
+					if e, ok := parse(p, now, line); !ok || !e.At.Equal(now) {
 						t.Fatalf("%s is %v, want %v", line, e.At.UTC(), now)
 					}
 				}
@@ -99,7 +99,7 @@ func TestTheYearOfSyslog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, ok := mainlog.NewParser(time.UTC).Parse(now, c.stamp+" mx1 exim[1]: 1xUzQe-0004wm-37 Completed")
+		e, ok := parse(mainlog.NewParser(time.UTC), now, c.stamp+" mx1 exim[1]: 1xUzQe-0004wm-37 Completed")
 		if got := e.At.Format(time.DateTime); !ok || got != c.want {
 			t.Errorf("%s read at %s: %v %s, want %s", c.stamp, c.now, ok, got, c.want)
 		}
@@ -117,7 +117,7 @@ func TestOthersInSyslog(t *testing.T) {
 		"2026-11-22T04:43:53 mx1 exim[9]: 1xUzQe-0004wm-37 Completed", // without a zone it is no RFC 3339
 		"2026-11-22T04:43:53Z mx1 exim[9]: ",
 	} {
-		if e, ok := mainlog.NewParser(time.UTC).Parse(noon, line); ok {
+		if e, ok := parse(mainlog.NewParser(time.UTC), noon, line); ok {
 			t.Errorf("%q: %+v", line, e)
 		}
 	}

@@ -78,7 +78,8 @@ func (g *golden) tell(lines []string) {
 	g.t.Helper()
 	var entries []sidecar.LogEntry
 	for _, line := range lines {
-		if e, ok := g.parser.Parse(afterAll, line); ok {
+		var e sidecar.LogEntry
+		if g.parser.Parse(afterAll, line, &e) {
 			entries = append(entries, e)
 		}
 	}

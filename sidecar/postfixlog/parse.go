@@ -26,38 +26,38 @@ func NewParser(location *time.Location, loginOf func(uid string) string) *Parser
 	return &Parser{clock: clock{location: location}, loginOf: loginOf}
 }
 
-// Parse takes one line without its end. now is only for the year where a line
-// has none. It reports false for a line that is no entry.
-func (p *Parser) Parse(now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+// Parse takes one line without its end, and makes e what it tells. now is only
+// for the year where a line has none. It reports false for a line that is no entry.
+func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
 	at, rest, ok := p.clock.cutStamp(now, line)
 	if !ok {
-		return e, false
+		return false
 	}
 	_, rest, _ = strings.Cut(rest, " ") // the host
 	tag, rest, ok := strings.Cut(rest, ": ")
 	if !ok {
-		return e, false
+		return false
 	}
 	daemon, process := cutTag(tag)
 	if daemon == "" {
-		return e, false
+		return false
 	}
 	id, rest, ok := strings.Cut(rest, ": ")
 	if !ok || !isQueueID(id) {
-		return e, false
+		return false
 	}
-	e = sidecar.LogEntry{Postfix: true, ID: id, At: at, Line: line}
+	*e = sidecar.LogEntry{Postfix: true, ID: id, At: at, Line: line}
 	switch daemon {
 	case "smtpd":
 		e.Process = process
-		return e, parseClient(&e, rest)
+		return parseClient(e, rest)
 	case "pickup":
-		return e, p.parsePickup(&e, rest)
+		return p.parsePickup(e, rest)
 	case "qmgr", "nqmgr", "postsuper":
-		return e, parseQueue(&e, rest)
+		return parseQueue(e, rest)
 	}
 	e.Transport = daemon
-	return e, parseDelivery(&e, rest)
+	return parseDelivery(e, rest)
 }
 
 // cutTag takes a daemon and its process id from "postfix/submission/smtpd[123]".

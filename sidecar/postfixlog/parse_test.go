@@ -17,6 +17,14 @@ func newParser() *Parser {
 	return NewParser(time.UTC, func(uid string) string { return map[string]string{"2001": "alice"}[uid] })
 }
 
+// parse has a line parsed into an entry that was another one.
+func parse(p *Parser, now time.Time, line string) (e sidecar.LogEntry, ok bool) {
+	e = sidecar.LogEntry{ID: "left", Process: "1", Sender: "s", Auth: "a", Login: "l", ClientAddress: "c",
+		Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}
+	ok = p.Parse(now, line, &e)
+	return e, ok
+}
+
 const prefix = "Nov 25 11:59:58 pf postfix/"
 
 func TestParse(t *testing.T) {
@@ -59,7 +67,7 @@ func TestParse(t *testing.T) {
 		"smtp[9]: 822E8990043: to=<" + long + "@x>, relay=mx, delay=1, dsn=2.0.0, status=sent (ok)": {
 			Kind: sidecar.LogDelivered, ID: "822E8990043", Transport: "smtp", Recipient: long + "@x"},
 	} {
-		e, ok := newParser().Parse(noon, prefix+line)
+		e, ok := parse(newParser(), noon, prefix+line)
 		want.Postfix, want.At, want.Line = true, noon.Add(-2*time.Second), prefix+line
 		if d := cmp.Diff(want, e, cmpopts.IgnoreUnexported(e)); d != "" || !ok {
 			t.Errorf("%s: %v\n%s", line, ok, d)
@@ -87,7 +95,7 @@ func TestLinesThatAreNoEntries(t *testing.T) {
 		"Nov 25 11:59:58 pf exim[1]: 822E8990043: removed",
 		"Nov 25 11:59:58 pf dovecot: imap(u): qmgr[1]: 822E8990043: removed",
 	} {
-		if e, ok := newParser().Parse(noon, line); ok {
+		if e, ok := parse(newParser(), noon, line); ok {
 			t.Errorf("%q is taken for %+v", line, e)
 		}
 	}
@@ -113,7 +121,7 @@ func TestTimes(t *testing.T) {
 		{"Oct 25 03:00:00", "2026-10-25T02:00:00Z"},
 		{"Feb 29 03:00:00", "2026-03-01T02:00:00Z"},
 	} {
-		e, ok := p.Parse(noon, tc.stamp+" pf postfix/qmgr[1]: 822E8990043: removed")
+		e, ok := parse(p, noon, tc.stamp+" pf postfix/qmgr[1]: 822E8990043: removed")
 		if got := e.At.UTC().Format(time.RFC3339Nano); got != tc.want || !ok {
 			t.Errorf("%s: %s, %v, want %s", tc.stamp, got, ok, tc.want)
 		}
@@ -131,7 +139,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		e, ok := newParser().Parse(noon, line)
+		e, ok := parse(newParser(), noon, line)
 		if !ok {
 			return
 		}
