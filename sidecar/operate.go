@@ -26,7 +26,7 @@ func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Statu
 			if sc, known := p.scopeStatus(ctx, now, name); known {
 				s.Scopes = append(s.Scopes, sc)
 			}
-		} else if d, known := p.domainStatus(ctx, now, name); known {
+		} else if d, known := p.domainStatus(ctx, now, name); known || d.Stopped != "" {
 			s.Domains = append(s.Domains, d)
 		}
 	}
@@ -47,7 +47,7 @@ func unknown(scope string) error {
 	if isDomain(scope) {
 		return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
 	}
-	return fmt.Errorf("%w: nothing of it is counted; mailboxes and accounts are from when a limit names them", ErrNotFound)
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them", ErrNotFound)
 }
 
 func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
@@ -69,7 +69,7 @@ func (p *Policy) subjects(now time.Time) map[string]bool {
 }
 
 // scopeStatus tells of a mailbox or an account. It is known while a limit names
-// it, and longer while what it sent is counted.
+// it, and longer while what it sent is counted or nothing of it may go.
 func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
 	standing := p.store.Standing(p.clock.store(now), name)
 	settings := p.settings.Load()
@@ -77,7 +77,10 @@ func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s
 	who := settings.named(name)
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits), Mode: settings.mode(who, name),
 		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
-	return s, len(s.Windows) > 0
+	if stopped := p.stop(settings, who); stopped != nil {
+		s.Stopped = stopped.text
+	}
+	return s, len(s.Windows) > 0 || s.Stopped != ""
 }
 
 func counted(all []Window) bool {

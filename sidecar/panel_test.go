@@ -3,6 +3,7 @@ package sidecar_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"sluice/sidecar"
@@ -59,6 +60,20 @@ func TestAPanelHoldsAndSuspends(t *testing.T) {
 	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
 	s.want(ask(route), sidecar.Accept, "")
 	s.sent("a.example", 1)
+}
+
+// Somebody of whom nothing is counted, and who may send nothing, is not unknown.
+func TestStatusOfWhomThePanelStops(t *testing.T) {
+	s := newSite(t, limit20)
+	s.SetPanel(s.now, sidecar.Panel{Stops: map[string]sidecar.Stop{"b.example": {Place: "hold_users:1"}, "account:bob": {Suspended: true, Place: "suspended_users:1"}}})
+	if all := s.status("b.example").Domains; len(all) != 1 || !strings.Contains(all[0].Stopped, "Domain b.example is on hold.") {
+		t.Errorf("the domain: %+v", all)
+	}
+	for scope, want := range map[string]string{"x@b.example": "Domain b.example is on hold.", "account:bob": "Account bob has been suspended"} {
+		if all := s.status(scope).Scopes; len(all) != 1 || !strings.Contains(all[0].Stopped, want) {
+			t.Errorf("%s: %+v, want %q", scope, all, want)
+		}
+	}
 }
 
 // Held mail of somebody who is exempt from then on goes out, and is held no more.

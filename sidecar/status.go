@@ -38,13 +38,14 @@ type DomainStatus struct {
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
-// has named: it has no lock files and holds nothing of its own.
+// has named, or that is stopped: it has no lock files and holds nothing of its own.
 type ScopeStatus struct {
 	Scope   string     `json:"scope"`   // news@example.com, account:bob
 	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
 	Mode    Mode       `json:"mode"`     // as of a domain
+	Stopped string     `json:"stopped"`  // as of a domain
 }
 
 // A Window is what is used of one limit.

@@ -126,9 +126,12 @@ func (d *doctor) checkAsking() {
 
 // checkSocket finds out why Exim gets no answer on a unix socket.
 func (d *doctor) checkSocket() {
-	path, _ := d.macro("SLUICE_SOCKET")
+	path, known := d.macro("SLUICE_SOCKET")
 	ours, err := d.policySocket()
 	switch {
+	case !known:
+		d.add("asking", wrong, reinstall, "Exim's macros have no SLUICE_SOCKET: it does not ask")
+		return
 	case err != nil:
 		d.add("asking", wrong, "Give listen.policy \"unix:"+path+"\".", "Exim asks at %s, and %v", path, err)
 		return

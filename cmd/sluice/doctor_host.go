@@ -235,7 +235,7 @@ func (d *doctor) checkLocalDomains() {
 	}
 	var missing []string
 	for _, item := range d.plainDomains(said) {
-		if !d.survey.Local(item) && !slices.Contains(d.config.Exim.LocalDomains, item) {
+		if !d.survey.Local(item) && !slices.Contains(d.config.Exim.LocalDomains, item) && !slices.Contains(missing, item) {
 			missing = append(missing, item)
 		}
 	}

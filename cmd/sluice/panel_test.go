@@ -23,6 +23,7 @@ func TestAPanelIsTheUserInterface(t *testing.T) {
 	n.wantRun(t, exitDone, "alice.example on mx1.example, of account alice", "explain", "alice.example")
 	n.wantRun(t, exitDone, root+"/var/cpanel/users/alice:5", "explain", "alice.example")
 	n.wantRun(t, exitDone, root+"/var/cpanel/cpanel.config:3", "explain", "other.example")
+	n.wantRun(t, exitDone, "Account carol is on hold.", "status", "account:carol")
 	n.wantRun(t, exitDone, root+"/etc/userdomains", "config")
 
 	ask := func(stage, auth, recipient string) string {

@@ -160,6 +160,10 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 
 func (c simulateCmd) print(w io.Writer, found simulated) {
 	s := found.Simulation
+	if s.From.IsZero() {
+		fmt.Fprintln(w, "There is no mail in the logs.")
+		return
+	}
 	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", clock(s.From), clock(s.To), count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
 	fmt.Fprintf(w, "%s would have been refused, of %s.\n", count(s.Refused, "send", "sends"), count(int64(len(s.Domains)), "domain", "domains"))
 	if len(s.Domains) > 0 {

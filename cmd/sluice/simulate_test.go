@@ -187,3 +187,16 @@ func peakHeap(ctx context.Context) (peak uint64) {
 	}
 	return peak
 }
+
+// Just after logrotate there is nothing to tell, and no dates to tell it of.
+func TestSimulateAnEmptyLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "mainlog")
+	if err := os.WriteFile(log, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(context.Background(), []string{"simulate", log, "--config", simulateConfig(t, "")}, nil, &stdout, &stderr); code != exitDone ||
+		stdout.String() != "There is no mail in the logs.\n" {
+		t.Errorf("exit %d: %s%s", code, stdout.String(), stderr.String())
+	}
+}

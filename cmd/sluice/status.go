@@ -240,6 +240,13 @@ func (d detail) mode(m sidecar.Mode) {
 	}
 }
 
+// stopped tells what is answered while nothing may go.
+func (d detail) stopped(text string) {
+	if text != "" {
+		d.line("stopped", "%s", text)
+	}
+}
+
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
 		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
@@ -262,6 +269,7 @@ func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
 	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
 	d := detail{w}
 	d.mode(sc.Mode)
+	d.stopped(sc.Stopped)
 	d.counts(sc.Windows, sc.Refused)
 	d.frees(s.Now, sc.FreesAt)
 }
@@ -275,9 +283,7 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 		line("account", "%s", d.Account)
 	}
 	p.mode(d.Mode)
-	if d.Stopped != "" {
-		line("stopped", "%s", d.Stopped)
-	}
+	p.stopped(d.Stopped)
 	p.counts(d.Windows, d.Refused)
 	known := d.Delivered+d.Deferred+d.Failed > 0
 	if known {

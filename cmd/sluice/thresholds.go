@@ -16,7 +16,7 @@ import (
 
 type setCmd struct {
 	Scope   string   `arg:"" help:"default, example.com, account:bob or news@example.com."`
-	Set     []string `arg:"" name:"key=value" help:"What to set; see below."`
+	Set     []string `arg:"" name:"key=value" help:"What to set; the keys are above."`
 	For     string   `placeholder:"TIME" help:"After it, what was in force before is again: 90m, 24h, 7d."`
 	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
 	Preview bool     `help:"Only show who would be refused or released at once."`
@@ -61,7 +61,7 @@ func parseTime(text string) (time.Duration, error) {
 		d, err = time.Duration(days)*24*time.Hour, bad
 	}
 	if err != nil || d < time.Second {
-		return 0, fmt.Errorf("--for is %q, it must be a time of at least 1s, like 90m, 24h or 7d", text)
+		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to 65535d, like 90m, 24h or 7d", text)
 	}
 	return d, nil
 }
