@@ -142,6 +142,8 @@ func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
 	switch {
 	case errors.Is(err, admin.ErrUnreachable):
 		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?", what, socket, err)
+	case errors.Is(err, admin.ErrSilent):
+		return fmt.Errorf("%s: ask %s: %w\nsluice listens there: it hangs, or is very busy. Look at its log, or restart it.", what, socket, err)
 	case errors.Is(err, admin.ErrForbidden):
 		return fmt.Errorf("%s: ask %s: %w\nOnly root may ask. Try: sudo sluice ...", what, socket, err)
 	case err != nil:

@@ -68,6 +68,8 @@ type Version struct {
 var (
 	// ErrUnreachable: nobody answers on the socket.
 	ErrUnreachable = errors.New("nobody answers")
+	// ErrSilent: somebody listens on the socket, and does not answer.
+	ErrSilent = errors.New("no answer")
 	// ErrForbidden: this user may not ask.
 	ErrForbidden = errors.New("permission denied")
 )

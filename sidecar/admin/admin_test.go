@@ -256,6 +256,20 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
+func TestASluiceThatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin")
+	ln, err := net.Listen("unix", path) // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c := NewClient(path)
+	c.http.Timeout = 20 * time.Millisecond
+	if err := c.Lock(t.Context(), "example.com"); !errors.Is(err, ErrSilent) {
+		t.Errorf("asked one that hangs: %v", err)
+	}
+}
+
 func TestForeignBytes(t *testing.T) {
 	path, _ := start(t, Options{Policy: &book{}})
 	long := strings.Repeat("x", maxBody)

@@ -11,9 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"sluice/sidecar"
 )
+
+// patience is how long a client waits for a whole answer: that a million domains
+// have takes some seconds.
+const patience = 10 * time.Second
 
 // A Client asks a Server. It keeps no connection.
 type Client struct {
@@ -29,7 +34,7 @@ func NewClient(path string) *Client {
 	}
 	return &Client{path, http.Client{
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
-		Timeout:   writeTime,
+		Timeout:   patience,
 	}}
 }
 
@@ -137,6 +142,9 @@ func (c *Client) unanswered(err error) error {
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return ErrForbidden
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return fmt.Errorf("%w within %v", ErrSilent, c.http.Timeout)
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
