@@ -340,5 +340,5 @@ func Rates(l Load, servers []Server, rounds int) ([][]float64, error) {
 // Median leaves v as it is.
 func Median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
