@@ -104,6 +104,9 @@ type charge struct {
 	payers   payers
 	limits   [][]Limit // for each payer, of which only the windows matter
 	tokens   []Token
+
+	rings  []ring // of a single payer, where
+	opened bool   // they were opened to measure them
 }
 
 func (c *charge) apply(l *Ledger) {
@@ -134,7 +137,11 @@ func (l *Ledger) written(id uint32) *subject {
 
 func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	s.touched = c.at
-	rings := l.addRings(l.open(s, c.at), limits, c.at)
+	rings := c.rings
+	if !c.opened {
+		rings = l.open(s, c.at)
+	}
+	rings = l.addRings(rings, limits, c.at)
 	// In all of them: a window that is not limited for a while misses nothing.
 	for i := range rings {
 		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {

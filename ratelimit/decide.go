@@ -2,11 +2,12 @@ package ratelimit
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
 // fresh is what of a Take was not charged yet.
-func (l *Ledger) fresh(t Take, at int64) (tokens, marks []Token) {
+func (l *Ledger) fresh(t *Take, at int64) (tokens, marks []Token) {
 	if len(t.Tokens) == 1 && t.Tokens[0] != 0 && !l.known(t.Tokens[0], at) {
 		return t.Tokens, t.Marks
 	}
@@ -34,6 +35,7 @@ type decision struct {
 	gains  bool  // a subject gets a window in which it was not counted
 	sites  []site
 	adds   []int64 // for each Use, how many of the sends count in it
+	rings  []ring  // of the last subject, open
 }
 
 // A site is one subject of a decision.
@@ -58,7 +60,7 @@ type space struct {
 
 // measure finds what every limit of a Take has counted, and whether n more
 // sends dated when have room in it. The decision is good until the next one.
-func (l *Ledger) measure(t Take, at, when, n int64) decision {
+func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 	d := decision{at: at, when: when, sites: l.space.sites[:0], adds: l.space.adds[:0]}
 	d.result.At = time.UnixMilli(at)
 	uses := 0
@@ -72,6 +74,7 @@ func (l *Ledger) measure(t Take, at, when, n int64) decision {
 		if s != nil {
 			rings = l.open(s, at)
 		}
+		d.rings = rings
 		from, fits, gains := len(d.result.Uses), n, false
 		for _, limit := range sub.Limits {
 			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
@@ -99,7 +102,7 @@ func (l *Ledger) measure(t Take, at, when, n int64) decision {
 func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n int64) (u Use, adds int64) {
 	u.Limit = limit
 	w := newWindow(limit.Window)
-	if w.index(when) < w.oldest(at) {
+	if w.outlived(when, at) {
 		n = 0
 	}
 	var r *ring
@@ -189,7 +192,7 @@ func (l *Ledger) forgive(d *decision, ahead int64) {
 
 // charge records the sends and counts them: those that fit a watched subject,
 // then those that do not, without it.
-func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
+func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	if d.gains {
 		// Sends of this millisecond are not in the new ring; see ring.since.
 		l.last++
@@ -214,7 +217,7 @@ func (l *Ledger) charge(d *decision, t Take, tokens []Token) {
 }
 
 // chargeFitting charges sends to the subjects that more than from of them fit.
-func (l *Ledger) chargeFitting(d *decision, t Take, tokens []Token, from int) {
+func (l *Ledger) chargeFitting(d *decision, t *Take, tokens []Token, from int) {
 	members, limits := l.space.members[:0], l.space.limits[:0]
 	unkept := len(d.sites) > 0
 	for i := range d.sites {
@@ -238,6 +241,9 @@ func (l *Ledger) chargeFitting(d *decision, t Take, tokens []Token, from int) {
 		return // past the ceiling there is no memory for the sends either
 	}
 	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members).with(t.Outcome), limits: limits, tokens: tokens}
+	if len(d.sites) == 1 && len(members) == 1 {
+		l.space.charge.rings, l.space.charge.opened = d.rings, true
+	}
 	l.do(&l.space.charge)
 }
 
@@ -256,7 +262,7 @@ func (l *Ledger) admit(site *site, at int64) bool {
 		return false
 	}
 	site.id, site.known = l.subjects.vacant(), true
-	l.do(&newSubject{id: site.id, name: site.name, at: at})
+	l.do(&newSubject{id: site.id, name: strings.Clone(site.name), at: at})
 	return true
 }
 

@@ -63,11 +63,13 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	defer l.mu.Unlock()
 	at := l.tick(now)
 	l.extend(t.Subjects)
-	tokens, marks := l.fresh(t, at)
-	d := l.measure(t, at, at-max(0, t.Age.Milliseconds()), int64(len(tokens)))
+	tokens, marks := l.fresh(&t, at)
+	moved := 0
 	if t.Outcome != 0 && len(tokens) < len(t.Tokens) {
-		d.result.Moved = l.tell(at, t.Tokens, t.Outcome)
+		moved = l.tell(at, t.Tokens, t.Outcome)
 	}
+	d := l.measure(&t, at, at-max(0, t.Age.Milliseconds()), int64(len(tokens)))
+	d.result.Moved = moved
 	if len(tokens) == 0 || d.when <= at-l.keep {
 		d.result.OK = true
 		return d.result
@@ -76,7 +78,7 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 		l.refuse(&d, marks)
 		return d.result
 	}
-	l.charge(&d, t, tokens)
+	l.charge(&d, &t, tokens)
 	if d.passed {
 		l.refuse(&d, marks)
 	}
@@ -91,7 +93,7 @@ func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
-	d := l.measure(t, at, at, max(1, int64(len(t.Marks))))
+	d := l.measure(&t, at, at, max(1, int64(len(t.Marks))))
 	if d.full {
 		l.refuse(&d, t.Marks)
 		return d.result

@@ -31,7 +31,7 @@ func (r *ring) prune(ms int64) {
 
 // counts reports whether a send dated when counts here at time ms.
 func (r *ring) counts(when, ms int64) bool {
-	return when >= r.since && r.window.index(when) >= r.window.oldest(ms)
+	return when >= r.since && !r.window.outlived(when, ms)
 }
 
 // sum adds up a pruned ring.

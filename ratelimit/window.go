@@ -35,6 +35,10 @@ func (w window) index(ms int64) int64 { return ms * 1000 / w.bucket }
 // end lies after ms - length.
 func (w window) oldest(ms int64) int64 { return (ms*1000 - w.length) / w.bucket }
 
+// outlived tells whether a send dated when, which is not after ms, counts no more
+// at time ms. One of just now, as nearly all are, costs no division.
+func (w window) outlived(when, ms int64) bool { return when < ms && w.index(when) < w.oldest(ms) }
+
 // leaves is the first time at which bucket i no longer counts.
 func (w window) leaves(i int64) int64 { return ((i+1)*w.bucket + w.length + 999) / 1000 }
 
