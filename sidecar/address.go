@@ -27,25 +27,32 @@ func (a address) fold(s string) string {
 
 // foldAddress brings an address as it came by SMTP into this form. The domain
 // is empty if there is none.
-func foldAddress(s string) address { return foldPlain(s, dequote) }
+func foldAddress(s string) address {
+	local, domain := cutAddress(s)
+	return address{lowerASCII(dequote(local)), foldDomain(domain)}
+}
 
 // foldRouted is foldAddress for one that Exim has taken apart already, from
 // $local_part and $domain: a quote or backslash that is left belongs to it.
-func foldRouted(s string) address { return foldPlain(s, func(local string) string { return local }) }
+func foldRouted(s string) address {
+	local, domain := cutAddress(s)
+	return address{lowerASCII(local), foldDomain(domain)}
+}
 
-func foldPlain(s string, dequote func(string) string) address {
+// cutAddress cuts an address in two. The domain is empty if there is none.
+func cutAddress(s string) (local, domain string) {
 	at := strings.LastIndexByte(s, '@') // no domain has one, a local part may
 	if at < 0 {
-		return address{local: lowerASCII(dequote(s))}
+		return s, ""
 	}
-	return address{lowerASCII(dequote(s[:at])), foldDomain(s[at+1:])}
+	return s[:at], s[at+1:]
 }
 
 // dequote takes the quotes and backslashes out of a local part as Exim does,
 // wherever they stand: "a"."b" is a.b, and so is a\.b.
 func dequote(s string) string {
-	if !strings.ContainsAny(s, `"\`) {
-		return s
+	if strings.IndexByte(s, '"') < 0 && strings.IndexByte(s, '\\') < 0 {
+		return s // nearly all; ContainsAny would take much longer to tell
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -80,6 +87,7 @@ func lowerASCII(s string) string {
 // domain name stays as it is, in lower case: it is counted all the same.
 func foldDomain(s string) string {
 	s = strings.TrimSuffix(s, ".")
+	upper := false
 	for i := range len(s) {
 		if s[i] >= 0x80 {
 			if label, err := idna.Lookup.ToASCII(s); err == nil {
@@ -87,24 +95,25 @@ func foldDomain(s string) string {
 			}
 			return strings.ToLower(s)
 		}
+		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
 	}
-	return lowerASCII(s)
+	if upper {
+		return lowerASCII(s)
+	}
+	return s
 }
 
 // domainOf is foldAddress where only the domain matters.
 func domainOf(s string) string {
-	at := strings.LastIndexByte(s, '@')
-	if at < 0 {
-		return ""
-	}
-	return foldDomain(s[at+1:])
+	_, domain := cutAddress(s)
+	return foldDomain(domain)
 }
 
-// splitRecipients splits Exim's $recipients, a list with commas in which
+// appendRecipients takes apart Exim's $recipients, a list with commas in which
 // quoted local parts may have commas too. A backslash takes the meaning of what
 // follows also outside of quotes: otherwise a\"@far.example would swallow the
 // recipients behind it, and nobody would pay for them.
-func splitRecipients(s string) (all []address) {
+func appendRecipients(all []address, s string) []address {
 	quoted := false
 	from := 0
 	for i := 0; i < len(s); i++ {
@@ -127,7 +136,7 @@ func splitRecipients(s string) (all []address) {
 func JoinRecipients(addresses []string) string {
 	var b strings.Builder
 	for _, a := range addresses {
-		if folded := foldAddress(a); !slices.Equal(splitRecipients(a), []address{folded}) {
+		if folded := foldAddress(a); !slices.Equal(appendRecipients(nil, a), []address{folded}) {
 			a = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(folded.local) + `"@` + folded.domain
 		}
 		b.WriteString(a)

@@ -20,12 +20,23 @@ type question struct {
 	warning string // what passes only because its limit is watched; else empty
 
 	stopped *stop // why nothing of this payer goes, whatever is counted; nil if it may
+
+	space *space
+}
+
+// space has room for what is made of a question about one recipient, so that it
+// is allocated once and not four times.
+type space struct {
+	to       [1]address
+	tokens   [1]ratelimit.Token
+	marks    [1]ratelimit.Token
+	subjects [1]ratelimit.Subject
 }
 
 // Ask decides on one Request. It is called by many goroutines at once. now is
 // the time just read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
-	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
+	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now), space: new(space)}
 	q.who = q.identify(&r)
 	if q.who.domain != "" {
 		q.stopped = p.stop(q.Settings, q.who)
@@ -84,14 +95,14 @@ func (q *question) whole(r Reply) Reply {
 
 // remoteRecipients returns those whose domain is not local.
 func (q *question) remoteRecipients() []address {
-	var all []address
+	all := q.space.to[:0]
 	switch q.Stage {
 	case StageRcpt, StageRoute:
-		all = []address{foldRouted(q.Recipient)}
+		all = append(all, foldRouted(q.Recipient))
 	case StagePostfixRcpt, StageMilterRcpt:
-		all = []address{foldAddress(q.Recipient)}
+		all = append(all, foldAddress(q.Recipient))
 	default:
-		all = splitRecipients(q.Recipients)
+		all = appendRecipients(all, q.Recipients)
 	}
 	remote := all[:0]
 	for _, a := range all {
@@ -218,12 +229,15 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 }
 
 func (q *question) take() ratelimit.Take {
-	return ratelimit.Take{Subjects: q.subjects(q.who), Marks: marks(q.Sender, q.to)}
+	return ratelimit.Take{
+		Subjects: q.appendSubjects(q.space.subjects[:0], q.who),
+		Marks:    appendMarks(q.space.marks[:0], q.Sender, q.to),
+	}
 }
 
 // charge charges all recipients of a question, or none and says why.
 func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
-	return p.chargeAs(ctx, q, tokens(q.Node, q.ID, q.to))
+	return p.chargeAs(ctx, q, appendTokens(q.space.tokens[:0], q.Node, q.ID, q.to))
 }
 
 // chargeAs charges them under tokens, one for each.

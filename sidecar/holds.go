@@ -89,6 +89,7 @@ func newHolds(notes Notes, log *OperatorLog) *holds {
 // put remembers a held recipient, and reports whether it is a new one. mu is
 // held, or nobody else knows h yet.
 func (h *holds) put(who identity, id string, token ratelimit.Token, r heldRecipient) bool {
+	who, id = who.clone(), strings.Clone(id)
 	messages := h.domains[who.domain]
 	if messages == nil {
 		messages = map[string]*heldMessage{}

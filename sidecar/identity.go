@@ -25,6 +25,12 @@ type identity struct {
 	account string // empty if unknown
 }
 
+// clone keeps nothing of the request in memory.
+func (who identity) clone() identity {
+	who.domain, who.mailbox, who.account = strings.Clone(who.domain), strings.Clone(who.mailbox), strings.Clone(who.account)
+	return who
+}
+
 // identify finds who is charged. The rules are those of the table in
 // docs/flow.md, in its order; the first that matches decides.
 func (s *Settings) identify(r *Request) identity {
@@ -47,9 +53,9 @@ func (s *Settings) sender(r *Request) identity {
 	original := redirected(r)
 	switch {
 	case r.Auth != "":
-		return s.identifyLogin(r.Auth, domainOf(r.Sender), r.CWD)
+		return s.identifyLogin(r.Auth, r)
 	case local:
-		return s.identifyLogin(r.Login, domainOf(r.Sender), r.CWD)
+		return s.identifyLogin(r.Login, r)
 	case original != "":
 		return s.payer(original)
 	case s.relays(r.ClientAddress):
@@ -66,21 +72,25 @@ func (s *Settings) identifyNullSender(r *Request, local bool) identity {
 	own := local && (r.Login == "" || r.Login == s.EximUser)
 	switch {
 	case r.Auth != "":
-		return s.identifyLogin(r.Auth, s.Node, r.CWD)
+		return s.identifyLogin(r.Auth, r)
 	case local && !own:
-		return s.identifyLogin(r.Login, s.Node, r.CWD)
+		return s.identifyLogin(r.Login, r)
 	}
 	return identity{class: nobody}
 }
 
 // identifyLogin is for an id that was authenticated, or the login name of a
 // local user. One without a domain is an account, and may charge only domains
-// that are its own.
-func (s *Settings) identifyLogin(id, senderDomain, directory string) identity {
+// that are its own; with a null sender the node's.
+func (s *Settings) identifyLogin(id string, r *Request) identity {
 	if mailbox := foldAddress(id); mailbox.domain != "" {
 		who := s.payer(mailbox.domain)
 		who.mailbox = mailbox.fold(id)
 		return who
+	}
+	senderDomain := s.Node
+	if r.Sender != "" {
+		senderDomain = domainOf(r.Sender)
 	}
 	owners := s.owners.get()
 	if !owners.known() {
@@ -92,7 +102,7 @@ func (s *Settings) identifyLogin(id, senderDomain, directory string) identity {
 	if !owners.isAccount(account) {
 		// A web server's user sends for all sites: the script's directory
 		// tells them apart.
-		account = owners.of(directory)
+		account = owners.of(r.CWD)
 	}
 	switch {
 	case account == "":

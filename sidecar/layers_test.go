@@ -99,7 +99,7 @@ func checkLimits(t *testing.T, s *Settings, key string, set uint) {
 			t.Errorf("%s: from %+v, want %s", scope, origin, layer)
 		}
 	}
-	for _, subject := range s.subjects(oracleWho) {
+	for _, subject := range s.appendSubjects(nil, oracleWho) {
 		for _, limit := range subject.Limits {
 			if limit.Window == window {
 				got[subject.Name] = limit.Max
@@ -169,7 +169,7 @@ func modes(s *Settings) any {
 	s.byName["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
 	s.byName["news@example.com"], s.accounts = s.byName["account:bob"], true
 	watched := map[string]bool{}
-	for _, subject := range s.subjects(oracleWho) {
+	for _, subject := range s.appendSubjects(nil, oracleWho) {
 		watched[subject.Name] = subject.Watched
 	}
 	text := ""

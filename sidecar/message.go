@@ -3,6 +3,8 @@ package sidecar
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,38 +38,48 @@ func hashes(node, id string, to address, n int) (tokens [hashesAtOnce]ratelimit.
 }
 
 // mark tells refusals apart: a client that tries the same recipient again does
-// not count twice. Whoever made two of them equal (FNV-1a) would be refused all
-// the same.
+// not count twice. Whoever made two of them equal would be refused all the
+// same, so that it need not be a cryptographic hash: eight bytes at a time are
+// multiplied to 128 bits, which are folded.
 func mark(sender string, to address) ratelimit.Token {
+	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
 	h := uint64(14695981039346656037)
+	mix := func(word uint64) {
+		high, low := bits.Mul64(h^word, odd)
+		h = high ^ low
+	}
 	for _, part := range [...]string{sender, to.local, to.domain} {
-		for i := range len(part) {
-			h = (h ^ uint64(part[i])) * 1099511628211
+		mix(uint64(len(part)))
+		for ; len(part) >= 8; part = part[8:] {
+			mix(binary.LittleEndian.Uint64([]byte(part[:8])))
 		}
-		h = (h ^ 0xff) * 1099511628211 // between the parts
+		var rest uint64
+		for i := range len(part) {
+			rest = rest<<8 | uint64(part[i])
+		}
+		mix(rest)
 	}
 	return ratelimit.Token(h)
 }
 
-// tokens are the tokens of all recipients of a message.
-func tokens(node, id string, to []address) []ratelimit.Token {
-	ts := make([]ratelimit.Token, len(to))
+// appendTokens appends the tokens of all recipients of a message.
+func appendTokens(ts []ratelimit.Token, node, id string, to []address) []ratelimit.Token {
 	if len(to) == 1 {
-		ts[0] = token(node, id, to[0], 0)
-		return ts
+		return append(ts, token(node, id, to[0], 0))
 	}
+	ts = slices.Grow(ts, len(to))
 	seen := make(map[address]int, len(to))
-	for i, a := range to {
-		ts[i] = token(node, id, a, seen[a])
+	for _, a := range to {
+		ts = append(ts, token(node, id, a, seen[a]))
 		seen[a]++
 	}
 	return ts
 }
 
-func marks(sender string, to []address) []ratelimit.Token {
-	ms := make([]ratelimit.Token, len(to))
-	for i, a := range to {
-		ms[i] = mark(sender, a)
+func appendMarks(ms []ratelimit.Token, sender string, to []address) []ratelimit.Token {
+	ms = slices.Grow(ms, len(to))
+	for _, a := range to {
+		ms = append(ms, mark(sender, a))
 	}
 	return ms
 }

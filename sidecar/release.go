@@ -95,7 +95,7 @@ func (p *Policy) roomFor(ctx context.Context, now time.Time, s *Settings, who id
 	if s.exemptScope(who) {
 		return RoomUnlimited
 	}
-	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: s.subjects(who)})
+	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: s.appendSubjects(nil, who)})
 	if err != nil || !result.OK {
 		return 0
 	}

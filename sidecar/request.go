@@ -26,6 +26,7 @@ const (
 // A Request is one question about one message, as a front understood it.
 // Empty strings mean unknown, except in Sender, where empty is the null
 // sender (RFC 5321, section 4.5.5).
+// They may be parts of one longer string: whoever keeps one clones it.
 type Request struct {
 	Stage         Stage
 	ID            string // Exim's message id, unknown before the DATA ACL; Postfix's or Sendmail's queue id

@@ -100,7 +100,7 @@ func (x *sender) payerOf(s *Settings, o *outcome) *payer {
 func (s *Settings) payerOf(r *Request) *payer {
 	p := &payer{who: s.identify(r)}
 	if p.who.class == charged {
-		p.subjects, p.ignores = s.subjects(p.who), s.ignored(p.who)
+		p.subjects, p.ignores = s.appendSubjects(nil, p.who), s.ignored(p.who)
 	}
 	return p
 }

@@ -235,10 +235,9 @@ func (s *Settings) keep() time.Duration {
 	return longest
 }
 
-// subjects are those who are charged for a message: its domain in any case,
-// its mailbox and account where a limit names them.
-func (s *Settings) subjects(who identity) []ratelimit.Subject {
-	subjects := make([]ratelimit.Subject, 0, 1)
+// appendSubjects appends, to none, those who are charged for a message: its domain
+// in any case, its mailbox and account where a limit names them.
+func (s *Settings) appendSubjects(subjects []ratelimit.Subject, who identity) []ratelimit.Subject {
 	if limits := s.byName[who.mailbox]; len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.mailbox, Limits: limits})
 	}

@@ -76,7 +76,7 @@ func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u.Epoch > s.epochs[u.Subject] {
-		s.epochs[u.Subject] = u.Epoch
+		s.epochs[strings.Clone(u.Subject)] = u.Epoch // a clone, for it may be a part of a request
 	}
 	key := sightKey{u.Subject, u.Limit.Window}
 	old, had := s.uses[key]
@@ -87,6 +87,7 @@ func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full boo
 	if half {
 		v.used, v.full = u.Used, full
 	}
+	key.subject = strings.Clone(key.subject)
 	s.set(key, v)
 	s.news[key] = v
 }
