@@ -46,11 +46,11 @@ type conn struct {
 	out  [160]byte // room for most replies; longer ones are allocated
 }
 
-func newConn(nc net.Conn, m *memory, now time.Duration) *conn {
-	c := &conn{nc: nc}
+// begin makes c, new or used, stand for an accepted connection.
+func (c *conn) begin(nc net.Conn, m *memory, now time.Duration) {
+	c.nc = nc
 	c.in.init(m)
 	c.mark.Store(mark(silent, now))
-	return c
 }
 
 // enter moves the connection to a phase. It is false if the server has closed it.
@@ -155,14 +155,14 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 	}
 	switch string(kind) {
 	case "sluice":
-		r, err := sluiceRequest(&attrs)
-		if err != nil {
+		var r sidecar.Request
+		if err := sluiceRequest(&attrs, &r); err != nil {
 			return nil, err
 		}
 		if len(s.opts.Tokens) > 0 && !s.proves(attrs.token) {
 			return nil, errToken
 		}
-		reply, err := s.ask(ctx, now, r)
+		reply, err := s.ask(ctx, now, &r)
 		if err != nil {
 			return nil, err
 		}
@@ -177,14 +177,14 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 // ask calls the Asker. A panic there is a bug that one message brought out:
 // it costs that message its answer and no other message anything, where a
 // crash would cost everybody's, again each time the client comes back.
-func (s *Server) ask(ctx context.Context, now time.Time, r sidecar.Request) (reply sidecar.Reply, err error) {
+func (s *Server) ask(ctx context.Context, now time.Time, r *sidecar.Request) (reply sidecar.Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.events.panicked(p, debug.Stack())
 			err = errPanicked
 		}
 	}()
-	return s.asker.Ask(ctx, now, r), nil
+	return s.asker.Ask(ctx, now, *r), nil
 }
 
 // write sends a reply in one piece and makes the connection idle. It is false

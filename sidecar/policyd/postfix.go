@@ -21,7 +21,7 @@ func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attrib
 	if r.Stage == "" {
 		return appendReply(dst, r.Stage, sidecar.Reply{}), nil
 	}
-	reply, err := s.ask(ctx, now, r)
+	reply, err := s.ask(ctx, now, &r)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,10 @@ type reader struct {
 	small  [smallRequest]byte
 }
 
-func (r *reader) init(m *memory) { r.memory, r.buf = m, r.small[:] }
+func (r *reader) init(m *memory) {
+	r.memory, r.buf = m, r.small[:]
+	r.n, r.seen, r.done = 0, 0, 0
+}
 
 // take returns the next request, without its last, empty line, if all of it
 // has come.

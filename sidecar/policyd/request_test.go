@@ -14,9 +14,10 @@ import (
 )
 
 // parse understands a request of the kind sluice, the line that says so left out or not.
-func parse(raw string) (sidecar.Request, error) {
+func parse(raw string) (r sidecar.Request, err error) {
 	raw = strings.TrimPrefix(raw, "request=sluice\n")
-	return sluiceRequest(&attributes{rest: []byte(raw), limit: 64})
+	err = sluiceRequest(&attributes{rest: []byte(raw), limit: 64}, &r)
+	return r, err
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -83,7 +84,7 @@ func TestParseErrors(t *testing.T) {
 		"no equals sign":      {"stage=data\nhello\n", errMalformed, `line 2, "hello", is not name=value`},
 		"no name":             {"stage=data\n=x\n", errMalformed, `line 2, "=x", is not name=value`},
 		"CR LF":               {"stage=data\r\nsender=x\r\n", errMalformed, `stage="data\r"`},
-		"CR LF after base64":  {"stage=data\nencoding=base64\nsender=QUJD\r\n", errMalformed, "value of \"sender\""},
+		"CR LF after base64":  {"stage=data\nencoding=base64\nsender=QUJD\r\n", errMalformed, "a CR follows"},
 		"bad base64":          {"stage=data\nencoding=base64\nsender=a@b\n", errMalformed, "value of \"sender\""},
 		"wrong padding":       {"stage=data\nencoding=base64\nsender=QQ=\n", errMalformed, "value of \"sender\""},
 		"bad in an unknown":   {"stage=data\nencoding=base64\ncolour=!\n", errMalformed, "value of \"colour\""},

@@ -104,7 +104,9 @@ type Server struct {
 	spare    atomic.Int64 // handlers that wait for a connection
 
 	mu    sync.Mutex
-	conns map[*conn]struct{}
+	conns map[*conn]struct{} // whoever else than its handler looks at a conn finds it here, under mu
+
+	used sync.Pool // of *conn that have ended, for new connections: one is more than a kilobyte
 }
 
 // New returns a server that has asker answer.
@@ -232,7 +234,11 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(*conn))
 // add registers a connection. At MaxConns it makes room first; where nobody
 // can be closed, because all are being answered, the new one is.
 func (s *Server) add(nc net.Conn) *conn {
-	c := newConn(nc, s.memory, time.Since(s.start))
+	c, _ := s.used.Get().(*conn)
+	if c == nil {
+		c = new(conn)
+	}
+	c.begin(nc, s.memory, time.Since(s.start))
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.MaxConns
 	if !full {
@@ -261,6 +267,8 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 	c.nc.Close()
 	c.in.release()
+	c.nc = nil
+	s.used.Put(c)
 }
 
 // shedGrace is how long a client has to ask, from the accept, when room is
