@@ -135,7 +135,7 @@ func (hanging) Ask(ctx context.Context, _ time.Time, _ sidecar.Request) sidecar.
 	return sidecar.Reply{}
 }
 
-// Whatever others do, questions are answered within the client's deadline.
+// Whatever others do, a question is answered within the client's deadline.
 func TestEveryoneElseIsAnswered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	s := serve(t, path, accepting, Options{MaxConns: 600, RequestTimeout: 500 * time.Millisecond})
@@ -178,8 +178,7 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 	attack("request=sluice\n"+manyAttributes(1_000_000)+"\n", 1)
 	attack(strings.Repeat(question, 1000), 10) // answers that nobody reads in time
 
-	// One in twenty may be late all the same: a busy machine, too, has questions wait,
-	// and whoever has asked nothing for the deadline is closed to make room.
+	stalled := watchStalls(t.Context())
 	c := Client{Path: path, Timeout: 300 * time.Millisecond * slowdown}
 	asked, missed := 0, []error(nil)
 	for start := time.Now(); asked < 40 || time.Since(start) < 2*time.Second; asked++ {
@@ -187,15 +186,34 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 			missed = append(missed, err)
 		}
 	}
-	if len(missed)*20 > asked {
-		t.Errorf("%d of %d questions got no answer in time, the first: %v", len(missed), asked, missed[0])
+	// None may be missed; but where the machine kept even a sleeper waiting for a third
+	// of the deadline, one in twenty may be its fault.
+	stall := stalled()
+	if n := len(missed); n > 0 && (stall < c.Timeout/3 || n*20 > asked) {
+		t.Errorf("%d of %d questions got no answer in time, the machine stalled for %v at most; the first: %v", n, asked, stall, missed[0])
 	}
 	close(done)
 	attackers.Wait()
 	if attacks.Load() < 1000 || s.Open() > 600 {
 		t.Errorf("%d attacks, %d connections", attacks.Load(), s.Open())
 	}
-	t.Logf("%d attacks, %d of %d missed, %+v", attacks.Load(), len(missed), asked, s.Counts())
+	t.Logf("%d attacks, %d of %d missed, stalled %v, %+v", attacks.Load(), len(missed), asked, stall, s.Counts())
+}
+
+// watchStalls measures how late a sleeper wakes up at the worst, until it is asked.
+func watchStalls(ctx context.Context) (worst func() time.Duration) {
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan time.Duration, 1)
+	go func() {
+		var late time.Duration
+		for ctx.Err() == nil {
+			start := time.Now()
+			time.Sleep(time.Millisecond)
+			late = max(late, time.Since(start)-time.Millisecond)
+		}
+		ended <- late
+	}()
+	return func() time.Duration { stop(); return <-ended }
 }
 
 // waitFor waits until ok.
