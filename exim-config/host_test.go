@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // patience bounds every wait of these tests. Nothing takes a tenth of it.
@@ -369,7 +371,7 @@ func (h *host) mainlog() string {
 // startExim starts the daemon and waits until it listens.
 func (h *host) startExim(t testing.TB) {
 	t.Helper()
-	h.port = freePort(t)
+	h.port = hosttest.FreePort(t)
 	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[127.0.0.1]:%d", h.port))
 	eventually(t, "Exim listens", func() bool {
 		c, err := net.Dial("tcp", h.smtpAddress())
@@ -436,17 +438,6 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
-}
-
-// freePort returns a port on which nobody listens.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // removeAll removes a folder in which a dying process may still write.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // The ways to ask and the layouts, with the real sidecar:
@@ -21,7 +23,7 @@ func (h *host) wayMacros(t testing.TB) string {
 	t.Helper()
 	switch h.way {
 	case "tcp":
-		h.tcpPort = freePort(t)
+		h.tcpPort = hosttest.FreePort(t)
 		return fmt.Sprintf("SLUICE_TCP = 127.0.0.1:%d\n", h.tcpPort)
 	case "run":
 		program, err := buildSluice()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/milter/mtatest"
 	"sluice/sidecar/policyd/policytest"
 )
@@ -38,7 +39,7 @@ func BenchmarkPostfix(b *testing.B) {
 		{"idle-milter", []string{"milter"}, (*postfixHost).startIdleMilter},
 	}
 	for _, setup := range setups {
-		sink := fmt.Sprintf("127.0.0.1:%d", mtatest.FreePort(b))
+		sink := fmt.Sprintf("127.0.0.1:%d", hosttest.FreePort(b))
 		h := postfixSite{charge: atRcpt, limits: "[limits]\nhourly = 100000000\n[identity]\nrelay = [\"127.0.0.1\"]\n", blocks: setup.blocks,
 			settings: "default_transport = smtp:" + strings.Replace(sink, "127.0.0.1", "[127.0.0.1]", 1) + "\nrelayhost =\nsmtpd_client_connection_count_limit = 0\n"}.start(b)
 		setup.serve(h, b)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
 
@@ -209,12 +209,7 @@ func textLog(b *lockedBuffer) *slog.Logger { return slog.New(slog.NewTextHandler
 // An Exim without Perl asks on TCP, with a token.
 func TestServeTCP(t *testing.T) {
 	dir := t.TempDir()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", hosttest.FreePort(t))
 	writeFile(t, dir+"/token", "0123456789abcdef\n")
 	if err := os.Chmod(dir+"/token", 0o640); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // certificate writes a certificate for loopback that is its own authority, and
@@ -51,7 +52,7 @@ func certificate(t *testing.T, dir string) (cert, key string) {
 // docs/cluster.md says.
 func TestTLSAndAnACLUser(t *testing.T) {
 	cert, key := certificate(t, t.TempDir())
-	port := redistest.FreePort(t)
+	port := hosttest.FreePort(t)
 	r := redistest.Start(t, "--tls-port", fmt.Sprint(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "yes")
 	r.Do("acl", "setuser", "sluice", "on", ">secret", "~sluice:*", "&sluice:*", "+@all", "-@dangerous", "+info", "+cluster|slots")
 	r.Do("acl", "setuser", "default", "off")

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // StartCluster starts a Redis Cluster of so many masters and returns a
@@ -16,7 +18,7 @@ func StartCluster(t testing.TB, masters int) (url string, all []*Server) {
 	var hosts []string
 	bus := make([]int, masters)
 	for i := range masters {
-		bus[i] = FreePort(t)
+		bus[i] = hosttest.FreePort(t)
 		s := Start(t, "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(bus[i]), "--cluster-node-timeout", "1000")
 		s.Do("cluster", "addslotsrange", 16384*i/masters, 16384*(i+1)/masters-1)
 		s.Do("cluster", "set-config-epoch", i+1)
@@ -52,7 +54,7 @@ func StartPair(t testing.TB) Pair {
 	var hosts []string
 	var sentinels []*Server
 	for range 3 {
-		s := &Server{t: t, Dir: t.TempDir(), Port: FreePort(t)}
+		s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t)}
 		conf := filepath.Join(s.Dir, "sentinel.conf")
 		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s/log\nsentinel monitor pair 127.0.0.1 %d 2\n"+
 			"sentinel down-after-milliseconds pair 500\nsentinel failover-timeout pair 3000\n", s.Port, s.Dir, s.Dir, p.Master.Port)

@@ -4,7 +4,6 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A Server is a redis-server of a test, on loopback and on a unix socket. It
@@ -42,17 +43,6 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// FreePort is one on which nobody listens.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // Quiet has go-redis log nothing: that nobody answers is what tests are about.
 var Quiet = sync.OnceFunc(logging.Disable)
 
@@ -60,7 +50,7 @@ var Quiet = sync.OnceFunc(logging.Disable)
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	Quiet()
-	s := &Server{t: t, Dir: t.TempDir(), Port: FreePort(t), args: args}
+	s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t), args: args}
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A Postfix is Debian's, with its main.cf and its master.cf, in which smtpd is
@@ -70,7 +72,7 @@ var chrooted = []string{"hosts", "nsswitch.conf", "resolv.conf", "services"}
 // NewPostfix makes a Postfix with settings added to its main.cf.
 func NewPostfix(t testing.TB, settings string) *Postfix {
 	t.Helper()
-	p := &Postfix{root: makeRoot(t, "postfix"), Port: FreePort(t), Sink: NewSink(t)}
+	p := &Postfix{root: makeRoot(t, "postfix"), Port: hosttest.FreePort(t), Sink: NewSink(t)}
 	p.Write(t, "/etc/passwd", fmt.Sprintf(postfixPasswd, mailUID(t)))
 	p.Write(t, "/etc/group", postfixGroup)
 	services, err := os.ReadFile("/etc/services")

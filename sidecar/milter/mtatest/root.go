@@ -221,17 +221,6 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// FreePort returns a port on which nobody listens.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // listens waits until somebody answers on a port.
 func listens(t testing.TB, what string, port int) {
 	t.Helper()

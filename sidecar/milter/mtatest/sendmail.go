@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A Sendmail is Debian's, with a small sendmail.mc of its own. What is not
@@ -38,7 +40,7 @@ MAILER(` + "`smtp'" + `)dnl
 // NewSendmail makes a Sendmail with lines added to its sendmail.mc.
 func NewSendmail(t testing.TB, lines string) *Sendmail {
 	t.Helper()
-	s := &Sendmail{root: makeRoot(t, "sendmail"), Port: FreePort(t), Sink: NewSink(t)}
+	s := &Sendmail{root: makeRoot(t, "sendmail"), Port: hosttest.FreePort(t), Sink: NewSink(t)}
 	s.Write(t, "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8:mail:/var/mail:/usr/sbin/nologin\nsmmta:x:113:113::/:/usr/sbin/nologin\nsmmsp:x:114:114::/:/usr/sbin/nologin\n")
 	s.Write(t, "/etc/group", "root:x:0:\nmail:x:8:\nsmmta:x:113:\nsmmsp:x:114:\n")
 	s.Write(t, "/etc/services", "smtp 25/tcp mail\n")
