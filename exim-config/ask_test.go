@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/hosttest"
 )
 
 // What Exim asks, and what it makes of the replies. A responder stands in for
@@ -21,13 +23,13 @@ func TestWhatIsAsked(t *testing.T) {
 	r := h.respond(t, pass("100"))
 	h.startExim(t)
 
-	id := h.dial(t).login("Alice@Here.example").
-		send("alice@here.example", letter("x"), "BoB@Far.example", "bob@here.example").queuedID()
+	id := h.dial(t).Login("Alice@Here.example").
+		Send("alice@here.example", hosttest.Letter("x"), "BoB@Far.example", "bob@here.example").QueuedID()
 	smtp := question{
 		"request": "sluice", "encoding": "base64", "sender": "alice@here.example",
 		"auth": "Alice@Here.example", "client_address": "127.0.0.1",
 	}
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	wantAsked(t, r, "rcpt", with(smtp, "stage", "rcpt", "recipient", "bob@far.example"))
 	wantAsked(t, r, "data", with(smtp, "stage", "data", "id", id, "script", "", "sent", "1",
 		"recipients", "BoB@Far.example, bob@here.example"))
@@ -40,11 +42,11 @@ func TestWhatIsAskedForSendmail(t *testing.T) {
 	h := newHost(t)
 	r := h.respond(t, pass("100"))
 
-	message := "X-PHP-Originating-Script: 2001:mailer.php\n" + letter("x")
+	message := "X-PHP-Originating-Script: 2001:mailer.php\n" + hosttest.Letter("x")
 	if out, code := h.sendmail(t, alice, "www", message, "-f", "news@here.example", "joe@far.example", "forward"); code != 0 {
 		t.Fatalf("sendmail: exit %d\n%s", code, out)
 	}
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 2 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 2 && len(h.queue()) == 0 })
 	id := r.asked("local")[0]["id"]
 	local := question{
 		"request": "sluice", "encoding": "base64", "sender": "news@here.example", "id": id,
@@ -64,8 +66,8 @@ func TestInboundIsAskedAboutWhenItIsForwarded(t *testing.T) {
 	h := newHost(t)
 	r := h.respond(t, pass("100"))
 	c := h.dialFrom(t, "192.0.2.9")
-	id := c.send("who@else.example", letter("x"), "alice@here.example", "forward@here.example").queuedID()
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	id := c.Send("who@else.example", hosttest.Letter("x"), "alice@here.example", "forward@here.example").QueuedID()
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	if got := len(r.asked("")); got != 1 {
 		t.Errorf("%d questions, want 1: %v", got, r.asked(""))
 	}
@@ -115,20 +117,20 @@ func TestAsksAgainWhenTheRoomIsUsedUp(t *testing.T) {
 		return pass("3")(q)
 	})
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 	for message := range 2 { // the second on the same connection begins anew
-		c.mail("a@here.example")
-		c.want(c.rcpt("bob@here.example"), 250)
+		c.Mail("a@here.example")
+		c.Want(c.Rcpt("bob@here.example"), 250)
 		for i := range 5 {
-			c.want(c.rcpt(fmt.Sprintf("r%d@far.example", i)), 250)
+			c.Want(c.Rcpt(fmt.Sprintf("r%d@far.example", i)), 250)
 		}
-		c.want(c.rcpt("r5@far.example"), 450, "4.7.1 full")
-		c.want(c.rcpt("alice@here.example"), 250)
+		c.Want(c.Rcpt("r5@far.example"), 450, "4.7.1 full")
+		c.Want(c.Rcpt("alice@here.example"), 250)
 		if message == 0 {
-			c.want(c.cmd("RSET"), 250)
+			c.Want(c.Cmd("RSET"), 250)
 		}
 	}
-	c.want(c.data(letter("x")), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
 	var sent []string
 	for _, q := range r.asked("rcpt") {
 		sent = append(sent, q["sent"])
@@ -155,19 +157,19 @@ func TestRoomThatIsLeftIsBelieved(t *testing.T) {
 		return pass("1000")(q)
 	})
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 	asked := func(from string) bool {
 		before := len(r.asked("rcpt"))
-		c.mail(from)
-		c.want(c.rcpt("x@far.example"), 250)
+		c.Mail(from)
+		c.Want(c.Rcpt("x@far.example"), 250)
 		return len(r.asked("rcpt")) > before
 	}
-	message := func() { c.want(c.data(letter("x")), 250) }
+	message := func() { c.Want(c.Data(hosttest.Letter("x")), 250) }
 	believed := func() bool {
 		defer message()
 		return !asked("a@here.example")
 	}
-	eventually(t, "a message is not asked about at RCPT", believed)
+	hosttest.Eventually(t, "a message is not asked about at RCPT", believed)
 	h.lock(t, "max_hourly_here.example")
 	for range 2 {
 		if !asked("a@here.example") {
@@ -176,15 +178,15 @@ func TestRoomThatIsLeftIsBelieved(t *testing.T) {
 		message()
 	}
 	h.run(t, "rm", lockDir+"/max_hourly_here.example")
-	eventually(t, "a message is not asked about at RCPT", believed)
+	hosttest.Eventually(t, "a message is not asked about at RCPT", believed)
 	if !asked("b@here.example") {
 		t.Error("not asked about another sender")
 	}
 	message()
-	eventually(t, "one is not asked about again", func() bool { defer message(); return !asked("b@here.example") })
+	hosttest.Eventually(t, "one is not asked about again", func() bool { defer message(); return !asked("b@here.example") })
 	full.Store(true)
 	asked("b@here.example")
-	c.want(c.data(letter("x")), 450, "4.7.1 full")
+	c.Want(c.Data(hosttest.Letter("x")), 450, "4.7.1 full")
 	if !asked("b@here.example") {
 		t.Error("not asked after a refusal")
 	}
@@ -200,20 +202,20 @@ func TestPipeliningAndPRDR(t *testing.T) {
 		return pass("1")(q)
 	})
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
-	c.write("MAIL FROM:<a@here.example> PRDR\r\n" +
+	c := h.dial(t).Login("a@here.example")
+	c.Write("MAIL FROM:<a@here.example> PRDR\r\n" +
 		"RCPT TO:<a@far.example>\r\nRCPT TO:<b@far.example>\r\nRCPT TO:<c@far.example>\r\nDATA\r\n")
 	for _, want := range []int{250, 250, 250, 450, 354} {
-		c.want(c.reply(), want)
+		c.Want(c.Reply(), want)
 	}
-	c.write(onTheWire(letter("x")))
+	c.Write(hosttest.OnTheWire(hosttest.Letter("x")))
 	for _, want := range []int{353, 250, 250, 250} { // "PRDR content analysis beginning", each recipient, the message
-		c.want(c.reply(), want)
+		c.Want(c.Reply(), want)
 	}
 	if got, want := r.asked("data")[0]["recipients"], "a@far.example, b@far.example"; got != want {
 		t.Errorf("recipients=%s, want %s", got, want)
 	}
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 2 })
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 2 })
 }
 
 // sendmail -bs has the SMTP stages, -bS those of sendmail.
@@ -223,8 +225,8 @@ func TestSMTPOverAPipe(t *testing.T) {
 	r := h.respond(t, pass("100"))
 	h.sendmail(t, alice, "bs", "") // makes the folder
 	c := h.pipe(t, alice.as("bs", "/usr/sbin/sendmail", "-bs")...)
-	c.want(c.send("a@here.example", letter("x"), "one@far.example"), 250)
-	c.want(c.send("b@here.example", letter("x"), "two@far.example"), 250)
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), "one@far.example"), 250)
+	c.Want(c.Send("b@here.example", hosttest.Letter("x"), "two@far.example"), 250)
 	for i, q := range r.asked("data") {
 		want := question{"login": "alice", "uid": "2001", "cwd": "/run/home/alice/bs", "sent": "1"}
 		for k, v := range want {
@@ -240,25 +242,25 @@ func TestSMTPOverAPipe(t *testing.T) {
 	if rcpt, data, local := len(r.asked("rcpt")), len(r.asked("data")), len(r.asked("local")); rcpt != 2 || data != 2 || local != 2 {
 		t.Errorf("asked %d times at rcpt, %d at data, %d at local; want 2 each", rcpt, data, local)
 	}
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 4 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 4 })
 }
 
 func TestOwnBouncesAreNotAskedAbout(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	r := h.respond(t, pass("100"))
-	h.sink.refusing("nobody@far.example", 550)
-	h.sendmail(t, alice, "", letter("x"), "-f", "back@far.example", "nobody@far.example")
-	eventually(t, "the bounce has come", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	h.sink.Refuse("nobody@far.example", 550, "the sink does not want it")
+	h.sendmail(t, alice, "", hosttest.Letter("x"), "-f", "back@far.example", "nobody@far.example")
+	hosttest.Eventually(t, "the bounce has come", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	for _, q := range r.asked("") {
 		if q["sender"] == "" {
 			t.Errorf("asked about Exim's own bounce: %v", q)
 		}
 	}
 	// The same from a user is no bounce of Exim's.
-	h.sendmail(t, alice, "", letter("x"), "-f", "<>", "joe@far.example")
+	h.sendmail(t, alice, "", hosttest.Letter("x"), "-f", "<>", "joe@far.example")
 	if qs := r.asked("local"); len(qs) != 2 || qs[1]["sender"] != "" || qs[1]["login"] != "alice" {
 		t.Errorf("asked %v", qs)
 	}
-	eventually(t, "it is delivered", func() bool { return len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is delivered", func() bool { return len(h.queue()) == 0 })
 }

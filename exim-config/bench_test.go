@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // What asking costs a real Exim that only accepts and queues:
@@ -37,18 +39,18 @@ func BenchmarkAccept(b *testing.B) {
 	for _, bb := range []struct {
 		name    string
 		clients int
-		mail    func(c *client, message int)
+		mail    func(c *hosttest.Client, message int)
 	}{
-		{"pipelined-4", 4, (*client).mailPipelined},
-		{"stepwise-4", 4, (*client).mailStepwise},
-		{"pipelined-12", 12, (*client).mailPipelined},
+		{"pipelined-4", 4, mailPipelined},
+		{"stepwise-4", 4, mailStepwise},
+		{"pipelined-12", 12, mailPipelined},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			var all []contender
 			for _, name := range contenders {
 				c := contender{name: name, host: hosts[name]}
 				for range bb.clients {
-					c.clients = append(c.clients, c.host.dial(b).login("news@shop.example"))
+					c.clients = append(c.clients, c.host.dial(b).Login("news@shop.example"))
 				}
 				all = append(all, c)
 			}
@@ -65,13 +67,13 @@ var contenders = []string{"plain", "perl", "tcp", "run", "ratelimit"}
 type contender struct {
 	name    string
 	host    *host
-	clients []*client
+	clients []*hosttest.Client
 	rates   []float64 // messages a second, by round
 }
 
 // compare runs the rounds. The first contender is what the others are compared
 // with.
-func compare(b *testing.B, all []contender, mail func(*client, int)) {
+func compare(b *testing.B, all []contender, mail func(*hosttest.Client, int)) {
 	for round := -1; round < benchRounds; round++ { // the first warms up and does not count
 		for i := range all {
 			// The turn of a round begins where that of the last one did not.
@@ -101,7 +103,7 @@ func compare(b *testing.B, all []contender, mail func(*client, int)) {
 }
 
 // turn has all clients send for a while and returns the messages in a second.
-func (c *contender) turn(mail func(*client, int)) float64 {
+func (c *contender) turn(mail func(*hosttest.Client, int)) float64 {
 	start := time.Now()
 	sent := make([]int, len(c.clients))
 	var all sync.WaitGroup
@@ -121,23 +123,23 @@ func (c *contender) turn(mail func(*client, int)) float64 {
 }
 
 // mailPipelined sends a message as mail servers do (RFC 2920).
-func (c *client) mailPipelined(message int) {
-	c.write("MAIL FROM:<news@shop.example>\r\n" + strings.Join(benchRecipients(message), "") + "DATA\r\n")
+func mailPipelined(c *hosttest.Client, message int) {
+	c.Write("MAIL FROM:<news@shop.example>\r\n" + strings.Join(benchRecipients(message), "") + "DATA\r\n")
 	for range 6 {
-		c.want(c.reply(), 250)
+		c.Want(c.Reply(), 250)
 	}
-	c.want(c.reply(), 354)
-	c.write(onTheWire(letter("x")))
-	c.want(c.reply(), 250)
+	c.Want(c.Reply(), 354)
+	c.Write(hosttest.OnTheWire(hosttest.Letter("x")))
+	c.Want(c.Reply(), 250)
 }
 
 // mailStepwise sends a message as most programs do, a command at a time.
-func (c *client) mailStepwise(message int) {
-	c.mail("news@shop.example")
+func mailStepwise(c *hosttest.Client, message int) {
+	c.Mail("news@shop.example")
 	for _, rcpt := range benchRecipients(message) {
-		c.want(c.timed(rcpt), 250)
+		c.Want(c.Timed(rcpt), 250)
 	}
-	c.want(c.data(letter("x")), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
 }
 
 func benchRecipients(message int) (commands []string) {

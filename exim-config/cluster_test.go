@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // Nodes that share their counts in a real Redis.
@@ -72,23 +73,23 @@ func TestRmOnOneNodeReleasesOnTheOther(t *testing.T) {
 		h.startNode(t, fmt.Sprintf("mx%d.example", i+1), r.URL(), "[limits]\nhourly = 20")
 		h.startExim(t)
 	}
-	ca, cb := a.dial(t).login("news@shop.example"), b.dial(t).login("news@shop.example")
-	ca.want(ca.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 12)...), 250)
-	cb.want(cb.send("news@shop.example", letter("x"), numbered("r%d@far.example", 13, 20)...), 250)
-	cb.mail("news@shop.example")
-	cb.wantRefused(cb.rcpt("r21@far.example"), 450, hourlyText("shop.example", 21, 20, laterText))
+	ca, cb := a.dial(t).Login("news@shop.example"), b.dial(t).Login("news@shop.example")
+	ca.Want(ca.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 12)...), 250)
+	cb.Want(cb.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 13, 20)...), 250)
+	cb.Mail("news@shop.example")
+	wantRefused(t, cb.Rcpt("r21@far.example"), 450, hourlyText("shop.example", 21, 20, laterText))
 	lock := lockDir + "/max_hourly_shop.example"
-	eventually(t, "the lock on both", func() bool { return exists(a.path(lock)) && exists(b.path(lock)) })
+	hosttest.Eventually(t, "the lock on both", func() bool { return exists(a.path(lock)) && exists(b.path(lock)) })
 	if err := os.Remove(a.path(lock)); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	eventually(t, "no lock on the other", func() bool { return !exists(b.path(lock)) })
+	hosttest.Eventually(t, "no lock on the other", func() bool { return !exists(b.path(lock)) })
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("released after %v", took)
 	}
-	cb.cmd("RSET")
-	cb.want(cb.send("news@shop.example", letter("x"), "r22@far.example"), 250)
+	cb.Cmd("RSET")
+	cb.Want(cb.Send("news@shop.example", hosttest.Letter("x"), "r22@far.example"), 250)
 }
 
 func exists(path string) bool {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/hosttest"
 )
 
 // What `sluice doctor` says of a real host on which one thing is broken:
@@ -98,7 +100,7 @@ var breakages = []struct {
 			}
 			h.run(t, "cp", path, "/run/old-sluice")
 			h.start(t, "/run/old-sluice", "--config", "/run/sluice.toml", "serve")
-			eventually(t, "it serves", func() bool {
+			hosttest.Eventually(t, "it serves", func() bool {
 				_, code := h.try(t, h.sluice(t, "version", "--running")...)
 				return code == 0
 			})
@@ -182,7 +184,7 @@ var breakages = []struct {
 	{name: "the log cannot be followed", check: "main log", says: "no regular file",
 		harm: func(t *testing.T, h *host, _ *process) {
 			h.run(t, "sh", "-c", "rm /var/log/exim4/mainlog && mkdir /var/log/exim4/mainlog")
-			eventually(t, "sluice has seen it", func() bool {
+			hosttest.Eventually(t, "sluice has seen it", func() bool {
 				return strings.Contains(h.run(t, h.sluice(t, "status", "--json")...), "no regular file")
 			})
 		}},

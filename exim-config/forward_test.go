@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Who pays, with the real sidecar:
@@ -16,14 +18,14 @@ func TestForwardsAndListsAreCharged(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 1000")
 	c := h.dialFrom(t, "192.0.2.9")
-	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
-	eventually(t, "the forward is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "the forward is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	if got := h.status(t, "here.example"); got.Sent != 1 {
 		t.Errorf("after a forward: %+v", got)
 	}
-	c.want(c.send("who@else.example", letter("x"), "list@here.example"), 250)
-	eventually(t, "two of the list are served and one is held", func() bool {
-		return h.sink.count() == 3 && h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "list@here.example"), 250)
+	hosttest.Eventually(t, "two of the list are served and one is held", func() bool {
+		return h.sink.Count() == 3 && h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
 	})
 	for range 3 {
 		h.queueRun(t, "-q")
@@ -31,13 +33,13 @@ func TestForwardsAndListsAreCharged(t *testing.T) {
 	if got := h.status(t, "here.example"); got.Sent != 3 || got.Held != 1 || got.Refused != 1 {
 		t.Errorf("after queue runs: %+v", got)
 	}
-	if strings.Contains(h.mainlog(), "**") || h.sink.count() != 3 {
+	if strings.Contains(h.mainlog(), "**") || h.sink.Count() != 3 {
 		t.Error("it bounced, or was sent")
 	}
 	h.run(t, h.sluice(t, "unlock", "here.example")...)
-	eventually(t, "it is released", func() bool { return h.sink.count() == 4 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is released", func() bool { return h.sink.Count() == 4 && len(h.queue()) == 0 })
 	want := []string{"one@far.example", "someone@far.example", "three@far.example", "two@far.example"}
-	if got := h.sink.recipients(); !slices.Equal(got, want) {
+	if got := h.sink.Recipients(); !slices.Equal(got, want) {
 		t.Errorf("delivered to %v", got)
 	}
 }
@@ -47,16 +49,16 @@ func TestRetriesAreChargedOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 10")
-	h.sink.refusing("someone@far.example", 451)
+	h.sink.Refuse("someone@far.example", 451, "the sink does not want it")
 	c := h.dialFrom(t, "192.0.2.9")
-	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
-	eventually(t, "it is deferred", func() bool { return strings.Contains(h.mainlog(), "== someone@far.example") })
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "it is deferred", func() bool { return strings.Contains(h.mainlog(), "== someone@far.example") })
 	for range 3 {
 		h.queueRun(t, "-qf")
 	}
-	h.sink.refusing("someone@far.example", 0)
+	h.sink.Accept("someone@far.example")
 	h.queueRun(t, "-qf")
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 })
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 })
 	if got := h.status(t, "here.example"); got.Sent != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -67,19 +69,19 @@ func TestNullSendersAreCharged(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 1000")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
+	c := h.dial(t).Login("news@shop.example")
 	for range 2 {
-		c.want(c.send("", letter("x"), "x@far.example"), 250)
+		c.Want(c.Send("", hosttest.Letter("x"), "x@far.example"), 250)
 	}
-	c.mail("")
-	c.wantRefused(c.rcpt("y@far.example"), 450, hourlyText("shop.example", 3, 2, laterText))
+	c.Mail("")
+	wantRefused(t, c.Rcpt("y@far.example"), 450, hourlyText("shop.example", 3, 2, laterText))
 	for range 3 {
 		if code := h.script(t, "<>", "x@far.example"); code != 0 {
 			t.Fatalf("exit %d", code)
 		}
 	}
-	eventually(t, "the third from sendmail is held", func() bool { return h.heldLines(hourlyText(node, 3, 2, laterText)) == 1 })
-	eventually(t, "the others are delivered", func() bool { return h.sink.count() == 4 })
+	hosttest.Eventually(t, "the third from sendmail is held", func() bool { return h.heldLines(hourlyText(node, 3, 2, laterText)) == 1 })
+	hosttest.Eventually(t, "the others are delivered", func() bool { return h.sink.Count() == 4 })
 }
 
 // Bounces that Exim makes itself are nobody's, also where the sender is over its limit.
@@ -87,10 +89,10 @@ func TestBouncesAreNobodys(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 1\ndefer_cutoff = 1000")
-	h.sink.refusing("nobody@far.example", 550)
+	h.sink.Refuse("nobody@far.example", 550, "the sink does not want it")
 	h.script(t, "news@shop.example", "nobody@far.example")
-	eventually(t, "the bounce is delivered", func() bool {
-		return slices.Equal(h.sink.recipients(), []string{"news@shop.example"}) && len(h.queue()) == 0
+	hosttest.Eventually(t, "the bounce is delivered", func() bool {
+		return slices.Equal(h.sink.Recipients(), []string{"news@shop.example"}) && len(h.queue()) == 0
 	})
 	if got := h.status(t, node); got.Sent != 0 {
 		t.Errorf("%+v", got)
@@ -103,9 +105,9 @@ func TestThreeSpellingsAreThreeSends(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 100")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
-	c.want(c.send("news@shop.example", letter("x"), "BoB@far.example", "bob@far.example", `"bob"@far.example`), 250)
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 3 && len(h.queue()) == 0 })
+	c := h.dial(t).Login("news@shop.example")
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), "BoB@far.example", "bob@far.example", `"bob"@far.example`), 250)
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 3 && len(h.queue()) == 0 })
 	if got := h.status(t, "shop.example"); got.Sent != 3 {
 		t.Errorf("%+v", got)
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // How the router holds mail. A responder stands in for Sluice:
@@ -26,17 +28,17 @@ func TestHoldTouchesNobodyElse(t *testing.T) {
 		return pass("100")(q)
 	})
 	both := []string{"joe@far.example", "eva@far.example", "bob@here.example"}
-	h.sendmail(t, alice, "", letter("held"), append([]string{"-f", "tenant@here.example"}, both...)...)
-	eventually(t, "the local one is delivered and the others held", func() bool {
+	h.sendmail(t, alice, "", hosttest.Letter("held"), append([]string{"-f", "tenant@here.example"}, both...)...)
+	hosttest.Eventually(t, "the local one is delivered and the others held", func() bool {
 		return h.mailbox(bob) != "" && strings.Count(h.mainlog(), "R=sluice_hold defer: held") == 2
 	})
 
-	h.sendmail(t, alice, "", letter("other"), "-f", "other@here.example", "joe@far.example")
-	eventually(t, "another tenant's mail to the same recipient is delivered", func() bool { return h.sink.count() == 1 })
+	h.sendmail(t, alice, "", hosttest.Letter("other"), "-f", "other@here.example", "joe@far.example")
+	hosttest.Eventually(t, "another tenant's mail to the same recipient is delivered", func() bool { return h.sink.Count() == 1 })
 	h.queueRun(t, "-q")
 	h.queueRun(t, "-q")
-	if n := len(h.queue()); n != 1 || h.sink.count() != 1 {
-		t.Fatalf("after queue runs %d messages are in the queue and %d recipients were served", n, h.sink.count())
+	if n := len(h.queue()); n != 1 || h.sink.Count() != 1 {
+		t.Fatalf("after queue runs %d messages are in the queue and %d recipients were served", n, h.sink.Count())
 	}
 	for _, key := range h.retryKeys(t) {
 		if !strings.HasSuffix(key, "@hold.sluice.invalid") {
@@ -46,10 +48,10 @@ func TestHoldTouchesNobodyElse(t *testing.T) {
 
 	released.Store(true)
 	h.queueRun(t, "-q")
-	eventually(t, "a plain queue run delivers what was released", func() bool {
-		return slices.Equal(h.sink.recipients(), []string{"eva@far.example", "joe@far.example", "joe@far.example"})
+	hosttest.Eventually(t, "a plain queue run delivers what was released", func() bool {
+		return slices.Equal(h.sink.Recipients(), []string{"eva@far.example", "joe@far.example", "joe@far.example"})
 	})
-	eventually(t, "the queue is empty", func() bool { return len(h.queue()) == 0 })
+	hosttest.Eventually(t, "the queue is empty", func() bool { return len(h.queue()) == 0 })
 	if strings.Contains(h.mainlog(), "**") {
 		t.Error("something bounced")
 	}
@@ -63,8 +65,8 @@ func TestHoldNeedsNoRetryRuleOfTheSite(t *testing.T) {
 	h.write(t, "/etc/exim4/conf.d/retry/30_exim4-config", "")
 	h.run(t, "update-exim4.conf")
 	h.respond(t, func(question) string { return "action=450 4.7.1 held\n\n" })
-	h.sendmail(t, alice, "", letter("held"), "joe@far.example")
-	eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), "R=sluice_hold defer") })
+	h.sendmail(t, alice, "", hosttest.Letter("held"), "joe@far.example")
+	hosttest.Eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), "R=sluice_hold defer") })
 	h.queueRun(t, "-q")
 	if n := len(h.queue()); n != 1 {
 		t.Errorf("%d messages in the queue, want 1", n)
@@ -76,8 +78,8 @@ func TestNobodyMailsToTheHold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.respond(t, pass("100"))
-	h.sendmail(t, alice, "", letter("x"), "-f", "bob@here.example", "x@hold.sluice.invalid")
-	eventually(t, "it goes where all mail goes", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	h.sendmail(t, alice, "", hosttest.Letter("x"), "-f", "bob@here.example", "x@hold.sluice.invalid")
+	hosttest.Eventually(t, "it goes where all mail goes", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 }
 
 // Only deliveries ask: -bv and -bt are used by people and by ACLs.

@@ -21,9 +21,6 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// patience bounds every wait of these tests. Nothing takes a tenth of it.
-const patience = 20 * time.Second
-
 // A host is a machine of a test's own: real Exim at its real paths and with its
 // real privileges, Debian's configuration in the split layout with ours put in
 // by our installer, and what a site would have added (see site_test.go). Only
@@ -39,7 +36,7 @@ type host struct {
 	way     string // in which Exim asks
 	layout  string // of its configuration
 	pid     int    // of the first process
-	sink    *sink
+	sink    *hosttest.Sink
 	port    int    // of the Exim daemon
 	tcpPort int    // where Sluice listens, for the way tcp
 	store   string // more of the section [store] of its configuration
@@ -134,11 +131,11 @@ func bootHost(t testing.TB, from, layout, way string) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeAll(t, dir) })
-	h := &host{dir: dir, layout: layout, way: way, sink: newSink(t)}
+	h := &host{dir: dir, layout: layout, way: way, sink: hosttest.NewSink(t)}
 	h.furnish(t, from)
 	h.boot(t)
 	h.write(t, "/etc/exim4/sinks", "")
-	h.sinkFor(t, "*", h.sink)
+	h.sinkFor(t, "*", h.sink.Port)
 	h.write(t, "/etc/exim4/host_macros", "SLUICE_LOCKS = "+lockDir+"\n"+h.wayMacros(t))
 	return h
 }
@@ -155,22 +152,10 @@ func memoryDir() string {
 // needExim skips where there is no Exim to test, and fails there in CI.
 func needExim(t testing.TB) {
 	t.Helper()
-	missing := ""
 	for _, program := range []string{"exim4", "update-exim4.conf", "nsenter", "setpriv"} {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = program + " is not installed"
-		}
+		hosttest.Program(t, program)
 	}
-	if os.Getuid() != 0 {
-		missing = "only root can make namespaces"
-	}
-	switch {
-	case missing == "":
-	case os.Getenv("CI") == "true":
-		t.Fatal(missing)
-	default:
-		t.Skip(missing)
-	}
+	hosttest.Root(t) // only root can make namespaces
 }
 
 // boot starts the host's first process.
@@ -237,7 +222,7 @@ func (h *host) try(t testing.TB, args ...string) (string, int) {
 
 func (h *host) tryInput(t testing.TB, input string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience)
 	defer cancel()
 	cmd := h.command(ctx, args...)
 	cmd.Stdin = strings.NewReader(input)
@@ -323,7 +308,7 @@ func (p *process) signal(t testing.TB, name string) {
 func (p *process) stop(t testing.TB, name string) {
 	t.Helper()
 	p.signal(t, name)
-	for end := time.After(patience); ; p.cmd.Process.Signal(syscall.SIGCONT) {
+	for end := time.After(hosttest.Patience); ; p.cmd.Process.Signal(syscall.SIGCONT) {
 		select {
 		case <-p.ended:
 			return
@@ -373,7 +358,7 @@ func (h *host) startExim(t testing.TB) {
 	t.Helper()
 	h.port = hosttest.FreePort(t)
 	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[127.0.0.1]:%d", h.port))
-	eventually(t, "Exim listens", func() bool {
+	hosttest.Eventually(t, "Exim listens", func() bool {
 		c, err := net.Dial("tcp", h.smtpAddress())
 		if err != nil {
 			return false
@@ -430,19 +415,9 @@ func (h *host) sendmail(t testing.TB, u login, folder, message string, args ...s
 	return h.tryInput(t, message, u.as(folder, append([]string{"/usr/sbin/sendmail"}, args...)...)...)
 }
 
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
 // removeAll removes a folder in which a dying process may still write.
 func removeAll(t testing.TB, dir string) {
-	eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
+	hosttest.Eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
 }
 
 // as is a command line run as an ordinary user in a folder below its home.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/hosttest"
 )
 
 // The installer, on Debian's configuration:
@@ -149,8 +151,8 @@ func TestInstallExplains(t *testing.T) {
 			c.mend(t, h)
 			h.install(t, 0)
 			h.respond(t, pass("100"))
-			h.sendmail(t, alice, "", letter("x"), "x@far.example")
-			eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 })
+			h.sendmail(t, alice, "", hosttest.Letter("x"), "x@far.example")
+			hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 })
 		})
 	}
 }

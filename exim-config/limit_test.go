@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A domain's limit by SMTP, with the real sidecar:
@@ -27,36 +29,36 @@ func TestLimitOfTwenty(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 20")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
+	c := h.dial(t).Login("news@shop.example")
 
-	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
-	c.mail("other@shop.example")
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
+	c.Mail("other@shop.example")
 	for _, rcpt := range append(numbered("r%d@far.example", 6, 20), "alice@here.example") {
-		c.want(c.rcpt(rcpt), 250)
+		c.Want(c.Rcpt(rcpt), 250)
 	}
 	for range 3 { // one that tries again counts once
-		c.wantRefused(c.rcpt("r21@far.example"), 450, hourlyText("shop.example", 21, 20, laterText))
+		wantRefused(t, c.Rcpt("r21@far.example"), 450, hourlyText("shop.example", 21, 20, laterText))
 	}
-	c.want(c.rcpt("bob@here.example"), 250) // local ones pass and never count
+	c.Want(c.Rcpt("bob@here.example"), 250) // local ones pass and never count
 	for i := 22; i <= 24; i++ {
-		c.wantRefused(c.rcpt(fmt.Sprintf("r%d@far.example", i)), 450, hourlyText("shop.example", i, 20, laterText))
+		wantRefused(t, c.Rcpt(fmt.Sprintf("r%d@far.example", i)), 450, hourlyText("shop.example", i, 20, laterText))
 	}
-	c.wantRefused(c.rcpt("r25@far.example"), 550, hourlyText("shop.example", 25, 20, neverText))
-	c.want(c.data(letter("x")), 250)
-	eventually(t, "20 recipients are served", func() bool { return h.sink.count() == 20 && h.mailbox(bob) != "" })
+	wantRefused(t, c.Rcpt("r25@far.example"), 550, hourlyText("shop.example", 25, 20, neverText))
+	c.Want(c.Data(hosttest.Letter("x")), 250)
+	hosttest.Eventually(t, "20 recipients are served", func() bool { return h.sink.Count() == 20 && h.mailbox(bob) != "" })
 	if log := h.mainlog(); !strings.Contains(log, "rejected RCPT <r21@far.example>: "+hourlyText("shop.example", 21, 20, laterText)) {
 		t.Error("the main log does not have the text on one line")
 	}
 
-	c.want(c.send("news@shop.example", letter("x"), "alice@here.example"), 250)
-	free := h.dial(t).login("joe@free.example")
-	free.want(free.send("joe@free.example", letter("x"), "r1@far.example"), 250)
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), "alice@here.example"), 250)
+	free := h.dial(t).Login("joe@free.example")
+	free.Want(free.Send("joe@free.example", hosttest.Letter("x"), "r1@far.example"), 250)
 	inbound := h.dialFrom(t, "192.0.2.9") // merely claims the domain
-	inbound.want(inbound.send("news@shop.example", letter("x"), "alice@here.example"), 250)
+	inbound.Want(inbound.Send("news@shop.example", hosttest.Letter("x"), "alice@here.example"), 250)
 	if got := h.status(t, "shop.example"); got.Sent != 20 || got.Refused != 5 || got.HourlyPercent != 100 {
 		t.Errorf("status: %+v", got)
 	}
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 21 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 21 && len(h.queue()) == 0 })
 }
 
 func TestThirtyRecipientsAgainstRoomForTen(t *testing.T) {
@@ -64,11 +66,11 @@ func TestThirtyRecipientsAgainstRoomForTen(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 10")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
-	c.mail("news@shop.example")
+	c := h.dial(t).Login("news@shop.example")
+	c.Mail("news@shop.example")
 	taken := 0
 	for _, rcpt := range numbered("r%d@far.example", 1, 30) {
-		switch r := c.rcpt(rcpt); r.code {
+		switch r := c.Rcpt(rcpt); r.Code {
 		case 250:
 			taken++
 		case 450, 550:
@@ -76,10 +78,10 @@ func TestThirtyRecipientsAgainstRoomForTen(t *testing.T) {
 			t.Fatal(r)
 		}
 	}
-	c.want(c.data(letter("x")), 250)
-	eventually(t, "it is delivered", func() bool { return len(h.queue()) == 0 && h.sink.count() > 0 })
-	if taken != 10 || h.sink.count() != 10 {
-		t.Errorf("%d recipients were taken and %d served, want 10", taken, h.sink.count())
+	c.Want(c.Data(hosttest.Letter("x")), 250)
+	hosttest.Eventually(t, "it is delivered", func() bool { return len(h.queue()) == 0 && h.sink.Count() > 0 })
+	if taken != 10 || h.sink.Count() != 10 {
+		t.Errorf("%d recipients were taken and %d served, want 10", taken, h.sink.Count())
 	}
 }
 
@@ -89,15 +91,15 @@ func TestRejectedBySiteIsNotCharged(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 3")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
+	c := h.dial(t).Login("news@shop.example")
 	three := numbered("r%d@far.example", 1, 3)
 	for range 3 {
-		c.want(c.send("news@shop.example", letter("forbidden by the site"), three...), 550, "the site does not like this")
+		c.Want(c.Send("news@shop.example", hosttest.Letter("forbidden by the site"), three...), 550, "the site does not like this")
 	}
-	c.want(c.send("news@shop.example", letter("good"), three...), 250)
-	c.mail("news@shop.example")
-	c.wantRefused(c.rcpt("r4@far.example"), 550, hourlyText("shop.example", 4, 3, neverText))
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 3 })
+	c.Want(c.Send("news@shop.example", hosttest.Letter("good"), three...), 250)
+	c.Mail("news@shop.example")
+	wantRefused(t, c.Rcpt("r4@far.example"), 550, hourlyText("shop.example", 4, 3, neverText))
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 3 })
 }
 
 // Two clients both have room at RCPT; at DATA one is too late.
@@ -106,14 +108,14 @@ func TestRaceForTheLastRoom(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 1")
 	h.startExim(t)
-	a, b := h.dial(t).login("a@shop.example"), h.dial(t).login("b@shop.example")
-	a.mail("a@shop.example")
-	b.mail("b@shop.example")
-	a.want(a.rcpt("x@far.example"), 250)
-	b.want(b.rcpt("y@far.example"), 250)
-	a.want(a.data(letter("x")), 250)
-	b.wantRefused(b.data(letter("x")), 450, hourlyText("shop.example", 2, 1, laterText))
-	eventually(t, "one is delivered", func() bool { return h.sink.count() == 1 && len(h.queue()) == 0 })
+	a, b := h.dial(t).Login("a@shop.example"), h.dial(t).Login("b@shop.example")
+	a.Mail("a@shop.example")
+	b.Mail("b@shop.example")
+	a.Want(a.Rcpt("x@far.example"), 250)
+	b.Want(b.Rcpt("y@far.example"), 250)
+	a.Want(a.Data(hosttest.Letter("x")), 250)
+	wantRefused(t, b.Data(hosttest.Letter("x")), 450, hourlyText("shop.example", 2, 1, laterText))
+	hosttest.Eventually(t, "one is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 }
 
 // Many clients at once: never over, and a message as a whole or not at all.
@@ -122,32 +124,32 @@ func TestManyClientsAreNeverOver(t *testing.T) {
 	h := newHost(t)
 	h.startSluice(t, "[limits]\nhourly = 10")
 	h.startExim(t)
-	var clients []*client
+	var clients []*hosttest.Client
 	for i := range 6 {
-		clients = append(clients, h.dial(t).login(fmt.Sprintf("c%d@shop.example", i)))
+		clients = append(clients, h.dial(t).Login(fmt.Sprintf("c%d@shop.example", i)))
 	}
 	var accepted atomic.Int64
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Go(func() {
 			for n := range 3 {
-				c.write(fmt.Sprintf("MAIL FROM:<c%d@shop.example>\r\n", i))
-				c.reply()
+				c.Write(fmt.Sprintf("MAIL FROM:<c%d@shop.example>\r\n", i))
+				c.Reply()
 				taken := int64(0)
 				for _, rcpt := range numbered(fmt.Sprintf("c%d-%d-r%%d@far.example", i, n), 1, 3) {
-					if c.rcpt(rcpt).code == 250 {
+					if c.Rcpt(rcpt).Code == 250 {
 						taken++
 					}
 				}
-				if taken > 0 && c.data(letter("x")).code == 250 {
+				if taken > 0 && c.Data(hosttest.Letter("x")).Code == 250 {
 					accepted.Add(taken)
 				}
-				c.cmd("RSET")
+				c.Cmd("RSET")
 			}
 		})
 	}
 	wg.Wait()
-	eventually(t, "all is delivered", func() bool { return int64(h.sink.count()) == accepted.Load() && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return int64(h.sink.Count()) == accepted.Load() && len(h.queue()) == 0 })
 	if n := accepted.Load(); n > 10 || n < 8 {
 		t.Errorf("%d recipients were accepted, want 10, or 8 where messages of three did not fit", n)
 	}

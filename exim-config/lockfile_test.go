@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Lock files, where nobody answers:
@@ -35,10 +37,10 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 	h.lock(t, "max_hourly_locked.example")
 	h.lock(t, "max_deferfail_failing.example")
 	h.startExim(t)
-	as := func(id string) *client { return h.dial(t).login(id) }
+	as := func(id string) *hosttest.Client { return h.dial(t).Login(id) }
 	for _, c := range []struct {
 		name           string
-		client         *client
+		client         *hosttest.Client
 		sender, locked string
 	}{
 		{"the id's domain", as("joe@locked.example"), "joe@free.example", "locked.example"},
@@ -53,19 +55,19 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 		{"a null sender", as("joe"), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.client.t = t
-			c.client.mail(c.sender)
-			c.client.want(c.client.rcpt("bob@here.example"), 250)
+			client := c.client.In(t)
+			client.Mail(c.sender)
+			client.Want(client.Rcpt("bob@here.example"), 250)
 			if c.locked != "" {
-				c.client.want(c.client.rcpt("x@far.example"), 450, fmt.Sprintf(lockedText, c.locked))
+				client.Want(client.Rcpt("x@far.example"), 450, fmt.Sprintf(lockedText, c.locked))
 			} else {
-				c.client.want(c.client.rcpt("x@far.example"), 250)
+				client.Want(client.Rcpt("x@far.example"), 250)
 			}
 		})
 	}
 	// From elsewhere, to a local recipient.
 	c := h.dialFrom(t, "203.0.113.1")
-	c.want(c.send("joe@locked.example", letter("x"), "alice@here.example"), 250)
+	c.Want(c.Send("joe@locked.example", hosttest.Letter("x"), "alice@here.example"), 250)
 }
 
 // Lock files have A-labels in their names. A domain in UTF-8 comes only from a
@@ -76,16 +78,16 @@ func TestLockFileOfAnInternationalDomain(t *testing.T) {
 	h.addMacros(t, "MAIN_SMTPUTF8_ADVERTISE_HOSTS = *")
 	h.lock(t, "max_hourly_xn--bcher-kva.example")
 	h.startExim(t)
-	c := h.dial(t).login("joe")
+	c := h.dial(t).Login("joe")
 	for domain, want := range map[string]int{
 		"b\u00fccher.example": 450, "B\u00dcCHER.example": 450, "xn--bcher-kva.example": 450,
 		"k\u00fcche.example": 250, "\U0001f600.example": 250,
 	} {
-		c.want(c.cmd("MAIL FROM:<joe@%s> SMTPUTF8", domain), 250)
-		if r := c.rcpt("x@far.example"); r.code != want {
+		c.Want(c.Cmd("MAIL FROM:<joe@%s> SMTPUTF8", domain), 250)
+		if r := c.Rcpt("x@far.example"); r.Code != want {
 			t.Errorf("%s: %v, want %d", domain, r, want)
 		}
-		c.want(c.cmd("RSET"), 250)
+		c.Want(c.Cmd("RSET"), 250)
 	}
 }
 
@@ -102,27 +104,27 @@ func TestStrangeIdsAreRouted(t *testing.T) {
 	r := h.respond(t, pass("100"))
 	sent := 0
 	for _, id := range ids {
-		c := h.dial(t).login(id)
-		c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
-		c.want(c.cmd("QUIT"), 221)
+		c := h.dial(t).Login(id)
+		c.Want(c.Send("a@here.example", hosttest.Letter("x"), "x@far.example"), 250)
+		c.Want(c.Cmd("QUIT"), 221)
 		sent++
 	}
-	eventually(t, "all is delivered while somebody answers", func() bool { return h.sink.count() == sent && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered while somebody answers", func() bool { return h.sink.Count() == sent && len(h.queue()) == 0 })
 	r.die()
 	for _, id := range ids {
-		c := h.dial(t).login(id)
-		c.mail("a@here.example")
-		switch r := c.rcpt("x@far.example"); r.code {
+		c := h.dial(t).Login(id)
+		c.Mail("a@here.example")
+		switch r := c.Rcpt("x@far.example"); r.Code {
 		case 250:
-			c.want(c.data(letter("x")), 250)
+			c.Want(c.Data(hosttest.Letter("x")), 250)
 			sent++
 		case 451: // no domain at all
 		default:
 			t.Errorf("%q: %v", id, r)
 		}
-		c.want(c.cmd("QUIT"), 221)
+		c.Want(c.Cmd("QUIT"), 221)
 	}
-	eventually(t, "all is delivered while nobody does", func() bool { return h.sink.count() == sent && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered while nobody does", func() bool { return h.sink.Count() == sent && len(h.queue()) == 0 })
 	if keys := h.retryKeys(t); len(keys) > 0 {
 		t.Errorf("there are retry records %v", keys)
 	}
@@ -133,13 +135,13 @@ func TestLockFileSpeaksAtData(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.startExim(t)
-	c := h.dial(t).login("joe@locked.example")
-	c.mail("joe@locked.example")
-	c.want(c.rcpt("x@far.example"), 250)
+	c := h.dial(t).Login("joe@locked.example")
+	c.Mail("joe@locked.example")
+	c.Want(c.Rcpt("x@far.example"), 250)
 	h.lock(t, "max_deferfail_locked.example")
-	c.want(c.data(letter("x")), 450, fmt.Sprintf(lockedText, "locked.example"))
+	c.Want(c.Data(hosttest.Letter("x")), 450, fmt.Sprintf(lockedText, "locked.example"))
 	h.unlock(t, "max_deferfail_locked.example")
-	c.want(c.send("joe@locked.example", letter("x"), "x@far.example"), 250)
+	c.Want(c.Send("joe@locked.example", hosttest.Letter("x"), "x@far.example"), 250)
 }
 
 // sendmail always goes on; the router holds for max_deferfail_, and for
@@ -149,13 +151,13 @@ func TestLockFilesHold(t *testing.T) {
 	h := newHost(t)
 	send := func(from, to string) {
 		t.Helper()
-		if out, code := h.sendmail(t, alice, "", letter("x"), "-f", from, to); code != 0 {
+		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-f", from, to); code != 0 {
 			t.Fatalf("sendmail: exit %d\n%s", code, out)
 		}
 	}
 	wantHeld := func(n int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%d held", n), func() bool {
+		hosttest.Eventually(t, fmt.Sprintf("%d held", n), func() bool {
 			return strings.Count(h.mainlog(), "R=sluice_hold defer: Domain locked.example is locked.  Message will be reattempted later") == n
 		})
 	}
@@ -168,18 +170,18 @@ func TestLockFilesHold(t *testing.T) {
 	send("uncharged@locked.example", "x@far.example")
 	wantHeld(1)
 	h.queueRun(t, "-q")
-	eventually(t, "the charged one is delivered", func() bool { return h.sink.count() == 1 })
+	hosttest.Eventually(t, "the charged one is delivered", func() bool { return h.sink.Count() == 1 })
 	c := h.dialFrom(t, "203.0.113.1")
-	c.want(c.send("who@locked.example", letter("x"), "forward@here.example"), 250)
-	eventually(t, "mail from elsewhere is forwarded", func() bool { return h.sink.count() == 2 })
+	c.Want(c.Send("who@locked.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "mail from elsewhere is forwarded", func() bool { return h.sink.Count() == 2 })
 
 	h.unlock(t, "max_hourly_locked.example")
 	h.lock(t, "max_hourly_here.example")
-	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
-	eventually(t, "forwards are held for their domain", func() bool {
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "forwards are held for their domain", func() bool {
 		return strings.Contains(h.mainlog(), "<forward@here.example> R=sluice_hold defer: Domain here.example is locked.")
 	})
 	h.unlock(t, "max_hourly_here.example")
 	h.queueRun(t, "-q")
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 4 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 4 && len(h.queue()) == 0 })
 }

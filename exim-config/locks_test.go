@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Lock files, with the real sidecar:
@@ -14,19 +16,19 @@ import (
 //	   └─ release
 
 // use up a domain's limit of one.
-func (h *host) exhaust(t *testing.T, domain string) *client {
+func (h *host) exhaust(t *testing.T, domain string) *hosttest.Client {
 	t.Helper()
-	c := h.dial(t).login("news@" + domain)
-	c.want(c.send("news@"+domain, letter("x"), "first@far.example"), 250)
+	c := h.dial(t).Login("news@" + domain)
+	c.Want(c.Send("news@"+domain, hosttest.Letter("x"), "first@far.example"), 250)
 	return c
 }
 
 // tries says what a domain's next remote recipient is told.
-func (h *host) tries(t *testing.T, domain string) reply {
+func (h *host) tries(t *testing.T, domain string) hosttest.Reply {
 	t.Helper()
-	c := h.dial(t).login("news@" + domain)
-	c.mail("news@" + domain)
-	return c.rcpt("next@far.example")
+	c := h.dial(t).Login("news@" + domain)
+	c.Mail("news@" + domain)
+	return c.Rcpt("next@far.example")
 }
 
 func (h *host) hasLock(name string) bool { return h.read(lockDir+"/"+name) != "" }
@@ -36,26 +38,26 @@ func TestLockAppearsAndSpeaks(t *testing.T) {
 	h := newHost(t)
 	p := h.startSluice(t, "[limits]\nhourly = 20")
 	h.startExim(t)
-	c := h.dial(t).login("news@shop.example")
-	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 20)...), 250)
-	eventually(t, "the lock file is there", func() bool { return h.hasLock("max_hourly_shop.example") })
+	c := h.dial(t).Login("news@shop.example")
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 20)...), 250)
+	hosttest.Eventually(t, "the lock file is there", func() bool { return h.hasLock("max_hourly_shop.example") })
 	if got := strings.TrimSpace(h.read(lockDir + "/max_hourly_shop.example")); got != "20/20 (100%)" {
 		t.Errorf("the lock file says %q", got)
 	}
 	silent := func() {
 		t.Helper()
-		c.want(h.tries(t, "shop.example"), 450, fmt.Sprintf(lockedText, "shop.example"))
-		c.want(h.tries(t, "free.example"), 250)
+		c.Want(h.tries(t, "shop.example"), 450, fmt.Sprintf(lockedText, "shop.example"))
+		c.Want(h.tries(t, "free.example"), 250)
 	}
 	p.signal(t, "STOP")
 	silent()
 	p.stop(t, "KILL")
 	silent()
 	h.startSluice(t, "[limits]\nhourly = 20")
-	c.wantRefused(h.tries(t, "shop.example"), 450, hourlyText("shop.example", 21, 20, laterText))
+	wantRefused(t, h.tries(t, "shop.example"), 450, hourlyText("shop.example", 21, 20, laterText))
 	removed := time.Now()
 	h.unlock(t, "max_hourly_shop.example")
-	eventually(t, "the next mail passes", func() bool { return h.tries(t, "shop.example").code == 250 })
+	hosttest.Eventually(t, "the next mail passes", func() bool { return h.tries(t, "shop.example").Code == 250 })
 	if took := time.Since(removed); took > time.Second {
 		t.Errorf("after rm it took %v", took)
 	}
@@ -69,15 +71,15 @@ func TestHandMadeLockStays(t *testing.T) {
 	h.startExim(t)
 	h.run(t, "touch", lockDir+"/max_hourly_hand.example")
 	c := h.exhaust(t, "own.example")
-	c.wantRefused(h.tries(t, "own.example"), 450, hourlyText("own.example", 2, 1, laterText))
-	eventually(t, "the lock made by hand holds", func() bool { return h.tries(t, "hand.example").code == 450 })
-	c.want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
-	eventually(t, "Sluice's own lock is there", func() bool { return h.hasLock("max_hourly_own.example") })
-	eventually(t, "Sluice's own lock goes", func() bool { return !h.hasLock("max_hourly_own.example") })
-	c.want(h.tries(t, "own.example"), 250)
-	c.want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
+	wantRefused(t, h.tries(t, "own.example"), 450, hourlyText("own.example", 2, 1, laterText))
+	hosttest.Eventually(t, "the lock made by hand holds", func() bool { return h.tries(t, "hand.example").Code == 450 })
+	c.Want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
+	hosttest.Eventually(t, "Sluice's own lock is there", func() bool { return h.hasLock("max_hourly_own.example") })
+	hosttest.Eventually(t, "Sluice's own lock goes", func() bool { return !h.hasLock("max_hourly_own.example") })
+	c.Want(h.tries(t, "own.example"), 250)
+	c.Want(h.tries(t, "hand.example"), 450, fmt.Sprintf(lockedText, "hand.example"))
 	h.unlock(t, "max_hourly_hand.example")
-	eventually(t, "a hand removes it", func() bool { return h.tries(t, "hand.example").code == 250 })
+	hosttest.Eventually(t, "a hand removes it", func() bool { return h.tries(t, "hand.example").Code == 250 })
 }
 
 // A directory that is gone, or is another one, is no hand.
@@ -99,22 +101,22 @@ func TestLostLockDirectoryReleasesNothing(t *testing.T) {
 		}
 		return true
 	}
-	eventually(t, "they are locked", locked)
+	hosttest.Eventually(t, "they are locked", locked)
 	for _, lose := range []string{
 		"umount " + lockDir,
 		"mv " + lockDir + " " + lockDir + ".old && mkdir " + lockDir,
 		"rm -r " + lockDir,
 	} {
 		h.run(t, "sh", "-c", lose)
-		eventually(t, "they are locked again after "+lose, locked)
+		hosttest.Eventually(t, "they are locked again after "+lose, locked)
 		for _, d := range domains {
-			if r := h.tries(t, d); r.code != 450 {
+			if r := h.tries(t, d); r.Code != 450 {
 				t.Errorf("after %s: %s is told %v", lose, d, r)
 			}
 		}
 	}
 	h.run(t, "sh", "-c", "rm "+lockDir+"/*")
 	for _, d := range domains {
-		eventually(t, "rm * releases "+d, func() bool { return h.tries(t, d).code == 250 })
+		hosttest.Eventually(t, "rm * releases "+d, func() bool { return h.tries(t, d).Code == 250 })
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Mail first: whatever becomes of the sidecar, mail flows.
@@ -127,21 +129,21 @@ func mailFlows(t *testing.T, h *host, begin func(*testing.T, *host)) {
 	begin(t, h)
 
 	want := map[string]string{} // checksum of each body by the message's number
-	var c *client
+	var c *hosttest.Client
 	for i := range messagesPerFault() {
 		number := fmt.Sprint(i)
 		message := "X-Number: " + number + "\nSubject: checksummed\n\n" + randomBody(i)
-		want[number] = bodySum([]byte(message))
+		want[number] = hosttest.BodySum([]byte(message))
 		if i%2 == 0 {
 			if i%8 == 0 { // four messages a connection
 				if c != nil {
-					c.want(c.cmd("QUIT"), 221)
+					c.Want(c.Cmd("QUIT"), 221)
 				}
-				c = h.dial(t).login("a@here.example")
+				c = h.dial(t).Login("a@here.example")
 			}
-			c.want(c.send("a@here.example", message, "x@far.example", "y@far.example"), 250)
-			if c.slowest > deadlines[h.way]+slack {
-				t.Errorf("a command took %v", c.slowest)
+			c.Want(c.Send("a@here.example", message, "x@far.example", "y@far.example"), 250)
+			if c.Slowest > deadlines[h.way]+slack {
+				t.Errorf("a command took %v", c.Slowest)
 			}
 			continue
 		}
@@ -178,7 +180,7 @@ func (h *host) spooled(t *testing.T) map[string]string {
 			t.Errorf("%s is no message of ours in the spool: %q", id, first)
 			continue
 		}
-		sums[number[1]] = bodySum([]byte("\n\n" + body))
+		sums[number[1]] = hosttest.BodySum([]byte("\n\n" + body))
 	}
 	return sums
 }
@@ -187,7 +189,7 @@ func (h *host) spooled(t *testing.T) map[string]string {
 func (h *host) deliverAll(t *testing.T) {
 	t.Helper()
 	ids := h.queue()
-	ctx, cancel := context.WithTimeout(context.Background(), patience*time.Duration(1+len(ids)/20))
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience*time.Duration(1+len(ids)/20))
 	defer cancel()
 	var runners sync.WaitGroup
 	for part := range slices.Chunk(ids, 1+len(ids)/4) {
@@ -201,10 +203,10 @@ func (h *host) deliverAll(t *testing.T) {
 }
 
 // delivered are the checksums of the bodies at a sink, by number.
-func delivered(s *sink) map[string]string {
+func delivered(s *hosttest.Sink) map[string]string {
 	sums := map[string]string{}
-	for _, m := range s.received() {
-		sums[m.header("X-Number")] = m.sum
+	for _, m := range s.Received() {
+		sums[m.Header("X-Number")] = m.Sum
 	}
 	return sums
 }

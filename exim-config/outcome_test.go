@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // What became of mail, with the real sidecar:
@@ -58,7 +59,7 @@ func (g grim) listen(t testing.TB) string {
 
 func (g grim) serve(conn net.Conn) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(hosttest.Patience))
 	in := bufio.NewReader(conn)
 	verb, usual := "", "220 grim.example"
 	for {
@@ -118,7 +119,7 @@ func (h *host) tallies(t testing.TB) map[string]tally {
 func (h *host) wantTallies(t testing.TB, when string, want map[string]tally) {
 	t.Helper()
 	var got map[string]tally
-	for end := time.Now().Add(patience / 4); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(hosttest.Patience / 4); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got = h.tallies(t); cmp.Equal(got, want) {
 			return
 		}
@@ -213,8 +214,8 @@ func endingHost(t *testing.T) *host {
 	}
 	sinks += "notify.to: " + grim{"RCPT": "550 5.1.1 nobody"}.listen(t) + "\n"
 	h.write(t, "/etc/exim4/sinks", sinks+h.read("/etc/exim4/sinks"))
-	h.sink.refusing("forgiven@far.example", 451)
-	h.sink.refusing("worse@far.example", 451)
+	h.sink.Refuse("forgiven@far.example", 451, "the sink does not want it")
+	h.sink.Refuse("worse@far.example", 451, "the sink does not want it")
 	return h
 }
 
@@ -247,22 +248,22 @@ func (h *host) sendAll(t *testing.T) {
 		}
 		wg.Go(func() {
 			args := append([]string{"-odi", "-f", "a@" + e.name + ".example"}, to...)
-			if out, code := h.sendmail(t, alice, "", letter("== r1@fine.to R=x T=remote_smtp defer"), args...); code != 0 {
+			if out, code := h.sendmail(t, alice, "", hosttest.Letter("== r1@fine.to R=x T=remote_smtp defer"), args...); code != 0 {
 				t.Errorf("%s: exit %d\n%s", e.name, code, out)
 			}
 		})
 	}
 	wg.Wait()
 	c := h.dialFrom(t, "192.0.2.9")
-	c.want(c.send("who@else.example", letter("x"), "forward@here.example"), 250)
-	c.want(c.send("who@else.example", letter("x"), "cut@here.example"), 250)
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "cut@here.example"), 250)
 	if !strings.Contains(h.mainlog(), " >> cut@fine.to") {
 		t.Error("there was no cutthrough delivery")
 	}
-	c = h.dial(t).login("a@notify.example")
-	c.mail("a@notify.example")
-	c.want(c.cmd("RCPT TO:<r1@notify.to> NOTIFY=SUCCESS,FAILURE"), 250)
-	c.want(c.data(letter("x")), 250)
+	c = h.dial(t).Login("a@notify.example")
+	c.Mail("a@notify.example")
+	c.Want(c.Cmd("RCPT TO:<r1@notify.to> NOTIFY=SUCCESS,FAILURE"), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
 }
 
 // idFrom is the id of the message from a sender.
@@ -288,8 +289,8 @@ func TestEveryEnding(t *testing.T) {
 
 	h.run(t, "exim4", "-Mrm", h.idFrom(t, "a@removed.example"))
 	h.run(t, "exim4", "-Mf", h.idFrom(t, "a@frozen.example"))
-	h.sink.refusing("forgiven@far.example", 0)
-	h.sink.refusing("worse@far.example", 550)
+	h.sink.Accept("forgiven@far.example")
+	h.sink.Refuse("worse@far.example", 550, "the sink does not want it")
 	h.queueRun(t, "-qff")
 	h.wantTallies(t, "after the second attempt", wanted(true))
 
@@ -312,25 +313,25 @@ func TestTripsAtSMTPTime(t *testing.T) {
 	h.startSluice(t, tripping)
 	h.startExim(t)
 	for i, code := range []int{550, 550, 550, 451, 451} {
-		h.sink.refusing(fmt.Sprintf("r%d@far.example", i+1), code)
+		h.sink.Refuse(fmt.Sprintf("r%d@far.example", i+1), code, "the sink does not want it")
 	}
-	c := h.dial(t).login("news@shop.example")
-	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
+	c := h.dial(t).Login("news@shop.example")
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
 	file := lockDir + "/max_deferfail_shop.example"
-	eventually(t, "there is a lock file", func() bool { return h.read(file) != "" })
+	hosttest.Eventually(t, "there is a lock file", func() bool { return h.read(file) != "" })
 	if got := strings.TrimSpace(h.read(file)); got != "5/5 (100%)" {
 		t.Errorf("the lock file has %q", got)
 	}
 
-	c.mail("news@shop.example")
-	c.wantRefused(c.rcpt("r6@far.example"), 550, deferfailText("shop.example", "5/5 (100%)", neverText))
-	c.want(c.rcpt("bob@here.example"), 250) // local ones pass
-	other := h.dial(t).login("joe@free.example")
-	other.want(other.send("joe@free.example", letter("x"), "r7@far.example"), 250)
-	eventually(t, "another domain's mail is delivered", func() bool { return slices.Contains(h.sink.recipients(), "r7@far.example") })
+	c.Mail("news@shop.example")
+	wantRefused(t, c.Rcpt("r6@far.example"), 550, deferfailText("shop.example", "5/5 (100%)", neverText))
+	c.Want(c.Rcpt("bob@here.example"), 250) // local ones pass
+	other := h.dial(t).Login("joe@free.example")
+	other.Want(other.Send("joe@free.example", hosttest.Letter("x"), "r7@far.example"), 250)
+	hosttest.Eventually(t, "another domain's mail is delivered", func() bool { return slices.Contains(h.sink.Recipients(), "r7@far.example") })
 
-	h.sink.refusing("r4@far.example", 0)
-	h.sink.refusing("r5@far.example", 0)
+	h.sink.Accept("r4@far.example")
+	h.sink.Accept("r5@far.example")
 	h.queueRun(t, "-qf")
 	if n := h.heldLines(deferfailText("shop.example", "5/5 (100%)", laterText)); n != 2 {
 		t.Errorf("%d queued recipients are held, want 2", n)
@@ -339,12 +340,12 @@ func TestTripsAtSMTPTime(t *testing.T) {
 		t.Errorf("while it is tripped: %+v", got)
 	}
 	h.run(t, "rm", file)
-	eventually(t, "what was held is delivered", func() bool {
-		to := h.sink.recipients()
+	hosttest.Eventually(t, "what was held is delivered", func() bool {
+		to := h.sink.Recipients()
 		return slices.Contains(to, "r4@far.example") && slices.Contains(to, "r5@far.example") && len(h.queue()) == 0
 	})
-	c.want(c.cmd("RSET"), 250)
-	c.want(c.send("news@shop.example", letter("x"), "r6@far.example"), 250)
+	c.Want(c.Cmd("RSET"), 250)
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), "r6@far.example"), 250)
 	if got := h.status(t, "shop.example"); len(got.Locks) != 0 || got.Deferred+got.Failed != 0 || got.Held != 0 {
 		t.Errorf("after the lock file was removed: %+v", got)
 	}
@@ -356,21 +357,21 @@ func TestSluiceDownForAWhile(t *testing.T) {
 		t.Run("SIG"+signal, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			h.sink.refusing("r4@far.example", 451)
+			h.sink.Refuse("r4@far.example", 451, "the sink does not want it")
 			p := h.startSluice(t, tripping)
 			// charged now, delivered while it is down
-			if out, code := h.sendmail(t, alice, "", letter("x"), "-odq", "-f", "a@queued.example", "q1@far.example"); code != 0 {
+			if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-odq", "-f", "a@queued.example", "q1@far.example"); code != 0 {
 				t.Fatalf("sendmail: exit %d\n%s", code, out)
 			}
 			h.wantTallies(t, "after the charge", map[string]tally{"queued.example": {Sent: 1}})
 			p.stop(t, signal)
 			h.queueRun(t, "-qf")
 			for _, to := range numbered("r%d@far.example", 1, 4) {
-				if out, code := h.sendmail(t, alice, "", letter("x"), "-odi", "-f", "a@down.example", to); code != 0 {
+				if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-odi", "-f", "a@down.example", to); code != 0 {
 					t.Fatalf("sendmail: exit %d\n%s", code, out)
 				}
 			}
-			eventually(t, "four are delivered", func() bool { return h.sink.count() == 4 })
+			hosttest.Eventually(t, "four are delivered", func() bool { return h.sink.Count() == 4 })
 			h.startSluice(t, tripping)
 			h.wantTallies(t, "when it is back", map[string]tally{
 				"queued.example": {Sent: 1, Delivered: 1},
@@ -407,10 +408,10 @@ func TestLockComesSoonAfterTheLine(t *testing.T) {
 	for i := range 10 {
 		// Domains of their own on both sides: what fails for everybody trips nobody.
 		to := numbered(fmt.Sprintf("r%%d@to%d.example", i), 1, 5)
-		h.sendmail(t, alice, "", letter("x"), append([]string{"-odi", "-f", fmt.Sprintf("<a@trip%d.example>", i)}, to...)...)
+		h.sendmail(t, alice, "", hosttest.Letter("x"), append([]string{"-odi", "-f", fmt.Sprintf("<a@trip%d.example>", i)}, to...)...)
 		file := h.path(fmt.Sprintf("%s/max_deferfail_trip%d.example", lockDir, i))
 		var info os.FileInfo
-		eventually(t, "there is a lock file", func() (there bool) {
+		hosttest.Eventually(t, "there is a lock file", func() (there bool) {
 			var err error
 			info, err = os.Stat(file)
 			return err == nil

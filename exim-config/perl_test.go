@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // The Perl client, in a real Exim:
@@ -19,9 +21,9 @@ func TestOneConnectionIsKept(t *testing.T) {
 	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\n")
 	h.run(t, "update-exim4.conf")
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 	for range 3 {
-		c.want(c.send("a@here.example", letter("x"), "x@far.example", "y@far.example"), 250)
+		c.Want(c.Send("a@here.example", hosttest.Letter("x"), "x@far.example", "y@far.example"), 250)
 	}
 	if n := r.connections(); n != 1 {
 		t.Errorf("%d connections for three messages of one client, want 1", n)
@@ -29,7 +31,7 @@ func TestOneConnectionIsKept(t *testing.T) {
 	// A restart of the server closes them all. The next question is answered.
 	r.hangUpAll()
 	before := len(r.asked(""))
-	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), "x@far.example"), 250)
 	if n := len(r.asked("")) - before; n != 2 || r.connections() != 2 {
 		t.Errorf("after a restart %d questions on %d connections, want 2 on 2", n, r.connections())
 	}
@@ -55,10 +57,10 @@ func TestAsksOnceMoreIfTheKeptConnectionEnds(t *testing.T) {
 			}
 		}
 	})
-	c := h.dial(t).login("a@here.example")
-	c.mail("a@here.example")
+	c := h.dial(t).Login("a@here.example")
+	c.Mail("a@here.example")
 	for range 5 {
-		c.want(c.rcpt("x@far.example"), 450, "4.7.1 answered")
+		c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 answered")
 	}
 	if n := len(asked); n != 9 {
 		t.Errorf("five questions took %d, want 9", n)
@@ -70,26 +72,26 @@ func TestPauseAfterATimeout(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 	h.serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
-	c.mail("a@here.example")
+	c.Mail("a@here.example")
 	start := time.Now()
-	c.want(c.rcpt("x0@far.example"), 250)
+	c.Want(c.Rcpt("x0@far.example"), 250)
 	if took := time.Since(start); took < 300*time.Millisecond {
 		t.Errorf("waited %v for an answer, want 300ms", took)
 	}
 	start = time.Now()
 	for range 10 {
-		c.want(c.rcpt("x@far.example"), 250)
+		c.Want(c.Rcpt("x@far.example"), 250)
 	}
-	c.want(c.data(letter("x")), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("ten more recipients took %v", took)
 	}
 	// Nor is an answer that comes too late taken for one to another question.
 	h.respond(t, func(question) string { return "action=450 4.7.1 asked again\n\n" })
-	c.mail("a@here.example")
-	eventually(t, "after five seconds it asks again", func() bool { return c.rcpt("x@far.example").code == 450 })
+	c.Mail("a@here.example")
+	hosttest.Eventually(t, "after five seconds it asks again", func() bool { return c.Rcpt("x@far.example").Code == 450 })
 	if took := time.Since(start); took < 4*time.Second {
 		t.Errorf("asked again after %v", took)
 	}
@@ -112,10 +114,10 @@ func TestAnswerInPieces(t *testing.T) {
 			}
 		}
 	})
-	c := h.dial(t).login("a@here.example")
-	c.mail("a@here.example")
-	c.want(c.rcpt("x@far.example"), 450, "4.7.1 later")
-	c.want(c.rcpt("y@far.example"), 450, "4.7.1 later")
+	c := h.dial(t).Login("a@here.example")
+	c.Mail("a@here.example")
+	c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 later")
+	c.Want(c.Rcpt("y@far.example"), 450, "4.7.1 later")
 }
 
 // A message may have more recipients than a socket buffers.
@@ -126,7 +128,7 @@ func TestLongQuestion(t *testing.T) {
 	r := h.respond(t, pass("1000000"))
 	rcpt := strings.Repeat("x", 60) + "@" + strings.Repeat(strings.Repeat("y", 50)+".", 3) + "example"
 	rcpts := strings.Repeat(rcpt+"\n", 3000) // folds to one delivery
-	message := "To: " + strings.ReplaceAll(strings.TrimSpace(rcpts), "\n", ",\n ") + "\n" + letter("x")
+	message := "To: " + strings.ReplaceAll(strings.TrimSpace(rcpts), "\n", ",\n ") + "\n" + hosttest.Letter("x")
 	if out, code := h.sendmail(t, alice, "", message, "-t", "-odq"); code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
@@ -143,13 +145,13 @@ func TestPerlFileMissing(t *testing.T) {
 	h.run(t, "rm", "/etc/exim4/sluice.pl")
 	h.startExim(t)
 	h.lock(t, "max_hourly_locked.example")
-	c := h.dial(t).login("a@here.example")
-	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
-	eventually(t, "it is delivered", func() bool { return h.sink.count() == 1 })
-	c.mail("a@here.example")
-	c = h.dial(t).login("a@locked.example")
-	c.mail("a@locked.example")
-	c.want(c.rcpt("x@far.example"), 450)
+	c := h.dial(t).Login("a@here.example")
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), "x@far.example"), 250)
+	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 })
+	c.Mail("a@here.example")
+	c = h.dial(t).Login("a@locked.example")
+	c.Mail("a@locked.example")
+	c.Want(c.Rcpt("x@far.example"), 450)
 }
 
 // Exim times its connects out by an alarm, in the process whose router has just
@@ -166,9 +168,9 @@ func TestEximKeepsItsAlarms(t *testing.T) {
 		"silent.example":   func() { h.serve(t, nil) }, // hangs too
 	} {
 		begin()
-		h.sinkFor(t, domain, &sink{addr: hungPort(t)})
-		h.sendmail(t, alice, "", letter("x"), "x@"+domain)
-		eventually(t, "Exim notes that it could not connect", func() bool {
+		h.sinkFor(t, domain, hungPort(t).Port)
+		h.sendmail(t, alice, "", hosttest.Letter("x"), "x@"+domain)
+		hosttest.Eventually(t, "Exim notes that it could not connect", func() bool {
 			_, log, _ := strings.Cut(h.mainlog(), "== x@"+domain+" R=site_remote T=remote_smtp defer (")
 			return strings.Contains(log, "Connection timed out")
 		})

@@ -1,7 +1,6 @@
 package eximconfig_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/milter/mtatest"
 )
 
@@ -57,14 +57,14 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 
 	var sent [2]int
 	var clients sync.WaitGroup
-	byExim, byPostfix := h.dial(t).login("news@shop.example"), p.Dial(t).Login("news@shop.example")
+	byExim, byPostfix := h.dial(t).Login("news@shop.example"), p.Dial(t).Login("news@shop.example")
 	clients.Go(func() {
 		for i := range 30 {
-			byExim.mail("news@shop.example")
-			if byExim.rcpt(fmt.Sprintf("e%d@far.example", i)).code == 250 && byExim.data(letter("x")).code == 250 {
+			byExim.Mail("news@shop.example")
+			if byExim.Rcpt(fmt.Sprintf("e%d@far.example", i)).Code == 250 && byExim.Data(hosttest.Letter("x")).Code == 250 {
 				sent[0]++
 			} else {
-				byExim.cmd("RSET")
+				byExim.Cmd("RSET")
 			}
 		}
 	})
@@ -72,7 +72,7 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 		for i := range 30 {
 			byPostfix.Mail("news@shop.example")
 			if byPostfix.Rcpt(fmt.Sprintf("p%d@far.example", i)).Code == 250 {
-				byPostfix.Want(byPostfix.Data(), 250)
+				byPostfix.Want(byPostfix.Data(hosttest.Letter("x")), 250)
 				sent[1]++
 			} else {
 				byPostfix.Cmd("RSET")
@@ -84,27 +84,27 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 		t.Errorf("Exim let %d pass and Postfix %d, together not 40", sent[0], sent[1])
 	}
 	h.queueRun(t, "-q") // Exim leaves what follows the tenth of a connection to it
-	eventually(t, "40 delivered", func() bool { return h.sink.count()+len(p.Sink.Got()) == 40 })
+	hosttest.Eventually(t, "40 delivered", func() bool { return h.sink.Count()+p.Sink.Count() == 40 })
 
 	locks := []string{h.path(lockDir), p.Path("/run/locks")}
-	eventually(t, "both nodes have the lock", func() bool { return locked(locks[0]) && locked(locks[1]) })
+	hosttest.Eventually(t, "both nodes have the lock", func() bool { return locked(locks[0]) && locked(locks[1]) })
 	if err := os.Remove(filepath.Join(locks[1], "max_hourly_shop.example")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both nodes released it", func() bool { return !locked(locks[0]) && !locked(locks[1]) })
-	byExim.want(byExim.send("news@shop.example", letter("x"), "again@far.example"), 250)
-	byPostfix.Want(byPostfix.Message("news@shop.example", "again@far.example"), 250)
+	hosttest.Eventually(t, "both nodes released it", func() bool { return !locked(locks[0]) && !locked(locks[1]) })
+	byExim.Want(byExim.Send("news@shop.example", hosttest.Letter("x"), "again@far.example"), 250)
+	byPostfix.Want(byPostfix.Send("news@shop.example", hosttest.Letter("x"), "again@far.example"), 250)
 
 	if out, err := exec.Command(admin[0], append(admin[1:], "lock", "shop.example")...).CombinedOutput(); err != nil {
 		t.Fatalf("lock: %v\n%s", err, out)
 	}
-	eventually(t, "locked on both nodes", func() bool {
-		byExim.mail("news@shop.example")
+	hosttest.Eventually(t, "locked on both nodes", func() bool {
+		byExim.Mail("news@shop.example")
 		byPostfix.Mail("news@shop.example")
-		exim, postfix := byExim.rcpt("no@far.example"), byPostfix.Rcpt("no@far.example")
-		byExim.cmd("RSET")
+		exim, postfix := byExim.Rcpt("no@far.example"), byPostfix.Rcpt("no@far.example")
+		byExim.Cmd("RSET")
 		byPostfix.Cmd("RSET")
-		return exim.code == 450 && postfix.Code == 450
+		return exim.Code == 450 && postfix.Code == 450
 	})
 }
 
@@ -124,7 +124,7 @@ func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string) []string {
 	p.Write(t, "/run/sluice.toml", fmt.Sprintf(postfixNode, p.Path(""), url))
 	begin := []string{binary, "--config", p.Path("/run/sluice.toml")}
 	cmd := exec.Command(binary, append(begin[1:], "serve")...)
-	var log lockedBuffer
+	var log hosttest.Log
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -136,24 +136,6 @@ func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string) []string {
 			t.Logf("sluice of Postfix said:\n%s", log.String())
 		}
 	})
-	eventually(t, "sluice serves Postfix", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	hosttest.Eventually(t, "sluice serves Postfix", func() bool { return strings.Contains(log.String(), "msg=serving") })
 	return begin
-}
-
-// A lockedBuffer is a log that a test reads while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // What Exim makes of the replies. A responder stands in for Sluice:
@@ -34,26 +36,26 @@ func TestTextsAreLiteral(t *testing.T) {
 		}
 	})
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 
 	stage.Store("rcpt")
-	c.mail("a@here.example")
-	c.want(c.rcpt("x@far.example"), 450, "4.7.1 "+everyCharacter)
+	c.Mail("a@here.example")
+	c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 "+everyCharacter)
 	stage.Store("data")
-	c.want(c.rcpt("x@far.example"), 250)
-	c.want(c.data(letter("x")), 450, "4.7.1 "+everyCharacter)
+	c.Want(c.Rcpt("x@far.example"), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 450, "4.7.1 "+everyCharacter)
 	stage.Store("local")
-	out, code := h.sendmail(t, alice, "", letter("x"), "-oep", "x@far.example")
+	out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oep", "x@far.example")
 	if code != 1 || !strings.Contains(unspaced(out), unspaced(everyCharacter)) {
 		t.Errorf("sendmail: exit %d\n%s", code, out)
 	}
-	eventually(t, "the bounce is delivered", func() bool { return len(h.queue()) == 0 })
+	hosttest.Eventually(t, "the bounce is delivered", func() bool { return len(h.queue()) == 0 })
 	stage.Store("route")
-	c.want(c.send("a@here.example", letter("x"), "x@far.example"), 250)
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), "x@far.example"), 250)
 	// Here Exim's log escapes what is not ASCII.
 	escaped := strings.NewReplacer("\xc3\xa9", `\303\251`, "\xff", `\377`).Replace(everyCharacter)
 	held := "R=sluice_hold defer: " + escaped + "\n"
-	eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), held) })
+	hosttest.Eventually(t, "it is held", func() bool { return strings.Contains(h.mainlog(), held) })
 	for _, refused := range []string{"rejected RCPT <x@far.example>: ", "rejected after DATA: ", "rejected by non-SMTP ACL: "} {
 		if !strings.Contains(h.mainlog(), refused+everyCharacter) {
 			t.Errorf("not in the main log: %s%s", refused, everyCharacter)
@@ -74,7 +76,7 @@ func TestOddRepliesAreNoAnswer(t *testing.T) {
 	var reply atomic.Value
 	h.respond(t, func(question) string { return reply.Load().(string) })
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
+	c := h.dial(t).Login("a@here.example")
 	refusal := "action=550 5.7.1 no"
 	odd := []string{
 		"\n", "action=\n\n", "action=FREEZE\n\n", "action=OK\n\n", "action=dunno\n\n", "DUNNO\n\n",
@@ -89,13 +91,13 @@ func TestOddRepliesAreNoAnswer(t *testing.T) {
 	}
 	for i, text := range odd {
 		reply.Store(text)
-		c.want(c.send("a@here.example", letter("x"), fmt.Sprintf("r%d@far.example", i)), 250)
-		if out, code := h.sendmail(t, alice, "", letter("x"), fmt.Sprintf("s%d@far.example", i)); code != 0 {
+		c.Want(c.Send("a@here.example", hosttest.Letter("x"), fmt.Sprintf("r%d@far.example", i)), 250)
+		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), fmt.Sprintf("s%d@far.example", i)); code != 0 {
 			t.Errorf("%q: sendmail: exit %d\n%s", text, code, out)
 		}
 	}
 	h.queueRun(t, "-q") // after ten messages of one connection Exim leaves the rest to it
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 2*len(odd) && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 2*len(odd) && len(h.queue()) == 0 })
 	if log := h.mainlog(); strings.Contains(log, "R=sluice") || strings.Contains(log, "**") {
 		t.Errorf("something was held or failed:\n%s", log)
 	}
@@ -119,30 +121,32 @@ func TestRefusals(t *testing.T) {
 		}[verdict]
 	})
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
-	for sender, want := range map[string]reply{
-		"rcpt.450": {450, "4.7.1 later"}, "rcpt.550": {550, "5.7.1 never"}, "rcpt.discard": {250, "Accepted"},
+	c := h.dial(t).Login("a@here.example")
+	for sender, want := range map[string]hosttest.Reply{
+		"rcpt.450":     {Code: 450, Text: "4.7.1 later"},
+		"rcpt.550":     {Code: 550, Text: "5.7.1 never"},
+		"rcpt.discard": {Code: 250, Text: "Accepted"},
 	} {
-		c.mail(sender + "@here.example")
-		c.want(c.rcpt("bob@here.example"), 250)
-		c.want(c.rcpt("x@far.example"), want.code, want.text)
-		c.want(c.cmd("RSET"), 250)
+		c.Mail(sender + "@here.example")
+		c.Want(c.Rcpt("bob@here.example"), 250)
+		c.Want(c.Rcpt("x@far.example"), want.Code, want.Text)
+		c.Want(c.Cmd("RSET"), 250)
 	}
-	c.want(c.send("data.450@here.example", letter("x"), "x@far.example"), 450, "4.7.1 later")
-	c.want(c.send("data.550@here.example", letter("x"), "x@far.example"), 550, "5.7.1 never")
-	c.want(c.send("data.discard@here.example", letter("x"), "x@far.example"), 250)
-	c.want(c.send("route.discard@here.example", letter("x"), "x@far.example"), 250)
+	c.Want(c.Send("data.450@here.example", hosttest.Letter("x"), "x@far.example"), 450, "4.7.1 later")
+	c.Want(c.Send("data.550@here.example", hosttest.Letter("x"), "x@far.example"), 550, "5.7.1 never")
+	c.Want(c.Send("data.discard@here.example", hosttest.Letter("x"), "x@far.example"), 250)
+	c.Want(c.Send("route.discard@here.example", hosttest.Letter("x"), "x@far.example"), 250)
 	// A refusal at delivery would bounce what was accepted.
-	c.want(c.send("route.550@here.example", letter("x"), "delivered@far.example"), 250)
+	c.Want(c.Send("route.550@here.example", hosttest.Letter("x"), "delivered@far.example"), 250)
 	// sendmail has no 450. For a discard Exim itself exits 1, but makes no bounce.
 	for sender, want := range map[string]int{"local.450": 0, "local.550": 1, "local.discard": 1} {
 		rcpt := strings.Replace(sender, ".", "-", 1) + "@far.example"
-		if out, code := h.sendmail(t, alice, "", letter("x"), "-oep", "-f", sender+"@here.example", rcpt); code != want {
+		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oep", "-f", sender+"@here.example", rcpt); code != want {
 			t.Errorf("%s: sendmail: exit %d, want %d\n%s", sender, code, want, out)
 		}
 	}
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 2 })
-	if got := h.sink.recipients(); !slices.Equal(got, []string{"delivered@far.example", "local-450@far.example"}) {
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 2 })
+	if got := h.sink.Recipients(); !slices.Equal(got, []string{"delivered@far.example", "local-450@far.example"}) {
 		t.Errorf("delivered to %v", got)
 	}
 }
@@ -172,24 +176,24 @@ site_not_smtp:
 	h.addMacros(t, "MAIN_ACL_CHECK_RCPT = site_rcpt\nMAIN_ACL_CHECK_DATA = site_data\nSLUICE_SITE_NOT_SMTP = site_not_smtp")
 	r := h.respond(t, pass("1"))
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
-	c.mail("a@here.example")
-	c.want(c.rcpt("denied@far.example"), 550, "the site says no")
-	c.want(c.rcpt("deferred@far.example"), 452, "4.2.2 the site says later")
-	c.want(c.rcpt("discarded@far.example"), 250)
-	c.want(c.rcpt("dropped@far.example"), 550)
+	c := h.dial(t).Login("a@here.example")
+	c.Mail("a@here.example")
+	c.Want(c.Rcpt("denied@far.example"), 550, "the site says no")
+	c.Want(c.Rcpt("deferred@far.example"), 452, "4.2.2 the site says later")
+	c.Want(c.Rcpt("discarded@far.example"), 250)
+	c.Want(c.Rcpt("dropped@far.example"), 550)
 	if qs := r.asked(""); len(qs) > 0 {
 		t.Errorf("asked about what the site refused: %v", qs)
 	}
-	c = h.dial(t).login("a@here.example")
-	c.want(c.send("a@here.example", letter("forbidden by the site"), "x@far.example"), 550, "the site does not like this")
-	c.want(c.send("a@here.example", letter("discarded"), "x@far.example"), 250)
-	if out, code := h.sendmail(t, alice, "", letter("denied"), "-oep", "x@far.example"); code != 1 || !strings.Contains(out, "the site says no") {
+	c = h.dial(t).Login("a@here.example")
+	c.Want(c.Send("a@here.example", hosttest.Letter("forbidden by the site"), "x@far.example"), 550, "the site does not like this")
+	c.Want(c.Send("a@here.example", hosttest.Letter("discarded"), "x@far.example"), 250)
+	if out, code := h.sendmail(t, alice, "", hosttest.Letter("denied"), "-oep", "x@far.example"); code != 1 || !strings.Contains(out, "the site says no") {
 		t.Errorf("sendmail: exit %d\n%s", code, out)
 	}
 	if qs := append(r.asked("data"), r.asked("local")...); len(qs) > 0 {
 		t.Errorf("asked to charge what the site refused: %v", qs)
 	}
-	c.want(c.send("a@here.example", letter("good"), "x@far.example"), 250)
-	eventually(t, "the good one is delivered", func() bool { return h.sink.count() == 1 })
+	c.Want(c.Send("a@here.example", hosttest.Letter("good"), "x@far.example"), 250)
+	hosttest.Eventually(t, "the good one is delivered", func() bool { return h.sink.Count() == 1 })
 }

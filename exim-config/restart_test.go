@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A restart of the real sidecar:
@@ -26,17 +28,17 @@ func TestRestartKeepsTheCounts(t *testing.T) {
 			limits := "[limits]\nhourly = 10\ndefer_cutoff = 1000"
 			p := h.startSluice(t, limits)
 			h.startExim(t)
-			c := h.dial(t).login("news@shop.example")
-			c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 4)...), 250)
+			c := h.dial(t).Login("news@shop.example")
+			c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 4)...), 250)
 			p.stop(t, signal)
 			h.startSluice(t, limits)
-			c.mail("news@shop.example")
+			c.Mail("news@shop.example")
 			for _, rcpt := range numbered("r%d@far.example", 5, 10) {
-				c.want(c.rcpt(rcpt), 250)
+				c.Want(c.Rcpt(rcpt), 250)
 			}
-			c.wantRefused(c.rcpt("r11@far.example"), 450, hourlyText("shop.example", 11, 10, laterText))
-			c.want(c.data(letter("x")), 250)
-			eventually(t, "10 are delivered", func() bool { return h.sink.count() == 10 })
+			wantRefused(t, c.Rcpt("r11@far.example"), 450, hourlyText("shop.example", 11, 10, laterText))
+			c.Want(c.Data(hosttest.Letter("x")), 250)
+			hosttest.Eventually(t, "10 are delivered", func() bool { return h.sink.Count() == 10 })
 		})
 	}
 }
@@ -67,7 +69,7 @@ func TestTermLosesNoAnswer(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(patience))
+			conn.SetDeadline(time.Now().Add(hosttest.Patience))
 			in := bufio.NewReader(conn)
 			for i := 0; ; i++ {
 				if _, err := io.WriteString(conn, chargeQuestion(fmt.Sprintf("client%d-%d", n, i))); err != nil {
@@ -91,7 +93,7 @@ func TestTermLosesNoAnswer(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "questions are answered", func() bool { mu.Lock(); defer mu.Unlock(); return answered > 200 })
+	hosttest.Eventually(t, "questions are answered", func() bool { mu.Lock(); defer mu.Unlock(); return answered > 200 })
 	signalled := time.Now()
 	p.stop(t, "TERM")
 	wg.Wait()

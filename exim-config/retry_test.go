@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // Ten messages to a host that is dead are tried in twenty queue runs over three
@@ -25,7 +26,7 @@ func TestTenMessagesToADeadHostOverThreeWindows(t *testing.T) {
 	var sending sync.WaitGroup
 	for n := range 10 {
 		sending.Go(func() {
-			if out, code := h.sendmail(t, alice, "", letter("x"), "-odq", "-f", "a@shop.example", fmt.Sprintf("r%d@dead.example", n)); code != 0 {
+			if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-odq", "-f", "a@shop.example", fmt.Sprintf("r%d@dead.example", n)); code != 0 {
 				t.Errorf("exit %d\n%s", code, out)
 			}
 		})

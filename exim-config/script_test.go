@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A script's limit, with the real sidecar:
@@ -15,7 +17,7 @@ import (
 // script sends a message as PHP would, and returns sendmail's exit code.
 func (h *host) script(t *testing.T, from string, to ...string) int {
 	t.Helper()
-	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", alice.id, letter("from a script"))
+	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", alice.id, hosttest.Letter("from a script"))
 	_, code := h.sendmail(t, alice, "www", message, append([]string{"-oi", "-f", from}, to...)...)
 	return code
 }
@@ -34,12 +36,12 @@ func TestScriptOverItsLimitWaits(t *testing.T) {
 			t.Fatalf("%s: exit %d", rcpt, code)
 		}
 	}
-	eventually(t, "20 are delivered", func() bool { return h.sink.count() == 20 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "20 are delivered", func() bool { return h.sink.Count() == 20 && len(h.queue()) == 0 })
 
 	if code := h.script(t, "news@shop.example", "r21@far.example", "bob@here.example"); code != 0 {
 		t.Fatalf("the 21st: exit %d", code)
 	}
-	eventually(t, "the 21st is held and its local recipient served", func() bool {
+	hosttest.Eventually(t, "the 21st is held and its local recipient served", func() bool {
 		return h.heldLines(hourlyText("shop.example", 21, 20, laterText)) == 1 && h.mailbox(bob) != ""
 	})
 	for i := 22; i <= 24; i++ {
@@ -61,8 +63,8 @@ func TestScriptOverItsLimitWaits(t *testing.T) {
 		t.Errorf("status: %+v", got)
 	}
 	h.unlock(t, "max_hourly_shop.example")
-	eventually(t, "rm lets the four go", func() bool { return len(h.queue()) == 0 })
-	eventually(t, "they are counted anew", func() bool { return h.status(t, "shop.example").Sent == 4 })
+	hosttest.Eventually(t, "rm lets the four go", func() bool { return len(h.queue()) == 0 })
+	hosttest.Eventually(t, "they are counted anew", func() bool { return h.status(t, "shop.example").Sent == 4 })
 }
 
 // othersDoNotWait shows that no hold touches another tenant's mail.
@@ -72,9 +74,9 @@ func (h *host) othersDoNotWait(t *testing.T) {
 	if code := h.script(t, "joe@free.example", others...); code != 0 {
 		t.Fatalf("another tenant: exit %d", code)
 	}
-	eventually(t, "another tenant's mail to the same recipients is delivered", func() bool {
-		return slices.ContainsFunc(h.sink.received(), func(m sunk) bool {
-			return m.from == "joe@free.example" && len(m.to) == len(others)
+	hosttest.Eventually(t, "another tenant's mail to the same recipients is delivered", func() bool {
+		return slices.ContainsFunc(h.sink.Received(), func(m hosttest.Message) bool {
+			return m.From == "joe@free.example" && len(m.To) == len(others)
 		})
 	})
 	h.queueRun(t, "-q")
@@ -94,7 +96,7 @@ func TestHeldMailGoesWhenTheWindowFrees(t *testing.T) {
 			t.Fatalf("%s: exit %d", rcpt, code)
 		}
 	}
-	eventually(t, "all six are delivered, without a queue run", func() bool { return h.sink.count() == 6 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all six are delivered, without a queue run", func() bool { return h.sink.Count() == 6 && len(h.queue()) == 0 })
 	if h.heldLines("Domain shop.example has exceeded") == 0 {
 		t.Error("nothing was held")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // What a simulation says of a real Exim's log, and what the sidecar did while that
@@ -21,7 +22,7 @@ func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.addMacros(t, "MAIN_LOG_SELECTOR = +millisec +arguments +pid")
-	h.write(t, "/etc/exim4/sinks", fmt.Sprintf("bad.to: %s\n*: %s\n", grim{"RCPT": "550 5.1.1 nobody of that name"}.listen(t), h.sink.route()))
+	h.write(t, "/etc/exim4/sinks", fmt.Sprintf("bad.to: %s\n*: %s\n", grim{"RCPT": "550 5.1.1 nobody of that name"}.listen(t), route(h.sink.Port)))
 	h.startSluice(t, "[limits]\nhourly = 20\ndeferfail_min = 5\n[limits.mailbox.\"few@shop.example\"]\nhourly = 2\n")
 	h.startExim(t)
 
@@ -32,47 +33,47 @@ func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
 			first[domain] = time.Now()
 		}
 	}
-	c := h.dial(t).login("news@shop.example")
-	c.want(c.send("news@shop.example", letter("x"), numbered("r%d@far.example", 1, 15)...), 250)
-	few := h.dial(t).login("few@shop.example")
-	few.mail("few@shop.example")
+	c := h.dial(t).Login("news@shop.example")
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 15)...), 250)
+	few := h.dial(t).Login("few@shop.example")
+	few.Mail("few@shop.example")
 	for _, to := range numbered("f%d@far.example", 1, 3) {
-		if few.rcpt(to).code != 250 {
+		if few.Rcpt(to).Code != 250 {
 			refuse("shop.example")
 		}
 	}
-	few.want(few.data(letter("x")), 250)
-	c = h.dial(t).login("news@shop.example") // which believes no room
-	c.mail("news@shop.example")
+	few.Want(few.Data(hosttest.Letter("x")), 250)
+	c = h.dial(t).Login("news@shop.example") // which believes no room
+	c.Mail("news@shop.example")
 	for _, to := range append(numbered("s%d@far.example", 1, 6), "alice@here.example", "s7@far.example", "s7@far.example") {
-		if c.rcpt(to).code != 250 {
+		if c.Rcpt(to).Code != 250 {
 			refuse("shop.example")
 		}
 	}
 	refused["shop.example"]-- // s7 was tried twice
-	c.want(c.data(letter("x")), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
 
 	for i := range 23 { // from sendmail: what is over the limit is held
-		h.sendmail(t, alice, "site", letter("x"), "-f", "a@local.test", fmt.Sprintf("l%d@far.example", i))
+		h.sendmail(t, alice, "site", hosttest.Letter("x"), "-f", "a@local.test", fmt.Sprintf("l%d@far.example", i))
 		if i >= 20 {
 			refuse("local.test")
 		}
 	}
 	for i := range 6 { // bad addresses: it trips
-		bad := h.dial(t).login("bob@trip.test")
-		eventually(t, "it is known what became of the last ones", func() bool { return h.status(t, "trip.test").Failed == int64(min(i, 5)) })
-		bad.mail("bob@trip.test")
-		if r := bad.rcpt(fmt.Sprintf("nobody%d@bad.to", i)); r.code == 550 {
+		bad := h.dial(t).Login("bob@trip.test")
+		hosttest.Eventually(t, "it is known what became of the last ones", func() bool { return h.status(t, "trip.test").Failed == int64(min(i, 5)) })
+		bad.Mail("bob@trip.test")
+		if r := bad.Rcpt(fmt.Sprintf("nobody%d@bad.to", i)); r.Code == 550 {
 			refuse("trip.test")
 		} else {
-			bad.want(r, 250)
-			bad.want(bad.data(letter("x")), 250)
+			bad.Want(r, 250)
+			bad.Want(bad.Data(hosttest.Letter("x")), 250)
 		}
 		time.Sleep(10 * time.Millisecond) // between two lines of a log in milliseconds
 	}
 	outside := h.dialFrom(t, "192.0.2.9") // forwarded by an alias, which pays
-	outside.want(outside.send("friend@elsewhere.example", letter("x"), "forward@here.example", "list@here.example"), 250)
-	eventually(t, "only what is held is in the queue", func() bool { return len(h.queue()) == 3 })
+	outside.Want(outside.Send("friend@elsewhere.example", hosttest.Letter("x"), "forward@here.example", "list@here.example"), 250)
+	hosttest.Eventually(t, "only what is held is in the queue", func() bool { return len(h.queue()) == 3 })
 
 	want := map[string]sidecar.SimulatedDomain{}
 	for _, domain := range []string{"shop.example", "local.test", "trip.test"} {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // buildSluice builds the binary under test as `make build` does, once for all tests.
@@ -67,7 +68,7 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 	}
 	h.write(t, "/run/sluice.toml", config+limits)
 	p := h.start(t, h.sluice(t, "serve")...)
-	eventually(t, "sluice listens", func() bool {
+	hosttest.Eventually(t, "sluice listens", func() bool {
 		select {
 		case <-p.ended:
 			t.Fatalf("sluice ended:\n%s", p.stderr.String())
@@ -116,11 +117,11 @@ const (
 
 // wantRefused is want for a refusal of Sluice's; what explains it further, in
 // brackets, is not looked at.
-func (c *client) wantRefused(got reply, code int, text string) {
-	c.t.Helper()
+func wantRefused(t testing.TB, got hosttest.Reply, code int, text string) {
+	t.Helper()
 	enhancedCode := map[int]string{450: "4.7.1 ", 550: "5.7.1 "}[code]
-	short, explanation, _ := strings.Cut(got.text, " [")
-	if got.code != code || short != enhancedCode+text || !strings.HasSuffix(explanation, "]") {
-		c.t.Fatalf("Exim said\n%v\nbut should have said\n%d %s%s [...]", got, code, enhancedCode, text)
+	short, explanation, _ := strings.Cut(got.Text, " [")
+	if got.Code != code || short != enhancedCode+text || !strings.HasSuffix(explanation, "]") {
+		t.Fatalf("Exim said\n%v\nbut should have said\n%d %s%s [...]", got, code, enhancedCode, text)
 	}
 }

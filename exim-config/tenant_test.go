@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Tenants of a shared host, with the real sidecar and an owner map:
@@ -39,7 +41,7 @@ func newSharedHost(t *testing.T, limits string) *host {
 // php sends a message as the PHP of a user's site does.
 func (h *host) php(t *testing.T, site login, from string, to ...string) {
 	t.Helper()
-	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", web.id, letter("from a site"))
+	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", web.id, hosttest.Letter("from a site"))
 	folder := "../" + site.name + "/public_html"
 	if out, code := h.sendmail(t, web, folder, message, append([]string{"-oi", "-f", from}, to...)...); code != 0 {
 		t.Fatalf("sendmail: exit %d\n%s", code, out)
@@ -56,7 +58,7 @@ func TestPHPMailOfAllTenantsIsNotPooled(t *testing.T) {
 	h.php(t, alice, "eva@shop.example", "shop@far.example") // her addon domain has its own limit
 	h.php(t, bob, "joe@bob.example", "b0@far.example")
 	held := hourlyText("alice.example", 3, 2, laterText)
-	eventually(t, "all but one are delivered", func() bool { return h.sink.count() == 4 && h.heldLines(held) == 1 })
+	hosttest.Eventually(t, "all but one are delivered", func() bool { return h.sink.Count() == 4 && h.heldLines(held) == 1 })
 
 	h.queueRun(t, "-q") // from another directory
 	for domain, want := range map[string]int64{"alice.example": 2, "shop.example": 1, "bob.example": 1, node: 0} {
@@ -64,12 +66,12 @@ func TestPHPMailOfAllTenantsIsNotPooled(t *testing.T) {
 			t.Errorf("%s was charged %d, want %d", domain, got.Sent, want)
 		}
 	}
-	if got := h.status(t, "alice.example"); got.Held != 1 || h.sink.count() != 4 {
-		t.Errorf("after a queue run %d are held and %d delivered, want 1 and 4", got.Held, h.sink.count())
+	if got := h.status(t, "alice.example"); got.Held != 1 || h.sink.Count() != 4 {
+		t.Errorf("after a queue run %d are held and %d delivered, want 1 and 4", got.Held, h.sink.Count())
 	}
 
 	h.run(t, h.sluice(t, "unlock", "alice.example")...)
-	eventually(t, "what was held is delivered", func() bool { return h.sink.count() == 5 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "what was held is delivered", func() bool { return h.sink.Count() == 5 && len(h.queue()) == 0 })
 	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 1 || b != 1 {
 		t.Errorf("after the release alice.example has %d and bob.example %d, want 1 each", a, b)
 	}
@@ -82,9 +84,9 @@ func TestPHPMailOverAPipeIsNotPooled(t *testing.T) {
 	h := newSharedHost(t, "hourly = 5")
 	h.sendmail(t, web, "../alice/cgi", "") // makes the folder
 	c := h.pipe(t, web.as("../alice/cgi", "/usr/sbin/sendmail", "-bs")...)
-	c.want(c.send("joe@bob.example", letter("x"), "one@far.example"), 250)
-	c.want(c.send("joe@bob.example", letter("x"), "forward@here.example"), 250)
-	eventually(t, "both are delivered", func() bool { return h.sink.count() == 2 && len(h.queue()) == 0 })
+	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "one@far.example"), 250)
+	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "both are delivered", func() bool { return h.sink.Count() == 2 && len(h.queue()) == 0 })
 	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 2 || b != 0 {
 		t.Errorf("alice.example was charged %d and bob.example %d, want 2 and 0", a, b)
 	}
@@ -97,13 +99,13 @@ var forgeries = []struct {
 	send  func(t *testing.T, h *host, to string)
 }{
 	{"sendmail -f", "alice.example", func(t *testing.T, h *host, to string) {
-		h.sendmail(t, alice, "www", letter("x"), "-f", "joe@bob.example", to)
+		h.sendmail(t, alice, "www", hosttest.Letter("x"), "-f", "joe@bob.example", to)
 	}},
 	{"a forged From", "alice.example", func(t *testing.T, h *host, to string) {
-		h.sendmail(t, alice, "www", strings.ReplaceAll(letter("x"), "a@here.example", "joe@bob.example"), to)
+		h.sendmail(t, alice, "www", strings.ReplaceAll(hosttest.Letter("x"), "a@here.example", "joe@bob.example"), to)
 	}},
 	{"a null sender", "alice.example", func(t *testing.T, h *host, to string) {
-		h.sendmail(t, alice, "www", letter("x"), "-f", "<>", to)
+		h.sendmail(t, alice, "www", hosttest.Letter("x"), "-f", "<>", to)
 	}},
 	{"her PHP", "alice.example", func(t *testing.T, h *host, to string) {
 		h.php(t, alice, "joe@bob.example", to)
@@ -121,7 +123,7 @@ var forgeries = []struct {
 		h.attempt(t, "", "joe@bob.example", to)
 	}},
 	{"PHP in nobody's folder", node, func(t *testing.T, h *host, to string) {
-		h.sendmail(t, web, "tmp", letter("x"), "-f", "joe@bob.example", to)
+		h.sendmail(t, web, "tmp", hosttest.Letter("x"), "-f", "joe@bob.example", to)
 	}},
 }
 
@@ -130,13 +132,13 @@ func (h *host) attempt(t *testing.T, id, from, to string) {
 	t.Helper()
 	c := h.dial(t)
 	if id != "" {
-		c.login(id)
+		c.Login(id)
 	}
-	c.mail(from)
-	if c.rcpt(to).code == 250 {
-		c.data(letter("x"))
+	c.Mail(from)
+	if c.Rcpt(to).Code == 250 {
+		c.Data(hosttest.Letter("x"))
 	}
-	c.want(c.cmd("QUIT"), 221)
+	c.Want(c.Cmd("QUIT"), 221)
 }
 
 // Neither tenant spends or locks the other's budget.
@@ -150,7 +152,7 @@ func TestNoTenantSpendsAnothersBudget(t *testing.T) {
 		for n := range 3 {                         // one over the limit
 			f.send(t, h, fmt.Sprintf("r%d-%d@far.example", i, n))
 		}
-		eventually(t, f.name+": "+f.payer+" is locked", func() bool {
+		hosttest.Eventually(t, f.name+": "+f.payer+" is locked", func() bool {
 			return slices.Contains(h.locks(t), "max_hourly_"+f.payer)
 		})
 		if got := h.status(t, f.payer); got.Sent != 2 || got.Refused != 1 {
@@ -162,8 +164,8 @@ func TestNoTenantSpendsAnothersBudget(t *testing.T) {
 	}
 	h.attempt(t, "joe@bob.example", "joe@bob.example", "bob-1@far.example")
 	h.php(t, bob, "joe@bob.example", "bob-2@far.example")
-	eventually(t, "bob sends all of his", func() bool {
-		to := h.sink.recipients()
+	hosttest.Eventually(t, "bob sends all of his", func() bool {
+		to := h.sink.Recipients()
 		return slices.Contains(to, "bob-1@far.example") && slices.Contains(to, "bob-2@far.example")
 	})
 }
@@ -171,7 +173,7 @@ func TestNoTenantSpendsAnothersBudget(t *testing.T) {
 // dropQueue removes all messages.
 func (h *host) dropQueue(t *testing.T) {
 	t.Helper()
-	eventually(t, "the queue is empty", func() bool {
+	hosttest.Eventually(t, "the queue is empty", func() bool {
 		for _, id := range h.queue() {
 			h.try(t, "exim4", "-Mrm", id) // fails while it is being delivered
 		}
@@ -213,18 +215,18 @@ func TestPanelHostsChargeTheOwner(t *testing.T) {
 			h.attempt(t, "eva@shop.example", "eva@shop.example", "mailbox@far.example")
 			h.attempt(t, "alice", "any@shop.example", "addon@far.example")
 			h.attempt(t, "alice", "joe@bob.example", "foreign@far.example")
-			c := h.dial(t).login("alice")
-			c.mail("any@alice.example")
-			c.wantRefused(c.rcpt("fourth@far.example"), 450, strings.Replace(hourlyText("alice", 4, 3, laterText), "Domain", "Account", 1))
-			if out, code := h.sendmail(t, bob, "www", letter("x"), "-f", "joe@bob.example", "script@far.example"); code != 0 {
+			c := h.dial(t).Login("alice")
+			c.Mail("any@alice.example")
+			wantRefused(t, c.Rcpt("fourth@far.example"), 450, strings.Replace(hourlyText("alice", 4, 3, laterText), "Domain", "Account", 1))
+			if out, code := h.sendmail(t, bob, "www", hosttest.Letter("x"), "-f", "joe@bob.example", "script@far.example"); code != 0 {
 				t.Fatalf("sendmail: exit %d\n%s", code, out)
 			}
 			outside := h.dialFrom(t, "192.0.2.9")
 			for _, to := range []string{"forward", "list", "listserv"} {
-				outside.want(outside.send("who@else.example", letter("x"), to+"@here.example"), 250)
+				outside.Want(outside.Send("who@else.example", hosttest.Letter("x"), to+"@here.example"), 250)
 			}
 			// The forward is one, the list three, and the list software two, which is exempt.
-			eventually(t, "all are delivered", func() bool { return h.sink.count() == 4+1+3+2 && len(h.queue()) == 0 })
+			hosttest.Eventually(t, "all are delivered", func() bool { return h.sink.Count() == 4+1+3+2 && len(h.queue()) == 0 })
 			for domain, want := range map[string]int64{"shop.example": 2, "alice.example": 1, "bob.example": 1, "here.example": 4, node: 0} {
 				if got := h.status(t, domain).Sent; got != want {
 					t.Errorf("%s was charged %d, want %d", domain, got, want)

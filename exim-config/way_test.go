@@ -72,28 +72,28 @@ func essentials(t *testing.T, h *host) {
 }
 
 // numberedBody is a message whose body is compared at the sink.
-func numberedBody(n int) string { return fmt.Sprintf("X-Number: %d\n%s", n, letter("x")) }
+func numberedBody(n int) string { return fmt.Sprintf("X-Number: %d\n%s", n, hosttest.Letter("x")) }
 
 // bodies are what delivered should find.
 var bodies = func() map[string]string {
 	sums := map[string]string{}
 	for n := range 5 {
-		sums[fmt.Sprint(n)] = bodySum([]byte(numberedBody(n)))
+		sums[fmt.Sprint(n)] = hosttest.BodySum([]byte(numberedBody(n)))
 	}
 	return sums
 }()
 
 func (h *host) limitedBySMTP(t *testing.T) {
 	t.Helper()
-	c := h.dial(t).login("news@shop.example")
-	c.want(c.send("news@shop.example", numberedBody(0), "r1@far.example", "r2@far.example"), 250)
-	c.mail("news@shop.example")
-	c.want(c.rcpt("r3@far.example"), 250)
-	c.wantRefused(c.rcpt("r4@far.example"), 450, hourlyText("shop.example", 4, 3, laterText))
-	c.want(c.rcpt("bob@here.example"), 250)
-	c.want(c.data(numberedBody(1)), 250)
-	c.want(c.send("news@shop.example", letter("forbidden by the site"), "bob@here.example"), 550, "the site does not like this")
-	eventually(t, "three are delivered", func() bool { return h.sink.count() == 3 && h.mailbox(bob) != "" })
+	c := h.dial(t).Login("news@shop.example")
+	c.Want(c.Send("news@shop.example", numberedBody(0), "r1@far.example", "r2@far.example"), 250)
+	c.Mail("news@shop.example")
+	c.Want(c.Rcpt("r3@far.example"), 250)
+	wantRefused(t, c.Rcpt("r4@far.example"), 450, hourlyText("shop.example", 4, 3, laterText))
+	c.Want(c.Rcpt("bob@here.example"), 250)
+	c.Want(c.Data(numberedBody(1)), 250)
+	c.Want(c.Send("news@shop.example", hosttest.Letter("forbidden by the site"), "bob@here.example"), 550, "the site does not like this")
+	hosttest.Eventually(t, "three are delivered", func() bool { return h.sink.Count() == 3 && h.mailbox(bob) != "" })
 }
 
 // limitedScripts has a script send one too many: it is held, and released.
@@ -105,9 +105,9 @@ func (h *host) limitedScripts(t *testing.T) {
 		}
 	}
 	held := hourlyText("site.example", 4, 3, laterText)
-	eventually(t, "three are delivered and one is held", func() bool { return h.sink.count() == 6 && h.heldLines(held) == 1 })
+	hosttest.Eventually(t, "three are delivered and one is held", func() bool { return h.sink.Count() == 6 && h.heldLines(held) == 1 })
 	h.run(t, h.sluice(t, "unlock", "site.example")...)
-	eventually(t, "it is released", func() bool { return h.sink.count() == 7 && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is released", func() bool { return h.sink.Count() == 7 && len(h.queue()) == 0 })
 	if got := h.status(t, "site.example"); got.Sent != 1 {
 		t.Errorf("after the release site.example has %d, want 1", got.Sent)
 	}
@@ -118,47 +118,47 @@ func (h *host) limitedScripts(t *testing.T) {
 func (h *host) limitedForwards(t *testing.T) {
 	t.Helper()
 	c := h.dialFrom(t, "192.0.2.9")
-	c.want(c.send("who@else.example", numberedBody(3), "forward@here.example"), 250)
-	eventually(t, "the forward is delivered", func() bool { return h.sink.count() == 8 })
+	c.Want(c.Send("who@else.example", numberedBody(3), "forward@here.example"), 250)
+	hosttest.Eventually(t, "the forward is delivered", func() bool { return h.sink.Count() == 8 })
 	want := int64(1)
 	if h.read("/etc/exim4/listserv") != "" {
-		c.want(c.send("who@else.example", numberedBody(3), "listserv@here.example"), 250)
-		eventually(t, "list software has sent", func() bool { return h.sink.count() == 10 })
+		c.Want(c.Send("who@else.example", numberedBody(3), "listserv@here.example"), 250)
+		hosttest.Eventually(t, "list software has sent", func() bool { return h.sink.Count() == 10 })
 		want += 2
 	}
 	if got := h.status(t, "here.example"); got.Sent != want {
 		t.Errorf("here.example was charged %d, want %d", got.Sent, want)
 	}
 	h.run(t, h.sluice(t, "reset", "here.example")...)
-	c.want(c.send("who@else.example", numberedBody(3), "forward@here.example"), 250)
-	c.want(c.send("who@else.example", numberedBody(3), "list@here.example"), 250)
-	eventually(t, "one of four is held", func() bool {
+	c.Want(c.Send("who@else.example", numberedBody(3), "forward@here.example"), 250)
+	c.Want(c.Send("who@else.example", numberedBody(3), "list@here.example"), 250)
+	hosttest.Eventually(t, "one of four is held", func() bool {
 		return h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
 	})
 	h.run(t, h.sluice(t, "unlock", "here.example")...)
-	eventually(t, "it is released", func() bool { return len(h.queue()) == 0 })
+	hosttest.Eventually(t, "it is released", func() bool { return len(h.queue()) == 0 })
 }
 
 // lockFilesSpeak is called when the sidecar is down.
 func (h *host) lockFilesSpeak(t *testing.T) {
 	t.Helper()
 	h.lock(t, "max_hourly_locked.example")
-	c := h.dial(t).login("a@locked.example")
-	c.mail("a@locked.example")
-	c.want(c.rcpt("x@far.example"), 450, "4.7.1 Domain locked.example is locked.  Message will be reattempted later")
-	c = h.dial(t).login("a@open.example")
-	before := h.sink.count()
-	c.want(c.send("a@open.example", numberedBody(4), numbered("r%d@far.example", 1, 5)...), 250)
-	if c.slowest > deadline+slack {
-		t.Errorf("with nobody there a command took %v", c.slowest)
+	c := h.dial(t).Login("a@locked.example")
+	c.Mail("a@locked.example")
+	c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 Domain locked.example is locked.  Message will be reattempted later")
+	c = h.dial(t).Login("a@open.example")
+	before := h.sink.Count()
+	c.Want(c.Send("a@open.example", numberedBody(4), numbered("r%d@far.example", 1, 5)...), 250)
+	if c.Slowest > deadline+slack {
+		t.Errorf("with nobody there a command took %v", c.Slowest)
 	}
 	if out, code := h.sendmail(t, alice, "www", numberedBody(4), "-oi", "-f", "a@locked.example", "late@far.example"); code != 0 {
 		t.Fatalf("sendmail: exit %d\n%s", code, out)
 	}
-	eventually(t, "what is not locked is delivered, the rest held", func() bool {
-		return h.sink.count() == before+5 && h.heldLines("Domain locked.example is locked.") == 1
+	hosttest.Eventually(t, "what is not locked is delivered, the rest held", func() bool {
+		return h.sink.Count() == before+5 && h.heldLines("Domain locked.example is locked.") == 1
 	})
-	if slices.Contains(h.sink.recipients(), "late@far.example") {
+	if slices.Contains(h.sink.Recipients(), "late@far.example") {
 		t.Error("a locked domain's mail was delivered")
 	}
 }
@@ -174,14 +174,14 @@ func TestStoppedSidecarCostsOneDeadline(t *testing.T) {
 			h := newHostOf(t, "debian", way)
 			h.startSluice(t, unlimited).signal(t, "STOP")
 			h.startExim(t)
-			c := h.dial(t).login("a@here.example")
+			c := h.dial(t).Login("a@here.example")
 			start := time.Now()
-			c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 1, 10)...), 250)
+			c.Want(c.Send("a@here.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 10)...), 250)
 			took := time.Since(start)
-			if c.slowest > deadlines[way]+2*slack || took > deadlines[way]+time.Second {
-				t.Errorf("a message took %v, its slowest command %v", took, c.slowest)
+			if c.Slowest > deadlines[way]+2*slack || took > deadlines[way]+time.Second {
+				t.Errorf("a message took %v, its slowest command %v", took, c.Slowest)
 			}
-			eventually(t, "it is delivered", func() bool { return h.sink.count() == 10 })
+			hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 10 })
 			if took = time.Since(start); took > 2*deadlines[way]+3*time.Second {
 				t.Errorf("it was delivered after %v", took)
 			}
@@ -220,9 +220,9 @@ func TestTokenIsKept(t *testing.T) {
 	h.startSluice(t, "mainlog = \"\"\n[limits]\nhourly = 1")
 	h.write(t, "/etc/sluice/token", "another one that is wrong\n")
 	h.startExim(t)
-	c := h.dial(t).login("a@here.example")
-	c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 1, 3)...), 250)
+	c := h.dial(t).Login("a@here.example")
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 3)...), 250)
 	os.Remove(filepath.Join(h.dir, "etc/sluice/token"))
-	c.want(c.send("a@here.example", letter("x"), numbered("r%d@far.example", 4, 6)...), 250)
-	eventually(t, "all is delivered", func() bool { return h.sink.count() == 6 })
+	c.Want(c.Send("a@here.example", hosttest.Letter("x"), numbered("r%d@far.example", 4, 6)...), 250)
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 6 })
 }

@@ -1,7 +1,6 @@
 package sidecar_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/lockdir"
 
 	"sluice/ratelimit"
@@ -30,7 +30,7 @@ type site struct {
 	ledger string // directories
 	dir    string
 	now    time.Time
-	log    lockedBuffer
+	log    hosttest.Log
 
 	anySender bool
 	failing   bool            // Deliver fails
@@ -60,24 +60,6 @@ func (s *site) deliveries() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.delivered)
-}
-
-// A lockedBuffer is a log that a test may read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // newSite makes a site of a configuration. Its clock stands at noon.

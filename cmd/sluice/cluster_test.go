@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // startClustered serves a node of a cluster of two, with more lines of [store].
@@ -24,7 +25,7 @@ func TestServeStartsWithRedisDown(t *testing.T) {
 	r := redistest.Start(t)
 	r.Kill()
 	n := startClustered(t, "mx1.example", r.URL())
-	within(t, "saying so", func() bool { return strings.Contains(n.log.String(), "Redis cannot be asked") })
+	hosttest.Eventually(t, "saying so", func() bool { return strings.Contains(n.log.String(), "Redis cannot be asked") })
 	if got := n.sendAll(t, 0, 4); got != 2 {
 		t.Errorf("%d accepted without Redis, want 2", got)
 	}
@@ -33,11 +34,11 @@ func TestServeStartsWithRedisDown(t *testing.T) {
 		t.Errorf("status without Redis: exit %d\n%s", code, out)
 	}
 	r.Start()
-	within(t, "Redis deciding", func() bool { return strings.Contains(n.log.String(), "Redis decides again") })
+	hosttest.Eventually(t, "Redis deciding", func() bool { return strings.Contains(n.log.String(), "Redis decides again") })
 	if got := n.sendAll(t, 4, 20); got != 8 {
 		t.Errorf("%d accepted with Redis, want 8 of 10", got)
 	}
-	within(t, "the node in status", func() bool {
+	hosttest.Eventually(t, "the node in status", func() bool {
 		out, _ := n.sluice(t, "status")
 		return strings.Contains(out, "mx1.example") && strings.Contains(out, "shared") && !strings.Contains(out, "alone")
 	})
@@ -57,7 +58,7 @@ func pair(t *testing.T) (r *redistest.Server, a, b *servedNode) {
 	r = redistest.Start(t)
 	a, b = startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
 	for _, n := range []*servedNode{a, b} {
-		within(t, "both nodes in status", func() bool {
+		hosttest.Eventually(t, "both nodes in status", func() bool {
 			out, _ := n.sluice(t, "status")
 			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
 		})
@@ -76,7 +77,7 @@ func exists(path string) bool {
 func soon(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	start := time.Now()
-	within(t, what, holds)
+	hosttest.Eventually(t, what, holds)
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("%s took %v", what, took)
 	}
@@ -117,7 +118,7 @@ func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
 	soon(t, "released on the second", func() bool { return !exists(b.file(lock)) && b.send(t, 3) })
 
 	writeFile(t, b.file(lock), "")
-	within(t, "the hand's lock", func() bool { return !b.send(t, 4) })
+	hosttest.Eventually(t, "the hand's lock", func() bool { return !b.send(t, 4) })
 	a.sendAll(t, 10, 30)
 	if out, code := a.sluice(t, "unlock", "example.com"); code != exitDone {
 		t.Errorf("unlock: %s", out)
@@ -140,7 +141,7 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 		nodes = append(nodes, startServeWith(t, dir, config))
 	}
 	for _, n := range nodes {
-		within(t, "both nodes in status", func() bool {
+		hosttest.Eventually(t, "both nodes in status", func() bool {
 			out, _ := n.sluice(t, "status")
 			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
 		})
@@ -163,7 +164,7 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 		f.Close()
 	}
 	lock := "max_deferfail_example.com"
-	within(t, "tripped on both", func() bool { return exists(nodes[0].file(lock)) && exists(nodes[1].file(lock)) })
+	hosttest.Eventually(t, "tripped on both", func() bool { return exists(nodes[0].file(lock)) && exists(nodes[1].file(lock)) })
 	for _, n := range nodes {
 		if n.send(t, 50) {
 			t.Error("accepted while tripped")

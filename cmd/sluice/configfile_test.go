@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // configStatus is what status says of the configuration file.
@@ -37,7 +38,7 @@ func (n *servedNode) hourly(t *testing.T) (limit int64, by sidecar.Origin) {
 
 func (n *servedNode) wantHourly(t *testing.T, want int64) {
 	t.Helper()
-	within(t, fmt.Sprintf("hourly = %d", want), func() bool { got, _ := n.hourly(t); return got == want })
+	hosttest.Eventually(t, fmt.Sprintf("hourly = %d", want), func() bool { got, _ := n.hourly(t); return got == want })
 }
 
 // withHourly is the configuration of a node with another limit.
@@ -77,14 +78,14 @@ func TestTheFileIsReadAgainWhenItIsEdited(t *testing.T) {
 	})
 	t.Run("emptied or removed", func(t *testing.T) {
 		writeFile(t, file, "")
-		within(t, "trouble", func() bool { return strings.Contains(n.configStatus(t).Trouble, "it is empty or gone") })
+		hosttest.Eventually(t, "trouble", func() bool { return strings.Contains(n.configStatus(t).Trouble, "it is empty or gone") })
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		within(t, "trouble", func() bool { return strings.Contains(n.configStatus(t).Trouble, "no such file") })
+		hosttest.Eventually(t, "trouble", func() bool { return strings.Contains(n.configStatus(t).Trouble, "no such file") })
 		n.wantHourly(t, 14)
 		writeFile(t, file, withHourly(n.dir, 14))
-		within(t, "no trouble", func() bool { return n.configStatus(t).Trouble == "" })
+		hosttest.Eventually(t, "no trouble", func() bool { return n.configStatus(t).Trouble == "" })
 	})
 	if got := n.sendAll(t, 4, 20); got != 10 {
 		t.Errorf("%d accepted beyond the 4, want 10", got)
@@ -141,7 +142,7 @@ func TestBadFilesLeaveTheRunningConfiguration(t *testing.T) {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 				t.Fatal(err)
 			}
-			within(t, want, func() bool { return n.configStatus(t).Trouble == want })
+			hosttest.Eventually(t, want, func() bool { return n.configStatus(t).Trouble == want })
 			if got, _ := n.hourly(t); got != 10 {
 				t.Errorf("hourly is %d", got)
 			}
@@ -177,5 +178,5 @@ func TestWhatNeedsARestartSaysSo(t *testing.T) {
 		t.Errorf("the log does not say so:\n%s", n.log)
 	}
 	writeFile(t, n.dir+"/sluice.toml", serveConfig(n.dir))
-	within(t, "as it was", func() bool { s := n.configStatus(t); return len(s.Restart) == 0 && s.Hash == hash })
+	hosttest.Eventually(t, "as it was", func() bool { s := n.configStatus(t); return len(s.Restart) == 0 && s.Hash == hash })
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
 
@@ -24,7 +25,7 @@ import (
 // A hardNode is a sluice with a ceiling of open files.
 type hardNode struct {
 	socket string
-	log    *lockedBuffer
+	log    *hosttest.Log
 }
 
 func startHard(t *testing.T, openFiles int) *hardNode {
@@ -32,7 +33,7 @@ func startHard(t *testing.T, openFiles int) *hardNode {
 	binary := buildSluice(t)
 	dir := t.TempDir()
 	writeFile(t, dir+"/sluice.toml", strings.Replace(serveConfig(dir), "hourly = 10", "hourly = 0", 1))
-	n := &hardNode{dir + "/run/policy.sock", &lockedBuffer{}}
+	n := &hardNode{dir + "/run/policy.sock", &hosttest.Log{}}
 	cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, openFiles), "sh", binary, "serve", "--config", dir+"/sluice.toml")
 	cmd.Stderr = n.log
 	if err := cmd.Start(); err != nil {
@@ -44,7 +45,7 @@ func startHard(t *testing.T, openFiles int) *hardNode {
 			t.Errorf("sluice: %v\n%s", err, n.log)
 		}
 	})
-	within(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
+	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
 	return n
 }
 
@@ -111,7 +112,7 @@ func (n *hardNode) answers(t *testing.T, limit time.Duration) {
 
 func (n *hardNode) told(t *testing.T, what string) {
 	t.Helper()
-	within(t, "the operator is told: "+what, func() bool { return strings.Contains(n.log.String(), what) })
+	hosttest.Eventually(t, "the operator is told: "+what, func() bool { return strings.Contains(n.log.String(), what) })
 }
 
 func TestTenThousandIdleAndDrippingClients(t *testing.T) {

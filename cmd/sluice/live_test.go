@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
 
@@ -108,7 +109,7 @@ func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
 	const patient = `timeout = "5s"`
 	a, b := startClustered(t, "mx1.example", r.URL(), patient), startClustered(t, "mx2.example", r.URL(), patient)
 	for _, n := range []*servedNode{a, b} {
-		within(t, "Redis deciding", func() bool {
+		hosttest.Eventually(t, "Redis deciding", func() bool {
 			out, _ := n.sluice(t, "status")
 			return strings.Contains(out, "mx1.example") && strings.Contains(out, "mx2.example") && !strings.Contains(out, "alone")
 		})
@@ -154,7 +155,7 @@ func TestNodesWhoseFilesDiffer(t *testing.T) {
 		out, _ := n.sluice(t, "status")
 		return strings.Contains(out, other+" has other limits in its configuration")
 	}
-	within(t, "both nodes in status", func() bool {
+	hosttest.Eventually(t, "both nodes in status", func() bool {
 		out, _ := a.sluice(t, "status")
 		return strings.Contains(out, "mx2.example")
 	})
@@ -168,7 +169,7 @@ func TestNodesWhoseFilesDiffer(t *testing.T) {
 	}
 	text := string(whole)
 	writeFile(t, file, strings.Replace(text, "hourly = 10", "hourly = 11", 1))
-	within(t, "they differ", func() bool { return differs(a, "mx2.example") && differs(b, "mx1.example") })
+	hosttest.Eventually(t, "they differ", func() bool { return differs(a, "mx2.example") && differs(b, "mx1.example") })
 	writeFile(t, file, text)
-	within(t, "they agree", func() bool { return !differs(a, "mx2.example") && !differs(b, "mx1.example") })
+	hosttest.Eventually(t, "they agree", func() bool { return !differs(a, "mx2.example") && !differs(b, "mx1.example") })
 }

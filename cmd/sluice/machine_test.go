@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/smtp"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/sidecar/hosttest"
 )
 
 // A machine is a Debian or Ubuntu like this one, that real systemd has booted as
@@ -28,7 +31,10 @@ type machine struct {
 // bootMachine boots one. Its root is made once and kept among this user's caches.
 func bootMachine(t *testing.T) *machine {
 	t.Helper()
-	needRoot(t, "debootstrap", "unshare", "nsenter", "setpriv")
+	for _, program := range []string{"debootstrap", "unshare", "nsenter", "setpriv"} {
+		hosttest.Program(t, program)
+	}
+	hosttest.Root(t)
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +50,7 @@ func bootMachine(t *testing.T) *machine {
 		"GOMODCACHE=" + shared[1], "GOCACHE=" + shared[2], "GOTOOLCHAIN=local", "GOPROXY=off", "DEBIAN_FRONTEND=noninteractive",
 	}}
 	cmd := exec.Command("testdata/machine/boot", append([]string{root, m.pidFile, clone}, shared...)...)
-	var trouble lockedBuffer
+	var trouble hosttest.Log
 	cmd.Stderr = &trouble
 	off, err := cmd.StdinPipe()
 	if err != nil {
@@ -60,28 +66,9 @@ func bootMachine(t *testing.T) *machine {
 			t.Logf("%s said:\n%s", cmd.Path, &trouble)
 		}
 	})
-	within(t, "a machine boots", func() bool { return m.pid() != "" })
+	hosttest.Eventually(t, "a machine boots", func() bool { return m.pid() != "" })
 	m.awaitBoot(t)
 	return m
-}
-
-// needRoot skips where a test cannot be made, and fails there in CI.
-func needRoot(t *testing.T, programs ...string) {
-	t.Helper()
-	missing := ""
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = err.Error()
-		}
-	}
-	if os.Getuid() != 0 {
-		missing = "only root can boot a machine"
-	}
-	if missing != "" && os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	} else if missing != "" {
-		t.Skip(missing)
-	}
 }
 
 // machineRoot makes the root where it is missing, for which it needs the network.
@@ -91,10 +78,8 @@ func machineRoot(t *testing.T, cache string) string {
 	cmd := exec.CommandContext(t.Context(), "testdata/machine/root", cache)
 	cmd.Stderr = &trouble
 	out, err := cmd.Output()
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("make a machine: %v\n%s", err, &trouble)
-	} else if err != nil {
-		t.Skipf("make a machine: %v\n%s", err, &trouble)
+	if err != nil {
+		hosttest.Missing(t, fmt.Sprintf("make a machine: %v\n%s", err, &trouble))
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -121,7 +106,7 @@ func (m *machine) pid() string {
 func (m *machine) awaitBoot(t *testing.T) {
 	t.Helper()
 	var state string
-	within(t, "systemd is up", func() bool {
+	hosttest.Eventually(t, "systemd is up", func() bool {
 		state, _ = m.try(t, "systemctl is-system-running --wait 2>&1")
 		return state == "running\n" || state == "degraded\n"
 	})
@@ -135,7 +120,7 @@ func (m *machine) reboot(t *testing.T) {
 	t.Helper()
 	before := m.pid()
 	m.try(t, "systemctl reboot") // the command may be killed by what it asks for
-	within(t, "the machine boots again", func() bool { return m.pid() != before })
+	hosttest.Eventually(t, "the machine boots again", func() bool { return m.pid() != before })
 	m.awaitBoot(t)
 }
 
@@ -194,7 +179,7 @@ func (m *machine) dial(address string) (conn net.Conn, err error) {
 func (m *machine) mail(t *testing.T, password, from, to string) error {
 	t.Helper()
 	var conn net.Conn
-	within(t, "connect to Exim, which may be reloading", func() bool {
+	hosttest.Eventually(t, "connect to Exim, which may be reloading", func() bool {
 		var err error
 		conn, err = m.dial("127.0.0.1:25")
 		return err == nil

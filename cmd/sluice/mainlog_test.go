@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog/mainlogtest"
 )
 
@@ -75,7 +76,7 @@ func TestKill9WhileTheLogIsFollowed(t *testing.T) {
 	for kill := range kills {
 		// Spread over the writing of the log.
 		until := int64(lines) * int64(kill+1) / int64(kills+1)
-		within(t, "log written", func() bool { return written.Load() >= until })
+		hosttest.Eventually(t, "log written", func() bool { return written.Load() >= until })
 		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // when to kill is no matter of being right
 		process.Process.Kill()
 		process.Wait()
@@ -96,12 +97,12 @@ func TestKill9WhileTheLogIsFollowed(t *testing.T) {
 func startFollower(t *testing.T, binary, dir string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(binary, "serve", "--config", filepath.Join(dir, "sluice.toml"))
-	log := &lockedBuffer{}
+	log := &hosttest.Log{}
 	c.Stderr = log
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
 
@@ -51,7 +52,7 @@ systemctl enable -q --now relay
 // listens waits until somebody listens on a port of the machine.
 func (o *operator) listens(t *testing.T, port string) {
 	t.Helper()
-	within(t, "port "+port, func() bool {
+	hosttest.Eventually(t, "port "+port, func() bool {
 		c, err := o.dial("127.0.0.1:" + port)
 		if err == nil {
 			c.Close()
@@ -132,7 +133,7 @@ func (o *operator) heals(t *testing.T) {
 // delivers waits until Exim's log has told so many deliveries of a domain's.
 func (o *operator) delivers(t *testing.T, domain string, n int64) {
 	t.Helper()
-	within(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered == n })
+	hosttest.Eventually(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered == n })
 }
 
 // The limit of an hour as shipped, and as the README raises it.
@@ -152,7 +153,7 @@ func (o *operator) fill(t *testing.T) {
 	if err != nil || !strings.HasPrefix(reply, "action=DUNNO") {
 		t.Fatalf("answered %q, %v", reply, err)
 	}
-	within(t, "the lock file", func() bool {
+	hosttest.Eventually(t, "the lock file", func() bool {
 		b, _ := os.ReadFile(o.path("/var/cpanel/email_send_limits/max_hourly_example.com"))
 		return string(b) == "500/500 (100%)"
 	})
@@ -193,14 +194,14 @@ func (o *operator) uses(t *testing.T) {
 		t.Errorf("sluice status:\n%s", out)
 	}
 	o.run(t, "printf 'Subject: hello\\n\\nhello\\n' | sendmail -f shop@example.com held@far.example")
-	within(t, "mail of a script is held", func() bool { return o.status(t, "example.com").Held == 1 })
+	hosttest.Eventually(t, "mail of a script is held", func() bool { return o.status(t, "example.com").Held == 1 })
 	o.types(t, "sluice unlock example.com")
 	o.delivers(t, "example.com", 1) // of what was held, by the unit sluice-deliver
 	o.passes(t)
 
 	o.fill(t)
 	o.run(t, "rm "+file)
-	within(t, "what is removed releases", func() bool { return o.status(t, "example.com").Sent == 0 })
+	hosttest.Eventually(t, "what is removed releases", func() bool { return o.status(t, "example.com").Sent == 0 })
 	o.passes(t)
 
 	o.types(t, "sluice lock example.com")
@@ -208,10 +209,10 @@ func (o *operator) uses(t *testing.T) {
 	o.types(t, "sluice unlock example.com")
 	o.passes(t)
 	o.types(t, "touch .../email_send_limits/max_hourly_example.com")
-	within(t, "it is locked", func() bool { return len(o.status(t, "example.com").Locks) == 1 })
+	hosttest.Eventually(t, "it is locked", func() bool { return len(o.status(t, "example.com").Locks) == 1 })
 	o.refused(t, "Domain example.com is locked.")
 	o.run(t, "rm "+file)
-	within(t, "it is released", func() bool { return len(o.status(t, "example.com").Locks) == 0 })
+	hosttest.Eventually(t, "it is released", func() bool { return len(o.status(t, "example.com").Locks) == 0 })
 
 	o.passes(t)
 	o.types(t, "sluice reset example.com")
@@ -246,7 +247,7 @@ func (o *operator) meanwhile(t *testing.T, f func()) {
 	}
 	answering := func() {
 		before := asked.Load()
-		within(t, "questions are answered", func() bool { return asked.Load() > before+100 || t.Failed() })
+		hosttest.Eventually(t, "questions are answered", func() bool { return asked.Load() > before+100 || t.Failed() })
 	}
 	answering()
 	f()
@@ -307,7 +308,7 @@ func (o *operator) raises(t *testing.T) {
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
 	o.run(t, "cat >>/etc/sluice/sluice.toml <<'END'\n"+o.block(t, "[limits.domain.")+"END")
 	o.types(t, "sluice config --check")
-	within(t, "the file is in force", func() bool { return o.status(t, "example.com").Hourly == raised })
+	hosttest.Eventually(t, "the file is in force", func() bool { return o.status(t, "example.com").Hourly == raised })
 	o.passes(t)
 	if got := o.status(t, "example.com"); got.Hourly != raised || got.Sent != hourly+1 {
 		t.Errorf("of %d are used %d, want %d of %d", got.Hourly, got.Sent, hourly+1, raised)
@@ -347,7 +348,7 @@ func (o *operator) reboots(t *testing.T) {
 // when it hangs. Mail flows all the while.
 func (o *operator) hangs(t *testing.T) {
 	pinged := o.property(t, "WatchdogTimestampMonotonic")
-	within(t, "the watchdog is pinged", func() bool { return o.property(t, "WatchdogTimestampMonotonic") != pinged })
+	hosttest.Eventually(t, "the watchdog is pinged", func() bool { return o.property(t, "WatchdogTimestampMonotonic") != pinged })
 	if n := o.number(t, "NRestarts"); n != 0 {
 		t.Fatalf("sluice was restarted %d times although it answers", n)
 	}
@@ -361,7 +362,7 @@ func (o *operator) hangs(t *testing.T) {
 		t.Error("the journal does not say why")
 	}
 	// What passed without an answer is charged from the log.
-	within(t, "nothing is forgotten", func() bool { return o.status(t, "example.com").Sent == before+1 })
+	hosttest.Eventually(t, "nothing is forgotten", func() bool { return o.status(t, "example.com").Sent == before+1 })
 	o.run(t, "systemctl kill --kill-whom=main -s KILL sluice")
 	o.restarted(t, 2)
 	o.meanwhile(t, func() {})
@@ -370,7 +371,7 @@ func (o *operator) hangs(t *testing.T) {
 // restarted waits until systemd has restarted sluice by itself so many times.
 func (o *operator) restarted(t *testing.T, times int) {
 	t.Helper()
-	within(t, fmt.Sprintf("restart %d", times), func() bool {
+	hosttest.Eventually(t, fmt.Sprintf("restart %d", times), func() bool {
 		return o.number(t, "NRestarts") == times && o.property(t, "ActiveState") == "active"
 	})
 }
@@ -391,7 +392,7 @@ func (o *operator) removes(t *testing.T) {
 	o.refused(t, "Domain example.com is locked.")
 	o.types(t, "exim-config/install --remove")
 	o.run(t, "systemctl reload exim4")
-	within(t, "Exim asks no more", func() bool {
+	hosttest.Eventually(t, "Exim asks no more", func() bool {
 		return o.mail(t, "secret", "news@example.com", "last@far.example") == nil
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // cPanel's files as the user interface:
@@ -59,7 +61,7 @@ func TestAPanelIsTheUserInterface(t *testing.T) {
 		}
 		start := time.Now()
 		writeFile(t, root+file, strings.Replace(string(b), old, text, 1))
-		within(t, want, func() bool { return strings.HasPrefix(ask(stage, auth, "u@far.example"), want) })
+		hosttest.Eventually(t, want, func() bool { return strings.HasPrefix(ask(stage, auth, "u@far.example"), want) })
 		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("%s acts after %v", file, took)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd/policytest"
 )
 
@@ -52,13 +53,13 @@ func startPostfwd(b *testing.B, dir string) policytest.Server {
 	needServer(b, "postfwd2")
 	rules := filepath.Join(dir, "postfwd.cf")
 	benchFile(b, rules, "id=R1; protocol_state==RCPT; action=rate(sender_domain/1000000000/3600/450 4.7.1 over the limit)\n")
-	server := policytest.Server{Network: "tcp", Path: freeAddress(b), Postfix: true}
+	server := policytest.Server{Network: "tcp", Path: fmt.Sprintf("127.0.0.1:%d", hosttest.FreePort(b)), Postfix: true}
 	_, port, err := net.SplitHostPort(server.Path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	startServer(b, server, "postfwd2", "-f", rules, "-i", "127.0.0.1", "-p", port, "-u", "nobody", "-g", "nogroup",
-		"--pidfile", filepath.Join(dir, "postfwd.pid"), "--cache_socket", "tcp:"+freeAddress(b), "--nodns")
+		"--pidfile", filepath.Join(dir, "postfwd.pid"), "--cache_socket", fmt.Sprintf("tcp:127.0.0.1:%d", hosttest.FreePort(b)), "--nodns")
 	return server
 }
 
@@ -136,16 +137,6 @@ func startServer(b *testing.B, s policytest.Server, args ...string) {
 			b.Fatalf("%s does not listen: %v", args[0], err)
 		}
 	}
-}
-
-func freeAddress(b *testing.B) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func benchFile(b *testing.B, name, text string) {

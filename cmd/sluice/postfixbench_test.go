@@ -47,7 +47,7 @@ func BenchmarkPostfix(b *testing.B) {
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)
 		}
-		within(b, "smtp-sink listening", func() bool {
+		hosttest.Eventually(b, "smtp-sink listening", func() bool {
 			nc, err := net.Dial("tcp", sink)
 			if err == nil {
 				nc.Close()
@@ -96,7 +96,7 @@ func BenchmarkPostfix(b *testing.B) {
 func (h *postfixHost) throughput(b *testing.B, messages int) float64 {
 	began := time.Now()
 	h.Run(b, "", "smtp-source", "-s", "8", "-m", fmt.Sprint(messages), "-l", "4000", "-f", "a@bench.example", "-t", "u@far.example", h.Address())
-	mtatest.Eventually(b, "an empty queue", func() bool {
+	hosttest.Eventually(b, "an empty queue", func() bool {
 		for _, queue := range []string{"incoming", "active", "deferred"} {
 			if files, _ := filepath.Glob(h.Path("/var/spool/postfix/" + queue + "/*")); len(files) > 0 {
 				return false

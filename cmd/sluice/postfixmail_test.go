@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -12,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar/milter/mtatest"
+	"sluice/sidecar/hosttest"
 )
 
 // many lets nearly all pass, so that what is counted shows.
@@ -43,18 +42,18 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 			h.startSluice(t)
 			h.Login(t, "news", "auth.example")
 
-			h.Dial(t).Login("news@auth.example").Message("other@unlisted.example", recipients(1, 3)...)
+			h.Dial(t).Login("news@auth.example").Send("other@unlisted.example", hosttest.Letter("x"), recipients(1, 3)...)
 			h.wantSent(t, "auth.example", 3)
 			h.wantSent(t, "unlisted.example", 0)
 
 			c := h.Dial(t)
-			c.Send("MAIL FROM:<a@pipe.example>\r\nRCPT TO:<p1@far.example>\r\nRCPT TO:<p2@far.example>\r\nRCPT TO:<alice@here.example>\r\nDATA\r\n")
-			for i, r := range c.Replies(5) {
-				c.Want(r, []int{250, 250, 250, 250, 354}[i])
+			c.Write("MAIL FROM:<a@pipe.example>\r\nRCPT TO:<p1@far.example>\r\nRCPT TO:<p2@far.example>\r\nRCPT TO:<alice@here.example>\r\nDATA\r\n")
+			for _, code := range []int{250, 250, 250, 250, 354} {
+				c.Want(c.Reply(), code)
 			}
-			c.Send("Subject: x\r\n\r\nx\r\n.\r\nMAIL FROM:<a@pipe.example>\r\nRCPT TO:<p3@far.example>\r\nRSET\r\n")
-			for i, r := range c.Replies(4) {
-				c.Want(r, []int{250, 250, 250, 250}[i])
+			c.Write("Subject: x\r\n\r\nx\r\n.\r\nMAIL FROM:<a@pipe.example>\r\nRCPT TO:<p3@far.example>\r\nRSET\r\n")
+			for range 4 {
+				c.Want(c.Reply(), 250)
 			}
 			aborted := int64(0)
 			if way.charge == atRcpt {
@@ -66,10 +65,10 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 			for i, code := range []int{250, 501, 250, 550, 550, 250} {
 				c.Want(c.Rcpt([]string{"t1@far.example", "<<", "t2@far.example", "t3@far.example", "t4@far.example", "alice@here.example"}[i]), code)
 			}
-			c.Want(c.Data(), 250)
+			c.Want(c.Data(hosttest.Letter("x")), 250)
 			h.wantSent(t, "tiny.example", 2)
 
-			c.Want(c.Message("a@hundred.example", recipients(1, 100)...), 250)
+			c.Want(c.Send("a@hundred.example", hosttest.Letter("x"), recipients(1, 100)...), 250)
 			h.wantSent(t, "hundred.example", 100)
 
 			c.Mail("a@bdat.example")
@@ -79,7 +78,7 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 			h.wantSent(t, "bdat.example", 1)
 
 			for range 3 { // on one connection
-				c.Want(c.Message("a@many.example", "m@far.example", "m@far.example"), 250)
+				c.Want(c.Send("a@many.example", hosttest.Letter("x"), "m@far.example", "m@far.example"), 250)
 			}
 			h.wantSent(t, "many.example", 3) // Postfix delivers once to one that is named twice
 
@@ -122,7 +121,7 @@ func TestPostfixMailFirst(t *testing.T) {
 				t.Helper()
 				began := time.Now()
 				c := h.Dial(t)
-				c.Want(c.Message("a@first.example", recipients(sent+1, sent+3)...), 250)
+				c.Want(c.Send("a@first.example", hosttest.Letter("x"), recipients(sent+1, sent+3)...), 250)
 				if out, code := h.Sendmail(t, "Subject: x\n\nx\n", "-f", "www@first.example", fmt.Sprintf("u%d@far.example", sent+4)); code != 0 {
 					t.Errorf("%s: sendmail: exit %d\n%s", what, code, out)
 				}
@@ -130,9 +129,9 @@ func TestPostfixMailFirst(t *testing.T) {
 					t.Errorf("%s: a message took %v, want at most %v", what, took, atMost)
 				}
 				sent += 4
-				mtatest.Eventually(t, what+": delivered", func() bool { return len(h.Sink.Got()) == sent })
+				hosttest.Eventually(t, what+": delivered", func() bool { return h.Sink.Count() == sent })
 			})()
-			h.servedNode = &servedNode{dir: h.Path("/run"), log: &lockedBuffer{}}
+			h.servedNode = &servedNode{dir: h.Path("/run"), log: &hosttest.Log{}}
 			h.wantOutcomes(t, "first.example", int64(sent), int64(sent), 0, 0) // the log charges what was missed
 		})
 	}
@@ -165,12 +164,12 @@ func throughTrouble(t *testing.T, config string, slow time.Duration, send func(w
 func startProcess(t *testing.T, binary, config string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary, "serve", "--config", config)
-	log := &lockedBuffer{}
+	log := &hosttest.Log{}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
+	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
 	return cmd
 }
 
@@ -181,19 +180,13 @@ func kill(cmd *exec.Cmd) {
 
 // Debian's miltertest, as Postfix and Sendmail speak: with each version and state.
 func TestMiltertest(t *testing.T) {
-	if _, err := exec.LookPath("miltertest"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
 	dir := t.TempDir()
 	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[listen]\n", "[listen]\nmilter = [\"unix:"+dir+"/run/milter.sock\"]\n", 1))
 	script, err := filepath.Abs("../../testdata/miltertest/session.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "miltertest", "-s", script, "-D", "socket=unix:"+dir+"/run/milter.sock")
+	cmd := exec.CommandContext(t.Context(), hosttest.Program(t, "miltertest"), "-s", script, "-D", "socket=unix:"+dir+"/run/milter.sock")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -216,21 +209,21 @@ func TestPostfixSendmailOverTheLimit(t *testing.T) {
 			t.Errorf("message %d: exit %d\n%s", i, code, out)
 		}
 		if i <= 2 { // one after the other: pickup takes them as it finds them
-			mtatest.Eventually(t, "charged", func() bool { return h.sent(t, "tiny.example") == int64(i) })
+			hosttest.Eventually(t, "charged", func() bool { return h.sent(t, "tiny.example") == int64(i) })
 		}
 	}
-	mtatest.Eventually(t, "refused", func() bool { return strings.Count(h.Postfix.Log(), "milter-reject: END-OF-MESSAGE") >= 3 })
+	hosttest.Eventually(t, "refused", func() bool { return strings.Count(h.Postfix.Log(), "milter-reject: END-OF-MESSAGE") >= 3 })
 	if log := h.Postfix.Log(); strings.Contains(log, "configuration error") || !strings.Contains(log, "4.7.1 Domain tiny.example has exceeded the max emails per hour (") {
 		t.Error("the log does not explain it")
 	}
-	if got := h.Sink.Got(); len(got) != 2 {
+	if got := h.Sink.Recipients(); len(got) != 2 {
 		t.Errorf("%v delivered, want two", got)
 	}
 	if out, code := h.sluice(t, "reset", "tiny.example"); code != exitDone {
 		t.Fatalf("reset: exit %d\n%s", code, out)
 	}
 	h.Run(t, "", "postkick", "public", "pickup", "W") // it looks by itself once a minute
-	mtatest.Eventually(t, "two more", func() bool { return len(h.Sink.Got()) == 4 })
+	hosttest.Eventually(t, "two more", func() bool { return h.Sink.Count() == 4 })
 	if got := h.sent(t, "tiny.example"); got != 2 {
 		t.Errorf("%d counted, want 2", got)
 	}
@@ -253,10 +246,10 @@ over_limit = "discard"
 	h.startSluice(t)
 	c := h.Dial(t)
 	for _, from := range []string{"a@watched.example", "a@watched.example", "a@dropped.example", "a@dropped.example"} {
-		c.Want(c.Message(from, strings.Replace(from, "a@", "u@far-", 1)), 250)
+		c.Want(c.Send(from, hosttest.Letter("x"), strings.Replace(from, "a@", "u@far-", 1)), 250)
 	}
-	mtatest.Eventually(t, "three delivered", func() bool {
-		return slices.Equal(h.Sink.Got(), []string{"u@far-dropped.example", "u@far-watched.example", "u@far-watched.example"})
+	hosttest.Eventually(t, "three delivered", func() bool {
+		return slices.Equal(h.Sink.Recipients(), []string{"u@far-dropped.example", "u@far-watched.example", "u@far-watched.example"})
 	})
 	for _, want := range []string{"warn: RCPT from", "Domain watched.example has exceeded the max emails (", "discard: RCPT from", "Domain dropped.example has exceeded the max emails per hour (2/1 (200%)) allowed."} {
 		if !strings.Contains(h.Postfix.Log(), want) {

@@ -19,26 +19,8 @@ import (
 // A served is a `sluice serve` in this process, with its own directories.
 type servedNode struct {
 	dir  string
-	log  *lockedBuffer
+	log  *hosttest.Log
 	stop func() int // like SIGTERM; returns the exit code
-}
-
-// lockedBuffer is what serve logs into while a test reads it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // serveConfig is a limit of 10 an hour, with all files in a directory.
@@ -69,14 +51,14 @@ func startServeWith(t testing.TB, dir, config string) *servedNode {
 	t.Helper()
 	writeFile(t, dir+"/sluice.toml", config)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	n := &servedNode{dir: dir, log: &lockedBuffer{}}
+	n := &servedNode{dir: dir, log: &hosttest.Log{}}
 	code := make(chan int, 1)
 	go func() {
 		code <- run(ctx, []string{"serve", "--config", dir + "/sluice.toml"}, strings.NewReader(""), &bytes.Buffer{}, n.log)
 	}()
 	n.stop = sync.OnceValue(func() int { cancel(); return <-code })
 	t.Cleanup(func() { n.stop() })
-	within(t, "serving", func() bool {
+	hosttest.Eventually(t, "serving", func() bool {
 		select {
 		case c := <-code:
 			code <- c
@@ -86,15 +68,6 @@ func startServeWith(t testing.TB, dir, config string) *servedNode {
 		return strings.Contains(n.log.String(), "msg=serving")
 	})
 	return n
-}
-
-func within(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
 }
 
 // sluice runs another command against the node.
@@ -154,7 +127,7 @@ func TestLimitLockAndRelease(t *testing.T) {
 		t.Fatalf("%d accepted, want 10", got)
 	}
 	lock := n.dir + "/locks/max_hourly_example.com"
-	within(t, "the lock file", func() bool { b, _ := os.ReadFile(lock); return strings.Contains(string(b), "10/10 (100%)") })
+	hosttest.Eventually(t, "the lock file", func() bool { b, _ := os.ReadFile(lock); return strings.Contains(string(b), "10/10 (100%)") })
 	if out, _ := n.sluice(t, "status", "example.com"); !strings.Contains(out, "10 of 10 in the last hour (100%)") ||
 		!strings.Contains(out, "max_hourly by sluice") {
 		t.Errorf("status:\n%s", out)
@@ -177,7 +150,7 @@ func TestLimitLockAndRelease(t *testing.T) {
 	if err := os.Remove(lock); err != nil {
 		t.Error(err)
 	}
-	within(t, "the release", func() bool { return n.send(t, 52) })
+	hosttest.Eventually(t, "the release", func() bool { return n.send(t, 52) })
 }
 
 func TestServeSaysWhyItDoesNotStart(t *testing.T) {
@@ -204,7 +177,7 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 }
 
 // textLog logs into a buffer as serve does.
-func textLog(b *lockedBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+func textLog(b *hosttest.Log) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 // An Exim without Perl asks on TCP, with a token.
 func TestServeTCP(t *testing.T) {

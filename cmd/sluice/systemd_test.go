@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // buildSluice builds the binary as `make build` does.
@@ -53,12 +54,12 @@ func TestWatchdogIsNotPingedForASilentSocket(t *testing.T) {
 	}
 	defer silent.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &lockedBuffer{}
+	log := &hosttest.Log{}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- watch(ctx, sidecar.Listener("unix:"+path), "", textLog(log))
 	}()
-	within(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
+	hosttest.Eventually(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
@@ -114,14 +115,7 @@ func TestDeliverByTheHelper(t *testing.T) {
 
 // systemd rates how well the unit is confined, from 10 (not at all) to 0.
 func TestUnitIsConfined(t *testing.T) {
-	path, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	out, _ := exec.Command(path, "security", "--offline=true", "--no-pager", "--threshold=25", "systemd/sluice.service").CombinedOutput()
+	out, _ := exec.Command(hosttest.Program(t, "systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=25", "systemd/sluice.service").CombinedOutput()
 	var last string
 	for lines := bufio.NewScanner(strings.NewReader(string(out))); lines.Scan(); {
 		if strings.TrimSpace(lines.Text()) != "" {

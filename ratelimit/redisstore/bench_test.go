@@ -14,6 +14,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // BenchmarkTake is decisions of the store, beside those of redis-benchmark
@@ -63,7 +64,7 @@ func redisBenchmark(b *testing.B, r *redistest.Server, connections int) float64 
 		}
 		args = append(args, fmt.Sprint(a))
 	}
-	out, err := exec.Command(redistest.Program(b, "redis-benchmark"), args...).CombinedOutput()
+	out, err := exec.Command(hosttest.Program(b, "redis-benchmark"), args...).CombinedOutput()
 	if err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // soak is a in a soak, else b.
@@ -134,7 +135,7 @@ func TestExactWithLostReplies(t *testing.T) {
 	running.Wait()
 	p.Lose.Store(0)
 	n.shared()
-	redistest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
+	hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
 	for d := range domains {
 		st := n.Standing(n.time(), fmt.Sprintf("d%d.example", d))
 		if len(st.Windows) != 1 || st.Windows[0].Sent != accepted[d].Load() {
@@ -267,7 +268,7 @@ func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 	if _, err := nodes[0].Reset(context.Background(), nodes[0].time(), "a.example", -1); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, "the reset in the other ledger", func() bool {
+	hosttest.Eventually(t, "the reset in the other ledger", func() bool {
 		return nodes[1].own.Standing(nodes[1].time(), "a.example").Epoch > 0
 	})
 	nodes[0].take(take(21, 5, domain))

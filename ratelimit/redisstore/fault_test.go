@@ -12,6 +12,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // A scene is two nodes, each behind a proxy of its own, and a Redis with a
@@ -107,8 +108,8 @@ func (s *scene) settle(used int64) {
 	s.t.Helper()
 	for _, n := range s.nodes {
 		n.shared()
-		redistest.Eventually(s.t, "merged", func() bool { return n.Status().Unmerged == 0 })
-		redistest.Eventually(s.t, "the feed", func() bool { return n.sights.used("a.example", time.Hour) >= used })
+		hosttest.Eventually(s.t, "merged", func() bool { return n.Status().Unmerged == 0 })
+		hosttest.Eventually(s.t, "the feed", func() bool { return n.sights.used("a.example", time.Hour) >= used })
 	}
 }
 
@@ -183,7 +184,7 @@ var faults = []fault{
 func (s *scene) failover() func() {
 	r := redistest.Start(s.t)
 	r.Do("replicaof", "127.0.0.1", fmt.Sprint(s.redis.Port))
-	redistest.Eventually(s.t, "replica", func() bool { return r.Do("exists", rootKey("a.example")) == int64(1) })
+	hosttest.Eventually(s.t, "replica", func() bool { return r.Do("exists", rootKey("a.example")) == int64(1) })
 	r.Do("replicaof", "no", "one")
 	s.insist(s.nodes[0], 5) // which the replica lacks
 	s.redis.Kill()

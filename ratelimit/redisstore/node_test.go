@@ -11,7 +11,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
-	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // heard is what a Reporter was told.
@@ -115,7 +115,7 @@ func (n *node) shared() {
 // alone waits until Redis does not decide.
 func (n *node) alone() {
 	n.t.Helper()
-	redistest.Eventually(n.t, "alone", func() bool { return n.mode() != modeShared })
+	hosttest.Eventually(n.t, "alone", func() bool { return n.mode() != modeShared })
 }
 
 func (n *node) time() time.Time { return time.Now().Add(n.offset) }

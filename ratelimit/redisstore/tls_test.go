@@ -72,7 +72,7 @@ func TestTLSAndAnACLUser(t *testing.T) {
 		fmt.Sprintf("rediss://sluice:wrong@127.0.0.1:%d/0?ca=%s&cert=%s&key=%s", port, cert, cert, key): "WRONGPASS",
 	} {
 		n := openNode(t, t.TempDir(), Options{URL: bad, Timeout: time.Second})
-		redistest.Eventually(t, "saying why", func() bool { return n.heard.has("lost, share") && n.heard.has(reason) })
+		hosttest.Eventually(t, "saying why", func() bool { return n.heard.has("lost, share") && n.heard.has(reason) })
 		n.stop()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // On a Redis Cluster the subjects of a send lie on several masters: none of
@@ -27,13 +28,13 @@ func TestExactOnACluster(t *testing.T) {
 	// send may be refused: the last ones are tried again by one.
 	for i := range 8 {
 		domain := hourly(fmt.Sprintf("d%d.example", i), 50)
-		redistest.Eventually(t, "taken back", func() bool {
+		hosttest.Eventually(t, "taken back", func() bool {
 			return nodes[0].Status().Unmerged+nodes[1].Status().Unmerged+nodes[2].Status().Unmerged == 0
 		})
 		accepted += drain(t, nodes[:1], 1, &next, domain, hourly("news@"+domain.Name, 45), account)
 	}
 	for _, n := range nodes {
-		redistest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
+		hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
 	}
 	sum := int64(0)
 	for i := range 8 {
@@ -78,7 +79,7 @@ func TestAClusterLosesAMaster(t *testing.T) {
 	if _, err := nodes[0].Post(ctx, "lock/a.example", []byte("root")); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, "the board", func() bool { return nodes[2].board.has("lock/a.example") })
+	hosttest.Eventually(t, "the board", func() bool { return nodes[2].board.has("lock/a.example") })
 	servers[1].Kill()
 	for _, n := range nodes {
 		n.alone()
@@ -92,11 +93,11 @@ func TestAClusterLosesAMaster(t *testing.T) {
 	}
 	servers[1].Start()
 	for _, s := range servers { // a master that comes back empty has its slots again
-		redistest.Eventually(t, "the cluster", func() bool { return fmt.Sprint(s.Do("cluster", "info"))[:16] == "cluster_state:ok" })
+		hosttest.Eventually(t, "the cluster", func() bool { return fmt.Sprint(s.Do("cluster", "info"))[:16] == "cluster_state:ok" })
 	}
 	for _, n := range nodes {
 		n.shared()
-		redistest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
+		hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
 	}
 	for name, want := range domains {
 		if st := nodes[1].Standing(nodes[1].time(), name); len(st.Windows) == 0 || st.Windows[0].Sent != want {
@@ -106,7 +107,7 @@ func TestAClusterLosesAMaster(t *testing.T) {
 	if st := nodes[2].Standing(nodes[2].time(), "account:bob"); st.Windows[0].Sent != 180 {
 		t.Errorf("%+v", st)
 	}
-	redistest.Eventually(t, "the board again", func() bool {
+	hosttest.Eventually(t, "the board again", func() bool {
 		has := false
 		nodes[1].Entries("lock/", func(string, []byte) { has = true })
 		return has
@@ -131,14 +132,14 @@ func TestASentinelFailover(t *testing.T) {
 	send(1, 90)
 	pair.Master.Kill()
 	send(1000, 30)
-	redistest.Eventually(t, "the replica as master", func() bool {
+	hosttest.Eventually(t, "the replica as master", func() bool {
 		c := pair.Replica.Client() // which the Sentinels disconnect then
 		defer c.Close()
 		return strings.Contains(c.Info(t.Context(), "replication").Val(), "role:master")
 	})
 	for _, n := range nodes {
-		redistest.Eventually(t, "lost and back", func() bool { return n.heard.has("lost") && n.mode() == modeShared })
-		redistest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
+		hosttest.Eventually(t, "lost and back", func() bool { return n.heard.has("lost") && n.mode() == modeShared })
+		hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
 	}
 	send(2000, 90)
 	if st := nodes[1].Standing(nodes[1].time(), domain.Name); st.Windows[0].Sent != accepted || accepted < 180 {

@@ -1,4 +1,3 @@
-// Package hosttest has what several packages' tests need of a host.
 package hosttest
 
 import (

@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,10 +17,11 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // libraryLog is what the library has logged, which it must not: nobody reads it.
-var libraryLog lockedBuffer
+var libraryLog hosttest.Log
 
 func TestMain(m *testing.M) {
 	log.SetOutput(&libraryLog)
@@ -32,24 +32,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(code)
 	}))
-}
-
-// A lockedBuffer is a log that a test may read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // An asker remembers what it was asked, and answers by the recipient.
@@ -79,7 +61,7 @@ func (a *asker) questions() []sidecar.Request {
 type served struct {
 	*Server
 	path string
-	log  lockedBuffer
+	log  hosttest.Log
 	stop func()
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // dial connects to path until the test ends.
@@ -43,7 +44,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 	// The second question waits in the socket while the first is being answered.
 	io.WriteString(inFlight, question+question)
 	<-asked
-	waitFor(t, "half a request", func() bool {
+	hosttest.Eventually(t, "half a request", func() bool {
 		n := 0
 		s.each(func(c *conn) {
 			if p, _ := unmark(c.mark.Load()); p == reading {
@@ -107,12 +108,12 @@ func TestDrainAnswersTheBacklog(t *testing.T) {
 func TestDrainEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	ln := listen(t, path)
-	var log syncBuffer
+	var log hosttest.Log
 	s := New(hanging{}, Options{DrainTimeout: 50 * time.Millisecond, Logger: logTo(&log)})
 	stop := run(t, s, ln)
 	nc := dial(t, path)
 	io.WriteString(nc, question)
-	waitFor(t, "question in flight", func() bool {
+	hosttest.Eventually(t, "question in flight", func() bool {
 		n := 0
 		s.each(func(c *conn) {
 			if p, _ := unmark(c.mark.Load()); p == asking {
@@ -214,14 +215,4 @@ func watchStalls(ctx context.Context) (worst func() time.Duration) {
 		ended <- late
 	}()
 	return func() time.Duration { stop(); return <-ended }
-}
-
-// waitFor waits until ok.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 5 s for %s", what)
-		}
-	}
 }

@@ -1,31 +1,26 @@
 package policyd
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 func TestOtherUsersAreRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	hosttest.Root(t)
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		os.Chmod(d, 0o755)
 	}
-	var log syncBuffer
+	var log hosttest.Log
 	path := filepath.Join(dir, "s")
 	s := serve(t, path, accepting, Options{AllowUIDs: []int{101}, Logger: logTo(&log)})
 	for uid, want := range map[int]bool{0: true, 101: true, 65534: false, 102: false} {
@@ -67,24 +62,6 @@ func askAs(t *testing.T, path string, uid int) (answer string, err error) {
 	}()
 	<-done
 	return answer, err
-}
-
-// A syncBuffer is a buffer that a logger and a test share.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func TestOtherSocketsAreRefused(t *testing.T) {

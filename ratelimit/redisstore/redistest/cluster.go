@@ -29,7 +29,7 @@ func StartCluster(t testing.TB, masters int) (url string, all []*Server) {
 		hosts = append(hosts, s.Addr())
 	}
 	for _, s := range all {
-		Eventually(t, "the cluster", func() bool {
+		hosttest.Eventually(t, "the cluster", func() bool {
 			info := fmt.Sprint(s.Do("cluster", "info"))
 			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", masters))
 		})
@@ -48,7 +48,7 @@ func StartPair(t testing.TB) Pair {
 	t.Helper()
 	p := Pair{Master: Start(t), Replica: Start(t)}
 	p.Replica.Do("replicaof", "127.0.0.1", p.Master.Port)
-	Eventually(t, "the replica", func() bool {
+	hosttest.Eventually(t, "the replica", func() bool {
 		return strings.Contains(fmt.Sprint(p.Replica.Do("info", "replication")), "master_link_status:up")
 	})
 	var hosts []string
@@ -61,7 +61,7 @@ func StartPair(t testing.TB) Pair {
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s.cmd = exec.Command(Program(t, "redis-sentinel"), conf)
+		s.cmd = exec.Command(hosttest.Program(t, "redis-sentinel"), conf)
 		if err := s.cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func StartPair(t testing.TB) Pair {
 		sentinels, hosts = append(sentinels, s), append(hosts, s.Addr())
 	}
 	for _, s := range sentinels {
-		Eventually(t, "the sentinels", func() bool {
+		hosttest.Eventually(t, "the sentinels", func() bool {
 			c := s.Client()
 			defer c.Close()
 			info := c.Info(t.Context(), "sentinel").Val()

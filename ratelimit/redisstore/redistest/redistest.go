@@ -4,13 +4,11 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -28,19 +26,6 @@ type Server struct {
 	t    testing.TB
 	args []string
 	cmd  *exec.Cmd
-}
-
-// Program finds a program, or skips the test; where CI is true it fails.
-func Program(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err != nil && os.Getenv("CI") == "true":
-		t.Fatalf("%s is missing: %v", name, err)
-	case err != nil:
-		t.Skipf("%s is missing", name)
-	}
-	return path
 }
 
 // Quiet has go-redis log nothing: that nobody answers is what tests are about.
@@ -61,13 +46,13 @@ func (s *Server) Start() {
 	s.t.Helper()
 	args := append([]string{"--port", fmt.Sprint(s.Port), "--bind", "127.0.0.1", "--unixsocket", filepath.Join(s.Dir, "s"),
 		"--save", "", "--dir", s.Dir, "--logfile", filepath.Join(s.Dir, "log"), "--daemonize", "no"}, s.args...)
-	s.cmd = exec.Command(Program(s.t, "redis-server"), args...)
+	s.cmd = exec.Command(hosttest.Program(s.t, "redis-server"), args...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	c := s.Client()
 	defer c.Close()
-	Eventually(s.t, "redis-server", func() bool { return c.Ping(context.Background()).Err() == nil })
+	hosttest.Eventually(s.t, "redis-server", func() bool { return c.Ping(context.Background()).Err() == nil })
 }
 
 // Kill ends the server at once, as kill -9 does.
@@ -110,13 +95,3 @@ func (s *Server) Freeze() { s.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw has it go on.
 func (s *Server) Thaw() { s.cmd.Process.Signal(syscall.SIGCONT) }
-
-// Eventually waits until something is so, 20 seconds at the longest.
-func Eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
-}

@@ -3,7 +3,6 @@ package mtatest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -25,7 +24,7 @@ import (
 type Postfix struct {
 	*root
 	Port int
-	Sink *Sink
+	Sink *hosttest.Sink
 }
 
 // postfixPasswd has the user id of the machine's Postfix, or else of its Exim: one
@@ -72,7 +71,7 @@ var chrooted = []string{"hosts", "nsswitch.conf", "resolv.conf", "services"}
 // NewPostfix makes a Postfix with settings added to its main.cf.
 func NewPostfix(t testing.TB, settings string) *Postfix {
 	t.Helper()
-	p := &Postfix{root: makeRoot(t, "postfix"), Port: hosttest.FreePort(t), Sink: NewSink(t)}
+	p := &Postfix{root: makeRoot(t, "postfix"), Port: hosttest.FreePort(t), Sink: hosttest.NewSink(t)}
 	p.Write(t, "/etc/passwd", fmt.Sprintf(postfixPasswd, mailUID(t)))
 	p.Write(t, "/etc/group", postfixGroup)
 	services, err := os.ReadFile("/etc/services")
@@ -141,13 +140,9 @@ func (p *Postfix) Login(t testing.TB, user, domain string) {
 func (p *Postfix) Address() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
 
 // Dial connects an SMTP client.
-func (p *Postfix) Dial(t testing.TB) *Client {
+func (p *Postfix) Dial(t testing.TB) *hosttest.Client {
 	t.Helper()
-	nc, err := net.Dial("tcp", p.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return NewClient(t, nc)
+	return hosttest.Dial(t, p.Address())
 }
 
 // Sendmail submits a message as alice does.

@@ -1,7 +1,6 @@
 // Package mtatest runs real MTAs for tests: Debian's Postfix and Sendmail, which
-// conflict with Exim and are unpacked into roots of their own (.ci/root), and
-// sinks to which they deliver. Files and processes are a test's own; the network is
-// the machine's.
+// conflict with Exim and are unpacked into roots of their own (.ci/root). Files and
+// processes are a test's own; the network is the machine's.
 package mtatest
 
 import (
@@ -20,13 +19,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/sidecar/hosttest"
 )
 
 // Roots is where .ci/root unpacks packages.
 const Roots = "/var/cache/sluice-test"
-
-// Patience bounds every wait of these tests. Nothing takes a tenth of it.
-const Patience = 30 * time.Second
 
 // A root is an MTA's: what was unpacked, read-only, with files of the test's in
 // /etc, /var, /run and /tmp.
@@ -67,7 +65,7 @@ func makeRoot(t testing.TB, name string) *root {
 	r := &root{dir: dir, name: name, stop: func() {}}
 	t.Cleanup(func() {
 		r.stop()
-		Eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
+		hosttest.Eventually(t, "remove "+dir, func() bool { return os.RemoveAll(dir) == nil })
 	})
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "root"), 0o755)); err != nil {
 		t.Fatal(err)
@@ -89,20 +87,10 @@ func makeRoot(t testing.TB, name string) *root {
 // need skips where there is no such root, and fails there in CI.
 func need(t testing.TB, name string) {
 	t.Helper()
-	missing := ""
 	if _, err := os.Stat(filepath.Join(Roots, name)); err != nil {
-		missing = fmt.Sprintf("no %s is unpacked in %s: make deps does that", name, Roots)
+		hosttest.Missing(t, fmt.Sprintf("no %s is unpacked in %s: make deps does that", name, Roots))
 	}
-	if os.Getuid() != 0 {
-		missing = "only root can make namespaces"
-	}
-	switch {
-	case missing == "":
-	case os.Getenv("CI") == "true":
-		t.Fatal(missing)
-	default:
-		t.Skip(missing)
-	}
+	hosttest.Root(t) // only root can make namespaces
 }
 
 // OnDisk is set in the environment by benches: their queues are on a disk.
@@ -181,7 +169,7 @@ func (r *root) Try(t testing.TB, input string, args ...string) (string, int) {
 // TryAs is Try for another user, "UID:GID".
 func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience)
 	defer cancel()
 	cmd := r.Command(ctx, user, args...)
 	cmd.Stdin = strings.NewReader(input)
@@ -211,20 +199,10 @@ func (r *root) Run(t testing.TB, input string, args ...string) string {
 	return out
 }
 
-// Eventually waits until a condition holds.
-func Eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(Patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", Patience, what)
-		}
-	}
-}
-
 // listens waits until somebody answers on a port.
 func listens(t testing.TB, what string, port int) {
 	t.Helper()
-	Eventually(t, what+" listens", func() bool {
+	hosttest.Eventually(t, what+" listens", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			return false

@@ -3,7 +3,6 @@ package mtatest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"testing"
 
@@ -15,7 +14,7 @@ import (
 type Sendmail struct {
 	*root
 	Port int
-	Sink *Sink
+	Sink *hosttest.Sink
 }
 
 const sendmailMC = `divert(-1)dnl
@@ -40,7 +39,7 @@ MAILER(` + "`smtp'" + `)dnl
 // NewSendmail makes a Sendmail with lines added to its sendmail.mc.
 func NewSendmail(t testing.TB, lines string) *Sendmail {
 	t.Helper()
-	s := &Sendmail{root: makeRoot(t, "sendmail"), Port: hosttest.FreePort(t), Sink: NewSink(t)}
+	s := &Sendmail{root: makeRoot(t, "sendmail"), Port: hosttest.FreePort(t), Sink: hosttest.NewSink(t)}
 	s.Write(t, "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8:mail:/var/mail:/usr/sbin/nologin\nsmmta:x:113:113::/:/usr/sbin/nologin\nsmmsp:x:114:114::/:/usr/sbin/nologin\n")
 	s.Write(t, "/etc/group", "root:x:0:\nmail:x:8:\nsmmta:x:113:\nsmmsp:x:114:\n")
 	s.Write(t, "/etc/services", "smtp 25/tcp mail\n")
@@ -69,11 +68,7 @@ func (s *Sendmail) Start(t testing.TB) {
 }
 
 // Dial connects an SMTP client.
-func (s *Sendmail) Dial(t testing.TB) *Client {
+func (s *Sendmail) Dial(t testing.TB) *hosttest.Client {
 	t.Helper()
-	nc, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return NewClient(t, nc)
+	return hosttest.Dial(t, fmt.Sprintf("127.0.0.1:%d", s.Port))
 }

@@ -1,0 +1,70 @@
+// Package hosttest has what several packages' tests need of a host: ports, waits,
+// programs, an SMTP client, and a mail server for it to reach.
+package hosttest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience bounds every wait of the tests. Nothing takes a tenth of it.
+const Patience = 30 * time.Second
+
+// Eventually waits until a condition holds.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", Patience, what)
+		}
+	}
+}
+
+// Missing skips a test for want of something, and fails it where CI is true.
+func Missing(t testing.TB, what any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// Program finds a program; without it the test is skipped as by Missing.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, err)
+	}
+	return path
+}
+
+// Root skips a test as by Missing unless root runs it.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		Missing(t, "only root can do this")
+	}
+}
+
+// A Log is read by a test while others write it.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
