@@ -60,6 +60,8 @@ smtpd_sasl_auth_enable = yes
 smtpd_sasl_security_options = noanonymous
 smtpd_sasl_local_domain =
 smtpd_client_connection_rate_limit = 0
+smtpd_soft_error_limit = 1000
+smtpd_hard_error_limit = 1000
 smtpd_client_port_logging = no
 `
 
