@@ -29,6 +29,7 @@ type Order struct {
 type Result struct {
 	Change  Change   `json:"change"`
 	Effects []Effect `json:"effects"` // at once, on what is counted now
+	Warning string   `json:"warning"` // of a scope that may be a typo; else empty
 }
 
 // An Effect is that somebody is refused from now on, or no more.
@@ -62,6 +63,16 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 	if o.For < 0 || o.For > longestChange || len(o.Why) > longestWhy {
 		return Result{}, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", longestChange/day, longestWhy)
 	}
+	var warning string
+	if len(o.Set) > 0 {
+		scope, _, err := parseOrder(o)
+		if err != nil {
+			return Result{}, err
+		}
+		if warning, err = p.doubt(now, scope); err != nil {
+			return Result{}, err
+		}
+	}
 	draft := func(t trail) (Change, error) { return p.draft(t, now, o) }
 	if o.Preview {
 		t := readTrail(p.board, p.log)
@@ -71,7 +82,7 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 		}
 		c.Number = t.last() + 1
 		settings, _ := p.compile(append(t, c), now)
-		return Result{c, p.effects(now, p.settings.Load(), settings)}, nil
+		return Result{c, p.effects(now, p.settings.Load(), settings), warning}, nil
 	}
 	c, err := p.post(ctx, draft)
 	if err != nil {
@@ -80,7 +91,7 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 	p.log.Changed(c)
 	effects := p.load(now)
 	p.trim(ctx, now)
-	return Result{c, effects}, nil
+	return Result{c, effects, warning}, nil
 }
 
 // trim has old changes go that have no effect any more.
@@ -95,7 +106,7 @@ func (p *Policy) trim(ctx context.Context, now time.Time) {
 
 // draft makes a change of an order.
 func (p *Policy) draft(t trail, now time.Time, o Order) (c Change, err error) {
-	c = Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: p.settings.Load().Node, Why: o.Why, Mark: rand.Text()}
+	c = Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: p.settings.Load().Node, Why: o.Why, mark: rand.Text()}
 	if o.For > 0 {
 		c.Until = c.At.Add(o.For)
 	}
@@ -259,7 +270,7 @@ func (p *Policy) History(now time.Time, scope string) ([]Change, error) {
 	all := []Change{}
 	for _, c := range slices.Backward(t) {
 		if scope == "" || c.Scope == scope {
-			c.State, c.Mark = states[c.Number], ""
+			c.State = states[c.Number]
 			all = append(all, c)
 		}
 	}

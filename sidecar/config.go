@@ -124,6 +124,9 @@ func DefaultConfig() *Config {
 	return c
 }
 
+// ErrUnread is wrapped by errors about a configuration file that cannot be read.
+var ErrUnread = errors.New("read configuration")
+
 // LoadConfig reads and validates a configuration file. For path "" it reads
 // DefaultConfigPath, and returns the built-in configuration if that file does
 // not exist; a file that was named must exist.
@@ -139,21 +142,22 @@ func LoadConfig(path string) (*Config, error) {
 		return DefaultConfig(), nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	return ParseConfig(name, string(text))
 }
 
-// AdminListener finds where the commands ask: in a configuration file also
-// where other things are wrong with it.
-func AdminListener(path string) (Listener, error) {
-	text, err := os.ReadFile(cmp.Or(path, DefaultConfigPath))
+// Sockets finds where sluice listens, in a configuration file also where other
+// things are wrong with it, which is then told in trouble.
+func Sockets(path string) (policy []Listener, admin Listener, trouble, err error) {
+	name := cmp.Or(path, DefaultConfigPath)
+	text, err := os.ReadFile(name)
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
-		return "", fmt.Errorf("read configuration: %w", err)
+		return nil, "", nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
-	p := configParser{config: DefaultConfig()}
+	p := configParser{config: DefaultConfig(), file: name}
 	p.parse(string(text))
-	return p.config.Listen.Admin, nil
+	return p.config.Listen.Policy, p.config.Listen.Admin, p.err(), nil
 }
 
 // ParseConfig validates the text of a configuration file. The name is only

@@ -137,7 +137,9 @@ func (p *configParser) thresholds(prefix, name string, s *tomlNode) Thresholds {
 	}
 	for _, n := range s.children {
 		value, ok := byName[n.name]
-		switch {
+		switch err := misplaced(name, n.name); {
+		case prefix == "limits.mailbox" && err != nil:
+			p.mistake(n.line, "%v", err)
 		case ok:
 			p.set(prefix+"."+name+"."+n.name, value, n)
 		case n.table:

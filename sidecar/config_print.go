@@ -16,6 +16,14 @@ type ConfigValue struct {
 	Origin string `json:"origin"` // "built-in", or FILE:LINE
 }
 
+// Of is the origin taken apart.
+func (v ConfigValue) Of() Origin {
+	if v.Origin == string(LayerPanel) {
+		return Origin{Layer: LayerPanel}
+	}
+	return placed(v.Origin)
+}
+
 // Values lists the effective configuration, in the order of the sections.
 func (c *Config) Values() []ConfigValue {
 	values := c.values(c.keys())

@@ -2,12 +2,14 @@ package sidecar
 
 // An Explanation is what is in force for somebody, and why.
 type Explanation struct {
-	Scope   string  `json:"scope"`
-	Node    string  `json:"node"`
-	Account string  `json:"account"` // owner, empty if unknown
-	Mode    Mode    `json:"mode"`
-	Stopped string  `json:"stopped"` // as in DomainStatus
-	Values  []Value `json:"values"`
+	Scope   string `json:"scope"`
+	Node    string `json:"node"`
+	Account string `json:"account"` // owner, empty if unknown
+	Mode    Mode   `json:"mode"`
+	Stopped string `json:"stopped"` // as in DomainStatus
+
+	StoppedBy string  `json:"stopped_by"` // as in DomainStatus
+	Values    []Value `json:"values"`
 }
 
 // A Value is one threshold that is in force for somebody.
@@ -29,12 +31,16 @@ func (p *Policy) Explain(scope string) (Explanation, error) {
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
 	if stopped := p.stop(s, who); stopped != nil {
-		e.Stopped = stopped.text
+		e.Stopped, e.StoppedBy = stopped.text, stopped.by
 	}
 	names := who.names()
 	for _, key := range thresholdKeys() {
 		if key == "hourly" || key == "daily" {
 			e.Values = append(e.Values, s.limitsIn(key, scope, names)...)
+		} else if who.mailbox != "" && isTrip(key) {
+			v, _ := s.decisive(key, s.owned(who.domain).names())
+			v.Of = who.domain
+			e.Values = append(e.Values, v)
 		} else if v, set := s.decisive(key, names); set {
 			v.Of = scope
 			e.Values = append(e.Values, v)

@@ -141,7 +141,7 @@ func TestNobodyPaysForAnExemptDomain(t *testing.T) {
 		Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: "1xUzSN-0005dd-0q", At: s.now, Recipient: "x@far.example"}})
 	s.sent("a.example", 1)
-	if err := s.Lock(context.Background(), s.now, "a.example", "root"); err != nil {
+	if _, err := s.Lock(context.Background(), s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)
 	}
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, "Domain a.example is locked.")

@@ -31,7 +31,7 @@ func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Statu
 		}
 	}
 	if scope != "" && len(s.Domains)+len(s.Scopes) == 0 {
-		return s, unknown(scope)
+		return s, p.notFound(now, scope)
 	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
 		return cmp.Or(len(b.Locks)-len(a.Locks), tighter(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
@@ -42,12 +42,12 @@ func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Statu
 	return s, nil
 }
 
-// unknown says that nothing is known of a scope, and what would be.
-func unknown(scope string) error {
+// notFound says that nothing is known of a scope, and what would be.
+func (p *Policy) notFound(now time.Time, scope string) error {
 	if isDomain(scope) {
-		return fmt.Errorf("%w: nothing of it is counted, locked or held", ErrNotFound)
+		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", ErrNotFound, p.hint(now, scope))
 	}
-	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them", ErrNotFound)
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", ErrNotFound, p.hint(now, scope))
 }
 
 func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
@@ -65,6 +65,9 @@ func (p *Policy) subjects(now time.Time) map[string]bool {
 	for _, domain := range p.holds.withHolds() {
 		names[domain] = true
 	}
+	for scope := range p.settings.Load().stops {
+		names[scope] = true
+	}
 	return names
 }
 
@@ -78,7 +81,7 @@ func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits), Mode: settings.mode(who, name),
 		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
 	if stopped := p.stop(settings, who); stopped != nil {
-		s.Stopped = stopped.text
+		s.Stopped, s.StoppedBy = stopped.text, stopped.by
 	}
 	return s, len(s.Windows) > 0 || s.Stopped != ""
 }
@@ -117,7 +120,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
 	stopped := p.stop(settings, who)
 	if stopped != nil {
-		d.Stopped = stopped.text
+		d.Stopped, d.StoppedBy = stopped.text, stopped.by
 	}
 	for _, w := range standing.Windows {
 		if w.Window == settings.window {
@@ -194,25 +197,32 @@ func (p *Policy) status() Totals {
 // ShowShared has Status tell how the store is that nodes share.
 func (p *Policy) ShowShared(of func() SharedStatus) { p.shared.Store(&of) }
 
-// Lock locks a domain until a hand unlocks it, on all nodes.
-func (p *Policy) Lock(ctx context.Context, _ time.Time, domain, who string) error {
+// Lock locks a domain until a hand unlocks it, on all nodes. It warns if nothing
+// is known of that domain, which may be a typo.
+func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
+	if warning, err = p.doubt(now, domain); err != nil {
+		return "", err
+	}
 	p.log.Operator(who, "lock", domain)
 	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who); err != nil {
-		return err
+		return "", err
 	}
 	p.orderLock(ctx, domain, who)
 	if err := p.locks.Failure(); err != nil {
-		return fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
+		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
-	return nil
+	return warning, nil
 }
 
 // Unlock removes every lock file of a domain and lets it start at zero, on all
 // nodes; only files that a hand made on another one stay there. It
-// wraps ErrNotFound for a domain of which nothing is known, and may be a typo.
+// wraps ErrNotFound for a domain of which nothing is known, and may be a typo,
+// and ErrStopped for one that the panel goes on to stop.
 func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) error {
-	if _, known := p.domainStatus(ctx, now, domain); !known {
-		return unknown(domain)
+	settings := p.settings.Load()
+	_, by := settings.stopOf(settings.owned(domain))
+	if _, known := p.domainStatus(ctx, now, domain); !known && by.Place == "" {
+		return p.notFound(now, domain)
 	}
 	p.log.Operator(who, "unlock", domain)
 	p.withdrawLock(ctx, domain)
@@ -220,7 +230,11 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 	for _, f := range p.locks.Files(domain) {
 		errs = append(errs, p.locks.Remove(f.Lock))
 	}
-	return errors.Join(append(errs, p.restart(ctx, now, domain, -1))...)
+	err := errors.Join(append(errs, p.restart(ctx, now, domain, -1))...)
+	if err == nil && by.Place != "" {
+		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.verb())
+	}
+	return err
 }
 
 // Reset lets a domain, an account or a mailbox start at zero. Of a domain all
@@ -229,13 +243,13 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) error {
 	if isDomain(scope) {
 		if _, known := p.domainStatus(ctx, now, scope); !known {
-			return unknown(scope)
+			return p.notFound(now, scope)
 		}
 		p.log.Operator(who, "reset", scope)
 		return p.restart(ctx, now, scope, -1)
 	}
 	if len(p.store.Standing(p.clock.store(now), scope).Windows) == 0 {
-		return unknown(scope)
+		return p.notFound(now, scope)
 	}
 	p.log.Operator(who, "reset", scope)
 	_, err := p.store.Reset(ctx, p.clock.store(now), scope, -1)

@@ -76,6 +76,21 @@ func TestStatusOfWhomThePanelStops(t *testing.T) {
 	}
 }
 
+// The list of all has whom the panel stops too, and nobody when it stops nobody.
+func TestStatusListsWhomThePanelStops(t *testing.T) {
+	s := newSite(t, limit20)
+	s.SetPanel(s.now, sidecar.Panel{Stops: map[string]sidecar.Stop{"b.example": {Place: "hold_users:1"}, "account:bob": {Suspended: true, Place: "suspended_users:1"}}})
+	all := s.status("")
+	if len(all.Domains) != 1 || all.Domains[0].Domain != "b.example" || all.Domains[0].StoppedBy != "panel" ||
+		len(all.Scopes) != 1 || all.Scopes[0].Scope != "account:bob" || all.Scopes[0].StoppedBy != "panel" {
+		t.Errorf("%+v, %+v", all.Domains, all.Scopes)
+	}
+	s.SetPanel(s.now, sidecar.Panel{})
+	if all := s.status(""); len(all.Domains)+len(all.Scopes) != 0 {
+		t.Errorf("%+v, %+v", all.Domains, all.Scopes)
+	}
+}
+
 // Held mail of somebody who is exempt from then on goes out, and is held no more.
 func TestWhatWasHeldGoesOutWhenItIsExempt(t *testing.T) {
 	s := running(t, limit20)

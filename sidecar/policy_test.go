@@ -365,7 +365,7 @@ daily = 5
 func TestAnOldHoldOfALockedDomain(t *testing.T) {
 	s := newSite(t, limit20)
 	ctx := context.Background()
-	if err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {
+	if _, err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)
 	}
 	locked := "Domain a.example is locked.  Message will be reattempted later"

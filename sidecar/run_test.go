@@ -258,7 +258,7 @@ func TestAChargedRecipientHeldUnderALockIsNotChargedAgain(t *testing.T) {
 	r := sidecar.Request{Stage: sidecar.StageRoute, ClientAddress: "203.0.113.5", Sender: "x@else.example",
 		ID: messageID(s.now), Original: "fwd@a.example", Recipient: "u@far.example"}
 	s.want(s.Ask(ctx, s.now, r), sidecar.Accept, "")
-	if err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {
+	if _, err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)
 	}
 	s.want(s.Ask(ctx, s.now, r), sidecar.Defer, "Domain a.example is locked")

@@ -121,6 +121,9 @@ func parseSetting(scope, key, text string) (Setting, error) {
 	if err != nil {
 		return Setting{}, err
 	}
+	if err := misplaced(scope, key); err != nil {
+		return Setting{}, err
+	}
 	if err := value.set(typed(value, strings.TrimSpace(text))); err != nil {
 		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, tomlString(text), err)
 	}

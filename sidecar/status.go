@@ -31,10 +31,11 @@ type DomainStatus struct {
 	Causes           []CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
 	LeftOut          []LeftOut     `json:"left_out"` // of them, what is not held against the domain
 	Locks            []LockStatus  `json:"locks"`
-	FreesAt          *time.Time    `json:"frees_at"` // when the next send is accepted; null if now, or if only a hand can tell
-	Held             int           `json:"held"`     // recipients that wait in Exim's queue
-	Mode             Mode          `json:"mode"`     // enforce; watch; exempt: nothing of it is charged
-	Stopped          string        `json:"stopped"`  // what is answered while a hand or the panel lets nothing go; else empty
+	FreesAt          *time.Time    `json:"frees_at"`   // when the next send is accepted; null if now, or if only a hand can tell
+	Held             int           `json:"held"`       // recipients that wait in Exim's queue
+	Mode             Mode          `json:"mode"`       // enforce; watch; exempt: nothing of it is charged
+	Stopped          string        `json:"stopped"`    // what is answered while a hand or the panel lets nothing go; else empty
+	StoppedBy        string        `json:"stopped_by"` // "operator" or "panel"; empty where nothing is stopped
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
@@ -46,6 +47,8 @@ type ScopeStatus struct {
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
 	Mode    Mode       `json:"mode"`     // as of a domain
 	Stopped string     `json:"stopped"`  // as of a domain
+
+	StoppedBy string `json:"stopped_by"` // as of a domain
 }
 
 // A Window is what is used of one limit.

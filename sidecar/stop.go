@@ -1,11 +1,32 @@
 package sidecar
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrStopped is wrapped by errors about a domain that the panel goes on to stop.
+var ErrStopped = errors.New("still stopped by the panel")
+
+// verb is what a panel does to whom it stops.
+func (s Stop) verb() string {
+	if s.Suspended {
+		return "suspends"
+	}
+	return "holds"
+}
+
+// Who stops somebody, as status shows it.
+const (
+	byPanel    = "panel"
+	byOperator = "operator"
+)
 
 // A stop is why nothing of a payer goes, whatever is counted.
 type stop struct {
 	action Action
 	text   string
+	by     string // byPanel or byOperator
 }
 
 // stop finds what stops somebody: a suspension by the panel, then a lock by
@@ -14,11 +35,11 @@ func (p *Policy) stop(s *Settings, who identity) *stop {
 	whose, by := s.stopOf(who)
 	switch {
 	case by.Suspended:
-		return &stop{Reject, fmt.Sprintf(textSuspended, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node)}
+		return &stop{Reject, fmt.Sprintf(textSuspended, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node), byPanel}
 	case who.domain != "" && p.lockedByHand(who.domain):
-		return &stop{Defer, fmt.Sprintf(textLocked, who.domain)}
+		return &stop{Defer, fmt.Sprintf(textLocked, who.domain), byOperator}
 	case whose != "":
-		return &stop{Defer, fmt.Sprintf(textHeld, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node)}
+		return &stop{Defer, fmt.Sprintf(textHeld, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node), byPanel}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"errors"
+	"fmt"
 )
 
 // Thresholds are what one scope sets; nil leaves it to the scopes above.
@@ -44,6 +45,17 @@ const maxSends = 1_000_000_000
 // thresholdKeys are the keys of a scope, in the order in which they are shown.
 func thresholdKeys() []string {
 	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "exempt"}
+}
+
+// isTrip tells a key of what trips a domain, as all of it does or nothing.
+func isTrip(key string) bool { return key == "deferfail_percent" || key == "deferfail_min" }
+
+// misplaced says why a key would have no effect in a scope; nil where it has one.
+func misplaced(scope, key string) error {
+	if domain := domainOf(scope); domain != "" && !isAccount(scope) && isTrip(key) {
+		return fmt.Errorf("%s is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for %s", key, domain)
+	}
+	return nil
 }
 
 // field is that of a key; nil if there is no such key.

@@ -27,7 +27,14 @@ type Change struct {
 	Until  time.Time   `json:"until,omitzero"`   // when it goes by itself; zero: it stays
 	Undoes int64       `json:"undoes,omitempty"` // the change that was rolled back by this one
 	State  ChangeState `json:"state,omitempty"`  // of History only
-	Mark   string      `json:"mark,omitempty"`   // random: tells this change from another of its number
+
+	mark string // random: tells this change from another of its number
+}
+
+// A postedChange is a Change on the board.
+type postedChange struct {
+	Change
+	Mark string `json:"mark"`
 }
 
 // A KeyChange is what a Change does to one key.
@@ -217,7 +224,7 @@ func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Ch
 			return c, err
 		}
 		c.Number = t.last() + 1
-		value, err := json.Marshal(c)
+		value, err := json.Marshal(postedChange{c, c.mark})
 		if err != nil {
 			return c, err
 		}
@@ -225,7 +232,7 @@ func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Ch
 		if err != nil {
 			return c, fmt.Errorf("write the change for all nodes: %w; nothing was changed", err)
 		}
-		if strings.Contains(string(stands), c.Mark) {
+		if strings.Contains(string(stands), c.mark) {
 			return c, nil
 		}
 	}

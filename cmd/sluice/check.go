@@ -2,15 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/policyd"
 )
 
@@ -53,7 +56,8 @@ The exit code is 0 when there was an answer, whatever it says:
 Examples:
   sluice check --stage rcpt --auth news@example.com --recipient bob@example.net
   sluice check --stage local --login bob --sender bob@example.com --recipients 'a@example.net, b@example.net'
-  printf 'stage=rcpt\nauth=news@example.com\nrecipient=bob@example.net\n\n' | sluice check`
+  printf 'stage=rcpt\nauth=news@example.com\nrecipient=bob@example.net\n\n' | sluice check` +
+		jsonHelp(answer{}, "room is null where the answer has none.")
 }
 
 // maxQuestion is the size of a question on stdin: what the policy socket takes.
@@ -69,22 +73,43 @@ func (c checkCmd) Run(t *terminal) error {
 			return fmt.Errorf("check: %w\nTry: sluice check --help", err)
 		}
 	}
-	socket := c.Socket
+	socket, doubt := c.Socket, ""
 	if socket == "" {
-		if socket, err = t.policySocket(); err != nil {
+		listens, _, trouble, err := sidecar.Sockets(t.configFile)
+		if err == nil {
+			socket, err = unixSocket(listens)
+		}
+		if err != nil {
 			return fmt.Errorf("check: find the policy socket: %w", err)
 		}
+		doubt = doubtful("listen.policy", trouble)
 	}
 	client := policyd.Client{Path: socket, Timeout: c.Timeout}
 	reply, err := client.Ask(t.ctx, fields)
 	if err != nil {
-		return fmt.Errorf("check: %w\nIs `sluice serve` running, and may this user ask? (root, Exim's and Postfix's may)\nOr was the question malformed? The log of sluice says so.", err)
+		return fmt.Errorf("check: %w\n%s%s", err, c.whyUnanswered(err), doubt)
 	}
 	if c.JSON {
-		return printJSON(t.stdout, replyFields(reply))
+		return printJSON(t.stdout, answerOf(reply))
 	}
 	fmt.Fprintln(t.stdout, reply)
 	return nil
+}
+
+// whyUnanswered says what an operator can do about a question without an answer.
+func (c checkCmd) whyUnanswered(err error) string {
+	const who = "root, Exim's and Postfix's users may ask"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "This user may not ask: " + who + "."
+	case errors.Is(err, context.DeadlineExceeded):
+		return "sluice listens there: it hangs, is very busy, or has less time than it needs (--timeout)."
+	case !errors.Is(err, policyd.ErrNoAnswer):
+		return "Is `sluice serve` running, and with the same --config?"
+	case c.Stage == "": // on stdin or in --base64 anything can stand
+		return "May this user ask (" + who + "), or is the question malformed? The log of sluice says which."
+	}
+	return "May this user ask? (" + who + ") The log of sluice says so."
 }
 
 // question is what is asked, from wherever it was given.
@@ -142,13 +167,9 @@ func sensible(fields []policyd.Field) error {
 	return nil
 }
 
-// policySocket is the first unix socket on which serve listens.
-func (t *terminal) policySocket() (string, error) {
-	config, err := t.loadConfig()
-	if err != nil {
-		return "", err
-	}
-	for _, l := range config.Listen.Policy {
+// unixSocket is the first unix socket of a list.
+func unixSocket(all []sidecar.Listener) (string, error) {
+	for _, l := range all {
 		if l.Network() == "unix" {
 			return l.Address(), nil
 		}
@@ -226,12 +247,23 @@ func decodeIf(encoded bool, value string) (string, error) {
 	return string(b), err
 }
 
-// replyFields takes a reply apart for --json.
-func replyFields(reply string) map[string]string {
-	fields := make(map[string]string)
+// An answer is a reply, taken apart for --json.
+type answer struct {
+	Action string `json:"action"` // DUNNO, 450, 550 or DISCARD
+	Text   string `json:"text"`   // of a refusal
+	Room   *int64 `json:"room"`   // null where the answer has none
+}
+
+func answerOf(reply string) (a answer) {
 	for line := range strings.Lines(reply) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		fields[name] = value
+		switch name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "="); name {
+		case "action":
+			a.Action, a.Text, _ = strings.Cut(value, " ")
+		case "room":
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				a.Room = &n
+			}
+		}
 	}
-	return fields
+	return a
 }

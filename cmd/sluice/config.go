@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -19,30 +20,76 @@ type configCmd struct {
 // Help is the long help.
 func (configCmd) Help() string {
 	return `Prints every value as the file has it or would have it, and behind it where it
-comes from: built-in, or the file and line.
+comes from: built-in, or the file and line. With --check the exit code is 0 for a good
+file, 1 for a bad one, and 2 for one that cannot be read.
 
 Examples:
   sluice config
   sluice config --check --config /etc/sluice/new.toml
-  sluice config --running --json`
+  sluice config --running --json` + jsonHelp(effective{}, "") + jsonHelp(configCheck{}, "That of --check:")
 }
 
 func (c configCmd) Run(t *terminal) error {
 	values, err := c.values(t)
 	switch {
-	case err != nil && c.Check:
-		return no{err}
+	case c.Check:
+		return c.checked(t, err)
 	case err != nil:
 		return err
-	case c.Check && c.JSON:
-		return printJSON(t.stdout, map[string]bool{"good": true})
-	case c.Check:
-		fmt.Fprintln(t.stdout, "the configuration is good")
-		return nil
 	case c.JSON:
-		return printJSON(t.stdout, values)
+		return printJSON(t.stdout, effectiveOf(values))
 	}
 	return sidecar.WriteTOML(t.stdout, values)
+}
+
+// A configCheck is what --check finds.
+type configCheck struct {
+	Good  bool   `json:"good"`
+	Error string `json:"error"` // what is wrong, a line each; empty where nothing is
+}
+
+// checked says whether the file is good. One that cannot be read is neither.
+func (c configCmd) checked(t *terminal, err error) error {
+	if errors.Is(err, sidecar.ErrUnread) {
+		return err
+	}
+	found := configCheck{Good: err == nil}
+	if err != nil {
+		found.Error, err = err.Error(), no{err}
+	}
+	switch {
+	case c.JSON:
+		return errors.Join(printJSON(t.stdout, found), err)
+	case found.Good:
+		fmt.Fprintln(t.stdout, "the configuration is good")
+	}
+	return err
+}
+
+// effective is the configuration for --json.
+type effective struct {
+	Values []effectiveValue `json:"values"`
+}
+
+type effectiveValue struct {
+	Key    string          `json:"key"`
+	Value  any             `json:"value"`
+	Origin effectiveOrigin `json:"origin"`
+}
+
+// An effectiveOrigin is what of a sidecar.Origin a file can have.
+type effectiveOrigin struct {
+	Layer sidecar.Layer `json:"layer"`
+	Place string        `json:"place"`
+}
+
+func effectiveOf(values []sidecar.ConfigValue) effective {
+	all := effective{[]effectiveValue{}}
+	for _, v := range values {
+		of := v.Of()
+		all.Values = append(all.Values, effectiveValue{v.Key, v.Value, effectiveOrigin{of.Layer, of.Place}})
+	}
+	return all
 }
 
 func (c configCmd) values(t *terminal) (values []sidecar.ConfigValue, err error) {
@@ -72,7 +119,7 @@ type versionCmd struct {
 func (versionCmd) Help() string {
 	return `Examples:
   sluice version
-  sluice version --running`
+  sluice version --running` + jsonHelp(admin.Version{}, "")
 }
 
 func (c versionCmd) Run(t *terminal) error {

@@ -28,7 +28,13 @@ not be found out.
 
 Examples:
   sluice doctor
-  sluice doctor --json`
+  sluice doctor --json` + jsonHelp(diagnosis{}, "")
+}
+
+// A diagnosis is all that doctor has found.
+type diagnosis struct {
+	Healthy  bool      `json:"healthy"`
+	Findings []finding `json:"findings"`
 }
 
 // A finding is what doctor found out about one link of the chain.
@@ -77,7 +83,7 @@ func (c doctorCmd) Run(t *terminal) error {
 		}
 	}
 	if c.JSON {
-		if err := printJSON(t.stdout, map[string]any{"healthy": bad == 0, "findings": d.findings}); err != nil {
+		if err := printJSON(t.stdout, diagnosis{bad == 0, d.findings}); err != nil {
 			return err
 		}
 	} else {

@@ -127,7 +127,7 @@ func (d *doctor) checkAsking() {
 // checkSocket finds out why Exim gets no answer on a unix socket.
 func (d *doctor) checkSocket() {
 	path, known := d.macro("SLUICE_SOCKET")
-	ours, err := d.policySocket()
+	ours, err := unixSocket(d.config.Listen.Policy)
 	switch {
 	case !known:
 		d.add("asking", wrong, reinstall, "Exim's macros have no SLUICE_SOCKET: it does not ask")

@@ -34,8 +34,8 @@ func main() {
 
 // commands is the command line as kong reads it.
 type commands struct {
-	Config string `name:"config" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
-	Admin  string `name:"admin" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
+	Config string `name:"config" type:"path" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
+	Admin  string `name:"admin" type:"path" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
 
 	Serve    serveCmd    `cmd:"" help:"Answer Exim and Postfix until told to stop."`
 	Status   statusCmd   `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
@@ -130,18 +130,18 @@ func (t *terminal) loadConfig() (*sidecar.Config, error) {
 // askAdmin asks the running sluice, and words the failures that an operator
 // can do something about.
 func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
-	socket := t.adminSocket
+	socket, doubt := t.adminSocket, ""
 	if socket == "" {
-		l, err := sidecar.AdminListener(t.configFile)
+		_, l, trouble, err := sidecar.Sockets(t.configFile)
 		if err != nil {
 			return fmt.Errorf("%s: find the admin socket: %w", what, err)
 		}
-		socket = l.Address()
+		socket, doubt = l.Address(), doubtful("listen.admin", trouble)
 	}
 	err := ask(admin.NewClient(socket))
 	switch {
 	case errors.Is(err, admin.ErrUnreachable):
-		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?", what, socket, err)
+		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?%s", what, socket, err, doubt)
 	case errors.Is(err, admin.ErrSilent):
 		return fmt.Errorf("%s: ask %s: %w\nsluice listens there: it hangs, or is very busy. Look at its log, or restart it.", what, socket, err)
 	case errors.Is(err, admin.ErrForbidden):
@@ -150,4 +150,13 @@ func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
 		return err // the server says what it was doing, to what
 	}
 	return nil
+}
+
+// doubtful says that a socket may be another than the configuration means, which
+// is not good; "" if it is.
+func doubtful(key string, trouble error) string {
+	if trouble == nil {
+		return ""
+	}
+	return fmt.Sprintf("\nThe configuration is not good, and so %s may not be what it means: %v", key, trouble)
 }

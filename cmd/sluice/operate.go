@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,7 @@ func (lockCmd) Help() string {
 stopped, until somebody runs unlock or removes the lock file.
 
 Example:
-  sluice lock example.com`
+  sluice lock example.com` + jsonHelp(done{}, "warning is of what may be a typo.")
 }
 
 func (c lockCmd) Run(t *terminal) error {
@@ -27,16 +28,23 @@ func (c lockCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
-	err = t.askAdmin("lock "+domain, func(a *admin.Client) error { return a.Lock(t.ctx, domain) })
+	var warning string
+	err = t.askAdmin("lock "+domain, func(a *admin.Client) (err error) {
+		warning, err = a.Lock(t.ctx, domain)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return t.done(c.JSON, "locked", domain, "is locked until it is unlocked: sluice unlock "+domain)
+	return t.done(c.JSON, done{"locked", domain, warning}, "is locked until it is unlocked: sluice unlock "+domain)
 }
 
 // lockable is a domain in its canonical form. Exim looks for the lock files of
 // domains only.
 func lockable(scope string) (string, error) {
+	if scope == "default" {
+		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
+	}
 	if strings.HasPrefix(scope, "account:") || strings.Contains(scope, "@") {
 		return "", fmt.Errorf("%s is no domain, and only domains have locks; "+
 			"`sluice reset %s` lets it start at zero", scope, scope)
@@ -53,10 +61,11 @@ type unlockCmd struct {
 func (unlockCmd) Help() string {
 	return `Removes the lock files of the domain, also those made by hand, and lets the domain
 start at zero. What was held goes out at once; what
-Exim held while sluice was stopped, with its next queue run.
+Exim held while sluice was stopped, with its next queue run. What the panel has stopped
+stays so, and the exit code is 1.
 
 Example:
-  sluice unlock example.com`
+  sluice unlock example.com` + jsonHelp(done{}, "")
 }
 
 func (c unlockCmd) Run(t *terminal) error {
@@ -68,7 +77,7 @@ func (c unlockCmd) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return t.done(c.JSON, "unlocked", domain, "is unlocked and starts at zero")
+	return t.done(c.JSON, done{"unlocked", domain, ""}, "is unlocked and starts at zero")
 }
 
 type resetCmd struct {
@@ -84,7 +93,7 @@ lock files go with them.
 Examples:
   sluice reset example.com
   sluice reset account:bob
-  sluice reset news@example.com`
+  sluice reset news@example.com` + jsonHelp(done{}, "")
 }
 
 func (c resetCmd) Run(t *terminal) error {
@@ -100,14 +109,29 @@ func (c resetCmd) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return t.done(c.JSON, "reset", scope, "starts at zero")
+	return t.done(c.JSON, done{"reset", scope, ""}, "starts at zero")
+}
+
+// done is what a command has carried out.
+type done struct {
+	Done    string `json:"done"` // locked, unlocked, reset
+	Scope   string `json:"scope"`
+	Warning string `json:"warning"` // of a scope that may be a typo; else empty
 }
 
 // done reports that a command was carried out.
-func (t *terminal) done(asJSON bool, what, target, text string) error {
+func (t *terminal) done(asJSON bool, d done, text string) error {
 	if asJSON {
-		return printJSON(t.stdout, map[string]string{"done": what, "target": target})
+		return printJSON(t.stdout, d)
 	}
-	fmt.Fprintf(t.stdout, "%s %s\n", target, text)
+	fmt.Fprintf(t.stdout, "%s %s\n", d.Scope, text)
+	t.warn(d.Warning)
 	return nil
+}
+
+// warn tells of what was done and may not have been meant.
+func (t *terminal) warn(text string) {
+	if text != "" {
+		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", text)
+	}
 }

@@ -48,7 +48,7 @@ Examples:
   sluice simulate /var/log/exim4/mainlog
   sluice simulate /var/log/exim4/mainlog* --set default hourly=200 deferfail_percent=20
   sluice simulate /var/log/exim4/mainlog* --set default hourly=200 --compare /etc/sluice/sluice.toml
-  sluice simulate /var/log/exim_mainlog-202611*.gz --suggest 5 --json`
+  sluice simulate /var/log/exim_mainlog-202611*.gz --suggest 5 --json` + jsonHelp(simulated{}, "")
 }
 
 // overrides are what --set was given.

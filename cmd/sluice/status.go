@@ -29,7 +29,8 @@ Examples:
   sluice status
   sluice status example.com
   sluice status account:bob
-  sluice status --json | jq -r '.domains[] | select(.locks != []) | .domain'`
+  sluice status --json | jq -r '.domains[] | select(.locks != []) | .domain'` +
+		jsonHelp(sidecar.Status{}, "frees_at is when the next send is accepted, null if now; limit 0 is unlimited.")
 }
 
 func (c statusCmd) Run(t *terminal) error {
@@ -108,7 +109,12 @@ func scopeRows(s sidecar.Status) [][]string {
 	for _, sc := range s.Scopes {
 		used, percent := fullest(sc.Windows)
 		free := "-"
-		if sc.FreesAt != nil {
+		switch {
+		case sc.StoppedBy == "panel":
+			free = "by the panel"
+		case sc.StoppedBy == "operator":
+			free = "by hand"
+		case sc.FreesAt != nil:
 			free = "in " + span(sc.FreesAt.Sub(s.Now))
 		}
 		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), free})
@@ -130,7 +136,7 @@ func fullest(windows []sidecar.Window) (used, percent string) {
 func byUrgency(domains []sidecar.DomainStatus) []sidecar.DomainStatus {
 	return slices.SortedFunc(slices.Values(domains), func(a, b sidecar.DomainStatus) int {
 		return cmp.Or(
-			cmp.Compare(min(len(b.Locks), 1), min(len(a.Locks), 1)),
+			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
 			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
 			cmp.Compare(sidecar.Tightest(b.Windows).Percent, sidecar.Tightest(a.Windows).Percent),
 			cmp.Compare(b.Sent, a.Sent),
@@ -149,7 +155,7 @@ func lockNames(d sidecar.DomainStatus) string {
 		}
 		names = append(names, name)
 	}
-	if d.Stopped != "" && len(d.Locks) == 0 {
+	if d.StoppedBy == "panel" {
 		names = append(names, "stopped by the panel")
 	}
 	if d.Mode == sidecar.Watch || d.Mode == sidecar.Exempt {
@@ -167,6 +173,9 @@ func frees(now time.Time, d sidecar.DomainStatus) string {
 		if l.Owner == "operator" {
 			return "by hand"
 		}
+	}
+	if d.StoppedBy == "panel" {
+		return "by the panel"
 	}
 	return "-"
 }

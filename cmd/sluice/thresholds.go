@@ -39,7 +39,8 @@ those under [limits] in the configuration file:
 Examples:
   sluice set example.com hourly=2000 --for 24h --why "spring sale, ticket 4711"
   sluice set default hourly=300 --preview
-  sluice set news@example.com hourly=50 over_limit=reject`
+  sluice set news@example.com hourly=50 over_limit=reject` +
+		jsonHelp(sidecar.Result{}, "from and to are null where nothing is set; effects are whom it refuses or releases at once.")
 }
 
 func (c setCmd) Run(t *terminal) error {
@@ -80,7 +81,7 @@ func (unsetCmd) Help() string {
 
 Examples:
   sluice unset example.com
-  sluice unset example.com hourly`
+  sluice unset example.com hourly` + jsonHelp(sidecar.Result{}, "")
 }
 
 func (c unsetCmd) Run(t *terminal) error {
@@ -100,7 +101,7 @@ func (rollbackCmd) Help() string {
 rolled back.
 
 Example:
-  sluice rollback 12`
+  sluice rollback 12` + jsonHelp(sidecar.Result{}, "")
 }
 
 func (c rollbackCmd) Run(t *terminal) error {
@@ -131,6 +132,7 @@ func (t *terminal) change(o admin.Order, asJSON bool) error {
 		fmt.Fprintf(t.stdout, "%s: %s%s; to take it back: sluice rollback %d\n", c.Scope, c.Describe(), until(c.Until), c.Number)
 	}
 	printEffects(t.stdout, result.Effects, o.Preview)
+	t.warn(result.Warning)
 	return nil
 }
 
@@ -170,7 +172,13 @@ in force.
 
 Examples:
   sluice history
-  sluice history example.com --json`
+  sluice history example.com --json` +
+		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back.")
+}
+
+// changes are what history prints.
+type changes struct {
+	Changes []sidecar.Change `json:"changes"`
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -183,7 +191,7 @@ func (c historyCmd) Run(t *terminal) error {
 	case err != nil:
 		return err
 	case c.JSON:
-		return printJSON(t.stdout, all)
+		return printJSON(t.stdout, changes{all})
 	case len(all) == 0:
 		fmt.Fprintln(t.stdout, "nobody has changed anything by sluice set")
 		return nil
@@ -213,7 +221,8 @@ that over the configuration file, and that over what is built in.
 
 Examples:
   sluice explain example.com
-  sluice explain news@example.com --json`
+  sluice explain news@example.com --json` +
+		jsonHelp(sidecar.Explanation{}, "of is whom the value is for, set_in the scope that has it.")
 }
 
 func (c explainCmd) Run(t *terminal) error {

@@ -48,10 +48,11 @@ func TestRaiseALimitForADay(t *testing.T) {
 	if n.send(t, 40) {
 		t.Error("accepted after the rollback, at 20 of 10")
 	}
-	var history []sidecar.Change
-	if err := json.Unmarshal([]byte(n.wantRun(t, exitDone, "", "history", "--json")), &history); err != nil || len(history) != 2 ||
+	var all changes
+	err := json.Unmarshal([]byte(n.wantRun(t, exitDone, "", "history", "--json")), &all)
+	if history := all.Changes; err != nil || len(history) != 2 ||
 		history[0].Undoes != 1 || history[1].State != sidecar.RolledBack || history[1].Who != "alice (as root)" {
-		t.Errorf("%+v, %v", history, err)
+		t.Errorf("%+v, %v", all, err)
 	}
 	n.wantRun(t, exitDone, "", "set", "example.com", "mode=watch", "--json")
 	n.wantRun(t, exitDone, "mode watch -> (not set here)", "unset", "example.com", "mode")

@@ -39,7 +39,17 @@ func at(d time.Duration) *time.Time { return new(noon.Add(d)) }
 
 // stage is a policy with fixed answers, so that what is printed is the same
 // each time. Commands and questions reach it over real sockets.
-type stage struct{ status sidecar.Status }
+type stage struct {
+	status sidecar.Status
+	filled filled
+}
+
+// filled is what a stage answers about thresholds.
+type filled struct {
+	Result      sidecar.Result
+	History     []sidecar.Change
+	Explanation sidecar.Explanation
+}
 
 func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Status, error) {
 	if scope == "" {
@@ -62,7 +72,12 @@ func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Sta
 	return sidecar.Status{}, fmt.Errorf("nothing is counted or locked: %w", sidecar.ErrNotFound)
 }
 
-func (s stage) Lock(context.Context, time.Time, string, string) error { return nil }
+func (s stage) Lock(_ context.Context, _ time.Time, domain, _ string) (warning string, err error) {
+	if domain == "exmaple.com" {
+		warning = "nothing of exmaple.com is counted; did you mean example.com?"
+	}
+	return warning, nil
+}
 
 func (s stage) Unlock(ctx context.Context, now time.Time, domain, _ string) error {
 	_, err := s.Status(ctx, now, domain)
@@ -77,14 +92,12 @@ func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 }
 
 func (s stage) Change(context.Context, time.Time, sidecar.Order) (sidecar.Result, error) {
-	return sidecar.Result{}, errors.New("not on this stage")
+	return s.filled.Result, nil
 }
 
-func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return nil, nil }
+func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return s.filled.History, nil }
 
-func (s stage) Explain(string) (sidecar.Explanation, error) {
-	return sidecar.Explanation{}, errors.New("not on this stage")
-}
+func (s stage) Explain(string) (sidecar.Explanation, error) { return s.filled.Explanation, nil }
 
 func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {
 	if r.Auth == "news@example.com" {
@@ -103,8 +116,8 @@ func window(seconds float64, sent, limit int64) []sidecar.Window {
 
 // stages are the policies of the transcripts, by the word in their name.
 var stages = map[string]stage{
-	"quiet": {sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok", Locks: "ok"}}},
-	"busy": {sidecar.Status{
+	"quiet": {status: sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok", Locks: "ok"}}},
+	"busy": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
 		Domains: []sidecar.DomainStatus{
 			{Domain: "a.example", Sent: 3, Hourly: 500, Mode: sidecar.Enforce, Windows: window(3600, 3, 500)},
@@ -120,15 +133,17 @@ var stages = map[string]stage{
 				Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...),
 				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
+			{Domain: "stopped.example", Hourly: 500, Windows: window(3600, 0, 500), Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)},
 		},
 		Scopes: []sidecar.ScopeStatus{
 			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
+			{Scope: "account:carol", Windows: []sidecar.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 		},
 		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok", Locks: "ok"},
 	}},
-	"cluster": {sidecar.Status{
+	"cluster": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
 		Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Shared: &sidecar.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
@@ -138,7 +153,7 @@ var stages = map[string]stage{
 				{Node: "mx3", SignAge: 0.9, Mode: "shared", Milliseconds: 12.5}},
 		}},
 	}},
-	"trouble": {sidecar.Status{
+	"trouble": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
 		Totals: sidecar.Totals{
 			Unidentified: 1, Uncounted: 70, Subjects: 4000000,
@@ -171,6 +186,7 @@ func playTranscript(t *testing.T, file string) {
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock")
 	writeFile(t, dir+"/sluice.toml", config)
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 20\nwindow = 5\n")
+	writeFile(t, dir+"/lost.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[limits]\nhourley = 20\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
 
 	want, err := os.ReadFile(file)
 	if err != nil {

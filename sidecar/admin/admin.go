@@ -2,9 +2,9 @@
 // which the commands of cmd/sluice ask. The package has both ends of it.
 //
 //	GET  /status[?scope=S]    Status
-//	POST /lock    {"domain"}
-//	POST /unlock  {"domain"}
-//	POST /reset   {"scope"}
+//	POST /lock    {"domain"}   {"warning"}
+//	POST /unlock  {"domain"}   {"warning"}
+//	POST /reset   {"scope"}    {"warning"}
 //	POST /change  Order       sidecar.Result
 //	GET  /history[?scope=S]   []sidecar.Change
 //	GET  /explain?scope=S     sidecar.Explanation
@@ -13,7 +13,8 @@
 //
 // Whoever asks is known by the credentials of the socket, never by what is
 // sent. A refusal is {"error": "..."}: 400 a bad question, 403 who asks may
-// not, 404 nothing is known of that domain, 409 it would change nothing, 500 it
+// not, 404 nothing is known of that domain, 409 it would change nothing, or
+// the panel still stops that domain, 500 it
 // could not be done.
 package admin
 
@@ -31,8 +32,8 @@ import (
 type Policy interface {
 	// Status tells of one domain, mailbox or account, or of all for "".
 	Status(ctx context.Context, now time.Time, scope string) (sidecar.Status, error)
-	// Lock locks a domain until a hand unlocks it.
-	Lock(ctx context.Context, now time.Time, domain, who string) error
+	// Lock locks a domain until a hand unlocks it, and warns if it may be a typo.
+	Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error)
 	// Unlock removes every lock of a domain and resets it.
 	Unlock(ctx context.Context, now time.Time, domain, who string) error
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
@@ -82,5 +83,8 @@ type (
 	}
 	refusal struct {
 		Error string `json:"error"`
+	}
+	done struct {
+		Warning string `json:"warning"`
 	}
 )

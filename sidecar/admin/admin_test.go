@@ -52,8 +52,8 @@ func (b *book) Status(_ context.Context, now time.Time, domain string) (sidecar.
 	return sidecar.Status{Node: "mx1", Now: now.UTC(), Domains: []sidecar.DomainStatus{{Domain: domain}}}, err
 }
 
-func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) error {
-	return b.write("lock %s %s", domain, who)
+func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) (string, error) {
+	return "is it " + domain + "?", b.write("lock %s %s", domain, who)
 }
 
 func (b *book) Unlock(_ context.Context, _ time.Time, domain, who string) error {
@@ -75,6 +75,15 @@ func (b *book) History(_ time.Time, scope string) ([]sidecar.Change, error) {
 
 func (b *book) Explain(scope string) (sidecar.Explanation, error) {
 	return sidecar.Explanation{Scope: scope}, b.write("explain %s", scope)
+}
+
+// lock locks a domain, and wants the warning that book has for all.
+func lock(c *Client, domain string) error {
+	warning, err := c.Lock(context.Background(), domain)
+	if err == nil && !strings.HasPrefix(warning, "is it ") {
+		return fmt.Errorf("the warning is %q", warning)
+	}
+	return err
 }
 
 // start runs a server and returns its socket and a function that stops it.
@@ -112,7 +121,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 		t.Error(err)
 	}
 	if err := errors.Join(
-		c.Lock(ctx, "Bücher.example"), c.Unlock(ctx, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
+		lock(c, "Bücher.example"), c.Unlock(ctx, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
 	); err != nil {
 		t.Error(err)
 	}
@@ -140,9 +149,10 @@ func TestRefusals(t *testing.T) {
 		is   error
 	}{
 		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", sidecar.ErrNotFound},
-		{"no domain", c.Lock(ctx, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
+		{"no domain", lock(c, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
+		{"default, which is no domain", lock(c, "default"), "lock: default is a scope of limits", nil},
 		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
-		{"nobody", NewClient(path+"x").Lock(ctx, "example.com"), "no such file", ErrUnreachable},
+		{"nobody", lock(NewClient(path+"x"), "example.com"), "no such file", ErrUnreachable},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) || (tc.is != nil && !errors.Is(tc.err, tc.is)) {
 			t.Errorf("%s: %v, want %q", tc.name, tc.err, tc.want)
@@ -240,7 +250,7 @@ func TestStopDrains(t *testing.T) {
 	b := &book{entry: make(chan struct{}), leave: make(chan struct{})}
 	path, stop := start(t, Options{Policy: b})
 	answered := make(chan error, 1)
-	go func() { answered <- NewClient(path).Lock(t.Context(), "example.com") }()
+	go func() { answered <- lock(NewClient(path), "example.com") }()
 	<-b.entry
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
@@ -251,7 +261,7 @@ func TestStopDrains(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := NewClient(path).Lock(t.Context(), "example.com"); !errors.Is(err, ErrUnreachable) {
+	if err := lock(NewClient(path), "example.com"); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("after the stop: %v", err)
 	}
 }
@@ -265,7 +275,7 @@ func TestASluiceThatHangs(t *testing.T) {
 	defer ln.Close()
 	c := NewClient(path)
 	c.http.Timeout = 20 * time.Millisecond
-	if err := c.Lock(t.Context(), "example.com"); !errors.Is(err, ErrSilent) {
+	if err := lock(c, "example.com"); !errors.Is(err, ErrSilent) {
 		t.Errorf("asked one that hangs: %v", err)
 	}
 }

@@ -49,9 +49,11 @@ func (c *Client) Status(ctx context.Context, scope string) (sidecar.Status, erro
 	return status, err
 }
 
-// Lock locks a domain until a hand unlocks it.
-func (c *Client) Lock(ctx context.Context, domain string) error {
-	return c.ask(ctx, http.MethodPost, "/lock", question{Domain: domain}, nil)
+// Lock locks a domain until a hand unlocks it, and warns if it may be a typo.
+func (c *Client) Lock(ctx context.Context, domain string) (warning string, err error) {
+	var d done
+	err = c.ask(ctx, http.MethodPost, "/lock", question{Domain: domain}, &d)
+	return d.Warning, err
 }
 
 // Unlock removes every lock of a domain and resets it.

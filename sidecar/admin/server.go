@@ -77,8 +77,8 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("POST /lock", s.change("lock", s.opts.Policy.Lock))
-	mux.HandleFunc("POST /unlock", s.change("unlock", s.opts.Policy.Unlock))
-	mux.HandleFunc("POST /reset", s.change("reset", s.opts.Policy.Reset))
+	mux.HandleFunc("POST /unlock", s.change("unlock", silent(s.opts.Policy.Unlock)))
+	mux.HandleFunc("POST /reset", s.change("reset", silent(s.opts.Policy.Reset)))
 	mux.HandleFunc("POST /change", s.order)
 	mux.HandleFunc("GET /history", s.history)
 	mux.HandleFunc("GET /explain", s.explain)
@@ -131,7 +131,14 @@ func withLists(s sidecar.Status) sidecar.Status {
 }
 
 // A command of the policy on a domain or scope.
-type command func(ctx context.Context, now time.Time, target, who string) error
+type command func(ctx context.Context, now time.Time, target, who string) (warning string, err error)
+
+// silent is a command that warns of nothing.
+func silent(do func(ctx context.Context, now time.Time, target, who string) error) command {
+	return func(ctx context.Context, now time.Time, target, who string) (string, error) {
+		return "", do(ctx, now, target, who)
+	}
+}
 
 // change carries out a command. The policy logs who gave it.
 func (s *Server) change(verb string, do command) http.HandlerFunc {
@@ -144,11 +151,12 @@ func (s *Server) change(verb string, do command) http.HandlerFunc {
 		who := r.Context().Value(peerKey{}).(peer).name
 		// Begun is done: a caller who hangs up does not leave half of it.
 		ctx := context.WithoutCancel(r.Context())
-		if err := do(ctx, time.Now(), target, who); err != nil {
+		warning, err := do(ctx, time.Now(), target, who)
+		if err != nil {
 			s.fail(w, fmt.Errorf("%s %s: %w", verb, target, err))
 			return
 		}
-		s.write(w, struct{}{})
+		s.write(w, done{warning})
 	}
 }
 
@@ -158,10 +166,13 @@ func readTarget(r *http.Request) (string, error) {
 	if err := readBody(r, &q); err != nil {
 		return "", err
 	}
-	if r.URL.Path != "/reset" {
-		return sidecar.CanonicalDomain(q.Domain)
+	if r.URL.Path == "/reset" {
+		return countedScope(q.Scope)
 	}
-	return countedScope(q.Scope)
+	if _, err := countedScope(q.Domain); q.Domain == "default" {
+		return "", err
+	}
+	return sidecar.CanonicalDomain(q.Domain)
 }
 
 // readBody reads the one question that a body has.
@@ -199,7 +210,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, sidecar.ErrNotFound):
 		code = http.StatusNotFound
-	case errors.Is(err, sidecar.ErrNoEffect):
+	case errors.Is(err, sidecar.ErrNoEffect), errors.Is(err, sidecar.ErrStopped):
 		code = http.StatusConflict
 	}
 	s.refuse(w, code, err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type Client struct {
 	Path    string        // of the unix socket, or HOST:PORT
 	Timeout time.Duration // for one question; default 1 s
 }
+
+// ErrNoAnswer: the server has hung up instead of answering.
+var ErrNoAnswer = errors.New("no answer")
 
 // maxReply is the size of a reply in bytes; ours have a kilobyte.
 const maxReply = 64 << 10
@@ -51,7 +55,9 @@ func (c *Client) exchange(ctx context.Context, question []byte) (string, error) 
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	if _, err := nc.Write(question); err != nil {
+	if _, err := nc.Write(question); errors.Is(err, syscall.EPIPE) {
+		return "", ErrNoAnswer
+	} else if err != nil {
 		return "", err
 	}
 	var reply []byte
@@ -60,8 +66,8 @@ func (c *Client) exchange(ctx context.Context, question []byte) (string, error) 
 		n, err := nc.Read(buf)
 		reply = append(reply, buf[:n]...)
 		switch {
-		case errors.Is(err, io.EOF):
-			return "", errors.New("no answer")
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+			return "", ErrNoAnswer
 		case err != nil:
 			return "", err
 		case len(reply) > maxReply:
