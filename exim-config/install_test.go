@@ -96,12 +96,15 @@ func TestInstallExplains(t *testing.T) {
 		name    string
 		prepare func(t *testing.T, h *host)
 		says    []string
+		newer   []string // where Exim says nothing of options that are set twice, if another
 		mend    func(t *testing.T, h *host)
 	}{
 		{"another perl_startup", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/main/50_site", "perl_startup = do '/etc/exim4/site.pl'\n")
 			h.write(t, "/etc/exim4/site.pl", "sub site { 'site' } 1;\n")
-		}, []string{"SLUICE_SITE_PERL = yes", "do '/etc/exim4/sluice.pl';"}, func(t *testing.T, h *host) {
+		}, []string{"SLUICE_SITE_PERL = yes", "do '/etc/exim4/sluice.pl';"}, []string{
+			"Exim's Perl did not load /etc/exim4/sluice.pl. perl_startup is: do '/etc/exim4/site.pl'", "do '/etc/exim4/sluice.pl';",
+		}, func(t *testing.T, h *host) {
 			h.addMacros(t, "SLUICE_SITE_PERL = yes")
 			wantSays(t, h.install(t, 1), "Exim's Perl did not load /etc/exim4/sluice.pl", "do '/etc/exim4/sluice.pl';")
 			h.write(t, "/etc/exim4/site.pl", "sub site { 'site' } do '/etc/exim4/sluice.pl';\n")
@@ -109,33 +112,35 @@ func TestInstallExplains(t *testing.T) {
 		{"another acl_not_smtp", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/main/50_site", "acl_not_smtp = site_not_smtp\n")
 			h.write(t, "/etc/exim4/conf.d/acl/50_site", "site_not_smtp:\n  accept\n")
-		}, []string{"SLUICE_SITE_NOT_SMTP = its value"}, func(t *testing.T, h *host) {
+		}, []string{"SLUICE_SITE_NOT_SMTP = its value"}, []string{
+			`acl_not_smtp is "site_not_smtp"`, "SLUICE_SITE_NOT_SMTP = site_not_smtp",
+		}, func(t *testing.T, h *host) {
 			h.run(t, "rm", "/etc/exim4/conf.d/main/50_site")
 			h.addMacros(t, "SLUICE_SITE_NOT_SMTP = site_not_smtp")
 		}},
 		{"a macro set too late", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/main/01_a_site", "MAIN_ACL_CHECK_DATA = acl_check_data\n")
-		}, []string{"Move your MAIN_ACL_CHECK_RCPT and MAIN_ACL_CHECK_DATA to"}, func(t *testing.T, h *host) {
+		}, []string{"Move your MAIN_ACL_CHECK_RCPT and MAIN_ACL_CHECK_DATA to"}, nil, func(t *testing.T, h *host) {
 			h.run(t, "mv", "/etc/exim4/conf.d/main/01_a_site", "/etc/exim4/conf.d/main/000_site")
 		}},
 		{"a router before ours", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/router/010_site", "site_first:\n  driver = accept\n  domains = nowhere.example\n  transport = remote_smtp\n")
-		}, []string{`the first routers are "site_first sluice "`, "Rename the file"}, func(t *testing.T, h *host) {
+		}, []string{`the first routers are "site_first sluice "`, "Rename the file"}, nil, func(t *testing.T, h *host) {
 			h.run(t, "mv", "/etc/exim4/conf.d/router/010_site", "/etc/exim4/conf.d/router/110_site")
 		}},
 		{"an ACL that is set elsewhere", func(t *testing.T, h *host) {
 			h.run(t, "sed", "-i", "s/^acl_smtp_data = .*/acl_smtp_data = acl_check_data/", "/etc/exim4/conf.d/main/02_exim4-config_options")
-		}, []string{`acl_smtp_data is "acl_check_data"`, "SLUICE_SITE_DATA = acl_check_data"}, func(t *testing.T, h *host) {
+		}, []string{`acl_smtp_data is "acl_check_data"`, "SLUICE_SITE_DATA = acl_check_data"}, nil, func(t *testing.T, h *host) {
 			h.run(t, "sed", "-i", "s/^acl_smtp_data = .*/acl_smtp_data = MAIN_ACL_CHECK_DATA/", "/etc/exim4/conf.d/main/02_exim4-config_options")
 		}},
 		{"a broken configuration", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/conf.d/main/50_site", "no_such_option = 1\n")
-		}, []string{"does not load as it is; mend that first", "no_such_option"}, func(t *testing.T, h *host) {
+		}, []string{"does not load as it is; mend that first", "no_such_option"}, nil, func(t *testing.T, h *host) {
 			h.run(t, "rm", "/etc/exim4/conf.d/main/50_site")
 		}},
 		{"a foreign file of our name", func(t *testing.T, h *host) {
 			h.write(t, "/etc/exim4/sluice.pl", "# foreign\n")
-		}, []string{"/etc/exim4/sluice.pl exists, and it is not from Sluice"}, func(t *testing.T, h *host) {
+		}, []string{"/etc/exim4/sluice.pl exists, and it is not from Sluice"}, nil, func(t *testing.T, h *host) {
 			h.run(t, "rm", "/etc/exim4/sluice.pl")
 		}},
 	} {
@@ -143,6 +148,10 @@ func TestInstallExplains(t *testing.T) {
 			t.Parallel()
 			h := newBareHost(t)
 			c.prepare(t, h)
+			if c.newer != nil && h.takesOptionsTwice(t) {
+				c.says = c.newer
+				h.run(t, "update-exim4.conf") // as the installer will have done when it finds that out
+			}
 			before := h.etc(t)
 			wantSays(t, h.install(t, 1), c.says...)
 			if diff := cmp.Diff(before, h.etc(t)); diff != "" {
@@ -155,6 +164,15 @@ func TestInstallExplains(t *testing.T) {
 			hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 })
 		})
 	}
+}
+
+// takesOptionsTwice tells whether Exim, as 4.100 does and 4.98 did not,
+// says nothing of an option that is set twice.
+func (h *host) takesOptionsTwice(t *testing.T) bool {
+	t.Helper()
+	h.write(t, "/run/twice.conf", "primary_hostname = a.example\nprimary_hostname = b.example\n")
+	_, code := h.try(t, "exim4", "-bV", "-C", "/run/twice.conf")
+	return code == 0
 }
 
 func TestInstallUsage(t *testing.T) {
