@@ -3,7 +3,7 @@
 .PHONY: help deps build test test-compose test-sendmail demo bench soak fuzz fmt install clean
 
 prefix ?= /usr/local
-run ?= Exact|Kill9|MailFirst|WaysAndLayouts
+run ?= Exact|Kill9|MailFirst|WaysAndLayouts|EveryEnding
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

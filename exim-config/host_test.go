@@ -3,6 +3,7 @@ package eximconfig_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type host struct {
 	tcpPort int    // where Sluice listens, for the way tcp
 	store   string // more of the section [store] of its configuration
 	name    string // store.node, or that of all hosts
+	log     string // the main log or, with stars, several; empty for Exim's usual one
+	reads   string // exim.mainlog, if another
 }
 
 // A login may log in to the host.
@@ -196,8 +199,8 @@ func (h *host) report(t testing.TB) {
 	if !t.Failed() {
 		return
 	}
-	for _, name := range []string{"mainlog", "paniclog", "rejectlog"} {
-		if b, err := os.ReadFile(filepath.Join(h.dir, "log", name)); err == nil {
+	for _, name := range []string{"log/mainlog", "log/paniclog", "log/rejectlog", "run/maillog"} {
+		if b, err := os.ReadFile(filepath.Join(h.dir, name)); err == nil {
 			t.Logf("%s:\n%s", name, tail(b, 8000))
 		}
 	}
@@ -225,6 +228,7 @@ func (h *host) tryInput(t testing.TB, input string, args ...string) (string, int
 	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience)
 	defer cancel()
 	cmd := h.command(ctx, args...)
+	cmd.WaitDelay = hosttest.Patience // Exim's children may have its output a moment longer
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -350,7 +354,13 @@ func (h *host) read(name string) string {
 // mainlog is Exim's main log. Since 4.100 a defer without an error number has
 // none; before that it was -1.
 func (h *host) mainlog() string {
-	return strings.ReplaceAll(h.read("/var/log/exim4/mainlog"), " defer (-1): ", " defer: ")
+	var b strings.Builder
+	names, _ := filepath.Glob(h.path(cmp.Or(h.log, "/var/log/exim4/mainlog")))
+	for _, name := range names {
+		text, _ := os.ReadFile(name)
+		b.Write(text)
+	}
+	return strings.ReplaceAll(b.String(), " defer (-1): ", " defer: ")
 }
 
 // startExim starts the daemon and waits until it listens.

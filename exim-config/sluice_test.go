@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -63,6 +64,9 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 		tcp = fmt.Sprintf(`, "tcp:127.0.0.1:%d"`, h.tcpPort)
 	}
 	config := strings.Replace(fmt.Sprintf(sluiceConfig, tcp), "[store]\n", "[store]\n"+h.store, 1)
+	if h.log != "" {
+		config = strings.Replace(config, "[exim]\n", fmt.Sprintf("[exim]\nmainlog = %q\n", cmp.Or(h.reads, h.log)), 1)
+	}
 	if h.name != "" {
 		config = strings.Replace(config, node, h.name, 1)
 	}
