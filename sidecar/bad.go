@@ -171,6 +171,20 @@ func (b *bads) prune(since time.Time) {
 	b.destinations.prune(since)
 }
 
+// mayTrip lists the domains that have as many bad sends as trip them, if those are
+// enough of all.
+func (b *bads) mayTrip(s *Settings) (domains []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for domain, d := range b.domains {
+		least, percent := s.deferfailLimits(s.owned(domain))
+		if percent > 0 && int64(len(d.Sends)) >= min(least, maxBad) {
+			domains = append(domains, domain)
+		}
+	}
+	return domains
+}
+
 // save notes what has changed, now and then.
 func (b *bads) save(notes Notes, now time.Time) error {
 	b.mu.Lock()

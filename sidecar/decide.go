@@ -49,29 +49,34 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 		// Without an id nothing tells this message from the next one.
 		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
 	}
+	return p.decide(ctx, &q)
+}
+
+// decide answers a question of which it is known who pays, and for what.
+func (p *Policy) decide(ctx context.Context, q *question) Reply {
 	switch {
 	case len(q.to) == 0:
-		return p.passLocal(&q)
+		return p.passLocal(q)
 	case q.who.class != charged && q.stopped == nil:
-		p.passUncharged(&q)
-		return pass(r.Stage)
+		p.passUncharged(q)
+		return pass(q.Stage)
 	}
-	if r.Stage != StageRoute && q.stopped == nil && p.tripped(q.Settings, q.who.domain) {
-		return p.refuseTripped(&q)
+	if q.Stage != StageRoute && q.stopped == nil && p.tripped(q.Settings, q.who.domain) {
+		return p.refuseTripped(q)
 	}
-	switch r.Stage {
+	switch q.Stage {
 	case StageRcpt:
-		return p.askRcpt(ctx, &q)
+		return p.askRcpt(ctx, q)
 	case StagePostfixRcpt:
-		return p.askPostfixRcpt(ctx, &q)
+		return p.askPostfixRcpt(ctx, q)
 	case StageMilterRcpt, StageMilterEnd:
-		return p.askMilter(ctx, &q)
+		return p.askMilter(ctx, q)
 	case StageData:
-		return q.whole(p.askData(ctx, &q))
+		return q.whole(p.askData(ctx, q))
 	case StageLocal:
-		return p.askLocal(ctx, &q)
+		return p.askLocal(ctx, q)
 	}
-	return p.askRoute(ctx, &q)
+	return p.askRoute(ctx, q)
 }
 
 // early tells that a message has no id yet.

@@ -18,8 +18,8 @@
 // What is in force is compiled from what the file, a hosting panel (package
 // panel) and operators have set: setting.go, settings.go, trail.go.
 //
-// A Simulation (simulate.go) has a Policy decide on what a log of the past says;
-// a Replay (replay.go) reads ahead for what Exim knew at once.
+// A Simulation (simulate.go, attempt.go, tally.go) has a Policy decide on what a
+// log of the past says; a Replay (replay.go) reads ahead for what Exim knew at once.
 //
 // The package knows no wire format and no file: the store, the lock directory
 // and Exim's queue are the interfaces of ports.go, the clock is an argument.

@@ -14,3 +14,6 @@ func (p *Policy) Reconcile(ctx context.Context, now time.Time) {
 	p.due.addAll(p.trips.domains())
 	p.reconcileDue(ctx, now)
 }
+
+// Wake is what Run does as soon as a domain is due.
+func (p *Policy) Wake(ctx context.Context, now time.Time) { p.reconcileDue(ctx, now) }

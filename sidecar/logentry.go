@@ -54,6 +54,7 @@ type LogEntry struct {
 	Text      string // of LogDeferred, LogFailed and LogRefused: what was answered, or what went wrong
 
 	judgement
+	message *message // that it is about, in a Replay; nil if its arrival is not in the log
 }
 
 // clone is one that holds on to nothing else of the log.

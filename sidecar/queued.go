@@ -96,7 +96,7 @@ func (p *Policy) outcomeOfPostfix(s *Settings, now time.Time, e *LogEntry) {
 			e.Original = "" // rewritten, and no mail of ours that is forwarded
 		}
 	}
-	r.hear(s, now, e)
+	r.hear(s, e)
 	if len(r.batch.outcomes) > before {
 		p.tokenOfPostfix(s, p.clock.store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
 	}

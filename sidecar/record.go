@@ -38,14 +38,14 @@ func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) 
 			if early := r.early[e.ID]; early != nil {
 				delete(r.early, e.ID)
 				for j := range early {
-					r.hear(s, now, &early[j])
+					r.hear(s, &early[j])
 				}
 			}
 		case LogCompleted:
 			r.leave(e.ID)
 		case LogRefused, LogRan: // for simulations: who asked knows
 		default:
-			r.hear(s, now, e)
+			r.hear(s, e)
 		}
 	}
 	p.settle(ctx, now, s, b)
@@ -77,32 +77,37 @@ type outcome struct {
 }
 
 // hear takes in the line of an outcome.
-func (r *record) hear(s *Settings, now time.Time, e *LogEntry) {
+func (r *record) hear(s *Settings, e *LogEntry) {
 	if e.by != s {
 		s.judge(e) // nobody has, or the settings have changed since
 	}
 	if !e.counts {
 		return
 	}
-	o := outcome{LogEntry: e}
+	o := outcome{LogEntry: e, of: r.arrivals[e.ID]}
+	if o.of != nil {
+		o.payer = o.of.sender.payerOf(s, &o)
+	} else if !e.Postfix {
+		r.wait(e)
+	}
+	r.batch.add(s, o)
+}
+
+// add takes in an outcome of which it is known what can be known.
+func (b *batch) add(s *Settings, o outcome) {
 	report := ratelimit.Report{Told: o.kind}
-	if o.of = r.arrivals[e.ID]; o.of != nil {
-		o.entry, o.payer, o.when = o.of.entry(&o), o.of.sender.payerOf(s, &o), o.of.at
-		report.Subjects = o.payer.subjects
+	if o.of != nil {
+		o.entry, o.when, report.Subjects = o.of.entry(&o), o.of.at, o.payer.subjects
+	} else if when, ok := IDTime(o.ID); ok { // near enough
+		o.when = when
 	} else {
-		if !e.Postfix {
-			r.wait(e)
-		}
-		o.when = e.At
-		if when, ok := IDTime(e.ID); ok { // near enough
-			o.when = when
-		}
+		o.when = o.At
 	}
 	if o.kind != ratelimit.Delivered && o.payer != nil && o.payer.ignore(o.cause) {
 		report.Told |= ratelimit.Excused
 	}
-	report.Token, report.Age = o.token(s.Node, o.entry), max(0, now.Sub(o.when))
-	r.batch.outcomes, r.batch.reports = append(r.batch.outcomes, o), append(r.batch.reports, report)
+	report.Token = o.token(s.Node, o.entry)
+	b.outcomes, b.reports = append(b.outcomes, o), append(b.reports, report)
 }
 
 // token is that of the n-th entry of the message that folds to its recipient.
@@ -117,6 +122,9 @@ func (o *outcome) token(node string, n int) ratelimit.Token {
 // was down, or the message went through while it arrived.
 func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batch) {
 	at := p.clock.store(now)
+	for i := range b.reports {
+		b.reports[i].Age = max(0, now.Sub(b.outcomes[i].when))
+	}
 	if err := p.store.Settle(ctx, at, b.reports); err != nil {
 		p.log.StoreFailed(err)
 		return

@@ -13,15 +13,18 @@ import (
 // arrival names them only where that is configured. So a Replay reads ahead,
 // until the first attempts at them are logged. And where scripts are run, the line
 // that says so stands above the message's, without its id.
+//
+// Prepare hears what lines say of their messages, and Read, which may run beside
+// it, replays them. A message's recipients change hands between the two: Prepare
+// adds none that is logged more than readAhead or maxReadAhead behind the
+// arrival, and Read replays the arrival only when it has got a line that is.
 type Replay struct {
-	sims     []*Simulation
-	ahead    []replayed // a ring: read, and not replayed yet
-	next, n  int        // of ahead: the line to replay next, and how many there are
-	messages map[string]*message
-	senders  senders
-	ran      []LogEntry // of LogRan, whose messages have not arrived yet
-	last     time.Time  // of the line that was read last
-	expired  time.Time
+	sims  []*Simulation
+	hears hearing
+
+	ahead [][]LogEntry // blocks that are not replayed to their end
+	next  int          // of the first one: the line to replay next
+	lines int          // that are ahead
 }
 
 // How far a Replay reads ahead, whichever comes first. What Exim attempts later
@@ -31,150 +34,193 @@ const (
 	maxReadAhead = 1 << 15 // lines
 )
 
-// maxRan bounds the programs that were run and have submitted nothing yet.
-const maxRan = 100
-
-// A replayed line is one with the message that it is about; nil if its arrival
-// is not in the log.
-type replayed struct {
-	LogEntry
-	message *message
-}
-
 // A message is one on its way through the log.
 type message struct {
 	sender    *sender
-	directory string    // where the program ran that has submitted it
-	arrived   int64     // Unix seconds
-	to        []string  // its recipients as it was sent to them; until its arrival is replayed
-	passages  []passage // one for each simulation
+	directory string      // where the program ran that has submitted it
+	at        time.Time   // of its arrival
+	line      int         // number of its arrival
+	to        []recipient // until its arrival is replayed; parts of the log
+	passages  []passage   // one for each simulation
+}
+
+// A recipient is one of a message as it was sent to it, whatever aliases and lists
+// have made of it.
+type recipient struct {
+	written string
+	address
 }
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	return &Replay{sims: sims, ahead: make([]replayed, maxReadAhead), messages: map[string]*message{}, senders: senders{known: map[string]*sender{}}}
+	return &Replay{sims: sims, hears: hearing{messages: map[string]*message{}, senders: senders{known: map[string]*sender{}}}}
 }
 
-// Prepare does what of Read can be done ahead, while other lines are read.
+// Prepare takes the next lines of the log, before Read gets them.
 func (r *Replay) Prepare(entries []LogEntry) {
-	if len(r.sims) == 1 { // several may judge differently
-		r.sims[0].prepare(entries)
+	for i := range entries {
+		e := &entries[i]
+		if e.isOutcome() && len(r.sims) == 1 { // several may judge differently
+			r.sims[0].settings.judge(e)
+		}
+		r.hears.hear(e, len(r.sims))
 	}
 }
 
 // Read takes the next lines of the log, and replays what is far enough behind.
-func (r *Replay) Read(ctx context.Context, entries []LogEntry) {
-	for i := range entries {
-		if r.n == len(r.ahead) {
-			r.play(ctx)
-		}
-		r.hear(&entries[i])
-		for r.n > 0 && r.last.Sub(r.ahead[r.next].At) > readAhead {
-			r.play(ctx)
-		}
+// It returns the blocks of lines that it no longer needs.
+func (r *Replay) Read(ctx context.Context, entries []LogEntry) (done [][]LogEntry) {
+	if len(entries) == 0 {
+		return [][]LogEntry{entries}
 	}
+	r.ahead, r.lines = append(r.ahead, entries), r.lines+len(entries)
+	return r.replay(ctx, entries[len(entries)-1].At)
 }
 
 // End replays the rest, at the end of the log.
 func (r *Replay) End(ctx context.Context) {
-	for r.n > 0 {
-		r.play(ctx)
-	}
+	r.lines += maxReadAhead
+	r.replay(ctx, time.Time{})
 	for _, s := range r.sims {
 		s.end(ctx)
 	}
 }
 
-// hear notes what a line says of its message, and has it replayed later.
-func (r *Replay) hear(e *LogEntry) {
-	if e.At.After(r.last) {
-		r.last = e.At
+// replay replays what lies far enough behind a time, or behind the last line.
+func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]LogEntry) {
+	for len(r.ahead) > 0 {
+		for block := r.ahead[0]; r.next < len(block); r.next++ {
+			e := &block[r.next]
+			if r.lines <= maxReadAhead && last.Sub(e.At) <= readAhead {
+				return done
+			}
+			r.play(ctx, e)
+			r.lines--
+		}
+		for _, s := range r.sims {
+			s.flush(ctx) // it holds on to lines
+		}
+		done = append(done, r.ahead[0])
+		r.ahead, r.next = slices.Delete(r.ahead, 0, 1), 0
 	}
-	if e.Kind == LogRan {
-		r.ran = append(r.ran, e.clone())
-		r.ran = r.ran[max(0, len(r.ran)-maxRan):]
+	return done
+}
+
+// play replays a line in all simulations.
+func (r *Replay) play(ctx context.Context, e *LogEntry) {
+	m := e.message
+	for i, s := range r.sims {
+		var p *passage
+		if m != nil {
+			p = &m.passages[i]
+		}
+		s.play(ctx, e, m, p)
+	}
+	if m != nil && e.Kind == LogArrived {
+		m.to = nil
+	}
+}
+
+// hearing is what was heard so far of the messages of a log.
+type hearing struct {
+	messages map[string]*message // by id
+	senders  senders
+	ran      []LogEntry // of LogRan, whose messages have not arrived yet
+	lines    int
+	last     time.Time
+	expired  time.Time
+}
+
+const (
+	// maxRan bounds the programs that were run and have submitted nothing yet.
+	maxRan = 100
+	// messageFor is how long a message is remembered that never leaves the queue: it
+	// was removed behind the log's back. What becomes of it later counts in no window.
+	messageFor = holdFor
+)
+
+// hear notes what a line says of its message, and which that is: none if its
+// arrival is not in the log.
+func (h *hearing) hear(e *LogEntry, sims int) {
+	h.lines++
+	if e.At.After(h.last) {
+		h.last = e.At
+		h.expire()
+	}
+	switch e.Kind {
+	case LogRan:
+		h.ran = append(h.ran, e.clone())
+		h.ran = h.ran[max(0, len(h.ran)-maxRan):]
+		return
+	case LogRefused:
 		return
 	}
-	m := r.messages[e.ID]
+	m := h.messages[e.ID]
+	e.message = m
 	switch {
+	case e.Kind == LogCompleted:
+		delete(h.messages, e.ID)
 	case e.Kind == LogArrived && m == nil:
-		m = &message{sender: r.senders.get(originOf(e)), arrived: e.At.Unix(), passages: make([]passage, len(r.sims))}
-		r.messages[strings.Clone(e.ID)] = m
+		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines, passages: make([]passage, sims)}
+		e.message = m
+		h.messages[strings.Clone(e.ID)] = m
 		if e.Login != "" {
-			m.directory = r.claim(e)
+			m.directory = h.claim(e)
 		}
 		for to := range strings.FieldsSeq(e.Recipients) {
-			m.add(to)
+			m.add(recipient{to, foldRouted(to)})
 		}
-	case e.Kind != LogRefused && m != nil && !m.passages[0].arrived:
+	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
 		m.add(sentTo(e))
 	}
-	r.ahead[(r.next+r.n)%len(r.ahead)] = replayed{*e, m}
-	r.n++
 }
 
 // claim finds the directory of the program that has submitted a message: that of
 // its own process where those are logged, else of the last one that was run.
-func (r *Replay) claim(e *LogEntry) (directory string) {
-	i := len(r.ran) - 1
+func (h *hearing) claim(e *LogEntry) (directory string) {
+	i := len(h.ran) - 1
 	if e.Process != "" {
-		i = slices.IndexFunc(r.ran, func(ran LogEntry) bool { return ran.Process == e.Process })
+		i = slices.IndexFunc(h.ran, func(ran LogEntry) bool { return ran.Process == e.Process })
 	}
 	if i < 0 {
 		return ""
 	}
-	directory = r.ran[i].Directory
-	r.ran = slices.Delete(r.ran, i, i+1)
+	directory = h.ran[i].Directory
+	h.ran = slices.Delete(h.ran, i, i+1)
 	return directory
 }
 
-// sentTo is the recipient that a line is about as the message was sent to it,
-// whatever aliases and lists have made of it.
-func sentTo(e *LogEntry) string {
+func (e *LogEntry) isOutcome() bool {
+	return e.Kind == LogDelivered || e.Kind == LogDeferred || e.Kind == LogFailed
+}
+
+// sentTo is the recipient that a line is about.
+func sentTo(e *LogEntry) recipient {
 	if e.Original != "" {
-		return e.Original
+		return recipient{e.Original, foldRouted(e.Original)}
 	}
-	return e.Recipient
+	if e.counts { // it was folded already
+		return recipient{e.Recipient, e.to}
+	}
+	return recipient{e.Recipient, foldRouted(e.Recipient)}
 }
 
 // add adds a recipient, unless it is known.
-func (m *message) add(to string) {
-	if to != "" && !slices.Contains(m.to, to) {
-		m.to = append(m.to, strings.Clone(to))
+func (m *message) add(to recipient) {
+	if to.written != "" && !slices.ContainsFunc(m.to, func(r recipient) bool { return r.written == to.written }) {
+		m.to = append(m.to, to)
 	}
-}
-
-// play replays the next line in all simulations.
-func (r *Replay) play(ctx context.Context) {
-	e := &r.ahead[r.next]
-	r.next, r.n = (r.next+1)%len(r.ahead), r.n-1
-	for i, s := range r.sims {
-		var p *passage
-		if e.message != nil {
-			p = &e.message.passages[i]
-		}
-		s.play(ctx, &e.LogEntry, e.message, p)
-	}
-	switch {
-	case e.message == nil:
-	case e.Kind == LogArrived:
-		e.message.to = nil
-	case e.Kind == LogCompleted:
-		delete(r.messages, e.ID)
-	}
-	r.expire(e.At)
-	*e = replayed{} // it holds on to the log
 }
 
 // expire forgets the messages that have left behind the log's back.
-func (r *Replay) expire(now time.Time) {
-	if now.Sub(r.expired) < time.Hour {
+func (h *hearing) expire() {
+	if h.last.Sub(h.expired) < time.Hour {
 		return
 	}
-	r.expired = now
-	for id, m := range r.messages {
-		if now.Unix()-m.arrived > int64(arrivalFor/time.Second) {
-			delete(r.messages, id)
+	h.expired = h.last
+	for id, m := range h.messages {
+		if h.last.Sub(m.at) > messageFor {
+			delete(h.messages, id)
 		}
 	}
 }

@@ -18,18 +18,20 @@ type SimulationReport struct {
 	Senders int64             `json:"senders"` // domains that have sent
 	Sent    int64             `json:"sent"`
 	Refused int64             `json:"refused"`
+	Watched int64             `json:"watched"` // sent only because a limit is watched
 	Bad     int64             `json:"bad"`
-	Domains []SimulatedDomain `json:"domains"` // those with refusals, the most first
+	Domains []SimulatedDomain `json:"domains"` // those with any Refused or Watched, the most first
 }
 
 // A SimulatedDomain is what would have become of the mail of one domain.
 type SimulatedDomain struct {
 	Domain   string    `json:"domain"`
-	Sent     int64     `json:"sent"`          // sends that were charged
-	Refused  int64     `json:"refused"`       // sends that were refused or held, each once
-	Bad      int64     `json:"bad"`           // of Sent: deferred or failed in the end
-	First    time.Time `json:"first_refused"` // when one was refused first
-	Last     time.Time `json:"last_refused"`
+	Sent     int64     `json:"sent"`                   // sends that were let through
+	Refused  int64     `json:"refused"`                // sends that were refused or held, each once
+	Watched  int64     `json:"watched"`                // of Sent: over a limit that is only watched
+	Bad      int64     `json:"bad"`                    // of Sent: deferred or failed in the end
+	First    time.Time `json:"first_refused,omitzero"` // when one was refused first; zero: none was
+	Last     time.Time `json:"last_refused,omitzero"`
 	Seconds  float64   `json:"seconds_at_limit"` // for how long it was at a limit or tripped
 	Tripped  bool      `json:"tripped"`          // it had too many bad sends, at least once
 	Peak     int64     `json:"peak"`             // most sends in the window of the hourly limit
@@ -48,13 +50,14 @@ type tally struct {
 
 type domainTally struct {
 	SimulatedDomain
-	by      map[string]int64 // attempts, by mailbox or what else tells senders apart
-	locks   int              // that stand
-	since   time.Time        // when the first of them was made
-	limited time.Duration    // for how long there were any before
+	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	spare   int64             // for how many sends its limits had room when it was last charged
+	locks   int               // that stand
+	since   time.Time         // when the first of them was made
+	limited time.Duration     // for how long there were any before
 }
 
-// maxBy bounds the senders of a domain that are told apart.
+// maxBy bounds the authors of a domain that are told apart.
 const maxBy = 200
 
 func newTally() tally { return tally{domains: map[string]*domainTally{}} }
@@ -63,15 +66,52 @@ func (t *tally) domain(name string) *domainTally {
 	d := t.domains[name]
 	if d == nil {
 		name = strings.Clone(name)
-		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]int64{}}
+		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]*int64{}}
 		t.domains[name] = d
 	}
 	return d
 }
 
-// attribute notes who attempts some sends.
-func (t *tally) attribute(r *Request, who identity, n int) {
-	by := who.mailbox
+// An author is who sends messages, with what is counted of it.
+type author struct {
+	payer
+	*domainTally        // of the domain that pays; nil if nobody does
+	tried        *int64 // in domainTally.by; nil if there are too many
+}
+
+// An authorKey is all that tells who sends.
+type authorKey struct {
+	sender    *sender
+	directory string
+}
+
+// authorOf finds who sends a message.
+func (s *Simulation) authorOf(m *message) *author {
+	r := Request{Stage: StageRoute, Sender: m.sender.Sender, Auth: m.sender.Auth, Login: m.sender.Login, ClientAddress: m.sender.Client, CWD: m.directory}
+	if r.ClientAddress != "" { // anybody in the world
+		return s.authorBy(&r)
+	}
+	key := authorKey{m.sender, m.directory}
+	a := s.authors[key]
+	if a == nil {
+		if len(s.authors) >= maxSenders {
+			clear(s.authors)
+		}
+		a = s.authorBy(&r)
+		s.authors[key] = a
+	}
+	return a
+}
+
+// authorBy finds who pays for what is asked about.
+func (s *Simulation) authorBy(r *Request) *author {
+	a := &author{payer: *s.settings.payerOf(r)}
+	if a.who.class != charged {
+		return a
+	}
+	a.who = a.who.clone()
+	a.domainTally = s.domain(a.who.domain)
+	by := a.who.mailbox
 	switch {
 	case by != "":
 	case r.CWD != "":
@@ -83,14 +123,24 @@ func (t *tally) attribute(r *Request, who identity, n int) {
 	default:
 		by = "client " + r.ClientAddress
 	}
-	d := t.domain(who.domain)
-	if _, known := d.by[by]; known || len(d.by) < maxBy {
-		d.by[strings.Clone(by)] += int64(n)
+	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
+		a.tried = new(int64)
+		a.by[strings.Clone(by)] = a.tried
+	}
+	return a
+}
+
+// tries notes that some sends are tried.
+func (a *author) tries(n int) {
+	if a.tried != nil {
+		*a.tried += int64(n)
 	}
 }
 
-func (t *tally) refuse(domain string, n int, now time.Time) {
-	d := t.domain(domain)
+// hasRoom tells without asking that there is room for some sends, and then some.
+func (a *author) hasRoom(n int) bool { return len(a.subjects) == 1 && int64(n) < a.spare }
+
+func (d *domainTally) refuse(n int, now time.Time) {
 	if d.Refused == 0 {
 		d.First = now
 	}
@@ -98,8 +148,8 @@ func (t *tally) refuse(domain string, n int, now time.Time) {
 	d.Last = now
 }
 
-// outcome notes what became of a send.
-func (t *tally) outcome(domain, to string, bad bool, p *passage) {
+// outcome notes what became of a send of a domain.
+func (p *passage) outcome(d *domainTally, to string, bad bool) {
 	if !bad && p.exceptions == nil {
 		return
 	}
@@ -108,10 +158,10 @@ func (t *tally) outcome(domain, to string, bad bool, p *passage) {
 	switch {
 	case bad && i < 0:
 		x.bad = append(x.bad, strings.Clone(to))
-		t.domain(domain).Bad++
+		d.Bad++
 	case !bad && i >= 0:
 		x.bad = slices.Delete(x.bad, i, i+1)
-		t.domain(domain).Bad--
+		d.Bad--
 	}
 }
 
@@ -130,13 +180,13 @@ func (s *Simulation) Report() SimulationReport {
 	r := SimulationReport{From: s.began, To: s.ended, Domains: []SimulatedDomain{}}
 	for _, d := range s.domains {
 		r.Senders++
-		r.Sent, r.Refused, r.Bad = r.Sent+d.Sent, r.Refused+d.Refused, r.Bad+d.Bad
-		if d.Refused > 0 {
+		r.Sent, r.Refused, r.Watched, r.Bad = r.Sent+d.Sent, r.Refused+d.Refused, r.Watched+d.Watched, r.Bad+d.Bad
+		if d.Refused > 0 || d.Watched > 0 {
 			r.Domains = append(r.Domains, d.result())
 		}
 	}
 	slices.SortFunc(r.Domains, func(a, b SimulatedDomain) int {
-		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(a.Domain, b.Domain))
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(b.Watched, a.Watched), cmp.Compare(a.Domain, b.Domain))
 	})
 	return r
 }
@@ -145,8 +195,8 @@ func (d *domainTally) result() SimulatedDomain {
 	one := d.SimulatedDomain
 	one.Seconds = d.limited.Seconds()
 	for _, by := range slices.Sorted(maps.Keys(d.by)) {
-		if d.by[by] > one.MostlyOf {
-			one.Mostly, one.MostlyOf = by, d.by[by]
+		if *d.by[by] > one.MostlyOf {
+			one.Mostly, one.MostlyOf = by, *d.by[by]
 		}
 	}
 	return one
@@ -179,22 +229,47 @@ type tallyStore struct {
 }
 
 func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	watched := s.watchedRoom(now, t)
 	r := s.Ledger.Take(now, t)
 	if r.Charged == 0 {
 		return r, nil
 	}
-	for _, sub := range t.Subjects {
-		if isDomain(sub.Name) {
-			s.tally.domain(sub.Name).Sent += int64(r.Charged)
-		}
-	}
+	var d *domainTally
 	for _, u := range r.Uses {
-		if isDomain(u.Subject) && u.Limit.Window == s.tally.settings.window {
-			d := s.tally.domain(u.Subject)
+		if d == nil || d.Domain != u.Subject {
+			if !isDomain(u.Subject) {
+				continue
+			}
+			d = s.tally.domain(u.Subject)
+			d.Sent += int64(r.Charged)
+			d.Watched += max(0, int64(r.Charged)-watched)
+			d.spare = RoomUnlimited
+		}
+		if u.Limit.Window == s.tally.settings.window {
 			d.Peak = max(d.Peak, u.Used)
+		}
+		if u.Limit.Max > 0 {
+			d.spare = min(d.spare, u.Limit.Max-u.Used)
 		}
 	}
 	return r, nil
+}
+
+// watchedRoom is for how many sends the watched limits of a Take have room.
+func (s tallyStore) watchedRoom(now time.Time, t ratelimit.Take) int64 {
+	room := int64(RoomUnlimited)
+	for _, sub := range t.Subjects {
+		if !sub.Watched {
+			continue
+		}
+		standing := s.Standing(now, sub.Name)
+		for _, limit := range sub.Limits {
+			if limit.Max > 0 {
+				room = min(room, max(0, limit.Max-sentIn(standing, limit.Window)))
+			}
+		}
+	}
+	return room
 }
 
 func (s tallyStore) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
@@ -211,6 +286,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 			if isDomain(sub.Name) {
 				d := s.tally.domain(sub.Name)
 				d.Sent++
+				d.spare--
 				d.Peak = max(d.Peak, sentIn(s.Standing(now, sub.Name), s.tally.settings.window))
 			}
 		}

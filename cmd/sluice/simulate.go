@@ -38,7 +38,9 @@ What it can know, and what not:
   - What is refused counts no further: whether its client would have tried again, nobody
     knows. What the sluice of the time refused and this one would not is one send; where
     that was a whole message, the log names none of its recipients, and it is one send too.
-  - Limits that are watched are simulated as if they were enforced.
+  - Limits with mode = "watch" refuse nothing here either; what passed them is counted as
+    watched. To see what they would refuse: --set default mode=enforce (and so for every
+    scope that has a mode of its own).
   - The log does not have locks made by hand, nor what was changed in between by sluice set
     or in the panel: its limits are those of today.
   - Scripts are known where Exim logs them (log_selector = +arguments, and better +pid too).
@@ -165,15 +167,11 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		return
 	}
 	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", clock(s.From), clock(s.To), count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
-	fmt.Fprintf(w, "%s would have been refused, of %s.\n", count(s.Refused, "send", "sends"), count(int64(len(s.Domains)), "domain", "domains"))
-	if len(s.Domains) > 0 {
-		rows := [][]string{{"DOMAIN", "REFUSED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY"}}
-		for _, d := range s.Domains {
-			rows = append(rows, simulatedRow(d))
-		}
-		fmt.Fprintln(w)
-		printTable(w, "lrlrrrl", rows)
+	fmt.Fprintf(w, "%s would have been refused, of %s.\n", count(s.Refused, "send", "sends"), count(refusedDomains(s), "domain", "domains"))
+	if s.Watched > 0 {
+		fmt.Fprintf(w, "%s passed only because a limit is watched, and does not refuse.\n", count(s.Watched, "send", "sends"))
 	}
+	printDomains(w, s)
 	if found.Compared != nil {
 		c.printCompared(w, s, *found.Compared)
 	}
@@ -183,12 +181,39 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 	}
 }
 
-func simulatedRow(d sidecar.SimulatedDomain) []string {
-	what := span(time.Duration(d.Seconds * float64(time.Second)))
-	if d.Tripped {
-		what += " defer/fail"
+// refusedDomains is how many domains would have been refused something.
+func refusedDomains(s sidecar.SimulationReport) (n int64) {
+	for _, d := range s.Domains {
+		n += min(d.Refused, 1)
 	}
-	return []string{d.Domain, fmt.Sprint(d.Refused), clock(d.First), what, fmt.Sprint(d.Sent), fmt.Sprint(d.Bad), fmt.Sprintf("%s (%d)", d.Mostly, d.MostlyOf)}
+	return n
+}
+
+func printDomains(w io.Writer, s sidecar.SimulationReport) {
+	if len(s.Domains) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	rows := [][]string{{"DOMAIN", "REFUSED", "WATCHED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY"}}
+	for _, d := range s.Domains {
+		first, lasted := "-", "-"
+		if d.Refused > 0 {
+			first, lasted = clock(d.First), span(time.Duration(d.Seconds*float64(time.Second)))
+		}
+		if d.Tripped {
+			lasted += " defer/fail"
+		}
+		rows = append(rows, []string{d.Domain, fmt.Sprint(d.Refused), fmt.Sprint(d.Watched), first, lasted, fmt.Sprint(d.Sent), fmt.Sprint(d.Bad),
+			fmt.Sprintf("%s (%d)", d.Mostly, d.MostlyOf)})
+	}
+	if s.Watched == 0 {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 2, 3)
+		}
+		printTable(w, "lrlrrrl", rows)
+		return
+	}
+	printTable(w, "lrrlrrrl", rows)
 }
 
 // printCompared shows what each of two configurations would have refused.
@@ -201,7 +226,7 @@ func (c simulateCmd) printCompared(w io.Writer, here, there sidecar.SimulationRe
 			refused[d.Domain] = both
 		}
 	}
-	fmt.Fprintf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, count(there.Refused, "send", "sends"), count(int64(len(there.Domains)), "domain", "domains"))
+	fmt.Fprintf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, count(there.Refused, "send", "sends"), count(refusedDomains(there), "domain", "domains"))
 	differ := slices.DeleteFunc(slices.Sorted(maps.Keys(refused)), func(d string) bool { return refused[d][0] == refused[d][1] })
 	if len(differ) == 0 {
 		return

@@ -92,29 +92,39 @@ func (h *History) Close() {
 // Progress is how many bytes of Size were read.
 func (h *History) Progress() int64 { return h.read.Load() }
 
-// A Reader takes what a History says, in blocks whose entries are good until Read
-// returns. While one is read, the next is prepared. A *sidecar.Replay is one.
+// A Reader takes what a History says, block by block. While it reads one, the next
+// is prepared. It may keep some: Read returns those that it no longer needs. A
+// *sidecar.Replay is a Reader.
 type Reader interface {
 	Prepare(entries []sidecar.LogEntry)
-	Read(ctx context.Context, entries []sidecar.LogEntry)
+	Read(ctx context.Context, entries []sidecar.LogEntry) (done [][]sidecar.LogEntry)
 }
+
+// maxUsed is how many blocks are kept to be used again. More are only under way
+// where lines are very short.
+const maxUsed = 16
 
 // Read hands over what the files say, and tells after each block of it.
 func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, 3)
+	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxUsed)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
 		failed <- h.parse(ctx, to, parsed, used)
 	}()
 	for entries := range parsed {
-		if ctx.Err() == nil {
-			to.Read(ctx, entries)
-			told()
+		if ctx.Err() != nil {
+			continue
 		}
-		used <- entries
+		for _, done := range to.Read(ctx, entries) {
+			select {
+			case used <- done:
+			default:
+			}
+		}
+		told()
 	}
 	return <-failed
 }

@@ -66,10 +66,11 @@ type ids []string
 
 func (*ids) Prepare([]sidecar.LogEntry) {}
 
-func (i *ids) Read(_ context.Context, entries []sidecar.LogEntry) {
+func (i *ids) Read(_ context.Context, entries []sidecar.LogEntry) [][]sidecar.LogEntry {
 	for _, e := range entries {
 		*i = append(*i, e.ID[len(e.ID)-1:])
 	}
+	return [][]sidecar.LogEntry{entries}
 }
 
 // Files are read in the order in which they were written, packed ones too, each

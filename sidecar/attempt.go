@@ -1,0 +1,302 @@
+package sidecar
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// A message is decided on when its arrival was logged, with all recipients that
+// are known by then (see Replay), or if nobody is charged for it yet, at each
+// delivery, as the router would be asked. What an SMTP client was refused at the
+// time is decided on again: let through, it is one send. What is refused here
+// counts no further, whatever became of it at the time: whether the client would
+// have tried again, nobody can know. Locks made by hand, and other things that an
+// operator did, are not in the log.
+
+// A passage is how a message passed through a simulation.
+type passage struct {
+	*author         // nil until its arrival is replayed
+	arrival arrived // as the Policy would have it
+	charged bool    // nothing is left for the router to charge
+	*exceptions
+}
+
+// exceptions are the recipients of a message that did not just get it. Most
+// messages have none.
+type exceptions struct {
+	dropped []string // count no further: refused, or counted before
+	held    []string // the router would have held
+	bad     []string // were deferred or have failed
+}
+
+func (p *passage) except() *exceptions {
+	if p.exceptions == nil {
+		p.exceptions = &exceptions{}
+	}
+	return p.exceptions
+}
+
+func (p *passage) drop(to ...string) {
+	x := p.except()
+	for _, written := range to {
+		x.dropped = append(x.dropped, strings.Clone(written))
+	}
+}
+
+// A try is of a send that was refused at the time of the log.
+type try struct {
+	at     time.Time
+	passed bool // let through here
+}
+
+// arrive decides on a message that has arrived, as Exim's ACLs ask.
+func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *passage) {
+	if p.author != nil {
+		return // told again
+	}
+	p.author, p.arrival = s.authorOf(m), arrived{at: e.At, sender: m.sender}
+	s.deliverEarly(ctx, e)
+	if p.who.class != charged {
+		return
+	}
+	if s.remoteOf(m, p); len(s.remote) == 0 {
+		return
+	}
+	p.tries(len(s.remote))
+	r := Request{ID: e.ID, Sender: m.sender.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, CWD: m.directory}
+	if e.Auth == "" && e.ClientAddress == "" {
+		s.arriveLocal(ctx, r, p)
+	} else {
+		s.arriveSMTP(ctx, r, p)
+	}
+}
+
+// deliverEarly has the Policy charge a cutthrough delivery, now that it can be
+// known to whom.
+func (s *Simulation) deliverEarly(ctx context.Context, e *LogEntry) {
+	r := s.policy.record
+	if len(r.early) == 0 || r.early[e.ID] == nil {
+		return
+	}
+	s.record(ctx, e)
+	r.leave(e.ID) // what follows is this simulation's
+}
+
+// remoteOf finds the recipients that are to be decided on.
+func (s *Simulation) remoteOf(m *message, p *passage) {
+	s.remote, s.written = s.remote[:0], s.written[:0]
+	local := s.settings.localDomains.get()
+	for _, to := range m.to {
+		switch {
+		case to.domain == "" || local.has(to.domain):
+		case len(s.tried) > 0 && s.countedBefore(mark(m.sender.Sender, to.address)):
+			p.drop(to.written)
+		default:
+			s.remote, s.written = append(s.remote, to.address), append(s.written, to.written)
+		}
+	}
+}
+
+// decide has the Policy decide on some recipients, and reports whether it lets
+// them pass.
+func (s *Simulation) decide(ctx context.Context, who identity, to []address, r *Request) (Reply, bool) {
+	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.store(s.now), who: who, to: to, space: &s.space}
+	reply := s.policy.decide(ctx, &q)
+	return reply, reply.Action == Accept
+}
+
+// arriveSMTP asks about one recipient after the other while there may be no room
+// for it, and at the end charges those that were let pass.
+func (s *Simulation) arriveSMTP(ctx context.Context, r Request, p *passage) {
+	room, passed := 0, 0
+	if p.hasRoom(len(s.remote)) {
+		room = len(s.remote)
+	}
+	for i, to := range s.written {
+		if passed >= room {
+			r.Stage, r.Sent = StageRcpt, passed
+			reply, ok := s.decide(ctx, p.who, s.remote[i:i+1], &r)
+			if !ok {
+				p.drop(to)
+				p.refuse(1, s.now)
+				continue
+			}
+			room = reply.Room
+		}
+		s.remote[passed], s.written[passed] = s.remote[i], to
+		passed++
+	}
+	if passed == 0 {
+		return
+	}
+	r.Stage, r.Sent = StageData, passed
+	if _, ok := s.decide(ctx, p.who, s.remote[:passed], &r); !ok {
+		p.drop(s.written[:passed]...)
+		p.refuse(passed, s.now)
+		return
+	}
+	p.charged = true
+}
+
+// arriveLocal asks about a message from sendmail. What is not refused and not
+// charged is held at the router.
+func (s *Simulation) arriveLocal(ctx context.Context, r Request, p *passage) {
+	r.Stage = StageLocal
+	reply, ok := s.decide(ctx, p.who, s.remote, &r)
+	if !ok {
+		p.drop(s.written...)
+		p.refuse(len(s.written), s.now)
+	}
+	p.charged = reply.Charged
+}
+
+// attempt decides on a delivery, as Exim's router asks, and takes in what became
+// of it.
+func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *passage) {
+	switch {
+	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(e).written):
+		return
+	case e.Kind == LogDeferred && foldRouted(e.Recipient).domain == holdDomain:
+		s.attemptHeld(ctx, e, m, p)
+		return
+	}
+	if e.by != s.settings {
+		s.settings.judge(e)
+	}
+	if !e.counts {
+		return
+	}
+	a := p.author
+	if !p.charged || e.Original != "" {
+		r := m.request(e, p)
+		redirect := redirected(&r) != ""
+		if redirect {
+			a = s.authorBy(&r)
+		}
+		if a.who.class != charged || (!p.charged || redirect) && !s.route(ctx, r, a, p) {
+			return
+		}
+	}
+	bad := e.kind != ratelimit.Delivered
+	s.policy.record.batch.add(s.settings, outcome{LogEntry: e, of: &p.arrival, payer: &a.payer})
+	p.outcome(a.domainTally, e.Recipient, bad)
+	if bad || s.locked > 0 && s.policy.trips.has(a.who.domain) {
+		s.flush(ctx) // it may trip who has sent this, or release them
+	}
+}
+
+// attemptHeld decides on a recipient that was held at the time: here it may pass.
+// Where an alias or list has made it of another address, the log does not name
+// it, only a hash of it; see exim-config/routers.conf.
+func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p *passage) {
+	if !limitRefused.MatchString(e.Text) {
+		return // by a hand, or because it could not be counted
+	}
+	r := m.request(e, p)
+	if s.settings.localDomains.get().has(foldRouted(e.Original).domain) {
+		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
+	} else {
+		r.Recipient, r.Original = e.Original, ""
+	}
+	if a := s.authorBy(&r); a.who.class == charged {
+		s.route(ctx, r, a, p)
+	}
+}
+
+// request is what the router asks about a delivery.
+func (m *message) request(e *LogEntry, p *passage) Request {
+	return Request{Stage: StageRoute, ID: e.ID, Sender: m.sender.Sender, Auth: m.sender.Auth, Login: m.sender.Login, ClientAddress: m.sender.Client,
+		CWD: m.directory, Recipient: e.Recipient, Original: e.Original, Charged: p.charged}
+}
+
+// route asks as the router does, and reports whether a recipient is let through.
+func (s *Simulation) route(ctx context.Context, r Request, a *author, p *passage) bool {
+	if s.policy.Ask(ctx, s.now, r).Action == Accept {
+		return true
+	}
+	n := 0
+	if x := p.except(); !slices.Contains(x.held, r.Recipient) {
+		x.held, n = append(x.held, strings.Clone(r.Recipient)), 1
+	}
+	a.refuse(n, s.now)
+	return false
+}
+
+// leave forgets what would still be held of a message that has left the queue.
+func (s *Simulation) leave(e *LogEntry, p *passage) {
+	if p.exceptions == nil {
+		return
+	}
+	for _, to := range p.held {
+		s.policy.holds.release(p.who.domain, e.ID, token(s.settings.Node, e.ID, foldRouted(to), 0))
+	}
+}
+
+// The texts by which a limit refuses, and in brackets behind them what was counted;
+// see text.go. How many recipients of the same message had been let pass before is
+// what its limit had room for.
+var (
+	limitRefused = regexp.MustCompile(`^(?:\(-?\d+\): )?(?:Domain|Mailbox|Account) \S+ has exceeded the max (?:emails per (?:hour|day) \(\d+/(\d+) |defers and failures per hour )`)
+	limitCounted = regexp.MustCompile(` \[(\d+) sent in `)
+)
+
+// refusedThen decides again on what an SMTP client, or sendmail, was refused at
+// the time. Where a whole message was refused, the log names none of its
+// recipients: it counts as one send.
+func (s *Simulation) refusedThen(ctx context.Context, e *LogEntry) {
+	if !strings.Contains(e.Text, "exceeded the max") { // nearly always
+		return
+	}
+	limit := limitRefused.FindStringSubmatch(e.Text)
+	if limit == nil {
+		return // by somebody else, or by a hand
+	}
+	r := Request{Stage: StageRcpt, Sender: e.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, Recipient: e.Recipient}
+	if r.Recipient == "" {
+		r.Recipient = e.ID + "@refused.sluice.invalid"
+	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {
+		r.Sent = max(0, number(limit[1])-number(counted[1]))
+	}
+	a, to := s.authorBy(&r), foldRouted(r.Recipient)
+	m := mark(r.Sender, to)
+	before, again := s.tried[m]
+	if a.who.class != charged || before.passed {
+		return
+	}
+	_, ok := s.decide(ctx, a.who, []address{to}, &r)
+	if ok {
+		s.unknown++
+		r.Stage, r.ID, r.Sent = StageData, "refused-"+strconv.FormatInt(s.unknown, 10), 0
+		_, ok = s.decide(ctx, a.who, []address{to}, &r)
+	}
+	s.tried[m] = try{at: s.now, passed: ok}
+	n := 1
+	if again { // the client has tried again
+		n = 0
+	}
+	a.tries(n)
+	if !ok {
+		a.refuse(n, s.now)
+	}
+}
+
+func number(digits string) int {
+	n, _ := strconv.Atoi(digits)
+	return n
+}
+
+// countedBefore tells whether a send is one that was refused at the time, let
+// through here, and tried again by its client.
+func (s *Simulation) countedBefore(m ratelimit.Token) bool {
+	t := s.tried[m]
+	if t.passed {
+		delete(s.tried, m)
+	}
+	return t.passed
+}
