@@ -166,6 +166,22 @@ var breakages = []struct {
 			h.write(t, "/etc/exim4/host_macros", strings.Replace(h.read("/etc/exim4/host_macros"), lockDir, "/run/other_limits", 1))
 			h.run(t, "update-exim4.conf")
 		}},
+	{name: "Exim has no macro of the lock directory", check: "lock directory", says: "no SLUICE_LOCKS",
+		harm: func(t *testing.T, h *host, _ *process) {
+			h.write(t, "/etc/exim4/host_macros", strings.Replace(h.read("/etc/exim4/host_macros"), "SLUICE_LOCKS = "+lockDir+"\n", "", 1))
+			macros := "/etc/exim4/conf.d/main/00_sluice_macros"
+			block := ".ifndef SLUICE_LOCKS\nSLUICE_LOCKS = /var/cpanel/email_send_limits\n.endif\n"
+			if !strings.Contains(h.read(macros), block) {
+				t.Fatalf("%s does not define SLUICE_LOCKS any more", macros)
+			}
+			h.write(t, macros, strings.Replace(h.read(macros), block, "", 1))
+			h.run(t, "update-exim4.conf")
+		}},
+	{name: "the lock directory cannot be written to", check: "lock directory", says: "cannot be written to",
+		harm: func(t *testing.T, h *host, _ *process) {
+			h.run(t, "mount", "--bind", lockDir, lockDir)
+			h.run(t, "mount", "-o", "remount,bind,ro", lockDir)
+		}},
 	{name: "everybody may make locks", check: "lock directory", says: "chmod o-w",
 		harm: func(t *testing.T, h *host, _ *process) { h.run(t, "chmod", "777", lockDir) }},
 	{name: "Exim cannot see locks", check: "lock directory", says: "cannot look into",

@@ -59,6 +59,7 @@ type doctor struct {
 	*terminal
 	config   *sidecar.Config
 	exim     exim
+	isExim   bool // there is one that loads its configuration
 	survey   sidecar.Survey
 	running  running
 	findings []finding
@@ -108,15 +109,12 @@ func (d *doctor) look() (err error) {
 	if d.survey, err = d.config.Survey(); err != nil {
 		return err
 	}
-	if err := servable(d.config); err != nil {
-		d.add("configuration", wrong, "`sluice serve` would not start with it: mend that.", "%v", err)
-	} else {
-		d.add("configuration", healthy, "", "%s is good", cmp.Or(d.configFile, sidecar.DefaultConfigPath))
-	}
+	d.checkServable()
 	d.exim = findExim(d.ctx, d.config.Exim.Binary)
+	d.running.ask(d.terminal)
 	d.checkServe()
 	d.checkShared()
-	if d.checkEximIs() {
+	if d.isExim = d.checkEximIs(); d.isExim {
 		d.checkWiring()
 		d.checkAsking()
 		d.checkTransports()
@@ -127,6 +125,15 @@ func (d *doctor) look() (err error) {
 	d.checkOwners()
 	d.checkClock()
 	return nil
+}
+
+// checkServable looks whether serve would start with the file.
+func (d *doctor) checkServable() {
+	if err := servable(d.config); err != nil {
+		d.add("configuration", wrong, "`sluice serve` would not start with it: mend that.", "%v", err)
+	} else {
+		d.add("configuration", healthy, "", "%s is good", cmp.Or(d.configFile, sidecar.DefaultConfigPath))
+	}
 }
 
 func printFindings(w io.Writer, findings []finding) {

@@ -29,7 +29,7 @@ const reinstall = "Run exim-config/install and have Exim reload; it names the li
 // checkEximIs tells whether there is an Exim that loads its configuration.
 func (d *doctor) checkEximIs() bool {
 	if _, err := os.Stat(d.exim.binary); err != nil {
-		if _, err := exec.LookPath("postconf"); err == nil {
+		if _, none := exec.LookPath("postconf"); none == nil {
 			d.add("Exim", notable, "", "%s is not installed; Postfix is, and is not looked at", d.exim.binary)
 		} else {
 			d.add("Exim", wrong, "Install Exim, or set exim.binary.", "%v", err)

@@ -43,7 +43,6 @@ func (r *running) ask(t *terminal) {
 // checkServe looks whether sluice runs, whether it is this program, and whether
 // it goes by this configuration.
 func (d *doctor) checkServe() {
-	d.running.ask(d.terminal)
 	if d.running.err != nil {
 		first, _, _ := strings.Cut(d.running.err.Error(), "\n")
 		d.add("serve", wrong, "systemctl start sluice; journalctl -u sluice says why it ended.",
@@ -117,7 +116,15 @@ func (d *doctor) checkLocks() {
 		d.add(check, wrong, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
 		return
 	}
-	if theirs, known := d.macro("SLUICE_LOCKS"); known && !sameFile(dir, theirs) {
+	theirs, known := d.macro("SLUICE_LOCKS")
+	switch {
+	case !d.isExim:
+		d.add(check, healthy, "", "%s, for sluice; no Exim looks into it", dir)
+		return
+	case !known:
+		d.add(check, wrong, reinstall, "Exim's macros have no SLUICE_LOCKS: it looks for lock files nowhere, and no limit holds while sluice is stopped")
+		return
+	case !sameFile(dir, theirs):
 		d.add(check, wrong, "Set SLUICE_LOCKS = "+dir+" in Exim's macros, or locks.dir = \""+theirs+"\".",
 			"sluice makes lock files in %s, and Exim looks for them in %s", dir, theirs)
 		return

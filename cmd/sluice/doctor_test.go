@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+	"sluice/sidecar/hosttest"
+	"sluice/sidecar/policyd"
+)
+
+// What doctor finds is shown with a real Exim in exim-config. Here is what that
+// cannot be brought to without harm to the machine: an Exim that answers what a
+// test tells it to, and a running sluice that says of itself what it should not.
+
+// A clinic is a host as doctor sees it.
+type clinic struct {
+	dir     string
+	file    string            // the configuration file
+	running string            // that of the running sluice; the same if empty
+	token   string            // in the file DIR/token
+	version string            // of the running sluice; this one if empty
+	status  sidecar.Status    // of the running sluice
+	says    map[string]string // what Exim answers, by its arguments
+}
+
+// newClinic is a host on which nothing is wrong.
+func newClinic(t *testing.T) *clinic {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/locks", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir+"/mainlog", "line\n")
+	writeFile(t, dir+"/owners", "shop.example: bob\n")
+	c := &clinic{dir: dir, says: map[string]string{
+		"-bV":                "Exim version 4.98 #2 built",
+		"-bP exim_user":      "exim_user = root",
+		"-bP acl_smtp_rcpt":  "acl_smtp_rcpt = acl_sluice_rcpt",
+		"-bP acl_smtp_data":  "acl_smtp_data = acl_sluice_data",
+		"-bP acl_not_smtp":   "acl_not_smtp = acl_sluice_not_smtp",
+		"-bP log_file_path":  "log_file_path = " + dir + "/%slog",
+		"-bP config":         "begin acl",
+		"-bP router_list":    "sluice\nsluice_hold\ndnslookup",
+		"-bP transports":     "remote_smtp transport:\ndriver = smtp",
+		"-bP +local_domains": "domainlist local_domains = here.example",
+		"-be " + askNobody:   "action=DUNNO",
+		"-be =SLUICE_SOCKET": "=" + dir + "/policy.sock",
+		"-be =SLUICE_LOCKS":  "=" + dir + "/locks",
+		"-be =SLUICE_TCP":    "=SLUICE_TCP",
+		"-be $tod_zone":      "+0000",
+		"-be ${if exists{" + dir + "/locks/.}{yes}{no}}": "yes",
+		"-be ${perl{Sluice::loaded}}":                    "yes",
+	}}
+	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
+		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
+		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
+	c.status = sidecar.Status{Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Log: &sidecar.LogProgress{Read: 5, Size: 5}}}
+	return c
+}
+
+// edit changes something in the configuration file.
+func (c *clinic) edit(old, text string) { c.file = strings.Replace(c.file, old, text, 1) }
+
+// keeps has the running sluice go on with the file as it was.
+func (c *clinic) keeps() { c.running = c.file }
+
+// install puts Exim there, which answers from files, and fails where there is none.
+func (c *clinic) install(t *testing.T) {
+	if err := os.Mkdir(c.dir+"/says", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	exim, err := filepath.Abs("testdata/exim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A link: a program that a test has just written cannot be run while
+	// another one forks.
+	if err := os.Symlink(exim, c.dir+"/exim"); err != nil {
+		t.Fatal(err)
+	}
+	for args, said := range c.says {
+		writeFile(t, c.dir+"/says/"+strings.ReplaceAll(args, "/", "_"), said)
+	}
+}
+
+// examine has doctor look, and returns what is not ok, and the checks that are.
+func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
+	t.Helper()
+	writeFile(t, c.dir+"/sluice.toml", c.file)
+	if c.token != "" {
+		if err := os.WriteFile(c.dir+"/token", []byte(c.token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	running, err := sidecar.ParseConfig(c.dir+"/sluice.toml", cmp.Or(c.running, c.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	s := stage{status: c.status}
+	adminSocket, err := admin.Listen(c.dir + "/admin.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policySocket, err := policyd.Listen(c.dir + "/policy.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveUntilEnd(t, admin.New(admin.Options{Policy: s, Config: running.Values, Log: log,
+		Version: admin.Version{Version: cmp.Or(c.version, programVersion()), Started: noon, PID: os.Getpid()}}), adminSocket)
+	serveUntilEnd(t, policyd.New(s, policyd.Options{Logger: log}), policySocket)
+	d := &doctor{terminal: &terminal{ctx: t.Context(), configFile: c.dir + "/sluice.toml"}}
+	if err := d.look(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range d.findings {
+		switch {
+		case f.Check == "clock" && strings.HasPrefix(f.Found, "nobody keeps"): // that is of this machine
+			well = append(well, f.Check)
+		case f.State == healthy:
+			well = append(well, f.Check)
+		default:
+			found = append(found, f)
+		}
+	}
+	return found, well
+}
+
+func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
+	hosttest.Root(t) // who may ask as Exim's user
+	c := newClinic(t)
+	c.install(t)
+	found, well := c.examine(t)
+	want := []string{"configuration", "serve", "configuration in force", "counts", "Exim", "ACLs", "routers", "asking", "transports",
+		"local domains", "lock directory", "main log", "owner map", "clock"}
+	if diff := gocmp.Diff(want, well); diff != "" || len(found) > 0 {
+		t.Errorf("found %+v; what is ok, -want +got:\n%s", found, diff)
+	}
+}
+
+// ailments are one thing each that is not as it should be, and what is said of it.
+var ailments = []struct {
+	name  string
+	harm  func(c *clinic)
+	check string
+	state verdict
+	says  string // of what is there, and what to do
+}{
+	{"serve would not start", func(c *clinic) { c.edit("[store]", "http = \"127.0.0.1:9995\"\n[store]") },
+		"configuration", wrong, "this version does not serve the page"},
+	{"another version runs", func(c *clinic) { c.version = "v0.1" }, "serve", wrong, "version v0.1 runs since"},
+	{"the journal is in trouble", func(c *clinic) { c.status.Totals.Journal = "no space left" }, "counts", wrong, "Make room in"},
+	{"sends pass uncounted", func(c *clinic) { c.status.Totals.Uncounted = 7 }, "counts", wrong, "7 sends passed uncounted"},
+	{"the file is bad", func(c *clinic) { c.status.Config.Trouble = "sluice.toml:3: oh" }, "configuration in force", wrong, "not in force: sluice.toml:3: oh"},
+	{"a key waits for a restart", func(c *clinic) { c.status.Config.Restart = []string{"locks.dir"} }, "configuration in force", wrong, "with a restart: locks.dir"},
+	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", wrong, "differs from the file in limits.hourly"},
+	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", wrong, "1 line of its files are skipped, the first is /etc/x:3: oh"},
+	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", wrong, "does not show its configuration"},
+	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", wrong, "must come first"},
+	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", wrong, "Exim cannot ask"},
+	{"Exim has no socket", func(c *clinic) { c.says["-be "+askNobody] = ""; c.says["-be =SLUICE_SOCKET"] = "=SLUICE_SOCKET" }, "asking", wrong, "no SLUICE_SOCKET"},
+	{"sluice has no socket", func(c *clinic) {
+		c.says["-be "+askNobody] = ""
+		c.token = "0123456789abcdef0123456789abcdef"
+		c.edit(fmt.Sprintf("policy = [%q]", "unix:"+c.dir+"/policy.sock"), fmt.Sprintf("policy = [\"tcp:127.0.0.1:9993\"]\ntoken_file = %q", c.dir+"/token"))
+	}, "asking", wrong, "listen.policy has no unix socket"},
+	{"sluice answers, and Exim does not hear it", func(c *clinic) { c.says["-be "+askNobody] = "" }, "asking", wrong, "but Exim gets none"},
+	{"Exim asks by TCP, and hears nothing", func(c *clinic) {
+		c.says["-be "+askNobody], c.says["-be =SLUICE_TCP"] = "", "=127.0.0.1:9993"
+		c.says[`-be ${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`] = "0123456789abcdef0123456789abcdef"
+		c.token = "0123456789abcdef0123456789abcdef"
+		c.edit("policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:127.0.0.1:9993\", ", c.dir+"/token"))
+	}, "asking", wrong, "Restart sluice: it reads tokens when it starts"},
+	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", wrong, "does not list its transports"},
+	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", wrong, "has none: local mail is counted"},
+	{"Exim has no such list", func(c *clinic) { delete(c.says, "-bP +local_domains") }, "local domains", wrong, "no domain list local_domains"},
+	{"lock files cannot be made", func(c *clinic) { c.status.Totals.Locks = "make lock file: oh" }, "lock directory", wrong, "ReadWritePaths"},
+	{"Exim has no macro of the lock directory", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=SLUICE_LOCKS" },
+		"lock directory", wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
+	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", wrong, "Exim looks for them in /tmp"},
+	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", wrong, "exim.mainlog is empty"},
+	{"no log is followed", func(c *clinic) { c.status.Totals.Log = nil }, "main log", wrong, "the running sluice follows no log"},
+	{"the log is not read on", func(c *clinic) { c.status.Totals.Log.Read = 2 }, "main log", wrong, "3 bytes of"},
+	{"there is no owner map", func(c *clinic) { c.edit(c.dir+"/owners", "") }, "owner map", notable, "charged to their sender's domain"},
+	{"there is none, and any name may be used", func(c *clinic) {
+		c.edit(c.dir+"/owners", "")
+		c.says["-bP untrusted_set_sender"] = "untrusted_set_sender = *"
+	}, "owner map", notable, "one could spend another's budget"},
+	{"Exim's clock is of another zone", func(c *clinic) { c.says["-be $tod_zone"] = "+0200" }, "clock", notable, "Exim's time zone is +0200"},
+}
+
+func TestDoctorFindsWhatAils(t *testing.T) {
+	hosttest.Root(t)
+	for _, a := range ailments {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClinic(t)
+			a.harm(c)
+			c.install(t)
+			found, _ := c.examine(t)
+			if len(found) != 1 || found[0].Check != a.check || found[0].State != a.state || !strings.Contains(found[0].Found+" "+found[0].Do, a.says) {
+				t.Errorf("found %+v, want %s %s: %q", found, a.state, a.check, a.says)
+			}
+		})
+	}
+}
+
+// Without Exim, doctor says so and asks nothing of it, and looks whether
+// Postfix is what there is.
+func TestDoctorWithoutExim(t *testing.T) {
+	hosttest.Root(t)
+	for _, postfix := range []bool{false, true} {
+		c := newClinic(t)
+		want := finding{"Exim", wrong, "stat " + c.dir + "/exim: no such file or directory", "Install Exim, or set exim.binary."}
+		t.Setenv("PATH", c.dir)
+		if postfix {
+			if err := os.WriteFile(c.dir+"/postconf", nil, 0o755); err != nil { // which is only looked for
+				t.Fatal(err)
+			}
+			want = finding{"Exim", notable, c.dir + "/exim is not installed; Postfix is, and is not looked at", ""}
+		}
+		found, well := c.examine(t)
+		if diff := gocmp.Diff([]finding{want}, found); diff != "" || slices.Contains(well, "ACLs") || !slices.Contains(well, "lock directory") {
+			t.Errorf("Postfix %v: %q is ok; -want +got:\n%s", postfix, well, diff)
+		}
+	}
+}
+
+// A sluice that does not run is found, and what hangs on it is a note.
+func TestDoctorWithoutSluice(t *testing.T) {
+	hosttest.Root(t)
+	c := newClinic(t)
+	c.says["-be "+askNobody] = ""
+	c.install(t)
+	writeFile(t, c.dir+"/sluice.toml", c.file)
+	d := &doctor{terminal: &terminal{context.WithoutCancel(t.Context()), nil, &bytes.Buffer{}, &bytes.Buffer{}, c.dir + "/sluice.toml", ""}}
+	if err := d.look(); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]verdict{}
+	for _, f := range d.findings {
+		if f.State != healthy && f.Check != "clock" {
+			got[f.Check] = f.State
+		}
+	}
+	if diff := gocmp.Diff(map[string]verdict{"serve": wrong, "asking": notable, "main log": notable}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
