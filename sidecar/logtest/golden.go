@@ -1,0 +1,182 @@
+// Package logtest tests what reads logs: a real Policy is told the log of a real
+// MTA, and must count what a person counted in it.
+package logtest
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/ratelimit"
+	"sluice/ratelimit/journal"
+	"sluice/sidecar"
+	"sluice/sidecar/lockdir"
+)
+
+// Counts are sent, delivered, deferred and failed.
+type Counts [4]int64
+
+// A Parser reads the lines of a log.
+type Parser interface {
+	Parse(now time.Time, line string, e *sidecar.LogEntry) bool
+}
+
+// A Golden is a real Policy that is told a log, with a Parser before it. Nothing
+// is limited and nothing leaves the window: only counts matter.
+type Golden struct {
+	*sidecar.Policy
+	t       *testing.T
+	options Options
+	ledger  string
+	store   *journal.Store
+	parser  Parser
+}
+
+// Options of a Golden.
+type Options struct {
+	Config     string    // more of sluice.toml
+	Now        time.Time // just behind the last line
+	NewParser  func() Parser
+	Checkpoint func(*sidecar.Policy, time.Time, []byte) error
+}
+
+const countAll = `
+[limits]
+window = "24h"
+hourly = 0
+deferfail_min = 1000000
+[identity]
+relay = ["127.0.0.1"]
+owners = ""
+`
+
+// NewGolden makes one.
+func NewGolden(t *testing.T, o Options) *Golden {
+	t.Helper()
+	g := &Golden{t: t, options: o, ledger: t.TempDir()}
+	g.open()
+	t.Cleanup(func() { g.store.Close() })
+	return g
+}
+
+func (g *Golden) open() {
+	g.t.Helper()
+	config, err := sidecar.ParseConfig("test.toml", countAll+g.options.Config)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	oplog := sidecar.NewOperatorLog(slog.New(slog.DiscardHandler))
+	if g.store, err = journal.Open(g.ledger, journal.Options{Reporter: oplog, Ledger: ratelimit.Options{Keep: config.Keep()}}); err != nil {
+		g.t.Fatal(err)
+	}
+	locks, err := lockdir.Open(lockdir.Options{Path: g.t.TempDir(), Notes: g.store})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.parser = g.options.NewParser()
+	g.Policy = sidecar.New(sidecar.Options{Config: config, Node: "node.test", EximUser: "Debian-exim", Store: g.store, Notes: g.store,
+		Locks: locks, Queue: noQueue{}, Log: oplog, Now: g.options.Now})
+}
+
+// noQueue is Exim's side of a release: here nothing is ever held.
+type noQueue struct{}
+
+func (noQueue) Deliver(context.Context, []string) error { return nil }
+
+// Restart is a stop of Sluice and a start.
+func (g *Golden) Restart() {
+	g.t.Helper()
+	if err := g.store.Close(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.open()
+}
+
+// Tell tells it lines, and notes that they were read.
+func (g *Golden) Tell(lines []string) {
+	g.t.Helper()
+	var entries []sidecar.LogEntry
+	for _, line := range lines {
+		var e sidecar.LogEntry
+		if g.parser.Parse(g.options.Now, line, &e) {
+			entries = append(entries, e)
+		}
+	}
+	g.Record(g.t.Context(), g.options.Now, entries)
+	if err := g.options.Checkpoint(g.Policy, g.options.Now, []byte("{}")); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// Want fails the test unless these are counted.
+func (g *Golden) Want(when string, want map[string]Counts) {
+	g.t.Helper()
+	status, err := g.Status(g.t.Context(), g.options.Now, "")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	counted := map[string]Counts{}
+	for _, d := range status.Domains {
+		counted[d.Domain] = Counts{d.Sent, d.Delivered, d.Deferred, d.Failed}
+	}
+	if diff := cmp.Diff(want, counted); diff != "" {
+		g.t.Errorf("%s (- want, + counted):\n%s", when, diff)
+	}
+}
+
+// TestReplay tells a log to Goldens: read once, again from wherever, and with
+// restarts between its lines.
+func TestReplay(t *testing.T, o Options, lines []string, want map[string]Counts) {
+	t.Helper()
+	g := NewGolden(t, o)
+	g.Tell(lines)
+	g.Want("read once", want)
+	for from := 0; from < len(lines); from += 1 + len(lines)/7 {
+		g.Tell(lines[from:])
+		g.Want("read again from line "+strconv.Itoa(from), want)
+	}
+	for at := 0; at < len(lines); at += 3 + len(lines)/60 {
+		g := NewGolden(t, o)
+		g.Tell(lines[:at])
+		g.Restart()
+		g.Tell(lines[at:])
+		g.Want("restarted at line "+strconv.Itoa(at), want)
+	}
+}
+
+// Read reads NAME.log of a folder, and what a person found in it from NAME.want.
+func Read(t *testing.T, folder, name string) (lines []string, want map[string]Counts) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(folder, name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := os.ReadFile(filepath.Join(folder, name+".want"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = map[string]Counts{}
+	for line := range bytes.Lines(found) {
+		before, _, _ := strings.Cut(string(line), "#")
+		fields := strings.Fields(before)
+		if len(fields) == 0 {
+			continue
+		}
+		var c Counts
+		for i := range c {
+			if c[i], err = strconv.ParseInt(fields[1+i], 10, 64); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+		}
+		want[fields[0]] = c
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"), want
+}
