@@ -53,6 +53,8 @@ type thresholds struct {
 	from  sources
 	until time.Time // when the next live one expires; zero: none does
 	trail trail     // as it was read last
+
+	since map[string]time.Time // when counts began; see since.go
 }
 
 // Change carries out an order. Counts stay. What it says of a wrong one is for
@@ -191,6 +193,7 @@ func (p *Policy) load(now time.Time) []Effect {
 	s, j := p.compile(p.thresholds.trail, now)
 	before := p.settings.Swap(s)
 	p.thresholds.until = j.next
+	p.noteSince(now, s)
 	effects := p.effects(now, before, s)
 	for _, e := range effects {
 		if who := s.named(e.Scope); who.domain != "" {

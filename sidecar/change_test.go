@@ -29,7 +29,7 @@ func (s *site) set(scope string, assignments ...string) sidecar.Result {
 // limit is the hourly limit of a.example as a client meets it.
 func (s *site) limit(want int64) {
 	s.t.Helper()
-	e, err := s.Explain("a.example")
+	e, err := s.Explain(s.now, "a.example")
 	if err != nil || e.Values[0].Value != want {
 		s.t.Fatalf("hourly is %v, want %d: %v", e.Values[0], want, err)
 	}
@@ -93,7 +93,7 @@ func TestRollback(t *testing.T) {
 	s.limit(40)
 	s.order(sidecar.Order{Rollback: 1})
 	s.limit(40)
-	if e, _ := s.Explain("a.example"); e.Mode != sidecar.Enforce {
+	if e, _ := s.Explain(s.now, "a.example"); e.Mode != sidecar.Enforce {
 		t.Errorf("%+v", e)
 	}
 	s.order(sidecar.Order{Scope: "a.example", Unset: []string{"hourly"}})

@@ -55,6 +55,7 @@ func (p *Policy) followBoard(ctx context.Context, now time.Time) {
 	}
 	p.followLocks(ctx)
 	p.followTrips(ctx, now)
+	p.carry(ctx, now)
 }
 
 func (p *Policy) followLocks(ctx context.Context) {

@@ -68,7 +68,7 @@ func TestAMailboxHasNoTrip(t *testing.T) {
 	}
 	s.set("a.example", "deferfail_percent=7")
 	s.set("news@a.example", "deferfail_ignore=greylist")
-	e, err := s.Explain("news@a.example")
+	e, err := s.Explain(s.now, "news@a.example")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,7 @@
 package sidecar
 
+import "time"
+
 // An Explanation is what is in force for somebody, and why.
 type Explanation struct {
 	Scope   string `json:"scope"`
@@ -19,14 +21,22 @@ type Value struct {
 	Value  any    `json:"value"`  // as in Setting
 	Set    string `json:"set_in"` // the scope in which it is set
 	Origin `json:"origin"`
+
+	Since   time.Time `json:"since,omitzero"`         // from when on it is in force for certain; zero: not known
+	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
 }
 
 // Explain tells what is in force for a scope.
-func (p *Policy) Explain(scope string) (Explanation, error) {
+func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	scope, err := CanonicalScope(scope)
 	if err != nil {
 		return Explanation{}, err
 	}
+	if _, err := p.doubt(now, scope); err != nil {
+		return Explanation{}, err
+	}
+	p.thresholds.mu.Lock() // holds the trail and since still
+	defer p.thresholds.mu.Unlock()
 	s := p.settings.Load()
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
@@ -44,6 +54,13 @@ func (p *Policy) Explain(scope string) (Explanation, error) {
 		} else if v, set := s.decisive(key, names); set {
 			v.Of = scope
 			e.Values = append(e.Values, v)
+		}
+	}
+	for i := range e.Values {
+		v := &e.Values[i]
+		v.Since = p.heldSince(now, *v)
+		if max, limits := v.Value.(int64); limits && max > 0 && (v.Key == "hourly" || v.Key == "daily") {
+			v.Counted = p.thresholds.countedSince(v.Key, v.Of)
 		}
 	}
 	return e, nil

@@ -210,6 +210,17 @@ func (l *OperatorLog) Expired() {
 	l.log.Info("a threshold set for a time has expired: what was in force before is again; see sluice history")
 }
 
+// Carried says that what was set while this node counted by itself is in force
+// on all nodes now.
+func (l *OperatorLog) Carried(changes int) {
+	l.log.Info("what sluice set has changed before store.url named a Redis is in force on all nodes now", "changes", changes)
+}
+
+// Stranded says that it is not.
+func (l *OperatorLog) Stranded(values []string) {
+	l.log.Warn("what sluice set has changed before store.url named a Redis is not in force, for others have set something there; set it again", "values", values)
+}
+
 // NoLocalDomains says that every recipient would count as remote.
 func (l *OperatorLog) NoLocalDomains(entries []string) {
 	l.log.Warn("no local domain is known: every recipient of a message counts as remote; list those of Exim in exim.local_domains",

@@ -35,7 +35,9 @@ type Policy struct {
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
-	clustered bool // the board is shared with other nodes
+	clustered bool        // the board is shared with other nodes
+	carried   bool        // nothing is left to bring there; of Run
+	stranded  atomic.Bool // what is left stays here; see carry
 
 	// Of tend: what it found the last time.
 	uncounted int64

@@ -18,6 +18,10 @@ type ConfigStatus struct {
 	Trouble string    `json:"trouble"` // why the file as it is now is not in force; empty if it is
 	Restart []string  `json:"restart"` // keys whose values in the file come into force with a restart
 	Panel   []string  `json:"panel"`   // lines of the panel's files that were skipped, as "FILE:LINE: why"
+
+	// What was set while this node counted by itself, and is not in force since it
+	// shares with others: "SCOPE KEY=VALUE".
+	Stranded []string `json:"stranded"`
 }
 
 // followedKeys come into force while sluice runs, with those of single scopes.

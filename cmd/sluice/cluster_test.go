@@ -175,3 +175,53 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 	}
 	soon(t, "released on the other", func() bool { return !exists(nodes[0].file(lock)) && nodes[0].send(t, 51) })
 }
+
+// What was set before a node shared its counts moves to Redis with it, once. A node
+// that comes later does not mix its own into that, and says so.
+func TestLiveValuesMoveToRedis(t *testing.T) {
+	r := redistest.Start(t)
+	alone := func(sets ...[]string) (dir string) {
+		dir = t.TempDir()
+		n := startServe(t, dir)
+		for _, args := range sets {
+			n.wantRun(t, exitDone, "", append([]string{"set"}, args...)...)
+		}
+		if code := n.stop(); code != exitDone {
+			t.Fatalf("exit %d:\n%s", code, n.log)
+		}
+		return dir
+	}
+	share := func(dir, name string) *servedNode {
+		return startServeWith(t, dir, strings.Replace(serveConfig(dir), `node = "mx1.example"`,
+			fmt.Sprintf("node = %q\nurl = %q\nnodes = 2", name, r.URL()), 1))
+	}
+	first := alone([]string{"example.com", "hourly=30"}, []string{"example.com", "hourly=20", "--why", "sale"}, []string{"default", "mode=watch"})
+	later := alone([]string{"example.com", "hourly=7"}, []string{"other.example", "hourly=8"})
+
+	a := share(first, "mx1.example")
+	inForce := func(n *servedNode) func() bool {
+		return func() bool { out, _ := n.sluice(t, "history"); return strings.Contains(out, "hourly 30 -> 20") }
+	}
+	hosttest.Eventually(t, "what was set is in force", inForce(a))
+	a.wantRun(t, exitDone, "change 2: sale", "explain", "example.com")
+	if !strings.Contains(a.log.String(), "is in force on all nodes now") {
+		t.Errorf("the log does not tell:\n%s", a.log)
+	}
+	b := share(later, "mx2.example")
+	hosttest.Eventually(t, "the other node has it", inForce(b))
+	const warning = "WARNING: what `sluice set` has left on this node from before store.url named a Redis is not in force, for others have set something there: other.example hourly=8."
+	hosttest.Eventually(t, "the other node warns of its own", func() bool { out, _ := b.sluice(t, "status"); return strings.Contains(out, warning) })
+	if out, _ := a.sluice(t, "status"); strings.Contains(out, "has left on this node") {
+		t.Errorf("the first warns too:\n%s", out)
+	}
+	b.wantRun(t, exitDone, "", "set", "other.example", "hourly=9")
+	if out, _ := b.sluice(t, "status"); strings.Contains(out, "has left on this node") {
+		t.Errorf("it warns after the value was set again:\n%s", out)
+	}
+	for _, n := range []*servedNode{a, b} {
+		n.stop()
+	}
+	a = share(first, "mx1.example")
+	hosttest.Eventually(t, "it is in force after a restart", inForce(a))
+	a.wantRun(t, exitDone, "rollback of 2", "rollback", "2")
+}

@@ -218,6 +218,9 @@ func (explainCmd) Help() string {
 	return `A send needs room in every limit shown. Of the other keys the most specific scope
 decides: mailbox, domain, account, default. Within a scope sluice set wins over the panel,
 that over the configuration file, and that over what is built in.
+SINCE is from when on a value holds for certain: when it was set, or the file was read. A
+domain is counted in the hour from its first send on; COUNTED SINCE tells when the counts
+of mailboxes, accounts and of the day began, which is when a limit named them.
 
 Examples:
   sluice explain example.com
@@ -247,12 +250,21 @@ func (c explainCmd) Run(t *terminal) error {
 	if e.Stopped != "" {
 		d.line("stopped", "%s", e.Stopped)
 	}
-	rows := [][]string{{"KEY", "OF", "VALUE", "SET FOR", "LAYER", "BY"}}
+	rows := [][]string{{"KEY", "OF", "VALUE", "SINCE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
-		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), v.Set, string(v.Layer), setBy(v.Origin)})
+		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), clockOr(v.Since), clockOr(v.Counted),
+			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
-	printTable(t.stdout, "llllll", rows)
+	printTable(t.stdout, "llllllll", rows)
 	return nil
+}
+
+// clockOr is a time, "-" if it is not known.
+func clockOr(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return clock(at)
 }
 
 // setBy words who set a value, and where.

@@ -100,7 +100,9 @@ func (s stage) Change(context.Context, time.Time, sidecar.Order) (sidecar.Result
 
 func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return s.filled.History, nil }
 
-func (s stage) Explain(string) (sidecar.Explanation, error) { return s.filled.Explanation, nil }
+func (s stage) Explain(time.Time, string) (sidecar.Explanation, error) {
+	return s.filled.Explanation, nil
+}
 
 func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {
 	if r.Auth == "news@example.com" {

@@ -43,7 +43,7 @@ type Policy interface {
 	// History lists the changes of one scope, or of all for "", the last first.
 	History(now time.Time, scope string) ([]sidecar.Change, error)
 	// Explain tells what is in force for a scope.
-	Explain(scope string) (sidecar.Explanation, error)
+	Explain(now time.Time, scope string) (sidecar.Explanation, error)
 }
 
 // An Order is a sidecar.Order as it is sent. Whose it is the server knows.

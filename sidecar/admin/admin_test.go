@@ -73,7 +73,7 @@ func (b *book) History(_ time.Time, scope string) ([]sidecar.Change, error) {
 	return []sidecar.Change{{Number: 7}}, b.write("history %s", scope)
 }
 
-func (b *book) Explain(scope string) (sidecar.Explanation, error) {
+func (b *book) Explain(_ time.Time, scope string) (sidecar.Explanation, error) {
 	return sidecar.Explanation{Scope: scope}, b.write("explain %s", scope)
 }
 

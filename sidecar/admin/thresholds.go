@@ -61,7 +61,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	scope := r.URL.Query().Get("scope")
-	e, err := s.opts.Policy.Explain(scope)
+	e, err := s.opts.Policy.Explain(time.Now(), scope)
 	if err != nil {
 		s.fail(w, fmt.Errorf("explain %s: %w", scope, err))
 		return

@@ -1,0 +1,80 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// carriedKey is the key of the board under which the node stands that may bring
+// what was set while it counted by itself. Two would mix their trails.
+const carriedKey = "carried"
+
+// carry brings the trail that this node has from when it counted by itself to the
+// board, once: if nothing was set there before. Else it stays here, has no effect,
+// and status says so. What fails is tried again.
+func (p *Policy) carry(ctx context.Context, now time.Time) {
+	if p.carried {
+		return
+	}
+	own := &noteBoard{notes: p.notes}
+	mine, theirs := map[string][]byte{}, 0
+	var keys []string
+	own.Entries(trailKeys, func(key string, value []byte) {
+		keys = append(keys, key)
+		mine[key] = bytes.Clone(value)
+	})
+	if len(keys) == 0 {
+		p.carried = true
+		return
+	}
+	node := p.settings.Load().Node
+	bearer, err := p.board.Post(ctx, carriedKey, []byte(node)) // which takes over what stands there first
+	if err != nil {
+		return
+	}
+	p.board.Entries(trailKeys, func(key string, value []byte) {
+		if !bytes.Equal(mine[key], value) {
+			theirs++
+		}
+	})
+	if string(bearer) != node || theirs > 0 {
+		p.carried = true
+		p.stranded.Store(true)
+		p.log.Stranded(p.strandedValues(now))
+		return
+	}
+	for _, key := range keys {
+		if _, err := p.board.Post(ctx, key, mine[key]); err != nil {
+			return
+		}
+	}
+	for _, key := range keys {
+		p.logNote(own.Remove(ctx, key))
+	}
+	p.carried = true
+	p.log.Carried(len(keys))
+	p.reload(now)
+}
+
+// strandedValues are those that were set while this node counted by itself, and
+// are not in force, until somebody sets or unsets the same key for all nodes.
+func (p *Policy) strandedValues(now time.Time) []string {
+	all := []string{}
+	if !p.stranded.Load() {
+		return all
+	}
+	shared := readTrail(p.board, p.log)
+	for _, s := range readTrail(&noteBoard{notes: p.notes}, p.log).judge(now).settings {
+		touched := slices.ContainsFunc(shared, func(c Change) bool {
+			return c.Scope == s.Scope && slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.Key == s.Key })
+		})
+		if !touched {
+			all = append(all, fmt.Sprintf("%s %s=%s", s.Scope, s.Key, ShowValue(s.Key, s.Value)))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
