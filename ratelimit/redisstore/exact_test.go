@@ -179,7 +179,7 @@ func TestScriptsSurviveAFlush(t *testing.T) {
 func TestExactAfterARollingRestart(t *testing.T) {
 	r := redistest.Start(t)
 	dirs := []string{t.TempDir(), t.TempDir()}
-	o := Options{URL: r.URL(), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2, Timeout: 2 * time.Second}
 	var nodes []*node
 	for _, dir := range dirs {
 		nodes = append(nodes, openNode(t, dir, o))
@@ -212,7 +212,7 @@ func TestExactAfterARollingRestart(t *testing.T) {
 // What one node resets, or is told of outcomes, all see.
 func TestOutcomesAndResetsAreShared(t *testing.T) {
 	r := redistest.Start(t)
-	nodes := three(t, r.URL(), Options{})
+	nodes := three(t, r.URL(), Options{Timeout: 2 * time.Second})
 	ctx := context.Background()
 	domain := hourly("a.example", 10)
 	for i, n := range nodes {
@@ -243,7 +243,7 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 // on one that was told, however early somebody asks without a time.
 func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2, Timeout: 2 * time.Second}
 	dirs := []string{t.TempDir(), t.TempDir()}
 	var nodes []*node
 	open := func() {
