@@ -67,7 +67,7 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 	for _, sub := range t.Subjects {
 		uses += len(sub.Limits)
 	}
-	d.result.Uses = make([]Use, 0, uses)
+	d.result.Uses = slices.Grow(t.Uses[:0], uses)
 	for _, sub := range t.Subjects {
 		id, s := l.subjects.named(sub.Name)
 		var rings []ring

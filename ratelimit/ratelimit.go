@@ -43,7 +43,8 @@ type Subject struct {
 	Watched bool
 }
 
-// A Take asks to charge sends to subjects.
+// A Take asks to charge sends to subjects. Its slices are the caller's again
+// when the answer is there.
 type Take struct {
 	Subjects []Subject
 	Tokens   []Token       // one per send
@@ -52,6 +53,7 @@ type Take struct {
 	Age      time.Duration // how long ago the sends were made
 	Force    bool          // charge whatever the limits say
 	Outcome  Outcome       // what became of the sends, those that were charged before included; see Ledger.Settle
+	Uses     []Use         // where those of the Result may be put, from the beginning; nil: in new memory
 }
 
 // A Result is what became of a Take.

@@ -24,32 +24,43 @@ type question struct {
 	space *space
 }
 
-// space has room for what is made of a question about one recipient, so that it
-// is allocated once and not four times.
+// space has room for what is made of a question about one recipient. It is used
+// again and again: new memory for each question costs as much as to decide it.
 type space struct {
 	to       [1]address
 	tokens   [1]ratelimit.Token
 	marks    [1]ratelimit.Token
 	subjects [1]ratelimit.Subject
+	uses     [2]ratelimit.Use // by hour and by day
 }
 
 // Ask decides on one Request. It is called by many goroutines at once. now is
 // the time just read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
-	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now), space: new(space)}
-	q.who = q.identify(&r)
+	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
+	if q.space, _ = p.spaces.Get().(*space); q.space == nil {
+		q.space = new(space)
+	}
+	reply := p.ask(ctx, &q)
+	*q.space = space{} // keeps no text of the request in memory
+	p.spaces.Put(q.space)
+	return reply
+}
+
+func (p *Policy) ask(ctx context.Context, q *question) Reply {
+	q.who = q.identify(&q.Request)
 	if q.who.domain != "" {
 		q.stopped = p.stop(q.Settings, q.who)
 	}
-	if r.Stage == StagePostfixEnd {
-		return p.askPostfixEnd(ctx, &q)
+	if q.Stage == StagePostfixEnd {
+		return p.askPostfixEnd(ctx, q)
 	}
 	q.to = q.remoteRecipients()
 	if q.ID == "" && !q.early() {
 		// Without an id nothing tells this message from the next one.
-		q.ID = fmt.Sprintf("unknown-%d-%d", now.UnixNano(), p.unknown.Add(1))
+		q.ID = fmt.Sprintf("unknown-%d-%d", q.now.UnixNano(), p.unknown.Add(1))
 	}
-	return p.decide(ctx, &q)
+	return p.decide(ctx, q)
 }
 
 // decide answers a question of which it is known who pays, and for what.
@@ -237,6 +248,7 @@ func (q *question) take() ratelimit.Take {
 	return ratelimit.Take{
 		Subjects: q.appendSubjects(q.space.subjects[:0], q.who),
 		Marks:    appendMarks(q.space.marks[:0], q.Sender, q.to),
+		Uses:     q.space.uses[:0],
 	}
 }
 

@@ -31,6 +31,7 @@ type Policy struct {
 	totals   totals
 	unknown  atomic.Int64 // messages without an id
 	releases sync.WaitGroup
+	spaces   sync.Pool // of *space
 
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]

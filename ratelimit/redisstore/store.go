@@ -234,7 +234,8 @@ func (s *Store) Take(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 // fresh is what of a Take this node has not accepted yet; known is the rest.
 func (s *Store) fresh(now time.Time, t ratelimit.Take) (_ ratelimit.Take, known []ratelimit.Token) {
 	tokens, marks := t.Tokens, t.Marks
-	t.Tokens, t.Marks = nil, nil
+	t.Tokens, t.Marks, t.Uses = nil, nil, nil
+	t.Subjects = slices.Clone(t.Subjects) // they may be kept until Redis answers again
 	seen := make(map[ratelimit.Token]bool, len(tokens))
 	for i, token := range tokens {
 		if seen[token] {

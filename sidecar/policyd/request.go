@@ -94,6 +94,7 @@ const (
 	attrID = iota
 	attrSender
 	attrRecipient
+	attrRecipients
 	attrAuth
 	attrLogin
 	attrUID
@@ -103,7 +104,6 @@ const (
 	attrOriginal
 	texts
 	attrStage
-	attrRecipients
 	attrCharged
 	attrSent
 	attrToken
@@ -114,9 +114,8 @@ const (
 // ignored. One that it knows may not come twice: which of two senders pays is
 // nothing to guess.
 //
-// The texts become parts of one string, which is quicker to make than five;
-// whoever keeps one of them clones it. The list of recipients, which may be
-// megabytes, is a string of its own.
+// The texts become parts of one string, which is quicker to make than six;
+// whoever keeps one of them clones it.
 func sluiceRequest(as *attributes, r *sidecar.Request) error {
 	var seen uint32
 	var values [texts][]byte
@@ -139,7 +138,7 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 		case "sender":
 			attr = attrSender
 		case "recipients":
-			attr, r.Recipients = attrRecipients, string(v)
+			attr = attrRecipients
 		case "recipient":
 			attr = attrRecipient
 		case "auth":
@@ -191,7 +190,7 @@ func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 	var all strings.Builder
 	all.Grow(size)
 	for attr, to := range [texts]*string{
-		attrID: &r.ID, attrSender: &r.Sender, attrRecipient: &r.Recipient, attrAuth: &r.Auth, attrLogin: &r.Login,
+		attrID: &r.ID, attrSender: &r.Sender, attrRecipient: &r.Recipient, attrRecipients: &r.Recipients, attrAuth: &r.Auth, attrLogin: &r.Login,
 		attrUID: &r.UID, attrCWD: &r.CWD, attrScript: &r.Script, attrClientAddress: &r.ClientAddress, attrOriginal: &r.Original,
 	} {
 		if len(values[attr]) > 0 {
