@@ -36,7 +36,7 @@ var (
 
 // causeOf finds the cause in what was answered.
 func causeOf(e *LogEntry) Cause {
-	text := strings.ToLower(e.Text)
+	text := strings.ToLower(withoutAddress(e.Text))
 	code, enhanced := replyCode(text)
 	switch {
 	case code == '4' && containsAny(text, greylistWords):
@@ -55,6 +55,27 @@ func causeOf(e *LogEntry) Cause {
 		return Unreachable
 	}
 	return OtherCause
+}
+
+// withoutAddress leaves out the address of the command that was answered, "RCPT
+// TO:<...>", which the sender may have made to look like an answer.
+func withoutAddress(text string) string {
+	begin := strings.Index(text, ":<")
+	if begin < 0 {
+		return text
+	}
+	quoted := false
+	for i := begin + 2; i < len(text); i++ {
+		switch {
+		case text[i] == '\\':
+			i++
+		case text[i] == '"':
+			quoted = !quoted
+		case text[i] == '>' && !quoted:
+			return text[:begin+1] + text[i+1:]
+		}
+	}
+	return text
 }
 
 // replyCode finds the remote server's reply in a lower-case text: the first

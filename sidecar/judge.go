@@ -60,11 +60,27 @@ func ours(router string) bool {
 	return false
 }
 
-// attempted tells from the text of a deferral whether there was an attempt.
-// Its error numbers have changed over Exim's versions.
+// notAttempted begins the texts of deferrals without an attempt (Exim's deliver.c,
+// transports/smtp.c), the last one Postfix's.
+var notAttempted = [...]string{"retry time not reached", "reusing SMTP connection skips", "some host address lookups failed and retry time not reached",
+	"connection limit reached for all hosts", "SMTP delivery explicitly queued", "first-pass only routing", "domain is held", "domain is in queue_domains",
+	"delivery temporarily suspended"}
+
+// attempted tells from the text of a deferral whether there was an attempt. Its
+// error numbers, in parentheses before it, have changed over Exim's versions. Only
+// how it begins is Exim's own: servers may answer what they like.
 func attempted(text string) bool {
-	return !strings.Contains(text, "retry time not reached") && !strings.Contains(text, "reusing SMTP connection skips") &&
-		!strings.HasPrefix(text, "delivery temporarily suspended") // Postfix
+	if strings.HasPrefix(text, "(") {
+		if _, behind, ok := strings.Cut(text, "): "); ok {
+			text = behind
+		}
+	}
+	for _, begin := range &notAttempted {
+		if strings.HasPrefix(text, begin) {
+			return false
+		}
+	}
+	return true
 }
 
 // remoteTransport tells whether a transport is remote; a line without one tells

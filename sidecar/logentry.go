@@ -52,6 +52,7 @@ type LogEntry struct {
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
 	Text      string // of LogDeferred, LogFailed and LogRefused: what was answered, or what went wrong
+	Doubtful  bool   // somebody may have made it up: it charges nobody
 
 	judgement
 	message *message // that it is about, in a Replay; nil if its arrival is not in the log

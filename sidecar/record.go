@@ -97,7 +97,10 @@ func (r *record) hear(s *Settings, e *LogEntry) {
 func (b *batch) add(s *Settings, o outcome) {
 	report := ratelimit.Report{Told: o.kind}
 	if o.of != nil {
-		o.entry, o.when, report.Subjects = o.of.entry(&o), o.of.at, o.payer.subjects
+		o.entry, o.when = o.of.entry(&o), o.of.at
+		if !o.Doubtful {
+			report.Subjects = o.payer.subjects
+		}
 	} else if when, ok := IDTime(o.ID); ok { // near enough
 		o.when = when
 	} else {

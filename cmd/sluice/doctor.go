@@ -119,6 +119,7 @@ func (d *doctor) look() (err error) {
 		d.checkAsking()
 		d.checkTransports()
 		d.checkLocalDomains()
+		d.checkForgery()
 	}
 	d.checkLocks()
 	d.checkLog()

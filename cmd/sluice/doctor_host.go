@@ -165,6 +165,22 @@ func (d *doctor) checkLog() {
 	}
 }
 
+// checkForgery looks whether local users can write lines of their own into the
+// main log. With +arguments Exim (4.96 to 4.100) logs the directory in which it was
+// run as it is, and a directory's name may have line breaks.
+func (d *doctor) checkForgery() {
+	on := false
+	for item := range strings.FieldsSeq(eximOption(d.ctx, d.exim.binary, "log_selector")) {
+		if name := item[1:]; name == "arguments" || name == "all" {
+			on = item[0] == '+'
+		}
+	}
+	if on {
+		d.add("log selector", notable, "Where you do not trust all local users, put -arguments behind it, unless lfd or `sluice simulate` needs it.",
+			"log_selector has +arguments: a local user can name a directory like a line of the log, and so charge and lock others")
+	}
+}
+
 // logPatience is how long a line may lie in the log unread. The follower looks
 // at least once a second.
 const logPatience = 3 * time.Second

@@ -48,9 +48,9 @@ func TestWhatOthersChooseIsNoField(t *testing.T) {
 		`=> save Mail/a R=b <c@z.test> R=r T=address_file`:                  {Kind: sidecar.LogDelivered, Recipient: "save Mail/a", Original: "", Router: "b", Transport: "address_file"},
 		`=> blackhole (DATA ACL discarded recipients)`:                      {Kind: sidecar.LogDelivered, Recipient: "blackhole"},
 		// What a client says, and logins with spaces and colons.
-		`<= s@a.test H=(x) [9.9.9.9] P=local U=root S=1 ) [192.0.2.1] P=esmtp S=2`:                            {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "9.9.9.9"},
+		`<= s@a.test H=(x) [9.9.9.9] P=local U=root S=1 ) [192.0.2.1] P=esmtp S=2`:                            {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "unknown"},
 		`<= s@a.test H=mx.test (x y [z]) [192.0.2.1]:25 I=[192.0.2.9]:25 U=root P=esmtp S=2`:                  {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "192.0.2.1"},
-		`<= s@a.test DS H=mx.test [2001:db8::1] TFO P=esmtps L X=A:256 CV=no SNI="x A=y:z" A=plain:b S=2`:     {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "b"},
+		`<= s@a.test DS H=mx.test [2001:db8::1] TFO P=esmtpsa L X=A:256 CV=no SNI="x A=y:z" A=plain:b S=2`:    {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "b"},
 		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:bob jones PRDR PRX=192.0.2.3 K S=2 T="A=plain:x S=3"`:     {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob jones"},
 		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:b@a.test:ceo@b.test S=2`:                                  {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "b@a.test"},
 		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:realm:bob S=2`:                                            {Kind: sidecar.LogArrived, Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "realm:bob"},
@@ -74,6 +74,103 @@ func TestLongLines(t *testing.T) {
 			parse(mainlog.NewParser(time.UTC), noon, line)
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("%s%s... took %v", flag, part, took)
+			}
+		}
+	}
+}
+
+// What a client may choose in the line of an arrival never makes another one pay: not
+// as who has logged in, nor as a host that may relay, nor as a local user. All of
+// these came out of a real Exim, or of one built with OpenSSL.
+func TestNoArrivalChargesAnother(t *testing.T) {
+	const fake = `[127.0.0.1] P=esmtpsa A=plain:ceo@victim.test S=1`
+	const rest = ` S=300 id=x@a.test`
+	for what, line := range map[string]string{
+		"HELO":                          `H=(x) ` + fake + `) [192.0.2.1] P=esmtp` + rest,
+		"HELO that opens an id":         `H=(x) ` + fake + ` id=) [192.0.2.1] P=esmtp` + rest,
+		"HELO that opens a subject":     `H=(x) ` + fake + ` T=") [192.0.2.1] P=esmtp` + rest + `" T="x"`,
+		"HELO that ends in the id":      `H=(x) ` + fake + ` T=") [192.0.2.1] P=esmtp S=300 id="a b"@x`,
+		"HELO with an address":          `H=(x) [127.0.0.1]) [192.0.2.1] P=esmtp` + rest,
+		"HELO with an id":               `H=(x) [127.0.0.1] P=esmtpa A=plain:ceo@victim.test: ) [192.0.2.1] P=esmtp` + rest,
+		"HELO of a host with a name":    `H=mx.a.test (x) ` + fake + ` id=) [192.0.2.1]:4711 I=[192.0.2.9]:25 P=esmtps X=A:256 CV=no` + rest,
+		"HELO without an address":       `H=(x) [] U=root P=local S=1) [192.0.2.1] P=esmtp` + rest,
+		"ident":                         `H=(x) [192.0.2.1] U=x P=esmtpa A=plain:ceo@victim.test S=1 id=y P=esmtp` + rest,
+		"ident with a host":             `H=(x) [192.0.2.1] U=x H=[127.0.0.1] P=esmtp` + rest,
+		"ident with a HELO":             `H=[192.0.2.1] U=(x) [127.0.0.1] P=esmtp` + rest,
+		"certificate":                   `H=(x) [192.0.2.1] P=esmtps X=A:256 CV=no DN="/CN=x" A=plain:ceo@victim.test y="z"` + rest,
+		"certificate with a size":       `H=(x) [192.0.2.1] P=esmtps X=A:256 CV=no DN="/CN=x" A=plain:ceo@victim.test S=1 T=""` + rest,
+		"certificate of who logs in":    `H=(x) [192.0.2.1] P=esmtpsa X=A:256 CV=no DN="/CN=x" A=plain:ceo@victim.test: y="" A=plain:me@a.test` + rest,
+		"SNI":                           `H=(x) [192.0.2.1] P=esmtpsa X=A:256 SNI="x" A=plain:ceo@victim.test S=1 T="\" A=plain:me@a.test S=300 id=x"`,
+		"MAIL FROM with AUTH=":          `H=(x) [192.0.2.1] P=esmtpa A=plain:me@a.test:ceo@victim.test` + rest,
+		"Message-Id":                    `H=(x) [192.0.2.1] P=esmtp S=300 id="a A=plain:ceo@victim.test H=[127.0.0.1]"@x`,
+		"Message-Id like another line":  `H=(x) [192.0.2.1] P=esmtp S=300 id=") ` + fake + `"@x`,
+		"subject":                       `H=(x) [192.0.2.1] P=esmtp S=300 id=x T="\" A=plain:ceo@victim.test U=root P=local" from <s@a.test> for u@x.test`,
+		"subject like another line":     `H=(x) [192.0.2.1] P=esmtp S=300 T="(x) ` + fake + ` <= ceo@victim.test" for u@x.test`,
+		"subject of ceo, from sendmail": `U=bob P=local S=300 T="\" H=(x) ` + fake + `" for u@x.test`,
+	} {
+		e, ok := parsed(t, at+`<= s@a.test `+line)
+		if !ok || e.Sender != "s@a.test" || strings.Contains(e.Auth, "victim") || strings.HasPrefix(e.ClientAddress, "127.") ||
+			e.Login != "" && e.Login != "bob" || (e.ClientAddress == "") != (e.Login == "bob") {
+			t.Errorf("%s: %s\n%v %+v", what, line, ok, e)
+		}
+	}
+	// A subject alone hides nobody, unless it looks like the whole of a line.
+	e, _ := parsed(t, at+`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:me@a.test S=3 T="Alert (web1) [10.0.0.1] S=1 A=2 P=3"`)
+	if e.Auth != "me@a.test" || e.ClientAddress != "192.0.2.1" {
+		t.Errorf("an alert as subject: %+v", e)
+	}
+}
+
+// No recipient is made to look like another one, or like none: neither by who
+// sends to it, nor by the server that refuses it.
+func TestNoRecipientLooksLikeAnother(t *testing.T) {
+	const fields = " R=r T=remote_smtp H=mx.test [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 no"
+	for rest, want := range map[string]sidecar.LogEntry{
+		// Backslashes do what quotes do.
+		`** a r=sluice t=local@x.test <a\ R=sluice\ T=local@x.test> R=r T=remote_smtp: 550 no`: {Recipient: "a r=sluice t=local@x.test", Original: `a\ R=sluice\ T=local@x.test`, Router: "r"},
+		`** a@y.test r=r: z@x.test <a\@y.test\ r=r\:\ z@x.test>: retry timeout exceeded`:       {Recipient: "a@y.test r=r: z@x.test", Original: `a\@y.test\ r=r\:\ z@x.test`},
+		// An address may begin like a pipe or a file.
+		`** |a@x.test R=r T=remote_smtp: 550 <|a@x.test>: user unknown`: {Recipient: "|a@x.test", Router: "r"},
+		`** /a@x.test: Unrouteable address`:                             {Recipient: "/a@x.test"},
+		`** |a@x.test <|A@X.test> R=r T=remote_smtp: 550 no`:            {Recipient: "|a@x.test", Original: "|A@X.test", Router: "r"},
+		`** |a b@x.test <"|a b"@x.test> R=r T=remote_smtp: 550 no`:      {Recipient: "|a b@x.test", Original: `"|a b"@x.test`, Router: "r"},
+		`** |/bin/mail a@x.test <p@here.test> R=r T=remote_smtp: no`:    {Original: "p@here.test", Router: "r"},
+		// A server repeats the whole line. It may be believed, and charges nobody.
+		`** u@x.test` + fields + ` z@evil.test <"u@x.test` + fields + ` z"@evil.test> R=r T=remote_smtp: no`: {Recipient: "u@x.test" + fields + " z@evil.test",
+			Original: `"u@x.test` + fields + ` z"@evil.test`, Router: "r", Doubtful: true},
+		`** u@x.test` + fields + ` <"u"@x.test> R=sluice T=local`: {Recipient: "u@x.test", Router: "r"},
+	} {
+		got, ok := parsed(t, at+rest)
+		want.Kind = sidecar.LogFailed
+		want.Transport, want.Text = got.Transport, got.Text
+		if !ok || got != want {
+			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
+		}
+	}
+}
+
+// Lines of a megabyte are read as short ones are, wherever they are that long, and
+// so are those of the longer ids that Exim 4.97 brought, with raw bytes in them.
+func TestLongLinesAndIDs(t *testing.T) {
+	long := strings.Repeat("\xfcber => b@c ** <x@y> ", 1<<20/21)
+	for _, id := range []string{"1xUzQe-0004wm-37", "1xUzQe-00000001abC-0xYz"} {
+		for rest, want := range map[string]sidecar.LogEntry{
+			`<= s@a.test U=bob P=local S=3 T="` + long + `" from <s@a.test> for u@x.test`:         {Kind: sidecar.LogArrived, Sender: "s@a.test", Login: "bob", Recipients: "u@x.test"},
+			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: sidecar.LogArrived, Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1"},
+			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: sidecar.LogDelivered, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp"},
+			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: sidecar.LogDelivered, Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp"},
+			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: sidecar.LogFailed, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "550 " + long},
+			`** u@x.test : ` + long: {Kind: sidecar.LogFailed, Recipient: "u@x.test", Text: long},
+			`== u@x.test R=r T=remote_smtp defer (-44) H=mx.test [192.0.2.1]: 450 ` + long: {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(-44) H=mx.test [192.0.2.1]: 450 " + long},
+			`== u@x.test R=r T=remote_smtp defer: ` + long:                                 {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: long},
+		} {
+			got, ok := parse(mainlog.NewParser(time.UTC), noon, "2026-11-22 04:43:53 "+id+" "+rest)
+			if got.ID != id {
+				t.Errorf("id %q, want %q", got.ID, id)
+			}
+			got.ID, got.At, got.Line = "", time.Time{}, ""
+			if !ok || got != want {
+				t.Errorf("%.100s...: %v, kind %d, recipient %.40q, text of %d bytes", rest, ok, got.Kind, got.Recipient, len(got.Text))
 			}
 		}
 	}

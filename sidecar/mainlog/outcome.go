@@ -20,9 +20,12 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	if strings.HasPrefix(rest, " <") {
 		e.Original, rest = cutAngles(rest[1:])
 	}
-	if special(e.Recipient) {
+	if special(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !unquotedIs(e.Original, e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
+	// A server that answers with all of the line before its answer, with quotes,
+	// makes it look like a local part.
+	e.Doubtful = strings.Contains(e.Recipient, " error from remote mail server after ")
 	parseFields(e, rest)
 }
 
@@ -147,6 +150,11 @@ func recipientEnd(s string) int {
 	case strings.HasPrefix(s, `"`): // what could not be taken apart
 		return len(strings.TrimSuffix(s[:senderEnd(s)], ":"))
 	}
+	return plainEnd(s)
+}
+
+// plainEnd ends an address before the first that may follow one.
+func plainEnd(s string) int {
 	for i := 0; i < len(s); i++ {
 		if (s[i] == ' ' || s[i] == ':') && startsRest(s[i:]) {
 			return i
@@ -163,9 +171,10 @@ func indexFrom(s string, from int, part string) int {
 	return from + i
 }
 
-// unquotedIs tells whether an address has quotes and is plain without them.
+// unquotedIs tells whether an address has quotes or backslashes and is plain
+// without them.
 func unquotedIs(address, plain string) bool {
-	if len(address) <= len(plain) || strings.IndexByte(address, '"') < 0 {
+	if len(address) <= len(plain) {
 		return false
 	}
 	n := 0
@@ -204,8 +213,13 @@ func startsRest(s string) bool {
 }
 
 // specialEnd ends a pipe, a file or a notification, which may have spaces and
-// anything else: before its parent or the original, which are always there.
+// anything else: before its parent or the original, which are always there. Where
+// something else follows what looks like an address it is one: |x@far.example.
 func specialEnd(s string) int {
+	end := plainEnd(s)
+	if word := s[:end]; strings.IndexByte(word, '@') >= 0 && strings.IndexByte(word, ' ') < 0 && !strings.HasPrefix(s[end:], " <") && !strings.HasPrefix(s[end:], " (") {
+		return end
+	}
 	near := s[:min(len(s), maxAddress)]
 	for i := strings.IndexByte(near, ' '); i >= 0; i = indexFrom(near, i+1, " ") {
 		rest := near[i+parentsEnd(near[i:]):]

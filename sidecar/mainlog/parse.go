@@ -112,29 +112,69 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 	if e.Sender = s[:end]; e.Sender == "<>" {
 		e.Sender = ""
 	}
-	var host, login, protocol string
+	var host, login, protocol, auth, tail string
 	for rest := s[end:]; rest != ""; {
 		var key, value string
 		key, value, rest = cutField(rest)
-		switch key {
-		case "H":
+		switch {
+		case key == "H" && host == "":
 			host = value
-		case "U":
+		case key == "U":
 			login = value
-		case "P":
+		case key == "P":
 			protocol = value
-		case "A":
-			e.Auth = authID(value)
-		case "S":
-			e.Recipients, rest = recipients(rest), ""
+		case key == "A":
+			if auth != "" {
+				value = " A=" // twice
+			}
+			auth = value
+		case key == "S":
+			tail, rest = rest, ""
 		}
 	}
+	e.Recipients = recipients(tail)
 	switch {
-	case host != "":
+	case host == "":
+		e.Auth = authID(auth)
+		if strings.HasPrefix(protocol, "local") {
+			e.Login = login
+		}
+	case strings.Contains(auth, " A=") || madeUp(s[end:len(s)-len(tail)], tail):
+		e.ClientAddress = unknownAddress
+	default:
 		e.ClientAddress = addressOf(host)
-	case strings.HasPrefix(protocol, "local"):
-		e.Login = login
+		if !strings.HasSuffix(protocol, "smtp") && !strings.HasSuffix(protocol, "smtps") { // with AUTH it ends in a
+			e.Auth = authID(auth)
+		}
 	}
+}
+
+// unknownAddress is the client's where the line does not tell: somewhere else.
+const unknownAddress = "unknown"
+
+// madeUp tells whether a line of an arrival by SMTP can be read in two ways, so
+// that a client may have made one of them up: in the HELO, where Exim takes junk
+// (helo_accept_junk_hosts), as ident (rfc1413_hosts), or in a certificate or SNI.
+// Exim writes these without escapes. head is up to the first S=, and tail what is
+// behind it. A message whose id or subject is like that is taken for such a one:
+// better nobody is charged than somebody else.
+func madeUp(head, tail string) bool {
+	protocol := strings.Index(head, " P=")
+	if protocol < 0 || strings.Contains(head[protocol+1:], " P=") || strings.Count(head[:protocol], ") [") > 1 {
+		return true
+	}
+	rest := behind(tail, " P=")
+	if rest == "" && (strings.Contains(head, " DN=") || strings.Contains(head, " SNI=")) {
+		rest = behind(tail, " A=")
+	}
+	size := behind(rest, " S=")
+	return size != "" && '0' <= size[0] && size[0] <= '9'
+}
+
+// behind is what follows a mark in s; "" if it is not there.
+func behind(s, mark string) string {
+	_, rest, _ := strings.Cut(s, mark)
+	return rest
 }
 
 // authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth
