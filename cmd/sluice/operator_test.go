@@ -31,7 +31,9 @@ debconf-set-selections <<'END'
 exim4-config exim4/dc_eximconfig_configtype select internet site; mail is sent and received directly using SMTP
 exim4-config exim4/use_split_config boolean true
 END
-mkdir -p /etc/exim4/conf.d/auth /etc/exim4/conf.d/router
+mkdir -p /etc/exim4/conf.d/auth /etc/exim4/conf.d/router /etc/exim4/conf.d/main
+# A reloaded Exim that finds its port still held by a child waits this long, by default 30 s.
+echo 'daemon_startup_sleep = 1s' >/etc/exim4/conf.d/main/50_site
 cp testdata/demo/auth /etc/exim4/conf.d/auth/10_site
 sed 's/SINK_PORT/2525/' testdata/demo/router >/etc/exim4/conf.d/router/150_site
 `
