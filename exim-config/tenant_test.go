@@ -49,7 +49,7 @@ func (h *host) php(t *testing.T, site login, from string, to ...string) {
 }
 
 // Complaint: PHP mail of all tenants pooled under one empty key.
-func TestPHPMailOfAllTenantsIsNotPooled(t *testing.T) {
+func TestPHPMailOfAllTenantsPooledUnderOneEmptyKey(t *testing.T) {
 	t.Parallel()
 	h := newSharedHost(t, "hourly = 2")
 	for i := range 3 { // whoever the sender claims to be

@@ -35,7 +35,7 @@ func (s *site) limit(want int64) {
 	}
 }
 
-func TestChangingALimitKeepsTheCount(t *testing.T) {
+func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s := newSite(t, limit20)
 	s.send(20)
 	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (21/20 (105%))")

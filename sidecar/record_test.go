@@ -110,6 +110,19 @@ func TestGreylistingAndForwardsTripIt(t *testing.T) {
 	}
 	s.wantOutcomes("a.example", 50, 50, 0, 0)
 	s.wantTripped("a.example", false)
+
+	// Mail from elsewhere to an address here that is forwarded: greylisted, then taken.
+	for n := range 12 {
+		id := s.arrived("else.example")
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "who@else.example", ClientAddress: "192.0.2.9"})
+		forward := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example",
+			Router: "dnslookup", Transport: "remote_smtp", Text: greylisted}
+		s.tell(forward)
+		forward.Kind, forward.Text = sidecar.LogDelivered, ""
+		s.tell(forward)
+	}
+	s.wantOutcomes("local.example", 12, 12, 0, 0)
+	s.wantTripped("local.example", false)
 }
 
 func TestQueueRetriesAloneTripIt(t *testing.T) {

@@ -47,7 +47,7 @@ const (
 	aLock       = "max_hourly_a.example"
 )
 
-func TestTheAcceptThatReachesTheLimitMakesTheLockAndTheWindowRemovesIt(t *testing.T) {
+func TestLocksMustBeRemovedByHand(t *testing.T) {
 	s := newSite(t, shortWindow)
 	s.now = time.Now()
 	s.run()

@@ -21,7 +21,7 @@ func startClustered(t *testing.T, name, url string, more ...string) *servedNode 
 
 // Without Redis a node starts, says so and keeps to its share: of a limit of 10
 // and two nodes 2. When Redis comes it is told of them.
-func TestServeStartsWithRedisDown(t *testing.T) {
+func TestRedisDownOpensEverything(t *testing.T) {
 	r := redistest.Start(t)
 	r.Kill()
 	n := startClustered(t, "mx1.example", r.URL())
@@ -45,7 +45,7 @@ func TestServeStartsWithRedisDown(t *testing.T) {
 }
 
 // Two nodes have one limit.
-func TestNodesShareOneLimit(t *testing.T) {
+func TestNodesOfAClusterDoNotShare(t *testing.T) {
 	_, a, b := pair(t)
 	if first, second := a.sendAll(t, 0, 6), b.sendAll(t, 6, 20); first != 6 || second != 4 {
 		t.Errorf("%d and %d accepted, want 6 and 4", first, second)

@@ -101,7 +101,7 @@ func (n *servedNode) sendAll(t *testing.T, from, to int) (accepted int) {
 	return accepted
 }
 
-func TestRestartKeepsTheCounts(t *testing.T) {
+func TestARestartHandsOutANewBudget(t *testing.T) {
 	dir := t.TempDir()
 	n := startServe(t, dir)
 	if got := n.sendAll(t, 0, 4); got != 4 {

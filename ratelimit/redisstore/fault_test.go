@@ -287,7 +287,7 @@ func startSleeper(t testing.TB) *sleeper {
 func (s *sleeper) worst() time.Duration { return time.Duration(s.late.Load()) }
 
 // While the breaker is open, no call waits at all.
-func TestNoCallWaitsWhileRedisIsKnownToBeGone(t *testing.T) {
+func TestRedisDownStallsEverything(t *testing.T) {
 	s := newScene(t, OutageShare)
 	s.both(redistest.Stall)
 	s.send(s.nodes[0], 10)
