@@ -23,13 +23,17 @@ local_domains = ["local.test", "alpha.test", "host.lab.test"]
 	Checkpoint: (*sidecar.Policy).Checkpoint,
 }
 
-// The logs of a real Exim 4.96 count what a person counted in them.
+// The logs of a real Exim 4.96, and of a newer one, count what a person counted in
+// them.
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"default", "extra"} {
+	newer := golden
+	newer.Config = "[exim]\nlocal_domains = [\"here.example\", \"also.example\"]\n"
+	newer.Now = time.Date(2026, 11, 25, 19, 0, 0, 0, time.UTC)
+	for name, options := range map[string]logtest.Options{"default": golden, "extra": golden, "newer": newer} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			lines, want := logtest.Read(t, eximLogs, name)
-			logtest.TestReplay(t, golden, lines, want)
+			logtest.TestReplay(t, options, lines, want)
 		})
 	}
 }
