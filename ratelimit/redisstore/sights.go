@@ -30,25 +30,28 @@ type sightKey struct {
 type sight struct {
 	used int64
 	full bool
-	at   int64     // by Redis's clock, milliseconds; 0 where another node saw it
+	at   int64     // by Redis's clock, milliseconds
 	till time.Time // when all of it has left the window
 }
 
-// String is "15", "20 full", or empty for less than half.
+// String is the use, when that was, and whether it is the limit: "15 1700000000000"
+// or "20 1700000000000 full". The use is 0 for less than half.
 func (v sight) String() string {
-	switch {
-	case v.used == 0:
-		return ""
-	case v.full:
-		return fmt.Sprintf("%d full", v.used)
+	text := fmt.Sprintf("%d %d", v.used, v.at)
+	if v.full {
+		text += " full"
 	}
-	return fmt.Sprint(v.used)
+	return text
 }
 
 func (v *sight) parse(text string) {
-	fmt.Sscan(text, &v.used)
+	fmt.Sscan(text, &v.used, &v.at)
 	v.full = strings.HasSuffix(text, " full")
 }
+
+// before tells whether a sight is overtaken by another one. Those of one
+// millisecond only grow.
+func (v sight) before(o sight) bool { return v.at < o.at || v.at == o.at && v.used < o.used }
 
 func newSights() *sights {
 	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]time.Time{}, epochs: map[string]int64{}}
@@ -70,8 +73,7 @@ func (s *sights) merged(now time.Time, r ratelimit.Result) {
 	}
 }
 
-// seeOne takes over one use. Answers may come out of their order; those of one
-// millisecond only grow.
+// seeOne takes over one use. Answers may come out of their order.
 func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +82,7 @@ func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full boo
 	}
 	key := sightKey{u.Subject, u.Limit.Window}
 	old, had := s.uses[key]
-	if !half && !had || half && had && old.used == u.Used && (old.full || !full) || had && (at < old.at || at == old.at && u.Used < old.used) {
+	if !half && !had || half && had && old.used == u.Used && (old.full || !full) || had && (sight{used: u.Used, at: at}).before(old) {
 		return
 	}
 	v := sight{at: at, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
@@ -102,13 +104,15 @@ func (s *sights) set(key sightKey, v sight) {
 }
 
 // learn takes over what another node saw, and tells whether it changes anything
-// for the subject's locks.
+// for the subject's locks. Where this node saw more since, and only told it
+// before that node did, it tells so again.
 func (s *sights) learn(key sightKey, v sight) (turned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, had := s.uses[key]
-	if had && v.used > 0 && old.used > v.used {
-		return false // seen here since
+	if had && v.before(old) {
+		s.news[key] = old
+		return false
 	}
 	s.set(key, v)
 	return old.full != v.full
