@@ -3,6 +3,7 @@ package redisstore
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -169,11 +170,8 @@ func (a *arrears) undoing(tokens []ratelimit.Token) bool {
 // list is all that is to be told, the oldest first.
 func (a *arrears) list() []*arrear {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	all := make([]*arrear, 0, len(a.entries))
-	for _, e := range a.entries {
-		all = append(all, e)
-	}
+	all := slices.Collect(maps.Values(a.entries))
+	a.mu.Unlock() // who decides alone does not wait until many are sorted
 	slices.SortFunc(all, func(x, y *arrear) int { return int(x.seq - y.seq) })
 	return all
 }

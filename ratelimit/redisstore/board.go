@@ -91,7 +91,8 @@ func (s *Store) Remove(ctx context.Context, key string) error {
 
 // write changes the board, if the server knows all that this node does.
 func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	deadline := s.deadline()
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	l := s.servers.of(boardSlot)
 	if l == nil || !l.alive() {
@@ -102,7 +103,7 @@ func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error
 			return nil, err
 		}
 	}
-	reply, err := l.do(ctx, boardCall(op, args...))
+	reply, err := l.do(deadline, boardCall(op, args...))
 	list, _ := reply.([]any)
 	return list, err
 }

@@ -158,5 +158,18 @@ func (a address) dialer(timeout time.Duration) func(ctx context.Context, network
 	if a.tls == nil {
 		return d.DialContext
 	}
-	return (&tls.Dialer{NetDialer: d, Config: a.tls}).DialContext
+	secure := &tls.Dialer{NetDialer: d, Config: a.tls}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := secure.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return abrupt{c.(*tls.Conn)}, nil
+	}
 }
+
+// abrupt closes without a farewell, which TLS would try to send for five seconds
+// to a server that takes nothing any more.
+type abrupt struct{ *tls.Conn }
+
+func (c abrupt) Close() error { return c.NetConn().Close() }

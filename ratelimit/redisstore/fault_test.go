@@ -1,10 +1,11 @@
 package redisstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,14 +26,37 @@ type scene struct {
 	nodes   []*node
 	domain  ratelimit.Subject
 	next    atomic.Int64
-	sleeper *sleeper
+	machine *machine
 
 	mu    sync.Mutex
-	waits []time.Duration // of all calls
+	calls []span
+}
+
+// A span is from when to when something took.
+type span struct{ from, to time.Time }
+
+func (s span) length() time.Duration { return s.to.Sub(s.from) }
+
+// without is how long a span is without others, which are in order.
+func (s span) without(others []span) time.Duration {
+	left, from := s.length(), s.from
+	for _, o := range others {
+		if o.from.After(from) {
+			from = o.from
+		}
+		if o.to.After(s.to) {
+			o.to = s.to
+		}
+		if o.to.After(from) {
+			left -= o.to.Sub(from)
+			from = o.to
+		}
+	}
+	return left
 }
 
 func newScene(t testing.TB, outage Outage) *scene {
-	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), sleeper: startSleeper(t)}
+	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), machine: watchMachine(t)}
 	for i := range 2 {
 		p := redistest.StartProxy(t, s.redis.Addr())
 		s.proxies = append(s.proxies, p)
@@ -53,10 +77,11 @@ func (s *scene) send(n *node, sends int) (accepted int64) {
 		running.Go(func() {
 			for left.Add(-1) >= 0 {
 				token := tokens(int(s.next.Add(1)), 1)
-				start := time.Now()
+				call := span{from: time.Now()}
 				r, err := n.take(ratelimit.Take{Subjects: []ratelimit.Subject{s.domain}, Tokens: token, Marks: token})
+				call.to = time.Now()
 				s.mu.Lock()
-				s.waits = append(s.waits, time.Since(start))
+				s.calls = append(s.calls, call)
 				s.mu.Unlock()
 				if err != nil && !errors.Is(err, ErrUncounted) {
 					s.t.Error(err)
@@ -86,10 +111,28 @@ func (s *scene) insist(n *node, sends int) (accepted int64) {
 	return accepted
 }
 
-// late is the time under which 99.9 of 100 calls were answered.
-func (s *scene) late() time.Duration {
-	slices.Sort(s.waits)
-	return s.waits[len(s.waits)*999/1000]
+// checkWaits makes sure that 99.9 of 100 calls took no longer than a bound. While
+// the machine let plain sleepers sleep on, it did not run our code either: what of
+// a call was during that is not its own.
+func (s *scene) checkWaits(bound time.Duration) {
+	s.t.Helper()
+	stalls := s.machine.stop()
+	var plain, own []time.Duration
+	for _, call := range s.calls {
+		plain = append(plain, call.length())
+		if call.length() > bound {
+			own = append(own, call.without(stalls))
+		} else {
+			own = append(own, call.length())
+		}
+	}
+	slices.Sort(plain)
+	slices.Sort(own)
+	i := len(own) * 999 / 1000
+	s.t.Logf("99.9 of 100 of %d calls took %v, without the stalls of the machine %v", len(own), plain[i], own[i])
+	if own[i] > bound {
+		s.t.Errorf("99.9 of 100 calls took %v, want at most %v", own[i], bound)
+	}
 }
 
 func (s *scene) both(mode int32) func() {
@@ -216,12 +259,10 @@ func TestFaults(t *testing.T) {
 				var running sync.WaitGroup
 				var accepted [2]atomic.Int64
 				for i, n := range s.nodes {
-					running.Go(func() { accepted[i].Store(s.send(n, 150)) })
+					running.Go(func() { accepted[i].Store(s.send(n, 2000)) })
 				}
 				running.Wait()
-				if !f.one && f.told != "" {
-					s.nodes[0].alone()
-				}
+				s.wantTold(f.told)
 				heal()
 				s.settle(0)
 				during += accepted[0].Load() + accepted[1].Load()
@@ -231,6 +272,19 @@ func TestFaults(t *testing.T) {
 			})
 		}
 	}
+}
+
+// wantTold waits until status tells what is wrong with the first node's Redis. A
+// machine that is busy may have been the first reason to decide alone.
+func (s *scene) wantTold(trouble string) {
+	s.t.Helper()
+	if trouble == "" {
+		return
+	}
+	hosttest.Eventually(s.t, "status tells "+trouble, func() bool {
+		server := s.nodes[0].Status().Servers[0]
+		return server.Mode != modeShared && strings.Contains(server.Trouble, trouble)
+	})
 }
 
 func (s *scene) check(f fault, outage Outage, before, during, after int64) {
@@ -251,40 +305,55 @@ func (s *scene) check(f fault, outage Outage, before, during, after int64) {
 			s.t.Errorf("node %d counts %+v; %d were accepted\n%s", i, st, total, n.heard)
 		}
 	}
-	if h := s.nodes[0].heard; !h.has("lost, "+string(outage)) || !h.has(f.told) {
+	if h := s.nodes[0].heard; !h.has("lost, " + string(outage)) {
 		s.t.Errorf("the operator was told\n%s", h)
 	}
-	// The machine may be busy with others: how late it wakes a sleeper is not ours,
-	// and a call has up to five of them.
-	s.t.Logf("99.9 of 100 calls within %v", s.late())
-	if late := s.late(); late > 60*time.Millisecond+5*s.sleeper.worst() {
-		s.t.Errorf("99.9 of 100 calls within %v; a sleeper was %v late", late, s.sleeper.worst())
+	s.checkWaits(60 * time.Millisecond)
+}
+
+// A machine is watched by a few sleepers, which note when it let them sleep on.
+type machine struct {
+	done    chan struct{}
+	end     func()
+	running sync.WaitGroup
+	mu      sync.Mutex
+	stalls  []span
+}
+
+func watchMachine(t testing.TB) *machine {
+	m := &machine{done: make(chan struct{})}
+	m.end = sync.OnceFunc(func() { close(m.done) })
+	for range 2 * runtime.GOMAXPROCS(0) {
+		m.running.Go(m.sleep)
+	}
+	t.Cleanup(func() { m.stop() })
+	return m
+}
+
+func (m *machine) sleep() {
+	const nap, soon = 2 * time.Millisecond, 2 * time.Millisecond
+	for {
+		due := time.Now().Add(nap)
+		select {
+		case <-m.done:
+			return
+		case <-time.After(nap):
+		}
+		if now := time.Now(); now.Sub(due) > soon {
+			m.mu.Lock()
+			m.stalls = append(m.stalls, span{due, now})
+			m.mu.Unlock()
+		}
 	}
 }
 
-// A sleeper finds out how late this machine wakes it, at worst.
-type sleeper struct{ late atomic.Int64 }
-
-func startSleeper(t testing.TB) *sleeper {
-	s := &sleeper{}
-	stop := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			start := time.Now()
-			select {
-			case <-stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-				s.late.Store(max(s.late.Load(), int64(time.Since(start)-5*time.Millisecond)))
-			}
-		}
-	})
-	t.Cleanup(func() { close(stop); running.Wait() })
-	return s
+// stop returns when the machine stalled, in order.
+func (m *machine) stop() []span {
+	m.end()
+	m.running.Wait()
+	slices.SortFunc(m.stalls, func(a, b span) int { return a.from.Compare(b.from) })
+	return m.stalls
 }
-
-func (s *sleeper) worst() time.Duration { return time.Duration(s.late.Load()) }
 
 // While the breaker is open, no call waits at all.
 func TestRedisDownStallsEverything(t *testing.T) {
@@ -292,11 +361,9 @@ func TestRedisDownStallsEverything(t *testing.T) {
 	s.both(redistest.Stall)
 	s.send(s.nodes[0], 10)
 	s.nodes[0].alone()
-	s.waits = nil
-	s.send(s.nodes[0], 2000)
-	if late := s.late(); late > 20*time.Millisecond+5*s.sleeper.worst() {
-		t.Fatalf("99.9 of 100 calls within %v", late)
-	}
+	s.calls = nil
+	s.send(s.nodes[0], 5000)
+	s.checkWaits(40 * time.Millisecond) // who waits does so for 45
 	s.both(redistest.Pass)
 	s.settle(0)
 }
@@ -332,7 +399,7 @@ func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 	domain := []ratelimit.Subject{hourly("a.example", 10)}
 	run := func(c call) any {
 		t.Helper()
-		v, err := l.do(context.Background(), c)
+		v, err := l.do(time.Now().Add(10*time.Second), c)
 		if err != nil {
 			t.Fatal(err)
 		}

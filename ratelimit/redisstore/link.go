@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	workers  = 2  // pipelines under way at once
+	places   = 2  // pipelines under way at once
 	batch    = 64 // calls in one pipeline
 	queue    = 4096
 	failures = 3 // pipelines in a row that fail, until no more mail is kept waiting
@@ -28,14 +28,17 @@ const (
 var errUnsent = errors.New("not sent")
 
 // A link leads to one master: the only Redis, the one that Sentinels name, or
-// one of a Cluster. Calls wait in a queue, from which workers take as many as
-// there are and send them in one pipeline.
+// one of a Cluster. A few pipelines may be under way at once. Who finds one of
+// these places free makes his call himself: to have another goroutine do it would
+// cost a lone caller half as much again as the call. Who finds none waits in a
+// queue, of which the next pipeline takes all, up to a batch.
 type link struct {
 	name    string // host and port, for operators
 	client  *redis.Client
 	timeout time.Duration
+	places  chan struct{} // of pipelines that may begin
 	jobs    chan *job
-	running sync.WaitGroup
+	running sync.WaitGroup // drains
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	open    atomic.Bool // the breaker's state: nothing is sent, but for probes
 	ready   atomic.Bool // it knows all that this node has accepted, and decides
@@ -73,7 +76,8 @@ const (
 )
 
 func newLink(name string, timeout time.Duration) *link {
-	l := &link{name: name, timeout: timeout, jobs: make(chan *job, queue), since: time.Now(), lost: make(chan struct{}, 1), said: true}
+	l := &link{name: name, timeout: timeout, places: make(chan struct{}, places), jobs: make(chan *job, queue),
+		since: time.Now(), lost: make(chan struct{}, 1), said: true}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
@@ -85,14 +89,13 @@ func newLink(name string, timeout time.Duration) *link {
 			}
 		},
 	})
-	for range workers {
-		l.running.Go(l.work)
+	for range places {
+		l.places <- struct{}{}
 	}
 	return l
 }
 
 func (l *link) close() {
-	close(l.jobs)
 	l.running.Wait()
 	l.client.Close()
 }
@@ -108,12 +111,19 @@ func (l *link) unready() {
 	}
 }
 
-// do runs a call until ctx is done at the longest. An error that is errUnsent
+// do runs a call until the deadline at the longest. An error that is errUnsent
 // says that it was not and will not be run; after any other it may have been,
 // or may yet be.
-func (l *link) do(ctx context.Context, c call) (any, error) {
+func (l *link) do(deadline time.Time, c call) (any, error) {
 	if l.open.Load() {
 		return nil, fmt.Errorf("ask %s: %w: it does not answer", l.name, errUnsent)
+	}
+	if len(l.jobs) == 0 && l.enter() {
+		defer l.leave()
+		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		defer cancel()
+		replies, errs := l.run(ctx, []call{c})
+		return replies[0], errs[0]
 	}
 	j := &job{call: c, done: make(chan struct{})}
 	select {
@@ -121,33 +131,60 @@ func (l *link) do(ctx context.Context, c call) (any, error) {
 	default:
 		return nil, fmt.Errorf("ask %s: %w: too many calls wait", l.name, errUnsent)
 	}
+	l.serve()
+	late := time.NewTimer(time.Until(deadline))
+	defer late.Stop()
 	select {
 	case <-j.done:
 		return j.reply, j.err
-	case <-ctx.Done():
+	case <-late.C:
 	}
 	if j.state.CompareAndSwap(jobWaiting, jobGivenUp) {
-		return nil, fmt.Errorf("ask %s: %w: %w", l.name, errUnsent, ctx.Err())
+		return nil, fmt.Errorf("ask %s: %w: %w", l.name, errUnsent, context.DeadlineExceeded)
 	}
-	return nil, fmt.Errorf("ask %s: %w", l.name, ctx.Err())
+	return nil, fmt.Errorf("ask %s: %w", l.name, context.DeadlineExceeded)
 }
 
-// work takes calls from the queue, as many as wait, and runs them at once.
-func (l *link) work() {
+// enter takes a place, if one is free.
+func (l *link) enter() bool {
+	select {
+	case <-l.places:
+		return true
+	default:
+		return false
+	}
+}
+
+// leave gives the place back, and sees to those who found none meanwhile.
+func (l *link) leave() {
+	l.places <- struct{}{}
+	l.serve()
+}
+
+// serve has the calls in the queue made, if a place is free. Whoever puts one
+// there and whoever leaves a place calls it afterwards, so that none is missed.
+func (l *link) serve() {
+	if len(l.jobs) > 0 && l.enter() {
+		l.running.Go(l.drain)
+	}
+}
+
+// drain takes calls from the queue, as many as wait, and makes them at once,
+// until there are none.
+func (l *link) drain() {
+	defer l.leave()
 	jobs := make([]*job, 0, batch)
-	for j := range l.jobs {
-		jobs = append(jobs[:0], j)
-	drain:
-		for len(jobs) < batch {
+	for {
+		jobs = jobs[:0]
+		for len(jobs) < batch && len(l.jobs) > 0 {
 			select {
-			case more, ok := <-l.jobs:
-				if !ok {
-					break drain
-				}
-				jobs = append(jobs, more)
-			default:
-				break drain
+			case j := <-l.jobs:
+				jobs = append(jobs, j)
+			default: // another one was faster
 			}
+		}
+		if len(jobs) == 0 {
+			return
 		}
 		l.runJobs(jobs)
 	}

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
@@ -137,6 +138,9 @@ func (s *Store) tellOwed(ctx context.Context, now time.Time, l *link, o owed, fa
 // rejoin has the masters decide again that answer and know all. It tells
 // whether all do.
 func (s *Store) rejoin() bool {
+	if !s.anyCatching() {
+		return !slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return !l.ready.Load() })
+	}
 	s.arrears.mu.Lock() // nothing is accepted alone meanwhile
 	defer s.arrears.mu.Unlock()
 	owed := map[*link]bool{}

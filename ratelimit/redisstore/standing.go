@@ -12,10 +12,8 @@ import (
 // there as of now when it answers again.
 func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	s.clock.set(now)
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
 	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
-		reply, err := l.do(ctx, resetCall(s.terms(now, nil), subject, 0, seen))
+		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, 0, seen))
 		numbers, bad := integers(reply)
 		switch {
 		case err == nil && bad == nil && len(numbers) == 2:
@@ -56,9 +54,7 @@ func (s *Store) forget(now time.Time, subject string) {
 // answer, what this node knows.
 func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
 	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
-		defer cancel()
-		if reply, err := l.do(ctx, standingCall(s.terms(now, nil), subject)); err == nil {
+		if reply, err := l.do(s.deadline(), standingCall(s.terms(now, nil), subject)); err == nil {
 			if st, err := standingOf(reply, subject); err == nil {
 				return st
 			}

@@ -68,7 +68,7 @@ const (
 // Options are what a Store is opened with.
 type Options struct {
 	URL      string        // see parseURL
-	Timeout  time.Duration // the longest that a call waits for Redis
+	Timeout  time.Duration // within it a call is answered, whatever Redis does
 	Outage   Outage
 	Node     string // name of this node, unique in the cluster
 	Nodes    int    // how many nodes share the Redis
@@ -90,8 +90,8 @@ type Options struct {
 // A client is to come again.
 var ErrUncounted = errors.New("cannot be counted now: Redis does not answer, and this node's share is used up")
 
-// A Store counts in Redis. Its methods may be called concurrently, and none
-// waits for Redis longer than Options.Timeout.
+// A Store counts in Redis. Its methods may be called concurrently, and Take,
+// Look, Reset and Standing are done within Options.Timeout.
 type Store struct {
 	options Options
 	ledger  Ledger
@@ -119,6 +119,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Nodes = max(o.Nodes, 1)
+	o.Timeout -= o.Timeout / 10 // the rest is for deciding without Redis
 	s := &Store{options: o, ledger: o.Ledger, report: o.Reporter, wake: make(chan struct{}, 1)}
 	now := time.Now()
 	at := now
@@ -213,9 +214,12 @@ func rank(s step) int {
 // accepted without asking anybody.
 func (s *Store) Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.clock.set(now)
+	deadline := s.deadline()
 	fresh, known := s.fresh(now, t)
 	moved := 0
 	if t.Outcome != 0 && len(known) > 0 {
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
 		var err error
 		if moved, err = s.settle(ctx, now, known, t.Outcome); err != nil {
 			return ratelimit.Result{}, err
@@ -226,7 +230,7 @@ func (s *Store) Take(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 		r.Moved = moved
 		return r, err
 	}
-	r, err := s.decide(ctx, now, fresh)
+	r, err := s.decide(ctx, now, deadline, fresh)
 	r.Moved += moved
 	return r, err
 }
@@ -254,18 +258,20 @@ func (s *Store) fresh(now time.Time, t ratelimit.Take) (_ ratelimit.Take, known 
 	return t, known
 }
 
+// deadline is until when who asks now waits for Redis, however often it is asked
+// for him.
+func (s *Store) deadline() time.Time { return time.Now().Add(s.options.Timeout) }
+
 // decide has Redis decide, or this node alone where Redis does not answer.
-func (s *Store) decide(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	steps, ok := s.steps(t.Subjects)
 	if !ok {
 		return s.alone(ctx, now, t, 0)
 	}
 	terms := s.terms(now, t.Subjects)
 	terms.again = s.arrears.undoing(t.Tokens)
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
 	began := time.Now()
-	a, err := s.ask(ctx, terms, steps, t, takeCall)
+	a, err := s.ask(deadline, terms, steps, t, takeCall)
 	if err == nil && s.options.answered != nil {
 		s.options.answered(t, began, a)
 	}
@@ -313,13 +319,13 @@ func (s *Store) own(ctx context.Context, now time.Time, t ratelimit.Take, fits m
 
 // ask runs the steps of a Take or a Look one after the other, until one
 // refuses; what those before had charged is then taken back.
-func (s *Store) ask(ctx context.Context, terms terms, steps []step, t ratelimit.Take,
+func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.Take,
 	make func(terms, ratelimit.Take) call) (all answer, err error) {
 	all.OK = true
 	for i, st := range steps {
 		part := t
 		part.Subjects = st.subjects
-		reply, err := st.link.do(ctx, make(terms, part))
+		reply, err := st.link.do(deadline, make(terms, part))
 		if err != nil {
 			if i > 0 && errors.Is(err, errUnsent) {
 				err = fmt.Errorf("after a first step: %v", err)
@@ -403,6 +409,7 @@ func (s *Store) local(now time.Time, r ratelimit.Result) ratelimit.Result {
 // of what it finds is what the node's share has left.
 func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.clock.set(now)
+	deadline := s.deadline()
 	if len(t.Subjects) == 0 {
 		return s.ledger.Look(ctx, now, t)
 	}
@@ -410,9 +417,7 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	if !ok {
 		return s.lookAlone(ctx, now, t)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
-	a, err := s.ask(ctx, s.terms(now, nil), steps, t, lookCall)
+	a, err := s.ask(deadline, s.terms(now, nil), steps, t, lookCall)
 	if err != nil {
 		return s.lookAlone(ctx, now, t)
 	}
