@@ -57,7 +57,7 @@ func (d *doctor) checkShared() {
 		d.add("nodes", wrong, "See to sluice and to the way to Redis there.", "no sign of life from %s", strings.Join(silent, ", "))
 	case int64(len(s.Nodes)) != s.Of:
 		d.add("nodes", wrong, "Set store.nodes to the number of nodes, on all of them: each one's share of a limit while Redis is away follows from it.",
-			"%s share this Redis, and store.nodes is %d", count(int64(len(s.Nodes)), "node", "nodes"), s.Of)
+			"%s this Redis, and store.nodes is %d", count(int64(len(s.Nodes)), "node shares", "nodes share"), s.Of)
 	case len(differ) > 0:
 		d.add("nodes", wrong, "Give all nodes the same limits; `sluice config` on each shows them.", "%s has other limits than this node", strings.Join(differ, ", "))
 	default:

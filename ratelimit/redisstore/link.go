@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,13 +42,15 @@ type link struct {
 	running sync.WaitGroup // drains
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	open    atomic.Bool // the breaker's state: nothing is sent, but for probes
+	refuses atomic.Bool // it answers and takes nothing, until it takes a sign of life
 	ready   atomic.Bool // it knows all that this node has accepted, and decides
 	changed func(l *link)
 	lost    chan struct{} // it is no longer ready
 
 	// Of runLink: what operators know.
-	said   bool // that it is ready
-	joined bool // that it ever was
+	said   bool   // that it is ready
+	joined bool   // that it ever was
+	warned string // of this policy
 
 	mu      sync.Mutex
 	caught  string        // the server that was told all but the arrears
@@ -239,11 +242,22 @@ func (l *link) failed(errs []error) error {
 			l.mu.Lock()
 			l.trouble = err
 			l.mu.Unlock()
+			if refused(err) {
+				l.refuses.Store(true)
+				l.unready()
+			}
 			l.changed(l)
 			return err
 		}
 	}
 	return nil
+}
+
+// refused tells that a server takes no charge of anybody now. What only reads
+// may work all the while, so that the breaker does not open for it.
+func refused(err error) bool {
+	return slices.ContainsFunc([]string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"},
+		func(code string) bool { return redis.HasErrorPrefix(err, code) })
 }
 
 // exec sends calls, and those again for which the server lacked the script:
@@ -290,13 +304,13 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	if err != nil {
 		return fmt.Errorf("ask for INFO: %w", err)
 	}
-	server, policy, err := serverOf(info)
+	server, err := serverOf(info)
 	if server == "" || err != nil {
 		return err
 	}
 	l.mu.Lock()
 	another := l.server != server
-	l.server, l.policy = server, policy
+	l.server = server
 	if another {
 		l.unready()
 		l.epoch.Add(1)
@@ -310,20 +324,26 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 
 // serverOf names a server by its process and by the history of its data, which
 // gets a new name when a replica is promoted. A Sentinel has none.
-func serverOf(info string) (server, policy string, err error) {
+func serverOf(info string) (string, error) {
+	field := fieldsOf(info)
+	if field["redis_mode"] == "sentinel" {
+		return "", nil
+	}
+	if field["role"] != "master" {
+		return "", errors.New("connect: the server is a replica, not a master")
+	}
+	if field["run_id"] == "" {
+		return "", errors.New("connect: the server does not tell its run_id")
+	}
+	return field["run_id"] + "/" + field["master_replid"], nil
+}
+
+// fieldsOf reads what INFO answers.
+func fieldsOf(info string) map[string]string {
 	field := map[string]string{}
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		field[name] = value
 	}
-	if field["redis_mode"] == "sentinel" {
-		return "", "", nil
-	}
-	if role := field["role"]; role != "master" {
-		return "", "", fmt.Errorf("connect: the server is a %s, not a master", role)
-	}
-	if field["run_id"] == "" {
-		return "", "", errors.New("connect: the server does not tell its run_id")
-	}
-	return field["run_id"] + "/" + field["master_replid"], field["maxmemory_policy"], nil
+	return field
 }

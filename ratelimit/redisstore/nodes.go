@@ -58,6 +58,7 @@ func (s *Store) beat(ctx context.Context, l *link, replayed bool) (told int, err
 	if errs[0] != nil {
 		return 0, errs[0]
 	}
+	l.refuses.Store(false)
 	l.setLag(time.Since(start))
 	list, ok := replies[0].([]any)
 	if !ok || len(list)%3 != 1 {

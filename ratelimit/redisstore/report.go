@@ -67,7 +67,7 @@ func (l *link) status(o Outage) ServerStatus {
 	defer l.mu.Unlock()
 	st := ServerStatus{Name: l.name, Mode: modeShared, Since: l.since, Latency: l.latency}
 	if !l.ready.Load() {
-		st.Mode = string(o)
+		st.Mode, st.Trouble = string(o), "it does not know this node's counts yet"
 		if l.trouble != nil {
 			st.Trouble = l.trouble.Error()
 		}

@@ -112,6 +112,7 @@ func (s *Store) tend(ctx context.Context, l *link) error {
 		}
 		epoch, server = l.epoch.Load(), l.serverNow()
 	}
+	s.checkEviction(short, l)
 	if l.ready.Load() {
 		return s.widen(ctx)
 	}
@@ -129,24 +130,37 @@ func (s *Store) tend(ctx context.Context, l *link) error {
 	}
 	l.mu.Lock()
 	l.caught = server
-	policy := l.policy
 	l.mu.Unlock()
-	if evicts(policy) {
-		s.report.RedisEvicts(l.name, policy)
-	}
 	s.merge(ctx)
 	return nil
+}
+
+// checkEviction asks what the server does when its memory is full, each time anew:
+// an operator who is told to change that does so while it runs.
+func (s *Store) checkEviction(ctx context.Context, l *link) {
+	info, err := l.client.Info(ctx, "memory").Result()
+	if err != nil {
+		return // the signs of life tell whether it answers
+	}
+	policy := fieldsOf(info)["maxmemory_policy"]
+	l.mu.Lock()
+	l.policy = policy
+	l.mu.Unlock()
+	if evicts(policy) && l.warned != policy {
+		s.report.RedisEvicts(l.name, policy)
+	}
+	l.warned = policy
 }
 
 // rejoin makes the link ready, if the server is still the one that was told all.
 func (l *link) rejoin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server == "" || l.caught != l.server || l.open.Load() {
+	if l.server == "" || l.caught != l.server || l.open.Load() || l.refuses.Load() {
 		return
 	}
 	l.ready.Store(true)
-	if l.open.Load() { // since a moment ago
+	if l.open.Load() || l.refuses.Load() { // since a moment ago
 		l.ready.Store(false)
 	}
 }
@@ -156,7 +170,7 @@ func (l *link) rejoin() {
 func (l *link) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.server != "" && l.caught == l.server && !l.open.Load()
+	return l.server != "" && l.caught == l.server && !l.open.Load() && !l.refuses.Load()
 }
 
 func (l *link) serverNow() string {
