@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sluice/sidecar"
@@ -22,7 +23,9 @@ func BenchmarkDecisions(b *testing.B) {
 	policytest.Bench(b, subject)
 }
 
-func benchNode(b *testing.B, dir, socket string) {
+// benchNode runs a node until the bench ends, with more lines of [store].
+func benchNode(b *testing.B, dir, socket string, store ...string) *node {
+	b.Helper()
 	c, err := sidecar.ParseConfig("bench.toml", fmt.Sprintf(`
 [listen]
 policy = ["unix:%[2]s"]
@@ -30,13 +33,14 @@ admin = "unix:%[1]s/admin"
 [store]
 dir = "%[1]s/ledger"
 node = "bench"
+%[3]s
 [locks]
 dir = "%[1]s/locks"
 [exim]
 local_domains = ["local.example"]
 [limits]
 hourly = 1000000000
-`, dir, socket))
+`, dir, socket, strings.Join(store, "\n")))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -53,4 +57,5 @@ hourly = 1000000000
 			b.Error(err)
 		}
 	})
+	return n
 }
