@@ -112,39 +112,29 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 	if e.Sender = s[:end]; e.Sender == "<>" {
 		e.Sender = ""
 	}
-	var host, login, protocol, auth, tail string
+	var h head
+	tail := ""
 	for rest := s[end:]; rest != ""; {
 		var key, value string
-		key, value, rest = cutField(rest)
-		switch {
-		case key == "H" && host == "":
-			host = value
-		case key == "U":
-			login = value
-		case key == "P":
-			protocol = value
-		case key == "A":
-			if auth != "" {
-				value = " A=" // twice
-			}
-			auth = value
-		case key == "S":
-			tail, rest = rest, ""
+		if key, value, rest = cutField(rest); key == "S" {
+			h.size, tail, rest = true, rest, ""
+		} else {
+			h.take(key, value)
 		}
 	}
 	e.Recipients = recipients(tail)
 	switch {
-	case host == "":
-		e.Auth = authID(auth)
-		if strings.HasPrefix(protocol, "local") {
-			e.Login = login
+	case h.host == "":
+		e.Auth = authID(h.auth)
+		if strings.HasPrefix(h.protocol, "local") {
+			e.Login = h.login
 		}
-	case strings.Contains(auth, " A=") || madeUp(s[end:len(s)-len(tail)], tail):
+	case h.odd || !h.size || h.protocol == "" || h.again(tail):
 		e.ClientAddress = unknownAddress
 	default:
-		e.ClientAddress = addressOf(host)
-		if !strings.HasSuffix(protocol, "smtp") && !strings.HasSuffix(protocol, "smtps") { // with AUTH it ends in a
-			e.Auth = authID(auth)
+		e.ClientAddress = addressOf(h.host)
+		if !strings.HasSuffix(h.protocol, "smtp") && !strings.HasSuffix(h.protocol, "smtps") { // with AUTH it ends in a
+			e.Auth = authID(h.auth)
 		}
 	}
 }
@@ -152,29 +142,64 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 // unknownAddress is the client's where the line does not tell: somewhere else.
 const unknownAddress = "unknown"
 
-// madeUp tells whether a line of an arrival by SMTP can be read in two ways, so
-// that a client may have made one of them up: in the HELO, where Exim takes junk
+// A head is the fields of an arrival up to S=.
+//
+// A client may have made some of them up: in the HELO, where Exim takes junk
 // (helo_accept_junk_hosts), as ident (rfc1413_hosts), or in a certificate or SNI.
-// Exim writes these without escapes. head is up to the first S=, and tail what is
-// behind it. A message whose id or subject is like that is taken for such a one:
+// Exim writes these without escapes. So a line that can be read in two ways names no
+// client. One whose message id or subject is like that is taken for such a line:
 // better nobody is charged than somebody else.
-func madeUp(head, tail string) bool {
-	protocol := strings.Index(head, " P=")
-	if protocol < 0 || strings.Contains(head[protocol+1:], " P=") || strings.Count(head[:protocol], ") [") > 1 {
-		return true
-	}
-	rest := behind(tail, " P=")
-	if rest == "" && (strings.Contains(head, " DN=") || strings.Contains(head, " SNI=")) {
-		rest = behind(tail, " A=")
-	}
-	size := behind(rest, " S=")
-	return size != "" && '0' <= size[0] && size[0] <= '9'
+type head struct {
+	host, login, protocol, auth string
+
+	size   bool // S= is there
+	odd    bool // it has what should not be there
+	quotes bool // it has a certificate or SNI
 }
 
-// behind is what follows a mark in s; "" if it is not there.
-func behind(s, mark string) string {
-	_, rest, _ := strings.Cut(s, mark)
-	return rest
+// take takes a field; the key of a mere word is empty.
+func (h *head) take(key, value string) {
+	switch key {
+	case "":
+		h.odd = h.odd || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
+	case "H":
+		h.odd, h.host = h.odd || h.host != "", value
+	case "U":
+		h.login = value
+	case "P":
+		h.odd, h.protocol = h.odd || h.protocol != "", value
+	case "A":
+		h.odd, h.auth = h.odd || h.auth != "", value
+		if strings.IndexByte(value, ' ') >= 0 {
+			h.odd = h.odd || strings.Contains(value, " A=") || strings.Contains(value, " P=")
+		}
+	case "DN", "SNI":
+		h.quotes = true
+		h.odd = h.odd || strings.Contains(value, " P=")
+	default:
+		h.odd = h.odd || value != "" && value[0] == '"'
+	}
+}
+
+// again tells whether what stands behind S= may be the end of another head.
+func (h *head) again(tail string) bool {
+	begun := false
+	for i := strings.IndexByte(tail, '='); i >= 0; i = indexFrom(tail, i+1, "=") {
+		if i < 2 || tail[i-2] != ' ' {
+			continue
+		}
+		switch tail[i-1] {
+		case 'P':
+			begun = true
+		case 'A':
+			begun = begun || h.quotes
+		case 'S':
+			if begun && i+1 < len(tail) && '0' <= tail[i+1] && tail[i+1] <= '9' {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth

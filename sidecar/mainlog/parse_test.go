@@ -127,9 +127,11 @@ func TestTheHourThatIsRepeated(t *testing.T) {
 		time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC), time.Date(2026, 10, 25, 1, 30, 0, 0, time.UTC), // both 02:30
 		time.Date(2026, 10, 25, 2, 30, 0, 0, time.UTC), time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC), time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC),
 	} {
-		line := want.In(berlin).Format("2006-01-02 15:04:05 ") + idOf(want) + " <= a@b.test U=x P=local S=1"
-		if e, ok := parse(p, noon, line); !ok || !e.At.Equal(want) {
-			t.Errorf("%s is %v, want %v", line, e.At.UTC(), want)
+		for _, id := range []string{idOf(want), idOf(want)[:6] + "-00000001abC-0xYz"} {
+			line := want.In(berlin).Format("2006-01-02 15:04:05 ") + id + " <= a@b.test U=x P=local S=1"
+			if e, ok := parse(p, noon, line); !ok || !e.At.Equal(want) {
+				t.Errorf("%s is %v, want %v", line, e.At.UTC(), want)
+			}
 		}
 	}
 }
