@@ -182,7 +182,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%+v", e)
 		}
 		for _, field := range []string{e.Sender, e.Login, e.ClientAddress, e.Recipient, e.Original, e.Router, e.Transport, e.Text} {
-			if !strings.Contains(line, field) && !strings.Contains(line, "[") {
+			if field != "unknown" && !strings.Contains(line, field) && !strings.Contains(line, "[") {
 				t.Fatalf("%q is not in %q", field, line)
 			}
 		}
