@@ -58,7 +58,14 @@ func (l *OperatorLog) LogMended(file string) { l.log.Info("main log read again",
 
 // LogLost says that a part of the main log may be missing.
 func (l *OperatorLog) LogLost(file string) {
-	l.log.Warn("the main log as read last is gone, also among the rotated ones: what it told since is not counted; reading the present one", "file", file)
+	l.log.Warn("the main log as read last is gone, also among the rotated ones: what it told since is not counted; "+
+		"reading what is there; if it is elsewhere, move it to this name with .99 behind, and it is read", "file", file)
+}
+
+// LogSkipped says that a rotated file of the main log cannot be read.
+func (l *OperatorLog) LogSkipped(file string, err error) {
+	l.log.Warn("a rotated file of the main log cannot be read: what it tells from there on is not counted; reading the others; "+
+		"it is tried again at the next rotation or start: mend it, or remove it", "file", file, "error", err)
 }
 
 // LogCatchingUp says that much of the main log was written while nobody read.

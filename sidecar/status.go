@@ -86,11 +86,12 @@ type LeftOut struct {
 
 // LogProgress is how far the mail server's log was read.
 type LogProgress struct {
-	File    string    `json:"file"`
-	Read    int64     `json:"read"`    // bytes
-	Size    int64     `json:"size"`    // bytes
-	Last    time.Time `json:"last"`    // time of the last line read
-	Trouble string    `json:"trouble"` // why it cannot be read; empty if it can
+	File    string     `json:"file"`    // the one of the log's that is read now
+	Read    int64      `json:"read"`    // bytes
+	Size    int64      `json:"size"`    // bytes
+	Last    time.Time  `json:"last"`    // time of the last line read
+	Trouble string     `json:"trouble"` // why it cannot be read; empty if it can
+	Lost    *time.Time `json:"lost"`    // when a part of it was last found missing; null if none was since the start
 }
 
 // A LockStatus is one lock file of a domain.

@@ -17,9 +17,19 @@ import (
 // A block is some lines of a source, parsed.
 type block struct {
 	entries []sidecar.LogEntry
-	read    position // behind it
-	left    int64    // bytes still unread
+	key     uint64 // by which the source is known from now on
+	read    int64  // bytes of the source up to its end
+	left    int64  // bytes still unread
 }
+
+// A readError is why a source cannot be read.
+type readError struct {
+	name string
+	err  error
+}
+
+func (e *readError) Error() string { return fmt.Sprintf("read %s: %v", e.name, e.err) }
+func (e *readError) Unwrap() error { return e.err }
 
 // drain reads a source to its present end. While one block is recorded, the next
 // is parsed: a host has two cores when it has a long log to catch up with.
@@ -43,7 +53,7 @@ func (f *Follower) drain(ctx context.Context, s *source) error {
 		}
 		f.record(ctx, b.entries)
 		if keepErr == nil {
-			if keepErr = f.checkpoint(s.name, b); keepErr != nil {
+			if keepErr = f.checkpoint(s, b); keepErr != nil {
 				stop() // what was parsed is recorded all the same: it will not be read again
 			}
 		}
@@ -61,7 +71,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", s.name, err)
+			return &readError{s.name, err}
 		}
 		b := &block{}
 		select {
@@ -69,7 +79,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		default:
 		}
 		b.entries = parseLines(f.options.Parser, f.options.Consumer.Prepare, b.entries[:0], lines)
-		b.read, b.left = s.position(), s.unread()
+		b.key, b.read, b.left = beginning(s.head, s.offset), s.offset, s.unread()
 		parsed <- b
 	}
 	return nil
@@ -101,11 +111,17 @@ func parseLines(parser LineParser, prepare func([]sidecar.LogEntry), entries []s
 }
 
 // finish takes the last line of a file that will not be written to any more,
-// though it has no end.
-func (f *Follower) finish(ctx context.Context, s *source) {
+// though it has no end, and notes that reading did not end within it.
+func (f *Follower) finish(ctx context.Context, s *source) error {
 	if rest := s.rest(); rest != "" {
 		f.record(ctx, parseLines(f.options.Parser, f.options.Consumer.Prepare, nil, rest))
 	}
+	if s.offset > 0 {
+		key := beginning(s.head, s.offset)
+		f.position.set(s.key, key, s.offset)
+		f.position.end(key)
+	}
+	return f.keep()
 }
 
 func (f *Follower) record(ctx context.Context, entries []sidecar.LogEntry) {
@@ -118,11 +134,18 @@ func (f *Follower) record(ctx context.Context, entries []sidecar.LogEntry) {
 	f.mu.Unlock()
 }
 
-func (f *Follower) checkpoint(name string, b *block) error {
-	position, err := json.Marshal(b.read)
+func (f *Follower) checkpoint(s *source, b *block) error {
+	f.position.set(s.key, b.key, b.read)
+	s.key = b.key
+	f.show(s.name, b.read, b.left)
+	return f.keep()
+}
+
+// keep has the position be kept.
+func (f *Follower) keep() error {
+	position, err := json.Marshal(f.position)
 	if err != nil {
 		return err
 	}
-	f.show(name, b.read.Offset, b.left)
 	return f.options.Consumer.Checkpoint(time.Now(), position)
 }

@@ -3,9 +3,9 @@ package mainlog
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +38,8 @@ type LineParser interface {
 type Reporter interface {
 	LogTrouble(file string, err error)  // it cannot be read; tried again every second
 	LogMended(file string)              // it can again
-	LogLost(file string)                // where reading ended last is not found: a part may be missing
+	LogLost(file string)                // where reading ended last is gone: a part may be missing
+	LogSkipped(file string, err error)  // a rotated file cannot be read
 	LogCatchingUp(file string, n int64) // n bytes were written while nobody read
 	LogCaughtUp(file string)
 }
@@ -46,20 +47,25 @@ type Reporter interface {
 // Options are what a Follower is made with.
 type Options struct {
 	Path     string // %D is the date as 20061102, %M the month as 200611 (Exim's log_file_path)
-	Position []byte // of the last Checkpoint; nil reads the present file from its beginning
+	Position []byte // of the last Checkpoint; nil reads the present file from its beginning, and no other
 	Location *time.Location
 	Parser   LineParser // nil for Exim's log
 	Consumer Consumer
 	Reporter Reporter
 }
 
-// A Follower reads a main log as it is written. Rotation by rename and by
-// copytruncate lose nothing: the rest of the old file is read, compressed or
-// not, also when it was rotated while nobody read.
+// A Follower reads a main log as it is written, across rotations by rename and by
+// copytruncate, truncations and restarts. There is one rule: whenever the files of
+// the log have changed, and at the start, each of them is read from where reading
+// of it ended, the oldest first; one that was never seen, from its beginning.
+// What was read costs the first bytes of each file to be looked at.
 type Follower struct {
 	options  Options
+	files    family
 	linger   time.Duration
-	current  *source
+	position *position // nil before the first step
+	seen     []file    // at the last turn
+	current  *source   // nil, or the present file, or one that it was until just now
 	troubled bool
 
 	mu       sync.Mutex
@@ -83,7 +89,7 @@ func New(o Options) *Follower {
 	if o.Parser == nil {
 		o.Parser = NewParser(o.Location)
 	}
-	return &Follower{options: o, linger: linger, progress: sidecar.LogProgress{File: o.Path}}
+	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: sidecar.LogProgress{File: o.Path}}
 }
 
 // Progress tells how far the log is read.
@@ -144,35 +150,52 @@ func forward(watcher *fsnotify.Watcher, wake chan<- struct{}) {
 }
 
 // path is that of the file that is written now.
-func (f *Follower) path() string {
-	now := time.Now().In(f.options.Location)
-	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(f.options.Path)
-}
+func (f *Follower) path() string { return f.files.present(time.Now().In(f.options.Location)) }
 
 // step reads all that can be read now.
 func (f *Follower) step(ctx context.Context) error {
-	if f.current == nil {
-		if err := f.begin(ctx); err != nil {
+	if f.position == nil {
+		if err := f.load(); err != nil {
 			return err
 		}
-		f.show(f.current.name, f.current.offset, f.current.unread())
 	}
-	for ctx.Err() == nil {
-		// First of all: a file that was truncated may be as long again by now.
-		replaced, truncated, err := f.current.changed(f.path())
-		if !truncated {
-			if err := f.drain(ctx, f.current); err != nil {
+	for range 10 {
+		files, there, err := f.files.list(f.path())
+		if err != nil {
+			return err
+		}
+		switch {
+		case !there && f.current == nil:
+			return fmt.Errorf("open the log: there is no %s", f.path())
+		case there && (f.current == nil || !unchanged(files, f.seen)):
+			done, err := f.turn(ctx, files)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
+			if !done {
+				continue
+			}
 		}
-		if err != nil || !replaced && !truncated {
+		if err := f.drain(ctx, f.current); !errors.Is(err, errTruncated) {
 			return err
 		}
-		if err := f.rotated(ctx, !truncated); err != nil {
-			return err
-		}
-		f.show(f.current.name, f.current.offset, f.current.unread())
+		f.close() // what stands there now is another file
 	}
+	return errors.New("open the log: it is rotated faster than it can be opened")
+}
+
+// load finds out where reading ended before the start.
+func (f *Follower) load() error {
+	var p position
+	if f.options.Position != nil {
+		if err := json.Unmarshal(f.options.Position, &p); err != nil {
+			return fmt.Errorf("understand the position in the log: %w", err)
+		}
+	}
+	f.position = &p
 	return nil
 }
 
@@ -181,70 +204,6 @@ func (f *Follower) show(name string, read, left int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.progress.File, f.progress.Read, f.progress.Size = name, read, read+left
-}
-
-// begin goes on where reading ended before the start.
-func (f *Follower) begin(ctx context.Context) error {
-	if f.options.Position == nil {
-		var err error
-		f.current, err = openSource(f.path(), 0)
-		return err
-	}
-	var at position
-	if err := json.Unmarshal(f.options.Position, &at); err != nil {
-		return fmt.Errorf("understand the position in the log: %w", err)
-	}
-	found, err := f.resume(ctx, at)
-	if err == nil && !found {
-		f.options.Reporter.LogLost(f.options.Path)
-	}
-	return err
-}
-
-// rotated goes on after the file was moved away, or copied and truncated.
-func (f *Follower) rotated(ctx context.Context, moved bool) error {
-	if moved {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(f.linger):
-		}
-		if err := f.drain(ctx, f.current); err != nil {
-			return err
-		}
-		f.finish(ctx, f.current)
-	}
-	_, err := f.resume(ctx, f.current.position())
-	return err
-}
-
-// resume goes on at a position, through all files since, to the present one. It
-// reports false if the position's file is gone, and begins the present one then.
-func (f *Follower) resume(ctx context.Context, at position) (found bool, err error) {
-	files, found, err := openSince(f.options.Path, f.path(), at)
-	if err != nil {
-		return found, err
-	}
-	last := len(files) - 1
-	for i, s := range files[:last] {
-		if err := f.readWhole(ctx, s); err != nil {
-			closeAll(files[i:])
-			return found, err
-		}
-	}
-	f.close()
-	f.current = files[last]
-	return found, nil
-}
-
-// readWhole reads a rotated file to its end.
-func (f *Follower) readWhole(ctx context.Context, s *source) error {
-	if err := f.drain(ctx, s); err != nil {
-		return err
-	}
-	f.finish(ctx, s)
-	s.close()
-	return ctx.Err()
 }
 
 // report tells of trouble once, and of its end.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,7 +37,7 @@ func OpenHistory(names []string, location *time.Location) (*History, error) {
 			h.Close()
 			return nil, err
 		}
-		if s == nil || slices.ContainsFunc(h.files, func(o *source) bool { return o.inode == s.inode }) {
+		if s == nil || slices.ContainsFunc(h.files, func(o *source) bool { return os.SameFile(o.info, s.info) }) {
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(began, at, time.Time.Compare)
@@ -53,7 +54,7 @@ func OpenHistory(names []string, location *time.Location) (*History, error) {
 // openDated opens a file and finds when its first line was logged. It returns nil
 // for an empty file.
 func openDated(name string, location *time.Location) (*source, time.Time, error) {
-	s, err := openSource(name, 0)
+	s, err := open(name)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -71,12 +72,12 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 		line = strings.TrimSuffix(line, "\n")
 		if parser.clock.hasStamp(line) { // of whatever: not every line is an entry
 			t, _ := parser.clock.cutStamp(line)
-			again, err := openSource(name, 0)
+			again, err := open(name)
 			return again, parser.clock.at(t, ""), err
 		}
 		var e sidecar.LogEntry
 		if parser.Parse(time.Now(), line, &e) {
-			again, err := openSource(name, 0)
+			again, err := open(name)
 			return again, e.At, err
 		}
 	}

@@ -53,7 +53,11 @@ func TestProgressOfALongLog(t *testing.T) {
 	r := &reader{t: t}
 	f := mainlog.New(mainlog.Options{Path: l.path, Location: time.UTC, Consumer: r, Reporter: r})
 	var seen []sidecar.LogProgress
-	r.kept = func() { seen = append(seen, f.Progress()) }
+	r.kept = func() {
+		if len(r.lines) > 0 { // or it is the one at the first start
+			seen = append(seen, f.Progress())
+		}
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
