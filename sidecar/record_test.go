@@ -244,6 +244,51 @@ func TestReadingAgainChangesNothing(t *testing.T) {
 	}
 }
 
+// An old part of the log is read again, when its sends have left all windows.
+func TestReadingAgainBehindTheWindowsChangesNothing(t *testing.T) {
+	s := newSite(t, quarter+"daily = 5000\n")
+	s.now = time.Now()
+	began, old, recent := s.now, s.arrived("a.example"), ""
+	lines := func() {
+		for _, e := range []sidecar.LogEntry{
+			{Kind: sidecar.LogArrived, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"},
+			{Kind: sidecar.LogDeferred, Recipient: "x@far.example", Transport: "remote_smtp", Text: refused},
+			{Kind: sidecar.LogFailed, Recipient: "x@far.example", Transport: "remote_smtp", Text: noSuchUser},
+			{Kind: sidecar.LogDelivered, Recipient: "y@far.example", Transport: "remote_smtp"},
+			{Kind: sidecar.LogCompleted},
+		} {
+			e.ID, e.At = old, began
+			s.tell(e)
+		}
+	}
+	day := func() (sent int64) {
+		for _, w := range s.outcomes("a.example").Windows {
+			sent = max(sent, w.Sent)
+		}
+		return sent
+	}
+	lines()
+	s.wantOutcomes("a.example", 2, 1, 0, 1)
+	s.now = began.Add(90 * time.Minute) // out of the hour, not of the day
+	recent = s.arrived("a.example")
+	s.gotThrough(recent, "z@far.example")
+	lines()
+	s.wantOutcomes("a.example", 1, 1, 0, 0)
+	if sent := day(); sent != 3 {
+		t.Errorf("%d sent in the day, want 3", sent)
+	}
+	s.now = began.Add(25 * time.Hour) // out of both
+	recent = s.arrived("a.example")
+	s.gotThrough(recent, "z@far.example")
+	lines()
+	s.restart()
+	lines()
+	s.wantOutcomes("a.example", 1, 1, 0, 0)
+	if sent := day(); sent != 2 {
+		t.Errorf("%d sent in the day, want 2", sent)
+	}
+}
+
 func TestOutcomesAndArrivalsSurviveARestart(t *testing.T) {
 	s := newSite(t, quarter)
 	s.now = time.Now()
