@@ -82,7 +82,11 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	}
 	fmt.Fprintf(w, ".\n")
 	if l := s.Totals.Log; l != nil && l.Size > l.Read {
-		fmt.Fprintf(w, "Reading %s: %d%%, at %s.\n", l.File, l.Read*100/l.Size, clock(l.Last))
+		fmt.Fprintf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
+		if !l.Last.IsZero() {
+			fmt.Fprintf(w, ", up to what was logged at %s", clock(l.Last))
+		}
+		fmt.Fprintln(w, "; outcomes since are not counted yet.")
 	}
 	if s.Totals.Shared != nil {
 		printShared(w, *s.Totals.Shared)
@@ -211,6 +215,10 @@ func warnings(t sidecar.Totals) []string {
 	}
 	if t.Log != nil && t.Log.Trouble != "" {
 		w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at exim.mainlog.", t.Log.Trouble))
+	}
+	if t.Log != nil && t.Log.Lost != nil {
+		w = append(w, fmt.Sprintf("at %s a part of the mail server's log was missing: outcomes in it are not counted, "+
+			"nor what passed unasked. The log of sluice names the file, and says what to do.", clock(*t.Log.Lost)))
 	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
