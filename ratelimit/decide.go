@@ -11,12 +11,21 @@ func (l *Ledger) fresh(t *Take, at int64) (tokens, marks []Token) {
 	if len(t.Tokens) == 1 && t.Tokens[0] != 0 && !l.known(t.Tokens[0], at) {
 		return t.Tokens, t.Marks
 	}
-	seen := map[Token]struct{}{}
+	const few = 16 // among which looking is faster than a map
+	var seen map[Token]struct{}
+	if len(t.Tokens) > few {
+		seen = make(map[Token]struct{}, len(t.Tokens))
+	}
 	for i, token := range t.Tokens {
-		if _, twice := seen[token]; twice || token == 0 || l.known(token, at) {
+		twice := false
+		if seen == nil {
+			twice = slices.Contains(tokens, token)
+		} else if _, twice = seen[token]; !twice {
+			seen[token] = struct{}{}
+		}
+		if twice || token == 0 || l.known(token, at) {
 			continue
 		}
-		seen[token] = struct{}{}
 		tokens = append(tokens, token)
 		if i < len(t.Marks) {
 			marks = append(marks, t.Marks[i])

@@ -26,14 +26,15 @@ type record struct {
 // arrived is a message's arrival line, as far as it says who is charged. It is
 // kept until the message has left the queue, over restarts too.
 type arrived struct {
-	id      string
-	at      time.Time
-	sender  *sender
-	entries []spelled
-	queued  *queued // of a message of Postfix; nil if nothing more is known
-	noted   bool
-	stale   bool // noted, and changed since
-	left    bool
+	id       string
+	at       time.Time
+	sender   *sender
+	entries  []spelled
+	distinct bool    // no two of its recipients fold to one address; false if that is not known
+	queued   *queued // of a message of Postfix; nil if nothing more is known
+	noted    bool
+	stale    bool // noted, and changed since
+	left     bool
 }
 
 // An arrivalNote is an arrival as it is noted.

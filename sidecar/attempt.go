@@ -42,10 +42,10 @@ func (p *passage) except() *exceptions {
 	return p.exceptions
 }
 
-func (p *passage) drop(to ...string) {
+func (p *passage) drop(to ...recipient) {
 	x := p.except()
-	for _, written := range to {
-		x.dropped = append(x.dropped, strings.Clone(written))
+	for _, one := range to {
+		x.dropped = append(x.dropped, strings.Clone(one.written))
 	}
 }
 
@@ -60,20 +60,22 @@ func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *pas
 	if p.author != nil {
 		return // told again
 	}
-	p.author, p.arrival = s.authorOf(m), arrived{at: e.At, sender: m.sender}
+	p.author, p.arrival = s.authorOf(m), arrived{at: e.At, sender: m.sender, distinct: !m.alike}
 	s.deliverEarly(ctx, e)
 	if p.who.class != charged {
 		return
 	}
-	if s.remoteOf(m, p); len(s.remote) == 0 {
+	remote := s.remoteOf(m, p)
+	if len(remote) == 0 {
 		return
 	}
-	p.tries(len(s.remote))
-	r := Request{ID: e.ID, Sender: m.sender.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, CWD: m.directory}
+	p.tries(len(remote))
+	r := m.request()
+	r.ID, r.Login, r.ClientAddress = e.ID, e.Login, e.ClientAddress
 	if e.Auth == "" && e.ClientAddress == "" {
-		s.arriveLocal(ctx, r, p)
+		s.arriveLocal(ctx, &r, remote, p)
 	} else {
-		s.arriveSMTP(ctx, r, p)
+		s.arriveSMTP(ctx, &r, remote, p)
 	}
 }
 
@@ -88,40 +90,56 @@ func (s *Simulation) deliverEarly(ctx context.Context, e *LogEntry) {
 	r.leave(e.ID) // what follows is this simulation's
 }
 
-// remoteOf finds the recipients that are to be decided on.
-func (s *Simulation) remoteOf(m *message, p *passage) {
-	s.remote, s.written = s.remote[:0], s.written[:0]
+// remoteOf finds the recipients that are to be decided on. They are good until the
+// next call.
+func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
 	local := s.settings.localDomains.get()
+	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
 		case to.domain == "" || local.has(to.domain):
 		case len(s.tried) > 0 && s.countedBefore(mark(m.sender.Sender, to.address)):
-			p.drop(to.written)
+			p.drop(to)
 		default:
-			s.remote, s.written = append(s.remote, to.address), append(s.written, to.written)
+			if m.alike {
+				to.token = 0 // only the first has it
+			}
+			s.remote = append(s.remote, to)
 		}
 	}
+	return s.remote
 }
 
 // decide has the Policy decide on some recipients, and reports whether it lets
 // them pass.
-func (s *Simulation) decide(ctx context.Context, who identity, to []address, r *Request) (Reply, bool) {
-	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.store(s.now), who: who, to: to, space: &s.space}
+func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *Request) (Reply, bool) {
+	s.last = a.domainTally
+	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.store(s.now), who: a.who, space: &s.space}
+	s.to, s.tokens = s.to[:0], s.tokens[:0]
+	for _, one := range to {
+		s.to = append(s.to, one.address)
+		if one.token != 0 {
+			s.tokens = append(s.tokens, one.token)
+		}
+	}
+	if q.to = s.to; len(s.tokens) == len(to) {
+		q.tokens = s.tokens
+	}
 	reply := s.policy.decide(ctx, &q)
 	return reply, reply.Action == Accept
 }
 
 // arriveSMTP asks about one recipient after the other while there may be no room
 // for it, and at the end charges those that were let pass.
-func (s *Simulation) arriveSMTP(ctx context.Context, r Request, p *passage) {
-	room, passed := 0, 0
-	if p.hasRoom(len(s.remote)) {
-		room = len(s.remote)
+func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipient, p *passage) {
+	room, passed := 0, remote[:0]
+	if p.hasRoom(len(remote)) {
+		room = len(remote)
 	}
-	for i, to := range s.written {
-		if passed >= room {
-			r.Stage, r.Sent = StageRcpt, passed
-			reply, ok := s.decide(ctx, p.who, s.remote[i:i+1], &r)
+	for i, to := range remote {
+		if len(passed) >= room {
+			r.Stage, r.Sent = StageRcpt, len(passed)
+			reply, ok := s.decide(ctx, p.author, remote[i:i+1], r)
 			if !ok {
 				p.drop(to)
 				p.refuse(1, s.now)
@@ -129,16 +147,15 @@ func (s *Simulation) arriveSMTP(ctx context.Context, r Request, p *passage) {
 			}
 			room = reply.Room
 		}
-		s.remote[passed], s.written[passed] = s.remote[i], to
-		passed++
+		passed = append(passed, to)
 	}
-	if passed == 0 {
+	if len(passed) == 0 {
 		return
 	}
-	r.Stage, r.Sent = StageData, passed
-	if _, ok := s.decide(ctx, p.who, s.remote[:passed], &r); !ok {
-		p.drop(s.written[:passed]...)
-		p.refuse(passed, s.now)
+	r.Stage, r.Sent = StageData, len(passed)
+	if _, ok := s.decide(ctx, p.author, passed, r); !ok {
+		p.drop(passed...)
+		p.refuse(len(passed), s.now)
 		return
 	}
 	p.charged = true
@@ -146,12 +163,12 @@ func (s *Simulation) arriveSMTP(ctx context.Context, r Request, p *passage) {
 
 // arriveLocal asks about a message from sendmail. What is not refused and not
 // charged is held at the router.
-func (s *Simulation) arriveLocal(ctx context.Context, r Request, p *passage) {
+func (s *Simulation) arriveLocal(ctx context.Context, r *Request, remote []recipient, p *passage) {
 	r.Stage = StageLocal
-	reply, ok := s.decide(ctx, p.who, s.remote, &r)
+	reply, ok := s.decide(ctx, p.author, remote, r)
 	if !ok {
-		p.drop(s.written...)
-		p.refuse(len(s.written), s.now)
+		p.drop(remote...)
+		p.refuse(len(remote), s.now)
 	}
 	p.charged = reply.Charged
 }
@@ -174,7 +191,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 	}
 	a := p.author
 	if !p.charged || e.Original != "" {
-		r := m.request(e, p)
+		r := m.routed(e, p)
 		redirect := redirected(&r) != ""
 		if redirect {
 			a = s.authorBy(&r)
@@ -198,7 +215,7 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p
 	if !limitRefused.MatchString(e.Text) {
 		return // by a hand, or because it could not be counted
 	}
-	r := m.request(e, p)
+	r := m.routed(e, p)
 	if s.settings.localDomains.get().has(foldRouted(e.Original).domain) {
 		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
 	} else {
@@ -209,10 +226,17 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p
 	}
 }
 
-// request is what the router asks about a delivery.
-func (m *message) request(e *LogEntry, p *passage) Request {
-	return Request{Stage: StageRoute, ID: e.ID, Sender: m.sender.Sender, Auth: m.sender.Auth, Login: m.sender.Login, ClientAddress: m.sender.Client,
-		CWD: m.directory, Recipient: e.Recipient, Original: e.Original, Charged: p.charged}
+// request is what is known of a message when it is asked about.
+func (m *message) request() Request {
+	from := &m.sender.origin
+	return Request{Sender: from.Sender, Auth: from.Auth, Login: from.Login, ClientAddress: from.Client, CWD: from.Directory}
+}
+
+// routed is what the router asks about a delivery.
+func (m *message) routed(e *LogEntry, p *passage) Request {
+	r := m.request()
+	r.Stage, r.ID, r.Recipient, r.Original, r.Charged = StageRoute, e.ID, e.Recipient, e.Original, p.charged
+	return r
 }
 
 // route asks as the router does, and reports whether a recipient is let through.
@@ -263,17 +287,17 @@ func (s *Simulation) refusedThen(ctx context.Context, e *LogEntry) {
 	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {
 		r.Sent = max(0, number(limit[1])-number(counted[1]))
 	}
-	a, to := s.authorBy(&r), foldRouted(r.Recipient)
-	m := mark(r.Sender, to)
+	a, to := s.authorBy(&r), []recipient{{address: foldRouted(r.Recipient)}}
+	m := mark(r.Sender, to[0].address)
 	before, again := s.tried[m]
 	if a.who.class != charged || before.passed {
 		return
 	}
-	_, ok := s.decide(ctx, a.who, []address{to}, &r)
+	_, ok := s.decide(ctx, a, to, &r)
 	if ok {
 		s.unknown++
 		r.Stage, r.ID, r.Sent = StageData, "refused-"+strconv.FormatInt(s.unknown, 10), 0
-		_, ok = s.decide(ctx, a.who, []address{to}, &r)
+		_, ok = s.decide(ctx, a, to, &r)
 	}
 	s.tried[m] = try{at: s.now, passed: ok}
 	n := 1

@@ -17,6 +17,8 @@ type question struct {
 	who identity
 	to  []address // the remote recipients that are asked about
 
+	tokens []ratelimit.Token // of to, if they are known already
+
 	warning string // what passes only because its limit is watched; else empty
 
 	stopped *stop // why nothing of this payer goes, whatever is counted; nil if it may
@@ -254,7 +256,11 @@ func (q *question) take() ratelimit.Take {
 
 // charge charges all recipients of a question, or none and says why.
 func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
-	return p.chargeAs(ctx, q, appendTokens(q.space.tokens[:0], q.Node, q.ID, q.to))
+	tokens := q.tokens
+	if tokens == nil {
+		tokens = appendTokens(q.space.tokens[:0], q.Node, q.ID, q.to)
+	}
+	return p.chargeAs(ctx, q, tokens)
 }
 
 // chargeAs charges them under tokens, one for each.

@@ -44,7 +44,7 @@ type LogEntry struct {
 	Login         string // login name of whoever ran sendmail
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
 	Recipients    string // all of them, separated by spaces; empty where they are not logged
-	Directory     string // of LogRan alone: where the program was run
+	Directory     string // of LogRan: where the program was run
 
 	// Of an outcome. LogRefused has Recipient and Text, and what LogArrived has.
 	Recipient string // the final address, as the log shows it

@@ -68,12 +68,33 @@ func appendTokens(ts []ratelimit.Token, node, id string, to []address) []ratelim
 		return append(ts, token(node, id, to[0], 0))
 	}
 	ts = slices.Grow(ts, len(to))
+	if distinct(to) { // nearly always
+		for _, a := range to {
+			ts = append(ts, token(node, id, a, 0))
+		}
+		return ts
+	}
 	seen := make(map[address]int, len(to))
 	for _, a := range to {
 		ts = append(ts, token(node, id, a, seen[a]))
 		seen[a]++
 	}
 	return ts
+}
+
+// distinct tells that no two of a few addresses are the same; of many it does not
+// know.
+func distinct(to []address) bool {
+	const few = 16
+	if len(to) > few {
+		return false
+	}
+	for i, a := range to {
+		if slices.Contains(to[:i], a) {
+			return false
+		}
+	}
+	return true
 }
 
 func appendMarks(ms []ratelimit.Token, sender string, to []address) []ratelimit.Token {

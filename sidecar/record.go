@@ -136,7 +136,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 	for i := range b.reports {
 		r, o := &b.reports[i], &b.outcomes[i]
 		switch {
-		case r.Known && o.kind == ratelimit.Delivered:
+		case r.Known && o.kind == ratelimit.Delivered && (o.of == nil || !o.of.distinct):
 			b.more = append(b.more, i)
 		case r.Charged && o.payer.who.class == charged:
 			p.totals.late.Add(1)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/ratelimit"
 )
 
 // A Replay tells simulations what a log says, in its order and at its times.
@@ -36,12 +38,12 @@ const (
 
 // A message is one on its way through the log.
 type message struct {
-	sender    *sender
-	directory string      // where the program ran that has submitted it
-	at        time.Time   // of its arrival
-	line      int         // number of its arrival
-	to        []recipient // until its arrival is replayed; parts of the log
-	passages  []passage   // one for each simulation
+	sender   *sender
+	at       time.Time   // of its arrival
+	line     int         // number of its arrival
+	to       []recipient // until its arrival is replayed; parts of the log
+	alike    bool        // two of them fold to one address
+	passages []passage   // one for each simulation
 }
 
 // A recipient is one of a message as it was sent to it, whatever aliases and lists
@@ -49,6 +51,7 @@ type message struct {
 type recipient struct {
 	written string
 	address
+	token ratelimit.Token // of the first send to this address; 0 if not known yet
 }
 
 // NewReplay returns a Replay for some simulations.
@@ -161,14 +164,14 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 	case e.Kind == LogCompleted:
 		delete(h.messages, e.ID)
 	case e.Kind == LogArrived && m == nil:
+		if e.Login != "" {
+			e.Directory = h.claim(e)
+		}
 		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines, passages: make([]passage, sims)}
 		e.message = m
 		h.messages[strings.Clone(e.ID)] = m
-		if e.Login != "" {
-			m.directory = h.claim(e)
-		}
 		for to := range strings.FieldsSeq(e.Recipients) {
-			m.add(recipient{to, foldRouted(to)})
+			m.add(recipient{written: to, address: foldRouted(to)})
 		}
 	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
 		m.add(sentTo(e))
@@ -196,20 +199,27 @@ func (e *LogEntry) isOutcome() bool {
 
 // sentTo is the recipient that a line is about.
 func sentTo(e *LogEntry) recipient {
-	if e.Original != "" {
-		return recipient{e.Original, foldRouted(e.Original)}
+	switch {
+	case e.Original != "":
+		return recipient{written: e.Original, address: foldRouted(e.Original)}
+	case e.counts: // it was judged
+		return recipient{e.Recipient, e.to, e.tokens[0]}
 	}
-	if e.counts { // it was folded already
-		return recipient{e.Recipient, e.to}
-	}
-	return recipient{e.Recipient, foldRouted(e.Recipient)}
+	return recipient{written: e.Recipient, address: foldRouted(e.Recipient)}
 }
 
 // add adds a recipient, unless it is known.
 func (m *message) add(to recipient) {
-	if to.written != "" && !slices.ContainsFunc(m.to, func(r recipient) bool { return r.written == to.written }) {
-		m.to = append(m.to, to)
+	if to.written == "" {
+		return
 	}
+	for i := range m.to {
+		if m.to[i].written == to.written {
+			return
+		}
+		m.alike = m.alike || m.to[i].address == to.address
+	}
+	m.to = append(m.to, to)
 }
 
 // expire forgets the messages that have left behind the log's back.

@@ -14,12 +14,15 @@ type origin struct {
 	Auth   string `json:"auth,omitempty"`
 	Login  string `json:"login,omitempty"`
 	Client string `json:"client,omitempty"`
+
+	// Directory is where the program ran that has submitted it; known to a Replay only.
+	Directory string `json:"directory,omitempty"`
 }
 
 // originOf leaves out what is of no matter for who is charged, so that fewer are
 // different.
 func originOf(e *LogEntry) origin {
-	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress}
+	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress, Directory: e.Directory}
 	if o.Auth != "" {
 		o.Login, o.Client = "", ""
 	}
@@ -27,7 +30,7 @@ func originOf(e *LogEntry) origin {
 }
 
 func (o origin) clone() origin {
-	return origin{strings.Clone(o.Sender), strings.Clone(o.Auth), strings.Clone(o.Login), strings.Clone(o.Client)}
+	return origin{strings.Clone(o.Sender), strings.Clone(o.Auth), strings.Clone(o.Login), strings.Clone(o.Client), strings.Clone(o.Directory)}
 }
 
 // A sender is an origin, and who is charged for its messages.
@@ -68,7 +71,7 @@ func (s *senders) get(o origin) *sender {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.key = s.key[:0]
-	for _, part := range [...]string{o.Sender, o.Auth, o.Login} {
+	for _, part := range [...]string{o.Sender, o.Auth, o.Login, o.Directory} {
 		s.key = append(append(s.key, part...), 0)
 	}
 	if known := s.known[string(s.key)]; known != nil {
@@ -98,9 +101,14 @@ func (x *sender) payerOf(s *Settings, o *outcome) *payer {
 }
 
 func (s *Settings) payerOf(r *Request) *payer {
-	p := &payer{who: s.identify(r)}
-	if p.who.class == charged {
-		p.subjects, p.ignores = s.appendSubjects(nil, p.who), s.ignored(p.who)
+	p := s.paying(s.identify(r))
+	return &p
+}
+
+func (s *Settings) paying(who identity) payer {
+	p := payer{who: who}
+	if who.class == charged {
+		p.subjects, p.ignores = s.appendSubjects(nil, who), s.ignored(who)
 	}
 	return p
 }

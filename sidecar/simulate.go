@@ -20,12 +20,15 @@ type Simulation struct {
 	now     time.Time
 	keep    time.Duration // the longest window that is limited
 	looked  time.Time     // the step in which it was last looked at all subjects
+	pruned  time.Time     // when what has left the window was last forgotten
 	tried   map[ratelimit.Token]try
-	authors map[authorKey]*author
-	unknown int64     // sends that were let through and have no message
-	remote  []address // for remoteOf
-	written []string  // likewise
-	space   space     // for decide
+	authors map[*sender]*author
+	unpaid  [unidentified + 1]*author // of whom nobody pays for, by class
+	unknown int64                     // sends that were let through and have no message
+	remote  []recipient               // for remoteOf
+	to      []address                 // for decide, as the following
+	tokens  []ratelimit.Token
+	space   space
 	tally
 }
 
@@ -40,7 +43,10 @@ type SimulationOptions struct {
 
 // NewSimulation returns a simulation of settings.
 func NewSimulation(o SimulationOptions) *Simulation {
-	sim := &Simulation{options: o, tried: map[ratelimit.Token]try{}, authors: map[authorKey]*author{}, tally: newTally()}
+	sim := &Simulation{options: o, tried: map[ratelimit.Token]try{}, authors: map[*sender]*author{}, tally: newTally()}
+	for i := range sim.unpaid {
+		sim.unpaid[i] = &author{payer: payer{who: identity{class: class(i)}}}
+	}
 	from := sources{config: o.Config, panel: Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, live: o.Set}
 	sim.settings, sim.unread = newSettings(from, foldDomain(o.Node), o.EximUser, nil)
 	return sim
@@ -135,12 +141,20 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 func (s *Simulation) look(now time.Time) {
 	p := s.policy
 	p.due.addAll(p.lockedDomains()) // whose end decides nothing, so this is exact enough
-	p.due.addAll(p.bads.mayTrip(s.settings))
-	p.bads.prune(now.Add(-s.settings.window - s.settings.window/60))
+	for _, domain := range p.bads.mayTrip(s.settings) {
+		if s.settings.deferfailOf(s.ledger.Standing(p.clock.store(now), domain)).over() {
+			p.due.add(domain)
+		}
+	}
 	p.record.forget(now)
 	for _, domain := range p.holds.withHolds() {
 		p.holds.expire(domain, now)
 	}
+	if now.Sub(s.pruned) < 10*s.step() {
+		return
+	}
+	s.pruned = now
+	p.bads.prune(now.Add(-s.settings.window - s.settings.window/60))
 	for mark, t := range s.tried {
 		if now.Sub(t.at) > s.keep {
 			delete(s.tried, mark)

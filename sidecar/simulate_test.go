@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -348,13 +349,17 @@ func simulate(t *testing.T, log string, config *sidecar.Config, set ...sidecar.S
 
 // Whom a simulation would have refused, when first, how often and for how long is
 // what the live Policy did while that log was written, and so is what passed
-// limits that are only watched.
+// limits that are only watched. The soak tries other mail.
 func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
+	seeds := uint64(1)
+	if os.Getenv("SLUICE_SOAK") != "" {
+		seeds = 20
+	}
 	for _, c := range []struct {
 		name, config     string
 		refused, watched int // domains, at least
 	}{{"enforce", simulated, 4, 0}, {"watch", simulatedWatch, 2, 4}} {
-		for seed := range uint64(2) {
+		for seed := range seeds {
 			t.Run(fmt.Sprint(c.name, seed), func(t *testing.T) {
 				x := live(t, seed, c.config)
 				want, refused, watched := x.report()

@@ -45,7 +45,8 @@ type tally struct {
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
-	locked   int // locks that stand
+	last     *domainTally // that was decided on
+	locked   int          // locks that stand
 }
 
 type domainTally struct {
@@ -79,39 +80,33 @@ type author struct {
 	tried        *int64 // in domainTally.by; nil if there are too many
 }
 
-// An authorKey is all that tells who sends.
-type authorKey struct {
-	sender    *sender
-	directory string
-}
-
 // authorOf finds who sends a message.
 func (s *Simulation) authorOf(m *message) *author {
-	r := Request{Stage: StageRoute, Sender: m.sender.Sender, Auth: m.sender.Auth, Login: m.sender.Login, ClientAddress: m.sender.Client, CWD: m.directory}
-	if r.ClientAddress != "" { // anybody in the world
+	if m.sender.Client != "" { // anybody in the world
+		r := m.request()
 		return s.authorBy(&r)
 	}
-	key := authorKey{m.sender, m.directory}
-	a := s.authors[key]
+	a := s.authors[m.sender]
 	if a == nil {
 		if len(s.authors) >= maxSenders {
 			clear(s.authors)
 		}
+		r := m.request()
 		a = s.authorBy(&r)
-		s.authors[key] = a
+		s.authors[m.sender] = a
 	}
 	return a
 }
 
 // authorBy finds who pays for what is asked about.
 func (s *Simulation) authorBy(r *Request) *author {
-	a := &author{payer: *s.settings.payerOf(r)}
-	if a.who.class != charged {
-		return a
+	who := s.settings.identify(r)
+	if who.class != charged {
+		return s.unpaid[who.class]
 	}
-	a.who = a.who.clone()
-	a.domainTally = s.domain(a.who.domain)
-	by := a.who.mailbox
+	who = who.clone()
+	a := &author{payer: s.settings.paying(who), domainTally: s.domain(who.domain)}
+	by := who.mailbox
 	switch {
 	case by != "":
 	case r.CWD != "":
@@ -240,7 +235,9 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 			if !isDomain(u.Subject) {
 				continue
 			}
-			d = s.tally.domain(u.Subject)
+			if d = s.tally.last; d == nil || d.Domain != u.Subject {
+				d = s.tally.domain(u.Subject)
+			}
 			d.Sent += int64(r.Charged)
 			d.Watched += max(0, int64(r.Charged)-watched)
 			d.spare = RoomUnlimited

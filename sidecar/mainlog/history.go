@@ -105,6 +105,9 @@ type Reader interface {
 // where lines are very short.
 const maxUsed = 16
 
+// shortLine is about how many bytes a line has at least, in most blocks.
+const shortLine = 128
+
 // Read hands over what the files say, and tells after each block of it.
 func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -147,6 +150,7 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.
 			select {
 			case entries = <-used:
 			default:
+				entries = make([]sidecar.LogEntry, 0, len(lines)/shortLine)
 			}
 			parsed <- parseLines(h.parser, to.Prepare, entries[:0], lines)
 			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
