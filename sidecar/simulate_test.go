@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -396,4 +397,45 @@ func (x *liveExim) report() (domains map[string]sidecar.SimulatedDomain, refused
 		watched += int(min(d.Watched, 1))
 	}
 	return domains, refused, watched
+}
+
+// What is kept of a log is what is in the windows, however long the log is: once
+// they are full, twice as much of it takes no more memory.
+func TestSimulationKeepsNoMoreOfALongerLog(t *testing.T) {
+	config, err := sidecar.ParseConfig("test.toml", "[limits]\nwindow = \"1m\"\nhourly = 4\ndeferfail_percent = 50\n[exim]\nlocal_domains = [\"here.example\"]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := mainlogtest.New(7, 300, time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC), 40*time.Millisecond)
+	s := sidecar.NewSimulation(sidecar.SimulationOptions{Config: config, Node: "node1"})
+	replay, parser := sidecar.NewReplay(s), mainlog.NewParser(time.UTC)
+	alive := [2]int64{}
+	for n := range alive {
+		for size := 0; size < 12<<20; {
+			block := make([]sidecar.LogEntry, 0, 500)
+			for len(block) < cap(block)-20 {
+				for _, line := range log.Next() {
+					size += len(line)
+					var e sidecar.LogEntry
+					if parser.Parse(time.Time{}, strings.TrimSuffix(line, "\n"), &e) {
+						block = append(block, e)
+					}
+				}
+			}
+			replay.Prepare(block)
+			replay.Read(t.Context(), block)
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		alive[n] = int64(m.HeapAlloc)
+	}
+	replay.End(t.Context())
+	if r := s.Report(); r.Refused == 0 || r.Bad == 0 {
+		t.Errorf("too little has happened: %+v", r)
+	}
+	if grown := alive[1] - alive[0]; grown > 1<<20 {
+		t.Errorf("after 12 MB of log %d bytes were alive, after 24 MB %d: %d more", alive[0], alive[1], grown)
+	}
+	runtime.KeepAlive(log)
 }

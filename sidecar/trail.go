@@ -113,6 +113,17 @@ func (t trail) last() int64 {
 	return t[len(t)-1].Number
 }
 
+// SetBy is what changes, as History tells them, have in force at a time.
+func SetBy(changes []Change, now time.Time) []Setting {
+	t := trail(slices.Clone(changes))
+	slices.SortFunc(t, func(a, b Change) int { return cmp.Compare(a.Number, b.Number) })
+	settings := t.judge(now).settings
+	for i := range settings {
+		settings[i].Value = fromJSON(settings[i].Value) // as they came over the admin socket
+	}
+	return settings
+}
+
 // judged tells what has an effect at a time: of each key of a scope the last
 // change that is neither expired nor rolled back.
 type judged struct {

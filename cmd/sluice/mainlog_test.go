@@ -244,7 +244,7 @@ func BenchmarkMainLog(b *testing.B) {
 	const rounds = 3
 	dir := b.TempDir()
 	path := filepath.Join(dir, "mainlog")
-	lines, bytes := writeLog(b, path, 200<<20)
+	lines, bytes := writeLog(b, path, 200<<20, 5*time.Millisecond)
 	readers := []struct {
 		name string
 		read func() time.Duration
@@ -275,14 +275,15 @@ func BenchmarkMainLog(b *testing.B) {
 	}
 }
 
-func writeLog(b *testing.B, path string, size int64) (lines, bytes int64) {
+// writeLog writes a log of a size, with a message every so often.
+func writeLog(b *testing.B, path string, size int64, every time.Duration) (lines, bytes int64) {
 	file, err := os.Create(path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer file.Close()
 	w := bufio.NewWriterSize(file, 1<<20)
-	log := mainlogtest.New(3, 2000, time.Now().Add(-50*time.Minute), 5*time.Millisecond)
+	log := mainlogtest.New(3, 2000, time.Now().Add(-50*time.Minute), every)
 	for bytes < size {
 		for _, line := range log.Next() {
 			w.WriteString(line)

@@ -2,17 +2,21 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
+	"sluice/sidecar/admin"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
 )
@@ -20,18 +24,28 @@ import (
 type simulateCmd struct {
 	Logs    []string  `arg:"" name:"log" help:"Main logs of Exim, also rotated ones and .gz, in any order."`
 	Set     overrides `placeholder:"SCOPE KEY=VALUE..." help:"On top of the configuration, as sluice set takes it; may be repeated."`
-	Compare string    `placeholder:"FILE" help:"Simulate with this configuration file too, and show both."`
-	Suggest *int      `placeholder:"N" help:"Also find the hourly limit that would have touched at most N domains."`
+	Live    bool      `help:"Also with what sluice set has in force now, as the running sluice tells."`
+	Compare string    `placeholder:"FILE" help:"Simulate with this configuration file too, without --set, and show both."`
+	Suggest *int      `placeholder:"N" help:"Also find the least hourly limit that would have refused something of at most N domains."`
 	jsonFlag
 }
 
 // Help is the long help.
 func (simulateCmd) Help() string {
-	return `Decides on every message of the logs as sluice would have done with this configuration,
-at the times of the log: whom it would have refused, when first, for how long, and whose
-mail it was. Nothing of the host changes; the running sluice is not asked.
+	return `Decides on every message of the logs as sluice would have done, at the times of the log:
+whom it would have refused, when first, for how long, and whose mail it was. Nothing of
+the host changes.
 
-What it can know, and what not:
+Which settings are simulated, the later over the earlier:
+  - those of the configuration file: --config, or the one that sluice serve reads;
+  - where there is a panel, the limits in its files as they are now;
+  - with --live, what sluice set has in force now. The running sluice is asked only then;
+  - --set, as often as it is given.
+Not simulated are the holds and suspensions of a panel, and locks made by hand: they are
+not in the log, no more than what was changed while it was written. Local domains and
+owners are those of the files now.
+
+What can be known from a log, and what not:
   - A message is decided on at its arrival, with the recipients that the log names within
     five minutes (or in its arrival line, with Exim's log_selector = +received_recipients);
     held mail, and what an alias or list has made, at each attempt to deliver it.
@@ -41,16 +55,19 @@ What it can know, and what not:
   - Limits with mode = "watch" refuse nothing here either; what passed them is counted as
     watched. To see what they would refuse: --set default mode=enforce (and so for every
     scope that has a mode of its own).
-  - The log does not have locks made by hand, nor what was changed in between by sluice set
-    or in the panel: its limits are those of today.
   - Scripts are known where Exim logs them (log_selector = +arguments, and better +pid too).
-  - Local domains and owners are those of the files today.
+
+The table has the domains that would have been refused something, and those watched.
+REFUSED counts each send once, FIRST is when, FOR is how long the domain was at a limit
+or over its defer/fail percentage, SENT what was let through, BAD how much of that was
+deferred or failed, MOSTLY the mailbox, script or client that has tried most sends.
+The exit code is 0 whether or not anything would have been refused.
 
 Examples:
   sluice simulate /var/log/exim4/mainlog
   sluice simulate /var/log/exim4/mainlog* --set default hourly=200 deferfail_percent=20
   sluice simulate /var/log/exim4/mainlog* --set default hourly=200 --compare /etc/sluice/sluice.toml
-  sluice simulate /var/log/exim_mainlog-202611*.gz --suggest 5 --json` + jsonHelp(simulated{}, "")
+  sluice simulate /var/log/exim_mainlog-202611*.gz --live --suggest 5 --json` + jsonHelp(simulated{}, "")
 }
 
 // overrides are what --set was given.
@@ -100,32 +117,21 @@ func (c simulateCmd) Run(t *terminal) error {
 
 // simulate reads the logs once, for all simulations.
 func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
-	config, err := t.loadConfig()
+	options, err := c.options(t)
 	if err != nil {
 		return found, err
 	}
-	node, err := nodeName(config)
-	if err != nil {
+	simulation := sidecar.NewSimulation(options)
+	if err := simulation.Unread(); err != nil {
 		return found, err
 	}
-	options := sidecar.SimulationOptions{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user, Set: c.Set}
-	if config.Panel.Follow {
-		options.Panel = panel.New(panelRoot(config)).Read(time.Now())
-	}
-	main := sidecar.NewSimulation(options)
-	if err := main.Unread(); err != nil {
-		return found, err
-	}
-	all := []*sidecar.Simulation{main}
+	all := []*sidecar.Simulation{simulation}
 	var compared, unlimited *sidecar.Simulation
 	if c.Compare != "" {
-		other := options
-		alike := *t
-		alike.configFile = c.Compare
-		if other.Config, err = alike.loadConfig(); err != nil {
+		other, err := c.compared(t, options)
+		if err != nil {
 			return found, err
 		}
-		other.Set = nil
 		compared = sidecar.NewSimulation(other)
 		all = append(all, compared)
 	}
@@ -137,7 +143,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	if err := c.replay(t, sidecar.NewReplay(all...)); err != nil {
 		return found, err
 	}
-	found.Simulation = main.Report()
+	found.Simulation = simulation.Report()
 	if compared != nil {
 		found.Compared = new(compared.Report())
 	}
@@ -145,6 +151,52 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 		found.Suggested = &suggestion{*c.Suggest, unlimited.Suggest(*c.Suggest)}
 	}
 	return found, nil
+}
+
+// options are the settings to simulate.
+func (c simulateCmd) options(t *terminal) (o sidecar.SimulationOptions, err error) {
+	config, err := t.loadConfig()
+	if err != nil {
+		return o, err
+	}
+	node, err := nodeName(config)
+	if err != nil {
+		return o, err
+	}
+	o = sidecar.SimulationOptions{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user}
+	if config.Panel.Follow {
+		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
+	}
+	if o.Set, err = c.live(t); err != nil {
+		return o, err
+	}
+	o.Set = append(o.Set, c.Set...)
+	return o, nil
+}
+
+// compared are options with the other configuration, and without --set.
+func (c simulateCmd) compared(t *terminal, o sidecar.SimulationOptions) (sidecar.SimulationOptions, error) {
+	alike := *t
+	alike.configFile = c.Compare
+	config, err := alike.loadConfig()
+	if err != nil {
+		return o, err
+	}
+	o.Config, o.Set = config, o.Set[:len(o.Set)-len(c.Set)]
+	return o, nil
+}
+
+// live is what sluice set has in force now, with --live.
+func (c simulateCmd) live(t *terminal) (settings []sidecar.Setting, err error) {
+	if !c.Live {
+		return nil, nil
+	}
+	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
+		changes, err := a.History(t.ctx, "")
+		settings = sidecar.SetBy(changes, time.Now())
+		return err
+	})
+	return settings, err
 }
 
 func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
@@ -155,9 +207,16 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	defer logs.Close()
 	bar := newProgressBar(t.stderr, logs.Size, time.Now())
 	defer bar.clear()
-	err = logs.Read(t.ctx, replay, func() { bar.show(logs.Progress(), time.Now()) })
-	replay.End(t.ctx)
-	return err
+	ctx, stop := context.WithCancel(t.ctx)
+	var tuned sync.WaitGroup
+	tuned.Go(func() { tuneGC(ctx) })
+	defer tuned.Wait()
+	defer stop()
+	if err := logs.Read(ctx, replay, func() { bar.show(logs.Progress(), time.Now()) }); err != nil {
+		return err
+	}
+	replay.End(ctx)
+	return nil
 }
 
 func (c simulateCmd) print(w io.Writer, found simulated) {
@@ -176,9 +235,20 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		c.printCompared(w, s, *found.Compared)
 	}
 	if found.Suggested != nil {
-		fmt.Fprintf(w, "\nhourly = %d is the least limit that would have touched at most %s (those with a limit of their own aside).\n",
-			found.Suggested.Hourly, count(int64(found.Suggested.Domains), "domain", "domains"))
+		fmt.Fprintf(w, "\nhourly = %d is the least limit that would have refused nothing of %s.\nDomains with an hourly limit of their own are not among them.\n",
+			found.Suggested.Hourly, others(found.Suggested.Domains))
 	}
+}
+
+// others are all domains but so many.
+func others(n int) string {
+	switch n {
+	case 0:
+		return "any domain"
+	case 1:
+		return "all domains but one"
+	}
+	return fmt.Sprintf("all domains but %d", n)
 }
 
 // refusedDomains is how many domains would have been refused something.
@@ -253,7 +323,7 @@ func newProgressBar(w io.Writer, size int64, now time.Time) *progressBar {
 	if !ok {
 		return &progressBar{}
 	}
-	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if _, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS); err != nil {
 		return &progressBar{}
 	}
 	return &progressBar{w: w, size: size, started: now}

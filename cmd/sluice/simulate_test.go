@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -154,38 +154,61 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// BenchmarkSimulate simulates a log of 1 GB, beside a node that counts one of
-// 200 MB (BenchmarkMainLog), and tells how much memory that takes.
+// BenchmarkSimulate simulates a log of 1 GB, beside a node that counts the outcomes
+// of the same one (as in BenchmarkMainLog), and tells of each quarter of it how much
+// memory was alive. The day's log has the same messages, thirteen times as far apart.
 func BenchmarkSimulate(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "mainlog")
-	lines, size := writeLog(b, path, 1<<30)
-	config := simulateConfig(b, "hourly = 500\n")
-	for b.Loop() {
-		peak := make(chan uint64)
-		ctx, stop := context.WithCancel(context.Background())
-		go func() { peak <- peakHeap(ctx) }()
-		start := time.Now()
-		found := simulateRun(b, path, "--config", config)
-		took := time.Since(start)
-		stop()
-		b.ReportMetric(float64(lines)/took.Seconds(), "lines/s")
-		b.ReportMetric(float64(size)/1e6/took.Seconds(), "MB/s")
-		b.ReportMetric(float64(<-peak)/1e6, "peak-heap-MB")
-		b.Logf("%d lines, %.0f MB in %v: %d sent, %d refused of %d domains", lines, float64(size)/1e6, took.Round(time.Millisecond), found.Simulation.Sent, found.Simulation.Refused, len(found.Simulation.Domains))
+	for _, c := range []struct {
+		name  string
+		every time.Duration
+	}{{"two-hours", 5 * time.Millisecond}, {"a-day", 66 * time.Millisecond}} {
+		b.Run(c.name, func(b *testing.B) {
+			dir := b.TempDir()
+			path := filepath.Join(dir, "mainlog")
+			lines, size := writeLog(b, path, 1<<30, c.every)
+			config := simulateConfig(b, "hourly = 500\n")
+			for b.Loop() {
+				outcomes := followed(b, dir, path)
+				ctx, stop := context.WithCancel(context.Background())
+				alive := make(chan []uint64)
+				go func() { alive <- sampleAlive(ctx) }()
+				start := time.Now()
+				found := simulateRun(b, path, "--config", config).Simulation
+				took := time.Since(start)
+				stop()
+				b.ReportMetric(float64(lines)/took.Seconds(), "lines/s")
+				b.ReportMetric(outcomes.Seconds()/took.Seconds(), "of-outcomes")
+				quarters := quarterPeaks(<-alive)
+				b.ReportMetric(quarters[1], "alive-MB-half")
+				b.ReportMetric(quarters[3], "alive-MB-end")
+				b.Logf("%d lines, %.0f MB: outcomes in %v, simulated in %v: %d sent, %d refused; alive in each quarter: %.0f MB", lines, float64(size)/1e6,
+					outcomes.Round(time.Millisecond), took.Round(time.Millisecond), found.Sent, found.Refused, quarters)
+			}
+		})
 	}
 }
 
-// peakHeap is the most memory in use until ctx is done, garbage included.
-func peakHeap(ctx context.Context) (peak uint64) {
-	tick := time.NewTicker(50 * time.Millisecond)
+// sampleAlive is how much the garbage collector found alive, as often as it is
+// looked at, until ctx is done.
+func sampleAlive(ctx context.Context) (alive []uint64) {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		<-tick.C
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		peak = max(peak, m.HeapInuse)
+		metrics.Read(sample)
+		alive = append(alive, sample[0].Value.Uint64())
 	}
-	return peak
+	return alive
+}
+
+// quarterPeaks are the greatest of each quarter of samples, in MB.
+func quarterPeaks(samples []uint64) (peaks [4]float64) {
+	for i, s := range samples {
+		peak := &peaks[i*4/len(samples)]
+		*peak = max(*peak, float64(s)/1e6)
+	}
+	return peaks
 }
 
 // Just after logrotate there is nothing to tell, and no dates to tell it of.

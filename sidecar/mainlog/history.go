@@ -146,13 +146,17 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			var entries []sidecar.LogEntry
+			var again []sidecar.LogEntry
 			select {
-			case entries = <-used:
+			case again = <-used:
 			default:
-				entries = make([]sidecar.LogEntry, 0, len(lines)/shortLine)
+				again = make([]sidecar.LogEntry, 0, len(lines)/shortLine)
 			}
-			parsed <- parseLines(h.parser, to.Prepare, entries[:0], lines)
+			entries := parseLines(h.parser, to.Prepare, again[:0], lines)
+			if len(again) > len(entries) {
+				clear(again[len(entries):]) // the rest would hold on to lines of long ago
+			}
+			parsed <- entries
 			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
 			h.read.Store(before + at)
 		}
