@@ -12,8 +12,10 @@
 // one after the other, accounts first, and taken back by token if a later one
 // refuses: never over, but a concurrent send may be refused for a round trip.
 //
-// What happens while Redis does not answer is in alone.go, what follows when it
-// answers again in catchup.go.
+// A call gets to Redis by link.go; run.go finds out whether it decides. What
+// happens while it does not is in alone.go, what follows when it does again in
+// merge.go, and where it is another server then in replay.go. What nodes tell one
+// another of uses and resets is in sights.go and feed.go, and goes by the board.
 package redisstore
 
 import (
