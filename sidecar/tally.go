@@ -13,9 +13,9 @@ import (
 
 // A SimulationReport is what a Simulation has found.
 type SimulationReport struct {
-	From    time.Time         `json:"from"`    // of the first line
-	To      time.Time         `json:"to"`      // of the last one
-	Senders int64             `json:"senders"` // domains that have sent
+	From    time.Time         `json:"from,omitzero"` // of the first line; zero: there is none
+	To      time.Time         `json:"to,omitzero"`   // of the last one
+	Senders int64             `json:"senders"`       // domains that have sent
 	Sent    int64             `json:"sent"`
 	Refused int64             `json:"refused"`
 	Watched int64             `json:"watched"` // sent only because a limit is watched

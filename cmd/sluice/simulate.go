@@ -235,20 +235,17 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		c.printCompared(w, s, *found.Compared)
 	}
 	if found.Suggested != nil {
-		fmt.Fprintf(w, "\nhourly = %d is the least limit that would have refused nothing of %s.\nDomains with an hourly limit of their own are not among them.\n",
-			found.Suggested.Hourly, others(found.Suggested.Domains))
+		fmt.Fprintf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\nDomains with an hourly limit of their own do not count.\n",
+			found.Suggested.Hourly, atMost(found.Suggested.Domains))
 	}
 }
 
-// others are all domains but so many.
-func others(n int) string {
-	switch n {
-	case 0:
-		return "any domain"
-	case 1:
-		return "all domains but one"
+// atMost is so many domains, as the subject of a sentence.
+func atMost(domains int) string {
+	if domains == 0 {
+		return "no domain"
 	}
-	return fmt.Sprintf("all domains but %d", n)
+	return "at most " + count(int64(domains), "domain", "domains")
 }
 
 // refusedDomains is how many domains would have been refused something.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -110,6 +111,17 @@ func TestSuggestedLimitIsTheLeast(t *testing.T) {
 	}
 }
 
+func TestSuggestedLimitInWords(t *testing.T) {
+	names, _ := writeLogs(t, t.TempDir(), 1, 100<<10)
+	for n, says := range map[string]string{"0": "by which no domain would have", "1": "by which at most 1 domain would have", "9": "by which at most 9 domains would have"} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"simulate", names[0], "--suggest", n, "--config", simulateConfig(t, "")}, nil, &stdout, &stderr)
+		if code != exitDone || !strings.Contains(stdout.String(), says) {
+			t.Errorf("--suggest %s: exit %d, %q is not in\n%s%s", n, code, says, stdout.String(), stderr.String())
+		}
+	}
+}
+
 func TestSimulateComparesTwoSettings(t *testing.T) {
 	names, _ := writeLogs(t, t.TempDir(), 1, 3<<20)
 	here, there := simulateConfig(t, "hourly = 25\ndeferfail_percent = 0\n"), simulateConfig(t, "hourly = 20\ndeferfail_percent = 0\n")
@@ -134,11 +146,22 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 	if err := os.WriteFile(noLog, []byte("dear all\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	packed, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, plain := filepath.Join(dir, "cut.gz"), filepath.Join(dir, "plain.gz")
+	if err := errors.Join(os.WriteFile(cut, packed[:len(packed)/2], 0o644), os.WriteFile(plain, []byte("dear all, this is no archive\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		says string
 	}{
 		{[]string{filepath.Join(dir, "none")}, "no such file"},
+		{[]string{dir}, "it is no regular file"},
+		{[]string{cut}, "cut.gz: unpack it: unexpected EOF; leave it out"},
+		{[]string{plain}, "plain.gz: gzip: invalid header"},
 		{[]string{noLog}, "no main log of Exim's"},
 		{[]string{names[0], "--set", "default", "hourly=-1"}, "hourly"},
 		{[]string{names[0], "--set", "default", "hourley=3"}, `did you mean "hourly"`},

@@ -61,7 +61,7 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 	defer s.close()
 	lines, err := s.lines()
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, time.Time{}, fmt.Errorf("read %s: %w", name, err)
+		return nil, time.Time{}, unreadable(s, err)
 	}
 	lines = cmp.Or(lines, s.rest())
 	if lines == "" {
@@ -82,6 +82,15 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 		}
 	}
 	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date", name)
+}
+
+// unreadable says which file could not be read: to go on without it would tell
+// less than the operator has asked for.
+func unreadable(s *source, err error) error {
+	if s.packed != nil {
+		return fmt.Errorf("read %s: unpack it: %w; leave it out, or mend it", s.name, err)
+	}
+	return fmt.Errorf("read %s: %w", s.name, err)
 }
 
 // Close closes the files.
@@ -141,7 +150,7 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.
 			if last = errors.Is(err, io.EOF); last {
 				lines = s.rest()
 			} else if err != nil {
-				return fmt.Errorf("read %s: %w", s.name, err)
+				return unreadable(s, err)
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
