@@ -29,6 +29,7 @@ const (
 	kindReset    = 'x'
 	kindKeep     = 'k'
 	kindSettle   = 'o'
+	kindWiden    = 'w'
 )
 
 func decodeChange(entry []byte) (change, error) {
@@ -56,6 +57,8 @@ func decodeChange(entry []byte) (change, error) {
 		c = &keepFor{at: d.int(), span: d.int()}
 	case kindSettle:
 		c = decodeSettlement(d)
+	case kindWiden:
+		c = decodeWidening(d)
 	default:
 		return nil, fmt.Errorf("unknown kind of entry %q", entry[0])
 	}
@@ -153,7 +156,8 @@ func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
 	l.save(s, rings)
 }
 
-// addRings adds the rings of limits that have none.
+// addRings adds the rings of limits that have none: of a new subject, or in
+// journals of before there was a widening.
 func (l *Ledger) addRings(rings []ring, limits []Limit, at int64) []ring {
 	since := at
 	if len(rings) == 0 {

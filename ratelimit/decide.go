@@ -41,7 +41,7 @@ type decision struct {
 	when   int64 // what the sends are dated
 	full   bool  // a limit that is not watched has no room
 	passed bool  // a watched one has none
-	gains  bool  // a subject gets a window in which it was not counted
+	gains  bool  // a subject is not counted yet in the window of a limit
 	sites  []site
 	adds   []int64 // for each Use, how many of the sends count in it
 	rings  []ring  // of the last subject, open
@@ -84,7 +84,7 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 			rings = l.open(s, at)
 		}
 		d.rings = rings
-		from, fits, gains := len(d.result.Uses), n, false
+		from, fits := len(d.result.Uses), n
 		for _, limit := range sub.Limits {
 			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
 			u.Subject, u.Watched = sub.Name, sub.Watched
@@ -95,11 +95,10 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 			case u.Full:
 				d.full = true
 			}
-			gains = gains || len(rings) > 0 && find(rings, newWindow(limit.Window)) == nil
+			d.gains = d.gains || lacks(rings, newWindow(limit.Window))
 			d.result.Uses = append(d.result.Uses, u)
 			d.adds = append(d.adds, adds)
 		}
-		d.gains = d.gains || gains && fits > 0
 		d.sites = append(d.sites, site{sub.Name, id, s != nil, from, len(d.result.Uses), int(fits)})
 	}
 	l.space.sites, l.space.adds = d.sites, d.adds
@@ -120,13 +119,7 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 		if r = find(rings, w); r != nil {
 			u.Used = r.sum().Sent
 		}
-		since := int64(0)
-		if r != nil {
-			since = r.since
-		} else if len(rings) > 0 {
-			since = at // see charge.apply
-		}
-		if when <= s.epoch || when < since {
+		if when <= s.epoch || r != nil && when < r.since {
 			n = 0
 		}
 	}
@@ -202,14 +195,6 @@ func (l *Ledger) forgive(d *decision, ahead int64) {
 // charge records the sends and counts them: those that fit a watched subject,
 // then those that do not, without it.
 func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
-	if d.gains {
-		// Sends of this millisecond are not in the new ring; see ring.since.
-		l.last++
-		if d.when == d.at {
-			d.when = l.last
-		}
-		d.at = l.last
-	}
 	d.result.OK, d.result.Charged = true, len(tokens)
 	if t.Outcome != 0 {
 		d.result.Moved += len(tokens)

@@ -74,6 +74,15 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 		d.result.OK = true
 		return d.result
 	}
+	if d.gains {
+		l.widen(t.Subjects)
+		when := d.when
+		if when == at {
+			when = l.last
+		}
+		d = l.measure(&t, l.last, when, int64(len(tokens)))
+		d.result.Moved = moved
+	}
 	if d.full && !t.Force {
 		l.refuse(&d, marks)
 		return d.result
@@ -94,6 +103,10 @@ func (l *Ledger) Look(now time.Time, t Take) Result {
 	defer l.mu.Unlock()
 	at := l.tick(now)
 	d := l.measure(&t, at, at, max(1, int64(len(t.Marks))))
+	if d.gains {
+		l.widen(t.Subjects)
+		d = l.measure(&t, l.last, l.last, max(1, int64(len(t.Marks))))
+	}
 	if d.full {
 		l.refuse(&d, t.Marks)
 		return d.result

@@ -11,6 +11,9 @@
 // a time and the error is at most a sixtieth of the window, always towards
 // counting too long. What a peer would count in fixed hours lets twice the
 // limit pass around the full hour; this never lets more pass than the limit.
+//
+// A subject that is counted and gains a window is counted in it from as far back
+// as a shorter window of its own can tell, whose buckets make up those of the new one.
 package ratelimit
 
 import "time"
@@ -96,6 +99,20 @@ type Standing struct {
 	Epoch   int64 // see Use
 	Refused int64 // see Use
 	Windows []WindowCounts
+}
+
+// Sent is how many sends a limit of a window finds: where the subject is not counted
+// in that window yet, those with which it would begin.
+func (s Standing) Sent(window time.Duration) (sent int64) {
+	for _, w := range s.Windows {
+		if w.Window == window {
+			return w.Sent
+		}
+		if Nests(w.Window, window) {
+			sent = max(sent, w.Sent)
+		}
+	}
+	return sent
 }
 
 // WindowCounts are the counts in one window of a subject.

@@ -37,13 +37,17 @@ func (r *ring) counts(when, ms int64) bool {
 // sum adds up a pruned ring.
 func (r *ring) sum() (c Counts) {
 	for _, b := range r.buckets {
-		c.Sent += b.Sent
-		c.Delivered += b.Delivered
-		c.Deferred += b.Deferred
-		c.Failed += b.Failed
-		c.Excused += b.Excused
+		c.sum(b.Counts)
 	}
 	return c
+}
+
+func (c *Counts) sum(more Counts) {
+	c.Sent += more.Sent
+	c.Delivered += more.Delivered
+	c.Deferred += more.Deferred
+	c.Failed += more.Failed
+	c.Excused += more.Excused
 }
 
 // at returns the bucket of time when, made if there is none.

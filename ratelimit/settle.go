@@ -169,12 +169,9 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	if p, ok := b.payees[key]; ok {
 		return p
 	}
-	if l.gain(subjects, 0) {
+	if l.gains(subjects) {
 		l.flush(b) // which may be what gives them their windows
-	}
-	if l.gain(subjects, 1) {
-		// Sends of this millisecond are not in the new ring; see ring.since.
-		l.last++
+		l.widen(subjects)
 		b.at = l.last
 	}
 	var p payee
@@ -197,8 +194,8 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	return p
 }
 
-// gain tells whether a subject that has at least so many windows gets a new one.
-func (l *Ledger) gain(subjects []Subject, least int) bool {
+// gains tells whether a subject gets a window.
+func (l *Ledger) gains(subjects []Subject) bool {
 	for _, sub := range subjects {
 		_, s := l.subjects.named(sub.Name)
 		if s == nil {
@@ -206,7 +203,7 @@ func (l *Ledger) gain(subjects []Subject, least int) bool {
 		}
 		rings := l.open(s, l.last)
 		for _, limit := range sub.Limits {
-			if len(rings) >= least && find(rings, newWindow(limit.Window)) == nil {
+			if find(rings, newWindow(limit.Window)) == nil {
 				return true
 			}
 		}

@@ -194,21 +194,61 @@ func TestMemoryFollowsWhatIsActive(t *testing.T) {
 	wantSent(t, l, noon.Add(75*time.Minute), "d7.example", 1)
 }
 
+// A day that is limited from now on begins with what was sent in the last hour,
+// and with its outcomes.
 func TestAWindowThatComesLater(t *testing.T) {
 	l := ratelimit.NewLedger(ratelimit.Options{})
+	l.Take(noon.Add(-2*time.Hour), take(91, 4, hourly("a.example", 10))) // of which nothing is known any more
 	l.Take(noon, take(1, 3, hourly("a.example", 10)))
-	l.Take(noon, take(11, 2, daily(hourly("a.example", 10), 10)))
-	wantSent(t, l, noon, "a.example", 5, 2)
-	// What was never counted for the day is not taken back from it.
+	l.Settle(noon, []ratelimit.Report{{Token: 1, Told: ratelimit.Failed}})
+	now := noon.Add(30 * time.Minute)
+	l.Take(now, take(11, 2, daily(hourly("a.example", 10), 10)))
+	wantSent(t, l, now, "a.example", 5, 5)
+	l.Settle(now, []ratelimit.Report{{Token: 2, Told: ratelimit.Deferred}})
+	if st := l.Standing(now, "a.example"); st.Windows[1].Failed != 1 || st.Windows[1].Deferred != 1 {
+		t.Errorf("outcomes of the day: %+v", st)
+	}
+	l.Uncharge(now, tokens(1, 3))
+	wantSent(t, l, now, "a.example", 2, 2)
+	l.Uncharge(now, append(tokens(11, 2), 11))
+	wantSent(t, l, now, "a.example", 0, 0)
+	// Sends of before the hour count nowhere: others of then do not either.
+	for i, age := range []time.Duration{time.Minute, 2 * time.Hour} {
+		old := take(21+i, 1, daily(hourly("a.example", 10), 10))
+		old.Force, old.Age = true, age
+		l.Take(now, old)
+		wantSent(t, l, now, "a.example", 1, 1)
+	}
+}
+
+// Who is over a limit of a day as soon as it is there stays over it, although
+// nothing is charged and the hour from which that follows goes by.
+func TestAWindowThatComesLaterAndRefuses(t *testing.T) {
+	l := ratelimit.NewLedger(ratelimit.Options{})
+	l.Take(noon, take(1, 5, hourly("a.example", 10)))
+	for _, later := range []time.Duration{time.Minute, 2 * time.Hour, 23 * time.Hour} {
+		if r := l.Look(noon.Add(later), ratelimit.Take{Subjects: take(0, 0, daily(hourly("a.example", 10), 5)).Subjects}); r.OK || r.Uses[1].Used != 5 {
+			t.Errorf("after %v: %+v", later, r)
+		}
+	}
+	if r := l.Take(noon.Add(25*time.Hour), take(11, 1, daily(hourly("a.example", 10), 5))); !r.OK {
+		t.Errorf("after the day: %+v", r)
+	}
+}
+
+// A window whose buckets are not made of those of another one begins at zero, and
+// does not take earlier sends of the same millisecond for later ones.
+func TestAWindowThatNoOtherOneTellsOf(t *testing.T) {
+	l := ratelimit.NewLedger(ratelimit.Options{})
+	odd := func(max int64) ratelimit.Subject {
+		return ratelimit.Subject{Name: "a.example", Limits: []ratelimit.Limit{{Window: time.Hour}, {Window: 7 * time.Second, Max: max}}}
+	}
+	l.Take(noon, take(1, 3, hourly("a.example", 10)))
+	if r := l.Take(noon, take(11, 2, odd(2))); !r.OK || r.Uses[1].Used != 2 {
+		t.Errorf("%+v", r)
+	}
 	l.Uncharge(noon, tokens(1, 3))
 	wantSent(t, l, noon, "a.example", 2, 2)
-	l.Uncharge(noon, append(tokens(11, 2), 11))
-	wantSent(t, l, noon, "a.example", 0, 0)
-	// Sends dated before count only where they were counted then.
-	old := take(21, 1, daily(hourly("a.example", 10), 10))
-	old.Force, old.Age = true, time.Minute
-	l.Take(noon.Add(time.Second), old)
-	wantSent(t, l, noon.Add(time.Second), "a.example", 1, 0)
 }
 
 // A daily limit that is lifted for a while has missed nothing when it is back.

@@ -21,15 +21,15 @@ if op == 'take' or op == 'look' then
     local full, passed, gains, at = false, false, false, S.at
     for i = 1, #S.subjects do
       local sub = S.subjects[i]
-      local s, begins = sub.state, false
-      sub.fits = n[s.root]
+      local s = sub.state
+      sub.fits, sub.full = n[s.root], false
       for j = 1, #sub.limits do
         local u = sub.limits[j]
         local r = S.find(s, u.ms)
-        local w = r or S.ring(u.ms, #s.rings > 0 and at or 0, 0, '')
+        local w = r or S.ring(u.ms, 0, 0, '')
         u.used, u.adds, u.frees = w.sent, n[s.root], -1
         if when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
-        begins = begins or (not r and #s.rings > 0)
+        gains = gains or (not r and #s.rings > 0)
         if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds > u.max then
           sub.full = true
           if sub.watched and not force then
@@ -41,9 +41,67 @@ if op == 'take' or op == 'look' then
           u.frees = room >= 0 and S.frees(s, w, room) or 0
         end
       end
-      gains = gains or (begins and sub.fits > 0)
     end
     return full, passed, gains
+  end
+
+  -- source is the ring with which a window begins that a subject gains: of those
+  -- whose buckets lie in its own the one that reaches back furthest, and since when.
+  function S.source(s, n, r, at)
+    local best, from
+    for i = 1, n do
+      local q = s.rings[i]
+      if q.ms <= r.ms and r.bucket % q.bucket == 0 then
+        local since = math.max(q.since, math.ceil(S.oldest(q, at) * q.bucket / 1000))
+        if not best or since < from then best, from = q, since end
+      end
+    end
+    return best, from
+  end
+
+  -- sow fills a ring with what another one has, in its own buckets.
+  function S.sow(s, r, q, since)
+    local top, last, sums, out = S.index(q, s.last), nil, nil, {}
+    local function close()
+      if last then out[#out + 1] = struct.pack('<BI4I4I4I4I4', last % 256, unpack(sums)) end
+    end
+    for p = 1, #q.raw, 21 do
+      local b = math.floor((top - (top - q.raw:byte(p)) % 256) * q.bucket / r.bucket)
+      local c = {struct.unpack('<I4I4I4I4I4', q.raw, p + 1)}
+      if b == last then
+        for k = 1, 5 do sums[k] = sums[k] + c[k] end
+      else
+        close()
+        last, sums = b, {c[1], c[2], c[3], c[4], c[5]}
+      end
+    end
+    close()
+    r.raw, r.sent, r.since = table.concat(out), q.sent, since
+  end
+
+  -- widen gives subjects that are counted the windows of their limits in which they
+  -- were not: with what a shorter one has, else empty, and then the clock goes on
+  -- first, for sends of this millisecond are not in it.
+  function S.widen()
+    local gained, now = {}, false
+    for i = 1, #S.subjects do
+      local s, n = S.subjects[i].state, #S.subjects[i].state.rings
+      for _, u in ipairs(n > 0 and S.subjects[i].limits or {}) do
+        if not S.find(s, u.ms) then
+          local r = S.ring(u.ms, 0, 0, '')
+          now = now or not S.source(s, n, r, S.at)
+          s.rings[#s.rings + 1] = r
+          gained[#gained + 1] = {s, n, r}
+        end
+      end
+    end
+    if now then S.setclock(S.at + 1) end
+    for _, g in ipairs(gained) do
+      local s, n, r = g[1], g[2], g[3]
+      local q, since = S.source(s, n, r, S.at)
+      if q then S.sow(s, r, q, since) else r.since = S.at end
+    end
+    S.saveall()
   end
 
   -- refuse counts refused sends against the subjects that refused, 4,096 of
@@ -101,7 +159,11 @@ if op == 'look' then
   S.open()
   local ahead, marks, n = S.num(), S.text(), {}
   for _, root in ipairs(S.roots) do n[root] = math.max(1, #marks / 8) end
-  local full, passed = S.measure(S.at, ahead, n)
+  local full, passed, gains = S.measure(S.at, ahead, n)
+  if gains then
+    S.widen()
+    full, passed = S.measure(S.at, ahead, n)
+  end
   if full or passed then S.refuse(marks, full) end
   if full then return S.reply(0, S.at, 0) end
   if S.forgive(ahead) then S.saveall() end
@@ -134,12 +196,11 @@ if op == 'take' then
     local fit = {}
     for i = 1, #S.subjects do
       local s, limits, n = S.subjects[i].state, S.subjects[i].limits, S.subjects[i].fits
-      local since = #s.rings > 0 and S.at or 0
       fit[s.root] = math.max(fit[s.root] or 0, n)
       if n > 0 then
         for j = 1, #limits do
           local u = limits[j]
-          if not S.find(s, u.ms) then s.rings[#s.rings + 1] = S.ring(u.ms, since, 0, '') end
+          if not S.find(s, u.ms) then s.rings[#s.rings + 1] = S.ring(u.ms, 0, 0, '') end
           u.used = u.used + math.min(u.adds, n)
         end
         S.count(s, when, S.delta({0, 0, 0, 0, 0}, n, outcome, n))
@@ -186,14 +247,16 @@ if op == 'take' then
     if moved then S.saveall() end
     return S.reply(1, at, 0)
   end
+  if gains then
+    S.widen()
+    if age == 0 then when = S.at end
+    at = S.at
+    full, passed = S.measure(when, ahead, n, force > 0)
+  end
   if full and force == 0 then
     if moved then S.saveall() end
     S.refuse(unknown, true)
     return S.reply(0, at, 0)
-  end
-  if gains then -- sends of this millisecond are not in the new ring
-    S.setclock(at + 1)
-    if age == 0 then when = at + 1 end
   end
   S.charge(fresh, when, outcome)
   if passed then S.refuse(unknown, false) end

@@ -36,8 +36,8 @@ type timed struct {
 }
 
 // set sets the clock of Redis. A ledger has one for all subjects, which goes on
-// by a millisecond at a reset; Redis has one for each slot, so here it follows
-// the ledger's.
+// by a millisecond at a reset and for a new window; Redis has one for each slot, so
+// here it follows the ledger's and what a slot has answered.
 func (s *timed) set(now time.Time) {
 	s.widen(context.Background()) // as Run does with every sign of life
 	own, _ := s.ledger.Look(context.Background(), time.Time{}, ratelimit.Take{})
@@ -50,7 +50,7 @@ func (s *timed) set(now time.Time) {
 
 func (s *timed) Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.set(now)
-	r, err := s.Store.Take(ctx, s.at, t)
+	r, err := s.heard(s.Store.Take(ctx, s.at, t))
 	if err != nil {
 		err = fmt.Errorf("%w: %v", err, s.servers.one.reason(nil))
 	}
@@ -59,7 +59,15 @@ func (s *timed) Take(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 
 func (s *timed) Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.set(now)
-	return s.Store.Look(ctx, s.at, t)
+	return s.heard(s.Store.Look(ctx, s.at, t))
+}
+
+// heard has the clock be no less than what was answered.
+func (s *timed) heard(r ratelimit.Result, err error) (ratelimit.Result, error) {
+	if r.At.After(s.at) {
+		s.at = r.At
+	}
+	return r, err
 }
 
 func (s *timed) Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error {

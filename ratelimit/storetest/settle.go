@@ -64,12 +64,14 @@ func (h *history) chargedLate(r *ratelimit.Report) {
 		h.Fatalf("%+v", *r)
 	}
 	when := h.last - r.Age.Milliseconds()
-	if h.begin(r.Subjects) {
+	if h.beginsNow(r.Subjects) {
 		h.last++ // so that no earlier send can be taken for one of these
 		if when == h.last-1 {
 			when++
 		}
 	}
+	h.widen(r.Subjects)
+	h.begin(r.Subjects)
 	c := charged{token: r.Token, when: when}
 	for _, s := range r.Subjects {
 		c.subjects = append(c.subjects, s.Name)
@@ -81,6 +83,17 @@ func (h *history) chargedLate(r *ratelimit.Report) {
 	for _, s := range r.Subjects {
 		h.counted(s)
 	}
+}
+
+// beginsNow tells whether a subject that was counted before gains a window that no
+// other one can tell of.
+func (h *history) beginsNow(subjects []ratelimit.Subject) bool {
+	return slices.ContainsFunc(subjects, func(s ratelimit.Subject) bool {
+		return slices.ContainsFunc(s.Limits, func(l ratelimit.Limit) bool {
+			_, counted := h.sinces[s.Name][l.Window]
+			return !counted && h.sinces[s.Name] != nil && h.source(s.Name, l.Window) == 0
+		})
+	})
 }
 
 // counted checks what a store has counted of a subject in the windows of its

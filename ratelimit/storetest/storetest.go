@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -238,8 +239,11 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
 	}
 	when := h.last - t.Age.Milliseconds()
-	if r.Charged > 0 && h.begin(h.charged(t, fits, 0)) && when == h.last {
-		when++ // so that no earlier send can be taken for one of these
+	if (!r.OK || r.Charged > 0) && h.widen(t.Subjects) && t.Age.Milliseconds() > 0 {
+		when-- // dated by the clock before it went on for the new window
+	}
+	if r.Charged > 0 {
+		h.begin(h.charged(t, fits, 0))
 	}
 	switch {
 	case !r.OK:
@@ -260,25 +264,76 @@ func (h *history) charge(t ratelimit.Take) {
 	h.within(t, r, when, fits)
 }
 
-// begin notes since when subjects are counted in the windows of an accepted
-// Take, and tells whether one that was counted before gains a window. Of a
-// subject that was not, nothing can be missing.
-func (h *history) begin(subjects []ratelimit.Subject) (gains bool) {
+// begin notes that new subjects are counted in the windows of an accepted Take
+// from their first send on.
+func (h *history) begin(subjects []ratelimit.Subject) {
 	for _, s := range subjects {
-		had, since := h.sinces[s.Name], int64(0)
-		if had == nil {
-			h.sinces[s.Name] = map[time.Duration]int64{}
-		} else {
-			since = h.last + 1
+		if h.sinces[s.Name] != nil {
+			continue
 		}
+		h.sinces[s.Name] = map[time.Duration]int64{}
 		for _, l := range s.Limits {
-			if _, counted := had[l.Window]; !counted {
-				h.sinces[s.Name][l.Window] = since
-				gains = gains || had != nil
-			}
+			h.sinces[s.Name][l.Window] = 0
 		}
 	}
-	return gains
+}
+
+// widen notes since when subjects that were counted before are in windows that
+// they gain: as far back as a shorter window can tell, whose buckets lie in those
+// of the new one. It tells whether there is none, and a window begins now.
+func (h *history) widen(subjects []ratelimit.Subject) (now bool) {
+	for _, s := range subjects {
+		had := h.sinces[s.Name]
+		gained := maps.Clone(had)
+		for _, l := range s.Limits {
+			if _, counted := had[l.Window]; counted || had == nil {
+				continue
+			}
+			gained[l.Window] = h.last
+			if source := h.source(s.Name, l.Window); source > 0 {
+				gained[l.Window] = max(had[source], h.reach(source))
+			} else {
+				now = true
+			}
+		}
+		if had != nil {
+			h.sinces[s.Name] = gained
+		}
+	}
+	return now
+}
+
+// source is the window that a new one begins with; 0 is none.
+func (h *history) source(subject string, window time.Duration) (best time.Duration) {
+	for w, since := range h.sinces[subject] {
+		if w < window && bucketOf(window)%bucketOf(w) == 0 &&
+			(best == 0 || max(since, h.reach(w)) < max(h.sinces[subject][best], h.reach(best))) {
+			best = w
+		}
+	}
+	return best
+}
+
+// oldest is the first bucket of a window that counts now, and reach the first
+// millisecond of which a window has all.
+func (h *history) oldest(w time.Duration) int64 {
+	return (h.last*1000 - w.Microseconds()) / bucketOf(w)
+}
+func (h *history) reach(w time.Duration) int64 { return (h.oldest(w)*bucketOf(w) + 999) / 1000 }
+
+// gains is what a window that a subject has not begins with.
+func (h *history) gains(subject string, window time.Duration) (n int64) {
+	source := h.source(subject, window)
+	if source == 0 {
+		return 0
+	}
+	for _, c := range h.log {
+		if slices.Contains(c.subjects, subject) && c.when > h.epochs[subject] && c.when >= h.sinces[subject][source] &&
+			c.when*1000/bucketOf(source) >= h.oldest(source) {
+			n++
+		}
+	}
+	return n
 }
 
 // since is from when on sends of a subject count in a window.
@@ -379,6 +434,7 @@ func (h *history) look() {
 		Ahead: rapid.Int64Range(0, 3).Draw(h.T, "ahead")}
 	r, err := h.store.Look(context.Background(), h.now(), t)
 	h.sane(r, err)
+	h.widen(t.Subjects)
 	if r.OK {
 		return
 	}

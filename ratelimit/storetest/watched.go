@@ -26,11 +26,14 @@ func (h *history) fits(t ratelimit.Take, before map[string]ratelimit.Standing, r
 		if !u.Watched || !u.Full || t.Force {
 			continue
 		}
-		used := int64(0)
+		used, counted := int64(0), false
 		for _, w := range before[u.Subject].Windows {
 			if w.Window == u.Limit.Window {
-				used = w.Sent
+				used, counted = w.Sent, true
 			}
+		}
+		if !counted {
+			used = h.gains(u.Subject, u.Limit.Window)
 		}
 		room := max(0, u.Limit.Max-used)
 		if u.Limit.Max == 0 || room >= int64(n) {
