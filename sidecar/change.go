@@ -43,8 +43,8 @@ type Effect struct {
 
 // Bounds on what a change can be.
 const (
-	longestChange = 10 * 366 * day
-	longestWhy    = 500 // bytes
+	LongestChange = 10 * 366 * day // that --for can be
+	longestWhy    = 500            // bytes
 )
 
 // thresholds are what Settings are made of.
@@ -62,8 +62,8 @@ type thresholds struct {
 func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, error) {
 	p.thresholds.mu.Lock()
 	defer p.thresholds.mu.Unlock()
-	if o.For < 0 || o.For > longestChange || len(o.Why) > longestWhy {
-		return Result{}, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", longestChange/day, longestWhy)
+	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
+		return Result{}, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/day, longestWhy)
 	}
 	var warning string
 	if len(o.Set) > 0 {

@@ -58,6 +58,32 @@ func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s.sent("a.example", 25)
 }
 
+// A limit of a day counts what was sent in the last hour, as soon as it is set: the
+// preview says so, and it is so also when the hour has gone by.
+func TestANewDailyLimitKeepsTheCount(t *testing.T) {
+	s := newSite(t, limit20)
+	s.send(15)
+	s.now = s.now.Add(30 * time.Minute)
+	want := sidecar.Effect{Scope: "a.example", Refused: true, Sent: 15, Limit: 15, Text: "15/15 (100%)"}
+	for _, preview := range []bool{true, false} {
+		r := s.order(sidecar.Order{Scope: "a.example", Set: []string{"daily=15"}, Preview: preview})
+		if len(r.Effects) != 1 || r.Effects[0] != want {
+			t.Errorf("preview %v: %+v", preview, r.Effects)
+		}
+	}
+	if d := s.status("a.example").Domains[0]; d.Windows[1] != (sidecar.Window{Seconds: 86400, Sent: 15, Limit: 15, Percent: 100}) {
+		t.Errorf("%+v", d.Windows)
+	}
+	for range 2 {
+		s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per day (")
+		s.now = s.now.Add(2 * time.Hour)
+		s.restart()
+	}
+	s.set("a.example", "daily=17")
+	s.want(s.send(2), sidecar.Accept, "")
+	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per day (20/17") // with the two refused before
+}
+
 func TestALimitForATime(t *testing.T) {
 	s := newSite(t, limit20)
 	s.set("a.example", "hourly=30")

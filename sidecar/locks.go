@@ -115,7 +115,7 @@ func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
 func (s *Settings) full(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	for _, limit := range s.limitsOf(standing.Name) {
 		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
-			Used: sentIn(standing, limit.Window), Refused: standing.Refused}
+			Used: standing.Sent(limit.Window), Refused: standing.Refused}
 		if atLimit(u) {
 			return u, true
 		}
@@ -127,15 +127,6 @@ func (s *Settings) full(standing ratelimit.Standing) (ratelimit.Use, bool) {
 func (s *Settings) enforces(domain string) bool {
 	who := s.owned(domain)
 	return !(s.watches && s.watched(who, domain)) && !s.exemptScope(who)
-}
-
-func sentIn(s ratelimit.Standing, window time.Duration) int64 {
-	for _, w := range s.Windows {
-		if w.Window == window {
-			return w.Sent
-		}
-	}
-	return 0
 }
 
 // dueAtStart finds the domains at their limit whose lock file a crash may have

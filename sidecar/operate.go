@@ -96,7 +96,7 @@ func counted(all []Window) bool {
 func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 	all := []Window{}
 	for _, l := range limits {
-		w := Window{Seconds: l.Window.Seconds(), Sent: sentIn(st, l.Window), Limit: l.Max}
+		w := Window{Seconds: l.Window.Seconds(), Sent: st.Sent(l.Window), Limit: l.Max}
 		if l.Max > 0 {
 			w.Percent = w.Sent * 100 / l.Max
 		}

@@ -4,10 +4,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/ratelimit"
 )
 
 // A domain is counted in the hour from its first send on. All other counts begin
-// when a limit is first there: those of mailboxes, of accounts, and of the day. Notes
+// when a limit is first there: those of mailboxes, of accounts, and of the day, which
+// begins with the hour where that is counted. Notes
 // of this node tell since when that is, over restarts, for explain.
 
 // sinceNotes begin the key of such a note, which goes on with the key of the
@@ -32,7 +35,8 @@ func (s *Settings) begun() map[string]bool {
 // gone. thresholds.mu is held.
 func (p *Policy) noteSince(now time.Time, s *Settings) {
 	since := p.thresholds.since
-	if since == nil {
+	start := since == nil
+	if start {
 		since = map[string]time.Time{}
 		p.notes.Notes(sinceNotes, func(key string, value []byte) {
 			ms, err := strconv.ParseInt(string(value), 10, 64)
@@ -52,11 +56,29 @@ func (p *Policy) noteSince(now time.Time, s *Settings) {
 		}
 	}
 	for limit := range begun {
-		if _, known := since[limit]; !known {
-			since[limit] = now.Round(0).Truncate(time.Millisecond)
-			p.logNote(p.notes.Note(sinceNotes+limit, strconv.AppendInt(nil, now.UnixMilli(), 10)))
+		if _, known := since[limit]; known {
+			continue
 		}
+		at := now.Round(0).Truncate(time.Millisecond)
+		if name, daily := strings.CutPrefix(limit, "daily/"); daily && !start && ratelimit.Nests(s.window, day) {
+			at = p.thresholds.hourBefore(at, name, s.window)
+		}
+		since[limit] = at
+		p.logNote(p.notes.Note(sinceNotes+limit, strconv.AppendInt(nil, at.UnixMilli(), 10)))
 	}
+}
+
+// hourBefore is since when a day is counted that is limited from now on: it begins
+// with the hour.
+func (t *thresholds) hourBefore(now time.Time, name string, window time.Duration) time.Time {
+	counted, named := t.since["hourly/"+name]
+	switch before := now.Add(-window); {
+	case name == defaultScope, isDomain(name), named && counted.Before(before):
+		return before
+	case named:
+		return counted
+	}
+	return now
 }
 
 func (p *Policy) logNote(err error) {

@@ -34,7 +34,7 @@ func TestExplainTellsSinceWhenIsCounted(t *testing.T) {
 	named := s.now
 	s.now = s.now.Add(time.Hour)
 	s.set("default", "daily=100")
-	daily := s.now
+	daily := s.now.Add(-time.Hour) // it begins with what the hour has
 	want := func(scope, key, of string, since time.Time) {
 		t.Helper()
 		if got := s.value(scope, key, of).Counted; !got.Equal(since) {

@@ -262,7 +262,7 @@ func (s tallyStore) watchedRoom(now time.Time, t ratelimit.Take) int64 {
 		standing := s.Standing(now, sub.Name)
 		for _, limit := range sub.Limits {
 			if limit.Max > 0 {
-				room = min(room, max(0, limit.Max-sentIn(standing, limit.Window)))
+				room = min(room, max(0, limit.Max-standing.Sent(limit.Window)))
 			}
 		}
 	}
@@ -284,7 +284,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 				d := s.tally.domain(sub.Name)
 				d.Sent++
 				d.spare--
-				d.Peak = max(d.Peak, sentIn(s.Standing(now, sub.Name), s.tally.settings.window))
+				d.Peak = max(d.Peak, s.Standing(now, sub.Name).Sent(s.tally.settings.window))
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func fill(u ratelimit.Use) float64 {
 // fullestOf is the limit of which most is used, the first of equals.
 func fullestOf(s ratelimit.Standing, limits []ratelimit.Limit) (most ratelimit.Use) {
 	for _, limit := range limits {
-		u := ratelimit.Use{Subject: s.Name, Limit: limit, Epoch: s.Epoch, Used: sentIn(s, limit.Window)}
+		u := ratelimit.Use{Subject: s.Name, Limit: limit, Epoch: s.Epoch, Used: s.Sent(limit.Window)}
 		if fill(u) > fill(most) {
 			most = u
 		}

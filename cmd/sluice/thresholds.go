@@ -26,7 +26,8 @@ type setCmd struct {
 // Help is the long help.
 func (setCmd) Help() string {
 	return `Takes effect on the next question, on every node; what was counted stays. The keys are
-those under [limits] in the configuration file:
+those under [limits] in the configuration file. A limit of a day that is new begins with
+what was sent in the last hour; of before that nothing is kept.
   hourly, daily                      recipients; 0 is unlimited; for the scope itself, and
                                      those of default for each domain
   deferfail_percent, deferfail_min   what locks a domain; 0 percent never does
@@ -61,8 +62,8 @@ func parseTime(text string) (time.Duration, error) {
 		days, bad := strconv.ParseUint(number, 10, 16)
 		d, err = time.Duration(days)*24*time.Hour, bad
 	}
-	if err != nil || d < time.Second {
-		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to 65535d, like 90m, 24h or 7d", text)
+	if err != nil || d < time.Second || d > sidecar.LongestChange {
+		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", text, sidecar.LongestChange/(24*time.Hour))
 	}
 	return d, nil
 }
@@ -193,7 +194,11 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, changes{all})
 	case len(all) == 0:
-		fmt.Fprintln(t.stdout, "nobody has changed anything by sluice set")
+		of := ""
+		if c.Scope != "" {
+			of = " of " + c.Scope
+		}
+		fmt.Fprintf(t.stdout, "nobody has changed anything%s by sluice set\n", of)
 		return nil
 	}
 	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
@@ -220,7 +225,8 @@ decides: mailbox, domain, account, default. Within a scope sluice set wins over 
 that over the configuration file, and that over what is built in.
 SINCE is from when on a value holds for certain: when it was set, or the file was read. A
 domain is counted in the hour from its first send on; COUNTED SINCE tells when the counts
-of mailboxes, accounts and of the day began, which is when a limit named them.
+of mailboxes, accounts and of the day began: when a limit named them, and the day with
+the hour before that.
 
 Examples:
   sluice explain example.com
@@ -241,7 +247,7 @@ func (c explainCmd) Run(t *terminal) error {
 		return printJSON(t.stdout, e)
 	}
 	owner := ""
-	if e.Account != "" {
+	if e.Account != "" && e.Scope != "account:"+e.Account {
 		owner = ", of account " + e.Account
 	}
 	fmt.Fprintf(t.stdout, "%s on %s%s\n", e.Scope, e.Node, owner)

@@ -67,7 +67,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 		{exitNo, "nothing of example.com is set by `sluice set`", []string{"unset", "example.com"}},
 		{exitError, "did you mean \"hourly\"?", []string{"set", "example.com", "hourley=5"}},
 		{exitError, "--for is \"soon\", it must be a time", []string{"set", "example.com", "hourly=5", "--for", "soon"}},
-		{exitError, "--for is \"400000d\", it must be a time from 1s to 65535d", []string{"set", "example.com", "hourly=5", "--for", "400000d"}},
+		{exitError, "--for is \"400000d\", it must be a time from 1s to 3660d", []string{"set", "example.com", "hourly=5", "--for", "400000d"}},
 		{exitError, "it must be a whole number from 0 to 1000000000", []string{"set", "example.com", "hourly=many"}},
 		{exitError, "scope \"../x\" must be", []string{"set", "../x", "hourly=5"}},
 		{exitError, "scope \"../x\" must be", []string{"explain", "../x"}},
