@@ -344,7 +344,7 @@ func watchMachine(t testing.TB) *machine {
 }
 
 func (m *machine) sleep() {
-	const nap, soon = 500 * time.Microsecond, time.Millisecond // where all is late, little is between the naps
+	const nap, soon = 500 * time.Microsecond, time.Millisecond
 	for {
 		due := time.Now().Add(nap)
 		select {
@@ -360,12 +360,21 @@ func (m *machine) sleep() {
 	}
 }
 
-// stop returns when the machine stalled, in order.
-func (m *machine) stop() []span {
+// stop returns when the machine stalled, in order. What little is between two
+// stalls is no time in which it ran.
+func (m *machine) stop() (stalls []span) {
 	m.end()
 	m.running.Wait()
 	slices.SortFunc(m.stalls, func(a, b span) int { return a.from.Compare(b.from) })
-	return m.stalls
+	for _, s := range m.stalls {
+		last := len(stalls) - 1
+		if last < 0 || s.from.Sub(stalls[last].to) > 2*time.Millisecond {
+			stalls = append(stalls, s)
+		} else if s.to.After(stalls[last].to) {
+			stalls[last].to = s.to
+		}
+	}
+	return stalls
 }
 
 // While the breaker is open, no call waits at all.
