@@ -99,6 +99,7 @@ type Standing struct {
 	Epoch   int64 // see Use
 	Refused int64 // see Use
 	Windows []WindowCounts
+	Partial bool // one node's knowledge: the store that several share does not answer
 }
 
 // Sent is how many sends a limit of a window finds: where the subject is not counted

@@ -26,7 +26,8 @@ local function write(key, value, stamp, ttl)
   return n
 end
 
-local function tell() call('PUBLISH', KEYS[1], last()) end
+-- tell need not succeed: who hears nothing, or may not be told, looks twice a second.
+local function tell() redis.pcall('PUBLISH', KEYS[1], last()) end
 
 local op = {}
 

@@ -18,9 +18,9 @@ func (k sightKey) key() string {
 	return fmt.Sprintf("%s%d/%s", useKey, k.window.Milliseconds(), k.subject)
 }
 
-// runFeed shares once a second which subjects have used half of a limit, and at
-// once what was reset. It reads what changed on the board: at once where Redis
-// tells, and at the latest after half a second.
+// runFeed shares twice a second which subjects have used half of a limit, and at
+// once what has reached one or was reset. It reads what changed on the board: at
+// once where Redis tells, and at the latest after half a second.
 func (s *Store) runFeed(ctx context.Context) {
 	told := make(chan struct{}, 1)
 	var listener sync.WaitGroup
@@ -123,8 +123,8 @@ func (s *Store) learnUse(key string, e entry) {
 	}
 	v := sight{till: s.clock.now().Add(time.Until(e.Till))}
 	v.parse(string(e.Value))
-	if s.sights.learn(sightKey{subject, time.Duration(ms) * time.Millisecond}, v) && s.options.Turned != nil {
-		s.options.Turned(subject)
+	if s.sights.learn(sightKey{subject, time.Duration(ms) * time.Millisecond}, v) {
+		s.turned(subject)
 	}
 }
 
@@ -144,7 +144,14 @@ func (s *Store) learnReset(subject string, e entry) {
 	}
 	s.forget(now, subject)
 	s.ledger.ResetAsOf(now, subject, age)
-	if s.options.Turned != nil {
+	s.turned(subject)
+}
+
+func (s *Store) turned(subjects ...string) {
+	if s.options.Turned == nil {
+		return
+	}
+	for _, subject := range subjects {
 		s.options.Turned(subject)
 	}
 }

@@ -130,7 +130,7 @@ func (s *Store) tellOwed(ctx context.Context, now time.Time, l *link, o owed, fa
 	for k, i := range o.of {
 		failed[i] = failed[i] || errs[k] != nil || !done(replies[k])
 		if a, err := answerOf(replies[k], o.subjects[k]); err == nil {
-			s.sights.merged(now, a.Result)
+			s.turned(s.sights.merged(now, a.Result)...)
 		}
 	}
 }

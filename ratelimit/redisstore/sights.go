@@ -13,7 +13,7 @@ import (
 // sights are the uses that were last seen in Redis: of all limits of which at
 // least half is used, here or on another node.
 type sights struct {
-	urgent chan struct{} // something was reset
+	urgent chan struct{} // something was reset, or is full
 
 	mu     sync.Mutex
 	uses   map[sightKey]sight
@@ -57,24 +57,32 @@ func newSights() *sights {
 	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]time.Time{}, epochs: map[string]int64{}}
 }
 
-// see takes over what Redis answered.
-func (s *sights) see(now time.Time, r ratelimit.Result) {
+// see takes over what Redis answered. turned are the subjects that by now have
+// reached a limit, or are below it again.
+func (s *sights) see(now time.Time, r ratelimit.Result) (turned []string) {
 	for _, u := range r.Uses {
-		s.seeOne(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max)
+		if s.seeOne(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max) {
+			turned = append(turned, u.Subject)
+		}
 	}
+	return turned
 }
 
 // merged takes over the uses of what was just merged: without that, a node that
 // is cut off again at once would have the same share once more. The limits are
-// not known then.
-func (s *sights) merged(now time.Time, r ratelimit.Result) {
+// not known then, and each use may have reached its own.
+func (s *sights) merged(now time.Time, r ratelimit.Result) (turned []string) {
 	for _, u := range r.Uses {
-		s.seeOne(now, r.At.UnixMilli(), u, u.Used > 0, false)
+		if s.seeOne(now, r.At.UnixMilli(), u, u.Used > 0, u.Used > 0) {
+			turned = append(turned, u.Subject)
+		}
 	}
+	return turned
 }
 
-// seeOne takes over one use. Answers may come out of their order.
-func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full bool) {
+// seeOne takes over one use, and tells whether it has turned. Answers may come
+// out of their order.
+func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full bool) (turned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u.Epoch > s.epochs[u.Subject] {
@@ -82,8 +90,8 @@ func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full boo
 	}
 	key := sightKey{u.Subject, u.Limit.Window}
 	old, had := s.uses[key]
-	if !half && !had || half && had && old.used == u.Used && (old.full || !full) || had && (sight{used: u.Used, at: at}).before(old) {
-		return
+	if !half && !had || half && had && old.used == u.Used && old.full == full || had && (sight{used: u.Used, at: at}).before(old) {
+		return false
 	}
 	v := sight{at: at, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
 	if half {
@@ -92,6 +100,26 @@ func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full boo
 	key.subject = strings.Clone(key.subject)
 	s.set(key, v)
 	s.news[key] = v
+	turned = v.turned(old)
+	if turned && v.full {
+		s.hurry()
+	}
+	return turned
+}
+
+// hurry has others told at once.
+func (s *sights) hurry() {
+	select {
+	case s.urgent <- struct{}{}:
+	default:
+	}
+}
+
+// turned tells whether a use is full that was not, or the other way round. One
+// that is fuller than it was may have been below its limit in between, or have
+// been taken for full before it was.
+func (v sight) turned(old sight) bool {
+	return v.full != old.full || v.full && v.used != old.used
 }
 
 // set keeps a sight, or forgets it. mu is held.
@@ -115,7 +143,7 @@ func (s *sights) learn(key sightKey, v sight) (turned bool) {
 		return false
 	}
 	s.set(key, v)
-	return old.full != v.full
+	return v.turned(old)
 }
 
 // takeNews takes off what is to be told others.
@@ -147,12 +175,9 @@ func (s *sights) forget(subject string) {
 // reset has others told that a subject was reset.
 func (s *sights) reset(subject string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.resets[subject] = time.Now()
-	s.mu.Unlock()
-	select {
-	case s.urgent <- struct{}{}:
-	default:
-	}
+	s.hurry()
 }
 
 // learnEpoch notes when a subject was reset.

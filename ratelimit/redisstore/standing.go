@@ -32,6 +32,9 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 }
 
 func (s *Store) resetAlone(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	if known := s.sights.epoch(subject); seen >= 0 && known > seen {
+		return known, nil
+	}
 	if err := s.arrears.owe(&arrear{Reset: subject, At: now.UnixMilli(), Seen: seen}); err != nil {
 		return 0, err
 	}
@@ -68,6 +71,7 @@ func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
 func (s *Store) standingAlone(now time.Time, name string) ratelimit.Standing {
 	st := s.ledger.Standing(now, name)
 	st.Epoch = s.sights.epoch(name) // that of the ledger is by this node's clock
+	st.Partial = true
 	unmerged := s.arrears.counts.Standing(now, name)
 	for i := range st.Windows {
 		w := &st.Windows[i]

@@ -77,8 +77,9 @@ type Options struct {
 	Ledger   Ledger
 	Reporter Reporter
 
-	// Turned is called from Run when another node has reset a subject, or has
-	// seen it reach a limit or be below one again. nil if nobody wants to know.
+	// Turned is called when a subject was seen to reach a limit or to be below
+	// one again, here or by another node, and when another one has reset it. nil
+	// if nobody wants to know.
 	Turned func(subject string)
 
 	// redisTime, in tests, is the time in place of Redis's own.
@@ -279,7 +280,7 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 	}
 	switch {
 	case err == nil:
-		s.sights.see(now, a.Result)
+		s.turned(s.sights.see(now, a.Result)...)
 		r := s.local(now, a.Result)
 		if r.OK {
 			r.Charged, r.Moved, err = s.own(ctx, now, t, a.fits)
@@ -423,7 +424,7 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	if err != nil {
 		return s.lookAlone(ctx, now, t)
 	}
-	s.sights.see(now, a.Result)
+	s.turned(s.sights.see(now, a.Result)...)
 	return s.local(now, a.Result), nil
 }
 
