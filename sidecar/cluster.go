@@ -2,8 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"encoding/json"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -21,26 +19,8 @@ const (
 	tripKeys = "trip/"
 )
 
-// orderNotes are the notes of this node about locks for all nodes.
-const orderNotes = "order/"
-
-// An orderState is how far a lock for all nodes is.
-type orderState string
-
-const (
-	orderNew     orderState = "new"     // made here, and not on the board yet
-	orderStands  orderState = "stands"  // on the board, and made here
-	orderRemoved orderState = "removed" // removed here, and still on the board
-)
-
-// An order is a lock for all nodes.
-type order struct {
-	State orderState `json:"state"`
-	Who   string     `json:"who"`
-}
-
-// Turned has a domain looked at: another node has brought it to a limit,
-// released or reset it.
+// Turned has a domain looked at: it was brought to a limit, released or reset,
+// here or by another node.
 func (p *Policy) Turned(subject string) {
 	if isDomain(subject) {
 		p.due.add(subject)
@@ -58,101 +38,10 @@ func (p *Policy) followBoard(ctx context.Context, now time.Time) {
 	p.carry(ctx, now)
 }
 
-func (p *Policy) followLocks(ctx context.Context) {
-	ordered := map[string]string{} // who
-	p.board.Entries(lockKeys, func(key string, who []byte) { ordered[strings.TrimPrefix(key, lockKeys)] = string(who) })
-	orders := p.orders()
-	for domain, o := range orders {
-		who, stands := ordered[domain]
-		switch {
-		case o.State == orderNew:
-			p.orderLock(ctx, domain, o.Who)
-		case o.State == orderRemoved && stands:
-			p.withdrawLock(ctx, domain)
-		case o.State == orderRemoved:
-			p.forgetOrder(domain)
-		case !stands: // another node has released it
-			p.log.LockWithdrawn(domain)
-			p.logLock(domain, p.locks.Remove(Lock{LockHourly, domain}))
-			p.forgetOrder(domain)
-			p.due.add(domain)
-		case who != o.Who:
-			p.noteOrder(domain, order{orderStands, who})
-		}
-	}
-	for domain, who := range ordered {
-		if _, known := orders[domain]; !known {
-			p.log.LockOrdered(domain, who)
-			p.noteOrder(domain, order{orderStands, who})
-			p.logLock(domain, p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who))
-		}
-	}
-}
-
 func (p *Policy) logLock(domain string, err error) {
 	if err != nil {
 		p.log.LockTrouble(domain, err)
 	}
-}
-
-// orders are the locks for all nodes that this one knows.
-func (p *Policy) orders() map[string]order {
-	all := map[string]order{}
-	p.notes.Notes(orderNotes, func(key string, value []byte) {
-		var o order
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, orderNotes))
-		if err == nil {
-			err = json.Unmarshal(value, &o)
-		}
-		if err != nil {
-			p.log.NoteUnread(key, err)
-			return
-		}
-		all[domain] = o
-	})
-	return all
-}
-
-func (p *Policy) noteOrder(domain string, o order) {
-	value, err := json.Marshal(o)
-	if err == nil {
-		err = p.notes.Note(orderNotes+url.PathEscape(domain), value)
-	}
-	if err != nil {
-		p.log.StoreFailed(err)
-	}
-}
-
-func (p *Policy) forgetOrder(domain string) {
-	if err := p.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
-		p.log.StoreFailed(err)
-	}
-}
-
-// orderLock has all nodes lock a domain, at once or as soon as they can be told.
-func (p *Policy) orderLock(ctx context.Context, domain, who string) {
-	if !p.clustered {
-		return
-	}
-	o := order{orderStands, who}
-	if _, err := p.board.Post(ctx, lockKeys+domain, []byte(who)); err != nil {
-		o.State = orderNew
-		p.log.BoardFailed(err)
-	}
-	p.noteOrder(domain, o)
-}
-
-// withdrawLock has all nodes release a domain that was locked on all, likewise.
-func (p *Policy) withdrawLock(ctx context.Context, domain string) {
-	if _, ordered := p.orders()[domain]; !p.clustered || !ordered {
-		return
-	}
-	if err := p.board.Remove(ctx, lockKeys+domain); err != nil {
-		p.log.BoardFailed(err)
-		p.noteOrder(domain, order{State: orderRemoved})
-		return
-	}
-	p.forgetOrder(domain)
 }
 
 // followTrips trips domains that another node has tripped, and releases those
@@ -166,7 +55,7 @@ func (p *Policy) followTrips(ctx context.Context, now time.Time) {
 			p.logLock(domain, p.trips.set(domain, now))
 			p.due.add(domain)
 		}
-		p.trips.share(domain)
+		p.logLock(domain, p.trips.share(domain))
 	}
 	for _, domain := range p.trips.domains() {
 		switch {
@@ -189,7 +78,7 @@ func (p *Policy) shareTrip(ctx context.Context, domain string) {
 		p.log.BoardFailed(err)
 		return
 	}
-	p.trips.share(domain)
+	p.logLock(domain, p.trips.share(domain))
 }
 
 // endTrip releases a domain here, and on all nodes.

@@ -186,17 +186,23 @@ func (p *Policy) lockedByHand(domain string) bool {
 
 // LockEvent takes in what a hand did in the lock directory.
 func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
-	p.log.LockEvent(e)
 	if e.Kind != LockReleased {
+		p.log.LockEvent(e)
 		return
 	}
 	// A hand that removes a lock of ours means the counts it stood for, not
 	// those since; one that removes its own means all.
 	seen := e.File.Epoch
-	if e.File.Operator {
+	switch {
+	case e.File.Operator:
 		seen = -1
-		p.withdrawLock(ctx, e.File.Domain)
+		p.endOrder(ctx, e.File.Domain)
+	case p.store.Standing(p.clock.store(now), e.File.Domain).Epoch > seen:
+		p.log.ReleasedSince(e.File)
+		p.due.add(e.File.Domain)
+		return
 	}
+	p.log.LockEvent(e)
 	if err := p.restart(ctx, now, e.File.Domain, seen); err != nil {
 		p.log.StoreFailed(err)
 	}

@@ -205,10 +205,9 @@ func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (w
 		return "", err
 	}
 	p.log.Operator(who, "lock", domain)
-	if err := p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+who); err != nil {
+	if err := p.orderLock(ctx, domain, who); err != nil {
 		return "", err
 	}
-	p.orderLock(ctx, domain, who)
 	if err := p.locks.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
@@ -226,12 +225,8 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 		return p.notFound(now, domain)
 	}
 	p.log.Operator(who, "unlock", domain)
-	p.withdrawLock(ctx, domain)
-	var errs []error
-	for _, f := range p.locks.Files(domain) {
-		errs = append(errs, p.locks.Remove(f.Lock))
-	}
-	err := errors.Join(append(errs, p.restart(ctx, now, domain, -1))...)
+	err := p.unlockAll(ctx, domain)
+	err = errors.Join(err, p.restart(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
 		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.verb())
 	}

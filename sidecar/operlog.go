@@ -160,6 +160,12 @@ func (l *OperatorLog) LockEvent(e LockEvent) {
 	}
 }
 
+// ReleasedSince says that a hand removed a lock that stood for counts which
+// somebody else has reset already.
+func (l *OperatorLog) ReleasedSince(f LockFile) {
+	l.log.Info("lock or usage file removed by hand; the domain was released or reset since it was made: what was counted after that stands", "domain", f.Domain, "lock", string(f.Kind))
+}
+
 // LockTrouble says that a lock file could not be made or removed.
 func (l *OperatorLog) LockTrouble(domain string, err error) {
 	if l.seldom("lock trouble " + err.Error()) {

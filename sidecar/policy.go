@@ -37,6 +37,7 @@ type Policy struct {
 	config     atomic.Pointer[ConfigStatus]
 
 	clustered bool        // the board is shared with other nodes
+	ordering  sync.Mutex  // held while locks for all nodes are made or removed
 	carried   bool        // nothing is left to bring there; of Run
 	stranded  atomic.Bool // what is left stays here; see carry
 
@@ -89,6 +90,7 @@ func New(o Options) *Policy {
 	}
 	p.log.PanelSkipped(o.Panel.Trouble)
 	p.load(o.Now)
+	p.resumeOrders()
 	return p
 }
 

@@ -369,6 +369,25 @@ func TestRemovingMaxDeferfailReleases(t *testing.T) {
 	s.wantOutcomes("a.example", 0, 0, 0, 0)
 }
 
+// A hand that removes a lock of before a reset means the counts that it stood
+// for: what has tripped since stays so.
+func TestAStaleHandEndsNoLaterTrip(t *testing.T) {
+	s := running(t, quarter)
+	s.send(1)
+	if err := s.Reset(context.Background(), s.now, "a.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(3 * time.Second)
+	for range 5 {
+		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)
+	}
+	s.wantTripped("a.example", true)
+	old := sidecar.LockFile{Lock: sidecar.Lock{Kind: sidecar.LockHourly, Domain: "a.example"}}
+	s.LockEvent(context.Background(), s.now, sidecar.LockEvent{Kind: sidecar.LockReleased, File: old})
+	s.wantTripped("a.example", true)
+	s.wantOutcomes("a.example", 5, 0, 0, 5)
+}
+
 // A hold outlives the hour, operators say: ours ends when the bad ones have left
 // the window.
 func TestAHoldOutlivesTheHour(t *testing.T) {

@@ -66,25 +66,31 @@ func (d deferfail) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.
 type trips struct {
 	notes Notes
 	mu    sync.RWMutex
-	since map[string]time.Time // on the wall
-	told  map[string]bool      // the other nodes know
+	all   map[string]trip
+}
+
+// A trip is noted with whether others know, or a node that was down would tell
+// them of one that they have ended.
+type trip struct {
+	Since time.Time `json:"since"`          // on the wall
+	Told  bool      `json:"told,omitempty"` // the other nodes know
 }
 
 const tripNotes = "trip/"
 
 func newTrips(notes Notes, log *OperatorLog) *trips {
-	t := &trips{notes: notes, since: map[string]time.Time{}, told: map[string]bool{}}
+	t := &trips{notes: notes, all: map[string]trip{}}
 	notes.Notes(tripNotes, func(key string, value []byte) {
-		var since time.Time
+		var noted trip
 		domain, err := url.PathUnescape(strings.TrimPrefix(key, tripNotes))
 		if err == nil {
-			err = json.Unmarshal(value, &since)
+			err = json.Unmarshal(value, &noted)
 		}
 		if err != nil {
 			log.NoteUnread(key, err)
 			return
 		}
-		t.since[domain] = since
+		t.all[domain] = noted
 	})
 	return t
 }
@@ -92,27 +98,32 @@ func newTrips(notes Notes, log *OperatorLog) *trips {
 func (t *trips) has(domain string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	_, tripped := t.since[domain]
+	_, tripped := t.all[domain]
 	return tripped
 }
 
 func (t *trips) at(domain string) time.Time {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.since[domain]
+	return t.all[domain].Since
 }
 
 func (t *trips) domains() []string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return slices.Collect(maps.Keys(t.since))
+	return slices.Collect(maps.Keys(t.all))
 }
 
 func (t *trips) set(domain string, now time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.since[domain] = now
-	note, err := json.Marshal(now)
+	return t.note(domain, trip{Since: now})
+}
+
+// note keeps a trip, in memory also after an error. mu is held.
+func (t *trips) note(domain string, noted trip) error {
+	t.all[domain] = noted
+	note, err := json.Marshal(noted)
 	if err == nil {
 		err = t.notes.Note(tripNotes+url.PathEscape(domain), note)
 	}
@@ -122,25 +133,29 @@ func (t *trips) set(domain string, now time.Time) error {
 func (t *trips) clear(domain string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, tripped := t.since[domain]; !tripped {
+	if _, tripped := t.all[domain]; !tripped {
 		return nil
 	}
-	delete(t.since, domain)
-	delete(t.told, domain)
+	delete(t.all, domain)
 	return t.notes.Forget(tripNotes + url.PathEscape(domain))
 }
 
 // share notes that the other nodes know of a trip.
-func (t *trips) share(domain string) {
+func (t *trips) share(domain string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.told[domain] = true
+	noted, tripped := t.all[domain]
+	if !tripped || noted.Told {
+		return nil
+	}
+	noted.Told = true
+	return t.note(domain, noted)
 }
 
 func (t *trips) isShared(domain string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.told[domain]
+	return t.all[domain].Told
 }
 
 // tripped tells whether a domain is refused for its percentage: at once not, when

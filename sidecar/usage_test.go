@@ -134,7 +134,7 @@ func TestUsageFileOfAnEarlierEpochResetsNothing(t *testing.T) {
 	if err := os.Remove(s.lockPath("a.example")); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("event", func() bool { return strings.Contains(s.log.String(), "usage file removed by hand") })
+	s.eventually("event", func() bool { return strings.Contains(s.log.String(), "released or reset since it was made") })
 	s.sent("a.example", 12)
 }
 
