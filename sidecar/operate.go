@@ -79,7 +79,7 @@ func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s
 	settings := p.settings.Load()
 	limits := settings.limitsOf(name)
 	who := settings.named(name)
-	s = ScopeStatus{Scope: name, Refused: standing.Refused, Windows: windows(standing, limits), Mode: settings.mode(who, name),
+	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.mode(who, name),
 		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
 	if stopped := p.stop(settings, who); stopped != nil {
 		s.Stopped, s.StoppedBy = stopped.text, stopped.by
@@ -116,7 +116,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	settings := p.settings.Load()
 	who := settings.owned(domain)
 	standing := p.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
 		Mode: settings.mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
 	stopped := p.stop(settings, who)

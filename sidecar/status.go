@@ -36,6 +36,7 @@ type DomainStatus struct {
 	Mode             Mode          `json:"mode"`       // enforce; watch; exempt: nothing of it is charged
 	Stopped          string        `json:"stopped"`    // what is answered while a hand or the panel lets nothing go; else empty
 	StoppedBy        string        `json:"stopped_by"` // "operator" or "panel"; empty where nothing is stopped
+	Partial          bool          `json:"partial"`    // counts are this node's, or what it last saw of all: the store that nodes share does not answer
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
@@ -49,6 +50,7 @@ type ScopeStatus struct {
 	Stopped string     `json:"stopped"`  // as of a domain
 
 	StoppedBy string `json:"stopped_by"` // as of a domain
+	Partial   bool   `json:"partial"`    // as of a domain
 }
 
 // A Window is what is used of one limit.

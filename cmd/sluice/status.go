@@ -91,7 +91,7 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	if s.Totals.Shared != nil {
 		printShared(w, *s.Totals.Shared)
 	}
-	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared)) {
+	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared), partialWarning(s)) {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
 }
@@ -99,7 +99,7 @@ func printStatus(w io.Writer, s sidecar.Status) {
 func domainRows(s sidecar.Status) [][]string {
 	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "HELD", "LOCKS", "FREES"}}
 	for _, d := range byUrgency(s.Domains) {
-		used, percent := fullest(d.Windows)
+		used, percent := fullest(d.Windows, d.Partial)
 		rows = append(rows, []string{
 			d.Domain, used, percent, fmt.Sprint(d.Delivered), fmt.Sprint(d.Deferred), fmt.Sprint(d.Failed),
 			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d), frees(s.Now, d),
@@ -111,7 +111,7 @@ func domainRows(s sidecar.Status) [][]string {
 func scopeRows(s sidecar.Status) [][]string {
 	rows := [][]string{{"MAILBOX OR ACCOUNT", "SENT/LIMIT", "%", "REFUSED", "FREES"}}
 	for _, sc := range s.Scopes {
-		used, percent := fullest(sc.Windows)
+		used, percent := fullest(sc.Windows, sc.Partial)
 		free := "-"
 		switch {
 		case sc.StoppedBy == "panel":
@@ -126,13 +126,31 @@ func scopeRows(s sidecar.Status) [][]string {
 	return rows
 }
 
-// fullest words the window that is nearest to its limit.
-func fullest(windows []sidecar.Window) (used, percent string) {
+// fullest words the window that is nearest to its limit. What one node counts
+// by itself is marked.
+func fullest(windows []sidecar.Window, partial bool) (used, percent string) {
+	mark := ""
+	if partial {
+		mark = "*"
+	}
 	w := sidecar.Tightest(windows)
 	if w.Limit == 0 {
-		return fmt.Sprintf("%d/-", w.Sent), "-"
+		return fmt.Sprintf("%d/-%s", w.Sent, mark), "-"
 	}
-	return fmt.Sprintf("%d/%d", w.Sent, w.Limit), fmt.Sprintf("%d%%", w.Percent)
+	return fmt.Sprintf("%d/%d%s", w.Sent, w.Limit, mark), fmt.Sprintf("%d%%", w.Percent)
+}
+
+// partialCounts is what marked counts are.
+const partialCounts = "what this node accepted, or last saw of all nodes if that is more. " +
+	"What other nodes have sent is missing here and not lost: it shows again when Redis answers"
+
+// partialWarning explains the marks, if there are any.
+func partialWarning(s sidecar.Status) []string {
+	if slices.ContainsFunc(s.Domains, func(d sidecar.DomainStatus) bool { return d.Partial }) ||
+		slices.ContainsFunc(s.Scopes, func(sc sidecar.ScopeStatus) bool { return sc.Partial }) {
+		return []string{"counts with a * are " + partialCounts + "."}
+	}
+	return nil
 }
 
 // byUrgency puts first what an operator looks for: locks, then what is held,
@@ -268,6 +286,13 @@ func (d detail) stopped(text string) {
 	}
 }
 
+// partial tells if one node counts by itself.
+func (d detail) partial(is bool) {
+	if is {
+		d.line("incomplete", "Redis cannot be asked: these counts are %s", partialCounts)
+	}
+}
+
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
 		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
@@ -291,6 +316,7 @@ func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
 	d := detail{w}
 	d.mode(sc.Mode)
 	d.stopped(sc.Stopped)
+	d.partial(sc.Partial)
 	d.counts(sc.Windows, sc.Refused)
 	d.frees(s.Now, sc.FreesAt)
 }
@@ -305,6 +331,7 @@ func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
 	}
 	p.mode(d.Mode)
 	p.stopped(d.Stopped)
+	p.partial(d.Partial)
 	p.counts(d.Windows, d.Refused)
 	known := d.Delivered+d.Deferred+d.Failed > 0
 	if known {

@@ -19,14 +19,29 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// buildSluice builds the binary as `make build` does.
-func buildSluice(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "sluice")
+// builtDir has what built has made, for TestMain to remove.
+var builtDir string
+
+// built is the binary as `make build` makes it, once for all tests.
+var built = sync.OnceValues(func() (binary string, err error) {
+	if builtDir, err = os.MkdirTemp("", "sluice-built-"); err != nil {
+		return "", err
+	}
+	binary = filepath.Join(builtDir, "sluice")
 	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build sluice: %w\n%s", err, out)
+	}
+	return binary, err
+})
+
+func buildSluice(t testing.TB) string {
+	t.Helper()
+	binary, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }

@@ -32,7 +32,12 @@ func TestMain(m *testing.M) {
 	}
 	time.Local = time.UTC // the transcripts show times
 	flag.Parse()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if builtDir != "" {
+			os.RemoveAll(builtDir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // noon is the time of every transcript.
@@ -150,6 +155,8 @@ var stages = map[string]stage{
 	}},
 	"cluster": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
+		Domains: []sidecar.DomainStatus{{Domain: "example.com", Sent: 24, Hourly: 40, Windows: window(3600, 24, 40), Partial: true}},
+		Scopes:  []sidecar.ScopeStatus{{Scope: "news@example.com", Windows: window(3600, 9, 20), Partial: true}},
 		Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Shared: &sidecar.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
 			Servers: []sidecar.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
