@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
+	"sluice/sidecar/policyd"
+)
+
+// A processNode is a `sluice serve` in a process of its own, which can be
+// killed, stopped and started again.
+type processNode struct {
+	servedNode
+	binary  string
+	process *exec.Cmd
+}
+
+// launch starts a node with a configuration for its directory.
+func launch(t *testing.T, binary, dir, config string) *processNode {
+	t.Helper()
+	n := &processNode{servedNode: servedNode{dir: dir}, binary: binary}
+	writeFile(t, dir+"/sluice.toml", config)
+	n.start(t)
+	t.Cleanup(n.kill)
+	return n
+}
+
+// start starts it with what its directory holds, and waits until it serves.
+func (n *processNode) start(t *testing.T) {
+	t.Helper()
+	n.log = &hosttest.Log{}
+	n.process = exec.Command(n.binary, "serve", "--config", n.dir+"/sluice.toml")
+	n.process.Stderr = n.log
+	if err := n.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
+}
+
+// kill ends it as kill -9 does.
+func (n *processNode) kill() {
+	if n.process != nil {
+		n.process.Process.Kill()
+		n.process.Wait()
+		n.process = nil
+	}
+}
+
+// freeze stops it with SIGSTOP; thaw has it go on.
+func (n *processNode) freeze() { n.process.Process.Signal(syscall.SIGSTOP) }
+func (n *processNode) thaw()   { n.process.Process.Signal(syscall.SIGCONT) }
+
+// whole is what `sluice status --json` tells.
+func (n *servedNode) whole(t testing.TB) (s sidecar.Status) {
+	t.Helper()
+	out, code := n.sluice(t, "status", "--json")
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatalf("status: exit %d: %v\n%s", code, err, out)
+	}
+	return s
+}
+
+// ask asks about a message of one recipient: whether that is taken at the stage
+// "rcpt", or to charge it at "data".
+func (n *servedNode) ask(domain string, number int64, stage string) (string, error) {
+	c := policyd.Client{Path: n.dir + "/run/policy.sock", Timeout: 10 * time.Second}
+	recipient := "recipients"
+	if stage == "rcpt" {
+		recipient = "recipient"
+	}
+	return c.Ask(context.Background(), []policyd.Field{
+		{Name: "stage", Value: stage}, {Name: "id", Value: fmt.Sprintf("1xUzSN-%06d-0q", number)}, {Name: "auth", Value: "news@" + domain},
+		{Name: "sender", Value: "news@" + domain}, {Name: "client_address", Value: "192.0.2.1"}, {Name: recipient, Value: fmt.Sprintf("r%d@far.example", number)},
+	})
+}
+
+// clusterConfig is serveConfig for a node of a cluster of two, with more lines
+// of [store].
+func clusterConfig(dir, name, url string, more ...string) string {
+	return strings.Replace(serveConfig(dir), `node = "mx1.example"`,
+		fmt.Sprintf("node = %q\nurl = %q\nnodes = 2\n%s", name, url, strings.Join(more, "\n")), 1)
+}
