@@ -38,7 +38,9 @@ type host struct {
 	layout  string // of its configuration
 	pid     int    // of the first process
 	sink    *hosttest.Sink
-	port    int    // of the Exim daemon
+	net     *netns // nil: the machine's
+	ip      string // where the Exim daemon listens
+	port    int    // and on which port
 	tcpPort int    // where Sluice listens, for the way tcp
 	store   string // more of the section [store] of its configuration
 	name    string // store.node, or that of all hosts
@@ -75,7 +77,7 @@ func newHost(t testing.TB) *host {
 func newHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
-	return bootHost(t, installedConfig(t, layout, way), layout, way)
+	return bootHost(t, installedConfig(t, layout, way), layout, way, nil)
 }
 
 // newBareHost makes a host with Debian's configuration and the site's additions.
@@ -88,7 +90,7 @@ func newBareHost(t testing.TB) *host {
 func newBareHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
-	h := bootHost(t, "", layout, way)
+	h := bootHost(t, "", layout, way, nil)
 	layouts[layout](h, t)
 	return h
 }
@@ -126,15 +128,15 @@ func installedConfig(t testing.TB, layout, way string) string {
 var configFolders = []string{"etc", "lib", "usr-local"}
 
 // bootHost makes a host with the configuration in a folder of installedConfig,
-// or for "" with none.
-func bootHost(t testing.TB, from, layout, way string) *host {
+// or for "" with none; net is its network, if not the machine's.
+func bootHost(t testing.TB, from, layout, way string, net *netns) *host {
 	t.Helper()
 	dir, err := os.MkdirTemp(memoryDir(), "sluice-host-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeAll(t, dir) })
-	h := &host{dir: dir, layout: layout, way: way, sink: hosttest.NewSink(t)}
+	h := &host{dir: dir, layout: layout, way: way, net: net, ip: "127.0.0.1", sink: hosttest.NewSink(t)}
 	h.furnish(t, from)
 	h.boot(t)
 	h.write(t, "/etc/exim4/sinks", "")
@@ -175,7 +177,12 @@ func (h *host) boot(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if h.net == nil {
+		err = cmd.Start()
+	} else {
+		h.net.in(t, func() { err = cmd.Start() })
+	}
+	if err != nil {
 		t.Fatalf("start a host: %v", err)
 	}
 	t.Cleanup(func() {
@@ -211,7 +218,7 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
 // command is a command on the host, as root.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	args = append([]string{"-t", strconv.Itoa(h.pid), "-m", "-p", "--"}, args...)
+	args = append([]string{"-t", strconv.Itoa(h.pid), "-m", "-p", "-n", "--"}, args...)
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	cmd.WaitDelay = time.Second
 	return cmd
@@ -367,7 +374,7 @@ func (h *host) mainlog() string {
 func (h *host) startExim(t testing.TB) {
 	t.Helper()
 	h.port = hosttest.FreePort(t)
-	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[127.0.0.1]:%d", h.port))
+	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[%s]:%d", h.ip, h.port))
 	hosttest.Eventually(t, "Exim listens", func() bool {
 		c, err := net.Dial("tcp", h.smtpAddress())
 		if err != nil {
@@ -378,7 +385,7 @@ func (h *host) startExim(t testing.TB) {
 	})
 }
 
-func (h *host) smtpAddress() string { return fmt.Sprintf("127.0.0.1:%d", h.port) }
+func (h *host) smtpAddress() string { return fmt.Sprintf("%s:%d", h.ip, h.port) }
 
 // queueRun runs the queue once, to its end. With -qf it tries also what is not
 // due yet.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,6 +23,28 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("not within %v: %s", Patience, what)
 		}
 	}
+}
+
+// Lateness finds out how late this machine wakes a sleeper, at the worst, until
+// the test ends: a machine that is busy with others is no fault of who answers late.
+func Lateness(t testing.TB) (worst func() time.Duration) {
+	const nap = 5 * time.Millisecond
+	var late atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			start := time.Now()
+			select {
+			case <-stop:
+				return
+			case <-time.After(nap):
+				late.Store(max(late.Load(), int64(time.Since(start)-nap)))
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped })
+	return func() time.Duration { return time.Duration(late.Load()) }
 }
 
 // Missing skips a test for want of something, and fails it where CI is true.

@@ -18,7 +18,7 @@ import (
 // A Sink is the mail server of all remote domains: a real SMTP server that keeps
 // what it is given.
 type Sink struct {
-	Port int // on 127.0.0.1
+	Port int
 
 	mu       sync.Mutex
 	messages []Message
@@ -33,10 +33,16 @@ type Message struct {
 	Sum  string // of the body
 }
 
-// NewSink starts a sink that ends with the test.
+// NewSink starts a sink on 127.0.0.1 that ends with the test.
 func NewSink(t testing.TB) *Sink {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewSinkOn(t, "127.0.0.1:0")
+}
+
+// NewSinkOn starts one on an address.
+func NewSinkOn(t testing.TB, address string) *Sink {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

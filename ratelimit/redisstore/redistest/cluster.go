@@ -56,8 +56,8 @@ func StartPair(t testing.TB) Pair {
 	for range 3 {
 		s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t)}
 		conf := filepath.Join(s.Dir, "sentinel.conf")
-		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s/log\nsentinel monitor pair 127.0.0.1 %d 2\n"+
-			"sentinel down-after-milliseconds pair 500\nsentinel failover-timeout pair 3000\n", s.Port, s.Dir, s.Dir, p.Master.Port)
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\nunixsocket %s\ndir %s\nlogfile %s/log\nsentinel monitor pair 127.0.0.1 %d 2\n"+
+			"sentinel down-after-milliseconds pair 500\nsentinel failover-timeout pair 3000\n", s.Port, s.Socket(), s.Dir, s.Dir, p.Master.Port)
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

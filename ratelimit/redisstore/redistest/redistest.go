@@ -70,9 +70,10 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 // URL is a store.url that leads to it.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Client is one with which the test looks at the server.
+// Client is one with which the test looks at the server, in whatever network
+// that is.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: s.Addr(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1})
+	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1})
 }
 
 // Do runs a command as given on a command line.
