@@ -49,6 +49,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 	return reply
 }
 
+// ask finds who pays, and for what.
 func (p *Policy) ask(ctx context.Context, q *question) Reply {
 	q.who = q.identify(&q.Request)
 	if q.who.domain != "" {
