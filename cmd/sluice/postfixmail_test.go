@@ -91,11 +91,11 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 }
 
 // wantSent waits until so many sends of a domain are counted.
-func (h *postfixHost) wantSent(t testing.TB, domain string, want int64) {
+func (n *servedNode) wantSent(t testing.TB, domain string, want int64) {
 	t.Helper()
 	var got int64
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if got = h.sent(t, domain); got == want {
+	for end := time.Now().Add(hosttest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if got = n.domain(t, domain).Sent; got == want {
 			return
 		}
 	}

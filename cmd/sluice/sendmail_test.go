@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,18 +11,8 @@ import (
 	"sluice/sidecar/milter/mtatest"
 )
 
-// A real Sendmail that asks the milter, as docs/postfix.md says: make
-// test-sendmail.
-//
-//	client -> Sendmail -> sluice: RCPT 1 ... 20 taken, RCPT 21 refused -> sink has 20
-func TestSendmail(t *testing.T) {
-	if os.Getenv("SLUICE_SENDMAIL") == "" {
-		t.Skip("make test-sendmail runs it")
-	}
-	line := snippet(t, "m4 sendmail.mc")
-	s := mtatest.NewSendmail(t, line) // /run/sluice is in its root
-	dir := s.Path("/run")
-	config := fmt.Sprintf(`
+// sendmailConfig is a sluice.toml of a Sendmail node, with all files in a directory.
+const sendmailConfig = `
 [listen]
 policy = ["unix:%[1]s/sluice/policy.sock"]
 milter = ["unix:%[1]s/sluice/milter.sock"]
@@ -43,9 +34,26 @@ relay = ["127.0.0.1"]
 hourly = 20
 [limits.domain."free.example"]
 hourly = 0
-`, dir)
+`
+
+// startSendmail starts a real Sendmail that asks the milter, as docs/postfix.md
+// says: make test-sendmail.
+func startSendmail(t *testing.T) (s *mtatest.Sendmail, config string) {
+	t.Helper()
+	if os.Getenv("SLUICE_SENDMAIL") == "" {
+		t.Skip("make test-sendmail runs it")
+	}
+	s = mtatest.NewSendmail(t, snippet(t, "m4 sendmail.mc")) // /run/sluice is in its root
 	s.Start(t)
-	n := startServeWith(t, dir, config)
+	return s, fmt.Sprintf(sendmailConfig, s.Path("/run"))
+}
+
+const twentyFirst = "Domain %s has exceeded the max emails per hour (21/20 (105%%)) allowed.  Message will be reattempted later"
+
+// client -> Sendmail -> sluice: RCPT 1 ... 20 taken, RCPT 21 refused -> sink has 20
+func TestSendmailLimit(t *testing.T) {
+	s, config := startSendmail(t)
+	n := startServeWith(t, s.Path("/run"), config)
 	c := s.Dial(t)
 	c.Mail("news@shop.example")
 	for i := 1; i <= 18; i++ {
@@ -53,19 +61,74 @@ hourly = 0
 	}
 	c.Want(c.Rcpt("root@here.example"), 250)
 	c.Want(c.Cmd("RSET"), 250) // aborted: counts nothing
-	c.Send("news@shop.example", hosttest.Letter("x"), recipients(1, 18)...)
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), recipients(1, 18)...), 250)
 	c.Mail("news@shop.example")
 	c.Want(c.Rcpt("u19@far.example"), 250)
 	c.Want(c.Rcpt("u20@far.example"), 250)
-	c.WantPart(c.Rcpt("u21@far.example"), 450, "Domain shop.example has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later")
+	c.WantPart(c.Rcpt("u21@far.example"), 450, fmt.Sprintf(twentyFirst, "shop.example"))
 	c.Want(c.Data(hosttest.Letter("x")), 250)
-	if d := n.domain(t, "shop.example"); d.Sent != 20 {
-		t.Errorf("%d counted, want 20", d.Sent)
-	}
+	n.wantSent(t, "shop.example", 20)
 	hosttest.Eventually(t, "20 delivered", func() bool { return s.Sink.Count() == 20 })
+}
 
-	n.stop()
-	sent := 20
+// Who has logged in pays, whoever the sender is:
+//
+//	news@shop.example, AUTH -> Sendmail -> sluice
+func TestSendmailLogin(t *testing.T) {
+	s, config := startSendmail(t)
+	n := startServeWith(t, s.Path("/run"), config)
+	s.Login(t, "news", "shop.example")
+	c := s.Dial(t).Login("news@shop.example")
+	c.Want(c.Send("other@unlisted.example", hosttest.Letter("x"), recipients(1, 17)...), 250)
+	for i := 18; i <= 20; i++ { // of later messages of the connection too
+		c.Want(c.Send("news@shop.example", hosttest.Letter("x"), recipients(i, i)...), 250)
+	}
+	n.wantSent(t, "shop.example", 20)
+	n.wantSent(t, "unlisted.example", 0)
+	c.Mail("other@unlisted.example")
+	c.WantPart(c.Rcpt("u21@far.example"), 450, fmt.Sprintf(twentyFirst, "shop.example"))
+	hosttest.Eventually(t, "20 delivered", func() bool { return s.Sink.Count() == 20 })
+}
+
+// Mail from the command is submitted by SMTP, and what is over the limit waits in
+// the queue of the command until the domain is released:
+//
+//	alice: sendmail -> Sendmail -> sluice
+func TestSendmailCommand(t *testing.T) {
+	s, config := startSendmail(t)
+	n := startServeWith(t, s.Path("/run"), config)
+	submit := func(to ...string) {
+		t.Helper()
+		if out, code := s.Sendmail(t, hosttest.Letter("x"), append([]string{"-f", "alice@shop.example"}, to...)...); code != 0 {
+			t.Fatalf("sendmail: exit %d\n%s", code, out)
+		}
+	}
+	submit(append(recipients(1, 18), "root@here.example")...)
+	n.wantSent(t, "shop.example", 18)
+	submit(recipients(19, 20)...)
+	n.wantSent(t, "shop.example", 20)
+	submit("u21@far.example")
+	hosttest.Eventually(t, "20 delivered", func() bool { return s.Sink.Count() == 20 })
+	waits := func() bool {
+		queued, _ := filepath.Glob(s.Path("/var/spool/clientmqueue/qf*"))
+		return len(queued) == 1
+	}
+	if !waits() {
+		t.Fatal("the message over the limit does not wait in the queue of sendmail")
+	}
+	if out, code := n.sluice(t, "reset", "shop.example"); code != exitDone {
+		t.Fatalf("reset: exit %d\n%s", code, out)
+	}
+	s.Run(t, "", "/usr/libexec/sendmail/sendmail", "-Ac", "-q")
+	n.wantSent(t, "shop.example", 1)
+	hosttest.Eventually(t, "21 delivered", func() bool { return s.Sink.Count() == 21 && !waits() })
+}
+
+// While sluice is killed, hung or flapping, all mail flows, as late as the page says.
+func TestSendmailMailFirst(t *testing.T) {
+	s, config := startSendmail(t)
+	writeFile(t, s.Path("/run/sluice.toml"), config)
+	sent := 0
 	defer throughTrouble(t, s.Path("/run/sluice.toml"), 8*time.Second, func(what string, atMost time.Duration) {
 		t.Helper()
 		began := time.Now()
@@ -77,9 +140,10 @@ hourly = 0
 		sent += 2
 		hosttest.Eventually(t, what+": delivered", func() bool { return s.Sink.Count() == sent })
 	})()
-	c = s.Dial(t)
+	c := s.Dial(t)
+	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), recipients(1, 20)...), 250)
 	c.Mail("news@shop.example")
-	c.WantPart(c.Rcpt("u26@far.example"), 450, "has exceeded")
+	c.WantPart(c.Rcpt("u21@far.example"), 450, "has exceeded")
 }
 
 // recipients are those from first to last.
