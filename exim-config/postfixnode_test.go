@@ -50,7 +50,7 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 	h.write(t, macros, h.read(macros)+"smtp_accept_max_nonmail = 1000\n") // a refused message is followed by RSET
 	h.startExim(t)
 
-	p := mtatest.NewPostfix(t, mtatest.Snippet(t, "../docs/postfix.md", "cf main.cf policy"))
+	p := mtatest.NewPostfix(t, strings.ReplaceAll(mtatest.Snippet(t, "../docs/postfix.md", "cf main.cf policy"), "timeout=1s", "timeout=20s"))
 	admin := startPostfixNode(t, p, r.URL())
 	p.Start(t)
 	p.Login(t, "news", "shop.example")

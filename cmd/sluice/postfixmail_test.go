@@ -114,7 +114,7 @@ func TestPostfixMailFirst(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			h := postfixSite{charge: atEnd, limits: many, blocks: way.blocks}.start(t)
+			h := postfixSite{charge: atEnd, limits: many, blocks: way.blocks, hurried: true}.start(t)
 			writeFile(t, h.Path("/run/sluice.toml"), h.config)
 			sent := 0
 			defer throughTrouble(t, h.Path("/run/sluice.toml"), way.slow, func(what string, atMost time.Duration) {
