@@ -128,7 +128,6 @@ func TestSendmailCommand(t *testing.T) {
 	s.Run(t, "", "/usr/libexec/sendmail/sendmail", "-Ac", "-q")
 	hosttest.Eventually(t, "21 delivered", func() bool { return s.Sink.Count() == 21 && !waits() })
 	n.wantSent(t, "shop.example", 1)
-
 }
 
 // While sluice is killed, hung or flapping, all mail flows, as late as the page says.
