@@ -78,11 +78,13 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 			t.Fatalf("sluice ended:\n%s", p.stderr.String())
 		default:
 		}
-		c, err := net.Dial("unix", h.path(policySocket))
-		if err != nil {
-			return false
+		for _, socket := range []string{policySocket, "/run/sluice/admin.sock"} { // one after the other
+			c, err := net.Dial("unix", h.path(socket))
+			if err != nil {
+				return false
+			}
+			c.Close()
 		}
-		c.Close()
 		return true
 	})
 	return p
