@@ -296,6 +296,11 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 // the sends those subjects are charged that are charged for fewer than all.
 func (s *Store) own(ctx context.Context, now time.Time, t ratelimit.Take, fits map[string]int) (charged, moved int, err error) {
 	t.Force = true
+	if len(fits) > 0 { // for how long sends are kept follows from the limits of those left out too
+		if _, err := s.ledger.Take(ctx, now, ratelimit.Take{Subjects: t.Subjects}); err != nil {
+			return 0, 0, fmt.Errorf("keep what was accepted: %w", err)
+		}
+	}
 	for from, to := 0, 0; from < len(t.Tokens); from = to {
 		to = len(t.Tokens)
 		part := t
