@@ -34,8 +34,13 @@ func (h *history) settle() {
 	if err := h.store.Settle(context.Background(), h.now(), reports); err != nil {
 		h.Fatalf("%v", err)
 	}
+	began := h.last
 	for i := range reports {
-		h.settled(&reports[i], known)
+		r := &reports[i]
+		if known[r.Token] && !r.Known && !r.Charged && h.last > began {
+			known[r.Token] = h.store.Known(h.now(), r.Token) // the clock went on for a new window: it may just be forgotten
+		}
+		h.settled(r, known)
 	}
 }
 

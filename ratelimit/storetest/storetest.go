@@ -213,6 +213,11 @@ func (h *history) again() {
 }
 
 func (h *history) charge(t ratelimit.Take) {
+	if h.beginsNow(t.Subjects) && slices.ContainsFunc(t.Subjects, func(s ratelimit.Subject) bool { return s.Watched }) {
+		// The clock goes on for the new window, and with it what fits of a watched subject.
+		h.sane(h.store.Look(context.Background(), h.now(), ratelimit.Take{Subjects: t.Subjects}))
+		h.widen(t.Subjects)
+	}
 	var fresh []ratelimit.Token
 	for _, token := range t.Tokens {
 		if !h.store.Known(h.now(), token) && !slices.Contains(fresh, token) {
