@@ -90,17 +90,6 @@ func (h *history) chargedLate(r *ratelimit.Report) {
 	}
 }
 
-// beginsNow tells whether a subject that was counted before gains a window that no
-// other one can tell of.
-func (h *history) beginsNow(subjects []ratelimit.Subject) bool {
-	return slices.ContainsFunc(subjects, func(s ratelimit.Subject) bool {
-		return slices.ContainsFunc(s.Limits, func(l ratelimit.Limit) bool {
-			_, counted := h.sinces[s.Name][l.Window]
-			return !counted && h.sinces[s.Name] != nil && h.source(s.Name, l.Window) == 0
-		})
-	})
-}
-
 // counted checks what a store has counted of a subject in the windows of its
 // limits.
 func (h *history) counted(s ratelimit.Subject) {
