@@ -52,7 +52,7 @@ func (p *Policy) followTrips(ctx context.Context, now time.Time) {
 	for domain := range tripped {
 		if !p.trips.has(domain) {
 			p.log.TrippedElsewhere(domain)
-			p.logLock(domain, p.trips.set(domain, now))
+			p.logLock(domain, p.trips.set(domain, now, p.epoch(now, domain)))
 			p.due.add(domain)
 		}
 		p.logLock(domain, p.trips.share(domain))
@@ -64,7 +64,12 @@ func (p *Policy) followTrips(ctx context.Context, now time.Time) {
 			p.logLock(domain, p.trips.clear(domain))
 			p.due.add(domain)
 		default:
-			p.shareTrip(ctx, domain)
+			p.logLock(domain, p.trips.outdate(domain, p.epoch(now, domain)))
+			if p.trips.has(domain) {
+				p.shareTrip(ctx, domain)
+			} else {
+				p.due.add(domain)
+			}
 		}
 	}
 }
@@ -91,8 +96,14 @@ func (p *Policy) endTrip(ctx context.Context, domain string) error {
 	return p.trips.clear(domain)
 }
 
+// epoch is when the counts of a domain began anew.
+func (p *Policy) epoch(now time.Time, domain string) int64 {
+	return p.store.Standing(p.clock.store(now), domain).Epoch
+}
+
 // restarted follows a reset that another node has made: locks of before it go.
 func (p *Policy) restarted(domain string, epoch int64) {
+	p.logLock(domain, p.trips.outdate(domain, epoch))
 	before := false
 	for _, f := range p.locks.Files(domain) {
 		if !f.Operator && f.Epoch < epoch {

@@ -65,7 +65,7 @@ func (p *Policy) reconcileDue(ctx context.Context, now time.Time) int {
 	due := p.due.take()
 	for _, domain := range due {
 		if p.clustered {
-			p.restarted(domain, p.store.Standing(p.clock.store(now), domain).Epoch)
+			p.restarted(domain, p.epoch(now, domain))
 		}
 		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
 		if err != nil {

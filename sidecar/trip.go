@@ -72,8 +72,9 @@ type trips struct {
 // A trip is noted with whether others know, or a node that was down would tell
 // them of one that they have ended.
 type trip struct {
-	Since time.Time `json:"since"`          // on the wall
-	Told  bool      `json:"told,omitempty"` // the other nodes know
+	Since time.Time `json:"since"`           // on the wall
+	Epoch int64     `json:"epoch,omitempty"` // of the counts that tripped it
+	Told  bool      `json:"told,omitempty"`  // the other nodes know
 }
 
 const tripNotes = "trip/"
@@ -114,10 +115,10 @@ func (t *trips) domains() []string {
 	return slices.Collect(maps.Keys(t.all))
 }
 
-func (t *trips) set(domain string, now time.Time) error {
+func (t *trips) set(domain string, now time.Time, epoch int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note(domain, trip{Since: now})
+	return t.note(domain, trip{Since: now, Epoch: epoch})
 }
 
 // note keeps a trip, in memory also after an error. mu is held.
@@ -138,6 +139,18 @@ func (t *trips) clear(domain string) error {
 	}
 	delete(t.all, domain)
 	return t.notes.Forget(tripNotes + url.PathEscape(domain))
+}
+
+// outdate ends a trip of which the other nodes do not know, if what tripped it was
+// reset since: a node that starts can trip a domain before it hears of that.
+func (t *trips) outdate(domain string, epoch int64) error {
+	t.mu.RLock()
+	noted, tripped := t.all[domain]
+	t.mu.RUnlock()
+	if !tripped || noted.Told || noted.Epoch >= epoch {
+		return nil
+	}
+	return t.clear(domain)
 }
 
 // share notes that the other nodes know of a trip.
@@ -179,7 +192,7 @@ func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string
 	switch tripped := p.trips.has(domain); {
 	case !tripped && d.over():
 		p.log.Tripped(domain, d.ratio(), p.mainCause(domain))
-		if err = p.trips.set(domain, now); err == nil {
+		if err = p.trips.set(domain, now, d.epoch); err == nil {
 			p.shareTrip(ctx, domain)
 		}
 	case tripped && d.calm() && (d.none() || now.Sub(p.trips.at(domain)) > s.window/60):

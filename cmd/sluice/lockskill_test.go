@@ -312,8 +312,8 @@ func TestKill9OfNodesLeavesNoLockFileBehind(t *testing.T) {
 	}
 }
 
-// end unlocks all domains, and kills both nodes once more: each directory is then
-// as the nodes share it. A domain may be tripped again by bounces that are read late.
+// end resets and unlocks all domains, and kills both nodes once more: nothing is
+// left but what hands have made. Bounces of before that are read later trip nobody.
 func (s *siege) end() {
 	s.stop()
 	clean := func() bool {
@@ -324,7 +324,8 @@ func (s *siege) end() {
 		return left == 0
 	}
 	hosttest.Eventually(s.t, "all domains are unlocked", func() bool {
-		for k := range siegeDomains { // again, as long as bounces are read from the logs
+		for k := range siegeDomains {
+			s.nodes[k%2].sluice(s.t, "reset", fmt.Sprintf("d%d.example", k))
 			s.nodes[k%2].sluice(s.t, "unlock", fmt.Sprintf("d%d.example", k))
 		}
 		return clean()
@@ -335,4 +336,7 @@ func (s *siege) end() {
 		n.start(s.t)
 	}
 	s.settle()
+	if !clean() {
+		s.t.Errorf("left in the end: %q and %q; hands have made %v", s.names(s.nodes[0], "max_"), s.names(s.nodes[1], "max_"), s.hands)
+	}
 }
