@@ -105,7 +105,7 @@ func TestPostfixChargesAtTheEndWhatRcptDidNotAsk(t *testing.T) {
 		}
 		s.sent("a.example", 18)
 		m := s.pfMessage()
-		m.queue, m.taken = "Q3", 9
+		m.queue, m.taken = "Qlast", 9
 		s.want(m.end(""), sidecar.Defer, "Domain a.example has exceeded")
 		m.taken = 1
 		s.want(m.end("x@local.example"), sidecar.Accept, "")
