@@ -107,9 +107,6 @@ type charge struct {
 	payers   payers
 	limits   [][]Limit // for each payer, of which only the windows matter
 	tokens   []Token
-
-	rings  []ring // of a single payer, where
-	opened bool   // they were opened to measure them
 }
 
 func (c *charge) apply(l *Ledger) {
@@ -117,7 +114,7 @@ func (c *charge) apply(l *Ledger) {
 	i := 0
 	l.groups.each(c.payers, func(id uint32) {
 		if s := l.written(id); s != nil && i < len(c.limits) {
-			l.count(s, c, c.limits[i])
+			l.count(id, s, c, c.limits[i])
 		}
 		i++
 	})
@@ -138,27 +135,25 @@ func (l *Ledger) written(id uint32) *subject {
 	return nil
 }
 
-func (l *Ledger) count(s *subject, c *charge, limits []Limit) {
+func (l *Ledger) count(id uint32, s *subject, c *charge, limits []Limit) {
 	s.touched = c.at
-	rings := c.rings
-	if !c.opened {
-		rings = l.open(s, c.at)
-	}
-	rings = l.addRings(rings, limits, c.at)
+	n := int64(len(c.tokens))
+	more := Counts{Sent: n}
+	more.add(c.payers.outcome(), n)
 	// In all of them: a window that is not limited for a while misses nothing.
+	rings := l.addRings(id, limits, c.at)
 	for i := range rings {
 		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {
-			b := r.at(c.when)
-			b.Sent += int64(len(c.tokens))
-			b.add(c.payers.outcome(), int64(len(c.tokens)))
+			r.add(c.when, more)
 		}
 	}
-	l.save(s, rings)
 }
 
-// addRings adds the rings of limits that have none: of a new subject, or in
-// journals of before there was a widening.
-func (l *Ledger) addRings(rings []ring, limits []Limit, at int64) []ring {
+// addRings returns the rings of a subject, to be changed, with those added for
+// limits that have none: of a new subject, or in journals of before there was a
+// widening.
+func (l *Ledger) addRings(id uint32, limits []Limit, at int64) []ring {
+	rings := l.subjects.open(id, at)
 	since := at
 	if len(rings) == 0 {
 		since = 0 // of a new subject nothing can be missing
@@ -168,6 +163,7 @@ func (l *Ledger) addRings(rings []ring, limits []Limit, at int64) []ring {
 			rings = append(rings, ring{window: w, since: since})
 		}
 	}
+	l.subjects.change(id, rings)
 	return rings
 }
 
@@ -216,13 +212,9 @@ type uncharge struct {
 func (c *uncharge) apply(l *Ledger) {
 	l.advance(c.at)
 	for _, x := range c.sends {
-		when := x.date(c.at)
 		l.groups.each(x.payers, func(id uint32) {
 			if s := l.written(id); s != nil {
-				l.recount(s, when, c.at, func(b *Counts) {
-					b.Sent--
-					b.add(x.payers.outcome(), -1)
-				})
+				l.uncount(id, s, x, c.at)
 			}
 		})
 		sh := l.sends.shard(x.token)
@@ -233,17 +225,18 @@ func (c *uncharge) apply(l *Ledger) {
 	}
 }
 
-// recount changes the counts of a subject where a send dated when is counted.
-func (l *Ledger) recount(s *subject, when, at int64, change func(*Counts)) {
-	rings := l.open(s, at)
+// uncount takes a send off the counts of a subject.
+func (l *Ledger) uncount(id uint32, s *subject, x send, at int64) {
+	less := Counts{Sent: -1}
+	less.add(x.payers.outcome(), -1)
+	when := x.date(at)
+	rings := l.subjects.open(id, at)
 	for i := range rings {
 		if r := &rings[i]; when > s.epoch && r.counts(when, at) {
-			c := &r.at(when).Counts
-			change(c)
-			c.clamp()
+			r.add(when, less)
 		}
 	}
-	l.save(s, rings)
+	l.subjects.change(id, rings)
 }
 
 func (c *uncharge) encode(b []byte) []byte {
@@ -308,11 +301,11 @@ func (c *reset) apply(l *Ledger) {
 	if s == nil {
 		return
 	}
-	rings := l.open(s, c.at)
+	rings := l.subjects.open(c.id, c.at)
 	for i := range rings {
-		rings[i].buckets = rings[i].buckets[:0]
+		rings[i].clear()
 	}
-	l.save(s, rings)
+	l.subjects.change(c.id, rings)
 	s.epoch, s.touched, s.marks = c.at, max(s.touched, c.at), nil
 }
 

@@ -44,7 +44,6 @@ type decision struct {
 	gains  bool  // a subject is not counted yet in the window of a limit
 	sites  []site
 	adds   []int64 // for each Use, how many of the sends count in it
-	rings  []ring  // of the last subject, open
 }
 
 // A site is one subject of a decision.
@@ -81,9 +80,8 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 		id, s := l.subjects.named(sub.Name)
 		var rings []ring
 		if s != nil {
-			rings = l.open(s, at)
+			rings = l.subjects.open(id, at)
 		}
-		d.rings = rings
 		from, fits := len(d.result.Uses), n
 		for _, limit := range sub.Limits {
 			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
@@ -117,7 +115,7 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 	if s != nil {
 		u.Epoch, u.Refused = s.epoch, int64(len(s.marks))
 		if r = find(rings, w); r != nil {
-			u.Used = r.sum().Sent
+			u.Used = r.total.Sent
 		}
 		if when <= s.epoch || r != nil && when < r.since {
 			n = 0
@@ -235,9 +233,6 @@ func (l *Ledger) chargeFitting(d *decision, t *Take, tokens []Token, from int) {
 		return // past the ceiling there is no memory for the sends either
 	}
 	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members).with(t.Outcome), limits: limits, tokens: tokens}
-	if len(d.sites) == 1 && len(members) == 1 {
-		l.space.charge.rings, l.space.charge.opened = d.rings, true
-	}
 	l.do(&l.space.charge)
 }
 

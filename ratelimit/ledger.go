@@ -26,10 +26,8 @@ type Ledger struct {
 	uncounted int64
 	swept     int // where the next Sweep goes on
 
-	space  space
-	rings  []ring // for open
-	packed []byte // for save
-	entry  []byte // for do
+	space space
+	entry []byte // for do
 }
 
 // Options are what a Ledger is made with.
@@ -221,16 +219,16 @@ func (l *Ledger) pageStandings(now time.Time, p int) ([]Standing, bool) {
 	var all []Standing
 	for i := range l.subjects.pages[p].places {
 		if s := &l.subjects.pages[p].places[i]; s.name != "" {
-			all = append(all, l.standing(s, at))
+			all = append(all, l.standing(uint32(p*pageSize+i), s, at))
 		}
 	}
 	return all, true
 }
 
-func (l *Ledger) standing(s *subject, at int64) Standing {
+func (l *Ledger) standing(id uint32, s *subject, at int64) Standing {
 	st := Standing{Name: s.name, Epoch: s.epoch, Refused: int64(len(s.marks))}
-	for _, r := range l.open(s, at) {
-		st.Windows = append(st.Windows, WindowCounts{time.Duration(r.window.length) * time.Microsecond, r.sum()})
+	for _, r := range l.subjects.open(id, at) {
+		st.Windows = append(st.Windows, WindowCounts{time.Duration(r.window.length) * time.Microsecond, r.total})
 	}
 	return st
 }
@@ -241,8 +239,8 @@ func (l *Ledger) Standing(now time.Time, name string) Standing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
-	if _, s := l.subjects.named(name); s != nil {
-		return l.standing(s, at)
+	if id, s := l.subjects.named(name); s != nil {
+		return l.standing(id, s, at)
 	}
 	return Standing{Name: name}
 }
@@ -314,32 +312,4 @@ func (l *Ledger) do(c change) {
 		l.entry = c.encode(l.entry[:0])
 		l.options.Record(l.seq, l.entry)
 	}
-}
-
-// open unpacks the rings of a subject, pruned at a time. They are good until
-// the next call.
-func (l *Ledger) open(s *subject, at int64) []ring {
-	d := decoder{b: s.rings}
-	n := 0
-	for ; len(d.b) > 0; n++ {
-		if n == len(l.rings) {
-			l.rings = append(l.rings, ring{})
-		}
-		l.rings[n].unpack(&d)
-		l.rings[n].prune(at)
-	}
-	return l.rings[:n]
-}
-
-// save packs rings into their subject.
-func (l *Ledger) save(s *subject, rings []ring) {
-	l.packed = l.packed[:0]
-	for i := range rings {
-		l.packed = rings[i].pack(l.packed)
-	}
-	if n := len(l.packed); n > cap(s.rings) || cap(s.rings) > 2*n+64 {
-		s.rings = append([]byte(nil), l.packed...)
-		return
-	}
-	s.rings = append(s.rings[:0], l.packed...)
 }

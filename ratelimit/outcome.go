@@ -49,7 +49,9 @@ func (c *Counts) add(o Outcome, n int64) {
 // clamp lets no count be negative: after damage a send may be there whose count
 // was lost.
 func (c *Counts) clamp() {
-	for _, n := range [...]*int64{&c.Sent, &c.Delivered, &c.Deferred, &c.Failed, &c.Excused} {
-		*n = max(0, *n)
-	}
+	c.Sent = max(0, c.Sent)
+	c.Delivered = max(0, c.Delivered)
+	c.Deferred = max(0, c.Deferred)
+	c.Failed = max(0, c.Failed)
+	c.Excused = max(0, c.Excused)
 }

@@ -60,7 +60,7 @@ func (l *Ledger) told(s send, at int64) Send {
 			return
 		}
 		sub := Subject{Name: who.name}
-		for _, r := range l.open(who, at) {
+		for _, r := range l.subjects.open(id, at) {
 			sub.Limits = append(sub.Limits, Limit{Window: time.Duration(r.window.length) * time.Microsecond})
 		}
 		sent.Subjects = append(sent.Subjects, sub)

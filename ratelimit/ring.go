@@ -11,6 +11,8 @@ type ring struct {
 	window  window
 	since   int64 // sends dated before are not counted here; 0: all are
 	buckets []bucket
+	total   Counts // of the buckets
+	due     int64  // until then, Unix milliseconds, the first bucket counts; 0: not known
 }
 
 // A bucket is the counts of one slice of time.
@@ -21,12 +23,19 @@ type bucket struct {
 
 // prune drops the buckets that no longer count at time ms.
 func (r *ring) prune(ms int64) {
+	if ms < r.due || len(r.buckets) == 0 {
+		return
+	}
 	oldest := r.window.oldest(ms)
 	n := 0
 	for n < len(r.buckets) && r.buckets[n].index < oldest {
+		r.total.sub(r.buckets[n].Counts)
 		n++
 	}
 	r.buckets = slices.Delete(r.buckets, 0, n)
+	if len(r.buckets) > 0 {
+		r.due = r.window.leaves(r.buckets[0].index)
+	}
 }
 
 // counts reports whether a send dated when counts here at time ms.
@@ -34,13 +43,8 @@ func (r *ring) counts(when, ms int64) bool {
 	return when >= r.since && !r.window.outlived(when, ms)
 }
 
-// sum adds up a pruned ring.
-func (r *ring) sum() (c Counts) {
-	for _, b := range r.buckets {
-		c.sum(b.Counts)
-	}
-	return c
-}
+// clear empties a ring.
+func (r *ring) clear() { r.buckets, r.total = r.buckets[:0], Counts{} }
 
 func (c *Counts) sum(more Counts) {
 	c.Sent += more.Sent
@@ -50,21 +54,41 @@ func (c *Counts) sum(more Counts) {
 	c.Excused += more.Excused
 }
 
+func (c *Counts) sub(less Counts) {
+	c.Sent -= less.Sent
+	c.Delivered -= less.Delivered
+	c.Deferred -= less.Deferred
+	c.Failed -= less.Failed
+	c.Excused -= less.Excused
+}
+
+// add counts more, of which some may be negative, in the bucket of time when.
+func (r *ring) add(when int64, more Counts) {
+	b := r.at(when)
+	r.total.sub(b.Counts)
+	b.sum(more)
+	b.clamp()
+	r.total.sum(b.Counts)
+}
+
 // at returns the bucket of time when, made if there is none.
 func (r *ring) at(when int64) *bucket {
 	index := r.window.index(when)
-	i, found := slices.BinarySearchFunc(r.buckets, index, func(b bucket, index int64) int {
-		return int(b.index - index)
-	})
-	if !found {
-		r.buckets = slices.Insert(r.buckets, i, bucket{index: index})
+	i := len(r.buckets)
+	for i > 0 && r.buckets[i-1].index > index { // nearly always it is the last
+		i--
 	}
+	if i > 0 && r.buckets[i-1].index == index {
+		return &r.buckets[i-1]
+	}
+	r.buckets = slices.Insert(r.buckets, i, bucket{index: index})
+	r.due = 0
 	return &r.buckets[i]
 }
 
 // frees is the first time at which a pruned ring holds at most room sends.
 func (r *ring) frees(room int64) int64 {
-	used := r.sum().Sent
+	used := r.total.Sent
 	for _, b := range r.buckets {
 		if used -= b.Sent; used <= room {
 			return r.window.leaves(b.index)
@@ -102,8 +126,9 @@ func (r *ring) pack(b []byte) []byte {
 func (r *ring) unpack(d *decoder) {
 	r.window = windowOf(d.int() * 1000)
 	r.since = d.int()
+	r.clear()
+	r.due = 0
 	n := d.len(2)
-	r.buckets = r.buckets[:0]
 	last := int64(0)
 	for range n {
 		last += d.int()
@@ -113,5 +138,6 @@ func (r *ring) unpack(d *decoder) {
 			b.Delivered, b.Deferred, b.Failed, b.Excused = d.int(), d.int(), d.int(), d.int()
 		}
 		r.buckets = append(r.buckets, b)
+		r.total.sum(b.Counts)
 	}
 }

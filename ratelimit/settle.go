@@ -197,11 +197,11 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 // gains tells whether a subject gets a window.
 func (l *Ledger) gains(subjects []Subject) bool {
 	for _, sub := range subjects {
-		_, s := l.subjects.named(sub.Name)
+		id, s := l.subjects.named(sub.Name)
 		if s == nil {
 			continue
 		}
-		rings := l.open(s, l.last)
+		rings := l.subjects.open(id, l.last)
 		for _, limit := range sub.Limits {
 			if find(rings, newWindow(limit.Window)) == nil {
 				return true
@@ -242,7 +242,7 @@ func (c *settlement) apply(l *Ledger) {
 		n := 0
 		l.groups.each(p.payers, func(id uint32) {
 			if s := l.written(id); s != nil {
-				l.countMoves(s, p, c.at, p.limitsOf(n))
+				l.countMoves(id, s, p, c.at, p.limitsOf(n))
 			}
 			n++
 		})
@@ -271,30 +271,29 @@ func (l *Ledger) keepMoves(p *part, at int64) {
 	}
 }
 
-func (l *Ledger) countMoves(s *subject, p *part, at int64, limits []Limit) {
+func (l *Ledger) countMoves(id uint32, s *subject, p *part, at int64, limits []Limit) {
 	s.touched = at
-	rings := l.addRings(l.open(s, at), limits, at)
+	rings := l.addRings(id, limits, at)
 	for i := range rings {
 		r := &rings[i]
 		for j := range p.moves {
 			m := &p.moves[j]
 			if when := (send{when: m.when}).date(at); when > s.epoch && r.counts(when, at) {
-				m.count(&r.at(when).Counts)
+				r.add(when, m.counts())
 			}
 		}
 	}
-	l.save(s, rings)
 }
 
-func (m *move) count(c *Counts) {
+// counts is what a move adds to the counts of its payers.
+func (m *move) counts() (c Counts) {
 	if m.fresh {
-		c.Sent++
-		c.add(m.to, 1)
-		return
+		c.Sent = 1
+	} else {
+		c.add(m.from, -1)
 	}
-	c.add(m.from, -1)
 	c.add(m.to, 1)
-	c.clamp()
+	return c
 }
 
 func (c *settlement) encode(b []byte) []byte {

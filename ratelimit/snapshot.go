@@ -91,7 +91,8 @@ func (l *Ledger) encodePage(b []byte, i int) []byte {
 			continue
 		}
 		b = append(b, s.name...)
-		b = append(binary.AppendUvarint(b, uint64(len(s.rings))), s.rings...)
+		rings := l.subjects.packed(uint32(i*pageSize + j))
+		b = append(binary.AppendUvarint(b, uint64(len(rings))), rings...)
 		b = binary.AppendUvarint(b, uint64(s.epoch))
 		b = binary.AppendUvarint(b, uint64(s.touched))
 		b = binary.AppendUvarint(b, uint64(len(s.marks)))

@@ -3,7 +3,7 @@ package ratelimit
 // A subject is what the ledger keeps of one name.
 type subject struct {
 	name    string             // empty marks a free place
-	rings   []byte             // packed, see ring.pack
+	rings   []byte             // packed, see ring.pack; behind those that are open, see openSubject
 	epoch   int64              // Unix milliseconds of the last reset; sends dated up to it count nothing
 	touched int64              // Unix milliseconds of the last change
 	marks   map[Token]struct{} // refused since a limit was reached; nil for nearly all
@@ -29,6 +29,9 @@ type subjects struct {
 	first int // no page before this one has a free place
 	index map[string]uint32
 	peak  int // most subjects since index was made
+
+	opened  [openPlaces]openSubject
+	packing []byte // for close
 }
 
 func (t *subjects) page(id uint32) *page { return t.pages[id/pageSize] }
@@ -84,6 +87,7 @@ func (t *subjects) drop(id uint32) {
 	if t.index[s.name] == id {
 		delete(t.index, s.name)
 	}
+	t.forget(id)
 	*s = subject{}
 	p := t.page(id)
 	p.used--

@@ -69,9 +69,9 @@ func (l *Ledger) sweepPage(i int, at int64) {
 		return
 	}
 	for j := range l.subjects.pages[i].places {
-		s := &l.subjects.pages[i].places[j]
-		if s.name != "" && at-s.touched > l.keep+idle.Milliseconds() && empty(l.open(s, at)) {
-			l.subjects.drop(uint32(i*pageSize + j))
+		s, id := &l.subjects.pages[i].places[j], uint32(i*pageSize+j)
+		if s.name != "" && at-s.touched > l.keep+idle.Milliseconds() && empty(l.subjects.open(id, at)) {
+			l.subjects.drop(id)
 			l.forgetPayees()
 		}
 	}

@@ -36,7 +36,7 @@ func sown(rings []ring, w window, at int64) (r ring, ok bool) {
 			continue
 		}
 		if since := max(from.since, from.window.starts(at)); !ok || since < r.since {
-			r.since, r.buckets, ok = since, from.coarser(w), true
+			r.since, r.buckets, r.total, ok = since, from.coarser(w), from.total, true
 		}
 	}
 	return r, ok
@@ -65,7 +65,7 @@ func (l *Ledger) widen(subjects []Subject) {
 		if s == nil || slices.ContainsFunc(gains, func(c widening) bool { return c.id == id }) {
 			continue
 		}
-		rings := l.open(s, l.last)
+		rings := l.subjects.open(id, l.last)
 		c := widening{id: id}
 		for _, limit := range sub.Limits {
 			w := newWindow(limit.Window)
@@ -99,17 +99,16 @@ type widening struct {
 
 func (c *widening) apply(l *Ledger) {
 	l.advance(c.at)
-	s := l.written(c.id)
-	if s == nil {
+	if l.written(c.id) == nil {
 		return
 	}
-	rings := l.open(s, c.at)
+	rings := l.subjects.open(c.id, c.at)
 	n := len(rings)
 	for _, w := range c.windows {
 		r, _ := sown(rings[:n], w, c.at)
 		rings = append(rings, r)
 	}
-	l.save(s, rings)
+	l.subjects.change(c.id, rings)
 }
 
 func (c *widening) encode(b []byte) []byte {
