@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -52,7 +53,7 @@ func decodeChange(entry []byte) (change, error) {
 	case kindForgive:
 		c = &forgiveness{id: uint32(d.uint())}
 	case kindReset:
-		c = &reset{id: uint32(d.uint()), at: d.int()}
+		c = decodeReset(d)
 	case kindKeep:
 		c = &keepFor{at: d.int(), span: d.int()}
 	case kindSettle:
@@ -288,10 +289,12 @@ func (c *forgiveness) encode(b []byte) []byte {
 	return binary.AppendUvarint(append(b, kindForgive), uint64(c.id))
 }
 
-// reset restarts a subject at zero. Its rings stay, for since, but empty.
+// reset restarts a subject at zero. Its rings stay, for since, but empty: or as
+// what was sent after a reset of some time ago has them.
 type reset struct {
-	id uint32
-	at int64
+	id    uint32
+	at    int64
+	rings []byte
 }
 
 func (c *reset) apply(l *Ledger) {
@@ -301,16 +304,33 @@ func (c *reset) apply(l *Ledger) {
 	if s == nil {
 		return
 	}
-	rings := l.subjects.open(c.id, c.at)
-	for i := range rings {
-		rings[i].clear()
+	if c.rings != nil {
+		l.subjects.forget(c.id)
+		s.rings = slices.Clone(c.rings)
+	} else {
+		rings := l.subjects.open(c.id, c.at)
+		for i := range rings {
+			rings[i].clear()
+		}
+		l.subjects.change(c.id, rings)
 	}
-	l.subjects.change(c.id, rings)
 	s.epoch, s.touched, s.marks = c.at, max(s.touched, c.at), nil
 }
 
 func (c *reset) encode(b []byte) []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(append(b, kindReset), uint64(c.id)), uint64(c.at))
+	b = binary.AppendUvarint(binary.AppendUvarint(append(b, kindReset), uint64(c.id)), uint64(c.at))
+	if c.rings != nil {
+		b = append(binary.AppendUvarint(b, uint64(len(c.rings))), c.rings...)
+	}
+	return b
+}
+
+func decodeReset(d *decoder) *reset {
+	c := &reset{id: uint32(d.uint()), at: d.int()}
+	if len(d.b) > 0 {
+		c.rings = d.bytes()
+	}
+	return c
 }
 
 // keepFor changes how long sends are kept. Those dated before the shorter

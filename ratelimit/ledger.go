@@ -181,15 +181,14 @@ func (l *Ledger) Reset(now time.Time, name string, seen int64) int64 {
 	return at
 }
 
-// ResetAsOf is Reset as of some time ago, for one that was made elsewhere. It
-// changes nothing if there was a later one. What is counted restarts at zero
-// now, and what was sent since counts only if it is charged again.
+// ResetAsOf is Reset as of some time ago, for one that was made elsewhere: what
+// was sent since stays counted. It changes nothing if there was a later one.
 func (l *Ledger) ResetAsOf(now time.Time, name string, age time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now) - max(0, age.Milliseconds())
 	if id, s := l.subjects.named(name); s != nil && s.epoch < at {
-		l.do(&reset{id: id, at: at})
+		l.do(&reset{id: id, at: at, rings: l.sentAfter(id, at)})
 	}
 }
 

@@ -107,3 +107,9 @@ func (t *groups) each(p payers, f func(id uint32)) {
 		f(member)
 	}
 }
+
+// has tells whether p names a subject.
+func (t *groups) has(p payers, id uint32) (has bool) {
+	t.each(p, func(one uint32) { has = has || one == id })
+	return has
+}

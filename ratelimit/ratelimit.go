@@ -44,6 +44,9 @@ type Subject struct {
 	// their marks count as its refusals. So it counts what it would count if
 	// it did refuse.
 	Watched bool
+	// Past, in a Send, says that it is dated before the subject's last reset, and
+	// counts nothing for it.
+	Past bool
 }
 
 // A Take asks to charge sends to subjects. Its slices are the caller's again

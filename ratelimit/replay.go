@@ -50,7 +50,8 @@ func (l *Ledger) shardSends(now time.Time, i int) (all []Send) {
 }
 
 func (l *Ledger) told(s send, at int64) Send {
-	sent := Send{Token: s.token, Age: time.Duration(at-s.date(at)) * time.Millisecond, Outcome: s.payers.outcome()}
+	date := s.date(at)
+	sent := Send{Token: s.token, Age: time.Duration(at-date) * time.Millisecond, Outcome: s.payers.outcome()}
 	l.groups.each(s.payers, func(id uint32) {
 		if int(id/pageSize) >= len(l.subjects.pages) {
 			return // lost to damage
@@ -59,7 +60,7 @@ func (l *Ledger) told(s send, at int64) Send {
 		if who.name == "" {
 			return
 		}
-		sub := Subject{Name: who.name}
+		sub := Subject{Name: who.name, Past: date <= who.epoch}
 		for _, r := range l.subjects.open(id, at) {
 			sub.Limits = append(sub.Limits, Limit{Window: time.Duration(r.window.length) * time.Microsecond})
 		}

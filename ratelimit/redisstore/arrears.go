@@ -70,7 +70,8 @@ func newArrears(l Ledger, now time.Time) *arrears {
 			return
 		}
 		for _, g := range group(l.Charged(now, e.Tokens)) {
-			a.counts.Take(now, ratelimit.Take{Subjects: g.Subjects, Tokens: g.Tokens, Age: g.Age, Force: true})
+			subjects := slices.DeleteFunc(g.Subjects, func(s ratelimit.Subject) bool { return s.Past })
+			a.counts.Take(now, ratelimit.Take{Subjects: subjects, Tokens: g.Tokens, Age: g.Age, Force: true})
 		}
 	})
 	return a

@@ -164,6 +164,7 @@ func (s *Store) poll(ctx context.Context) error {
 // since takes over what changed after a number, and returns how many that were
 // and the number of the last of them.
 func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int64, err error) {
+	asked := time.Now()
 	replies, errs := l.run(ctx, []call{boardCall("since", last)})
 	if errs[0] != nil {
 		return 0, 0, errs[0]
@@ -181,7 +182,7 @@ func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int6
 		e := entry{Value: []byte(value)}
 		e.Stamp, _ = list[3].(int64)
 		if ms, _ := list[4].(int64); ms > 0 {
-			e.Till = time.Now().Add(time.Duration(ms) * time.Millisecond)
+			e.Till = asked.Add(time.Duration(ms) * time.Millisecond)
 		}
 		s.learn(key, e)
 		n++

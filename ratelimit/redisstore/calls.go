@@ -65,13 +65,9 @@ func (s *Store) drops(terms terms, subjects []ratelimit.Subject, tokens []rateli
 	return all
 }
 
-// calls are what telling an arrear takes.
+// calls are what telling an arrear takes that is no reset.
 func (s *Store) calls(now time.Time, e *arrear) []linkCall {
-	switch {
-	case e.Reset != "":
-		age := now.Sub(time.UnixMilli(e.At))
-		return []linkCall{{link: s.servers.of(slotOf(e.Reset)), call: resetCall(s.terms(now, nil), e.Reset, age, e.Seen)}}
-	case e.Undo > 0:
+	if e.Undo > 0 {
 		terms := s.terms(now, nil)
 		terms.attempt = e.Undo
 		return s.drops(terms, e.Subjects, e.Tokens)
@@ -83,7 +79,7 @@ func (s *Store) calls(now time.Time, e *arrear) []linkCall {
 	return append(all, s.puts(now, s.ledger.Charged(now, e.Tokens))...)
 }
 
-// done tells whether a take, drop or reset was not given up.
+// done tells whether a take or drop was not given up.
 func done(reply any) bool {
 	numbers, err := integers(reply)
 	return err == nil && len(numbers) > 0 && numbers[0] != statusBuried

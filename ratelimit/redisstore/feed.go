@@ -94,9 +94,11 @@ func (s *Store) feed(ctx context.Context) {
 	news, resets := s.sights.takeNews()
 	now := s.clock.now()
 	var args []any
-	for subject, at := range resets {
-		ms := removedFor.Milliseconds()
-		args = append(args, resetKey+subject, fmt.Sprintf("%d %s", ms+time.Since(at).Milliseconds(), s.options.Node), ms)
+	for subject, r := range resets {
+		// Until Redis has it, time passes: better it is taken for older than it is.
+		age := now.Sub(r.at) + s.options.Timeout
+		value := fmt.Sprintf("%d %s %d", (removedFor + age).Milliseconds(), s.options.Node, r.epoch)
+		args = append(args, resetKey+subject, value, removedFor.Milliseconds())
 	}
 	for key, v := range news {
 		args = append(args, key.key(), v.String(), max(1, v.till.Sub(now).Milliseconds()))
@@ -131,9 +133,9 @@ func (s *Store) learnUse(key string, e entry) {
 // learnReset takes over that another node has reset a subject. The entry lives
 // for a known time, so that its age is by Redis's clock.
 func (s *Store) learnReset(subject string, e entry) {
-	var ms int64
+	var ms, epoch int64
 	var node string
-	if _, err := fmt.Sscan(string(e.Value), &ms, &node); err != nil || node == s.options.Node {
+	if _, err := fmt.Sscan(string(e.Value), &ms, &node, &epoch); err != nil || node == s.options.Node {
 		return
 	}
 	now := s.clock.now()
@@ -142,7 +144,8 @@ func (s *Store) learnReset(subject string, e entry) {
 	if known := time.UnixMilli(s.ledger.Standing(now, subject).Epoch); now.Add(-age).Sub(known) < 2*time.Second {
 		return
 	}
-	s.forget(now, subject)
+	s.arrears.counts.ResetAsOf(now, subject, age)
+	s.sights.forget(subject, epoch)
 	s.ledger.ResetAsOf(now, subject, age)
 	s.turned(subject)
 }

@@ -235,6 +235,12 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	return replies, errs
 }
 
+// runOne runs one call.
+func (l *link) runOne(ctx context.Context, c call) (any, error) {
+	replies, errs := l.run(ctx, []call{c})
+	return replies[0], errs[0]
+}
+
 // failed returns the first error, and keeps it for operators.
 func (l *link) failed(errs []error) error {
 	for _, err := range errs {

@@ -76,6 +76,14 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*arrear) bo
 	byLink := map[*link]*owed{}
 	failed := make([]bool, len(some))
 	for i, e := range some {
+		if e.Reset != "" { // before all sends, of which some are Past by it
+			failed[i] = !s.resetOwed(ctx, e)
+		}
+	}
+	for i, e := range some {
+		if e.Reset != "" {
+			continue
+		}
 		for _, c := range s.calls(now, e) {
 			if c.link == nil || !c.link.alive() {
 				failed[i] = true
@@ -101,6 +109,12 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*arrear) bo
 		s.arrears.settled(now, e)
 	}
 	return all
+}
+
+// resetOwed tells a reset, and whether that went well.
+func (s *Store) resetOwed(ctx context.Context, e *arrear) bool {
+	l := s.servers.of(slotOf(e.Reset))
+	return l != nil && l.alive() && s.tellReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
 }
 
 // owed is what one master is to be told.

@@ -28,7 +28,7 @@ if op == 'take' or op == 'look' then
         local r = S.find(s, u.ms)
         local w = r or S.ring(u.ms, 0, 0, '')
         u.used, u.adds, u.frees = w.sent, n[s.root], -1
-        if when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
+        if sub.state.past or when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
         gains = gains or (not r and #s.rings > 0)
         if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds > u.max then
           sub.full = true
@@ -184,19 +184,31 @@ if op == 'take' then
     if want == have and (not stamp or (x.stamp or 0) >= stamp) then return false end
     local d = S.delta(S.delta({0, 0, 0, 0, 0}, 0, have, -1), 0, want, 1)
     for _, sub in ipairs(S.subjects) do
-      if sub.state.root == root then S.count(sub.state, x.date, d) end
+      if sub.state.root == root and not sub.state.past then S.count(sub.state, x.date, d) end
     end
-    S.keep(root, token, x.date, want, x, stamp or x.stamp)
+    S.keep(root, token, x.date, want + x.others, x, stamp or x.stamp)
+    return true
+  end
+
+  -- outdate takes back what an attempt that ran late has counted of a send from
+  -- before a reset.
+  function S.outdate(root, token, x)
+    if not root.past or x.others > 0 or x.date <= root.epoch then return false end
+    S.count(root, x.date, S.delta({-1, 0, 0, 0, 0}, 0, x.outcome, -1))
+    x.others = 8
+    S.keep(root, token, x.date, x.outcome + 8, x, x.stamp)
     return true
   end
 
   -- charge counts the fresh sends of each slot and keeps the records of those
   -- that somebody is charged for.
   function S.charge(fresh, when, outcome)
-    local fit = {}
+    local fit, own = {}, {}
     for i = 1, #S.subjects do
       local s, limits, n = S.subjects[i].state, S.subjects[i].limits, S.subjects[i].fits
       fit[s.root] = math.max(fit[s.root] or 0, n)
+      if s.past then n = 0 end
+      if s == s.root then own[s] = n end
       if n > 0 then
         for j = 1, #limits do
           local u = limits[j]
@@ -209,7 +221,7 @@ if op == 'take' then
     for root, tokens in pairs(fresh) do
       for i = 1, fit[root] do
         local x = tokens[i]
-        S.keep(root, x[1], when, outcome, x[2], x[3])
+        S.keep(root, x[1], when, i > (own[root] or 0) and outcome + 8 or outcome, x[2], x[3])
       end
     end
   end
@@ -231,6 +243,7 @@ if op == 'take' then
       end
       if x and x.date and x.date > S.at - horizon then
         -- Where an earlier attempt was given up, what takes that back may be about to come.
+        moved = S.outdate(root, token, x) or moved
         moved = S.settle(root, token, x, outcome, again > 0 and attempt) or moved
       elseif not seen[token] then
         seen[token] = true
@@ -278,7 +291,7 @@ if op == 'drop' then
         if x and x.date and x.date > S.at - horizon then
           local d = S.delta({0, 0, 0, 0, 0}, -1, x.outcome, -1)
           for _, sub in ipairs(S.subjects) do
-            if sub.state.root == root then S.count(sub.state, x.date, d) end
+            if sub.state.root == root and not sub.state.past then S.count(sub.state, x.date, d) end
           end
         end
         S.put(root, token, root.last, ('%d'):format(-attempt), x)
@@ -289,37 +302,75 @@ if op == 'drop' then
   return {1}
 end
 
--- reset restarts the subject at zero, as of some time ago, unless its epoch is
--- past seen. Returns whether it did, and the epoch.
+-- reset restarts the subject at zero, as of some time before one that Redis has
+-- told, or as of now, unless its epoch is past seen. Returns whether it did, and the
+-- epoch.
 if op == 'reset' then
+  -- halve leaves of the oldest bucket of rings what the records of the slot say was
+  -- sent after the epoch. Who among the subjects of the slot was charged they only
+  -- tell for the one that is named like it: another one keeps as much as it may be.
+  function S.halve(rings, s, epoch)
+    local root, sums, till = s.root, {}, 0
+    for i, r in ipairs(rings) do
+      sums[i] = {0, 0, 0, 0, 0}
+      till = math.max(till, math.ceil((S.index(r, epoch) + 1) * r.bucket / 1000))
+    end
+    local now = math.floor(S.at / root.period)
+    for gen = math.floor(epoch / root.period), math.min(now, math.floor(till / root.period)) do
+      local n = gen == now and root.n0 or root.n1
+      for shard = 0, n > 0 and math.floor(n / 150) or -1 do
+        local all = redis.call('HVALS', S.shardkey(root, gen, shard))
+        for j = 1, #all do
+          local v = tonumber(all[j]:match('[^:]*'))
+          local date = gen * root.period + math.floor(v / 16)
+          if v >= 0 and date > epoch and date < till and (s ~= root or v % 16 < 8) then
+            for i, r in ipairs(rings) do
+              if date >= r.since and S.index(r, date) == S.index(r, epoch) then S.delta(sums[i], 1, v % 8, 1) end
+            end
+          end
+        end
+      end
+    end
+    for i, r in ipairs(rings) do
+      local c = {struct.unpack('<I4I4I4I4I4', r.raw, 2)}
+      r.sent = r.sent - c[1]
+      for k = 1, 5 do c[k] = math.min(c[k], sums[i][k]) end
+      r.sent = r.sent + c[1]
+      r.raw = r.raw:sub(1, 1) .. struct.pack('<I4I4I4I4I4', unpack(c)) .. r.raw:sub(22)
+    end
+  end
+
   S.open()
-  local age, seen = S.num(), S.num()
-  local s, epoch = S.subjects[1].state, S.at - age
+  local base, age, seen = S.num() or S.at, S.num(), S.num()
+  local s, epoch, cut = S.subjects[1].state, math.min(base - age, S.at), {}
   if (seen >= 0 and s.epoch > seen) or epoch <= s.epoch then return {0, s.epoch} end
   for _, r in ipairs(s.rings) do
-    local raw, top, from = r.raw, S.index(r, s.last), #r.raw + 1
+    local raw, top, first, from = r.raw, S.index(r, s.last), S.index(r, epoch), #r.raw + 1
     r.sent = 0
-    for p = #raw - 20, age > 0 and 1 or #raw, -21 do -- what was sent since stays
+    for p = #raw - 20, epoch < S.at and 1 or #raw, -21 do -- what was sent since stays
       local b = top - (top - raw:byte(p)) % 256
-      if (b + 1) * r.bucket <= epoch * 1000 then break end
+      if b < first then break end
       from, r.sent = p, r.sent + struct.unpack('<I4', raw, p + 1)
+      if b == first then cut[#cut + 1] = r end
     end
     r.raw = raw:sub(from)
   end
+  -- Of a time whose records are forgotten, nobody can tell.
+  if #cut > 0 and epoch > (math.floor(S.at / s.root.period) - 1) * s.root.period then S.halve(cut, s, epoch) end
   s.epoch, s.marks = epoch, 0
   redis.call('DEL', s.key .. ':r')
   -- What is charged later in this very millisecond belongs to the new epoch.
-  if age == 0 then S.setclock(S.at + 1) end
+  if epoch >= S.at then S.setclock(S.at + 1) end
   S.saveall()
   return {1, epoch}
 end
 
--- standing tells all that is counted for a subject: epoch, refused sends, and
--- for each window its length and counts.
+-- standing tells all that is counted for a subject: the time, epoch, refused sends,
+-- and for each window its length and counts.
 if op == 'standing' then
   S.open()
   local s = S.subjects[1].state
-  local out = {s.epoch, s.marks}
+  local out = {S.at, s.epoch, s.marks}
   for _, r in ipairs(s.rings) do
     local sum = {r.ms, 0, 0, 0, 0, 0}
     for p = 1, #r.raw, 21 do

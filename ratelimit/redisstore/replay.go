@@ -92,8 +92,7 @@ func (s *Store) remember(l *link, server string) error {
 func (s *Store) tellResets(ctx context.Context, l *link, now time.Time) (err error) {
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
 		if st.Epoch > 0 && s.servers.of(slotOf(st.Name)) == l {
-			age := now.Sub(time.UnixMilli(st.Epoch))
-			err = runAll(ctx, s.options.Timeout, []linkCall{{link: l, call: resetCall(s.terms(now, nil), st.Name, age, -1)}})
+			err = s.tellReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
 		}
 		return err == nil
 	})

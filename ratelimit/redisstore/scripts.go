@@ -75,7 +75,7 @@ func newCall(op string, t terms, subjects []ratelimit.Subject) call {
 	c.add(op, now, t.keep.Milliseconds(), len(slots), len(subjects))
 	for _, s := range subjects {
 		c.keys = append(c.keys, subjectKey(s.Name))
-		c.add(slots[slotOf(s.Name)], bit(s.Watched), len(s.Limits))
+		c.add(slots[slotOf(s.Name)], bit(s.Watched)+2*bit(s.Past), len(s.Limits))
 		for _, l := range s.Limits {
 			c.add(l.Window.Milliseconds(), l.Max)
 		}
@@ -108,11 +108,18 @@ func dropCall(t terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) c
 	return c
 }
 
-// resetCall restarts a subject at zero as of age ago, unless its epoch is past
-// seen; a negative seen resets in any case.
-func resetCall(t terms, subject string, age time.Duration, seen int64) call {
+// resetCall restarts a subject at zero, unless its epoch is past seen; a negative
+// seen resets in any case.
+func resetCall(t terms, subject string, seen int64) call {
 	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
-	c.add(max(0, age.Milliseconds()), seen)
+	c.add("", 0, seen)
+	return c
+}
+
+// resetAsOfCall is resetCall as of some time before one that Redis has told.
+func resetAsOfCall(t terms, subject string, told time.Time, age time.Duration, seen int64) call {
+	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
+	c.add(told.UnixMilli(), max(0, age.Milliseconds()), seen)
 	return c
 }
 
@@ -177,20 +184,21 @@ func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
 	return a, nil
 }
 
-// standingOf reads what is counted for a subject.
-func standingOf(reply any, subject string) (st ratelimit.Standing, err error) {
+// standingOf reads what is counted for a subject, and when.
+func standingOf(reply any, subject string) (st ratelimit.Standing, at time.Time, err error) {
 	n, err := integers(reply)
-	if err != nil || len(n)%6 != 2 {
-		return st, errReply
+	if err != nil || len(n)%6 != 3 {
+		return st, at, errReply
 	}
-	st = ratelimit.Standing{Name: subject, Epoch: n[0], Refused: n[1]}
-	for n = n[2:]; len(n) > 0; n = n[6:] {
+	at = time.UnixMilli(n[0])
+	st = ratelimit.Standing{Name: subject, Epoch: n[1], Refused: n[2]}
+	for n = n[3:]; len(n) > 0; n = n[6:] {
 		st.Windows = append(st.Windows, ratelimit.WindowCounts{
 			Window: time.Duration(n[0]) * time.Millisecond,
 			Counts: ratelimit.Counts{Sent: n[1], Delivered: n[2], Deferred: n[3], Failed: n[4], Excused: n[5]},
 		})
 	}
-	return st, nil
+	return st, at, nil
 }
 
 // errReply says that a script answered what ours do not.

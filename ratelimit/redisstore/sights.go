@@ -18,8 +18,14 @@ type sights struct {
 	mu     sync.Mutex
 	uses   map[sightKey]sight
 	news   map[sightKey]sight   // seen here since the last feed
-	resets map[string]time.Time // subjects that were reset here since, and when
+	resets map[string]resetNews // subjects that were reset here since
 	epochs map[string]int64     // of subjects, by Redis's clock, where they are not 0
+}
+
+// A resetNews is a reset that others are to be told of.
+type resetNews struct {
+	at    time.Time
+	epoch int64 // by Redis's clock, as far as this node knows
 }
 
 type sightKey struct {
@@ -54,7 +60,7 @@ func (v *sight) parse(text string) {
 func (v sight) before(o sight) bool { return v.at < o.at || v.at == o.at && v.used < o.used }
 
 func newSights() *sights {
-	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]time.Time{}, epochs: map[string]int64{}}
+	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]resetNews{}, epochs: map[string]int64{}}
 }
 
 // see takes over what Redis answered. turned are the subjects that by now have
@@ -147,16 +153,16 @@ func (s *sights) learn(key sightKey, v sight) (turned bool) {
 }
 
 // takeNews takes off what is to be told others.
-func (s *sights) takeNews() (news map[sightKey]sight, resets map[string]time.Time) {
+func (s *sights) takeNews() (news map[sightKey]sight, resets map[string]resetNews) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	news, resets = s.news, s.resets
-	s.news, s.resets = map[sightKey]sight{}, map[string]time.Time{}
+	s.news, s.resets = map[sightKey]sight{}, map[string]resetNews{}
 	return news, resets
 }
 
 // putBack keeps what could not be told, unless there is something newer.
-func (s *sights) putBack(news map[sightKey]sight, resets map[string]time.Time) {
+func (s *sights) putBack(news map[sightKey]sight, resets map[string]resetNews) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.Copy(news, s.news)
@@ -164,27 +170,29 @@ func (s *sights) putBack(news map[sightKey]sight, resets map[string]time.Time) {
 	s.news, s.resets = news, resets
 }
 
-// forget forgets what was used by a subject before its reset.
-func (s *sights) forget(subject string) {
+// forget forgets what was used by a subject up to its reset.
+func (s *sights) forget(subject string, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.uses, func(key sightKey, _ sight) bool { return key.subject == subject })
-	maps.DeleteFunc(s.news, func(key sightKey, _ sight) bool { return key.subject == subject })
+	before := func(key sightKey, v sight) bool { return key.subject == subject && v.at <= epoch }
+	maps.DeleteFunc(s.uses, before)
+	maps.DeleteFunc(s.news, before)
 }
 
-// reset has others told that a subject was reset.
-func (s *sights) reset(subject string) {
+// reset notes that a subject was reset here, and has others told.
+func (s *sights) reset(now time.Time, subject string, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.resets[subject] = time.Now()
+	s.resets[subject] = resetNews{now, epoch}
+	s.epochs[subject] = max(s.epochs[subject], epoch)
 	s.hurry()
 }
 
-// learnEpoch notes when a subject was reset.
-func (s *sights) learnEpoch(subject string, epoch int64) {
+// setEpoch notes which epoch Redis has.
+func (s *sights) setEpoch(subject string, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epochs[subject] = max(s.epochs[subject], epoch)
+	s.epochs[subject] = epoch
 }
 
 func (s *sights) epoch(subject string) int64 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -16,23 +17,27 @@ import (
 
 // A simulation is three nodes on a real Redis whose links break and heal, whose
 // replies are lost and whose server is replaced when a schedule says so, with
-// nothing waiting for a timeout: Run does not run, and its parts are called.
+// nothing waiting for a timeout: Run does not run, and its parts are called. Time
+// goes on as it does, and in jumps.
 type simulation struct {
-	t     *testing.T
-	redis *redistest.Server
-	nodes []*Store
-	token ratelimit.Token
+	t      *testing.T
+	random *rand.Rand
+	redis  *redistest.Server
+	nodes  []*Store
+	token  ratelimit.Token
+	jumped time.Duration // since the beginning
+	owing  time.Duration // of that, what the board does not know
 }
 
-func newSimulation(t *testing.T, outage Outage) *simulation {
-	s := &simulation{t: t, redis: redistest.Start(t, "--unixsocketperm", "700")}
+func newSimulation(t *testing.T, outage Outage, random *rand.Rand) *simulation {
+	s := &simulation{t: t, random: random, redis: redistest.Start(t, "--unixsocketperm", "700")}
 	for i := range 3 {
 		own, err := journal.Open(filepath.Join(t.TempDir(), "ledger"), journal.Options{Reporter: &heard{}, Ledger: ratelimit.Options{Keep: time.Hour}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		n, err := Open(Options{URL: "unix://" + s.redis.Socket(), Timeout: 5 * time.Second, Outage: outage, Node: fmt.Sprint(i), Nodes: 3,
-			Ledger: own, Reporter: &heard{}})
+			Ledger: own, Reporter: &heard{}, redisTime: s.arrival})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,6 +46,24 @@ func newSimulation(t *testing.T, outage Outage) *simulation {
 	}
 	s.healAll()
 	return s
+}
+
+func (s *simulation) now() time.Time { return time.Now().Add(s.jumped) }
+
+// jump has time go on for all at once. What is on the board ends by the time of
+// Redis itself, so that it ends earlier by as much.
+func (s *simulation) jump(by time.Duration) {
+	s.jumped += by
+	s.owing += by
+	for _, n := range s.nodes {
+		n.clock.set(s.now())
+	}
+}
+
+// arrival is when a call is run that is made now.
+func (s *simulation) arrival() time.Time {
+	s.jump(time.Duration(s.random.IntN(3000)) * time.Microsecond)
+	return s.now()
 }
 
 // cut has a node no longer reach Redis.
@@ -81,12 +104,12 @@ func (s *simulation) take(i int, subject ratelimit.Subject, lost bool) bool {
 	s.token++
 	n := s.nodes[i]
 	t := ratelimit.Take{Subjects: []ratelimit.Subject{subject}, Tokens: []ratelimit.Token{s.token}, Marks: []ratelimit.Token{s.token}}
-	now, ctx := time.Now(), context.Background()
+	now, ctx := s.now(), context.Background()
 	var r ratelimit.Result
 	var err error
 	if l := n.servers.one; lost && l.ready.Load() {
 		terms := n.terms(now, t.Subjects)
-		if _, err := l.do(now.Add(5*time.Second), takeCall(terms, t)); err != nil {
+		if _, err := l.do(time.Now().Add(5*time.Second), takeCall(terms, t)); err != nil {
 			s.t.Fatal(err)
 		}
 		r, err = n.alone(ctx, now, t, terms.attempt)
@@ -101,6 +124,9 @@ func (s *simulation) take(i int, subject ratelimit.Subject, lost bool) bool {
 
 // share has all that reach Redis exchange what they have seen.
 func (s *simulation) share() {
+	const age = `for _, key in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], ARGV[1], key) end`
+	s.redis.Do("eval", age, 1, boardKeys[2], -s.owing.Milliseconds())
+	s.owing = 0
 	for range 2 {
 		for _, n := range s.nodes {
 			if n.servers.one.ready.Load() {
@@ -111,20 +137,23 @@ func (s *simulation) share() {
 	}
 }
 
-// Thousands of random schedules of faults: in share never over
-// max*(1 + k/2N), where k of N nodes were without Redis at some time, in closed
-// never over max; and what is counted in the end is what was accepted.
+// Thousands of random schedules of faults and resets. At no time have more been accepted
+// since the last reset than the outage mode allows where k of N nodes were without
+// Redis: in share max*(1 + k/2N), in closed max, in local N*max. And what is counted
+// in the end is what was accepted since the last reset, wherever and whenever that
+// was made.
 func TestExactAfterRandomFaults(t *testing.T) {
-	schedules := soak(6_000, 500)
-	for _, outage := range []Outage{OutageShare, OutageClosed} {
+	schedules := soak(6_000, 100)
+	for _, outage := range []Outage{OutageShare, OutageLocal, OutageOpen, OutageClosed} {
 		t.Run(string(outage), func(t *testing.T) {
 			t.Parallel()
-			s := newSimulation(t, outage)
 			seed := uint64(time.Now().UnixNano())
-			random := rand.New(rand.NewPCG(seed, 0))
-			for schedule := range schedules {
-				if err := s.schedule(random, outage, fmt.Sprintf("d%d.example", schedule)); err != nil {
-					t.Fatalf("seed %d, schedule %d: %v", seed, schedule, err)
+			s := newSimulation(t, outage, rand.New(rand.NewPCG(seed, 0)))
+			for number := range schedules {
+				c := &schedule{simulation: s, outage: outage, alone: map[int]bool{},
+					subject: daily(hourly(fmt.Sprintf("d%d.example", number), 4+s.random.Int64N(60)), s.random.Int64N(2)*200)}
+				if err := c.run(); err != nil {
+					t.Fatalf("seed %d, schedule %d: %v; %s", seed, number, err, c.said)
 				}
 			}
 			t.Logf("%d schedules, %d sends asked for", schedules, s.token)
@@ -132,57 +161,90 @@ func TestExactAfterRandomFaults(t *testing.T) {
 	}
 }
 
-func (s *simulation) schedule(random *rand.Rand, outage Outage, name string) error {
-	subject := hourly(name, 4+random.Int64N(60))
-	max, accepted := subject.Limits[0].Max, int64(0)
-	alone := map[int]bool{} // nodes that decided alone
-	said := ""
-	for range 20 + random.IntN(60) {
-		i := random.IntN(3)
-		switch step := random.IntN(20); {
-		case step < 1:
-			s.cut(i)
-			alone[i] = true
-			said += fmt.Sprintf("cut %d; ", i)
-		case step < 3:
-			s.heal(i)
-			said += fmt.Sprintf("heal %d; ", i)
-		case step < 4:
-			s.share()
-		case step == 4 && random.IntN(200) == 0:
-			s.replace()
-			said += "replace; "
-		default:
-			lost := step == 5
-			alone[i] = alone[i] || lost
-			for range 1 + random.IntN(6) {
-				if s.take(i, subject, lost) {
-					accepted++
-					said += fmt.Sprintf("%d ", i)
-				}
-			}
-		}
-		bound := max
-		if outage == OutageShare {
-			bound += int64(len(alone)) * (max / 2 / 3)
-		}
-		if accepted > bound {
-			return fmt.Errorf("%d of %d accepted, at most %d; %s", accepted, max, bound, said)
+// A schedule is the faults, sends and resets of one subject.
+type schedule struct {
+	*simulation
+	outage   Outage
+	subject  ratelimit.Subject
+	accepted int64        // since the last reset
+	alone    map[int]bool // nodes that decided alone
+	said     string
+}
+
+func (c *schedule) say(format string, args ...any) { c.said += fmt.Sprintf(format, args...) }
+
+func (c *schedule) run() error {
+	for range 20 + c.random.IntN(60) {
+		c.jump(time.Second + time.Duration(c.random.Int64N(int64(20*time.Second))))
+		c.step(c.random.IntN(3))
+		if bound := c.bound(); c.accepted > bound {
+			return fmt.Errorf("%d of %d accepted, at most %d", c.accepted, c.subject.Limits[0].Max, bound)
 		}
 	}
-	for i := range s.nodes {
-		s.heal(i)
+	for i := range c.nodes {
+		c.heal(i)
 	}
-	st := s.nodes[0].Standing(time.Now(), name)
-	if counted := sentOf(st); counted != accepted {
-		return fmt.Errorf("%d counted of %d accepted; %s", counted, accepted, said)
+	for _, w := range c.nodes[0].Standing(c.now(), c.subject.Name).Windows {
+		if w.Sent != c.accepted {
+			return fmt.Errorf("in %v %d counted of %d accepted", w.Window, w.Sent, c.accepted)
+		}
 	}
 	return nil
 }
 
-func sentOf(st ratelimit.Standing) int64 {
-	if len(st.Windows) == 0 {
-		return 0
+func (c *schedule) step(i int) {
+	switch step := c.random.IntN(20); {
+	case step < 1:
+		c.cut(i)
+		c.alone[i] = true
+		c.say("cut %d; ", i)
+	case step < 3:
+		c.heal(i)
+		c.say("heal %d; ", i)
+	case step < 4:
+		c.share()
+	case step == 4 && c.random.IntN(100) == 0:
+		c.replace()
+		c.say("replace; ")
+	case step == 5:
+		c.alone[i] = true
+		c.take(i, true)
+	case step < 8:
+		c.take(i, false) // in the same moment as the reset
+		c.reset(i)
+		c.take(i, false)
+	default:
+		c.take(i, false)
 	}
-	return st.Windows[0].Sent
+}
+
+// take asks for some sends.
+func (c *schedule) take(i int, lost bool) {
+	for range 1 + c.random.IntN(6) {
+		if c.simulation.take(i, c.subject, lost) {
+			c.accepted++
+			c.say("%d ", i)
+		}
+	}
+}
+
+func (c *schedule) reset(i int) {
+	if _, err := c.nodes[i].Reset(context.Background(), c.now(), c.subject.Name, -1); err != nil {
+		c.t.Fatal(err)
+	}
+	c.accepted = 0
+	c.say("reset %d at %s; ", i, c.now().Format("04:05.000"))
+}
+
+func (c *schedule) bound() int64 {
+	max := c.subject.Limits[0].Max
+	switch c.outage {
+	case OutageShare:
+		return max + int64(len(c.alone))*(max/2/3)
+	case OutageLocal:
+		return 3 * max
+	case OutageOpen:
+		return math.MaxInt64
+	}
+	return max
 }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"sluice/ratelimit"
@@ -13,15 +14,15 @@ import (
 func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	s.clock.set(now)
 	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
-		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, 0, seen))
+		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, seen))
 		numbers, bad := integers(reply)
 		switch {
 		case err == nil && bad == nil && len(numbers) == 2:
 			if numbers[0] == statusOK {
-				s.forget(now, subject)
+				s.arrears.counts.Reset(now, subject, -1)
+				s.sights.forget(subject, numbers[1])
+				s.sights.reset(now, subject, numbers[1])
 				_, err = s.ledger.Reset(ctx, now, subject, -1)
-				s.sights.reset(subject)
-				s.sights.learnEpoch(subject, numbers[1])
 			}
 			return numbers[1], err
 		case err == nil:
@@ -35,22 +36,52 @@ func (s *Store) resetAlone(ctx context.Context, now time.Time, subject string, s
 	if known := s.sights.epoch(subject); seen >= 0 && known > seen {
 		return known, nil
 	}
-	if err := s.arrears.owe(&arrear{Reset: subject, At: now.UnixMilli(), Seen: seen}); err != nil {
+	a := s.arrears
+	a.mu.Lock() // nothing is accepted alone meanwhile
+	defer a.mu.Unlock()
+	e := &arrear{Reset: subject, At: now.UnixMilli(), Seen: seen}
+	if err := a.note(e); err != nil {
 		return 0, err
 	}
-	defer s.kick()
-	s.forget(now, subject)
-	s.sights.reset(subject)
-	epoch := now.UnixMilli() - s.shift.Load()
-	s.sights.learnEpoch(subject, epoch)
-	_, err := s.ledger.Reset(ctx, now, subject, -1)
+	at, err := s.ledger.Reset(ctx, now, subject, -1)
+	e.At = max(e.At, at) // the ledger's clock may be ahead
+	a.counts.Reset(now, subject, -1)
+	a.keep(e)
+	s.kick()
+	epoch := e.At - s.shift.Load()
+	s.sights.forget(subject, math.MaxInt64)
+	s.sights.reset(now, subject, epoch)
 	return epoch, err
 }
 
-// forget forgets what was used by a subject before its reset.
-func (s *Store) forget(now time.Time, subject string) {
-	s.arrears.counts.Reset(now, subject, -1)
-	s.sights.forget(subject)
+// tellReset has Redis reset a subject as of a time of this node's clock.
+//
+// Sends are told with their age, which is short by the time that the call takes, so
+// that Redis dates them late. The reset must not be late by more than any of them,
+// or what was sent just after it would count nothing. So Redis is asked for its time
+// first: what was sent before a reset here is then told as Past.
+func (s *Store) tellReset(ctx context.Context, l *link, subject string, at time.Time, seen int64) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	defer cancel()
+	reply, err := l.runOne(ctx, standingCall(s.terms(s.clock.now(), nil), subject))
+	if err != nil {
+		return err
+	}
+	_, told, err := standingOf(reply, subject)
+	if err != nil {
+		return err
+	}
+	now := s.clock.now()
+	reply, err = l.runOne(ctx, resetAsOfCall(s.terms(now, nil), subject, told, now.Sub(at), seen))
+	if err != nil {
+		return err
+	}
+	numbers, err := integers(reply)
+	if err != nil || len(numbers) != 2 {
+		return errReply
+	}
+	s.sights.setEpoch(subject, numbers[1])
+	return nil
 }
 
 // Standing is what all nodes have counted for one subject; while Redis does not
@@ -58,7 +89,7 @@ func (s *Store) forget(now time.Time, subject string) {
 func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {
 	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
 		if reply, err := l.do(s.deadline(), standingCall(s.terms(now, nil), subject)); err == nil {
-			if st, err := standingOf(reply, subject); err == nil {
+			if st, _, err := standingOf(reply, subject); err == nil {
 				return st
 			}
 		}
@@ -148,7 +179,7 @@ func (s *Store) pageOf(now time.Time, l *link, names []string) []ratelimit.Stand
 	for i, name := range names {
 		st, err := ratelimit.Standing{}, errUnsent
 		if i < len(replies) && errs[i] == nil {
-			st, err = standingOf(replies[i], name)
+			st, _, err = standingOf(replies[i], name)
 		}
 		if err != nil {
 			st = s.standingAlone(now, name)

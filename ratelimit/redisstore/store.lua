@@ -6,7 +6,8 @@
 -- and how its send records are laid out, and the counts of the subject that is
 -- named like the slot. Other subjects have keys of their own under that tag.
 -- Send records are in hashes: field is the token, 8 bytes, and value
--- 16*(milliseconds since its generation began) + outcome, then :attempt where
+-- 16*(milliseconds since its generation began) + outcome, + 8 where the subject
+-- that is named like the slot is not charged, then :attempt where
 -- an earlier attempt was given up; or -attempt for a send that must not be
 -- charged by that attempt or an earlier one.
 --
@@ -186,7 +187,8 @@ function S.record(root, token)
         local stamp = v:match(':(.*)')
         v = tonumber(stamp and v:match('[^:]*') or v)
         if v < 0 then return {key = key, dead = -v} end
-        return {key = key, date = (gen - back) * root.period + math.floor(v / 16), outcome = v % 16, stamp = tonumber(stamp)}
+        return {key = key, date = (gen - back) * root.period + math.floor(v / 16), outcome = v % 8,
+          others = v % 16 - v % 8, stamp = tonumber(stamp)}
       end
     end
     n = root.n1
@@ -267,9 +269,10 @@ function S.open()
     local s = S.load(KEYS[nroots + i])
     local limits = {}
     s.root = S.roots[S.num()]
-    local watched = S.num() > 0
+    local flags = S.num()
+    s.past = flags > 1 -- the sends are of before a reset
     for j = 1, S.num() do limits[j] = {ms = S.num(), max = S.num()} end
-    S.subjects[i] = {state = s, limits = limits, watched = watched}
+    S.subjects[i] = {state = s, limits = limits, watched = flags % 2 > 0}
   end
   S.setclock(at)
   for i = 1, nroots do

@@ -1,0 +1,126 @@
+package redisstore
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"sluice/ratelimit"
+)
+
+// want checks what Redis counts for a subject in its first window.
+func (s *simulation) want(name string, sent int64) {
+	s.t.Helper()
+	if st := s.nodes[0].Standing(s.now(), name); st.Partial || len(st.Windows) == 0 || st.Windows[0].Sent != sent {
+		s.t.Fatalf("%s: %+v, want %d sent", name, st, sent)
+	}
+}
+
+// takeOf has a node charge some sends to subjects.
+func (s *simulation) takeOf(i int, tokens []ratelimit.Token, subjects ...ratelimit.Subject) {
+	s.t.Helper()
+	r, err := s.nodes[i].Take(context.Background(), s.now(), ratelimit.Take{Subjects: subjects, Tokens: tokens})
+	if err != nil || !r.OK {
+		s.t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func (s *simulation) resetOf(i int, name string, at time.Time) {
+	s.t.Helper()
+	if _, err := s.nodes[i].Reset(context.Background(), at, name, -1); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A reset without Redis forgets what its subject was charged for in the same
+// minute, and not what others of its slot were.
+func TestAResetAloneIsOfItsSubject(t *testing.T) {
+	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
+	domain, mailbox := hourly("a.example", 100), hourly("m@a.example", 100)
+	full := hourly("a.example", 5)
+	full.Watched = true
+	for _, name := range []string{"a.example", "m@a.example"} {
+		first := ratelimit.Token(1000 * (1 + len(name)))
+		send := func(i int, n int, subjects ...ratelimit.Subject) {
+			s.takeOf(i, tokens(int(first), n), subjects...)
+			first += ratelimit.Token(n)
+		}
+		s.jump(2 * time.Hour)
+		send(0, 2, domain, mailbox)
+		send(0, 3, domain)
+		send(0, 4, mailbox)
+		s.jump(time.Second)
+		s.cut(0)
+		s.resetOf(0, name, s.now())
+		s.jump(time.Second)
+		send(1, 2, mailbox)
+		send(1, 1, domain, mailbox)
+		send(1, 8, full, mailbox) // of which the domain, which still has 6, gets none
+		send(0, 1, domain, mailbox)
+		s.heal(0)
+		if name == "a.example" {
+			s.want("a.example", 2)
+			s.want("m@a.example", 6+12)
+		} else {
+			s.want("a.example", 7)
+			s.want("m@a.example", 12)
+		}
+	}
+}
+
+// A take that was answered here and runs in Redis after a reset is one from before it.
+func TestALateTakeFromBeforeAReset(t *testing.T) {
+	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
+	n, domain := s.nodes[0], hourly("a.example", 100)
+	late := ratelimit.Take{Subjects: []ratelimit.Subject{domain}, Tokens: tokens(1, 3)}
+	terms := n.terms(s.now(), late.Subjects)
+	s.takeOf(0, tokens(21, 1), domain)
+	s.jump(20 * time.Millisecond) // what passes between two answers is not told apart
+	s.cut(0)
+	if r, err := n.alone(context.Background(), s.now(), late, terms.attempt); err != nil || !r.OK {
+		t.Fatal(r, err)
+	}
+	// The clock of the ledger may be ahead of a caller's.
+	s.resetOf(0, "a.example", s.now().Add(-time.Second))
+	s.takeOf(0, tokens(11, 2), domain)
+	s.jump(time.Minute)
+	terms.now = s.now()
+	if _, err := n.servers.one.do(time.Now().Add(time.Second), takeCall(terms, late)); err != nil {
+		t.Fatal(err)
+	}
+	s.heal(0)
+	s.want("a.example", 2)
+	n.arrears.admit(&arrear{seq: 1000, Tokens: late.Tokens}) // told once more
+	s.heal(0)
+	s.want("a.example", 2)
+}
+
+// A node that hears late of a reset still counts what it has sent since.
+func TestAResetThatIsHeardOfLate(t *testing.T) {
+	s := newSimulation(t, OutageLocal, rand.New(rand.NewPCG(1, 1)))
+	domain := hourly("a.example", 10)
+	s.token = 100
+	s.takeOf(1, tokens(1, 5), domain)
+	s.cut(1)
+	s.jump(time.Minute)
+	s.resetOf(0, "a.example", s.now())
+	s.share()
+	s.jump(20 * time.Second)
+	s.takeOf(1, tokens(11, 4), domain)
+	s.heal(1)
+	s.want("a.example", 4)
+	s.share()
+	s.cut(1)
+	s.jump(time.Second)
+	if st := s.nodes[1].Standing(s.now(), "a.example"); !st.Partial || st.Windows[0].Sent != 4 {
+		t.Fatalf("%+v", st)
+	}
+	s.takeOf(1, tokens(21, 6), domain)
+	if s.take(1, domain, false) {
+		t.Fatal("more than its own count allows")
+	}
+	if used := s.nodes[1].sights.used("a.example", time.Hour); used != 0 && used != 4 {
+		t.Fatalf("it saw %d", used)
+	}
+}
