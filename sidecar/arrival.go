@@ -236,5 +236,5 @@ func (p *Policy) position(note string) (position []byte) {
 	return position
 }
 
-// ShowProgress has Status tell how far the log was read.
-func (p *Policy) ShowProgress(of func() LogProgress) { p.progress.Store(&of) }
+// ShowProgress has Status tell how far the logs were read.
+func (p *Policy) ShowProgress(of func() []LogProgress) { p.progress.Store(&of) }

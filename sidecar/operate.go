@@ -178,8 +178,7 @@ func (p *Policy) status() Totals {
 		Locks:        "ok",
 	}
 	if progress := p.progress.Load(); progress != nil {
-		log := (*progress)()
-		t.Log = &log
+		t.Logs = (*progress)()
 	}
 	if shared := p.shared.Load(); shared != nil {
 		st := (*shared)()

@@ -26,7 +26,7 @@ type Policy struct {
 	bads     *bads
 	trips    *trips
 	incoming *transactions
-	progress atomic.Pointer[func() LogProgress]
+	progress atomic.Pointer[func() []LogProgress]
 	shared   atomic.Pointer[func() SharedStatus]
 	totals   totals
 	unknown  atomic.Int64 // messages without an id

@@ -15,7 +15,7 @@ type doctorCmd struct{ jsonFlag }
 // Help is the long help.
 func (doctorCmd) Help() string {
 	return `Looks at the whole chain on this host, from Exim's configuration to what the running
-sluice has read of Exim's log, and says what to do about what is wrong. It changes
+sluice has read of the logs, and says what to do about what is wrong. It changes
 nothing and sends nothing: Exim is asked for its options (-bP) and has to expand
 strings (-be), as root and as its own user. Only root can ask it.
 
@@ -122,7 +122,7 @@ func (d *doctor) look() (err error) {
 		d.checkForgery()
 	}
 	d.checkLocks()
-	d.checkLog()
+	d.checkLogs()
 	d.checkOwners()
 	d.checkClock()
 	return nil

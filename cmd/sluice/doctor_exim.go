@@ -30,7 +30,7 @@ const reinstall = "Run exim-config/install and have Exim reload; it names the li
 func (d *doctor) checkEximIs() bool {
 	if _, err := os.Stat(d.exim.binary); err != nil {
 		if _, none := exec.LookPath("postconf"); none == nil {
-			d.add("Exim", notable, "", "%s is not installed; Postfix is, and is not looked at", d.exim.binary)
+			d.add("Exim", notable, "", "%s is not installed; Postfix is, and its configuration is not looked at", d.exim.binary)
 		} else {
 			d.add("Exim", wrong, "Install Exim, or set exim.binary.", "%v", err)
 		}

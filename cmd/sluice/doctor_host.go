@@ -40,6 +40,17 @@ func (r *running) ask(t *terminal) {
 	})
 }
 
+// progress is how far it has read the log that a key of the configuration names;
+// nil if it follows none.
+func (r *running) progress(key string) *sidecar.LogProgress {
+	for _, l := range r.status.Totals.Logs {
+		if l.Key == key && r.err == nil {
+			return &l
+		}
+	}
+	return nil
+}
+
 // checkServe looks whether sluice runs, whether it is this program, and whether
 // it goes by this configuration.
 func (d *doctor) checkServe() {
@@ -136,9 +147,19 @@ func (d *doctor) checkLocks() {
 	d.add(check, healthy, "", "%s, for sluice and for Exim", dir)
 }
 
-// checkLog looks whether the log that is followed is the one that Exim writes,
-// and how far it was read.
-func (d *doctor) checkLog() {
+// checkLogs looks whether the log that is followed as Exim's is the one that Exim
+// writes, and how far each log was read.
+func (d *doctor) checkLogs() {
+	postfix := d.config.Postfix.Log
+	if d.isExim || d.config.Exim.Mainlog != "" || postfix == "" {
+		d.checkMainLog()
+	}
+	if postfix != "" {
+		d.checkFollowed("Postfix's log", "postfix.log", postfix)
+	}
+}
+
+func (d *doctor) checkMainLog() {
 	const check = "main log"
 	name := d.config.Exim.Mainlog
 	if name == "" {
@@ -149,19 +170,27 @@ func (d *doctor) checkLog() {
 		d.add(check, wrong, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
 		return
 	}
-	progress := d.running.status.Totals.Log
-	info, err := os.Stat(logNow(name, time.Now()))
+	d.checkFollowed(check, "exim.mainlog", logNow(name, time.Now()))
+}
+
+// checkFollowed looks how far the running sluice has read a log.
+func (d *doctor) checkFollowed(check, key, name string) {
+	progress := d.running.progress(key)
+	info, err := os.Stat(name)
 	switch {
 	case err != nil:
-		d.add(check, wrong, "Set exim.mainlog to the file that Exim logs to; if Exim has not logged yet, send a mail.", "%v", err)
+		d.add(check, wrong, "Set "+key+" to the file that is logged to; if nothing was logged yet, send a mail.", "%v", err)
 	case d.running.err != nil:
 		d.add(check, notable, "", "%s, which nobody follows while sluice does not run", name)
 	case progress == nil:
-		d.add(check, wrong, "systemctl restart sluice", "the running sluice follows no log")
+		d.add(check, wrong, "systemctl restart sluice", "the running sluice does not follow %s", name)
 	case progress.Trouble != "":
-		d.add(check, wrong, "Let root read it (under systemd: CAP_DAC_READ_SEARCH), or set exim.mainlog.", "%s", progress.Trouble)
+		d.add(check, wrong, "Let root read it (under systemd: CAP_DAC_READ_SEARCH), or set "+key+".", "%s", progress.Trouble)
+	case progress.Lost != nil:
+		d.add(check, wrong, "If you have the missing file, move it beside the log with .99 behind its name: it is read at once. This is said until sluice is restarted.",
+			"%s", lostPart(*progress))
 	default:
-		d.checkLogRead(name, info.Size())
+		d.checkLogRead(check, key, name, info.Size())
 	}
 }
 
@@ -186,13 +215,12 @@ func (d *doctor) checkForgery() {
 const logPatience = 3 * time.Second
 
 // checkLogRead waits until what is in the log now has been read.
-func (d *doctor) checkLogRead(name string, size int64) {
-	const check = "main log"
-	for end := time.Now().Add(logPatience); ; {
-		p := d.running.status.Totals.Log
+func (d *doctor) checkLogRead(check, key, name string, size int64) {
+	end := time.Now().Add(logPatience)
+	for p := d.running.progress(key); p != nil; p = d.running.progress(key) {
 		if p.Read >= size {
 			if ahead := time.Until(p.Last); ahead > time.Minute {
-				d.add(check, wrong, "Give sluice Exim's time zone (TZ in its unit), or set log_timezone in Exim.",
+				d.add(check, wrong, "Give sluice the time zone of the log (TZ in its unit), or set log_timezone in Exim.",
 					"its last line would be logged %s from now: the times in it are of another zone", span(ahead))
 				return
 			}
@@ -204,9 +232,7 @@ func (d *doctor) checkLogRead(name string, size int64) {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
-		if d.running.ask(d.terminal); d.running.err != nil || d.running.status.Totals.Log == nil {
-			return
-		}
+		d.running.ask(d.terminal)
 	}
 }
 

@@ -65,12 +65,18 @@ func newClinic(t *testing.T) *clinic {
 	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
-	c.status = sidecar.Status{Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Log: &sidecar.LogProgress{Read: 5, Size: 5}}}
+	c.status = sidecar.Status{Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
 	return c
 }
 
 // edit changes something in the configuration file.
 func (c *clinic) edit(old, text string) { c.file = strings.Replace(c.file, old, text, 1) }
+
+// postfix has the file name a log of Postfix, which was read so far.
+func (c *clinic) postfix(log string, progress sidecar.LogProgress) {
+	c.file += fmt.Sprintf("[postfix]\nlog = %q\n", c.dir+log)
+	c.status.Totals.Logs = append(c.status.Totals.Logs, progress)
+}
 
 // keeps has the running sluice go on with the file as it was.
 func (c *clinic) keeps() { c.running = c.file }
@@ -190,8 +196,15 @@ var ailments = []struct {
 		"lock directory", wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
 	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", wrong, "Exim looks for them in /tmp"},
 	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", wrong, "exim.mainlog is empty"},
-	{"no log is followed", func(c *clinic) { c.status.Totals.Log = nil }, "main log", wrong, "the running sluice follows no log"},
-	{"the log is not read on", func(c *clinic) { c.status.Totals.Log.Read = 2 }, "main log", wrong, "3 bytes of"},
+	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", wrong, "the running sluice does not follow"},
+	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", wrong, "3 bytes of"},
+	{"a part of the log is missing", func(c *clinic) { c.status.Totals.Logs[0].Lost = &noon }, "main log", wrong, "a part of the log that exim.mainlog names was missing"},
+	{"Postfix's log is not there", func(c *clinic) { c.postfix("/absent", sidecar.LogProgress{}) }, "Postfix's log", wrong, "/absent: no such file"},
+	{"Postfix's log is not followed", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{}) }, "Postfix's log", wrong, "does not follow"},
+	{"Postfix's log is not read on", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log"}) }, "Postfix's log", wrong, "5 bytes of"},
+	{"a part of Postfix's log is missing", func(c *clinic) {
+		c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log", Read: 5, Lost: &noon})
+	}, "Postfix's log", wrong, "a part of the log that postfix.log names was missing"},
 	{"there is no owner map", func(c *clinic) { c.edit(c.dir+"/owners", "") }, "owner map", notable, "charged to their sender's domain"},
 	{"there is none, and any name may be used", func(c *clinic) {
 		c.edit(c.dir+"/owners", "")
@@ -228,7 +241,7 @@ func TestDoctorWithoutExim(t *testing.T) {
 			if err := os.WriteFile(c.dir+"/postconf", nil, 0o755); err != nil { // which is only looked for
 				t.Fatal(err)
 			}
-			want = finding{"Exim", notable, c.dir + "/exim is not installed; Postfix is, and is not looked at", ""}
+			want = finding{"Exim", notable, c.dir + "/exim is not installed; Postfix is, and its configuration is not looked at", ""}
 		}
 		found, well := c.examine(t)
 		if diff := gocmp.Diff([]finding{want}, found); diff != "" || slices.Contains(well, "ACLs") || !slices.Contains(well, "lock directory") {

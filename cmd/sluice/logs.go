@@ -14,18 +14,20 @@ import (
 func (n *node) followLogs(operators *sidecar.OperatorLog) {
 	if path := n.config.Postfix.Log; path != "" {
 		of := sidecar.PostfixLog{Policy: n.policy}
-		n.follow(mainlog.Options{Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Reporter: operators,
-			Parser: postfixlog.NewParser(time.Local, loginOf)})
+		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Reporter: operators,
+			Parser: postfixlog.NewParser(time.Local, loginOf)}))
 	}
 	if path := n.config.Exim.Mainlog; path != "" {
-		n.follow(mainlog.Options{Path: path, Position: n.policy.Position(), Location: time.Local, Consumer: n.policy, Reporter: operators})
+		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.policy.Position(), Location: time.Local,
+			Consumer: n.policy, Reporter: operators}))
 	}
-}
-
-func (n *node) follow(o mainlog.Options) {
-	f := mainlog.New(o)
-	n.logs = append(n.logs, f)
-	n.policy.ShowProgress(f.Progress)
+	n.policy.ShowProgress(func() []sidecar.LogProgress {
+		logs := []sidecar.LogProgress{}
+		for _, f := range n.logs {
+			logs = append(logs, f.Progress())
+		}
+		return logs
+	})
 }
 
 // loginOf is the login name of a user id, as Postfix logs it.

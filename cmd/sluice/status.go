@@ -81,12 +81,8 @@ func printStatus(w io.Writer, s sidecar.Status) {
 		fmt.Fprintf(w, ", %d charged from the log", s.Totals.Late)
 	}
 	fmt.Fprintf(w, ".\n")
-	if l := s.Totals.Log; l != nil && l.Size > l.Read {
-		fmt.Fprintf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
-		if !l.Last.IsZero() {
-			fmt.Fprintf(w, ", up to what was logged at %s", clock(l.Last))
-		}
-		fmt.Fprintln(w, "; outcomes since are not counted yet.")
+	for _, l := range s.Totals.Logs {
+		printCatchingUp(w, l)
 	}
 	if s.Totals.Shared != nil {
 		printShared(w, *s.Totals.Shared)
@@ -94,6 +90,18 @@ func printStatus(w io.Writer, s sidecar.Status) {
 	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared), partialWarning(s)) {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
+}
+
+// printCatchingUp tells of a log that is not read to its end.
+func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
+	if l.Size <= l.Read {
+		return
+	}
+	fmt.Fprintf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
+	if !l.Last.IsZero() {
+		fmt.Fprintf(w, ", up to what was logged at %s", clock(l.Last))
+	}
+	fmt.Fprintln(w, "; outcomes since are not counted yet.")
 }
 
 func domainRows(s sidecar.Status) [][]string {
@@ -231,12 +239,13 @@ func warnings(t sidecar.Totals) []string {
 		w = append(w, fmt.Sprintf("lock files do not hold while sluice is stopped: %s. "+
 			"Mail is counted and refused all the same.", t.Locks))
 	}
-	if t.Log != nil && t.Log.Trouble != "" {
-		w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at exim.mainlog.", t.Log.Trouble))
-	}
-	if t.Log != nil && t.Log.Lost != nil {
-		w = append(w, fmt.Sprintf("at %s a part of the mail server's log was missing: outcomes in it are not counted, "+
-			"nor what passed unasked. The log of sluice names the file, and says what to do.", clock(*t.Log.Lost)))
+	for _, l := range t.Logs {
+		if l.Trouble != "" {
+			w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at %s.", l.Trouble, l.Key))
+		}
+		if l.Lost != nil {
+			w = append(w, lostPart(l)+". The log of sluice names the file, and says what to do.")
+		}
 	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
@@ -247,6 +256,12 @@ func warnings(t sidecar.Totals) []string {
 			"The log names them.", count(t.Unidentified, "question", "questions")))
 	}
 	return w
+}
+
+// lostPart words that a part of a log was missing.
+func lostPart(l sidecar.LogProgress) string {
+	return fmt.Sprintf("at %s a part of the log that %s names was missing: outcomes in it are not counted, nor what passed unasked",
+		clock(*l.Lost), l.Key)
 }
 
 // A detail prints lines with a name each.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // What status says of the log while it is caught up with, and when a part of it
@@ -18,17 +20,39 @@ func TestStatusOfTheLog(t *testing.T) {
 		"Catching up with /var/log/exim4/mainlog: 0% read; outcomes since are not counted yet.\n": {
 			File: "/var/log/exim4/mainlog", Size: 100},
 		"WARNING: outcomes are not counted: open the log: there is no /x. Look at exim.mainlog.\n": {
-			File: "/x", Trouble: "open the log: there is no /x"},
-		"WARNING: at 2026-11-25 17:45:00 a part of the mail server's log was missing: outcomes in it are not counted, " +
+			Key: "exim.mainlog", File: "/x", Trouble: "open the log: there is no /x"},
+		"WARNING: at 2026-11-25 17:45:00 a part of the log that postfix.log names was missing: outcomes in it are not counted, " +
 			"nor what passed unasked. The log of sluice names the file, and says what to do.\n": {
-			File: "/var/log/exim4/mainlog", Read: 100, Size: 100, Last: at, Lost: &at},
+			Key: "postfix.log", File: "/var/log/mail.log", Read: 100, Size: 100, Last: at, Lost: &at},
 		"": {File: "/var/log/exim4/mainlog", Read: 100, Size: 100, Last: at},
 	} {
 		var b strings.Builder
-		printStatus(&b, sidecar.Status{Node: "mx1", Totals: sidecar.Totals{Log: &log}})
+		printStatus(&b, sidecar.Status{Node: "mx1", Totals: sidecar.Totals{Logs: []sidecar.LogProgress{{}, log}}})
 		_, got, _ := strings.Cut(b.String(), "repeats included.\n")
 		if got != want {
 			t.Errorf("%+v\n got %q\nwant %q", log, got, want)
 		}
 	}
+}
+
+// A node with Exim's log and Postfix's shows how far each is read.
+func TestStatusOfTwoLogs(t *testing.T) {
+	dir := t.TempDir()
+	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[exim]\n",
+		"[postfix]\nlog = \""+dir+"/mail.log\"\n[exim]\nmainlog = \""+dir+"/mainlog\"\n", 1))
+	writeFile(t, dir+"/mail.log", "Nov 25 17:45:00 pf postfix/qmgr[1]: ready\n")
+	hosttest.Eventually(t, "status shows both", func() bool {
+		out, _ := n.sluice(t, "status")
+		return strings.Contains(out, "there is no "+dir+"/mainlog. Look at exim.mainlog.") && !strings.Contains(out, "postfix.log")
+	})
+	writeFile(t, dir+"/mainlog", "2026-11-25 17:45:00 Start queue run: pid=1\n")
+	hosttest.Eventually(t, "status has both as read", func() bool {
+		out, _ := n.sluice(t, "status", "--json")
+		var s sidecar.Status
+		if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Totals.Logs) != 2 {
+			t.Fatalf("status: %v\n%s", err, out)
+		}
+		mail, main := s.Totals.Logs[0], s.Totals.Logs[1]
+		return mail.Key == "postfix.log" && mail.Read == 42 && main.Key == "exim.mainlog" && main.Read == 43 && main.Trouble == ""
+	})
 }

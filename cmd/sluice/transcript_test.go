@@ -169,7 +169,10 @@ var stages = map[string]stage{
 		Node: "mx1", Now: noon,
 		Totals: sidecar.Totals{
 			Unidentified: 1, Uncounted: 70, Subjects: 4000000,
-			Log:     &sidecar.LogProgress{File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
+			Logs: []sidecar.LogProgress{
+				{Key: "exim.mainlog", File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
+				{Key: "postfix.log", File: "/var/log/mail.log.1", Read: 5 << 20, Size: 10 << 20, Last: noon.Add(-time.Minute)},
+			},
 			Journal: "write /var/lib/sluice/journal: no space left on device",
 			Locks:   "make lock file /var/cpanel/email_send_limits/max_hourly_a.example: no space left on device: free some space or inodes there",
 		},

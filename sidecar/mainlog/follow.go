@@ -46,6 +46,7 @@ type Reporter interface {
 
 // Options are what a Follower is made with.
 type Options struct {
+	Key      string // of the configuration, that names the log
 	Path     string // %D is the date as 20061102, %M the month as 200611 (Exim's log_file_path)
 	Position []byte // of the last Checkpoint; nil reads the present file from its beginning, and no other
 	Location *time.Location
@@ -89,7 +90,7 @@ func New(o Options) *Follower {
 	if o.Parser == nil {
 		o.Parser = NewParser(o.Location)
 	}
-	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: sidecar.LogProgress{File: o.Path}}
+	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: sidecar.LogProgress{Key: o.Key, File: o.Path}}
 }
 
 // Progress tells how far the log is read.
