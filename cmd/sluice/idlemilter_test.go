@@ -6,27 +6,21 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/emersion/go-milter"
 )
 
-// startIdleMilter answers Postfix, on the socket of docs/postfix.md, with a milter
-// that does nothing: each question that sluice has to answer is let pass, and
-// nothing else is asked for or waited for.
+// startIdleMilter answers Postfix with a milter that does nothing: each question that
+// sluice has to answer is let pass, and nothing else is asked for or waited for.
 func (h *postfixHost) startIdleMilter(t testing.TB) {
 	t.Helper()
-	socket := h.Path("/var/spool/postfix/sluice/milter.sock")
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("unix", socket)
+	ln, err := net.Listen("unix", h.Path("/var/spool/postfix/sluice/idle.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(socket, 0o666); err != nil {
+	if err := os.Chmod(ln.Addr().String(), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	var sessions sync.WaitGroup

@@ -26,6 +26,7 @@ type postfixHost struct {
 	*mtatest.Postfix
 	*servedNode
 	config string
+	ports  []int // of the site's ports
 }
 
 const (
@@ -39,7 +40,14 @@ type postfixSite struct {
 	limits   string   // the rest of sluice.toml
 	blocks   []string // of the page, for main.cf
 	settings string   // more for main.cf
+	ports    []string // settings of further ports
 	hurried  bool     // waits for sluice as the page has it, and no longer
+}
+
+// patient has Postfix wait longer for sluice than the page has it: a busy machine may
+// stall for a second, and what passed unasked is not counted.
+func patient(settings string) string {
+	return strings.ReplaceAll(settings, "timeout=1s", "timeout=20s")
 }
 
 // start makes the host and starts its Postfix.
@@ -49,10 +57,13 @@ func (site postfixSite) start(t testing.TB) *postfixHost {
 	for _, b := range site.blocks {
 		settings += snippet(t, "cf main.cf "+b)
 	}
-	if !site.hurried { // a busy machine may stall for a second, and what passed unasked is not counted
-		settings = strings.ReplaceAll(settings, "timeout=1s", "timeout=20s")
+	if !site.hurried {
+		settings = patient(settings)
 	}
 	h := &postfixHost{Postfix: mtatest.NewPostfix(t, settings)}
+	for _, port := range site.ports {
+		h.ports = append(h.ports, h.AddPort(t, port))
+	}
 	dir := h.Path("/run")
 	page := snippet(t, "toml sluice.toml")
 	for _, replaced := range [][2]string{

@@ -96,6 +96,19 @@ func NewPostfix(t testing.TB, settings string) *Postfix {
 	return p
 }
 
+// AddPort adds to master.cf an smtpd of its own, with settings that main.cf does not
+// have, and returns its port. Nothing runs yet.
+func (p *Postfix) AddPort(t testing.TB, settings string) int {
+	t.Helper()
+	port := hosttest.FreePort(t)
+	service := fmt.Sprintf("127.0.0.1:%d inet n - y - - smtpd\n", port)
+	for setting := range strings.Lines(strings.ReplaceAll(settings, "\n ", " ")) {
+		service += fmt.Sprintf("  -o { %s }\n", strings.TrimSpace(setting))
+	}
+	p.Write(t, "/etc/postfix/master.cf", p.Read("/etc/postfix/master.cf")+service)
+	return port
+}
+
 func mailUID(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{"postfix", "Debian-exim"} {
