@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -230,5 +232,35 @@ func (h *postfixHost) wantOutcomes(t testing.TB, domain string, want ...int64) {
 			h.Flush(t)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// asPostfix asks on both sockets of the page as Postfix's smtpd does.
+const asPostfix = `setpriv --reuid=postfix --regid=postfix --clear-groups perl -MIO::Socket::UNIX -e '
+	chdir "/var/spool/postfix" or die $!;
+	IO::Socket::UNIX->new("sluice/milter.sock") or die "milter: $!";
+	my $policy = IO::Socket::UNIX->new("sluice/policy.sock") or die "policy: $!";
+	print $policy "request=smtpd_access_policy\nprotocol_state=RCPT\ninstance=1.2.3\nsender=a\@shop.example\nsasl_username=a\@shop.example\nrecipient=b\@far.example\n\n";
+	$policy->flush;
+	print scalar <$policy>'`
+
+// asksForPostfix does what docs/postfix.md says of sluice, beside the queue of a real
+// Postfix, for whose user sluice then listens there, confined as it is by systemd.
+func (o *operator) asksForPostfix(t *testing.T) {
+	queue := filepath.Join(mtatest.Roots, "postfix/var/spool/postfix")
+	if out, err := exec.Command("cp", "-a", queue, o.path("/var/spool")).CombinedOutput(); err != nil {
+		t.Fatalf("copy %s: %v\n%s", queue, err, out)
+	}
+	o.run(t, "useradd --system postfix\ncat >/etc/sluice/sluice.toml <<'END'\n"+snippet(t, "toml sluice.toml")+"END\nsluice config --check")
+	o.run(t, snippet(t, "sh"))
+	if got := o.run(t, asPostfix); got != "action=DUNNO\n" {
+		t.Errorf("Postfix's user was answered %q", got)
+	}
+	if got := o.status(t, "shop.example"); got.Sent != 1 {
+		t.Errorf("%d sends of shop.example counted, want 1", got.Sent)
+	}
+	o.reboot(t)
+	if got := o.run(t, asPostfix); got != "action=DUNNO\n" {
+		t.Errorf("after a boot Postfix's user was answered %q", got)
 	}
 }

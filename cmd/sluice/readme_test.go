@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// The README, as an operator follows it on a machine that systemd has booted:
+// The README, as an operator follows it on a machine that systemd has booted, and then
+// what docs/postfix.md has in its place on a Postfix node:
 //
 //	README.md ─ each command, as it stands there ─→ root's shell ─→ systemd, Exim, sluice
 //	TestReadme ─ SMTP, sendmail, questions ─────────────────────────────┘
@@ -114,6 +115,7 @@ func TestReadme(t *testing.T) {
 		{"Watchdog", (*operator).hangs},
 		{"Stop", (*operator).stops},
 		{"Remove", (*operator).removes},
+		{"A Postfix node", (*operator).asksForPostfix},
 	} {
 		if !t.Run(chapter.name, func(t *testing.T) { chapter.test(o, t) }) {
 			out, _ := o.try(t, "journalctl --no-pager -n 50 -u 'sluice*'\ntail -n 50 /var/log/exim4/*log\nsluice status")
