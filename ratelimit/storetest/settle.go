@@ -37,11 +37,20 @@ func (h *history) settle() {
 	began := h.last
 	for i := range reports {
 		r := &reports[i]
-		if known[r.Token] && !r.Known && !r.Charged && h.last > began {
-			known[r.Token] = h.store.Known(h.now(), r.Token) // the clock went on for a new window: it may just be forgotten
+		if !r.Known && h.last > began && h.justForgotten(r.Token) {
+			known[r.Token] = false // the clock went on for a new window
 		}
 		h.settled(r, known)
 	}
+}
+
+// justForgotten tells whether a send may be known until the clock's last step.
+func (h *history) justForgotten(token ratelimit.Token) bool {
+	return slices.ContainsFunc(h.log, func(c charged) bool {
+		return c.token == token && slices.ContainsFunc(windows, func(w time.Duration) bool {
+			return h.last-c.when == (w.Microseconds()+bucketOf(w)+999)/1000
+		})
+	})
 }
 
 // settled checks what the store has answered to one report, and takes it over.

@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,40 +181,37 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 	attack("request=sluice\n"+manyAttributes(1_000_000)+"\n", 1)
 	attack(strings.Repeat(question, 1000), 10) // answers that nobody reads in time
 
-	stalled := watchStalls(t.Context())
-	c := Client{Path: path, Timeout: 300 * time.Millisecond * slowdown}
-	asked, missed := 0, []error(nil)
-	for start := time.Now(); asked < 40 || time.Since(start) < 2*time.Second; asked++ {
-		if _, err := c.Ask(t.Context(), []Field{{"stage", "data"}}); err != nil {
-			missed = append(missed, err)
+	// The attack keeps all processors busy. Those that the machine gives to others
+	// meanwhile are no fault of the server's: the deadline is for what it has of them,
+	// and whoever was shed after it is answered when he asks again within that.
+	const deadline = 300 * time.Millisecond * slowdown
+	c := Client{Path: path, Timeout: 10 * deadline}
+	longest := time.Duration(0)
+	for start, asked := time.Now(), 0; asked < 40 || time.Since(start) < 2*time.Second; asked++ {
+		before := processorTime(t)
+		for err := errors.New("not asked"); err != nil; {
+			began := time.Now()
+			_, err = c.Ask(t.Context(), []Field{{"stage", "data"}})
+			took := (processorTime(t) - before) / time.Duration(runtime.GOMAXPROCS(0))
+			if wall := time.Since(began); took > deadline || err != nil && (wall < deadline || wall >= c.Timeout) {
+				t.Fatalf("question %d took %v of all processors, %v on the wall: %v", asked+1, took, wall, err)
+			}
+			longest = max(longest, took)
 		}
-	}
-	// None may be missed; but where the machine kept even a sleeper waiting for a third
-	// of the deadline, one in twenty may be its fault.
-	stall := stalled()
-	if n := len(missed); n > 0 && (stall < c.Timeout/3 || n*20 > asked) {
-		t.Errorf("%d of %d questions got no answer in time, the machine stalled for %v at most; the first: %v", n, asked, stall, missed[0])
 	}
 	close(done)
 	attackers.Wait()
 	if attacks.Load() < 1000 || s.Open() > 600 {
 		t.Errorf("%d attacks, %d connections", attacks.Load(), s.Open())
 	}
-	t.Logf("%d attacks, %d of %d missed, stalled %v, %+v", attacks.Load(), len(missed), asked, stall, s.Counts())
+	t.Logf("%d attacks, the longest answer took %v, %+v", attacks.Load(), longest, s.Counts())
 }
 
-// watchStalls measures how late a sleeper wakes up at the worst, until it is asked.
-func watchStalls(ctx context.Context) (worst func() time.Duration) {
-	ctx, stop := context.WithCancel(ctx)
-	ended := make(chan time.Duration, 1)
-	go func() {
-		var late time.Duration
-		for ctx.Err() == nil {
-			start := time.Now()
-			time.Sleep(time.Millisecond)
-			late = max(late, time.Since(start)-time.Millisecond)
-		}
-		ended <- late
-	}()
-	return func() time.Duration { stop(); return <-ended }
+// processorTime is how long processors have worked for this process.
+func processorTime(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
