@@ -23,7 +23,7 @@ func (o Outcome) then(told Outcome) Outcome {
 	switch {
 	case told == Excused && o.Kind() >= Deferred:
 		return o | Excused
-	case told == Excused:
+	case told == Excused, told == 0:
 		return o
 	case o.Kind() == 0, o.Kind() == Deferred && told.Kind() != Deferred:
 		return told

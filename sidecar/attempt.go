@@ -60,7 +60,7 @@ func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *pas
 	if p.author != nil {
 		return // told again
 	}
-	p.author, p.arrival = s.authorOf(m), arrived{at: e.At, sender: m.sender, distinct: !m.alike}
+	p.author, p.arrival = s.authorOf(m), arrived{at: s.now, sender: m.sender, distinct: !m.alike}
 	s.deliverEarly(ctx, e)
 	if p.who.class != charged {
 		return
@@ -97,7 +97,7 @@ func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
 	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
-		case to.domain == "" || local.has(to.domain):
+		case to.token == 0 && (to.domain == "" || local.has(to.domain)): // one with a token was judged
 		case len(s.tried) > 0 && s.countedBefore(mark(m.sender.Sender, to.address)):
 			p.drop(to)
 		default:
@@ -113,6 +113,9 @@ func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
 // decide has the Policy decide on some recipients, and reports whether it lets
 // them pass.
 func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *Request) (Reply, bool) {
+	if a.pending.any {
+		s.flush(ctx)
+	}
 	s.last = a.domainTally
 	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.store(s.now), who: a.who, space: &s.space}
 	s.to, s.tokens = s.to[:0], s.tokens[:0]
@@ -126,12 +129,46 @@ func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *R
 		q.tokens = s.tokens
 	}
 	reply := s.policy.decide(ctx, &q)
+	s.policy.reconcileDue(ctx, s.now) // it may have reached a limit
 	return reply, reply.Action == Accept
+}
+
+// chargeSoon lets a message pass for which the last decision has left room, and
+// then some: the ledger has time to count it until the next decision.
+func (s *Simulation) chargeSoon(remote []recipient, p *passage) bool {
+	if !p.hasRoom(len(remote)) || slices.ContainsFunc(remote, func(to recipient) bool { return to.token == 0 }) {
+		return false
+	}
+	for _, to := range remote {
+		s.charges = append(s.charges, ratelimit.Report{Token: to.token, Subjects: p.subjects, Age: s.began.Sub(s.now)})
+		s.payers = append(s.payers, p.domainTally)
+	}
+	s.unsettle(p.domainTally).charges += int64(len(remote))
+	p.charged = true
+	return true
+}
+
+// chargeAll has the ledger count what passed, dated by when it did.
+func (s *Simulation) chargeAll() {
+	now := s.policy.clock.store(s.now)
+	for i := range s.charges {
+		s.charges[i].Age += s.now.Sub(s.began)
+	}
+	s.ledger.Settle(now, s.charges)
+	for i, d := range s.payers {
+		if s.charges[i].Charged {
+			s.sentOne(d)
+		}
+	}
+	s.charges, s.payers = s.charges[:0], s.payers[:0]
 }
 
 // arriveSMTP asks about one recipient after the other while there may be no room
 // for it, and at the end charges those that were let pass.
 func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipient, p *passage) {
+	if s.chargeSoon(remote, p) {
+		return
+	}
 	room, passed := 0, remote[:0]
 	if p.hasRoom(len(remote)) {
 		room = len(remote)
@@ -200,12 +237,28 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 			return
 		}
 	}
+	if e.Doubtful && a.pending.any { // it charges nobody: that is to be done before
+		s.flush(ctx)
+	}
 	bad := e.kind != ratelimit.Delivered
 	s.policy.record.batch.add(s.settings, outcome{LogEntry: e, of: &p.arrival, payer: &a.payer})
 	p.outcome(a.domainTally, e.Recipient, bad)
-	if bad || s.locked > 0 && s.policy.trips.has(a.who.domain) {
-		s.flush(ctx) // it may trip who has sent this, or release them
+	pending := s.unsettle(a.domainTally)
+	if bad {
+		pending.bad++
 	}
+	if bad && s.mayTrip(a.domainTally) || a.locks > 0 && s.policy.trips.has(a.who.domain) {
+		pending.trips = true // or it is released
+		s.flush(ctx)
+	}
+}
+
+// mayTrip tells whether a domain may be over its percentage, with what is not
+// settled yet.
+func (s *Simulation) mayTrip(d *domainTally) bool {
+	f := s.settings.deferfailOf(s.ledger.Standing(s.policy.clock.store(s.now), d.Domain))
+	f.bad += d.pending.bad
+	return f.over()
 }
 
 // attemptHeld decides on a recipient that was held at the time: here it may pass.
@@ -241,6 +294,9 @@ func (m *message) routed(e *LogEntry, p *passage) Request {
 
 // route asks as the router does, and reports whether a recipient is let through.
 func (s *Simulation) route(ctx context.Context, r Request, a *author, p *passage) bool {
+	if a.pending.any {
+		s.flush(ctx)
+	}
 	if s.policy.Ask(ctx, s.now, r).Action == Accept {
 		return true
 	}

@@ -76,7 +76,6 @@ func (p *Policy) noteOutcomes(batch *batch) {
 		}
 	}
 	p.bads.mu.Unlock()
-	p.due.add(p.changed(batch)...)
 }
 
 // changed lists the domains of which a batch may have changed whether they are

@@ -49,6 +49,7 @@ func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) 
 		}
 	}
 	p.settle(ctx, now, s, b)
+	p.due.add(p.changed(b)...)
 }
 
 // A batch is the outcomes of some lines of the log, and what the store is told of

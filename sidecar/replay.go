@@ -44,6 +44,10 @@ type message struct {
 	to       []recipient // until its arrival is replayed; parts of the log
 	alike    bool        // two of them fold to one address
 	passages []passage   // one for each simulation
+
+	// Most messages have one recipient and pass through one simulation.
+	onlyTo      [1]recipient
+	onlyPassage [1]passage
 }
 
 // A recipient is one of a message as it was sent to it, whatever aliases and lists
@@ -56,6 +60,9 @@ type recipient struct {
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
+	for i, s := range sims {
+		s.number = i
+	}
 	return &Replay{sims: sims, hears: hearing{messages: map[string]*message{}, senders: senders{known: map[string]*sender{}}}}
 }
 
@@ -120,7 +127,7 @@ func (r *Replay) play(ctx context.Context, e *LogEntry) {
 		s.play(ctx, e, m, p)
 	}
 	if m != nil && e.Kind == LogArrived {
-		m.to = nil
+		m.to, m.onlyTo = nil, [1]recipient{}
 	}
 }
 
@@ -167,7 +174,10 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 		if e.Login != "" {
 			e.Directory = h.claim(e)
 		}
-		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines, passages: make([]passage, sims)}
+		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines}
+		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
+			m.passages = make([]passage, sims)
+		}
 		e.message = m
 		h.messages[strings.Clone(e.ID)] = m
 		for to := range strings.FieldsSeq(e.Recipients) {

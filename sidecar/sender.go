@@ -38,6 +38,8 @@ type sender struct {
 	origin
 	payer *payer // nil if not known yet
 	asOf  asOf   // what payer rests on
+
+	authors []*author // in a Replay: who it is in each simulation; nil if not known yet
 }
 
 // asOf is what may change of who is charged.

@@ -14,6 +14,7 @@ import (
 // nothing. What it decides on when is in attempt.go.
 type Simulation struct {
 	options SimulationOptions
+	number  int // among those of a Replay
 	unread  error
 	policy  *Policy // nil until the first line tells the time
 	ledger  *ratelimit.Ledger
@@ -22,7 +23,9 @@ type Simulation struct {
 	looked  time.Time     // the step in which it was last looked at all subjects
 	pruned  time.Time     // when what has left the window was last forgotten
 	tried   map[ratelimit.Token]try
-	authors map[*sender]*author
+	slice   int64                     // the last slice of the window in which something was logged
+	charges []ratelimit.Report        // that passed, and that the ledger does not have yet; ages are as of began
+	payers  []*domainTally            // of charges
 	unpaid  [unidentified + 1]*author // of whom nobody pays for, by class
 	unknown int64                     // sends that were let through and have no message
 	remote  []recipient               // for remoteOf
@@ -43,7 +46,7 @@ type SimulationOptions struct {
 
 // NewSimulation returns a simulation of settings.
 func NewSimulation(o SimulationOptions) *Simulation {
-	sim := &Simulation{options: o, tried: map[ratelimit.Token]try{}, authors: map[*sender]*author{}, tally: newTally()}
+	sim := &Simulation{options: o, tried: map[ratelimit.Token]try{}, tally: newTally()}
 	for i := range sim.unpaid {
 		sim.unpaid[i] = &author{payer: payer{who: identity{class: class(i)}}}
 	}
@@ -100,11 +103,32 @@ func (s *Simulation) advance(ctx context.Context, at time.Time) {
 	if !at.After(s.now) {
 		return // two processes of Exim, or a clock that was set
 	}
+	if slice := s.sliceOf(at); slice != s.slice {
+		s.flush(ctx) // what was sent until now is counted before any of it leaves the window
+		s.peaks()
+		s.slice = slice
+	}
 	if second := at.Truncate(time.Second); second.After(s.now) {
-		s.flush(ctx)
 		s.pass(ctx, second)
 	}
 	s.now = at
+}
+
+// peaks finds the most sends of those who may have more in the hourly window than
+// ever before.
+func (s *Simulation) peaks() {
+	now := s.policy.clock.store(s.now)
+	for _, d := range s.higher {
+		d.atMost, d.higher = s.ledger.Standing(now, d.Domain).Sent(s.settings.window), false
+		d.Peak = max(d.Peak, d.atMost)
+	}
+	s.higher = s.higher[:0]
+}
+
+// sliceOf is in which slice of the hourly window a time is: sends leave the window
+// at the end of one (see ratelimit).
+func (s *Simulation) sliceOf(at time.Time) int64 {
+	return at.UnixMicro() / ((s.settings.window.Microseconds() + 59) / 60)
 }
 
 // pass lets the time pass up to a whole second in which there are lines. In
@@ -125,10 +149,14 @@ func (s *Simulation) step() time.Duration {
 
 // tick is what a Policy does once a second.
 func (s *Simulation) tick(ctx context.Context, now time.Time) {
-	s.now = now
 	p, step := s.policy, now.Truncate(s.step())
-	p.due.addAll(p.trips.domains())
-	if !step.Equal(s.looked) {
+	turn, tripped := !step.Equal(s.looked), p.trips.domains()
+	if turn || len(tripped) > 0 {
+		s.flush(ctx)
+	}
+	s.now = now
+	p.due.addAll(tripped)
+	if turn {
 		s.look(now)
 		s.looked = step
 	}
@@ -162,21 +190,33 @@ func (s *Simulation) look(now time.Time) {
 	}
 }
 
-// flush has the store settle the outcomes that are known, and trips who is over.
+// flush has the ledger count what passed and settle the outcomes that are known, and
+// trips who is over.
 func (s *Simulation) flush(ctx context.Context) {
 	if s.policy == nil {
 		return
 	}
 	if b := &s.policy.record.batch; len(b.outcomes) > 0 {
-		s.policy.settle(ctx, s.now, s.settings, b)
+		s.policy.settle(ctx, s.now, s.settings, b) // first: it charges most of what passed
+		for _, domain := range s.policy.changed(b) {
+			if d := s.domain(domain); d.spare <= 0 || d.pending.trips {
+				s.policy.due.add(domain)
+			}
+		}
 		b.clear()
 	}
+	s.chargeAll()
+	for _, d := range s.unsettled {
+		d.pending = pending{}
+	}
+	s.unsettled = s.unsettled[:0]
 	s.policy.reconcileDue(ctx, s.now)
 }
 
 func (s *Simulation) end(ctx context.Context) {
 	if s.policy != nil {
 		s.flush(ctx)
+		s.peaks()
 		s.tally.end(s.now)
 	}
 }

@@ -41,21 +41,42 @@ type SimulatedDomain struct {
 
 // tally counts what a Simulation decides.
 type tally struct {
-	settings *Settings
-	began    time.Time
-	ended    time.Time
-	domains  map[string]*domainTally
-	last     *domainTally // that was decided on
-	locked   int          // locks that stand
+	settings  *Settings
+	began     time.Time
+	ended     time.Time
+	domains   map[string]*domainTally
+	last      *domainTally   // that was decided on
+	unsettled []*domainTally // that have anything pending
+	higher    []*domainTally // that may have reached a new peak since the last slice of the window
 }
 
 type domainTally struct {
 	SimulatedDomain
 	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	spare   int64             // for how many sends its limits had room when it was last charged
+	spare   int64             // for how many sends its limits have room at least
+	atMost  int64             // how many there are in the hourly window at most
+	higher  bool              // that may be more than ever before
+	pending                   // what the ledger does not have yet
 	locks   int               // that stand
 	since   time.Time         // when the first of them was made
 	limited time.Duration     // for how long there were any before
+}
+
+// pending is what of a domain the ledger does not have yet.
+type pending struct {
+	any     bool
+	trips   bool  // it may trip or release the domain
+	charges int64 // sends that passed
+	bad     int64 // outcomes
+}
+
+// unsettle is what of a domain is pending, to be added to.
+func (t *tally) unsettle(d *domainTally) *pending {
+	if !d.pending.any {
+		d.pending.any = true
+		t.unsettled = append(t.unsettled, d)
+	}
+	return &d.pending
 }
 
 // maxBy bounds the authors of a domain that are told apart.
@@ -86,16 +107,15 @@ func (s *Simulation) authorOf(m *message) *author {
 		r := m.request()
 		return s.authorBy(&r)
 	}
-	a := s.authors[m.sender]
-	if a == nil {
-		if len(s.authors) >= maxSenders {
-			clear(s.authors)
-		}
-		r := m.request()
-		a = s.authorBy(&r)
-		s.authors[m.sender] = a
+	if n := s.number + 1 - len(m.sender.authors); n > 0 {
+		m.sender.authors = append(m.sender.authors, make([]*author, n)...)
 	}
-	return a
+	a := &m.sender.authors[s.number]
+	if *a == nil {
+		r := m.request()
+		*a = s.authorBy(&r)
+	}
+	return *a
 }
 
 // authorBy finds who pays for what is asked about.
@@ -133,7 +153,19 @@ func (a *author) tries(n int) {
 }
 
 // hasRoom tells without asking that there is room for some sends, and then some.
-func (a *author) hasRoom(n int) bool { return len(a.subjects) == 1 && int64(n) < a.spare }
+func (a *author) hasRoom(n int) bool {
+	return len(a.subjects) == 1 && a.locks == 0 && int64(n) < a.spare-a.pending.charges
+}
+
+// sentOne notes a send that is counted and was not decided on.
+func (t *tally) sentOne(d *domainTally) {
+	d.Sent++
+	d.spare--
+	if d.atMost++; d.atMost > d.Peak && !d.higher {
+		d.higher = true
+		t.higher = append(t.higher, d)
+	}
+}
 
 func (d *domainTally) refuse(n int, now time.Time) {
 	if d.Refused == 0 {
@@ -243,7 +275,7 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 			d.spare = RoomUnlimited
 		}
 		if u.Limit.Window == s.tally.settings.window {
-			d.Peak = max(d.Peak, u.Used)
+			d.atMost, d.Peak = u.Used, max(d.Peak, u.Used)
 		}
 		if u.Limit.Max > 0 {
 			d.spare = min(d.spare, u.Limit.Max-u.Used)
@@ -281,10 +313,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 		}
 		for _, sub := range reports[i].Subjects {
 			if isDomain(sub.Name) {
-				d := s.tally.domain(sub.Name)
-				d.Sent++
-				d.spare--
-				d.Peak = max(d.Peak, s.Standing(now, sub.Name).Sent(s.tally.settings.window))
+				s.tally.sentOne(s.tally.domain(sub.Name))
 			}
 		}
 	}
@@ -311,7 +340,6 @@ func (l *tallyLocks) Make(lock Lock, content string, epoch int64) error {
 	}
 	d.locks++
 	d.Tripped = d.Tripped || lock.Kind == LockDeferFail
-	l.sim.locked++
 	l.files[lock.Domain] = append(l.files[lock.Domain], LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
 	return nil
 }
@@ -325,7 +353,6 @@ func (l *tallyLocks) Unmake(lock Lock) error {
 	if l.files[lock.Domain] = slices.Delete(files, i, i+1); len(files) == 1 {
 		delete(l.files, lock.Domain)
 	}
-	l.sim.locked--
 	d := l.sim.domain(lock.Domain)
 	if d.locks--; d.locks == 0 {
 		d.limited += l.sim.now.Sub(d.since)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,7 +181,15 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 // BenchmarkSimulate simulates a log of 1 GB, beside a node that counts the outcomes
 // of the same one (as in BenchmarkMainLog), and tells of each quarter of it how much
 // memory was alive. The day's log has the same messages, thirteen times as far apart.
+// SLUICE_BENCH_MB makes it another size.
 func BenchmarkSimulate(b *testing.B) {
+	megabytes := int64(1024)
+	if size := os.Getenv("SLUICE_BENCH_MB"); size != "" {
+		var err error
+		if megabytes, err = strconv.ParseInt(size, 10, 64); err != nil {
+			b.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		name  string
 		every time.Duration
@@ -188,7 +197,7 @@ func BenchmarkSimulate(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			dir := b.TempDir()
 			path := filepath.Join(dir, "mainlog")
-			lines, size := writeLog(b, path, 1<<30, c.every)
+			lines, size := writeLog(b, path, megabytes<<20, c.every)
 			config := simulateConfig(b, "hourly = 500\n")
 			for b.Loop() {
 				outcomes := followed(b, dir, path)
