@@ -43,6 +43,9 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 			return
 		}
 		rest = rest[1:] // the space
+		if e.Kind == sidecar.LogDelivered && strings.HasPrefix(rest, "H=") {
+			return // as nearly all, which saves to look for its end
+		}
 		word := rest[:fieldEnd(rest)]
 		switch key, value, _ := strings.Cut(word, "="); {
 		case word == "defer":
@@ -155,6 +158,9 @@ func recipientEnd(s string) int {
 
 // plainEnd ends an address before the first that may follow one.
 func plainEnd(s string) int {
+	if end := wordEnd(s); end < len(s) && strings.IndexByte(s[:end], ':') < 0 && startsRest(s[end:]) {
+		return end // as nearly all
+	}
 	for i := 0; i < len(s); i++ {
 		if (s[i] == ' ' || s[i] == ':') && startsRest(s[i:]) {
 			return i

@@ -13,6 +13,7 @@ import (
 // logged.
 type Parser struct {
 	clock clock
+	id    []byte           // the last: lines of one message often follow each other
 	split map[string]split // by the program that wrote them, with its process id
 }
 
@@ -27,20 +28,21 @@ func NewParser(location *time.Location) *Parser {
 // is no entry.
 func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
 	var t stamp
-	rest := line
-	if !p.clock.hasStamp(line) {
+	rest, stamped := line, p.clock.hasStamp(line)
+	if !stamped {
 		if t, line, rest, ok = p.syslog(now, line); !ok {
 			return false
 		}
+		stamped = p.clock.hasStamp(rest)
 	}
-	if p.clock.hasStamp(rest) {
+	if stamped {
 		t, rest = p.clock.cutStamp(rest)
 	}
 	process := ""
 	if rest != "" && rest[0] == '[' { // +pid
 		process, rest, _ = strings.Cut(rest[1:], "] ")
 	}
-	id, rest := cutID(rest)
+	id, rest := p.cutID(rest)
 	*e = sidecar.LogEntry{ID: id, Process: process, Line: line}
 	if id == "" {
 		if ok = parseNameless(e, rest); ok {
@@ -81,10 +83,14 @@ func parseEvent(e *sidecar.LogEntry, s string) bool {
 
 // cutID takes a message id and the space behind it from a line: 16 characters,
 // or 23 from Exim 4.97 on.
-func cutID(s string) (id, rest string) {
+func (p *Parser) cutID(s string) (id, rest string) {
+	if n := len(p.id); n > 0 && len(s) > n && s[n] == ' ' && s[:n] == string(p.id) {
+		return s[:n], s[n+1:]
+	}
 	for _, shape := range [...]struct{ end, dash int }{{16, 13}, {23, 18}} {
 		if len(s) > shape.end && s[shape.end] == ' ' && s[6] == '-' && s[shape.dash] == '-' && base62(s[:6]) &&
 			base62(s[7:shape.dash]) && base62(s[shape.dash+1:shape.end]) {
+			p.id = append(p.id[:0], s[:shape.end]...)
 			return s[:shape.end], s[shape.end+1:]
 		}
 	}
@@ -216,6 +222,9 @@ func authID(value string) string {
 
 // senderEnd is where the sender ends: its local part may have spaces in quotes.
 func senderEnd(s string) int {
+	if end := wordEnd(s); strings.IndexByte(s[:end], '"') < 0 && strings.IndexByte(s[:end], '\\') < 0 {
+		return end // as nearly all
+	}
 	quoted := false
 	for i := 0; i < len(s); i++ {
 		switch {

@@ -100,10 +100,10 @@ func indexOfRefusal(s string) (at int, what string) {
 // (+received_recipients): they end it. What looks like them within a quoted
 // subject is none.
 func recipients(s string) string {
-	i := strings.LastIndex(s, " for ")
-	if i < 0 {
+	if !strings.Contains(s, " for ") { // nearly always; LastIndex takes ten times as long to tell
 		return ""
 	}
+	i := strings.LastIndex(s, " for ")
 	list := s[i+len(" for "):]
 	for to := range strings.FieldsSeq(list) {
 		if strings.IndexByte(to, '@') < 0 || strings.IndexByte(to, '"') >= 0 {
