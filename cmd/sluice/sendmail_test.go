@@ -35,6 +35,8 @@ relay = ["127.0.0.1"]
 hourly = 20
 [limits.domain."free.example"]
 hourly = 0
+[limits.domain."tiny.example"]
+hourly = 2
 `
 
 // startSendmail starts a real Sendmail that asks the milter, as docs/postfix.md
@@ -75,6 +77,37 @@ func TestSendmailLimit(t *testing.T) {
 	c.Want(c.Data(hosttest.Letter("x")), 250)
 	n.wantSent(t, "shop.example", 20)
 	hosttest.Eventually(t, "20 delivered", func() bool { return s.Sink.Count() == 20 })
+}
+
+// Each kind of message, and what it counts.
+func TestSendmailCountsEachOnce(t *testing.T) {
+	s, config := startSendmail(t, true)
+	n := startServeWith(t, s.Path("/run"), config)
+	c := s.Dial(t)
+	c.Write("MAIL FROM:<a@pipe.example>\r\nRCPT TO:<p1@far.example>\r\nRCPT TO:<p2@far.example>\r\nRCPT TO:<root@here.example>\r\nDATA\r\n")
+	for _, code := range []int{250, 250, 250, 250, 354} {
+		c.Want(c.Reply(), code)
+	}
+	c.Write("Subject: x\r\n\r\nx\r\n.\r\nMAIL FROM:<a@pipe.example>\r\nRCPT TO:<p3@far.example>\r\nRSET\r\n")
+	for range 4 {
+		c.Want(c.Reply(), 250)
+	}
+	n.wantSent(t, "pipe.example", 2)
+
+	c.Mail("a@tiny.example")
+	for i, code := range []int{250, 553, 250, 550, 550, 250} {
+		c.Want(c.Rcpt([]string{"t1@far.example", "<<", "t2@far.example", "t3@far.example", "t4@far.example", "root@here.example"}[i]), code)
+	}
+	c.Want(c.Data(hosttest.Letter("x")), 250)
+	n.wantSent(t, "tiny.example", 2)
+
+	c.Want(c.Send("a@free.example", hosttest.Letter("x"), recipients(1, 100)...), 250)
+	n.wantSent(t, "free.example", 100)
+	for range 3 { // on one connection
+		c.Want(c.Send("a@many.example", hosttest.Letter("x"), "m@far.example"), 250)
+	}
+	n.wantSent(t, "many.example", 3)
+	hosttest.Eventually(t, "107 delivered", func() bool { return s.Sink.Count() == 107 })
 }
 
 // Who has logged in pays, whoever the sender is:
