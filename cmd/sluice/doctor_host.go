@@ -320,12 +320,20 @@ func (d *doctor) checkClock() {
 	if zone, err := d.exim.say(d.ctx, "", "-be", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
 		d.add("clock", notable, "Where Exim's log has no zones, start sluice with Exim's (TZ in its unit).", "Exim's time zone is %s, and here it is %s", zone, time.Now().Format("-0700"))
 	}
-	const unsynchronised = 5 // TIME_ERROR of adjtimex(2)
-	if state, err := syscall.Adjtimex(&syscall.Timex{}); err == nil && state == unsynchronised {
+	d.judgeClock(syscall.Adjtimex(&syscall.Timex{}))
+}
+
+// judgeClock goes by what adjtimex(2) returns.
+func (d *doctor) judgeClock(state int, err error) {
+	const unsynchronised = 5 // TIME_ERROR
+	switch {
+	case err != nil:
+		d.add("clock", notable, "", "whether anybody keeps the system's clock right cannot be told: %v", err)
+	case state == unsynchronised:
 		d.add("clock", notable, "Run chrony or systemd-timesyncd: windows do not mind, dates in logs and refusals do.", "nobody keeps the system's clock right")
-		return
+	default:
+		d.add("clock", healthy, "", "the system's clock is kept right")
 	}
-	d.add("clock", healthy, "", "the system's clock is kept right")
 }
 
 func sameFile(a, b string) bool {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -132,7 +133,7 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 	}
 	for _, f := range d.findings {
 		switch {
-		case f.Check == "clock" && strings.HasPrefix(f.Found, "nobody keeps"): // that is of this machine
+		case f.Check == "clock" && strings.Contains(f.Found, "the system's clock"): // that is of this machine: see TestDoctorOnTheSystemsClock
 			well = append(well, f.Check)
 		case f.State == healthy:
 			well = append(well, f.Check)
@@ -269,5 +270,36 @@ func TestDoctorWithoutSluice(t *testing.T) {
 	}
 	if diff := gocmp.Diff(map[string]verdict{"serve": wrong, "asking": notable, "main log": notable}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Whether somebody keeps the clock of the machine right is what the kernel says: of
+// this machine, and of one on which it is otherwise.
+func TestDoctorOnTheSystemsClock(t *testing.T) {
+	const unsynchronised = 0x40 // STA_UNSYNC of adjtimex(2)
+	found := func(state int, err error) finding {
+		d := &doctor{}
+		d.judgeClock(state, err)
+		if len(d.findings) != 1 {
+			t.Fatalf("%d, %v: found %+v", state, err, d.findings)
+		}
+		return d.findings[0]
+	}
+	var here syscall.Timex
+	state, err := syscall.Adjtimex(&here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := found(state, err); (here.Status&unsynchronised != 0) != (f.Found == "nobody keeps the system's clock right") {
+		t.Errorf("the status of this clock is %#x, and doctor says %+v", here.Status, f)
+	}
+	for state := range 6 {
+		f, kept := found(state, nil), state < 5
+		if kept != (f.State == healthy) || !kept && (f.State != notable || !strings.Contains(f.Do, "chrony")) {
+			t.Errorf("state %d: %+v", state, f)
+		}
+	}
+	if f := found(0, syscall.EPERM); f.State != notable || !strings.Contains(f.Found, "cannot be told: operation not permitted") {
+		t.Errorf("who may not ask is told %+v", f)
 	}
 }
