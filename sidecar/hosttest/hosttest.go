@@ -47,6 +47,22 @@ func Lateness(t testing.TB) (worst func() time.Duration) {
 	return func() time.Duration { return time.Duration(late.Load()) }
 }
 
+// Stalled is for how long, in all, this machine woke a sleeper too late while f ran.
+func Stalled(f func()) (late time.Duration) {
+	const nap = 5 * time.Millisecond
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	for {
+		start := time.Now()
+		select {
+		case <-done:
+			return late
+		case <-time.After(nap):
+			late += time.Since(start) - nap
+		}
+	}
+}
+
 // Missing skips a test for want of something, and fails it where CI is true.
 func Missing(t testing.TB, what any) {
 	t.Helper()
