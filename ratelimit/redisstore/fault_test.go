@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
 )
@@ -409,6 +411,45 @@ func TestALateTakeIsTakenBack(t *testing.T) {
 	}
 	if st := n.Standing(n.time(), "a.example"); st.Windows[0].Sent != 1 {
 		t.Fatalf("%+v", st)
+	}
+}
+
+// What Redis must be told of a take later is not what its caller has put into the
+// slices since: they are his again.
+func TestATakeIsKeptNotItsSlices(t *testing.T) {
+	r := redistest.Start(t)
+	p := redistest.StartProxy(t, r.Addr())
+	own, err := journal.Open(t.TempDir(), journal.Options{Reporter: &heard{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	n, err := Open(Options{URL: p.URL(), Timeout: time.Second, Outage: OutageClosed, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	ctx := context.Background()
+	if err := n.tend(ctx, n.servers.one); err != nil {
+		t.Fatal(err)
+	}
+	n.Standing(time.Now(), "a.example") // has the script loaded
+	p.Lose.Store(1000)                  // Redis runs the take, and nobody hears of it
+	lent := take(1, 2, hourly("a.example", 10))
+	if _, err := n.Take(ctx, time.Now(), lent); !errors.Is(err, ErrUncounted) {
+		t.Fatal(err)
+	}
+	lent.Subjects[0] = hourly("other.example", 10)
+	clear(lent.Tokens)
+	p.Lose.Store(0)
+	if st := n.Standing(time.Now(), "a.example"); st.Partial || len(st.Windows) != 1 || st.Windows[0].Sent != 2 {
+		t.Fatalf("not run: %+v", st)
+	}
+	if !n.merge(ctx) {
+		t.Fatal("Redis is not told")
+	}
+	if st := n.Standing(time.Now(), "a.example"); st.Windows[0].Sent != 0 {
+		t.Fatalf("not taken back: %+v", st)
 	}
 }
 
