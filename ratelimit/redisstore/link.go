@@ -52,6 +52,9 @@ type link struct {
 	joined bool   // that it ever was
 	warned string // of this policy
 
+	started time.Time
+	ahead   atomic.Int64 // the server's clock less the time since started, milliseconds; 0: not known
+
 	mu      sync.Mutex
 	caught  string        // the server that was told all but the arrears
 	server  string        // which process with which data answers; see serverOf
@@ -80,7 +83,7 @@ const (
 
 func newLink(name string, timeout time.Duration) *link {
 	l := &link{name: name, timeout: timeout, places: make(chan struct{}, places), jobs: make(chan *job, queue),
-		since: time.Now(), lost: make(chan struct{}, 1), said: true}
+		since: time.Now(), started: time.Now(), lost: make(chan struct{}, 1), said: true}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
@@ -146,6 +149,17 @@ func (l *link) do(deadline time.Time, c call) (any, error) {
 		return nil, fmt.Errorf("ask %s: %w: %w", l.name, errUnsent, context.DeadlineExceeded)
 	}
 	return nil, fmt.Errorf("ask %s: %w", l.name, context.DeadlineExceeded)
+}
+
+// heard takes note of the server's time, which it has just told.
+func (l *link) heard(at time.Time) {
+	l.ahead.Store(at.UnixMilli() - time.Since(l.started).Milliseconds())
+}
+
+// timeIn is the server's time after a while, false if it was never told.
+func (l *link) timeIn(d time.Duration) (time.Time, bool) {
+	ahead := l.ahead.Load()
+	return time.UnixMilli(ahead).Add(time.Since(l.started) + d), ahead != 0
 }
 
 // enter takes a place, if one is free.

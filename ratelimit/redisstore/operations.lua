@@ -302,9 +302,9 @@ if op == 'drop' then
   return {1}
 end
 
--- reset restarts the subject at zero, as of some time before one that Redis has
--- told, or as of now, unless its epoch is past seen. Returns whether it did, and the
--- epoch.
+-- reset restarts the subject at zero, as of a time reckoned from one that Redis has
+-- told, or as of now, if that is earlier, unless its epoch is past seen. Returns
+-- whether it did, and the epoch.
 if op == 'reset' then
   -- halve leaves of the oldest bucket of rings what the records of the slot say was
   -- sent after the epoch. Who among the subjects of the slot was charged they only
@@ -341,8 +341,7 @@ if op == 'reset' then
   end
 
   S.open()
-  local base, age, seen = S.num() or S.at, S.num(), S.num()
-  local s, epoch, cut = S.subjects[1].state, math.min(base - age, S.at), {}
+  local epoch, seen, s, cut = math.min(S.num() or S.at, S.at), S.num(), S.subjects[1].state, {}
   if (seen >= 0 and s.epoch > seen) or epoch <= s.epoch then return {0, s.epoch} end
   for _, r in ipairs(s.rings) do
     local raw, top, first, from = r.raw, S.index(r, s.last), S.index(r, epoch), #r.raw + 1

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // want checks what Redis counts for a subject in its first window.
@@ -122,5 +124,29 @@ func TestAResetThatIsHeardOfLate(t *testing.T) {
 	}
 	if used := s.nodes[1].sights.used("a.example", time.Hour); used != 0 && used != 4 {
 		t.Fatalf("it saw %d", used)
+	}
+}
+
+// A reset that Redis runs late, after the node has gone on alone, forgets nothing of
+// what was sent since.
+func TestALateResetIsOfItsTime(t *testing.T) {
+	r := redistest.Start(t)
+	n := startNode(t, Options{URL: "unix://" + r.Socket()})
+	domain := hourly("a.example", 100)
+	n.take(take(1, 5, domain))
+	time.Sleep(10 * time.Millisecond) // what passes between two answers is not told apart
+	r.Freeze()
+	if _, err := n.Reset(context.Background(), n.time(), "a.example", -1); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := n.take(take(11, 3, domain)); err != nil || !res.OK {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	r.Thaw()
+	n.shared()
+	hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
+	if st := n.Standing(n.time(), "a.example"); st.Partial || len(st.Windows) == 0 || st.Windows[0].Sent != 3 {
+		t.Fatalf("%+v", st)
 	}
 }

@@ -108,18 +108,16 @@ func dropCall(t terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) c
 	return c
 }
 
-// resetCall restarts a subject at zero, unless its epoch is past seen; a negative
+// resetCall restarts a subject at zero, as of a time by Redis's clock or of when it is
+// run, if that is earlier or the time zero, unless its epoch is past seen; a negative
 // seen resets in any case.
-func resetCall(t terms, subject string, seen int64) call {
+func resetCall(t terms, subject string, asOf time.Time, seen int64) call {
 	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
-	c.add("", 0, seen)
-	return c
-}
-
-// resetAsOfCall is resetCall as of some time before one that Redis has told.
-func resetAsOfCall(t terms, subject string, told time.Time, age time.Duration, seen int64) call {
-	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
-	c.add(told.UnixMilli(), max(0, age.Milliseconds()), seen)
+	at := any("")
+	if !asOf.IsZero() {
+		at = asOf.UnixMilli()
+	}
+	c.add(at, seen)
 	return c
 }
 

@@ -14,7 +14,7 @@ import (
 func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	s.clock.set(now)
 	if l := s.servers.of(slotOf(subject)); l != nil && l.ready.Load() {
-		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, seen))
+		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, s.latest(l), seen))
 		numbers, bad := integers(reply)
 		switch {
 		case err == nil && bad == nil && len(numbers) == 2:
@@ -30,6 +30,16 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 		}
 	}
 	return s.resetAlone(ctx, now, subject, seen)
+}
+
+// latest is as of when a reset counts at the latest that is made now. A server that
+// stands still may run it much later, and what was accepted here meanwhile, because
+// it had not answered, must count.
+func (s *Store) latest(l *link) time.Time {
+	if at, ok := l.timeIn(s.options.Timeout); ok && s.options.redisTime == nil {
+		return at
+	}
+	return time.Time{}
 }
 
 func (s *Store) resetAlone(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
@@ -72,7 +82,7 @@ func (s *Store) tellReset(ctx context.Context, l *link, subject string, at time.
 		return err
 	}
 	now := s.clock.now()
-	reply, err = l.runOne(ctx, resetAsOfCall(s.terms(now, nil), subject, told, now.Sub(at), seen))
+	reply, err = l.runOne(ctx, resetCall(s.terms(now, nil), subject, told.Add(-max(0, now.Sub(at))), seen))
 	if err != nil {
 		return err
 	}

@@ -344,6 +344,7 @@ func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.T
 		if err != nil {
 			return all, err
 		}
+		st.link.heard(a.At)
 		if a.status == statusBuried {
 			return all, errors.New("take: the attempt was given up")
 		}
