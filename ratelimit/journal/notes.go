@@ -22,7 +22,7 @@ const kindNote = 'n'
 
 func isNote(entry []byte) bool { return len(entry) > 0 && entry[0] == kindNote }
 
-// Note sets a note; when it returns, the note survives a crash.
+// Note sets a note; when it returns, the note survives a crash, if there is no Failure.
 func (s *Store) Note(key string, value []byte) error {
 	s.change(key, value)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
 )
@@ -36,12 +37,20 @@ type memNotes struct {
 	crash  int  // at which write to crash; 0 is never
 	after  bool // the write still comes to pass
 	fail   error
+	unkept error // they do not survive a crash
+	full   int   // from which write on; 0 is never
 }
 
 func newNotes() *memNotes { return &memNotes{m: map[string]string{}} }
 
 func (n *memNotes) Note(key string, value []byte) error {
 	return n.write(func() { n.m[key] = string(value) })
+}
+
+func (n *memNotes) Failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.unkept
 }
 
 func (n *memNotes) Forget(key string) error {
@@ -55,6 +64,9 @@ func (n *memNotes) write(do func()) error {
 		return n.fail
 	}
 	n.writes++
+	if n.writes == n.full {
+		n.unkept = unix.ENOSPC
+	}
 	if n.writes != n.crash {
 		do()
 		return nil

@@ -26,7 +26,9 @@
 //
 // Only mtime, inode, size and content tell whose a file is: a chmod, chown or
 // further hard link takes nothing over. A lock file that a power cut separates
-// from its note, written in the second before, is the operator's.
+// from its note, written in the second before, is the operator's. While notes would
+// not survive a crash, on a full disk say, no file of Sluice's is made: after one
+// it would be taken for the operator's, and nobody would remove it.
 //
 // Usage files (usage.go), named by the bare domain, share the directory and the
 // mutex. They are only information: written anew every few seconds, they have
@@ -51,9 +53,16 @@ import (
 // Options say where the directory is.
 type Options struct {
 	Path  string        // absolute; made if missing
-	Notes sidecar.Notes // keys that begin with lock/ are this package's
+	Notes Notes         // keys that begin with lock/ are this package's
 	Poll  time.Duration // how long what the kernel did not tell may go unnoticed; 0 is a second
 	Now   time.Time     // of the first scan
+}
+
+// Notes are kept over a crash.
+type Notes interface {
+	sidecar.Notes
+	// Failure tells why what is noted now would not be; nil if it would.
+	Failure() error
 }
 
 // A Dir is the lock directory. Its methods may be called at any time from any
@@ -61,7 +70,7 @@ type Options struct {
 // place between a question and its answer.
 type Dir struct {
 	path  string
-	notes sidecar.Notes
+	notes Notes
 	poll  time.Duration
 	wake  chan struct{} // something is pending
 

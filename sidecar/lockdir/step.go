@@ -2,6 +2,7 @@ package lockdir
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,12 +85,16 @@ func (d *Dir) appear(at *handle, l sidecar.Lock, r record) error {
 // build makes the file of a record that has none. The stamp is noted before
 // the file gets its name, so that after a crash it is known for ours.
 func (d *Dir) build(at *handle, l sidecar.Lock, r record) error {
+	if err := d.kept(l, r); err != nil {
+		r.State = making
+		return errors.Join(err, d.save(l, r))
+	}
 	temp, st, err := at.writeTemp(r.File.Content, true)
 	if err != nil {
 		st = stamp{Content: r.File.Content}
 	}
 	r.State, r.File, r.Dir = making, st, at.id
-	noteErr := d.save(l, r)
+	noteErr := errors.Join(d.save(l, r), d.kept(l, r))
 	if err == nil && noteErr == nil {
 		err = at.place(temp, baseName(l))
 	}
@@ -111,6 +116,15 @@ func (d *Dir) build(at *handle, l sidecar.Lock, r record) error {
 	}
 	r.State = made
 	return d.save(l, r)
+}
+
+// kept tells why a record would not survive a crash that must, if so. A file that
+// is the operator's is so without one.
+func (d *Dir) kept(l sidecar.Lock, r record) error {
+	if err := d.notes.Failure(); err != nil && !r.Operator {
+		return fmt.Errorf("make lock file %s: not before it can be noted whose it is: %w", d.pathOf(l), err)
+	}
+	return nil
 }
 
 // finish removes the file of a lock that is no longer wanted, if it is still

@@ -165,3 +165,33 @@ func TestNotesFail(t *testing.T) {
 	r.wantState(other, "sluice")
 	r.wantState(deferfail, "operator")
 }
+
+// While the journal cannot be written a lock of Sluice's has no file: after a crash
+// it would be the operator's, and stay for ever.
+func TestNotesThatACrashWouldLose(t *testing.T) {
+	r := newRig(t)
+	r.notes.unkept = unix.ENOSPC
+	if err := r.d.Make(hourly, "20/20 (100%)", 1); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "max_hourly_example.com") {
+		t.Errorf("made: %v", err)
+	}
+	r.must(r.d.MakeOperator(other, "locked by root"))
+	r.wantEvents(r.settle(), "trouble")
+	if r.exists(hourly) {
+		t.Error("its file stands")
+	}
+	r.wantState(other, "operator")
+
+	r.notes.unkept = nil
+	r.wantEvents(r.settle(), "mended")
+	r.wantState(hourly, "sluice")
+	r.open()
+	r.wantEvents(r.settle())
+	r.wantState(hourly, "sluice")
+
+	r.notes.full = r.notes.writes + 1
+	if err := r.d.Make(deferfail, "6/20 (30%)", 1); !errors.Is(err, unix.ENOSPC) || r.exists(deferfail) {
+		t.Errorf("made while its note was lost: %v", err)
+	}
+	r.must(r.d.Unmake(hourly)) // what goes needs no note: its absence releases
+	r.wantState(hourly, "")
+}
