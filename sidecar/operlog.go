@@ -247,6 +247,12 @@ func (l *OperatorLog) NoOwners(file string) {
 		"identity.owners", file)
 }
 
+// OwnersGone says that there is no owner map any more.
+func (l *OperatorLog) OwnersGone(file string) {
+	l.log.Warn("the owner map is gone or empty: local users are charged in whatever name they send, until it is back",
+		"identity.owners", file)
+}
+
 // FileUnread says that local domains or owners cannot be read.
 func (l *OperatorLog) FileUnread(err error) {
 	if l.seldom("file unread") {

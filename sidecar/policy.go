@@ -140,9 +140,7 @@ const (
 // tend looks once a second after what changes without anybody asking.
 func (p *Policy) tend(now time.Time) {
 	p.store.Horizon(p.clock.store(now)) // keeps the store's clock going
-	if err := p.settings.Load().refresh(); err != nil {
-		p.log.FileUnread(err)
-	}
+	p.refresh()
 	p.expire(now)
 	off := p.clock.setOff(now)
 	if step := stepped(p.setOff, off); step != 0 {
@@ -152,6 +150,22 @@ func (p *Policy) tend(now time.Time) {
 	if subjects, _, uncounted := p.store.Size(); uncounted > p.uncounted {
 		p.uncounted = uncounted
 		p.log.Uncounted(uncounted, subjects)
+	}
+}
+
+// refresh reads again what the files of local domains and owners hold, and tells
+// if all of it is gone. That may be meant, or be a panel that writes on a full disk.
+func (p *Policy) refresh() {
+	s := p.settings.Load()
+	local, owned := !s.localDomains.get().empty(), s.owners.get().known()
+	if err := s.refresh(); err != nil {
+		p.log.FileUnread(err)
+	}
+	if local && s.localDomains.get().empty() {
+		p.log.NoLocalDomains(s.config.localDomains())
+	}
+	if owned && !s.owners.get().known() {
+		p.log.OwnersGone(s.config.Identity.Owners)
 	}
 }
 
