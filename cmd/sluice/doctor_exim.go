@@ -114,7 +114,7 @@ func (d *doctor) checkAsking() {
 		d.add("asking", wrong, reinstall, "Exim cannot ask: %v", err)
 		return
 	case d.running.err != nil:
-		d.add("asking", notable, "", "not tried: sluice does not run")
+		d.add("asking", notable, "", "not tried: no sluice answers")
 		return
 	}
 	if tcp, ok := d.macro("SLUICE_TCP"); ok {

@@ -13,6 +13,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/lockdir"
 )
 
 // What doctor finds on the host beside Exim: the running sluice, the lock
@@ -54,10 +55,13 @@ func (r *running) progress(key string) *sidecar.LogProgress {
 // checkServe looks whether sluice runs, whether it is this program, and whether
 // it goes by this configuration.
 func (d *doctor) checkServe() {
-	if d.running.err != nil {
-		first, _, _ := strings.Cut(d.running.err.Error(), "\n")
-		d.add("serve", wrong, "systemctl start sluice; journalctl -u sluice says why it ended.",
-			"no sluice answers, so nothing is counted and only lock files hold: %s", first)
+	if err := d.running.err; err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		do := "systemctl start sluice; journalctl -u sluice says why it ended."
+		if errors.Is(err, admin.ErrSilent) {
+			do = "systemctl restart sluice; journalctl -u sluice may say why it hangs."
+		}
+		d.add("serve", wrong, do, "no sluice answers, so nothing is counted and only lock files hold: %s", first)
 		return
 	}
 	v := d.running.version
@@ -127,6 +131,10 @@ func (d *doctor) checkLocks() {
 		d.add(check, wrong, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
 		return
 	}
+	if err := lockdir.Shared(dir); err != nil {
+		d.add(check, wrong, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", err)
+		return
+	}
 	theirs, known := d.macro("SLUICE_LOCKS")
 	switch {
 	case !d.isExim:
@@ -181,7 +189,7 @@ func (d *doctor) checkFollowed(check, key, name string) {
 	case err != nil:
 		d.add(check, wrong, "Set "+key+" to the file that is logged to; if nothing was logged yet, send a mail.", "%v", err)
 	case d.running.err != nil:
-		d.add(check, notable, "", "%s, which nobody follows while sluice does not run", name)
+		d.add(check, notable, "", "%s; no sluice answers how far it is read", name)
 	case progress == nil:
 		d.add(check, wrong, "systemctl restart sluice", "the running sluice does not follow %s", name)
 	case progress.Trouble != "":
@@ -224,7 +232,11 @@ func (d *doctor) checkLogRead(check, key, name string, size int64) {
 					"its last line would be logged %s from now: the times in it are of another zone", span(ahead))
 				return
 			}
-			d.add(check, healthy, "", "%s is read to its end, the last line is of %s", name, clock(p.Last))
+			last := ""
+			if !p.Last.IsZero() { // none was read since sluice started
+				last = ", the last line is of " + clock(p.Last)
+			}
+			d.add(check, healthy, "", "%s is read to its end%s", name, last)
 			return
 		}
 		if time.Now().After(end) || d.ctx.Err() != nil {
@@ -259,7 +271,7 @@ func (d *doctor) checkOwners() {
 	name := d.config.Identity.Owners
 	switch bad := d.survey.Malformed; {
 	case len(bad) > 0:
-		d.add(check, wrong, "Each line is \"domain: account\".", "%s of %s name no owner, the first is %.60q", count(int64(len(bad)), "line", "lines"), name, bad[0])
+		d.add(check, wrong, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, count(int64(len(bad)), "line", "lines"), bad[0])
 	case d.survey.Owned > 0:
 		d.add(check, healthy, "", "%s in %s", count(int64(d.survey.Owned), "domain", "domains"), name)
 	case d.exim.anyone:

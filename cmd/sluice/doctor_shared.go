@@ -30,7 +30,7 @@ func (d *doctor) checkConfig() {
 		return strings.HasPrefix(line, d.config.Identity.Owners+":") // see checkOwners
 	})
 	if n := len(skipped); n > 0 {
-		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "%s of its files are skipped, the first is %s", count(int64(n), "line", "lines"), skipped[0])
+		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "it skips %s of its files, the first is %s", count(int64(n), "line", "lines"), skipped[0])
 	}
 }
 

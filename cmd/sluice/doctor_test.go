@@ -33,6 +33,7 @@ type clinic struct {
 	token   string            // in the file DIR/token
 	version string            // of the running sluice; this one if empty
 	status  sidecar.Status    // of the running sluice
+	locked  string            // a directory in the lock directory, if any
 	says    map[string]string // what Exim answers, by its arguments
 }
 
@@ -84,8 +85,10 @@ func (c *clinic) keeps() { c.running = c.file }
 
 // install puts Exim there, which answers from files, and fails where there is none.
 func (c *clinic) install(t *testing.T) {
-	if err := os.Mkdir(c.dir+"/says", 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"/says", "/locks/" + c.locked} {
+		if err := os.MkdirAll(c.dir+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	exim, err := filepath.Abs("testdata/exim")
 	if err != nil {
@@ -132,6 +135,9 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 		t.Fatal(err)
 	}
 	for _, f := range d.findings {
+		if strings.Contains(f.Found, "0001-01-01") {
+			t.Errorf("%s: %s", f.Check, f.Found)
+		}
 		switch {
 		case f.Check == "clock" && strings.Contains(f.Found, "the system's clock"): // that is of this machine: see TestDoctorOnTheSystemsClock
 			well = append(well, f.Check)
@@ -172,7 +178,7 @@ var ailments = []struct {
 	{"the file is bad", func(c *clinic) { c.status.Config.Trouble = "sluice.toml:3: oh" }, "configuration in force", wrong, "not in force: sluice.toml:3: oh"},
 	{"a key waits for a restart", func(c *clinic) { c.status.Config.Restart = []string{"locks.dir"} }, "configuration in force", wrong, "with a restart: locks.dir"},
 	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", wrong, "differs from the file in limits.hourly"},
-	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", wrong, "1 line of its files are skipped, the first is /etc/x:3: oh"},
+	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
 	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", wrong, "does not show its configuration"},
 	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", wrong, "must come first"},
 	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", wrong, "Exim cannot ask"},
@@ -196,6 +202,7 @@ var ailments = []struct {
 	{"Exim has no macro of the lock directory", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=SLUICE_LOCKS" },
 		"lock directory", wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
 	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", wrong, "Exim looks for them in /tmp"},
+	{"cPanel has its own locks there", func(c *clinic) { c.locked = "track" }, "lock directory", wrong, "set locks.dir and Exim's SLUICE_LOCKS"},
 	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", wrong, "exim.mainlog is empty"},
 	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", wrong, "the running sluice does not follow"},
 	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", wrong, "3 bytes of"},
@@ -301,5 +308,16 @@ func TestDoctorOnTheSystemsClock(t *testing.T) {
 	}
 	if f := found(0, syscall.EPERM); f.State != notable || !strings.Contains(f.Found, "cannot be told: operation not permitted") {
 		t.Errorf("who may not ask is told %+v", f)
+	}
+}
+
+// One that hangs has to be restarted: to start it would do nothing.
+func TestDoctorTellsASluiceThatHangsFromNone(t *testing.T) {
+	for want, err := range map[string]error{"systemctl restart": admin.ErrSilent, "systemctl start": admin.ErrUnreachable} {
+		d := &doctor{running: running{err: fmt.Errorf("ask: %w", err)}}
+		d.checkServe()
+		if f := d.findings[0]; f.State != wrong || !strings.HasPrefix(f.Do, want) {
+			t.Errorf("%v: found %+v, want %s", err, f, want)
+		}
 	}
 }

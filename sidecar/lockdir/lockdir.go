@@ -123,7 +123,7 @@ func Open(o Options) (*Dir, error) {
 	}
 	d.load()
 	d.scan(o.Now)
-	if err := d.shared(); err != nil {
+	if err := Shared(d.path); err != nil {
 		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockDirShared, Err: err})
 	}
 	return d, nil

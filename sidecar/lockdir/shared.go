@@ -7,27 +7,28 @@ import (
 	"strings"
 )
 
-// shared tells how one can see that cPanel's own limiter uses the directory
+// Shared tells how one can see that cPanel's own limiter uses a directory
 // too, if it does, and how to part them. cPanel keeps its counts in track/,
 // and its configuration beside the directory: /var/cpanel/cpanel.config.
 // What cannot be read says nothing: most hosts have no cPanel.
-func (d *Dir) shared() error {
+func Shared(dir string) error {
 	var signs []string
-	config := filepath.Join(filepath.Dir(d.path), "cpanel.config")
-	if text, err := os.ReadFile(config); err == nil && filepath.Base(d.path) == "email_send_limits" {
+	config := filepath.Join(filepath.Dir(dir), "cpanel.config")
+	if text, err := os.ReadFile(config); err == nil && filepath.Base(dir) == "email_send_limits" {
 		for _, line := range cpanelLimits(string(text)) {
 			signs = append(signs, config+" has "+line)
 		}
 	}
-	if info, err := os.Lstat(d.file("track")); err == nil && info.IsDir() {
-		signs = append(signs, d.file("track")+" is there")
+	track := filepath.Join(dir, "track")
+	if info, err := os.Lstat(track); err == nil && info.IsDir() {
+		signs = append(signs, track+" is there")
 	}
 	if len(signs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("lock directory %s: %s: set locks.dir and Exim's SLUICE_LOCKS to another directory, "+
-		"or set both limits of cPanel to unlimited (WHM, Tweak Settings, Mail) and remove track",
-		d.path, strings.Join(signs, ", "))
+	return fmt.Errorf("lock directory %s: %s: set locks.dir and Exim's SLUICE_LOCKS to another directory; or, where panel.follow is false "+
+		"(else these limits are ours too), set both limits of cPanel to unlimited (WHM, Tweak Settings, Mail) and remove track",
+		dir, strings.Join(signs, ", "))
 }
 
 // cpanelLimits are the lines of cpanel.config that switch cPanel's limiter on.

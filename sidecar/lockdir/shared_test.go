@@ -42,7 +42,7 @@ func TestSharedWithCPanel(t *testing.T) {
 				t.Errorf("said %s\nwant %s", got, want)
 			}
 			if c.want != "" && (!strings.HasPrefix(got, `msg="cPanel's own limiter uses the lock directory too: `) ||
-				!strings.Contains(got, "set locks.dir and Exim's SLUICE_LOCKS to another directory, or ") || strings.Count(got, "\n") != 1) {
+				!strings.Contains(got, "set locks.dir and Exim's SLUICE_LOCKS to another directory; or, where panel.follow is false (else these limits are ours too), set both limits of cPanel ") || strings.Count(got, "\n") != 1) {
 				t.Errorf("said %s", got)
 			}
 			if got := said(r.settle()); got != "" {
