@@ -198,7 +198,7 @@ func (p *Policy) status() Totals {
 func (p *Policy) ShowShared(of func() SharedStatus) { p.shared.Store(&of) }
 
 // Lock locks a domain until a hand unlocks it, on all nodes. It warns if nothing
-// is known of that domain, which may be a typo.
+// is known of that domain, which may be a typo, or if other nodes do not know yet.
 func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
 	if warning, err = p.doubt(now, domain); err != nil {
 		return "", err
@@ -209,6 +209,9 @@ func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (w
 	}
 	if err := p.locks.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
+	}
+	if p.orders()[domain].State == orderNew {
+		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning, nil
 }

@@ -239,9 +239,9 @@ func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Ch
 		if err != nil {
 			return c, err
 		}
-		stands, err := p.board.Post(ctx, trailKey(c.Number), value)
+		stands, err := p.postPatiently(ctx, trailKey(c.Number), value)
 		if err != nil {
-			return c, fmt.Errorf("write the change for all nodes: %w; nothing was changed", err)
+			return c, fmt.Errorf("write the change for all nodes: %w; nothing is changed, unless `sluice history` shows it when Redis answers", err)
 		}
 		if strings.Contains(string(stands), c.mark) {
 			return c, nil
@@ -249,3 +249,25 @@ func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Ch
 	}
 	return Change{}, fmt.Errorf("other nodes change thresholds all the time: tried %d times; nothing was changed", maxPosts)
 }
+
+// postPatiently posts on a board that may be away for a moment: an operator would
+// try again, and does not know of a post whose answer was lost.
+func (p *Policy) postPatiently(ctx context.Context, key string, value []byte) (stands []byte, err error) {
+	for range int(boardPatience / boardPause) {
+		if stands, err = p.board.Post(ctx, key, value); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(boardPause):
+		}
+	}
+	return stands, err
+}
+
+// A node that Redis did not answer asks it again within a second.
+const (
+	boardPatience = 2 * time.Second
+	boardPause    = 50 * time.Millisecond
+)

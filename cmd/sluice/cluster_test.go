@@ -239,3 +239,24 @@ func TestLiveValuesMoveToRedis(t *testing.T) {
 	hosttest.Eventually(t, "it is in force after a restart", inForce(a))
 	a.wantRun(t, exitDone, "rollback of 2", "rollback", "2")
 }
+
+// While Redis hangs status shows how this node decides, not what it last told the
+// others, sluice lock tells that they do not know of it, and sluice set waits a moment for Redis to answer again.
+func TestAMomentWithoutRedis(t *testing.T) {
+	r := redistest.Start(t)
+	n := startClustered(t, "mx1.example", r.URL())
+	mode := func(want string) func() bool {
+		return func() bool {
+			nodes := n.whole(t).Totals.Shared.Nodes
+			return len(nodes) == 1 && nodes[0].Mode == want
+		}
+	}
+	hosttest.Eventually(t, "the node shares", mode("shared"))
+	r.Freeze()
+	defer r.Thaw()
+	hosttest.Eventually(t, "the node decides alone", mode("share"))
+	n.wantRun(t, exitDone, "the other nodes cannot be told now", "lock", "example.com")
+	time.AfterFunc(300*time.Millisecond, r.Thaw)
+	n.wantRun(t, exitDone, "hourly", "set", "example.com", "hourly=9")
+	n.wantRun(t, exitDone, "hourly 10 -> 9", "history")
+}

@@ -20,7 +20,7 @@ func (lockCmd) Help() string {
 stopped, until somebody runs unlock or removes the lock file.
 
 Example:
-  sluice lock example.com` + jsonHelp(done{}, "warning is of what may be a typo.")
+  sluice lock example.com` + jsonHelp(done{}, "warning is of what may be a\ntypo, or is not done on all nodes yet.")
 }
 
 func (c lockCmd) Run(t *terminal) error {
@@ -116,7 +116,7 @@ func (c resetCmd) Run(t *terminal) error {
 type done struct {
 	Done    string `json:"done"` // locked, unlocked, reset
 	Scope   string `json:"scope"`
-	Warning string `json:"warning"` // of a scope that may be a typo; else empty
+	Warning string `json:"warning"` // of a scope that may be a typo, or of nodes that do not know yet; else empty
 }
 
 // done reports that a command was carried out.

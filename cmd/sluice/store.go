@@ -76,6 +76,9 @@ func (n *node) sharedStatus() sidecar.SharedStatus {
 			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Evicts: s.Evicts})
 	}
 	for _, o := range st.Nodes {
+		if o.Name == n.name { // what it last told the others may not be so any more
+			o.Mode = st.Mode
+		}
 		told.Nodes = append(told.Nodes, sidecar.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
 			Milliseconds: milliseconds(o.Latency), Differs: o.Config != st.Config})
 	}
