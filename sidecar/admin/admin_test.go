@@ -354,3 +354,28 @@ func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 		}
 	}
 }
+
+// A sluice that hung finds the command of an operator who was told that nobody
+// answers. It is not done any more.
+func TestACommandThatComesTooLateIsNotDone(t *testing.T) {
+	b := &book{}
+	path, _ := start(t, Options{Policy: b})
+	for until, want := range map[time.Duration]int{-time.Second: http.StatusRequestTimeout, time.Minute: http.StatusOK} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://sluice/lock", strings.NewReader(`{"domain":"example.com"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(untilHeader, time.Now().Add(until).Format(time.RFC3339Nano))
+		resp, err := NewClient(path).http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("asked until %v from now: %s, want %d", until, resp.Status, want)
+		}
+	}
+	if len(b.lines) != 1 {
+		t.Errorf("done: %q", b.lines)
+	}
+}

@@ -20,6 +20,10 @@ import (
 // have takes some seconds.
 const patience = 10 * time.Second
 
+// untilHeader is until when the client waits, by the clock that it shares with the
+// server. A server that was stopped finds old questions when it goes on.
+const untilHeader = "Sluice-Until"
+
 // A Client asks a Server. It keeps no connection.
 type Client struct {
 	path string
@@ -115,6 +119,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 	if err != nil {
 		return err
 	}
+	r.Header.Set(untilHeader, time.Now().Add(c.http.Timeout).Format(time.RFC3339Nano))
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return c.unanswered(err)

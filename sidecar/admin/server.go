@@ -94,6 +94,11 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 			s.refuse(w, http.StatusForbidden, fmt.Errorf("%s may not ask here, root may", p.name))
 			return
 		}
+		if until, err := time.Parse(time.RFC3339Nano, r.Header.Get(untilHeader)); err == nil && time.Now().After(until) {
+			// Whoever was told that nobody answers must not find it done later.
+			s.refuse(w, http.StatusRequestTimeout, fmt.Errorf("%s comes too late: it was asked until %s", r.URL.Path, until.Format(time.TimeOnly)))
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})
