@@ -301,8 +301,8 @@ func ShowValue(key string, v any) string {
 	case []string:
 		return cmp.Or(strings.Join(v, ","), "none")
 	case int64:
-		if v == 0 && (key == "hourly" || key == "daily") {
-			return "unlimited"
+		if v == 0 && isLimit(key) {
+			return unlimited
 		}
 	}
 	return fmt.Sprint(v)

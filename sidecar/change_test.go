@@ -56,6 +56,8 @@ func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s.order(sidecar.Order{Scope: "a.example"}) // unset
 	s.limit(20)
 	s.sent("a.example", 25)
+	s.set("a.example", "hourly=unlimited") // as it is shown
+	s.limit(0)
 }
 
 // A limit of a day counts what was sent in the last hour, as soon as it is set: the

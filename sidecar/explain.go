@@ -45,7 +45,7 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	}
 	names := who.names()
 	for _, key := range thresholdKeys() {
-		if key == "hourly" || key == "daily" {
+		if isLimit(key) {
 			e.Values = append(e.Values, s.limitsIn(key, scope, names)...)
 		} else if who.mailbox != "" && isTrip(key) {
 			v, _ := s.decisive(key, s.owned(who.domain).names())
@@ -59,7 +59,7 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	for i := range e.Values {
 		v := &e.Values[i]
 		v.Since = p.heldSince(now, *v)
-		if max, limits := v.Value.(int64); limits && max > 0 && (v.Key == "hourly" || v.Key == "daily") {
+		if max, limits := v.Value.(int64); limits && max > 0 && isLimit(v.Key) {
 			v.Counted = p.thresholds.countedSince(v.Key, v.Of)
 		}
 	}
@@ -112,7 +112,7 @@ func (s *Settings) limitsIn(key, scope string, names []string) (all []Value) {
 
 // valueOf is the value of a key that is in force for a scope; nil if none is.
 func (s *Settings) valueOf(key, scope string) any {
-	if key == "hourly" || key == "daily" {
+	if isLimit(key) {
 		for _, v := range s.limitsIn(key, scope, []string{scope}) {
 			return v.Value
 		}

@@ -68,7 +68,7 @@ func New(o Options) *Policy {
 	if p.clustered = o.Board != nil; !p.clustered {
 		p.board = &noteBoard{notes: o.Notes}
 	}
-	p.thresholds.from = sources{config: o.Config, panel: o.Panel}
+	p.thresholds.from = sources{config: o.Config, panel: o.Panel, read: o.Now}
 	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...)})
 	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)

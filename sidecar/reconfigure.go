@@ -107,7 +107,7 @@ func (p *Policy) SetPanel(now time.Time, panel Panel) {
 	}
 	status.Panel = append([]string{}, panel.Trouble...)
 	p.config.Store(&status)
-	p.thresholds.from.panel = panel
+	p.thresholds.from.panel, p.thresholds.from.read = panel, now
 	p.load(now)
 	p.log.PanelRead(len(panel.Settings), len(panel.Stops))
 }

@@ -124,11 +124,20 @@ func parseSetting(scope, key, text string) (Setting, error) {
 	if err := misplaced(scope, key); err != nil {
 		return Setting{}, err
 	}
-	if err := value.set(typed(value, strings.TrimSpace(text))); err != nil {
+	if text = strings.TrimSpace(text); isLimit(key) && text == unlimited {
+		text = "0"
+	}
+	if err := value.set(typed(value, text)); err != nil {
 		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, tomlString(text), err)
 	}
 	return Setting{Scope: scope, Key: key, Value: value.get()}, nil
 }
+
+// unlimited is how a limit of 0 is shown, and may be typed.
+const unlimited = "unlimited"
+
+// isLimit tells the keys that have a number of recipients.
+func isLimit(key string) bool { return key == "hourly" || key == "daily" }
 
 // typed is the value that a text on the command line means for a key, as the
 // TOML library would decode it. What is no such value stays a text, and set

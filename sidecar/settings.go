@@ -78,6 +78,7 @@ func (s *scoped) put(setting *Setting) {
 type sources struct {
 	config *Config
 	panel  Panel
+	read   time.Time // when the panel's files were
 	live   []Setting
 }
 

@@ -99,12 +99,15 @@ func (t *thresholds) countedSince(key, subject string) time.Time {
 }
 
 // heldSince is from when on a value is in force for certain: nobody has touched
-// its key since, neither with sluice set, nor has that expired, nor was the file
-// read anew.
+// its key since, neither with sluice set, nor has that expired, nor was the file,
+// or one of the panel's, read anew.
 func (p *Policy) heldSince(now time.Time, v Value) time.Time {
 	var since time.Time
-	if v.Layer == LayerFile {
+	switch v.Layer {
+	case LayerFile:
 		since = p.config.Load().Read
+	case LayerPanel:
+		since = p.thresholds.from.read
 	}
 	states := p.thresholds.trail.judge(now).states
 	for _, c := range p.thresholds.trail {

@@ -83,4 +83,11 @@ func TestExplainTellsSinceWhenAValueHolds(t *testing.T) {
 	s.now = s.now.Add(time.Minute)
 	s.order(sidecar.Order{Rollback: 1})
 	want(20, s.now)
+	s.now = s.now.Add(time.Minute)
+	panel, err := sidecar.NewSetting("a.example", "hourly", "50", sidecar.Origin{Layer: sidecar.LayerPanel, Place: "users/a:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetPanel(s.now, sidecar.Panel{Settings: []sidecar.Setting{panel}})
+	want(50, s.now)
 }

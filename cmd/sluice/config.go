@@ -12,8 +12,8 @@ import (
 )
 
 type configCmd struct {
-	Check   bool `help:"Only say whether the file is good."`
-	Running bool `help:"Ask the running sluice for what is in force there."`
+	Check   bool `xor:"what" help:"Only say whether the file is good."`
+	Running bool `xor:"what" help:"Ask the running sluice for what is in force there."`
 	jsonFlag
 }
 

@@ -28,7 +28,7 @@ func (setCmd) Help() string {
 	return `Takes effect on the next question, on every node; what was counted stays. The keys are
 those under [limits] in the configuration file. A limit of a day that is new begins with
 what was sent in the last hour; of before that nothing is kept.
-  hourly, daily                      recipients; 0 is unlimited; for the scope itself, and
+  hourly, daily                      recipients, or unlimited; for the scope itself, and
                                      those of default for each domain
   deferfail_percent, deferfail_min   what locks a domain; 0 percent never does
   deferfail_ignore                   causes, like greylist,dns
