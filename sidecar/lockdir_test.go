@@ -2,12 +2,16 @@ package sidecar_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // A lock directory that cannot be used costs no answer. It is shown, and told
@@ -48,4 +52,19 @@ func (s *site) locksTotal() string {
 		s.t.Fatal(err)
 	}
 	return st.Totals.Locks
+}
+
+// A full disk is told once, and not for each of thousands of domains.
+func TestLockTroubleOfManyDomainsIsToldOnce(t *testing.T) {
+	var log hosttest.Log
+	operators := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&log, nil)))
+	for _, domain := range []string{"a.example", "b.example", "c.example"} {
+		operators.LockTrouble(domain, fmt.Errorf("make lock file /locks/max_hourly_%s: no space left on device", domain))
+	}
+	operators.LockTrouble("a.example", errors.New("make lock file /locks/max_hourly_a.example: read-only file system"))
+	for text, want := range map[string]int{"no space left": 1, "read-only": 1} {
+		if got := strings.Count(log.String(), text); got != want {
+			t.Errorf("%q is told %d times:\n%s", text, got, &log)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -166,9 +167,10 @@ func (l *OperatorLog) ReleasedSince(f LockFile) {
 	l.log.Info("lock or usage file removed by hand; the domain was released or reset since it was made: what was counted after that stands", "domain", f.Domain, "lock", string(f.Kind))
 }
 
-// LockTrouble says that a lock file could not be made or removed.
+// LockTrouble says that a lock file could not be made or removed. A disk that is
+// full is so for every domain.
 func (l *OperatorLog) LockTrouble(domain string, err error) {
-	if l.seldom("lock trouble " + err.Error()) {
+	if l.seldom("lock trouble " + strings.ReplaceAll(err.Error(), domain, "")) {
 		l.log.Error("lock directory in trouble: domains are counted and refused all the same, but not while sluice is stopped", "domain", domain, "error", err)
 	}
 }

@@ -40,6 +40,24 @@ func TestLinksOfTheDocuments(t *testing.T) {
 	}
 }
 
+// So is what sidecar/doc.go names: "identify, in identity.go".
+func TestNamesInThePackageDocument(t *testing.T) {
+	text, err := os.ReadFile("../../sidecar/doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?:(\S+), in )?(\w+\.go)`).FindAllStringSubmatch(string(text), -1)
+	for _, m := range found {
+		content, err := readAny("../../sidecar/" + m[2])
+		if name := m[1]; err != nil || name != "" && !defines(content, name) && !strings.Contains(content, ") "+name+"(") {
+			t.Errorf("%s is not there: %v", m[0], err)
+		}
+	}
+	if len(found) < 5 {
+		t.Errorf("it names only %d files", len(found))
+	}
+}
+
 // readAny reads a file; of a directory it only says that it is there.
 func readAny(path string) (string, error) {
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
