@@ -103,9 +103,9 @@ func (g *segment) write(seq uint64, payload []byte) (err error) {
 // relieve lets the kernel take back the pages that are on the disk by now, and
 // allocates ahead so that no answer has to.
 func (g *segment) relieve(synced int64) error {
-	if synced > 0 {
+	if synced &^= 1<<16 - 1; synced > 0 {
 		// A hint: the pages are the file's and stay there.
-		unix.Madvise(g.mapped[:synced&^(1<<16-1)], unix.MADV_DONTNEED)
+		unix.Madvise(g.mapped[:synced], unix.MADV_DONTNEED)
 	}
 	return g.allocate(min(segmentSpan, g.size+segmentStep))
 }
