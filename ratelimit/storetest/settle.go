@@ -20,7 +20,7 @@ func (h *history) settle() {
 	for i := range reports {
 		r := &reports[i]
 		r.Token = ratelimit.Token(rapid.Uint64Range(1, uint64(fresh)).Draw(h.T, "token"))
-		if r.Told = h.outcome(); r.Told == 0 {
+		if r.Told = h.outcome(); r.Told == 0 && rapid.Bool().Draw(h.T, "excused") { // else nothing is known yet
 			r.Told = ratelimit.Excused
 		}
 		r.Subjects = rapid.SampledFrom(payers).Draw(h.T, "charged")
