@@ -20,7 +20,7 @@ func (p *Policy) carry(ctx context.Context, now time.Time) {
 		return
 	}
 	own := &noteBoard{notes: p.notes}
-	mine, theirs := map[string][]byte{}, 0
+	mine, there, theirs := map[string][]byte{}, map[string]bool{}, 0
 	var keys []string
 	own.Entries(trailKeys, func(key string, value []byte) {
 		keys = append(keys, key)
@@ -36,10 +36,17 @@ func (p *Policy) carry(ctx context.Context, now time.Time) {
 		return
 	}
 	p.board.Entries(trailKeys, func(key string, value []byte) {
-		if !bytes.Equal(mine[key], value) {
+		if bytes.Equal(mine[key], value) {
+			there[key] = true
+		} else {
 			theirs++
 		}
 	})
+	if all := len(there) == len(keys); all && (string(bearer) != node || theirs > 0) { // it has left, and comes again
+		p.forget(own, keys)
+		p.carried = true
+		return
+	}
 	if string(bearer) != node || theirs > 0 {
 		p.carried = true
 		p.stranded.Store(true)
@@ -47,16 +54,52 @@ func (p *Policy) carry(ctx context.Context, now time.Time) {
 		return
 	}
 	for _, key := range keys {
+		if there[key] { // since an earlier try: one call in a thousand may fail
+			continue
+		}
 		if _, err := p.board.Post(ctx, key, mine[key]); err != nil {
 			return
 		}
 	}
-	for _, key := range keys {
-		p.logNote(own.Remove(ctx, key))
-	}
+	p.forget(own, keys)
 	p.carried = true
 	p.log.Carried(len(keys))
 	p.reload(now)
+}
+
+func (p *Policy) forget(own *noteBoard, keys []string) {
+	for _, key := range keys {
+		p.logNote(own.Remove(context.Background(), key))
+	}
+}
+
+// bringBack takes over the trail of the nodes with which this one has shared until
+// its last start: what is in force stays so. What it still had of its own was not in
+// force, see carry, and goes.
+func (p *Policy) bringBack(left LeftBoard) {
+	theirs := map[string][]byte{}
+	left.Entries(trailKeys, func(key string, value []byte) { theirs[key] = bytes.Clone(value) })
+	if len(theirs) == 0 {
+		return
+	}
+	own := &noteBoard{notes: p.notes}
+	var stranded []string
+	own.Entries(trailKeys, func(key string, value []byte) {
+		if !bytes.Equal(theirs[key], value) {
+			stranded = append(stranded, key)
+		}
+	})
+	p.forget(own, stranded)
+	for key, value := range theirs {
+		if _, err := own.Post(context.Background(), key, value); err != nil {
+			p.logNote(err)
+			return // the next start has it all still
+		}
+	}
+	for key := range theirs {
+		p.logNote(left.Forget(key))
+	}
+	p.log.BroughtBack(len(theirs))
 }
 
 // strandedValues are those that were set while this node counted by itself, and

@@ -231,7 +231,12 @@ func (l *OperatorLog) Carried(changes int) {
 	l.log.Info("what sluice set has changed before store.url named a Redis is in force on all nodes now", "changes", changes)
 }
 
-// Stranded says that it is not.
+// BroughtBack says that what was set for all nodes is in force on this one still.
+func (l *OperatorLog) BroughtBack(changes int) {
+	l.log.Info("store.url names no Redis any more: what sluice set has changed for all nodes stays in force on this one", "changes", changes)
+}
+
+// Stranded says that what was set while this node counted by itself is not in force.
 func (l *OperatorLog) Stranded(values []string) {
 	l.log.Warn("what sluice set has changed before store.url named a Redis is not in force, for others have set something there; set it again", "values", values)
 }

@@ -46,7 +46,7 @@ type Policy struct {
 	setOff    time.Duration
 }
 
-// Options are what a Policy is made with; all are needed but the Board.
+// Options are what a Policy is made with; all are needed but Board and Left.
 type Options struct {
 	Config    *Config
 	Panel     Panel  // what the panel's files say; zero: there is none
@@ -55,7 +55,8 @@ type Options struct {
 	AnySender bool   // Exim lets any local user send in any name
 	Store     Store
 	Notes     Notes
-	Board     Board // nil: this node shares with nobody
+	Board     Board     // nil: this node shares with nobody
+	Left      LeftBoard // that it has shared before; nil: it still does, or never has
 	Locks     LockDir
 	Queue     Queue
 	Log       *OperatorLog
@@ -89,6 +90,9 @@ func New(o Options) *Policy {
 		p.log.NoOwners(o.Config.Identity.Owners)
 	}
 	p.log.PanelSkipped(o.Panel.Trouble)
+	if o.Left != nil {
+		p.bringBack(o.Left)
+	}
 	p.load(o.Now)
 	p.resumeOrders()
 	return p

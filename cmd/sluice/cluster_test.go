@@ -191,7 +191,8 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 }
 
 // What was set before a node shared its counts moves to Redis with it, once. A node
-// that comes later does not mix its own into that, and says so.
+// that comes later does not mix its own into that, and says so. Who shares no longer
+// keeps what was in force.
 func TestLiveValuesMoveToRedis(t *testing.T) {
 	r := redistest.Start(t)
 	alone := func(sets ...[]string) (dir string) {
@@ -238,6 +239,23 @@ func TestLiveValuesMoveToRedis(t *testing.T) {
 	a = share(first, "mx1.example")
 	hosttest.Eventually(t, "it is in force after a restart", inForce(a))
 	a.wantRun(t, exitDone, "rollback of 2", "rollback", "2")
+	if code := a.stop(); code != exitDone {
+		t.Fatalf("exit %d:\n%s", code, a.log)
+	}
+	for range 2 {
+		a = startServe(t, first)
+		a.wantRun(t, exitDone, "change 1", "explain", "example.com")
+		a.stop()
+	}
+	b = startServe(t, later)
+	b.wantRun(t, exitDone, "change 2: sale", "explain", "example.com")
+	b.wantRun(t, exitDone, " -> 9", "history", "other.example")
+	b.stop()
+	b = share(later, "mx2.example")
+	hosttest.Eventually(t, "all is as the first has it", func() bool { out, _ := b.sluice(t, "history"); return strings.Contains(out, "rollback of 2") })
+	if strings.Contains(b.log.String(), "is not in force") {
+		t.Errorf("what it brings is what all have, and it warns:\n%s", b.log)
+	}
 }
 
 // While Redis hangs status shows how this node decides, not what it last told the

@@ -126,6 +126,8 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	}
 	if n.shared != nil {
 		options.Board = n.shared
+	} else {
+		options.Left = redisstore.Left{Ledger: n.ledger}
 	}
 	n.policy = sidecar.New(options)
 	n.ledger.KeepFor(time.Now(), n.policy.Keep())

@@ -143,22 +143,26 @@ func (s *Store) poll(ctx context.Context) error {
 	s.board.mu.Lock()
 	last, server := s.board.last, s.board.server
 	s.board.mu.Unlock()
-	if now := l.serverNow(); now != server {
+	now := l.serverNow()
+	if now != server {
 		if err := s.restore(ctx, l); err != nil {
 			return err
 		}
 		last = 0
-		s.board.mu.Lock()
-		s.board.last, s.board.server = 0, now
-		s.board.mu.Unlock()
 	}
 	for {
 		n, end, err := s.since(ctx, l, last)
-		if err != nil || n < sincePage {
+		if err != nil {
 			return err
 		}
-		last = end
+		if last = end; n < sincePage {
+			break
+		}
 	}
+	s.board.mu.Lock()
+	s.board.server = now // only now: who posts meanwhile must not take a part for all
+	s.board.mu.Unlock()
+	return nil
 }
 
 // since takes over what changed after a number, and returns how many that were
