@@ -27,7 +27,7 @@ type History struct {
 
 // OpenHistory opens files in the order in which they were written, whatever the
 // order of names: their first lines tell it. A file that is named twice is read
-// once.
+// once, and so is one of which a copy is named too, compressed or not.
 func OpenHistory(names []string, location *time.Location) (*History, error) {
 	h := &History{parser: NewParser(location)}
 	var began []time.Time
@@ -43,7 +43,14 @@ func OpenHistory(names []string, location *time.Location) (*History, error) {
 		i, _ := slices.BinarySearchFunc(began, at, time.Time.Compare)
 		began, h.files = slices.Insert(began, i, at), slices.Insert(h.files, i, s)
 	}
-	for _, s := range h.files {
+	all := h.files
+	h.files = nil
+	for i, s := range all {
+		if repeated(all, i) {
+			defer s.close() // others are still compared with it
+			continue
+		}
+		h.files = append(h.files, s)
 		if info, err := s.file.Stat(); err == nil {
 			h.Size += info.Size()
 		}
@@ -81,7 +88,15 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 			return again, e.At, err
 		}
 	}
-	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date", name)
+	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date%s", name, packedHint(lines))
+}
+
+// packedHint says what may be wrong with a file that begins as gzip's do (RFC 1952).
+func packedHint(beginning string) string {
+	if strings.HasPrefix(beginning, "\x1f\x8b") {
+		return "; it is compressed: give its name the ending .gz"
+	}
+	return ""
 }
 
 // unreadable says which file could not be read: to go on without it would tell

@@ -74,7 +74,7 @@ func (i *ids) Read(_ context.Context, entries []sidecar.LogEntry) [][]sidecar.Lo
 }
 
 // Files are read in the order in which they were written, packed ones too, each
-// once; the last line may have no end.
+// once, whatever copies of it there are; the last line may have no end.
 func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -97,6 +97,9 @@ func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
 		write("mainlog.2.gz", completed("20", "1")+completed("21", "2")),
 		write("mainlog.1", completed("22", "3")),
 		write("mainlog.empty", ""),
+		write("mainlog.2", completed("20", "1")+completed("21", "2")),
+		write("copy", "2026-11-23 00:00:00 exim 4.96 daemon started\n"+completed("23", "4")),
+		write("mainlog.1.gz", completed("22", "3")),
 	}
 	h, err := mainlog.OpenHistory(append(names, names[0]), time.UTC)
 	if err != nil {
@@ -112,5 +115,17 @@ func TestHistoryIsReadInTheOrderOfTime(t *testing.T) {
 	}
 	if h.Progress() != h.Size {
 		t.Errorf("%d of %d bytes are read", h.Progress(), h.Size)
+	}
+}
+
+// A compressed file by another name is no log: the error says what to do.
+func TestACompressedFileWithoutItsEnding(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mainlog")
+	if err := os.WriteFile(path, []byte("\x1f\x8b\x08\x00whatever\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := mainlog.OpenHistory([]string{path}, time.UTC)
+	if err == nil || !strings.Contains(err.Error(), "it is compressed: give its name the ending .gz") {
+		t.Error(err)
 	}
 }

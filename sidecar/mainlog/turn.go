@@ -122,23 +122,30 @@ func (f *Follower) know(files []*source) error {
 	return f.keep()
 }
 
-// withoutCopies closes the files that say nothing that others do not. A log that
-// is copied and truncated has two names for a while, and so has one that is
-// compressed: the copy is in the making.
+// withoutCopies closes the files that say nothing that others do not, but the
+// present one. A log that is copied and truncated has two names for a while, and so
+// has one that is compressed: the copy is in the making.
 func withoutCopies(files []*source) (kept []*source) {
-	present := len(files) - 1
 	for i, s := range files {
-		copied := false
-		for j, o := range files {
-			copied = copied || j != i && s.repeats(o) && (j > i || !o.repeats(s))
-		}
-		if copied && i != present {
+		if i < len(files)-1 && repeated(files, i) {
 			s.close()
 		} else {
 			kept = append(kept, s)
 		}
 	}
 	return kept
+}
+
+// repeated tells whether one of files says nothing that others do not: of two that
+// say the same, the first.
+func repeated(files []*source, i int) bool {
+	s := files[i]
+	for j, o := range files {
+		if j != i && s.repeats(o) && (j > i || !o.repeats(s)) {
+			return true
+		}
+	}
+	return false
 }
 
 // readWhole reads a file that was rotated to its end, takes its last line even if
