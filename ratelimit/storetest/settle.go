@@ -44,6 +44,19 @@ func (h *history) settle() {
 	}
 }
 
+// forgetNow takes for fresh what was forgotten in this very millisecond: the clock may
+// have gone on for a new window, in Redis before it did in a node's own ledger.
+func (h *history) forgetNow(tokens, known []ratelimit.Token) (stillKnown, fresh []ratelimit.Token) {
+	for _, token := range tokens {
+		if slices.Contains(known, token) && !h.justForgotten(token) {
+			stillKnown = append(stillKnown, token)
+		} else if !slices.Contains(fresh, token) {
+			fresh = append(fresh, token)
+		}
+	}
+	return stillKnown, fresh
+}
+
 // justForgotten tells whether a send may be known until the clock's last step.
 func (h *history) justForgotten(token ratelimit.Token) bool {
 	return slices.ContainsFunc(h.log, func(c charged) bool {

@@ -234,6 +234,9 @@ func (h *history) charge(t ratelimit.Take) {
 	before := h.standings(t)
 	r, err := h.store.Take(context.Background(), h.now(), t)
 	h.sane(r, err)
+	if r.Charged > len(fresh) {
+		known, fresh = h.forgetNow(t.Tokens, known)
+	}
 	fits := h.fits(t, before, r, len(fresh))
 	moved := h.tell(known, t.Outcome)
 	if t.Outcome != 0 {
