@@ -17,12 +17,13 @@ local function read(key)
   return tonumber(stamp), value
 end
 
--- write changes a value; ttl 0 is forever.
+-- write changes a value; ttl is how long it lives, in ms, or less than 0 the server's
+-- time when it ends; 0 is forever.
 local function write(key, value, stamp, ttl)
   local n = math.max(last() + 1, stamp or 0)
   call('HSET', KEYS[1], key, ('%d %s'):format(stamp or n, value), '', n)
   call('ZADD', KEYS[2], n, key)
-  if ttl > 0 then call('ZADD', KEYS[3], now + ttl, key) else call('ZREM', KEYS[3], key) end
+  if ttl == 0 then call('ZREM', KEYS[3], key) else call('ZADD', KEYS[3], ttl < 0 and -ttl or now + ttl, key) end
   return n
 end
 
@@ -30,6 +31,9 @@ end
 local function tell() redis.pcall('PUBLISH', KEYS[1], last()) end
 
 local op = {}
+
+-- time is the server's, in ms.
+function op.time() return {now} end
 
 -- put writes values whatever stands there: key, value, ttl.
 function op.put()

@@ -14,6 +14,9 @@ const (
 	resetKey = "reset/"
 )
 
+// ageSlack is by how much the ages of one reset may differ that is heard of twice.
+const ageSlack = 100 * time.Millisecond
+
 func (k sightKey) key() string {
 	return fmt.Sprintf("%s%d/%s", useKey, k.window.Milliseconds(), k.subject)
 }
@@ -92,16 +95,13 @@ func (s *Store) feed(ctx context.Context) {
 		return
 	}
 	news, resets := s.sights.takeNews()
-	now := s.clock.now()
-	var args []any
-	for subject, r := range resets {
-		// Until Redis has it, time passes: better it is taken for older than it is.
-		age := now.Sub(r.at) + s.options.Timeout
-		value := fmt.Sprintf("%d %s %d", (removedFor + age).Milliseconds(), s.options.Node, r.epoch)
-		args = append(args, resetKey+subject, value, removedFor.Milliseconds())
+	args, err := s.resetArgs(ctx, l, resets)
+	if err != nil {
+		s.sights.putBack(news, resets)
+		return
 	}
 	for key, v := range news {
-		args = append(args, key.key(), v.String(), max(1, v.till.Sub(now).Milliseconds()))
+		args = append(args, key.key(), v.String(), max(1, v.till.Sub(s.clock.now()).Milliseconds()))
 	}
 	for len(args) > 0 {
 		n := min(len(args), 3*boardPage)
@@ -114,6 +114,31 @@ func (s *Store) feed(ctx context.Context) {
 		}
 		args = args[n:]
 	}
+}
+
+// resetArgs are what tells others of resets. An entry ends a known time after the
+// reset, so that each node reads its age by Redis's clock, also on another server:
+// to within two round trips, and rather as older than it is.
+func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]resetNews) (args []any, err error) {
+	if len(resets) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	defer cancel()
+	reply, err := l.runOne(ctx, boardCall("time"))
+	if err != nil {
+		return nil, err
+	}
+	times, err := integers(reply)
+	if err != nil || len(times) != 1 {
+		return nil, errReply
+	}
+	now := s.clock.now()
+	for subject, r := range resets {
+		till := times[0] + (removedFor - now.Sub(r.at)).Milliseconds()
+		args = append(args, resetKey+subject, fmt.Sprintf("%s %d", s.options.Node, r.epoch), -till)
+	}
+	return args, nil
 }
 
 // learnUse takes over what another node saw.
@@ -130,18 +155,17 @@ func (s *Store) learnUse(key string, e entry) {
 	}
 }
 
-// learnReset takes over that another node has reset a subject. The entry lives
-// for a known time, so that its age is by Redis's clock.
+// learnReset takes over that another node has reset a subject.
 func (s *Store) learnReset(subject string, e entry) {
-	var ms, epoch int64
 	var node string
-	if _, err := fmt.Sscan(string(e.Value), &ms, &node, &epoch); err != nil || node == s.options.Node {
+	var epoch int64
+	if _, err := fmt.Sscan(string(e.Value), &node, &epoch); err != nil || node == s.options.Node {
 		return
 	}
 	now := s.clock.now()
-	age := max(0, time.Duration(ms)*time.Millisecond-time.Until(e.Till))
+	age := max(0, removedFor-time.Until(e.Till))
 	// Ages are not exact, and after a start the whole board is news.
-	if known := time.UnixMilli(s.ledger.Standing(now, subject).Epoch); now.Add(-age).Sub(known) < 2*time.Second {
+	if known := time.UnixMilli(s.ledger.Standing(now, subject).Epoch); now.Add(-age).Sub(known) < ageSlack {
 		return
 	}
 	s.arrears.counts.ResetAsOf(now, subject, age)

@@ -20,24 +20,23 @@ func (s *Store) replayed(server string) (yes bool) {
 func (s *Store) replay(ctx context.Context, l *link, server string) error {
 	s.report.RedisReplaced(l.name)
 	start := time.Now()
-	now := s.clock.now()
 	sends := 0
-	if err := s.tellResets(ctx, l, now); err != nil {
+	if err := s.tellResets(ctx, l, s.clock.now()); err != nil {
 		return err
 	}
-	var part []ratelimit.Send
+	var part []ratelimit.Token
 	var err error
-	s.ledger.Sends(now, func(send ratelimit.Send) bool {
-		if part = append(part, send); len(part) >= replayPart {
+	s.ledger.Sends(s.clock.now(), func(send ratelimit.Send) bool {
+		if part = append(part, send.Token); len(part) == batch {
 			sends += len(part)
-			err = s.tellSends(ctx, l, now, part)
+			err = s.tellSends(ctx, l, part)
 			part = part[:0]
 		}
 		return err == nil && ctx.Err() == nil
 	})
 	if err == nil {
 		sends += len(part)
-		err = s.tellSends(ctx, l, now, part)
+		err = s.tellSends(ctx, l, part)
 	}
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return err
@@ -49,8 +48,6 @@ func (s *Store) replay(ctx context.Context, l *link, server string) error {
 	s.report.RedisReplayed(l.name, sends, told, s.options.Nodes)
 	return s.remember(l, server)
 }
-
-const replayPart = 4096
 
 // awaitOthers waits until all nodes have told the server, or for replayWait.
 func (s *Store) awaitOthers(ctx context.Context, l *link, start time.Time) (told int, err error) {
@@ -99,9 +96,12 @@ func (s *Store) tellResets(ctx context.Context, l *link, now time.Time) (err err
 	return err
 }
 
-func (s *Store) tellSends(ctx context.Context, l *link, now time.Time, sends []ratelimit.Send) error {
+// tellSends tells a server of some sends as the ledger has them now: much later
+// their ages would be wrong.
+func (s *Store) tellSends(ctx context.Context, l *link, tokens []ratelimit.Token) error {
+	now := s.clock.now()
 	var mine []linkCall
-	for _, c := range s.puts(now, sends) {
+	for _, c := range s.puts(now, s.ledger.Charged(now, tokens)) {
 		if c.link == l {
 			mine = append(mine, c)
 		}

@@ -127,6 +127,32 @@ func TestAResetThatIsHeardOfLate(t *testing.T) {
 	}
 }
 
+// Redis comes back empty after two resets that followed soon upon sends of other nodes,
+// and one another, and who made them is gone: what was sent before them counts no more,
+// and what was sent since does.
+func TestAServerIsReplacedAfterResets(t *testing.T) {
+	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
+	domain := hourly("a.example", 100)
+	for i := range 2 {
+		s.takeOf(1, tokens(100*i+1, 5), domain)
+		s.takeOf(2, tokens(100*i+11, 5), domain)
+		s.jump(500 * time.Millisecond)
+		s.resetOf(0, "a.example", s.now())
+		s.share()
+		s.jump(500 * time.Millisecond)
+	}
+	s.takeOf(1, tokens(301, 2), domain)
+	s.takeOf(2, tokens(311, 2), domain)
+	s.want("a.example", 4)
+	s.nodes = s.nodes[1:]
+	for range 2 { // the second time what the board had was restored as well
+		s.replace()
+		s.want("a.example", 4)
+		s.jump(time.Minute)
+		s.share()
+	}
+}
+
 // A reset that Redis runs late, after the node has gone on alone, forgets nothing of
 // what was sent since.
 func TestALateResetIsOfItsTime(t *testing.T) {

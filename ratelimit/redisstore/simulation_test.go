@@ -57,6 +57,19 @@ func (s *simulation) jump(by time.Duration) {
 	s.owing += by
 	for _, n := range s.nodes {
 		n.clock.set(s.now())
+		n.board.age(by)
+	}
+}
+
+// age has time go on for a node's copy of the board.
+func (b *board) age(by time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, e := range b.entries {
+		if !e.Till.IsZero() {
+			e.Till = e.Till.Add(-by)
+			b.entries[key] = e
+		}
 	}
 }
 
@@ -141,7 +154,7 @@ func (s *simulation) share() {
 // since the last reset than the outage mode allows where k of N nodes were without
 // Redis: in share max*(1 + k/2N), in closed max, in local N*max. And what is counted
 // in the end is what was accepted since the last reset, wherever and whenever that
-// was made. A server is replaced only before the first reset.
+// was made.
 func TestExactAfterRandomFaults(t *testing.T) {
 	schedules := soak(6_000, 100)
 	for _, outage := range []Outage{OutageShare, OutageLocal, OutageOpen, OutageClosed} {
@@ -152,6 +165,7 @@ func TestExactAfterRandomFaults(t *testing.T) {
 			for number := range schedules {
 				c := &schedule{simulation: s, outage: outage, alone: map[int]bool{},
 					subject: daily(hourly(fmt.Sprintf("d%d.example", number), 4+s.random.Int64N(60)), s.random.Int64N(2)*200)}
+				s.jump(25 * time.Hour) // what was before is out of every window
 				if err := c.run(); err != nil {
 					t.Fatalf("seed %d, schedule %d: %v; %s", seed, number, err, c.said)
 				}
@@ -167,7 +181,6 @@ type schedule struct {
 	outage   Outage
 	subject  ratelimit.Subject
 	accepted int64        // since the last reset
-	wasReset bool         // then a server that is replaced may count some sends of before it, see docs/cluster.md
 	alone    map[int]bool // nodes that decided alone
 	said     string
 }
@@ -204,7 +217,7 @@ func (c *schedule) step(i int) {
 		c.say("heal %d; ", i)
 	case step < 4:
 		c.share()
-	case step == 4 && !c.wasReset && c.random.IntN(100) == 0:
+	case step == 4 && c.random.IntN(4) == 0:
 		c.replace()
 		c.say("replace; ")
 	case step == 5:
@@ -233,7 +246,7 @@ func (c *schedule) reset(i int) {
 	if _, err := c.nodes[i].Reset(context.Background(), c.now(), c.subject.Name, -1); err != nil {
 		c.t.Fatal(err)
 	}
-	c.accepted, c.wasReset = 0, true
+	c.accepted = 0
 	c.say("reset %d at %s; ", i, c.now().Format("04:05.000"))
 }
 
