@@ -45,24 +45,32 @@ func BenchmarkTake(b *testing.B) {
 		b.ReportMetric(median(plain), "redis-benchmark/s")
 		b.ReportMetric(0, "ns/op")
 	})
-	// What a lone caller waits, beside that client of Redis without the store. The
-	// median call: what others do on the machine is in the mean.
+	// What a lone caller waits for the store, of that for the link, whose pipelines
+	// are not to cost him anything, and for that client of Redis without either, call
+	// by call in turn. The median call: what others do on the machine is in the mean.
 	b.Run("callers=1", func(b *testing.B) {
 		r, n := benchNode(b)
 		c := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket()})
 		defer c.Close()
-		var ours, client, plain []float64
-		inTurn(r, 15, []func(){
-			func() { ours = append(ours, medianCall(4000, func() { n.decide(b) })) },
-			func() { client = append(client, medianCall(4000, func() { n.plainCall(b, c) })) },
-			func() {
-				_, call := redisBenchmark(b, r, n, 1, 4000)
-				plain = append(plain, call)
-			},
-		})
-		b.ReportMetric(median(ours), "µs/decision")
-		b.ReportMetric(median(client), "go-redis-µs")
-		b.ReportMetric(median(plain), "redis-benchmark-µs")
+		names := []string{"µs/decision", "link-µs", "go-redis-µs"}
+		calls := []func(){
+			func() { n.decide(b) },
+			func() { n.linkCall(b) },
+			func() { n.plainCall(b, c) },
+		}
+		took := make([][]float64, len(calls))
+		for range 20_000 {
+			for i, f := range calls {
+				start := time.Now()
+				f()
+				took[i] = append(took[i], float64(time.Since(start).Nanoseconds())/1000)
+			}
+		}
+		for i, name := range names {
+			b.ReportMetric(median(took[i]), name)
+		}
+		_, plain := redisBenchmark(b, r, n, 1, 20_000)
+		b.ReportMetric(plain, "redis-benchmark-µs")
 		b.ReportMetric(0, "ns/op")
 	})
 }
@@ -103,15 +111,12 @@ func (n *node) plainCall(b *testing.B, client *redis.Client) {
 	}
 }
 
-// medianCall is how many microseconds a call takes.
-func medianCall(calls int, f func()) float64 {
-	var all []float64
-	for range calls {
-		start := time.Now()
-		f()
-		all = append(all, float64(time.Since(start).Nanoseconds())/1000)
+// linkCall has the link make the call of one.
+func (n *node) linkCall(b *testing.B) {
+	t := randomTake()
+	if _, err := n.servers.one.do(n.deadline(), takeCall(n.terms(n.time(), t.Subjects), t)); err != nil {
+		b.Error(err)
 	}
-	return median(all)
 }
 
 // randomTake is as long as what redis-benchmark writes: 12 digits for a number.
