@@ -1,7 +1,7 @@
 package ratelimit
 
 // openPlaces is how many subjects have their rings open.
-const openPlaces = 1024
+const openPlaces = 4096
 
 // An openSubject is the rings of a subject in recent use, unpacked: most questions
 // are about the few who send, and to unpack and pack an hour of buckets for each

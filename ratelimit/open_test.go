@@ -11,7 +11,7 @@ import (
 // Far more subjects than have their rings open, in two rounds, a snapshot in
 // between: all of them are counted.
 func TestEachOfManySubjectsIsCounted(t *testing.T) {
-	const n = 5000
+	const n = 3 * 4096
 	name := func(i int) string { return fmt.Sprintf("d%d.example", i) }
 	l := ratelimit.NewLedger(ratelimit.Options{})
 	for i := range n {
@@ -25,7 +25,7 @@ func TestEachOfManySubjectsIsCounted(t *testing.T) {
 	later := noon.Add(10 * time.Minute)
 	for _, l := range []*ratelimit.Ledger{l, restored} {
 		for i := range n {
-			l.Take(later, take(20_000+i, 1, hourly(name(i), 10)))
+			l.Take(later, take(100_000+i, 1, hourly(name(i), 10)))
 		}
 		for i := 0; i < n; i += 2 {
 			l.Uncharge(later, tokens(i*2+1, 1))

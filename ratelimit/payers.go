@@ -79,18 +79,20 @@ func (t *groups) refer(p payers, n int) {
 }
 
 // sweep frees the groups to which no send refers, and lists them to be given
-// out again.
-func (t *groups) sweep() {
+// out again. It reports whether any was in use until now.
+func (t *groups) sweep() (freed bool) {
 	t.free = t.free[:0]
 	for id := len(t.list) - 1; id >= 0; id-- {
 		if g := &t.list[id]; g.sends == 0 {
 			if key := groupKey(g.members); t.index[key] == uint32(id) {
 				delete(t.index, key)
 			}
+			freed = freed || g.members != nil
 			g.members = nil
 			t.free = append(t.free, uint32(id))
 		}
 	}
+	return freed
 }
 
 // each calls f with the number of every subject that p names.

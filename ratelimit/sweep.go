@@ -26,8 +26,9 @@ func (l *Ledger) Sweep() {
 	}
 	if part == 0 {
 		l.locked(func() {
-			l.groups.sweep()
-			l.forgetPayees()
+			if l.groups.sweep() {
+				l.forgetPayees()
+			}
 			l.subjects.trim()
 		})
 	}
