@@ -15,6 +15,7 @@ import (
 type record struct {
 	mu       sync.Mutex
 	arrivals map[string]*arrived
+	last     *arrived // that was asked for: lines of one message often follow each other
 	senders  senders
 	early    map[string][]LogEntry // outcomes that came before their arrival
 	unnoted  []*arrived            // arrivals since the last Checkpoint
@@ -82,12 +83,20 @@ func (r *record) arrive(e *LogEntry) {
 		return
 	}
 	a := &arrived{id: strings.Clone(e.ID), at: e.At, sender: from}
-	r.arrivals[a.id] = a
+	r.arrivals[a.id], r.last = a, a
 	r.unnoted = append(r.unnoted, a)
 }
 
+// of is a message's arrival; nil if it is not known.
+func (r *record) of(id string) *arrived {
+	if r.last == nil || r.last.left || r.last.id != id {
+		r.last = r.arrivals[id]
+	}
+	return r.last
+}
+
 func (r *record) leave(id string) {
-	a := r.arrivals[id]
+	a := r.of(id)
 	if a == nil {
 		return
 	}

@@ -253,11 +253,16 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 	}
 }
 
-// mayTrip tells whether a domain may be over its percentage, with what is not
-// settled yet.
+// mayTrip tells whether a domain, of which something more is bad, may be over its
+// percentage, with what is not settled yet. Or it may be later, when others of its
+// sends have left the window: see look.
 func (s *Simulation) mayTrip(d *domainTally) bool {
-	f := s.settings.deferfailOf(s.ledger.Standing(s.policy.clock.store(s.now), d.Domain))
+	f := s.deferfailOf(d)
 	f.bad += d.pending.bad
+	if f.bad >= f.min && !d.manyBad && !f.none() {
+		d.manyBad = true
+		s.bad = append(s.bad, d)
+	}
 	return f.over()
 }
 

@@ -138,8 +138,12 @@ func (d *domainBad) tell(o *outcome, r *ratelimit.Report, to string) {
 
 // prune forgets what was sent before a time.
 func (d *domainBad) prune(since time.Time) {
+	before := len(d.Sends)
 	maps.DeleteFunc(d.Sends, func(_ ratelimit.Token, s badSend) bool { return s.When.Before(since) })
-	used := map[Cause]bool{}
+	if len(d.Sends) == before {
+		return
+	}
+	used := make(map[Cause]bool, 8) // without an allocation
 	for _, s := range d.Sends {
 		used[s.Cause] = true
 	}
@@ -168,20 +172,6 @@ func (b *bads) prune(since time.Time) {
 		}
 	}
 	b.destinations.prune(since)
-}
-
-// mayTrip lists the domains that have as many bad sends as trip them, if those are
-// enough of all.
-func (b *bads) mayTrip(s *Settings) (domains []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for domain, d := range b.domains {
-		least, percent := s.deferfailLimits(s.owned(domain))
-		if percent > 0 && int64(len(d.Sends)) >= min(least, maxBad) {
-			domains = append(domains, domain)
-		}
-	}
-	return domains
 }
 
 // save notes what has changed, now and then.

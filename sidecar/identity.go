@@ -158,11 +158,17 @@ func (s *Settings) exemptSender(from string) bool {
 }
 
 func (s *Settings) relays(client string) bool {
+	if len(s.relay) == 0 {
+		return false
+	}
 	ip, err := netip.ParseAddr(client)
 	return err == nil && slices.ContainsFunc(s.relay, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
 }
 
 func loopback(client string) bool {
+	if !strings.HasPrefix(client, "127.") && strings.IndexByte(client, ':') < 0 {
+		return false // nearly always; to take an address apart takes longer
+	}
 	ip, err := netip.ParseAddr(client)
 	return err == nil && ip.Unmap().IsLoopback()
 }

@@ -85,7 +85,7 @@ func (r *record) hear(s *Settings, e *LogEntry) {
 	if !e.counts {
 		return
 	}
-	o := outcome{LogEntry: e, of: r.arrivals[e.ID]}
+	o := outcome{LogEntry: e, of: r.of(e.ID)}
 	if o.of != nil {
 		o.payer = o.of.sender.payerOf(s, &o)
 	} else if !e.Postfix {

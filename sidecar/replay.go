@@ -134,6 +134,8 @@ func (r *Replay) play(ctx context.Context, e *LogEntry) {
 // hearing is what was heard so far of the messages of a log.
 type hearing struct {
 	messages map[string]*message // by id
+	id       string              // of the last line: lines of one message often follow each other
+	message  *message            // that it is about; nil if its arrival is not in the log
 	senders  senders
 	ran      []LogEntry // of LogRan, whose messages have not arrived yet
 	lines    int
@@ -165,11 +167,15 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 	case LogRefused:
 		return
 	}
-	m := h.messages[e.ID]
+	if e.ID != h.id {
+		h.id, h.message = e.ID, h.messages[e.ID]
+	}
+	m := h.message
 	e.message = m
 	switch {
 	case e.Kind == LogCompleted:
 		delete(h.messages, e.ID)
+		h.message = nil
 	case e.Kind == LogArrived && m == nil:
 		if e.Login != "" {
 			e.Directory = h.claim(e)
@@ -178,7 +184,7 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
 			m.passages = make([]passage, sims)
 		}
-		e.message = m
+		e.message, h.message = m, m
 		h.messages[strings.Clone(e.ID)] = m
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, address: foldRouted(to)})
@@ -243,4 +249,5 @@ func (h *hearing) expire() {
 			delete(h.messages, id)
 		}
 	}
+	h.id, h.message = "", nil
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
@@ -93,6 +94,9 @@ func (s *Simulation) play(ctx context.Context, e *LogEntry, m *message, p *passa
 func (s *Simulation) record(ctx context.Context, e *LogEntry) {
 	s.flush(ctx)
 	s.policy.Record(ctx, s.now, []LogEntry{*e})
+	for _, domain := range s.policy.record.batch.domains {
+		s.mayTrip(s.domain(domain))
+	}
 }
 
 // advance brings the clock to a time of the log.
@@ -147,6 +151,11 @@ func (s *Simulation) step() time.Duration {
 	return min(time.Minute, s.options.Config.Limits.Window/60)
 }
 
+// sweepEvery is after how many seconds a part of the ledger is swept. A Policy does
+// it each second; here seconds follow each other so fast that it would cost as much
+// as many decisions, to give back a seventh of what an hour's sends take.
+const sweepEvery = 8
+
 // tick is what a Policy does once a second.
 func (s *Simulation) tick(ctx context.Context, now time.Time) {
 	p, step := s.policy, now.Truncate(s.step())
@@ -161,7 +170,9 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 		s.looked = step
 	}
 	p.reconcileDue(ctx, now)
-	s.ledger.Sweep()
+	if now.Unix()%sweepEvery == 0 {
+		s.ledger.Sweep()
+	}
 }
 
 // look looks at who may be locked or released because sends have left the window,
@@ -169,11 +180,14 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 func (s *Simulation) look(now time.Time) {
 	p := s.policy
 	p.due.addAll(p.lockedDomains()) // whose end decides nothing, so this is exact enough
-	for _, domain := range p.bads.mayTrip(s.settings) {
-		if s.settings.deferfailOf(s.ledger.Standing(p.clock.store(now), domain)).over() {
-			p.due.add(domain)
+	s.bad = slices.DeleteFunc(s.bad, func(d *domainTally) bool {
+		f := s.deferfailOf(d)
+		if f.over() {
+			p.due.add(d.Domain)
 		}
-	}
+		d.manyBad = f.bad >= f.min
+		return !d.manyBad
+	})
 	p.record.forget(now)
 	for _, domain := range p.holds.withHolds() {
 		p.holds.expire(domain, now)
@@ -188,6 +202,13 @@ func (s *Simulation) look(now time.Time) {
 			delete(s.tried, mark)
 		}
 	}
+}
+
+// deferfailOf is how a domain stands with its defer/fail percentage.
+func (s *Simulation) deferfailOf(d *domainTally) deferfail {
+	f := d.deferfail
+	f.count(s.ledger.Standing(s.policy.clock.store(s.now), d.Domain), s.settings.window)
+	return f
 }
 
 // flush has the ledger count what passed and settle the outcomes that are known, and

@@ -47,19 +47,22 @@ type tally struct {
 	domains   map[string]*domainTally
 	last      *domainTally   // that was decided on
 	unsettled []*domainTally // that have anything pending
+	bad       []*domainTally // that may have as many bad sends as trip them
 	higher    []*domainTally // that may have reached a new peak since the last slice of the window
 }
 
 type domainTally struct {
 	SimulatedDomain
-	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	spare   int64             // for how many sends its limits have room at least
-	atMost  int64             // how many there are in the hourly window at most
-	higher  bool              // that may be more than ever before
-	pending                   // what the ledger does not have yet
-	locks   int               // that stand
-	since   time.Time         // when the first of them was made
-	limited time.Duration     // for how long there were any before
+	by        map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	spare     int64             // for how many sends its limits have room at least
+	atMost    int64             // how many there are in the hourly window at most
+	higher    bool              // that may be more than ever before
+	pending                     // what the ledger does not have yet
+	deferfail deferfail         // what trips it, with nothing counted
+	manyBad   bool              // it is in tally.bad
+	locks     int               // that stand
+	since     time.Time         // when the first of them was made
+	limited   time.Duration     // for how long there were any before
 }
 
 // pending is what of a domain the ledger does not have yet.
@@ -88,7 +91,7 @@ func (t *tally) domain(name string) *domainTally {
 	d := t.domains[name]
 	if d == nil {
 		name = strings.Clone(name)
-		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]*int64{}}
+		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]*int64{}, deferfail: t.settings.tripsAt(name)}
 		t.domains[name] = d
 	}
 	return d

@@ -24,14 +24,26 @@ type deferfail struct {
 
 // deferfailOf finds it in what is counted in the window.
 func (s *Settings) deferfailOf(standing ratelimit.Standing) deferfail {
-	d := deferfail{epoch: standing.Epoch, off: !s.enforces(standing.Name)}
-	d.min, d.percent = s.deferfailLimits(s.owned(standing.Name))
+	d := s.tripsAt(standing.Name)
+	d.count(standing, s.window)
+	return d
+}
+
+// tripsAt is what trips a domain, with nothing counted.
+func (s *Settings) tripsAt(domain string) deferfail {
+	d := deferfail{off: !s.enforces(domain)}
+	d.min, d.percent = s.deferfailLimits(s.owned(domain))
+	return d
+}
+
+// count takes in what is counted in a window.
+func (d *deferfail) count(standing ratelimit.Standing, window time.Duration) {
+	d.epoch = standing.Epoch
 	for _, w := range standing.Windows {
-		if w.Window == s.window {
+		if w.Window == window {
 			d.sent, d.bad = w.Sent, w.Bad()
 		}
 	}
-	return d
 }
 
 // deferfailLimits are how many bad sends of somebody, and which share, trip.
