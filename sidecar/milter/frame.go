@@ -117,5 +117,9 @@ func (o offer) answer(frame []byte) []byte {
 	binary.BigEndian.PutUint32(frame[head:], min(o.version, newest))
 	binary.BigEndian.PutUint32(frame[head+4:], actions&o.actions)
 	binary.BigEndian.PutUint32(frame[head+8:], protocol&o.protocol)
+	if o.actions&uint32(milter.OptSetSymList) == 0 { // nor is there a list of macros then
+		frame = frame[:head+12]
+		binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+	}
 	return frame
 }

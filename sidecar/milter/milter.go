@@ -147,7 +147,9 @@ func (s *Server) begin(ctx context.Context, nc net.Conn) {
 	library := milter.Server{
 		// After each message and refusal the library asks for a new handler.
 		NewMilter: func() milter.Milter { return handler },
+		Actions:   milter.OptSetSymList,
 		Protocol:  unwanted | unanswered,
+		SymList:   wantedMacros,
 	}
 	// It returns at once: the second accept fails, and by then the library handles
 	// the first connection.
@@ -160,6 +162,22 @@ const unwanted = milter.OptNoHelo | milter.OptNoHeaders | milter.OptNoEOH | milt
 // unanswered is what the MTA need not wait for, if it knows how: nothing is refused
 // there, and each answer is a switch of processes in the way of a message.
 const unanswered = milter.OptNoConnReply | milter.OptNoMailReply
+
+// answered is what the MTA always waits for.
+const answered = milter.OptProtocol(0)
+
+// wantedMacros are what the MTA need send. By default Postfix sends what it has to ask
+// others for, such as the transport of each sender, which nobody here reads. A stage
+// without any macro would mean those by default (milter.c).
+var wantedMacros = map[milter.Stage][]string{
+	milter.StageConnect:  {"i"},
+	milter.StageHelo:     {"i"},
+	milter.StageMailFrom: {"i", "{auth_authen}"},
+	milter.StageRcptTo:   {"i"},
+	milter.StageData:     {"i"},
+	milter.StageEOM:      {"i"},
+	milter.StageEOH:      {"i"},
+}
 
 // A once is a listener to which one connection comes.
 type once struct {

@@ -85,6 +85,9 @@ func TestClients(t *testing.T) {
 	}
 }
 
+// setSymList is by what an MTA offers to send only the macros that it is asked for.
+const setSymList = 0x100
+
 // The version is the MTA's, and nothing is asked for that it does not know.
 func TestVersions(t *testing.T) {
 	s := serve(t, &asker{}, Options{})
@@ -93,8 +96,11 @@ func TestVersions(t *testing.T) {
 		m.say(offers(offer[0], offer[1], offer[2]))
 		got := m.read()
 		version, actions, protocol := binary.BigEndian.Uint32([]byte(got[1:])), binary.BigEndian.Uint32([]byte(got[5:])), binary.BigEndian.Uint32([]byte(got[9:]))
-		if got[0] != 'O' || version != min(offer[0], 6) || actions != 0 || protocol != uint32(unwanted|unanswered)&offer[2] {
+		if got[0] != 'O' || version != min(offer[0], 6) || actions != setSymList&offer[1] || protocol != uint32(unwanted|unanswered)&offer[2] {
 			t.Errorf("offered %v, answered %d %#x %#x", offer, version, actions, protocol)
+		}
+		if mail := "\x00\x00\x00\x02i {auth_authen}\x00"; strings.Contains(got[13:], mail) != (actions != 0) || actions == 0 && len(got) > 13 {
+			t.Errorf("offered %v, asked for the macros %q", offer, got[13:])
 		}
 		// What an old MTA sends all the same is passed over.
 		m.say(frame('H', "helo\x00")+frame('T', "")+frame('L', "Subject\x00\x00")+frame('N', "")+frame('B', "body")+frame('U', "NOSUCH\x00")+

@@ -43,7 +43,7 @@ func newWire(s *Server, nc net.Conn) *wire {
 
 // Read hands out the next frame.
 func (w *wire) Read(b []byte) (int, error) {
-	if len(w.rest) == 0 {
+	for len(w.rest) == 0 {
 		if err := w.next(); err != nil {
 			w.report(err)
 			return 0, io.EOF
@@ -68,11 +68,13 @@ func (w *wire) next() error {
 	if w.frame = w.frame[:0]; cap(w.frame) > maxKept {
 		w.frame = nil
 	}
-	wait := w.server.opts.IdleTimeout
-	if !w.begun {
-		wait = w.server.opts.FrameTimeout
+	if w.in.Buffered() == 0 {
+		wait := w.server.opts.IdleTimeout
+		if !w.begun {
+			wait = w.server.opts.FrameTimeout
+		}
+		w.nc.SetReadDeadline(time.Now().Add(wait))
 	}
-	w.nc.SetReadDeadline(time.Now().Add(wait))
 	// Behind the deadline, which wake would otherwise have set in vain.
 	if w.server.draining.Load() && !w.within.Load() {
 		return io.EOF
@@ -81,7 +83,9 @@ func (w *wire) next() error {
 		return err
 	}
 	w.begun = true
-	w.nc.SetReadDeadline(time.Now().Add(w.server.opts.FrameTimeout))
+	if !w.arrived() {
+		w.nc.SetReadDeadline(time.Now().Add(w.server.opts.FrameTimeout))
+	}
 	var head [4]byte
 	if _, err := io.ReadFull(w.in, head[:]); err != nil {
 		return cutOff(err)
@@ -96,6 +100,17 @@ func (w *wire) next() error {
 		return cutOff(err)
 	}
 	return w.check()
+}
+
+// arrived tells whether all of the next frame is in the buffer: most come whole, and
+// need no deadline.
+func (w *wire) arrived() bool {
+	there := w.in.Buffered()
+	if there < 4 {
+		return false
+	}
+	head, _ := w.in.Peek(4)
+	return uint64(there) >= 4+uint64(binary.BigEndian.Uint32(head))
 }
 
 // maxKept is the largest buffer that an idle connection keeps.
@@ -119,6 +134,10 @@ func (w *wire) check() error {
 	switch milter.Code(command) {
 	case milter.CodeOptNeg:
 		w.offered = readOffer(data)
+	case milter.CodeMacro:
+		if !slices.Contains(readMacros, milter.Code(data[0])) {
+			return nil
+		}
 	case milter.CodeConn:
 		w.frame = append(w.frame[:5], plainAddress(data)...)
 		binary.BigEndian.PutUint32(w.frame, uint32(len(w.frame)-4))
@@ -131,15 +150,20 @@ func (w *wire) check() error {
 	return nil
 }
 
+// readMacros are the commands whose macros a session reads. Postfix sends some with
+// each, also with those that are not asked for.
+var readMacros = []milter.Code{milter.CodeMail, milter.CodeRcpt, milter.CodeEOB}
+
 // Write sends an answer. That the client has gone shows when the next frame is
 // read.
 func (w *wire) Write(b []byte) (int, error) {
+	frame := b
 	if !w.answered {
 		w.answered = true
-		b = w.offered.answer(b)
+		frame = w.offered.answer(b)
 	}
 	w.nc.SetWriteDeadline(time.Now().Add(w.server.opts.FrameTimeout))
-	if _, err := w.nc.Write(b); err != nil {
+	if _, err := w.nc.Write(frame); err != nil {
 		w.nc.Close()
 	}
 	return len(b), nil
