@@ -309,13 +309,23 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
-				errs[i] = fmt.Errorf("ask %s: %w", l.name, errs[i])
+				errs[i] = l.worded(errs[i])
 			}
 		}
 		if todo = missing; len(todo) == 0 {
 			return
 		}
 	}
+}
+
+// worded says what failed. Who ran out of time first, the context or the connection, is
+// all one to an operator.
+func (l *link) worded(err error) error {
+	var late interface{ Timeout() bool }
+	if errors.As(err, &late) && late.Timeout() {
+		return fmt.Errorf("ask %s: timeout: no answer within %v: %w", l.name, l.timeout, err)
+	}
+	return fmt.Errorf("ask %s: %w", l.name, err)
 }
 
 // connected finds out who answers at the other end of a new connection.
