@@ -160,7 +160,7 @@ var stages = map[string]stage{
 		Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Shared: &sidecar.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
 			Servers: []sidecar.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
-				Trouble: "ask redis.example:6379: i/o timeout", Evicts: "allkeys-lru"}},
+				Trouble: "ask redis.example:6379: timeout: no answer within 45ms: i/o timeout", Evicts: "allkeys-lru"}},
 			Nodes: []sidecar.NodeStatus{{Node: "mx1", SignAge: 61, Mode: "share", Milliseconds: 0.3}, {Node: "mx2", SignAge: 0.4, Mode: "shared", Milliseconds: 0.25, Differs: true},
 				{Node: "mx3", SignAge: 0.9, Mode: "shared", Milliseconds: 12.5}},
 		}},

@@ -296,11 +296,6 @@ func (s *scene) wantTold(trouble string) {
 	if trouble == "" {
 		return
 	}
-	s.t.Cleanup(func() {
-		if s.t.Failed() {
-			s.t.Logf("%+v", s.nodes[0].Status())
-		}
-	})
 	hosttest.Eventually(s.t, "status tells "+trouble, func() bool {
 		server := s.nodes[0].Status().Servers[0]
 		return server.Mode != modeShared && strings.Contains(server.Trouble, trouble)
