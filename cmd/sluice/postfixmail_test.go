@@ -222,8 +222,12 @@ func TestPostfixSendmailOverTheLimit(t *testing.T) {
 	if out, code := h.sluice(t, "reset", "tiny.example"); code != exitDone {
 		t.Fatalf("reset: exit %d\n%s", code, out)
 	}
-	h.Run(t, "", "postkick", "public", "pickup", "W") // it looks by itself once a minute
-	hosttest.Eventually(t, "two more", func() bool { return h.Sink.Count() == 4 })
+	// pickup looks by itself once a minute. postkick writes twice, and dies of SIGPIPE
+	// where pickup has hung up after the first: so it is not asked how it went.
+	hosttest.Eventually(t, "two more", func() bool {
+		h.Try(t, "", "postkick", "public", "pickup", "W")
+		return h.Sink.Count() == 4
+	})
 	if got := h.sent(t, "tiny.example"); got != 2 {
 		t.Errorf("%d counted, want 2", got)
 	}
