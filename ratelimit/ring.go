@@ -15,6 +15,9 @@ type ring struct {
 	due     int64  // until then, Unix milliseconds, the first bucket counts; 0: not known
 }
 
+// fewBuckets are quickly moved.
+const fewBuckets = 8
+
 // A bucket is the counts of one slice of time.
 type bucket struct {
 	index int64
@@ -32,7 +35,11 @@ func (r *ring) prune(ms int64) {
 		r.total.sub(r.buckets[n].Counts)
 		n++
 	}
-	r.buckets = slices.Delete(r.buckets, 0, n)
+	if len(r.buckets) > fewBuckets {
+		r.buckets = r.buckets[n:] // to move the rest costs more than to make room now and then
+	} else {
+		r.buckets = slices.Delete(r.buckets, 0, n)
+	}
 	if len(r.buckets) > 0 {
 		r.due = r.window.leaves(r.buckets[0].index)
 	}
