@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
 )
@@ -390,111 +388,4 @@ func TestRedisDownStallsEverything(t *testing.T) {
 	s.checkWaits(40 * time.Millisecond) // who waits does so for 45
 	s.both(redistest.Pass)
 	s.settle(0)
-}
-
-// A take that Redis runs late, after it was refused here, counts nothing, and
-// does not stand in the way of a later attempt.
-func TestALateTakeIsTakenBack(t *testing.T) {
-	s := newScene(t, OutageClosed)
-	n := s.nodes[0]
-	s.redis.Freeze()
-	if _, err := n.take(take(1, 1, s.domain)); !errors.Is(err, ErrUncounted) {
-		t.Fatalf("%v", err)
-	}
-	s.redis.Thaw()
-	s.settle(0)
-	if st := n.Standing(n.time(), "a.example"); len(st.Windows) > 0 && st.Windows[0].Sent != 0 {
-		t.Fatalf("%+v", st)
-	}
-	if ok, err := insist(n, take(1, 1, s.domain)); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	if st := n.Standing(n.time(), "a.example"); st.Windows[0].Sent != 1 {
-		t.Fatalf("%+v", st)
-	}
-}
-
-// What Redis must be told of a take later is not what its caller has put into the
-// slices since: they are his again.
-func TestATakeIsKeptNotItsSlices(t *testing.T) {
-	r := redistest.Start(t)
-	p := redistest.StartProxy(t, r.Addr())
-	own, err := journal.Open(t.TempDir(), journal.Options{Reporter: &heard{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	n, err := Open(Options{URL: p.URL(), Timeout: time.Second, Outage: OutageClosed, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	ctx := context.Background()
-	if err := n.tend(ctx, n.servers.one); err != nil {
-		t.Fatal(err)
-	}
-	n.Standing(time.Now(), "a.example") // has the script loaded
-	p.Lose.Store(1000)                  // Redis runs the take, and nobody hears of it
-	lent := take(1, 2, hourly("a.example", 10))
-	if _, err := n.Take(ctx, time.Now(), lent); !errors.Is(err, ErrUncounted) {
-		t.Fatal(err)
-	}
-	lent.Subjects[0] = hourly("other.example", 10)
-	clear(lent.Tokens)
-	p.Lose.Store(0)
-	if st := n.Standing(time.Now(), "a.example"); st.Partial || len(st.Windows) != 1 || st.Windows[0].Sent != 2 {
-		t.Fatalf("not run: %+v", st)
-	}
-	if !n.merge(ctx) {
-		t.Fatal("Redis is not told")
-	}
-	if st := n.Standing(time.Now(), "a.example"); st.Windows[0].Sent != 0 {
-		t.Fatalf("not taken back: %+v", st)
-	}
-}
-
-// A drop that arrives after a later attempt has charged changes nothing, and an
-// attempt that arrives after its drop neither.
-func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
-	r := redistest.Start(t)
-	n := startNode(t, Options{URL: r.URL()})
-	l := n.servers.one
-	domain := []ratelimit.Subject{hourly("a.example", 10)}
-	run := func(c call) any {
-		t.Helper()
-		v, err := l.do(time.Now().Add(10*time.Second), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	first, second := n.terms(n.time(), domain), n.terms(n.time(), domain)
-	second.again = true
-	one := take(1, 1, domain...)
-	for i, order := range []struct {
-		calls []call
-		want  int64
-	}{
-		{[]call{takeCall(first, one), dropCall(first, domain, one.Tokens)}, 0},
-		{[]call{dropCall(first, domain, one.Tokens), takeCall(first, one)}, 0},
-		{[]call{dropCall(first, domain, one.Tokens), takeCall(second, one)}, 1},
-		{[]call{dropCall(first, domain, one.Tokens), takeCall(second, one), takeCall(first, one), dropCall(first, domain, one.Tokens)}, 1},
-		{[]call{takeCall(first, one), takeCall(second, one), dropCall(first, domain, one.Tokens)}, 1},
-		{[]call{takeCall(second, one), dropCall(first, domain, one.Tokens)}, 1},
-		{[]call{takeCall(second, one), dropCall(second, domain, one.Tokens)}, 0},
-	} {
-		r.Do("flushall")
-		for _, c := range order.calls {
-			run(c)
-		}
-		st := n.Standing(n.time(), "a.example")
-		if got := int64(0); len(st.Windows) > 0 {
-			got = st.Windows[0].Sent
-			if got != order.want {
-				t.Errorf("order %d: %d counted, want %d", i, got, order.want)
-			}
-		} else if order.want != 0 {
-			t.Errorf("order %d: nothing counted", i)
-		}
-	}
 }
