@@ -2,14 +2,13 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -199,6 +198,12 @@ func (c simulateCmd) live(t *terminal) (settings []sidecar.Setting, err error) {
 	return settings, err
 }
 
+// A simulation runs for a moment only, and is quicker for more memory.
+const (
+	simulateGarbage = 400     // GOGC
+	simulateMemory  = 1 << 30 // GOMEMLIMIT, from where on garbage is collected more often
+)
+
 func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	logs, err := mainlog.OpenHistory(c.Logs, time.Local)
 	if err != nil {
@@ -207,15 +212,14 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	defer logs.Close()
 	bar := newProgressBar(t.stderr, logs.Size, time.Now())
 	defer bar.clear()
-	ctx, stop := context.WithCancel(t.ctx)
-	var tuned sync.WaitGroup
-	tuned.Go(func() { tuneGC(ctx) })
-	defer tuned.Wait()
-	defer stop()
-	if err := logs.Read(ctx, replay, func() { bar.show(logs.Progress(), time.Now()) }); err != nil {
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(simulateGarbage))
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(simulateMemory))
+	}
+	if err := logs.Read(t.ctx, replay, func() { bar.show(logs.Progress(), time.Now()) }); err != nil {
 		return err
 	}
-	replay.End(ctx)
+	replay.End(t.ctx)
 	return nil
 }
 
