@@ -31,8 +31,9 @@ type arrived struct {
 	at       time.Time
 	sender   *sender
 	entries  []spelled
-	distinct bool    // no two of its recipients fold to one address; false if that is not known
-	queued   *queued // of a message of Postfix; nil if nothing more is known
+	only     [1]spelled // room for one
+	distinct bool       // no two of its recipients fold to one address; false if that is not known
+	queued   *queued    // of a message of Postfix; nil if nothing more is known
 	noted    bool
 	stale    bool // noted, and changed since
 	left     bool
@@ -160,6 +161,9 @@ func (a *arrived) entry(o *outcome) (n int) {
 	}
 	if len(a.entries) == maxSpelled {
 		return 0
+	}
+	if a.entries == nil {
+		a.entries = a.only[:0]
 	}
 	a.entries = append(a.entries, spelled{o.tokens[0], as})
 	return n

@@ -21,10 +21,10 @@ import (
 
 // A passage is how a message passed through a simulation.
 type passage struct {
-	*author         // nil until its arrival is replayed
-	arrival arrived // as the Policy would have it
-	charged bool    // nothing is left for the router to charge
+	*author // nil until its arrival is replayed
 	*exceptions
+	charged bool    // nothing is left for the router to charge
+	arrival arrived // as the Policy would have it
 }
 
 // exceptions are the recipients of a message that did not just get it. Most
@@ -70,9 +70,13 @@ func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *pas
 		return
 	}
 	p.tries(len(remote))
+	local := e.Auth == "" && e.ClientAddress == ""
+	if !local && s.chargeSoon(remote, p) {
+		return
+	}
 	r := m.request()
 	r.ID, r.Login, r.ClientAddress = e.ID, e.Login, e.ClientAddress
-	if e.Auth == "" && e.ClientAddress == "" {
+	if local {
 		s.arriveLocal(ctx, &r, remote, p)
 	} else {
 		s.arriveSMTP(ctx, &r, remote, p)
@@ -166,9 +170,6 @@ func (s *Simulation) chargeAll() {
 // arriveSMTP asks about one recipient after the other while there may be no room
 // for it, and at the end charges those that were let pass.
 func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipient, p *passage) {
-	if s.chargeSoon(remote, p) {
-		return
-	}
 	room, passed := 0, remote[:0]
 	if p.hasRoom(len(remote)) {
 		room = len(remote)
@@ -242,6 +243,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 	}
 	bad := e.kind != ratelimit.Delivered
 	s.policy.record.batch.add(s.settings, outcome{LogEntry: e, of: &p.arrival, payer: &a.payer})
+	s.settling = append(s.settling, a.domainTally)
 	p.outcome(a.domainTally, e.Recipient, bad)
 	pending := s.unsettle(a.domainTally)
 	if bad {
@@ -319,7 +321,7 @@ func (s *Simulation) leave(e *LogEntry, p *passage) {
 		return
 	}
 	for _, to := range p.held {
-		s.policy.holds.release(p.who.domain, e.ID, token(s.settings.Node, e.ID, foldRouted(to), 0))
+		s.policy.holds.release(p.who.domain, e.ID, s.settings.token(e.ID, foldRouted(to), 0))
 	}
 }
 

@@ -140,7 +140,7 @@ func (p *Policy) passUncharged(q *question) {
 			p.totals.exempt.Add(int64(len(q.to)))
 		}
 		if q.Stage == StageRoute && q.who.domain != "" { // may have been held before it was exempt
-			p.unhold(q, token(q.Node, q.ID, q.to[0], 0))
+			p.unhold(q, q.token(q.ID, q.to[0], 0))
 		}
 	case unidentified:
 		p.totals.unidentified.Add(1)
@@ -207,7 +207,7 @@ func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
 
 // askRoute charges one recipient that was not charged yet, or holds it.
 func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
-	token := token(q.Node, q.ID, q.to[0], 0)
+	token := q.token(q.ID, q.to[0], 0)
 	settled := p.settled(q, token)
 	if q.stopped != nil {
 		q.stopped.action = Defer // what was accepted is never bounced for it
@@ -259,7 +259,7 @@ func (q *question) take() ratelimit.Take {
 func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
 	tokens := q.tokens
 	if tokens == nil {
-		tokens = appendTokens(q.space.tokens[:0], q.Node, q.ID, q.to)
+		tokens = q.appendTokens(q.space.tokens[:0], q.ID, q.to)
 	}
 	return p.chargeAs(ctx, q, tokens)
 }

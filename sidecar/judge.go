@@ -10,12 +10,12 @@ import (
 // A judgement is what a line means by itself.
 type judgement struct {
 	by     *Settings // nil if nobody has judged it yet
+	from   *sender   // of an arrival; nil if not looked up yet
 	counts bool      // it is one of a send: remote, and really attempted
-	to     address
 	kind   ratelimit.Outcome
-	cause  Cause                         // of a bad one
 	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
-	from   *sender                       // of an arrival; nil if not looked up yet
+	to     address
+	cause  Cause // of a bad one
 }
 
 // judge takes a line for what it means, which is nothing for a local recipient,
@@ -40,7 +40,7 @@ func (s *Settings) judge(e *LogEntry) {
 			!s.localDomains.get().has(j.to.domain) && s.remoteTransport(e.Transport)
 	}
 	if j.counts {
-		j.tokens = hashes(s.Node, e.ID, j.to, 0)
+		j.tokens = s.hashes(e.ID, j.to, 0)
 		if j.kind != ratelimit.Delivered {
 			j.cause = causeOf(e)
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 // An EntryKind is what a line of a mail server's log tells.
-type EntryKind int
+type EntryKind uint8
 
 // The kinds of LogEntry. Lines that tell none of this are no entries.
 const (
@@ -30,12 +30,17 @@ const (
 //
 // Its strings are parts of a large block of the log: who keeps one clones it.
 type LogEntry struct {
-	Kind EntryKind
-	ID   string    // the message's id
-	At   time.Time // when it was logged
-	Line string    // the whole line, without its end
+	Kind     EntryKind
+	Postfix  bool      // it is Postfix's log: ID is a queue id
+	Doubtful bool      // of an outcome: somebody may have made it up, and it charges nobody
+	ID       string    // the message's id
+	At       time.Time // when it was logged
 
-	Postfix bool   // it is Postfix's log: ID is a queue id
+	// Here, for what is read of every line lies together in memory.
+	message *message // that it is about, in a Replay; nil if its arrival is not in the log
+	judgement
+
+	Line    string // the whole line, without its end
 	Process string // process id of who logged it, where that is known
 
 	// Of LogArrived, as in Request; the sender of Postfix comes with LogSender.
@@ -52,10 +57,6 @@ type LogEntry struct {
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
 	Text      string // of LogDeferred, LogFailed and LogRefused: what was answered, or what went wrong
-	Doubtful  bool   // somebody may have made it up: it charges nobody
-
-	judgement
-	message *message // that it is about, in a Replay; nil if its arrival is not in the log
 }
 
 // clone is one that holds on to nothing else of the log.

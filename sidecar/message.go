@@ -3,6 +3,7 @@ package sidecar
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash/maphash"
 	"math/bits"
 	"slices"
 	"strings"
@@ -11,11 +12,15 @@ import (
 	"sluice/ratelimit"
 )
 
+const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
+
+var hashSeed = maphash.MakeSeed()
+
 // token names the n-th send of a message to one recipient. Node is part of it,
 // for Exim's message ids are unique on one host only. n tells apart entries of
 // a message that fold to the same address; its first is 0.
-func token(node, id string, to address, n int) ratelimit.Token {
-	return hashes(node, id, to, n/hashesAtOnce)[n%hashesAtOnce]
+func (s *Settings) token(id string, to address, n int) ratelimit.Token {
+	return s.hashes(id, to, n/hashesAtOnce)[n%hashesAtOnce]
 }
 
 // hashesAtOnce is how many tokens one hash gives.
@@ -24,13 +29,22 @@ const hashesAtOnce = 4
 // hashes are some tokens of the sends of a message to one recipient.
 //
 // It is a cryptographic hash, so that nobody can choose recipients of whom one
-// is taken for another that was charged already.
-func hashes(node, id string, to address, n int) (tokens [hashesAtOnce]ratelimit.Token) {
+// is taken for another that was charged already. A simulation, of which nobody's
+// mail depends, takes a quicker one.
+func (s *Settings) hashes(id string, to address, n int) (tokens [hashesAtOnce]ratelimit.Token) {
 	b := make([]byte, 0, 256)
-	for _, part := range [...]string{node, id, to.local, to.domain} {
+	for _, part := range [...]string{s.Node, id, to.local, to.domain} {
 		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
 	}
-	sum := sha256.Sum256(binary.AppendUvarint(b, uint64(n)))
+	b = binary.AppendUvarint(b, uint64(n))
+	if s.simulated {
+		hash := maphash.Bytes(hashSeed, b)
+		for i := range tokens {
+			tokens[i] = ratelimit.Token(hash + uint64(i)*odd)
+		}
+		return tokens
+	}
+	sum := sha256.Sum256(b)
 	for i := range tokens {
 		tokens[i] = ratelimit.Token(binary.LittleEndian.Uint64(sum[8*i:]))
 	}
@@ -42,7 +56,6 @@ func hashes(node, id string, to address, n int) (tokens [hashesAtOnce]ratelimit.
 // same, so that it need not be a cryptographic hash: eight bytes at a time are
 // multiplied to 128 bits, which are folded.
 func mark(sender string, to address) ratelimit.Token {
-	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
 	h := uint64(14695981039346656037)
 	mix := func(word uint64) {
 		high, low := bits.Mul64(h^word, odd)
@@ -63,20 +76,20 @@ func mark(sender string, to address) ratelimit.Token {
 }
 
 // appendTokens appends the tokens of all recipients of a message.
-func appendTokens(ts []ratelimit.Token, node, id string, to []address) []ratelimit.Token {
+func (s *Settings) appendTokens(ts []ratelimit.Token, id string, to []address) []ratelimit.Token {
 	if len(to) == 1 {
-		return append(ts, token(node, id, to[0], 0))
+		return append(ts, s.token(id, to[0], 0))
 	}
 	ts = slices.Grow(ts, len(to))
 	if distinct(to) { // nearly always
 		for _, a := range to {
-			ts = append(ts, token(node, id, a, 0))
+			ts = append(ts, s.token(id, a, 0))
 		}
 		return ts
 	}
 	seen := make(map[address]int, len(to))
 	for _, a := range to {
-		ts = append(ts, token(node, id, a, seen[a]))
+		ts = append(ts, s.token(id, a, seen[a]))
 		seen[a]++
 	}
 	return ts

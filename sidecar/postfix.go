@@ -28,7 +28,7 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
 		return p.remember(ctx, q, known)
 	}
 	t, to := p.incoming.look(known), q.to[0]
-	d, err := p.chargeAs(ctx, q, []ratelimit.Token{t.token(q.Node, to)})
+	d, err := p.chargeAs(ctx, q, []ratelimit.Token{t.token(q.Settings, to)})
 	switch {
 	case err != nil:
 		return p.cannotCount(q, err)
@@ -44,11 +44,11 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
 }
 
 // token is that of a recipient who is charged at RCPT.
-func (t *transaction) token(node string, to address) ratelimit.Token {
+func (t *transaction) token(s *Settings, to address) ratelimit.Token {
 	if t.first == (address{}) || t.first == to {
-		return token(node, t.id, address{}, 0)
+		return s.token(t.id, address{}, 0)
 	}
-	return token(node, t.id, to, 0)
+	return s.token(t.id, to, 0)
 }
 
 // remember lets a recipient pass that is charged at the end.
@@ -113,7 +113,7 @@ func (q *question) atEnd(t *transaction) []address {
 // chargedFirst tells whether the first send of a transaction was charged at RCPT.
 func (p *Policy) chargedFirst(q *question, t *transaction) bool {
 	return slices.ContainsFunc([]string{q.ID, q.Instance, t.id}, func(id string) bool {
-		return id != "" && p.store.Known(q.at, token(q.Node, id, address{}, 0))
+		return id != "" && p.store.Known(q.at, q.token(id, address{}, 0))
 	})
 }
 
@@ -125,7 +125,7 @@ func (p *Policy) askMilter(ctx context.Context, q *question) Reply {
 	switch {
 	case q.Stage == StageMilterEnd && (q.chargeAtEnd || !p.chargedFirst(q, &t)):
 		return p.askData(ctx, q)
-	case q.Stage == StageMilterRcpt && (q.chargeAtEnd || t.id == "" || !p.store.Known(q.at, t.token(q.Node, q.to[0]))):
+	case q.Stage == StageMilterRcpt && (q.chargeAtEnd || t.id == "" || !p.store.Known(q.at, t.token(q.Settings, q.to[0]))):
 		return p.askRcpt(ctx, q)
 	}
 	return Reply{}

@@ -132,7 +132,7 @@ func (p *Policy) tokenOfPostfix(s *Settings, at time.Time, asked address, o *out
 	}
 	for _, id := range ids {
 		for _, name := range [...]address{asked, o.to} {
-			if t := token(s.Node, id, name, 0); p.store.Known(at, t) {
+			if t := s.token(id, name, 0); p.store.Known(at, t) {
 				r.Token = t
 				return
 			}
@@ -160,7 +160,7 @@ func (p *Policy) numbered(s *Settings, at time.Time, id string, asked address, a
 	if !known {
 		n = len(q.Numbers)
 	}
-	if t = token(s.Node, id, address{}, n); !p.store.Known(at, t) {
+	if t = s.token(id, address{}, n); !p.store.Known(at, t) {
 		return 0, false
 	}
 	if !known {

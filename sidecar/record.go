@@ -110,16 +110,16 @@ func (b *batch) add(s *Settings, o outcome) {
 	if o.kind != ratelimit.Delivered && o.payer != nil && o.payer.ignore(o.cause) {
 		report.Told |= ratelimit.Excused
 	}
-	report.Token = o.token(s.Node, o.entry)
+	report.Token = o.token(s, o.entry)
 	b.outcomes, b.reports = append(b.outcomes, o), append(b.reports, report)
 }
 
 // token is that of the n-th entry of the message that folds to its recipient.
-func (o *outcome) token(node string, n int) ratelimit.Token {
+func (o *outcome) token(s *Settings, n int) ratelimit.Token {
 	if n < len(o.tokens) {
 		return o.tokens[n]
 	}
-	return token(node, o.ID, o.to, n)
+	return s.token(o.ID, o.to, n)
 }
 
 // settle has the store count a batch. What nobody had asked about is charged: sluice
@@ -144,7 +144,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 			p.holds.release(o.payer.who.domain, o.ID, r.Token)
 		}
 	}
-	if err := p.settleDuplicates(ctx, at, s.Node, b); err != nil {
+	if err := p.settleDuplicates(ctx, at, s, b); err != nil {
 		p.log.StoreFailed(err)
 	}
 	p.noteOutcomes(b)
@@ -153,7 +153,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 // settleDuplicates tells of a delivery for all entries of a message that fold to
 // its recipient and are not in the log: Exim delivers once to several that are
 // written in the same way, and all of them were charged.
-func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, node string, b *batch) error {
+func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, s *Settings, b *batch) error {
 	var reports []ratelimit.Report
 	for ahead := 1; len(b.more) > 0; ahead++ {
 		reports = reports[:0]
@@ -163,7 +163,7 @@ func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, node string
 			if o.of != nil {
 				n = max(n, o.of.spellings(o.tokens[0])+ahead-1)
 			}
-			reports = append(reports, ratelimit.Report{Token: o.token(node, n), Told: o.kind})
+			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Told: o.kind})
 		}
 		if err := p.store.Settle(ctx, at, reports); err != nil {
 			return err

@@ -38,16 +38,24 @@ const (
 
 // A message is one on its way through the log.
 type message struct {
-	sender   *sender
-	at       time.Time   // of its arrival
-	line     int         // number of its arrival
-	to       []recipient // until its arrival is replayed; parts of the log
-	alike    bool        // two of them fold to one address
-	passages []passage   // one for each simulation
+	passages    []passage  // one for each simulation
+	onlyPassage [1]passage // room for one: most messages pass through no more
 
-	// Most messages have one recipient and pass through one simulation.
-	onlyTo      [1]recipient
-	onlyPassage [1]passage
+	sender *sender
+	at     time.Time    // of its arrival
+	line   int          // number of its arrival
+	alike  bool         // two of its recipients fold to one address
+	to     []recipient  // until its arrival is replayed; parts of the log
+	onlyTo [1]recipient // room for one
+}
+
+// A messageID is the id of a message of Exim, of 16 or 23 characters: as a key that
+// is compared without a look at memory elsewhere.
+type messageID [23]byte
+
+func idOf(e *LogEntry) (id messageID) {
+	copy(id[:], e.ID)
+	return id
 }
 
 // A recipient is one of a message as it was sent to it, whatever aliases and lists
@@ -63,7 +71,7 @@ func NewReplay(sims ...*Simulation) *Replay {
 	for i, s := range sims {
 		s.number = i
 	}
-	return &Replay{sims: sims, hears: hearing{messages: map[string]*message{}, senders: senders{known: map[string]*sender{}}}}
+	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, senders: senders{known: map[string]*sender{}}}}
 }
 
 // Prepare takes the next lines of the log, before Read gets them.
@@ -133,9 +141,9 @@ func (r *Replay) play(ctx context.Context, e *LogEntry) {
 
 // hearing is what was heard so far of the messages of a log.
 type hearing struct {
-	messages map[string]*message // by id
-	id       string              // of the last line: lines of one message often follow each other
-	message  *message            // that it is about; nil if its arrival is not in the log
+	messages map[messageID]*message
+	id       string   // of the last line: lines of one message often follow each other
+	message  *message // that it is about; nil if its arrival is not in the log
 	senders  senders
 	ran      []LogEntry // of LogRan, whose messages have not arrived yet
 	lines    int
@@ -168,13 +176,13 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 		return
 	}
 	if e.ID != h.id {
-		h.id, h.message = e.ID, h.messages[e.ID]
+		h.id, h.message = e.ID, h.messages[idOf(e)]
 	}
 	m := h.message
 	e.message = m
 	switch {
 	case e.Kind == LogCompleted:
-		delete(h.messages, e.ID)
+		delete(h.messages, idOf(e))
 		h.message = nil
 	case e.Kind == LogArrived && m == nil:
 		if e.Login != "" {
@@ -185,7 +193,7 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 			m.passages = make([]passage, sims)
 		}
 		e.message, h.message = m, m
-		h.messages[strings.Clone(e.ID)] = m
+		h.messages[idOf(e)] = m
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, address: foldRouted(to)})
 		}

@@ -53,6 +53,7 @@ func NewSimulation(o SimulationOptions) *Simulation {
 	}
 	from := sources{config: o.Config, panel: Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, live: o.Set}
 	sim.settings, sim.unread = newSettings(from, foldDomain(o.Node), o.EximUser, nil)
+	sim.settings.simulated = true
 	return sim
 }
 
@@ -225,6 +226,7 @@ func (s *Simulation) flush(ctx context.Context) {
 			}
 		}
 		b.clear()
+		s.settling = s.settling[:0]
 	}
 	s.chargeAll()
 	for _, d := range s.unsettled {

@@ -47,6 +47,7 @@ type tally struct {
 	domains   map[string]*domainTally
 	last      *domainTally   // that was decided on
 	unsettled []*domainTally // that have anything pending
+	settling  []*domainTally // who pays for each outcome that is settled next; empty: to be found by name
 	bad       []*domainTally // that may have as many bad sends as trip them
 	higher    []*domainTally // that may have reached a new peak since the last slice of the window
 }
@@ -312,6 +313,10 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 	s.Ledger.Settle(now, reports)
 	for i := range reports {
 		if !reports[i].Charged {
+			continue
+		}
+		if len(s.tally.settling) == len(reports) {
+			s.tally.sentOne(s.tally.settling[i])
 			continue
 		}
 		for _, sub := range reports[i].Subjects {
