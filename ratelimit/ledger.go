@@ -226,8 +226,10 @@ func (l *Ledger) pageStandings(now time.Time, p int) ([]Standing, bool) {
 
 func (l *Ledger) standing(id uint32, s *subject, at int64) Standing {
 	st := Standing{Name: s.name, Epoch: s.epoch, Refused: int64(len(s.marks))}
-	for _, r := range l.subjects.open(id, at) {
-		st.Windows = append(st.Windows, WindowCounts{time.Duration(r.window.length) * time.Microsecond, r.total})
+	rings := l.subjects.open(id, at)
+	st.Windows = make([]WindowCounts, len(rings))
+	for i := range rings {
+		st.Windows[i] = WindowCounts{time.Duration(rings[i].window.length) * time.Microsecond, rings[i].total}
 	}
 	return st
 }
