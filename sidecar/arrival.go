@@ -151,7 +151,7 @@ func (a *arrived) entry(o *outcome) (n int) {
 	}
 	as := maphash.String(spelling, written[:max(0, strings.LastIndexByte(written, '@'))])
 	for _, s := range a.entries {
-		if s.first != o.tokens[0] {
+		if s.first != o.first {
 			continue
 		}
 		if s.as == as {
@@ -165,7 +165,7 @@ func (a *arrived) entry(o *outcome) (n int) {
 	if a.entries == nil {
 		a.entries = a.only[:0]
 	}
-	a.entries = append(a.entries, spelled{o.tokens[0], as})
+	a.entries = append(a.entries, spelled{o.first, as})
 	return n
 }
 

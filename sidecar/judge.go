@@ -13,7 +13,7 @@ type judgement struct {
 	from   *sender   // of an arrival; nil if not looked up yet
 	counts bool      // it is one of a send: remote, and really attempted
 	kind   ratelimit.Outcome
-	tokens [hashesAtOnce]ratelimit.Token // of the sends to its recipient
+	first  ratelimit.Token // of the sends to its recipient
 	to     address
 	cause  Cause // of a bad one
 }
@@ -40,7 +40,7 @@ func (s *Settings) judge(e *LogEntry) {
 			!s.localDomains.get().has(j.to.domain) && s.remoteTransport(e.Transport)
 	}
 	if j.counts {
-		j.tokens = s.hashes(e.ID, j.to, 0)
+		j.first = s.token(e.ID, j.to, 0)
 		if j.kind != ratelimit.Delivered {
 			j.cause = causeOf(e)
 		}

@@ -1,54 +1,33 @@
 package sidecar
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"hash/maphash"
 	"math/bits"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/dchest/siphash"
+
 	"sluice/ratelimit"
 )
-
-const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
-
-var hashSeed = maphash.MakeSeed()
 
 // token names the n-th send of a message to one recipient. Node is part of it,
 // for Exim's message ids are unique on one host only. n tells apart entries of
 // a message that fold to the same address; its first is 0.
-func (s *Settings) token(id string, to address, n int) ratelimit.Token {
-	return s.hashes(id, to, n/hashesAtOnce)[n%hashesAtOnce]
-}
-
-// hashesAtOnce is how many tokens one hash gives.
-const hashesAtOnce = 4
-
-// hashes are some tokens of the sends of a message to one recipient.
 //
-// It is a cryptographic hash, so that nobody can choose recipients of whom one
-// is taken for another that was charged already. A simulation, of which nobody's
-// mail depends, takes a quicker one.
-func (s *Settings) hashes(id string, to address, n int) (tokens [hashesAtOnce]ratelimit.Token) {
+// It is SipHash (Aumasson, Bernstein 2012) under the id, which nobody knows before
+// the message is there: so nobody can choose recipients of whom one is taken for
+// another that was charged already.
+func (s *Settings) token(id string, to address, n int) ratelimit.Token {
+	var key [16]byte
+	copy(key[:], id)
 	b := make([]byte, 0, 256)
 	for _, part := range [...]string{s.Node, id, to.local, to.domain} {
 		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
 	}
 	b = binary.AppendUvarint(b, uint64(n))
-	if s.simulated {
-		hash := maphash.Bytes(hashSeed, b)
-		for i := range tokens {
-			tokens[i] = ratelimit.Token(hash + uint64(i)*odd)
-		}
-		return tokens
-	}
-	sum := sha256.Sum256(b)
-	for i := range tokens {
-		tokens[i] = ratelimit.Token(binary.LittleEndian.Uint64(sum[8*i:]))
-	}
-	return tokens
+	return ratelimit.Token(siphash.Hash(binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:]), b))
 }
 
 // mark tells refusals apart: a client that tries the same recipient again does
@@ -56,6 +35,7 @@ func (s *Settings) hashes(id string, to address, n int) (tokens [hashesAtOnce]ra
 // same, so that it need not be a cryptographic hash: eight bytes at a time are
 // multiplied to 128 bits, which are folded.
 func mark(sender string, to address) ratelimit.Token {
+	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
 	h := uint64(14695981039346656037)
 	mix := func(word uint64) {
 		high, low := bits.Mul64(h^word, odd)

@@ -116,8 +116,8 @@ func (b *batch) add(s *Settings, o outcome) {
 
 // token is that of the n-th entry of the message that folds to its recipient.
 func (o *outcome) token(s *Settings, n int) ratelimit.Token {
-	if n < len(o.tokens) {
-		return o.tokens[n]
+	if n == 0 {
+		return o.first
 	}
 	return s.token(o.ID, o.to, n)
 }
@@ -161,7 +161,7 @@ func (p *Policy) settleDuplicates(ctx context.Context, at time.Time, s *Settings
 			o := &b.outcomes[i]
 			n := o.entry + ahead
 			if o.of != nil {
-				n = max(n, o.of.spellings(o.tokens[0])+ahead-1)
+				n = max(n, o.of.spellings(o.first)+ahead-1)
 			}
 			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Told: o.kind})
 		}

@@ -227,7 +227,7 @@ func sentTo(e *LogEntry) recipient {
 	case e.Original != "":
 		return recipient{written: e.Original, address: foldRouted(e.Original)}
 	case e.counts: // it was judged
-		return recipient{e.Recipient, e.to, e.tokens[0]}
+		return recipient{e.Recipient, e.to, e.first}
 	}
 	return recipient{written: e.Recipient, address: foldRouted(e.Recipient)}
 }

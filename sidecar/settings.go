@@ -18,8 +18,6 @@ type Settings struct {
 	config   *Config
 	window   time.Duration // that of hourly limits
 
-	simulated bool // nobody's mail depends on them
-
 	scopes   map[string]*scoped           // what is in force, by scope; that of defaultScope is complete
 	byName   map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
 	fallback []ratelimit.Limit            // what any other domain has

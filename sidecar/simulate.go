@@ -53,7 +53,6 @@ func NewSimulation(o SimulationOptions) *Simulation {
 	}
 	from := sources{config: o.Config, panel: Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, live: o.Set}
 	sim.settings, sim.unread = newSettings(from, foldDomain(o.Node), o.EximUser, nil)
-	sim.settings.simulated = true
 	return sim
 }
 
