@@ -132,6 +132,7 @@ func TestLimitLockAndRelease(t *testing.T) {
 		!strings.Contains(out, "max_hourly by sluice") {
 		t.Errorf("status:\n%s", out)
 	}
+	n.wantRun(t, exitError, "status: the name is empty; leave it out to see all", "status", "")
 	if out, code := n.sluice(t, "unlock", "example.com"); code != exitDone {
 		t.Errorf("unlock: exit %d: %s", code, out)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,7 +14,7 @@ import (
 )
 
 type statusCmd struct {
-	Scope string `arg:"" optional:"" help:"Only example.com, account:bob or news@example.com, in detail."`
+	Scope *string `arg:"" optional:"" help:"Only example.com, account:bob or news@example.com, in detail."`
 	jsonFlag
 }
 
@@ -34,9 +35,15 @@ Examples:
 }
 
 func (c statusCmd) Run(t *terminal) error {
+	scope := ""
+	if c.Scope != nil {
+		if scope = *c.Scope; scope == "" {
+			return errors.New("status: the name is empty; leave it out to see all")
+		}
+	}
 	var status sidecar.Status
 	err := t.askAdmin("status", func(a *admin.Client) (err error) {
-		status, err = a.Status(t.ctx, c.Scope)
+		status, err = a.Status(t.ctx, scope)
 		return err
 	})
 	switch {
@@ -44,7 +51,7 @@ func (c statusCmd) Run(t *terminal) error {
 		return err
 	case c.JSON:
 		return printJSON(t.stdout, status)
-	case c.Scope != "":
+	case scope != "":
 		for _, d := range status.Domains {
 			printDomain(t.stdout, status, d)
 		}
