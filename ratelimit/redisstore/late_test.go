@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -139,5 +140,32 @@ func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 		} else if order.want != 0 {
 			t.Errorf("order %d: nothing counted", i)
 		}
+	}
+}
+
+// What a node may accept alone it may accept once: not again without a reply from a
+// Redis that has come back empty meanwhile, though what that says of the others'
+// sends is less than there was until all have told it.
+func TestAShareIsNotHadTwice(t *testing.T) {
+	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 0)))
+	domain := hourly("a.example", 21)
+	sends := func(node, n int, lost bool) (accepted int) {
+		for range n {
+			if s.take(node, domain, lost) {
+				accepted++
+			}
+		}
+		s.jump(5 * time.Second)
+		return accepted
+	}
+	got := []int{sends(1, 3, false)}
+	s.cut(1)
+	got = append(got, sends(2, 12, false), sends(0, 10, false), sends(1, 6, false)) // 3 of its share
+	s.replace()
+	got = append(got, sends(1, 6, true), sends(0, 3, false))
+	s.cut(0)
+	got = append(got, sends(0, 6, false))
+	if want := []int{3, 12, 6, 3, 0, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("%v accepted, want %v", got, want)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type simulation struct {
 	redis  *redistest.Server
 	nodes  []*Store
 	token  ratelimit.Token
+
+	mu     sync.Mutex    // for nodes that come back at the same time
 	jumped time.Duration // since the beginning
 	owing  time.Duration // of that, what the board does not know
 }
@@ -75,6 +78,8 @@ func (b *board) age(by time.Duration) {
 
 // arrival is when a call is run that is made now.
 func (s *simulation) arrival() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.jump(time.Duration(s.random.IntN(3000)) * time.Microsecond)
 	return s.now()
 }
@@ -89,14 +94,18 @@ func (s *simulation) heal(i int) {
 	}
 }
 
+// healAll has all nodes reach Redis again. Each waits until the others have told a
+// server that is new to them what they know.
 func (s *simulation) healAll() {
+	var running sync.WaitGroup
 	for _, n := range s.nodes {
-		n.options.Nodes = 1 // none waits for the others, which stand still meanwhile
-		if err := n.tend(context.Background(), n.servers.one); err != nil || !n.servers.one.ready.Load() {
-			s.t.Fatalf("node %s does not come back: %v", n.options.Node, err)
-		}
-		n.options.Nodes = 3
+		running.Go(func() {
+			if err := n.tend(context.Background(), n.servers.one); err != nil || !n.servers.one.ready.Load() {
+				s.t.Errorf("node %s does not come back: %v", n.options.Node, err)
+			}
+		})
 	}
+	running.Wait()
 }
 
 // replace has Redis come back empty, as another server.
