@@ -165,23 +165,30 @@ func (s *simulation) share() {
 // in the end is what was accepted since the last reset, wherever and whenever that
 // was made.
 func TestExactAfterRandomFaults(t *testing.T) {
-	schedules := soak(6_000, 100)
 	for _, outage := range []Outage{OutageShare, OutageLocal, OutageOpen, OutageClosed} {
 		t.Run(string(outage), func(t *testing.T) {
 			t.Parallel()
-			seed := uint64(time.Now().UnixNano())
-			s := newSimulation(t, outage, rand.New(rand.NewPCG(seed, 0)))
-			for number := range schedules {
-				c := &schedule{simulation: s, outage: outage, alone: map[int]bool{},
-					subject: daily(hourly(fmt.Sprintf("d%d.example", number), 4+s.random.Int64N(60)), s.random.Int64N(2)*200)}
-				s.jump(25 * time.Hour) // what was before is out of every window
-				if err := c.run(); err != nil {
-					t.Fatalf("seed %d, schedule %d: %v; %s", seed, number, err, c.said)
-				}
+			for part := range soak(60, 1) {
+				t.Run(fmt.Sprint(part), func(t *testing.T) { runSchedules(t, outage, 100) })
 			}
-			t.Logf("%d schedules, %d sends asked for", schedules, s.token)
 		})
 	}
+}
+
+// runSchedules runs so many on one Redis. Of each subject its resets are told to
+// every server that takes its place, so that many would take long.
+func runSchedules(t *testing.T, outage Outage, schedules int) {
+	seed := uint64(time.Now().UnixNano())
+	s := newSimulation(t, outage, rand.New(rand.NewPCG(seed, 0)))
+	for number := range schedules {
+		c := &schedule{simulation: s, outage: outage, alone: map[int]bool{},
+			subject: daily(hourly(fmt.Sprintf("d%d.example", number), 4+s.random.Int64N(60)), s.random.Int64N(2)*200)}
+		s.jump(25 * time.Hour) // what was before is out of every window
+		if err := c.run(); err != nil {
+			t.Fatalf("seed %d, schedule %d: %v; %s", seed, number, err, c.said)
+		}
+	}
+	t.Logf("%d schedules, %d sends asked for", schedules, s.token)
 }
 
 // A schedule is the faults, sends and resets of one subject.
