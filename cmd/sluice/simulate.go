@@ -198,7 +198,8 @@ func (c simulateCmd) live(t *terminal) (settings []sidecar.Setting, err error) {
 	return settings, err
 }
 
-// A simulation runs for a moment only, and is quicker for more memory.
+// A simulation runs for a moment only, and is quicker for more memory, unless the
+// environment says how much it may take.
 const (
 	simulateGarbage = 400     // GOGC
 	simulateMemory  = 1 << 30 // GOMEMLIMIT, from where on garbage is collected more often
@@ -212,7 +213,7 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	defer logs.Close()
 	bar := newProgressBar(t.stderr, logs.Size, time.Now())
 	defer bar.clear()
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(simulateGarbage))
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(simulateMemory))
 	}
