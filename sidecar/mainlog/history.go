@@ -136,7 +136,7 @@ const shortLine = 128
 func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan []sidecar.LogEntry, 4), make(chan []sidecar.LogEntry, maxUsed)
+	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxUsed)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
