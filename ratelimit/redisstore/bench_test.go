@@ -46,11 +46,11 @@ func BenchmarkTake(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
 	})
 	// What a lone caller waits for the store, of that for the link, whose pipelines
-	// are not to cost him anything, and for that client of Redis without either, call
-	// by call in turn. The median call: what others do on the machine is in the mean.
+	// are not to cost him anything, and for that client of Redis without either, with
+	// the same deadline, call by call in turn. The median call: what others do on the machine is in the mean.
 	b.Run("callers=1", func(b *testing.B) {
 		r, n := benchNode(b)
-		c := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket()})
+		c := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket(), ContextTimeoutEnabled: true})
 		defer c.Close()
 		names := []string{"µs/decision", "link-µs", "go-redis-µs"}
 		calls := []func(){
@@ -106,7 +106,9 @@ func (n *node) decide(b *testing.B) {
 func (n *node) plainCall(b *testing.B, client *redis.Client) {
 	t := randomTake()
 	c := takeCall(n.terms(n.time(), t.Subjects), t)
-	if err := client.EvalSha(context.Background(), c.sha, c.keys, c.args...).Err(); err != nil {
+	ctx, cancel := context.WithDeadline(context.Background(), n.deadline())
+	defer cancel()
+	if err := client.EvalSha(ctx, c.sha, c.keys, c.args...).Err(); err != nil {
 		b.Error(err)
 	}
 }

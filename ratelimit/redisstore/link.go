@@ -283,6 +283,10 @@ func refused(err error) bool {
 // exec sends calls, and those again for which the server lacked the script:
 // a pipeline does not do that by itself.
 func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []error) {
+	if len(calls) == 1 { // of a lone caller, who need not wait for what a pipeline takes
+		replies[0], errs[0] = l.execOne(ctx, &calls[0])
+		return
+	}
 	todo := make([]int, len(calls))
 	for i := range todo {
 		todo[i] = i
@@ -316,6 +320,18 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			return
 		}
 	}
+}
+
+// execOne sends one call.
+func (l *link) execOne(ctx context.Context, c *call) (any, error) {
+	reply, err := l.client.EvalSha(ctx, c.sha, c.keys, c.args...).Result()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		reply, err = l.client.Eval(ctx, c.source, c.keys, c.args...).Result()
+	}
+	if err != nil {
+		return nil, l.worded(err)
+	}
+	return reply, nil
 }
 
 // worded says what failed. Who ran out of time first, the context or the connection, is

@@ -111,10 +111,19 @@ func (s *simulation) healAll() {
 // replace has Redis come back empty, as another server.
 func (s *simulation) replace() {
 	s.redis.Do("flushall")
+	s.redis.Do("replicaof", "127.0.0.1", "1")
+	s.redis.Do("replicaof", "no", "one") // which names the history of its data anew
+	server, err := serverOf(s.redis.Do("info").(string))
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	for _, n := range s.nodes {
 		l := n.servers.one
+		if l.serverNow() == server {
+			s.t.Fatal("it is no other server")
+		}
 		l.mu.Lock()
-		l.server += "+"
+		l.server = server
 		l.unready()
 		l.mu.Unlock()
 	}
