@@ -48,7 +48,7 @@ func (l *Ledger) sweepShard(sh *sendShard, at int64) {
 			old++
 		}
 	}
-	if old*8 > sh.n {
+	if old*4 > sh.n {
 		l.rebuild(sh, at)
 	}
 }

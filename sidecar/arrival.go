@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"encoding/json"
-	"hash/maphash"
 	"strings"
 	"sync"
 	"time"
@@ -126,14 +125,12 @@ func (r *record) wait(e *LogEntry) {
 // <BoB@far.example> behind bob@far.example, at every attempt.
 type spelled struct {
 	first ratelimit.Token // of all that fold to this address
-	as    uint64
+	as    uint64          // as of judgement
 }
 
 // maxSpelled bounds the recipients of a message of which this is known. Those
 // beyond are charged once, however they are spelled.
 const maxSpelled = 2000
-
-var spelling = maphash.MakeSeed()
 
 // entry is which of a message's entries a recipient is, of those that fold to
 // its address: the first that the log shows is 0. What an alias or list has made
@@ -143,18 +140,14 @@ var spelling = maphash.MakeSeed()
 // after a restart in between, of which this is forgotten: there are never more
 // numbers than spellings.
 func (a *arrived) entry(o *outcome) (n int) {
-	written := o.Original
-	if written == "" {
-		written = o.Recipient
-	} else if foldRouted(written) != o.to && foldAddress(written) != o.to {
+	if o.spelled == 0 {
 		return 0
 	}
-	as := maphash.String(spelling, written[:max(0, strings.LastIndexByte(written, '@'))])
 	for _, s := range a.entries {
 		if s.first != o.first {
 			continue
 		}
-		if s.as == as {
+		if s.as == o.spelled {
 			return n
 		}
 		n++
@@ -165,7 +158,7 @@ func (a *arrived) entry(o *outcome) (n int) {
 	if a.entries == nil {
 		a.entries = a.only[:0]
 	}
-	a.entries = append(a.entries, spelled{o.first, as})
+	a.entries = append(a.entries, spelled{o.first, o.spelled})
 	return n
 }
 

@@ -214,17 +214,16 @@ func (s *Simulation) arriveLocal(ctx context.Context, r *Request, remote []recip
 // attempt decides on a delivery, as Exim's router asks, and takes in what became
 // of it.
 func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *passage) {
-	switch {
-	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(e).written):
-		return
-	case e.Kind == LogDeferred && foldRouted(e.Recipient).domain == holdDomain:
-		s.attemptHeld(ctx, e, m, p)
-		return
-	}
 	if e.by != s.settings {
 		s.settings.judge(e)
 	}
-	if !e.counts {
+	switch {
+	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(e).written):
+		return
+	case e.Kind == LogDeferred && e.to.domain == holdDomain:
+		s.attemptHeld(ctx, e, m, p)
+		return
+	case !e.counts:
 		return
 	}
 	a := p.author

@@ -363,6 +363,9 @@ func (p *Policy) refuse(q *question, d *refusal) Reply {
 	if p.clustered && d.use.Subject == q.who.domain && atLimit(d.use) {
 		p.due.add(q.who.domain) // another node may have brought it there, and this answer told of it first
 	}
+	if p.silent {
+		return Reply{Action: d.action}
+	}
 	text := d.text(q.Node)
 	p.log.Refused(q.Request, d.action, text)
 	return Reply{Action: d.action, Text: text}

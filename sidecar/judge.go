@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"hash/maphash"
 	"path"
 	"strings"
 
@@ -9,13 +10,14 @@ import (
 
 // A judgement is what a line means by itself.
 type judgement struct {
-	by     *Settings // nil if nobody has judged it yet
-	from   *sender   // of an arrival; nil if not looked up yet
-	counts bool      // it is one of a send: remote, and really attempted
-	kind   ratelimit.Outcome
-	first  ratelimit.Token // of the sends to its recipient
-	to     address
-	cause  Cause // of a bad one
+	by      *Settings // nil if nobody has judged it yet
+	from    *sender   // of an arrival; nil if not looked up yet
+	counts  bool      // it is one of a send: remote, and really attempted
+	kind    ratelimit.Outcome
+	first   ratelimit.Token // of the sends to its recipient
+	spelled uint64          // how its sender has written the local part; 0 if it was another address
+	to      address
+	cause   Cause // of a bad one
 }
 
 // judge takes a line for what it means, which is nothing for a local recipient,
@@ -40,11 +42,27 @@ func (s *Settings) judge(e *LogEntry) {
 			!s.localDomains.get().has(j.to.domain) && s.remoteTransport(e.Transport)
 	}
 	if j.counts {
-		j.first = s.token(e.ID, j.to, 0)
+		j.first, j.spelled = s.token(e.ID, j.to, 0), spelling(e, j.to)
 		if j.kind != ratelimit.Delivered {
 			j.cause = causeOf(e)
 		}
 	}
+}
+
+var spellingSeed = maphash.MakeSeed()
+
+// spelling tells apart the ways in which the sender of a message may have written
+// the local part of an address. It is 0 for what an alias or list has made of
+// another one.
+func spelling(e *LogEntry, to address) uint64 {
+	written := e.Recipient
+	if e.Original != "" {
+		if written = e.Original; foldRouted(written) != to && foldAddress(written) != to {
+			return 0
+		}
+	}
+	local, _ := cutAddress(written)
+	return maphash.String(spellingSeed, local)
 }
 
 // holdDomain is where our router sends what it holds; see exim-config/routers.conf.

@@ -36,6 +36,7 @@ type Policy struct {
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
+	silent    bool        // nobody reads why something is refused: a Simulation's
 	clustered bool        // the board is shared with other nodes
 	ordering  sync.Mutex  // held while locks for all nodes are made or removed
 	carried   bool        // nothing is left to bring there; of Run

@@ -41,12 +41,13 @@ type message struct {
 	passages    []passage  // one for each simulation
 	onlyPassage [1]passage // room for one: most messages pass through no more
 
-	sender *sender
-	at     time.Time    // of its arrival
-	line   int          // number of its arrival
-	alike  bool         // two of its recipients fold to one address
-	to     []recipient  // until its arrival is replayed; parts of the log
-	onlyTo [1]recipient // room for one
+	sender  *sender
+	authors []*author    // of the sender; nil if that may be anybody in the world
+	at      time.Time    // of its arrival
+	line    int          // number of its arrival
+	alike   bool         // two of its recipients fold to one address
+	to      []recipient  // until its arrival is replayed; parts of the log
+	onlyTo  [1]recipient // room for one
 }
 
 // A messageID is the id of a message of Exim, of 16 or 23 characters: as a key that
@@ -189,6 +190,7 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 			e.Directory = h.claim(e)
 		}
 		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines}
+		m.authors = m.sender.authorsIn(sims)
 		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
 			m.passages = make([]passage, sims)
 		}

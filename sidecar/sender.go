@@ -39,7 +39,8 @@ type sender struct {
 	payer *payer // nil if not known yet
 	asOf  asOf   // what payer rests on
 
-	authors []*author // in a Replay: who it is in each simulation; nil if not known yet
+	authors    []*author  // in a Replay: who it is in each simulation, nil while that is not known
+	onlyAuthor [1]*author // room for one
 }
 
 // asOf is what may change of who is charged.
@@ -85,6 +86,17 @@ func (s *senders) get(o origin) *sender {
 	x := &sender{origin: o.clone()}
 	s.known[string(s.key)] = x
 	return x
+}
+
+// authorsIn makes room for who the sender is in each simulation; none for one of whom
+// nothing is remembered.
+func (x *sender) authorsIn(sims int) []*author {
+	if x.authors == nil && x.Client == "" {
+		if x.authors = x.onlyAuthor[:]; sims != 1 {
+			x.authors = make([]*author, sims)
+		}
+	}
+	return x.authors
 }
 
 // payerOf finds who is charged for a send of a message, which is another one than

@@ -326,6 +326,9 @@ func inForce[T any](s *Settings, who identity, key string, value func(*Threshold
 		names[2] = accountPrefix + who.account
 	}
 	for _, name := range names {
+		if name == "" {
+			continue
+		}
 		if scope := s.scopes[name]; scope != nil {
 			if v := value(&scope.Thresholds); v != nil {
 				return *v, scope.origin(key)

@@ -65,6 +65,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.policy = New(Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
 		Log: NewOperatorLog(slog.New(slog.DiscardHandler)), Now: now})
+	s.policy.silent = true
 	s.policy.settings.Store(s.settings)
 }
 
@@ -153,7 +154,7 @@ func (s *Simulation) step() time.Duration {
 
 // sweepEvery is after how many seconds a part of the ledger is swept. A Policy does
 // it each second; here seconds follow each other so fast that it would cost as much
-// as many decisions, to give back a seventh of what an hour's sends take.
+// as many decisions, to give back a quarter of what an hour's sends take.
 const sweepEvery = 8
 
 // tick is what a Policy does once a second.
@@ -219,9 +220,9 @@ func (s *Simulation) flush(ctx context.Context) {
 	}
 	if b := &s.policy.record.batch; len(b.outcomes) > 0 {
 		s.policy.settle(ctx, s.now, s.settings, b) // first: it charges most of what passed
-		for _, domain := range s.policy.changed(b) {
-			if d := s.domain(domain); d.spare <= 0 || d.pending.trips {
-				s.policy.due.add(domain)
+		for _, d := range s.unsettled {
+			if d.spare <= 0 || d.pending.trips {
+				s.policy.due.add(d.Domain)
 			}
 		}
 		b.clear()

@@ -107,19 +107,15 @@ type author struct {
 
 // authorOf finds who sends a message.
 func (s *Simulation) authorOf(m *message) *author {
-	if m.sender.Client != "" { // anybody in the world
-		r := m.request()
-		return s.authorBy(&r)
+	if m.authors != nil && m.authors[s.number] != nil {
+		return m.authors[s.number]
 	}
-	if n := s.number + 1 - len(m.sender.authors); n > 0 {
-		m.sender.authors = append(m.sender.authors, make([]*author, n)...)
+	r := m.request()
+	a := s.authorBy(&r)
+	if m.authors != nil {
+		m.authors[s.number] = a
 	}
-	a := &m.sender.authors[s.number]
-	if *a == nil {
-		r := m.request()
-		*a = s.authorBy(&r)
-	}
-	return *a
+	return a
 }
 
 // authorBy finds who pays for what is asked about.

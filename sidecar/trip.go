@@ -260,12 +260,15 @@ func (p *Policy) mainCause(domain string) Cause {
 // refuseTripped answers for a domain over its percentage: 550, or at the router
 // a hold.
 func (p *Policy) refuseTripped(q *question) Reply {
-	d := q.deferfailOf(p.store.Standing(q.at, q.who.domain))
 	action, text := Reject, textDeferfail
 	if q.Stage == StageRoute {
 		action, text = Defer, textDeferfailHeld
 	}
 	p.totals.refused.Add(1)
+	if p.silent {
+		return Reply{Action: action}
+	}
+	d := q.deferfailOf(p.store.Standing(q.at, q.who.domain))
 	r := Reply{Action: action, Text: fmt.Sprintf(text, q.who.domain, d.ratio()) + fmt.Sprintf(
 		" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
 		d.bad, d.sent, span(q.window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}

@@ -198,12 +198,9 @@ func (c simulateCmd) live(t *terminal) (settings []sidecar.Setting, err error) {
 	return settings, err
 }
 
-// A simulation runs for a moment only, and is quicker for more memory, unless the
-// environment says how much it may take.
-const (
-	simulateGarbage = 400     // GOGC
-	simulateMemory  = 1 << 30 // GOMEMLIMIT, from where on garbage is collected more often
-)
+// simulateGarbage is the GOGC of a simulation: it runs for a moment only, and is
+// quicker for more memory, up to where it waits for the system to hand that out.
+const simulateGarbage = 200
 
 func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	logs, err := mainlog.OpenHistory(c.Logs, time.Local)
@@ -213,9 +210,8 @@ func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
 	defer logs.Close()
 	bar := newProgressBar(t.stderr, logs.Size, time.Now())
 	defer bar.clear()
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(simulateGarbage))
-		defer debug.SetMemoryLimit(debug.SetMemoryLimit(simulateMemory))
 	}
 	if err := logs.Read(t.ctx, replay, func() { bar.show(logs.Progress(), time.Now()) }); err != nil {
 		return err
