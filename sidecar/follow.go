@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"syscall"
 )
 
 // followed is a value that files hold and that is read again when one of them
@@ -13,14 +14,24 @@ import (
 type followed[T any] struct {
 	paths  []string
 	parse  func(texts [][]byte) T // one text for each path; nil for a missing file
-	stamps []fileStamp            // as they were read; nil before the first time
-	seen   []fileStamp            // at the last refresh
+	stamps []FileStamp            // as they were read; nil before the first time
+	seen   []FileStamp            // at the last refresh
 	value  atomic.Pointer[T]
 }
 
-// A fileStamp changes with a file; the zero one is that of a missing file.
-type fileStamp struct {
-	size, modified int64
+// A FileStamp changes with a file; the zero one is that of a missing file.
+type FileStamp struct {
+	Size            int64
+	inode, modified int64
+}
+
+// StampOf is the stamp of a file as it is seen now.
+func StampOf(info fs.FileInfo) FileStamp {
+	s := FileStamp{Size: info.Size(), modified: info.ModTime().UnixNano()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode = int64(sys.Ino)
+	}
+	return s
 }
 
 func follow[T any](paths []string, parse func(texts [][]byte) T) *followed[T] {
@@ -57,11 +68,11 @@ func (f *followed[T]) refresh() error {
 	return nil
 }
 
-func (f *followed[T]) look() []fileStamp {
-	stamps := make([]fileStamp, len(f.paths))
+func (f *followed[T]) look() []FileStamp {
+	stamps := make([]FileStamp, len(f.paths))
 	for i, path := range f.paths {
 		if info, err := os.Stat(path); err == nil {
-			stamps[i] = fileStamp{info.Size(), info.ModTime().UnixNano()}
+			stamps[i] = StampOf(info)
 		}
 	}
 	return stamps

@@ -32,13 +32,7 @@ type configFile struct {
 	read  func() (*sidecar.Config, error)
 	hup   chan os.Signal
 	tell  func(hash string) // tells other nodes which configuration is read; nil without others
-	known fileStamp         // as it was read last, or refused
-}
-
-// A fileStamp changes with a file; the zero one is that of a missing file.
-type fileStamp struct {
-	inode, size uint64
-	modified    int64
+	known sidecar.FileStamp // as it was read last, or refused
 }
 
 // followConfig notes how the file stands, before it is read for the first time.
@@ -49,16 +43,12 @@ func followConfig(path string, read func() (*sidecar.Config, error)) *configFile
 	return f
 }
 
-func (f *configFile) look() fileStamp {
+func (f *configFile) look() sidecar.FileStamp {
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return fileStamp{}
+		return sidecar.FileStamp{}
 	}
-	stamp := fileStamp{size: uint64(info.Size()), modified: info.ModTime().UnixNano()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		stamp.inode = sys.Ino
-	}
-	return stamp
+	return sidecar.StampOf(info)
 }
 
 // run reads the file again when it has changed and stood still, and at once on
@@ -108,7 +98,7 @@ func (f *configFile) run(ctx context.Context, p *sidecar.Policy) error {
 // reload puts the file in force as it is now, or has the policy say why not.
 func (f *configFile) reload(p *sidecar.Policy, now time.Time) {
 	config, err := f.read()
-	if f.known.size == 0 && p.Config().File() != "" && err == nil {
+	if f.known.Size == 0 && p.Config().File() != "" && err == nil {
 		// To forget all limits at once is nothing that anybody means.
 		err = fmt.Errorf("%s: it is empty or gone; sluice goes on as before, and a restart would take the built-in values", f.path)
 	}

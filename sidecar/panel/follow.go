@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -43,16 +42,10 @@ type Follower struct {
 
 // A file is one that was read, and how it stood then.
 type file struct {
-	stamp stamp     // of what is believed
-	body  []byte    // nil: there is no such file
-	seen  stamp     // at the last look
-	since time.Time // when it was first seen so
-}
-
-// A stamp changes with a file; the zero one is that of a missing file.
-type stamp struct {
-	inode          uint64
-	size, modified int64
+	stamp sidecar.FileStamp // of what is believed
+	body  []byte            // nil: there is no such file
+	seen  sidecar.FileStamp // at the last look
+	since time.Time         // when it was first seen so
 }
 
 // New returns a follower of the files below root, which is empty but in tests.
@@ -123,7 +116,7 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 		}
 	}
 	for path, known := range f.files {
-		s := stamp{}
+		s := sidecar.FileStamp{}
 		if there[path] {
 			s = stampOf(path)
 		}
@@ -138,7 +131,8 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 			changed = known.read(path) || changed
 		}
 	}
-	maps.DeleteFunc(f.files, func(_ string, known *file) bool { return known.stamp == stamp{} && known.seen == stamp{} })
+	var gone sidecar.FileStamp
+	maps.DeleteFunc(f.files, func(_ string, known *file) bool { return known.stamp == gone && known.seen == gone })
 	return changed, moving
 }
 
@@ -154,16 +148,12 @@ func (f *file) read(path string) (changed bool) {
 }
 
 // stampOf is that of a regular file: what else has its name is not there.
-func stampOf(path string) stamp {
+func stampOf(path string) sidecar.FileStamp {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return stamp{}
+		return sidecar.FileStamp{}
 	}
-	s := stamp{size: info.Size(), modified: info.ModTime().UnixNano()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
-	}
-	return s
+	return sidecar.StampOf(info)
 }
 
 // understand works out what the files say, the lowest first.
