@@ -193,7 +193,7 @@ func (s *Simulation) look(now time.Time) {
 	for _, domain := range p.holds.withHolds() {
 		p.holds.expire(domain, now)
 	}
-	if now.Sub(s.pruned) < 10*s.step() {
+	if now.Sub(s.pruned) < 30*s.step() {
 		return
 	}
 	s.pruned = now
