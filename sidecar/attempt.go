@@ -70,13 +70,12 @@ func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *pas
 		return
 	}
 	p.tries(len(remote))
-	local := e.Auth == "" && e.ClientAddress == ""
-	if !local && s.chargeSoon(remote, p) {
+	if !m.local && s.chargeSoon(remote, p) {
 		return
 	}
 	r := m.request()
 	r.ID, r.Login, r.ClientAddress = e.ID, e.Login, e.ClientAddress
-	if local {
+	if m.local {
 		s.arriveLocal(ctx, &r, remote, p)
 	} else {
 		s.arriveSMTP(ctx, &r, remote, p)
@@ -227,7 +226,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 		return
 	}
 	a := p.author
-	if !p.charged || e.Original != "" {
+	if !p.charged || e.spelled == 0 {
 		r := m.routed(e, p)
 		redirect := redirected(&r) != ""
 		if redirect {

@@ -45,6 +45,7 @@ type message struct {
 	authors []*author    // of the sender; nil if that may be anybody in the world
 	at      time.Time    // of its arrival
 	line    int          // number of its arrival
+	local   bool         // it came from sendmail
 	alike   bool         // two of its recipients fold to one address
 	to      []recipient  // until its arrival is replayed; parts of the log
 	onlyTo  [1]recipient // room for one
@@ -189,7 +190,8 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 		if e.Login != "" {
 			e.Directory = h.claim(e)
 		}
-		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines}
+		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines,
+			local: e.Auth == "" && e.ClientAddress == ""}
 		m.authors = m.sender.authorsIn(sims)
 		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
 			m.passages = make([]passage, sims)
