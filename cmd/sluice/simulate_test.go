@@ -181,10 +181,11 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 
 // BenchmarkSimulate simulates a log of 1 GB, beside a node that counts the outcomes
 // of the same one (as in BenchmarkMainLog), and tells of each quarter of it how much
-// memory was alive; the ratio is the median of three rounds. The day's log has the same messages, thirteen times as far apart.
-// Alive is what is in the windows, which are full after the first hour, and what is in
-// Exim's queue, which grows in this log: one message in thirty never leaves it.
-// SLUICE_BENCH_MB makes it another size.
+// memory was alive. They take turns; the ratio is the median of the rounds. The day's
+// log has the same messages, thirteen times as far apart. Alive is what is in the
+// windows, which are full after the first hour, and what is in Exim's queue, which
+// grows in this log: one message in thirty never leaves it. SLUICE_BENCH_MB makes it
+// another size.
 func BenchmarkSimulate(b *testing.B) {
 	megabytes := int64(1024)
 	if size := os.Getenv("SLUICE_BENCH_MB"); size != "" {
