@@ -17,7 +17,6 @@ import (
 // half and half. The ratios asked for are 0.85 with kept connections and 0.9
 // with a connection for each question.
 func BenchmarkDecisions(b *testing.B) {
-	defer moreThreads()() // as serve does; the server that does nothing has them too
 	dir := b.TempDir()
 	subject := filepath.Join(dir, "policy")
 	benchNode(b, dir, subject)

@@ -40,7 +40,6 @@ Examples:
 }
 
 func (c serveCmd) Run(t *terminal) error {
-	defer moreThreads()()
 	level := slog.LevelInfo
 	if c.Debug {
 		level = slog.LevelDebug

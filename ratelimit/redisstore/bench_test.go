@@ -47,7 +47,8 @@ func BenchmarkTake(b *testing.B) {
 	})
 	// What a lone caller waits for the store, of that for the link, whose pipelines
 	// are not to cost him anything, and for that client of Redis without either, with
-	// the same deadline, call by call in turn. The median call: what others do on the machine is in the mean.
+	// the same deadline, call by call in turn. The median call: what others do on the
+	// machine is in the mean.
 	b.Run("callers=1", func(b *testing.B) {
 		r, n := benchNode(b)
 		c := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket(), ContextTimeoutEnabled: true})

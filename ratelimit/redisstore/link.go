@@ -227,7 +227,7 @@ func (l *link) runJobs(jobs []*job) {
 	}
 }
 
-// run runs calls in one pipeline, if the breaker lets it.
+// run runs calls at once, if the breaker lets it.
 func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	replies, errs := make([]any, len(calls)), make([]error, len(calls))
 	done, err := l.breaker.Allow()

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"runtime"
-	"testing"
-)
+import "testing"
 
 func TestGCPercent(t *testing.T) {
 	for _, tt := range []struct {
@@ -28,20 +25,5 @@ func TestMemoryLimit(t *testing.T) {
 		if got := memoryLimit(tt.live<<20) >> 20; got != int64(tt.want) {
 			t.Errorf("%d MiB alive: GOMEMLIMIT=%d MiB, want %d", tt.live, got, tt.want)
 		}
-	}
-}
-
-func TestMoreThreads(t *testing.T) {
-	t.Setenv("GOMAXPROCS", "")
-	before := runtime.GOMAXPROCS(0)
-	undo := moreThreads()
-	if got := runtime.GOMAXPROCS(0); got != 2*processors {
-		t.Errorf("GOMAXPROCS=%d, want %d", got, 2*processors)
-	}
-	undo()
-	t.Setenv("GOMAXPROCS", "1")
-	defer moreThreads()()
-	if got := runtime.GOMAXPROCS(0); got != before {
-		t.Errorf("GOMAXPROCS=%d where the environment has one, want %d", got, before)
 	}
 }

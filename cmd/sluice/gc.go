@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -29,20 +28,6 @@ func gcPercent(live uint64) int {
 // by itself it keeps a tenth more.
 func memoryLimit(live uint64) int64 {
 	return int64(max(4*garbageLeast, live+live/5+48<<20))
-}
-
-var processors = runtime.GOMAXPROCS(0) // that this process may use
-
-// moreThreads lets twice as many goroutines run at once as there are processors. An
-// answer wakes its client up, and the system often lets that run before the thread
-// that has answered: the goroutines of that thread wait no longer for it then. It
-// returns what undoes it. Where the environment has a GOMAXPROCS, that stays.
-func moreThreads() (undo func()) {
-	if os.Getenv("GOMAXPROCS") != "" {
-		return func() {}
-	}
-	before := runtime.GOMAXPROCS(2 * processors)
-	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // tuneGC sets GOGC and GOMEMLIMIT by what the last collection found alive, once
