@@ -203,7 +203,7 @@ func BenchmarkSimulate(b *testing.B) {
 			path := filepath.Join(dir, "mainlog")
 			lines, size := writeLog(b, path, megabytes<<20, c.every)
 			config := simulateConfig(b, "hourly = 500\n")
-			const rounds = 3
+			const rounds = 5
 			var ratios []float64
 			for b.Loop() {
 				for range rounds {
