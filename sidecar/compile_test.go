@@ -15,7 +15,6 @@ func BenchmarkCompile(b *testing.B) {
 	}
 	config := DefaultConfig()
 	for b.Loop() {
-		s := &Settings{window: time.Hour}
-		s.compile(config.settings(), panel, nil)
+		newTable(time.Hour, config.settings(), panel)
 	}
 }

@@ -298,8 +298,8 @@ type refusal struct {
 // refusal finds which of the full limits speaks: 550 before 450, then the one
 // that frees last.
 func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result) *refusal {
-	cutoff, _ := inForce(q.Settings, q.who, "defer_cutoff", func(t *Thresholds) *int64 { return t.DeferCutoff })
-	over, _ := inForce(q.Settings, q.who, "over_limit", func(t *Thresholds) *OverLimit { return t.OverLimit })
+	cutoff, _ := inForce(q.Table, q.who, "defer_cutoff", func(t *Thresholds) *int64 { return t.DeferCutoff })
+	over, _ := inForce(q.Table, q.who, "over_limit", func(t *Thresholds) *OverLimit { return t.OverLimit })
 	var first *refusal
 	for _, u := range result.Uses {
 		if !u.Full || u.Watched {

@@ -5,8 +5,8 @@
 // A front (policyd, milter) turns what a mail server asks into a Request and hands
 // it to Policy.Ask. Ask
 //
-//  1. finds out who pays: identify, in identity.go;
-//  2. looks up the limits in force: Settings.appendSubjects, in settings.go;
+//  1. finds out who pays: payerOf, in identity.go;
+//  2. looks up the limits in force: Table.appendSubjects, in table.go;
 //  3. charges, or only looks, in a ratelimit store: charge, in decide.go;
 //  4. words the verdict: text.go;
 //  5. notes what is held (holds.go) and which lock files are due (locks.go).

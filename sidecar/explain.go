@@ -80,36 +80,6 @@ func (who identity) names() (names []string) {
 	return append(names, defaultScope)
 }
 
-// decisive is the value of the most specific scope that sets a key.
-func (s *Settings) decisive(key string, names []string) (Value, bool) {
-	for _, name := range names {
-		if scope := s.scopes[name]; scope != nil {
-			if set := scope.set(key); set != nil {
-				return Value{Key: key, Value: set.Value, Set: name, Origin: set.Origin}, true
-			}
-		}
-	}
-	return Value{}, false
-}
-
-// limitsIn are the limits that must all have room for a send of a scope.
-func (s *Settings) limitsIn(key, scope string, names []string) (all []Value) {
-	for _, name := range names {
-		from := []string{name}
-		switch {
-		case name == defaultScope && scope != defaultScope:
-			continue
-		case isDomain(name):
-			from = append(from, defaultScope)
-		}
-		if v, set := s.decisive(key, from); set {
-			v.Of = name
-			all = append(all, v)
-		}
-	}
-	return all
-}
-
 // valueOf is the value of a key that is in force for a scope; nil if none is.
 func (s *Settings) valueOf(key, scope string) any {
 	if isLimit(key) {

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,6 +18,105 @@ const (
 	unidentified       // somebody should be charged, and nobody can be found
 )
 
+// Rules tell who is charged for a message.
+type Rules struct {
+	RuleOptions
+	relay         []netip.Prefix
+	exemptSenders []string // folded
+	localDomains  *followed[domainSet]
+	owners        *followed[owners]
+}
+
+// RuleOptions are what Rules are made of.
+type RuleOptions struct {
+	Node          string   // the domain charged for mail of this host that is nobody's
+	EximUser      string   // who Exim's own bounces come from
+	LocalDomains  []string // names and files; see followDomains
+	Owners        string   // file with whose the domains are
+	MainDomains   string   // file with the main domain of each account
+	Relay         []string // addresses and networks that may send without AUTH in the sender's name
+	ExemptSenders []string // addresses and domains
+	ExemptLogins  []string // local users that run list software
+}
+
+// newRules makes rules. Of before, which may be nil, it takes over the files that
+// are followed. It returns rules also with an error: what the files hold that cannot
+// be read is missing.
+func newRules(o RuleOptions, before *Rules) (*Rules, error) {
+	r := &Rules{RuleOptions: o}
+	for _, relay := range o.Relay {
+		r.relay = append(r.relay, prefixOf(relay))
+	}
+	for _, sender := range o.ExemptSenders {
+		if a := foldAddress(sender); a.domain != "" {
+			sender = a.String()
+		} else {
+			sender = foldDomain(sender)
+		}
+		r.exemptSenders = append(r.exemptSenders, sender)
+	}
+	return r, r.follow(before)
+}
+
+// follow begins to follow the files of local domains and owners, or goes on.
+func (r *Rules) follow(before *Rules) error {
+	var errs []error
+	if before != nil && slices.Equal(before.LocalDomains, r.LocalDomains) {
+		r.localDomains = before.localDomains
+	} else {
+		r.localDomains = followDomains(r.LocalDomains)
+		errs = append(errs, r.localDomains.refresh())
+	}
+	if before != nil && before.Owners == r.Owners && before.MainDomains == r.MainDomains {
+		r.owners = before.owners
+	} else {
+		r.owners = followOwners(r.Owners, r.MainDomains, passwdFile)
+		errs = append(errs, r.owners.refresh())
+	}
+	return errors.Join(errs...)
+}
+
+// passwdFile has the home directories of the accounts.
+const passwdFile = "/etc/passwd"
+
+// refresh reads again what files hold that have changed.
+func (r *Rules) refresh() error {
+	return errors.Join(r.localDomains.refresh(), r.owners.refresh())
+}
+
+// prefixOf is a network, or an address as a network of one.
+func prefixOf(s string) netip.Prefix {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked()
+	}
+	ip, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+}
+
+// owned is a domain as it is looked at without a message: with its owner.
+func (r *Rules) owned(domain string) identity {
+	return identity{domain: domain, account: r.owners.get().account[domain]}
+}
+
+// named is somebody as they are looked at by a subject's name.
+func (r *Rules) named(subject string) identity {
+	if subject == defaultScope {
+		return identity{}
+	}
+	if account, ok := strings.CutPrefix(subject, accountPrefix); ok {
+		return identity{account: account}
+	}
+	if domain := domainOf(subject); domain != "" {
+		who := r.owned(domain)
+		who.mailbox = subject
+		return who
+	}
+	return r.owned(subject)
+}
+
 // An identity is who is charged for a message.
 type identity struct {
 	class   class
@@ -31,20 +131,11 @@ func (who identity) clone() identity {
 	return who
 }
 
-// identify finds who is charged. The rules are those of the table in
+// payerOf finds who is charged. The rules are those of the table in
 // docs/flow.md, in its order; the first that matches decides.
-func (s *Settings) identify(r *Request) identity {
-	who := s.sender(r)
-	if who.class == charged && s.exemptScope(who) {
-		who.class = exempt
-	}
-	return who
-}
-
-// sender finds who sends a message, exempt or not.
-func (s *Settings) sender(r *Request) identity {
+func (s *Rules) payerOf(r *Request) identity {
 	local := r.ClientAddress == ""
-	if s.exemptSender(r.Sender) || local && slices.Contains(s.exemptLogins, r.Login) {
+	if s.exemptSender(r.Sender) || local && slices.Contains(s.ExemptLogins, r.Login) {
 		return identity{class: exempt}
 	}
 	if r.Sender == "" {
@@ -68,7 +159,7 @@ func (s *Settings) sender(r *Request) identity {
 
 // identifyNullSender: Exim's own bounces are nobody's, but a null sender from
 // somebody who logged in, or who ran sendmail, would be a loophole.
-func (s *Settings) identifyNullSender(r *Request, local bool) identity {
+func (s *Rules) identifyNullSender(r *Request, local bool) identity {
 	own := local && (r.Login == "" || r.Login == s.EximUser)
 	switch {
 	case r.Auth != "":
@@ -82,7 +173,7 @@ func (s *Settings) identifyNullSender(r *Request, local bool) identity {
 // identifyLogin is for an id that was authenticated, or the login name of a
 // local user. One without a domain is an account, and may charge only domains
 // that are its own; with a null sender the node's.
-func (s *Settings) identifyLogin(id string, r *Request) identity {
+func (s *Rules) identifyLogin(id string, r *Request) identity {
 	if mailbox := foldAddress(id); mailbox.domain != "" {
 		who := s.payer(mailbox.domain)
 		who.mailbox = mailbox.fold(id)
@@ -117,7 +208,7 @@ func (s *Settings) identifyLogin(id string, r *Request) identity {
 
 // payer never pools those of whom no domain is known: they would share one
 // budget, and each could spend all of it.
-func (s *Settings) payer(domain string) identity {
+func (s *Rules) payer(domain string) identity {
 	if domain == "" {
 		return identity{class: unidentified}
 	}
@@ -147,7 +238,7 @@ func redirected(r *Request) string {
 
 // exemptSender tells whether a sender is in identity.exempt_senders: an address, or
 // a domain with all of its addresses.
-func (s *Settings) exemptSender(from string) bool {
+func (s *Rules) exemptSender(from string) bool {
 	if len(s.exemptSenders) == 0 {
 		return false
 	}
@@ -157,7 +248,7 @@ func (s *Settings) exemptSender(from string) bool {
 	})
 }
 
-func (s *Settings) relays(client string) bool {
+func (s *Rules) relays(client string) bool {
 	if len(s.relay) == 0 {
 		return false
 	}

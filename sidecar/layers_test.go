@@ -62,8 +62,7 @@ func TestLayersOnScopes(t *testing.T) {
 					}
 				}
 			}
-			s := &Settings{window: time.Hour}
-			s.compile(config.settings(), layers[0], layers[1], layers[2])
+			s := newTable(time.Hour, config.settings(), layers[0], layers[1], layers[2])
 			if key == "hourly" || key == "daily" {
 				checkLimits(t, s, key, set)
 			} else {
@@ -78,7 +77,7 @@ func TestLayersOnScopes(t *testing.T) {
 
 // checkLimits compares who is charged within which limit: each scope by its
 // own, the domain by that of the default where it has none.
-func checkLimits(t *testing.T, s *Settings, key string, set uint) {
+func checkLimits(t *testing.T, s *Table, key string, set uint) {
 	window := time.Hour
 	if key == "daily" {
 		window = day
@@ -112,7 +111,7 @@ func checkLimits(t *testing.T, s *Settings, key string, set uint) {
 }
 
 // checkCascade compares what decisions ask about a message and its subjects.
-func checkCascade(t *testing.T, s *Settings, key string, set uint) {
+func checkCascade(t *testing.T, s *Table, key string, set uint) {
 	all := []int{0, 1, 2, 3}
 	want, _, layer := oracle(key, set, all)
 	if want == nil {
@@ -165,7 +164,7 @@ func checkCascade(t *testing.T, s *Settings, key string, set uint) {
 }
 
 // modes tells which of account, domain and mailbox are watched.
-func modes(s *Settings) any {
+func modes(s *Table) any {
 	s.byName["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
 	s.byName["news@example.com"], s.accounts = s.byName["account:bob"], true
 	watched := map[string]bool{}

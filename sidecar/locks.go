@@ -111,18 +111,6 @@ func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
 	return ratelimit.Use{}, false
 }
 
-// full is the limit that a subject has used up, if it has.
-func (s *Settings) full(standing ratelimit.Standing) (ratelimit.Use, bool) {
-	for _, limit := range s.limitsOf(standing.Name) {
-		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
-			Used: standing.Sent(limit.Window), Refused: standing.Refused}
-		if atLimit(u) {
-			return u, true
-		}
-	}
-	return ratelimit.Use{}, false
-}
-
 // enforces tells whether limits refuse a domain, and not only watch it.
 func (s *Settings) enforces(domain string) bool {
 	who := s.owned(domain)

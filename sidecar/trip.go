@@ -46,13 +46,6 @@ func (d *deferfail) count(standing ratelimit.Standing, window time.Duration) {
 	}
 }
 
-// deferfailLimits are how many bad sends of somebody, and which share, trip.
-func (s *Settings) deferfailLimits(who identity) (least, percent int64) {
-	least, _ = inForce(s, who, "deferfail_min", func(t *Thresholds) *int64 { return t.DeferfailMin })
-	percent, _ = inForce(s, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
-	return least, percent
-}
-
 // none tells that nothing trips a domain.
 func (d deferfail) none() bool { return d.off || d.percent == 0 }
 
@@ -274,16 +267,4 @@ func (p *Policy) refuseTripped(q *question) Reply {
 		d.bad, d.sent, span(q.window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}
 	p.log.Refused(q.Request, r.Action, r.Text)
 	return r
-}
-
-// deferfailOrigin is who set the percentage of somebody.
-func (s *Settings) deferfailOrigin(who identity) Origin {
-	_, origin := inForce(s, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
-	return origin
-}
-
-// ignored are the causes that are left out for somebody.
-func (s *Settings) ignored(who identity) []Cause {
-	causes, _ := inForce(s, who, "deferfail_ignore", func(t *Thresholds) *[]Cause { return t.DeferfailIgnore })
-	return causes
 }
