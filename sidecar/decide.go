@@ -21,7 +21,7 @@ type question struct {
 
 	warning string // what passes only because its limit is watched; else empty
 
-	stopped *stop // why nothing of this payer goes, whatever is counted; nil if it may
+	block Block // once it was asked for: why nothing of this payer goes
 
 	space *space
 }
@@ -52,9 +52,6 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 // ask finds who pays, and for what.
 func (p *Policy) ask(ctx context.Context, q *question) Reply {
 	q.who = q.identify(&q.Request)
-	if q.who.domain != "" {
-		q.stopped = p.stop(q.Settings, q.who)
-	}
 	if q.Stage == StagePostfixEnd {
 		return p.askPostfixEnd(ctx, q)
 	}
@@ -71,12 +68,11 @@ func (p *Policy) decide(ctx context.Context, q *question) Reply {
 	switch {
 	case len(q.to) == 0:
 		return p.passLocal(q)
-	case q.who.class != charged && q.stopped == nil:
+	case p.blocked(q):
+		return p.answerBlocked(q)
+	case q.who.class != charged:
 		p.passUncharged(q)
 		return pass(q.Stage)
-	}
-	if q.Stage != StageRoute && q.stopped == nil && p.tripped(q.Settings, q.who.domain) {
-		return p.refuseTripped(q)
 	}
 	switch q.Stage {
 	case StageRcpt:
@@ -91,6 +87,38 @@ func (p *Policy) decide(ctx context.Context, q *question) Reply {
 		return p.askLocal(ctx, q)
 	}
 	return p.askRoute(ctx, q)
+}
+
+// blocked finds out whether nothing of the payer of a question goes.
+func (p *Policy) blocked(q *question) (blocked bool) {
+	r := &q.Request
+	q.block, blocked = p.blockOf(q.now, Author{Auth: r.Auth, Login: r.Login, Client: r.ClientAddress, Original: r.Original}, q.who)
+	return blocked
+}
+
+// answerBlocked answers for somebody of whom nothing goes.
+func (p *Policy) answerBlocked(q *question) Reply {
+	switch q.Stage {
+	case StageRoute: // what was accepted is never bounced for it
+		token := q.token(q.ID, q.to[0], 0)
+		return p.hold(q, token, p.settled(q, token), p.refuseBlocked(q, Defer))
+	case StageLocal:
+		if q.block.Local == Accept {
+			return Reply{}
+		}
+		return p.refuseBlocked(q, q.block.Local)
+	}
+	return p.refuseBlocked(q, q.block.SMTP)
+}
+
+func (p *Policy) refuseBlocked(q *question, a Action) Reply {
+	p.totals.refused.Add(1)
+	if p.silent {
+		return Reply{Action: a}
+	}
+	r := Reply{Action: a, Text: q.block.Text(a)}
+	p.log.Refused(q.Request, r.Action, r.Text)
+	return r
 }
 
 // early tells that a message has no id yet.
@@ -150,9 +178,6 @@ func (p *Policy) passUncharged(q *question) {
 
 // askRcpt looks whether one more remote recipient fits.
 func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
-	if q.stopped != nil {
-		return p.refuseStopped(q)
-	}
 	t := q.take()
 	t.Ahead = int64(max(0, q.Sent))
 	result, err := p.store.Look(ctx, q.at, t)
@@ -169,9 +194,6 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 // askData charges a whole message. It is never 550 for volume: the recipients
 // were let pass one by one, and only a race with another client leads here.
 func (p *Policy) askData(ctx context.Context, q *question) Reply {
-	if q.stopped != nil {
-		return p.refuseStopped(q)
-	}
 	d, err := p.charge(ctx, q)
 	switch {
 	case err != nil:
@@ -187,12 +209,6 @@ func (p *Policy) askData(ctx context.Context, q *question) Reply {
 // calls sendmail would drop the mail. What could be sent later is accepted
 // uncharged, and the router holds it.
 func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
-	if q.stopped != nil {
-		if q.stopped.action == Reject {
-			return p.refuseStopped(q)
-		}
-		return Reply{}
-	}
 	d, err := p.charge(ctx, q)
 	switch {
 	case err != nil:
@@ -208,15 +224,7 @@ func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
 // askRoute charges one recipient that was not charged yet, or holds it.
 func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 	token := q.token(q.ID, q.to[0], 0)
-	settled := p.settled(q, token)
-	if q.stopped != nil {
-		q.stopped.action = Defer // what was accepted is never bounced for it
-		return p.hold(q, token, settled, p.refuseStopped(q))
-	}
-	if p.tripped(q.Settings, q.who.domain) {
-		return p.hold(q, token, settled, p.refuseTripped(q))
-	}
-	if settled {
+	if p.settled(q, token) {
 		p.unhold(q, token)
 		return Reply{}
 	}

@@ -40,9 +40,7 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	s := p.settings.Load()
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
-	if stopped := p.stop(s, who); stopped != nil {
-		e.Stopped, e.StoppedBy = stopped.text, stopped.by
-	}
+	e.Stopped, e.StoppedBy = p.stopped(now, who)
 	names := who.names()
 	for _, key := range thresholdKeys() {
 		if isLimit(key) {

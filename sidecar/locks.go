@@ -162,16 +162,6 @@ func (p *Policy) lockedDomains() (domains []string) {
 	return domains
 }
 
-// lockedByHand tells whether an operator has locked a domain.
-func (p *Policy) lockedByHand(domain string) bool {
-	for _, f := range p.locks.Files(domain) {
-		if f.Operator {
-			return true
-		}
-	}
-	return false
-}
-
 // LockEvent takes in what a hand did in the lock directory.
 func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 	if e.Kind != LockReleased {

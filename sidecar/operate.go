@@ -81,10 +81,17 @@ func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s
 	who := settings.named(name)
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.mode(who, name),
 		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
-	if stopped := p.stop(settings, who); stopped != nil {
-		s.Stopped, s.StoppedBy = stopped.text, stopped.by
-	}
+	s.Stopped, s.StoppedBy = p.stopped(now, who)
 	return s, len(s.Windows) > 0 || s.Stopped != ""
+}
+
+// stopped is what is answered for somebody while a hand or the panel lets nothing
+// go, and which of the two; "" if neither does.
+func (p *Policy) stopped(now time.Time, who identity) (text, by string) {
+	if b, blocked := p.blockOf(now, Author{}, who); blocked && b.By != ByDeferfail {
+		return b.Text(b.SMTP), b.By
+	}
+	return "", ""
 }
 
 func counted(all []Window) bool {
@@ -119,10 +126,8 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
 		Mode: settings.mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
-	stopped := p.stop(settings, who)
-	if stopped != nil {
-		d.Stopped, d.StoppedBy = stopped.text, stopped.by
-	}
+	_, blocked := p.blockOf(now, Author{}, who)
+	d.Stopped, d.StoppedBy = p.stopped(now, who)
 	for _, w := range standing.Windows {
 		if w.Window == settings.window {
 			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
@@ -133,7 +138,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 	limits := settings.limitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
-	if stopped == nil && !p.tripped(settings, domain) && settings.enforces(domain) {
+	if !blocked && settings.enforces(domain) {
 		d.FreesAt = p.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
 	}
 	for _, f := range p.locks.Files(domain) {

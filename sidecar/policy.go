@@ -36,6 +36,7 @@ type Policy struct {
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
+	blockers  []Blocker   // in the order in which they speak
 	silent    bool        // nobody reads why something is refused: a Simulation's
 	clustered bool        // the board is shared with other nodes
 	ordering  sync.Mutex  // held while locks for all nodes are made or removed
@@ -81,6 +82,7 @@ func New(o Options) *Policy {
 	p.bads = newBads(o.Notes, o.Log)
 	p.trips = newTrips(o.Notes, o.Log)
 	p.incoming = newTransactions()
+	p.blockers = p.allBlockers()
 	if unread != nil {
 		p.log.FileUnread(unread)
 	}

@@ -20,9 +20,6 @@ const (
 // recipient: so END-OF-MESSAGE, which names none, finds out from the ledger
 // whether the message was charged, over a restart too.
 func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
-	if q.stopped != nil {
-		return p.refuseStopped(q)
-	}
 	known := p.incoming.of(q.now, &q.Request)
 	if q.chargeAtEnd {
 		return p.remember(ctx, q, known)
@@ -83,13 +80,13 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) Reply {
 	switch {
 	case len(q.to) == 0:
 		return Reply{}
-	case q.who.class != charged && q.stopped == nil:
+	case q.who.class != charged && !p.blocked(q):
 		p.passUncharged(q)
 		return Reply{}
 	case !q.chargeAtEnd && (t.asked() || p.chargedFirst(q, &t)):
 		return Reply{}
-	case q.stopped == nil && p.tripped(q.Settings, q.who.domain):
-		return p.refuseTripped(q)
+	case p.blocked(q):
+		return p.refuseBlocked(q, q.block.SMTP)
 	}
 	return p.askData(ctx, q)
 }

@@ -60,9 +60,6 @@ func (p *Policy) release(ctx context.Context, domain string, number int) {
 // releasable are the ids of the oldest held messages for which there is room
 // and which were not tried since some time, as many as are delivered at once.
 func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
-	if p.lockedByHand(domain) || p.tripped(p.settings.Load(), domain) {
-		return nil
-	}
 	room, s := map[identity]int{}, p.settings.Load()
 	for _, m := range p.holds.heldIn(domain) {
 		if len(ids) == releaseProcesses*releaseMessages {
@@ -89,7 +86,7 @@ func (p *Policy) releasable(ctx context.Context, now time.Time, domain string, s
 
 // roomFor is how many sends of somebody would be accepted now.
 func (p *Policy) roomFor(ctx context.Context, now time.Time, s *Settings, who identity) int {
-	if whose, _ := s.stopOf(who); whose != "" {
+	if _, blocked := p.blockOf(now, Author{}, who); blocked {
 		return 0
 	}
 	if s.exemptScope(who) {

@@ -176,16 +176,6 @@ func (t *trips) isShared(domain string) bool {
 	return t.all[domain].Told
 }
 
-// tripped tells whether a domain is refused for its percentage: at once not, when
-// it is watched, exempt, or nothing trips it any more.
-func (p *Policy) tripped(s *Settings, domain string) bool {
-	if !p.trips.has(domain) {
-		return false
-	}
-	_, percent := s.deferfailLimits(s.owned(domain))
-	return percent > 0 && s.enforces(domain)
-}
-
 // reconcileTrip trips a domain, or releases it, and has its lock file follow.
 func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string) error {
 	s, at := p.settings.Load(), p.clock.store(now)
@@ -248,23 +238,4 @@ func (p *Policy) mainCause(domain string) Cause {
 		return causes[0].Cause
 	}
 	return OtherCause
-}
-
-// refuseTripped answers for a domain over its percentage: 550, or at the router
-// a hold.
-func (p *Policy) refuseTripped(q *question) Reply {
-	action, text := Reject, textDeferfail
-	if q.Stage == StageRoute {
-		action, text = Defer, textDeferfailHeld
-	}
-	p.totals.refused.Add(1)
-	if p.silent {
-		return Reply{Action: action}
-	}
-	d := q.deferfailOf(p.store.Standing(q.at, q.who.domain))
-	r := Reply{Action: action, Text: fmt.Sprintf(text, q.who.domain, d.ratio()) + fmt.Sprintf(
-		" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-		d.bad, d.sent, span(q.window), p.mainCause(q.who.domain), d.percent, d.min, q.deferfailOrigin(q.who), q.Node)}
-	p.log.Refused(q.Request, r.Action, r.Text)
-	return r
 }
