@@ -64,6 +64,6 @@ func (s *Settings) stopOf(who identity) (whose string, by Stop) {
 
 func (p *Policy) refuseStopped(q *question) Reply {
 	p.totals.refused.Add(1)
-	p.log.Refused(q.Request, q.stopped.action, q.stopped.text)
+	p.emitRefused(q.Request, q.stopped.action, q.stopped.text)
 	return Reply{Action: q.stopped.action, Text: q.stopped.text}
 }
