@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // A record is what is known from the log of messages that are still on their
@@ -57,12 +58,12 @@ const (
 	arrivalFor = 32 * 24 * time.Hour
 )
 
-func newRecord(notes Notes, log *OperatorLog) *record {
+func newRecord(notes Notes, events event.Sink) *record {
 	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
 	notes.Notes(arrivalNotes, func(key string, value []byte) {
 		var note arrivalNote
 		if err := json.Unmarshal(value, &note); err != nil {
-			log.NoteUnread(key, err)
+			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		id := strings.TrimPrefix(key, arrivalNotes)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // maxBad bounds the bad sends of a domain that are told apart. Beyond, they are
@@ -46,7 +47,7 @@ const (
 	saveBad = 10 * time.Second
 )
 
-func newBads(notes Notes, log *OperatorLog) *bads {
+func newBads(notes Notes, events event.Sink) *bads {
 	b := &bads{domains: map[string]*domainBad{}, destinations: destinations{}}
 	notes.Notes(badNotes, func(key string, value []byte) {
 		d := newDomainBad()
@@ -55,7 +56,7 @@ func newBads(notes Notes, log *OperatorLog) *bads {
 			err = json.Unmarshal(value, d)
 		}
 		if err != nil {
-			log.NoteUnread(key, err)
+			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		b.domains[domain] = d

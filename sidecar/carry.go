@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // carriedKey is the key of the board under which the node stands that may bring
@@ -50,7 +52,7 @@ func (p *Policy) carry(ctx context.Context, now time.Time) {
 	if string(bearer) != node || theirs > 0 {
 		p.carried = true
 		p.stranded.Store(true)
-		p.log.Stranded(p.strandedValues(now))
+		p.events.Emit(event.Event{Kind: event.Stranded, Attrs: event.Attrs("values", p.strandedValues(now))})
 		return
 	}
 	for _, key := range keys {
@@ -63,7 +65,7 @@ func (p *Policy) carry(ctx context.Context, now time.Time) {
 	}
 	p.forget(own, keys)
 	p.carried = true
-	p.log.Carried(len(keys))
+	p.events.Emit(event.Event{Kind: event.Carried, Attrs: event.Attrs("changes", len(keys))})
 	p.reload(now)
 }
 
@@ -99,7 +101,7 @@ func (p *Policy) bringBack(left LeftBoard) {
 	for key := range theirs {
 		p.logNote(left.Forget(key))
 	}
-	p.log.BroughtBack(len(theirs))
+	p.events.Emit(event.Event{Kind: event.BroughtBack, Attrs: event.Attrs("changes", len(theirs))})
 }
 
 // strandedValues are those that were set while this node counted by itself, and
@@ -109,8 +111,8 @@ func (p *Policy) strandedValues(now time.Time) []string {
 	if !p.stranded.Load() {
 		return all
 	}
-	shared := readTrail(p.board, p.log)
-	for _, s := range readTrail(&noteBoard{notes: p.notes}, p.log).judge(now).settings {
+	shared := readTrail(p.board, p.events)
+	for _, s := range readTrail(&noteBoard{notes: p.notes}, p.events).judge(now).settings {
 		touched := slices.ContainsFunc(shared, func(c Change) bool {
 			return c.Scope == s.Scope && slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.Key == s.Key })
 		})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // memoryNotes are notes for as long as the test runs.
@@ -72,18 +72,18 @@ func TestWhatWasSetIsCarriedOverASlowRedis(t *testing.T) {
 	}
 	tally := newTally()
 	p := New(Options{Config: config, Node: "mx1", Store: tallyStore{ratelimit.NewLedger(ratelimit.Options{}), &tally}, Notes: notes, Board: board,
-		Locks: &tallyLocks{files: map[string][]LockFile{}}, Queue: noQueue{}, Log: NewOperatorLog(slog.New(slog.DiscardHandler)), Now: now})
+		Locks: &tallyLocks{files: map[string][]LockFile{}}, Queue: noQueue{}, Events: event.NewStream(), Now: now})
 	for tries := 0; !p.carried; tries++ {
 		if tries > changes {
-			t.Fatalf("not there after %d tries: %d changes of %d", tries, len(readTrail(board, p.log)), changes)
+			t.Fatalf("not there after %d tries: %d changes of %d", tries, len(readTrail(board, p.events)), changes)
 		}
 		p.carry(t.Context(), now)
 	}
-	settings := readTrail(board, p.log).judge(now).settings
+	settings := readTrail(board, p.events).judge(now).settings
 	if len(settings) != 1 || settings[0].Value != int64(changes) || p.stranded.Load() {
 		t.Errorf("in force are %+v", settings)
 	}
-	if left := readTrail(&noteBoard{notes: notes}, p.log); len(left) > 0 {
+	if left := readTrail(&noteBoard{notes: notes}, p.events); len(left) > 0 {
 		t.Errorf("%d changes are still this node's own", len(left))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // An Order is what an operator wants changed.
@@ -77,7 +78,7 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 	}
 	draft := func(t trail) (Change, error) { return p.draft(t, now, o) }
 	if o.Preview {
-		t := readTrail(p.board, p.log)
+		t := readTrail(p.board, p.events)
 		c, err := draft(t)
 		if err != nil {
 			return Result{}, err
@@ -90,7 +91,7 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 	if err != nil {
 		return Result{}, err
 	}
-	p.log.Changed(c)
+	p.emitChanged(c)
 	effects := p.load(now)
 	p.trim(ctx, now)
 	return Result{c, effects, warning}, nil
@@ -100,7 +101,7 @@ func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (Result, er
 func (p *Policy) trim(ctx context.Context, now time.Time) {
 	for _, number := range p.thresholds.trail.spent(now, keepChanges) {
 		if err := p.board.Remove(ctx, trailKey(number)); err != nil {
-			p.log.StoreFailed(err)
+			p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 			return
 		}
 	}
@@ -182,14 +183,14 @@ func (p *Policy) compile(t trail, now time.Time) (*Settings, judged) {
 	before := p.settings.Load()
 	s, err := newSettings(from, before.Node, before.EximUser, before)
 	if err != nil {
-		p.log.FileUnread(err)
+		p.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
 	return s, j
 }
 
 // load puts in force what the thresholds are now. thresholds.mu is held.
 func (p *Policy) load(now time.Time) []Effect {
-	p.thresholds.trail = readTrail(p.board, p.log)
+	p.thresholds.trail = readTrail(p.board, p.events)
 	s, j := p.compile(p.thresholds.trail, now)
 	before := p.settings.Swap(s)
 	p.thresholds.until = j.next
@@ -208,7 +209,7 @@ func (p *Policy) load(now time.Time) []Effect {
 func (p *Policy) reload(now time.Time) {
 	p.thresholds.mu.Lock()
 	defer p.thresholds.mu.Unlock()
-	if known := p.thresholds.trail; readTrail(p.board, p.log).last() != known.last() {
+	if known := p.thresholds.trail; readTrail(p.board, p.events).last() != known.last() {
 		p.load(now)
 	}
 }
@@ -218,7 +219,7 @@ func (p *Policy) expire(now time.Time) {
 	p.thresholds.mu.Lock()
 	defer p.thresholds.mu.Unlock()
 	if until := p.thresholds.until; !until.IsZero() && !now.Before(until) {
-		p.log.Expired()
+		p.events.Emit(event.Event{Kind: event.Expired})
 		p.load(now)
 	}
 }
@@ -268,7 +269,7 @@ func (p *Policy) History(now time.Time, scope string) ([]Change, error) {
 			return nil, err
 		}
 	}
-	t := readTrail(p.board, p.log)
+	t := readTrail(p.board, p.events)
 	states := t.judge(now).states
 	all := []Change{}
 	for _, c := range slices.Backward(t) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // What nodes share beside the counts is on the Board: the locks made with
@@ -40,7 +42,7 @@ func (p *Policy) followBoard(ctx context.Context, now time.Time) {
 
 func (p *Policy) logLock(domain string, err error) {
 	if err != nil {
-		p.log.LockTrouble(domain, err)
+		p.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
 	}
 }
 
@@ -51,7 +53,7 @@ func (p *Policy) followTrips(ctx context.Context, now time.Time) {
 	p.board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
 	for domain := range tripped {
 		if !p.trips.has(domain) {
-			p.log.TrippedElsewhere(domain)
+			p.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
 			p.logLock(domain, p.trips.set(domain, now, p.epoch(now, domain)))
 			p.due.add(domain)
 		}
@@ -80,7 +82,7 @@ func (p *Policy) shareTrip(ctx context.Context, domain string) {
 		return
 	}
 	if _, err := p.board.Post(ctx, tripKeys+domain, []byte(p.settings.Load().Node)); err != nil {
-		p.log.BoardFailed(err)
+		p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		return
 	}
 	p.logLock(domain, p.trips.share(domain))
@@ -90,7 +92,7 @@ func (p *Policy) shareTrip(ctx context.Context, domain string) {
 func (p *Policy) endTrip(ctx context.Context, domain string) error {
 	if p.clustered && p.trips.has(domain) {
 		if err := p.board.Remove(ctx, tripKeys+domain); err != nil {
-			p.log.BoardFailed(err) // the others find out by the counts
+			p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err}) // the others find out by the counts
 		}
 	}
 	return p.trips.clear(domain)
@@ -112,7 +114,7 @@ func (p *Policy) restarted(domain string, epoch int64) {
 		}
 	}
 	if before {
-		p.log.ResetElsewhere(domain)
+		p.events.Emit(event.Event{Kind: event.ResetElsewhere, Domain: domain})
 		p.bads.forget(domain)
 		p.holds.leave(domain)
 	}

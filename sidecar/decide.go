@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // A question is a Request, understood.
@@ -117,7 +118,7 @@ func (p *Policy) refuseBlocked(q *question, a Action) Reply {
 		return Reply{Action: a}
 	}
 	r := Reply{Action: a, Text: q.block.Text(a)}
-	p.log.Refused(q.Request, r.Action, r.Text)
+	p.emitRefused(q.Request, r.Action, r.Text)
 	return r
 }
 
@@ -172,7 +173,7 @@ func (p *Policy) passUncharged(q *question) {
 		}
 	case unidentified:
 		p.totals.unidentified.Add(1)
-		p.log.Unidentified(q.Request)
+		p.emitUnidentified(q.Request)
 	}
 }
 
@@ -360,7 +361,7 @@ func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
 			p.totals.watched.Add(1)
 			title, over := titleOf(u.Subject), ratio(u.Used+u.Refused, u.Limit.Max)
 			q.warning = fmt.Sprintf(textWatched, title, over)
-			p.log.Watched(q.Request, title, over)
+			p.emitWatched(q.Request, title, over)
 			return
 		}
 	}
@@ -375,13 +376,13 @@ func (p *Policy) refuse(q *question, d *refusal) Reply {
 		return Reply{Action: d.action}
 	}
 	text := d.text(q.Node)
-	p.log.Refused(q.Request, d.action, text)
+	p.emitRefused(q.Request, d.action, text)
 	return Reply{Action: d.action, Text: text}
 }
 
 // cannotCount decides what a store that fails means for mail.
 func (p *Policy) cannotCount(q *question, err error) Reply {
-	p.log.StoreFailed(err)
+	p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	return Reply{Action: Defer, Text: fmt.Sprintf(textUncounted, q.who.domain)}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // holdFor is how long a held recipient is remembered about which nobody asks
@@ -23,8 +24,8 @@ const holdFor = 7 * 24 * time.Hour
 // knows after a restart what to release, and that they are to be charged
 // however old their messages have become.
 type holds struct {
-	notes Notes
-	log   *OperatorLog
+	notes  Notes
+	events event.Sink
 
 	mu      sync.Mutex
 	domains map[string]map[string]*heldMessage // by domain and message id
@@ -72,13 +73,13 @@ func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err err
 	return domain, id, ratelimit.Token(n), errors.Join(err1, err2, err3)
 }
 
-func newHolds(notes Notes, log *OperatorLog) *holds {
-	h := &holds{notes: notes, log: log, domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
+func newHolds(notes Notes, events event.Sink) *holds {
+	h := &holds{notes: notes, events: events, domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
 	notes.Notes(holdNotes, func(key string, value []byte) {
 		var n heldNote
 		domain, id, token, err := parseHoldKey(key)
 		if err = errors.Join(err, json.Unmarshal(value, &n)); err != nil {
-			log.HoldUnread(key, err)
+			events.Emit(event.Event{Kind: event.HoldUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, heldRecipient{n.Since, n.Charged})
@@ -267,7 +268,7 @@ func (h *holds) goesOn(domain string, number int) bool {
 // hold notes that the router holds a recipient, and answers so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
 	if err := p.holds.hold(q.who, q.ID, token, heldRecipient{q.now, charged}); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 	return r
 }
@@ -275,6 +276,6 @@ func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r Reply)
 // unhold forgets that the router held a recipient.
 func (p *Policy) unhold(q *question, token ratelimit.Token) {
 	if err := p.holds.release(q.who.domain, q.ID, token); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

@@ -1,24 +1,25 @@
 package sidecar
 
 import (
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"sluice/ratelimit/journal"
+
+	"sluice/sidecar/event"
 )
 
 // TestAHoldAndItsNoteNeverDisagree has a recipient held and released by many at
 // once, as queue runs do: after a restart it is held if it was before.
 func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
-	log := NewOperatorLog(slog.New(slog.DiscardHandler))
-	store, err := journal.Open(t.TempDir(), journal.Options{Reporter: log})
+	nobody := event.NewStream()
+	store, err := journal.Open(t.TempDir(), journal.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	h := newHolds(store, log)
+	h := newHolds(store, nobody)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for range 1000 {
 		var queueRuns sync.WaitGroup
@@ -35,7 +36,7 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 			})
 		}
 		queueRuns.Wait()
-		if noted := newHolds(store, log).number(); noted != h.number() {
+		if noted := newHolds(store, nobody).number(); noted != h.number() {
 			t.Fatalf("%d recipients are noted and %d remembered", noted, h.number())
 		}
 	}

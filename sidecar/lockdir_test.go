@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 )
 
@@ -57,11 +58,11 @@ func (s *site) locksTotal() string {
 // A full disk is told once, and not for each of thousands of domains.
 func TestLockTroubleOfManyDomainsIsToldOnce(t *testing.T) {
 	var log hosttest.Log
-	operators := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&log, nil)))
+	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&log, nil))))
 	for _, domain := range []string{"a.example", "b.example", "c.example"} {
-		operators.LockTrouble(domain, fmt.Errorf("make lock file /locks/max_hourly_%s: no space left on device", domain))
+		events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: fmt.Errorf("make lock file /locks/max_hourly_%s: no space left on device", domain)})
 	}
-	operators.LockTrouble("a.example", errors.New("make lock file /locks/max_hourly_a.example: read-only file system"))
+	events.Emit(event.Event{Kind: event.LockTrouble, Domain: "a.example", Err: errors.New("make lock file /locks/max_hourly_a.example: read-only file system")})
 	for text, want := range map[string]int{"no space left": 1, "read-only": 1} {
 		if got := strings.Count(log.String(), text); got != want {
 			t.Errorf("%q is told %d times:\n%s", text, got, &log)

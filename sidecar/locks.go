@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // due is the set of domains whose lock files are to be looked at.
@@ -69,7 +70,7 @@ func (p *Policy) reconcileDue(ctx context.Context, now time.Time) int {
 		}
 		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
 		if err != nil {
-			p.log.LockTrouble(domain, err)
+			p.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
 		}
 	}
 	return len(due)
@@ -93,10 +94,10 @@ func (p *Policy) reconcileLock(domain string, at time.Time) error {
 	switch {
 	case full && !ours:
 		content := ratio(use.Used, use.Limit.Max)
-		p.log.LimitReached(domain, content)
+		p.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: event.Attrs("sent", content)})
 		return p.locks.Make(lock, content, use.Epoch)
 	case !full && ours:
-		p.log.LimitFreed(domain)
+		p.events.Emit(event.Event{Kind: event.LimitFreed, Domain: domain})
 		return p.locks.Unmake(lock)
 	}
 	return nil
@@ -165,7 +166,7 @@ func (p *Policy) lockedDomains() (domains []string) {
 // LockEvent takes in what a hand did in the lock directory.
 func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 	if e.Kind != LockReleased {
-		p.log.LockEvent(e)
+		p.events.Emit(e.Event())
 		return
 	}
 	// A hand that removes a lock of ours means the counts it stood for, not
@@ -176,13 +177,13 @@ func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 		seen = -1
 		p.endOrder(ctx, e.File.Domain)
 	case p.store.Standing(p.clock.store(now), e.File.Domain).Epoch > seen:
-		p.log.ReleasedSince(e.File)
+		p.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
 		p.due.add(e.File.Domain)
 		return
 	}
-	p.log.LockEvent(e)
+	p.events.Emit(e.Event())
 	if err := p.restart(ctx, now, e.File.Domain, seen); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
@@ -195,7 +196,7 @@ func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen
 	for _, f := range p.locks.Files(domain) {
 		if !f.Operator {
 			if err := p.locks.Unmake(f.Lock); err != nil {
-				p.log.LockTrouble(domain, err)
+				p.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // Status tells of one domain, mailbox or account, or of all that have a count,
@@ -208,7 +209,7 @@ func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (w
 	if warning, err = p.doubt(now, domain); err != nil {
 		return "", err
 	}
-	p.log.Operator(who, "lock", domain)
+	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
 	if err := p.orderLock(ctx, domain, who); err != nil {
 		return "", err
 	}
@@ -231,7 +232,7 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 	if _, known := p.domainStatus(ctx, now, domain); !known && by.Place == "" {
 		return p.notFound(now, domain)
 	}
-	p.log.Operator(who, "unlock", domain)
+	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
 	err := p.unlockAll(ctx, domain)
 	err = errors.Join(err, p.restart(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
@@ -248,13 +249,13 @@ func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) er
 		if _, known := p.domainStatus(ctx, now, scope); !known {
 			return p.notFound(now, scope)
 		}
-		p.log.Operator(who, "reset", scope)
+		p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 		return p.restart(ctx, now, scope, -1)
 	}
 	if len(p.store.Standing(p.clock.store(now), scope).Windows) == 0 {
 		return p.notFound(now, scope)
 	}
-	p.log.Operator(who, "reset", scope)
+	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 	_, err := p.store.Reset(ctx, p.clock.store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
 		p.due.add(domain)

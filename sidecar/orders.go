@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"sluice/sidecar/event"
 )
 
 // An order is a lock that `sluice lock` made, which stands on all nodes until it
@@ -56,7 +58,7 @@ func (p *Policy) followLocks(ctx context.Context) {
 		case o.State == orderRemoved:
 			p.forgetOrder(domain)
 		case !ok: // another node has released it
-			p.log.LockWithdrawn(domain)
+			p.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
 			p.logLock(domain, p.locks.Remove(Lock{LockHourly, domain}))
 			p.forgetOrder(domain)
 			p.due.add(domain)
@@ -66,7 +68,7 @@ func (p *Policy) followLocks(ctx context.Context) {
 		if mine, ok := known[domain]; ok && (mine.Mark == o.Mark || mine.State == orderNew) {
 			continue
 		}
-		p.log.LockOrdered(domain, o.Who)
+		p.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", o.Who)})
 		p.noteOrder(domain, o.in(orderMaking))
 		p.logLock(domain, p.makeOrdered(domain, o))
 		p.noteOrder(domain, o.in(orderStands))
@@ -116,7 +118,7 @@ func (p *Policy) postLock(ctx context.Context, domain string, o order) {
 		value, err = p.board.Post(ctx, lockKeys+domain, value)
 	}
 	if err != nil {
-		p.log.BoardFailed(err)
+		p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		p.noteOrder(domain, o.in(orderNew))
 		return
 	}
@@ -155,7 +157,7 @@ func (p *Policy) endOrder(ctx context.Context, domain string) {
 // withdrawLock takes a lock that was removed here off the board. ordering is held.
 func (p *Policy) withdrawLock(ctx context.Context, domain string, o order) {
 	if err := p.board.Remove(ctx, lockKeys+domain); err != nil {
-		p.log.BoardFailed(err)
+		p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		p.noteOrder(domain, o.in(orderRemoved))
 		return
 	}
@@ -188,7 +190,7 @@ func (p *Policy) orders() map[string]order {
 			err = json.Unmarshal(value, &o)
 		}
 		if err != nil {
-			p.log.NoteUnread(key, err)
+			p.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		all[domain] = o
@@ -202,12 +204,12 @@ func (p *Policy) noteOrder(domain string, o order) {
 		err = p.notes.Note(orderNotes+url.PathEscape(domain), value)
 	}
 	if err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
 func (p *Policy) forgetOrder(domain string) {
 	if err := p.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

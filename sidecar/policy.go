@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // A Policy answers questions about messages, and looks after what follows
@@ -16,7 +17,7 @@ type Policy struct {
 	locks    LockDir
 	queue    Queue
 	notes    Notes
-	log      *OperatorLog
+	events   event.Sink
 	board    Board
 	settings atomic.Pointer[Settings]
 	clock    clock
@@ -61,13 +62,13 @@ type Options struct {
 	Left      LeftBoard // that it has shared before; nil: it still does, or never has
 	Locks     LockDir
 	Queue     Queue
-	Log       *OperatorLog
+	Events    event.Sink
 	Now       time.Time // with a monotonic reading
 }
 
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
-	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, log: o.Log}
+	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, events: o.Events}
 	if p.clustered = o.Board != nil; !p.clustered {
 		p.board = &noteBoard{notes: o.Notes}
 	}
@@ -76,23 +77,23 @@ func New(o Options) *Policy {
 	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)
 	p.clock = newClock(o.Now, o.Store)
-	p.holds = newHolds(o.Notes, o.Log)
+	p.holds = newHolds(o.Notes, o.Events)
 	p.due = newDue()
-	p.record = newRecord(o.Notes, o.Log)
-	p.bads = newBads(o.Notes, o.Log)
-	p.trips = newTrips(o.Notes, o.Log)
+	p.record = newRecord(o.Notes, o.Events)
+	p.bads = newBads(o.Notes, o.Events)
+	p.trips = newTrips(o.Notes, o.Events)
 	p.incoming = newTransactions()
 	p.blockers = p.allBlockers()
 	if unread != nil {
-		p.log.FileUnread(unread)
+		p.events.Emit(event.Event{Kind: event.FileUnread, Err: unread})
 	}
 	if p.settings.Load().localDomains.get().empty() {
-		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
+		p.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
 	if o.AnySender && !p.settings.Load().owners.get().known() {
-		p.log.NoOwners(o.Config.Identity.Owners)
+		p.events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
 	}
-	p.log.PanelSkipped(o.Panel.Trouble)
+	p.emitPanelSkipped(o.Panel.Trouble)
 	if o.Left != nil {
 		p.bringBack(o.Left)
 	}
@@ -151,12 +152,12 @@ func (p *Policy) tend(now time.Time) {
 	p.expire(now)
 	off := p.clock.setOff(now)
 	if step := stepped(p.setOff, off); step != 0 {
-		p.log.ClockStepped(step)
+		p.events.Emit(event.Event{Kind: event.ClockStepped, Attrs: event.Attrs("by", step)})
 	}
 	p.setOff = off
 	if subjects, _, uncounted := p.store.Size(); uncounted > p.uncounted {
 		p.uncounted = uncounted
-		p.log.Uncounted(uncounted, subjects)
+		p.events.Emit(event.Event{Kind: event.MemoryCeiling, Attrs: event.Attrs("uncounted_sends", uncounted, "subjects", subjects)})
 	}
 }
 
@@ -166,13 +167,13 @@ func (p *Policy) refresh() {
 	s := p.settings.Load()
 	local, owned := !s.localDomains.get().empty(), s.owners.get().known()
 	if err := s.refresh(); err != nil {
-		p.log.FileUnread(err)
+		p.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
 	if local && s.localDomains.get().empty() {
-		p.log.NoLocalDomains(s.config.localDomains())
+		p.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", s.config.localDomains())})
 	}
 	if owned && !s.owners.get().known() {
-		p.log.OwnersGone(s.config.Identity.Owners)
+		p.events.Emit(event.Event{Kind: event.OwnersGone, Attrs: event.Attrs("identity.owners", s.config.Identity.Owners)})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/lockdir"
 
@@ -77,9 +78,9 @@ func newSite(t testing.TB, config string) *site {
 
 func (s *site) open() {
 	s.t.Helper()
-	oplog := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&s.log, nil)))
+	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
 	var err error
-	s.store, err = journal.Open(s.ledger, journal.Options{Reporter: oplog, Ledger: ratelimit.Options{Keep: s.config.Keep(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
+	s.store, err = journal.Open(s.ledger, journal.Options{Ledger: ratelimit.Options{Keep: s.config.Keep(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func (s *site) open() {
 		s.t.Fatal(err)
 	}
 	s.Policy = sidecar.New(sidecar.Options{Config: s.config, Node: "node1", EximUser: "exim", AnySender: s.anySender, Store: s.store,
-		Notes: s.store, Locks: s.locks, Queue: s, Log: oplog, Now: s.now})
+		Notes: s.store, Locks: s.locks, Queue: s, Events: events, Now: s.now})
 	s.store.KeepFor(s.now, s.Policy.Keep())
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // A ConfigStatus is how the configuration file stands.
@@ -82,7 +84,7 @@ func (p *Policy) SetConfig(now time.Time, c *Config) {
 	p.thresholds.from.config = c
 	p.config.Store(&ConfigStatus{File: c.file, Hash: hash, Read: now, Restart: restart, Panel: p.config.Load().Panel})
 	p.load(now)
-	p.log.ConfigRead(c.file, restart)
+	p.emitConfigRead(c.file, restart)
 }
 
 // RefuseConfig notes why the file as it is now is not in force.
@@ -91,7 +93,7 @@ func (p *Policy) RefuseConfig(err error) {
 	defer p.thresholds.mu.Unlock()
 	status := *p.config.Load()
 	if status.Trouble != err.Error() {
-		p.log.ConfigRefused(err)
+		p.events.Emit(event.Event{Kind: event.ConfigRefused, Err: err})
 	}
 	status.Trouble = err.Error()
 	p.config.Store(&status)
@@ -103,13 +105,13 @@ func (p *Policy) SetPanel(now time.Time, panel Panel) {
 	defer p.thresholds.mu.Unlock()
 	status := *p.config.Load()
 	if !slices.Equal(status.Panel, panel.Trouble) {
-		p.log.PanelSkipped(panel.Trouble)
+		p.emitPanelSkipped(panel.Trouble)
 	}
 	status.Panel = append([]string{}, panel.Trouble...)
 	p.config.Store(&status)
 	p.thresholds.from.panel, p.thresholds.from.read = panel, now
 	p.load(now)
-	p.log.PanelRead(len(panel.Settings), len(panel.Stops))
+	p.events.Emit(event.Event{Kind: event.PanelRead, Attrs: event.Attrs("settings", len(panel.Settings), "held_or_suspended", len(panel.Stops))})
 }
 
 // Assume sets a key that the file leaves open to what a panel has.

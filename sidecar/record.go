@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // Prepare does what of Record can be done ahead, while other lines are recorded.
@@ -130,7 +131,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 		b.reports[i].Age = max(0, now.Sub(b.outcomes[i].when))
 	}
 	if err := p.store.Settle(ctx, at, b.reports); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		return
 	}
 	b.more = b.more[:0]
@@ -145,7 +146,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 		}
 	}
 	if err := p.settleDuplicates(ctx, at, s, b); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 	p.noteOutcomes(b)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // Exim delivers what is released in two processes at a time with twenty
@@ -50,10 +51,10 @@ func (p *Policy) release(ctx context.Context, domain string, number int) {
 	}
 	p.holds.leave(domain)
 	if err := p.holds.expire(domain, time.Now()); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 	if left := p.holds.numberIn(domain); left < before {
-		p.log.Released(domain, before-left, left)
+		p.events.Emit(event.Event{Kind: event.Released, Domain: domain, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
 	}
 }
 
@@ -107,7 +108,7 @@ func (p *Policy) deliver(ctx context.Context, ids []string) {
 		ids = ids[len(share):]
 		processes.Go(func() {
 			if err := p.queue.Deliver(ctx, share); err != nil {
-				p.log.DeliverFailed(share, err)
+				p.events.Emit(event.Event{Kind: event.DeliverFailed, Attrs: event.Attrs("messages", len(share), "first", share[0]), Err: err})
 			}
 		})
 	}

@@ -2,11 +2,11 @@ package sidecar
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // A Simulation decides on the messages of a log as a Policy with some settings
@@ -64,7 +64,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.ledger = ratelimit.NewLedger(ratelimit.Options{Keep: s.keep})
 	s.policy = New(Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
-		Log: NewOperatorLog(slog.New(slog.DiscardHandler)), Now: now})
+		Events: event.NewStream(), Now: now})
 	s.policy.silent = true
 	s.policy.settings.Store(s.settings)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // A domain is counted in the hour from its first send on. All other counts begin
@@ -41,7 +42,7 @@ func (p *Policy) noteSince(now time.Time, s *Settings) {
 		p.notes.Notes(sinceNotes, func(key string, value []byte) {
 			ms, err := strconv.ParseInt(string(value), 10, 64)
 			if err != nil {
-				p.log.NoteUnread(key, err)
+				p.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 				return
 			}
 			since[strings.TrimPrefix(key, sinceNotes)] = time.UnixMilli(ms)
@@ -83,7 +84,7 @@ func (t *thresholds) hourBefore(now time.Time, name string, window time.Duration
 
 func (p *Policy) logNote(err error) {
 	if err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 

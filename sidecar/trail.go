@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // A Change is one entry of the trail: what somebody has set or unset for a
@@ -69,11 +71,11 @@ func trailKey(number int64) string { return fmt.Sprintf("%s%012d", trailKeys, nu
 // A trail is all changes, by number.
 type trail []Change
 
-func readTrail(board Board, log *OperatorLog) (t trail) {
+func readTrail(board Board, events event.Sink) (t trail) {
 	board.Entries(trailKeys, func(key string, value []byte) {
 		var c Change
 		if err := json.Unmarshal(value, &c); err != nil {
-			log.NoteUnread(key, err)
+			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		for i, k := range c.Keys {
@@ -229,7 +231,7 @@ var ErrNoEffect = errors.New("nothing to do")
 // the same time. make is called with the trail as it stands.
 func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Change, error) {
 	for range maxPosts {
-		t := readTrail(p.board, p.log)
+		t := readTrail(p.board, p.events)
 		c, err := make(t)
 		if err != nil {
 			return c, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/event"
 )
 
 // deferfail is how a domain stands with its defer/fail percentage.
@@ -84,7 +85,7 @@ type trip struct {
 
 const tripNotes = "trip/"
 
-func newTrips(notes Notes, log *OperatorLog) *trips {
+func newTrips(notes Notes, events event.Sink) *trips {
 	t := &trips{notes: notes, all: map[string]trip{}}
 	notes.Notes(tripNotes, func(key string, value []byte) {
 		var noted trip
@@ -93,7 +94,7 @@ func newTrips(notes Notes, log *OperatorLog) *trips {
 			err = json.Unmarshal(value, &noted)
 		}
 		if err != nil {
-			log.NoteUnread(key, err)
+			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		t.all[domain] = noted
@@ -186,12 +187,12 @@ func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string
 	var err error
 	switch tripped := p.trips.has(domain); {
 	case !tripped && d.over():
-		p.log.Tripped(domain, d.ratio(), p.mainCause(domain))
+		p.events.Emit(event.Event{Kind: event.Tripped, Domain: domain, Attrs: event.Attrs("bad", d.ratio(), "mostly", p.mainCause(domain))})
 		if err = p.trips.set(domain, now, d.epoch); err == nil {
 			p.shareTrip(ctx, domain)
 		}
 	case tripped && d.calm() && (d.none() || now.Sub(p.trips.at(domain)) > s.window/60):
-		p.log.TripEnded(domain, d.ratio())
+		p.events.Emit(event.Event{Kind: event.TripEnded, Domain: domain, Attrs: event.Attrs("bad", d.ratio())})
 		err = p.endTrip(ctx, domain)
 	}
 	if err != nil {
@@ -225,10 +226,10 @@ func (p *Policy) excuseOutage(ctx context.Context, now time.Time, domain string)
 		reports[i] = ratelimit.Report{Token: t, Told: ratelimit.Excused}
 	}
 	if err := p.store.Settle(ctx, p.clock.store(now), reports); err != nil {
-		p.log.StoreFailed(err)
+		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		return false
 	}
-	p.log.OutageLeftOut(domain, to, len(sends))
+	p.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: domain, Attrs: event.Attrs("destination", to, "sends", len(sends))})
 	return true
 }
 

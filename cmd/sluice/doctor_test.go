@@ -17,6 +17,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
@@ -129,7 +130,7 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 	}
 	serveUntilEnd(t, admin.New(admin.Options{Policy: s, Config: running.Values, Log: log,
 		Version: admin.Version{Version: cmp.Or(c.version, programVersion()), Started: noon, PID: os.Getpid()}}), adminSocket)
-	serveUntilEnd(t, policyd.New(s, policyd.Options{Logger: log}), policySocket)
+	serveUntilEnd(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
 	d := &doctor{terminal: &terminal{ctx: t.Context(), configFile: c.dir + "/sluice.toml"}}
 	if err := d.look(); err != nil {
 		t.Fatal(err)

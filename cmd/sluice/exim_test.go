@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/event"
 )
 
 // fakeExim is a program that does what the script says, in the place of Exim.
@@ -40,7 +42,7 @@ func TestEximSaysItsUser(t *testing.T) {
 
 func TestWithoutEximsUserItSaysWhatThatMeans(t *testing.T) {
 	var log bytes.Buffer
-	mailUIDs(exim{binary: "/nonexistent"}, slog.New(slog.NewTextHandler(&log, nil)))
+	mailUIDs(exim{binary: "/nonexistent"}, event.NewLog(slog.New(slog.NewTextHandler(&log, nil))))
 	if !strings.Contains(log.String(), "set exim.binary") {
 		t.Errorf("log: %s", log.String())
 	}

@@ -11,15 +11,15 @@ import (
 
 // followLogs has the policy told what the logs of Exim and Postfix say, from where
 // they were read last.
-func (n *node) followLogs(operators *sidecar.OperatorLog) {
+func (n *node) followLogs() {
 	if path := n.config.Postfix.Log; path != "" {
 		of := sidecar.PostfixLog{Policy: n.policy}
-		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Reporter: operators,
+		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Events: n.events,
 			Parser: postfixlog.NewParser(time.Local, loginOf)}))
 	}
 	if path := n.config.Exim.Mainlog; path != "" {
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.policy.Position(), Location: time.Local,
-			Consumer: n.policy, Reporter: operators}))
+			Consumer: n.policy, Events: n.events}))
 	}
 	n.policy.ShowProgress(func() []sidecar.LogProgress {
 		logs := []sidecar.LogProgress{}

@@ -15,7 +15,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
-	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // TestMillionDomains is for make bench: a million domains with ten sends each,
@@ -75,7 +75,7 @@ func TestMillionDomains(t *testing.T) {
 func openMillion(t *testing.T, dir string) *journal.Store {
 	t.Helper()
 	store, err := journal.Open(dir, journal.Options{
-		Reporter: sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(os.Stderr, nil))),
+		Reporter: storeEvents{event.NewLog(slog.New(slog.NewTextHandler(os.Stderr, nil)))},
 		Ledger:   ratelimit.Options{Keep: time.Hour},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/milter"
 	"sluice/sidecar/policyd"
 )
@@ -18,16 +19,16 @@ type milterFront struct {
 
 // listenMilters opens the sockets on which Postfix and Sendmail ask as a mail
 // filter.
-func (n *node) listenMilters(uids []int, operators *sidecar.OperatorLog) error {
+func (n *node) listenMilters(uids []int) error {
 	for _, l := range n.config.Listen.Milter {
-		o := milter.Options{Reporter: operators, Admit: policyd.AdmitUsers(uids)}
+		o := milter.Options{Events: n.events, Admit: policyd.AdmitUsers(uids)}
 		socket, err := listenMilter(l)
 		if err != nil {
 			return err
 		}
 		if l.Network() == "tcp" {
 			o.Admit = policyd.AdmitLoopback
-			operators.MilterOpen(l)
+			n.events.Emit(event.Event{Kind: event.MilterOpen, Attrs: event.Attrs("listen.milter", l)})
 		}
 		n.milters = append(n.milters, milterFront{milter.New(n.policy, o), socket})
 	}

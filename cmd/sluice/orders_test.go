@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
 )
 
@@ -74,8 +72,7 @@ func TestACrashWithinALockForAllNodes(t *testing.T) {
 // crashed leaves what a crash would have left of a lock for all nodes.
 func (n *servedNode) crashed(t *testing.T, domain, state string, file bool) {
 	t.Helper()
-	s, err := journal.Open(n.dir+"/ledger", journal.Options{Reporter: sidecar.NewOperatorLog(slog.New(slog.DiscardHandler)),
-		Ledger: ratelimit.Options{Keep: time.Hour}})
+	s, err := journal.Open(n.dir+"/ledger", journal.Options{Ledger: ratelimit.Options{Keep: time.Hour}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
@@ -80,7 +81,8 @@ func panelRoot(c *sidecar.Config) string { return strings.TrimSuffix(c.Panel.Roo
 type node struct {
 	name   string
 	config *sidecar.Config
-	log    *slog.Logger
+	log    *slog.Logger // for what is no event: the HTTP library's
+	events *event.Stream
 	ledger *journal.Store    // what this node accepted
 	shared *redisstore.Store // nil where store.url is embedded:
 	store  sidecar.Store     // the one of the two that decides
@@ -101,7 +103,7 @@ type node struct {
 // openNode opens the store, then the lock directory, whose state is in it,
 // then the policy on top of both, and last the sockets: from then on Exim asks.
 func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{config: c, log: log}
+	n := &node{config: c, log: log, events: event.NewStream(event.NewLog(log))}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -112,8 +114,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	}
 	exim := findExim(ctx, c.Exim.Binary)
 	exim.helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
-	operators := sidecar.NewOperatorLog(log)
-	if err = n.openStore(operators); err != nil {
+	if err = n.openStore(); err != nil {
 		return nil, err
 	}
 	n.locks, err = lockdir.Open(lockdir.Options{Path: c.Locks.Dir, Notes: n.ledger, Now: time.Now()})
@@ -122,7 +123,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	}
 	options := sidecar.Options{
 		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
-		Locks: n.locks, Queue: exim, Log: operators, Now: time.Now(),
+		Locks: n.locks, Queue: exim, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {
 		options.Board = n.shared
@@ -134,12 +135,12 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if n.shared != nil {
 		n.policy.ShowShared(n.sharedStatus)
 	}
-	n.followLogs(operators)
+	n.followLogs()
 	sockets, err := inherited()
 	if err != nil {
 		return nil, err
 	}
-	uids := mailUIDs(exim, log)
+	uids := mailUIDs(exim, n.events)
 	for _, l := range c.Listen.Policy {
 		if l.Network() == "tcp" {
 			err = n.listenTCP(l.Address())
@@ -150,7 +151,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 			return nil, err
 		}
 	}
-	if err := n.listenMilters(uids, operators); err != nil {
+	if err := n.listenMilters(uids); err != nil {
 		return nil, err
 	}
 	return n, n.listenAdmin()
@@ -188,7 +189,7 @@ func (n *node) listenPolicy(path string, l *net.UnixListener, uids []int) (err e
 		}
 	}
 	n.policySockets = append(n.policySockets, l)
-	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Logger: n.log}))
+	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Events: n.events}))
 	return nil
 }
 
@@ -204,7 +205,7 @@ func (n *node) listenTCP(address string) error {
 		return fmt.Errorf("listen for policy questions: %w", err)
 	}
 	n.policySockets = append(n.policySockets, l)
-	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{Tokens: tokens, Logger: n.log}))
+	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{Tokens: tokens, Events: n.events}))
 	return nil
 }
 
@@ -250,7 +251,7 @@ func (n *node) run(ctx context.Context) error {
 			stopFront()
 		}
 		notify(daemon.SdNotifyStopping)
-		n.log.Info("stopping: no more questions, those in flight are answered")
+		n.events.Emit(event.Event{Kind: event.Stopping})
 		return nil
 	})
 
@@ -276,15 +277,16 @@ func (n *node) run(ctx context.Context) error {
 		front.Go(func() error { return m.serve(frontCtx) })
 	}
 	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
-	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0], n.token, n.log) })
+	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0], n.token, n.events) })
 	notify(daemon.SdNotifyReady)
-	n.log.Info("serving", "node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)
+	n.events.Emit(event.Event{Kind: event.Serving, Attrs: event.Attrs(
+		"node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)})
 
 	frontErr := front.Wait()
-	n.log.Info("stopped: the sockets")
+	n.events.Emit(event.Event{Kind: event.SocketsStopped})
 	stopBack()
 	backErr := back.Wait()
-	n.log.Info("stopped: locks and releases")
+	n.events.Emit(event.Event{Kind: event.WorkStopped})
 	return errors.Join(frontErr, backErr, n.close())
 }
 
@@ -303,17 +305,17 @@ func (n *node) close() error {
 		return err
 	}
 	if n.adminSocket != nil { // opened last: not a start that failed
-		n.log.Info("saved: the counts")
+		n.events.Emit(event.Event{Kind: event.CountsSaved})
 	}
 	return nil
 }
 
 // mailUIDs are the users that may ask on the policy socket beside root: Exim's,
 // for its ACLs ask as it, and Postfix's.
-func mailUIDs(exim exim, log *slog.Logger) []int {
+func mailUIDs(exim exim, events event.Sink) []int {
 	var uids []int
 	if exim.user == "" {
-		log.Warn("Exim's user is not known: its ACLs get no answer, for only root may ask; set exim.binary", "exim.binary", exim.binary)
+		events.Emit(event.Event{Kind: event.EximUserUnknown, Attrs: event.Attrs("exim.binary", exim.binary)})
 	}
 	for _, name := range []string{cmp.Or(exim.user, "-"), "postfix"} {
 		if uid, ok := uidOf(name); ok {

@@ -17,11 +17,11 @@ const embedded = "embedded:"
 
 // openStore opens the ledger, and over it the Redis that nodes share, if there
 // is one. That Redis need not answer.
-func (n *node) openStore(operators *sidecar.OperatorLog) (err error) {
+func (n *node) openStore() (err error) {
 	c := n.config
 	n.ledger, err = journal.Open(c.Store.Dir, journal.Options{
 		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.Keep()},
-		Reporter: operators,
+		Reporter: storeEvents{n.events},
 	})
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (n *node) openStore(operators *sidecar.OperatorLog) (err error) {
 	}
 	n.shared, err = redisstore.Open(redisstore.Options{
 		URL: c.Store.URL, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
-		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: operators,
+		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: storeEvents{n.events},
 		Turned: func(subject string) { n.policy.Turned(subject) },
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/policyd"
 )
 
@@ -45,7 +45,7 @@ func notify(state string) {
 // watch keeps systemd's watchdog quiet as long as our own policy socket
 // answers: a process that lives but does not answer is restarted. The first
 // socket stands for all; on TCP the question needs a token.
-func watch(ctx context.Context, l sidecar.Listener, token string, log *slog.Logger) error {
+func watch(ctx context.Context, l sidecar.Listener, token string, events event.Sink) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
 		return nil
@@ -57,7 +57,7 @@ func watch(ctx context.Context, l sidecar.Listener, token string, log *slog.Logg
 		if err := askOurselves(ctx, client, token); err == nil {
 			notify(daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
-			log.Error("the policy socket does not answer us; systemd restarts sluice if that goes on", "error", err)
+			events.Emit(event.Event{Kind: event.SocketSilent, Err: err})
 		}
 		select {
 		case <-ctx.Done():

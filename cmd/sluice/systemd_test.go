@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 )
 
@@ -72,7 +73,7 @@ func TestWatchdogIsNotPingedForASilentSocket(t *testing.T) {
 	log := &hosttest.Log{}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- watch(ctx, sidecar.Listener("unix:"+path), "", textLog(log))
+		ended <- watch(ctx, sidecar.Listener("unix:"+path), "", event.NewLog(textLog(log)))
 	}()
 	hosttest.Eventually(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
 	cancel()

@@ -19,6 +19,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/event"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 )
@@ -263,7 +264,7 @@ func serveStage(t *testing.T, dir string, s stage) {
 		Log:     log,
 	})
 	serveUntilEnd(t, adminServer, adminSocket)
-	serveUntilEnd(t, policyd.New(s, policyd.Options{Logger: log}), policySocket)
+	serveUntilEnd(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
 }
 
 func serveUntilEnd(t *testing.T, s interface {

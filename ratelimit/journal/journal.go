@@ -14,6 +14,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,10 +43,18 @@ type Reporter interface {
 	JournalMended()
 }
 
+// nobody is a Reporter for a Store that is opened without one.
+type nobody struct{}
+
+func (nobody) JournalCut(string, int64, int64)            {}
+func (nobody) JournalDamaged(string, int64, int64, error) {}
+func (nobody) JournalFailed(error)                        {}
+func (nobody) JournalMended()                             {}
+
 // Options are what a Store is opened with.
 type Options struct {
 	Ledger   ratelimit.Options // Record is set by Open
-	Reporter Reporter
+	Reporter Reporter          // nil: nobody is told
 	// MinTail is how long the segments since the last snapshot may at least
 	// become, in bytes. 0 is 16 MiB.
 	MinTail int64
@@ -78,6 +87,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.MinTail == 0 {
 		o.MinTail = 16 << 20
 	}
+	o.Reporter = cmp.Or[Reporter](o.Reporter, nobody{})
 	s := &Store{dir: dir, options: o, notes: notes{values: map[string][]byte{}}}
 	s.options.Ledger.Record = s.record
 	s.segment = &segment{dead: true} // what is recorded before load is done is not lost: load reads it

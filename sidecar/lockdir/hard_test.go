@@ -12,20 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // said is what the operator reads of events.
 func said(events []sidecar.LockEvent) string {
 	var b bytes.Buffer
-	log := sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
+	log := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Value.String() == "" {
 				return slog.Attr{}
 			}
 			return a
-		}})))
+		}}))))
 	for _, e := range events {
-		log.LockEvent(e)
+		log.Emit(e.Event())
 	}
 	return b.String()
 }

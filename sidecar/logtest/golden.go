@@ -5,7 +5,6 @@ package logtest
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
 )
 
@@ -73,8 +73,7 @@ func (g *Golden) open() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	oplog := sidecar.NewOperatorLog(slog.New(slog.DiscardHandler))
-	if g.store, err = journal.Open(g.ledger, journal.Options{Reporter: oplog, Ledger: ratelimit.Options{Keep: config.Keep()}}); err != nil {
+	if g.store, err = journal.Open(g.ledger, journal.Options{Ledger: ratelimit.Options{Keep: config.Keep()}}); err != nil {
 		g.t.Fatal(err)
 	}
 	locks, err := lockdir.Open(lockdir.Options{Path: g.t.TempDir(), Notes: g.store})
@@ -83,7 +82,7 @@ func (g *Golden) open() {
 	}
 	g.parser = g.options.NewParser()
 	g.Policy = sidecar.New(sidecar.Options{Config: config, Node: "node.test", EximUser: "Debian-exim", Store: g.store, Notes: g.store,
-		Locks: locks, Queue: noQueue{}, Log: oplog, Now: g.options.Now})
+		Locks: locks, Queue: noQueue{}, Events: event.NewStream(), Now: g.options.Now})
 }
 
 // noQueue is Exim's side of a release: here nothing is ever held.

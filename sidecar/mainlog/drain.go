@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A block is some lines of a source, parsed.
@@ -35,8 +36,8 @@ func (e *readError) Unwrap() error { return e.err }
 // is parsed: a host has two cores when it has a long log to catch up with.
 func (f *Follower) drain(ctx context.Context, s *source) error {
 	if unread := s.unread(); unread > longCatchUp {
-		f.options.Reporter.LogCatchingUp(s.name, unread)
-		defer f.options.Reporter.LogCaughtUp(s.name)
+		f.options.Events.Emit(event.Event{Kind: event.LogCatchingUp, Attrs: event.Attrs("file", s.name, "bytes", unread)})
+		defer f.options.Events.Emit(event.Event{Kind: event.LogCaughtUp, Attrs: event.Attrs("file", s.name)})
 	}
 	parsing, stop := context.WithCancel(ctx)
 	defer stop()

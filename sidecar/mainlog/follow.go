@@ -12,6 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A Consumer takes what the log says. Record and Checkpoint are called by one
@@ -34,16 +35,6 @@ type LineParser interface {
 	Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool)
 }
 
-// A Reporter tells operators how reading goes; a sidecar.OperatorLog is one.
-type Reporter interface {
-	LogTrouble(file string, err error)  // it cannot be read; tried again every second
-	LogMended(file string)              // it can again
-	LogLost(file string)                // where reading ended last is gone: a part may be missing
-	LogSkipped(file string, err error)  // a rotated file cannot be read
-	LogCatchingUp(file string, n int64) // n bytes were written while nobody read
-	LogCaughtUp(file string)
-}
-
 // Options are what a Follower is made with.
 type Options struct {
 	Key      string // of the configuration, that names the log
@@ -52,7 +43,7 @@ type Options struct {
 	Location *time.Location
 	Parser   LineParser // nil for Exim's log
 	Consumer Consumer
-	Reporter Reporter
+	Events   event.Sink
 }
 
 // A Follower reads a main log as it is written, across rotations by rename and by
@@ -217,9 +208,9 @@ func (f *Follower) report(err error) {
 	f.mu.Unlock()
 	switch {
 	case err != nil && !f.troubled:
-		f.options.Reporter.LogTrouble(f.options.Path, err)
+		f.options.Events.Emit(event.Event{Kind: event.LogTrouble, Attrs: event.Attrs("file", f.options.Path), Err: err})
 	case err == nil && f.troubled:
-		f.options.Reporter.LogMended(f.options.Path)
+		f.options.Events.Emit(event.Event{Kind: event.LogMended, Attrs: event.Attrs("file", f.options.Path)})
 	}
 	f.troubled = err != nil
 }

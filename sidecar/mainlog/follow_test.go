@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/mainlog"
 )
 
@@ -67,40 +68,25 @@ func (r *reader) Checkpoint(_ time.Time, position []byte) error {
 	return nil
 }
 
-func (r *reader) LogTrouble(_ string, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.troubles = append(r.troubles, err)
-}
+func (r *reader) Enabled(event.Kind) bool { return true }
 
-func (r *reader) LogMended(string) {
+func (r *reader) Emit(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mended++
-}
-
-func (r *reader) LogLost(string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lost++
-}
-
-func (r *reader) LogSkipped(file string, _ error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.skipped = append(r.skipped, file)
-}
-
-func (r *reader) LogCatchingUp(_ string, unread int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.behind = unread
-}
-
-func (r *reader) LogCaughtUp(string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.caughtUp++
+	switch e.Kind {
+	case event.LogTrouble:
+		r.troubles = append(r.troubles, e.Err)
+	case event.LogMended:
+		r.mended++
+	case event.LogLost:
+		r.lost++
+	case event.LogSkipped:
+		r.skipped = append(r.skipped, e.Attrs[0].Value.String())
+	case event.LogCatchingUp:
+		r.behind = e.Attrs[1].Value.Int64()
+	case event.LogCaughtUp:
+		r.caughtUp++
+	}
 }
 
 // follow starts a Follower; position is nil at its first start.
@@ -112,7 +98,7 @@ func follow(t *testing.T, path string, position []byte) *reader {
 func followIn(t *testing.T, location *time.Location, path string, position []byte) *reader {
 	t.Helper()
 	r := &reader{t: t}
-	f := mainlog.New(mainlog.Options{Path: path, Position: position, Location: location, Consumer: r, Reporter: r})
+	f := mainlog.New(mainlog.Options{Path: path, Position: position, Location: location, Consumer: r, Events: r})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

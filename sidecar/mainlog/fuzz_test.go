@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A fuzzedLog is a log as it is written and rotated, a Follower that reads it,
@@ -73,12 +74,16 @@ func (l *fuzzedLog) Checkpoint(_ time.Time, position []byte) error {
 	return nil
 }
 
-func (l *fuzzedLog) LogTrouble(string, error)    {}
-func (l *fuzzedLog) LogMended(string)            {}
-func (l *fuzzedLog) LogLost(string)              { l.lost++ }
-func (l *fuzzedLog) LogSkipped(string, error)    { l.skipped++ }
-func (l *fuzzedLog) LogCatchingUp(string, int64) {}
-func (l *fuzzedLog) LogCaughtUp(string)          {}
+func (l *fuzzedLog) Enabled(event.Kind) bool { return true }
+
+func (l *fuzzedLog) Emit(e event.Event) {
+	switch e.Kind {
+	case event.LogLost:
+		l.lost++
+	case event.LogSkipped:
+		l.skipped++
+	}
+}
 
 func (l *fuzzedLog) must(err error) {
 	if err != nil {
@@ -92,7 +97,7 @@ func (l *fuzzedLog) start(back int) {
 	if l.follower != nil {
 		l.follower.close()
 	}
-	o := Options{Path: l.path, Location: time.UTC, Parser: l, Consumer: l, Reporter: l}
+	o := Options{Path: l.path, Location: time.UTC, Parser: l, Consumer: l, Events: l}
 	if n := len(l.marks); n > 0 {
 		l.marks = l.marks[:max(1, n-back)]
 		m := l.marks[len(l.marks)-1]

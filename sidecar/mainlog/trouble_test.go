@@ -51,7 +51,7 @@ func TestProgressOfALongLog(t *testing.T) {
 	info, err := os.Stat(l.path)
 	l.must(err)
 	r := &reader{t: t}
-	f := mainlog.New(mainlog.Options{Path: l.path, Location: time.UTC, Consumer: r, Reporter: r})
+	f := mainlog.New(mainlog.Options{Path: l.path, Location: time.UTC, Consumer: r, Events: r})
 	var seen []sidecar.LogProgress
 	r.kept = func() {
 		if len(r.lines) > 0 { // or it is the one at the first start

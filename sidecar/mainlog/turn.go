@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // turn goes through the files of the log, for they have changed: what was not read
@@ -109,7 +111,7 @@ func (f *Follower) know(files []*source) error {
 	if f.position.Read != nil {
 		if !f.position.keep(files) {
 			f.lost()
-			f.options.Reporter.LogLost(f.options.Path)
+			f.options.Events.Emit(event.Event{Kind: event.LogLost, Attrs: event.Attrs("file", f.options.Path)})
 		}
 		return nil
 	}
@@ -183,7 +185,7 @@ func wait(ctx context.Context, d time.Duration) {
 // skip tells of a rotated file that cannot be read.
 func (f *Follower) skip(name string, err error) {
 	f.lost()
-	f.options.Reporter.LogSkipped(name, err)
+	f.options.Events.Emit(event.Event{Kind: event.LogSkipped, Attrs: event.Attrs("file", name), Err: err})
 }
 
 func (f *Follower) lost() {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 )
 
@@ -68,7 +69,7 @@ type served struct {
 func serve(t testing.TB, a Asker, o Options) *served {
 	t.Helper()
 	s := &served{path: filepath.Join(t.TempDir(), "m")}
-	o.Reporter = sidecar.NewOperatorLog(slog.New(slog.NewTextHandler(&s.log, nil)))
+	o.Events = event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
 	s.Server = New(a, o)
 	ln, err := net.Listen("unix", s.path)
 	if err != nil {

@@ -29,22 +29,13 @@ import (
 	"github.com/emersion/go-milter"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // An Asker answers questions. It is called by many goroutines at once and must
 // return soon after ctx is cancelled.
 type Asker interface {
 	Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply
-}
-
-// A Reporter tells operators what goes wrong; a sidecar.OperatorLog is one.
-type Reporter interface {
-	MilterRefused(err error)            // a client that may not ask
-	MilterBroken(err error)             // a client that does not speak the protocol
-	MilterCrowded(limit int)            // connections at MaxConns: a new one closed
-	MilterNotAccepted(err error)        // a failed accept, tried again
-	MilterCut(n int)                    // connections cut within a message by the stop
-	MilterPanicked(p any, stack []byte) // over a question, which is let pass
 }
 
 // Options are what a Server may be told. Zero values mean the defaults.
@@ -62,7 +53,7 @@ type Options struct {
 	// DrainTimeout is how long a stopping server waits for messages that have begun.
 	// Default 5 s.
 	DrainTimeout time.Duration
-	Reporter     Reporter // needed
+	Events       event.Sink // needed
 }
 
 func (o Options) withDefaults() Options {
@@ -121,7 +112,7 @@ func (s *Server) accept(ctx, asking context.Context, ln net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:
-			s.opts.Reporter.MilterNotAccepted(err)
+			s.opts.Events.Emit(event.Event{Kind: event.MilterNotAccepted, Err: err})
 			select {
 			case <-ctx.Done():
 			case <-time.After(acceptPause):
@@ -133,13 +124,13 @@ func (s *Server) accept(ctx, asking context.Context, ln net.Listener) error {
 // begin has the library handle a connection, if it may stay.
 func (s *Server) begin(ctx context.Context, nc net.Conn) {
 	if err := s.opts.Admit(nc); err != nil {
-		s.opts.Reporter.MilterRefused(err)
+		s.opts.Events.Emit(event.Event{Kind: event.MilterRefused, Err: err})
 		nc.Close()
 		return
 	}
 	w := s.register(nc)
 	if w == nil {
-		s.opts.Reporter.MilterCrowded(s.opts.MaxConns)
+		s.opts.Events.Emit(event.Event{Kind: event.MilterCrowded, Attrs: event.Attrs("maximum", s.opts.MaxConns)})
 		nc.Close()
 		return
 	}
@@ -226,7 +217,7 @@ func (s *Server) drain(stopAsking func()) {
 	force := time.AfterFunc(s.opts.DrainTimeout, func() {
 		defer close(forced)
 		n := s.each(func(w *wire) { w.nc.Close() })
-		s.opts.Reporter.MilterCut(n)
+		s.opts.Events.Emit(event.Event{Kind: event.MilterCut, Attrs: event.Attrs("connections", n)})
 		stopAsking()
 	})
 	s.sessions.Wait()

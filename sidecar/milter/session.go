@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-milter"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A session is one connection of an MTA: one SMTP client with all of its
@@ -122,7 +123,7 @@ func (c *session) request(stage sidecar.Stage) sidecar.Request {
 func (c *session) ask(r sidecar.Request) (reply sidecar.Reply) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.opts.Reporter.MilterPanicked(p, debug.Stack())
+			c.opts.Events.Emit(event.Event{Kind: event.MilterPanicked, Attrs: event.Attrs("panic", p, "stack", string(debug.Stack()))})
 			reply = sidecar.Reply{}
 		}
 	}()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-milter"
+
+	"sluice/sidecar/event"
 )
 
 // A wire is the connection that the library reads and writes: it hands out
@@ -59,7 +61,7 @@ func (w *wire) Read(b []byte) (int, error) {
 func (w *wire) report(err error) {
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) && !w.server.draining.Load()
 	if errors.Is(err, errFrame) || timeout && len(w.frame) > 0 {
-		w.server.opts.Reporter.MilterBroken(err)
+		w.server.opts.Events.Emit(event.Event{Kind: event.MilterBroken, Err: err})
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
-func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+func logTo(w io.Writer) event.Sink { return event.NewLog(slog.New(slog.NewTextHandler(w, nil))) }
 
 func TestClientAsks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

@@ -111,7 +111,7 @@ func TestDrainEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	ln := listen(t, path)
 	var log hosttest.Log
-	s := New(hanging{}, Options{DrainTimeout: 50 * time.Millisecond, Logger: logTo(&log)})
+	s := New(hanging{}, Options{DrainTimeout: 50 * time.Millisecond, Events: logTo(&log)})
 	stop := run(t, s, ln)
 	nc := dial(t, path)
 	io.WriteString(nc, question)

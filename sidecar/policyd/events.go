@@ -2,10 +2,11 @@ package policyd
 
 import (
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/sidecar/event"
 )
 
 // Counts are what happened to a server's connections and questions since New.
@@ -21,28 +22,28 @@ type Counts struct {
 	Panics     int64 // panics of the Asker
 }
 
-// logEvery is the time in which each kind of event is logged once at most.
+// tellEvery is the time in which each kind of event is told once at most.
 // Whoever can connect can cause events, and must not fill the disk with them.
-const logEvery = 10 * time.Second
+const tellEvery = 10 * time.Second
 
-// events counts what happens and tells operators of it. All wording is here.
+// events counts what happens and tells operators of it.
 type events struct {
-	log          *slog.Logger
+	sink         event.Sink
 	answeredOnes atomic.Int64
 
 	unansweredOnes, late, slow, refused, shed, crowd, accepts, panics throttle
 }
 
-func newEvents(log *slog.Logger) *events { return &events{log: log} }
+func newEvents(sink event.Sink) *events { return &events{sink: sink} }
 
 func (e *events) answered() { e.answeredOnes.Add(1) }
 
 func (e *events) unanswered(err error) {
-	e.warn(&e.unansweredOnes, 1, "policy question not answered", "error", err)
+	e.tell(&e.unansweredOnes, event.PolicyUnanswered, "error", err)
 }
 
 func (e *events) tooLate(err error) {
-	e.warn(&e.late, 1, "policy answer came too late: the client has gone", "error", err)
+	e.tell(&e.late, event.PolicyTooLate, "error", err)
 }
 
 func (e *events) tooSlow(p phase) {
@@ -51,46 +52,42 @@ func (e *events) tooSlow(p phase) {
 		reading: "did not end its request",
 		writing: "did not read its reply",
 	}[p]
-	e.warn(&e.slow, 1, "policy client closed: too slow", "client", what)
+	e.tell(&e.slow, event.PolicyTooSlow, "client", what)
 }
 
 func (e *events) peerRefused(err error) {
-	e.warn(&e.refused, 1, "policy client refused", "error", err)
+	e.tell(&e.refused, event.PolicyRefused, "error", err)
 }
 
 // crowded tells of a new connection at MaxConns and of those that made room for it.
 func (e *events) crowded(shed int) {
 	e.shed.total.Add(int64(shed))
 	if shed == 0 {
-		e.warn(&e.crowd, 1, "policy connections at their maximum, all being answered: new one refused")
+		e.tell(&e.crowd, event.PolicyCrowded)
 		return
 	}
-	e.warn(&e.crowd, 1, "policy connections at their maximum: slow and idle ones closed", "closed", shed)
+	e.tell(&e.crowd, event.PolicyShed, "closed", shed)
 }
 
 // acceptFailed tells of a failed accept and of the connections closed because of it.
 func (e *events) acceptFailed(err error, shed int) {
 	e.shed.total.Add(int64(shed))
-	e.warn(&e.accepts, 1, "policy connections cannot be accepted: slow and idle ones closed, trying again",
-		"error", err, "closed", shed)
+	e.tell(&e.accepts, event.PolicyNotAccepted, "error", err, "closed", shed)
 }
 
 func (e *events) drainedByForce(n int) {
-	e.log.Warn("policy server stopped with questions unanswered", "connections", n)
+	e.sink.Emit(event.Event{Kind: event.PolicyCut, Attrs: event.Attrs("connections", n)})
 }
 
 func (e *events) panicked(p any, stack []byte) {
-	if more, ok := e.panics.pass(1); ok {
-		e.log.Error("policy panicked over a question, which gets no answer",
-			"panic", fmt.Sprint(p), "stack", string(stack), "more", more)
-	}
+	e.tell(&e.panics, event.PolicyPanicked, "panic", fmt.Sprint(p), "stack", string(stack))
 }
 
-// warn logs unless the event was logged just before; "more" says how many went
-// unlogged since.
-func (e *events) warn(t *throttle, n int64, msg string, args ...any) {
-	if more, ok := t.pass(n); ok {
-		e.log.Warn(msg, append(args, "more", more)...)
+// tell tells of an event unless it was told just before; "more" says how many were
+// not told since.
+func (e *events) tell(t *throttle, k event.Kind, args ...any) {
+	if more, ok := t.pass(); ok {
+		e.sink.Emit(event.Event{Kind: k, Attrs: event.Attrs(append(args, "more", more)...)})
 	}
 }
 
@@ -108,26 +105,26 @@ func (e *events) counts() Counts {
 	}
 }
 
-// A throttle counts an event and lets it be logged once in logEvery.
+// A throttle counts an event and lets it be told once in tellEvery.
 type throttle struct {
 	total atomic.Int64
 
 	mu   sync.Mutex
 	next time.Time
-	held int64 // not logged since the last time
+	held int64 // not told since the last time
 }
 
-// pass counts the event. It is true if the event is to be logged, with the
-// number of those that were not logged before.
-func (t *throttle) pass(n int64) (held int64, ok bool) {
-	t.total.Add(n)
+// pass counts the event. It is true if the event is to be told, with the
+// number of those that were not told before.
+func (t *throttle) pass() (held int64, ok bool) {
+	t.total.Add(1)
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Before(t.next) {
-		t.held += n
+		t.held++
 		return 0, false
 	}
-	held, t.held, t.next = t.held, 0, now.Add(logEvery)
+	held, t.held, t.next = t.held, 0, now.Add(tellEvery)
 	return held, true
 }

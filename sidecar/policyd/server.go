@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -29,6 +28,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // An Asker answers questions. It is called by many goroutines at once and
@@ -73,9 +73,9 @@ type Options struct {
 	// only, and only questions that carry one of them. Default: the listener
 	// is a unix socket, and peer credentials tell who asks.
 	Tokens []string
-	// Logger gets what operators must see, each kind at most once in ten
-	// seconds. Default: nothing is logged, all is counted.
-	Logger *slog.Logger
+	// Events takes what operators must see, each kind at most once in ten
+	// seconds. Default: nobody is told, all is counted.
+	Events event.Sink
 }
 
 // withDefaults fills in what was left out.
@@ -88,7 +88,7 @@ func (o Options) withDefaults() Options {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 2*time.Second)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 5*time.Second)
-	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Events = cmp.Or[event.Sink](o.Events, event.NewStream())
 	return o
 }
 
@@ -120,7 +120,7 @@ func New(asker Asker, opts Options) *Server {
 		opts:   opts,
 		asker:  asker,
 		admit:  admit,
-		events: newEvents(opts.Logger),
+		events: newEvents(opts.Events),
 		memory: newMemory(opts.MaxBuffered),
 		start:  time.Now(),
 		conns:  make(map[*conn]struct{}),

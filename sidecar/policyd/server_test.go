@@ -206,7 +206,7 @@ func TestNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			s := New(accepting, Options{MaxRequest: 4096, Logger: logTo(&log)})
+			s := New(accepting, Options{MaxRequest: 4096, Events: logTo(&log)})
 			if got := feed(s, []byte(tc.in), 1<<20); got != "" {
 				t.Errorf("answer %q", got)
 			}
@@ -236,11 +236,11 @@ func TestBufferedIsLimited(t *testing.T) {
 func TestLogIsThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := New(accepting, Options{Logger: logTo(&log)})
+		s := New(accepting, Options{Events: logTo(&log)})
 		for range 1000 {
 			feed(s, []byte("x\n\n"), 100)
 		}
-		time.Sleep(logEvery)
+		time.Sleep(tellEvery)
 		feed(s, []byte("x\n\n"), 100)
 		if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "more=999") {
 			t.Errorf("logged %s", got)
@@ -258,7 +258,7 @@ func TestPanicCostsOneAnswer(t *testing.T) {
 			panic("a bug")
 		}
 		return sidecar.Reply{}
-	}), Options{Logger: logTo(&log)})
+	}), Options{Events: logTo(&log)})
 	if got := feed(s, []byte("request=sluice\nstage=data\nid=bad\n\n"), 100); got != "" {
 		t.Errorf("answer %q", got)
 	}

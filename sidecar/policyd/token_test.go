@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,7 +31,7 @@ func TestTCPAnswersOnlyWithAToken(t *testing.T) {
 	served := make(chan error, 1)
 	tokens := []string{"0123456789abcdef", "fedcba9876543210"}
 	go func() {
-		served <- New(yes{}, Options{Tokens: tokens, Logger: slog.New(slog.NewTextHandler(&log, nil))}).Serve(ctx, ln)
+		served <- New(yes{}, Options{Tokens: tokens, Events: logTo(&log)}).Serve(ctx, ln)
 	}()
 	for line, want := range map[string]string{
 		"token=0123456789abcdef\n":                          "action=DUNNO\nroom=7\n\n",

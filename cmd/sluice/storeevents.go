@@ -1,0 +1,49 @@
+package main
+
+import (
+	"time"
+
+	"sluice/sidecar/event"
+)
+
+// storeEvents makes events of what journal and redisstore report, which know
+// nothing of the sidecar.
+type storeEvents struct{ event.Sink }
+
+func (s storeEvents) JournalCut(file string, at, bytes int64) {
+	s.Emit(event.Event{Kind: event.JournalCut, Attrs: event.Attrs("file", file, "at", at, "bytes", bytes)})
+}
+
+func (s storeEvents) JournalDamaged(file string, at, bytes int64, reason error) {
+	s.Emit(event.Event{Kind: event.JournalDamaged, Attrs: event.Attrs("file", file, "at", at, "bytes", bytes, "reason", reason)})
+}
+
+func (s storeEvents) JournalFailed(err error) {
+	s.Emit(event.Event{Kind: event.JournalFailed, Err: err})
+}
+
+func (s storeEvents) JournalMended() { s.Emit(event.Event{Kind: event.JournalMended}) }
+
+func (s storeEvents) RedisLost(server, mode string, reason error) {
+	s.Emit(event.Event{Kind: event.RedisAway, Attrs: event.Attrs("server", server, "outage", mode), Err: reason})
+}
+
+func (s storeEvents) RedisBack(server string, after time.Duration) {
+	s.Emit(event.Event{Kind: event.RedisBack, Attrs: event.Attrs("server", server, "after", after.Round(time.Millisecond))})
+}
+
+func (s storeEvents) RedisReplaced(server string) {
+	s.Emit(event.Event{Kind: event.RedisReplaced, Attrs: event.Attrs("server", server)})
+}
+
+func (s storeEvents) RedisReplayed(server string, sends, nodes, of int) {
+	s.Emit(event.Event{Kind: event.RedisReplayed, Attrs: event.Attrs("server", server, "sends", sends, "nodes_that_told", nodes, "store.nodes", of)})
+}
+
+func (s storeEvents) RedisEvicts(server, policy string) {
+	s.Emit(event.Event{Kind: event.RedisEvicts, Attrs: event.Attrs("server", server, "maxmemory-policy", policy)})
+}
+
+func (s storeEvents) RedisCrowded(nodes, of int) {
+	s.Emit(event.Event{Kind: event.RedisCrowded, Attrs: event.Attrs("nodes", nodes, "store.nodes", of)})
+}

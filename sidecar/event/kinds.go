@@ -1,0 +1,247 @@
+package event
+
+import "log/slog"
+
+// Limits, and what is held.
+const (
+	LimitReached  Kind = "limit-reached"  // a domain has sent what it may: sent
+	LimitFreed    Kind = "limit-freed"    // it may send again
+	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
+	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
+	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text
+	Watched       Kind = "watched"        // passed only because its limit is watched: stage, id, sender, over, sent
+	Unidentified  Kind = "unidentified"   // a message for which nobody could be charged: stage, id, auth, login, sender
+)
+
+// Defers and failures.
+const (
+	Tripped          Kind = "trip"            // too much of what a domain sent was deferred or failed: bad, mostly
+	TripEnded        Kind = "trip-ended"      // it is no longer too much: bad
+	TrippedElsewhere Kind = "trip-elsewhere"  // another node has tripped a domain
+	OutageLeftOut    Kind = "outage-left-out" // what went to a destination that fails for everybody does not count: destination, sends
+)
+
+// Lock files, and the hands of operators in their directory.
+const (
+	LockRemoved     Kind = "lock-removed"          // by hand: lock
+	UsageRemoved    Kind = "usage-removed"         // by hand
+	LockMade        Kind = "lock-made"             // by hand: lock
+	LockTaken       Kind = "lock-taken"            // a lock of Sluice's is the operator's now: lock
+	LockRemovedLate Kind = "lock-removed-late"     // by hand, when what the lock stood for was reset already: lock
+	LockTrouble     Kind = "lock-trouble"          // a lock file could not be made or removed
+	LockDirLost     Kind = "lock-directory-lost"   // locks are made anew
+	LockDirShared   Kind = "lock-directory-shared" // two limiters in one directory
+	LockIgnored     Kind = "lock-files-ignored"    // files are named nearly like locks
+	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble
+)
+
+// Other nodes.
+const (
+	LockedElsewhere   Kind = "lock-elsewhere"   // an operator's lock for all nodes: who
+	UnlockedElsewhere Kind = "unlock-elsewhere" // such a lock is gone
+	ResetElsewhere    Kind = "reset-elsewhere"  // a domain was released or reset
+	BoardFailed       Kind = "nodes-not-told"   // the other nodes cannot be told now
+)
+
+// Settings, and who changes them.
+const (
+	Command           Kind = "command"              // an operator commands: who, command, scope
+	Changed           Kind = "limits-changed"       // an operator has changed limits: who, scope, change, what, until, why
+	Expired           Kind = "change-expired"       // what was set for a time is in force no more
+	Carried           Kind = "changes-carried"      // changes of one node are on all now: changes
+	BroughtBack       Kind = "changes-brought-back" // changes of all nodes stay on this one: changes
+	Stranded          Kind = "changes-stranded"     // changes of one node are not in force: values
+	ConfigRead        Kind = "config-read"          // the configuration file was read anew: file
+	RestartNeeded     Kind = "restart-needed"       // keys that are read at the start only have changed: file, keys
+	ConfigRefused     Kind = "config-refused"       // the file as it is now is not in force
+	PanelRead         Kind = "panel-read"           // the panel's files have changed: settings, held_or_suspended
+	PanelLineSkipped  Kind = "panel-line-skipped"   // a line that cannot be understood: line
+	PanelLinesSkipped Kind = "panel-lines-skipped"  // many more of them: lines
+	NoLocalDomains    Kind = "no-local-domains"     // every recipient would count as remote: local_domains
+	NoOwners          Kind = "no-owners"            // one tenant could spend another's budget: identity.owners
+	OwnersGone        Kind = "owners-gone"          // there is no owner map any more: identity.owners
+	FileUnread        Kind = "file-unread"          // local domains or owners cannot be read
+	EximUserUnknown   Kind = "exim-user-unknown"    // Exim may not ask: exim.binary
+)
+
+// The logs of Exim and Postfix.
+const (
+	LogTrouble    Kind = "log-trouble"     // a log cannot be read: file
+	LogMended     Kind = "log-mended"      // it can again: file
+	LogLost       Kind = "log-lost"        // a part of a log may be missing: file
+	LogSkipped    Kind = "log-skipped"     // a rotated file cannot be read: file
+	LogCatchingUp Kind = "log-catching-up" // much was written while nobody read: file, bytes
+	LogCaughtUp   Kind = "log-caught-up"   // it is read: file
+)
+
+// The store and its notes.
+const (
+	StoreFailed    Kind = "store-failed"    // the store did not answer
+	MemoryCeiling  Kind = "memory-ceiling"  // no room for new domains: uncounted_sends, subjects
+	NoteUnread     Kind = "note-unread"     // something noted before the start: note
+	HoldUnread     Kind = "hold-unread"     // likewise, of held mail: note
+	JournalCut     Kind = "journal-cut"     // the last write before a crash was incomplete: file, at, bytes
+	JournalDamaged Kind = "journal-damaged" // a part of the journal is lost: file, at, bytes, reason
+	JournalFailed  Kind = "journal-failed"  // answers do not survive a crash from now on
+	JournalMended  Kind = "journal-mended"  // they do again
+)
+
+// Redis, where nodes share one.
+const (
+	RedisAway     Kind = "redis-away"     // a node decides alone from now on: server, outage
+	RedisBack     Kind = "redis-back"     // it no longer does: server, after
+	RedisReplaced Kind = "redis-replaced" // a Redis has yet to be told of what was accepted: server
+	RedisReplayed Kind = "redis-replayed" // it was told: server, sends, nodes_that_told, store.nodes
+	RedisEvicts   Kind = "redis-evicts"   // a Redis would drop counters: server, maxmemory-policy
+	RedisCrowded  Kind = "redis-crowded"  // the nodes' shares are too large: nodes, store.nodes
+)
+
+// Questions by milter.
+const (
+	MilterOpen        Kind = "milter-open"         // nobody can tell who asks on TCP: listen.milter
+	MilterRefused     Kind = "milter-refused"      // somebody asked who may not
+	MilterBroken      Kind = "milter-broken"       // a client does not speak the protocol
+	MilterCrowded     Kind = "milter-crowded"      // too many connections: maximum
+	MilterNotAccepted Kind = "milter-not-accepted" // a failed accept
+	MilterCut         Kind = "milter-cut"          // the stop has cut off messages: connections
+	MilterPanicked    Kind = "milter-panicked"     // a question has brought out a bug: panic, stack
+)
+
+// Questions by Exim and Postfix. The server counts these, and limits them itself: the attribute more is how many it left out.
+const (
+	PolicyUnanswered  Kind = "policy-unanswered"   // a malformed question: error, more
+	PolicyTooLate     Kind = "policy-too-late"     // the client did not wait: error, more
+	PolicyTooSlow     Kind = "policy-too-slow"     // a client was silent, dripped or did not read: client, more
+	PolicyRefused     Kind = "policy-refused"      // somebody asked who may not: error, more
+	PolicyCrowded     Kind = "policy-crowded"      // no room for a new connection: more
+	PolicyShed        Kind = "policy-shed"         // others made room for it: closed, more
+	PolicyNotAccepted Kind = "policy-not-accepted" // a failed accept: error, closed, more
+	PolicyCut         Kind = "policy-cut"          // the stop has cut off questions: connections
+	PolicyPanicked    Kind = "policy-panicked"     // a question has brought out a bug: panic, stack, more
+)
+
+// The service itself.
+const (
+	Serving        Kind = "serving"         // everything is open: node, version, policy, admin
+	Stopping       Kind = "stopping"        // it was told to stop
+	SocketsStopped Kind = "sockets-stopped" // nobody is answered any more
+	WorkStopped    Kind = "work-stopped"    // no lock is made or removed any more
+	CountsSaved    Kind = "counts-saved"    // the last step of a stop
+	SocketSilent   Kind = "socket-silent"   // for the watchdog
+	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
+)
+
+// A wording is how the log has an event.
+type wording struct {
+	level slog.Level
+	text  string
+	limit limit
+}
+
+// kinds words every kind. Texts are what operators' scripts look for.
+var kinds = map[Kind]wording{
+	LimitReached:  {slog.LevelInfo, "limit reached, domain locked", unlimited},
+	LimitFreed:    {slog.LevelInfo, "below the limit again, lock removed", unlimited},
+	Released:      {slog.LevelInfo, "held mail released", unlimited},
+	DeliverFailed: {slog.LevelWarn, "exim -M failed; held mail waits for the next queue run", unlimited},
+	Refused:       {slog.LevelDebug, "refused", unlimited},
+	Watched:       {slog.LevelDebug, "over a limit that is watched, passed", unlimited},
+	Unidentified:  {slog.LevelWarn, "passed uncharged: neither login, sender nor original recipient names a domain", perKind},
+
+	Tripped:          {slog.LevelWarn, "too many defers and failures, domain locked", unlimited},
+	TripEnded:        {slog.LevelInfo, "defers and failures low again, domain released", unlimited},
+	TrippedElsewhere: {slog.LevelWarn, "too many defers and failures, as another node has found: domain locked", unlimited},
+	OutageLeftOut:    {slog.LevelInfo, "destination fails for everybody, left out", unlimited},
+
+	LockRemoved:     {slog.LevelInfo, "lock removed by hand: domain released, starts at zero", unlimited},
+	UsageRemoved:    {slog.LevelInfo, "usage file removed by hand: domain starts at zero", unlimited},
+	LockMade:        {slog.LevelInfo, "lock made by hand: domain refused until a hand removes it", unlimited},
+	LockTaken:       {slog.LevelInfo, "lock touched or edited by hand: it stays until a hand removes it", unlimited},
+	LockRemovedLate: {slog.LevelInfo, "lock or usage file removed by hand; the domain was released or reset since it was made: what was counted after that stands", unlimited},
+	LockTrouble:     {slog.LevelError, "lock directory in trouble: domains are counted and refused all the same, but not while sluice is stopped", perError},
+	LockDirLost:     {slog.LevelWarn, "lock directory was gone or is another one: nothing is released, locks made again", unlimited},
+	LockDirShared:   {slog.LevelWarn, "cPanel's own limiter uses the lock directory too: its locks count as made by hand, and ours that it removes as released by hand; part them", unlimited},
+	LockIgnored:     {slog.LevelWarn, "files in the lock directory have no effect: Exim asks for a domain's name in lower case, and as xn--...", unlimited},
+	LockDirMended:   {slog.LevelInfo, "lock directory mended: all lock files are as they should be", unlimited},
+
+	LockedElsewhere:   {slog.LevelInfo, "domain locked on another node, for all nodes", unlimited},
+	UnlockedElsewhere: {slog.LevelInfo, "lock removed on another node: domain released", unlimited},
+	ResetElsewhere:    {slog.LevelInfo, "released or reset on another node: domain starts at zero", unlimited},
+	BoardFailed:       {slog.LevelWarn, "other nodes cannot be told of locks and releases now; tried again every second", perKind},
+
+	Command:           {slog.LevelInfo, "command", unlimited},
+	Changed:           {slog.LevelInfo, "thresholds changed", unlimited},
+	Expired:           {slog.LevelInfo, "a threshold set for a time has expired: what was in force before is again; see sluice history", unlimited},
+	Carried:           {slog.LevelInfo, "what sluice set has changed before store.url named a Redis is in force on all nodes now", unlimited},
+	BroughtBack:       {slog.LevelInfo, "store.url names no Redis any more: what sluice set has changed for all nodes stays in force on this one", unlimited},
+	Stranded:          {slog.LevelWarn, "what sluice set has changed before store.url named a Redis is not in force, for others have set something there; set it again", unlimited},
+	ConfigRead:        {slog.LevelInfo, "configuration read, in force now", unlimited},
+	RestartNeeded:     {slog.LevelWarn, "these keys have changed in the file, and come into force with a restart: systemctl restart sluice", unlimited},
+	ConfigRefused:     {slog.LevelError, "configuration not read, the one before stays in force; see sluice config --check", unlimited},
+	PanelRead:         {slog.LevelInfo, "the panel's files read, in force now", unlimited},
+	PanelLineSkipped:  {slog.LevelWarn, "line of the panel skipped", unlimited},
+	PanelLinesSkipped: {slog.LevelWarn, "more lines of the panel skipped; sluice status --json has them all", unlimited},
+	NoLocalDomains:    {slog.LevelWarn, "no local domain is known: every recipient of a message counts as remote; list those of Exim in exim.local_domains", unlimited},
+	NoOwners: {slog.LevelWarn, "Exim lets any local user send in any name (untrusted_set_sender), and there is no owner map: " +
+		"on a host with several tenants one can spend and lock another's budget; list whose each domain is in identity.owners", unlimited},
+	OwnersGone:      {slog.LevelWarn, "the owner map is gone or empty: local users are charged in whatever name they send, until it is back", unlimited},
+	FileUnread:      {slog.LevelError, "local domains or owners not read, going on with those read before", perKind},
+	EximUserUnknown: {slog.LevelWarn, "Exim's user is not known: its ACLs get no answer, for only root may ask; set exim.binary", unlimited},
+
+	LogTrouble: {slog.LevelError, "main log not read; outcomes and what passes unasked are not counted until it is; tried again every second", unlimited},
+	LogMended:  {slog.LevelInfo, "main log read again", unlimited},
+	LogLost: {slog.LevelWarn, "the main log as read last is gone, also among the rotated ones: what it told since is not counted; reading what is there; " +
+		"if it is elsewhere, move it to this name with .99 behind, and it is read", unlimited},
+	LogSkipped: {slog.LevelWarn, "a rotated file of the main log cannot be read: what it tells from there on is not counted; reading the others; " +
+		"it is tried again at the next rotation or start: mend it, or remove it", unlimited},
+	LogCatchingUp: {slog.LevelInfo, "catching up with the main log", unlimited},
+	LogCaughtUp:   {slog.LevelInfo, "caught up with the main log", unlimited},
+
+	StoreFailed:    {slog.LevelError, "store failed", perKind},
+	MemoryCeiling:  {slog.LevelError, "memory ceiling reached: new domains pass uncounted, those known stay exact; raise store.max_subjects", perKind},
+	NoteUnread:     {slog.LevelError, "note ignored, it cannot be understood; what is counted is not concerned", unlimited},
+	HoldUnread:     {slog.LevelError, "note about held mail ignored: exim -M has to be run for it by hand", unlimited},
+	JournalCut:     {slog.LevelInfo, "journal ended within a write that was never answered; cut", unlimited},
+	JournalDamaged: {slog.LevelError, "journal damaged: what this part held is lost, the rest is there; the file is kept as .damaged", unlimited},
+	JournalFailed:  {slog.LevelError, "journal failed: answers go on, but what is counted from now on would not survive a crash", unlimited},
+	JournalMended:  {slog.LevelInfo, "journal mended: all counts are on disk again", unlimited},
+
+	RedisAway:     {slog.LevelWarn, "Redis cannot be asked: this node decides alone until it can, in the mode of store.outage; mail goes on", unlimited},
+	RedisBack:     {slog.LevelInfo, "Redis decides again, and knows what was accepted meanwhile", unlimited},
+	RedisReplaced: {slog.LevelWarn, "this Redis does not know this node's counts (it is new, was restarted or has failed over): telling them", unlimited},
+	RedisReplayed: {slog.LevelInfo, "this Redis knows this node's counts", unlimited},
+	RedisEvicts:   {slog.LevelError, "Redis drops counters when its memory is full, and each of them is a new budget: set maxmemory-policy noeviction", unlimited},
+	RedisCrowded:  {slog.LevelError, "more nodes share this Redis than store.nodes says: without Redis they would accept more than they should; set it on all nodes", perKind},
+
+	MilterOpen:        {slog.LevelWarn, "milter on TCP: any local user can connect and charge any domain; use a unix socket where users are not trusted", unlimited},
+	MilterRefused:     {slog.LevelWarn, "milter client refused", perKind},
+	MilterBroken:      {slog.LevelWarn, "milter connection closed", perKind},
+	MilterCrowded:     {slog.LevelWarn, "milter connections at their maximum: new one closed, its mail passes unasked", perKind},
+	MilterNotAccepted: {slog.LevelWarn, "milter connections cannot be accepted, trying again", perKind},
+	MilterCut:         {slog.LevelWarn, "milter stopped within messages, which pass unasked", unlimited},
+	MilterPanicked:    {slog.LevelError, "policy panicked over a question of the milter, whose message passes", perKind},
+
+	PolicyUnanswered:  {slog.LevelWarn, "policy question not answered", unlimited},
+	PolicyTooLate:     {slog.LevelWarn, "policy answer came too late: the client has gone", unlimited},
+	PolicyTooSlow:     {slog.LevelWarn, "policy client closed: too slow", unlimited},
+	PolicyRefused:     {slog.LevelWarn, "policy client refused", unlimited},
+	PolicyCrowded:     {slog.LevelWarn, "policy connections at their maximum, all being answered: new one refused", unlimited},
+	PolicyShed:        {slog.LevelWarn, "policy connections at their maximum: slow and idle ones closed", unlimited},
+	PolicyNotAccepted: {slog.LevelWarn, "policy connections cannot be accepted: slow and idle ones closed, trying again", unlimited},
+	PolicyCut:         {slog.LevelWarn, "policy server stopped with questions unanswered", unlimited},
+	PolicyPanicked:    {slog.LevelError, "policy panicked over a question, which gets no answer", unlimited},
+
+	Serving:        {slog.LevelInfo, "serving", unlimited},
+	Stopping:       {slog.LevelInfo, "stopping: no more questions, those in flight are answered", unlimited},
+	SocketsStopped: {slog.LevelInfo, "stopped: the sockets", unlimited},
+	WorkStopped:    {slog.LevelInfo, "stopped: locks and releases", unlimited},
+	CountsSaved:    {slog.LevelInfo, "saved: the counts", unlimited},
+	SocketSilent:   {slog.LevelError, "the policy socket does not answer us; systemd restarts sluice if that goes on", unlimited},
+	ClockStepped:   {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
+}
+
+// Text is the log's text for events of this kind.
+func (k Kind) Text() string { return kinds[k].text }
+
+// Level is how much events of this kind matter.
+func (k Kind) Level() slog.Level { return kinds[k].level }
