@@ -199,9 +199,6 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 	}
 	clear(r.unnoted)
 	r.unnoted = r.unnoted[:0]
-	if err := p.bads.save(p.notes, now); err != nil {
-		return err
-	}
 	if err := p.notes.Note(note, position); err != nil {
 		return err
 	}

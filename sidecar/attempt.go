@@ -120,7 +120,7 @@ func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *R
 		s.flush(ctx)
 	}
 	s.last = a.domainTally
-	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.store(s.now), who: a.who, space: &s.space}
+	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.Store(s.now), who: a.who, space: &s.space}
 	s.to, s.tokens = s.to[:0], s.tokens[:0]
 	for _, one := range to {
 		s.to = append(s.to, one.address)
@@ -132,7 +132,7 @@ func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *R
 		q.tokens = s.tokens
 	}
 	reply := s.policy.decide(ctx, &q)
-	s.policy.reconcileDue(ctx, s.now) // it may have reached a limit
+	s.policy.loop.Step(ctx, s.now) // it may have reached a limit
 	return reply, reply.Action == Accept
 }
 
@@ -153,7 +153,7 @@ func (s *Simulation) chargeSoon(remote []recipient, p *passage) bool {
 
 // chargeAll has the ledger count what passed, dated by when it did.
 func (s *Simulation) chargeAll() {
-	now := s.policy.clock.store(s.now)
+	now := s.policy.clock.Store(s.now)
 	for i := range s.charges {
 		s.charges[i].Age += s.now.Sub(s.began)
 	}
@@ -247,7 +247,7 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 	if bad {
 		pending.bad++
 	}
-	if bad && s.mayTrip(a.domainTally) || a.locks > 0 && s.policy.trips.has(a.who.domain) {
+	if bad && s.mayTrip(a.domainTally) || a.locks > 0 && s.policy.deferfail.trips.has(a.who.domain) {
 		pending.trips = true // or it is released
 		s.flush(ctx)
 	}

@@ -29,7 +29,8 @@ type bads struct {
 // domainBad is what went wrong for one domain.
 type domainBad struct {
 	Sends map[ratelimit.Token]badSend `json:"sends"`
-	Last  map[Cause]string            `json:"last"` // the last line of each cause
+	Last  map[Cause]string            `json:"last"`            // the last line of each cause
+	Epoch int64                       `json:"epoch,omitempty"` // of the counts at its first bad send
 
 	dirty bool // not saved yet
 }
@@ -69,14 +70,14 @@ func newDomainBad() *domainBad {
 }
 
 // noteOutcomes takes in the new outcomes of sends.
-func (p *Policy) noteOutcomes(batch *batch) {
-	p.bads.mu.Lock()
+func (d *Deferfail) noteOutcomes(now time.Time, batch *batch) {
+	d.bads.mu.Lock()
 	for i := range batch.reports {
 		if r, o := &batch.reports[i], &batch.outcomes[i]; r.Moved && o.payer != nil && o.payer.who.class == charged {
-			p.bads.note(o, r)
+			d.bads.note(o, r, func(domain string) int64 { return d.epochOf(now, domain) })
 		}
 	}
-	p.bads.mu.Unlock()
+	d.bads.mu.Unlock()
 }
 
 // changed lists the domains of which a batch may have changed whether they are
@@ -89,7 +90,7 @@ func (p *Policy) changed(b *batch) []string {
 		if !r.Moved && !r.Charged || o.payer == nil || o.payer.who.class != charged || o.payer.batch == b.n {
 			continue
 		}
-		if domain := o.payer.who.domain; r.Charged || o.kind != ratelimit.Delivered || p.trips.has(domain) {
+		if domain := o.payer.who.domain; r.Charged || o.kind != ratelimit.Delivered || p.deferfail.trips.has(domain) {
 			o.payer.batch = b.n
 			b.domains = append(b.domains, domain)
 		}
@@ -98,7 +99,7 @@ func (p *Policy) changed(b *batch) []string {
 }
 
 // note takes in the new outcome of a send. mu is held.
-func (b *bads) note(o *outcome, r *ratelimit.Report) {
+func (b *bads) note(o *outcome, r *ratelimit.Report, epoch func(domain string) int64) {
 	to := b.destinations.tell(o)
 	if r.Charged && o.kind == ratelimit.Delivered {
 		return // of one that is new nothing was bad
@@ -110,6 +111,7 @@ func (b *bads) note(o *outcome, r *ratelimit.Report) {
 			return
 		}
 		d = newDomainBad()
+		d.Epoch = epoch(domain)
 		b.domains[domain] = d
 	}
 	d.tell(o, r, to)
@@ -151,11 +153,12 @@ func (d *domainBad) prune(since time.Time) {
 	maps.DeleteFunc(d.Last, func(c Cause, _ string) bool { return !used[c] })
 }
 
-// forget restarts a domain.
-func (b *bads) forget(domain string) {
+// forget forgets what was bad of a domain under an earlier epoch.
+func (b *bads) forget(domain string, epoch int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d := b.domains[domain]; d != nil {
+	if d := b.domains[domain]; d != nil && d.Epoch < epoch {
+		d.Epoch = epoch
 		clear(d.Sends)
 		clear(d.Last)
 		d.dirty = true
@@ -175,13 +178,10 @@ func (b *bads) prune(since time.Time) {
 	b.destinations.prune(since)
 }
 
-// save notes what has changed, now and then.
+// save notes what has changed.
 func (b *bads) save(notes Notes, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if now.Sub(b.saved) < saveBad {
-		return nil
-	}
 	b.saved = now
 	for domain, d := range b.domains {
 		if !d.dirty {

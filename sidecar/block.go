@@ -3,7 +3,6 @@ package sidecar
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -51,13 +50,8 @@ func (s Stop) verb() string {
 	return "holds"
 }
 
-// blockers are all that block, in the order in which they speak.
-func (p *Policy) allBlockers() []Blocker {
-	return []Blocker{panelBlocker{p, true}, handBlocker{p.locks}, panelBlocker{p, false}, tripBlocker{p}}
-}
-
 // blockOf finds the first Block of somebody.
-func (p *Policy) blockOf(now time.Time, a Author, who identity) (Block, bool) {
+func (p *Core) blockOf(now time.Time, a Author, who identity) (Block, bool) {
 	for _, blocker := range p.blockers {
 		if b, blocked := blocker.Block(now, a, who); blocked {
 			return b, true
@@ -69,12 +63,12 @@ func (p *Policy) blockOf(now time.Time, a Author, who identity) (Block, bool) {
 // panelBlocker blocks whom the panel has suspended, or, with suspended false, has
 // put on hold. A suspension is refused for good and speaks before a lock by hand.
 type panelBlocker struct {
-	p         *Policy
+	settings  func() *Settings
 	suspended bool
 }
 
 func (b panelBlocker) Block(_ time.Time, _ Author, who identity) (Block, bool) {
-	s := b.p.settings.Load()
+	s := b.settings()
 	whose, by := s.stopOf(who)
 	if whose == "" || by.Suspended != b.suspended {
 		return Block{}, false
@@ -106,39 +100,4 @@ func (s *Settings) stopOf(who identity) (whose string, by Stop) {
 		}
 	}
 	return whose, by
-}
-
-// handBlocker blocks domains of which a hand has made a lock file.
-type handBlocker struct{ locks LockDir }
-
-func (b handBlocker) Block(_ time.Time, _ Author, who identity) (Block, bool) {
-	if who.domain == "" || !slices.ContainsFunc(b.locks.Files(who.domain), func(f LockFile) bool { return f.Operator }) {
-		return Block{}, false
-	}
-	return Block{SMTP: Defer, Local: Accept, By: ByOperator, Text: func(Action) string { return fmt.Sprintf(textLocked, who.domain) }}, true
-}
-
-// tripBlocker blocks domains over their percentage of bad sends, unless they are
-// watched, exempt, or nothing trips them any more.
-type tripBlocker struct{ p *Policy }
-
-func (b tripBlocker) Block(now time.Time, _ Author, who identity) (Block, bool) {
-	p := b.p
-	s := p.settings.Load()
-	if !p.trips.has(who.domain) {
-		return Block{}, false
-	}
-	if _, percent := s.deferfailLimits(s.owned(who.domain)); percent == 0 || !s.enforces(who.domain) {
-		return Block{}, false
-	}
-	return Block{SMTP: Reject, Local: Reject, By: ByDeferfail, Text: func(a Action) string {
-		text := textDeferfail
-		if a == Defer {
-			text = textDeferfailHeld
-		}
-		d := s.deferfailOf(p.store.Standing(p.clock.store(now), who.domain))
-		return fmt.Sprintf(text, who.domain, d.ratio()) + fmt.Sprintf(
-			" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-			d.bad, d.sent, span(s.window), p.mainCause(who.domain), d.percent, d.min, s.deferfailOrigin(who), s.Node)
-	}}, true
 }

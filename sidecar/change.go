@@ -198,7 +198,7 @@ func (p *Policy) load(now time.Time) []Effect {
 	effects := p.effects(now, before, s)
 	for _, e := range effects {
 		if who := s.named(e.Scope); who.domain != "" {
-			p.due.add(who.domain)
+			p.loop.Look(who.domain)
 		}
 	}
 	return effects
@@ -227,7 +227,7 @@ func (p *Policy) expire(now time.Time) {
 // effects compares who is refused under two settings, by what is counted now.
 func (p *Policy) effects(now time.Time, before, after *Settings) []Effect {
 	all := []Effect{}
-	p.store.Standings(p.clock.store(now), func(st ratelimit.Standing) bool {
+	p.store.Standings(p.clock.Store(now), func(st ratelimit.Standing) bool {
 		was, is := p.verdict(before, st), p.verdict(after, st)
 		switch {
 		case was.Refused == is.Refused:
@@ -254,7 +254,7 @@ func (p *Policy) verdict(s *Settings, st ratelimit.Standing) Effect {
 		return Effect{st.Name, true, u.Used, u.Limit.Max, ratio(u.Used, u.Limit.Max)}
 	}
 	if isDomain(st.Name) && hasBad(st) {
-		if d := s.deferfailOf(st); d.over() || p.trips.has(st.Name) && !d.calm() {
+		if d := s.deferfailOf(st); d.over() || p.deferfail.trips.has(st.Name) && !d.calm() {
 			return Effect{Scope: st.Name, Refused: true, Sent: d.sent, Text: d.ratio()}
 		}
 	}

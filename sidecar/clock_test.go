@@ -14,8 +14,8 @@ func TestAStepOfTheSystemsClockIsTold(t *testing.T) {
 		}
 	}
 	// A clock that nobody has set is not off.
-	c := clock{start: time.Now()}
-	if off := c.setOff(time.Now()); stepped(0, off) != 0 {
+	c := Clock{start: time.Now()}
+	if off := c.SetOff(time.Now()); stepped(0, off) != 0 {
 		t.Errorf("set off by %v", off)
 	}
 }

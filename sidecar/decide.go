@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
@@ -35,12 +36,13 @@ type space struct {
 	marks    [1]ratelimit.Token
 	subjects [1]ratelimit.Subject
 	uses     [2]ratelimit.Use // by hour and by day
+	decision Decision
 }
 
 // Ask decides on one Request. It is called by many goroutines at once. now is
 // the time just read.
-func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
-	q := question{Request: r, Settings: p.settings.Load(), now: now, at: p.clock.store(now)}
+func (p *Core) Ask(ctx context.Context, now time.Time, r Request) Reply {
+	q := question{Request: r, Settings: p.settings(), now: now, at: p.clock.Store(now)}
 	if q.space, _ = p.spaces.Get().(*space); q.space == nil {
 		q.space = new(space)
 	}
@@ -51,7 +53,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r Request) Reply {
 }
 
 // ask finds who pays, and for what.
-func (p *Policy) ask(ctx context.Context, q *question) Reply {
+func (p *Core) ask(ctx context.Context, q *question) Reply {
 	q.who = q.identify(&q.Request)
 	if q.Stage == StagePostfixEnd {
 		return p.askPostfixEnd(ctx, q)
@@ -65,7 +67,7 @@ func (p *Policy) ask(ctx context.Context, q *question) Reply {
 }
 
 // decide answers a question of which it is known who pays, and for what.
-func (p *Policy) decide(ctx context.Context, q *question) Reply {
+func (p *Core) decide(ctx context.Context, q *question) Reply {
 	switch {
 	case len(q.to) == 0:
 		return p.passLocal(q)
@@ -91,18 +93,19 @@ func (p *Policy) decide(ctx context.Context, q *question) Reply {
 }
 
 // blocked finds out whether nothing of the payer of a question goes.
-func (p *Policy) blocked(q *question) (blocked bool) {
+func (p *Core) blocked(q *question) (blocked bool) {
 	r := &q.Request
 	q.block, blocked = p.blockOf(q.now, Author{Auth: r.Auth, Login: r.Login, Client: r.ClientAddress, Original: r.Original}, q.who)
 	return blocked
 }
 
 // answerBlocked answers for somebody of whom nothing goes.
-func (p *Policy) answerBlocked(q *question) Reply {
+func (p *Core) answerBlocked(q *question) Reply {
 	switch q.Stage {
 	case StageRoute: // what was accepted is never bounced for it
 		token := q.token(q.ID, q.to[0], 0)
-		return p.hold(q, token, p.settled(q, token), p.refuseBlocked(q, Defer))
+		charged := p.settled(q, token)
+		return p.hold(q, token, charged, p.refuseBlocked(q, Defer))
 	case StageLocal:
 		if q.block.Local == Accept {
 			return Reply{}
@@ -112,7 +115,7 @@ func (p *Policy) answerBlocked(q *question) Reply {
 	return p.refuseBlocked(q, q.block.SMTP)
 }
 
-func (p *Policy) refuseBlocked(q *question, a Action) Reply {
+func (p *Core) refuseBlocked(q *question, a Action) Reply {
 	p.totals.refused.Add(1)
 	if p.silent {
 		return Reply{Action: a}
@@ -162,7 +165,7 @@ func (q *question) remoteRecipients() []address {
 }
 
 // passUncharged counts those for whom nobody pays.
-func (p *Policy) passUncharged(q *question) {
+func (p *Core) passUncharged(q *question) {
 	switch q.who.class {
 	case exempt:
 		if q.Stage == StageData || q.Stage == StageLocal {
@@ -178,7 +181,7 @@ func (p *Policy) passUncharged(q *question) {
 }
 
 // askRcpt looks whether one more remote recipient fits.
-func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
+func (p *Core) askRcpt(ctx context.Context, q *question) Reply {
 	t := q.take()
 	t.Ahead = int64(max(0, q.Sent))
 	result, err := p.store.Look(ctx, q.at, t)
@@ -194,7 +197,7 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) Reply {
 
 // askData charges a whole message. It is never 550 for volume: the recipients
 // were let pass one by one, and only a race with another client leads here.
-func (p *Policy) askData(ctx context.Context, q *question) Reply {
+func (p *Core) askData(ctx context.Context, q *question) Reply {
 	d, err := p.charge(ctx, q)
 	switch {
 	case err != nil:
@@ -209,7 +212,7 @@ func (p *Policy) askData(ctx context.Context, q *question) Reply {
 // askLocal charges a message from sendmail. There is no 450 for it: whoever
 // calls sendmail would drop the mail. What could be sent later is accepted
 // uncharged, and the router holds it.
-func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
+func (p *Core) askLocal(ctx context.Context, q *question) Reply {
 	d, err := p.charge(ctx, q)
 	switch {
 	case err != nil:
@@ -223,7 +226,7 @@ func (p *Policy) askLocal(ctx context.Context, q *question) Reply {
 }
 
 // askRoute charges one recipient that was not charged yet, or holds it.
-func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
+func (p *Core) askRoute(ctx context.Context, q *question) Reply {
 	token := q.token(q.ID, q.to[0], 0)
 	if p.settled(q, token) {
 		p.unhold(q, token)
@@ -247,13 +250,13 @@ func (p *Policy) askRoute(ctx context.Context, q *question) Reply {
 // settled tells that a recipient at the router is not to be charged: because
 // it was, or because its message is older than anything that still counts. A
 // recipient that was held for all that time was never charged.
-func (p *Policy) settled(q *question, token ratelimit.Token) bool {
+func (p *Core) settled(q *question, token ratelimit.Token) bool {
 	if q.Charged && redirected(&q.Request) == "" || p.store.Known(q.at, token) {
 		return true
 	}
 	arrived, known := IDTime(q.ID)
 	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
-	return old && !p.holds.uncharged(q.who.domain, q.ID, token)
+	return old && !p.holds.Uncharged(q.who.domain, q.ID, token)
 }
 
 func (q *question) take() ratelimit.Take {
@@ -265,7 +268,7 @@ func (q *question) take() ratelimit.Take {
 }
 
 // charge charges all recipients of a question, or none and says why.
-func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
+func (p *Core) charge(ctx context.Context, q *question) (*refusal, error) {
 	tokens := q.tokens
 	if tokens == nil {
 		tokens = q.appendTokens(q.space.tokens[:0], q.ID, q.to)
@@ -274,7 +277,7 @@ func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
 }
 
 // chargeAs charges them under tokens, one for each.
-func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
+func (p *Core) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
 	t := q.take()
 	t.Tokens = tokens
 	result, err := p.store.Take(ctx, q.at, t)
@@ -286,11 +289,9 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 	}
 	p.totals.accepted.Add(int64(result.Charged))
 	p.noteWatched(q, result)
-	for _, u := range result.Uses {
-		if u.Subject == q.who.domain && atLimit(u) {
-			p.due.add(q.who.domain)
-		}
-	}
+	p.observe(q, Decision{Charged: result.Charged, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
+		return u.Subject == q.who.domain && atLimit(u)
+	})})
 	return nil, nil
 }
 
@@ -306,7 +307,7 @@ type refusal struct {
 
 // refusal finds which of the full limits speaks: 550 before 450, then the one
 // that frees last.
-func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result) *refusal {
+func (p *Core) refusal(q *question, t ratelimit.Take, result ratelimit.Result) *refusal {
 	cutoff, _ := inForce(q.Table, q.who, "defer_cutoff", func(t *Thresholds) *int64 { return t.DeferCutoff })
 	over, _ := inForce(q.Table, q.who, "over_limit", func(t *Thresholds) *OverLimit { return t.OverLimit })
 	var first *refusal
@@ -317,7 +318,7 @@ func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result)
 		d := &refusal{use: u, per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.limitOrigin(u.Subject, u.Limit.Window)}
 		d.action = over.action(d.attempted*100 >= cutoff*u.Limit.Max)
 		if !u.Frees.IsZero() {
-			d.frees = p.clock.wall(q.now, u.Frees)
+			d.frees = p.clock.Wall(q.now, u.Frees)
 		}
 		if u.Limit.Window != q.window {
 			d.per = "day"
@@ -352,7 +353,7 @@ func (o OverLimit) action(cutoff bool) Action {
 }
 
 // noteWatched counts what passed only because its limit is watched.
-func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
+func (p *Core) noteWatched(q *question, r ratelimit.Result) {
 	if !q.watches {
 		return
 	}
@@ -367,11 +368,9 @@ func (p *Policy) noteWatched(q *question, r ratelimit.Result) {
 	}
 }
 
-func (p *Policy) refuse(q *question, d *refusal) Reply {
+func (p *Core) refuse(q *question, d *refusal) Reply {
 	p.totals.refused.Add(1)
-	if p.clustered && d.use.Subject == q.who.domain && atLimit(d.use) {
-		p.due.add(q.who.domain) // another node may have brought it there, and this answer told of it first
-	}
+	p.observe(q, Decision{Refused: true, Full: d.use.Subject == q.who.domain && atLimit(d.use)})
 	if p.silent {
 		return Reply{Action: d.action}
 	}
@@ -381,7 +380,7 @@ func (p *Policy) refuse(q *question, d *refusal) Reply {
 }
 
 // cannotCount decides what a store that fails means for mail.
-func (p *Policy) cannotCount(q *question, err error) Reply {
+func (p *Core) cannotCount(q *question, err error) Reply {
 	p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	return Reply{Action: Defer, Text: fmt.Sprintf(textUncounted, q.who.domain)}
 }
@@ -398,3 +397,21 @@ func room(r ratelimit.Result) int {
 }
 
 func atLimit(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
+
+// hold notes that the router holds a recipient, and answers so.
+func (p *Core) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
+	p.holds.Hold(q.now, q.who, q.ID, token, charged)
+	return r
+}
+
+// unhold forgets that the router held a recipient.
+func (p *Core) unhold(q *question, token ratelimit.Token) { p.holds.Drop(q.who.domain, q.ID, token) }
+
+// observe tells those who observe what was decided.
+func (p *Core) observe(q *question, d Decision) {
+	q.space.decision = d
+	q.space.decision.Request, q.space.decision.Payer = &q.Request, q.who
+	for _, o := range p.observers {
+		o.Decided(q.now, &q.space.decision)
+	}
+}

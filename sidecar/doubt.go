@@ -30,7 +30,7 @@ func (p *Policy) doubt(now time.Time, scope string) (warning string, err error) 
 func (p *Policy) knows(now time.Time, scope string) bool {
 	s := p.settings.Load()
 	_, stopped := s.stops[scope]
-	if stopped || scope == defaultScope || s.scopes[scope] != nil || len(p.store.Standing(p.clock.store(now), scope).Windows) > 0 {
+	if stopped || scope == defaultScope || s.scopes[scope] != nil || len(p.store.Standing(p.clock.Store(now), scope).Windows) > 0 {
 		return true
 	}
 	if account, is := strings.CutPrefix(scope, accountPrefix); is {
@@ -40,7 +40,7 @@ func (p *Policy) knows(now time.Time, scope string) bool {
 		return p.knows(now, domain)
 	}
 	return scope == s.Node || s.owners.get().account[scope] != "" || s.localDomains.get().has(scope) ||
-		len(p.locks.Files(scope)) > 0 || p.holds.numberIn(scope) > 0
+		len(p.locks.Files(scope)) > 0 || p.holds.NumberIn(scope) > 0
 }
 
 // mostMeant bounds how many names are compared with one that was typed.
@@ -56,7 +56,7 @@ func (p *Policy) hint(now time.Time, scope string) string {
 	for domain, account := range s.owners.get().account {
 		names[domain], names[accountPrefix+account] = true, true
 	}
-	p.store.Standings(p.clock.store(now), func(st ratelimit.Standing) bool {
+	p.store.Standings(p.clock.Store(now), func(st ratelimit.Standing) bool {
 		names[st.Name] = true
 		return len(names) < mostMeant
 	})

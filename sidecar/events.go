@@ -6,19 +6,19 @@ import "sluice/sidecar/event"
 // somebody to charge, there are as many of as somebody likes to cause: they are made
 // only if somebody listens.
 
-func (p *Policy) emitRefused(r Request, a Action, text string) {
+func (p *Core) emitRefused(r Request, a Action, text string) {
 	if p.events.Enabled(event.Refused) {
 		p.events.Emit(event.Event{Kind: event.Refused, Attrs: event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text)})
 	}
 }
 
-func (p *Policy) emitWatched(r Request, who, ratio string) {
+func (p *Core) emitWatched(r Request, who, ratio string) {
 	if p.events.Enabled(event.Watched) {
 		p.events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
 	}
 }
 
-func (p *Policy) emitUnidentified(r Request) {
+func (p *Core) emitUnidentified(r Request) {
 	if p.events.Enabled(event.Unidentified) {
 		p.events.Emit(event.Event{Kind: event.Unidentified, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "auth", r.Auth, "login", r.Login, "sender", r.Sender)})
 	}

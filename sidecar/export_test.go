@@ -6,14 +6,17 @@ import (
 )
 
 // Tend is what Run does every second.
-func (p *Policy) Tend(now time.Time) { p.tend(now) }
+func (p *Policy) Tend(now time.Time) { p.loop.watch(now); p.tick(context.Background(), now) }
 
-// Reconcile is what Run does every second, but for releases.
+// Reconcile is what Run does every second, but for releases and other nodes.
 func (p *Policy) Reconcile(ctx context.Context, now time.Time) {
-	p.due.addAll(p.lockedDomains())
-	p.due.addAll(p.trips.domains())
-	p.reconcileDue(ctx, now)
+	p.lockFiles.tick(ctx, now)
+	p.deferfail.tick(ctx, now)
+	p.loop.Step(ctx, now)
 }
 
 // Wake is what Run does as soon as a domain is due.
-func (p *Policy) Wake(ctx context.Context, now time.Time) { p.reconcileDue(ctx, now) }
+func (p *Policy) Wake(ctx context.Context, now time.Time) { p.loop.Step(ctx, now) }
+
+// ShowUsage is what Run does every ten seconds.
+func (p *Policy) ShowUsage(now time.Time) { p.loop.Survey(now) }

@@ -1,11 +1,11 @@
 package sidecar
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,19 +19,32 @@ import (
 // any more: its message has left the queue behind our back. Each queue run asks.
 const holdFor = 7 * 24 * time.Hour
 
-// holds is what waits in Exim's queue because the router held it: recipients
+// Holds is what waits in Exim's queue because the router held it: recipients
 // of accepted messages that were not charged. They are noted, so that Sluice
 // knows after a restart what to release, and that they are to be charged
 // however old their messages have become.
-type holds struct {
-	notes  Notes
-	events event.Sink
+type Holds struct {
+	notes    Notes
+	events   event.Sink
+	exim     Queue
+	room     func(ctx context.Context, now time.Time, who identity) int
+	releases sync.WaitGroup
 
 	mu      sync.Mutex
 	domains map[string]map[string]*heldMessage // by domain and message id
 	under   map[string]int                     // number of the release that is under way, by domain
+	epochs  map[string]int64                   // of the last reset of each that has something held
 	begun   int                                // how many releases have begun
 	count   int
+}
+
+// HoldOptions are what Holds are made with; all are needed.
+type HoldOptions struct {
+	Notes  Notes
+	Events event.Sink
+	Queue  Queue
+	// Room is how many sends of somebody would be accepted now.
+	Room func(ctx context.Context, now time.Time, who identity) int
 }
 
 // A heldMessage is one message with the recipients that are held.
@@ -73,13 +86,15 @@ func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err err
 	return domain, id, ratelimit.Token(n), errors.Join(err1, err2, err3)
 }
 
-func newHolds(notes Notes, events event.Sink) *holds {
-	h := &holds{notes: notes, events: events, domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
-	notes.Notes(holdNotes, func(key string, value []byte) {
+// NewHolds returns Holds that know what was noted.
+func NewHolds(o HoldOptions) *Holds {
+	h := &Holds{notes: o.Notes, events: o.Events, exim: o.Queue, room: o.Room,
+		domains: map[string]map[string]*heldMessage{}, under: map[string]int{}, epochs: map[string]int64{}}
+	o.Notes.Notes(holdNotes, func(key string, value []byte) {
 		var n heldNote
 		domain, id, token, err := parseHoldKey(key)
 		if err = errors.Join(err, json.Unmarshal(value, &n)); err != nil {
-			events.Emit(event.Event{Kind: event.HoldUnread, Attrs: event.Attrs("note", key), Err: err})
+			o.Events.Emit(event.Event{Kind: event.HoldUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, heldRecipient{n.Since, n.Charged})
@@ -87,9 +102,48 @@ func newHolds(notes Notes, events event.Sink) *holds {
 	return h
 }
 
+// Owner is what a Loop has to do.
+func (h *Holds) Owner() Owner { return Owner{Stepped: h.releaseAll, Reset: h.reset} }
+
+// releaseAll releases what has room now.
+func (h *Holds) releaseAll(ctx context.Context, now time.Time) {
+	for _, domain := range h.Domains() {
+		h.startRelease(ctx, now, domain)
+	}
+}
+
+// Wait waits for the deliveries that have begun.
+func (h *Holds) Wait() { h.releases.Wait() }
+
+// Hold notes that the router holds a recipient; charged: it was paid for before.
+func (h *Holds) Hold(now time.Time, who identity, id string, token ratelimit.Token, charged bool) {
+	h.tell(h.hold(who, id, token, heldRecipient{now, charged}))
+}
+
+// Drop forgets that the router held a recipient.
+func (h *Holds) Drop(domain, id string, token ratelimit.Token) { h.tell(h.release(domain, id, token)) }
+
+func (h *Holds) tell(err error) {
+	if err != nil {
+		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	}
+}
+
+// reset lets another release of a domain begin: the one that is under way may
+// wait for Exim much longer than an operator.
+func (h *Holds) reset(_ context.Context, _ time.Time, r Reset) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.domains[r.Domain] != nil && h.epochs[r.Domain] < r.Epoch {
+		h.epochs[r.Domain] = r.Epoch
+		delete(h.under, r.Domain)
+	}
+	return nil
+}
+
 // put remembers a held recipient, and reports whether it is a new one. mu is
 // held, or nobody else knows h yet.
-func (h *holds) put(who identity, id string, token ratelimit.Token, r heldRecipient) bool {
+func (h *Holds) put(who identity, id string, token ratelimit.Token, r heldRecipient) bool {
 	who, id = who.clone(), strings.Clone(id)
 	messages := h.domains[who.domain]
 	if messages == nil {
@@ -110,8 +164,8 @@ func (h *holds) put(who identity, id string, token ratelimit.Token, r heldRecipi
 	return true
 }
 
-// uncharged tells whether a recipient is held that was never charged.
-func (h *holds) uncharged(domain, id string, token ratelimit.Token) bool {
+// Uncharged tells whether a recipient is held that was never charged.
+func (h *Holds) Uncharged(domain, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := h.domains[domain][id]
@@ -124,7 +178,7 @@ func (h *holds) uncharged(domain, id string, token ratelimit.Token) bool {
 
 // hold remembers and notes a held recipient. mu is held for both, here and where
 // one is forgotten: what is noted and what is remembered never disagree.
-func (h *holds) hold(who identity, id string, token ratelimit.Token, r heldRecipient) error {
+func (h *Holds) hold(who identity, id string, token ratelimit.Token, r heldRecipient) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.put(who, id, token, r) {
@@ -138,14 +192,14 @@ func (h *holds) hold(who identity, id string, token ratelimit.Token, r heldRecip
 }
 
 // release forgets a recipient that is held no more.
-func (h *holds) release(domain, id string, token ratelimit.Token) error {
+func (h *Holds) release(domain, id string, token ratelimit.Token) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.drop(domain, id, token)
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.
-func (h *holds) drop(domain, id string, token ratelimit.Token) error {
+func (h *Holds) drop(domain, id string, token ratelimit.Token) error {
 	m := h.domains[domain][id]
 	if m == nil {
 		return nil
@@ -160,12 +214,13 @@ func (h *holds) drop(domain, id string, token ratelimit.Token) error {
 	}
 	if len(h.domains[domain]) == 0 {
 		delete(h.domains, domain)
+		delete(h.epochs, domain)
 	}
 	return h.notes.Forget(holdKey(domain, id, token))
 }
 
 // try notes that Exim is told to deliver messages.
-func (h *holds) try(domain string, ids []string, now time.Time) {
+func (h *Holds) try(domain string, ids []string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
@@ -177,7 +232,7 @@ func (h *holds) try(domain string, ids []string, now time.Time) {
 
 // expire forgets the messages of a domain about which nobody has asked for too
 // long.
-func (h *holds) expire(domain string, now time.Time) error {
+func (h *Holds) expire(domain string, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error
@@ -192,15 +247,8 @@ func (h *holds) expire(domain string, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// heldIn lists the held messages of a domain, the oldest first: Exim's ids
-// begin with the time.
-func (h *holds) heldIn(domain string) []heldMessage {
-	all := h.copyOf(domain)
-	slices.SortFunc(all, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
-	return all
-}
-
-func (h *holds) copyOf(domain string) (all []heldMessage) {
+// heldIn lists the held messages of a domain, in no order.
+func (h *Holds) heldIn(domain string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.domains[domain] {
@@ -209,8 +257,8 @@ func (h *holds) copyOf(domain string) (all []heldMessage) {
 	return all
 }
 
-// numberIn is how many recipients of a domain are held.
-func (h *holds) numberIn(domain string) (n int) {
+// NumberIn is how many recipients of a domain are held.
+func (h *Holds) NumberIn(domain string) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.domains[domain] {
@@ -219,14 +267,14 @@ func (h *holds) numberIn(domain string) (n int) {
 	return n
 }
 
-func (h *holds) number() int {
+func (h *Holds) Number() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.count
 }
 
-// withHolds lists the domains that have something held.
-func (h *holds) withHolds() []string {
+// Domains lists the domains that have something held.
+func (h *Holds) Domains() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []string
@@ -238,7 +286,7 @@ func (h *holds) withHolds() []string {
 
 // begin begins a release of a domain, unless one is under way. Its number tells
 // it from others.
-func (h *holds) begin(domain string) (number int, ok bool) {
+func (h *Holds) begin(domain string) (number int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.under[domain] != 0 {
@@ -252,30 +300,15 @@ func (h *holds) begin(domain string) (number int, ok bool) {
 // leave lets another release of a domain begin: the one that is under way may
 // wait for Exim much longer than an operator. It ends with the messages that
 // it is at.
-func (h *holds) leave(domain string) {
+func (h *Holds) leave(domain string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.under, domain)
 }
 
 // goesOn tells whether a release is still the one of its domain.
-func (h *holds) goesOn(domain string, number int) bool {
+func (h *Holds) goesOn(domain string, number int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.under[domain] == number
-}
-
-// hold notes that the router holds a recipient, and answers so.
-func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
-	if err := p.holds.hold(q.who, q.ID, token, heldRecipient{q.now, charged}); err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
-	return r
-}
-
-// unhold forgets that the router held a recipient.
-func (p *Policy) unhold(q *question, token ratelimit.Token) {
-	if err := p.holds.release(q.who.domain, q.ID, token); err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
 }

@@ -19,7 +19,7 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	h := newHolds(store, nobody)
+	h := NewHolds(HoldOptions{Notes: store, Events: nobody})
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for range 1000 {
 		var queueRuns sync.WaitGroup
@@ -36,8 +36,8 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 			})
 		}
 		queueRuns.Wait()
-		if noted := newHolds(store, nobody).number(); noted != h.number() {
-			t.Fatalf("%d recipients are noted and %d remembered", noted, h.number())
+		if noted := NewHolds(HoldOptions{Notes: store, Events: nobody}).Number(); noted != h.Number() {
+			t.Fatalf("%d recipients are noted and %d remembered", noted, h.Number())
 		}
 	}
 }

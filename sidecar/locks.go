@@ -2,8 +2,8 @@ package sidecar
 
 import (
 	"context"
-	"errors"
-	"strings"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,77 +11,86 @@ import (
 	"sluice/sidecar/event"
 )
 
-// due is the set of domains whose lock files are to be looked at.
-type due struct {
-	mu      *sync.Mutex
-	domains map[string]bool
-	wake    chan struct{}
+// Locks knows which lock and usage files should stand, and has them stand.
+type Locks struct {
+	dir      LockDir
+	store    StandingStore
+	clock    Clock
+	events   event.Sink
+	settings func() *Settings
+	resets   Resets
+
+	cluster sync.Mutex // held while locks for all nodes are made or removed
+	board   Board      // nil: this node shares with nobody
+	notes   Notes
 }
 
-func newDue() due {
-	return due{new(sync.Mutex), map[string]bool{}, make(chan struct{}, 1)}
+// A StandingStore is a store as far as those need it who look at what is counted.
+type StandingStore interface {
+	Standing(now time.Time, subject string) ratelimit.Standing
+	Standings(now time.Time, f func(ratelimit.Standing) bool)
 }
 
-// add has domains looked at soon. It never waits: a question is being answered.
-func (d *due) add(domains ...string) {
-	if len(domains) == 0 {
-		return
-	}
-	d.addAll(domains)
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
+// Resets resets domains, and has them looked at: a Loop.
+type Resets interface {
+	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
+	Look(domains ...string)
+	LookAtNextTick(domains ...string)
 }
 
-func (d *due) addAll(domains []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, domain := range domains {
-		d.domains[domain] = true
-	}
+// LockOptions are what Locks are made with; all but Board are needed.
+type LockOptions struct {
+	Dir      LockDir
+	Store    StandingStore
+	Clock    Clock
+	Events   event.Sink
+	Settings func() *Settings
+	Resets   Resets
+	Board    Board // nil: this node shares with nobody
+	Notes    Notes
 }
 
-func (d *due) take() (all []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for domain := range d.domains {
-		all = append(all, domain)
-	}
-	clear(d.domains)
-	return all
+// NewLocks returns Locks, and completes what a crash has interrupted.
+func NewLocks(o LockOptions) *Locks {
+	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board, notes: o.Notes}
+	l.resumeOrders()
+	return l
 }
 
-// reconcile makes or removes the lock file of every domain that is due, and
-// releases what is held and has room now. It returns how many domains were due.
-func (p *Policy) reconcile(ctx context.Context, now time.Time) int {
-	due := p.reconcileDue(ctx, now)
-	for _, domain := range p.holds.withHolds() {
-		p.startRelease(ctx, now, domain)
-	}
-	return due
+// Owner is what a Loop has to do.
+func (l *Locks) Owner() Owner {
+	return Owner{Start: l.start, Tick: l.tick, Follow: l.follow, Reconcile: l.reconcile, Reset: l.reset, Survey: l.survey}
 }
 
-func (p *Policy) reconcileDue(ctx context.Context, now time.Time) int {
-	due := p.due.take()
-	for _, domain := range due {
-		if p.clustered {
-			p.restarted(domain, p.epoch(now, domain))
+// start finds the domains at their limit whose lock file a crash may have prevented.
+func (l *Locks) start(now time.Time) {
+	at := l.clock.Store(now)
+	l.store.Standings(at, func(s ratelimit.Standing) bool {
+		if isDomain(s.Name) {
+			if _, full := l.fullest(s); full {
+				l.resets.Look(s.Name)
+			}
 		}
-		err := errors.Join(p.reconcileLock(domain, p.clock.store(now)), p.reconcileTrip(ctx, now, domain))
-		if err != nil {
-			p.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
-		}
-	}
-	return len(due)
+		return true
+	})
 }
 
-// reconcileLock makes max_hourly_ of a domain that is at its limit, and
+// tick has the domains looked at that have a lock file of ours: sends leave the
+// window without anybody asking.
+func (l *Locks) tick(context.Context, time.Time) {
+	for _, f := range l.dir.Files("") {
+		if !f.Operator {
+			l.resets.LookAtNextTick(f.Domain)
+		}
+	}
+}
+
+// reconcile makes max_hourly_ of a domain that is at its limit, and
 // removes it when used < max again.
-func (p *Policy) reconcileLock(domain string, at time.Time) error {
+func (l *Locks) reconcile(_ context.Context, now time.Time, domain string) error {
 	lock := Lock{LockHourly, domain}
 	var ours bool
-	for _, f := range p.locks.Files(domain) {
+	for _, f := range l.dir.Files(domain) {
 		if f.Lock != lock {
 			continue
 		}
@@ -90,83 +99,32 @@ func (p *Policy) reconcileLock(domain string, at time.Time) error {
 		}
 		ours = true
 	}
-	use, full := p.fullest(domain, at)
+	use, full := l.fullest(l.store.Standing(l.clock.Store(now), domain))
 	switch {
 	case full && !ours:
 		content := ratio(use.Used, use.Limit.Max)
-		p.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: event.Attrs("sent", content)})
-		return p.locks.Make(lock, content, use.Epoch)
+		l.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: event.Attrs("sent", content)})
+		return l.dir.Make(lock, content, use.Epoch)
 	case !full && ours:
-		p.events.Emit(event.Event{Kind: event.LimitFreed, Domain: domain})
-		return p.locks.Unmake(lock)
+		l.events.Emit(event.Event{Kind: event.LimitFreed, Domain: domain})
+		return l.dir.Unmake(lock)
 	}
 	return nil
 }
 
 // fullest is the limit of a domain that is used up and enforced, if one is.
-func (p *Policy) fullest(domain string, at time.Time) (ratelimit.Use, bool) {
-	s := p.settings.Load()
-	if u, full := s.full(p.store.Standing(at, domain)); full && s.enforces(domain) {
+func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
+	s := l.settings()
+	if u, full := s.full(standing); full && s.enforces(standing.Name) {
 		return u, true
 	}
 	return ratelimit.Use{}, false
 }
 
-// enforces tells whether limits refuse a domain, and not only watch it.
-func (s *Settings) enforces(domain string) bool {
-	who := s.owned(domain)
-	return !(s.watches && s.watched(who, domain)) && !s.exemptScope(who)
-}
-
-// dueAtStart finds the domains at their limit whose lock file a crash may have
-// prevented.
-func (p *Policy) dueAtStart(now time.Time) {
-	at := p.clock.store(now)
-	p.store.Standings(at, func(s ratelimit.Standing) bool {
-		if isDomain(s.Name) {
-			if _, full := p.fullest(s.Name, at); full {
-				p.due.add(s.Name)
-			}
-		}
-		return true
-	})
-}
-
-// isDomain tells the subject of a domain from those of mailboxes and accounts.
-func isDomain(subject string) bool {
-	return !strings.Contains(subject, "@") && !isAccount(subject)
-}
-
-// accountPrefix begins the name of an account's subject.
-const accountPrefix = "account:"
-
-func isAccount(subject string) bool { return strings.HasPrefix(subject, accountPrefix) }
-
-// titleOf names a subject as refusals do.
-func titleOf(subject string) string {
-	switch account, ok := strings.CutPrefix(subject, accountPrefix); {
-	case ok:
-		return "Account " + account
-	case isDomain(subject):
-		return "Domain " + subject
-	}
-	return "Mailbox " + subject
-}
-
-// lockedDomains lists the domains that have a lock file of ours.
-func (p *Policy) lockedDomains() (domains []string) {
-	for _, f := range p.locks.Files("") {
-		if !f.Operator {
-			domains = append(domains, f.Domain)
-		}
-	}
-	return domains
-}
-
-// LockEvent takes in what a hand did in the lock directory.
-func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
+// Event takes in what a hand did in the lock directory.
+func (l *Locks) Event(ctx context.Context, now time.Time, e LockEvent) {
 	if e.Kind != LockReleased {
-		p.events.Emit(e.Event())
+		l.events.Emit(e.Event())
 		return
 	}
 	// A hand that removes a lock of ours means the counts it stood for, not
@@ -175,32 +133,43 @@ func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
 	switch {
 	case e.File.Operator:
 		seen = -1
-		p.endOrder(ctx, e.File.Domain)
-	case p.store.Standing(p.clock.store(now), e.File.Domain).Epoch > seen:
-		p.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
-		p.due.add(e.File.Domain)
+		l.endOrder(ctx, e.File.Domain)
+	case l.store.Standing(l.clock.Store(now), e.File.Domain).Epoch > seen:
+		l.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
+		l.resets.Look(e.File.Domain)
 		return
 	}
-	p.events.Emit(e.Event())
-	if err := p.restart(ctx, now, e.File.Domain, seen); err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	l.events.Emit(e.Event())
+	if err := l.resets.Reset(ctx, now, e.File.Domain, seen); err != nil {
+		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
-// restart lets a domain start at zero: its counts, its refusals and all locks
-// that Sluice made for it.
-func (p *Policy) restart(ctx context.Context, now time.Time, domain string, seen int64) error {
-	_, err := p.store.Reset(ctx, p.clock.store(now), domain, seen)
-	p.bads.forget(domain)
-	err = errors.Join(err, p.endTrip(ctx, domain))
-	for _, f := range p.locks.Files(domain) {
-		if !f.Operator {
-			if err := p.locks.Unmake(f.Lock); err != nil {
-				p.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
-			}
+// reset removes the lock files that stood for counts of before.
+func (l *Locks) reset(_ context.Context, _ time.Time, r Reset) error {
+	before := false
+	for _, f := range l.dir.Files(r.Domain) {
+		if !f.Operator && f.Epoch < r.Epoch {
+			before = true
+			l.logTrouble(r.Domain, l.dir.Unmake(f.Lock))
 		}
 	}
-	p.holds.leave(domain)
-	p.due.add(domain) // and what was held goes out
-	return err
+	if before && r.Elsewhere {
+		l.events.Emit(event.Event{Kind: event.ResetElsewhere, Domain: r.Domain})
+	}
+	return nil
+}
+
+func (l *Locks) logTrouble(domain string, err error) {
+	if err != nil {
+		l.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
+	}
+}
+
+// Block blocks domains of which a hand has made a lock file.
+func (l *Locks) Block(_ time.Time, _ Author, who identity) (Block, bool) {
+	if who.domain == "" || !slices.ContainsFunc(l.dir.Files(who.domain), func(f LockFile) bool { return f.Operator }) {
+		return Block{}, false
+	}
+	return Block{SMTP: Defer, Local: Accept, By: ByOperator, Text: func(Action) string { return fmt.Sprintf(textLocked, who.domain) }}, true
 }

@@ -57,14 +57,14 @@ func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tighte
 // subjects are all of whom there may be something to tell.
 func (p *Policy) subjects(now time.Time) map[string]bool {
 	names := map[string]bool{}
-	p.store.Standings(p.clock.store(now), func(s ratelimit.Standing) bool {
+	p.store.Standings(p.clock.Store(now), func(s ratelimit.Standing) bool {
 		names[s.Name] = true
 		return true
 	})
 	for _, f := range p.locks.Files("") {
 		names[f.Domain] = true
 	}
-	for _, domain := range p.holds.withHolds() {
+	for _, domain := range p.holds.Domains() {
 		names[domain] = true
 	}
 	for scope := range p.settings.Load().stops {
@@ -76,7 +76,7 @@ func (p *Policy) subjects(now time.Time) map[string]bool {
 // scopeStatus tells of a mailbox or an account. It is known while a limit names
 // it, and longer while what it sent is counted or nothing of it may go.
 func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
-	standing := p.store.Standing(p.clock.store(now), name)
+	standing := p.store.Standing(p.clock.Store(now), name)
 	settings := p.settings.Load()
 	limits := settings.limitsOf(name)
 	who := settings.named(name)
@@ -120,11 +120,11 @@ func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 }
 
 func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
-	at := p.clock.store(now)
+	at := p.clock.Store(now)
 	settings := p.settings.Load()
 	who := settings.owned(domain)
 	standing := p.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: p.holds.numberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: p.holds.NumberIn(domain),
 		Mode: settings.mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
 	_, blocked := p.blockOf(now, Author{}, who)
@@ -135,7 +135,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}
-	d.Causes, d.LeftOut = p.bads.causes(domain)
+	d.Causes, d.LeftOut = p.deferfail.bads.causes(domain)
 	limits := settings.limitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
@@ -157,7 +157,7 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 
 // frees is when the next send of a subject is accepted; nil if it would be now.
 func (p *Policy) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
-	result, err := p.store.Look(ctx, p.clock.store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
+	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
 	if err != nil || result.OK {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (p *Policy) frees(ctx context.Context, now time.Time, subject ratelimit.Sub
 			last = u.Frees
 		}
 	}
-	wall := p.clock.wall(now, last)
+	wall := p.clock.Wall(now, last)
 	return &wall
 }
 
@@ -179,7 +179,7 @@ func (p *Policy) status() Totals {
 		Unidentified: p.totals.unidentified.Load(),
 		Late:         p.totals.late.Load(),
 		Watched:      p.totals.watched.Load(),
-		Held:         int64(p.holds.number()),
+		Held:         int64(p.holds.Number()),
 		Journal:      "ok",
 		Locks:        "ok",
 	}
@@ -210,13 +210,13 @@ func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (w
 		return "", err
 	}
 	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
-	if err := p.orderLock(ctx, domain, who); err != nil {
+	if err := p.lockFiles.LockForAll(ctx, domain, who); err != nil {
 		return "", err
 	}
 	if err := p.locks.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
-	if p.orders()[domain].State == orderNew {
+	if p.lockFiles.orders()[domain].State == orderNew {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning, nil
@@ -233,8 +233,8 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 		return p.notFound(now, domain)
 	}
 	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
-	err := p.unlockAll(ctx, domain)
-	err = errors.Join(err, p.restart(ctx, now, domain, -1))
+	err := p.lockFiles.UnlockForAll(ctx, domain)
+	err = errors.Join(err, p.loop.Reset(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
 		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.verb())
 	}
@@ -250,15 +250,15 @@ func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) er
 			return p.notFound(now, scope)
 		}
 		p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-		return p.restart(ctx, now, scope, -1)
+		return p.loop.Reset(ctx, now, scope, -1)
 	}
-	if len(p.store.Standing(p.clock.store(now), scope).Windows) == 0 {
+	if len(p.store.Standing(p.clock.Store(now), scope).Windows) == 0 {
 		return p.notFound(now, scope)
 	}
 	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-	_, err := p.store.Reset(ctx, p.clock.store(now), scope, -1)
+	_, err := p.store.Reset(ctx, p.clock.Store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
-		p.due.add(domain)
+		p.loop.Look(domain)
 	}
 	return err
 }

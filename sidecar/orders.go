@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/sidecar/event"
 )
@@ -33,6 +34,9 @@ const (
 	orderRemoved  orderState = "removed"  // removed here, and still on the board
 )
 
+// lockKeys begin the keys of locks on the board; a domain follows.
+const lockKeys = "lock/"
+
 // orderNotes are the notes of this node about orders.
 const orderNotes = "order/"
 
@@ -42,132 +46,136 @@ func (o order) in(s orderState) order {
 	return o
 }
 
-// followLocks makes true what the board says of locks, and tells it what it does
+// follow makes true what the board says of locks, and tells it what it does
 // not know yet.
-func (p *Policy) followLocks(ctx context.Context) {
-	p.ordering.Lock()
-	defer p.ordering.Unlock()
-	known, board := p.orders(), p.ordered()
+func (l *Locks) follow(ctx context.Context, _ time.Time) {
+	l.cluster.Lock()
+	defer l.cluster.Unlock()
+	known, board := l.orders(), l.ordered()
 	for domain, o := range known {
 		switch stands, ok := board[domain]; {
 		case o.State == orderNew:
-			p.postLock(ctx, domain, o)
+			l.postLock(ctx, domain, o)
 		case ok && stands.Mark != o.Mark: // a later one
 		case o.State == orderRemoved && ok:
-			p.withdrawLock(ctx, domain, o)
+			l.withdrawLock(ctx, domain, o)
 		case o.State == orderRemoved:
-			p.forgetOrder(domain)
+			l.forgetOrder(domain)
 		case !ok: // another node has released it
-			p.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
-			p.logLock(domain, p.locks.Remove(Lock{LockHourly, domain}))
-			p.forgetOrder(domain)
-			p.due.add(domain)
+			l.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
+			l.logTrouble(domain, l.dir.Remove(Lock{LockHourly, domain}))
+			l.forgetOrder(domain)
+			l.resets.Look(domain)
 		}
 	}
 	for domain, o := range board {
 		if mine, ok := known[domain]; ok && (mine.Mark == o.Mark || mine.State == orderNew) {
 			continue
 		}
-		p.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", o.Who)})
-		p.noteOrder(domain, o.in(orderMaking))
-		p.logLock(domain, p.makeOrdered(domain, o))
-		p.noteOrder(domain, o.in(orderStands))
+		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", o.Who)})
+		l.noteOrder(domain, o.in(orderMaking))
+		l.logTrouble(domain, l.makeOrdered(domain, o))
+		l.noteOrder(domain, o.in(orderStands))
 	}
 }
 
 // resumeOrders completes what a crash has interrupted.
-func (p *Policy) resumeOrders() {
-	for domain, o := range p.orders() {
+func (l *Locks) resumeOrders() {
+	for domain, o := range l.orders() {
 		switch o.State {
 		case orderMaking:
-			p.logLock(domain, p.makeOrdered(domain, o))
-			p.noteOrder(domain, o.in(orderStands))
+			l.logTrouble(domain, l.makeOrdered(domain, o))
+			l.noteOrder(domain, o.in(orderStands))
 		case orderRemoving:
-			p.logLock(domain, p.locks.Remove(Lock{LockHourly, domain}))
-			p.noteOrder(domain, o.in(orderRemoved))
+			l.logTrouble(domain, l.dir.Remove(Lock{LockHourly, domain}))
+			l.noteOrder(domain, o.in(orderRemoved))
 		}
 	}
 }
 
-// orderLock locks a domain here, and has all nodes do so, at once or as soon as
+// LockForAll locks a domain here, and has all nodes do so, at once or as soon as
 // they can be told.
-func (p *Policy) orderLock(ctx context.Context, domain, who string) error {
+func (l *Locks) LockForAll(ctx context.Context, domain, who string) error {
 	o := order{Who: who, Mark: rand.Text()}
-	if !p.clustered {
-		return p.makeOrdered(domain, o)
+	if l.board == nil {
+		return l.makeOrdered(domain, o)
 	}
-	p.ordering.Lock()
-	defer p.ordering.Unlock()
-	p.noteOrder(domain, o.in(orderMaking))
-	if err := p.makeOrdered(domain, o); err != nil {
-		p.forgetOrder(domain)
+	l.cluster.Lock()
+	defer l.cluster.Unlock()
+	l.noteOrder(domain, o.in(orderMaking))
+	if err := l.makeOrdered(domain, o); err != nil {
+		l.forgetOrder(domain)
 		return err
 	}
-	p.postLock(ctx, domain, o)
+	l.postLock(ctx, domain, o)
 	return nil
 }
 
-func (p *Policy) makeOrdered(domain string, o order) error {
-	return p.locks.MakeOperator(Lock{LockHourly, domain}, "locked by "+o.Who)
+func (l *Locks) makeOrdered(domain string, o order) error {
+	return l.dir.MakeOperator(Lock{LockHourly, domain}, "locked by "+o.Who)
 }
 
 // postLock puts a lock that was made here on the board. ordering is held.
-func (p *Policy) postLock(ctx context.Context, domain string, o order) {
+func (l *Locks) postLock(ctx context.Context, domain string, o order) {
 	value, err := json.Marshal(o.in(""))
 	if err == nil {
-		value, err = p.board.Post(ctx, lockKeys+domain, value)
+		value, err = l.board.Post(ctx, lockKeys+domain, value)
 	}
 	if err != nil {
-		p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-		p.noteOrder(domain, o.in(orderNew))
+		l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+		l.noteOrder(domain, o.in(orderNew))
 		return
 	}
-	p.noteOrder(domain, readOrder(value).in(orderStands))
+	l.noteOrder(domain, readOrder(value).in(orderStands))
 }
 
-// unlockAll removes every lock file of a domain here, and has all nodes do so
+// UnlockForAll removes every lock file of a domain here, and has all nodes do so
 // with one of orderLock, likewise.
-func (p *Policy) unlockAll(ctx context.Context, domain string) (err error) {
-	p.ordering.Lock()
-	defer p.ordering.Unlock()
-	o, ordered := p.orders()[domain]
+func (l *Locks) UnlockForAll(ctx context.Context, domain string) (err error) {
+	l.cluster.Lock()
+	defer l.cluster.Unlock()
+	o, ordered := l.orders()[domain]
 	if ordered {
-		p.noteOrder(domain, o.in(orderRemoving))
+		l.noteOrder(domain, o.in(orderRemoving))
 	}
-	for _, f := range p.locks.Files(domain) {
-		err = errors.Join(err, p.locks.Remove(f.Lock))
+	for _, f := range l.dir.Files(domain) {
+		err = errors.Join(err, l.dir.Remove(f.Lock))
 	}
 	if ordered {
-		p.withdrawLock(ctx, domain, o)
+		l.withdrawLock(ctx, domain, o)
 	}
 	return err
 }
 
 // endOrder follows a hand that has removed the file of a lock: if it is one for
 // all nodes, it goes on all. A file that stands was made after that hand.
-func (p *Policy) endOrder(ctx context.Context, domain string) {
-	p.ordering.Lock()
-	defer p.ordering.Unlock()
-	stands := slices.ContainsFunc(p.locks.Files(domain), func(f LockFile) bool { return f.Kind == LockHourly && f.Operator })
-	if o, ordered := p.orders()[domain]; ordered && !stands {
-		p.withdrawLock(ctx, domain, o)
+func (l *Locks) endOrder(ctx context.Context, domain string) {
+	l.cluster.Lock()
+	defer l.cluster.Unlock()
+	stands := slices.ContainsFunc(l.dir.Files(domain), func(f LockFile) bool { return f.Kind == LockHourly && f.Operator })
+	if o, ordered := l.orders()[domain]; ordered && !stands {
+		l.withdrawLock(ctx, domain, o)
 	}
 }
 
 // withdrawLock takes a lock that was removed here off the board. ordering is held.
-func (p *Policy) withdrawLock(ctx context.Context, domain string, o order) {
-	if err := p.board.Remove(ctx, lockKeys+domain); err != nil {
-		p.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-		p.noteOrder(domain, o.in(orderRemoved))
+func (l *Locks) withdrawLock(ctx context.Context, domain string, o order) {
+	if l.board == nil { // others knew of it once
+		l.forgetOrder(domain)
 		return
 	}
-	p.forgetOrder(domain)
+	if err := l.board.Remove(ctx, lockKeys+domain); err != nil {
+		l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+		l.noteOrder(domain, o.in(orderRemoved))
+		return
+	}
+	l.forgetOrder(domain)
 }
 
 // ordered are the orders on the board, by domain.
-func (p *Policy) ordered() map[string]order {
+func (l *Locks) ordered() map[string]order {
 	all := map[string]order{}
-	p.board.Entries(lockKeys, func(key string, value []byte) { all[strings.TrimPrefix(key, lockKeys)] = readOrder(value) })
+	l.board.Entries(lockKeys, func(key string, value []byte) { all[strings.TrimPrefix(key, lockKeys)] = readOrder(value) })
 	return all
 }
 
@@ -181,16 +189,16 @@ func readOrder(value []byte) (o order) {
 }
 
 // orders are those that this node knows, by domain.
-func (p *Policy) orders() map[string]order {
+func (l *Locks) orders() map[string]order {
 	all := map[string]order{}
-	p.notes.Notes(orderNotes, func(key string, value []byte) {
+	l.notes.Notes(orderNotes, func(key string, value []byte) {
 		var o order
 		domain, err := url.PathUnescape(strings.TrimPrefix(key, orderNotes))
 		if err == nil {
 			err = json.Unmarshal(value, &o)
 		}
 		if err != nil {
-			p.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
+			l.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
 		all[domain] = o
@@ -198,18 +206,18 @@ func (p *Policy) orders() map[string]order {
 	return all
 }
 
-func (p *Policy) noteOrder(domain string, o order) {
+func (l *Locks) noteOrder(domain string, o order) {
 	value, err := json.Marshal(o)
 	if err == nil {
-		err = p.notes.Note(orderNotes+url.PathEscape(domain), value)
+		err = l.notes.Note(orderNotes+url.PathEscape(domain), value)
 	}
 	if err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
-func (p *Policy) forgetOrder(domain string) {
-	if err := p.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+func (l *Locks) forgetOrder(domain string) {
+	if err := l.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
+		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

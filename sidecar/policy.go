@@ -2,51 +2,34 @@ package sidecar
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"sluice/ratelimit"
 	"sluice/sidecar/event"
 )
 
-// A Policy answers questions about messages, and looks after what follows
-// from the answers: lock files and held mail.
+// A Policy is all owners of state of a node, connected.
 type Policy struct {
-	store    Store
-	locks    LockDir
-	queue    Queue
-	notes    Notes
-	events   event.Sink
-	board    Board
-	settings atomic.Pointer[Settings]
-	clock    clock
-	holds    *holds
-	due      due
-	record   *record
-	bads     *bads
-	trips    *trips
-	incoming *transactions
-	progress atomic.Pointer[func() []LogProgress]
-	shared   atomic.Pointer[func() SharedStatus]
-	totals   totals
-	unknown  atomic.Int64 // messages without an id
-	releases sync.WaitGroup
-	spaces   sync.Pool // of *space
+	*Core
+	store     Store
+	locks     LockDir
+	notes     Notes
+	board     Board
+	settings  atomic.Pointer[Settings]
+	holds     *Holds
+	lockFiles *Locks
+	deferfail *Deferfail
+	loop      *Loop
+	record    *record
+	progress  atomic.Pointer[func() []LogProgress]
+	shared    atomic.Pointer[func() SharedStatus]
 
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
-	blockers  []Blocker   // in the order in which they speak
-	silent    bool        // nobody reads why something is refused: a Simulation's
 	clustered bool        // the board is shared with other nodes
-	ordering  sync.Mutex  // held while locks for all nodes are made or removed
 	carried   bool        // nothing is left to bring there; of Run
 	stranded  atomic.Bool // what is left stays here; see carry
-
-	// Of tend: what it found the last time.
-	uncounted int64
-	setOff    time.Duration
 }
 
 // Options are what a Policy is made with; all are needed but Board and Left.
@@ -64,26 +47,35 @@ type Options struct {
 	Queue     Queue
 	Events    event.Sink
 	Now       time.Time // with a monotonic reading
+	Silent    bool      // nobody reads why something is refused: a Simulation's
 }
 
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
-	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, events: o.Events}
-	if p.clustered = o.Board != nil; !p.clustered {
+	p := &Policy{store: o.Store, locks: o.Locks, notes: o.Notes, board: o.Board}
+	var changed <-chan struct{}
+	if p.clustered = o.Board != nil; p.clustered {
+		changed = o.Board.Changed()
+	} else {
 		p.board = &noteBoard{notes: o.Notes}
 	}
 	p.thresholds.from = sources{config: o.Config, panel: o.Panel, read: o.Now}
 	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...)})
 	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
 	p.settings.Store(settings)
-	p.clock = newClock(o.Now, o.Store)
-	p.holds = newHolds(o.Notes, o.Events)
-	p.due = newDue()
+
+	clock := NewClock(o.Now, o.Store)
+	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events, Silent: o.Silent})
+	p.loop = NewLoop(LoopOptions{Store: o.Store, Clock: clock, Events: o.Events, Board: changed})
+	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
+	p.deferfail = NewDeferfail(DeferfailOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
+	p.holds = NewHolds(HoldOptions{Notes: o.Notes, Events: o.Events, Queue: o.Queue, Room: p.Room})
+	p.Connect(p.holds, []Blocker{panelBlocker{p.settings.Load, true}, p.lockFiles, panelBlocker{p.settings.Load, false}, p.deferfail}, fullDomains{p.loop, p.clustered})
+	p.loop.Add(Owner{Tick: p.tick, Follow: p.follow})
+	p.loop.Add(p.lockFiles.Owner())
+	p.loop.Add(p.deferfail.Owner())
+	p.loop.Add(p.holds.Owner())
 	p.record = newRecord(o.Notes, o.Events)
-	p.bads = newBads(o.Notes, o.Events)
-	p.trips = newTrips(o.Notes, o.Events)
-	p.incoming = newTransactions()
-	p.blockers = p.allBlockers()
 	if unread != nil {
 		p.events.Emit(event.Event{Kind: event.FileUnread, Err: unread})
 	}
@@ -98,67 +90,49 @@ func New(o Options) *Policy {
 		p.bringBack(o.Left)
 	}
 	p.load(o.Now)
-	p.resumeOrders()
 	return p
 }
 
 // Run makes and removes lock files and releases held mail until ctx is done.
 // Deliveries that it has begun by then go on by themselves.
 func (p *Policy) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	defer p.releases.Wait()
-	var usage sync.WaitGroup
-	usage.Go(func() { p.runUsage(ctx) })
-	defer usage.Wait()
-	p.dueAtStart(time.Now())
-	wake, rested := p.due.wake, (<-chan time.Time)(nil)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.board.Changed():
-			p.reload(time.Now())
-			p.followBoard(ctx, time.Now())
-		case <-wake:
-			began := time.Now()
-			if p.reconcile(ctx, began) > manyDue {
-				wake, rested = nil, time.After(restFor*time.Since(began))
-			}
-		case <-rested:
-			wake, rested = p.due.wake, nil
-		case now := <-tick.C:
-			p.tend(now)
-			p.followBoard(ctx, now)
-			p.due.addAll(p.lockedDomains())
-			p.due.addAll(p.trips.domains())
-			p.reconcile(ctx, now)
-		}
+	defer p.holds.Wait()
+	return p.loop.Run(ctx)
+}
+
+// Turned has a domain looked at: it was brought to a limit, released or reset,
+// here or by another node.
+func (p *Policy) Turned(subject string) { p.loop.Changed(subject) }
+
+// LockEvent takes in what a hand did in the lock directory.
+func (p *Policy) LockEvent(ctx context.Context, now time.Time, e LockEvent) {
+	p.lockFiles.Event(ctx, now, e)
+}
+
+// fullDomains has domains looked at that a decision finds at their limit.
+type fullDomains struct {
+	loop      *Loop
+	clustered bool
+}
+
+func (f fullDomains) Decided(_ time.Time, d *Decision) {
+	// Where a send is refused, another node may have brought the domain there, and
+	// this answer told of it first.
+	if d.Full && (!d.Refused || f.clustered) {
+		f.loop.Look(d.Payer.domain)
 	}
 }
 
-// While a long log is caught up, most domains are due all the time. To look at
-// more than manyDue is followed by a rest of restFor times as long, in which the
-// log is read.
-const (
-	manyDue = 100
-	restFor = 10
-)
-
-// tend looks once a second after what changes without anybody asking.
-func (p *Policy) tend(now time.Time) {
-	p.store.Horizon(p.clock.store(now)) // keeps the store's clock going
+// tick looks once a second after settings that change without anybody asking.
+func (p *Policy) tick(ctx context.Context, now time.Time) {
 	p.refresh()
 	p.expire(now)
-	off := p.clock.setOff(now)
-	if step := stepped(p.setOff, off); step != 0 {
-		p.events.Emit(event.Event{Kind: event.ClockStepped, Attrs: event.Attrs("by", step)})
-	}
-	p.setOff = off
-	if subjects, _, uncounted := p.store.Size(); uncounted > p.uncounted {
-		p.uncounted = uncounted
-		p.events.Emit(event.Event{Kind: event.MemoryCeiling, Attrs: event.Attrs("uncounted_sends", uncounted, "subjects", subjects)})
-	}
+}
+
+// follow takes in what other nodes have changed.
+func (p *Policy) follow(ctx context.Context, now time.Time) {
+	p.reload(now)
+	p.carry(ctx, now)
 }
 
 // refresh reads again what the files of local domains and owners hold, and tells
@@ -175,51 +149,4 @@ func (p *Policy) refresh() {
 	if owned && !s.owners.get().known() {
 		p.events.Emit(event.Event{Kind: event.OwnersGone, Attrs: event.Attrs("identity.owners", s.config.Identity.Owners)})
 	}
-}
-
-// A clock turns the time that a caller read into the time of the store. It
-// runs evenly: what is counted must neither be forgotten early nor kept for
-// hours because somebody set the system's clock.
-type clock struct {
-	start time.Time // with a monotonic reading
-	base  time.Time // what the store's time was then
-}
-
-// newClock goes on from where the store's clock stood, if the system's was
-// set back since.
-func newClock(now time.Time, s Store) clock {
-	base := now
-	if r, err := s.Look(context.Background(), time.Time{}, ratelimit.Take{}); err == nil && r.At.After(now) {
-		base = r.At
-	}
-	return clock{start: now, base: base}
-}
-
-// store returns the store's time for a time that was just read.
-func (c clock) store(now time.Time) time.Time { return c.base.Add(now.Sub(c.start)) }
-
-// setOff is by how much the system's clock was set forward or back since the
-// start.
-func (c clock) setOff(now time.Time) time.Duration {
-	return now.Round(0).Sub(c.start.Round(0)) - now.Sub(c.start)
-}
-
-// stepped is the difference of two readings of setOff, 0 for less than can be
-// told from a clock that is slewed.
-func stepped(before, after time.Duration) time.Duration {
-	if step := after - before; step.Abs() >= 2*time.Second {
-		return step.Round(time.Second)
-	}
-	return 0
-}
-
-// wall returns what a time of the store's is called on the wall, given both
-// readings of now.
-func (c clock) wall(now, at time.Time) time.Time {
-	return now.Round(0).Add(at.Sub(c.store(now))).Round(time.Second)
-}
-
-// totals count since the start.
-type totals struct {
-	accepted, refused, watched, exempt, unidentified, late atomic.Int64
 }

@@ -19,7 +19,7 @@ const (
 // The first send of a transaction is charged under a token without its
 // recipient: so END-OF-MESSAGE, which names none, finds out from the ledger
 // whether the message was charged, over a restart too.
-func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) Reply {
+func (p *Core) askPostfixRcpt(ctx context.Context, q *question) Reply {
 	known := p.incoming.of(q.now, &q.Request)
 	if q.chargeAtEnd {
 		return p.remember(ctx, q, known)
@@ -49,7 +49,7 @@ func (t *transaction) token(s *Settings, to address) ratelimit.Token {
 }
 
 // remember lets a recipient pass that is charged at the end.
-func (p *Policy) remember(ctx context.Context, q *question, known *transaction) Reply {
+func (p *Core) remember(ctx context.Context, q *question, known *transaction) Reply {
 	t, to := p.incoming.look(known), q.to[0]
 	if slices.Contains(t.named, to) {
 		return Reply{}
@@ -71,7 +71,7 @@ func (p *Policy) remember(ctx context.Context, q *question, known *transaction) 
 // askPostfixEnd charges a message at its end, unless RCPT has: what was
 // remembered of it, or, where RCPT was not asked, as many as Postfix counts.
 // Like at the end of Exim's DATA, only a race leads to a refusal, with 450.
-func (p *Policy) askPostfixEnd(ctx context.Context, q *question) Reply {
+func (p *Core) askPostfixEnd(ctx context.Context, q *question) Reply {
 	t := p.incoming.look(p.incoming.find(&q.Request))
 	if q.ID == "" {
 		q.ID = q.Instance
@@ -108,7 +108,7 @@ func (q *question) atEnd(t *transaction) []address {
 }
 
 // chargedFirst tells whether the first send of a transaction was charged at RCPT.
-func (p *Policy) chargedFirst(q *question, t *transaction) bool {
+func (p *Core) chargedFirst(q *question, t *transaction) bool {
 	return slices.ContainsFunc([]string{q.ID, q.Instance, t.id}, func(id string) bool {
 		return id != "" && p.store.Known(q.at, q.token(id, address{}, 0))
 	})
@@ -116,7 +116,7 @@ func (p *Policy) chargedFirst(q *question, t *transaction) bool {
 
 // askMilter answers the milter, which looks and charges like Exim's ACLs, unless
 // the same Postfix asks by its policy protocol too and has charged.
-func (p *Policy) askMilter(ctx context.Context, q *question) Reply {
+func (p *Core) askMilter(ctx context.Context, q *question) Reply {
 	q.to = once(q.to)
 	t := p.incoming.look(p.incoming.find(&q.Request))
 	switch {
@@ -139,7 +139,7 @@ func once(all []address) []address {
 }
 
 // passLocal lets recipients pass that are not remote.
-func (p *Policy) passLocal(q *question) Reply {
+func (p *Core) passLocal(q *question) Reply {
 	if q.Stage == StagePostfixRcpt {
 		p.incoming.pass(p.incoming.of(q.now, &q.Request), q.now, func(*transaction) {})
 	}

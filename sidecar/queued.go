@@ -98,7 +98,7 @@ func (p *Policy) outcomeOfPostfix(s *Settings, now time.Time, e *LogEntry) {
 	}
 	r.hear(s, e)
 	if len(r.batch.outcomes) > before {
-		p.tokenOfPostfix(s, p.clock.store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
+		p.tokenOfPostfix(s, p.clock.Store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
 	}
 }
 

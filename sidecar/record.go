@@ -50,7 +50,7 @@ func (p *Policy) Record(ctx context.Context, now time.Time, entries []LogEntry) 
 		}
 	}
 	p.settle(ctx, now, s, b)
-	p.due.add(p.changed(b)...)
+	p.loop.Look(p.changed(b)...)
 }
 
 // A batch is the outcomes of some lines of the log, and what the store is told of
@@ -126,7 +126,7 @@ func (o *outcome) token(s *Settings, n int) ratelimit.Token {
 // settle has the store count a batch. What nobody had asked about is charged: sluice
 // was down, or the message went through while it arrived.
 func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batch) {
-	at := p.clock.store(now)
+	at := p.clock.Store(now)
 	for i := range b.reports {
 		b.reports[i].Age = max(0, now.Sub(b.outcomes[i].when))
 	}
@@ -142,13 +142,13 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 			b.more = append(b.more, i)
 		case r.Charged && o.payer.who.class == charged:
 			p.totals.late.Add(1)
-			p.holds.release(o.payer.who.domain, o.ID, r.Token)
+			p.holds.Drop(o.payer.who.domain, o.ID, r.Token)
 		}
 	}
 	if err := p.settleDuplicates(ctx, at, s, b); err != nil {
 		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
-	p.noteOutcomes(b)
+	p.deferfail.noteOutcomes(now, b)
 }
 
 // settleDuplicates tells of a delivery for all entries of a message that fold to

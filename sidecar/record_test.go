@@ -297,6 +297,7 @@ func TestOutcomesAndArrivalsSurviveARestart(t *testing.T) {
 	if err := s.Checkpoint(s.now, []byte("here")); err != nil {
 		t.Fatal(err)
 	}
+	s.Reconcile(context.Background(), s.now) // saves why, within ten seconds
 	s.restart()
 	if got := string(s.Position()); got != "here" {
 		t.Errorf("position %q", got)

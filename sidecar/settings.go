@@ -77,3 +77,9 @@ func (p *Policy) Keep() time.Duration { return p.settings.Load().keep() }
 
 // Keep is the longest window that the file limits for anybody.
 func (c *Config) Keep() time.Duration { return newTable(c.Limits.Window, c.settings()).keep() }
+
+// enforces tells whether limits refuse a domain, and not only watch it.
+func (s *Settings) enforces(domain string) bool {
+	who := s.owned(domain)
+	return !(s.watches && s.watched(who, domain)) && !s.exemptScope(who)
+}

@@ -64,8 +64,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.ledger = ratelimit.NewLedger(ratelimit.Options{Keep: s.keep})
 	s.policy = New(Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
-		Events: event.NewStream(), Now: now})
-	s.policy.silent = true
+		Events: event.NewStream(), Now: now, Silent: true})
 	s.policy.settings.Store(s.settings)
 }
 
@@ -122,7 +121,7 @@ func (s *Simulation) advance(ctx context.Context, at time.Time) {
 // peaks finds the most sends of those who may have more in the hourly window than
 // ever before.
 func (s *Simulation) peaks() {
-	now := s.policy.clock.store(s.now)
+	now := s.policy.clock.Store(s.now)
 	for _, d := range s.higher {
 		d.atMost, d.higher = s.ledger.Standing(now, d.Domain).Sent(s.settings.window), false
 		d.Peak = max(d.Peak, d.atMost)
@@ -160,17 +159,17 @@ const sweepEvery = 8
 // tick is what a Policy does once a second.
 func (s *Simulation) tick(ctx context.Context, now time.Time) {
 	p, step := s.policy, now.Truncate(s.step())
-	turn, tripped := !step.Equal(s.looked), p.trips.domains()
+	turn, tripped := !step.Equal(s.looked), p.deferfail.trips.domains()
 	if turn || len(tripped) > 0 {
 		s.flush(ctx)
 	}
 	s.now = now
-	p.due.addAll(tripped)
+	p.loop.LookAtNextTick(tripped...)
 	if turn {
-		s.look(now)
+		s.look(ctx, now)
 		s.looked = step
 	}
-	p.reconcileDue(ctx, now)
+	p.loop.Step(ctx, now)
 	if now.Unix()%sweepEvery == 0 {
 		s.ledger.Sweep()
 	}
@@ -178,26 +177,26 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 
 // look looks at who may be locked or released because sends have left the window,
 // and forgets what has.
-func (s *Simulation) look(now time.Time) {
+func (s *Simulation) look(ctx context.Context, now time.Time) {
 	p := s.policy
-	p.due.addAll(p.lockedDomains()) // whose end decides nothing, so this is exact enough
+	p.lockFiles.tick(ctx, now) // whose end decides nothing, so this is exact enough
 	s.bad = slices.DeleteFunc(s.bad, func(d *domainTally) bool {
 		f := s.deferfailOf(d)
 		if f.over() {
-			p.due.add(d.Domain)
+			p.loop.Look(d.Domain)
 		}
 		d.manyBad = f.bad >= f.min
 		return !d.manyBad
 	})
 	p.record.forget(now)
-	for _, domain := range p.holds.withHolds() {
+	for _, domain := range p.holds.Domains() {
 		p.holds.expire(domain, now)
 	}
 	if now.Sub(s.pruned) < 30*s.step() {
 		return
 	}
 	s.pruned = now
-	p.bads.prune(now.Add(-s.settings.window - s.settings.window/60))
+	p.deferfail.bads.prune(now.Add(-s.settings.window - s.settings.window/60))
 	for mark, t := range s.tried {
 		if now.Sub(t.at) > s.keep {
 			delete(s.tried, mark)
@@ -208,7 +207,7 @@ func (s *Simulation) look(now time.Time) {
 // deferfailOf is how a domain stands with its defer/fail percentage.
 func (s *Simulation) deferfailOf(d *domainTally) deferfail {
 	f := d.deferfail
-	f.count(s.ledger.Standing(s.policy.clock.store(s.now), d.Domain), s.settings.window)
+	f.count(s.ledger.Standing(s.policy.clock.Store(s.now), d.Domain), s.settings.window)
 	return f
 }
 
@@ -222,7 +221,7 @@ func (s *Simulation) flush(ctx context.Context) {
 		s.policy.settle(ctx, s.now, s.settings, b) // first: it charges most of what passed
 		for _, d := range s.unsettled {
 			if d.spare <= 0 || d.pending.trips {
-				s.policy.due.add(d.Domain)
+				s.policy.loop.Look(d.Domain)
 			}
 		}
 		b.clear()
@@ -233,7 +232,7 @@ func (s *Simulation) flush(ctx context.Context) {
 		d.pending = pending{}
 	}
 	s.unsettled = s.unsettled[:0]
-	s.policy.reconcileDue(ctx, s.now)
+	s.policy.loop.Step(ctx, s.now)
 }
 
 func (s *Simulation) end(ctx context.Context) {

@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -175,68 +174,4 @@ func (t *trips) isShared(domain string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.all[domain].Told
-}
-
-// reconcileTrip trips a domain, or releases it, and has its lock file follow.
-func (p *Policy) reconcileTrip(ctx context.Context, now time.Time, domain string) error {
-	s, at := p.settings.Load(), p.clock.store(now)
-	d := s.deferfailOf(p.store.Standing(at, domain))
-	if (d.over() || p.trips.has(domain) && !d.calm()) && p.excuseOutage(ctx, now, domain) {
-		d = s.deferfailOf(p.store.Standing(at, domain))
-	}
-	var err error
-	switch tripped := p.trips.has(domain); {
-	case !tripped && d.over():
-		p.events.Emit(event.Event{Kind: event.Tripped, Domain: domain, Attrs: event.Attrs("bad", d.ratio(), "mostly", p.mainCause(domain))})
-		if err = p.trips.set(domain, now, d.epoch); err == nil {
-			p.shareTrip(ctx, domain)
-		}
-	case tripped && d.calm() && (d.none() || now.Sub(p.trips.at(domain)) > s.window/60):
-		p.events.Emit(event.Event{Kind: event.TripEnded, Domain: domain, Attrs: event.Attrs("bad", d.ratio())})
-		err = p.endTrip(ctx, domain)
-	}
-	if err != nil {
-		return err
-	}
-	return p.showTrip(domain, d)
-}
-
-// showTrip makes or removes max_deferfail_ of a domain.
-func (p *Policy) showTrip(domain string, d deferfail) error {
-	lock := Lock{LockDeferFail, domain}
-	i := slices.IndexFunc(p.locks.Files(domain), func(f LockFile) bool { return f.Lock == lock })
-	switch tripped := p.trips.has(domain); {
-	case tripped && i < 0:
-		return p.locks.Make(lock, d.ratio(), d.epoch)
-	case !tripped && i >= 0 && !p.locks.Files(domain)[i].Operator:
-		return p.locks.Unmake(lock)
-	}
-	return nil
-}
-
-// excuseOutage leaves out what a domain sent to a destination that fails for
-// everybody, and reports whether there was any.
-func (p *Policy) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
-	to, sends := p.bads.outage(domain, now.Add(-p.settings.Load().window))
-	if len(sends) == 0 {
-		return false
-	}
-	reports := make([]ratelimit.Report, len(sends))
-	for i, t := range sends {
-		reports[i] = ratelimit.Report{Token: t, Told: ratelimit.Excused}
-	}
-	if err := p.store.Settle(ctx, p.clock.store(now), reports); err != nil {
-		p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-		return false
-	}
-	p.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: domain, Attrs: event.Attrs("destination", to, "sends", len(sends))})
-	return true
-}
-
-// mainCause is why most of a domain's bad sends are bad.
-func (p *Policy) mainCause(domain string) Cause {
-	if causes, _ := p.bads.causes(domain); len(causes) > 0 {
-		return causes[0].Cause
-	}
-	return OtherCause
 }

@@ -2,65 +2,34 @@ package sidecar
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
 	"sluice/ratelimit"
 )
 
-const (
-	// usageEvery is how often usage files are refreshed.
-	usageEvery = 10 * time.Second
-	// usageShare is the least part of the time in which they are not: going
-	// through a million domains takes long enough to be felt by mail.
-	usageShare = 20
-	// maxUsage is how many usage files there are at most.
-	maxUsage = 10_000
-)
+// maxUsage is how many usage files there are at most.
+const maxUsage = 10_000
 
-// runUsage refreshes the usage files until ctx is done. Those that stand at
-// the end are taken over by the next process.
-func (p *Policy) runUsage(ctx context.Context) {
-	for {
-		start := time.Now()
-		p.ShowUsage(start)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(max(usageEvery, usageShare*time.Since(start)) - time.Since(start)):
-		}
-	}
-}
-
-// ShowUsage has the lock directory show the usage of the domains that are at
+// survey has the lock directory show the usage of the domains that are at
 // or above half of a limit, those nearest to theirs first.
-func (p *Policy) ShowUsage(now time.Time) {
+func (l *Locks) survey(time.Time) (each func(ratelimit.Standing), done func()) {
 	full := usageList{most: maxUsage}
-	settings := p.settings.Load()
-	p.store.Standings(p.clock.store(now), func(s ratelimit.Standing) bool {
-		if !isDomain(s.Name) {
-			return true
+	settings := l.settings()
+	each = func(s ratelimit.Standing) {
+		if isDomain(s.Name) {
+			if u := fullestOf(s, settings.limitsOf(s.Name)); halfUsed(u) {
+				full.add(u)
+			}
 		}
-		if hasBad(s) && settings.deferfailOf(s).over() && !p.trips.has(s.Name) {
-			p.due.add(s.Name) // good sends have left the window, and the bad ones not
-		}
-		if u := fullestOf(s, settings.limitsOf(s.Name)); halfUsed(u) {
-			full.add(u)
-		}
-		return true
-	})
-	var files []Usage
-	for _, u := range full.sorted() {
-		files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
 	}
-	p.locks.ShowUsage(files)
-	p.bads.prune(now.Add(-settings.window - settings.window/60))
-}
-
-// hasBad tells whether anything is held against a subject at all.
-func hasBad(s ratelimit.Standing) bool {
-	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
+	return each, func() {
+		var files []Usage
+		for _, u := range full.sorted() {
+			files = append(files, Usage{Domain: u.Subject, Content: ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
+		}
+		l.dir.ShowUsage(files)
+	}
 }
 
 // halfUsed tells whether at least half of a limit is used.

@@ -1,0 +1,100 @@
+package sidecar
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar/event"
+)
+
+// A Core answers questions about messages.
+type Core struct {
+	store     ChargeStore
+	settings  func() *Settings
+	clock     Clock
+	events    event.Sink
+	holds     HeldMail
+	blockers  []Blocker // in the order in which they speak
+	observers []Observer
+	silent    bool
+	incoming  *transactions
+	totals    totals
+	unknown   atomic.Int64 // messages without an id
+	spaces    sync.Pool    // of *space
+}
+
+// A ChargeStore is a store as far as a Core needs it.
+type ChargeStore interface {
+	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Known(now time.Time, token ratelimit.Token) bool
+	Horizon(now time.Time) time.Time
+}
+
+// HeldMail is what the router holds.
+type HeldMail interface {
+	// Hold notes that a recipient is held; charged: it was paid for before.
+	Hold(now time.Time, who identity, id string, token ratelimit.Token, charged bool)
+	Drop(domain, id string, token ratelimit.Token)
+	// Uncharged reports whether a recipient is held that was never charged.
+	Uncharged(domain, id string, token ratelimit.Token) bool
+}
+
+// An Observer hears of each decision of the limits. It must not wait, and must keep
+// nothing of the Decision.
+type Observer interface {
+	Decided(now time.Time, d *Decision)
+}
+
+// A Decision is what was decided about a message by what is counted.
+type Decision struct {
+	Request *Request
+	Payer   identity
+	Charged int  // sends that were charged
+	Refused bool // or would have been, if they were not sent by the router
+	Full    bool // the domain is at its limit now
+}
+
+// CoreOptions are what a Core is made with.
+type CoreOptions struct {
+	Store    ChargeStore
+	Settings func() *Settings
+	Clock    Clock
+	Events   event.Sink
+	Silent   bool // nobody reads why something is refused
+}
+
+// NewCore returns a Core, which asks nobody yet what is held or blocked.
+func NewCore(o CoreOptions) *Core {
+	return &Core{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, silent: o.Silent, incoming: newTransactions()}
+}
+
+// Connect tells a Core who holds mail, who blocks, in the order in which they speak,
+// and who observes. It is called before the first question.
+func (p *Core) Connect(held HeldMail, blockers []Blocker, observers ...Observer) {
+	p.holds, p.blockers, p.observers = held, blockers, observers
+}
+
+// Room is how many sends of somebody would be accepted now.
+func (p *Core) Room(ctx context.Context, now time.Time, who identity) int {
+	s := p.settings()
+	if _, blocked := p.blockOf(now, Author{}, who); blocked {
+		return 0
+	}
+	if s.exemptScope(who) {
+		return RoomUnlimited
+	}
+	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: s.appendSubjects(nil, who)})
+	if err != nil || !result.OK {
+		return 0
+	}
+	return room(result)
+}
+
+// totals count since the start.
+type totals struct {
+	accepted, refused, watched, exempt, unidentified, late atomic.Int64
+}
