@@ -195,6 +195,15 @@ func (o *operator) uses(t *testing.T) {
 	if out := o.types(t, "sluice status example.com"); !strings.Contains(out, "500 of 500 in the last hour (100%)") {
 		t.Errorf("sluice status:\n%s", out)
 	}
+	hosttest.Eventually(t, "the journal has it", func() bool {
+		return strings.Contains(o.types(t, "journalctl SLUICE_DOMAIN=example.com"), ": limit reached, domain locked domain=example.com sent=\"500/500 (100%)\"\n")
+	})
+	if out := o.types(t, "journalctl -u sluice -p warning"); strings.Contains(out, "limit reached") {
+		t.Errorf("to reach a limit is no warning:\n%s", out)
+	}
+	if out := o.run(t, "journalctl -q -u sluice SLUICE_EVENT=serving PRIORITY=6"); !strings.Contains(out, ": serving node=") {
+		t.Errorf("the journal has of the start:\n%s", out)
+	}
 	o.run(t, "printf 'Subject: hello\\n\\nhello\\n' | sendmail -f shop@example.com held@far.example")
 	hosttest.Eventually(t, "mail of a script is held", func() bool { return o.status(t, "example.com").Held == 1 })
 	o.types(t, "sluice unlock example.com")

@@ -45,7 +45,7 @@ func (c serveCmd) Run(t *terminal) error {
 	if c.Debug {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: level}))
+	log := newLog(t.stderr, level)
 	file := followConfig(t.configFile, t.servedConfig)
 	config, err := t.servedConfig()
 	if err != nil {

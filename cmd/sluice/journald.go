@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/coreos/go-systemd/v22/journal"
+
+	"sluice/sidecar/event"
+)
+
+// journalStream is stderr where systemd has connected it to its journal. What is
+// printed there is why a command failed, and has the priority of an error
+// (sd-daemon(3)).
+type journalStream struct{ io.Writer }
+
+func (s journalStream) Write(p []byte) (int, error) {
+	var b bytes.Buffer
+	for line := range bytes.Lines(p) {
+		fmt.Fprintf(&b, "<%d>%s", journal.PriErr, line)
+	}
+	if _, err := s.Writer.Write(b.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// openStderr is this process's stderr. JOURNAL_STREAM may be inherited from one that
+// had another: systemd.exec(5) says how to tell.
+func openStderr() io.Writer {
+	if ours, err := journal.StderrIsJournalStream(); ours && err == nil {
+		return journalStream{os.Stderr}
+	}
+	return os.Stderr
+}
+
+// newLog logs to stderr, and to the journal itself where that is what stderr is.
+func newLog(stderr io.Writer, level slog.Level) *slog.Logger {
+	if s, ok := stderr.(journalStream); ok {
+		return slog.New(&journalHandler{level: level, send: journal.Send, stderr: s.Writer})
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// A journalHandler writes lines to systemd's journal. Their time is the journal's, and
+// the name of the event and each attribute are fields beside the text:
+//
+//	journalctl -u sluice -p warning
+//	journalctl SLUICE_EVENT=trip SLUICE_DOMAIN=shop.example
+type journalHandler struct {
+	level  slog.Level
+	send   func(message string, p journal.Priority, fields map[string]string) error
+	stderr io.Writer // the journal's too, without fields: when it cannot be sent to
+	attrs  []slog.Attr
+}
+
+// Enabled is that of a slog.Handler.
+func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+// WithAttrs is that of a slog.Handler.
+func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	with := *h
+	with.attrs = slices.Concat(h.attrs, attrs)
+	return &with
+}
+
+// WithGroup leaves the group out: no line of ours has one.
+func (h *journalHandler) WithGroup(string) slog.Handler { return h }
+
+// Handle is that of a slog.Handler.
+func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
+	attrs := slices.Clone(h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	fields := map[string]string{"SYSLOG_IDENTIFIER": "sluice"}
+	for _, a := range attrs {
+		fields[fieldName(a.Key)] = fieldValue(a.Value)
+	}
+	if k := event.KindOf(ctx); k != "" {
+		fields["SLUICE_EVENT"] = string(k)
+	}
+	message, p := oneLine(r.Message, attrs), priority(r.Level)
+	if h.send(message, p, fields) == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(h.stderr, "<%d>%s\n", p, message)
+	return err
+}
+
+// priority is syslog's for a level.
+func priority(l slog.Level) journal.Priority {
+	switch {
+	case l >= slog.LevelError:
+		return journal.PriErr
+	case l >= slog.LevelWarn:
+		return journal.PriWarning
+	case l >= slog.LevelInfo:
+		return journal.PriInfo
+	}
+	return journal.PriDebug
+}
+
+// oneLine is a text with its attributes as slog's TextHandler writes them, which
+// escapes what senders have chosen.
+func oneLine(text string, attrs []slog.Attr) string {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		text = strconv.Quote(text)
+	}
+	var b bytes.Buffer
+	h := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.LevelKey || a.Key == slog.MessageKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	r := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0)
+	r.AddAttrs(attrs...)
+	h.Handle(context.Background(), r) // a Buffer takes everything
+	return strings.TrimSpace(text + " " + b.String())
+}
+
+// fieldName is the journal's name for an attribute.
+func fieldName(key string) string {
+	return "SLUICE_" + strings.Map(func(c rune) rune {
+		switch {
+		case 'a' <= c && c <= 'z':
+			return c - 'a' + 'A'
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			return c
+		}
+		return '_'
+	}, key)
+}
+
+// fieldValue is the value as it is, for the journal keeps any bytes.
+func fieldValue(v slog.Value) string {
+	v = v.Resolve()
+	if v.Kind() == slog.KindTime {
+		return v.Time().Format(time.RFC3339Nano)
+	}
+	if m, ok := v.Any().(encoding.TextMarshaler); ok && v.Kind() == slog.KindAny {
+		if text, err := m.MarshalText(); err == nil {
+			return string(text)
+		}
+	}
+	return v.String()
+}
