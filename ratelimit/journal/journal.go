@@ -78,7 +78,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.MinTail == 0 {
 		o.MinTail = 16 << 20
 	}
-	s := &Store{dir: dir, options: o, notes: notes{values: map[string][]byte{}}}
+	s := &Store{dir: dir, options: o}
 	s.options.Ledger.Record = s.record
 	s.segment = &segment{dead: true} // what is recorded before load is done is not lost: load reads it
 	s.ledger = ratelimit.NewLedger(s.options.Ledger)
