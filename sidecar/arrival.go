@@ -1,17 +1,18 @@
 package sidecar
 
 import (
-	"encoding/json"
 	"strings"
 	"sync"
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/notes"
 )
 
 // A record is what is known from the log of messages that are still on their
 // way.
 type record struct {
+	notes    notes.Map[arrivalNote] // by id
 	mu       sync.Mutex
 	arrivals map[string]*arrived
 	last     *arrived // that was asked for: lines of one message often follow each other
@@ -46,7 +47,6 @@ type arrivalNote struct {
 }
 
 const (
-	arrivalNotes = "arrival/"
 	positionNote = "log/position"
 
 	// maxEarly bounds outcomes that wait for their arrival: cutthrough deliveries,
@@ -57,16 +57,12 @@ const (
 	arrivalFor = 32 * 24 * time.Hour
 )
 
-func newRecord(notes Notes, log *OperatorLog) *record {
-	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
-	notes.Notes(arrivalNotes, func(key string, value []byte) {
-		var note arrivalNote
-		if err := json.Unmarshal(value, &note); err != nil {
-			log.NoteUnread(key, err)
-			return
-		}
-		id := strings.TrimPrefix(key, arrivalNotes)
+func newRecord(store Notes, log *OperatorLog) *record {
+	r := &record{notes: notes.New[arrivalNote](store, "arrival", 1, log.NoteUnread), arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
+	r.notes.Load(func(name []string, note arrivalNote) error {
+		id := name[0]
 		r.arrivals[id] = &arrived{id: id, at: note.At, sender: r.senders.get(note.origin), queued: note.Postfix, noted: true}
+		return nil
 	})
 	return r
 }
@@ -187,25 +183,21 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		text, err := json.Marshal(arrivalNote{At: a.at, origin: a.sender.origin, Postfix: a.queued})
-		if err == nil {
-			err = p.notes.Note(arrivalNotes+a.id, text)
-		}
-		if err != nil {
+		if err := r.notes.Put(arrivalNote{At: a.at, origin: a.sender.origin, Postfix: a.queued}, a.id); err != nil {
 			return err
 		}
 		a.noted, a.stale = true, false
 	}
 	clear(r.unnoted)
 	r.unnoted = r.unnoted[:0]
-	if err := p.bads.save(p.notes, now); err != nil {
+	if err := p.bads.save(now); err != nil {
 		return err
 	}
 	if err := p.notes.Note(note, position); err != nil {
 		return err
 	}
 	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
-		if err := p.notes.Forget(arrivalNotes + r.gone[0]); err != nil {
+		if err := r.notes.Drop(r.gone[0]); err != nil {
 			return err
 		}
 		r.gone = r.gone[1:]

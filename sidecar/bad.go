@@ -2,15 +2,14 @@ package sidecar
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/notes"
 )
 
 // maxBad bounds the bad sends of a domain that are told apart. Beyond, they are
@@ -19,6 +18,7 @@ const maxBad = 4096
 
 // bads explains the bad outcomes that the store counts: why, and where to.
 type bads struct {
+	notes        notes.Map[domainBad] // by domain
 	mu           sync.Mutex
 	domains      map[string]*domainBad
 	destinations destinations
@@ -40,25 +40,17 @@ type badSend struct {
 	Excused bool      `json:"excused,omitempty"`
 }
 
-const (
-	badNotes = "bad/"
-	// saveBad is how often explanations are saved: a crash may cost those since.
-	saveBad = 10 * time.Second
-)
+// saveBad is how often explanations are saved: a crash may cost those since.
+const saveBad = 10 * time.Second
 
-func newBads(notes Notes, log *OperatorLog) *bads {
-	b := &bads{domains: map[string]*domainBad{}, destinations: destinations{}}
-	notes.Notes(badNotes, func(key string, value []byte) {
+func newBads(store Notes, log *OperatorLog) *bads {
+	b := &bads{notes: notes.New[domainBad](store, "bad", 1, log.NoteUnread), domains: map[string]*domainBad{}, destinations: destinations{}}
+	b.notes.Load(func(name []string, noted domainBad) error {
 		d := newDomainBad()
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, badNotes))
-		if err == nil {
-			err = json.Unmarshal(value, d)
-		}
-		if err != nil {
-			log.NoteUnread(key, err)
-			return
-		}
-		b.domains[domain] = d
+		maps.Copy(d.Sends, noted.Sends)
+		maps.Copy(d.Last, noted.Last)
+		b.domains[name[0]] = d
+		return nil
 	})
 	return b
 }
@@ -175,7 +167,7 @@ func (b *bads) prune(since time.Time) {
 }
 
 // save notes what has changed, now and then.
-func (b *bads) save(notes Notes, now time.Time) error {
+func (b *bads) save(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now.Sub(b.saved) < saveBad {
@@ -186,19 +178,14 @@ func (b *bads) save(notes Notes, now time.Time) error {
 		if !d.dirty {
 			continue
 		}
-		key := badNotes + url.PathEscape(domain)
 		if len(d.Sends) == 0 {
-			if err := notes.Forget(key); err != nil {
+			if err := b.notes.Drop(domain); err != nil {
 				return err
 			}
 			delete(b.domains, domain)
 			continue
 		}
-		note, err := json.Marshal(d)
-		if err == nil {
-			err = notes.Note(key, note)
-		}
-		if err != nil {
+		if err := b.notes.Put(*d, domain); err != nil {
 			return err
 		}
 		d.dirty = false

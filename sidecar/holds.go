@@ -1,10 +1,8 @@
 package sidecar
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/notes"
 )
 
 // holdFor is how long a held recipient is remembered about which nobody asks
@@ -23,8 +22,7 @@ const holdFor = 7 * 24 * time.Hour
 // knows after a restart what to release, and that they are to be charged
 // however old their messages have become.
 type holds struct {
-	notes Notes
-	log   *OperatorLog
+	notes notes.Map[heldNote] // by domain, message id and token
 
 	mu      sync.Mutex
 	domains map[string]map[string]*heldMessage // by domain and message id
@@ -47,7 +45,7 @@ type heldRecipient struct {
 	charged bool // before it was held, under a lock by hand
 }
 
-// A heldNote is a recipient in the notes, under hold/DOMAIN/ID/TOKEN.
+// A heldNote is a recipient in the notes.
 type heldNote struct {
 	Since   time.Time `json:"since"`
 	Mailbox string    `json:"mailbox,omitempty"`
@@ -55,36 +53,19 @@ type heldNote struct {
 	Charged bool      `json:"charged,omitempty"`
 }
 
-const holdNotes = "hold/"
-
-func holdKey(domain, id string, token ratelimit.Token) string {
-	return fmt.Sprintf("%s%s/%s/%016x", holdNotes, url.PathEscape(domain), url.PathEscape(id), uint64(token))
-}
-
-func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err error) {
-	parts := strings.Split(strings.TrimPrefix(key, holdNotes), "/")
-	if len(parts) != 3 {
-		return "", "", 0, errors.New("it has not three parts")
-	}
-	domain, err1 := url.PathUnescape(parts[0])
-	id, err2 := url.PathUnescape(parts[1])
-	n, err3 := strconv.ParseUint(parts[2], 16, 64)
-	return domain, id, ratelimit.Token(n), errors.Join(err1, err2, err3)
-}
-
-func newHolds(notes Notes, log *OperatorLog) *holds {
-	h := &holds{notes: notes, log: log, domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
-	notes.Notes(holdNotes, func(key string, value []byte) {
-		var n heldNote
-		domain, id, token, err := parseHoldKey(key)
-		if err = errors.Join(err, json.Unmarshal(value, &n)); err != nil {
-			log.HoldUnread(key, err)
-			return
+func newHolds(store Notes, log *OperatorLog) *holds {
+	h := &holds{notes: notes.New[heldNote](store, "hold", 3, log.HoldUnread), domains: map[string]map[string]*heldMessage{}, under: map[string]int{}}
+	h.notes.Load(func(name []string, n heldNote) error {
+		token, err := strconv.ParseUint(name[2], 16, 64)
+		if err == nil {
+			h.put(identity{domain: name[0], mailbox: n.Mailbox, account: n.Account}, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged})
 		}
-		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, heldRecipient{n.Since, n.Charged})
+		return err
 	})
 	return h
 }
+
+func tokenName(token ratelimit.Token) string { return fmt.Sprintf("%016x", uint64(token)) }
 
 // put remembers a held recipient, and reports whether it is a new one. mu is
 // held, or nobody else knows h yet.
@@ -129,11 +110,7 @@ func (h *holds) hold(who identity, id string, token ratelimit.Token, r heldRecip
 	if !h.put(who, id, token, r) {
 		return nil
 	}
-	note, err := json.Marshal(heldNote{Since: r.since, Mailbox: who.mailbox, Account: who.account, Charged: r.charged})
-	if err != nil {
-		return err
-	}
-	return h.notes.Note(holdKey(who.domain, id, token), note)
+	return h.notes.Put(heldNote{Since: r.since, Mailbox: who.mailbox, Account: who.account, Charged: r.charged}, who.domain, id, tokenName(token))
 }
 
 // release forgets a recipient that is held no more.
@@ -160,7 +137,7 @@ func (h *holds) drop(domain, id string, token ratelimit.Token) error {
 	if len(h.domains[domain]) == 0 {
 		delete(h.domains, domain)
 	}
-	return h.notes.Forget(holdKey(domain, id, token))
+	return h.notes.Drop(domain, id, tokenName(token))
 }
 
 // try notes that Exim is told to deliver messages.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -30,9 +29,6 @@ const (
 	orderRemoving orderState = "removing" // to be removed here, then on the board
 	orderRemoved  orderState = "removed"  // removed here, and still on the board
 )
-
-// orderNotes are the notes of this node about orders.
-const orderNotes = "order/"
 
 // in is the order in another state.
 func (o order) in(s orderState) order {
@@ -181,33 +177,13 @@ func readOrder(value []byte) (o order) {
 // orders are those that this node knows, by domain.
 func (p *Policy) orders() map[string]order {
 	all := map[string]order{}
-	p.notes.Notes(orderNotes, func(key string, value []byte) {
-		var o order
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, orderNotes))
-		if err == nil {
-			err = json.Unmarshal(value, &o)
-		}
-		if err != nil {
-			p.log.NoteUnread(key, err)
-			return
-		}
-		all[domain] = o
+	p.orderNotes.Load(func(name []string, o order) error {
+		all[name[0]] = o
+		return nil
 	})
 	return all
 }
 
-func (p *Policy) noteOrder(domain string, o order) {
-	value, err := json.Marshal(o)
-	if err == nil {
-		err = p.notes.Note(orderNotes+url.PathEscape(domain), value)
-	}
-	if err != nil {
-		p.log.StoreFailed(err)
-	}
-}
+func (p *Policy) noteOrder(domain string, o order) { p.logNote(p.orderNotes.Put(o, domain)) }
 
-func (p *Policy) forgetOrder(domain string) {
-	if err := p.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
-		p.log.StoreFailed(err)
-	}
-}
+func (p *Policy) forgetOrder(domain string) { p.logNote(p.orderNotes.Drop(domain)) }

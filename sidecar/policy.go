@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/notes"
 )
 
 // A Policy answers questions about messages, and looks after what follows
@@ -36,11 +37,13 @@ type Policy struct {
 	thresholds thresholds
 	config     atomic.Pointer[ConfigStatus]
 
-	silent    bool        // nobody reads why something is refused: a Simulation's
-	clustered bool        // the board is shared with other nodes
-	ordering  sync.Mutex  // held while locks for all nodes are made or removed
-	carried   bool        // nothing is left to bring there; of Run
-	stranded  atomic.Bool // what is left stays here; see carry
+	silent    bool       // nobody reads why something is refused: a Simulation's
+	clustered bool       // the board is shared with other nodes
+	ordering  sync.Mutex // held while locks for all nodes are made or removed
+
+	orderNotes notes.Map[order] // by domain
+	carried    bool             // nothing is left to bring there; of Run
+	stranded   atomic.Bool      // what is left stays here; see carry
 
 	// Of tend: what it found the last time.
 	uncounted int64
@@ -80,6 +83,7 @@ func New(o Options) *Policy {
 	p.record = newRecord(o.Notes, o.Log)
 	p.bads = newBads(o.Notes, o.Log)
 	p.trips = newTrips(o.Notes, o.Log)
+	p.orderNotes = notes.New[order](o.Notes, "order", 1, o.Log.NoteUnread)
 	p.incoming = newTransactions()
 	if unread != nil {
 		p.log.FileUnread(unread)
