@@ -1,18 +1,19 @@
 package sidecar
 
 import (
-	"encoding/json"
 	"strings"
 	"sync"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // A record is what is known from the log of messages that are still on their
 // way.
 type record struct {
+	notes    notes.Map[arrivalNote] // by id
 	mu       sync.Mutex
 	arrivals map[string]*arrived
 	last     *arrived // that was asked for: lines of one message often follow each other
@@ -47,7 +48,6 @@ type arrivalNote struct {
 }
 
 const (
-	arrivalNotes = "arrival/"
 	positionNote = "log/position"
 
 	// maxEarly bounds outcomes that wait for their arrival: cutthrough deliveries,
@@ -58,16 +58,12 @@ const (
 	arrivalFor = 32 * 24 * time.Hour
 )
 
-func newRecord(notes Notes, events event.Sink) *record {
-	r := &record{arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
-	notes.Notes(arrivalNotes, func(key string, value []byte) {
-		var note arrivalNote
-		if err := json.Unmarshal(value, &note); err != nil {
-			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
-		}
-		id := strings.TrimPrefix(key, arrivalNotes)
+func newRecord(store Notes, events event.Sink) *record {
+	r := &record{notes: notes.New[arrivalNote](store, "arrival", 1, event.Unread(events, event.NoteUnread)), arrivals: map[string]*arrived{}, early: map[string][]LogEntry{}, senders: senders{known: map[string]*sender{}}}
+	r.notes.Load(func(name []string, note arrivalNote) error {
+		id := name[0]
 		r.arrivals[id] = &arrived{id: id, at: note.At, sender: r.senders.get(note.origin), queued: note.Postfix, noted: true}
+		return nil
 	})
 	return r
 }
@@ -188,11 +184,7 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		text, err := json.Marshal(arrivalNote{At: a.at, origin: a.sender.origin, Postfix: a.queued})
-		if err == nil {
-			err = p.notes.Note(arrivalNotes+a.id, text)
-		}
-		if err != nil {
+		if err := r.notes.Put(arrivalNote{At: a.at, origin: a.sender.origin, Postfix: a.queued}, a.id); err != nil {
 			return err
 		}
 		a.noted, a.stale = true, false
@@ -203,7 +195,7 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 		return err
 	}
 	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
-		if err := p.notes.Forget(arrivalNotes + r.gone[0]); err != nil {
+		if err := r.notes.Drop(r.gone[0]); err != nil {
 			return err
 		}
 		r.gone = r.gone[1:]

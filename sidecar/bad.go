@@ -2,9 +2,7 @@ package sidecar
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +10,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // maxBad bounds the bad sends of a domain that are told apart. Beyond, they are
@@ -20,6 +19,7 @@ const maxBad = 4096
 
 // bads explains the bad outcomes that the store counts: why, and where to.
 type bads struct {
+	notes        notes.Map[domainBad] // by domain
 	mu           sync.Mutex
 	domains      map[string]*domainBad
 	destinations destinations
@@ -42,25 +42,17 @@ type badSend struct {
 	Excused bool      `json:"excused,omitempty"`
 }
 
-const (
-	badNotes = "bad/"
-	// saveBad is how often explanations are saved: a crash may cost those since.
-	saveBad = 10 * time.Second
-)
+// saveBad is how often explanations are saved: a crash may cost those since.
+const saveBad = 10 * time.Second
 
-func newBads(notes Notes, events event.Sink) *bads {
-	b := &bads{domains: map[string]*domainBad{}, destinations: destinations{}}
-	notes.Notes(badNotes, func(key string, value []byte) {
+func newBads(store Notes, events event.Sink) *bads {
+	b := &bads{notes: notes.New[domainBad](store, "bad", 1, event.Unread(events, event.NoteUnread)), domains: map[string]*domainBad{}, destinations: destinations{}}
+	b.notes.Load(func(name []string, noted domainBad) error {
 		d := newDomainBad()
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, badNotes))
-		if err == nil {
-			err = json.Unmarshal(value, d)
-		}
-		if err != nil {
-			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
-		}
-		b.domains[domain] = d
+		maps.Copy(d.Sends, noted.Sends)
+		maps.Copy(d.Last, noted.Last)
+		b.domains[name[0]] = d
+		return nil
 	})
 	return b
 }
@@ -179,7 +171,7 @@ func (b *bads) prune(since time.Time) {
 }
 
 // save notes what has changed.
-func (b *bads) save(notes Notes, now time.Time) error {
+func (b *bads) save(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.saved = now
@@ -187,19 +179,14 @@ func (b *bads) save(notes Notes, now time.Time) error {
 		if !d.dirty {
 			continue
 		}
-		key := badNotes + url.PathEscape(domain)
 		if len(d.Sends) == 0 {
-			if err := notes.Forget(key); err != nil {
+			if err := b.notes.Drop(domain); err != nil {
 				return err
 			}
 			delete(b.domains, domain)
 			continue
 		}
-		note, err := json.Marshal(d)
-		if err == nil {
-			err = notes.Note(key, note)
-		}
-		if err != nil {
+		if err := b.notes.Put(*d, domain); err != nil {
 			return err
 		}
 		d.dirty = false

@@ -23,7 +23,6 @@ type Deferfail struct {
 	events   event.Sink
 	settings func() *Settings
 	resets   Resets
-	notes    Notes
 	board    Board // nil: this node shares with nobody
 	trips    *trips
 	bads     *bads
@@ -50,7 +49,7 @@ type DeferfailOptions struct {
 // NewDeferfail returns a Deferfail that knows what was noted of trips and bad sends.
 func NewDeferfail(o DeferfailOptions) *Deferfail {
 	return &Deferfail{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board,
-		notes: o.Notes, trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
+		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
 }
 
 // Owner is what a Loop has to do.
@@ -69,7 +68,7 @@ func (d *Deferfail) tick(_ context.Context, now time.Time) {
 
 // stop saves why sends are bad.
 func (d *Deferfail) stop(now time.Time) {
-	if err := d.bads.save(d.notes, now); err != nil {
+	if err := d.bads.save(now); err != nil {
 		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

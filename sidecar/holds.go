@@ -2,10 +2,8 @@ package sidecar
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +11,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // holdFor is how long a held recipient is remembered about which nobody asks
@@ -24,7 +23,7 @@ const holdFor = 7 * 24 * time.Hour
 // knows after a restart what to release, and that they are to be charged
 // however old their messages have become.
 type Holds struct {
-	notes    Notes
+	notes    notes.Map[heldNote] // by domain, message id and token
 	events   event.Sink
 	exim     Queue
 	room     func(ctx context.Context, now time.Time, who identity) int
@@ -61,7 +60,7 @@ type heldRecipient struct {
 	charged bool // before it was held, under a lock by hand
 }
 
-// A heldNote is a recipient in the notes, under hold/DOMAIN/ID/TOKEN.
+// A heldNote is a recipient in the notes.
 type heldNote struct {
 	Since   time.Time `json:"since"`
 	Mailbox string    `json:"mailbox,omitempty"`
@@ -69,35 +68,16 @@ type heldNote struct {
 	Charged bool      `json:"charged,omitempty"`
 }
 
-const holdNotes = "hold/"
-
-func holdKey(domain, id string, token ratelimit.Token) string {
-	return fmt.Sprintf("%s%s/%s/%016x", holdNotes, url.PathEscape(domain), url.PathEscape(id), uint64(token))
-}
-
-func parseHoldKey(key string) (domain, id string, token ratelimit.Token, err error) {
-	parts := strings.Split(strings.TrimPrefix(key, holdNotes), "/")
-	if len(parts) != 3 {
-		return "", "", 0, errors.New("it has not three parts")
-	}
-	domain, err1 := url.PathUnescape(parts[0])
-	id, err2 := url.PathUnescape(parts[1])
-	n, err3 := strconv.ParseUint(parts[2], 16, 64)
-	return domain, id, ratelimit.Token(n), errors.Join(err1, err2, err3)
-}
-
 // NewHolds returns Holds that know what was noted.
 func NewHolds(o HoldOptions) *Holds {
-	h := &Holds{notes: o.Notes, events: o.Events, exim: o.Queue, room: o.Room,
+	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room,
 		domains: map[string]map[string]*heldMessage{}, under: map[string]int{}, epochs: map[string]int64{}}
-	o.Notes.Notes(holdNotes, func(key string, value []byte) {
-		var n heldNote
-		domain, id, token, err := parseHoldKey(key)
-		if err = errors.Join(err, json.Unmarshal(value, &n)); err != nil {
-			o.Events.Emit(event.Event{Kind: event.HoldUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
+	h.notes.Load(func(name []string, n heldNote) error {
+		token, err := strconv.ParseUint(name[2], 16, 64)
+		if err == nil {
+			h.put(identity{domain: name[0], mailbox: n.Mailbox, account: n.Account}, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged})
 		}
-		h.put(identity{domain: domain, mailbox: n.Mailbox, account: n.Account}, id, token, heldRecipient{n.Since, n.Charged})
+		return err
 	})
 	return h
 }
@@ -117,13 +97,15 @@ func (h *Holds) Wait() { h.releases.Wait() }
 
 // Hold notes that the router holds a recipient; charged: it was paid for before.
 func (h *Holds) Hold(now time.Time, who identity, id string, token ratelimit.Token, charged bool) {
-	h.tell(h.hold(who, id, token, heldRecipient{now, charged}))
+	h.tellFailure(h.hold(who, id, token, heldRecipient{now, charged}))
 }
 
 // Drop forgets that the router held a recipient.
-func (h *Holds) Drop(domain, id string, token ratelimit.Token) { h.tell(h.release(domain, id, token)) }
+func (h *Holds) Drop(domain, id string, token ratelimit.Token) {
+	h.tellFailure(h.release(domain, id, token))
+}
 
-func (h *Holds) tell(err error) {
+func (h *Holds) tellFailure(err error) {
 	if err != nil {
 		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
@@ -140,6 +122,8 @@ func (h *Holds) reset(_ context.Context, _ time.Time, r Reset) error {
 	}
 	return nil
 }
+
+func tokenName(token ratelimit.Token) string { return fmt.Sprintf("%016x", uint64(token)) }
 
 // put remembers a held recipient, and reports whether it is a new one. mu is
 // held, or nobody else knows h yet.
@@ -184,11 +168,7 @@ func (h *Holds) hold(who identity, id string, token ratelimit.Token, r heldRecip
 	if !h.put(who, id, token, r) {
 		return nil
 	}
-	note, err := json.Marshal(heldNote{Since: r.since, Mailbox: who.mailbox, Account: who.account, Charged: r.charged})
-	if err != nil {
-		return err
-	}
-	return h.notes.Note(holdKey(who.domain, id, token), note)
+	return h.notes.Put(heldNote{Since: r.since, Mailbox: who.mailbox, Account: who.account, Charged: r.charged}, who.domain, id, tokenName(token))
 }
 
 // release forgets a recipient that is held no more.
@@ -216,7 +196,7 @@ func (h *Holds) drop(domain, id string, token ratelimit.Token) error {
 		delete(h.domains, domain)
 		delete(h.epochs, domain)
 	}
-	return h.notes.Forget(holdKey(domain, id, token))
+	return h.notes.Drop(domain, id, tokenName(token))
 }
 
 // try notes that Exim is told to deliver messages.

@@ -9,6 +9,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // Locks knows which lock and usage files should stand, and has them stand.
@@ -20,9 +21,9 @@ type Locks struct {
 	settings func() *Settings
 	resets   Resets
 
-	cluster sync.Mutex // held while locks for all nodes are made or removed
-	board   Board      // nil: this node shares with nobody
-	notes   Notes
+	cluster sync.Mutex       // held while locks for all nodes are made or removed
+	board   Board            // nil: this node shares with nobody
+	known   notes.Map[order] // by domain
 }
 
 // A StandingStore is a store as far as those need it who look at what is counted.
@@ -52,7 +53,7 @@ type LockOptions struct {
 
 // NewLocks returns Locks, and completes what a crash has interrupted.
 func NewLocks(o LockOptions) *Locks {
-	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board, notes: o.Notes}
+	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board, known: notes.New[order](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
 	l.resumeOrders()
 	return l
 }

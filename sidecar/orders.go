@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -36,9 +35,6 @@ const (
 
 // lockKeys begin the keys of locks on the board; a domain follows.
 const lockKeys = "lock/"
-
-// orderNotes are the notes of this node about orders.
-const orderNotes = "order/"
 
 // in is the order in another state.
 func (o order) in(s orderState) order {
@@ -191,33 +187,19 @@ func readOrder(value []byte) (o order) {
 // orders are those that this node knows, by domain.
 func (l *Locks) orders() map[string]order {
 	all := map[string]order{}
-	l.notes.Notes(orderNotes, func(key string, value []byte) {
-		var o order
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, orderNotes))
-		if err == nil {
-			err = json.Unmarshal(value, &o)
-		}
-		if err != nil {
-			l.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
-		}
-		all[domain] = o
+	l.known.Load(func(name []string, o order) error {
+		all[name[0]] = o
+		return nil
 	})
 	return all
 }
 
-func (l *Locks) noteOrder(domain string, o order) {
-	value, err := json.Marshal(o)
-	if err == nil {
-		err = l.notes.Note(orderNotes+url.PathEscape(domain), value)
-	}
-	if err != nil {
-		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
-}
+func (l *Locks) noteOrder(domain string, o order) { l.tellFailure(l.known.Put(o, domain)) }
 
-func (l *Locks) forgetOrder(domain string) {
-	if err := l.notes.Forget(orderNotes + url.PathEscape(domain)); err != nil {
+func (l *Locks) forgetOrder(domain string) { l.tellFailure(l.known.Drop(domain)) }
+
+func (l *Locks) tellFailure(err error) {
+	if err != nil {
 		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

@@ -1,17 +1,15 @@
 package sidecar
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // deferfail is how a domain stands with its defer/fail percentage.
@@ -69,7 +67,7 @@ func (d deferfail) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.
 // trips are the domains over their percentage. They are noted: whether a domain
 // between the two thresholds is refused depends on where it came from.
 type trips struct {
-	notes Notes
+	notes notes.Map[trip] // by domain
 	mu    sync.RWMutex
 	all   map[string]trip
 }
@@ -82,21 +80,11 @@ type trip struct {
 	Told  bool      `json:"told,omitempty"`  // the other nodes know
 }
 
-const tripNotes = "trip/"
-
-func newTrips(notes Notes, events event.Sink) *trips {
-	t := &trips{notes: notes, all: map[string]trip{}}
-	notes.Notes(tripNotes, func(key string, value []byte) {
-		var noted trip
-		domain, err := url.PathUnescape(strings.TrimPrefix(key, tripNotes))
-		if err == nil {
-			err = json.Unmarshal(value, &noted)
-		}
-		if err != nil {
-			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
-		}
-		t.all[domain] = noted
+func newTrips(store Notes, events event.Sink) *trips {
+	t := &trips{notes: notes.New[trip](store, "trip", 1, event.Unread(events, event.NoteUnread)), all: map[string]trip{}}
+	t.notes.Load(func(name []string, noted trip) error {
+		t.all[name[0]] = noted
+		return nil
 	})
 	return t
 }
@@ -129,11 +117,7 @@ func (t *trips) set(domain string, now time.Time, epoch int64) error {
 // note keeps a trip, in memory also after an error. mu is held.
 func (t *trips) note(domain string, noted trip) error {
 	t.all[domain] = noted
-	note, err := json.Marshal(noted)
-	if err == nil {
-		err = t.notes.Note(tripNotes+url.PathEscape(domain), note)
-	}
-	return err
+	return t.notes.Put(noted, domain)
 }
 
 func (t *trips) clear(domain string) error {
@@ -143,7 +127,7 @@ func (t *trips) clear(domain string) error {
 		return nil
 	}
 	delete(t.all, domain)
-	return t.notes.Forget(tripNotes + url.PathEscape(domain))
+	return t.notes.Drop(domain)
 }
 
 // outdate ends a trip of which the other nodes do not know, if what tripped it was

@@ -26,12 +26,14 @@ var layers = []layer{
 	{packages: "sluice/exim-config", own: []string{"*"}, foreign: []string{"*"}}, // tests only
 	{packages: "sluice/ratelimit"},                                               // the standard library
 	{packages: "sluice/ratelimit/storetest", own: []string{"sluice/ratelimit"}, foreign: []string{"*"}},
-	{packages: "sluice/ratelimit/*", own: []string{"sluice/ratelimit"}, foreign: []string{"*"}},
+	{packages: "sluice/ratelimit/ordered"}, // the standard library
+	{packages: "sluice/ratelimit/*", own: []string{"sluice/ratelimit", "sluice/ratelimit/ordered"}, foreign: []string{"*"}},
 	{packages: "sluice/ratelimit/redisstore/redistest", own: []string{"sluice/sidecar/hosttest"}, foreign: []string{"*"}},
 	{packages: "sluice/sidecar/logtest", own: []string{"*"}, foreign: []string{"*"}}, // a whole Policy
 	{packages: "sluice/sidecar/hosttest", foreign: []string{"*"}},                    // of tests of all layers, so none of them
+	{packages: "sluice/sidecar/notes"},                                               // the standard library
 	{
-		packages: "sluice/sidecar", own: []string{"sluice/ratelimit", "sluice/sidecar/event"},
+		packages: "sluice/sidecar", own: []string{"sluice/ratelimit", "sluice/sidecar/event", "sluice/sidecar/notes"},
 		foreign: []string{"github.com/BurntSushi/toml", "github.com/dchest/siphash", "golang.org/x/net/idna"},
 		never:   []string{"net/http"},
 	},

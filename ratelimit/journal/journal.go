@@ -88,7 +88,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.MinTail = 16 << 20
 	}
 	o.Reporter = cmp.Or[Reporter](o.Reporter, nobody{})
-	s := &Store{dir: dir, options: o, notes: notes{values: map[string][]byte{}}}
+	s := &Store{dir: dir, options: o}
 	s.options.Ledger.Record = s.record
 	s.segment = &segment{dead: true} // what is recorded before load is done is not lost: load reads it
 	s.ledger = ratelimit.NewLedger(s.options.Ledger)

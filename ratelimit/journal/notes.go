@@ -3,10 +3,10 @@ package journal
 import (
 	"encoding/binary"
 	"errors"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
+
+	"sluice/ratelimit/ordered"
 )
 
 // notes are small values kept in the journal beside the changes. Setting one
@@ -14,7 +14,13 @@ import (
 // holds already.
 type notes struct {
 	mu     sync.Mutex
-	values map[string][]byte
+	values ordered.Map[[]byte]
+}
+
+// A note is one of them. Its value is never changed, but replaced.
+type note struct {
+	key   string
+	value []byte
 }
 
 // kindNote is the first byte of a note in a segment; see ratelimit.Replay.
@@ -37,19 +43,19 @@ func (s *Store) Forget(key string) error {
 // Notes calls f for every note whose key begins with prefix, in the order of
 // the keys.
 func (s *Store) Notes(prefix string, f func(key string, value []byte)) {
-	s.notes.mu.Lock()
-	var keys []string
-	for key := range s.notes.values {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
-		}
+	for _, n := range s.notes.under(prefix) {
+		f(n.key, n.value)
 	}
-	values := maps.Clone(s.notes.values)
-	s.notes.mu.Unlock()
-	slices.Sort(keys)
-	for _, key := range keys {
-		f(key, values[key])
+}
+
+// under lists the notes whose keys begin with a prefix, in the order of keys.
+func (n *notes) under(prefix string) (all []note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, value := range n.values.Prefix(prefix) {
+		all = append(all, note{key, value})
 	}
+	return all
 }
 
 func (s *Store) change(key string, value []byte) {
@@ -62,10 +68,10 @@ func (s *Store) change(key string, value []byte) {
 // set changes a note; an empty value removes it.
 func (n *notes) set(key string, value []byte) {
 	if len(value) == 0 {
-		delete(n.values, key)
+		n.values.Delete(key)
 		return
 	}
-	n.values[key] = value
+	n.values.Set(key, value)
 }
 
 func appendNote(b []byte, key string, value []byte) []byte {
@@ -98,12 +104,9 @@ func (n *notes) replay(entry []byte) error {
 
 // snapshot writes all notes, a few thousand to a section.
 func (n *notes) snapshot(write func(section []byte) error) error {
-	n.mu.Lock()
-	values := maps.Clone(n.values)
-	n.mu.Unlock()
 	b := []byte{sectionNotes}
-	for key, value := range values {
-		if b = appendNote(b, key, value); len(b) > 1<<18 {
+	for _, note := range n.under("") {
+		if b = appendNote(b, note.key, note.value); len(b) > 1<<18 {
 			if err := write(b); err != nil {
 				return err
 			}

@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"sluice/ratelimit/ordered"
 )
 
 // The board has small values that all nodes see: those that others post, which
@@ -46,17 +47,17 @@ type board struct {
 	changed chan struct{}
 
 	mu      sync.Mutex
-	entries map[string]entry
+	entries ordered.Map[entry]
 	last    int64  // number of the last change that is in it
 	server  string // that gave it
 }
 
 func newBoard(l Ledger) *board {
-	b := &board{ledger: l, changed: make(chan struct{}, 1), entries: map[string]entry{}}
+	b := &board{ledger: l, changed: make(chan struct{}, 1)}
 	l.Notes(noteBoard, func(key string, value []byte) {
 		var e entry
 		if json.Unmarshal(value, &e) == nil {
-			b.entries[strings.TrimPrefix(key, noteBoard)] = e
+			b.entries.Set(strings.TrimPrefix(key, noteBoard), e)
 		}
 	})
 	return b
@@ -115,14 +116,27 @@ func boardCall(op string, args ...any) call {
 // Entries calls f for each value that was posted under a key with a prefix, in
 // the order of keys.
 func (s *Store) Entries(prefix string, f func(key string, value []byte)) {
-	s.board.mu.Lock()
-	all := maps.Clone(s.board.entries)
-	s.board.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		if e := all[key]; strings.HasPrefix(key, prefix) && len(e.Value) > 0 && posted(key) {
-			f(key, e.Value)
+	for _, e := range s.board.under(prefix) {
+		if len(e.Value) > 0 && posted(e.key) {
+			f(e.key, e.Value)
 		}
 	}
+}
+
+// A keyed is an entry with its key.
+type keyed struct {
+	key string
+	entry
+}
+
+// under lists the entries whose keys begin with a prefix, in the order of keys.
+func (b *board) under(prefix string) (all []keyed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, e := range b.entries.Prefix(prefix) {
+		all = append(all, keyed{key, e})
+	}
+	return all
 }
 
 // Changed has an element after another node has posted or removed something.
@@ -203,10 +217,10 @@ func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int6
 // learn takes over one entry, and tells those who want to know.
 func (s *Store) learn(key string, e entry) {
 	s.board.mu.Lock()
-	old := s.board.entries[key]
+	old, _ := s.board.entries.Get(key)
 	newer := e.Stamp > old.Stamp
 	if newer {
-		s.board.entries[key] = e
+		s.board.entries.Set(key, e)
 	}
 	s.board.mu.Unlock()
 	switch {
@@ -232,20 +246,16 @@ func (b *board) note(key string, e entry) {
 
 // restore brings back what a server lost.
 func (s *Store) restore(ctx context.Context, l *link) error {
-	s.board.mu.Lock()
-	keys := slices.Sorted(maps.Keys(s.board.entries))
-	all := maps.Clone(s.board.entries)
-	s.board.mu.Unlock()
-	for part := range slices.Chunk(keys, boardPage) {
+	for part := range slices.Chunk(s.board.under(""), boardPage) {
 		var args []any
-		for _, key := range part {
-			e, ms := all[key], int64(0)
+		for _, e := range part {
+			ms := int64(0)
 			if !e.Till.IsZero() {
 				if ms = time.Until(e.Till).Milliseconds(); ms <= 0 {
 					continue
 				}
 			}
-			args = append(args, key, string(e.Value), e.Stamp, ms)
+			args = append(args, e.key, string(e.Value), e.Stamp, ms)
 		}
 		if _, errs := l.run(ctx, []call{boardCall("restore", args...)}); errs[0] != nil {
 			return errs[0]
@@ -258,13 +268,18 @@ func (s *Store) restore(ctx context.Context, l *link) error {
 func (b *board) prune(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.entries, func(key string, e entry) bool {
-		gone := !e.Till.IsZero() && now.After(e.Till)
-		if gone && posted(key) {
+	var gone []string
+	for key, e := range b.entries.Prefix("") {
+		if !e.Till.IsZero() && now.After(e.Till) {
+			gone = append(gone, key)
+		}
+	}
+	for _, key := range gone {
+		b.entries.Delete(key)
+		if posted(key) {
 			b.ledger.Forget(noteBoard + key)
 		}
-		return gone
-	})
+	}
 }
 
 // from is the server that gave this node's copy.
@@ -278,5 +293,6 @@ func (b *board) from() string {
 func (b *board) has(key string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.entries[key].Value) > 0
+	e, _ := b.entries.Get(key)
+	return len(e.Value) > 0
 }

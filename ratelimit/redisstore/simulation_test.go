@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -68,10 +69,10 @@ func (s *simulation) jump(by time.Duration) {
 func (b *board) age(by time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, e := range b.entries {
+	for key, e := range maps.Collect(b.entries.Prefix("")) {
 		if !e.Till.IsZero() {
 			e.Till = e.Till.Add(-by)
-			b.entries[key] = e
+			b.entries.Set(key, e)
 		}
 	}
 }

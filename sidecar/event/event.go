@@ -35,6 +35,11 @@ type Sink interface {
 	Enabled(Kind) bool
 }
 
+// Unread returns a func that tells of notes that cannot be read, as events of a kind.
+func Unread(s Sink, k Kind) func(key string, err error) {
+	return func(key string, err error) { s.Emit(Event{Kind: k, Attrs: Attrs("note", key), Err: err}) }
+}
+
 // A Func is a Sink that takes every event.
 type Func func(Event)
 

@@ -1,0 +1,32 @@
+package redisstore
+
+import (
+	"fmt"
+	"testing"
+)
+
+// noNotes is a ledger that keeps no notes, and nothing else is asked of.
+type noNotes struct{ Ledger }
+
+func (noNotes) Note(string, []byte) error          { return nil }
+func (noNotes) Notes(string, func(string, []byte)) {}
+
+// What Entries gathers follows what it finds, however much else is on the board.
+// Copying all of it takes hundreds of allocations.
+func TestEntriesGathersOnlyWhatItFinds(t *testing.T) {
+	s := &Store{board: newBoard(noNotes{})}
+	for n := range 100_000 {
+		s.learn(fmt.Sprintf("other/%06d", n), entry{Value: []byte("x"), Stamp: 1})
+	}
+	for n := range 2 {
+		s.learn(fmt.Sprintf("trip/d%d.example", n), entry{Value: []byte("mx1"), Stamp: 1})
+	}
+	found := 0
+	allocations := testing.AllocsPerRun(10, func() {
+		found = 0
+		s.Entries("trip/", func(string, []byte) { found++ })
+	})
+	if found != 2 || allocations > 10 {
+		t.Errorf("%d entries found with %v allocations", found, allocations)
+	}
+}
