@@ -226,3 +226,23 @@ func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
 	})
 	return causes, leftOut
 }
+
+// A CauseStatus is how often sends were bad for one cause.
+type CauseStatus struct {
+	Cause    Cause  `json:"cause"`
+	Count    int64  `json:"count"`
+	LastLine string `json:"last_line"` // of the log
+}
+
+// LeftOut is bad sends that are not held against a domain: their cause is in
+// deferfail_ignore, or their destination fails for everybody.
+type LeftOut struct {
+	Destination string `json:"destination"`
+	Cause       Cause  `json:"cause"`
+	Count       int64  `json:"count"`
+}
+
+// hasBad tells whether anything is held against a subject at all.
+func hasBad(s ratelimit.Standing) bool {
+	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
+}

@@ -396,8 +396,6 @@ func room(r ratelimit.Result) int {
 	return int(least)
 }
 
-func atLimit(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
-
 // hold notes that the router holds a recipient, and answers so.
 func (p *Core) hold(q *question, token ratelimit.Token, charged bool, r Reply) Reply {
 	p.holds.Hold(q.now, q.who, q.ID, token, charged)

@@ -241,8 +241,3 @@ func (d *Deferfail) Block(now time.Time, _ Author, who identity) (Block, bool) {
 			f.bad, f.sent, span(s.window), d.mainCause(who.domain), f.percent, f.min, s.deferfailOrigin(who), s.Node)
 	}}, true
 }
-
-// hasBad tells whether anything is held against a subject at all.
-func hasBad(s ratelimit.Standing) bool {
-	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
-}

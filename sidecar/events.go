@@ -6,24 +6,6 @@ import "sluice/sidecar/event"
 // somebody to charge, there are as many of as somebody likes to cause: they are made
 // only if somebody listens.
 
-func (p *Core) emitRefused(r Request, a Action, text string) {
-	if p.events.Enabled(event.Refused) {
-		p.events.Emit(event.Event{Kind: event.Refused, Attrs: event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text)})
-	}
-}
-
-func (p *Core) emitWatched(r Request, who, ratio string) {
-	if p.events.Enabled(event.Watched) {
-		p.events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
-	}
-}
-
-func (p *Core) emitUnidentified(r Request) {
-	if p.events.Enabled(event.Unidentified) {
-		p.events.Emit(event.Event{Kind: event.Unidentified, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "auth", r.Auth, "login", r.Login, "sender", r.Sender)})
-	}
-}
-
 func (p *Policy) emitChanged(c Change) {
 	attrs := event.Attrs("who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe())
 	if !c.Until.IsZero() {
@@ -53,29 +35,4 @@ func (p *Policy) emitPanelSkipped(lines []string) {
 	if n := len(lines) - maxSkipped; n > 0 {
 		p.events.Emit(event.Event{Kind: event.PanelLinesSkipped, Attrs: event.Attrs("lines", n)})
 	}
-}
-
-// lockEvents are what operators are told of the lock directory.
-var lockEvents = map[LockEventKind]event.Kind{
-	LockReleased:  event.LockRemoved,
-	LockMade:      event.LockMade,
-	LockTaken:     event.LockTaken,
-	LockDirLost:   event.LockDirLost,
-	LockTrouble:   event.LockTrouble,
-	LockMended:    event.LockDirMended,
-	LockDirShared: event.LockDirShared,
-	LockIgnored:   event.LockIgnored,
-}
-
-// Event is what operators are told of it.
-func (e LockEvent) Event() event.Event {
-	told := event.Event{Kind: lockEvents[e.Kind], Domain: e.File.Domain, Err: e.Err}
-	switch e.File.Kind {
-	case "": // it is about the whole directory
-	case LockUsage:
-		told.Kind = event.UsageRemoved
-	default:
-		told.Attrs = event.Attrs("lock", string(e.File.Kind))
-	}
-	return told
 }

@@ -14,18 +14,6 @@ type Explanation struct {
 	Values    []Value `json:"values"`
 }
 
-// A Value is one threshold that is in force for somebody.
-type Value struct {
-	Key    string `json:"key"`
-	Of     string `json:"of"`     // whom it limits: the scope itself, or one that it belongs to
-	Value  any    `json:"value"`  // as in Setting
-	Set    string `json:"set_in"` // the scope in which it is set
-	Origin `json:"origin"`
-
-	Since   time.Time `json:"since,omitzero"`         // from when on it is in force for certain; zero: not known
-	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
-}
-
 // Explain tells what is in force for a scope.
 func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	scope, err := CanonicalScope(scope)
@@ -62,20 +50,6 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 		}
 	}
 	return e, nil
-}
-
-// names are the scopes of somebody, from the most specific to the default.
-func (who identity) names() (names []string) {
-	if who.mailbox != "" {
-		names = append(names, who.mailbox)
-	}
-	if who.domain != "" {
-		names = append(names, who.domain)
-	}
-	if who.account != "" {
-		names = append(names, accountPrefix+who.account)
-	}
-	return append(names, defaultScope)
 }
 
 // valueOf is the value of a key that is in force for a scope; nil if none is.

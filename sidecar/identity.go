@@ -7,17 +7,6 @@ import (
 	"strings"
 )
 
-// A class is by which rule a message is charged, or why it is not.
-type class int
-
-const (
-	charged      class = iota
-	nobody             // bounces that Exim made itself, null senders from elsewhere
-	inbound            // from elsewhere: not ours until it is redirected
-	exempt             // list software, or whom thresholds exempt
-	unidentified       // somebody should be charged, and nobody can be found
-)
-
 // Rules tell who is charged for a message.
 type Rules struct {
 	RuleOptions
@@ -117,20 +106,6 @@ func (r *Rules) named(subject string) identity {
 	return r.owned(subject)
 }
 
-// An identity is who is charged for a message.
-type identity struct {
-	class   class
-	domain  string // of a charged message never empty
-	mailbox string // empty if unknown
-	account string // empty if unknown
-}
-
-// clone keeps nothing of the request in memory.
-func (who identity) clone() identity {
-	who.domain, who.mailbox, who.account = strings.Clone(who.domain), strings.Clone(who.mailbox), strings.Clone(who.account)
-	return who
-}
-
 // payerOf finds who is charged. The rules are those of the table in
 // docs/flow.md, in its order; the first that matches decides.
 func (s *Rules) payerOf(r *Request) identity {
@@ -213,14 +188,6 @@ func (s *Rules) payer(domain string) identity {
 		return identity{class: unidentified}
 	}
 	return identity{domain: domain, account: s.owners.get().account[domain]}
-}
-
-// of names the account, where the domain does not.
-func (who identity) of(account string) identity {
-	if who.account == "" {
-		who.account = account
-	}
-	return who
 }
 
 // redirected is the domain of the address that an alias or list redirected.

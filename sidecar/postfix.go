@@ -7,12 +7,6 @@ import (
 	"sluice/ratelimit"
 )
 
-// Where Postfix's questions charge: postfix.charge.
-const (
-	ChargeAtRcpt = "rcpt"           // each recipient, when it is let pass
-	ChargeAtEnd  = "end-of-message" // the whole message, when all of it is there
-)
-
 // askPostfixRcpt charges one remote recipient, or with postfix.charge =
 // "end-of-message" looks and remembers it.
 //

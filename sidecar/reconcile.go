@@ -32,14 +32,6 @@ type Owner struct {
 	Survey func(now time.Time) (each func(ratelimit.Standing), done func())
 }
 
-// A Reset is that a domain started at zero. What was noted of it under an earlier
-// epoch is void. It may be told more than once.
-type Reset struct {
-	Domain    string
-	Epoch     int64 // of the counts since
-	Elsewhere bool  // another node has reset it, and told all others
-}
-
 // A CountStore is a store as far as the Loop needs it.
 type CountStore interface {
 	Horizon(now time.Time) time.Time

@@ -20,9 +20,6 @@ const (
 	LayerLive    Layer = "live"  // sluice set
 )
 
-// defaultScope is the scope whose values are everybody's.
-const defaultScope = "default"
-
 // A Setting is one threshold of one scope, as one layer has it.
 type Setting struct {
 	Scope string `json:"scope"` // as CanonicalScope returns it
@@ -56,30 +53,6 @@ func placed(place string) Origin {
 		return Origin{Layer: LayerBuiltIn}
 	}
 	return Origin{Layer: LayerFile, Place: place}
-}
-
-// settings are the thresholds of the file and, below them, the built-in ones.
-func (c *Config) settings() (all []Setting) {
-	all = c.Limits.Default.settings(defaultScope, "limits.", c.Origin)
-	for _, kind := range c.scopeKinds() {
-		for name, t := range kind.scopes {
-			scope := name
-			if kind.name == "account" {
-				scope = accountPrefix + name
-			}
-			all = append(all, t.settings(scope, "limits."+kind.name+"."+name+".", c.Origin)...)
-		}
-	}
-	return all
-}
-
-func (t *Thresholds) settings(scope, prefix string, origin func(key string) string) (all []Setting) {
-	for _, k := range t.keys("") {
-		if v := k.value.get(); v != nil {
-			all = append(all, Setting{scope, k.name, v, placed(origin(prefix + k.name))})
-		}
-	}
-	return all
 }
 
 // ParseSettings reads what `sluice set` was given: a scope, and KEY=VALUE. Its

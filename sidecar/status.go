@@ -71,32 +71,6 @@ func Tightest(windows []Window) (t Window) {
 	return t
 }
 
-// A CauseStatus is how often sends were bad for one cause.
-type CauseStatus struct {
-	Cause    Cause  `json:"cause"`
-	Count    int64  `json:"count"`
-	LastLine string `json:"last_line"` // of the log
-}
-
-// LeftOut is bad sends that are not held against a domain: their cause is in
-// deferfail_ignore, or their destination fails for everybody.
-type LeftOut struct {
-	Destination string `json:"destination"`
-	Cause       Cause  `json:"cause"`
-	Count       int64  `json:"count"`
-}
-
-// LogProgress is how far a log of the mail server was read.
-type LogProgress struct {
-	Key     string     `json:"key"`     // of the configuration, that names it: exim.mainlog or postfix.log
-	File    string     `json:"file"`    // the one of the log's that is read now
-	Read    int64      `json:"read"`    // bytes
-	Size    int64      `json:"size"`    // bytes
-	Last    time.Time  `json:"last"`    // time of the last line read
-	Trouble string     `json:"trouble"` // why it cannot be read; empty if it can
-	Lost    *time.Time `json:"lost"`    // when a part of it was last found missing; null if none was since the start
-}
-
 // A LockStatus is one lock file of a domain.
 type LockStatus struct {
 	Kind  LockKind   `json:"kind"`

@@ -221,9 +221,6 @@ func inForce[T any](t *Table, who identity, key string, value func(*Thresholds) 
 	return none, Origin{}
 }
 
-// day is the window of a daily limit.
-const day = 24 * time.Hour
-
 // deferfailLimits are how many bad sends of somebody, and which share, trip.
 func (t *Table) deferfailLimits(who identity) (least, percent int64) {
 	least, _ = inForce(t, who, "deferfail_min", func(t *Thresholds) *int64 { return t.DeferfailMin })
@@ -283,4 +280,18 @@ func (t *Table) full(standing ratelimit.Standing) (ratelimit.Use, bool) {
 		}
 	}
 	return ratelimit.Use{}, false
+}
+
+func atLimit(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
+
+// A Value is one threshold that is in force for somebody.
+type Value struct {
+	Key    string `json:"key"`
+	Of     string `json:"of"`     // whom it limits: the scope itself, or one that it belongs to
+	Value  any    `json:"value"`  // as in Setting
+	Set    string `json:"set_in"` // the scope in which it is set
+	Origin `json:"origin"`
+
+	Since   time.Time `json:"since,omitzero"`         // from when on it is in force for certain; zero: not known
+	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
 }

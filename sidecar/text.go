@@ -3,7 +3,6 @@ package sidecar
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Operators grep for these texts: they are kept to the letter. What explains
@@ -25,11 +24,6 @@ const (
 	discarded   = "discarded."
 )
 
-// ratio is "21/20 (105%)", rounded down.
-func ratio(n, of int64) string {
-	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
-}
-
 // text words a refusal: who exceeded which limit by how much, and in brackets
 // what is counted, where the limit comes from and when there is room.
 func (d *refusal) text(node string) string {
@@ -47,15 +41,4 @@ func (d *refusal) text(node string) string {
 	}
 	fmt.Fprintf(&b, "sluice on %s]", node)
 	return b.String()
-}
-
-// span writes a window as people say it.
-func span(d time.Duration) string {
-	switch d {
-	case time.Hour:
-		return "an hour"
-	case day:
-		return "a day"
-	}
-	return d.String()
 }

@@ -22,3 +22,6 @@ func titleOf(subject string) string {
 	}
 	return "Mailbox " + subject
 }
+
+// defaultScope is the scope whose values are everybody's.
+const defaultScope = "default"
