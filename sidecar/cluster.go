@@ -35,7 +35,6 @@ func (p *Policy) followBoard(ctx context.Context, now time.Time) {
 	}
 	p.followLocks(ctx)
 	p.followTrips(ctx, now)
-	p.carry(ctx, now)
 }
 
 func (p *Policy) logLock(domain string, err error) {

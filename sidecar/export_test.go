@@ -17,3 +17,6 @@ func (p *Policy) Reconcile(ctx context.Context, now time.Time) {
 
 // Wake is what Run does as soon as a domain is due.
 func (p *Policy) Wake(ctx context.Context, now time.Time) { p.reconcileDue(ctx, now) }
+
+// Reload is what Run does when another node has changed something.
+func (p *Policy) Reload(now time.Time) { p.settings.Reload(now) }

@@ -225,20 +225,11 @@ func (l *OperatorLog) Expired() {
 	l.log.Info("a threshold set for a time has expired: what was in force before is again; see sluice history")
 }
 
-// Carried says that what was set while this node counted by itself is in force
-// on all nodes now.
-func (l *OperatorLog) Carried(changes int) {
-	l.log.Info("what sluice set has changed before store.url named a Redis is in force on all nodes now", "changes", changes)
-}
-
-// BroughtBack says that what was set for all nodes is in force on this one still.
-func (l *OperatorLog) BroughtBack(changes int) {
-	l.log.Info("store.url names no Redis any more: what sluice set has changed for all nodes stays in force on this one", "changes", changes)
-}
-
-// Stranded says that what was set while this node counted by itself is not in force.
-func (l *OperatorLog) Stranded(values []string) {
-	l.log.Warn("what sluice set has changed before store.url named a Redis is not in force, for others have set something there; set it again", "values", values)
+// StayedBehind says that live values that were set before store.url was another one
+// are not in force.
+func (l *OperatorLog) StayedBehind(changes int) {
+	l.log.Warn("store.url is another one than before, and what sluice set has changed there is not in force here; to bring it: "+
+		"sluice history --export --left > FILE, then sluice set --import FILE", "changes", changes)
 }
 
 // NoLocalDomains says that every recipient would count as remote.

@@ -187,3 +187,9 @@ func (p *Policy) orders() map[string]order {
 func (p *Policy) noteOrder(domain string, o order) { p.logNote(p.orderNotes.Put(o, domain)) }
 
 func (p *Policy) forgetOrder(domain string) { p.logNote(p.orderNotes.Drop(domain)) }
+
+func (p *Policy) logNote(err error) {
+	if err != nil {
+		p.log.StoreFailed(err)
+	}
+}

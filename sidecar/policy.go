@@ -19,7 +19,7 @@ type Policy struct {
 	notes    Notes
 	log      *OperatorLog
 	board    Board
-	settings atomic.Pointer[Settings]
+	settings *Live
 	clock    clock
 	holds    *holds
 	due      due
@@ -34,16 +34,11 @@ type Policy struct {
 	releases sync.WaitGroup
 	spaces   sync.Pool // of *space
 
-	thresholds thresholds
-	config     atomic.Pointer[ConfigStatus]
-
 	silent    bool       // nobody reads why something is refused: a Simulation's
 	clustered bool       // the board is shared with other nodes
 	ordering  sync.Mutex // held while locks for all nodes are made or removed
 
 	orderNotes notes.Map[order] // by domain
-	carried    bool             // nothing is left to bring there; of Run
-	stranded   atomic.Bool      // what is left stays here; see carry
 
 	// Of tend: what it found the last time.
 	uncounted int64
@@ -70,13 +65,15 @@ type Options struct {
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
 	p := &Policy{store: o.Store, locks: o.Locks, queue: o.Queue, notes: o.Notes, board: o.Board, log: o.Log}
-	if p.clustered = o.Board != nil; !p.clustered {
-		p.board = &noteBoard{notes: o.Notes}
+	left, own := o.Left, &noteBoard{notes: o.Notes}
+	if p.clustered = o.Board != nil; p.clustered {
+		left = own
+	} else {
+		p.board = own
 	}
-	p.thresholds.from = sources{config: o.Config, panel: o.Panel, read: o.Now}
-	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...)})
-	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
-	p.settings.Store(settings)
+	p.settings = newLive(liveOptions{config: o.Config, panel: o.Panel, node: foldDomain(o.Node), eximUser: o.EximUser,
+		board: p.board, left: left, notes: o.Notes, log: o.Log, now: o.Now})
+	p.settings.OnSwap(p.swapped)
 	p.clock = newClock(o.Now, o.Store)
 	p.holds = newHolds(o.Notes, o.Log)
 	p.due = newDue()
@@ -85,9 +82,6 @@ func New(o Options) *Policy {
 	p.trips = newTrips(o.Notes, o.Log)
 	p.orderNotes = notes.New[order](o.Notes, "order", 1, o.Log.NoteUnread)
 	p.incoming = newTransactions()
-	if unread != nil {
-		p.log.FileUnread(unread)
-	}
 	if p.settings.Load().localDomains.get().empty() {
 		p.log.NoLocalDomains(o.Config.Exim.LocalDomains)
 	}
@@ -95,10 +89,6 @@ func New(o Options) *Policy {
 		p.log.NoOwners(o.Config.Identity.Owners)
 	}
 	p.log.PanelSkipped(o.Panel.Trouble)
-	if o.Left != nil {
-		p.bringBack(o.Left)
-	}
-	p.load(o.Now)
 	p.resumeOrders()
 	return p
 }
@@ -119,7 +109,7 @@ func (p *Policy) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.board.Changed():
-			p.reload(time.Now())
+			p.settings.Reload(time.Now())
 			p.followBoard(ctx, time.Now())
 		case <-wake:
 			began := time.Now()
@@ -150,7 +140,7 @@ const (
 func (p *Policy) tend(now time.Time) {
 	p.store.Horizon(p.clock.store(now)) // keeps the store's clock going
 	p.refresh()
-	p.expire(now)
+	p.settings.Expire(now)
 	off := p.clock.setOff(now)
 	if step := stepped(p.setOff, off); step != 0 {
 		p.log.ClockStepped(step)

@@ -78,7 +78,6 @@ func (s *scoped) put(setting *Setting) {
 type sources struct {
 	config *Config
 	panel  Panel
-	read   time.Time // when the panel's files were
 	live   []Setting
 }
 

@@ -66,7 +66,7 @@ func (s *Simulation) begin(now time.Time) {
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
 		Log: NewOperatorLog(slog.New(slog.DiscardHandler)), Now: now})
 	s.policy.silent = true
-	s.policy.settings.Store(s.settings)
+	s.policy.settings.fix(s.settings)
 }
 
 // Unread is why a file that the configuration names could not be read, if so.

@@ -31,7 +31,7 @@ var layers = []layer{
 	{packages: "sluice/ratelimit/redisstore/redistest", own: []string{"sluice/sidecar/hosttest"}, foreign: []string{"*"}},
 	{packages: "sluice/sidecar/logtest", own: []string{"*"}, foreign: []string{"*"}}, // a whole Policy
 	{packages: "sluice/sidecar/hosttest", foreign: []string{"*"}},                    // of tests of all layers, so none of them
-	{packages: "sluice/sidecar/notes"}, // the standard library
+	{packages: "sluice/sidecar/notes"},                                               // the standard library
 	{
 		packages: "sluice/sidecar", own: []string{"sluice/ratelimit", "sluice/sidecar/notes"},
 		foreign: []string{"github.com/BurntSushi/toml", "github.com/dchest/siphash", "golang.org/x/net/idna"},
