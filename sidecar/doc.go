@@ -15,7 +15,7 @@
 // settles it (record.go), explains it (cause.go, bad.go), and a domain with too
 // many bad ones trips (trip.go), unless it is a provider's outage (outage.go).
 //
-// What operators should know of is an event: the package event words it, events.go
+// What operators should know of is an event: the package event words it, live_events.go
 // makes those that take more than a line.
 //
 // What is in force is compiled from what the file, a hosting panel (package

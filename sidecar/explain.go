@@ -23,8 +23,6 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	if _, err := p.doubt(now, scope); err != nil {
 		return Explanation{}, err
 	}
-	p.thresholds.mu.Lock() // holds the trail and since still
-	defer p.thresholds.mu.Unlock()
 	s := p.settings.Load()
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
@@ -44,9 +42,8 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	}
 	for i := range e.Values {
 		v := &e.Values[i]
-		v.Since = p.heldSince(now, *v)
 		if max, limits := v.Value.(int64); limits && max > 0 && isLimit(v.Key) {
-			v.Counted = p.thresholds.countedSince(v.Key, v.Of)
+			v.Counted = p.settings.CountedSince(v.Key, v.Of)
 		}
 	}
 	return e, nil

@@ -20,3 +20,6 @@ func (p *Policy) Wake(ctx context.Context, now time.Time) { p.loop.Step(ctx, now
 
 // ShowUsage is what Run does every ten seconds.
 func (p *Policy) ShowUsage(now time.Time) { p.loop.Survey(now) }
+
+// Reload is what Run does when another node has changed something.
+func (p *Policy) Reload(now time.Time) { p.settings.Reload(now) }

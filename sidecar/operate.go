@@ -17,8 +17,7 @@ import (
 // a lock or something held for "". The fullest come first. It wraps ErrNotFound
 // for a scope of which nothing is known.
 func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
-	s := Status{Node: p.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: p.status(), Config: *p.config.Load()}
-	s.Config.Stranded = p.strandedValues(now)
+	s := Status{Node: p.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: p.status(), Config: p.settings.Status()}
 	names := map[string]bool{scope: true}
 	if scope == "" {
 		names = p.subjects(now)

@@ -15,7 +15,7 @@ type Policy struct {
 	locks     LockDir
 	notes     Notes
 	board     Board
-	settings  atomic.Pointer[Settings]
+	settings  *Live
 	holds     *Holds
 	lockFiles *Locks
 	deferfail *Deferfail
@@ -23,13 +23,7 @@ type Policy struct {
 	record    *record
 	progress  atomic.Pointer[func() []LogProgress]
 	shared    atomic.Pointer[func() SharedStatus]
-
-	thresholds thresholds
-	config     atomic.Pointer[ConfigStatus]
-
-	clustered bool        // the board is shared with other nodes
-	carried   bool        // nothing is left to bring there; of Run
-	stranded  atomic.Bool // what is left stays here; see carry
+	clustered bool // the board is shared with other nodes
 }
 
 // Options are what a Policy is made with; all are needed but Board and Left.
@@ -53,16 +47,15 @@ type Options struct {
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
 	p := &Policy{store: o.Store, locks: o.Locks, notes: o.Notes, board: o.Board}
+	left := o.Left
 	var changed <-chan struct{}
 	if p.clustered = o.Board != nil; p.clustered {
-		changed = o.Board.Changed()
+		left, changed = &noteBoard{notes: o.Notes}, o.Board.Changed()
 	} else {
 		p.board = &noteBoard{notes: o.Notes}
 	}
-	p.thresholds.from = sources{config: o.Config, panel: o.Panel, read: o.Now}
-	p.config.Store(&ConfigStatus{File: o.Config.file, Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...)})
-	settings, unread := newSettings(p.thresholds.from, foldDomain(o.Node), o.EximUser, nil)
-	p.settings.Store(settings)
+	p.settings = newLive(liveOptions{config: o.Config, panel: o.Panel, node: foldDomain(o.Node), eximUser: o.EximUser,
+		board: p.board, left: left, notes: o.Notes, events: o.Events, now: o.Now})
 
 	clock := NewClock(o.Now, o.Store)
 	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events, Silent: o.Silent})
@@ -76,20 +69,14 @@ func New(o Options) *Policy {
 	p.loop.Add(p.deferfail.Owner())
 	p.loop.Add(p.holds.Owner())
 	p.record = newRecord(o.Notes, o.Events)
-	if unread != nil {
-		p.events.Emit(event.Event{Kind: event.FileUnread, Err: unread})
-	}
 	if p.settings.Load().localDomains.get().empty() {
 		p.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
 	if o.AnySender && !p.settings.Load().owners.get().known() {
 		p.events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
 	}
-	p.emitPanelSkipped(o.Panel.Trouble)
-	if o.Left != nil {
-		p.bringBack(o.Left)
-	}
-	p.load(o.Now)
+	p.settings.emitPanelSkipped(o.Panel.Trouble)
+	p.settings.OnSwap(p.swapped)
 	return p
 }
 
@@ -124,16 +111,13 @@ func (f fullDomains) Decided(_ time.Time, d *Decision) {
 }
 
 // tick looks once a second after settings that change without anybody asking.
-func (p *Policy) tick(ctx context.Context, now time.Time) {
+func (p *Policy) tick(_ context.Context, now time.Time) {
 	p.refresh()
-	p.expire(now)
+	p.settings.Expire(now)
 }
 
 // follow takes in what other nodes have changed.
-func (p *Policy) follow(ctx context.Context, now time.Time) {
-	p.reload(now)
-	p.carry(ctx, now)
-}
+func (p *Policy) follow(_ context.Context, now time.Time) { p.settings.Reload(now) }
 
 // refresh reads again what the files of local domains and owners hold, and tells
 // if all of it is gone. That may be meant, or be a panel that writes on a full disk.

@@ -34,6 +34,7 @@ type site struct {
 	log    hosttest.Log
 
 	anySender bool
+	board     sidecar.Board   // nil: the site shares with nobody
 	failing   bool            // Deliver fails
 	slow      map[string]bool // messages that take until the end of the test
 
@@ -66,11 +67,7 @@ func (s *site) deliveries() []string {
 // newSite makes a site of a configuration. Its clock stands at noon.
 func newSite(t testing.TB, config string) *site {
 	t.Helper()
-	c, err := sidecar.ParseConfig("test.toml", config+"\n[exim]\nlocal_domains = [\"local.example\"]\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t: t, config: c, ledger: t.TempDir(), dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	s := &site{t: t, config: parsed(t, config), ledger: t.TempDir(), dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	s.open()
 	t.Cleanup(func() { s.store.Close() })
 	return s
@@ -88,7 +85,7 @@ func (s *site) open() {
 		s.t.Fatal(err)
 	}
 	s.Policy = sidecar.New(sidecar.Options{Config: s.config, Node: "node1", EximUser: "exim", AnySender: s.anySender, Store: s.store,
-		Notes: s.store, Locks: s.locks, Queue: s, Events: events, Now: s.now})
+		Notes: s.store, Board: s.board, Locks: s.locks, Queue: s, Events: events, Now: s.now})
 	s.store.KeepFor(s.now, s.Policy.Keep())
 }
 

@@ -61,12 +61,10 @@ type Board interface {
 	Changed() <-chan struct{}
 }
 
-// A LeftBoard is what is known of a Board that this node shares no longer.
+// A LeftBoard is what is known of the Board that store.url named before.
 type LeftBoard interface {
 	// Entries calls f for each value that was posted under a key with a prefix.
 	Entries(prefix string, f func(key string, value []byte))
-	// Forget forgets one.
-	Forget(key string) error
 }
 
 // A LockKind is one of the two lock files that a domain can have.

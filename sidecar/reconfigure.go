@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"sluice/sidecar/event"
 )
 
 // A ConfigStatus is how the configuration file stands.
@@ -20,10 +18,6 @@ type ConfigStatus struct {
 	Trouble string    `json:"trouble"` // why the file as it is now is not in force; empty if it is
 	Restart []string  `json:"restart"` // keys whose values in the file come into force with a restart
 	Panel   []string  `json:"panel"`   // lines of the panel's files that were skipped, as "FILE:LINE: why"
-
-	// What was set while this node counted by itself, and is not in force since it
-	// shares with others: "SCOPE KEY=VALUE".
-	Stranded []string `json:"stranded"`
 }
 
 // followedKeys come into force while sluice runs, with those of single scopes.
@@ -74,45 +68,14 @@ func (c *Config) File() string { return c.file }
 // Config is the configuration in force.
 func (p *Policy) Config() *Config { return p.settings.Load().config }
 
-// SetConfig puts a configuration in force that was read anew: all of it at
-// once, but for what needs a restart.
-func (p *Policy) SetConfig(now time.Time, c *Config) {
-	p.thresholds.mu.Lock()
-	defer p.thresholds.mu.Unlock()
-	hash := c.Hash()
-	restart := c.keep(p.thresholds.from.config)
-	p.thresholds.from.config = c
-	p.config.Store(&ConfigStatus{File: c.file, Hash: hash, Read: now, Restart: restart, Panel: p.config.Load().Panel})
-	p.load(now)
-	p.emitConfigRead(c.file, restart)
-}
+// SetConfig puts a configuration in force; see Live.
+func (p *Policy) SetConfig(now time.Time, c *Config) { p.settings.SetConfig(now, c) }
 
 // RefuseConfig notes why the file as it is now is not in force.
-func (p *Policy) RefuseConfig(err error) {
-	p.thresholds.mu.Lock()
-	defer p.thresholds.mu.Unlock()
-	status := *p.config.Load()
-	if status.Trouble != err.Error() {
-		p.events.Emit(event.Event{Kind: event.ConfigRefused, Err: err})
-	}
-	status.Trouble = err.Error()
-	p.config.Store(&status)
-}
+func (p *Policy) RefuseConfig(err error) { p.settings.RefuseConfig(err) }
 
 // SetPanel puts in force what the panel's files say now.
-func (p *Policy) SetPanel(now time.Time, panel Panel) {
-	p.thresholds.mu.Lock()
-	defer p.thresholds.mu.Unlock()
-	status := *p.config.Load()
-	if !slices.Equal(status.Panel, panel.Trouble) {
-		p.emitPanelSkipped(panel.Trouble)
-	}
-	status.Panel = append([]string{}, panel.Trouble...)
-	p.config.Store(&status)
-	p.thresholds.from.panel, p.thresholds.from.read = panel, now
-	p.load(now)
-	p.events.Emit(event.Event{Kind: event.PanelRead, Attrs: event.Attrs("settings", len(panel.Settings), "held_or_suspended", len(panel.Stops))})
-}
+func (p *Policy) SetPanel(now time.Time, panel Panel) { p.settings.SetPanel(now, panel) }
 
 // Assume sets a key that the file leaves open to what a panel has.
 func (c *Config) Assume(key string, value any) {

@@ -20,7 +20,6 @@ type Settings struct {
 type sources struct {
 	config *Config
 	panel  Panel
-	read   time.Time // when the panel's files were
 	live   []Setting
 }
 

@@ -65,7 +65,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.policy = New(Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
 		Notes: noNotes{}, Locks: &tallyLocks{sim: s, files: map[string][]LockFile{}}, Queue: noQueue{},
 		Events: event.NewStream(), Now: now, Silent: true})
-	s.policy.settings.Store(s.settings)
+	s.policy.settings.fix(s.settings)
 }
 
 // Unread is why a file that the configuration names could not be read, if so.

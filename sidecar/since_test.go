@@ -56,38 +56,3 @@ func TestExplainTellsSinceWhenIsCounted(t *testing.T) {
 	s.set("news@a.example", "hourly=7")
 	want("news@a.example", "hourly", "news@a.example", s.now)
 }
-
-// From when on a value holds: when it was set, when what was set for a time has
-// expired, and when that was rolled back.
-func TestExplainTellsSinceWhenAValueHolds(t *testing.T) {
-	s := newSite(t, limit20)
-	start := s.now
-	want := func(value int64, since time.Time) {
-		t.Helper()
-		if v := s.value("a.example", "hourly", "a.example"); v.Value != value || !v.Since.Equal(since) {
-			t.Errorf("%v since %v, want %d since %v", v.Value, v.Since, value, since)
-		}
-	}
-	want(20, start)
-	s.now = s.now.Add(time.Minute)
-	s.set("default", "hourly=30")
-	want(30, s.now)
-	s.now = s.now.Add(time.Minute)
-	s.order(sidecar.Order{Scope: "default", Set: []string{"hourly=40"}, For: time.Hour})
-	want(40, s.now)
-	s.now = s.now.Add(time.Hour)
-	expired := s.now
-	s.now = s.now.Add(time.Minute)
-	s.Policy.Tend(s.now)
-	want(30, expired)
-	s.now = s.now.Add(time.Minute)
-	s.order(sidecar.Order{Rollback: 1})
-	want(20, s.now)
-	s.now = s.now.Add(time.Minute)
-	panel, err := sidecar.NewSetting("a.example", "hourly", "50", sidecar.Origin{Layer: sidecar.LayerPanel, Place: "users/a:3"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.SetPanel(s.now, sidecar.Panel{Settings: []sidecar.Setting{panel}})
-	want(50, s.now)
-}

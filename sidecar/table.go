@@ -292,6 +292,5 @@ type Value struct {
 	Set    string `json:"set_in"` // the scope in which it is set
 	Origin `json:"origin"`
 
-	Since   time.Time `json:"since,omitzero"`         // from when on it is in force for certain; zero: not known
 	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
 }

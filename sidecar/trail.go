@@ -2,15 +2,13 @@ package sidecar
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"sluice/sidecar/event"
 	"strings"
 	"time"
-
-	"sluice/sidecar/event"
 )
 
 // A Change is one entry of the trail: what somebody has set or unset for a
@@ -30,13 +28,15 @@ type Change struct {
 	Undoes int64       `json:"undoes,omitempty"` // the change that was rolled back by this one
 	State  ChangeState `json:"state,omitempty"`  // of History only
 
-	mark string // random: tells this change from another of its number
+	first int64 // number of the first of those that were posted with it; 0: by itself
 }
 
-// A postedChange is a Change on the board.
+// A postedChange is what the board has of changes that were made at once, under the
+// number of the first.
 type postedChange struct {
 	Change
-	Mark string `json:"mark"`
+	Mark string   `json:"mark"` // random: tells it from another of its number
+	More []Change `json:"more,omitempty"`
 }
 
 // A KeyChange is what a Change does to one key.
@@ -57,32 +57,39 @@ const (
 	RolledBack ChangeState = "rolled back"
 )
 
-const (
-	trailKeys = "threshold/"
-	// keepChanges is how many changes the history has at least. Older ones go
-	// when they have no effect any more.
-	keepChanges = 1000
-	// maxPosts is how often a change is tried while other nodes make some.
-	maxPosts = 100
-)
+const trailKeys = "threshold/"
 
 func trailKey(number int64) string { return fmt.Sprintf("%s%012d", trailKeys, number) }
 
 // A trail is all changes, by number.
 type trail []Change
 
-func readTrail(board Board, events event.Sink) (t trail) {
+func readTrail(board LeftBoard, events event.Sink) (t trail) {
 	board.Entries(trailKeys, func(key string, value []byte) {
-		var c Change
-		if err := json.Unmarshal(value, &c); err != nil {
+		var posted postedChange
+		if err := json.Unmarshal(value, &posted); err != nil {
 			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 			return
 		}
-		for i, k := range c.Keys {
-			c.Keys[i].From, c.Keys[i].To = fromJSON(k.From), fromJSON(k.To)
+		for _, c := range append([]Change{posted.Change}, posted.More...) {
+			for i, k := range c.Keys {
+				c.Keys[i].From, c.Keys[i].To = fromJSON(k.From), fromJSON(k.To)
+			}
+			c.first = posted.Number
+			t = append(t, c)
 		}
-		t = append(t, c)
 	})
+	return t
+}
+
+// add returns a trail with changes behind it, as its next.
+func (t trail) add(all []Change) trail {
+	t = slices.Clone(t)
+	first := t.last() + 1
+	for _, c := range all {
+		c.Number, c.first = t.last()+1, first
+		t = append(t, c)
+	}
 	return t
 }
 
@@ -131,14 +138,14 @@ func SetBy(changes []Change, now time.Time) []Setting {
 type judged struct {
 	states   map[int64]ChangeState
 	settings []Setting
-	lasting  map[int64]bool // needed later though replaced now: what replaced it will expire
-	next     time.Time      // when the next of them expires; zero: none does
+	lasting  map[int64][]KeyChange // what of a change has an effect now, or will when what replaced it ends
+	next     time.Time             // when the next of them expires; zero: none does
 }
 
 // judge works it out, from the last change back to the first.
 func (t trail) judge(now time.Time) judged {
 	type keyOf struct{ scope, key string }
-	j := judged{states: map[int64]ChangeState{}, lasting: map[int64]bool{}}
+	j := judged{states: map[int64]ChangeState{}, lasting: map[int64][]KeyChange{}}
 	decided, settled := map[keyOf]bool{}, map[keyOf]bool{} // settled: by a change that does not expire
 	for _, c := range slices.Backward(t) {
 		switch {
@@ -154,7 +161,9 @@ func (t trail) judge(now time.Time) judged {
 		j.states[c.Number] = Replaced
 		for _, k := range c.Keys {
 			key := keyOf{c.Scope, k.Key}
-			j.lasting[c.Number] = j.lasting[c.Number] || !settled[key]
+			if !settled[key] {
+				j.lasting[c.Number] = append(j.lasting[c.Number], k)
+			}
 			settled[key] = settled[key] || c.Until.IsZero()
 			if decided[key] {
 				continue
@@ -177,22 +186,33 @@ func (c *Change) origin() Origin {
 
 // spent lists the changes that can go: older than the last keep, and without
 // any effect, now or later. They go from the first to the last, so that whatever a
-// crash leaves of them still means the same.
+// crash leaves of them still means the same. What was posted at once goes at once, and
+// has the number of the first.
 func (t trail) spent(now time.Time, keep int) (numbers []int64) {
 	if len(t) <= keep {
 		return nil
 	}
-	j, old := t.judge(now), len(t)-keep
+	j := t.judge(now)
 	sets := map[string]bool{} // scopes with an older change that stays
 	stays := map[int64]bool{}
-	for _, c := range t[:old] {
-		unset := !slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.To != nil })
-		switch {
-		case c.Undoes > 0 && stays[c.Undoes], c.Undoes == 0 && j.lasting[c.Number] && !(unset && !sets[c.Scope]):
-			sets[c.Scope], stays[c.Number] = true, true
-		default:
-			numbers = append(numbers, c.Number)
+	for at := 0; at < len(t)-keep; {
+		end := at + 1
+		for end < len(t) && t[at].first != 0 && t[end].first == t[at].first {
+			end++
 		}
+		together := t[at:end]
+		needed := end > len(t)-keep || slices.ContainsFunc(together, func(c Change) bool {
+			unset := !slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.To != nil })
+			return c.Undoes > 0 && stays[c.Undoes] || c.Undoes == 0 && j.lasting[c.Number] != nil && !(unset && !sets[c.Scope])
+		})
+		if !needed {
+			numbers = append(numbers, t[at].Number)
+		}
+		for _, c := range together {
+			stays[c.Number] = needed
+			sets[c.Scope] = sets[c.Scope] || needed
+		}
+		at = end
 	}
 	return numbers
 }
@@ -224,52 +244,33 @@ func (c *Change) replaces(earlier Change) bool {
 	})
 }
 
+// Describe words what a change does: "hourly 500 -> 2000".
+func (c *Change) Describe() string {
+	var parts []string
+	for _, k := range c.Keys {
+		parts = append(parts, fmt.Sprintf("%s %s -> %s", k.Key, ShowValue(k.Key, k.From), ShowValue(k.Key, k.To)))
+	}
+	text := strings.Join(parts, ", ")
+	if c.Undoes > 0 {
+		return fmt.Sprintf("rollback of %d: %s", c.Undoes, text)
+	}
+	return text
+}
+
+// ShowValue words the value of a key for a person.
+func ShowValue(key string, v any) string {
+	switch v := fromJSON(v).(type) {
+	case nil:
+		return "(not set here)"
+	case []string:
+		return cmp.Or(strings.Join(v, ","), "none")
+	case int64:
+		if v == 0 && isLimit(key) {
+			return unlimited
+		}
+	}
+	return fmt.Sprint(v)
+}
+
 // ErrNoEffect is wrapped by errors about changes that would change nothing.
 var ErrNoEffect = errors.New("nothing to do")
-
-// post adds a change to the trail, as the next one whatever other nodes add at
-// the same time. make is called with the trail as it stands.
-func (p *Policy) post(ctx context.Context, make func(trail) (Change, error)) (Change, error) {
-	for range maxPosts {
-		t := readTrail(p.board, p.events)
-		c, err := make(t)
-		if err != nil {
-			return c, err
-		}
-		c.Number = t.last() + 1
-		value, err := json.Marshal(postedChange{c, c.mark})
-		if err != nil {
-			return c, err
-		}
-		stands, err := p.postPatiently(ctx, trailKey(c.Number), value)
-		if err != nil {
-			return c, fmt.Errorf("write the change for all nodes: %w; nothing is changed, unless `sluice history` shows it when Redis answers", err)
-		}
-		if strings.Contains(string(stands), c.mark) {
-			return c, nil
-		}
-	}
-	return Change{}, fmt.Errorf("other nodes change thresholds all the time: tried %d times; nothing was changed", maxPosts)
-}
-
-// postPatiently posts on a board that may be away for a moment: an operator would
-// try again, and does not know of a post whose answer was lost.
-func (p *Policy) postPatiently(ctx context.Context, key string, value []byte) (stands []byte, err error) {
-	for range int(boardPatience / boardPause) {
-		if stands, err = p.board.Post(ctx, key, value); err == nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(boardPause):
-		}
-	}
-	return stands, err
-}
-
-// A node that Redis did not answer asks it again within a second.
-const (
-	boardPatience = 2 * time.Second
-	boardPause    = 50 * time.Millisecond
-)

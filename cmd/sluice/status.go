@@ -225,10 +225,6 @@ func configWarnings(c sidecar.ConfigStatus) (w []string) {
 	if len(c.Restart) > 0 {
 		w = append(w, fmt.Sprintf("what %s says of %s comes into force with a restart.", c.File, strings.Join(c.Restart, ", ")))
 	}
-	if len(c.Stranded) > 0 {
-		w = append(w, fmt.Sprintf("what `sluice set` has left on this node from before store.url named a Redis is not in force, for others "+
-			"have set something there: %s. Set again what is to hold; for the rest, a set and an unset ends this warning.", strings.Join(c.Stranded, "; ")))
-	}
 	if n := len(c.Panel); n > 0 {
 		w = append(w, fmt.Sprintf("%s of the panel skipped: %s", count(int64(n), "line", "lines"), strings.Join(c.Panel[:min(n, 3)], "; ")))
 	}

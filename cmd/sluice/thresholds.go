@@ -223,10 +223,9 @@ func (explainCmd) Help() string {
 	return `A send needs room in every limit shown. Of the other keys the most specific scope
 decides: mailbox, domain, account, default. Within a scope sluice set wins over the panel,
 that over the configuration file, and that over what is built in.
-SINCE is from when on a value holds for certain: when it was set, or the file was read. A
-domain is counted in the hour from its first send on; COUNTED SINCE tells when the counts
-of mailboxes, accounts and of the day began: when a limit named them, and the day with
-the hour before that.
+A domain is counted in the hour from its first send on; COUNTED SINCE tells when the
+counts of mailboxes, accounts and of the day began: when a limit named them, and the day
+with the hour before that.
 
 Examples:
   sluice explain example.com
@@ -256,12 +255,12 @@ func (c explainCmd) Run(t *terminal) error {
 	if e.Stopped != "" {
 		d.line("stopped", "%s", e.Stopped)
 	}
-	rows := [][]string{{"KEY", "OF", "VALUE", "SINCE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
+	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
-		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), clockOr(v.Since), clockOr(v.Counted),
+		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
-	printTable(t.stdout, "llllllll", rows)
+	printTable(t.stdout, "lllllll", rows)
 	return nil
 }
 

@@ -17,6 +17,3 @@ func (l Left) Entries(prefix string, f func(key string, value []byte)) {
 		}
 	})
 }
-
-// Forget forgets one.
-func (l Left) Forget(key string) error { return l.Ledger.Forget(noteBoard + key) }

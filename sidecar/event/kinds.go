@@ -45,23 +45,21 @@ const (
 
 // Settings, and who changes them.
 const (
-	Command           Kind = "command"              // an operator commands: who, command, scope
-	Changed           Kind = "limits-changed"       // an operator has changed limits: who, scope, change, what, until, why
-	Expired           Kind = "change-expired"       // what was set for a time is in force no more
-	Carried           Kind = "changes-carried"      // changes of one node are on all now: changes
-	BroughtBack       Kind = "changes-brought-back" // changes of all nodes stay on this one: changes
-	Stranded          Kind = "changes-stranded"     // changes of one node are not in force: values
-	ConfigRead        Kind = "config-read"          // the configuration file was read anew: file
-	RestartNeeded     Kind = "restart-needed"       // keys that are read at the start only have changed: file, keys
-	ConfigRefused     Kind = "config-refused"       // the file as it is now is not in force
-	PanelRead         Kind = "panel-read"           // the panel's files have changed: settings, held_or_suspended
-	PanelLineSkipped  Kind = "panel-line-skipped"   // a line that cannot be understood: line
-	PanelLinesSkipped Kind = "panel-lines-skipped"  // many more of them: lines
-	NoLocalDomains    Kind = "no-local-domains"     // every recipient would count as remote: local_domains
-	NoOwners          Kind = "no-owners"            // one tenant could spend another's budget: identity.owners
-	OwnersGone        Kind = "owners-gone"          // there is no owner map any more: identity.owners
-	FileUnread        Kind = "file-unread"          // local domains or owners cannot be read
-	EximUserUnknown   Kind = "exim-user-unknown"    // Exim may not ask: exim.binary
+	Command           Kind = "command"             // an operator commands: who, command, scope
+	Changed           Kind = "limits-changed"      // an operator has changed limits: who, scope, change, what, until, why
+	Expired           Kind = "change-expired"      // what was set for a time is in force no more
+	StayedBehind      Kind = "changes-left-behind" // changes made with another store.url are not in force: changes
+	ConfigRead        Kind = "config-read"         // the configuration file was read anew: file
+	RestartNeeded     Kind = "restart-needed"      // keys that are read at the start only have changed: file, keys
+	ConfigRefused     Kind = "config-refused"      // the file as it is now is not in force
+	PanelRead         Kind = "panel-read"          // the panel's files have changed: settings, held_or_suspended
+	PanelLineSkipped  Kind = "panel-line-skipped"  // a line that cannot be understood: line
+	PanelLinesSkipped Kind = "panel-lines-skipped" // many more of them: lines
+	NoLocalDomains    Kind = "no-local-domains"    // every recipient would count as remote: local_domains
+	NoOwners          Kind = "no-owners"           // one tenant could spend another's budget: identity.owners
+	OwnersGone        Kind = "owners-gone"         // there is no owner map any more: identity.owners
+	FileUnread        Kind = "file-unread"         // local domains or owners cannot be read
+	EximUserUnknown   Kind = "exim-user-unknown"   // Exim may not ask: exim.binary
 )
 
 // The logs of Exim and Postfix.
@@ -169,12 +167,11 @@ var kinds = map[Kind]wording{
 	ResetElsewhere:    {slog.LevelInfo, "released or reset on another node: domain starts at zero", unlimited},
 	BoardFailed:       {slog.LevelWarn, "other nodes cannot be told of locks and releases now; tried again every second", perKind},
 
-	Command:           {slog.LevelInfo, "command", unlimited},
-	Changed:           {slog.LevelInfo, "thresholds changed", unlimited},
-	Expired:           {slog.LevelInfo, "a threshold set for a time has expired: what was in force before is again; see sluice history", unlimited},
-	Carried:           {slog.LevelInfo, "what sluice set has changed before store.url named a Redis is in force on all nodes now", unlimited},
-	BroughtBack:       {slog.LevelInfo, "store.url names no Redis any more: what sluice set has changed for all nodes stays in force on this one", unlimited},
-	Stranded:          {slog.LevelWarn, "what sluice set has changed before store.url named a Redis is not in force, for others have set something there; set it again", unlimited},
+	Command: {slog.LevelInfo, "command", unlimited},
+	Changed: {slog.LevelInfo, "thresholds changed", unlimited},
+	Expired: {slog.LevelInfo, "a threshold set for a time has expired: what was in force before is again; see sluice history", unlimited},
+	StayedBehind: {slog.LevelWarn, "store.url is another one than before, and what sluice set has changed there is not in force here; to bring it: " +
+		"sluice history --export --left > FILE, then sluice set --import FILE", unlimited},
 	ConfigRead:        {slog.LevelInfo, "configuration read, in force now", unlimited},
 	RestartNeeded:     {slog.LevelWarn, "these keys have changed in the file, and come into force with a restart: systemctl restart sluice", unlimited},
 	ConfigRefused:     {slog.LevelError, "configuration not read, the one before stays in force; see sluice config --check", unlimited},

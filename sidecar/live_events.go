@@ -6,7 +6,7 @@ import "sluice/sidecar/event"
 // somebody to charge, there are as many of as somebody likes to cause: they are made
 // only if somebody listens.
 
-func (p *Policy) emitChanged(c Change) {
+func (l *Live) emitChanged(c Change) {
 	attrs := event.Attrs("who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe())
 	if !c.Until.IsZero() {
 		attrs = append(attrs, event.Attrs("until", c.Until)...)
@@ -14,25 +14,25 @@ func (p *Policy) emitChanged(c Change) {
 	if c.Why != "" {
 		attrs = append(attrs, event.Attrs("why", c.Why)...)
 	}
-	p.events.Emit(event.Event{Kind: event.Changed, Attrs: attrs})
+	l.events.Emit(event.Event{Kind: event.Changed, Attrs: attrs})
 }
 
 // emitConfigRead tells that the file is in force, but for the keys that need a restart.
-func (p *Policy) emitConfigRead(file string, restart []string) {
-	p.events.Emit(event.Event{Kind: event.ConfigRead, Attrs: event.Attrs("file", file)})
+func (l *Live) emitConfigRead(file string, restart []string) {
+	l.events.Emit(event.Event{Kind: event.ConfigRead, Attrs: event.Attrs("file", file)})
 	if len(restart) > 0 {
-		p.events.Emit(event.Event{Kind: event.RestartNeeded, Attrs: event.Attrs("file", file, "keys", restart)})
+		l.events.Emit(event.Event{Kind: event.RestartNeeded, Attrs: event.Attrs("file", file, "keys", restart)})
 	}
 }
 
 // maxSkipped is how many lines of the panel's files are told of one by one.
 const maxSkipped = 20
 
-func (p *Policy) emitPanelSkipped(lines []string) {
+func (l *Live) emitPanelSkipped(lines []string) {
 	for _, line := range lines[:min(len(lines), maxSkipped)] {
-		p.events.Emit(event.Event{Kind: event.PanelLineSkipped, Attrs: event.Attrs("line", line)})
+		l.events.Emit(event.Event{Kind: event.PanelLineSkipped, Attrs: event.Attrs("line", line)})
 	}
 	if n := len(lines) - maxSkipped; n > 0 {
-		p.events.Emit(event.Event{Kind: event.PanelLinesSkipped, Attrs: event.Attrs("lines", n)})
+		l.events.Emit(event.Event{Kind: event.PanelLinesSkipped, Attrs: event.Attrs("lines", n)})
 	}
 }
