@@ -231,6 +231,3 @@ func (p *Policy) position(note string) (position []byte) {
 	p.notes.Notes(note, func(_ string, value []byte) { position = value })
 	return position
 }
-
-// ShowProgress has Status tell how far the logs were read.
-func (p *Policy) ShowProgress(of func() []LogProgress) { p.progress.Store(&of) }

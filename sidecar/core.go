@@ -94,7 +94,22 @@ func (p *Core) Room(ctx context.Context, now time.Time, who identity) int {
 	return room(result)
 }
 
+// Decisions are counters since the start.
+type Decisions struct {
+	Accepted     int64 `json:"accepted"`     // sends charged
+	Refused      int64 `json:"refused"`      // answers that refused or held
+	Exempt       int64 `json:"exempt"`       // recipients of messages for which nobody is charged: exempt senders and scopes
+	Watched      int64 `json:"watched"`      // answers that would have refused if the limit were not watched
+	Unidentified int64 `json:"unidentified"` // questions in which nobody could be found to charge
+}
+
+// Totals are the counters now.
+func (p *Core) Totals() Decisions {
+	return Decisions{Accepted: p.totals.accepted.Load(), Refused: p.totals.refused.Load(), Exempt: p.totals.exempt.Load(),
+		Watched: p.totals.watched.Load(), Unidentified: p.totals.unidentified.Load()}
+}
+
 // totals count since the start.
 type totals struct {
-	accepted, refused, watched, exempt, unidentified, late atomic.Int64
+	accepted, refused, watched, exempt, unidentified atomic.Int64
 }

@@ -140,6 +140,20 @@ func (d *Deferfail) excuseOutage(ctx context.Context, now time.Time, domain stri
 	return true
 }
 
+// Refuses reports whether settings refuse a domain for its percentage: how much it
+// has sent, and "12/5 (30%)".
+func (d *Deferfail) Refuses(s *Settings, st ratelimit.Standing) (sent int64, text string, refused bool) {
+	if !hasBad(st) {
+		return 0, "", false
+	}
+	f := s.deferfailOf(st)
+	return f.sent, f.ratio(), f.over() || d.trips.has(st.Name) && !f.calm()
+}
+
+// Causes lists what went wrong for a domain, the most frequent first, and what
+// of it is not held against it.
+func (d *Deferfail) Causes(domain string) ([]CauseStatus, []LeftOut) { return d.bads.causes(domain) }
+
 // mainCause is why most of a domain's bad sends are bad.
 func (d *Deferfail) mainCause(domain string) Cause {
 	if causes, _ := d.bads.causes(domain); len(causes) > 0 {

@@ -14,41 +14,41 @@ import (
 // doubt looks at a scope that an operator has typed. It warns of one of which
 // nothing is known, which may be right: a domain can be limited before it sends.
 // One without a dot can hardly be, unless it is this host: that is an error.
-func (p *Policy) doubt(now time.Time, scope string) (warning string, err error) {
-	if p.knows(now, scope) {
+func (o *Operator) doubt(now time.Time, scope string) (warning string, err error) {
+	if o.knows(now, scope) {
 		return "", nil
 	}
 	domain := cmp.Or(domainOf(scope), scope)
 	if !isAccount(scope) && !strings.Contains(domain, ".") {
-		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, p.hint(now, scope))
+		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, o.hint(now, scope))
 	}
-	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, p.hint(now, scope)), nil
+	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, o.hint(now, scope)), nil
 }
 
 // knows tells whether anything is known of a scope: it is counted, limited,
 // locked, held, stopped, delivered here or owned by somebody.
-func (p *Policy) knows(now time.Time, scope string) bool {
-	s := p.settings.Load()
+func (o *Operator) knows(now time.Time, scope string) bool {
+	s := o.settings.Load()
 	_, stopped := s.stops[scope]
-	if stopped || scope == defaultScope || s.scopes[scope] != nil || len(p.store.Standing(p.clock.Store(now), scope).Windows) > 0 {
+	if stopped || scope == defaultScope || s.scopes[scope] != nil || len(o.store.Standing(o.clock.Store(now), scope).Windows) > 0 {
 		return true
 	}
 	if account, is := strings.CutPrefix(scope, accountPrefix); is {
 		return s.owners.get().isAccount(account)
 	}
 	if domain := domainOf(scope); domain != "" {
-		return p.knows(now, domain)
+		return o.knows(now, domain)
 	}
 	return scope == s.Node || s.owners.get().account[scope] != "" || s.localDomains.get().has(scope) ||
-		len(p.locks.Files(scope)) > 0 || p.holds.NumberIn(scope) > 0
+		len(o.dir.Files(scope)) > 0 || o.holds.NumberIn(scope) > 0
 }
 
 // mostMeant bounds how many names are compared with one that was typed.
 const mostMeant = 100_000
 
 // hint names the scope that was probably meant, as the end of a message; "" for none.
-func (p *Policy) hint(now time.Time, scope string) string {
-	s := p.settings.Load()
+func (o *Operator) hint(now time.Time, scope string) string {
+	s := o.settings.Load()
 	names := map[string]bool{}
 	for name := range s.scopes {
 		names[name] = true
@@ -56,7 +56,7 @@ func (p *Policy) hint(now time.Time, scope string) string {
 	for domain, account := range s.owners.get().account {
 		names[domain], names[accountPrefix+account] = true, true
 	}
-	p.store.Standings(p.clock.Store(now), func(st ratelimit.Standing) bool {
+	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
 		names[st.Name] = true
 		return len(names) < mostMeant
 	})

@@ -28,40 +28,40 @@ type Effect struct {
 }
 
 // Change carries out an order, once it was looked at whether its scope may be a typo.
-func (p *Policy) Change(ctx context.Context, now time.Time, o Order) (r Result, err error) {
-	if scope, _, bad := parseOrder(o); bad == nil && len(o.Set) > 0 {
-		if r.Warning, err = p.doubt(now, scope); err != nil {
+func (o *Operator) Change(ctx context.Context, now time.Time, order Order) (r Result, err error) {
+	if scope, _, bad := parseOrder(order); bad == nil && len(order.Set) > 0 {
+		if r.Warning, err = o.doubt(now, scope); err != nil {
 			return Result{}, err
 		}
 	}
-	before, after := p.settings.Load(), (*Settings)(nil)
-	if o.Preview {
-		r.Change, after, err = p.settings.Preview(now, o)
+	before, after := o.settings.Load(), (*Settings)(nil)
+	if order.Preview {
+		r.Change, after, err = o.settings.Preview(now, order)
 	} else {
-		r.Change, err = p.settings.Change(ctx, now, o)
-		after = p.settings.Load()
+		r.Change, err = o.settings.Change(ctx, now, order)
+		after = o.settings.Load()
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	r.Effects = p.effects(now, before, after)
+	r.Effects = o.effects(now, before, after)
 	return r, nil
 }
 
-// swapped has a domain looked at that other settings refuse or let go.
-func (p *Policy) swapped(now time.Time, before, after *Settings) {
-	for _, e := range p.effects(now, before, after) {
+// Swapped has a domain looked at that other settings refuse or let go.
+func (o *Operator) Swapped(now time.Time, before, after *Settings) {
+	for _, e := range o.effects(now, before, after) {
 		if who := after.named(e.Scope); who.domain != "" {
-			p.loop.Look(who.domain)
+			o.resets.Look(who.domain)
 		}
 	}
 }
 
 // effects compares who is refused under two settings, by what is counted now.
-func (p *Policy) effects(now time.Time, before, after *Settings) []Effect {
+func (o *Operator) effects(now time.Time, before, after *Settings) []Effect {
 	all := []Effect{}
-	p.store.Standings(p.clock.Store(now), func(st ratelimit.Standing) bool {
-		was, is := p.verdict(before, st), p.verdict(after, st)
+	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
+		was, is := o.verdict(before, st), o.verdict(after, st)
 		switch {
 		case was.Refused == is.Refused:
 		case is.Refused:
@@ -77,7 +77,7 @@ func (p *Policy) effects(now time.Time, before, after *Settings) []Effect {
 }
 
 // verdict tells whether the next send of a subject would be refused.
-func (p *Policy) verdict(s *Settings, st ratelimit.Standing) Effect {
+func (o *Operator) verdict(s *Settings, st ratelimit.Standing) Effect {
 	e := Effect{Scope: st.Name}
 	who := s.named(st.Name)
 	if s.mode(who, st.Name) != Enforce {
@@ -86,22 +86,22 @@ func (p *Policy) verdict(s *Settings, st ratelimit.Standing) Effect {
 	if u, full := s.full(st); full {
 		return Effect{st.Name, true, u.Used, u.Limit.Max, ratio(u.Used, u.Limit.Max)}
 	}
-	if isDomain(st.Name) && hasBad(st) {
-		if d := s.deferfailOf(st); d.over() || p.deferfail.trips.has(st.Name) && !d.calm() {
-			return Effect{Scope: st.Name, Refused: true, Sent: d.sent, Text: d.ratio()}
+	if isDomain(st.Name) {
+		if sent, text, refused := o.deferfail.Refuses(s, st); refused {
+			return Effect{Scope: st.Name, Refused: true, Sent: sent, Text: text}
 		}
 	}
 	return e
 }
 
 // History lists the changes, the last first: of one scope, or all for "".
-func (p *Policy) History(now time.Time, scope string) ([]Change, error) {
-	return p.settings.History(now, scope)
+func (o *Operator) History(now time.Time, scope string) ([]Change, error) {
+	return o.settings.History(now, scope)
 }
 
 // Export lists what is set live; see Live.
-func (p *Policy) Export(now time.Time, scope string, left bool) ([]SavedChange, error) {
-	return p.settings.Export(now, scope, left)
+func (o *Operator) Export(now time.Time, scope string, left bool) ([]SavedChange, error) {
+	return o.settings.Export(now, scope, left)
 }
 
 // mostDoubted bounds how many scopes of an import are doubted: each takes a look at all
@@ -109,7 +109,7 @@ func (p *Policy) Export(now time.Time, scope string, left bool) ([]SavedChange, 
 const mostDoubted = 20
 
 // Import sets what was saved, all or nothing, but for what would have ended by now.
-func (p *Policy) Import(ctx context.Context, now time.Time, lines []SavedChange, who string, preview bool) (r Import, err error) {
+func (o *Operator) Import(ctx context.Context, now time.Time, lines []SavedChange, who string, preview bool) (r Import, err error) {
 	r = Import{Expired: []string{}, Warnings: []string{}}
 	var last []SavedChange
 	for _, line := range lines {
@@ -120,23 +120,23 @@ func (p *Policy) Import(ctx context.Context, now time.Time, lines []SavedChange,
 		}
 	}
 	var wrong error
-	r.Warnings, wrong = p.doubtAll(now, last)
-	before, after := p.settings.Load(), (*Settings)(nil)
+	r.Warnings, wrong = o.doubtAll(now, last)
+	before, after := o.settings.Load(), (*Settings)(nil)
 	if preview || wrong != nil {
-		r.Changes, after, err = p.settings.PreviewImport(now, last, who)
+		r.Changes, after, err = o.settings.PreviewImport(now, last, who)
 	} else {
-		r.Changes, err = p.settings.Import(ctx, now, last, who)
-		after = p.settings.Load()
+		r.Changes, err = o.settings.Import(ctx, now, last, who)
+		after = o.settings.Load()
 	}
 	if err = errors.Join(err, wrong); err != nil {
 		return Import{}, err
 	}
-	r.Effects = p.effects(now, before, after)
+	r.Effects = o.effects(now, before, after)
 	return r, nil
 }
 
 // doubtAll doubts the scopes of what is to be set, each once.
-func (p *Policy) doubtAll(now time.Time, lines []SavedChange) (warnings []string, err error) {
+func (o *Operator) doubtAll(now time.Time, lines []SavedChange) (warnings []string, err error) {
 	warnings = []string{}
 	doubted := map[string]bool{}
 	for _, line := range lines {
@@ -145,7 +145,7 @@ func (p *Policy) doubtAll(now time.Time, lines []SavedChange) (warnings []string
 			continue
 		}
 		doubted[scope] = true
-		warning, wrong := p.doubt(now, scope)
+		warning, wrong := o.doubt(now, scope)
 		if wrong != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", line.Place, wrong))
 		} else if warning != "" {

@@ -15,18 +15,18 @@ type Explanation struct {
 }
 
 // Explain tells what is in force for a scope.
-func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
+func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	scope, err := CanonicalScope(scope)
 	if err != nil {
 		return Explanation{}, err
 	}
-	if _, err := p.doubt(now, scope); err != nil {
+	if _, err := o.doubt(now, scope); err != nil {
 		return Explanation{}, err
 	}
-	s := p.settings.Load()
+	s := o.settings.Load()
 	who := s.named(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.account, Mode: s.mode(who, scope)}
-	e.Stopped, e.StoppedBy = p.stopped(now, who)
+	e.Stopped, e.StoppedBy = o.stopped(now, who)
 	names := who.names()
 	for _, key := range thresholdKeys() {
 		if isLimit(key) {
@@ -43,7 +43,7 @@ func (p *Policy) Explain(now time.Time, scope string) (Explanation, error) {
 	for i := range e.Values {
 		v := &e.Values[i]
 		if max, limits := v.Value.(int64); limits && max > 0 && isLimit(v.Key) {
-			v.Counted = p.settings.CountedSince(v.Key, v.Of)
+			v.Counted = o.settings.CountedSince(v.Key, v.Of)
 		}
 	}
 	return e, nil

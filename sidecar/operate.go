@@ -7,32 +7,83 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar/event"
 )
 
+// An Operator shows a node to whoever runs it, and carries out what they command.
+type Operator struct {
+	settings  *Live
+	store     OperatorStore
+	clock     Clock
+	events    event.Sink
+	dir       LockDir
+	policy    *Core
+	locks     *Locks
+	holds     *Holds
+	deferfail *Deferfail
+	resets    Resets
+	late      func() int64
+	logs      atomic.Pointer[func() []LogProgress]
+	shared    atomic.Pointer[func() SharedStatus]
+}
+
+// An OperatorStore is a store as far as an Operator needs it.
+type OperatorStore interface {
+	StandingStore
+	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	Size() (subjects, sends, uncounted int64)
+	Failure() error
+}
+
+// OperatorOptions are what an Operator is made with; all are needed.
+type OperatorOptions struct {
+	Settings  *Live
+	Store     OperatorStore
+	Clock     Clock
+	Events    event.Sink
+	Dir       LockDir
+	Policy    *Core
+	Locks     *Locks
+	Holds     *Holds
+	Deferfail *Deferfail
+	Resets    Resets
+	Late      func() int64 // sends charged from the log, about which nobody had asked
+}
+
+// NewOperator returns an Operator.
+func NewOperator(o OperatorOptions) *Operator {
+	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, resets: o.Resets, late: o.Late}
+}
+
+// ShowProgress has Status tell how far the logs were read.
+func (o *Operator) ShowProgress(of func() []LogProgress) { o.logs.Store(&of) }
+
 // Status tells of one domain, mailbox or account, or of all that have a count,
 // a lock or something held for "". The fullest come first. It wraps ErrNotFound
 // for a scope of which nothing is known.
-func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
-	s := Status{Node: p.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: p.status(), Config: p.settings.Status()}
+func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
+	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.status(), Config: o.settings.Status()}
 	names := map[string]bool{scope: true}
 	if scope == "" {
-		names = p.subjects(now)
+		names = o.subjects(now)
 	}
 	for name := range names {
 		if !isDomain(name) {
-			if sc, known := p.scopeStatus(ctx, now, name); known {
+			if sc, known := o.scopeStatus(ctx, now, name); known {
 				s.Scopes = append(s.Scopes, sc)
 			}
-		} else if d, known := p.domainStatus(ctx, now, name); known || d.Stopped != "" {
+		} else if d, known := o.domainStatus(ctx, now, name); known || d.Stopped != "" {
 			s.Domains = append(s.Domains, d)
 		}
 	}
 	if scope != "" && len(s.Domains)+len(s.Scopes) == 0 {
-		return s, p.notFound(now, scope)
+		return s, o.notFound(now, scope)
 	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
 		return cmp.Or(len(b.Locks)-len(a.Locks), tighter(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
@@ -44,29 +95,29 @@ func (p *Policy) Status(ctx context.Context, now time.Time, scope string) (Statu
 }
 
 // notFound says that nothing is known of a scope, and what would be.
-func (p *Policy) notFound(now time.Time, scope string) error {
+func (o *Operator) notFound(now time.Time, scope string) error {
 	if isDomain(scope) {
-		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", ErrNotFound, p.hint(now, scope))
+		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", ErrNotFound, o.hint(now, scope))
 	}
-	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", ErrNotFound, p.hint(now, scope))
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", ErrNotFound, o.hint(now, scope))
 }
 
 func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
 
 // subjects are all of whom there may be something to tell.
-func (p *Policy) subjects(now time.Time) map[string]bool {
+func (o *Operator) subjects(now time.Time) map[string]bool {
 	names := map[string]bool{}
-	p.store.Standings(p.clock.Store(now), func(s ratelimit.Standing) bool {
+	o.store.Standings(o.clock.Store(now), func(s ratelimit.Standing) bool {
 		names[s.Name] = true
 		return true
 	})
-	for _, f := range p.locks.Files("") {
+	for _, f := range o.dir.Files("") {
 		names[f.Domain] = true
 	}
-	for _, domain := range p.holds.Domains() {
+	for _, domain := range o.holds.Domains() {
 		names[domain] = true
 	}
-	for scope := range p.settings.Load().stops {
+	for scope := range o.settings.Load().stops {
 		names[scope] = true
 	}
 	return names
@@ -74,21 +125,21 @@ func (p *Policy) subjects(now time.Time) map[string]bool {
 
 // scopeStatus tells of a mailbox or an account. It is known while a limit names
 // it, and longer while what it sent is counted or nothing of it may go.
-func (p *Policy) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
-	standing := p.store.Standing(p.clock.Store(now), name)
-	settings := p.settings.Load()
+func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
+	standing := o.store.Standing(o.clock.Store(now), name)
+	settings := o.settings.Load()
 	limits := settings.limitsOf(name)
 	who := settings.named(name)
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.mode(who, name),
-		FreesAt: p.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
-	s.Stopped, s.StoppedBy = p.stopped(now, who)
+		FreesAt: o.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.watched(who, name)})}
+	s.Stopped, s.StoppedBy = o.stopped(now, who)
 	return s, len(s.Windows) > 0 || s.Stopped != ""
 }
 
 // stopped is what is answered for somebody while a hand or the panel lets nothing
 // go, and which of the two; "" if neither does.
-func (p *Policy) stopped(now time.Time, who identity) (text, by string) {
-	if b, blocked := p.blockOf(now, Author{}, who); blocked && b.By != ByDeferfail {
+func (o *Operator) stopped(now time.Time, who identity) (text, by string) {
+	if b, blocked := o.policy.blockOf(now, Author{}, who); blocked && b.By != ByDeferfail {
 		return b.Text(b.SMTP), b.By
 	}
 	return "", ""
@@ -118,30 +169,30 @@ func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 	return all
 }
 
-func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
-	at := p.clock.Store(now)
-	settings := p.settings.Load()
+func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
+	at := o.clock.Store(now)
+	settings := o.settings.Load()
 	who := settings.owned(domain)
-	standing := p.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: p.holds.NumberIn(domain),
+	standing := o.store.Standing(at, domain)
+	d = DomainStatus{Domain: domain, Account: who.account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
 		Mode: settings.mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.deferfailLimits(who)
-	_, blocked := p.blockOf(now, Author{}, who)
-	d.Stopped, d.StoppedBy = p.stopped(now, who)
+	_, blocked := o.policy.blockOf(now, Author{}, who)
+	d.Stopped, d.StoppedBy = o.stopped(now, who)
 	for _, w := range standing.Windows {
 		if w.Window == settings.window {
 			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
 			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}
-	d.Causes, d.LeftOut = p.deferfail.bads.causes(domain)
+	d.Causes, d.LeftOut = o.deferfail.Causes(domain)
 	limits := settings.limitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
 	if !blocked && settings.enforces(domain) {
-		d.FreesAt = p.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
+		d.FreesAt = o.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
 	}
-	for _, f := range p.locks.Files(domain) {
+	for _, f := range o.dir.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
 		if f.Kind == LockDeferFail {
 			l.Until = nil // that depends on what becomes of the mail
@@ -155,8 +206,8 @@ func (p *Policy) domainStatus(ctx context.Context, now time.Time, domain string)
 }
 
 // frees is when the next send of a subject is accepted; nil if it would be now.
-func (p *Policy) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
-	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
+func (o *Operator) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
+	result, err := o.store.Look(ctx, o.clock.Store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
 	if err != nil || result.OK {
 		return nil
 	}
@@ -166,56 +217,52 @@ func (p *Policy) frees(ctx context.Context, now time.Time, subject ratelimit.Sub
 			last = u.Frees
 		}
 	}
-	wall := p.clock.Wall(now, last)
+	wall := o.clock.Wall(now, last)
 	return &wall
 }
 
-func (p *Policy) status() Totals {
+func (o *Operator) status() Totals {
 	t := Totals{
-		Accepted:     p.totals.accepted.Load(),
-		Refused:      p.totals.refused.Load(),
-		Exempt:       p.totals.exempt.Load(),
-		Unidentified: p.totals.unidentified.Load(),
-		Late:         p.totals.late.Load(),
-		Watched:      p.totals.watched.Load(),
-		Held:         int64(p.holds.Number()),
-		Journal:      "ok",
-		Locks:        "ok",
+		Decisions: o.policy.Totals(),
+		Late:      o.late(),
+		Held:      int64(o.holds.Number()),
+		Journal:   "ok",
+		Locks:     "ok",
 	}
-	if progress := p.progress.Load(); progress != nil {
-		t.Logs = (*progress)()
+	if logs := o.logs.Load(); logs != nil {
+		t.Logs = (*logs)()
 	}
-	if shared := p.shared.Load(); shared != nil {
+	if shared := o.shared.Load(); shared != nil {
 		st := (*shared)()
 		t.Shared = &st
 	}
-	t.Subjects, t.Sends, t.Uncounted = p.store.Size()
-	if err := p.store.Failure(); err != nil {
+	t.Subjects, t.Sends, t.Uncounted = o.store.Size()
+	if err := o.store.Failure(); err != nil {
 		t.Journal = err.Error()
 	}
-	if err := p.locks.Failure(); err != nil {
+	if err := o.dir.Failure(); err != nil {
 		t.Locks = err.Error()
 	}
 	return t
 }
 
 // ShowShared has Status tell how the store is that nodes share.
-func (p *Policy) ShowShared(of func() SharedStatus) { p.shared.Store(&of) }
+func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
 
 // Lock locks a domain until a hand unlocks it, on all nodes. It warns if nothing
 // is known of that domain, which may be a typo, or if other nodes do not know yet.
-func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
-	if warning, err = p.doubt(now, domain); err != nil {
+func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
+	if warning, err = o.doubt(now, domain); err != nil {
 		return "", err
 	}
-	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
-	if err := p.lockFiles.LockForAll(ctx, domain, who); err != nil {
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
+	if err := o.locks.LockForAll(ctx, domain, who); err != nil {
 		return "", err
 	}
-	if err := p.locks.Failure(); err != nil {
+	if err := o.dir.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
-	if p.lockFiles.orders()[domain].State == orderNew {
+	if o.locks.orders()[domain].State == orderNew {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning, nil
@@ -225,15 +272,15 @@ func (p *Policy) Lock(ctx context.Context, now time.Time, domain, who string) (w
 // nodes; only files that a hand made on another one stay there. It
 // wraps ErrNotFound for a domain of which nothing is known, and may be a typo,
 // and ErrStopped for one that the panel goes on to stop.
-func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) error {
-	settings := p.settings.Load()
+func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
+	settings := o.settings.Load()
 	_, by := settings.stopOf(settings.owned(domain))
-	if _, known := p.domainStatus(ctx, now, domain); !known && by.Place == "" {
-		return p.notFound(now, domain)
+	if _, known := o.domainStatus(ctx, now, domain); !known && by.Place == "" {
+		return o.notFound(now, domain)
 	}
-	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
-	err := p.lockFiles.UnlockForAll(ctx, domain)
-	err = errors.Join(err, p.loop.Reset(ctx, now, domain, -1))
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
+	err := o.locks.UnlockForAll(ctx, domain)
+	err = errors.Join(err, o.resets.Reset(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
 		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.verb())
 	}
@@ -243,21 +290,21 @@ func (p *Policy) Unlock(ctx context.Context, now time.Time, domain, who string) 
 // Reset lets a domain, an account or a mailbox start at zero. Of a domain all
 // locks that Sluice made go too; those of operators stay. It wraps ErrNotFound
 // for a scope of which nothing is known.
-func (p *Policy) Reset(ctx context.Context, now time.Time, scope, who string) error {
+func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) error {
 	if isDomain(scope) {
-		if _, known := p.domainStatus(ctx, now, scope); !known {
-			return p.notFound(now, scope)
+		if _, known := o.domainStatus(ctx, now, scope); !known {
+			return o.notFound(now, scope)
 		}
-		p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-		return p.loop.Reset(ctx, now, scope, -1)
+		o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
+		return o.resets.Reset(ctx, now, scope, -1)
 	}
-	if len(p.store.Standing(p.clock.Store(now), scope).Windows) == 0 {
-		return p.notFound(now, scope)
+	if len(o.store.Standing(o.clock.Store(now), scope).Windows) == 0 {
+		return o.notFound(now, scope)
 	}
-	p.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-	_, err := p.store.Reset(ctx, p.clock.Store(now), scope, -1)
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
+	_, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
-		p.loop.Look(domain)
+		o.resets.Look(domain)
 	}
 	return err
 }

@@ -11,7 +11,10 @@ import (
 // A Policy is all owners of state of a node, connected.
 type Policy struct {
 	*Core
+	*Operator
 	store     Store
+	clock     Clock
+	events    event.Sink
 	locks     LockDir
 	notes     Notes
 	board     Board
@@ -21,9 +24,8 @@ type Policy struct {
 	deferfail *Deferfail
 	loop      *Loop
 	record    *record
-	progress  atomic.Pointer[func() []LogProgress]
-	shared    atomic.Pointer[func() SharedStatus]
-	clustered bool // the board is shared with other nodes
+	late      atomic.Int64 // sends charged from the log, about which nobody had asked
+	clustered bool         // the board is shared with other nodes
 }
 
 // Options are what a Policy is made with; all are needed but Board and Left.
@@ -46,7 +48,7 @@ type Options struct {
 
 // New returns a Policy that knows what its notes tell of held mail.
 func New(o Options) *Policy {
-	p := &Policy{store: o.Store, locks: o.Locks, notes: o.Notes, board: o.Board}
+	p := &Policy{store: o.Store, events: o.Events, locks: o.Locks, notes: o.Notes, board: o.Board}
 	left := o.Left
 	var changed <-chan struct{}
 	if p.clustered = o.Board != nil; p.clustered {
@@ -58,6 +60,7 @@ func New(o Options) *Policy {
 		board: p.board, left: left, notes: o.Notes, events: o.Events, now: o.Now})
 
 	clock := NewClock(o.Now, o.Store)
+	p.clock = clock
 	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events, Silent: o.Silent})
 	p.loop = NewLoop(LoopOptions{Store: o.Store, Clock: clock, Events: o.Events, Board: changed})
 	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
@@ -70,13 +73,15 @@ func New(o Options) *Policy {
 	p.loop.Add(p.holds.Owner())
 	p.record = newRecord(o.Notes, o.Events)
 	if p.settings.Load().localDomains.get().empty() {
-		p.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
+		o.Events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
 	if o.AnySender && !p.settings.Load().owners.get().known() {
-		p.events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
+		o.Events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
 	}
 	p.settings.emitPanelSkipped(o.Panel.Trouble)
-	p.settings.OnSwap(p.swapped)
+	p.Operator = NewOperator(OperatorOptions{Settings: p.settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
+		Policy: p.Core, Locks: p.lockFiles, Holds: p.holds, Deferfail: p.deferfail, Resets: p.loop, Late: p.late.Load})
+	p.settings.OnSwap(p.Swapped)
 	return p
 }
 

@@ -141,7 +141,7 @@ func (p *Policy) settle(ctx context.Context, now time.Time, s *Settings, b *batc
 		case r.Known && o.kind == ratelimit.Delivered && (o.of == nil || !o.of.distinct):
 			b.more = append(b.more, i)
 		case r.Charged && o.payer.who.class == charged:
-			p.totals.late.Add(1)
+			p.late.Add(1)
 			p.holds.Drop(o.payer.who.domain, o.ID, r.Token)
 		}
 	}

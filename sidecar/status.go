@@ -81,19 +81,15 @@ type LockStatus struct {
 
 // Totals are counters of the node since its start, and states of it as a whole.
 type Totals struct {
-	Accepted     int64         `json:"accepted"`     // sends charged
-	Refused      int64         `json:"refused"`      // answers that refused or held
-	Exempt       int64         `json:"exempt"`       // recipients of messages for which nobody is charged: exempt senders and scopes
-	Watched      int64         `json:"watched"`      // answers that would have refused if the limit were not watched
-	Unidentified int64         `json:"unidentified"` // questions in which nobody could be found to charge
-	Late         int64         `json:"late"`         // sends charged from the log, about which nobody had asked
-	Uncounted    int64         `json:"uncounted"`    // charges let pass because store.max_subjects was reached
-	Subjects     int64         `json:"subjects"`     // subjects counted now
-	Sends        int64         `json:"sends"`        // sends kept now
-	Held         int64         `json:"held"`         // recipients that wait in Exim's queue
-	Journal      string        `json:"journal"`      // "ok", or why what is answered would not survive a crash
-	Logs         []LogProgress `json:"logs"`         // of each log that is followed
-	Locks        string        `json:"locks"`        // "ok", or why lock files cannot be made or removed
+	Decisions
+	Late      int64         `json:"late"`      // sends charged from the log, about which nobody had asked
+	Uncounted int64         `json:"uncounted"` // charges let pass because store.max_subjects was reached
+	Subjects  int64         `json:"subjects"`  // subjects counted now
+	Sends     int64         `json:"sends"`     // sends kept now
+	Held      int64         `json:"held"`      // recipients that wait in Exim's queue
+	Journal   string        `json:"journal"`   // "ok", or why what is answered would not survive a crash
+	Logs      []LogProgress `json:"logs"`      // of each log that is followed
+	Locks     string        `json:"locks"`     // "ok", or why lock files cannot be made or removed
 
 	Shared *SharedStatus `json:"shared"` // null where no other node shares the counts
 }

@@ -152,7 +152,7 @@ var stages = map[string]stage{
 			{Scope: "account:carol", Windows: []sidecar.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 		},
-		Totals: sidecar.Totals{Accepted: 13317, Refused: 4, Exempt: 2, Journal: "ok", Locks: "ok"},
+		Totals: sidecar.Totals{Decisions: sidecar.Decisions{Accepted: 13317, Refused: 4, Exempt: 2}, Journal: "ok", Locks: "ok"},
 	}},
 	"cluster": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
@@ -169,7 +169,7 @@ var stages = map[string]stage{
 	"trouble": {status: sidecar.Status{
 		Node: "mx1", Now: noon,
 		Totals: sidecar.Totals{
-			Unidentified: 1, Uncounted: 70, Subjects: 4000000,
+			Decisions: sidecar.Decisions{Unidentified: 1}, Uncounted: 70, Subjects: 4000000,
 			Logs: []sidecar.LogProgress{
 				{Key: "exim.mainlog", File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
 				{Key: "postfix.log", File: "/var/log/mail.log.1", Read: 5 << 20, Size: 10 << 20, Last: noon.Add(-time.Minute)},
