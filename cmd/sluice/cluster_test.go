@@ -190,6 +190,54 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 	soon(t, "released on the other", func() bool { return !exists(nodes[0].file(lock)) && nodes[0].send(t, 51) })
 }
 
+// What was set before store.url was another one stays behind, in both directions: the
+// start says so, and it is brought with an export and an import, whole and for all nodes.
+func TestLiveValuesAreBroughtToAnotherStore(t *testing.T) {
+	r := redistest.Start(t)
+	dir := t.TempDir()
+	const behind = "is not in force here; to bring it: sluice history --export --left"
+	move := func(n *servedNode) {
+		t.Helper()
+		if !strings.Contains(n.log.String(), behind) {
+			t.Errorf("the start does not tell:\n%s", n.log)
+		}
+		file := dir + "/left.jsonl"
+		writeFile(t, file, n.wantRun(t, exitDone, "example.com", "history", "--export", "--left"))
+		n.wantRun(t, exitDone, "example.com: hourly", "set", "--import", file)
+		if out, _ := n.sluice(t, "history", "--export", "--left"); out != "" {
+			t.Errorf("brought, and still left behind:\n%s", out)
+		}
+	}
+	n := startServe(t, dir)
+	n.wantRun(t, exitDone, "", "set", "example.com", "hourly=30", "--why", "sale")
+	n.stop()
+
+	shared := func(dir, name string) *servedNode {
+		n := startServeWith(t, dir, strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = %q\nurl = %q\nnodes = 2", name, r.URL()), 1))
+		hosttest.Eventually(t, "Redis decides", func() bool { return n.whole(t).Totals.Shared.Mode == "shared" })
+		return n
+	}
+	n = shared(dir, "mx1.example")
+	n.wantRun(t, exitDone, "sluice.toml", "explain", "example.com")
+	move(n)
+	other := shared(t.TempDir(), "mx2.example")
+	hosttest.Eventually(t, "the other node has it", func() bool {
+		out, _ := other.sluice(t, "explain", "example.com")
+		return strings.Contains(out, ": sale; set before by")
+	})
+	if strings.Contains(other.log.String(), behind) {
+		t.Errorf("nothing stayed behind there:\n%s", other.log)
+	}
+	other.wantRun(t, exitDone, "hourly 30 -> 25", "set", "example.com", "hourly=25")
+	hosttest.Eventually(t, "the first node has that", func() bool { out, _ := n.sluice(t, "history"); return strings.Contains(out, "hourly 30 -> 25") })
+	n.stop()
+
+	n = startServe(t, dir) // by itself again, with what it had
+	n.wantRun(t, exitDone, "hourly 10 -> 30", "history")
+	move(n)
+	n.wantRun(t, exitDone, "hourly 30 -> 25", "history")
+}
+
 // While Redis hangs status shows how this node decides, not what it last told the
 // others, sluice lock tells that they do not know of it, and sluice set waits a moment for Redis to answer again.
 func TestAMomentWithoutRedis(t *testing.T) {

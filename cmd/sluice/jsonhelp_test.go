@@ -149,6 +149,7 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 	serveStage(t, dir, s)
 	writeFile(t, dir+"/good.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[limits]\nhourly = 20\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+	writeFile(t, dir+"/saved", `{"scope": "a.example", "set": ["hourly=5"]}`)
 	writeFile(t, dir+"/low.toml", "[limits]\nhourly = 1\n")
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 20\n")
 	writeFile(t, dir+"/mainlog", "2026-03-01 12:00:00 1xUzSN-0005dd-0q <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n"+
@@ -162,7 +163,7 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 		{"lock", []string{"lock example.com"}},
 		{"unlock", []string{"unlock text"}},
 		{"reset", []string{"reset example.com"}},
-		{"set", []string{"set example.com hourly=5"}},
+		{"set", []string{"set example.com hourly=5", "set --import DIR/saved;1"}},
 		{"unset", []string{"unset example.com"}},
 		{"rollback", []string{"rollback 1"}},
 		{"history", []string{"history"}},

@@ -15,11 +15,12 @@ import (
 )
 
 type setCmd struct {
-	Scope   string   `arg:"" help:"default, example.com, account:bob or news@example.com."`
-	Set     []string `arg:"" name:"key=value" help:"What to set; the keys are above."`
+	Scope   string   `arg:"" optional:"" help:"default, example.com, account:bob or news@example.com."`
+	Set     []string `arg:"" optional:"" name:"key=value" help:"What to set; the keys are above."`
 	For     string   `placeholder:"TIME" help:"After it, what was in force before is again: 90m, 24h, 7d."`
 	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
 	Preview bool     `help:"Only show who would be refused or released at once."`
+	Import  string   `placeholder:"FILE" help:"Set what history --export has printed; - is standard input."`
 	jsonFlag
 }
 
@@ -36,15 +37,25 @@ what was sent in the last hour; of before that nothing is kept.
   mode                               enforce, or watch: count what would be refused, and let it pass
   over_limit                         cutoff, defer, reject or discard
   exempt                             true: nobody is charged
+--import sets what a file has, all of it or nothing, each line as a change of its own:
+  {"scope": "example.com", "set": ["hourly=2000"], "until": "2026-12-24T18:00:00Z", "why": "sale"}
 
 Examples:
   sluice set example.com hourly=2000 --for 24h --why "spring sale, ticket 4711"
   sluice set default hourly=300 --preview
-  sluice set news@example.com hourly=50 over_limit=reject` +
-		jsonHelp(sidecar.Result{}, "from and to are null where nothing is set; effects are whom it refuses or releases at once.")
+  sluice set news@example.com hourly=50 over_limit=reject
+  sluice set --import values.jsonl --preview` +
+		jsonHelp(sidecar.Result{}, "from and to are null where nothing is set; effects are whom it refuses or releases at once.") +
+		jsonHelp(sidecar.Import{}, "That of --import:")
 }
 
 func (c setCmd) Run(t *terminal) error {
+	switch {
+	case c.Import != "":
+		return c.importFile(t)
+	case len(c.Set) == 0: // an order without anything to set would unset all
+		return errors.New("set: name a scope and what to set for it, like example.com hourly=300, or --import FILE")
+	}
 	lasts, err := parseTime(c.For)
 	if err != nil {
 		return fmt.Errorf("set %s: %w", c.Scope, err)
@@ -126,15 +137,19 @@ func (t *terminal) change(o admin.Order, asJSON bool) error {
 	case asJSON:
 		return printJSON(t.stdout, result)
 	}
-	c := result.Change
-	if o.Preview {
-		fmt.Fprintf(t.stdout, "%s: %s%s; nothing is changed yet\n", c.Scope, c.Describe(), until(c.Until))
-	} else {
-		fmt.Fprintf(t.stdout, "%s: %s%s; to take it back: sluice rollback %d\n", c.Scope, c.Describe(), until(c.Until), c.Number)
-	}
+	t.printChange(result.Change, o.Preview)
 	printEffects(t.stdout, result.Effects, o.Preview)
 	t.warn(result.Warning)
 	return nil
+}
+
+// printChange tells what was changed, or with preview would be.
+func (t *terminal) printChange(c sidecar.Change, preview bool) {
+	rest := fmt.Sprintf("to take it back: sluice rollback %d", c.Number)
+	if preview {
+		rest = "nothing is changed yet"
+	}
+	fmt.Fprintf(t.stdout, "%s: %s%s; %s\n", c.Scope, c.Describe(), until(c.Until), rest)
 }
 
 func until(at time.Time) string {
@@ -162,7 +177,9 @@ func printEffects(w io.Writer, effects []sidecar.Effect, preview bool) {
 }
 
 type historyCmd struct {
-	Scope string `arg:"" optional:"" help:"Only default, example.com, account:bob or news@example.com."`
+	Scope  string `arg:"" optional:"" help:"Only default, example.com, account:bob or news@example.com."`
+	Export bool   `help:"Print what is set now so that set --import can read it."`
+	Left   bool   `help:"With --export: what was set before store.url was another one, and stayed behind."`
 	jsonFlag
 }
 
@@ -170,9 +187,12 @@ type historyCmd struct {
 func (historyCmd) Help() string {
 	return `The last change comes first. At least the last thousand are kept, and all that are
 in force.
+--export prints those that have an effect, now or when something that was set for a time
+has ended, one line of JSON each.
 
 Examples:
   sluice history
+  sluice history --export > values.jsonl
   sluice history example.com --json` +
 		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back.")
 }
@@ -183,6 +203,12 @@ type changes struct {
 }
 
 func (c historyCmd) Run(t *terminal) error {
+	switch {
+	case c.Export:
+		return c.export(t)
+	case c.Left:
+		return errors.New("history: --left goes with --export")
+	}
 	var all []sidecar.Change
 	err := t.askAdmin("history", func(a *admin.Client) (err error) {
 		all, err = a.History(t.ctx, c.Scope)

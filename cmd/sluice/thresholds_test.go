@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -71,7 +74,47 @@ func TestRaiseALimitForADay(t *testing.T) {
 		{exitError, "it must be a whole number from 0 to 1000000000", []string{"set", "example.com", "hourly=many"}},
 		{exitError, "scope \"../x\" must be", []string{"set", "../x", "hourly=5"}},
 		{exitError, "scope \"../x\" must be", []string{"explain", "../x"}},
+		{exitError, "set: name a scope and what to set", []string{"set"}},
+		{exitError, "set: name a scope and what to set", []string{"set", "example.com"}},
+		{exitError, "--left goes with --export", []string{"history", "--left"}},
 	} {
 		n.wantRun(t, c.code, c.want, c.args...)
+	}
+}
+
+// What one sluice has set live is exported to a file, which another one imports. Of a
+// file with mistakes each is told with its line, and nothing is changed.
+func TestExportAndImport(t *testing.T) {
+	a, b := startServe(t, t.TempDir()), startServe(t, t.TempDir())
+	a.wantRun(t, exitDone, "", "set", "example.com", "hourly=30", "--why", "contract")
+	a.wantRun(t, exitDone, "", "set", "example.com", "hourly=40", "--for", "1d")
+	file := b.dir + "/values.jsonl"
+	exported := a.wantRun(t, exitDone, `"set":["hourly=40"],"until":"`, "history", "example.com", "--export")
+	writeFile(t, file, exported)
+	b.wantRun(t, exitDone, "example.com: hourly 10 -> 30; nothing is changed yet", "set", "--import", file, "--preview")
+	b.wantRun(t, exitDone, "to take it back: sluice rollback 2", "set", "--import", file)
+	b.wantRun(t, exitDone, "contract; set before by ", "history")
+	b.wantRun(t, exitDone, "40", "explain", "example.com")
+	b.wantRun(t, exitDone, "hourly 40 -> 30", "rollback", "2")
+
+	var want bytes.Buffer
+	fmt.Fprintf(&want, "%s\n{\"scope\": \"example.com\", \"hourly\": 5}\nno JSON\n{} {}\n", exported)
+	writeFile(t, file, want.String())
+	out := b.wantRun(t, exitError, "nothing is changed: "+file+":4: json: unknown field \"hourly\"", "set", "--import", file)
+	for _, line := range []string{file + ":5: invalid character", file + ":6: one change to a line"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("not told: %s\n%s", line, out)
+		}
+	}
+	writeFile(t, file, exported+`{"scope": "example.com", "set": ["hourly=many"]}`)
+	b.wantRun(t, exitError, "nothing is changed: "+file+":3: hourly is \"many\"", "set", "--import", file)
+	b.wantRun(t, exitError, "leave out the rest", "set", "default", "--import", file)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	b.wantRun(t, exitError, "no such file", "set", "--import", file)
+	b.wantRun(t, exitDone, "rollback of 2", "history")
+	if out, _ := b.sluice(t, "history"); strings.Contains(out, "5  ") && strings.Contains(out, "hourly 30 -> 5") {
+		t.Errorf("changed all the same:\n%s", out)
 	}
 }

@@ -58,6 +58,8 @@ type filled struct {
 	Result      sidecar.Result
 	History     []sidecar.Change
 	Explanation sidecar.Explanation
+	Saved       []sidecar.SavedChange
+	Import      sidecar.Import
 }
 
 func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Status, error) {
@@ -108,6 +110,14 @@ func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return s.f
 
 func (s stage) Explain(time.Time, string) (sidecar.Explanation, error) {
 	return s.filled.Explanation, nil
+}
+
+func (s stage) Export(time.Time, string, bool) ([]sidecar.SavedChange, error) {
+	return s.filled.Saved, nil
+}
+
+func (s stage) Import(context.Context, time.Time, []sidecar.SavedChange, string, bool) (sidecar.Import, error) {
+	return s.filled.Import, nil
 }
 
 func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply {

@@ -8,6 +8,8 @@
 //	POST /change  Order       sidecar.Result
 //	GET  /history[?scope=S]   []sidecar.Change
 //	GET  /explain?scope=S     sidecar.Explanation
+//	GET  /export[?scope=S&left=true]  []sidecar.SavedChange
+//	POST /import  Lines       sidecar.Import
 //	GET  /config              []sidecar.ConfigValue
 //	GET  /version             Version
 //
@@ -44,6 +46,10 @@ type Policy interface {
 	History(now time.Time, scope string) ([]sidecar.Change, error)
 	// Explain tells what is in force for a scope.
 	Explain(now time.Time, scope string) (sidecar.Explanation, error)
+	// Export lists what is set live, or with left what was before store.url changed.
+	Export(now time.Time, scope string, left bool) ([]sidecar.SavedChange, error)
+	// Import sets what was exported, all or nothing.
+	Import(ctx context.Context, now time.Time, lines []sidecar.SavedChange, who string, preview bool) (sidecar.Import, error)
 }
 
 // An Order is a sidecar.Order as it is sent. Whose it is the server knows.
@@ -56,6 +62,13 @@ type Order struct {
 	Why      string        `json:"why,omitempty"`
 	Sudo     string        `json:"sudo,omitempty"` // who became root to give it; believed of root
 	Preview  bool          `json:"preview,omitempty"`
+}
+
+// Lines are what is to be imported.
+type Lines struct {
+	Lines   []sidecar.SavedChange `json:"lines"`
+	Sudo    string                `json:"sudo,omitempty"` // as in Order
+	Preview bool                  `json:"preview,omitempty"`
 }
 
 // A Version tells which program runs.

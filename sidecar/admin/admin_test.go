@@ -77,6 +77,14 @@ func (b *book) Explain(_ time.Time, scope string) (sidecar.Explanation, error) {
 	return sidecar.Explanation{Scope: scope}, b.write("explain %s", scope)
 }
 
+func (b *book) Export(_ time.Time, scope string, left bool) ([]sidecar.SavedChange, error) {
+	return []sidecar.SavedChange{{Scope: "a.example", Set: []string{"hourly=5"}}}, b.write("export %s %v", scope, left)
+}
+
+func (b *book) Import(_ context.Context, _ time.Time, lines []sidecar.SavedChange, who string, preview bool) (sidecar.Import, error) {
+	return sidecar.Import{Expired: []string{"f:1"}}, b.write("import %+v by %s, preview %v", lines, who, preview)
+}
+
 // lock locks a domain, and wants the warning that book has for all.
 func lock(c *Client, domain string) error {
 	warning, err := c.Lock(context.Background(), domain)
@@ -344,7 +352,15 @@ func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 	if _, err := c.Explain(t.Context(), "a.example"); err != nil {
 		t.Error(err)
 	}
-	if len(b.lines) != 3 || !strings.Contains(b.lines[0], "Scope:a.example Set:[hourly=5] Unset:[] Rollback:0 For:1h0m0s Why:why") ||
+	lines, err := c.Export(t.Context(), "a.example", true)
+	if err != nil || len(lines) != 1 {
+		t.Errorf("exported %+v, %v", lines, err)
+	}
+	lines[0].Why = strings.Repeat("long ", maxBody/5)
+	if done, err := c.Import(t.Context(), Lines{Lines: lines, Sudo: "alice"}); err != nil || len(done.Expired) != 1 {
+		t.Errorf("imported %+v, %v", done, err)
+	}
+	if len(b.lines) != 5 || b.lines[3] != "export a.example true" || !strings.HasSuffix(b.lines[4], " by "+who+", preview false") || !strings.Contains(b.lines[0], "Scope:a.example Set:[hourly=5] Unset:[] Rollback:0 For:1h0m0s Why:why") ||
 		b.lines[1] != "history a.example" || b.lines[2] != "explain a.example" {
 		t.Errorf("%q", b.lines)
 	}

@@ -91,6 +91,21 @@ func (c *Client) Explain(ctx context.Context, scope string) (sidecar.Explanation
 	return e, err
 }
 
+// Export asks for what is set live: of one scope, or all for "". With left it is what
+// was set before store.url was another one.
+func (c *Client) Export(ctx context.Context, scope string, left bool) ([]sidecar.SavedChange, error) {
+	var all []sidecar.SavedChange
+	err := c.ask(ctx, http.MethodGet, fmt.Sprintf("/export?scope=%s&left=%t", url.QueryEscape(scope), left), nil, &all)
+	return all, err
+}
+
+// Import sets what was exported, all or nothing.
+func (c *Client) Import(ctx context.Context, lines Lines) (sidecar.Import, error) {
+	var done sidecar.Import
+	err := c.ask(ctx, http.MethodPost, "/import", lines, &done)
+	return done, err
+}
+
 // Config asks for the configuration in force.
 func (c *Client) Config(ctx context.Context) ([]sidecar.ConfigValue, error) {
 	var values []sidecar.ConfigValue

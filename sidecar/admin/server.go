@@ -20,6 +20,7 @@ import (
 // Bounds on what a client may send and on how long it may take.
 const (
 	maxBody     = 64 << 10 // bytes
+	maxImport   = 16 << 20 // bytes, of what is imported
 	maxHeader   = 16 << 10 // bytes
 	readTime    = 5 * time.Second
 	writeTime   = 30 * time.Second // a status of a million domains is long
@@ -82,6 +83,8 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /change", s.order)
 	mux.HandleFunc("GET /history", s.history)
 	mux.HandleFunc("GET /explain", s.explain)
+	mux.HandleFunc("GET /export", s.export)
+	mux.HandleFunc("POST /import", s.importLines)
 	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Config()) })
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Version) })
 	return s.onlyAllowed(mux)
@@ -99,7 +102,11 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 			s.refuse(w, http.StatusRequestTimeout, fmt.Errorf("%s comes too late: it was asked until %s", r.URL.Path, until.Format(time.TimeOnly)))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		longest := int64(maxBody)
+		if r.URL.Path == "/import" {
+			longest = maxImport
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, longest)
 		next.ServeHTTP(w, r)
 	})
 }

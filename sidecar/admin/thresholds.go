@@ -68,3 +68,28 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	s.write(w, e)
 }
+
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	all, err := s.opts.Policy.Export(time.Now(), query.Get("scope"), query.Get("left") == "true")
+	if err != nil {
+		s.fail(w, fmt.Errorf("export: %w", err))
+		return
+	}
+	s.write(w, append([]sidecar.SavedChange{}, all...))
+}
+
+func (s *Server) importLines(w http.ResponseWriter, r *http.Request) {
+	var lines Lines
+	if err := readBody(r, &lines); err != nil {
+		s.refuse(w, http.StatusBadRequest, fmt.Errorf("import: %w", err))
+		return
+	}
+	who := r.Context().Value(peerKey{}).(peer).as(lines.Sudo)
+	done, err := s.opts.Policy.Import(context.WithoutCancel(r.Context()), time.Now(), lines.Lines, who, lines.Preview)
+	if err != nil {
+		s.fail(w, fmt.Errorf("nothing is changed: %w", err))
+		return
+	}
+	s.write(w, done)
+}

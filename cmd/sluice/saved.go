@@ -1,0 +1,106 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+)
+
+// export prints what is set live, one line of JSON for each change that has an effect.
+func (c historyCmd) export(t *terminal) error {
+	var all []sidecar.SavedChange
+	err := t.askAdmin("history --export", func(a *admin.Client) (err error) {
+		all, err = a.Export(t.ctx, c.Scope, c.Left)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	lines := json.NewEncoder(t.stdout)
+	for _, change := range all {
+		if err := lines.Encode(change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// importFile sets what a file has, and prints what that did.
+func (c setCmd) importFile(t *terminal) error {
+	if c.Scope != "" || c.For != "" || c.Why != "" {
+		return errors.New("set --import: the file has it all, scopes, times and reasons; leave out the rest")
+	}
+	lines, err := t.readSaved(c.Import)
+	if err != nil {
+		return fmt.Errorf("set --import: nothing is changed: %w", err)
+	}
+	var did sidecar.Import
+	err = t.askAdmin("set --import", func(a *admin.Client) (err error) {
+		did, err = a.Import(t.ctx, admin.Lines{Lines: lines, Sudo: os.Getenv("SUDO_USER"), Preview: c.Preview})
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(t.stdout, did)
+	}
+	for _, change := range did.Changes {
+		t.printChange(change, c.Preview)
+	}
+	for _, place := range did.Expired {
+		fmt.Fprintf(t.stdout, "%s: left out, it would have expired by now\n", place)
+	}
+	printEffects(t.stdout, did.Effects, c.Preview)
+	for _, warning := range did.Warnings {
+		t.warn(warning)
+	}
+	return nil
+}
+
+// readSaved reads a file, or standard input for "-". Its error names each line that it
+// cannot understand.
+func (t *terminal) readSaved(name string) (all []sidecar.SavedChange, err error) {
+	text, name, err := t.readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []error
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		var change sidecar.SavedChange
+		lines := json.NewDecoder(strings.NewReader(line))
+		lines.DisallowUnknownFields()
+		err := lines.Decode(&change)
+		if _, more := lines.Token(); err == nil && !errors.Is(more, io.EOF) {
+			err = errors.New("one change to a line")
+		}
+		change.Place = fmt.Sprintf("%s:%d", name, number)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", change.Place, err))
+		}
+		all = append(all, change)
+	}
+	return all, errors.Join(wrong...)
+}
+
+// readFile reads a file, or standard input for "-", and returns what to call it.
+func (t *terminal) readFile(name string) (text, called string, err error) {
+	var b []byte
+	if name == "-" {
+		b, err = io.ReadAll(t.stdin)
+		return string(b), "standard input", err
+	}
+	b, err = os.ReadFile(name)
+	return string(b), name, err
+}
