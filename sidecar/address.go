@@ -137,12 +137,28 @@ func JoinRecipients(addresses []string) string {
 	var b strings.Builder
 	for _, a := range addresses {
 		if folded := foldAddress(a); !slices.Equal(appendRecipients(nil, a), []address{folded}) {
-			a = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(folded.local) + `"@` + folded.domain
+			a = folded.quoted()
 		}
 		b.WriteString(a)
 		b.WriteString(", ")
 	}
 	return b.String()
+}
+
+// quoted is an address that folds to this one wherever it stands in a list.
+func (a address) quoted() string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(a.local) + `"@` + a.domain
+}
+
+// listed is an address in a list like Request.Recipients that folds to this one,
+// which foldRouted made of s.
+func (a address) listed(s string) string {
+	for i := range len(a.local) {
+		if c := a.local[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' || c == ',' {
+			return a.quoted()
+		}
+	}
+	return a.fold(s)
 }
 
 func appendAddress(all []address, s string) []address {

@@ -23,21 +23,21 @@ type record struct {
 	gone     []string              // ids of noted arrivals whose messages have left
 	expired  time.Time             // when arrivals were last looked through
 	batch    batch
+	lines    sync.Pool // of *[]Judged, for Prepare
 }
 
 // arrived is a message's arrival line, as far as it says who is charged. It is
 // kept until the message has left the queue, over restarts too.
 type arrived struct {
-	id       string
-	at       time.Time
-	sender   *sender
-	entries  []spelled
-	only     [1]spelled // room for one
-	distinct bool       // no two of its recipients fold to one address; false if that is not known
-	queued   *queued    // of a message of Postfix; nil if nothing more is known
-	noted    bool
-	stale    bool // noted, and changed since
-	left     bool
+	id      string
+	at      time.Time
+	sender  *sender
+	entries []spelled
+	only    [1]spelled // room for one
+	queued  *queued    // of a message of Postfix; nil if nothing more is known
+	noted   bool
+	stale   bool // noted, and changed since
+	left    bool
 }
 
 // An arrivalNote is an arrival as it is noted.
@@ -69,17 +69,17 @@ func newRecord(store Notes, events event.Sink) *record {
 }
 
 // arrive copies what it keeps: the block of the log would stay in memory otherwise.
-func (r *record) arrive(e *LogEntry) {
-	from := e.from
+func (r *record) arrive(l *Judged) {
+	from := l.from
 	if from == nil { // nobody has prepared it
-		from = r.senders.get(originOf(e))
+		from = r.senders.get(originOf(l.LogEntry))
 	}
-	if a := r.arrivals[e.ID]; a != nil { // told again
-		a.at, a.sender, a.queued = e.At, from, nil // or its queue id is used again
+	if a := r.arrivals[l.ID]; a != nil { // told again
+		a.at, a.sender, a.queued = l.At, from, nil // or its queue id is used again
 		r.changed(a)
 		return
 	}
-	a := &arrived{id: strings.Clone(e.ID), at: e.At, sender: from}
+	a := &arrived{id: strings.Clone(l.ID), at: l.At, sender: from}
 	r.arrivals[a.id], r.last = a, a
 	r.unnoted = append(r.unnoted, a)
 }
@@ -171,12 +171,12 @@ func (a *arrived) spellings(first ratelimit.Token) (n int) {
 
 // Checkpoint keeps how far the log was read, and with it what is needed to go
 // on from there: the arrivals of messages that are still on their way.
-func (p *Policy) Checkpoint(now time.Time, position []byte) error {
-	return p.checkpoint(now, positionNote, position)
+func (d *Recorder) Checkpoint(now time.Time, position []byte) error {
+	return d.checkpoint(now, positionNote, position)
 }
 
-func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
-	r := p.record
+func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error {
+	r := d.record
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
@@ -191,7 +191,7 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 	}
 	clear(r.unnoted)
 	r.unnoted = r.unnoted[:0]
-	if err := p.notes.Note(note, position); err != nil {
+	if err := d.notes.Note(note, position); err != nil {
 		return err
 	}
 	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
@@ -203,7 +203,9 @@ func (p *Policy) checkpoint(now time.Time, note string, position []byte) error {
 	return nil
 }
 
-// forget forgets what is too old, where nothing is noted.
+// Forget forgets arrivals that are too old, where there is no Checkpoint to do it.
+func (d *Recorder) Forget(now time.Time) { d.record.forget(now) }
+
 func (r *record) forget(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -225,9 +227,9 @@ func (r *record) expire(now time.Time) {
 }
 
 // Position is what Checkpoint was last given; nil at the first start.
-func (p *Policy) Position() []byte { return p.position(positionNote) }
+func (d *Recorder) Position() []byte { return d.position(positionNote) }
 
-func (p *Policy) position(note string) (position []byte) {
-	p.notes.Notes(note, func(_ string, value []byte) { position = value })
+func (d *Recorder) position(note string) (position []byte) {
+	d.notes.Notes(note, func(_ string, value []byte) { position = value })
 	return position
 }

@@ -23,8 +23,9 @@ import (
 type passage struct {
 	*author // nil until its arrival is replayed
 	*exceptions
-	charged bool    // nothing is left for the router to charge
-	arrival arrived // as the Policy would have it
+	charged bool // nothing is left for the router to charge
+	early   bool // the Policy knows of it: something was logged before its arrival
+	arrival arrived
 }
 
 // exceptions are the recipients of a message that did not just get it. Most
@@ -56,12 +57,15 @@ type try struct {
 }
 
 // arrive decides on a message that has arrived, as Exim's ACLs ask.
-func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *passage) {
+func (s *Simulation) arrive(ctx context.Context, l *Judged, m *message, p *passage) {
 	if p.author != nil {
 		return // told again
 	}
-	p.author, p.arrival = s.authorOf(m), arrived{at: s.now, sender: m.sender, distinct: !m.alike}
-	s.deliverEarly(ctx, e)
+	p.author = s.authorOf(l.from)
+	p.arrival = arrived{at: s.now, sender: l.from}
+	if p.early {
+		s.record(ctx, l) // which charges that
+	}
 	if p.who.class != charged {
 		return
 	}
@@ -70,27 +74,13 @@ func (s *Simulation) arrive(ctx context.Context, e *LogEntry, m *message, p *pas
 		return
 	}
 	p.tries(len(remote))
-	if !m.local && s.chargeSoon(remote, p) {
-		return
-	}
-	r := m.request()
-	r.ID, r.Login, r.ClientAddress = e.ID, e.Login, e.ClientAddress
-	if m.local {
+	r := p.request()
+	r.ID, r.Login, r.ClientAddress = l.ID, l.Login, l.ClientAddress
+	if l.Auth == "" && l.ClientAddress == "" {
 		s.arriveLocal(ctx, &r, remote, p)
 	} else {
 		s.arriveSMTP(ctx, &r, remote, p)
 	}
-}
-
-// deliverEarly has the Policy charge a cutthrough delivery, now that it can be
-// known to whom.
-func (s *Simulation) deliverEarly(ctx context.Context, e *LogEntry) {
-	r := s.policy.record
-	if len(r.early) == 0 || r.early[e.ID] == nil {
-		return
-	}
-	s.record(ctx, e)
-	r.leave(e.ID) // what follows is this simulation's
 }
 
 // remoteOf finds the recipients that are to be decided on. They are good until the
@@ -100,83 +90,37 @@ func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
 	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
-		case to.token == 0 && (to.domain == "" || local.has(to.domain)): // one with a token was judged
-		case len(s.tried) > 0 && s.countedBefore(mark(m.sender.Sender, to.address)):
+		case to.domain == "" || local.has(to.domain):
+		case len(s.tried) > 0 && s.countedBefore(mark(p.Sender, to.address)):
 			p.drop(to)
 		default:
-			if m.alike {
-				to.token = 0 // only the first has it
-			}
 			s.remote = append(s.remote, to)
 		}
 	}
 	return s.remote
 }
 
-// decide has the Policy decide on some recipients, and reports whether it lets
-// them pass.
-func (s *Simulation) decide(ctx context.Context, a *author, to []recipient, r *Request) (Reply, bool) {
-	if a.pending.any {
-		s.flush(ctx)
+// recipientsOf lists some recipients as Request.Recipients does.
+func recipientsOf(to []recipient) string {
+	if len(to) == 1 {
+		return to[0].listed(to[0].written)
 	}
-	s.last = a.domainTally
-	q := question{Request: *r, Settings: s.settings, now: s.now, at: s.policy.clock.Store(s.now), who: a.who, space: &s.space}
-	s.to, s.tokens = s.to[:0], s.tokens[:0]
+	var b strings.Builder
 	for _, one := range to {
-		s.to = append(s.to, one.address)
-		if one.token != 0 {
-			s.tokens = append(s.tokens, one.token)
-		}
+		b.WriteString(one.listed(one.written))
+		b.WriteString(", ")
 	}
-	if q.to = s.to; len(s.tokens) == len(to) {
-		q.tokens = s.tokens
-	}
-	reply := s.policy.decide(ctx, &q)
-	s.policy.loop.Step(ctx, s.now) // it may have reached a limit
-	return reply, reply.Action == Accept
-}
-
-// chargeSoon lets a message pass for which the last decision has left room, and
-// then some: the ledger has time to count it until the next decision.
-func (s *Simulation) chargeSoon(remote []recipient, p *passage) bool {
-	if !p.hasRoom(len(remote)) || slices.ContainsFunc(remote, func(to recipient) bool { return to.token == 0 }) {
-		return false
-	}
-	for _, to := range remote {
-		s.charges = append(s.charges, ratelimit.Report{Token: to.token, Subjects: p.subjects, Age: s.began.Sub(s.now)})
-		s.payers = append(s.payers, p.domainTally)
-	}
-	s.unsettle(p.domainTally).charges += int64(len(remote))
-	p.charged = true
-	return true
-}
-
-// chargeAll has the ledger count what passed, dated by when it did.
-func (s *Simulation) chargeAll() {
-	now := s.policy.clock.Store(s.now)
-	for i := range s.charges {
-		s.charges[i].Age += s.now.Sub(s.began)
-	}
-	s.ledger.Settle(now, s.charges)
-	for i, d := range s.payers {
-		if s.charges[i].Charged {
-			s.sentOne(d)
-		}
-	}
-	s.charges, s.payers = s.charges[:0], s.payers[:0]
+	return b.String()
 }
 
 // arriveSMTP asks about one recipient after the other while there may be no room
 // for it, and at the end charges those that were let pass.
 func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipient, p *passage) {
 	room, passed := 0, remote[:0]
-	if p.hasRoom(len(remote)) {
-		room = len(remote)
-	}
-	for i, to := range remote {
+	for _, to := range remote {
 		if len(passed) >= room {
-			r.Stage, r.Sent = StageRcpt, len(passed)
-			reply, ok := s.decide(ctx, p.author, remote[i:i+1], r)
+			r.Stage, r.Recipient, r.Sent = StageRcpt, to.written, len(passed)
+			reply, ok := s.ask(ctx, p.domainTally, r)
 			if !ok {
 				p.drop(to)
 				p.refuse(1, s.now)
@@ -189,8 +133,8 @@ func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipi
 	if len(passed) == 0 {
 		return
 	}
-	r.Stage, r.Sent = StageData, len(passed)
-	if _, ok := s.decide(ctx, p.author, passed, r); !ok {
+	r.Stage, r.Recipients, r.Sent = StageData, recipientsOf(passed), len(passed)
+	if _, ok := s.ask(ctx, p.domainTally, r); !ok {
 		p.drop(passed...)
 		p.refuse(len(passed), s.now)
 		return
@@ -201,8 +145,8 @@ func (s *Simulation) arriveSMTP(ctx context.Context, r *Request, remote []recipi
 // arriveLocal asks about a message from sendmail. What is not refused and not
 // charged is held at the router.
 func (s *Simulation) arriveLocal(ctx context.Context, r *Request, remote []recipient, p *passage) {
-	r.Stage = StageLocal
-	reply, ok := s.decide(ctx, p.author, remote, r)
+	r.Stage, r.Recipients = StageLocal, recipientsOf(remote)
+	reply, ok := s.ask(ctx, p.domainTally, r)
 	if !ok {
 		p.drop(remote...)
 		p.refuse(len(remote), s.now)
@@ -210,24 +154,21 @@ func (s *Simulation) arriveLocal(ctx context.Context, r *Request, remote []recip
 	p.charged = reply.Charged
 }
 
-// attempt decides on a delivery, as Exim's router asks, and takes in what became
-// of it.
-func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *passage) {
-	if e.by != s.settings {
-		s.settings.judge(e)
-	}
+// attempt decides on a delivery, as Exim's router asks, and has what became of it
+// recorded.
+func (s *Simulation) attempt(ctx context.Context, l *Judged, p *passage) {
 	switch {
-	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(e).written):
+	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(l).written):
 		return
-	case e.Kind == LogDeferred && e.to.domain == holdDomain:
-		s.attemptHeld(ctx, e, m, p)
+	case l.Kind == LogDeferred && l.to.domain == holdDomain:
+		s.attemptHeld(ctx, l.LogEntry, p)
 		return
-	case !e.counts:
+	case !l.counts:
 		return
 	}
 	a := p.author
-	if !p.charged || e.spelled == 0 {
-		r := m.routed(e, p)
+	if !p.charged || l.spelled == 0 {
+		r := p.routed(l.LogEntry)
 		redirect := redirected(&r) != ""
 		if redirect {
 			a = s.authorBy(&r)
@@ -236,44 +177,23 @@ func (s *Simulation) attempt(ctx context.Context, e *LogEntry, m *message, p *pa
 			return
 		}
 	}
-	if e.Doubtful && a.pending.any { // it charges nobody: that is to be done before
-		s.flush(ctx)
+	bad := l.kind != ratelimit.Delivered
+	p.outcome(a.domainTally, l.Recipient, bad)
+	s.outcomes.add(s.settings, outcome{Judged: l, of: &p.arrival, payer: &a.payer})
+	a.domainTally.batch = s.batch
+	if bad || s.locks.tripped[a.Domain] {
+		s.flush(ctx) // it may trip its domain, or release it
 	}
-	bad := e.kind != ratelimit.Delivered
-	s.policy.record.batch.add(s.settings, outcome{LogEntry: e, of: &p.arrival, payer: &a.payer})
-	s.settling = append(s.settling, a.domainTally)
-	p.outcome(a.domainTally, e.Recipient, bad)
-	pending := s.unsettle(a.domainTally)
-	if bad {
-		pending.bad++
-	}
-	if bad && s.mayTrip(a.domainTally) || a.locks > 0 && s.policy.deferfail.trips.has(a.who.domain) {
-		pending.trips = true // or it is released
-		s.flush(ctx)
-	}
-}
-
-// mayTrip tells whether a domain, of which something more is bad, may be over its
-// percentage, with what is not settled yet. Or it may be later, when others of its
-// sends have left the window: see look.
-func (s *Simulation) mayTrip(d *domainTally) bool {
-	f := s.deferfailOf(d)
-	f.bad += d.pending.bad
-	if f.bad >= f.min && !d.manyBad && !f.none() {
-		d.manyBad = true
-		s.bad = append(s.bad, d)
-	}
-	return f.over()
 }
 
 // attemptHeld decides on a recipient that was held at the time: here it may pass.
 // Where an alias or list has made it of another address, the log does not name
 // it, only a hash of it; see exim-config/routers.conf.
-func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p *passage) {
+func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, p *passage) {
 	if !limitRefused.MatchString(e.Text) {
 		return // by a hand, or because it could not be counted
 	}
-	r := m.routed(e, p)
+	r := p.routed(e)
 	if s.settings.localDomains.get().has(foldRouted(e.Original).domain) {
 		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
 	} else {
@@ -284,25 +204,16 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *LogEntry, m *message, p
 	}
 }
 
-// request is what is known of a message when it is asked about.
-func (m *message) request() Request {
-	from := &m.sender.origin
-	return Request{Sender: from.Sender, Auth: from.Auth, Login: from.Login, ClientAddress: from.Client, CWD: from.Directory}
-}
-
 // routed is what the router asks about a delivery.
-func (m *message) routed(e *LogEntry, p *passage) Request {
-	r := m.request()
+func (p *passage) routed(e *LogEntry) Request {
+	r := p.request()
 	r.Stage, r.ID, r.Recipient, r.Original, r.Charged = StageRoute, e.ID, e.Recipient, e.Original, p.charged
 	return r
 }
 
 // route asks as the router does, and reports whether a recipient is let through.
 func (s *Simulation) route(ctx context.Context, r Request, a *author, p *passage) bool {
-	if a.pending.any {
-		s.flush(ctx)
-	}
-	if s.policy.Ask(ctx, s.now, r).Action == Accept {
+	if _, ok := s.ask(ctx, a.domainTally, &r); ok {
 		return true
 	}
 	n := 0
@@ -314,12 +225,15 @@ func (s *Simulation) route(ctx context.Context, r Request, a *author, p *passage
 }
 
 // leave forgets what would still be held of a message that has left the queue.
-func (s *Simulation) leave(e *LogEntry, p *passage) {
+func (s *Simulation) leave(ctx context.Context, l *Judged, p *passage) {
+	if p.early {
+		s.record(ctx, l)
+	}
 	if p.exceptions == nil {
 		return
 	}
 	for _, to := range p.held {
-		s.policy.holds.release(p.who.domain, e.ID, s.settings.token(e.ID, foldRouted(to), 0))
+		s.policy.holds.Drop(p.who.domain, l.ID, s.settings.token(l.ID, foldRouted(to), 0))
 	}
 }
 
@@ -348,17 +262,17 @@ func (s *Simulation) refusedThen(ctx context.Context, e *LogEntry) {
 	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {
 		r.Sent = max(0, number(limit[1])-number(counted[1]))
 	}
-	a, to := s.authorBy(&r), []recipient{{address: foldRouted(r.Recipient)}}
-	m := mark(r.Sender, to[0].address)
+	a, to := s.authorBy(&r), recipient{r.Recipient, foldRouted(r.Recipient)}
+	m := mark(r.Sender, to.address)
 	before, again := s.tried[m]
 	if a.who.class != charged || before.passed {
 		return
 	}
-	_, ok := s.decide(ctx, a, to, &r)
+	_, ok := s.ask(ctx, a.domainTally, &r)
 	if ok {
 		s.unknown++
-		r.Stage, r.ID, r.Sent = StageData, "refused-"+strconv.FormatInt(s.unknown, 10), 0
-		_, ok = s.decide(ctx, a, to, &r)
+		r.Stage, r.ID, r.Sent, r.Recipients = StageData, "refused-"+strconv.FormatInt(s.unknown, 10), 0, recipientsOf([]recipient{to})
+		_, ok = s.ask(ctx, a.domainTally, &r)
 	}
 	s.tried[m] = try{at: s.now, passed: ok}
 	n := 1

@@ -61,73 +61,57 @@ func newDomainBad() *domainBad {
 	return &domainBad{Sends: map[ratelimit.Token]badSend{}, Last: map[Cause]string{}}
 }
 
-// noteOutcomes takes in the new outcomes of sends.
-func (d *Deferfail) noteOutcomes(now time.Time, batch *batch) {
+// Recorded takes in the new outcomes of sends.
+func (d *Deferfail) Recorded(now time.Time, news []Outcome) {
 	d.bads.mu.Lock()
-	for i := range batch.reports {
-		if r, o := &batch.reports[i], &batch.outcomes[i]; r.Moved && o.payer != nil && o.payer.who.class == charged {
-			d.bads.note(o, r, func(domain string) int64 { return d.epochOf(now, domain) })
+	defer d.bads.mu.Unlock()
+	for i := range news {
+		o := &news[i]
+		d.bads.note(o, func(domain string) int64 { return d.epochOf(now, domain) })
+		if o.Kind == ratelimit.Delivered && d.trips.has(o.Payer.domain) {
+			d.resets.Look(o.Payer.domain) // its trip may end
 		}
 	}
-	d.bads.mu.Unlock()
-}
-
-// changed lists the domains of which a batch may have changed whether they are
-// over a limit.
-func (p *Policy) changed(b *batch) []string {
-	b.n++
-	b.domains = b.domains[:0]
-	for i := range b.reports {
-		r, o := &b.reports[i], &b.outcomes[i]
-		if !r.Moved && !r.Charged || o.payer == nil || o.payer.who.class != charged || o.payer.batch == b.n {
-			continue
-		}
-		if domain := o.payer.who.domain; r.Charged || o.kind != ratelimit.Delivered || p.deferfail.trips.has(domain) {
-			o.payer.batch = b.n
-			b.domains = append(b.domains, domain)
-		}
-	}
-	return b.domains
 }
 
 // note takes in the new outcome of a send. mu is held.
-func (b *bads) note(o *outcome, r *ratelimit.Report, epoch func(domain string) int64) {
+func (b *bads) note(o *Outcome, epoch func(domain string) int64) {
 	to := b.destinations.tell(o)
-	if r.Charged && o.kind == ratelimit.Delivered {
+	if o.Charged && o.Kind == ratelimit.Delivered {
 		return // of one that is new nothing was bad
 	}
-	domain := o.payer.who.domain
+	domain := o.Payer.domain
 	d := b.domains[domain]
 	if d == nil {
-		if o.kind == ratelimit.Delivered {
+		if o.Kind == ratelimit.Delivered {
 			return
 		}
 		d = newDomainBad()
 		d.Epoch = epoch(domain)
 		b.domains[domain] = d
 	}
-	d.tell(o, r, to)
+	d.tell(o, to)
 }
 
 // tell keeps a bad send, to a destination, and forgets one that was delivered
 // after all.
-func (d *domainBad) tell(o *outcome, r *ratelimit.Report, to string) {
-	if o.kind == ratelimit.Delivered {
+func (d *domainBad) tell(o *Outcome, to string) {
+	if o.Kind == ratelimit.Delivered {
 		if n := len(d.Sends); n > 0 {
-			delete(d.Sends, r.Token)
+			delete(d.Sends, o.Token)
 			d.dirty = d.dirty || len(d.Sends) != n
 		}
 		return
 	}
-	before, known := d.Sends[r.Token]
-	cause := o.cause
-	if known && strings.Contains(o.Text, "retry timeout exceeded") {
+	before, known := d.Sends[o.Token]
+	cause := o.Cause
+	if known && strings.Contains(o.Entry.Text, "retry timeout exceeded") {
 		cause = before.Cause // it gave up; why is what kept it waiting
 	}
 	d.dirty = true
-	d.Last[cause] = strings.Clone(o.Line[:min(len(o.Line), 500)])
+	d.Last[cause] = strings.Clone(o.Entry.Line[:min(len(o.Entry.Line), 500)])
 	if known || len(d.Sends) < maxBad {
-		d.Sends[r.Token] = badSend{When: o.when, Cause: cause, To: to, Excused: r.Told&ratelimit.Excused != 0}
+		d.Sends[o.Token] = badSend{When: o.When, Cause: cause, To: to, Excused: o.Excused}
 	}
 }
 

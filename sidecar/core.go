@@ -19,7 +19,6 @@ type Core struct {
 	holds     HeldMail
 	blockers  []Blocker // in the order in which they speak
 	observers []Observer
-	silent    bool
 	incoming  *transactions
 	totals    totals
 	unknown   atomic.Int64 // messages without an id
@@ -64,12 +63,11 @@ type CoreOptions struct {
 	Settings func() *Settings
 	Clock    Clock
 	Events   event.Sink
-	Silent   bool // nobody reads why something is refused
 }
 
 // NewCore returns a Core, which asks nobody yet what is held or blocked.
 func NewCore(o CoreOptions) *Core {
-	return &Core{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, silent: o.Silent, incoming: newTransactions()}
+	return &Core{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, incoming: newTransactions()}
 }
 
 // Connect tells a Core who holds mail, who blocks, in the order in which they speak,

@@ -19,8 +19,6 @@ type question struct {
 	who identity
 	to  []address // the remote recipients that are asked about
 
-	tokens []ratelimit.Token // of to, if they are known already
-
 	warning string // what passes only because its limit is watched; else empty
 
 	block Block // once it was asked for: why nothing of this payer goes
@@ -117,9 +115,6 @@ func (p *Core) answerBlocked(q *question) Reply {
 
 func (p *Core) refuseBlocked(q *question, a Action) Reply {
 	p.totals.refused.Add(1)
-	if p.silent {
-		return Reply{Action: a}
-	}
 	r := Reply{Action: a, Text: q.block.Text(a)}
 	p.emitRefused(q.Request, r.Action, r.Text)
 	return r
@@ -269,11 +264,7 @@ func (q *question) take() ratelimit.Take {
 
 // charge charges all recipients of a question, or none and says why.
 func (p *Core) charge(ctx context.Context, q *question) (*refusal, error) {
-	tokens := q.tokens
-	if tokens == nil {
-		tokens = q.appendTokens(q.space.tokens[:0], q.ID, q.to)
-	}
-	return p.chargeAs(ctx, q, tokens)
+	return p.chargeAs(ctx, q, q.appendTokens(q.space.tokens[:0], q.ID, q.to))
 }
 
 // chargeAs charges them under tokens, one for each.
@@ -371,9 +362,6 @@ func (p *Core) noteWatched(q *question, r ratelimit.Result) {
 func (p *Core) refuse(q *question, d *refusal) Reply {
 	p.totals.refused.Add(1)
 	p.observe(q, Decision{Refused: true, Full: d.use.Subject == q.who.domain && atLimit(d.use)})
-	if p.silent {
-		return Reply{Action: d.action}
-	}
 	text := d.text(q.Node)
 	p.emitRefused(q.Request, d.action, text)
 	return Reply{Action: d.action, Text: text}

@@ -105,6 +105,23 @@ func (h *Holds) Drop(domain, id string, token ratelimit.Token) {
 	h.tellFailure(h.release(domain, id, token))
 }
 
+// Recorded forgets that recipients are held which the log has seen leave.
+func (h *Holds) Recorded(_ time.Time, news []Outcome) {
+	for i := range news {
+		if o := &news[i]; o.Charged {
+			h.Drop(o.Payer.domain, o.Entry.ID, o.Token)
+		}
+	}
+}
+
+// Forget forgets messages about which nobody has asked for too long, where no
+// release does it.
+func (h *Holds) Forget(now time.Time) {
+	for _, domain := range h.Domains() {
+		h.tellFailure(h.expire(domain, now))
+	}
+}
+
 func (h *Holds) tellFailure(err error) {
 	if err != nil {
 		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})

@@ -8,6 +8,12 @@ import (
 	"sluice/ratelimit"
 )
 
+// Judged is a line of the log with its judgement.
+type Judged struct {
+	*LogEntry
+	judgement
+}
+
 // A judgement is what a line means by itself.
 type judgement struct {
 	by      *Settings // nil if nobody has judged it yet
@@ -22,9 +28,9 @@ type judgement struct {
 
 // judge takes a line for what it means, which is nothing for a local recipient,
 // for an attempt that was not made, and for one of our own refusals.
-func (s *Settings) judge(e *LogEntry) {
-	e.judgement = judgement{by: s}
-	j := &e.judgement
+func (s *Settings) judge(l *Judged) {
+	l.judgement = judgement{by: s}
+	e, j := l.LogEntry, &l.judgement
 	switch e.Kind {
 	case LogDelivered:
 		j.kind = ratelimit.Delivered

@@ -36,10 +36,6 @@ type LogEntry struct {
 	ID       string    // the message's id
 	At       time.Time // when it was logged
 
-	// Here, for what is read of every line lies together in memory.
-	message *message // that it is about, in a Replay; nil if its arrival is not in the log
-	judgement
-
 	Line    string // the whole line, without its end
 	Process string // process id of who logged it, where that is known
 
@@ -49,7 +45,7 @@ type LogEntry struct {
 	Login         string // login name of whoever ran sendmail
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
 	Recipients    string // all of them, separated by spaces; empty where they are not logged
-	Directory     string // of LogRan: where the program was run
+	Directory     string // of LogRan, and of an arrival where that is known: where the program was run
 
 	// Of an outcome. LogRefused has Recipient and Text, and what LogArrived has.
 	Recipient string // the final address, as the log shows it

@@ -36,19 +36,19 @@ type seenOutcome struct {
 
 // tell takes in an outcome, and returns where it was, to be kept. That an address
 // does not exist says nothing about how the destination is.
-func (d destinations) tell(o *outcome) (name string) {
-	to, bad := d[o.to.domain], o.kind != ratelimit.Delivered
+func (d destinations) tell(o *Outcome) (name string) {
+	to, bad := d[o.To], o.Kind != ratelimit.Delivered
 	switch {
 	case to == nil && !bad:
 		return ""
-	case to == nil && (o.cause == NoSuchUser || len(d) >= maxDestinations):
-		return strings.Clone(o.to.domain)
+	case to == nil && (o.Cause == NoSuchUser || len(d) >= maxDestinations):
+		return strings.Clone(o.To)
 	case to == nil:
-		to = &destination{name: strings.Clone(o.to.domain)}
+		to = &destination{name: strings.Clone(o.To)}
 		d[to.name] = to
 	}
-	if o.cause != NoSuchUser {
-		to.seen[to.n%outageSeen] = seenOutcome{o.payer.who.domain, o.when, bad}
+	if o.Cause != NoSuchUser {
+		to.seen[to.n%outageSeen] = seenOutcome{o.Payer.domain, o.When, bad}
 		to.n++
 	}
 	return to.name

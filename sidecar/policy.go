@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"sluice/sidecar/event"
@@ -12,6 +11,7 @@ import (
 type Policy struct {
 	*Core
 	*Operator
+	*Recorder
 	store     Store
 	clock     Clock
 	events    event.Sink
@@ -23,9 +23,7 @@ type Policy struct {
 	lockFiles *Locks
 	deferfail *Deferfail
 	loop      *Loop
-	record    *record
-	late      atomic.Int64 // sends charged from the log, about which nobody had asked
-	clustered bool         // the board is shared with other nodes
+	clustered bool // the board is shared with other nodes
 }
 
 // Options are what a Policy is made with; all are needed but Board and Left.
@@ -43,7 +41,6 @@ type Options struct {
 	Queue     Queue
 	Events    event.Sink
 	Now       time.Time // with a monotonic reading
-	Silent    bool      // nobody reads why something is refused: a Simulation's
 }
 
 // New returns a Policy that knows what its notes tell of held mail.
@@ -61,7 +58,7 @@ func New(o Options) *Policy {
 
 	clock := NewClock(o.Now, o.Store)
 	p.clock = clock
-	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events, Silent: o.Silent})
+	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events})
 	p.loop = NewLoop(LoopOptions{Store: o.Store, Clock: clock, Events: o.Events, Board: changed})
 	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
 	p.deferfail = NewDeferfail(DeferfailOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
@@ -71,7 +68,8 @@ func New(o Options) *Policy {
 	p.loop.Add(p.lockFiles.Owner())
 	p.loop.Add(p.deferfail.Owner())
 	p.loop.Add(p.holds.Owner())
-	p.record = newRecord(o.Notes, o.Events)
+	p.Recorder = NewRecorder(RecorderOptions{Settings: p.settings.Load, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
+		Charged: p.Charged, Look: p.loop.Look, Observers: []RecordObserver{p.deferfail, p.holds}})
 	if p.settings.Load().localDomains.get().empty() {
 		o.Events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
@@ -80,7 +78,7 @@ func New(o Options) *Policy {
 	}
 	p.settings.emitPanelSkipped(o.Panel.Trouble)
 	p.Operator = NewOperator(OperatorOptions{Settings: p.settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: p.Core, Locks: p.lockFiles, Holds: p.holds, Deferfail: p.deferfail, Resets: p.loop, Late: p.late.Load})
+		Policy: p.Core, Locks: p.lockFiles, Holds: p.holds, Deferfail: p.deferfail, Resets: p.loop, Late: p.Late})
 	p.settings.OnSwap(p.Swapped)
 	return p
 }
@@ -138,4 +136,14 @@ func (p *Policy) refresh() {
 	if owned && !s.owners.get().known() {
 		p.events.Emit(event.Event{Kind: event.OwnersGone, Attrs: event.Attrs("identity.owners", s.config.Identity.Owners)})
 	}
+}
+
+// Step has the domains looked at whose counts have changed.
+func (p *Policy) Step(ctx context.Context, now time.Time) { p.loop.Step(ctx, now) }
+
+// Survey has all subjects looked at, and forgets what is too old.
+func (p *Policy) Survey(now time.Time) {
+	p.loop.Survey(now)
+	p.Recorder.Forget(now)
+	p.holds.Forget(now)
 }

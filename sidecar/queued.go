@@ -27,20 +27,20 @@ const maxDeferral = 300
 
 // recordPostfix is Record for a line of Postfix's log. It reports false for one
 // that means the same as of Exim.
-func (p *Policy) recordPostfix(s *Settings, now time.Time, e *LogEntry) bool {
-	r := p.record
-	switch e.Kind {
+func (d *Recorder) recordPostfix(s *Settings, now time.Time, l *Judged) bool {
+	r := d.record
+	switch l.Kind {
 	case LogArrived:
-		r.arrive(e)
-		if t := p.incoming.look(p.incoming.logged(e.ID, e.Process, e.At)); t.id != "" && t.id != e.ID {
-			r.arrivals[e.ID].queue().Charged = t.id
+		r.arrive(l)
+		if id := d.charged(l.ID, l.Process, l.At); id != "" && id != l.ID {
+			r.arrivals[l.ID].queue().Charged = id
 		}
 	case LogSender:
-		r.sentBy(e)
+		r.sentBy(l.LogEntry)
 	case LogExpired:
-		p.expireInPostfix(s, now, e)
+		d.expireInPostfix(s, now, l.LogEntry)
 	case LogDelivered, LogDeferred, LogFailed:
-		p.outcomeOfPostfix(s, now, e)
+		d.outcomeOfPostfix(s, now, l)
 	default:
 		return false
 	}
@@ -61,16 +61,15 @@ func (r *record) sentBy(e *LogEntry) {
 
 // expireInPostfix fails what is still deferred of a message: its log names no
 // recipient then.
-func (p *Policy) expireInPostfix(s *Settings, now time.Time, e *LogEntry) {
-	a := p.record.arrivals[e.ID]
+func (d *Recorder) expireInPostfix(s *Settings, now time.Time, e *LogEntry) {
+	a := d.record.arrivals[e.ID]
 	if a == nil || a.queued == nil {
 		return
 	}
 	for _, to := range slices.Sorted(maps.Keys(a.queued.Waiting)) {
 		failed, why := *e, a.queued.Waiting[to]
-		failed.judgement = judgement{}
 		failed.Kind, failed.Recipient, failed.Original, failed.Transport, failed.Text = LogFailed, to, why.Original, smtpTransport, why.Text
-		p.outcomeOfPostfix(s, now, &failed)
+		d.outcomeOfPostfix(s, now, &Judged{LogEntry: &failed})
 	}
 }
 
@@ -83,8 +82,8 @@ const (
 
 // outcomeOfPostfix hears of an outcome, and finds under which token the send was
 // charged.
-func (p *Policy) outcomeOfPostfix(s *Settings, now time.Time, e *LogEntry) {
-	r := p.record
+func (d *Recorder) outcomeOfPostfix(s *Settings, now time.Time, l *Judged) {
+	r, e := d.record, l.LogEntry
 	if a := r.arrivals[e.ID]; a != nil && (e.Transport == errorTransport || s.remoteTransport(e.Transport)) {
 		r.noteDeferred(a, e)
 	}
@@ -96,9 +95,9 @@ func (p *Policy) outcomeOfPostfix(s *Settings, now time.Time, e *LogEntry) {
 			e.Original = "" // rewritten, and no mail of ours that is forwarded
 		}
 	}
-	r.hear(s, e)
+	r.hear(s, l)
 	if len(r.batch.outcomes) > before {
-		p.tokenOfPostfix(s, p.clock.Store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
+		d.tokenOfPostfix(s, d.clock.Store(now), asked, &r.batch.outcomes[before], &r.batch.reports[before])
 	}
 }
 
@@ -125,21 +124,21 @@ func (r *record) noteDeferred(a *arrived, e *LogEntry) {
 // which an alias has replaced since, or the final one; under the queue id, or
 // what RCPT knew before there was one; and where sends were charged without a
 // name, under the next number that is free.
-func (p *Policy) tokenOfPostfix(s *Settings, at time.Time, asked address, o *outcome, r *ratelimit.Report) {
+func (d *Recorder) tokenOfPostfix(s *Settings, at time.Time, asked address, o *outcome, r *ratelimit.Report) {
 	ids := []string{o.ID}
 	if o.of != nil && o.of.queued != nil && o.of.queued.Charged != "" {
 		ids = append(ids, o.of.queued.Charged)
 	}
 	for _, id := range ids {
 		for _, name := range [...]address{asked, o.to} {
-			if t := s.token(id, name, 0); p.store.Known(at, t) {
+			if t := s.token(id, name, 0); d.store.Known(at, t) {
 				r.Token = t
 				return
 			}
 		}
 	}
 	for _, id := range ids {
-		if t, ok := p.numbered(s, at, id, asked, o.of); ok {
+		if t, ok := d.numbered(s, at, id, asked, o.of); ok {
 			r.Token = t
 			return
 		}
@@ -151,7 +150,7 @@ func (p *Policy) tokenOfPostfix(s *Settings, at time.Time, asked address, o *out
 
 // numbered is the token of a send that was charged without its recipient: which
 // of them is a recipient's is settled when the log first names it.
-func (p *Policy) numbered(s *Settings, at time.Time, id string, asked address, a *arrived) (t ratelimit.Token, ok bool) {
+func (d *Recorder) numbered(s *Settings, at time.Time, id string, asked address, a *arrived) (t ratelimit.Token, ok bool) {
 	if a == nil {
 		return 0, false
 	}
@@ -160,12 +159,12 @@ func (p *Policy) numbered(s *Settings, at time.Time, id string, asked address, a
 	if !known {
 		n = len(q.Numbers)
 	}
-	if t = s.token(id, address{}, n); !p.store.Known(at, t) {
+	if t = s.token(id, address{}, n); !d.store.Known(at, t) {
 		return 0, false
 	}
 	if !known {
 		q.number(name)
-		p.record.changed(a)
+		d.record.changed(a)
 	}
 	return t, true
 }
@@ -194,7 +193,7 @@ func (r *record) changed(a *arrived) {
 
 // A PostfixLog is who reads Postfix's log: what it says is recorded like Exim's,
 // and how far it is read is kept beside that.
-type PostfixLog struct{ *Policy }
+type PostfixLog struct{ *Recorder }
 
 const postfixPosition = "log/postfix"
 

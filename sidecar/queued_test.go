@@ -163,7 +163,7 @@ func TestPostfixMessagesExpire(t *testing.T) {
 // Both logs of a node with two MTAs are followed, each from its own place.
 func TestPostfixLogHasItsOwnPosition(t *testing.T) {
 	s := newSite(t, limit20)
-	of := sidecar.PostfixLog{Policy: s.Policy}
+	of := sidecar.PostfixLog{Recorder: s.Recorder}
 	if err := s.Checkpoint(s.now, []byte(`"exim"`)); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestPostfixLogHasItsOwnPosition(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.restart()
-	if got, exim := string(sidecar.PostfixLog{Policy: s.Policy}.Position()), string(s.Position()); got != `"postfix"` || exim != `"exim"` {
+	if got, exim := string(sidecar.PostfixLog{Recorder: s.Recorder}.Position()), string(s.Position()); got != `"postfix"` || exim != `"exim"` {
 		t.Errorf("positions %s and %s", got, exim)
 	}
 }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"sluice/ratelimit"
 )
 
 // A Replay tells simulations what a log says, in its order and at its times.
@@ -16,17 +15,31 @@ import (
 // until the first attempts at them are logged. And where scripts are run, the line
 // that says so stands above the message's, without its id.
 //
-// Prepare hears what lines say of their messages, and Read, which may run beside
-// it, replays them. A message's recipients change hands between the two: Prepare
-// adds none that is logged more than readAhead or maxReadAhead behind the
-// arrival, and Read replays the arrival only when it has got a line that is.
+// Prepare hears what lines say of their messages, and what it returns, which may run
+// beside it, replays them. A message's recipients change hands between the two:
+// Prepare adds none that is logged more than readAhead or maxReadAhead behind the
+// arrival, and the arrival is replayed only when a line that is has been read.
 type Replay struct {
 	sims  []*Simulation
 	hears hearing
+	spare sync.Pool // of *[]heard
 
-	ahead [][]LogEntry // blocks that are not replayed to their end
-	next  int          // of the first one: the line to replay next
-	lines int          // that are ahead
+	ahead []replayBlock // that are not replayed to their end
+	next  int           // of the first one: the line to replay next
+	lines int           // that are ahead
+}
+
+// A replayBlock is a block of the log, and beside it what was heard in it.
+type replayBlock struct {
+	entries []LogEntry
+	heard   []heard
+}
+
+// heard is a line, and the message that it is about: nil if its arrival is not in
+// the log.
+type heard struct {
+	Judged
+	message *message
 }
 
 // How far a Replay reads ahead, whichever comes first. What Exim attempts later
@@ -41,14 +54,10 @@ type message struct {
 	passages    []passage  // one for each simulation
 	onlyPassage [1]passage // room for one: most messages pass through no more
 
-	sender  *sender
-	authors []*author    // of the sender; nil if that may be anybody in the world
-	at      time.Time    // of its arrival
-	line    int          // number of its arrival
-	local   bool         // it came from sendmail
-	alike   bool         // two of its recipients fold to one address
-	to      []recipient  // until its arrival is replayed; parts of the log
-	onlyTo  [1]recipient // room for one
+	at     time.Time    // of its arrival
+	line   int          // number of its arrival
+	to     []recipient  // until its arrival is replayed; parts of the log
+	onlyTo [1]recipient // room for one
 }
 
 // A messageID is the id of a message of Exim, of 16 or 23 characters: as a key that
@@ -65,36 +74,38 @@ func idOf(e *LogEntry) (id messageID) {
 type recipient struct {
 	written string
 	address
-	token ratelimit.Token // of the first send to this address; 0 if not known yet
 }
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	for i, s := range sims {
-		s.number = i
-	}
 	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, senders: senders{known: map[string]*sender{}}}}
 }
 
-// Prepare takes the next lines of the log, before Read gets them.
-func (r *Replay) Prepare(entries []LogEntry) {
-	for i := range entries {
-		e := &entries[i]
-		if e.isOutcome() && len(r.sims) == 1 { // several may judge differently
-			r.sims[0].settings.judge(e)
-		}
-		r.hears.hear(e, len(r.sims))
+// Prepare takes the next lines of the log. What it returns replays what is far enough
+// behind them, and returns the blocks of lines that are no longer needed.
+func (r *Replay) Prepare(entries []LogEntry) (read func(ctx context.Context) (done [][]LogEntry)) {
+	b := replayBlock{entries: entries}
+	if spare, _ := r.spare.Get().(*[]heard); spare != nil {
+		b.heard = *spare
 	}
+	b.heard = slices.Grow(b.heard, len(entries))
+	for i := range entries {
+		h := heard{Judged: Judged{LogEntry: &entries[i]}}
+		if h.isOutcome() && len(r.sims) == 1 { // several may judge differently
+			r.sims[0].settings.judge(&h.Judged)
+		}
+		h.message = r.hears.hear(&h.Judged, len(r.sims))
+		b.heard = append(b.heard, h)
+	}
+	return func(ctx context.Context) [][]LogEntry { return r.read(ctx, b) }
 }
 
-// Read takes the next lines of the log, and replays what is far enough behind.
-// It returns the blocks of lines that it no longer needs.
-func (r *Replay) Read(ctx context.Context, entries []LogEntry) (done [][]LogEntry) {
-	if len(entries) == 0 {
-		return [][]LogEntry{entries}
+func (r *Replay) read(ctx context.Context, b replayBlock) (done [][]LogEntry) {
+	if len(b.entries) == 0 {
+		return [][]LogEntry{b.entries}
 	}
-	r.ahead, r.lines = append(r.ahead, entries), r.lines+len(entries)
-	return r.replay(ctx, entries[len(entries)-1].At)
+	r.ahead, r.lines = append(r.ahead, b), r.lines+len(b.entries)
+	return r.replay(ctx, b.entries[len(b.entries)-1].At)
 }
 
 // End replays the rest, at the end of the log.
@@ -109,34 +120,38 @@ func (r *Replay) End(ctx context.Context) {
 // replay replays what lies far enough behind a time, or behind the last line.
 func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]LogEntry) {
 	for len(r.ahead) > 0 {
-		for block := r.ahead[0]; r.next < len(block); r.next++ {
-			e := &block[r.next]
-			if r.lines <= maxReadAhead && last.Sub(e.At) <= readAhead {
+		for block := r.ahead[0].heard; r.next < len(block); r.next++ {
+			h := &block[r.next]
+			if r.lines <= maxReadAhead && last.Sub(h.At) <= readAhead {
 				return done
 			}
-			r.play(ctx, e)
+			r.play(ctx, h)
 			r.lines--
 		}
 		for _, s := range r.sims {
 			s.flush(ctx) // it holds on to lines
 		}
-		done = append(done, r.ahead[0])
+		done = append(done, r.ahead[0].entries)
+		spare := r.ahead[0].heard
+		clear(spare) // it holds on to the block
+		spare = spare[:0]
+		r.spare.Put(&spare)
 		r.ahead, r.next = slices.Delete(r.ahead, 0, 1), 0
 	}
 	return done
 }
 
 // play replays a line in all simulations.
-func (r *Replay) play(ctx context.Context, e *LogEntry) {
-	m := e.message
+func (r *Replay) play(ctx context.Context, h *heard) {
+	m := h.message
 	for i, s := range r.sims {
 		var p *passage
 		if m != nil {
 			p = &m.passages[i]
 		}
-		s.play(ctx, e, m, p)
+		s.play(ctx, &h.Judged, m, p)
 	}
-	if m != nil && e.Kind == LogArrived {
+	if m != nil && h.Kind == LogArrived {
 		m.to, m.onlyTo = nil, [1]recipient{}
 	}
 }
@@ -161,9 +176,10 @@ const (
 	messageFor = holdFor
 )
 
-// hear notes what a line says of its message, and which that is: none if its
+// hear notes what a line says of its message, and finds which that is: none if its
 // arrival is not in the log.
-func (h *hearing) hear(e *LogEntry, sims int) {
+func (h *hearing) hear(l *Judged, sims int) *message {
+	e := l.LogEntry
 	h.lines++
 	if e.At.After(h.last) {
 		h.last = e.At
@@ -173,15 +189,14 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 	case LogRan:
 		h.ran = append(h.ran, e.clone())
 		h.ran = h.ran[max(0, len(h.ran)-maxRan):]
-		return
+		return nil
 	case LogRefused:
-		return
+		return nil
 	}
 	if e.ID != h.id {
 		h.id, h.message = e.ID, h.messages[idOf(e)]
 	}
 	m := h.message
-	e.message = m
 	switch {
 	case e.Kind == LogCompleted:
 		delete(h.messages, idOf(e))
@@ -190,20 +205,20 @@ func (h *hearing) hear(e *LogEntry, sims int) {
 		if e.Login != "" {
 			e.Directory = h.claim(e)
 		}
-		m = &message{sender: h.senders.get(originOf(e)), at: e.At, line: h.lines,
-			local: e.Auth == "" && e.ClientAddress == ""}
-		m.authors = m.sender.authorsIn(sims)
+		l.from = h.senders.get(originOf(e))
+		m = &message{at: e.At, line: h.lines}
 		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
 			m.passages = make([]passage, sims)
 		}
-		e.message, h.message = m, m
+		h.message = m
 		h.messages[idOf(e)] = m
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, address: foldRouted(to)})
 		}
 	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
-		m.add(sentTo(e))
+		m.add(sentTo(l))
 	}
+	return m
 }
 
 // claim finds the directory of the program that has submitted a message: that of
@@ -226,14 +241,14 @@ func (e *LogEntry) isOutcome() bool {
 }
 
 // sentTo is the recipient that a line is about.
-func sentTo(e *LogEntry) recipient {
+func sentTo(l *Judged) recipient {
 	switch {
-	case e.Original != "":
-		return recipient{written: e.Original, address: foldRouted(e.Original)}
-	case e.counts: // it was judged
-		return recipient{e.Recipient, e.to, e.first}
+	case l.Original != "":
+		return recipient{l.Original, foldRouted(l.Original)}
+	case l.counts: // it was judged
+		return recipient{l.Recipient, l.to}
 	}
-	return recipient{written: e.Recipient, address: foldRouted(e.Recipient)}
+	return recipient{l.Recipient, foldRouted(l.Recipient)}
 }
 
 // add adds a recipient, unless it is known.
@@ -245,7 +260,6 @@ func (m *message) add(to recipient) {
 		if m.to[i].written == to.written {
 			return
 		}
-		m.alike = m.alike || m.to[i].address == to.address
 	}
 	m.to = append(m.to, to)
 }

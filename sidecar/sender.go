@@ -15,7 +15,7 @@ type origin struct {
 	Login  string `json:"login,omitempty"`
 	Client string `json:"client,omitempty"`
 
-	// Directory is where the program ran that has submitted it; known to a Replay only.
+	// Directory is where the program ran that has submitted it; empty if not known.
 	Directory string `json:"directory,omitempty"`
 }
 
@@ -38,9 +38,6 @@ type sender struct {
 	origin
 	payer *payer // nil if not known yet
 	asOf  asOf   // what payer rests on
-
-	authors    []*author  // in a Replay: who it is in each simulation, nil while that is not known
-	onlyAuthor [1]*author // room for one
 }
 
 // asOf is what may change of who is charged.
@@ -88,22 +85,11 @@ func (s *senders) get(o origin) *sender {
 	return x
 }
 
-// authorsIn makes room for who the sender is in each simulation; none for one of whom
-// nothing is remembered.
-func (x *sender) authorsIn(sims int) []*author {
-	if x.authors == nil && x.Client == "" {
-		if x.authors = x.onlyAuthor[:]; sims != 1 {
-			x.authors = make([]*author, sims)
-		}
-	}
-	return x.authors
-}
-
 // payerOf finds who is charged for a send of a message, which is another one than
 // for its other sends only where an alias or list has redirected mail from
 // elsewhere.
 func (x *sender) payerOf(s *Settings, o *outcome) *payer {
-	r := Request{Stage: StageRoute, Sender: x.Sender, Auth: x.Auth, Login: x.Login, ClientAddress: x.Client}
+	r := Request{Stage: StageRoute, Sender: x.Sender, Auth: x.Auth, Login: x.Login, ClientAddress: x.Client, CWD: x.Directory}
 	if x.Auth == "" && x.Client != "" && o.Original != "" {
 		r.Recipient, r.Original = o.Recipient, o.Original
 		return s.payerOf(&r)

@@ -87,13 +87,13 @@ func (x *liveExim) say(format string, args ...any) {
 	var e sidecar.LogEntry
 	if x.parser.Parse(x.now, line, &e) {
 		x.Record(context.Background(), x.now, []sidecar.LogEntry{e})
-		x.Wake(context.Background(), x.now)
+		x.Step(context.Background(), x.now)
 	}
 }
 
 func (x *liveExim) ask(r sidecar.Request) sidecar.Reply {
 	reply := x.Ask(context.Background(), x.now, r)
-	x.Wake(context.Background(), x.now)
+	x.Step(context.Background(), x.now)
 	return reply
 }
 
@@ -238,7 +238,7 @@ func (x *liveExim) until(end time.Time) {
 		x.Reconcile(context.Background(), x.now)
 		if tick.Unix()%60 == 0 {
 			x.ShowUsage(x.now)
-			x.Wake(context.Background(), x.now)
+			x.Step(context.Background(), x.now)
 		}
 		x.watchLocks()
 	}
@@ -341,8 +341,7 @@ func simulate(t *testing.T, log string, config *sidecar.Config, set ...sidecar.S
 		}
 	}
 	for block := range slices.Chunk(entries, 777) {
-		replay.Prepare(block)
-		replay.Read(t.Context(), block)
+		replay.Prepare(block)(t.Context())
 	}
 	replay.End(t.Context())
 	return s
@@ -422,8 +421,7 @@ func TestSimulationKeepsNoMoreOfALongerLog(t *testing.T) {
 					}
 				}
 			}
-			replay.Prepare(block)
-			replay.Read(t.Context(), block)
+			replay.Prepare(block)(t.Context())
 		}
 		runtime.GC()
 		var m runtime.MemStats

@@ -41,50 +41,20 @@ type SimulatedDomain struct {
 
 // tally counts what a Simulation decides.
 type tally struct {
-	settings  *Settings
-	began     time.Time
-	ended     time.Time
-	domains   map[string]*domainTally
-	last      *domainTally   // that was decided on
-	unsettled []*domainTally // that have anything pending
-	settling  []*domainTally // who pays for each outcome that is settled next; empty: to be found by name
-	bad       []*domainTally // that may have as many bad sends as trip them
-	higher    []*domainTally // that may have reached a new peak since the last slice of the window
+	settings *Settings
+	began    time.Time
+	ended    time.Time
+	domains  map[string]*domainTally
 }
 
 type domainTally struct {
 	SimulatedDomain
-	by        map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	spare     int64             // for how many sends its limits have room at least
-	atMost    int64             // how many there are in the hourly window at most
-	higher    bool              // that may be more than ever before
-	pending                     // what the ledger does not have yet
-	deferfail deferfail         // what trips it, with nothing counted
-	manyBad   bool              // it is in tally.bad
-	locks     int               // that stand
-	since     time.Time         // when the first of them was made
-	limited   time.Duration     // for how long there were any before
+	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	batch   uint64            // the last batch of lines with an outcome of its sends
+	locks   int               // that stand
+	since   time.Time         // when the first of them was made
+	limited time.Duration     // for how long there were any before
 }
-
-// pending is what of a domain the ledger does not have yet.
-type pending struct {
-	any     bool
-	trips   bool  // it may trip or release the domain
-	charges int64 // sends that passed
-	bad     int64 // outcomes
-}
-
-// unsettle is what of a domain is pending, to be added to.
-func (t *tally) unsettle(d *domainTally) *pending {
-	if !d.pending.any {
-		d.pending.any = true
-		t.unsettled = append(t.unsettled, d)
-	}
-	return &d.pending
-}
-
-// maxBy bounds the authors of a domain that are told apart.
-const maxBy = 200
 
 func newTally() tally { return tally{domains: map[string]*domainTally{}} }
 
@@ -92,79 +62,10 @@ func (t *tally) domain(name string) *domainTally {
 	d := t.domains[name]
 	if d == nil {
 		name = strings.Clone(name)
-		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]*int64{}, deferfail: t.settings.tripsAt(name)}
+		d = &domainTally{SimulatedDomain: SimulatedDomain{Domain: name}, by: map[string]*int64{}}
 		t.domains[name] = d
 	}
 	return d
-}
-
-// An author is who sends messages, with what is counted of it.
-type author struct {
-	payer
-	*domainTally        // of the domain that pays; nil if nobody does
-	tried        *int64 // in domainTally.by; nil if there are too many
-}
-
-// authorOf finds who sends a message.
-func (s *Simulation) authorOf(m *message) *author {
-	if m.authors != nil && m.authors[s.number] != nil {
-		return m.authors[s.number]
-	}
-	r := m.request()
-	a := s.authorBy(&r)
-	if m.authors != nil {
-		m.authors[s.number] = a
-	}
-	return a
-}
-
-// authorBy finds who pays for what is asked about.
-func (s *Simulation) authorBy(r *Request) *author {
-	who := s.settings.identify(r)
-	if who.class != charged {
-		return s.unpaid[who.class]
-	}
-	who = who.clone()
-	a := &author{payer: s.settings.paying(who), domainTally: s.domain(who.domain)}
-	by := who.mailbox
-	switch {
-	case by != "":
-	case r.CWD != "":
-		by = r.CWD
-	case r.Login != "":
-		by = "login " + r.Login
-	case r.Auth != "":
-		by = "login " + r.Auth
-	default:
-		by = "client " + r.ClientAddress
-	}
-	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
-		a.tried = new(int64)
-		a.by[strings.Clone(by)] = a.tried
-	}
-	return a
-}
-
-// tries notes that some sends are tried.
-func (a *author) tries(n int) {
-	if a.tried != nil {
-		*a.tried += int64(n)
-	}
-}
-
-// hasRoom tells without asking that there is room for some sends, and then some.
-func (a *author) hasRoom(n int) bool {
-	return len(a.subjects) == 1 && a.locks == 0 && int64(n) < a.spare-a.pending.charges
-}
-
-// sentOne notes a send that is counted and was not decided on.
-func (t *tally) sentOne(d *domainTally) {
-	d.Sent++
-	d.spare--
-	if d.atMost++; d.atMost > d.Peak && !d.higher {
-		d.higher = true
-		t.higher = append(t.higher, d)
-	}
 }
 
 func (d *domainTally) refuse(n int, now time.Time) {
@@ -261,24 +162,17 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 	if r.Charged == 0 {
 		return r, nil
 	}
-	var d *domainTally
-	for _, u := range r.Uses {
-		if d == nil || d.Domain != u.Subject {
-			if !isDomain(u.Subject) {
-				continue
-			}
-			if d = s.tally.last; d == nil || d.Domain != u.Subject {
-				d = s.tally.domain(u.Subject)
-			}
+	for i, u := range r.Uses {
+		if !isDomain(u.Subject) {
+			continue
+		}
+		d := s.tally.domain(u.Subject)
+		if i == 0 || r.Uses[i-1].Subject != u.Subject {
 			d.Sent += int64(r.Charged)
 			d.Watched += max(0, int64(r.Charged)-watched)
-			d.spare = RoomUnlimited
 		}
 		if u.Limit.Window == s.tally.settings.window {
-			d.atMost, d.Peak = u.Used, max(d.Peak, u.Used)
-		}
-		if u.Limit.Max > 0 {
-			d.spare = min(d.spare, u.Limit.Max-u.Used)
+			d.Peak = max(d.Peak, u.Used)
 		}
 	}
 	return r, nil
@@ -311,13 +205,11 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 		if !reports[i].Charged {
 			continue
 		}
-		if len(s.tally.settling) == len(reports) {
-			s.tally.sentOne(s.tally.settling[i])
-			continue
-		}
 		for _, sub := range reports[i].Subjects {
 			if isDomain(sub.Name) {
-				s.tally.sentOne(s.tally.domain(sub.Name))
+				d := s.tally.domain(sub.Name)
+				d.Sent++
+				d.Peak = max(d.Peak, s.Standing(now, sub.Name).Sent(s.tally.settings.window))
 			}
 		}
 	}
@@ -333,8 +225,9 @@ func (tallyStore) Failure() error { return nil }
 // tallyLocks is a lock directory that is none: it notes for how long there would
 // have been a lock.
 type tallyLocks struct {
-	sim   *Simulation
-	files map[string][]LockFile // by domain
+	sim     *Simulation
+	files   map[string][]LockFile // by domain
+	tripped map[string]bool       // domains with a LockDeferFail
 }
 
 func (l *tallyLocks) Make(lock Lock, content string, epoch int64) error {
@@ -343,7 +236,9 @@ func (l *tallyLocks) Make(lock Lock, content string, epoch int64) error {
 		d.since = l.sim.now
 	}
 	d.locks++
-	d.Tripped = d.Tripped || lock.Kind == LockDeferFail
+	if lock.Kind == LockDeferFail {
+		d.Tripped, l.tripped[lock.Domain] = true, true
+	}
 	l.files[lock.Domain] = append(l.files[lock.Domain], LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
 	return nil
 }
@@ -356,6 +251,9 @@ func (l *tallyLocks) Unmake(lock Lock) error {
 	}
 	if l.files[lock.Domain] = slices.Delete(files, i, i+1); len(files) == 1 {
 		delete(l.files, lock.Domain)
+	}
+	if lock.Kind == LockDeferFail {
+		delete(l.tripped, lock.Domain)
 	}
 	d := l.sim.domain(lock.Domain)
 	if d.locks--; d.locks == 0 {

@@ -184,3 +184,9 @@ func processOf(instance string) string {
 	}
 	return strconv.FormatUint(n, 10)
 }
+
+// Charged is under which id a message was charged that an smtpd gave a queue id in
+// the second of at; empty where that is not known.
+func (p *Core) Charged(queue, process string, at time.Time) string {
+	return p.incoming.look(p.incoming.logged(queue, process, at)).id
+}

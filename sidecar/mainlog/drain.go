@@ -18,9 +18,10 @@ import (
 // A block is some lines of a source, parsed.
 type block struct {
 	entries []sidecar.LogEntry
-	key     uint64 // by which the source is known from now on
-	read    int64  // bytes of the source up to its end
-	left    int64  // bytes still unread
+	record  func(context.Context, time.Time) // as Consumer.Prepare has returned it
+	key     uint64                           // by which the source is known from now on
+	read    int64                            // bytes of the source up to its end
+	left    int64                            // bytes still unread
 }
 
 // A readError is why a source cannot be read.
@@ -52,7 +53,7 @@ func (f *Follower) drain(ctx context.Context, s *source) error {
 		if ctx.Err() != nil {
 			continue // the next start reads it again
 		}
-		f.record(ctx, b.entries)
+		f.record(ctx, b)
 		if keepErr == nil {
 			if keepErr = f.checkpoint(s, b); keepErr != nil {
 				stop() // what was parsed is recorded all the same: it will not be read again
@@ -79,18 +80,16 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		case b = <-used:
 		default:
 		}
-		b.entries = parseLines(f.options.Parser, f.options.Consumer.Prepare, b.entries[:0], lines)
+		f.prepare(b, lines)
 		b.key, b.read, b.left = beginning(s.head, s.offset), s.offset, s.unread()
 		parsed <- b
 	}
 	return nil
 }
 
-// parseLines adds what lines tell, each with its end, to entries, prepared a few
-// at a time, while the processor has them at hand.
-func parseLines(parser LineParser, prepare func([]sidecar.LogEntry), entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
-	const few = 64
-	now, prepared := time.Now(), len(entries)
+// parseLines adds what lines tell, each with its end, to entries.
+func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
+	now := time.Now()
 	for lines != "" {
 		end := strings.IndexByte(lines, '\n')
 		if end < 0 {
@@ -101,13 +100,8 @@ func parseLines(parser LineParser, prepare func([]sidecar.LogEntry), entries []s
 		if !parser.Parse(now, lines[:min(end, maxLine)], &entries[n]) {
 			entries = entries[:n]
 		}
-		if len(entries)-prepared == few {
-			prepare(entries[prepared:])
-			prepared = len(entries)
-		}
 		lines = lines[min(end+1, len(lines)):]
 	}
-	prepare(entries[prepared:])
 	return entries
 }
 
@@ -115,7 +109,9 @@ func parseLines(parser LineParser, prepare func([]sidecar.LogEntry), entries []s
 // though it has no end, and notes that reading did not end within it.
 func (f *Follower) finish(ctx context.Context, s *source) error {
 	if rest := s.rest(); rest != "" {
-		f.record(ctx, parseLines(f.options.Parser, f.options.Consumer.Prepare, nil, rest))
+		var b block
+		f.prepare(&b, rest)
+		f.record(ctx, &b)
 	}
 	if s.offset > 0 {
 		key := beginning(s.head, s.offset)
@@ -125,13 +121,19 @@ func (f *Follower) finish(ctx context.Context, s *source) error {
 	return f.keep()
 }
 
-func (f *Follower) record(ctx context.Context, entries []sidecar.LogEntry) {
-	if len(entries) == 0 {
+// prepare makes lines a block that can be recorded.
+func (f *Follower) prepare(b *block, lines string) {
+	b.entries = parseLines(f.options.Parser, b.entries[:0], lines)
+	b.record = f.options.Consumer.Prepare(b.entries)
+}
+
+func (f *Follower) record(ctx context.Context, b *block) {
+	if len(b.entries) == 0 {
 		return
 	}
-	f.options.Consumer.Record(ctx, time.Now(), entries)
+	b.record(ctx, time.Now())
 	f.mu.Lock()
-	f.progress.Last = entries[len(entries)-1].At
+	f.progress.Last = b.entries[len(b.entries)-1].At
 	f.mu.Unlock()
 }
 

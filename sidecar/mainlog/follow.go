@@ -15,16 +15,14 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A Consumer takes what the log says. Record and Checkpoint are called by one
-// goroutine.
+// A Consumer takes what the log says.
 type Consumer interface {
-	// Prepare does what of Record can be done ahead, while other entries are
-	// recorded.
-	Prepare(entries []sidecar.LogEntry)
-	// Record takes entries in their order. It may be told the same ones again
-	// after a crash. Their strings are parts of a large block.
-	Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry)
-	// Checkpoint keeps a position, up to which all is recorded.
+	// Prepare does what can be done ahead with entries, while those before them are
+	// recorded; record does the rest. Blocks are prepared and recorded in their order,
+	// and may come again after a crash. Strings are parts of a large block.
+	Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time))
+	// Checkpoint keeps a position, up to which all is recorded. It is called by who
+	// records.
 	Checkpoint(now time.Time, position []byte) error
 }
 

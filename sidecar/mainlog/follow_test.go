@@ -47,9 +47,11 @@ type mark struct {
 	lines    int
 }
 
-func (r *reader) Prepare([]sidecar.LogEntry) {}
+func (r *reader) Prepare(entries []sidecar.LogEntry) func(context.Context, time.Time) {
+	return func(context.Context, time.Time) { r.record(entries) }
+}
 
-func (r *reader) Record(_ context.Context, _ time.Time, entries []sidecar.LogEntry) {
+func (r *reader) record(entries []sidecar.LogEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range entries {

@@ -61,11 +61,11 @@ func (l *fuzzedLog) Parse(_ time.Time, line string, e *sidecar.LogEntry) bool {
 	return line != ""
 }
 
-func (l *fuzzedLog) Prepare([]sidecar.LogEntry) {}
-
-func (l *fuzzedLog) Record(_ context.Context, _ time.Time, entries []sidecar.LogEntry) {
-	for _, e := range entries {
-		l.told = append(l.told, e.Line)
+func (l *fuzzedLog) Prepare(entries []sidecar.LogEntry) func(context.Context, time.Time) {
+	return func(context.Context, time.Time) {
+		for _, e := range entries {
+			l.told = append(l.told, e.Line)
+		}
 	}
 }
 

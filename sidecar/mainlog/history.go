@@ -117,12 +117,11 @@ func (h *History) Close() {
 // Progress is how many bytes of Size were read.
 func (h *History) Progress() int64 { return h.read.Load() }
 
-// A Reader takes what a History says, block by block. While it reads one, the next
-// is prepared. It may keep some: Read returns those that it no longer needs. A
+// A Reader takes what a History says, block by block. While one is read, the next
+// is prepared. It may keep some: read returns those that it no longer needs. A
 // *sidecar.Replay is a Reader.
 type Reader interface {
-	Prepare(entries []sidecar.LogEntry)
-	Read(ctx context.Context, entries []sidecar.LogEntry) (done [][]sidecar.LogEntry)
+	Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry))
 }
 
 // maxUsed is how many blocks are kept to be used again. More are only under way
@@ -136,17 +135,17 @@ const shortLine = 128
 func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan []sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxUsed)
+	parsed, used := make(chan func(context.Context) [][]sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxUsed)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
 		failed <- h.parse(ctx, to, parsed, used)
 	}()
-	for entries := range parsed {
+	for read := range parsed {
 		if ctx.Err() != nil {
 			continue
 		}
-		for _, done := range to.Read(ctx, entries) {
+		for _, done := range read(ctx) {
 			select {
 			case used <- done:
 			default:
@@ -157,7 +156,7 @@ func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 	return <-failed
 }
 
-func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
+func (h *History) parse(ctx context.Context, to Reader, parsed chan<- func(context.Context) [][]sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
 	before := int64(0) // of the files that were read
 	for _, s := range h.files {
 		for last := false; !last; {
@@ -176,11 +175,11 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- []sidecar.
 			default:
 				again = make([]sidecar.LogEntry, 0, len(lines)/shortLine)
 			}
-			entries := parseLines(h.parser, to.Prepare, again[:0], lines)
+			entries := parseLines(h.parser, again[:0], lines)
 			if len(again) > len(entries) {
 				clear(again[len(entries):]) // the rest would hold on to lines of long ago
 			}
-			parsed <- entries
+			parsed <- to.Prepare(entries)
 			at, _ := s.file.Seek(0, io.SeekCurrent) // in a compressed file: of what is stored
 			h.read.Store(before + at)
 		}

@@ -56,7 +56,7 @@ func TestRefusalsAndRuns(t *testing.T) {
 		}
 		want.At, want.Line = time.Date(2026, 11, 22, 4, 55, 53, 0, time.UTC), line
 		if got != want {
-			t.Errorf("%s\n-want +got:\n%s", line, cmp.Diff(want, got, cmp.AllowUnexported(sidecar.LogEntry{})))
+			t.Errorf("%s\n-want +got:\n%s", line, cmp.Diff(want, got))
 		}
 	}
 }
@@ -64,13 +64,13 @@ func TestRefusalsAndRuns(t *testing.T) {
 // ids are the last characters of the ids of lines.
 type ids []string
 
-func (*ids) Prepare([]sidecar.LogEntry) {}
-
-func (i *ids) Read(_ context.Context, entries []sidecar.LogEntry) [][]sidecar.LogEntry {
-	for _, e := range entries {
-		*i = append(*i, e.ID[len(e.ID)-1:])
+func (i *ids) Prepare(entries []sidecar.LogEntry) func(context.Context) [][]sidecar.LogEntry {
+	return func(context.Context) [][]sidecar.LogEntry {
+		for _, e := range entries {
+			*i = append(*i, e.ID[len(e.ID)-1:])
+		}
+		return [][]sidecar.LogEntry{entries}
 	}
-	return [][]sidecar.LogEntry{entries}
 }
 
 // Files are read in the order in which they were written, packed ones too, each

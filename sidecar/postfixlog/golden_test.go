@@ -20,7 +20,7 @@ local_domains = ["here.example", "localhost"]
 		return postfixlog.NewParser(time.UTC, func(uid string) string { return "user" + uid })
 	},
 	Checkpoint: func(p *sidecar.Policy, now time.Time, position []byte) error {
-		return sidecar.PostfixLog{Policy: p}.Checkpoint(now, position)
+		return sidecar.PostfixLog{Recorder: p.Recorder}.Checkpoint(now, position)
 	},
 }
 

@@ -1,0 +1,74 @@
+package sidecar
+
+import "strings"
+
+// An author is who sends messages, with what is counted of it.
+type author struct {
+	*sender
+	payer
+	*domainTally        // of the domain that pays; nil if nobody does
+	tried        *int64 // in domainTally.by; nil if there are too many
+}
+
+// maxBy bounds the authors of a domain that are told apart.
+const maxBy = 200
+
+// authorOf finds who sends a message that arrives. Those who have logged in are
+// remembered: most messages are of few.
+func (s *Simulation) authorOf(from *sender) *author {
+	if a := s.authors[from]; a != nil {
+		return a
+	}
+	r := from.request()
+	a := s.authorBy(&r)
+	a.sender = from
+	if from.Client == "" { // else it is anybody in the world
+		if len(s.authors) >= maxSenders {
+			clear(s.authors)
+		}
+		s.authors[from] = a
+	}
+	return a
+}
+
+// request is what is known of who sends when something is asked about.
+func (o origin) request() Request {
+	return Request{Sender: o.Sender, Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}
+}
+
+// authorBy finds who pays for what is asked about, and who of them sends it.
+func (s *Simulation) authorBy(r *Request) *author {
+	who := s.settings.identify(r)
+	if who.class != charged {
+		return &author{payer: payer{who: identity{class: who.class}}}
+	}
+	a := &author{payer: s.settings.paying(who.clone()), domainTally: s.domain(who.domain)}
+	by := by(who, r)
+	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
+		a.tried = new(int64)
+		a.by[strings.Clone(by)] = a.tried
+	}
+	return a
+}
+
+// by names who of a domain sends: a mailbox, a script's directory, a login or a client.
+func by(who identity, r *Request) string {
+	switch {
+	case who.mailbox != "":
+		return who.mailbox
+	case r.CWD != "":
+		return r.CWD
+	case r.Login != "":
+		return "login " + r.Login
+	case r.Auth != "":
+		return "login " + r.Auth
+	}
+	return "client " + r.ClientAddress
+}
+
+// tries notes that some sends are tried.
+func (a *author) tries(n int) {
+	if a.tried != nil {
+		*a.tried += int64(n)
+	}
+}
