@@ -31,18 +31,13 @@ func (s *Simulation) authorOf(from *sender) *author {
 	return a
 }
 
-// request is what is known of who sends when something is asked about.
-func (o origin) request() Request {
-	return Request{Sender: o.Sender, Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}
-}
-
 // authorBy finds who pays for what is asked about, and who of them sends it.
 func (s *Simulation) authorBy(r *Request) *author {
 	who := s.settings.identify(r)
 	if who.class != charged {
 		return &author{payer: payer{who: identity{class: who.class}}}
 	}
-	a := &author{payer: s.settings.paying(who.clone()), domainTally: s.domain(who.domain)}
+	a := &author{payer: paying(s.settings, who.clone()), domainTally: s.domain(who.domain)}
 	by := by(who, r)
 	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
 		a.tried = new(int64)

@@ -69,7 +69,7 @@ func (d *Deferfail) Recorded(now time.Time, news []Outcome) {
 		o := &news[i]
 		d.bads.note(o, func(domain string) int64 { return d.epochOf(now, domain) })
 		if o.Kind == ratelimit.Delivered && d.trips.has(o.Payer.domain) {
-			d.resets.Look(o.Payer.domain) // its trip may end
+			d.reconciler.Look(o.Payer.domain) // its trip may end
 		}
 	}
 }

@@ -138,19 +138,6 @@ func parseOrder(o Order) (scope string, settings []Setting, err error) {
 	return scope, settings, nil
 }
 
-// live lists what is set live for a scope.
-func (s *scoped) live() (all []*Setting) {
-	if s == nil {
-		return nil
-	}
-	for _, setting := range s.from {
-		if setting.Layer == LayerLive {
-			all = append(all, setting)
-		}
-	}
-	return all
-}
-
 // post adds changes to the trail, all or none, as the next ones whatever is added at
 // the same time, here or by other nodes: who finds that others were first begins
 // again. draft makes the changes for the trail as it stands.

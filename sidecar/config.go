@@ -12,9 +12,6 @@ import (
 // DefaultConfigPath is the file that is read unless another one is named.
 const DefaultConfigPath = "/etc/sluice/sluice.toml"
 
-// builtIn is the origin of a value that no file sets.
-const builtIn = "built-in"
-
 // A Config is what /etc/sluice/sluice.toml says, on top of the built-in
 // defaults. It is validated as a whole: where there is a Config, every value
 // in it is in range and every name in it is in its canonical form.

@@ -13,12 +13,6 @@ import (
 	"sluice/ratelimit"
 )
 
-// A configKey is one key of the file and the field that it sets.
-type configKey struct {
-	name  string // "store.timeout"
-	value configValue
-}
-
 // keys are all keys but those of single domains, accounts and mailboxes, in
 // the order in which `sluice config` prints them.
 func (c *Config) keys() []configKey {

@@ -2,20 +2,20 @@ package sidecar
 
 // settings are the thresholds of the file and, below them, the built-in ones.
 func (c *Config) settings() (all []Setting) {
-	all = c.Limits.Default.settings(defaultScope, "limits.", c.Origin)
+	all = settingsOf(&c.Limits.Default, defaultScope, "limits.", c.Origin)
 	for _, kind := range c.scopeKinds() {
 		for name, t := range kind.scopes {
 			scope := name
 			if kind.name == "account" {
 				scope = accountPrefix + name
 			}
-			all = append(all, t.settings(scope, "limits."+kind.name+"."+name+".", c.Origin)...)
+			all = append(all, settingsOf(&t, scope, "limits."+kind.name+"."+name+".", c.Origin)...)
 		}
 	}
 	return all
 }
 
-func (t *Thresholds) settings(scope, prefix string, origin func(key string) string) (all []Setting) {
+func settingsOf(t *Thresholds, scope, prefix string, origin func(key string) string) (all []Setting) {
 	for _, k := range t.keys("") {
 		if v := k.value.get(); v != nil {
 			all = append(all, Setting{scope, k.name, v, placed(origin(prefix + k.name))})

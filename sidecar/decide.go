@@ -331,18 +331,6 @@ func (d *refusal) speaksBefore(o *refusal) bool {
 	return d.frees.After(o.frees)
 }
 
-// action is what the client is told of a send over the limit, or from the
-// cutoff on.
-func (o OverLimit) action(cutoff bool) Action {
-	switch {
-	case o == OverDiscard:
-		return Discard
-	case o == OverReject, o == OverCutoff && cutoff:
-		return Reject
-	}
-	return Defer
-}
-
 // noteWatched counts what passed only because its limit is watched.
 func (p *Core) noteWatched(q *question, r ratelimit.Result) {
 	if !q.watches {

@@ -11,56 +11,57 @@ import (
 	"sluice/sidecar/event"
 )
 
+// Operators grep for these texts: they are kept to the letter.
+const (
+	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
+	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
+)
+
 // tripKeys begin the keys of trips on the board; a domain follows.
 const tripKeys = "trip/"
 
 // Deferfail trips the domains of which too much is deferred or fails, and releases
 // them. It knows why each bad send is bad.
 type Deferfail struct {
-	store    SettlingStore
-	dir      LockDir
-	clock    Clock
-	events   event.Sink
-	settings func() *Settings
-	resets   Resets
-	board    Board // nil: this node shares with nobody
-	trips    *trips
-	bads     *bads
+	store      SettlingStore
+	dir        LockDir
+	clock      Clock
+	events     event.Sink
+	settings   func() *Settings
+	reconciler Reconciler
+	board      Board // nil: this node shares with nobody
+	trips      *trips
+	bads       *bads
 }
 
 // A SettlingStore is a store as far as Deferfail needs it.
 type SettlingStore interface {
-	StandingStore
+	Counts
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 }
 
 // DeferfailOptions are what a Deferfail is made with; all but Board are needed.
 type DeferfailOptions struct {
-	Store    SettlingStore
-	Dir      LockDir
-	Clock    Clock
-	Events   event.Sink
-	Settings func() *Settings
-	Resets   Resets
-	Board    Board // nil: this node shares with nobody
-	Notes    Notes
+	Store      SettlingStore
+	Dir        LockDir
+	Clock      Clock
+	Events     event.Sink
+	Settings   func() *Settings
+	Reconciler Reconciler
+	Board      Board // nil: this node shares with nobody
+	Notes      Notes
 }
 
 // NewDeferfail returns a Deferfail that knows what was noted of trips and bad sends.
 func NewDeferfail(o DeferfailOptions) *Deferfail {
-	return &Deferfail{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board,
+	return &Deferfail{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
 		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
-}
-
-// Owner is what a Loop has to do.
-func (d *Deferfail) Owner() Owner {
-	return Owner{Tick: d.tick, Follow: d.follow, Reconcile: d.reconcile, Reset: d.reset, Survey: d.survey, Stop: d.stop}
 }
 
 // tick has the tripped domains looked at: outcomes leave the window without a line
 // in the log.
 func (d *Deferfail) tick(_ context.Context, now time.Time) {
-	d.resets.LookAtNextTick(d.trips.domains()...)
+	d.reconciler.LookAtNextTick(d.trips.domains()...)
 	if d.bads.saved.Add(saveBad).Before(now) {
 		d.stop(now)
 	}
@@ -77,8 +78,8 @@ func (d *Deferfail) stop(now time.Time) {
 func (d *Deferfail) survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
-		if isDomain(st.Name) && hasBad(st) && s.deferfailOf(st).over() && !d.trips.has(st.Name) {
-			d.resets.Look(st.Name)
+		if isDomain(st.Name) && hasBad(st) && rateOf(s, st).over() && !d.trips.has(st.Name) {
+			d.reconciler.Look(st.Name)
 		}
 	}
 	return each, func() { d.bads.prune(now.Add(-s.window - s.window/60)) }
@@ -87,9 +88,9 @@ func (d *Deferfail) survey(now time.Time) (each func(ratelimit.Standing), done f
 // reconcile trips a domain, or releases it, and has its lock file follow.
 func (d *Deferfail) reconcile(ctx context.Context, now time.Time, domain string) error {
 	s, at := d.settings(), d.clock.Store(now)
-	f := s.deferfailOf(d.store.Standing(at, domain))
+	f := rateOf(s, d.store.Standing(at, domain))
 	if (f.over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
-		f = s.deferfailOf(d.store.Standing(at, domain))
+		f = rateOf(s, d.store.Standing(at, domain))
 	}
 	var err error
 	switch tripped := d.trips.has(domain); {
@@ -109,7 +110,7 @@ func (d *Deferfail) reconcile(ctx context.Context, now time.Time, domain string)
 }
 
 // showTrip makes or removes max_deferfail_ of a domain.
-func (d *Deferfail) showTrip(domain string, f deferfail) error {
+func (d *Deferfail) showTrip(domain string, f rate) error {
 	lock := Lock{LockDeferFail, domain}
 	i := slices.IndexFunc(d.dir.Files(domain), func(f LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
@@ -146,7 +147,7 @@ func (d *Deferfail) Refuses(s *Settings, st ratelimit.Standing) (sent int64, tex
 	if !hasBad(st) {
 		return 0, "", false
 	}
-	f := s.deferfailOf(st)
+	f := rateOf(s, st)
 	return f.sent, f.ratio(), f.over() || d.trips.has(st.Name) && !f.calm()
 }
 
@@ -171,7 +172,7 @@ func (d *Deferfail) follow(ctx context.Context, now time.Time) {
 		if !d.trips.has(domain) {
 			d.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
 			d.logTrouble(domain, d.trips.set(domain, now, d.epochOf(now, domain)))
-			d.resets.Look(domain)
+			d.reconciler.Look(domain)
 		}
 		d.logTrouble(domain, d.trips.share(domain))
 	}
@@ -180,13 +181,13 @@ func (d *Deferfail) follow(ctx context.Context, now time.Time) {
 		case tripped[domain]:
 		case d.trips.isShared(domain):
 			d.logTrouble(domain, d.trips.clear(domain))
-			d.resets.Look(domain)
+			d.reconciler.Look(domain)
 		default:
 			d.logTrouble(domain, d.trips.outdate(domain, d.epochOf(now, domain)))
 			if d.trips.has(domain) {
 				d.shareTrip(ctx, domain)
 			} else {
-				d.resets.Look(domain)
+				d.reconciler.Look(domain)
 			}
 		}
 	}
@@ -249,7 +250,7 @@ func (d *Deferfail) Block(now time.Time, _ Author, who identity) (Block, bool) {
 		if a == Defer {
 			text = textDeferfailHeld
 		}
-		f := s.deferfailOf(d.store.Standing(d.clock.Store(now), who.domain))
+		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.domain))
 		return fmt.Sprintf(text, who.domain, f.ratio()) + fmt.Sprintf(
 			" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
 			f.bad, f.sent, span(s.window), d.mainCause(who.domain), f.percent, f.min, s.deferfailOrigin(who), s.Node)

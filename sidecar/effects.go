@@ -52,7 +52,7 @@ func (o *Operator) Change(ctx context.Context, now time.Time, order Order) (r Re
 func (o *Operator) Swapped(now time.Time, before, after *Settings) {
 	for _, e := range o.effects(now, before, after) {
 		if who := after.named(e.Scope); who.domain != "" {
-			o.resets.Look(who.domain)
+			o.reconciler.Look(who.domain)
 		}
 	}
 }
@@ -153,4 +153,12 @@ func (o *Operator) doubtAll(now time.Time, lines []SavedChange) (warnings []stri
 		}
 	}
 	return warnings, err
+}
+
+// An Import is what was set from a file, or with Preview would be.
+type Import struct {
+	Changes  []Change `json:"changes"`
+	Expired  []string `json:"expired"`  // FILE:LINE of what is left out, for it would have ended by now
+	Effects  []Effect `json:"effects"`  // as in Result
+	Warnings []string `json:"warnings"` // of scopes that may be typos
 }

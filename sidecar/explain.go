@@ -48,15 +48,3 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	}
 	return e, nil
 }
-
-// valueOf is the value of a key that is in force for a scope; nil if none is.
-func (s *Settings) valueOf(key, scope string) any {
-	if isLimit(key) {
-		for _, v := range s.limitsIn(key, scope, []string{scope}) {
-			return v.Value
-		}
-		return nil
-	}
-	v, _ := s.decisive(key, s.named(scope).names())
-	return v.Value
-}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
-	"syscall"
 )
 
 // followed is a value that files hold and that is read again when one of them
@@ -17,21 +16,6 @@ type followed[T any] struct {
 	stamps []FileStamp            // as they were read; nil before the first time
 	seen   []FileStamp            // at the last refresh
 	value  atomic.Pointer[T]
-}
-
-// A FileStamp changes with a file; the zero one is that of a missing file.
-type FileStamp struct {
-	Size            int64
-	inode, modified int64
-}
-
-// StampOf is the stamp of a file as it is seen now.
-func StampOf(info fs.FileInfo) FileStamp {
-	s := FileStamp{Size: info.Size(), modified: info.ModTime().UnixNano()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = int64(sys.Ino)
-	}
-	return s
 }
 
 func follow[T any](paths []string, parse func(texts [][]byte) T) *followed[T] {

@@ -82,9 +82,6 @@ func NewHolds(o HoldOptions) *Holds {
 	return h
 }
 
-// Owner is what a Loop has to do.
-func (h *Holds) Owner() Owner { return Owner{Stepped: h.releaseAll, Reset: h.reset} }
-
 // releaseAll releases what has room now.
 func (h *Holds) releaseAll(ctx context.Context, now time.Time) {
 	for _, domain := range h.Domains() {

@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"hash/maphash"
-	"path"
 	"strings"
 
 	"sluice/ratelimit"
@@ -28,7 +27,7 @@ type judgement struct {
 
 // judge takes a line for what it means, which is nothing for a local recipient,
 // for an attempt that was not made, and for one of our own refusals.
-func (s *Settings) judge(l *Judged) {
+func judge(s *Settings, l *Judged) {
 	l.judgement = judgement{by: s}
 	e, j := l.LogEntry, &l.judgement
 	switch e.Kind {
@@ -105,28 +104,4 @@ func attempted(text string) bool {
 		}
 	}
 	return true
-}
-
-// remoteTransport tells whether a transport is remote; a line without one tells
-// nothing against it.
-func (s *Settings) remoteTransport(name string) bool {
-	if name == "" {
-		return true
-	}
-	for _, glob := range s.remoteTransports {
-		if matches(glob, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches is path.Match, which takes its time, for most globs done at once: they
-// are like *smtp*, and are asked about at every line.
-func matches(glob, name string) bool {
-	if n := len(glob); n > 2 && glob[0] == '*' && glob[n-1] == '*' && !strings.ContainsAny(glob[1:n-1], `*?[\`) {
-		return strings.Contains(name, glob[1:n-1])
-	}
-	match, _ := path.Match(glob, name)
-	return match
 }

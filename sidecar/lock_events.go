@@ -14,8 +14,8 @@ var lockEvents = map[LockEventKind]event.Kind{
 	LockIgnored:   event.LockIgnored,
 }
 
-// Event is what operators are told of it.
-func (e LockEvent) Event() event.Event {
+// EventOf is what operators are told of it.
+func EventOf(e LockEvent) event.Event {
 	told := event.Event{Kind: lockEvents[e.Kind], Domain: e.File.Domain, Err: e.Err}
 	switch e.File.Kind {
 	case "": // it is about the whole directory

@@ -12,55 +12,40 @@ import (
 	"sluice/sidecar/notes"
 )
 
+// textLocked is to the letter what operators grep for.
+const textLocked = "Domain %s is locked.  Message will be reattempted later"
+
 // Locks knows which lock and usage files should stand, and has them stand.
 type Locks struct {
-	dir      LockDir
-	store    StandingStore
-	clock    Clock
-	events   event.Sink
-	settings func() *Settings
-	resets   Resets
+	dir        LockDir
+	store      Counts
+	clock      Clock
+	events     event.Sink
+	settings   func() *Settings
+	reconciler Reconciler
 
 	cluster sync.Mutex       // held while locks for all nodes are made or removed
 	board   Board            // nil: this node shares with nobody
 	known   notes.Map[order] // by domain
 }
 
-// A StandingStore is a store as far as those need it who look at what is counted.
-type StandingStore interface {
-	Standing(now time.Time, subject string) ratelimit.Standing
-	Standings(now time.Time, f func(ratelimit.Standing) bool)
-}
-
-// Resets resets domains, and has them looked at: a Loop.
-type Resets interface {
-	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
-	Look(domains ...string)
-	LookAtNextTick(domains ...string)
-}
-
 // LockOptions are what Locks are made with; all but Board are needed.
 type LockOptions struct {
-	Dir      LockDir
-	Store    StandingStore
-	Clock    Clock
-	Events   event.Sink
-	Settings func() *Settings
-	Resets   Resets
-	Board    Board // nil: this node shares with nobody
-	Notes    Notes
+	Dir        LockDir
+	Store      Counts
+	Clock      Clock
+	Events     event.Sink
+	Settings   func() *Settings
+	Reconciler Reconciler
+	Board      Board // nil: this node shares with nobody
+	Notes      Notes
 }
 
 // NewLocks returns Locks, and completes what a crash has interrupted.
 func NewLocks(o LockOptions) *Locks {
-	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, resets: o.Resets, board: o.Board, known: notes.New[order](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
+	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, known: notes.New[order](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
 	l.resumeOrders()
 	return l
-}
-
-// Owner is what a Loop has to do.
-func (l *Locks) Owner() Owner {
-	return Owner{Start: l.start, Tick: l.tick, Follow: l.follow, Reconcile: l.reconcile, Reset: l.reset, Survey: l.survey}
 }
 
 // start finds the domains at their limit whose lock file a crash may have prevented.
@@ -69,7 +54,7 @@ func (l *Locks) start(now time.Time) {
 	l.store.Standings(at, func(s ratelimit.Standing) bool {
 		if isDomain(s.Name) {
 			if _, full := l.fullest(s); full {
-				l.resets.Look(s.Name)
+				l.reconciler.Look(s.Name)
 			}
 		}
 		return true
@@ -81,7 +66,7 @@ func (l *Locks) start(now time.Time) {
 func (l *Locks) tick(context.Context, time.Time) {
 	for _, f := range l.dir.Files("") {
 		if !f.Operator {
-			l.resets.LookAtNextTick(f.Domain)
+			l.reconciler.LookAtNextTick(f.Domain)
 		}
 	}
 }
@@ -125,7 +110,7 @@ func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 // Event takes in what a hand did in the lock directory.
 func (l *Locks) Event(ctx context.Context, now time.Time, e LockEvent) {
 	if e.Kind != LockReleased {
-		l.events.Emit(e.Event())
+		l.events.Emit(EventOf(e))
 		return
 	}
 	// A hand that removes a lock of ours means the counts it stood for, not
@@ -137,11 +122,11 @@ func (l *Locks) Event(ctx context.Context, now time.Time, e LockEvent) {
 		l.endOrder(ctx, e.File.Domain)
 	case l.store.Standing(l.clock.Store(now), e.File.Domain).Epoch > seen:
 		l.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
-		l.resets.Look(e.File.Domain)
+		l.reconciler.Look(e.File.Domain)
 		return
 	}
-	l.events.Emit(e.Event())
-	if err := l.resets.Reset(ctx, now, e.File.Domain, seen); err != nil {
+	l.events.Emit(EventOf(e))
+	if err := l.reconciler.Reset(ctx, now, e.File.Domain, seen); err != nil {
 		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }

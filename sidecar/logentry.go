@@ -64,3 +64,7 @@ func (e *LogEntry) clone() LogEntry {
 	}
 	return c
 }
+
+func (e *LogEntry) isOutcome() bool {
+	return e.Kind == LogDelivered || e.Kind == LogDeferred || e.Kind == LogFailed
+}

@@ -12,18 +12,18 @@ import (
 	"sluice/ratelimit"
 )
 
-// token names the n-th send of a message to one recipient. Node is part of it,
+// tokenOf names the n-th send of a message to one recipient. Node is part of it,
 // for Exim's message ids are unique on one host only. n tells apart entries of
 // a message that fold to the same address; its first is 0.
 //
 // It is SipHash (Aumasson, Bernstein 2012) under the id, which nobody knows before
 // the message is there: so nobody can choose recipients of whom one is taken for
 // another that was charged already.
-func (s *Settings) token(id string, to address, n int) ratelimit.Token {
+func tokenOf(node, id string, to address, n int) ratelimit.Token {
 	var key [16]byte
 	copy(key[:], id)
 	b := make([]byte, 0, 256)
-	for _, part := range [...]string{s.Node, id, to.local, to.domain} {
+	for _, part := range [...]string{node, id, to.local, to.domain} {
 		b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
 	}
 	b = binary.AppendUvarint(b, uint64(n))
@@ -56,20 +56,20 @@ func mark(sender string, to address) ratelimit.Token {
 }
 
 // appendTokens appends the tokens of all recipients of a message.
-func (s *Settings) appendTokens(ts []ratelimit.Token, id string, to []address) []ratelimit.Token {
+func appendTokens(ts []ratelimit.Token, node, id string, to []address) []ratelimit.Token {
 	if len(to) == 1 {
-		return append(ts, s.token(id, to[0], 0))
+		return append(ts, tokenOf(node, id, to[0], 0))
 	}
 	ts = slices.Grow(ts, len(to))
 	if distinct(to) { // nearly always
 		for _, a := range to {
-			ts = append(ts, s.token(id, a, 0))
+			ts = append(ts, tokenOf(node, id, a, 0))
 		}
 		return ts
 	}
 	seen := make(map[address]int, len(to))
 	for _, a := range to {
-		ts = append(ts, s.token(id, a, seen[a]))
+		ts = append(ts, tokenOf(node, id, a, seen[a]))
 		seen[a]++
 	}
 	return ts

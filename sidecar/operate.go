@@ -16,24 +16,24 @@ import (
 
 // An Operator shows a node to whoever runs it, and carries out what they command.
 type Operator struct {
-	settings  *Live
-	store     OperatorStore
-	clock     Clock
-	events    event.Sink
-	dir       LockDir
-	policy    *Core
-	locks     *Locks
-	holds     *Holds
-	deferfail *Deferfail
-	resets    Resets
-	late      func() int64
-	logs      atomic.Pointer[func() []LogProgress]
-	shared    atomic.Pointer[func() SharedStatus]
+	settings   *Live
+	store      OperatorStore
+	clock      Clock
+	events     event.Sink
+	dir        LockDir
+	policy     *Core
+	locks      *Locks
+	holds      *Holds
+	deferfail  *Deferfail
+	reconciler Reconciler
+	late       func() int64
+	logs       atomic.Pointer[func() []LogProgress]
+	shared     atomic.Pointer[func() SharedStatus]
 }
 
 // An OperatorStore is a store as far as an Operator needs it.
 type OperatorStore interface {
-	StandingStore
+	Counts
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
 	Size() (subjects, sends, uncounted int64)
@@ -42,23 +42,23 @@ type OperatorStore interface {
 
 // OperatorOptions are what an Operator is made with; all are needed.
 type OperatorOptions struct {
-	Settings  *Live
-	Store     OperatorStore
-	Clock     Clock
-	Events    event.Sink
-	Dir       LockDir
-	Policy    *Core
-	Locks     *Locks
-	Holds     *Holds
-	Deferfail *Deferfail
-	Resets    Resets
-	Late      func() int64 // sends charged from the log, about which nobody had asked
+	Settings   *Live
+	Store      OperatorStore
+	Clock      Clock
+	Events     event.Sink
+	Dir        LockDir
+	Policy     *Core
+	Locks      *Locks
+	Holds      *Holds
+	Deferfail  *Deferfail
+	Reconciler Reconciler
+	Late       func() int64 // sends charged from the log, about which nobody had asked
 }
 
 // NewOperator returns an Operator.
 func NewOperator(o OperatorOptions) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, resets: o.Resets, late: o.Late}
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, late: o.Late}
 }
 
 // ShowProgress has Status tell how far the logs were read.
@@ -262,7 +262,7 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 	if err := o.dir.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
-	if o.locks.orders()[domain].State == orderNew {
+	if o.locks.Unposted(domain) {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning, nil
@@ -280,7 +280,7 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
 	err := o.locks.UnlockForAll(ctx, domain)
-	err = errors.Join(err, o.resets.Reset(ctx, now, domain, -1))
+	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
 		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.verb())
 	}
@@ -296,7 +296,7 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 			return o.notFound(now, scope)
 		}
 		o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-		return o.resets.Reset(ctx, now, scope, -1)
+		return o.reconciler.Reset(ctx, now, scope, -1)
 	}
 	if len(o.store.Standing(o.clock.Store(now), scope).Windows) == 0 {
 		return o.notFound(now, scope)
@@ -304,7 +304,7 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 	_, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
-		o.resets.Look(domain)
+		o.reconciler.Look(domain)
 	}
 	return err
 }

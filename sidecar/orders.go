@@ -61,7 +61,7 @@ func (l *Locks) follow(ctx context.Context, _ time.Time) {
 			l.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
 			l.logTrouble(domain, l.dir.Remove(Lock{LockHourly, domain}))
 			l.forgetOrder(domain)
-			l.resets.Look(domain)
+			l.reconciler.Look(domain)
 		}
 	}
 	for domain, o := range board {
@@ -167,6 +167,10 @@ func (l *Locks) withdrawLock(ctx context.Context, domain string, o order) {
 	}
 	l.forgetOrder(domain)
 }
+
+// Unposted reports whether a domain is locked here for all nodes, and the others do not
+// know yet.
+func (l *Locks) Unposted(domain string) bool { return l.orders()[domain].State == orderNew }
 
 // ordered are the orders on the board, by domain.
 func (l *Locks) ordered() map[string]order {

@@ -60,14 +60,16 @@ func New(o Options) *Policy {
 	p.clock = clock
 	p.Core = NewCore(CoreOptions{Store: o.Store, Settings: p.settings.Load, Clock: clock, Events: o.Events})
 	p.loop = NewLoop(LoopOptions{Store: o.Store, Clock: clock, Events: o.Events, Board: changed})
-	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
-	p.deferfail = NewDeferfail(DeferfailOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Resets: p.loop, Board: o.Board, Notes: o.Notes})
+	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
+	p.deferfail = NewDeferfail(DeferfailOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
 	p.holds = NewHolds(HoldOptions{Notes: o.Notes, Events: o.Events, Queue: o.Queue, Room: p.Room})
 	p.Connect(p.holds, []Blocker{panelBlocker{p.settings.Load, true}, p.lockFiles, panelBlocker{p.settings.Load, false}, p.deferfail}, fullDomains{p.loop, p.clustered})
 	p.loop.Add(Owner{Tick: p.tick, Follow: p.follow})
-	p.loop.Add(p.lockFiles.Owner())
-	p.loop.Add(p.deferfail.Owner())
-	p.loop.Add(p.holds.Owner())
+	p.loop.Add(Owner{Start: p.lockFiles.start, Tick: p.lockFiles.tick, Follow: p.lockFiles.follow, Reconcile: p.lockFiles.reconcile,
+		Reset: p.lockFiles.reset, Survey: p.lockFiles.survey})
+	p.loop.Add(Owner{Tick: p.deferfail.tick, Follow: p.deferfail.follow, Reconcile: p.deferfail.reconcile, Reset: p.deferfail.reset,
+		Survey: p.deferfail.survey, Stop: p.deferfail.stop})
+	p.loop.Add(Owner{Stepped: p.holds.releaseAll, Reset: p.holds.reset})
 	p.Recorder = NewRecorder(RecorderOptions{Settings: p.settings.Load, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: p.Charged, Look: p.loop.Look, Observers: []RecordObserver{p.deferfail, p.holds}})
 	if p.settings.Load().localDomains.get().empty() {
@@ -78,7 +80,7 @@ func New(o Options) *Policy {
 	}
 	p.settings.emitPanelSkipped(o.Panel.Trouble)
 	p.Operator = NewOperator(OperatorOptions{Settings: p.settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: p.Core, Locks: p.lockFiles, Holds: p.holds, Deferfail: p.deferfail, Resets: p.loop, Late: p.Late})
+		Policy: p.Core, Locks: p.lockFiles, Holds: p.holds, Deferfail: p.deferfail, Reconciler: p.loop, Late: p.Late})
 	p.settings.OnSwap(p.Swapped)
 	return p
 }
@@ -147,3 +149,18 @@ func (p *Policy) Survey(now time.Time) {
 	p.Recorder.Forget(now)
 	p.holds.Forget(now)
 }
+
+// Config is the configuration in force.
+func (p *Policy) Config() *Config { return p.settings.Load().config }
+
+// Keep is the longest window that is limited for anybody.
+func (p *Policy) Keep() time.Duration { return p.settings.Load().keep() }
+
+// SetConfig puts a configuration in force; see Live.
+func (p *Policy) SetConfig(now time.Time, c *Config) { p.settings.SetConfig(now, c) }
+
+// RefuseConfig notes why the file as it is now is not in force.
+func (p *Policy) RefuseConfig(err error) { p.settings.RefuseConfig(err) }
+
+// SetPanel puts in force what the panel's files say now.
+func (p *Policy) SetPanel(now time.Time, panel Panel) { p.settings.SetPanel(now, panel) }

@@ -7,6 +7,25 @@ import (
 	"sluice/ratelimit"
 )
 
+// Counts are what a store counts, to look at.
+type Counts interface {
+	// Standing is what is counted for one subject.
+	Standing(now time.Time, subject string) ratelimit.Standing
+	// Standings calls f for every subject that is counted now.
+	Standings(now time.Time, f func(ratelimit.Standing) bool)
+}
+
+// A Reconciler has domains looked at again, and resets them: a reconcile.Loop.
+type Reconciler interface {
+	// Look has domains looked at soon. It never waits.
+	Look(domains ...string)
+	// LookAtNextTick has them looked at within a second.
+	LookAtNextTick(domains ...string)
+	// Reset lets a domain start at zero, everywhere, unless its epoch is past seen. A
+	// negative seen always resets.
+	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
+}
+
 // A Store keeps the counts. The embedded one is a journal.Store.
 type Store interface {
 	// Take charges, all or nothing. A Take with a known token is accepted

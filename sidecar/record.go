@@ -66,7 +66,7 @@ func (d *Recorder) Prepare(entries []LogEntry) (record func(ctx context.Context,
 	s, lines := d.settings(), d.record.takeLines(len(entries))
 	for i := range entries {
 		l := Judged{LogEntry: &entries[i]}
-		s.judge(&l)
+		judge(s, &l)
 		if l.Kind == LogArrived {
 			l.from = d.record.senders.get(originOf(l.LogEntry))
 		}
@@ -159,7 +159,7 @@ type outcome struct {
 // hear takes in the line of an outcome.
 func (r *record) hear(s *Settings, l *Judged) {
 	if l.by != s {
-		s.judge(l) // nobody has, or the settings have changed since
+		judge(s, l) // nobody has, or the settings have changed since
 	}
 	if !l.counts {
 		return

@@ -92,7 +92,7 @@ func (r *Replay) Prepare(entries []LogEntry) (read func(ctx context.Context) (do
 	for i := range entries {
 		h := heard{Judged: Judged{LogEntry: &entries[i]}}
 		if h.isOutcome() && len(r.sims) == 1 { // several may judge differently
-			r.sims[0].settings.judge(&h.Judged)
+			judge(r.sims[0].settings, &h.Judged)
 		}
 		h.message = r.hears.hear(&h.Judged, len(r.sims))
 		b.heard = append(b.heard, h)
@@ -234,10 +234,6 @@ func (h *hearing) claim(e *LogEntry) (directory string) {
 	directory = h.ran[i].Directory
 	h.ran = slices.Delete(h.ran, i, i+1)
 	return directory
-}
-
-func (e *LogEntry) isOutcome() bool {
-	return e.Kind == LogDelivered || e.Kind == LogDeferred || e.Kind == LogFailed
 }
 
 // sentTo is the recipient that a line is about.

@@ -23,14 +23,6 @@ type SavedChange struct {
 	Place string `json:"place,omitempty"` // FILE:LINE where it was read, for errors
 }
 
-// An Import is what was set from a file, or with Preview would be.
-type Import struct {
-	Changes  []Change `json:"changes"`
-	Expired  []string `json:"expired"`  // FILE:LINE of what is left out, for it would have ended by now
-	Effects  []Effect `json:"effects"`  // as in Result
-	Warnings []string `json:"warnings"` // of scopes that may be typos
-}
-
 // Export lists what is set live: of one scope, or all for "". With left it is what was
 // set before store.url was another one.
 func (l *Live) Export(now time.Time, scope string, left bool) (all []SavedChange, err error) {

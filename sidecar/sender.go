@@ -92,20 +92,20 @@ func (x *sender) payerOf(s *Settings, o *outcome) *payer {
 	r := Request{Stage: StageRoute, Sender: x.Sender, Auth: x.Auth, Login: x.Login, ClientAddress: x.Client, CWD: x.Directory}
 	if x.Auth == "" && x.Client != "" && o.Original != "" {
 		r.Recipient, r.Original = o.Recipient, o.Original
-		return s.payerOf(&r)
+		return payerOf(s, &r)
 	}
 	if now := (asOf{s, s.owners.get()}); x.payer == nil || x.asOf != now {
-		x.payer, x.asOf = s.payerOf(&r), now
+		x.payer, x.asOf = payerOf(s, &r), now
 	}
 	return x.payer
 }
 
-func (s *Settings) payerOf(r *Request) *payer {
-	p := s.paying(s.identify(r))
+func payerOf(s *Settings, r *Request) *payer {
+	p := paying(s, s.identify(r))
 	return &p
 }
 
-func (s *Settings) paying(who identity) payer {
+func paying(s *Settings, who identity) payer {
 	p := payer{who: who}
 	if who.class == charged {
 		p.subjects, p.ignores = s.appendSubjects(nil, who), s.ignored(who)
@@ -114,3 +114,8 @@ func (s *Settings) paying(who identity) payer {
 }
 
 func (p *payer) ignore(c Cause) bool { return slices.Contains(p.ignores, c) }
+
+// request is what is known of who sends when something is asked about.
+func (o origin) request() Request {
+	return Request{Sender: o.Sender, Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}
+}

@@ -146,3 +146,6 @@ func (t *Thresholds) key(name string) (configValue, error) {
 	}
 	return nil, fmt.Errorf("unknown key %q; %s", name, hint)
 }
+
+// builtIn is the origin of a value that no file sets.
+const builtIn = "built-in"

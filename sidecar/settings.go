@@ -1,8 +1,9 @@
 package sidecar
 
 import (
-	"slices"
-	"time"
+	"path"
+	"sluice/ratelimit"
+	"strings"
 )
 
 // Settings are what decisions go by: one immutable value, swapped whole.
@@ -57,11 +58,6 @@ func newSettings(from sources, node, eximUser string, before *Settings) (*Settin
 	}, err
 }
 
-// localDomains are those of whichever mail server there is.
-func (c *Config) localDomains() []string {
-	return slices.Concat(c.Exim.LocalDomains, c.Postfix.LocalDomains)
-}
-
 // identify finds who is charged, with thresholds that exempt.
 func (s *Settings) identify(r *Request) identity {
 	who := s.Rules.payerOf(r)
@@ -71,14 +67,80 @@ func (s *Settings) identify(r *Request) identity {
 	return who
 }
 
-// Keep is the longest window that is limited for anybody.
-func (p *Policy) Keep() time.Duration { return p.settings.Load().keep() }
-
-// Keep is the longest window that the file limits for anybody.
-func (c *Config) Keep() time.Duration { return newTable(c.Limits.Window, c.settings()).keep() }
-
 // enforces tells whether limits refuse a domain, and not only watch it.
 func (s *Settings) enforces(domain string) bool {
 	who := s.owned(domain)
 	return !(s.watches && s.watched(who, domain)) && !s.exemptScope(who)
+}
+
+// token names the n-th send of a message of this node to one recipient.
+func (s *Settings) token(id string, to address, n int) ratelimit.Token {
+	return tokenOf(s.Node, id, to, n)
+}
+
+// appendTokens appends the tokens of all recipients of a message of this node.
+func (s *Settings) appendTokens(ts []ratelimit.Token, id string, to []address) []ratelimit.Token {
+	return appendTokens(ts, s.Node, id, to)
+}
+
+// remoteTransport tells whether a transport is remote; a line without one tells
+// nothing against it.
+func (s *Settings) remoteTransport(name string) bool {
+	if name == "" {
+		return true
+	}
+	for _, glob := range s.remoteTransports {
+		if matches(glob, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches is path.Match, which takes its time, for most globs done at once: they
+// are like *smtp*, and are asked about at every line.
+func matches(glob, name string) bool {
+	if n := len(glob); n > 2 && glob[0] == '*' && glob[n-1] == '*' && !strings.ContainsAny(glob[1:n-1], `*?[\`) {
+		return strings.Contains(name, glob[1:n-1])
+	}
+	match, _ := path.Match(glob, name)
+	return match
+}
+
+// stopOf is what the panel has stopped of somebody, and how refusals call it:
+// suspended before on hold, and of those the most specific.
+func (s *Settings) stopOf(who identity) (whose string, by Stop) {
+	if len(s.stops) == 0 {
+		return "", Stop{}
+	}
+	names := [...]string{who.mailbox, who.domain, ""}
+	if who.account != "" {
+		names[2] = accountPrefix + who.account
+	}
+	for _, name := range names {
+		if st, stopped := s.stops[name]; name != "" && stopped && (whose == "" || st.Suspended && !by.Suspended) {
+			whose, by = titleOf(name), st
+		}
+	}
+	return whose, by
+}
+
+// verb is what a panel does to whom it stops.
+func (s Stop) verb() string {
+	if s.Suspended {
+		return "suspends"
+	}
+	return "holds"
+}
+
+// valueOf is the value of a key that is in force for a scope; nil if none is.
+func (s *Settings) valueOf(key, scope string) any {
+	if isLimit(key) {
+		for _, v := range s.limitsIn(key, scope, []string{scope}) {
+			return v.Value
+		}
+		return nil
+	}
+	v, _ := s.decisive(key, s.named(scope).names())
+	return v.Value
 }

@@ -71,7 +71,7 @@ func (s *Simulation) Unread() error { return s.unread }
 func (s *Simulation) play(ctx context.Context, l *Judged, m *message, p *passage) {
 	s.advance(ctx, l.At)
 	if l.isOutcome() && l.by != s.settings {
-		s.settings.judge(l)
+		judge(s.settings, l)
 	}
 	switch {
 	case l.Kind == LogRan:

@@ -52,11 +52,11 @@ type delivery struct {
 	q       sidecar.Request // at route
 	domain  string
 	fate    int // what the other side will do
-	message *queued
+	message *liveMessage
 }
 
-// A queued message is in the queue until all its recipients are done.
-type queued struct{ left int }
+// A liveMessage message is in the queue until all its recipients are done.
+type liveMessage struct{ left int }
 
 func newLiveExim(t *testing.T, seed uint64, config string) *liveExim {
 	return &liveExim{site: newSite(t, config), random: rand.New(rand.NewPCG(seed, 1)), parser: mainlog.NewParser(time.UTC),
@@ -166,7 +166,7 @@ func (x *liveExim) accept(q sidecar.Request, domain string, charged bool, to []s
 	if charged {
 		d.Sent += int64(len(to))
 	}
-	m := &queued{left: len(to)}
+	m := &liveMessage{left: len(to)}
 	for _, rcpt := range to {
 		q.Stage, q.Recipient, q.Recipients, q.Charged = sidecar.StageRoute, rcpt, "", charged
 		x.queue(delivery{at: x.now.Add(time.Duration(x.random.IntN(20000)) * time.Millisecond), q: q, domain: domain, fate: x.random.IntN(100), message: m})

@@ -19,9 +19,9 @@ type Survey struct {
 	local *domainSet
 }
 
-// Survey reads the files that the configuration names. A file that is not there
+// SurveyOf reads the files that the configuration names. A file that is not there
 // is empty.
-func (c *Config) Survey() (Survey, error) {
+func SurveyOf(c *Config) (Survey, error) {
 	s, err := newSettings(sources{config: c}, "", "", nil)
 	if err != nil {
 		return Survey{}, fmt.Errorf("read the files that the configuration names: %w", err)

@@ -30,31 +30,12 @@ func (b panelBlocker) Block(_ time.Time, _ Author, who identity) (Block, bool) {
 	return block, true
 }
 
-// stopOf is what the panel has stopped of somebody, and how refusals call it:
-// suspended before on hold, and of those the most specific.
-func (s *Settings) stopOf(who identity) (whose string, by Stop) {
-	if len(s.stops) == 0 {
-		return "", Stop{}
-	}
-	names := [...]string{who.mailbox, who.domain, ""}
-	if who.account != "" {
-		names[2] = accountPrefix + who.account
-	}
-	for _, name := range names {
-		if st, stopped := s.stops[name]; name != "" && stopped && (whose == "" || st.Suspended && !by.Suspended) {
-			whose, by = titleOf(name), st
-		}
-	}
-	return whose, by
-}
-
-// verb is what a panel does to whom it stops.
-func (s Stop) verb() string {
-	if s.Suspended {
-		return "suspends"
-	}
-	return "holds"
-}
+// Operators grep for these texts, like for those of package policy; cPanel words the
+// first "has an outgoing mail suspension".
+const (
+	textSuspended = "%s has been suspended from sending.  Message discarded."
+	textHeld      = "%s is on hold.  Message will be reattempted later"
+)
 
 // ErrStopped is wrapped by errors about a domain that the panel goes on to stop.
 var ErrStopped = errors.New("still stopped by the panel")

@@ -294,3 +294,16 @@ type Value struct {
 
 	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
 }
+
+// live lists what is set live for a scope.
+func (s *scoped) live() (all []*Setting) {
+	if s == nil {
+		return nil
+	}
+	for _, setting := range s.from {
+		if setting.Layer == LayerLive {
+			all = append(all, setting)
+		}
+	}
+	return all
+}

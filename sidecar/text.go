@@ -8,15 +8,7 @@ import (
 // Operators grep for these texts: they are kept to the letter. What explains
 // further follows in brackets. (cPanel's wording, two spaces included.)
 const (
-	textHourly        = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
-	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
-	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
-
-	// The panel's; cPanel words the first "has an outgoing mail suspension".
-	textSuspended = "%s has been suspended from sending.  Message discarded."
-	textHeld      = "%s is on hold.  Message will be reattempted later"
-
-	textLocked    = "Domain %s is locked.  Message will be reattempted later"
+	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
 	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
 	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
 

@@ -183,3 +183,15 @@ func (c causesValue) get() any {
 	}
 	return listOf(*c.field, notEmpty).get()
 }
+
+// action is what the client is told of a send over the limit, or from the
+// cutoff on.
+func (o OverLimit) action(cutoff bool) Action {
+	switch {
+	case o == OverDiscard:
+		return Discard
+	case o == OverReject, o == OverCutoff && cutoff:
+		return Reject
+	}
+	return Defer
+}

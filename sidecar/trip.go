@@ -12,30 +12,30 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// deferfail is how a domain stands with its defer/fail percentage.
-type deferfail struct {
+// rate is how a domain stands with its defer/fail percentage.
+type rate struct {
 	sent, bad    int64
 	min, percent int64
 	off          bool // nobody is tripped: the domain is watched or exempt
 	epoch        int64
 }
 
-// deferfailOf finds it in what is counted in the window.
-func (s *Settings) deferfailOf(standing ratelimit.Standing) deferfail {
-	d := s.tripsAt(standing.Name)
+// rateOf finds it in what is counted in the window.
+func rateOf(s *Settings, standing ratelimit.Standing) rate {
+	d := tripsAt(s, standing.Name)
 	d.count(standing, s.window)
 	return d
 }
 
 // tripsAt is what trips a domain, with nothing counted.
-func (s *Settings) tripsAt(domain string) deferfail {
-	d := deferfail{off: !s.enforces(domain)}
+func tripsAt(s *Settings, domain string) rate {
+	d := rate{off: !s.enforces(domain)}
 	d.min, d.percent = s.deferfailLimits(s.owned(domain))
 	return d
 }
 
 // count takes in what is counted in a window.
-func (d *deferfail) count(standing ratelimit.Standing, window time.Duration) {
+func (d *rate) count(standing ratelimit.Standing, window time.Duration) {
 	d.epoch = standing.Epoch
 	for _, w := range standing.Windows {
 		if w.Window == window {
@@ -45,24 +45,24 @@ func (d *deferfail) count(standing ratelimit.Standing, window time.Duration) {
 }
 
 // none tells that nothing trips a domain.
-func (d deferfail) none() bool { return d.off || d.percent == 0 }
+func (d rate) none() bool { return d.off || d.percent == 0 }
 
 // over tells that a domain trips.
-func (d deferfail) over() bool {
+func (d rate) over() bool {
 	return !d.none() && d.bad >= d.min && d.bad*100 >= d.percent*d.sent
 }
 
 // calm tells that a tripped domain may be released. It lies below what trips, so
 // that one more bad outcome does not trip it again.
-func (d deferfail) calm() bool {
+func (d rate) calm() bool {
 	return d.none() || d.bad < d.min || d.bad*1000 < 8*d.percent*d.sent
 }
 
 // now is the percentage of bad sends, rounded down.
-func (d deferfail) now() int64 { return d.bad * 100 / max(1, d.sent) }
+func (d rate) now() int64 { return d.bad * 100 / max(1, d.sent) }
 
 // ratio is "12/5 (30%)": bad of how many trip, and what share of the sends.
-func (d deferfail) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.min, d.now()) }
+func (d rate) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.min, d.now()) }
 
 // trips are the domains over their percentage. They are noted: whether a domain
 // between the two thresholds is refused depends on where it came from.

@@ -106,7 +106,7 @@ func (d *doctor) look() (err error) {
 		d.add("configuration", wrong, "Mend the file, then ask again: all else hangs on it.", "%v", err)
 		return nil
 	}
-	if d.survey, err = d.config.Survey(); err != nil {
+	if d.survey, err = sidecar.SurveyOf(d.config); err != nil {
 		return err
 	}
 	d.checkServable()

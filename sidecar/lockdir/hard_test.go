@@ -26,7 +26,7 @@ func said(events []sidecar.LockEvent) string {
 			return a
 		}}))))
 	for _, e := range events {
-		log.Emit(e.Event())
+		log.Emit(sidecar.EventOf(e))
 	}
 	return b.String()
 }

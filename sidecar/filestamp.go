@@ -1,0 +1,21 @@
+package sidecar
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// A FileStamp changes with a file; the zero one is that of a missing file.
+type FileStamp struct {
+	Size            int64
+	inode, modified int64
+}
+
+// StampOf is the stamp of a file as it is seen now.
+func StampOf(info fs.FileInfo) FileStamp {
+	s := FileStamp{Size: info.Size(), modified: info.ModTime().UnixNano()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode = int64(sys.Ino)
+	}
+	return s
+}
