@@ -59,7 +59,7 @@ func newLive(o liveOptions) *Live {
 		return nil
 	})
 	start := &liveValue{from: sources{config: o.config, panel: o.panel}, status: ConfigStatus{
-		File: o.config.file, Hash: o.config.Hash(), Read: o.now, Restart: []string{}, Panel: append([]string{}, o.panel.Trouble...),
+		File: o.config.File(), Hash: o.config.Hash(), Read: o.now, Restart: []string{}, Panel: append([]string{}, o.panel.Trouble...),
 	}}
 	l.compile(start, o.now)
 	start.began = start.settings.countsBegan(l.noted, o.now, true)
@@ -135,9 +135,9 @@ func (l *Live) SetConfig(now time.Time, c *Config) {
 	restart := c.keep(l.Load().config)
 	l.swap(now, func(f *liveValue) {
 		f.from.config = c
-		f.status = ConfigStatus{File: c.file, Hash: hash, Read: now, Restart: restart, Panel: f.status.Panel}
+		f.status = ConfigStatus{File: c.File(), Hash: hash, Read: now, Restart: restart, Panel: f.status.Panel}
 	})
-	l.emitConfigRead(c.file, restart)
+	l.emitConfigRead(c.File(), restart)
 }
 
 // RefuseConfig notes why the file as it is now is not in force.
