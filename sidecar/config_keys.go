@@ -24,12 +24,12 @@ func (c *Config) keys() []configKey {
 		{"listen.http", textOf(&c.Listen.HTTP, optional(loopbackAddress))},
 
 		{"store.node", textOf(&c.Store.Node, optional(configDomain))},
-		{"store.max_subjects", wholeValue{&c.Store.MaxSubjects, 1, maxSends}},
+		{"store.max_subjects", wholeOf(&c.Store.MaxSubjects, 1, maxSends)},
 		{"store.dir", textOf(&c.Store.Dir, absolutePath)},
 		{"store.url", textOf(&c.Store.URL, storeURL)},
-		{"store.timeout", durationValue{&c.Store.Timeout, time.Millisecond, 10 * time.Second}},
+		{"store.timeout", durationOf(&c.Store.Timeout, time.Millisecond, 10*time.Second)},
 		{"store.outage", textOf(&c.Store.Outage, oneOf("share", "local", "open", "closed"))},
-		{"store.nodes", wholeValue{&c.Store.Nodes, 1, 1000}},
+		{"store.nodes", wholeOf(&c.Store.Nodes, 1, 1000)},
 
 		{"locks.dir", textOf(&c.Locks.Dir, absolutePath)},
 
@@ -47,11 +47,11 @@ func (c *Config) keys() []configKey {
 		{"identity.relay", listOf(&c.Identity.Relay, addressOrNetwork)},
 		{"identity.exempt_senders", listOf(&c.Identity.ExemptSenders, mailboxOrDomain)},
 
-		{"panel.follow", boolValue{&c.Panel.Follow}},
+		{"panel.follow", boolOf(&c.Panel.Follow)},
 		{"panel.root", textOf(&c.Panel.Root, absolutePath)},
 
-		{"limits.window", durationValue{&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow}},
-	}, c.Limits.Default.keys("limits.")...)
+		{"limits.window", durationOf(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
+	}, keysOf(&c.Limits.Default, "limits.")...)
 }
 
 // A scopeKind is a table of scopes under [limits].
@@ -125,4 +125,18 @@ func storeURL(s string) (string, error) {
 		return s, nil
 	}
 	return "", errors.New(`"embedded:", or a URL that begins with redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://`)
+}
+
+// keysOf are the keys of one scope with their fields.
+func keysOf(t *Thresholds, prefix string) (keys []configKey) {
+	for _, name := range thresholdKeys() {
+		keys = append(keys, configKey{prefix + name, t.field(name)})
+	}
+	return keys
+}
+
+// A configKey is one key of the file and the field that it sets.
+type configKey struct {
+	name  string // "store.timeout"
+	value configValue
 }

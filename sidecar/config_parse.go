@@ -131,7 +131,7 @@ func (p *configParser) thresholds(prefix, name string, s *tomlNode) Thresholds {
 	var t Thresholds
 	var known []string
 	byName := make(map[string]configValue)
-	for _, k := range t.keys("") {
+	for _, k := range keysOf(&t, "") {
 		known = append(known, k.name)
 		byName[k.name] = k.value
 	}

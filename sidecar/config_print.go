@@ -30,7 +30,7 @@ func (c *Config) Values() []ConfigValue {
 	for _, kind := range c.scopeKinds() {
 		for _, scope := range slices.Sorted(maps.Keys(kind.scopes)) {
 			t := kind.scopes[scope]
-			values = append(values, c.values(t.keys("limits."+kind.name+"."+scope+"."))...)
+			values = append(values, c.values(keysOf(&t, "limits."+kind.name+"."+scope+"."))...)
 		}
 	}
 	return values

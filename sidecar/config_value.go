@@ -84,6 +84,8 @@ type wholeValue struct {
 	min, max int64
 }
 
+func wholeOf(field *int64, min, max int64) wholeValue { return wholeValue{field, min, max} }
+
 func (w wholeValue) set(v any) error {
 	n, ok := v.(int64)
 	if !ok || n < w.min || n > w.max {
@@ -97,6 +99,8 @@ func (w wholeValue) get() any { return *w.field }
 
 // boolValue is true or false.
 type boolValue struct{ field *bool }
+
+func boolOf(field *bool) boolValue { return boolValue{field} }
 
 func (b boolValue) set(v any) error {
 	is, ok := v.(bool)
@@ -113,6 +117,10 @@ func (b boolValue) get() any { return *b.field }
 type durationValue struct {
 	field    *time.Duration
 	min, max time.Duration
+}
+
+func durationOf(field *time.Duration, min, max time.Duration) durationValue {
+	return durationValue{field, min, max}
 }
 
 func (d durationValue) set(v any) error {

@@ -111,7 +111,7 @@ func (d *Deferfail) reconcile(ctx context.Context, now time.Time, domain string)
 
 // showTrip makes or removes max_deferfail_ of a domain.
 func (d *Deferfail) showTrip(domain string, f rate) error {
-	lock := Lock{LockDeferFail, domain}
+	lock := Lock{Kind: LockDeferFail, Domain: domain}
 	i := slices.IndexFunc(d.dir.Files(domain), func(f LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
 	case tripped && i < 0:

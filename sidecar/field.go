@@ -68,9 +68,3 @@ func mailbox(s string) (string, error) {
 	}
 	return a.String(), nil
 }
-
-// A configKey is one key of the file and the field that it sets.
-type configKey struct {
-	name  string // "store.timeout"
-	value configValue
-}

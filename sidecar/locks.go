@@ -74,7 +74,7 @@ func (l *Locks) tick(context.Context, time.Time) {
 // reconcile makes max_hourly_ of a domain that is at its limit, and
 // removes it when used < max again.
 func (l *Locks) reconcile(_ context.Context, now time.Time, domain string) error {
-	lock := Lock{LockHourly, domain}
+	lock := Lock{Kind: LockHourly, Domain: domain}
 	var ours bool
 	for _, f := range l.dir.Files(domain) {
 		if f.Lock != lock {

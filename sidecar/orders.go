@@ -59,7 +59,7 @@ func (l *Locks) follow(ctx context.Context, _ time.Time) {
 			l.forgetOrder(domain)
 		case !ok: // another node has released it
 			l.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
-			l.logTrouble(domain, l.dir.Remove(Lock{LockHourly, domain}))
+			l.logTrouble(domain, l.dir.Remove(Lock{Kind: LockHourly, Domain: domain}))
 			l.forgetOrder(domain)
 			l.reconciler.Look(domain)
 		}
@@ -83,7 +83,7 @@ func (l *Locks) resumeOrders() {
 			l.logTrouble(domain, l.makeOrdered(domain, o))
 			l.noteOrder(domain, o.in(orderStands))
 		case orderRemoving:
-			l.logTrouble(domain, l.dir.Remove(Lock{LockHourly, domain}))
+			l.logTrouble(domain, l.dir.Remove(Lock{Kind: LockHourly, Domain: domain}))
 			l.noteOrder(domain, o.in(orderRemoved))
 		}
 	}
@@ -108,7 +108,7 @@ func (l *Locks) LockForAll(ctx context.Context, domain, who string) error {
 }
 
 func (l *Locks) makeOrdered(domain string, o order) error {
-	return l.dir.MakeOperator(Lock{LockHourly, domain}, "locked by "+o.Who)
+	return l.dir.MakeOperator(Lock{Kind: LockHourly, Domain: domain}, "locked by "+o.Who)
 }
 
 // postLock puts a lock that was made here on the board. ordering is held.

@@ -83,14 +83,6 @@ func (t *Thresholds) field(key string) configValue {
 	return nil
 }
 
-// keys are the keys of one scope with their fields.
-func (t *Thresholds) keys(prefix string) (keys []configKey) {
-	for _, name := range thresholdKeys() {
-		keys = append(keys, configKey{prefix + name, t.field(name)})
-	}
-	return keys
-}
-
 // thresholdValue is a whole number that a scope may leave unset.
 type thresholdValue struct {
 	field    **int64
@@ -99,7 +91,7 @@ type thresholdValue struct {
 
 func (t thresholdValue) set(v any) error {
 	var n int64
-	if err := (wholeValue{&n, t.min, t.max}).set(v); err != nil {
+	if err := wholeOf(&n, t.min, t.max).set(v); err != nil {
 		return err
 	}
 	*t.field = &n
