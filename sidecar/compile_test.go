@@ -11,7 +11,7 @@ import (
 func BenchmarkCompile(b *testing.B) {
 	var panel []Setting
 	for i := range 100_000 {
-		panel = append(panel, Setting{fmt.Sprintf("d%d.example", i), "hourly", int64(100), Origin{Layer: LayerPanel, Place: "/var/cpanel/users/u:3"}})
+		panel = append(panel, Setting{Scope: fmt.Sprintf("d%d.example", i), Key: "hourly", Value: int64(100), Origin: Origin{Layer: LayerPanel, Place: "/var/cpanel/users/u:3"}})
 	}
 	config := DefaultConfig()
 	for b.Loop() {

@@ -18,7 +18,7 @@ func (c *Config) settings() (all []Setting) {
 func settingsOf(t *Thresholds, scope, prefix string, origin func(key string) string) (all []Setting) {
 	for _, k := range keysOf(t, "") {
 		if v := k.value.get(); v != nil {
-			all = append(all, Setting{scope, k.name, v, placed(origin(prefix + k.name))})
+			all = append(all, Setting{Scope: scope, Key: k.name, Value: v, Origin: placed(origin(prefix + k.name))})
 		}
 	}
 	return all

@@ -58,7 +58,7 @@ func TestLayersOnScopes(t *testing.T) {
 			for l := range oracleLayers {
 				for s, scope := range oracleScopes {
 					if set&(1<<(l*len(oracleScopes)+s)) != 0 {
-						layers[l] = append(layers[l], Setting{scope, key, oracleValue(key, s, l), Origin{Layer: oracleLayers[l]}})
+						layers[l] = append(layers[l], Setting{Scope: scope, Key: key, Value: oracleValue(key, s, l), Origin: Origin{Layer: oracleLayers[l]}})
 					}
 				}
 			}

@@ -123,9 +123,9 @@ func TestASetThatWaitsForRedisHoldsNothingUp(t *testing.T) {
 }
 
 // parsed is a configuration with local domains.
-func parsed(t testing.TB, config string) *sidecar.Config {
+func parsed(t testing.TB, text string) *sidecar.Config {
 	t.Helper()
-	c, err := sidecar.ParseConfig("test.toml", config+"\n[exim]\nlocal_domains = [\"local.example\"]\n")
+	c, err := sidecar.ParseConfig("test.toml", text+"\n[exim]\nlocal_domains = [\"local.example\"]\n")
 	if err != nil {
 		t.Fatal(err)
 	}

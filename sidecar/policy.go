@@ -63,7 +63,7 @@ func New(o Options) *Policy {
 	p.lockFiles = NewLocks(LockOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
 	p.deferfail = NewDeferfail(DeferfailOptions{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
 	p.holds = NewHolds(HoldOptions{Notes: o.Notes, Events: o.Events, Queue: o.Queue, Room: p.Room})
-	p.Connect(p.holds, []Blocker{panelBlocker{p.settings.Load, true}, p.lockFiles, panelBlocker{p.settings.Load, false}, p.deferfail}, fullDomains{p.loop, p.clustered})
+	p.Connect(p.holds, []Blocker{panelBlocker{settings: p.settings.Load, suspended: true}, p.lockFiles, panelBlocker{settings: p.settings.Load, suspended: false}, p.deferfail}, fullDomains{p.loop, p.clustered})
 	p.loop.Add(Owner{Tick: p.tick, Follow: p.follow})
 	p.loop.Add(Owner{Start: p.lockFiles.start, Tick: p.lockFiles.tick, Follow: p.lockFiles.follow, Reconcile: p.lockFiles.reconcile,
 		Reset: p.lockFiles.reset, Survey: p.lockFiles.survey})

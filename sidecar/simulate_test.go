@@ -33,7 +33,7 @@ type liveExim struct {
 	random *rand.Rand
 	parser *mainlog.Parser
 	log    strings.Builder
-	due    []delivery // the soonest first
+	due    []liveDelivery // the soonest first
 	n      int
 	did    map[string]*deed
 	locked map[string]time.Time // since when, by domain
@@ -46,8 +46,8 @@ type deed struct {
 	bad     map[string]bool
 }
 
-// A delivery is one recipient of an accepted message, to be attempted.
-type delivery struct {
+// A liveDelivery is one recipient of an accepted message, to be attempted.
+type liveDelivery struct {
 	at      time.Time
 	q       sidecar.Request // at route
 	domain  string
@@ -169,17 +169,17 @@ func (x *liveExim) accept(q sidecar.Request, domain string, charged bool, to []s
 	m := &liveMessage{left: len(to)}
 	for _, rcpt := range to {
 		q.Stage, q.Recipient, q.Recipients, q.Charged = sidecar.StageRoute, rcpt, "", charged
-		x.queue(delivery{at: x.now.Add(time.Duration(x.random.IntN(20000)) * time.Millisecond), q: q, domain: domain, fate: x.random.IntN(100), message: m})
+		x.queue(liveDelivery{at: x.now.Add(time.Duration(x.random.IntN(20000)) * time.Millisecond), q: q, domain: domain, fate: x.random.IntN(100), message: m})
 	}
 }
 
-func (x *liveExim) queue(d delivery) {
-	i, _ := slices.BinarySearchFunc(x.due, d, func(a, b delivery) int { return cmp.Or(a.at.Compare(b.at), -1) })
+func (x *liveExim) queue(d liveDelivery) {
+	i, _ := slices.BinarySearchFunc(x.due, d, func(a, b liveDelivery) int { return cmp.Or(a.at.Compare(b.at), -1) })
 	x.due = slices.Insert(x.due, i, d)
 }
 
 // deliver attempts a recipient, as the router and a transport do.
-func (x *liveExim) deliver(d delivery) {
+func (x *liveExim) deliver(d liveDelivery) {
 	asked, who := d.q.Recipient+d.q.ID, x.deed(d.domain)
 	accepted, counted := x.accepted(), x.counted(d.domain)
 	reply := x.ask(d.q)
@@ -328,8 +328,8 @@ func live(t *testing.T, seed uint64, config string) *liveExim {
 	return x
 }
 
-// simulate simulates a log with the settings of a configuration.
-func simulate(t *testing.T, log string, config *sidecar.Config, set ...sidecar.Setting) *sidecar.Simulation {
+// simulated simulates a log with the settings of a configuration.
+func replayed(t *testing.T, log string, config *sidecar.Config, set ...sidecar.Setting) *sidecar.Simulation {
 	t.Helper()
 	s := sidecar.NewSimulation(sidecar.SimulationOptions{Config: config, Node: "node1", EximUser: "exim", Set: set})
 	replay, parser := sidecar.NewReplay(s), mainlog.NewParser(time.UTC)
@@ -367,7 +367,7 @@ func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
 					t.Errorf("live, %d domains were refused and %d watched: %+v", refused, watched, want)
 				}
 				got := map[string]sidecar.SimulatedDomain{}
-				for _, d := range simulate(t, x.log.String(), x.config).Report().Domains {
+				for _, d := range replayed(t, x.log.String(), x.config).Report().Domains {
 					seconds := want[d.Domain].Seconds
 					if diff := d.Seconds - seconds; diff < -0.02*seconds-60 || diff > 0.02*seconds+60 {
 						t.Errorf("%s was at its limit for %.0f s, and would have been for %.0f s", d.Domain, seconds, d.Seconds)

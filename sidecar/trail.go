@@ -170,7 +170,7 @@ func (t trail) judge(now time.Time) judged {
 			}
 			decided[key], j.states[c.Number] = true, InForce
 			if k.To != nil {
-				j.settings = append(j.settings, Setting{c.Scope, k.Key, k.To, c.origin()})
+				j.settings = append(j.settings, Setting{Scope: c.Scope, Key: k.Key, Value: k.To, Origin: c.origin()})
 			}
 		}
 		if !c.Until.IsZero() && (j.next.IsZero() || c.Until.Before(j.next)) {

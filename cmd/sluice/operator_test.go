@@ -52,7 +52,7 @@ systemctl enable -q --now relay
 `
 
 // listens waits until somebody listens on a port of the machine.
-func (o *operator) listens(t *testing.T, port string) {
+func (o *newcomer) listens(t *testing.T, port string) {
 	t.Helper()
 	hosttest.Eventually(t, "port "+port, func() bool {
 		c, err := o.dial("127.0.0.1:" + port)
@@ -63,7 +63,7 @@ func (o *operator) listens(t *testing.T, port string) {
 	})
 }
 
-func (o *operator) installs(t *testing.T) {
+func (o *newcomer) installs(t *testing.T) {
 	o.run(t, site)
 	o.types(t, "exim-config/install --help")
 	o.run(t, o.block(t, "apt-get install exim4-daemon-heavy\n"))
@@ -87,7 +87,7 @@ func (o *operator) installs(t *testing.T) {
 }
 
 // status is what sluice shows of a domain.
-func (o *operator) status(t *testing.T, domain string) sidecar.DomainStatus {
+func (o *newcomer) status(t *testing.T, domain string) sidecar.DomainStatus {
 	t.Helper()
 	out, code := o.try(t, "sluice status --json "+domain)
 	if code == exitNo {
@@ -100,7 +100,7 @@ func (o *operator) status(t *testing.T, domain string) sidecar.DomainStatus {
 	return s.Domains[0]
 }
 
-func (o *operator) sends(t *testing.T) {
+func (o *newcomer) sends(t *testing.T) {
 	o.run(t, relay)
 	o.listens(t, "2525")
 	if err := o.mail(t, "secret", "news@example.com", "customer1@far.example"); err != nil {
@@ -123,7 +123,7 @@ func (o *operator) sends(t *testing.T) {
 }
 
 // heals does what doctor says: Exim delivers mail for the host's own name.
-func (o *operator) heals(t *testing.T) {
+func (o *newcomer) heals(t *testing.T) {
 	t.Helper()
 	if out, code := o.try(t, "sluice doctor"); code != exitNo || !strings.Contains(out, "mx1.example\n       Add them to exim.local_domains.\n") {
 		t.Errorf("sluice doctor: exit %d\n%s", code, out)
@@ -133,7 +133,7 @@ func (o *operator) heals(t *testing.T) {
 }
 
 // delivers waits until Exim's log has told so many deliveries of a domain's.
-func (o *operator) delivers(t *testing.T, domain string, n int64) {
+func (o *newcomer) delivers(t *testing.T, domain string, n int64) {
 	t.Helper()
 	hosttest.Eventually(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered == n })
 }
@@ -145,7 +145,7 @@ const (
 )
 
 // fill has example.com send what it still may.
-func (o *operator) fill(t *testing.T) {
+func (o *newcomer) fill(t *testing.T) {
 	t.Helper()
 	var to []string
 	for n := o.status(t, "example.com").Sent; n < hourly; n++ {
@@ -162,7 +162,7 @@ func (o *operator) fill(t *testing.T) {
 }
 
 // ask asks about a message as Exim does.
-func (o *operator) ask(ctx context.Context, id, sender, recipients string) (string, error) {
+func (o *newcomer) ask(ctx context.Context, id, sender, recipients string) (string, error) {
 	c := policyd.Client{Path: o.path("/run/sluice/policy.sock"), Timeout: 15 * time.Second}
 	return c.Ask(ctx, []policyd.Field{
 		{Name: "stage", Value: "data"}, {Name: "id", Value: id}, {Name: "auth", Value: sender}, {Name: "sender", Value: sender},
@@ -171,7 +171,7 @@ func (o *operator) ask(ctx context.Context, id, sender, recipients string) (stri
 }
 
 // refused wants a client of example.com refused with a text, passes wants it not.
-func (o *operator) refused(t *testing.T, text string) {
+func (o *newcomer) refused(t *testing.T, text string) {
 	t.Helper()
 	err := o.mail(t, "secret", "news@example.com", "one-more@far.example")
 	reply, _ := errors.AsType[*textproto.Error](err)
@@ -180,7 +180,7 @@ func (o *operator) refused(t *testing.T, text string) {
 	}
 }
 
-func (o *operator) passes(t *testing.T) {
+func (o *newcomer) passes(t *testing.T) {
 	t.Helper()
 	if err := o.mail(t, "secret", "news@example.com", "one-more@far.example"); err != nil {
 		t.Errorf("Exim said %v", err)
@@ -188,7 +188,7 @@ func (o *operator) passes(t *testing.T) {
 }
 
 // uses goes through the table.
-func (o *operator) uses(t *testing.T) {
+func (o *newcomer) uses(t *testing.T) {
 	const file = "/var/cpanel/email_send_limits/max_hourly_example.com"
 	o.fill(t)
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
@@ -239,7 +239,7 @@ func (o *operator) uses(t *testing.T) {
 
 // meanwhile asks without pause while f runs: every question is to be answered,
 // and none refused. That is more than Exim asks for, which goes on without.
-func (o *operator) meanwhile(t *testing.T, f func()) {
+func (o *newcomer) meanwhile(t *testing.T, f func()) {
 	t.Helper()
 	ctx, done := context.WithCancel(t.Context())
 	var asked atomic.Int64
@@ -269,7 +269,7 @@ func (o *operator) meanwhile(t *testing.T, f func()) {
 }
 
 // restarts runs what restarts sluice, over which systemd keeps the socket.
-func (o *operator) restarts(t *testing.T, restart func()) {
+func (o *newcomer) restarts(t *testing.T, restart func()) {
 	t.Helper()
 	process, socket := o.property(t, "MainPID"), o.socket(t)
 	o.meanwhile(t, restart)
@@ -281,7 +281,7 @@ func (o *operator) restarts(t *testing.T, restart func()) {
 	}
 }
 
-func (o *operator) socket(t *testing.T) os.FileInfo {
+func (o *newcomer) socket(t *testing.T) os.FileInfo {
 	t.Helper()
 	info, err := os.Stat(o.path("/run/sluice/policy.sock"))
 	if err != nil {
@@ -291,7 +291,7 @@ func (o *operator) socket(t *testing.T) os.FileInfo {
 }
 
 // raisesForADay raises a limit, sees who did it, and takes it back.
-func (o *operator) raisesForADay(t *testing.T) {
+func (o *newcomer) raisesForADay(t *testing.T) {
 	const set = "sluice set example.com hourly=2000 --for 24h --why sale"
 	o.fill(t)
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
@@ -314,7 +314,7 @@ func (o *operator) raisesForADay(t *testing.T) {
 	o.run(t, "sluice reset example.com")
 }
 
-func (o *operator) raises(t *testing.T) {
+func (o *newcomer) raises(t *testing.T) {
 	o.fill(t)
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (501/500 (100%)) allowed.")
 	o.run(t, "cat >>/etc/sluice/sluice.toml <<'END'\n"+o.block(t, "[limits.domain.")+"END")
@@ -331,7 +331,7 @@ func (o *operator) raises(t *testing.T) {
 	}
 }
 
-func (o *operator) updates(t *testing.T) {
+func (o *newcomer) updates(t *testing.T) {
 	o.restarts(t, func() {
 		o.types(t, "make install")
 		o.types(t, "systemctl restart sluice")
@@ -343,7 +343,7 @@ func (o *operator) updates(t *testing.T) {
 }
 
 // reboots shows what is enabled, and that /run is furnished before sluice is there.
-func (o *operator) reboots(t *testing.T) {
+func (o *newcomer) reboots(t *testing.T) {
 	before := o.status(t, "example.com")
 	o.reboot(t)
 	if after := o.status(t, "example.com"); after.Sent != before.Sent || after.Sent == 0 {
@@ -357,7 +357,7 @@ func (o *operator) reboots(t *testing.T) {
 
 // hangs shows the watchdog: it is content while sluice answers, and restarts it
 // when it hangs. Mail flows all the while.
-func (o *operator) hangs(t *testing.T) {
+func (o *newcomer) hangs(t *testing.T) {
 	pinged := o.property(t, "WatchdogTimestampMonotonic")
 	hosttest.Eventually(t, "the watchdog is pinged", func() bool { return o.property(t, "WatchdogTimestampMonotonic") != pinged })
 	if n := o.number(t, "NRestarts"); n != 0 {
@@ -380,7 +380,7 @@ func (o *operator) hangs(t *testing.T) {
 }
 
 // restarted waits until systemd has restarted sluice by itself so many times.
-func (o *operator) restarted(t *testing.T, times int) {
+func (o *newcomer) restarted(t *testing.T, times int) {
 	t.Helper()
 	hosttest.Eventually(t, fmt.Sprintf("restart %d", times), func() bool {
 		return o.number(t, "NRestarts") == times && o.property(t, "ActiveState") == "active"
@@ -388,7 +388,7 @@ func (o *operator) restarted(t *testing.T, times int) {
 }
 
 // stops shows that mail flows without sluice, and that lock files still hold.
-func (o *operator) stops(t *testing.T) {
+func (o *newcomer) stops(t *testing.T) {
 	o.types(t, "systemctl stop sluice.socket sluice")
 	o.passes(t)
 	o.run(t, "touch /var/cpanel/email_send_limits/max_hourly_example.com")
@@ -398,7 +398,7 @@ func (o *operator) stops(t *testing.T) {
 	o.meanwhile(t, func() {})
 }
 
-func (o *operator) removes(t *testing.T) {
+func (o *newcomer) removes(t *testing.T) {
 	o.run(t, "sluice lock example.com")
 	o.refused(t, "Domain example.com is locked.")
 	o.types(t, "exim-config/install --remove")

@@ -246,7 +246,7 @@ const asPostfix = `setpriv --reuid=postfix --regid=postfix --clear-groups perl -
 
 // asksForPostfix does what docs/postfix.md says of sluice, beside the queue of a real
 // Postfix, for whose user sluice then listens there, confined as it is by systemd.
-func (o *operator) asksForPostfix(t *testing.T) {
+func (o *newcomer) asksForPostfix(t *testing.T) {
 	queue := filepath.Join(mtatest.Roots, "postfix/var/spool/postfix")
 	if out, err := exec.Command("cp", "-a", queue, o.path("/var/spool")).CombinedOutput(); err != nil {
 		t.Fatalf("copy %s: %v\n%s", queue, err, out)

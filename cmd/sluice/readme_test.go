@@ -24,8 +24,8 @@ var elsewhere = map[string]string{
 	"make test": "TestReadme is part of it",
 }
 
-// An operator types on a machine what the README says.
-type operator struct {
+// A newcomer types on a machine what the README says.
+type newcomer struct {
 	*machine
 	readme *readme
 }
@@ -76,7 +76,7 @@ func readReadme(t *testing.T) *readme {
 }
 
 // block is the block that begins so.
-func (o *operator) block(t *testing.T, begins string) string {
+func (o *newcomer) block(t *testing.T, begins string) string {
 	t.Helper()
 	for text := range o.readme.line {
 		if strings.HasPrefix(text, begins) && strings.HasSuffix(text, "\n") {
@@ -89,7 +89,7 @@ func (o *operator) block(t *testing.T, begins string) string {
 }
 
 // types types a command that the README has, and returns what it printed.
-func (o *operator) types(t *testing.T, command string) string {
+func (o *newcomer) types(t *testing.T, command string) string {
 	t.Helper()
 	if o.readme.line[command] == 0 {
 		t.Errorf("README.md does not have %q", command)
@@ -99,23 +99,23 @@ func (o *operator) types(t *testing.T, command string) string {
 }
 
 func TestReadme(t *testing.T) {
-	o := &operator{bootMachine(t), readReadme(t)}
+	o := &newcomer{bootMachine(t), readReadme(t)}
 	for _, chapter := range []struct {
 		name string
-		test func(*operator, *testing.T)
+		test func(*newcomer, *testing.T)
 	}{
-		{"Try it", (*operator).tries},
-		{"Install", (*operator).installs},
-		{"Does it work", (*operator).sends},
-		{"Use it", (*operator).uses},
-		{"Raise a limit for a day", (*operator).raisesForADay},
-		{"Raise a limit", (*operator).raises},
-		{"Update", (*operator).updates},
-		{"Reboot", (*operator).reboots},
-		{"Watchdog", (*operator).hangs},
-		{"Stop", (*operator).stops},
-		{"Remove", (*operator).removes},
-		{"A Postfix node", (*operator).asksForPostfix},
+		{"Try it", (*newcomer).tries},
+		{"Install", (*newcomer).installs},
+		{"Does it work", (*newcomer).sends},
+		{"Use it", (*newcomer).uses},
+		{"Raise a limit for a day", (*newcomer).raisesForADay},
+		{"Raise a limit", (*newcomer).raises},
+		{"Update", (*newcomer).updates},
+		{"Reboot", (*newcomer).reboots},
+		{"Watchdog", (*newcomer).hangs},
+		{"Stop", (*newcomer).stops},
+		{"Remove", (*newcomer).removes},
+		{"A Postfix node", (*newcomer).asksForPostfix},
 	} {
 		if !t.Run(chapter.name, func(t *testing.T) { chapter.test(o, t) }) {
 			out, _ := o.try(t, "journalctl --no-pager -n 50 -u 'sluice*'\ntail -n 50 /var/log/exim4/*log\nsluice status")
@@ -133,7 +133,7 @@ func TestReadme(t *testing.T) {
 }
 
 // tries is the one chapter for the machine that one has.
-func (o *operator) tries(t *testing.T) {
+func (o *newcomer) tries(t *testing.T) {
 	cmd := exec.Command("sh", "-ec", strings.ReplaceAll(o.block(t, "make demo\n"), "make test\n", ""))
 	cmd.Dir = "../.."
 	out, err := cmd.CombinedOutput()

@@ -64,14 +64,14 @@ func (c serveCmd) Run(t *terminal) error {
 
 // servedConfig reads the configuration, and refuses what is not served yet.
 func (t *terminal) servedConfig() (*sidecar.Config, error) {
-	config, err := t.loadConfig()
+	c, err := t.loadConfig()
 	if err != nil {
 		return nil, err
 	}
 	if t.adminSocket != "" {
-		config.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
+		c.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
 	}
-	return config, served(config)
+	return c, served(c)
 }
 
 // panelRoot is what the paths of a panel's files begin with; empty for "/".

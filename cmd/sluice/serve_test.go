@@ -188,8 +188,8 @@ func TestServeTCP(t *testing.T) {
 	if err := os.Chmod(dir+"/token", 0o640); err != nil {
 		t.Fatal(err)
 	}
-	config := strings.Replace(serveConfig(dir), "policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:%s\", ", dir+"/token", address), 1)
-	c, err := sidecar.ParseConfig("s.toml", config)
+	text := strings.Replace(serveConfig(dir), "policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:%s\", ", dir+"/token", address), 1)
+	c, err := sidecar.ParseConfig("s.toml", text)
 	if err != nil {
 		t.Fatal(err)
 	}

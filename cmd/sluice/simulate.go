@@ -186,16 +186,16 @@ func (c simulateCmd) compared(t *terminal, o sidecar.SimulationOptions) (sidecar
 }
 
 // live is what sluice set has in force now, with --live.
-func (c simulateCmd) live(t *terminal) (settings []sidecar.Setting, err error) {
+func (c simulateCmd) live(t *terminal) (set []sidecar.Setting, err error) {
 	if !c.Live {
 		return nil, nil
 	}
 	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
 		changes, err := a.History(t.ctx, "")
-		settings = sidecar.SetBy(changes, time.Now())
+		set = sidecar.SetBy(changes, time.Now())
 		return err
 	})
-	return settings, err
+	return set, err
 }
 
 // simulateGarbage is the GOGC of a simulation: it runs for a moment only, and is
