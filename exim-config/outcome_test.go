@@ -19,6 +19,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // What became of mail, with the real sidecar:
@@ -98,7 +99,7 @@ type tally struct {
 // tallies are those of all domains that have sent.
 func (h *host) tallies(t testing.TB) map[string]tally {
 	t.Helper()
-	var s sidecar.Status
+	var s operator.Status
 	if err := json.Unmarshal([]byte(h.run(t, h.sluice(t, "status", "--json")...)), &s); err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/ratelimit/redisstore/redistest"
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // Two nodes, a Redis and the rest of the world in network namespaces, with a
@@ -103,7 +103,7 @@ func (c *city) want(i int, domain string, messages, accepted int, refusal string
 }
 
 // status is what sluice tells on a node.
-func (c *city) status(i int) (s sidecar.Status) {
+func (c *city) status(i int) (s operator.Status) {
 	c.t.Helper()
 	h := c.nodes[i]
 	if out := h.run(c.t, h.sluice(c.t, "status", "--json")...); json.Unmarshal([]byte(out), &s) != nil || s.Totals.Shared == nil {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/simulate"
 )
 
 // What a simulation says of a real Exim's log, and what the sidecar did while that
@@ -75,24 +75,24 @@ func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
 	outside.Want(outside.Send("friend@elsewhere.example", hosttest.Letter("x"), "forward@here.example", "list@here.example"), 250)
 	hosttest.Eventually(t, "only what is held is in the queue", func() bool { return len(h.queue()) == 3 })
 
-	want := map[string]sidecar.SimulatedDomain{}
+	want := map[string]simulate.DomainReport{}
 	for _, domain := range []string{"shop.example", "local.test", "trip.test"} {
 		s := h.status(t, domain)
-		want[domain] = sidecar.SimulatedDomain{Domain: domain, Sent: s.Sent, Refused: refused[domain], Bad: s.Deferred + s.Failed, Tripped: domain == "trip.test"}
+		want[domain] = simulate.DomainReport{Domain: domain, Sent: s.Sent, Refused: refused[domain], Bad: s.Deferred + s.Failed, Tripped: domain == "trip.test"}
 	}
 	out := h.run(t, h.sluice(t, "simulate", "--json", "/var/log/exim4/mainlog")...)
-	var found struct{ Simulation sidecar.SimulationReport }
+	var found struct{ Simulation simulate.Report }
 	if err := json.Unmarshal([]byte(out), &found); err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]sidecar.SimulatedDomain{}
+	got := map[string]simulate.DomainReport{}
 	mostly := map[string]string{}
 	for _, d := range found.Simulation.Domains {
 		if late := d.First.Sub(first[d.Domain]).Abs(); late > 2*time.Second {
 			t.Errorf("%s was refused first at %v, and would have been at %v", d.Domain, first[d.Domain], d.First)
 		}
 		mostly[d.Domain] = d.Mostly
-		got[d.Domain] = sidecar.SimulatedDomain{Domain: d.Domain, Sent: d.Sent, Refused: d.Refused, Bad: d.Bad, Tripped: d.Tripped}
+		got[d.Domain] = simulate.DomainReport{Domain: d.Domain, Sent: d.Sent, Refused: d.Refused, Bad: d.Bad, Tripped: d.Tripped}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-sidecar +simulated:\n%s", diff)

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // buildSluice builds the binary under test as `make build` does, once for all tests.
@@ -91,13 +91,13 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 }
 
 // status is what sluice shows of a domain.
-func (h *host) status(t testing.TB, domain string) sidecar.DomainStatus {
+func (h *host) status(t testing.TB, domain string) operator.DomainStatus {
 	t.Helper()
 	out, code := h.try(t, h.sluice(t, "status", "--json", domain)...)
 	if code == 1 && strings.Contains(out, "not found") {
-		return sidecar.DomainStatus{Domain: domain}
+		return operator.DomainStatus{Domain: domain}
 	}
-	var s sidecar.Status
+	var s operator.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil {
 		t.Fatalf("status: %v\n%s", err, out)
 	}
@@ -107,7 +107,7 @@ func (h *host) status(t testing.TB, domain string) sidecar.DomainStatus {
 		}
 	}
 	t.Fatalf("status of %s does not have it:\n%s", domain, out)
-	return sidecar.DomainStatus{}
+	return operator.DomainStatus{}
 }
 
 // hourlyText is how the limit of an hour refuses.

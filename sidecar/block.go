@@ -1,22 +1,27 @@
 package sidecar
 
-import (
-	"time"
+// An Author is what is known of who sends a message. What a message says of itself
+// is no part of it.
+type Author struct {
+	Auth     string // id of an authenticated SMTP client
+	Login    string // login name of whoever ran sendmail
+	Client   string // IP address of the SMTP client
+	Original string // the address that an alias or list has redirected
+}
+
+// A Block is what a mail server is told of mail that may not go. What was accepted
+// already is held by the router, and never bounced for it.
+type Block struct {
+	SMTP  Action // to a client: Defer or Reject
+	Local Action // to sendmail: Reject, or Accept, for what the router then holds
+	By    string // who blocks: ByPanel, ByOperator or ByDeferfail
+	// Text is what is answered with an action, Defer or Reject.
+	Text func(Action) string
+}
+
+// Who blocks, as status shows it.
+const (
+	ByPanel     = "panel"
+	ByOperator  = "operator"
+	ByDeferfail = "deferfail"
 )
-
-// A Blocker knows a reason why nothing of somebody may go, whatever is counted.
-type Blocker interface {
-	// Block tells whether it has one now. a is who is known to send, who is who
-	// pays. It is asked with every question, and must not wait.
-	Block(now time.Time, a Author, who identity) (Block, bool)
-}
-
-// blockOf finds the first Block of somebody.
-func (p *Core) blockOf(now time.Time, a Author, who identity) (Block, bool) {
-	for _, blocker := range p.blockers {
-		if b, blocked := blocker.Block(now, a, who); blocked {
-			return b, true
-		}
-	}
-	return Block{}, false
-}

@@ -11,7 +11,7 @@ import (
 // runs evenly: what is counted must neither be forgotten early nor kept for
 // hours because somebody set the system's clock.
 type Clock struct {
-	start time.Time // with a monotonic reading
+	Start time.Time // with a monotonic reading
 	base  time.Time // what the store's time was then
 }
 
@@ -27,16 +27,16 @@ func NewClock(now time.Time, s Looker) Clock {
 	if r, err := s.Look(context.Background(), time.Time{}, ratelimit.Take{}); err == nil && r.At.After(now) {
 		base = r.At
 	}
-	return Clock{start: now, base: base}
+	return Clock{Start: now, base: base}
 }
 
 // Store returns the store's time for a time that was just read.
-func (c Clock) Store(now time.Time) time.Time { return c.base.Add(now.Sub(c.start)) }
+func (c Clock) Store(now time.Time) time.Time { return c.base.Add(now.Sub(c.Start)) }
 
 // SetOff is by how much the system's clock was set forward or back since the
 // start.
 func (c Clock) SetOff(now time.Time) time.Duration {
-	return now.Round(0).Sub(c.start.Round(0)) - now.Sub(c.start)
+	return now.Round(0).Sub(c.Start.Round(0)) - now.Sub(c.Start)
 }
 
 // Wall returns what a time of the store's is called on the wall, given both

@@ -1,29 +1,32 @@
-// Package sidecar is Sluice's policy: who is charged for a message, whether
-// it may go, what the client is told, which lock files are due, and what is
-// held back and released.
+// Package sidecar is the vocabulary of Sluice's policy: what a mail server asks and
+// is answered, who pays, what a log tells, which lock files there are, and the ports
+// through which the packages below it reach a store, a lock directory and Exim's queue.
+// It owns no state, asks nobody and tells nobody. Each package below it is a room of
+// one owner of state; the owners do not know each other, and package engine connects
+// them.
 //
-// A front (policyd, milter) turns what a mail server asks into a Request and hands
-// it to Policy.Ask. Ask
+// A front (policyd, milter) turns what a mail server asks into a Request and hands it
+// to Policy.Ask, in policy/decide.go, which
 //
-//  1. finds out who pays: payerOf, in identity.go;
-//  2. looks up the limits in force: Table.appendSubjects, in table.go;
-//  3. charges, or only looks, in a ratelimit store: charge, in decide.go;
-//  4. words the verdict: text.go;
-//  5. notes what is held (holds.go) and which lock files are due (locks.go).
+//  1. finds out who pays: Rules.Payer, in identity/identity.go;
+//  2. asks whether anything of theirs may go: Policy.BlockOf, in policy/block.go, of the
+//     panel (suspension), operators' locks (lock) and too many bad sends (deferfail);
+//  3. looks up the limits in force: Table.AppendSubjects, in limit/table.go;
+//  4. charges, or only looks, in a ratelimit store: Policy.charge, in policy/decide.go;
+//  5. words the verdict: policy/text.go;
+//  6. notes what the router holds (hold) and tells those who observe decisions.
 //
-// What became of each send comes from the mail server's log: Policy.Record
-// settles it (record.go), explains it (cause.go, bad.go), and a domain with too
-// many bad ones trips (trip.go), unless it is a provider's outage (outage.go).
+// What became of each send comes from the mail server's log: Recorder.Record, in
+// delivery/record.go, settles it. Too many bad ones trip their domain: Breaker.Reconcile,
+// in deferfail/breaker.go.
 //
-// What operators should know of is an event: the package event words it, live_events.go
-// makes those that take more than a line.
+// What follows from the counts is made true beside the questions: Loop.Step, in
+// reconcile/reconcile.go, has each owner look at the domains that have changed, makes and
+// removes lock files (lock), and has Exim deliver what was held (hold).
 //
-// What is in force is compiled from what the file, a hosting panel (package
-// panel) and operators have set: setting.go, settings.go, trail.go.
-//
-// A Simulation (simulate.go, attempt.go, tally.go) has a Policy decide on what a
-// log of the past says; a Replay (replay.go) reads ahead for what Exim knew at once.
-//
-// The package knows no wire format and no file: the store, the lock directory
-// and Exim's queue are the interfaces of ports.go, the clock is an argument.
+// What is in force is compiled from what the file (config), a hosting panel (panel) and
+// operators have set: Live.swap, in settings/live.go. The commands are carried out by an
+// Operator, in operator/operator.go. What operators should know of is an event: all are in
+// event/kinds.go. A Simulation, in simulate/simulate.go, has an engine decide on the log
+// of another time.
 package sidecar

@@ -56,7 +56,7 @@ type LogEntry struct {
 }
 
 // clone is one that holds on to nothing else of the log.
-func (e *LogEntry) clone() LogEntry {
+func (e *LogEntry) Clone() LogEntry {
 	c := *e
 	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
 		&c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
@@ -65,6 +65,6 @@ func (e *LogEntry) clone() LogEntry {
 	return c
 }
 
-func (e *LogEntry) isOutcome() bool {
+func (e *LogEntry) IsOutcome() bool {
 	return e.Kind == LogDelivered || e.Kind == LogDeferred || e.Kind == LogFailed
 }

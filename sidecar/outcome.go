@@ -9,7 +9,7 @@ import (
 // An Outcome is that the log has told something new of a send that somebody pays for.
 type Outcome struct {
 	Entry   *LogEntry
-	Payer   *identity
+	Payer   *Payer
 	Token   ratelimit.Token // of the send
 	When    time.Time       // when its message arrived
 	To      string          // domain of the recipient

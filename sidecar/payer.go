@@ -3,48 +3,48 @@ package sidecar
 import "strings"
 
 // A class is by which rule a message is charged, or why it is not.
-type class int
+type Class int
 
 const (
-	charged      class = iota
-	nobody             // bounces that Exim made itself, null senders from elsewhere
-	inbound            // from elsewhere: not ours until it is redirected
-	exempt             // list software, or whom thresholds exempt
-	unidentified       // somebody should be charged, and nobody can be found
+	Charged      Class = iota
+	Nobody             // bounces that Exim made itself, null senders from elsewhere
+	Inbound            // from elsewhere: not ours until it is redirected
+	Exempt             // list software, or whom thresholds exempt
+	Unidentified       // somebody should be charged, and nobody can be found
 )
 
 // An identity is who is charged for a message.
-type identity struct {
-	class   class
-	domain  string // of a charged message never empty
-	mailbox string // empty if unknown
-	account string // empty if unknown
+type Payer struct {
+	Class   Class
+	Domain  string // of a charged message never empty
+	Mailbox string // empty if unknown
+	Account string // empty if unknown
 }
 
 // clone keeps nothing of the request in memory.
-func (who identity) clone() identity {
-	who.domain, who.mailbox, who.account = strings.Clone(who.domain), strings.Clone(who.mailbox), strings.Clone(who.account)
+func (who Payer) Clone() Payer {
+	who.Domain, who.Mailbox, who.Account = strings.Clone(who.Domain), strings.Clone(who.Mailbox), strings.Clone(who.Account)
 	return who
 }
 
 // of names the account, where the domain does not.
-func (who identity) of(account string) identity {
-	if who.account == "" {
-		who.account = account
+func (who Payer) WithAccount(account string) Payer {
+	if who.Account == "" {
+		who.Account = account
 	}
 	return who
 }
 
 // names are the scopes of somebody, from the most specific to the default.
-func (who identity) names() (names []string) {
-	if who.mailbox != "" {
-		names = append(names, who.mailbox)
+func (who Payer) Scopes() (names []string) {
+	if who.Mailbox != "" {
+		names = append(names, who.Mailbox)
 	}
-	if who.domain != "" {
-		names = append(names, who.domain)
+	if who.Domain != "" {
+		names = append(names, who.Domain)
 	}
-	if who.account != "" {
-		names = append(names, accountPrefix+who.account)
+	if who.Account != "" {
+		names = append(names, AccountPrefix+who.Account)
 	}
-	return append(names, defaultScope)
+	return append(names, DefaultScope)
 }

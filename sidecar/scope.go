@@ -3,25 +3,25 @@ package sidecar
 import "strings"
 
 // isDomain tells the subject of a domain from those of mailboxes and accounts.
-func isDomain(subject string) bool {
-	return !strings.Contains(subject, "@") && !isAccount(subject)
+func IsDomain(subject string) bool {
+	return !strings.Contains(subject, "@") && !IsAccount(subject)
 }
 
 // accountPrefix begins the name of an account's subject.
-const accountPrefix = "account:"
+const AccountPrefix = "account:"
 
-func isAccount(subject string) bool { return strings.HasPrefix(subject, accountPrefix) }
+func IsAccount(subject string) bool { return strings.HasPrefix(subject, AccountPrefix) }
 
 // titleOf names a subject as refusals do.
-func titleOf(subject string) string {
-	switch account, ok := strings.CutPrefix(subject, accountPrefix); {
+func TitleOf(subject string) string {
+	switch account, ok := strings.CutPrefix(subject, AccountPrefix); {
 	case ok:
 		return "Account " + account
-	case isDomain(subject):
+	case IsDomain(subject):
 		return "Domain " + subject
 	}
 	return "Mailbox " + subject
 }
 
 // defaultScope is the scope whose values are everybody's.
-const defaultScope = "default"
+const DefaultScope = "default"

@@ -2,35 +2,24 @@ package sidecar
 
 import (
 	"fmt"
-	"strings"
+	"time"
 )
 
-// Operators grep for these texts: they are kept to the letter. What explains
-// further follows in brackets. (cPanel's wording, two spaces included.)
-const (
-	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
-	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
-	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
-
-	reattempted = "will be reattempted later"
-	discarded   = "discarded."
-)
-
-// text words a refusal: who exceeded which limit by how much, and in brackets
-// what is counted, where the limit comes from and when there is room.
-func (d *refusal) text(node string) string {
-	what := reattempted
-	if d.action != Defer {
-		what = discarded
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, textHourly, titleOf(d.use.Subject), d.per, ratio(d.attempted, d.use.Limit.Max), what)
-	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", d.use.Used, span(d.use.Limit.Window), d.origin)
-	if d.frees.IsZero() {
-		b.WriteString("more than the limit at once; ")
-	} else {
-		fmt.Fprintf(&b, "room at %s; ", d.frees.Format("2006-01-02 15:04:05 -0700"))
-	}
-	fmt.Fprintf(&b, "sluice on %s]", node)
-	return b.String()
+// ratio is "21/20 (105%)", rounded down.
+func Ratio(n, of int64) string {
+	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
 }
+
+// span writes a window as people say it.
+func Span(d time.Duration) string {
+	switch d {
+	case time.Hour:
+		return "an hour"
+	case Day:
+		return "a day"
+	}
+	return d.String()
+}
+
+// day is the window of a daily limit.
+const Day = 24 * time.Hour

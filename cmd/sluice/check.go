@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/policyd"
 )
 
@@ -75,7 +75,7 @@ func (c checkCmd) Run(t *terminal) error {
 	}
 	socket, doubt := c.Socket, ""
 	if socket == "" {
-		listens, _, trouble, err := sidecar.Sockets(t.configFile)
+		listens, _, trouble, err := config.Sockets(t.configFile)
 		if err == nil {
 			socket, err = unixSocket(listens)
 		}
@@ -168,7 +168,7 @@ func sensible(fields []policyd.Field) error {
 }
 
 // unixSocket is the first unix socket of a list.
-func unixSocket(all []sidecar.Listener) (string, error) {
+func unixSocket(all []config.Listener) (string, error) {
 	for _, l := range all {
 		if l.Network() == "unix" {
 			return l.Address(), nil

@@ -7,8 +7,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
+	"sluice/sidecar/limit"
 )
 
 type configCmd struct {
@@ -39,7 +40,7 @@ func (c configCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, effectiveOf(values))
 	}
-	return sidecar.WriteTOML(t.stdout, values)
+	return config.WriteTOML(t.stdout, values)
 }
 
 // A configCheck is what --check finds.
@@ -50,7 +51,7 @@ type configCheck struct {
 
 // checked says whether the file is good. One that cannot be read is neither.
 func (c configCmd) checked(t *terminal, err error) error {
-	if errors.Is(err, sidecar.ErrUnread) {
+	if errors.Is(err, config.ErrUnread) {
 		return err
 	}
 	found := configCheck{Good: err == nil}
@@ -79,11 +80,11 @@ type effectiveValue struct {
 
 // An effectiveOrigin is what of a sidecar.Origin a file can have.
 type effectiveOrigin struct {
-	Layer sidecar.Layer `json:"layer"`
-	Place string        `json:"place"`
+	Layer limit.Layer `json:"layer"`
+	Place string      `json:"place"`
 }
 
-func effectiveOf(values []sidecar.ConfigValue) effective {
+func effectiveOf(values []config.Value) effective {
 	all := effective{[]effectiveValue{}}
 	for _, v := range values {
 		of := v.Of()
@@ -92,7 +93,7 @@ func effectiveOf(values []sidecar.ConfigValue) effective {
 	return all
 }
 
-func (c configCmd) values(t *terminal) (values []sidecar.ConfigValue, err error) {
+func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 	if c.Running {
 		err = t.askAdmin("config", func(a *admin.Client) (err error) {
 			values, err = a.Config(t.ctx)

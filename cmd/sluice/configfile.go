@@ -15,6 +15,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/engine"
 )
 
 const (
@@ -29,15 +31,15 @@ const (
 // A configFile is the configuration file, followed while sluice runs.
 type configFile struct {
 	path  string
-	read  func() (*sidecar.Config, error)
+	read  func() (*config.Config, error)
 	hup   chan os.Signal
 	tell  func(hash string) // tells other nodes which configuration is read; nil without others
 	known sidecar.FileStamp // as it was read last, or refused
 }
 
 // followConfig notes how the file stands, before it is read for the first time.
-func followConfig(path string, read func() (*sidecar.Config, error)) *configFile {
-	f := &configFile{path: cmp.Or(path, sidecar.DefaultConfigPath), read: read, hup: make(chan os.Signal, 1)}
+func followConfig(path string, read func() (*config.Config, error)) *configFile {
+	f := &configFile{path: cmp.Or(path, config.DefaultPath), read: read, hup: make(chan os.Signal, 1)}
 	f.known = f.look()
 	signal.Notify(f.hup, syscall.SIGHUP)
 	return f
@@ -53,7 +55,7 @@ func (f *configFile) look() sidecar.FileStamp {
 
 // run reads the file again when it has changed and stood still, and at once on
 // SIGHUP, until ctx is done. Without fsnotify it polls.
-func (f *configFile) run(ctx context.Context, p *sidecar.Policy) error {
+func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 	defer signal.Stop(f.hup)
 	var events <-chan fsnotify.Event
 	var lost <-chan error // of events: the poll finds what they would have told
@@ -96,7 +98,7 @@ func (f *configFile) run(ctx context.Context, p *sidecar.Policy) error {
 }
 
 // reload puts the file in force as it is now, or has the policy say why not.
-func (f *configFile) reload(p *sidecar.Policy, now time.Time) {
+func (f *configFile) reload(p *engine.Engine, now time.Time) {
 	config, err := f.read()
 	if f.known.Size == 0 && p.Config().File() != "" && err == nil {
 		// To forget all limits at once is nothing that anybody means.

@@ -10,14 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // configStatus is what status says of the configuration file.
-func (n *servedNode) configStatus(t *testing.T) sidecar.ConfigStatus {
+func (n *servedNode) configStatus(t *testing.T) settings.ConfigStatus {
 	t.Helper()
-	var s sidecar.Status
+	var s operator.Status
 	out, code := n.sluice(t, "status", "--json", "--admin", n.dir+"/run/admin.sock")
 	if err := json.Unmarshal([]byte(out), &s); err != nil || code != exitDone {
 		t.Fatalf("status: exit %d, %v:\n%s", code, err, out)
@@ -26,9 +28,9 @@ func (n *servedNode) configStatus(t *testing.T) sidecar.ConfigStatus {
 }
 
 // hourly is the limit of example.com that is in force, and where it comes from.
-func (n *servedNode) hourly(t *testing.T) (limit int64, by sidecar.Origin) {
+func (n *servedNode) hourly(t *testing.T) (limit int64, by limit.Origin) {
 	t.Helper()
-	var e sidecar.Explanation
+	var e operator.Explanation
 	out, code := n.sluice(t, "explain", "example.com", "--json", "--admin", n.dir+"/run/admin.sock")
 	if err := json.Unmarshal([]byte(out), &e); err != nil || code != exitDone {
 		t.Fatalf("explain: exit %d, %v:\n%s", code, err, out)
@@ -64,7 +66,7 @@ func TestTheFileIsReadAgainWhenItIsEdited(t *testing.T) {
 	t.Run("truncate and write", func(t *testing.T) {
 		writeFile(t, file, withHourly(n.dir, 12))
 		n.wantHourly(t, 12)
-		if _, by := n.hourly(t); by.Layer != sidecar.LayerFile || by.Place != file+":14" {
+		if _, by := n.hourly(t); by.Layer != limit.LayerFile || by.Place != file+":14" {
 			t.Errorf("it comes from %+v", by)
 		}
 	})

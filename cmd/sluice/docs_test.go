@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 )
 
 var (
@@ -40,13 +40,13 @@ func TestLinksOfTheDocuments(t *testing.T) {
 	}
 }
 
-// So is what sidecar/doc.go names: "identify, in identity.go".
+// So is what sidecar/doc.go names: "Rules.Payer, in identity/identity.go".
 func TestNamesInThePackageDocument(t *testing.T) {
 	text, err := os.ReadFile("../../sidecar/doc.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?:(\S+), in )?(\w+\.go)`).FindAllStringSubmatch(string(text), -1)
+	found := regexp.MustCompile(`(?:(\S+),\s+(?://\s+)?in\s+(?://\s+)?)?((?:\w+/)*\w+\.go)`).FindAllStringSubmatch(string(text), -1)
 	for _, m := range found {
 		content, err := readAny("../../sidecar/" + m[2])
 		if name := m[1]; err != nil || name != "" && !defines(content, name) && !strings.Contains(content, ") "+name+"(") {
@@ -72,13 +72,13 @@ func defines(content, name string) bool {
 	if receiver, method, ok := strings.Cut(name, "."); ok {
 		return regexp.MustCompile(`(?m)^func \(\w+ \*?` + receiver + `\) ` + method + `\(`).MatchString(content)
 	}
-	return regexp.MustCompile(`(?m)^(func |package |sub |sub main::)?` + name + `( =|:|\(| {|$)|\b` + name + `\s*=`).MatchString(content)
+	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct)|\b` + name + `\s*=`).MatchString(content)
 }
 
 // The configurations that we ship are good and served.
 func TestShippedConfigs(t *testing.T) {
 	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml", "../../testdata/compose/sluice.toml"} {
-		c, err := sidecar.LoadConfig(file)
+		c, err := config.Load(file)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -100,7 +100,7 @@ func TestComposedStores(t *testing.T) {
 		t.Fatalf("docker-compose.yml has %d stores, not one Redis, a cluster and Sentinel", len(stores))
 	}
 	for _, store := range stores {
-		c, err := sidecar.ParseConfig("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
+		c, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
 		if err != nil {
 			t.Error(err)
 		} else if err := served(c); err != nil {

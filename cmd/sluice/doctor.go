@@ -7,7 +7,8 @@ import (
 	"io"
 	"os"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/settings"
 )
 
 type doctorCmd struct{ jsonFlag }
@@ -57,10 +58,10 @@ const (
 // A doctor looks at one host.
 type doctor struct {
 	*terminal
-	config   *sidecar.Config
+	config   *config.Config
 	exim     exim
 	isExim   bool // there is one that loads its configuration
-	survey   sidecar.Survey
+	survey   settings.Inventory
 	running  running
 	findings []finding
 }
@@ -106,7 +107,7 @@ func (d *doctor) look() (err error) {
 		d.add("configuration", wrong, "Mend the file, then ask again: all else hangs on it.", "%v", err)
 		return nil
 	}
-	if d.survey, err = sidecar.SurveyOf(d.config); err != nil {
+	if d.survey, err = settings.InventoryOf(d.config); err != nil {
 		return err
 	}
 	d.checkServable()
@@ -133,7 +134,7 @@ func (d *doctor) checkServable() {
 	if err := servable(d.config); err != nil {
 		d.add("configuration", wrong, "`sluice serve` would not start with it: mend that.", "%v", err)
 	} else {
-		d.add("configuration", healthy, "", "%s is good", cmp.Or(d.configFile, sidecar.DefaultConfigPath))
+		d.add("configuration", healthy, "", "%s is good", cmp.Or(d.configFile, config.DefaultPath))
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/operator"
 )
 
 // What doctor finds on the host beside Exim: the running sluice, the lock
@@ -23,8 +25,8 @@ import (
 type running struct {
 	err     error
 	version admin.Version
-	config  []sidecar.ConfigValue
-	status  sidecar.Status
+	config  []config.Value
+	status  operator.Status
 }
 
 // ask asks the running sluice for all of it.
@@ -92,7 +94,7 @@ func replaced(pid int) bool {
 }
 
 // differing are the keys that are not the same in two configurations.
-func differing(file, running []sidecar.ConfigValue) []string {
+func differing(file, running []config.Value) []string {
 	values := map[string]string{}
 	for _, v := range running {
 		values[v.Key] = fmt.Sprint(v.Value)

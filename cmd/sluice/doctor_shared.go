@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/operator"
 )
 
 // What doctor learns from the running sluice of its configuration, of the panel,
@@ -69,7 +69,7 @@ func (d *doctor) checkShared() {
 // come every second.
 const signPatience = 10
 
-func (d *doctor) checkServer(server sidecar.ServerStatus, s *sidecar.SharedStatus) {
+func (d *doctor) checkServer(server operator.ServerStatus, s *operator.SharedStatus) {
 	check := "Redis " + server.Server
 	switch {
 	case server.Trouble != "":

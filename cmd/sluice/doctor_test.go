@@ -17,8 +17,10 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
 )
 
@@ -33,7 +35,7 @@ type clinic struct {
 	running string            // that of the running sluice; the same if empty
 	token   string            // in the file DIR/token
 	version string            // of the running sluice; this one if empty
-	status  sidecar.Status    // of the running sluice
+	status  operator.Status   // of the running sluice
 	locked  string            // a directory in the lock directory, if any
 	says    map[string]string // what Exim answers, by its arguments
 }
@@ -68,7 +70,7 @@ func newClinic(t *testing.T) *clinic {
 	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
-	c.status = sidecar.Status{Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
+	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
 	return c
 }
 
@@ -114,7 +116,7 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 			t.Fatal(err)
 		}
 	}
-	running, err := sidecar.ParseConfig(c.dir+"/sluice.toml", cmp.Or(c.running, c.file))
+	running, err := config.Parse(c.dir+"/sluice.toml", cmp.Or(c.running, c.file))
 	if err != nil {
 		t.Fatal(err)
 	}

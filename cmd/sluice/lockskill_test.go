@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/ratelimit/redisstore/redistest"
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // Lock files, while nodes of a cluster are killed:
@@ -229,7 +229,7 @@ func (s *siege) board() map[string]bool {
 
 // wanted are the lock files of a node, and whose they are, by what the nodes
 // share: the counts as a node tells them, and the board.
-func (s *siege) wanted(i int, st sidecar.Status) map[string]string {
+func (s *siege) wanted(i int, st operator.Status) map[string]string {
 	files, board := maps.Clone(s.hands[i]), s.board()
 	for _, d := range st.Domains {
 		if d.Sent >= siegeLimit {
@@ -249,7 +249,7 @@ func (s *siege) wanted(i int, st sidecar.Status) map[string]string {
 }
 
 // found are the lock files that stand, and whose they are as the node knows.
-func (s *siege) found(n *processNode, st sidecar.Status) map[string]string {
+func (s *siege) found(n *processNode, st operator.Status) map[string]string {
 	files := map[string]string{}
 	for _, name := range slices.Concat(s.names(n, "max_"), s.names(n, ".")) {
 		files[name] = "nobody"
@@ -272,7 +272,7 @@ func (s *siege) settle() {
 	var wrong string
 	for deadline := time.Now().Add(hosttest.Patience); ; time.Sleep(50 * time.Millisecond) {
 		wrong = ""
-		var all [2]sidecar.Status
+		var all [2]operator.Status
 		for i, n := range s.nodes {
 			all[i] = n.whole(s.t)
 			if sh := all[i].Totals.Shared; sh.Mode != "shared" || sh.Unmerged > 0 {

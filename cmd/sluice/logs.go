@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/delivery"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/postfixlog"
 )
@@ -13,7 +14,7 @@ import (
 // they were read last.
 func (n *node) followLogs() {
 	if path := n.config.Postfix.Log; path != "" {
-		of := sidecar.PostfixLog{Recorder: n.policy.Recorder}
+		of := delivery.PostfixLog{Recorder: n.policy.Recorder}
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Events: n.events,
 			Parser: postfixlog.NewParser(time.Local, loginOf)}))
 	}

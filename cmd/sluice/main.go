@@ -14,9 +14,11 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/panel"
+	"sluice/sidecar/settings"
 )
 
 // The exit codes of every command.
@@ -72,7 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&cmd,
 		kong.Name("sluice"),
 		kong.Description("A policy sidecar for Exim: limits how much each domain may send."),
-		kong.Vars{"config": sidecar.DefaultConfigPath},
+		kong.Vars{"config": config.DefaultPath},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // after --help; kong then parses on
 		kong.UsageOnError(),
@@ -124,7 +126,7 @@ func misused(err error) string {
 type no struct{ error }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[no](err); ok || errors.Is(err, sidecar.ErrNotFound) || errors.Is(err, sidecar.ErrNoEffect) {
+	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, settings.ErrNoEffect) {
 		return exitNo
 	}
 	return exitError
@@ -132,8 +134,8 @@ func exitCode(err error) int {
 
 // loadConfig reads the configuration file, and takes from the panel what it
 // leaves open.
-func (t *terminal) loadConfig() (*sidecar.Config, error) {
-	c, err := sidecar.LoadConfig(t.configFile)
+func (t *terminal) loadConfig() (*config.Config, error) {
+	c, err := config.Load(t.configFile)
 	if err == nil && c.Panel.Follow {
 		panel.Assume(c, panelRoot(c))
 	}
@@ -145,7 +147,7 @@ func (t *terminal) loadConfig() (*sidecar.Config, error) {
 func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
 	socket, doubt := t.adminSocket, ""
 	if socket == "" {
-		_, l, trouble, err := sidecar.Sockets(t.configFile)
+		_, l, trouble, err := config.Sockets(t.configFile)
 		if err != nil {
 			return fmt.Errorf("%s: find the admin socket: %w", what, err)
 		}

@@ -19,9 +19,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog/mainlogtest"
+	"sluice/sidecar/operator"
 )
 
 // logConfig follows a log in dir, counts for a day, and limits nobody.
@@ -36,7 +37,7 @@ func (n *servedNode) tally(t *testing.T) map[string]mainlogtest.Counts {
 	if code != 0 {
 		return nil
 	}
-	var s sidecar.Status
+	var s operator.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -309,7 +310,7 @@ func followed(b *testing.B, dir, path string) time.Duration {
 	os.RemoveAll(filepath.Join(dir, "ledger"))
 	text := strings.Replace(serveConfig(dir), "hourly = 10", "", 1) // the limits that everybody has at first
 	text = strings.Replace(text, "[exim]", fmt.Sprintf("[exim]\nmainlog = %q", path), 1)
-	c, err := sidecar.ParseConfig("bench.toml", text)
+	c, err := config.Parse("bench.toml", text)
 	if err != nil {
 		b.Fatal(err)
 	}

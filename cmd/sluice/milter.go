@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/milter"
 	"sluice/sidecar/policyd"
@@ -35,7 +35,7 @@ func (n *node) listenMilters(uids []int) error {
 	return nil
 }
 
-func listenMilter(l sidecar.Listener) (net.Listener, error) {
+func listenMilter(l config.Listener) (net.Listener, error) {
 	if l.Network() == "unix" {
 		if err := makeSocketDir(l.Address()); err != nil {
 			return nil, err

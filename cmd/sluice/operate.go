@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/limit"
 )
 
 type lockCmd struct {
@@ -49,7 +49,7 @@ func lockable(scope string) (string, error) {
 		return "", fmt.Errorf("%s is no domain, and only domains have locks; "+
 			"`sluice reset %s` lets it start at zero", scope, scope)
 	}
-	return sidecar.CanonicalDomain(scope)
+	return limit.CanonicalDomain(scope)
 }
 
 type unlockCmd struct {
@@ -97,7 +97,7 @@ Examples:
 }
 
 func (c resetCmd) Run(t *terminal) error {
-	scope, err := sidecar.CanonicalScope(c.Scope)
+	scope, err := limit.CanonicalScope(c.Scope)
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}

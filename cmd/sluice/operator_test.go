@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
 )
 
@@ -87,13 +87,13 @@ func (o *newcomer) installs(t *testing.T) {
 }
 
 // status is what sluice shows of a domain.
-func (o *newcomer) status(t *testing.T, domain string) sidecar.DomainStatus {
+func (o *newcomer) status(t *testing.T, domain string) operator.DomainStatus {
 	t.Helper()
 	out, code := o.try(t, "sluice status --json "+domain)
 	if code == exitNo {
-		return sidecar.DomainStatus{Domain: domain}
+		return operator.DomainStatus{Domain: domain}
 	}
-	var s sidecar.Status
+	var s operator.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Domains) != 1 {
 		t.Fatalf("status of %s: %v\n%s", domain, err, out)
 	}

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"sluice/ratelimit/redisstore/redistest"
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // A Redis that goes away under two real nodes, and comes back:
@@ -86,7 +86,7 @@ func (s *blackout) offer(i, sends int) (accepted int64) {
 	return accepted
 }
 
-func (s *blackout) state(i int) sidecar.SharedStatus {
+func (s *blackout) state(i int) operator.SharedStatus {
 	s.t.Helper()
 	return *s.nodes[i].whole(s.t).Totals.Shared
 }

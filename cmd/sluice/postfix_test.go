@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/milter/mtatest"
+	"sluice/sidecar/operator"
 )
 
 // snippet is a block of docs/postfix.md.
@@ -93,13 +93,13 @@ func (h *postfixHost) startSluice(t testing.TB) {
 func (h *postfixHost) sent(t testing.TB, domain string) int64 { return h.domain(t, domain).Sent }
 
 // domain is what sluice shows of a domain.
-func (n *servedNode) domain(t testing.TB, name string) sidecar.DomainStatus {
+func (n *servedNode) domain(t testing.TB, name string) operator.DomainStatus {
 	t.Helper()
 	out, code := n.sluice(t, "status", "--json", name)
 	if code == exitNo {
-		return sidecar.DomainStatus{Domain: name}
+		return operator.DomainStatus{Domain: name}
 	}
-	var s sidecar.Status
+	var s operator.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Domains) != 1 {
 		t.Fatalf("status: %v\n%s", err, out)
 	}
@@ -217,7 +217,7 @@ func (h *postfixHost) wantCauses(t testing.TB, domain, want string) {
 // then: what it skips as being delivered, over a reload, waits for minutes otherwise.
 func (h *postfixHost) wantOutcomes(t testing.TB, domain string, want ...int64) {
 	t.Helper()
-	var d sidecar.DomainStatus
+	var d operator.DomainStatus
 	end := time.Now().Add(hosttest.Patience)
 	for n := 1; ; n++ {
 		d = h.domain(t, domain)

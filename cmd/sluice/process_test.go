@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
 )
 
@@ -59,7 +59,7 @@ func (n *processNode) freeze() { n.process.Process.Signal(syscall.SIGSTOP) }
 func (n *processNode) thaw()   { n.process.Process.Signal(syscall.SIGCONT) }
 
 // whole is what `sluice status --json` tells.
-func (n *servedNode) whole(t testing.TB) (s sidecar.Status) {
+func (n *servedNode) whole(t testing.TB) (s operator.Status) {
 	t.Helper()
 	out, code := n.sluice(t, "status", "--json")
 	if err := json.Unmarshal([]byte(out), &s); err != nil {

@@ -8,13 +8,14 @@ import (
 	"os"
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // export prints what is set live, one line of JSON for each change that has an effect.
 func (c historyCmd) export(t *terminal) error {
-	var all []sidecar.SavedChange
+	var all []settings.SavedChange
 	err := t.askAdmin("history --export", func(a *admin.Client) (err error) {
 		all, err = a.Export(t.ctx, c.Scope, c.Left)
 		return err
@@ -40,7 +41,7 @@ func (c setCmd) importFile(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("set --import: nothing is changed: %w", err)
 	}
-	var did sidecar.Import
+	var did operator.Import
 	err = t.askAdmin("set --import", func(a *admin.Client) (err error) {
 		did, err = a.Import(t.ctx, admin.Lines{Lines: lines, Sudo: os.Getenv("SUDO_USER"), Preview: c.Preview})
 		return err
@@ -66,7 +67,7 @@ func (c setCmd) importFile(t *terminal) error {
 
 // readSaved reads a file, or standard input for "-". Its error names each line that it
 // cannot understand.
-func (t *terminal) readSaved(name string) (all []sidecar.SavedChange, err error) {
+func (t *terminal) readSaved(name string) (all []settings.SavedChange, err error) {
 	text, name, err := t.readFile(name)
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func (t *terminal) readSaved(name string) (all []sidecar.SavedChange, err error)
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		var change sidecar.SavedChange
+		var change settings.SavedChange
 		lines := json.NewDecoder(strings.NewReader(line))
 		lines.DisallowUnknownFields()
 		err := lines.Decode(&change)

@@ -19,11 +19,14 @@ import (
 	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
+	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
 	"sluice/sidecar/policyd"
+	"sluice/sidecar/settings"
 )
 
 type serveCmd struct {
@@ -63,31 +66,31 @@ func (c serveCmd) Run(t *terminal) error {
 }
 
 // servedConfig reads the configuration, and refuses what is not served yet.
-func (t *terminal) servedConfig() (*sidecar.Config, error) {
+func (t *terminal) servedConfig() (*config.Config, error) {
 	c, err := t.loadConfig()
 	if err != nil {
 		return nil, err
 	}
 	if t.adminSocket != "" {
-		c.Listen.Admin = sidecar.Listener("unix:" + t.adminSocket)
+		c.Listen.Admin = config.Listener("unix:" + t.adminSocket)
 	}
 	return c, served(c)
 }
 
 // panelRoot is what the paths of a panel's files begin with; empty for "/".
-func panelRoot(c *sidecar.Config) string { return strings.TrimSuffix(c.Panel.Root, "/") }
+func panelRoot(c *config.Config) string { return strings.TrimSuffix(c.Panel.Root, "/") }
 
 // A node is all that serve runs, wired.
 type node struct {
 	name   string
-	config *sidecar.Config
+	config *config.Config
 	log    *slog.Logger // for what is no event: the HTTP library's
 	events *event.Stream
 	ledger *journal.Store    // what this node accepted
 	shared *redisstore.Store // nil where store.url is embedded:
 	store  sidecar.Store     // the one of the two that decides
 	locks  *lockdir.Dir
-	policy *sidecar.Policy
+	policy *engine.Engine
 	logs   []*mainlog.Follower
 	file   *configFile     // nil in tests that have none
 	panel  *panel.Follower // nil where panel.follow is false
@@ -102,7 +105,7 @@ type node struct {
 
 // openNode opens the store, then the lock directory, whose state is in it,
 // then the policy on top of both, and last the sockets: from then on Exim asks.
-func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node, err error) {
+func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node, err error) {
 	n := &node{config: c, log: log, events: event.NewStream(event.NewLog(log))}
 	defer func() {
 		if err != nil {
@@ -121,7 +124,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	if err != nil {
 		return nil, err
 	}
-	options := sidecar.Options{
+	options := engine.Options{
 		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
 		Locks: n.locks, Queue: exim, Events: n.events, Now: time.Now(),
 	}
@@ -130,7 +133,7 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 	} else {
 		options.Left = redisstore.Left{Ledger: n.ledger}
 	}
-	n.policy = sidecar.New(options)
+	n.policy = engine.New(options)
 	n.ledger.KeepFor(time.Now(), n.policy.Keep())
 	if n.shared != nil {
 		n.policy.ShowShared(n.sharedStatus)
@@ -158,16 +161,16 @@ func openNode(ctx context.Context, c *sidecar.Config, log *slog.Logger) (_ *node
 }
 
 // readPanel begins to follow the panel's files, if it is to.
-func (n *node) readPanel() sidecar.Panel {
+func (n *node) readPanel() settings.Panel {
 	if !n.config.Panel.Follow {
-		return sidecar.Panel{}
+		return settings.Panel{}
 	}
 	n.panel = panel.New(panelRoot(n.config))
 	return n.panel.Read(time.Now())
 }
 
 // nodeName is the configured one, or the host's.
-func nodeName(c *sidecar.Config) (string, error) {
+func nodeName(c *config.Config) (string, error) {
 	if c.Store.Node != "" {
 		return c.Store.Node, nil
 	}
@@ -223,7 +226,7 @@ func makeSocketDir(path string) error {
 }
 
 // configValues are those in force, which change when the file does.
-func (n *node) configValues() []sidecar.ConfigValue { return n.policy.Config().Values() }
+func (n *node) configValues() []config.Value { return n.policy.Config().Values() }
 
 func (n *node) listenAdmin() (err error) {
 	path := n.config.Listen.Admin.Address()

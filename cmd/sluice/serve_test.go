@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
@@ -189,7 +189,7 @@ func TestServeTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Replace(serveConfig(dir), "policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:%s\", ", dir+"/token", address), 1)
-	c, err := sidecar.ParseConfig("s.toml", text)
+	c, err := config.Parse("s.toml", text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"sluice/ratelimit/redisstore"
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/policyd"
 )
 
@@ -19,12 +19,12 @@ var notServed = map[string]string{
 
 // served refuses a configuration that asks for what this version does not do
 // yet: silently ignored, it would look as if it worked.
-func served(c *sidecar.Config) error {
+func served(c *config.Config) error {
 	var errs []error
 	refuse := func(key, what string) {
 		errs = append(errs, fmt.Errorf("%s: %s: this version does not serve %s; leave it out", c.Origin(key), key, what))
 	}
-	builtIn := sidecar.DefaultConfig().Values()
+	builtIn := config.Default().Values()
 	for i, v := range c.Values()[:len(builtIn)] { // those of single scopes come behind
 		what, unserved := notServed[v.Key]
 		if unserved && v.Value != "" && !reflect.DeepEqual(v.Value, builtIn[i].Value) {
@@ -36,14 +36,14 @@ func served(c *sidecar.Config) error {
 
 // servable tells whether serve would start with a configuration: what it asks
 // for is served, and the files that it names can be read.
-func servable(c *sidecar.Config) error {
+func servable(c *config.Config) error {
 	err := served(c)
 	if c.Store.URL != embedded {
 		if urlErr := redisstore.CheckURL(c.Store.URL); urlErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", c.Origin("store.url"), urlErr))
 		}
 	}
-	if slices.ContainsFunc(c.Listen.Policy, func(l sidecar.Listener) bool { return l.Network() == "tcp" }) {
+	if slices.ContainsFunc(c.Listen.Policy, func(l config.Listener) bool { return l.Network() == "tcp" }) {
 		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
 		err = errors.Join(err, tokenErr)
 	}

@@ -6,12 +6,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 )
 
-func parseConfig(t *testing.T, text string) *sidecar.Config {
+func parseConfig(t *testing.T, text string) *config.Config {
 	t.Helper()
-	c, err := sidecar.ParseConfig("s.toml", text)
+	c, err := config.Parse("s.toml", text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ http = "127.0.0.1:9995"
 // The built-in values, written out or left empty, ask for nothing.
 func TestDefaultsAreServed(t *testing.T) {
 	var all strings.Builder
-	if err := sidecar.WriteTOML(&all, sidecar.DefaultConfig().Values()); err != nil {
+	if err := config.WriteTOML(&all, config.Default().Values()); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"", all.String(), "[identity]\nowners = \"\"\n[exim]\nmainlog = \"\"\n[limits.domain.\"x.example\"]\nhourly = 5\n"} {

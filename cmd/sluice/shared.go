@@ -5,11 +5,11 @@ import (
 	"io"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/operator"
 )
 
 // printShared prints the nodes that share the counts.
-func printShared(w io.Writer, s sidecar.SharedStatus) {
+func printShared(w io.Writer, s operator.SharedStatus) {
 	rows := [][]string{{"NODE", "LAST SIGN", "MODE", "STORE"}}
 	for _, n := range s.Nodes {
 		age := time.Duration(n.SignAge * float64(time.Second))
@@ -22,7 +22,7 @@ func printShared(w io.Writer, s sidecar.SharedStatus) {
 }
 
 // sharedWarnings tell of what is wrong between the nodes.
-func sharedWarnings(s *sidecar.SharedStatus) (w []string) {
+func sharedWarnings(s *operator.SharedStatus) (w []string) {
 	if s == nil {
 		return nil
 	}
@@ -54,7 +54,7 @@ func sharedWarnings(s *sidecar.SharedStatus) (w []string) {
 	return w
 }
 
-func evictionWarning(s sidecar.ServerStatus) string {
+func evictionWarning(s operator.ServerStatus) string {
 	return fmt.Sprintf("Redis %s drops counters when its memory is full (maxmemory-policy %s), and each of them is a new budget. "+
 		"Set maxmemory-policy noeviction.", s.Server, s.Evicts)
 }

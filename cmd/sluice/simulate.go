@@ -14,10 +14,12 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
+	"sluice/sidecar/settings"
+	"sluice/sidecar/simulate"
 )
 
 type simulateCmd struct {
@@ -70,7 +72,7 @@ Examples:
 }
 
 // overrides are what --set was given.
-type overrides []sidecar.Setting
+type overrides []limit.Setting
 
 // Decode reads SCOPE KEY=VALUE..., up to what is no KEY=VALUE.
 func (o *overrides) Decode(ctx *kong.DecodeContext) error {
@@ -82,16 +84,16 @@ func (o *overrides) Decode(ctx *kong.DecodeContext) error {
 	for next := ctx.Scan.Peek(); !next.IsEOL() && next.IsValue() && strings.Contains(next.String(), "="); next = ctx.Scan.Peek() {
 		assignments = append(assignments, ctx.Scan.Pop().String())
 	}
-	_, settings, err := sidecar.ParseSettings(scope, assignments)
+	_, settings, err := limit.ParseSettings(scope, assignments)
 	*o = append(*o, settings...)
 	return err
 }
 
 // A simulated is what the command has found out.
 type simulated struct {
-	Simulation sidecar.SimulationReport  `json:"simulation"`
-	Compared   *sidecar.SimulationReport `json:"compared,omitempty"`
-	Suggested  *suggestion               `json:"suggested,omitempty"`
+	Simulation simulate.Report  `json:"simulation"`
+	Compared   *simulate.Report `json:"compared,omitempty"`
+	Suggested  *suggestion      `json:"suggested,omitempty"`
 }
 
 type suggestion struct {
@@ -120,26 +122,26 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	if err != nil {
 		return found, err
 	}
-	simulation := sidecar.NewSimulation(options)
+	simulation := simulate.New(options)
 	if err := simulation.Unread(); err != nil {
 		return found, err
 	}
-	all := []*sidecar.Simulation{simulation}
-	var compared, unlimited *sidecar.Simulation
+	all := []*simulate.Simulation{simulation}
+	var compared, unlimited *simulate.Simulation
 	if c.Compare != "" {
 		other, err := c.compared(t, options)
 		if err != nil {
 			return found, err
 		}
-		compared = sidecar.NewSimulation(other)
+		compared = simulate.New(other)
 		all = append(all, compared)
 	}
 	if c.Suggest != nil {
-		options.Set = append(slices.Clone(options.Set), sidecar.Setting{Scope: "default", Key: "hourly", Value: int64(0)})
-		unlimited = sidecar.NewSimulation(options)
+		options.Set = append(slices.Clone(options.Set), limit.Setting{Scope: "default", Key: "hourly", Value: int64(0)})
+		unlimited = simulate.New(options)
 		all = append(all, unlimited)
 	}
-	if err := c.replay(t, sidecar.NewReplay(all...)); err != nil {
+	if err := c.replay(t, simulate.NewReplay(all...)); err != nil {
 		return found, err
 	}
 	found.Simulation = simulation.Report()
@@ -153,7 +155,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 }
 
 // options are the settings to simulate.
-func (c simulateCmd) options(t *terminal) (o sidecar.SimulationOptions, err error) {
+func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
 	config, err := t.loadConfig()
 	if err != nil {
 		return o, err
@@ -162,7 +164,7 @@ func (c simulateCmd) options(t *terminal) (o sidecar.SimulationOptions, err erro
 	if err != nil {
 		return o, err
 	}
-	o = sidecar.SimulationOptions{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user}
+	o = simulate.Options{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user}
 	if config.Panel.Follow {
 		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
 	}
@@ -174,7 +176,7 @@ func (c simulateCmd) options(t *terminal) (o sidecar.SimulationOptions, err erro
 }
 
 // compared are options with the other configuration, and without --set.
-func (c simulateCmd) compared(t *terminal, o sidecar.SimulationOptions) (sidecar.SimulationOptions, error) {
+func (c simulateCmd) compared(t *terminal, o simulate.Options) (simulate.Options, error) {
 	alike := *t
 	alike.configFile = c.Compare
 	config, err := alike.loadConfig()
@@ -186,13 +188,13 @@ func (c simulateCmd) compared(t *terminal, o sidecar.SimulationOptions) (sidecar
 }
 
 // live is what sluice set has in force now, with --live.
-func (c simulateCmd) live(t *terminal) (set []sidecar.Setting, err error) {
+func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 	if !c.Live {
 		return nil, nil
 	}
 	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
 		changes, err := a.History(t.ctx, "")
-		set = sidecar.SetBy(changes, time.Now())
+		set = settings.SetBy(changes, time.Now())
 		return err
 	})
 	return set, err
@@ -202,7 +204,7 @@ func (c simulateCmd) live(t *terminal) (set []sidecar.Setting, err error) {
 // quicker for more memory, up to where it waits for the system to hand that out.
 const simulateGarbage = 200
 
-func (c simulateCmd) replay(t *terminal, replay *sidecar.Replay) error {
+func (c simulateCmd) replay(t *terminal, replay *simulate.Replay) error {
 	logs, err := mainlog.OpenHistory(c.Logs, time.Local)
 	if err != nil {
 		return err
@@ -250,14 +252,14 @@ func atMost(domains int) string {
 }
 
 // refusedDomains is how many domains would have been refused something.
-func refusedDomains(s sidecar.SimulationReport) (n int64) {
+func refusedDomains(s simulate.Report) (n int64) {
 	for _, d := range s.Domains {
 		n += min(d.Refused, 1)
 	}
 	return n
 }
 
-func printDomains(w io.Writer, s sidecar.SimulationReport) {
+func printDomains(w io.Writer, s simulate.Report) {
 	if len(s.Domains) == 0 {
 		return
 	}
@@ -285,9 +287,9 @@ func printDomains(w io.Writer, s sidecar.SimulationReport) {
 }
 
 // printCompared shows what each of two configurations would have refused.
-func (c simulateCmd) printCompared(w io.Writer, here, there sidecar.SimulationReport) {
+func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 	refused := map[string][2]int64{}
-	for i, report := range []sidecar.SimulationReport{here, there} {
+	for i, report := range []simulate.Report{here, there} {
 		for _, d := range report.Domains {
 			both := refused[d.Domain]
 			both[i] = d.Refused

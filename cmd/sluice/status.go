@@ -11,6 +11,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 type statusCmd struct {
@@ -31,7 +34,7 @@ Examples:
   sluice status example.com
   sluice status account:bob
   sluice status --json | jq -r '.domains[] | select(.locks != []) | .domain'` +
-		jsonHelp(sidecar.Status{}, "frees_at is when the next send is accepted, null if now; limit 0 is unlimited.")
+		jsonHelp(operator.Status{}, "frees_at is when the next send is accepted, null if now; limit 0 is unlimited.")
 }
 
 func (c statusCmd) Run(t *terminal) error {
@@ -41,7 +44,7 @@ func (c statusCmd) Run(t *terminal) error {
 			return errors.New("status: the name is empty; leave it out to see all")
 		}
 	}
-	var status sidecar.Status
+	var status operator.Status
 	err := t.askAdmin("status", func(a *admin.Client) (err error) {
 		status, err = a.Status(t.ctx, scope)
 		return err
@@ -66,7 +69,7 @@ func (c statusCmd) Run(t *terminal) error {
 
 // printStatus prints the tables of all domains and of what else is limited, the
 // totals and what is wrong.
-func printStatus(w io.Writer, s sidecar.Status) {
+func printStatus(w io.Writer, s operator.Status) {
 	if len(s.Domains) == 0 {
 		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
 	} else {
@@ -111,7 +114,7 @@ func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
 	fmt.Fprintln(w, "; outcomes since are not counted yet.")
 }
 
-func domainRows(s sidecar.Status) [][]string {
+func domainRows(s operator.Status) [][]string {
 	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "HELD", "LOCKS", "FREES"}}
 	for _, d := range byUrgency(s.Domains) {
 		used, percent := fullest(d.Windows, d.Partial)
@@ -123,7 +126,7 @@ func domainRows(s sidecar.Status) [][]string {
 	return rows
 }
 
-func scopeRows(s sidecar.Status) [][]string {
+func scopeRows(s operator.Status) [][]string {
 	rows := [][]string{{"MAILBOX OR ACCOUNT", "SENT/LIMIT", "%", "REFUSED", "FREES"}}
 	for _, sc := range s.Scopes {
 		used, percent := fullest(sc.Windows, sc.Partial)
@@ -143,12 +146,12 @@ func scopeRows(s sidecar.Status) [][]string {
 
 // fullest words the window that is nearest to its limit. What one node counts
 // by itself is marked.
-func fullest(windows []sidecar.Window, partial bool) (used, percent string) {
+func fullest(windows []operator.Window, partial bool) (used, percent string) {
 	mark := ""
 	if partial {
 		mark = "*"
 	}
-	w := sidecar.Tightest(windows)
+	w := operator.Tightest(windows)
 	if w.Limit == 0 {
 		return fmt.Sprintf("%d/-%s", w.Sent, mark), "-"
 	}
@@ -160,9 +163,9 @@ const partialCounts = "what this node accepted, or last saw of all nodes if that
 	"What other nodes have sent is missing here and not lost: it shows again when Redis answers"
 
 // partialWarning explains the marks, if there are any.
-func partialWarning(s sidecar.Status) []string {
-	if slices.ContainsFunc(s.Domains, func(d sidecar.DomainStatus) bool { return d.Partial }) ||
-		slices.ContainsFunc(s.Scopes, func(sc sidecar.ScopeStatus) bool { return sc.Partial }) {
+func partialWarning(s operator.Status) []string {
+	if slices.ContainsFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Partial }) ||
+		slices.ContainsFunc(s.Scopes, func(sc operator.ScopeStatus) bool { return sc.Partial }) {
 		return []string{"counts with a * are " + partialCounts + "."}
 	}
 	return nil
@@ -170,12 +173,12 @@ func partialWarning(s sidecar.Status) []string {
 
 // byUrgency puts first what an operator looks for: locks, then what is held,
 // then what is nearest to its limit.
-func byUrgency(domains []sidecar.DomainStatus) []sidecar.DomainStatus {
-	return slices.SortedFunc(slices.Values(domains), func(a, b sidecar.DomainStatus) int {
+func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
+	return slices.SortedFunc(slices.Values(domains), func(a, b operator.DomainStatus) int {
 		return cmp.Or(
 			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
 			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
-			cmp.Compare(sidecar.Tightest(b.Windows).Percent, sidecar.Tightest(a.Windows).Percent),
+			cmp.Compare(operator.Tightest(b.Windows).Percent, operator.Tightest(a.Windows).Percent),
 			cmp.Compare(b.Sent, a.Sent),
 			cmp.Compare(a.Domain, b.Domain),
 		)
@@ -183,7 +186,7 @@ func byUrgency(domains []sidecar.DomainStatus) []sidecar.DomainStatus {
 }
 
 // lockNames lists what stands in a domain's way, or why nothing ever does.
-func lockNames(d sidecar.DomainStatus) string {
+func lockNames(d operator.DomainStatus) string {
 	var names []string
 	for _, l := range d.Locks {
 		name := string(l.Kind)
@@ -195,14 +198,14 @@ func lockNames(d sidecar.DomainStatus) string {
 	if d.StoppedBy == "panel" {
 		names = append(names, "stopped by the panel")
 	}
-	if d.Mode == sidecar.Watch || d.Mode == sidecar.Exempt {
+	if d.Mode == limit.Watch || d.Mode == limit.Exempt {
 		names = append(names, "("+string(d.Mode)+")")
 	}
 	return cmp.Or(strings.Join(names, ", "), "-")
 }
 
 // frees tells when the domain may send again; "-" where it may now.
-func frees(now time.Time, d sidecar.DomainStatus) string {
+func frees(now time.Time, d operator.DomainStatus) string {
 	if d.FreesAt != nil {
 		return "in " + span(d.FreesAt.Sub(now))
 	}
@@ -218,7 +221,7 @@ func frees(now time.Time, d sidecar.DomainStatus) string {
 }
 
 // configWarnings tell of what the file says and is not in force.
-func configWarnings(c sidecar.ConfigStatus) (w []string) {
+func configWarnings(c settings.ConfigStatus) (w []string) {
 	if c.Trouble != "" {
 		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, clock(c.Read), c.Trouble))
 	}
@@ -232,7 +235,7 @@ func configWarnings(c sidecar.ConfigStatus) (w []string) {
 }
 
 // warnings tell of states of the whole node that need somebody.
-func warnings(t sidecar.Totals) []string {
+func warnings(t operator.Totals) []string {
 	var w []string
 	if t.Journal != "" && t.Journal != "ok" {
 		w = append(w, fmt.Sprintf("what is answered now would not survive a crash: %s. "+
@@ -275,7 +278,7 @@ func (d detail) line(name, format string, args ...any) {
 }
 
 // counts prints what of each limit is used, and what was refused.
-func (d detail) counts(windows []sidecar.Window, refused int64) {
+func (d detail) counts(windows []operator.Window, refused int64) {
 	for _, w := range windows {
 		length := lastSpan(time.Duration(w.Seconds * float64(time.Second)))
 		if w.Limit > 0 {
@@ -288,11 +291,11 @@ func (d detail) counts(windows []sidecar.Window, refused int64) {
 }
 
 // mode tells if limits do not refuse.
-func (d detail) mode(m sidecar.Mode) {
+func (d detail) mode(m limit.Mode) {
 	switch m {
-	case sidecar.Watch:
+	case limit.Watch:
 		d.line("mode", "watch: what is over the limit is counted, and passes")
-	case sidecar.Exempt:
+	case limit.Exempt:
 		d.line("mode", "exempt: nothing is charged")
 	}
 }
@@ -329,7 +332,7 @@ func lastSpan(d time.Duration) string {
 }
 
 // printScope prints all that is known of a mailbox or an account.
-func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
+func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
 	d := detail{w}
 	d.mode(sc.Mode)
@@ -340,7 +343,7 @@ func printScope(w io.Writer, s sidecar.Status, sc sidecar.ScopeStatus) {
 }
 
 // printDomain prints all that is known of one domain.
-func printDomain(w io.Writer, s sidecar.Status, d sidecar.DomainStatus) {
+func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	fmt.Fprintf(w, "%s on %s\n", d.Domain, s.Node)
 	p := detail{w}
 	line := p.line

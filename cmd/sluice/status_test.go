@@ -8,6 +8,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // What status says of the log while it is caught up with, and when a part of it
@@ -27,7 +28,7 @@ func TestStatusOfTheLog(t *testing.T) {
 		"": {File: "/var/log/exim4/mainlog", Read: 100, Size: 100, Last: at},
 	} {
 		var b strings.Builder
-		printStatus(&b, sidecar.Status{Node: "mx1", Totals: sidecar.Totals{Logs: []sidecar.LogProgress{{}, log}}})
+		printStatus(&b, operator.Status{Node: "mx1", Totals: operator.Totals{Logs: []sidecar.LogProgress{{}, log}}})
 		_, got, _ := strings.Cut(b.String(), "repeats included.\n")
 		if got != want {
 			t.Errorf("%+v\n got %q\nwant %q", log, got, want)
@@ -48,7 +49,7 @@ func TestStatusOfTwoLogs(t *testing.T) {
 	writeFile(t, dir+"/mainlog", "2026-11-25 17:45:00 Start queue run: pid=1\n")
 	hosttest.Eventually(t, "status has both as read", func() bool {
 		out, _ := n.sluice(t, "status", "--json")
-		var s sidecar.Status
+		var s operator.Status
 		if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Totals.Logs) != 2 {
 			t.Fatalf("status: %v\n%s", err, out)
 		}

@@ -9,7 +9,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore"
-	"sluice/sidecar"
+	"sluice/sidecar/operator"
 )
 
 // embedded is the store.url of a node that counts by itself.
@@ -67,19 +67,19 @@ func (n *node) closeStore() error {
 }
 
 // sharedStatus tells how the Redis is that nodes share.
-func (n *node) sharedStatus() sidecar.SharedStatus {
+func (n *node) sharedStatus() operator.SharedStatus {
 	st := n.shared.Status()
-	told := sidecar.SharedStatus{Mode: st.Mode, Changes: st.Changes, Unmerged: st.Unmerged, Of: n.config.Store.Nodes,
-		Servers: []sidecar.ServerStatus{}, Nodes: []sidecar.NodeStatus{}}
+	told := operator.SharedStatus{Mode: st.Mode, Changes: st.Changes, Unmerged: st.Unmerged, Of: n.config.Store.Nodes,
+		Servers: []operator.ServerStatus{}, Nodes: []operator.NodeStatus{}}
 	for _, s := range st.Servers {
-		told.Servers = append(told.Servers, sidecar.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
+		told.Servers = append(told.Servers, operator.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
 			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Evicts: s.Evicts})
 	}
 	for _, o := range st.Nodes {
 		if o.Name == n.name { // what it last told the others may not be so any more
 			o.Mode = st.Mode
 		}
-		told.Nodes = append(told.Nodes, sidecar.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
+		told.Nodes = append(told.Nodes, operator.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
 			Milliseconds: milliseconds(o.Latency), Differs: o.Config != st.Config})
 	}
 	return told

@@ -11,7 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/policyd"
 )
@@ -45,7 +45,7 @@ func notify(state string) {
 // watch keeps systemd's watchdog quiet as long as our own policy socket
 // answers: a process that lives but does not answer is restarted. The first
 // socket stands for all; on TCP the question needs a token.
-func watch(ctx context.Context, l sidecar.Listener, token string, events event.Sink) error {
+func watch(ctx context.Context, l config.Listener, token string, events event.Sink) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
 		return nil

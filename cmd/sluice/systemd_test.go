@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 )
@@ -73,7 +73,7 @@ func TestWatchdogIsNotPingedForASilentSocket(t *testing.T) {
 	log := &hosttest.Log{}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- watch(ctx, sidecar.Listener("unix:"+path), "", event.NewLog(textLog(log)))
+		ended <- watch(ctx, config.Listener("unix:"+path), "", event.NewLog(textLog(log)))
 	}()
 	hosttest.Eventually(t, "the operator is told", func() bool { return strings.Contains(log.String(), "does not answer us") })
 	cancel()

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 type setCmd struct {
@@ -45,8 +47,8 @@ Examples:
   sluice set default hourly=300 --preview
   sluice set news@example.com hourly=50 over_limit=reject
   sluice set --import values.jsonl --preview` +
-		jsonHelp(sidecar.Result{}, "from and to are null where nothing is set; effects are whom it refuses or releases at once.") +
-		jsonHelp(sidecar.Import{}, "That of --import:")
+		jsonHelp(operator.Result{}, "from and to are null where nothing is set; effects are whom it refuses or releases at once.") +
+		jsonHelp(operator.Import{}, "That of --import:")
 }
 
 func (c setCmd) Run(t *terminal) error {
@@ -73,8 +75,8 @@ func parseTime(text string) (time.Duration, error) {
 		days, bad := strconv.ParseUint(number, 10, 16)
 		d, err = time.Duration(days)*24*time.Hour, bad
 	}
-	if err != nil || d < time.Second || d > sidecar.LongestChange {
-		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", text, sidecar.LongestChange/(24*time.Hour))
+	if err != nil || d < time.Second || d > settings.LongestChange {
+		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", text, settings.LongestChange/(24*time.Hour))
 	}
 	return d, nil
 }
@@ -93,7 +95,7 @@ func (unsetCmd) Help() string {
 
 Examples:
   sluice unset example.com
-  sluice unset example.com hourly` + jsonHelp(sidecar.Result{}, "")
+  sluice unset example.com hourly` + jsonHelp(operator.Result{}, "")
 }
 
 func (c unsetCmd) Run(t *terminal) error {
@@ -113,7 +115,7 @@ func (rollbackCmd) Help() string {
 rolled back.
 
 Example:
-  sluice rollback 12` + jsonHelp(sidecar.Result{}, "")
+  sluice rollback 12` + jsonHelp(operator.Result{}, "")
 }
 
 func (c rollbackCmd) Run(t *terminal) error {
@@ -126,7 +128,7 @@ func (c rollbackCmd) Run(t *terminal) error {
 // change gives an order and prints what it did.
 func (t *terminal) change(o admin.Order, asJSON bool) error {
 	o.Sudo = os.Getenv("SUDO_USER")
-	var result sidecar.Result
+	var result operator.Result
 	err := t.askAdmin("change thresholds", func(a *admin.Client) (err error) {
 		result, err = a.Change(t.ctx, o)
 		return err
@@ -144,7 +146,7 @@ func (t *terminal) change(o admin.Order, asJSON bool) error {
 }
 
 // printChange tells what was changed, or with preview would be.
-func (t *terminal) printChange(c sidecar.Change, preview bool) {
+func (t *terminal) printChange(c settings.Change, preview bool) {
 	rest := fmt.Sprintf("to take it back: sluice rollback %d", c.Number)
 	if preview {
 		rest = "nothing is changed yet"
@@ -159,7 +161,7 @@ func until(at time.Time) string {
 	return ", until " + clock(at)
 }
 
-func printEffects(w io.Writer, effects []sidecar.Effect, preview bool) {
+func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
 	would := "is"
 	if preview {
 		would = "would be"
@@ -199,7 +201,7 @@ Examples:
 
 // changes are what history prints.
 type changes struct {
-	Changes []sidecar.Change `json:"changes"`
+	Changes []settings.Change `json:"changes"`
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -209,7 +211,7 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.Left:
 		return errors.New("history: --left goes with --export")
 	}
-	var all []sidecar.Change
+	var all []settings.Change
 	err := t.askAdmin("history", func(a *admin.Client) (err error) {
 		all, err = a.History(t.ctx, c.Scope)
 		return err
@@ -256,11 +258,11 @@ with the hour before that.
 Examples:
   sluice explain example.com
   sluice explain news@example.com --json` +
-		jsonHelp(sidecar.Explanation{}, "of is whom the value is for, set_in the scope that has it.")
+		jsonHelp(operator.Explanation{}, "of is whom the value is for, set_in the scope that has it.")
 }
 
 func (c explainCmd) Run(t *terminal) error {
-	var e sidecar.Explanation
+	var e operator.Explanation
 	err := t.askAdmin("explain "+c.Scope, func(a *admin.Client) (err error) {
 		e, err = a.Explain(t.ctx, c.Scope)
 		return err
@@ -283,7 +285,7 @@ func (c explainCmd) Run(t *terminal) error {
 	}
 	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
-		rows = append(rows, []string{v.Key, v.Of, sidecar.ShowValue(v.Key, v.Value), clockOr(v.Counted),
+		rows = append(rows, []string{v.Key, v.Of, settings.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
 	printTable(t.stdout, "lllllll", rows)
@@ -299,8 +301,8 @@ func clockOr(at time.Time) string {
 }
 
 // setBy words who set a value, and where.
-func setBy(o sidecar.Origin) string {
-	if o.Layer != sidecar.LayerLive {
+func setBy(o limit.Origin) string {
+	if o.Layer != limit.LayerLive {
 		return cmp.Or(o.Place, "-")
 	}
 	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, clock(o.At), o.Change, until(o.Until))

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/sidecar"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // wantRun runs a command, and compares its exit code and a part of what it prints.
@@ -42,9 +44,9 @@ func TestRaiseALimitForADay(t *testing.T) {
 	n.wantRun(t, exitDone, "sluice.toml:14", "explain", "other.example")
 	n.wantRun(t, exitDone, "hourly 10 -> 20", "history")
 
-	var e sidecar.Explanation
+	var e operator.Explanation
 	if err := json.Unmarshal([]byte(n.wantRun(t, exitDone, "", "explain", "news@example.com", "--json")), &e); err != nil || len(e.Values) == 0 ||
-		e.Values[0].Value != 20.0 || e.Values[0].Layer != sidecar.LayerLive || e.Values[0].Why != "sale" || e.Values[0].Of != "example.com" {
+		e.Values[0].Value != 20.0 || e.Values[0].Layer != limit.LayerLive || e.Values[0].Why != "sale" || e.Values[0].Of != "example.com" {
 		t.Errorf("%+v, %v", e, err)
 	}
 	n.wantRun(t, exitDone, "hourly 20 -> 10", "rollback", "1")
@@ -54,7 +56,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 	var all changes
 	err := json.Unmarshal([]byte(n.wantRun(t, exitDone, "", "history", "--json")), &all)
 	if history := all.Changes; err != nil || len(history) != 2 ||
-		history[0].Undoes != 1 || history[1].State != sidecar.RolledBack || history[1].Who != "alice (as root)" {
+		history[0].Undoes != 1 || history[1].State != settings.RolledBack || history[1].Who != "alice (as root)" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	n.wantRun(t, exitDone, "", "set", "example.com", "mode=watch", "--json")

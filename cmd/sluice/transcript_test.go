@@ -19,9 +19,14 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/policy"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
+	"sluice/sidecar/settings"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt")
@@ -49,20 +54,20 @@ func at(d time.Duration) *time.Time { return new(noon.Add(d)) }
 // stage is a policy with fixed answers, so that what is printed is the same
 // each time. Commands and questions reach it over real sockets.
 type stage struct {
-	status sidecar.Status
+	status operator.Status
 	filled filled
 }
 
 // filled is what a stage answers about thresholds.
 type filled struct {
-	Result      sidecar.Result
-	History     []sidecar.Change
-	Explanation sidecar.Explanation
-	Saved       []sidecar.SavedChange
-	Import      sidecar.Import
+	Result      operator.Result
+	History     []settings.Change
+	Explanation operator.Explanation
+	Saved       []settings.SavedChange
+	Import      operator.Import
 }
 
-func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Status, error) {
+func (s stage) Status(_ context.Context, _ time.Time, scope string) (operator.Status, error) {
 	if scope == "" {
 		return s.status, nil
 	}
@@ -70,17 +75,17 @@ func (s stage) Status(_ context.Context, _ time.Time, scope string) (sidecar.Sta
 	one.Domains, one.Scopes = nil, nil
 	for _, d := range s.status.Domains {
 		if d.Domain == scope {
-			one.Domains = []sidecar.DomainStatus{d}
+			one.Domains = []operator.DomainStatus{d}
 			return one, nil
 		}
 	}
 	for _, sc := range s.status.Scopes {
 		if sc.Scope == scope {
-			one.Scopes = []sidecar.ScopeStatus{sc}
+			one.Scopes = []operator.ScopeStatus{sc}
 			return one, nil
 		}
 	}
-	return sidecar.Status{}, fmt.Errorf("nothing is counted or locked: %w", sidecar.ErrNotFound)
+	return operator.Status{}, fmt.Errorf("nothing is counted or locked: %w", limit.ErrNotFound)
 }
 
 func (s stage) Lock(_ context.Context, _ time.Time, domain, _ string) (warning string, err error) {
@@ -102,21 +107,21 @@ func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 	return nil
 }
 
-func (s stage) Change(context.Context, time.Time, sidecar.Order) (sidecar.Result, error) {
+func (s stage) Change(context.Context, time.Time, settings.Edit) (operator.Result, error) {
 	return s.filled.Result, nil
 }
 
-func (s stage) History(time.Time, string) ([]sidecar.Change, error) { return s.filled.History, nil }
+func (s stage) History(time.Time, string) ([]settings.Change, error) { return s.filled.History, nil }
 
-func (s stage) Explain(time.Time, string) (sidecar.Explanation, error) {
+func (s stage) Explain(time.Time, string) (operator.Explanation, error) {
 	return s.filled.Explanation, nil
 }
 
-func (s stage) Export(time.Time, string, bool) ([]sidecar.SavedChange, error) {
+func (s stage) Export(time.Time, string, bool) ([]settings.SavedChange, error) {
 	return s.filled.Saved, nil
 }
 
-func (s stage) Import(context.Context, time.Time, []sidecar.SavedChange, string, bool) (sidecar.Import, error) {
+func (s stage) Import(context.Context, time.Time, []settings.SavedChange, string, bool) (operator.Import, error) {
 	return s.filled.Import, nil
 }
 
@@ -127,59 +132,59 @@ func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Re
 	return sidecar.Reply{Room: 17}
 }
 
-func window(seconds float64, sent, limit int64) []sidecar.Window {
-	w := sidecar.Window{Seconds: seconds, Sent: sent, Limit: limit}
+func window(seconds float64, sent, limit int64) []operator.Window {
+	w := operator.Window{Seconds: seconds, Sent: sent, Limit: limit}
 	if limit > 0 {
 		w.Percent = sent * 100 / limit
 	}
-	return []sidecar.Window{w}
+	return []operator.Window{w}
 }
 
 // stages are the policies of the transcripts, by the word in their name.
 var stages = map[string]stage{
-	"quiet": {status: sidecar.Status{Node: "mx1", Now: noon, Totals: sidecar.Totals{Journal: "ok", Locks: "ok"}}},
-	"busy": {status: sidecar.Status{
+	"quiet": {status: operator.Status{Node: "mx1", Now: noon, Totals: operator.Totals{Journal: "ok", Locks: "ok"}}},
+	"busy": {status: operator.Status{
 		Node: "mx1", Now: noon,
-		Domains: []sidecar.DomainStatus{
-			{Domain: "a.example", Sent: 3, Hourly: 500, Mode: sidecar.Enforce, Windows: window(3600, 3, 500)},
-			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Mode: sidecar.Watch, Windows: window(3600, 12345, 0)},
+		Domains: []operator.DomainStatus{
+			{Domain: "a.example", Sent: 3, Hourly: 500, Mode: limit.Enforce, Windows: window(3600, 3, 500)},
+			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Mode: limit.Watch, Windows: window(3600, 12345, 0)},
 			{
 				Domain: "example.com", Account: "bob", Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1,
 				Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20), DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,
-				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
+				Locks:   []operator.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
 				FreesAt: at(12 * time.Minute),
 			},
 			{
 				Domain: "held.example", Sent: 450, Hourly: 500, HourlyPercent: 90, DeferfailPercent: 25, DeferfailMin: 5,
 				Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...),
-				Locks:   []sidecar.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
+				Locks:   []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
 			{Domain: "stopped.example", Hourly: 500, Windows: window(3600, 0, 500), Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)},
 		},
-		Scopes: []sidecar.ScopeStatus{
+		Scopes: []operator.ScopeStatus{
 			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
-			{Scope: "account:carol", Windows: []sidecar.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
+			{Scope: "account:carol", Windows: []operator.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 		},
-		Totals: sidecar.Totals{Decisions: sidecar.Decisions{Accepted: 13317, Refused: 4, Exempt: 2}, Journal: "ok", Locks: "ok"},
+		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2}, Journal: "ok", Locks: "ok"},
 	}},
-	"cluster": {status: sidecar.Status{
+	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,
-		Domains: []sidecar.DomainStatus{{Domain: "example.com", Sent: 24, Hourly: 40, Windows: window(3600, 24, 40), Partial: true}},
-		Scopes:  []sidecar.ScopeStatus{{Scope: "news@example.com", Windows: window(3600, 9, 20), Partial: true}},
-		Totals: sidecar.Totals{Journal: "ok", Locks: "ok", Shared: &sidecar.SharedStatus{
+		Domains: []operator.DomainStatus{{Domain: "example.com", Sent: 24, Hourly: 40, Windows: window(3600, 24, 40), Partial: true}},
+		Scopes:  []operator.ScopeStatus{{Scope: "news@example.com", Windows: window(3600, 9, 20), Partial: true}},
+		Totals: operator.Totals{Journal: "ok", Locks: "ok", Shared: &operator.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
-			Servers: []sidecar.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
+			Servers: []operator.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
 				Trouble: "ask redis.example:6379: timeout: no answer within 45ms: i/o timeout", Evicts: "allkeys-lru"}},
-			Nodes: []sidecar.NodeStatus{{Node: "mx1", SignAge: 61, Mode: "share", Milliseconds: 0.3}, {Node: "mx2", SignAge: 0.4, Mode: "shared", Milliseconds: 0.25, Differs: true},
+			Nodes: []operator.NodeStatus{{Node: "mx1", SignAge: 61, Mode: "share", Milliseconds: 0.3}, {Node: "mx2", SignAge: 0.4, Mode: "shared", Milliseconds: 0.25, Differs: true},
 				{Node: "mx3", SignAge: 0.9, Mode: "shared", Milliseconds: 12.5}},
 		}},
 	}},
-	"trouble": {status: sidecar.Status{
+	"trouble": {status: operator.Status{
 		Node: "mx1", Now: noon,
-		Totals: sidecar.Totals{
-			Decisions: sidecar.Decisions{Unidentified: 1}, Uncounted: 70, Subjects: 4000000,
+		Totals: operator.Totals{
+			Decisions: policy.Decisions{Unidentified: 1}, Uncounted: 70, Subjects: 4000000,
 			Logs: []sidecar.LogProgress{
 				{Key: "exim.mainlog", File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
 				{Key: "postfix.log", File: "/var/log/mail.log.1", Read: 5 << 20, Size: 10 << 20, Last: noon.Add(-time.Minute)},
@@ -267,8 +272,8 @@ func serveStage(t *testing.T, dir string, s stage) {
 	}
 	adminServer := admin.New(admin.Options{
 		Policy: s,
-		Config: func() []sidecar.ConfigValue {
-			return []sidecar.ConfigValue{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
+		Config: func() []config.Value {
+			return []config.Value{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
 		},
 		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
 		Log:     log,

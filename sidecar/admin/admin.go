@@ -25,7 +25,8 @@ import (
 	"errors"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // A Policy is what operators look at and command; *sidecar.Policy is one.
@@ -33,7 +34,7 @@ import (
 // or scope.
 type Policy interface {
 	// Status tells of one domain, mailbox or account, or of all for "".
-	Status(ctx context.Context, now time.Time, scope string) (sidecar.Status, error)
+	Status(ctx context.Context, now time.Time, scope string) (operator.Status, error)
 	// Lock locks a domain until a hand unlocks it, and warns if it may be a typo.
 	Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error)
 	// Unlock removes every lock of a domain and resets it.
@@ -41,15 +42,15 @@ type Policy interface {
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
 	Reset(ctx context.Context, now time.Time, scope, who string) error
 	// Change sets, unsets or rolls back thresholds.
-	Change(ctx context.Context, now time.Time, o sidecar.Order) (sidecar.Result, error)
+	Change(ctx context.Context, now time.Time, o settings.Edit) (operator.Result, error)
 	// History lists the changes of one scope, or of all for "", the last first.
-	History(now time.Time, scope string) ([]sidecar.Change, error)
+	History(now time.Time, scope string) ([]settings.Change, error)
 	// Explain tells what is in force for a scope.
-	Explain(now time.Time, scope string) (sidecar.Explanation, error)
+	Explain(now time.Time, scope string) (operator.Explanation, error)
 	// Export lists what is set live, or with left what was before store.url changed.
-	Export(now time.Time, scope string, left bool) ([]sidecar.SavedChange, error)
+	Export(now time.Time, scope string, left bool) ([]settings.SavedChange, error)
 	// Import sets what was exported, all or nothing.
-	Import(ctx context.Context, now time.Time, lines []sidecar.SavedChange, who string, preview bool) (sidecar.Import, error)
+	Import(ctx context.Context, now time.Time, lines []settings.SavedChange, who string, preview bool) (operator.Import, error)
 }
 
 // An Order is a sidecar.Order as it is sent. Whose it is the server knows.
@@ -66,9 +67,9 @@ type Order struct {
 
 // Lines are what is to be imported.
 type Lines struct {
-	Lines   []sidecar.SavedChange `json:"lines"`
-	Sudo    string                `json:"sudo,omitempty"` // as in Order
-	Preview bool                  `json:"preview,omitempty"`
+	Lines   []settings.SavedChange `json:"lines"`
+	Sudo    string                 `json:"sudo,omitempty"` // as in Order
+	Preview bool                   `json:"preview,omitempty"`
 }
 
 // A Version tells which program runs.

@@ -20,7 +20,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,14 +45,14 @@ func (b *book) write(format string, args ...any) error {
 	defer b.mu.Unlock()
 	b.lines = append(b.lines, fmt.Sprintf(format, args...))
 	if strings.Contains(b.lines[len(b.lines)-1], "none.example") {
-		return fmt.Errorf("nothing is counted: %w", sidecar.ErrNotFound)
+		return fmt.Errorf("nothing is counted: %w", limit.ErrNotFound)
 	}
 	return nil
 }
 
-func (b *book) Status(_ context.Context, now time.Time, domain string) (sidecar.Status, error) {
+func (b *book) Status(_ context.Context, now time.Time, domain string) (operator.Status, error) {
 	err := b.write("status %s", domain)
-	return sidecar.Status{Node: "mx1", Now: now.UTC(), Domains: []sidecar.DomainStatus{{Domain: domain}}}, err
+	return operator.Status{Node: "mx1", Now: now.UTC(), Domains: []operator.DomainStatus{{Domain: domain}}}, err
 }
 
 func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) (string, error) {
@@ -64,25 +67,25 @@ func (b *book) Reset(_ context.Context, _ time.Time, scope, who string) error {
 	return b.write("reset %s %s", scope, who)
 }
 
-func (b *book) Change(_ context.Context, _ time.Time, o sidecar.Order) (sidecar.Result, error) {
+func (b *book) Change(_ context.Context, _ time.Time, o settings.Edit) (operator.Result, error) {
 	err := b.write("change %+v", o)
-	return sidecar.Result{Change: sidecar.Change{Number: 7, Scope: o.Scope, Who: o.Who}}, err
+	return operator.Result{Change: settings.Change{Number: 7, Scope: o.Scope, Who: o.Who}}, err
 }
 
-func (b *book) History(_ time.Time, scope string) ([]sidecar.Change, error) {
-	return []sidecar.Change{{Number: 7}}, b.write("history %s", scope)
+func (b *book) History(_ time.Time, scope string) ([]settings.Change, error) {
+	return []settings.Change{{Number: 7}}, b.write("history %s", scope)
 }
 
-func (b *book) Explain(_ time.Time, scope string) (sidecar.Explanation, error) {
-	return sidecar.Explanation{Scope: scope}, b.write("explain %s", scope)
+func (b *book) Explain(_ time.Time, scope string) (operator.Explanation, error) {
+	return operator.Explanation{Scope: scope}, b.write("explain %s", scope)
 }
 
-func (b *book) Export(_ time.Time, scope string, left bool) ([]sidecar.SavedChange, error) {
-	return []sidecar.SavedChange{{Scope: "a.example", Set: []string{"hourly=5"}}}, b.write("export %s %v", scope, left)
+func (b *book) Export(_ time.Time, scope string, left bool) ([]settings.SavedChange, error) {
+	return []settings.SavedChange{{Scope: "a.example", Set: []string{"hourly=5"}}}, b.write("export %s %v", scope, left)
 }
 
-func (b *book) Import(_ context.Context, _ time.Time, lines []sidecar.SavedChange, who string, preview bool) (sidecar.Import, error) {
-	return sidecar.Import{Expired: []string{"f:1"}}, b.write("import %+v by %s, preview %v", lines, who, preview)
+func (b *book) Import(_ context.Context, _ time.Time, lines []settings.SavedChange, who string, preview bool) (operator.Import, error) {
+	return operator.Import{Expired: []string{"f:1"}}, b.write("import %+v by %s, preview %v", lines, who, preview)
 }
 
 // lock locks a domain, and wants the warning that book has for all.
@@ -156,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", sidecar.ErrNotFound},
+		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", limit.ErrNotFound},
 		{"no domain", lock(c, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
 		{"default, which is no domain", lock(c, "default"), "lock: default is a scope of limits", nil},
 		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
@@ -169,16 +172,16 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestConfigAndVersion(t *testing.T) {
-	values := sidecar.DefaultConfig().Values()
+	values := config.Default().Values()
 	version := Version{Version: "v1", PID: 7, Started: time.Unix(5, 0).UTC()}
-	path, _ := start(t, Options{Policy: &book{}, Config: func() []sidecar.ConfigValue { return values }, Version: version})
+	path, _ := start(t, Options{Policy: &book{}, Config: func() []config.Value { return values }, Version: version})
 	c := NewClient(path)
 	got, err := c.Config(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var printed, want strings.Builder
-	if err := errors.Join(sidecar.WriteTOML(&printed, got), sidecar.WriteTOML(&want, values)); err != nil {
+	if err := errors.Join(config.WriteTOML(&printed, got), config.WriteTOML(&want, values)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want.String(), printed.String()); diff != "" {

@@ -13,7 +13,10 @@ import (
 	"net/url"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // patience is how long a client waits for a whole answer: that a million domains
@@ -43,12 +46,12 @@ func NewClient(path string) *Client {
 }
 
 // Status asks for one domain, mailbox or account, or for all for "".
-func (c *Client) Status(ctx context.Context, scope string) (sidecar.Status, error) {
+func (c *Client) Status(ctx context.Context, scope string) (operator.Status, error) {
 	path := "/status"
 	if scope != "" {
 		path += "?scope=" + url.QueryEscape(scope)
 	}
-	var status sidecar.Status
+	var status operator.Status
 	err := c.ask(ctx, http.MethodGet, path, nil, &status)
 	return status, err
 }
@@ -71,44 +74,44 @@ func (c *Client) Reset(ctx context.Context, scope string) error {
 }
 
 // Change sets, unsets or rolls back thresholds.
-func (c *Client) Change(ctx context.Context, o Order) (sidecar.Result, error) {
-	var r sidecar.Result
+func (c *Client) Change(ctx context.Context, o Order) (operator.Result, error) {
+	var r operator.Result
 	err := c.ask(ctx, http.MethodPost, "/change", o, &r)
 	return r, err
 }
 
 // History asks for the changes of one scope, or of all for "".
-func (c *Client) History(ctx context.Context, scope string) ([]sidecar.Change, error) {
-	var all []sidecar.Change
+func (c *Client) History(ctx context.Context, scope string) ([]settings.Change, error) {
+	var all []settings.Change
 	err := c.ask(ctx, http.MethodGet, "/history?scope="+url.QueryEscape(scope), nil, &all)
 	return all, err
 }
 
 // Explain asks what is in force for a scope.
-func (c *Client) Explain(ctx context.Context, scope string) (sidecar.Explanation, error) {
-	var e sidecar.Explanation
+func (c *Client) Explain(ctx context.Context, scope string) (operator.Explanation, error) {
+	var e operator.Explanation
 	err := c.ask(ctx, http.MethodGet, "/explain?scope="+url.QueryEscape(scope), nil, &e)
 	return e, err
 }
 
 // Export asks for what is set live: of one scope, or all for "". With left it is what
 // was set before store.url was another one.
-func (c *Client) Export(ctx context.Context, scope string, left bool) ([]sidecar.SavedChange, error) {
-	var all []sidecar.SavedChange
+func (c *Client) Export(ctx context.Context, scope string, left bool) ([]settings.SavedChange, error) {
+	var all []settings.SavedChange
 	err := c.ask(ctx, http.MethodGet, fmt.Sprintf("/export?scope=%s&left=%t", url.QueryEscape(scope), left), nil, &all)
 	return all, err
 }
 
 // Import sets what was exported, all or nothing.
-func (c *Client) Import(ctx context.Context, lines Lines) (sidecar.Import, error) {
-	var done sidecar.Import
+func (c *Client) Import(ctx context.Context, lines Lines) (operator.Import, error) {
+	var done operator.Import
 	err := c.ask(ctx, http.MethodPost, "/import", lines, &done)
 	return done, err
 }
 
 // Config asks for the configuration in force.
-func (c *Client) Config(ctx context.Context) ([]sidecar.ConfigValue, error) {
-	var values []sidecar.ConfigValue
+func (c *Client) Config(ctx context.Context) ([]config.Value, error) {
+	var values []config.Value
 	err := c.ask(ctx, http.MethodGet, "/config", nil, &values)
 	return values, err
 }
@@ -180,9 +183,9 @@ func refused(resp *http.Response) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrForbidden, r.Error)
 	case http.StatusNotFound:
-		return answeredError{r.Error, sidecar.ErrNotFound}
+		return answeredError{r.Error, limit.ErrNotFound}
 	case http.StatusConflict:
-		return answeredError{r.Error, sidecar.ErrNoEffect}
+		return answeredError{r.Error, settings.ErrNoEffect}
 	}
 	return errors.New(r.Error)
 }

@@ -14,7 +14,10 @@ import (
 	"slices"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
 )
 
 // Bounds on what a client may send and on how long it may take.
@@ -31,7 +34,7 @@ const (
 // Options are what a Server needs.
 type Options struct {
 	Policy  Policy
-	Config  func() []sidecar.ConfigValue // the configuration in force
+	Config  func() []config.Value // the configuration in force
 	Version Version
 	Allow   []int // uids that may ask, beside root and the server's own
 	Log     *slog.Logger
@@ -129,15 +132,15 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 }
 
 // withLists has [] where there is nothing: programs want lists to be lists.
-func withLists(s sidecar.Status) sidecar.Status {
-	s.Domains = append([]sidecar.DomainStatus{}, s.Domains...)
-	s.Scopes = append([]sidecar.ScopeStatus{}, s.Scopes...)
+func withLists(s operator.Status) operator.Status {
+	s.Domains = append([]operator.DomainStatus{}, s.Domains...)
+	s.Scopes = append([]operator.ScopeStatus{}, s.Scopes...)
 	for i := range s.Domains {
 		d := &s.Domains[i]
-		d.Locks, d.Windows = append([]sidecar.LockStatus{}, d.Locks...), append([]sidecar.Window{}, d.Windows...)
+		d.Locks, d.Windows = append([]operator.LockStatus{}, d.Locks...), append([]operator.Window{}, d.Windows...)
 	}
 	for i := range s.Scopes {
-		s.Scopes[i].Windows = append([]sidecar.Window{}, s.Scopes[i].Windows...)
+		s.Scopes[i].Windows = append([]operator.Window{}, s.Scopes[i].Windows...)
 	}
 	return s
 }
@@ -184,7 +187,7 @@ func readTarget(r *http.Request) (string, error) {
 	if _, err := countedScope(q.Domain); q.Domain == "default" {
 		return "", err
 	}
-	return sidecar.CanonicalDomain(q.Domain)
+	return limit.CanonicalDomain(q.Domain)
 }
 
 // readBody reads the one question that a body has.
@@ -202,7 +205,7 @@ func readBody(r *http.Request, q any) error {
 
 // countedScope is a scope in its canonical form, if it is one that is counted.
 func countedScope(s string) (string, error) {
-	scope, err := sidecar.CanonicalScope(s)
+	scope, err := limit.CanonicalScope(s)
 	if scope == "default" {
 		return "", errors.New("default is a scope of limits and nothing is counted for it; name a domain, account:NAME or a mailbox")
 	}
@@ -220,9 +223,9 @@ func (s *Server) write(w http.ResponseWriter, v any) {
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError
 	switch {
-	case errors.Is(err, sidecar.ErrNotFound):
+	case errors.Is(err, limit.ErrNotFound):
 		code = http.StatusNotFound
-	case errors.Is(err, sidecar.ErrNoEffect), errors.Is(err, sidecar.ErrStopped):
+	case errors.Is(err, settings.ErrNoEffect), errors.Is(err, operator.ErrStopped):
 		code = http.StatusConflict
 	}
 	s.refuse(w, code, err)

@@ -13,6 +13,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lock"
 )
 
 // said is what the operator reads of events.
@@ -26,7 +27,7 @@ func said(events []sidecar.LockEvent) string {
 			return a
 		}}))))
 	for _, e := range events {
-		log.Emit(sidecar.EventOf(e))
+		log.Emit(lock.EventOf(e))
 	}
 	return b.String()
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/limit"
 )
 
 // maxIgnored is how many names are told at a time.
@@ -43,7 +44,7 @@ func whyIgnored(name string) string {
 	lower := strings.ToLower(name)
 	for _, kind := range []sidecar.LockKind{sidecar.LockHourly, sidecar.LockDeferFail} {
 		suffix, _ := strings.CutPrefix(lower, string(kind)+"_")
-		domain, err := sidecar.CanonicalDomain(suffix)
+		domain, err := limit.CanonicalDomain(suffix)
 		if err != nil {
 			continue
 		}

@@ -17,6 +17,8 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
 )
@@ -32,7 +34,7 @@ type Parser interface {
 // A Golden is a real Policy that is told a log, with a Parser before it. Nothing
 // is limited and nothing leaves the window: only counts matter.
 type Golden struct {
-	*sidecar.Policy
+	*engine.Engine
 	t       *testing.T
 	options Options
 	ledger  string
@@ -45,7 +47,7 @@ type Options struct {
 	Config     string    // more of sluice.toml
 	Now        time.Time // just behind the last line
 	NewParser  func() Parser
-	Checkpoint func(*sidecar.Policy, time.Time, []byte) error
+	Checkpoint func(*engine.Engine, time.Time, []byte) error
 }
 
 const countAll = `
@@ -69,7 +71,7 @@ func NewGolden(t *testing.T, o Options) *Golden {
 
 func (g *Golden) open() {
 	g.t.Helper()
-	config, err := sidecar.ParseConfig("test.toml", countAll+g.options.Config)
+	config, err := config.Parse("test.toml", countAll+g.options.Config)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func (g *Golden) open() {
 		g.t.Fatal(err)
 	}
 	g.parser = g.options.NewParser()
-	g.Policy = sidecar.New(sidecar.Options{Config: config, Node: "node.test", EximUser: "Debian-exim", Store: g.store, Notes: g.store,
+	g.Engine = engine.New(engine.Options{Config: config, Node: "node.test", EximUser: "Debian-exim", Store: g.store, Notes: g.store,
 		Locks: locks, Queue: noQueue{}, Events: event.NewStream(), Now: g.options.Now})
 }
 
@@ -110,7 +112,7 @@ func (g *Golden) Tell(lines []string) {
 		}
 	}
 	g.Record(g.t.Context(), g.options.Now, entries)
-	if err := g.options.Checkpoint(g.Policy, g.options.Now, []byte("{}")); err != nil {
+	if err := g.options.Checkpoint(g.Engine, g.options.Now, []byte("{}")); err != nil {
 		g.t.Fatal(err)
 	}
 }

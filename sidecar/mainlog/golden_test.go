@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/engine"
 	"sluice/sidecar/logtest"
 	"sluice/sidecar/mainlog"
 )
@@ -20,7 +21,7 @@ local_domains = ["local.test", "alpha.test", "host.lab.test"]
 `,
 	Now:        time.Date(2026, 11, 22, 5, 0, 0, 0, time.UTC),
 	NewParser:  func() logtest.Parser { return mainlog.NewParser(time.UTC) },
-	Checkpoint: (*sidecar.Policy).Checkpoint,
+	Checkpoint: (*engine.Engine).Checkpoint,
 }
 
 // The logs of a real Exim 4.96, and of a newer one, count what a person counted in

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 )
 
 // A stamp is the time at the beginning of a line, as a clock on the wall would
@@ -147,7 +147,7 @@ func (c *clock) offsetOf(wall int64, id string) int64 {
 	case c.offsetAt(wall-second) != second:
 		return first
 	}
-	began, _ := sidecar.IDTime(id) // cutID has seen to it
+	began, _ := envelope.IDTime(id) // cutID has seen to it
 	if wall-first+slack < max(began.Unix(), c.last) {
 		return second
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-milter"
 
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 )
 
@@ -99,7 +100,7 @@ func (c *session) Body(m *milter.Modifier) (milter.Response, error) {
 		return c.goOn(answered), nil
 	}
 	r := c.request(sidecar.StageMilterEnd)
-	r.Recipients = sidecar.JoinRecipients(c.to)
+	r.Recipients = envelope.JoinRecipients(c.to)
 	return c.response(c.ask(r)), nil
 }
 

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/limit"
 )
 
 // The files of DirectAdmin. Each limit is of a day, 0 is unlimited, and the file
@@ -78,4 +78,4 @@ func (r *reading) mailbox(place, name, value string) {
 	r.set(place, scope, "daily", value)
 }
 
-func canonicalMailbox(name string) (string, error) { return sidecar.CanonicalScope(name) }
+func canonicalMailbox(name string) (string, error) { return limit.CanonicalScope(name) }

@@ -13,7 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
 )
 
 // A text is a file with its path, as it was read.
@@ -43,7 +44,7 @@ func (t text) lines(yield func(place, line string) bool) {
 
 // A reading is what is understood so far.
 type reading struct {
-	sidecar.Panel
+	settings.Panel
 	owners map[string][]string // domains by account
 }
 
@@ -56,7 +57,7 @@ func (r *reading) trouble(place, format string, args ...any) {
 
 // set takes in a threshold; of one that is not good it says why.
 func (r *reading) set(place, scope, key, value string) {
-	s, err := sidecar.NewSetting(scope, key, value, sidecar.Origin{Layer: sidecar.LayerPanel, Place: place})
+	s, err := limit.NewSetting(scope, key, value, limit.Origin{Layer: limit.LayerPanel, Place: place})
 	if err != nil {
 		r.trouble(place, "%v", err)
 		return
@@ -66,8 +67,8 @@ func (r *reading) set(place, scope, key, value string) {
 
 // stop takes in a suspension, which wins over a hold, or a hold.
 func (r *reading) stop(place, scope string, suspended bool) {
-	if !r.Stops[scope].Suspended {
-		r.Stops[scope] = sidecar.Stop{Suspended: suspended, Place: place}
+	if !r.Blocks[scope].Suspended {
+		r.Blocks[scope] = settings.PanelBlock{Suspended: suspended, Place: place}
 	}
 }
 
@@ -75,7 +76,7 @@ func account(name string) string { return "account:" + name }
 
 // domain is a domain in its canonical form, or trouble.
 func (r *reading) domain(place, name string) (string, bool) {
-	d, err := sidecar.CanonicalDomain(name)
+	d, err := limit.CanonicalDomain(name)
 	if err != nil {
 		r.trouble(place, "%v", err)
 	}
@@ -88,7 +89,7 @@ func (r *reading) readOwners(t text) {
 	for place, line := range t.lines {
 		name, owner, found := strings.Cut(line, ":")
 		owner, _, _ = strings.Cut(strings.TrimSpace(owner), "==") // userdatadomains has more
-		switch d, err := sidecar.CanonicalDomain(strings.TrimSpace(name)); {
+		switch d, err := limit.CanonicalDomain(strings.TrimSpace(name)); {
 		case name == "*":
 		case !found || owner == "":
 			r.trouble(place, "%q is not \"domain: account\"", line)

@@ -14,6 +14,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/settings"
 )
 
 const (
@@ -53,14 +55,14 @@ func New(root string) *Follower { return &Follower{root: root, files: map[string
 
 // Read is what the files say now, believed as they are: at a start there is
 // nothing better to go by.
-func (f *Follower) Read(now time.Time) sidecar.Panel {
+func (f *Follower) Read(now time.Time) settings.Panel {
 	f.look(now, true)
 	return f.understand()
 }
 
 // Run follows the files until ctx is done, and tells what they say whenever
 // that has changed.
-func (f *Follower) Run(ctx context.Context, told func(now time.Time, p sidecar.Panel)) error {
+func (f *Follower) Run(ctx context.Context, told func(now time.Time, p settings.Panel)) error {
 	events, lost, done := f.watch()
 	defer done()
 	next := time.NewTimer(polls)
@@ -157,8 +159,8 @@ func stampOf(path string) sidecar.FileStamp {
 }
 
 // understand works out what the files say, the lowest first.
-func (f *Follower) understand() sidecar.Panel {
-	r := &reading{Panel: sidecar.Panel{Stops: map[string]sidecar.Stop{}}, owners: map[string][]string{}}
+func (f *Follower) understand() settings.Panel {
+	r := &reading{Panel: settings.Panel{Blocks: map[string]settings.PanelBlock{}}, owners: map[string][]string{}}
 	files := f.texts()
 	each := func(pattern string, take func(text)) {
 		for _, t := range files[pattern] {
@@ -199,7 +201,7 @@ func (f *Follower) texts() map[string][]text {
 
 // Assume has a configuration take from the panel what its file leaves open:
 // whose the domains are, and which are local.
-func Assume(c *sidecar.Config, root string) {
+func Assume(c *config.Config, root string) {
 	exists := func(path string) bool { _, err := os.Stat(root + path); return err == nil }
 	switch {
 	case exists(cpanelOwners) && root != "":

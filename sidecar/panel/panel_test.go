@@ -15,7 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"sluice/sidecar"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/panel/*.want")
@@ -26,7 +27,7 @@ const trees = "../../testdata/panel"
 
 // said writes down what a panel says, with paths below the root. Of settings
 // that others cover, only the last is shown.
-func said(root string, p sidecar.Panel) string {
+func said(root string, p settings.Panel) string {
 	last := map[string]string{}
 	for _, s := range p.Settings {
 		last[fmt.Sprintf("%s %s", s.Scope, s.Key)] = fmt.Sprintf("%v (%s)", s.Value, s.Place)
@@ -35,7 +36,7 @@ func said(root string, p sidecar.Panel) string {
 	for name, value := range last {
 		lines = append(lines, name+" = "+value)
 	}
-	for scope, stop := range p.Stops {
+	for scope, stop := range p.Blocks {
 		what := "on hold"
 		if stop.Suspended {
 			what = "suspended"
@@ -153,7 +154,7 @@ func run(t *testing.T, f *Follower, root string, o *told) (stop func()) {
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	go func() {
-		done <- f.Run(ctx, func(_ time.Time, p sidecar.Panel) {
+		done <- f.Run(ctx, func(_ time.Time, p settings.Panel) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			o.said = said(root, p)
@@ -240,7 +241,7 @@ func FuzzUnderstand(f *testing.F) {
 			follower.files[cpanelOwners] = &file{body: body}
 		}
 		for _, s := range follower.understand().Settings {
-			if scope, err := sidecar.CanonicalScope(s.Scope); err != nil || scope != s.Scope || s.Value == nil || s.Place == "" {
+			if scope, err := limit.CanonicalScope(s.Scope); err != nil || scope != s.Scope || s.Value == nil || s.Place == "" {
 				t.Errorf("%+v, %v", s, err)
 			}
 		}

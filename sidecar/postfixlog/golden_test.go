@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/delivery"
+	"sluice/sidecar/engine"
 	"sluice/sidecar/logtest"
 	"sluice/sidecar/postfixlog"
 )
@@ -19,8 +20,8 @@ local_domains = ["here.example", "localhost"]
 	NewParser: func() logtest.Parser {
 		return postfixlog.NewParser(time.UTC, func(uid string) string { return "user" + uid })
 	},
-	Checkpoint: func(p *sidecar.Policy, now time.Time, position []byte) error {
-		return sidecar.PostfixLog{Recorder: p.Recorder}.Checkpoint(now, position)
+	Checkpoint: func(p *engine.Engine, now time.Time, position []byte) error {
+		return delivery.PostfixLog{Recorder: p.Recorder}.Checkpoint(now, position)
 	},
 }
 

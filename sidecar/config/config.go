@@ -1,0 +1,184 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/limit"
+)
+
+// DefaultConfigPath is the file that is read unless another one is named.
+const DefaultPath = "/etc/sluice/sluice.toml"
+
+// A Config is what /etc/sluice/sluice.toml says, on top of the built-in
+// defaults. It is validated as a whole: where there is a Config, every value
+// in it is in range and every name in it is in its canonical form.
+//
+// Which keys there are, and what each may hold, is in config_keys.go.
+type Config struct {
+	Listen struct {
+		Policy    []Listener // where Exim and Postfix ask
+		TokenFile string     // tokens of the clients of a policy listener on TCP
+		Milter    []Listener
+		Admin     Listener // where the commands ask; always a unix socket
+		HTTP      string   // HOST:PORT on the loopback; empty is off
+	}
+	Store struct {
+		Node        string // empty: the host name
+		MaxSubjects int64
+		Dir         string
+		URL         string
+		Timeout     time.Duration
+		Outage      string
+		Nodes       int64
+	}
+	Locks struct {
+		Dir string
+	}
+	Exim struct {
+		Mainlog          string
+		LocalDomains     []string // domains, *.domains, or absolute paths of files that list them
+		RemoteTransports []string // globs as path.Match has them
+		Binary           string
+	}
+	Postfix struct {
+		Charge       string   // "rcpt" or "end-of-message"
+		LocalDomains []string // as Exim.LocalDomains, and added to those
+		Log          string   // where Postfix logs; empty: nowhere
+	}
+	Identity struct {
+		Owners        string
+		MainDomains   string
+		Relay         []string // IP addresses and networks
+		ExemptSenders []string // addresses and domains
+	}
+	Panel struct {
+		Follow bool   // read the files of cPanel, DirectAdmin and CloudLinux where there are any
+		Root   string // under which they are
+	}
+	Limits Limits
+
+	file    string            // empty: there is none
+	origins map[string]string // key to "FILE:LINE", for what the file sets
+}
+
+// Limits are the thresholds of the file, by scope.
+type Limits struct {
+	Window  time.Duration               // what "hourly" counts in; other than 1h in tests and trials
+	Default limit.Thresholds            // complete: no field is nil
+	Domain  map[string]limit.Thresholds // by lower-case A-label
+	Account map[string]limit.Thresholds
+	Mailbox map[string]limit.Thresholds // by address, lower-case, its domain as A-label
+}
+
+// DefaultConfig returns the built-in configuration.
+func Default() *Config {
+	c := &Config{origins: make(map[string]string)}
+
+	c.Listen.Policy = []Listener{"unix:/run/sluice/policy.sock"}
+	c.Listen.TokenFile = "/etc/sluice/token"
+	c.Listen.Admin = "unix:/run/sluice/admin.sock"
+
+	c.Store.MaxSubjects = 4_000_000
+	c.Store.Dir = "/var/lib/sluice"
+	c.Store.URL = "embedded:"
+	c.Store.Timeout = 50 * time.Millisecond // several questions must fit into Exim's 300 ms
+	c.Store.Outage = "share"
+	c.Store.Nodes = 1
+
+	c.Locks.Dir = "/var/cpanel/email_send_limits"
+
+	c.Exim.Mainlog = "/var/log/exim4/mainlog"
+	c.Exim.LocalDomains = []string{"/etc/localdomains"}
+	c.Exim.RemoteTransports = []string{"*smtp*"}
+	c.Exim.Binary = "/usr/sbin/exim"
+
+	c.Postfix.Charge = ChargeAtRcpt
+
+	c.Identity.Owners = "/etc/userdomains"
+	c.Identity.MainDomains = "/etc/trueuserdomains"
+
+	c.Panel.Follow = true
+	c.Panel.Root = "/"
+
+	c.Limits.Window = time.Hour
+	c.Limits.Default = limit.Thresholds{
+		Hourly:           new(int64(500)),
+		Daily:            new(int64(0)),
+		DeferfailPercent: new(int64(25)),
+		DeferfailMin:     new(int64(5)),
+		DeferfailIgnore:  new([]sidecar.Cause{}),
+		DeferCutoff:      new(int64(125)),
+		Mode:             new(limit.Enforce),
+		OverLimit:        new(limit.OverCutoff),
+		Exempt:           new(false),
+	}
+	c.Limits.Domain = make(map[string]limit.Thresholds)
+	c.Limits.Account = make(map[string]limit.Thresholds)
+	c.Limits.Mailbox = make(map[string]limit.Thresholds)
+	return c
+}
+
+// ErrUnread is wrapped by errors about a configuration file that cannot be read.
+var ErrUnread = errors.New("read configuration")
+
+// LoadConfig reads and validates a configuration file. For path "" it reads
+// DefaultConfigPath, and returns the built-in configuration if that file does
+// not exist; a file that was named must exist.
+//
+// An error names every mistake in the file, one a line, as "FILE:LINE: ...".
+func Load(path string) (*Config, error) {
+	name := path
+	if name == "" {
+		name = DefaultPath
+	}
+	text, err := os.ReadFile(name)
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	return Parse(name, string(text))
+}
+
+// Sockets finds where sluice listens, in a configuration file also where other
+// things are wrong with it, which is then told in trouble.
+func Sockets(path string) (policy []Listener, admin Listener, trouble, err error) {
+	name := cmp.Or(path, DefaultPath)
+	text, err := os.ReadFile(name)
+	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, "", nil, fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	p := configParser{config: Default(), file: name}
+	p.parse(string(text))
+	return p.config.Listen.Policy, p.config.Listen.Admin, p.err(), nil
+}
+
+// ParseConfig validates the text of a configuration file. The name is only
+// for messages and origins.
+func Parse(name, text string) (*Config, error) {
+	c := Default()
+	c.file = name
+	p := configParser{config: c, file: name}
+	p.parse(text)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Origin tells where the value of a key comes from: "built-in", or the file
+// and line as "FILE:LINE". Keys are written as in the file without quotes:
+// "limits.hourly", "limits.domain.example.com.hourly".
+func (c *Config) Origin(key string) string {
+	if o, ok := c.origins[key]; ok {
+		return o
+	}
+	return limit.BuiltIn
+}

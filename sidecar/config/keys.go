@@ -1,0 +1,144 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar/field"
+	"sluice/sidecar/limit"
+)
+
+// keys are all keys but those of single domains, accounts and mailboxes, in
+// the order in which `sluice config` prints them.
+func (c *Config) keys() []configKey {
+	return append([]configKey{
+		{"listen.policy", field.List(&c.Listen.Policy, policyListener)},
+		{"listen.milter", field.List(&c.Listen.Milter, policyListener)},
+		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
+		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
+		{"listen.http", field.Text(&c.Listen.HTTP, field.Optional(loopbackAddress))},
+
+		{"store.node", field.Text(&c.Store.Node, field.Optional(field.Domain))},
+		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
+		{"store.dir", field.Text(&c.Store.Dir, field.AbsolutePath)},
+		{"store.url", field.Text(&c.Store.URL, storeURL)},
+		{"store.timeout", field.Duration(&c.Store.Timeout, time.Millisecond, 10*time.Second)},
+		{"store.outage", field.Text(&c.Store.Outage, field.OneOf("share", "local", "open", "closed"))},
+		{"store.nodes", field.Whole(&c.Store.Nodes, 1, 1000)},
+
+		{"locks.dir", field.Text(&c.Locks.Dir, field.AbsolutePath)},
+
+		{"exim.mainlog", field.Text(&c.Exim.Mainlog, field.Optional(field.AbsolutePath))},
+		{"exim.local_domains", field.List(&c.Exim.LocalDomains, localDomain)},
+		{"exim.remote_transports", field.List(&c.Exim.RemoteTransports, glob)},
+		{"exim.binary", field.Text(&c.Exim.Binary, field.AbsolutePath)},
+
+		{"postfix.charge", field.Text(&c.Postfix.Charge, field.OneOf(ChargeAtRcpt, ChargeAtEnd))},
+		{"postfix.local_domains", field.List(&c.Postfix.LocalDomains, localDomain)},
+		{"postfix.log", field.Text(&c.Postfix.Log, field.Optional(field.AbsolutePath))},
+
+		{"identity.owners", field.Text(&c.Identity.Owners, field.Optional(field.AbsolutePath))},
+		{"identity.main_domains", field.Text(&c.Identity.MainDomains, field.Optional(field.AbsolutePath))},
+		{"identity.relay", field.List(&c.Identity.Relay, addressOrNetwork)},
+		{"identity.exempt_senders", field.List(&c.Identity.ExemptSenders, mailboxOrDomain)},
+
+		{"panel.follow", field.Bool(&c.Panel.Follow)},
+		{"panel.root", field.Text(&c.Panel.Root, field.AbsolutePath)},
+
+		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
+	}, keysOf(&c.Limits.Default, "limits.")...)
+}
+
+// A scopeKind is a table of scopes under [limits].
+type scopeKind struct {
+	name   string
+	scopes map[string]limit.Thresholds
+	check  field.Check // the name of a scope, made canonical
+}
+
+func (c *Config) scopeKinds() []scopeKind {
+	return []scopeKind{
+		{"domain", c.Limits.Domain, field.Domain},
+		{"account", c.Limits.Account, field.NotEmpty},
+		{"mailbox", c.Limits.Mailbox, field.Mailbox},
+	}
+}
+
+func localDomain(s string) (string, error) {
+	if strings.HasPrefix(s, "/") {
+		return field.AbsolutePath(s)
+	}
+	name, wild := strings.CutPrefix(s, "*.")
+	r, err := field.Domain(name)
+	if err != nil {
+		return "", fmt.Errorf(`%w or "*.example.com", or the absolute path of a file that lists such names`, err)
+	}
+	if wild {
+		return "*." + r, nil
+	}
+	return r, nil
+}
+
+func mailboxOrDomain(s string) (string, error) {
+	if strings.Contains(s, "@") {
+		return field.Mailbox(s)
+	}
+	r, err := field.Domain(s)
+	if err != nil {
+		return "", fmt.Errorf(`%w, or an address like "news@example.com"`, err)
+	}
+	return r, nil
+}
+
+func glob(s string) (string, error) {
+	if _, err := path.Match(s, ""); err != nil || s == "" {
+		return "", errors.New(`a name, or a pattern like "*smtp*"`)
+	}
+	return s, nil
+}
+
+// addressOrNetwork takes no host names: each question would wait for the
+// resolver, and who runs it would say who may send.
+func addressOrNetwork(s string) (string, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.String(), nil
+	}
+	if n, err := netip.ParsePrefix(s); err == nil {
+		return n.Masked().String(), nil
+	}
+	return "", errors.New(`an address or a network like "192.0.2.1" or "192.0.2.0/24"`)
+}
+
+func storeURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	switch {
+	case s == "embedded:":
+		return s, nil
+	case err != nil:
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "",
+		u.Host != "" && slices.Contains([]string{"redis", "rediss", "redis-sentinel", "redis-cluster"}, u.Scheme):
+		return s, nil
+	}
+	return "", errors.New(`"embedded:", or a URL that begins with redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://`)
+}
+
+// keysOf are the keys of one scope with their fields.
+func keysOf(t *limit.Thresholds, prefix string) (keys []configKey) {
+	for _, name := range limit.Keys() {
+		keys = append(keys, configKey{prefix + name, t.Field(name)})
+	}
+	return keys
+}
+
+// A configKey is one key of the file and the field that it sets.
+type configKey struct {
+	name  string // "store.timeout"
+	value field.Value
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A Listener is where to listen: "unix:/PATH", or "tcp:HOST:PORT" on the
+// loopback.
+type Listener string
+
+// Network is "unix" or "tcp", as package net has it.
+func (l Listener) Network() string {
+	network, _, _ := strings.Cut(string(l), ":")
+	return network
+}
+
+// Address is the path, or HOST:PORT.
+func (l Listener) Address() string {
+	_, address, _ := strings.Cut(string(l), ":")
+	return address
+}
+
+// maxSocketPath is the longest path of a unix socket in bytes: unix(7) has 108
+// with the NUL at the end, and sockets are bound under a name that is up to
+// eight bytes longer.
+const maxSocketPath = 99
+
+func socketPath(s string) bool {
+	return filepath.IsAbs(s) && len(s) <= maxSocketPath && !strings.ContainsRune(s, 0)
+}
+
+func policyListener(s string) (string, error) {
+	l := Listener(s)
+	switch l.Network() {
+	case "unix":
+		if socketPath(l.Address()) {
+			return s, nil
+		}
+	case "tcp":
+		if a, err := loopbackAddress(l.Address()); err == nil {
+			return "tcp:" + a, nil
+		}
+	}
+	return "", errors.New(`"unix:/PATH" (99 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
+}
+
+func adminListener(s string) (string, error) {
+	if l := Listener(s); l.Network() == "unix" && socketPath(l.Address()) {
+		return s, nil
+	}
+	return "", errors.New(`"unix:/PATH" (99 bytes at most)`)
+}
+
+// loopbackAddress allows numeric addresses only: what "localhost" means is up
+// to the resolver.
+func loopbackAddress(s string) (string, error) {
+	host, port, _ := net.SplitHostPort(s)
+	n, err := strconv.ParseUint(port, 10, 16)
+	if a, bad := netip.ParseAddr(host); bad == nil && a.IsLoopback() && err == nil && n > 0 {
+		return s, nil
+	}
+	return "", errors.New(`"127.0.0.1:PORT" (the loopback only)`)
+}

@@ -1,0 +1,204 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"sluice/sidecar/field"
+	"sluice/sidecar/limit"
+)
+
+// A configParser reads one file into a Config and gathers what is wrong with
+// it, so that an operator sees all mistakes at once.
+type configParser struct {
+	config   *Config
+	file     string
+	mistakes []configMistake
+}
+
+type configMistake struct {
+	line int
+	text string
+}
+
+func (p *configParser) mistake(line int, format string, args ...any) {
+	p.mistakes = append(p.mistakes, configMistake{line, fmt.Sprintf(format, args...)})
+}
+
+func (p *configParser) err() error {
+	slices.SortStableFunc(p.mistakes, func(a, b configMistake) int { return cmp.Compare(a.line, b.line) })
+	var errs []error
+	for _, m := range p.mistakes {
+		errs = append(errs, fmt.Errorf("%s:%d: %s", p.file, m.line, m.text))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *configParser) parse(text string) {
+	tree, err := parseTOML(text)
+	var bad toml.ParseError
+	if errors.As(err, &bad) {
+		p.mistake(bad.Position.Line, "not valid TOML: %s", bad.Message)
+		return
+	}
+	if err != nil {
+		p.mistake(1, "not valid TOML: %v", err)
+		return
+	}
+	for _, section := range tree.children {
+		p.section(section)
+	}
+}
+
+// section takes one of the tables at the top of the file.
+func (p *configParser) section(s *tomlNode) {
+	var sections []string
+	known := make(map[string]field.Value)
+	for _, k := range p.config.keys() {
+		known[k.name] = k.value
+		if name, _, _ := strings.Cut(k.name, "."); !slices.Contains(sections, name) {
+			sections = append(sections, name)
+		}
+	}
+	if !slices.Contains(sections, s.name) {
+		p.unknown(s, "", sections)
+		return
+	}
+	if !s.table {
+		p.mistake(s.line, "%s must be a table, written [%s]", s.name, s.name)
+		return
+	}
+	for _, n := range s.children {
+		value, ok := known[s.name+"."+n.name]
+		switch kind := p.scopeKind(s, n); {
+		case ok:
+			p.set(s.name+"."+n.name, value, n)
+		case kind != nil:
+			p.scopes(*kind, n)
+		default:
+			p.unknown(n, s.name, p.keysOf(s.name))
+		}
+	}
+}
+
+func (p *configParser) set(key string, value field.Value, n *tomlNode) {
+	if err := value.Set(n.value); err != nil {
+		p.mistake(n.line, "%s is %s, it must be %v", key, field.TOML(n.value), err)
+		return
+	}
+	p.config.origins[key] = fmt.Sprintf("%s:%d", p.file, n.line)
+}
+
+func (p *configParser) scopeKind(section, n *tomlNode) *scopeKind {
+	for _, kind := range p.config.scopeKinds() {
+		if section.name == "limits" && n.name == kind.name {
+			return &kind
+		}
+	}
+	return nil
+}
+
+// scopes takes [limits.domain], [limits.account] or [limits.mailbox].
+func (p *configParser) scopes(kind scopeKind, n *tomlNode) {
+	lines := make(map[string]int)
+	for _, s := range n.children {
+		prefix := "limits." + kind.name
+		name, err := kind.check(s.name)
+		if err != nil {
+			p.mistake(s.line, `in [%s.%s] the name must be %v`, prefix, field.QuoteTOML(s.name), err)
+			continue
+		}
+		if !s.table {
+			p.mistake(s.line, `%s.%s must be a table, written [%s."NAME"]`, prefix, s.name, prefix)
+			continue
+		}
+		if first, ok := lines[name]; ok {
+			p.mistake(s.line, "%s %s was given before, in line %d", kind.name, name, first)
+			continue
+		}
+		lines[name] = s.line
+		kind.scopes[name] = p.thresholds(prefix, name, s)
+	}
+	if !n.table {
+		p.mistake(n.line, `limits.%s must be a table, written [limits.%s."NAME"]`, kind.name, kind.name)
+	}
+}
+
+// thresholds takes the keys of one scope.
+func (p *configParser) thresholds(prefix, name string, s *tomlNode) limit.Thresholds {
+	var t limit.Thresholds
+	var known []string
+	byName := make(map[string]field.Value)
+	for _, k := range keysOf(&t, "") {
+		known = append(known, k.name)
+		byName[k.name] = k.value
+	}
+	for _, n := range s.children {
+		value, ok := byName[n.name]
+		switch err := limit.Misplaced(name, n.name); {
+		case prefix == "limits.mailbox" && err != nil:
+			p.mistake(n.line, "%v", err)
+		case ok:
+			p.set(prefix+"."+name+"."+n.name, value, n)
+		case n.table:
+			// [limits.domain.example.com] is a table com in a table example.
+			p.mistake(n.line, `[%s.%s.%s]: a name with dots stands in quotes, as [%s."%s.%s"]`,
+				prefix, s.name, n.name, prefix, s.name, n.name)
+		default:
+			p.unknown(n, prefix+"."+field.QuoteTOML(s.name), known)
+		}
+	}
+	return t
+}
+
+// keysOf lists the keys of a section, without its name.
+func (p *configParser) keysOf(section string) []string {
+	var keys []string
+	for _, k := range p.config.keys() {
+		if key, ok := strings.CutPrefix(k.name, section+"."); ok {
+			keys = append(keys, key)
+		}
+	}
+	if section == "limits" {
+		for _, kind := range p.config.scopeKinds() {
+			keys = append(keys, kind.name)
+		}
+	}
+	return keys
+}
+
+// unknown complains of a key, and names the one that was probably meant.
+func (p *configParser) unknown(n *tomlNode, section string, known []string) {
+	what, where := "key", " in ["+section+"]"
+	if section == "" {
+		where = " outside of any section"
+	}
+	if n.table {
+		what, where = "section", ""
+		if section != "" {
+			where = " under [" + section + "]"
+		}
+	}
+	hint := "known: " + strings.Join(known, ", ")
+	if near := field.Nearest(n.name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	} else if home := p.homeOf(n.name); home != "" && home != section {
+		hint = fmt.Sprintf("it belongs in [%s]", home)
+	}
+	p.mistake(n.line, "unknown %s %s%s; %s", what, field.QuoteTOML(n.name), where, hint)
+}
+
+// homeOf finds the section of a key that stands in the wrong one.
+func (p *configParser) homeOf(key string) string {
+	for _, k := range p.config.keys() {
+		if section, name, _ := strings.Cut(k.name, "."); name == key {
+			return section
+		}
+	}
+	return ""
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"sluice/sidecar/field"
+	"sluice/sidecar/limit"
+)
+
+// A ConfigValue is one value of the effective configuration.
+type Value struct {
+	Key    string `json:"key"`    // as in Config.Origin
+	Value  any    `json:"value"`  // a string, a number or a list of strings
+	Origin string `json:"origin"` // "built-in", or FILE:LINE
+}
+
+// Of is the origin taken apart.
+func (v Value) Of() limit.Origin {
+	if v.Origin == string(limit.LayerPanel) {
+		return limit.Origin{Layer: limit.LayerPanel}
+	}
+	return limit.Placed(v.Origin)
+}
+
+// Values lists the effective configuration, in the order of the sections.
+func (c *Config) Values() []Value {
+	values := c.values(c.keys())
+	for _, kind := range c.scopeKinds() {
+		for _, scope := range slices.Sorted(maps.Keys(kind.scopes)) {
+			t := kind.scopes[scope]
+			values = append(values, c.values(keysOf(&t, "limits."+kind.name+"."+scope+"."))...)
+		}
+	}
+	return values
+}
+
+func (c *Config) values(keys []configKey) []Value {
+	var values []Value
+	for _, k := range keys {
+		if v := k.value.Get(); v != nil {
+			values = append(values, Value{k.name, v, c.Origin(k.name)})
+		}
+	}
+	return values
+}
+
+// WriteTOML prints values as a file that would set them all, with the origin
+// of each behind it.
+func WriteTOML(w io.Writer, values []Value) error {
+	b := bufio.NewWriter(w)
+	last := ""
+	for _, v := range values {
+		table, name := tomlKey(v.Key)
+		if table != last {
+			if last != "" {
+				fmt.Fprintln(b)
+			}
+			last = table
+			fmt.Fprintf(b, "[%s]\n", table)
+		}
+		fmt.Fprintf(b, "%-44s # %s\n", name+" = "+field.TOML(v.Value), v.Origin)
+	}
+	return b.Flush()
+}
+
+// tomlKey splits a key into its table and its name in it. Only the names of
+// scopes have dots of their own.
+func tomlKey(key string) (table, name string) {
+	dot := strings.LastIndexByte(key, '.')
+	table, name = key[:dot], key[dot+1:]
+	if parts := strings.SplitN(table, ".", 3); len(parts) == 3 {
+		table = parts[0] + "." + parts[1] + "." + field.QuoteTOML(parts[2])
+	}
+	return table, name
+}

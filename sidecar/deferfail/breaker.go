@@ -1,0 +1,260 @@
+package deferfail
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+	"sluice/sidecar/settings"
+)
+
+// Operators grep for these texts: they are kept to the letter.
+const (
+	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
+	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
+)
+
+// tripKeys begin the keys of trips on the board; a domain follows.
+const tripKeys = "trip/"
+
+// Deferfail trips the domains of which too much is deferred or fails, and releases
+// them. It knows why each bad send is bad.
+type Breaker struct {
+	store      Store
+	dir        sidecar.LockDir
+	clock      sidecar.Clock
+	events     event.Sink
+	settings   func() *settings.Settings
+	reconciler sidecar.Reconciler
+	board      sidecar.Board // nil: this node shares with nobody
+	trips      *trips
+	bads       *bads
+}
+
+// A SettlingStore is a store as far as Deferfail needs it.
+type Store interface {
+	sidecar.Counts
+	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
+}
+
+// DeferfailOptions are what a Deferfail is made with; all but Board are needed.
+type Options struct {
+	Store      Store
+	Dir        sidecar.LockDir
+	Clock      sidecar.Clock
+	Events     event.Sink
+	Settings   func() *settings.Settings
+	Reconciler sidecar.Reconciler
+	Board      sidecar.Board // nil: this node shares with nobody
+	Notes      sidecar.Notes
+}
+
+// NewDeferfail returns a Deferfail that knows what was noted of trips and bad sends.
+func New(o Options) *Breaker {
+	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
+		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
+}
+
+// tick has the tripped domains looked at: outcomes leave the window without a line
+// in the log.
+func (d *Breaker) Tick(_ context.Context, now time.Time) {
+	d.reconciler.LookAtNextTick(d.trips.domains()...)
+	if d.bads.saved.Add(saveBad).Before(now) {
+		d.Stop(now)
+	}
+}
+
+// stop saves why sends are bad.
+func (d *Breaker) Stop(now time.Time) {
+	if err := d.bads.save(now); err != nil {
+		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	}
+}
+
+// survey finds domains whose good sends have left the window, and the bad ones not.
+func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
+	s := d.settings()
+	each = func(st ratelimit.Standing) {
+		if sidecar.IsDomain(st.Name) && hasBad(st) && rateOf(s, st).over() && !d.trips.has(st.Name) {
+			d.reconciler.Look(st.Name)
+		}
+	}
+	return each, func() { d.bads.prune(now.Add(-s.Window - s.Window/60)) }
+}
+
+// reconcile trips a domain, or releases it, and has its lock file follow.
+func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) error {
+	s, at := d.settings(), d.clock.Store(now)
+	f := rateOf(s, d.store.Standing(at, domain))
+	if (f.over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
+		f = rateOf(s, d.store.Standing(at, domain))
+	}
+	var err error
+	switch tripped := d.trips.has(domain); {
+	case !tripped && f.over():
+		d.events.Emit(event.Event{Kind: event.Tripped, Domain: domain, Attrs: event.Attrs("bad", f.ratio(), "mostly", d.mainCause(domain))})
+		if err = d.trips.set(domain, now, f.epoch); err == nil {
+			d.shareTrip(ctx, domain)
+		}
+	case tripped && f.calm() && (f.none() || now.Sub(d.trips.at(domain)) > s.Window/60):
+		d.events.Emit(event.Event{Kind: event.TripEnded, Domain: domain, Attrs: event.Attrs("bad", f.ratio())})
+		err = d.endTrip(ctx, domain)
+	}
+	if err != nil {
+		return err
+	}
+	return d.showTrip(domain, f)
+}
+
+// showTrip makes or removes max_deferfail_ of a domain.
+func (d *Breaker) showTrip(domain string, f rate) error {
+	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
+	i := slices.IndexFunc(d.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
+	switch tripped := d.trips.has(domain); {
+	case tripped && i < 0:
+		return d.dir.Make(lock, f.ratio(), f.epoch)
+	case !tripped && i >= 0 && !d.dir.Files(domain)[i].Operator:
+		return d.dir.Unmake(lock)
+	}
+	return nil
+}
+
+// excuseOutage leaves out what a domain sent to a destination that fails for
+// everybody, and reports whether there was any.
+func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
+	to, sends := d.bads.outage(domain, now.Add(-d.settings().Window))
+	if len(sends) == 0 {
+		return false
+	}
+	reports := make([]ratelimit.Report, len(sends))
+	for i, t := range sends {
+		reports[i] = ratelimit.Report{Token: t, Told: ratelimit.Excused}
+	}
+	if err := d.store.Settle(ctx, d.clock.Store(now), reports); err != nil {
+		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		return false
+	}
+	d.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: domain, Attrs: event.Attrs("destination", to, "sends", len(sends))})
+	return true
+}
+
+// Refuses reports whether settings refuse a domain for its percentage: how much it
+// has sent, and "12/5 (30%)".
+func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int64, text string, refused bool) {
+	if !hasBad(st) {
+		return 0, "", false
+	}
+	f := rateOf(s, st)
+	return f.sent, f.ratio(), f.over() || d.trips.has(st.Name) && !f.calm()
+}
+
+// Causes lists what went wrong for a domain, the most frequent first, and what
+// of it is not held against it.
+func (d *Breaker) Causes(domain string) ([]CauseStatus, []LeftOut) { return d.bads.causes(domain) }
+
+// mainCause is why most of a domain's bad sends are bad.
+func (d *Breaker) mainCause(domain string) sidecar.Cause {
+	if causes, _ := d.bads.causes(domain); len(causes) > 0 {
+		return causes[0].Cause
+	}
+	return sidecar.OtherCause
+}
+
+// follow trips domains that another node has tripped, and releases those
+// that another one has released.
+func (d *Breaker) Follow(ctx context.Context, now time.Time) {
+	tripped := map[string]bool{}
+	d.board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
+	for domain := range tripped {
+		if !d.trips.has(domain) {
+			d.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
+			d.logTrouble(domain, d.trips.set(domain, now, d.epochOf(now, domain)))
+			d.reconciler.Look(domain)
+		}
+		d.logTrouble(domain, d.trips.share(domain))
+	}
+	for _, domain := range d.trips.domains() {
+		switch {
+		case tripped[domain]:
+		case d.trips.isShared(domain):
+			d.logTrouble(domain, d.trips.clear(domain))
+			d.reconciler.Look(domain)
+		default:
+			d.logTrouble(domain, d.trips.outdate(domain, d.epochOf(now, domain)))
+			if d.trips.has(domain) {
+				d.shareTrip(ctx, domain)
+			} else {
+				d.reconciler.Look(domain)
+			}
+		}
+	}
+}
+
+// shareTrip tells all nodes that a domain has tripped.
+func (d *Breaker) shareTrip(ctx context.Context, domain string) {
+	if d.board == nil {
+		return
+	}
+	if _, err := d.board.Post(ctx, tripKeys+domain, []byte(d.settings().Node)); err != nil {
+		d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+		return
+	}
+	d.logTrouble(domain, d.trips.share(domain))
+}
+
+// endTrip releases a domain here, and on all nodes.
+func (d *Breaker) endTrip(ctx context.Context, domain string) error {
+	if d.board != nil && d.trips.has(domain) {
+		if err := d.board.Remove(ctx, tripKeys+domain); err != nil {
+			d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err}) // the others find out by the counts
+		}
+	}
+	return d.trips.clear(domain)
+}
+
+// reset ends a trip, and forgets bad sends, of before.
+func (d *Breaker) Reset(ctx context.Context, _ time.Time, r sidecar.Reset) error {
+	d.bads.forget(r.Domain, r.Epoch)
+	if r.Elsewhere {
+		return d.trips.outdate(r.Domain, r.Epoch) // one that others know of ends for all, on the board
+	}
+	return d.endTrip(ctx, r.Domain)
+}
+
+// epochOf is when the counts of a domain began anew.
+func (d *Breaker) epochOf(now time.Time, domain string) int64 {
+	return d.store.Standing(d.clock.Store(now), domain).Epoch
+}
+
+func (d *Breaker) logTrouble(domain string, err error) {
+	if err != nil {
+		d.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
+	}
+}
+
+// Block blocks domains over their percentage of bad sends, unless they are
+// watched, exempt, or nothing trips them any more.
+func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
+	if !d.trips.has(who.Domain) {
+		return sidecar.Block{}, false
+	}
+	s := d.settings()
+	if _, percent := s.DeferfailLimits(s.PayerOfDomain(who.Domain)); percent == 0 || !s.Enforces(who.Domain) {
+		return sidecar.Block{}, false
+	}
+	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) string {
+		text := textDeferfail
+		if a == sidecar.Defer {
+			text = textDeferfailHeld
+		}
+		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.Domain))
+		return fmt.Sprintf(text, who.Domain, f.ratio()) + fmt.Sprintf(
+			" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
+			f.bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
+	}}, true
+}

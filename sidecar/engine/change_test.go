@@ -1,0 +1,223 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/settings"
+)
+
+// order has root change thresholds.
+func (s *site) order(o settings.Edit) operator.Result {
+	s.t.Helper()
+	o.Who = "root"
+	r, err := s.Change(context.Background(), s.now, o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *site) set(scope string, assignments ...string) operator.Result {
+	s.t.Helper()
+	return s.order(settings.Edit{Scope: scope, Set: assignments})
+}
+
+// limit is the hourly limit of a.example as a client meets it.
+func (s *site) limit(want int64) {
+	s.t.Helper()
+	e, err := s.Explain(s.now, "a.example")
+	if err != nil || e.Values[0].Value != want {
+		s.t.Fatalf("hourly is %v, want %d: %v", e.Values[0], want, err)
+	}
+}
+
+func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
+	s := newSite(t, limit20)
+	s.send(20)
+	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (21/20 (105%))")
+	r := s.set("a.example", "hourly=25")
+	if len(r.Effects) != 1 || r.Effects[0] != (operator.Effect{Scope: "a.example", Sent: 20, Limit: 20, Text: "20/20 (100%)"}) {
+		t.Errorf("%+v", r.Effects)
+	}
+	s.want(s.rcpt("u@far.example", 0), sidecar.Accept, "")
+	s.want(s.send(5), sidecar.Accept, "")
+	s.sent("a.example", 25)
+	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (26/25 (104%)) allowed.  Message will be reattempted later "+
+		"[25 sent in an hour, limit from sluice set by root at 2026-03-01 12:00:00 +0000;")
+	r = s.set("a.example", "hourly=10")
+	if len(r.Effects) != 0 {
+		t.Errorf("was refused already: %+v", r.Effects)
+	}
+	s.want(s.rcpt("v@far.example", 0), sidecar.Reject, "")
+	s.order(settings.Edit{Scope: "a.example"}) // unset
+	s.limit(20)
+	s.sent("a.example", 25)
+	s.set("a.example", "hourly=unlimited") // as it is shown
+	s.limit(0)
+}
+
+// A limit of a day counts what was sent in the last hour, as soon as it is set: the
+// preview says so, and it is so also when the hour has gone by.
+func TestANewDailyLimitKeepsTheCount(t *testing.T) {
+	s := newSite(t, limit20)
+	s.send(15)
+	s.now = s.now.Add(30 * time.Minute)
+	want := operator.Effect{Scope: "a.example", Refused: true, Sent: 15, Limit: 15, Text: "15/15 (100%)"}
+	for _, preview := range []bool{true, false} {
+		r := s.order(settings.Edit{Scope: "a.example", Set: []string{"daily=15"}, Preview: preview})
+		if len(r.Effects) != 1 || r.Effects[0] != want {
+			t.Errorf("preview %v: %+v", preview, r.Effects)
+		}
+	}
+	if d := s.status("a.example").Domains[0]; d.Windows[1] != (operator.Window{Seconds: 86400, Sent: 15, Limit: 15, Percent: 100}) {
+		t.Errorf("%+v", d.Windows)
+	}
+	for range 2 {
+		s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per day (")
+		s.now = s.now.Add(2 * time.Hour)
+		s.restart()
+	}
+	s.set("a.example", "daily=17")
+	s.want(s.send(2), sidecar.Accept, "")
+	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per day (20/17") // with the two refused before
+}
+
+func TestALimitForATime(t *testing.T) {
+	s := newSite(t, limit20)
+	s.set("a.example", "hourly=30")
+	s.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=40"}, For: time.Hour, Why: "campaign"})
+	s.limit(40)
+	s.restart()
+	s.limit(40)
+	s.now = s.now.Add(time.Hour - time.Millisecond)
+	s.Engine.Tend(s.now)
+	s.limit(40)
+	s.now = s.now.Add(time.Millisecond)
+	s.Engine.Tend(s.now)
+	s.limit(30) // what had been set before
+	s.restart()
+	s.limit(30)
+	history, err := s.History(s.now, "a.example")
+	if err != nil || len(history) != 2 || history[0].State != settings.Expired || history[0].Why != "campaign" || history[1].State != settings.InForce {
+		t.Errorf("%+v, %v", history, err)
+	}
+}
+
+func TestRollback(t *testing.T) {
+	s := newSite(t, limit20)
+	s.set("a.example", "hourly=30", "mode=watch")
+	s.set("a.example", "hourly=40")
+	s.order(settings.Edit{Rollback: 2})
+	s.limit(30)
+	if _, err := s.Change(context.Background(), s.now, settings.Edit{Rollback: 2}); !errors.Is(err, settings.ErrNoEffect) ||
+		!strings.Contains(err.Error(), "rolled back, by change 3 already") {
+		t.Errorf("%v", err)
+	}
+	s.order(settings.Edit{Rollback: 3}) // the rollback itself
+	s.limit(40)
+	s.order(settings.Edit{Rollback: 1})
+	s.limit(40)
+	if e, _ := s.Explain(s.now, "a.example"); e.Mode != limit.Enforce {
+		t.Errorf("%+v", e)
+	}
+	s.order(settings.Edit{Scope: "a.example", Unset: []string{"hourly"}})
+	s.limit(20)
+	s.order(settings.Edit{Rollback: 6})
+	s.limit(40)
+	if _, err := s.Change(context.Background(), s.now, settings.Edit{Rollback: 99}); !errors.Is(err, limit.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Whatever is wrong with an order: it says so, and nothing is changed.
+func TestWrongOrdersChangeNothing(t *testing.T) {
+	s := newSite(t, limit20)
+	for want, o := range map[string]settings.Edit{
+		`hourly is "-1", it must be a whole number from 0 to 1000000000`:        {Scope: "a.example", Set: []string{"hourly=-1"}},
+		`hourly is "ten", it must be a whole number`:                            {Scope: "a.example", Set: []string{"hourly=ten"}},
+		`defer_cutoff is "99", it must be a whole number from 100 to 10000`:     {Scope: "a.example", Set: []string{"hourly=5", "defer_cutoff=99"}},
+		`unknown key "hourley"; did you mean "hourly"?`:                         {Scope: "a.example", Set: []string{"hourley=5"}},
+		`"hourly" must be KEY=VALUE`:                                            {Scope: "a.example", Set: []string{"hourly"}},
+		`hourly is given twice`:                                                 {Scope: "a.example", Set: []string{"hourly=5", "hourly=6"}},
+		`mode is "observe", it must be one of enforce, watch`:                   {Scope: "default", Set: []string{"mode=observe"}},
+		`exempt is "maybe", it must be true or false`:                           {Scope: "default", Set: []string{"exempt=maybe"}},
+		`deferfail_ignore is "greylisting", it must be a list, each one of`:     {Scope: "default", Set: []string{"deferfail_ignore=greylisting"}},
+		`scope "a..example" must be "default", "example.com", "account:bob" or`: {Scope: "a..example", Set: []string{"hourly=5"}},
+		`the account must be a name`:                                            {Scope: "account:", Set: []string{"hourly=5"}},
+		`--for must be from 1s`:                                                 {Scope: "a.example", Set: []string{"hourly=5"}, For: 100 * 365 * 24 * time.Hour},
+		`nothing to do: nothing of a.example is set by`:                         {Scope: "a.example"},
+		`nothing to do: hourly of a.example is not set by`:                      {Scope: "a.example", Unset: []string{"hourly"}},
+	} {
+		if _, err := s.Change(context.Background(), s.now, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", o, err, want)
+		}
+	}
+	if history, err := s.History(s.now, ""); err != nil || len(history) != 0 {
+		t.Errorf("%+v, %v", history, err)
+	}
+	s.limit(20)
+}
+
+func TestPreviewTellsAndChangesNothing(t *testing.T) {
+	s := newSite(t, limit20+"[limits.mailbox.\"news@a.example\"]\nhourly = 15\n")
+	s.send(12)
+	r := s.order(settings.Edit{Scope: "default", Set: []string{"hourly=10"}, Preview: true})
+	if len(r.Effects) != 1 || r.Effects[0] != (operator.Effect{Scope: "a.example", Refused: true, Sent: 12, Limit: 10, Text: "12/10 (120%)"}) {
+		t.Errorf("%+v", r.Effects)
+	}
+	s.want(s.send(1), sidecar.Accept, "")
+	r = s.order(settings.Edit{Scope: "news@a.example", Set: []string{"hourly=13", "mode=watch"}, Preview: true})
+	if len(r.Effects) != 0 {
+		t.Errorf("watched: %+v", r.Effects)
+	}
+	s.limit(20)
+}
+
+func TestAChangeMakesAndReleasesLocks(t *testing.T) {
+	s := newSite(t, limit20)
+	s.now = time.Now()
+	s.run()
+	s.send(15)
+	s.set("default", "hourly=15")
+	s.eventually("lock", func() bool { return s.content(aLock) == "15/15 (100%)" })
+	s.set("a.example", "mode=watch")
+	s.eventually("release by watch", func() bool { return s.content(aLock) == "" })
+	s.set("a.example", "mode=enforce")
+	s.eventually("lock again", func() bool { return s.content(aLock) != "" })
+	s.order(settings.Edit{Scope: "a.example", Set: []string{"exempt=true"}, For: 2 * time.Second})
+	s.eventually("release by exempt", func() bool { return s.content(aLock) == "" })
+	s.eventually("lock when that has expired", func() bool { return s.content(aLock) != "" })
+	s.hold("h1@far.example")
+	s.set("a.example", "hourly=16")
+	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
+	s.eventually("release", func() bool { return s.content(aLock) == "" })
+}
+
+// A daily limit that is set live has sends kept for a day, over a restart too;
+// without it they are forgotten after an hour.
+func TestALiveDailyLimitIsRemembered(t *testing.T) {
+	s := newSite(t, limit20)
+	s.set("a.example", "daily=100")
+	s.send(1)
+	s.restart()
+	sent := s.now
+	s.now = s.now.Add(20 * time.Hour)
+	if _, sends, _ := s.store.Size(); sends != 1 || !s.store.Horizon(s.now).Before(sent) {
+		t.Errorf("%d sends, known since %v", sends, s.store.Horizon(s.now))
+	}
+	if d := s.status("a.example").Domains[0]; len(d.Windows) != 2 || d.Windows[1].Sent != 1 {
+		t.Errorf("%+v", d.Windows)
+	}
+	s.order(settings.Edit{Scope: "a.example"})
+	s.restart()
+	if since := s.now.Sub(s.store.Horizon(s.now)); since > 2*time.Hour {
+		t.Errorf("sends are kept for %v", since)
+	}
+}

@@ -1,0 +1,181 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/delivery"
+)
+
+// pfTell tells a site one line of Postfix's log.
+func (s *site) pfTell(e sidecar.LogEntry) {
+	s.t.Helper()
+	e.Postfix = true
+	if e.At.IsZero() {
+		e.At = s.now
+	}
+	e.Line = fmt.Sprint(e)
+	s.Record(context.Background(), s.now, []sidecar.LogEntry{e})
+}
+
+// logArrived tells that an smtpd took a message of news@a.example.
+func (s *site) logArrived(queue, process string) {
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: process, Auth: "news@a.example", ClientAddress: "192.0.2.1"})
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogSender, ID: queue, Sender: "news@a.example"})
+}
+
+// logOutcome tells what became of a recipient; original is empty unless an alias
+// was expanded.
+func (s *site) logOutcome(kind sidecar.EntryKind, queue, to, original string) {
+	s.pfTell(sidecar.LogEntry{Kind: kind, ID: queue, Recipient: to, Original: original, Transport: "smtp", Text: "host mx said: 450 4.2.0 later"})
+}
+
+// Each recipient of a message that RCPT charged gets its outcome, whatever of the
+// queue id was known when: here none before the message was logged.
+func TestPostfixOutcomesFindWhatRcptCharged(t *testing.T) {
+	s := newSite(t, limit20)
+	m := s.pfMessage()
+	for _, to := range []string{"one@far.example", "two@far.example", "team@far.example"} {
+		s.want(m.rcpt(to), sidecar.Accept, "")
+		m.queue = ""
+	}
+	s.logArrived("Q77", "208") // d0 in hexadecimal
+	s.logOutcome(sidecar.LogDeferred, "Q77", "two@far.example", "")
+	s.logOutcome(sidecar.LogDelivered, "Q77", "one@far.example", "")
+	s.logOutcome(sidecar.LogDelivered, "Q77", "member@far.example", "team@far.example")
+	s.wantOutcomes("a.example", 3, 2, 1, 0)
+	for range 2 { // as a retry, and as read again
+		s.logOutcome(sidecar.LogDelivered, "Q77", "two@far.example", "")
+		s.logOutcome(sidecar.LogDelivered, "Q77", "one@far.example", "")
+		s.logOutcome(sidecar.LogDeferred, "Q77", "one@far.example", "")
+		s.wantOutcomes("a.example", 3, 3, 0, 0)
+	}
+}
+
+// One smtpd takes many messages in a second, some of which another rule refused.
+func TestPostfixMessagesAreJoinedByProcessAndTime(t *testing.T) {
+	s := newSite(t, limit20)
+	for i := range 5 {
+		s.want(s.pfMessage().rcpt(fmt.Sprintf("u%d@far.example", i)), sidecar.Accept, "")
+	}
+	s.now = s.now.Add(2 * time.Second)
+	s.want(s.pfMessage().rcpt("u5@far.example"), sidecar.Accept, "")
+	at := s.now.Add(-2 * time.Second)
+	for i := range 5 {
+		queue := fmt.Sprintf("Q%d", i)
+		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: "208", Auth: "news@a.example", ClientAddress: "192.0.2.1", At: at})
+		s.logOutcome(sidecar.LogDelivered, queue, fmt.Sprintf("u%d@far.example", i), "")
+	}
+	s.logArrived("Q5", "208")
+	s.logOutcome(sidecar.LogDelivered, "Q5", "u5@far.example", "")
+	s.wantOutcomes("a.example", 6, 6, 0, 0)
+
+	s.now = s.now.Add(time.Minute)
+	s.want(s.pfMessage().rcpt("refused-later@far.example"), sidecar.Accept, "") // no line follows
+	s.now = s.now.Add(time.Minute)
+	s.want(s.pfMessage().rcpt("u6@far.example"), sidecar.Accept, "")
+	s.logArrived("Q6", "209")
+	s.logOutcome(sidecar.LogDelivered, "Q6", "u6@far.example", "") // of another process
+	s.wantOutcomes("a.example", 8, 6, 0, 0)
+	s.logArrived("Q7", "208")
+	s.logOutcome(sidecar.LogDelivered, "Q7", "u6@far.example", "")
+	s.wantOutcomes("a.example", 8, 7, 0, 0)
+}
+
+// With postfix.charge = "rcpt" the log never charges; in the other mode it charges
+// what was missed, dated by the arrival, and nothing twice.
+func TestPostfixLogChargesWhatWasMissed(t *testing.T) {
+	for config, sent := range map[string]int64{limit20: 0, atEnd: 3} {
+		s := newSite(t, config)
+		for range 2 { // read twice
+			s.logArrived("Q1", "1")
+			s.logOutcome(sidecar.LogDeferred, "Q1", "u1@far.example", "")
+			s.logOutcome(sidecar.LogDeferred, "Q1", "u1@far.example", "")
+			s.logOutcome(sidecar.LogDelivered, "Q1", "u1@far.example", "")
+			s.logOutcome(sidecar.LogFailed, "Q1", "u2@far.example", "")
+			s.logOutcome(sidecar.LogDelivered, "Q1", "u3@far.example", "info@local.example")
+			s.logOutcome(sidecar.LogDelivered, "Q1", "x@local.example", "")
+			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: "Q1", Recipient: "y@far.example", Transport: "pipe"})
+			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: "Q1"})
+		}
+		d := s.outcomes("a.example")
+		if d.Sent != sent || sent > 0 && (d.Delivered != 2 || d.Failed != 1 || d.Deferred != 0) {
+			t.Errorf("%q: %+v", config, d)
+		}
+		// The queue id is used again.
+		s.now = s.now.Add(10 * time.Minute)
+		s.logArrived("Q1", "1")
+		s.logOutcome(sidecar.LogDelivered, "Q1", "other@far.example", "")
+		// Nobody knows whose this is: it came in while nothing was read.
+		s.logOutcome(sidecar.LogDelivered, "QX", "other@far.example", "")
+		s.sent("a.example", sent+sent/3)
+	}
+}
+
+// A message is asked about at its end only, as many recipients as Postfix counts.
+func TestPostfixOutcomesOfWhatWasCountedByNumber(t *testing.T) {
+	for _, config := range []string{limit20, atEnd} {
+		s := newSite(t, config)
+		m := s.pfMessage()
+		m.queue, m.taken = "Q1", 3
+		s.want(m.end(""), sidecar.Accept, "")
+		s.logArrived("Q1", "208")
+		s.logOutcome(sidecar.LogDeferred, "Q1", "a@far.example", "")
+		s.logOutcome(sidecar.LogDelivered, "Q1", "b@far.example", "")
+		if err := s.Checkpoint(s.now, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		s.restart()
+		s.logOutcome(sidecar.LogDelivered, "Q1", "a@far.example", "")
+		s.logOutcome(sidecar.LogFailed, "Q1", "c@far.example", "")
+		s.wantOutcomes("a.example", 3, 2, 0, 1)
+	}
+}
+
+// An expired message names no recipient: those that were deferred have failed, also
+// those that were never tried.
+func TestPostfixMessagesExpire(t *testing.T) {
+	s := newSite(t, limit20)
+	m := s.pfMessage()
+	for _, to := range []string{"a@far.example", "b@far.example", "c@far.example"} {
+		s.want(m.rcpt(to), sidecar.Accept, "")
+	}
+	s.logArrived(m.queue, "208")
+	s.logOutcome(sidecar.LogDeferred, m.queue, "a@far.example", "")
+	s.logOutcome(sidecar.LogDelivered, m.queue, "b@far.example", "")
+	suspended := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Recipient: "c@far.example", Transport: "error",
+		Text: "delivery temporarily suspended: connect to far.example: Connection refused"}
+	s.pfTell(suspended)
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Recipient: "x@far.example", Transport: "local", Text: "mailbox full"})
+	s.wantOutcomes("a.example", 3, 1, 1, 0)
+	if err := s.Checkpoint(s.now, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	for range 2 {
+		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogExpired, ID: m.queue, Sender: "news@a.example", Text: "expired, returned to sender"})
+		s.wantOutcomes("a.example", 3, 1, 0, 2)
+	}
+}
+
+// Both logs of a node with two MTAs are followed, each from its own place.
+func TestPostfixLogHasItsOwnPosition(t *testing.T) {
+	s := newSite(t, limit20)
+	of := delivery.PostfixLog{Recorder: s.Recorder}
+	if err := s.Checkpoint(s.now, []byte(`"exim"`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := of.Position(); got != nil {
+		t.Errorf("position %s before the first checkpoint", got)
+	}
+	if err := of.Checkpoint(s.now, []byte(`"postfix"`)); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	if got, exim := string(delivery.PostfixLog{Recorder: s.Recorder}.Position()), string(s.Position()); got != `"postfix"` || exim != `"exim"` {
+		t.Errorf("positions %s and %s", got, exim)
+	}
+}

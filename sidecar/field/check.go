@@ -1,0 +1,72 @@
+package field
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sluice/sidecar/envelope"
+)
+
+// A textCheck returns a text in its canonical form. Its errors say what is
+// allowed, to follow the words "must be".
+type Check func(string) (string, error)
+
+func NotEmpty(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", errors.New("a name, not empty")
+	}
+	return s, nil
+}
+
+// optional allows the empty text too.
+func Optional(check Check) Check {
+	return func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		r, err := check(s)
+		if err != nil {
+			return "", fmt.Errorf("%w, or empty", err)
+		}
+		return r, nil
+	}
+}
+
+func OneOf(words ...string) Check {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("one of %s", strings.Join(words, ", "))
+		}
+		return s, nil
+	}
+}
+
+func AbsolutePath(s string) (string, error) {
+	if !filepath.IsAbs(s) {
+		return "", errors.New("an absolute path")
+	}
+	return filepath.Clean(s), nil
+}
+
+// domainSyntax is that of host names: Exim refuses senders with others.
+var domainSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+
+func Domain(s string) (string, error) {
+	folded := envelope.FoldDomain(s)
+	if len(folded) > 253 || !domainSyntax.MatchString(folded) {
+		return "", errors.New(`a domain name like "example.com"`)
+	}
+	return folded, nil
+}
+
+func Mailbox(s string) (string, error) {
+	a := envelope.Fold(s)
+	if _, err := Domain(a.Domain); err != nil || a.Local == "" {
+		return "", errors.New(`an address like "news@example.com"`)
+	}
+	return a.String(), nil
+}

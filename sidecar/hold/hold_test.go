@@ -1,0 +1,43 @@
+package hold
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/ratelimit/journal"
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+)
+
+// TestAHoldAndItsNoteNeverDisagree has a recipient held and released by many at
+// once, as queue runs do: after a restart it is held if it was before.
+func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
+	nobody := event.NewStream()
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	h := New(Options{Notes: store, Events: nobody})
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for range 1000 {
+		var queueRuns sync.WaitGroup
+		for range 4 {
+			queueRuns.Go(func() {
+				if err := h.hold(sidecar.Payer{Domain: "a.example"}, "id", 7, heldRecipient{since: now}); err != nil {
+					t.Error(err)
+				}
+			})
+			queueRuns.Go(func() {
+				if err := h.release("a.example", "id", 7); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		queueRuns.Wait()
+		if noted := New(Options{Notes: store, Events: nobody}).Number(); noted != h.Number() {
+			t.Fatalf("%d recipients are noted and %d remembered", noted, h.Number())
+		}
+	}
+}

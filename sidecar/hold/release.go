@@ -1,0 +1,110 @@
+package hold
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+)
+
+// Exim delivers what is released in two processes at a time with twenty
+// messages each: enough to empty a queue soon, and too few to load the host.
+const (
+	releaseProcesses = 2
+	releaseMessages  = 20
+	// releaseAgain is how long a message is left alone that was tried and was not
+	// asked about: Exim could not be run, or had the message open just then.
+	releaseAgain = time.Minute
+	// releaseSoon takes its place once where the router had asked as short a time
+	// before: the process that asked was still at the message.
+	releaseSoon = 2 * time.Second
+)
+
+// startRelease has what is held of a domain delivered, unless that is under
+// way already or there is no room.
+func (h *Holds) startRelease(ctx context.Context, now time.Time, domain string) {
+	if len(h.releasable(ctx, now, domain, now)) == 0 {
+		return
+	}
+	if number, ok := h.begin(domain); ok {
+		h.releases.Go(func() { h.runRelease(ctx, domain, number) })
+	}
+}
+
+// runRelease has Exim deliver held messages, the oldest first, until the limit is
+// reached again. Each is tried once; the router asks about it as always.
+func (h *Holds) runRelease(ctx context.Context, domain string, number int) {
+	before, began := h.NumberIn(domain), time.Now()
+	for ctx.Err() == nil && h.goesOn(domain, number) {
+		start := time.Now()
+		ids := h.releasable(ctx, start, domain, began)
+		if len(ids) == 0 {
+			break
+		}
+		h.try(domain, ids, start)
+		h.deliver(ctx, ids)
+	}
+	if !h.goesOn(domain, number) {
+		return
+	}
+	h.leave(domain)
+	if err := h.expire(domain, time.Now()); err != nil {
+		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	}
+	if left := h.NumberIn(domain); left < before {
+		h.events.Emit(event.Event{Kind: event.Released, Domain: domain, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
+	}
+}
+
+// releasable are the ids of the oldest held messages for which there is room
+// and which were not tried since some time, as many as are delivered at once.
+func (h *Holds) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
+	room := map[sidecar.Payer]int{}
+	var waiting []heldMessage
+	for _, m := range h.heldIn(domain) {
+		again := releaseAgain
+		if m.tried.Sub(m.asked) < releaseSoon {
+			again = releaseSoon
+		}
+		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
+		if unasked || m.tried.After(since) {
+			continue
+		}
+		if _, known := room[m.who]; !known {
+			room[m.who] = h.room(ctx, now, m.who)
+		}
+		if room[m.who] > 0 {
+			waiting = append(waiting, m)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) }) // Exim's ids begin with the time
+	for _, m := range waiting {
+		if len(ids) == releaseProcesses*releaseMessages {
+			break
+		}
+		if room[m.who] > 0 {
+			room[m.who]--
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
+}
+
+// deliver shares ids among the processes, and returns when all are done.
+func (h *Holds) deliver(ctx context.Context, ids []string) {
+	var processes sync.WaitGroup
+	for n := min(len(ids), releaseProcesses); n > 0; n-- {
+		share := ids[:len(ids)/n]
+		ids = ids[len(share):]
+		processes.Go(func() {
+			if err := h.exim.Deliver(ctx, share); err != nil {
+				h.events.Emit(event.Event{Kind: event.DeliverFailed, Attrs: event.Attrs("messages", len(share), "first", share[0]), Err: err})
+			}
+		})
+	}
+	processes.Wait()
+}

@@ -1,0 +1,167 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
+)
+
+// A Result is what an Order did, or with Preview would do.
+type Result struct {
+	Change  settings.Change `json:"change"`
+	Effects []Effect        `json:"effects"` // at once, on what is counted now
+	Warning string          `json:"warning"` // of a scope that may be a typo; else empty
+}
+
+// An Effect is that somebody is refused from now on, or no more.
+type Effect struct {
+	Scope   string `json:"scope"`
+	Refused bool   `json:"refused"` // now; otherwise released
+	Sent    int64  `json:"sent"`
+	Limit   int64  `json:"limit"` // the one that refuses, or did; 0 where it is the defer and failure percentage
+	Text    string `json:"text"`  // "20/20 (100%)", as in a lock file
+}
+
+// Change carries out an order, once it was looked at whether its scope may be a typo.
+func (o *Operator) Change(ctx context.Context, now time.Time, order settings.Edit) (r Result, err error) {
+	if scope, _, bad := settings.ParseEdit(order); bad == nil && len(order.Set) > 0 {
+		if r.Warning, err = o.checkScope(now, scope); err != nil {
+			return Result{}, err
+		}
+	}
+	before, after := o.settings.Load(), (*settings.Settings)(nil)
+	if order.Preview {
+		r.Change, after, err = o.settings.Preview(now, order)
+	} else {
+		r.Change, err = o.settings.Change(ctx, now, order)
+		after = o.settings.Load()
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	r.Effects = o.effects(now, before, after)
+	return r, nil
+}
+
+// Swapped has a domain looked at that other settings refuse or let go.
+func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
+	for _, e := range o.effects(now, before, after) {
+		if who := after.PayerOfScope(e.Scope); who.Domain != "" {
+			o.reconciler.Look(who.Domain)
+		}
+	}
+}
+
+// effects compares who is refused under two settings, by what is counted now.
+func (o *Operator) effects(now time.Time, before, after *settings.Settings) []Effect {
+	all := []Effect{}
+	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
+		was, is := o.verdict(before, st), o.verdict(after, st)
+		switch {
+		case was.Refused == is.Refused:
+		case is.Refused:
+			all = append(all, is)
+		default:
+			was.Refused = false
+			all = append(all, was)
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b Effect) int { return cmp.Compare(a.Scope, b.Scope) })
+	return all
+}
+
+// verdict tells whether the next send of a subject would be refused.
+func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
+	e := Effect{Scope: st.Name}
+	who := s.PayerOfScope(st.Name)
+	if s.Mode(who, st.Name) != limit.Enforce {
+		return e
+	}
+	if u, full := s.Full(st); full {
+		return Effect{st.Name, true, u.Used, u.Limit.Max, sidecar.Ratio(u.Used, u.Limit.Max)}
+	}
+	if sidecar.IsDomain(st.Name) {
+		if sent, text, refused := o.deferfail.Refuses(s, st); refused {
+			return Effect{Scope: st.Name, Refused: true, Sent: sent, Text: text}
+		}
+	}
+	return e
+}
+
+// History lists the changes, the last first: of one scope, or all for "".
+func (o *Operator) History(now time.Time, scope string) ([]settings.Change, error) {
+	return o.settings.History(now, scope)
+}
+
+// Export lists what is set live; see Live.
+func (o *Operator) Export(now time.Time, scope string, left bool) ([]settings.SavedChange, error) {
+	return o.settings.Export(now, scope, left)
+}
+
+// mostDoubted bounds how many scopes of an import are doubted: each takes a look at all
+// that is counted.
+const mostChecked = 20
+
+// Import sets what was saved, all or nothing, but for what would have ended by now.
+func (o *Operator) Import(ctx context.Context, now time.Time, lines []settings.SavedChange, who string, preview bool) (r Import, err error) {
+	r = Import{Expired: []string{}, Warnings: []string{}}
+	var last []settings.SavedChange
+	for _, line := range lines {
+		if !line.Until.IsZero() && !now.Before(line.Until) {
+			r.Expired = append(r.Expired, line.Place)
+		} else {
+			last = append(last, line)
+		}
+	}
+	var wrong error
+	r.Warnings, wrong = o.checkScopes(now, last)
+	before, after := o.settings.Load(), (*settings.Settings)(nil)
+	if preview || wrong != nil {
+		r.Changes, after, err = o.settings.PreviewImport(now, last, who)
+	} else {
+		r.Changes, err = o.settings.Import(ctx, now, last, who)
+		after = o.settings.Load()
+	}
+	if err = errors.Join(err, wrong); err != nil {
+		return Import{}, err
+	}
+	r.Effects = o.effects(now, before, after)
+	return r, nil
+}
+
+// doubtAll doubts the scopes of what is to be set, each once.
+func (o *Operator) checkScopes(now time.Time, lines []settings.SavedChange) (warnings []string, err error) {
+	warnings = []string{}
+	doubted := map[string]bool{}
+	for _, line := range lines {
+		scope, _, bad := limit.ParseSettings(line.Scope, line.Set)
+		if bad != nil || doubted[scope] || len(warnings) == mostChecked {
+			continue
+		}
+		doubted[scope] = true
+		warning, wrong := o.checkScope(now, scope)
+		if wrong != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", line.Place, wrong))
+		} else if warning != "" {
+			warnings = append(warnings, line.Place+": "+warning)
+		}
+	}
+	return warnings, err
+}
+
+// An Import is what was set from a file, or with Preview would be.
+type Import struct {
+	Changes  []settings.Change `json:"changes"`
+	Expired  []string          `json:"expired"`  // FILE:LINE of what is left out, for it would have ended by now
+	Effects  []Effect          `json:"effects"`  // as in Result
+	Warnings []string          `json:"warnings"` // of scopes that may be typos
+}

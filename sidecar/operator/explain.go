@@ -1,0 +1,54 @@
+package operator
+
+import (
+	"time"
+
+	"sluice/sidecar/limit"
+)
+
+// An Explanation is what is in force for somebody, and why.
+type Explanation struct {
+	Scope   string     `json:"scope"`
+	Node    string     `json:"node"`
+	Account string     `json:"account"` // owner, empty if unknown
+	Mode    limit.Mode `json:"mode"`
+	Stopped string     `json:"stopped"` // as in DomainStatus
+
+	StoppedBy string        `json:"stopped_by"` // as in DomainStatus
+	Values    []limit.Value `json:"values"`
+}
+
+// Explain tells what is in force for a scope.
+func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
+	scope, err := limit.CanonicalScope(scope)
+	if err != nil {
+		return Explanation{}, err
+	}
+	if _, err := o.checkScope(now, scope); err != nil {
+		return Explanation{}, err
+	}
+	s := o.settings.Load()
+	who := s.PayerOfScope(scope)
+	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope)}
+	e.Stopped, e.StoppedBy = o.stopped(now, who)
+	names := who.Scopes()
+	for _, key := range limit.Keys() {
+		if limit.IsLimit(key) {
+			e.Values = append(e.Values, s.LimitsIn(key, scope, names)...)
+		} else if who.Mailbox != "" && limit.IsTrip(key) {
+			v, _ := s.Decisive(key, s.PayerOfDomain(who.Domain).Scopes())
+			v.Of = who.Domain
+			e.Values = append(e.Values, v)
+		} else if v, set := s.Decisive(key, names); set {
+			v.Of = scope
+			e.Values = append(e.Values, v)
+		}
+	}
+	for i := range e.Values {
+		v := &e.Values[i]
+		if max, limits := v.Value.(int64); limits && max > 0 && limit.IsLimit(v.Key) {
+			v.Counted = o.settings.CountedSince(v.Key, v.Of)
+		}
+	}
+	return e, nil
+}

@@ -1,0 +1,320 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/deferfail"
+	"sluice/sidecar/event"
+	"sluice/sidecar/hold"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/lock"
+	"sluice/sidecar/policy"
+	"sluice/sidecar/settings"
+)
+
+// ErrStopped is wrapped by errors about a domain that the panel goes on to stop.
+var ErrStopped = errors.New("still stopped by the panel")
+
+// An Operator shows a node to whoever runs it, and carries out what they command.
+type Operator struct {
+	settings   *settings.Live
+	store      Store
+	clock      sidecar.Clock
+	events     event.Sink
+	dir        sidecar.LockDir
+	policy     *policy.Policy
+	locks      *lock.Locks
+	holds      *hold.Holds
+	deferfail  *deferfail.Breaker
+	reconciler sidecar.Reconciler
+	late       func() int64
+	logs       atomic.Pointer[func() []sidecar.LogProgress]
+	shared     atomic.Pointer[func() SharedStatus]
+}
+
+// An OperatorStore is a store as far as an Operator needs it.
+type Store interface {
+	sidecar.Counts
+	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
+	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	Size() (subjects, sends, uncounted int64)
+	Failure() error
+}
+
+// OperatorOptions are what an Operator is made with; all are needed.
+type Options struct {
+	Settings   *settings.Live
+	Store      Store
+	Clock      sidecar.Clock
+	Events     event.Sink
+	Dir        sidecar.LockDir
+	Policy     *policy.Policy
+	Locks      *lock.Locks
+	Holds      *hold.Holds
+	Deferfail  *deferfail.Breaker
+	Reconciler sidecar.Reconciler
+	Late       func() int64 // sends charged from the log, about which nobody had asked
+}
+
+// NewOperator returns an Operator.
+func New(o Options) *Operator {
+	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, late: o.Late}
+}
+
+// ShowProgress has Status tell how far the logs were read.
+func (o *Operator) ShowProgress(of func() []sidecar.LogProgress) { o.logs.Store(&of) }
+
+// Status tells of one domain, mailbox or account, or of all that have a count,
+// a lock or something held for "". The fullest come first. It wraps ErrNotFound
+// for a scope of which nothing is known.
+func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
+	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.status(), Config: o.settings.Status()}
+	names := map[string]bool{scope: true}
+	if scope == "" {
+		names = o.subjects(now)
+	}
+	for name := range names {
+		if !sidecar.IsDomain(name) {
+			if sc, known := o.scopeStatus(ctx, now, name); known {
+				s.Scopes = append(s.Scopes, sc)
+			}
+		} else if d, known := o.domainStatus(ctx, now, name); known || d.Stopped != "" {
+			s.Domains = append(s.Domains, d)
+		}
+	}
+	if scope != "" && len(s.Domains)+len(s.Scopes) == 0 {
+		return s, o.notFound(now, scope)
+	}
+	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
+		return cmp.Or(len(b.Locks)-len(a.Locks), tighter(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
+	})
+	slices.SortFunc(s.Scopes, func(a, b ScopeStatus) int {
+		return cmp.Or(tighter(a.Windows, b.Windows), cmp.Compare(a.Scope, b.Scope))
+	})
+	return s, nil
+}
+
+// notFound says that nothing is known of a scope, and what would be.
+func (o *Operator) notFound(now time.Time, scope string) error {
+	if sidecar.IsDomain(scope) {
+		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, o.suggest(now, scope))
+	}
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, o.suggest(now, scope))
+}
+
+func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
+
+// subjects are all of whom there may be something to tell.
+func (o *Operator) subjects(now time.Time) map[string]bool {
+	names := map[string]bool{}
+	o.store.Standings(o.clock.Store(now), func(s ratelimit.Standing) bool {
+		names[s.Name] = true
+		return true
+	})
+	for _, f := range o.dir.Files("") {
+		names[f.Domain] = true
+	}
+	for _, domain := range o.holds.Domains() {
+		names[domain] = true
+	}
+	for scope := range o.settings.Load().PanelBlocks {
+		names[scope] = true
+	}
+	return names
+}
+
+// scopeStatus tells of a mailbox or an account. It is known while a limit names
+// it, and longer while what it sent is counted or nothing of it may go.
+func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
+	standing := o.store.Standing(o.clock.Store(now), name)
+	settings := o.settings.Load()
+	limits := settings.LimitsOf(name)
+	who := settings.PayerOfScope(name)
+	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.Mode(who, name),
+		FreesAt: o.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
+	s.Stopped, s.StoppedBy = o.stopped(now, who)
+	return s, len(s.Windows) > 0 || s.Stopped != ""
+}
+
+// stopped is what is answered for somebody while a hand or the panel lets nothing
+// go, and which of the two; "" if neither does.
+func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
+	if b, blocked := o.policy.BlockOf(now, sidecar.Author{}, who); blocked && b.By != sidecar.ByDeferfail {
+		return b.Text(b.SMTP), b.By
+	}
+	return "", ""
+}
+
+func counted(all []Window) bool {
+	return slices.ContainsFunc(all, func(w Window) bool { return w.Sent > 0 })
+}
+
+// windows are the limits of a subject with what is used of each, and then the
+// windows in which something is counted and nothing limited any more.
+func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
+	all := []Window{}
+	for _, l := range limits {
+		w := Window{Seconds: l.Window.Seconds(), Sent: st.Sent(l.Window), Limit: l.Max}
+		if l.Max > 0 {
+			w.Percent = w.Sent * 100 / l.Max
+		}
+		all = append(all, w)
+	}
+	for _, w := range st.Windows {
+		limited := slices.ContainsFunc(limits, func(l ratelimit.Limit) bool { return l.Window == w.Window })
+		if !limited && w.Sent > 0 {
+			all = append(all, Window{Seconds: w.Window.Seconds(), Sent: w.Sent})
+		}
+	}
+	return all
+}
+
+func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
+	at := o.clock.Store(now)
+	settings := o.settings.Load()
+	who := settings.PayerOfDomain(domain)
+	standing := o.store.Standing(at, domain)
+	d = DomainStatus{Domain: domain, Account: who.Account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
+		Mode: settings.Mode(who, domain)}
+	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
+	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
+	d.Stopped, d.StoppedBy = o.stopped(now, who)
+	for _, w := range standing.Windows {
+		if w.Window == settings.Window {
+			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
+			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
+		}
+	}
+	d.Causes, d.LeftOut = o.deferfail.Causes(domain)
+	limits := settings.LimitsOf(domain)
+	d.Windows = windows(standing, limits)
+	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
+	if !blocked && settings.Enforces(domain) {
+		d.FreesAt = o.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
+	}
+	for _, f := range o.dir.Files(domain) {
+		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
+		if f.Kind == sidecar.LockDeferFail {
+			l.Until = nil // that depends on what becomes of the mail
+		}
+		if f.Operator {
+			l.Owner, l.Until = "operator", nil
+		}
+		d.Locks = append(d.Locks, l)
+	}
+	return d, counted(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
+}
+
+// frees is when the next send of a subject is accepted; nil if it would be now.
+func (o *Operator) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
+	result, err := o.store.Look(ctx, o.clock.Store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
+	if err != nil || result.OK {
+		return nil
+	}
+	var last time.Time
+	for _, u := range result.Uses {
+		if u.Full && u.Frees.After(last) {
+			last = u.Frees
+		}
+	}
+	wall := o.clock.Wall(now, last)
+	return &wall
+}
+
+func (o *Operator) status() Totals {
+	t := Totals{
+		Decisions: o.policy.Totals(),
+		Late:      o.late(),
+		Held:      int64(o.holds.Number()),
+		Journal:   "ok",
+		Locks:     "ok",
+	}
+	if logs := o.logs.Load(); logs != nil {
+		t.Logs = (*logs)()
+	}
+	if shared := o.shared.Load(); shared != nil {
+		st := (*shared)()
+		t.Shared = &st
+	}
+	t.Subjects, t.Sends, t.Uncounted = o.store.Size()
+	if err := o.store.Failure(); err != nil {
+		t.Journal = err.Error()
+	}
+	if err := o.dir.Failure(); err != nil {
+		t.Locks = err.Error()
+	}
+	return t
+}
+
+// ShowShared has Status tell how the store is that nodes share.
+func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
+
+// Lock locks a domain until a hand unlocks it, on all nodes. It warns if nothing
+// is known of that domain, which may be a typo, or if other nodes do not know yet.
+func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
+	if warning, err = o.checkScope(now, domain); err != nil {
+		return "", err
+	}
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
+	if err := o.locks.LockForAll(ctx, domain, who); err != nil {
+		return "", err
+	}
+	if err := o.dir.Failure(); err != nil {
+		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
+	}
+	if o.locks.Unposted(domain) {
+		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
+	}
+	return warning, nil
+}
+
+// Unlock removes every lock file of a domain and lets it start at zero, on all
+// nodes; only files that a hand made on another one stay there. It
+// wraps ErrNotFound for a domain of which nothing is known, and may be a typo,
+// and ErrStopped for one that the panel goes on to stop.
+func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
+	settings := o.settings.Load()
+	_, by := settings.PanelBlockOf(settings.PayerOfDomain(domain))
+	if _, known := o.domainStatus(ctx, now, domain); !known && by.Place == "" {
+		return o.notFound(now, domain)
+	}
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
+	err := o.locks.UnlockForAll(ctx, domain)
+	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
+	if err == nil && by.Place != "" {
+		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.Verb())
+	}
+	return err
+}
+
+// Reset lets a domain, an account or a mailbox start at zero. Of a domain all
+// locks that Sluice made go too; those of operators stay. It wraps ErrNotFound
+// for a scope of which nothing is known.
+func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) error {
+	if sidecar.IsDomain(scope) {
+		if _, known := o.domainStatus(ctx, now, scope); !known {
+			return o.notFound(now, scope)
+		}
+		o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
+		return o.reconciler.Reset(ctx, now, scope, -1)
+	}
+	if len(o.store.Standing(o.clock.Store(now), scope).Windows) == 0 {
+		return o.notFound(now, scope)
+	}
+	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
+	_, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
+	if _, domain, ok := strings.Cut(scope, "@"); ok {
+		o.reconciler.Look(domain)
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package operator
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/envelope"
+	"sluice/sidecar/field"
+)
+
+// doubt looks at a scope that an operator has typed. It warns of one of which
+// nothing is known, which may be right: a domain can be limited before it sends.
+// One without a dot can hardly be, unless it is this host: that is an error.
+func (o *Operator) checkScope(now time.Time, scope string) (warning string, err error) {
+	if o.knows(now, scope) {
+		return "", nil
+	}
+	domain := cmp.Or(envelope.DomainOf(scope), scope)
+	if !sidecar.IsAccount(scope) && !strings.Contains(domain, ".") {
+		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, o.suggest(now, scope))
+	}
+	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, o.suggest(now, scope)), nil
+}
+
+// knows tells whether anything is known of a scope: it is counted, limited,
+// locked, held, stopped, delivered here or owned by somebody.
+func (o *Operator) knows(now time.Time, scope string) bool {
+	s := o.settings.Load()
+	_, stopped := s.PanelBlocks[scope]
+	if stopped || scope == sidecar.DefaultScope || s.Scopes[scope] != nil || len(o.store.Standing(o.clock.Store(now), scope).Windows) > 0 {
+		return true
+	}
+	if account, is := strings.CutPrefix(scope, sidecar.AccountPrefix); is {
+		return s.OwnerMap.Get().IsAccount(account)
+	}
+	if domain := envelope.DomainOf(scope); domain != "" {
+		return o.knows(now, domain)
+	}
+	return scope == s.Node || s.OwnerMap.Get().Account[scope] != "" || s.Locals.Get().Has(scope) ||
+		len(o.dir.Files(scope)) > 0 || o.holds.NumberIn(scope) > 0
+}
+
+// mostMeant bounds how many names are compared with one that was typed.
+const mostMeant = 100_000
+
+// hint names the scope that was probably meant, as the end of a message; "" for none.
+func (o *Operator) suggest(now time.Time, scope string) string {
+	s := o.settings.Load()
+	names := map[string]bool{}
+	for name := range s.Scopes {
+		names[name] = true
+	}
+	for domain, account := range s.OwnerMap.Get().Account {
+		names[domain], names[sidecar.AccountPrefix+account] = true, true
+	}
+	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
+		names[st.Name] = true
+		return len(names) < mostMeant
+	})
+	delete(names, sidecar.DefaultScope)
+	delete(names, scope)
+	sorted := slices.Sorted(maps.Keys(names))
+	meant := field.Nearest(scope, sorted)
+	if field.EditDistance(scope, meant) > 2 { // domains are alike in much
+		meant = ""
+	}
+	// Or something was left out: the end of the domain, or "account:".
+	if i := slices.IndexFunc(sorted, func(name string) bool { return strings.HasPrefix(name, scope+".") }); i >= 0 {
+		meant = sorted[i]
+	}
+	if names[sidecar.AccountPrefix+scope] {
+		meant = sidecar.AccountPrefix + scope
+	}
+	if meant == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", meant)
+}

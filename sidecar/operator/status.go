@@ -1,0 +1,132 @@
+package operator
+
+import (
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/deferfail"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/policy"
+	"sluice/sidecar/settings"
+)
+
+// A Status is what `sluice status` shows of a node.
+type Status struct {
+	Node    string                `json:"node"`
+	Now     time.Time             `json:"now"`
+	Domains []DomainStatus        `json:"domains"`
+	Scopes  []ScopeStatus         `json:"scopes"` // mailboxes and accounts
+	Totals  Totals                `json:"totals"`
+	Config  settings.ConfigStatus `json:"config"`
+}
+
+// A DomainStatus is the state of one domain: its sends in the last hour,
+// their outcomes, its limits and what stands in its way.
+type DomainStatus struct {
+	Domain           string                  `json:"domain"`
+	Account          string                  `json:"account"` // owner, empty if unknown
+	Sent             int64                   `json:"sent"`
+	Refused          int64                   `json:"refused"` // distinct sends refused since the limit was reached
+	Delivered        int64                   `json:"delivered"`
+	Deferred         int64                   `json:"deferred"`
+	Failed           int64                   `json:"failed"`
+	Hourly           int64                   `json:"hourly"`            // limit; 0 is unlimited
+	HourlyPercent    int64                   `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
+	Windows          []Window                `json:"windows"`           // that of hourly first
+	DeferfailPercent int64                   `json:"deferfail_percent"` // limit
+	DeferfailNow     int64                   `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
+	DeferfailMin     int64                   `json:"deferfail_min"`
+	Causes           []deferfail.CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
+	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what is not held against the domain
+	Locks            []LockStatus            `json:"locks"`
+	FreesAt          *time.Time              `json:"frees_at"`   // when the next send is accepted; null if now, or if only a hand can tell
+	Held             int                     `json:"held"`       // recipients that wait in Exim's queue
+	Mode             limit.Mode              `json:"mode"`       // enforce; watch; exempt: nothing of it is charged
+	Stopped          string                  `json:"stopped"`    // what is answered while a hand or the panel lets nothing go; else empty
+	StoppedBy        string                  `json:"stopped_by"` // "operator" or "panel"; empty where nothing is stopped
+	Partial          bool                    `json:"partial"`    // counts are this node's, or what it last saw of all: the store that nodes share does not answer
+}
+
+// A ScopeStatus is the state of a mailbox or an account that a limit names, or
+// has named, or that is stopped: it has no lock files and holds nothing of its own.
+type ScopeStatus struct {
+	Scope   string     `json:"scope"`   // news@example.com, account:bob
+	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
+	Windows []Window   `json:"windows"`
+	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
+	Mode    limit.Mode `json:"mode"`     // as of a domain
+	Stopped string     `json:"stopped"`  // as of a domain
+
+	StoppedBy string `json:"stopped_by"` // as of a domain
+	Partial   bool   `json:"partial"`    // as of a domain
+}
+
+// A Window is what is used of one limit.
+type Window struct {
+	Seconds float64 `json:"seconds"`
+	Sent    int64   `json:"sent"`
+	Limit   int64   `json:"limit"`   // 0 is unlimited
+	Percent int64   `json:"percent"` // sent of limit, rounded down; 0 if unlimited
+}
+
+// Tightest is the window that is the fullest, the first of equals.
+func Tightest(windows []Window) (t Window) {
+	for i, w := range windows {
+		if i == 0 || w.Percent > t.Percent {
+			t = w
+		}
+	}
+	return t
+}
+
+// A LockStatus is one lock file of a domain.
+type LockStatus struct {
+	Kind  sidecar.LockKind `json:"kind"`
+	Since time.Time        `json:"since"`
+	Until *time.Time       `json:"until"` // null: until a hand removes it
+	Owner string           `json:"owner"` // "sluice" or "operator"
+}
+
+// Totals are counters of the node since its start, and states of it as a whole.
+type Totals struct {
+	policy.Decisions
+	Late      int64                 `json:"late"`      // sends charged from the log, about which nobody had asked
+	Uncounted int64                 `json:"uncounted"` // charges let pass because store.max_subjects was reached
+	Subjects  int64                 `json:"subjects"`  // subjects counted now
+	Sends     int64                 `json:"sends"`     // sends kept now
+	Held      int64                 `json:"held"`      // recipients that wait in Exim's queue
+	Journal   string                `json:"journal"`   // "ok", or why what is answered would not survive a crash
+	Logs      []sidecar.LogProgress `json:"logs"`      // of each log that is followed
+	Locks     string                `json:"locks"`     // "ok", or why lock files cannot be made or removed
+
+	Shared *SharedStatus `json:"shared"` // null where no other node shares the counts
+}
+
+// A SharedStatus is the state of the store that several nodes share.
+type SharedStatus struct {
+	Mode     string         `json:"mode"`         // "shared", or the store.outage by which this node decides alone
+	Changes  int64          `json:"mode_changes"` // of this node since its start
+	Unmerged int            `json:"unmerged"`     // things that happened here and are to be told
+	Of       int64          `json:"of"`           // store.nodes
+	Servers  []ServerStatus `json:"servers"`
+	Nodes    []NodeStatus   `json:"nodes"` // by name, this one included
+}
+
+// A ServerStatus is the state of one server of the shared store.
+type ServerStatus struct {
+	Server       string    `json:"server"`
+	Mode         string    `json:"mode"` // see SharedStatus
+	Since        time.Time `json:"since"`
+	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life
+	Trouble      string    `json:"trouble"`      // why it does not decide
+	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
+}
+
+// A NodeStatus is one of the nodes that share the store, as its last sign tells.
+type NodeStatus struct {
+	Node         string  `json:"node"`
+	SignAge      float64 `json:"sign_age"` // seconds since its last sign
+	Mode         string  `json:"mode"`     // see SharedStatus
+	Milliseconds float64 `json:"milliseconds"`
+	Differs      bool    `json:"differs"` // its limits are others than this node's
+}

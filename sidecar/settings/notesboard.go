@@ -1,0 +1,43 @@
+package settings
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+
+	"sluice/sidecar"
+)
+
+// noteBoard is the board of a node that shares with nobody.
+type NotesBoard struct {
+	Notes sidecar.Notes
+	mu    sync.Mutex
+}
+
+const boardNotes = "board/"
+
+func (b *NotesBoard) Post(_ context.Context, key string, value []byte) (stands []byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Entries(key, func(k string, v []byte) {
+		if k == key {
+			stands = bytes.Clone(v)
+		}
+	})
+	if stands != nil {
+		return stands, nil
+	}
+	return value, b.Notes.Note(boardNotes+key, value)
+}
+
+func (b *NotesBoard) Remove(_ context.Context, key string) error {
+	return b.Notes.Forget(boardNotes + key)
+}
+
+func (b *NotesBoard) Entries(prefix string, f func(key string, value []byte)) {
+	b.Notes.Notes(boardNotes+prefix, func(key string, value []byte) { f(strings.TrimPrefix(key, boardNotes), value) })
+}
+
+// Changed never has an element: there is no other node.
+func (b *NotesBoard) Changed() <-chan struct{} { return nil }

@@ -1,0 +1,74 @@
+package simulate
+
+import (
+	"strings"
+
+	"sluice/sidecar"
+	"sluice/sidecar/delivery"
+)
+
+// An author is who sends messages, with what is counted of it.
+type author struct {
+	*delivery.Source
+	delivery.PayerLimits
+	*domainTally        // of the domain that pays; nil if nobody does
+	tried        *int64 // in domainTally.by; nil if there are too many
+}
+
+// maxBy bounds the authors of a domain that are told apart.
+const maxBy = 200
+
+// authorOf finds who sends a message that arrives. Those who have logged in are
+// remembered: most messages are of few.
+func (s *Simulation) authorOf(from *delivery.Source) *author {
+	if a := s.authors[from]; a != nil {
+		return a
+	}
+	r := from.Request()
+	a := s.authorBy(&r)
+	a.Source = from
+	if from.Client == "" { // else it is anybody in the world
+		if len(s.authors) >= delivery.MaxSenders {
+			clear(s.authors)
+		}
+		s.authors[from] = a
+	}
+	return a
+}
+
+// authorBy finds who pays for what is asked about, and who of them sends it.
+func (s *Simulation) authorBy(r *sidecar.Request) *author {
+	who := s.settings.Payer(r)
+	if who.Class != sidecar.Charged {
+		return &author{PayerLimits: delivery.PayerLimits{Who: sidecar.Payer{Class: who.Class}}}
+	}
+	a := &author{PayerLimits: delivery.Paying(s.settings, who.Clone()), domainTally: s.domain(who.Domain)}
+	by := by(who, r)
+	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
+		a.tried = new(int64)
+		a.by[strings.Clone(by)] = a.tried
+	}
+	return a
+}
+
+// by names who of a domain sends: a mailbox, a script's directory, a login or a client.
+func by(who sidecar.Payer, r *sidecar.Request) string {
+	switch {
+	case who.Mailbox != "":
+		return who.Mailbox
+	case r.CWD != "":
+		return r.CWD
+	case r.Login != "":
+		return "login " + r.Login
+	case r.Auth != "":
+		return "login " + r.Auth
+	}
+	return "client " + r.ClientAddress
+}
+
+// tries notes that some sends are tried.
+func (a *author) tries(n int) {
+	if a.tried != nil {
+		*a.tried += int64(n)
+	}
+}

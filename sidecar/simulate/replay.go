@@ -1,0 +1,280 @@
+package simulate
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/delivery"
+	"sluice/sidecar/envelope"
+	"sluice/sidecar/hold"
+)
+
+// A Replay tells simulations what a log says, in its order and at its times.
+//
+// Exim asks about a message with all of its recipients, but the line of its
+// arrival names them only where that is configured. So a Replay reads ahead,
+// until the first attempts at them are logged. And where scripts are run, the line
+// that says so stands above the message's, without its id.
+//
+// Prepare hears what lines say of their messages, and what it returns, which may run
+// beside it, replays them. A message's recipients change hands between the two:
+// Prepare adds none that is logged more than readAhead or maxReadAhead behind the
+// arrival, and the arrival is replayed only when a line that is has been read.
+type Replay struct {
+	sims  []*Simulation
+	hears hearing
+	spare sync.Pool // of *[]heard
+
+	ahead []replayBlock // that are not replayed to their end
+	next  int           // of the first one: the line to replay next
+	lines int           // that are ahead
+}
+
+// A replayBlock is a block of the log, and beside it what was heard in it.
+type replayBlock struct {
+	entries []sidecar.LogEntry
+	heard   []heard
+}
+
+// heard is a line, and the message that it is about: nil if its arrival is not in
+// the log.
+type heard struct {
+	delivery.Judged
+	message *message
+}
+
+// How far a Replay reads ahead, whichever comes first. What Exim attempts later
+// for the first time is taken to have been accepted with its message.
+const (
+	readAhead    = 5 * time.Minute
+	maxReadAhead = 1 << 15 // lines
+)
+
+// A message is one on its way through the log.
+type message struct {
+	passages    []passage  // one for each simulation
+	onlyPassage [1]passage // room for one: most messages pass through no more
+
+	at     time.Time    // of its arrival
+	line   int          // number of its arrival
+	to     []recipient  // until its arrival is replayed; parts of the log
+	onlyTo [1]recipient // room for one
+}
+
+// A messageID is the id of a message of Exim, of 16 or 23 characters: as a key that
+// is compared without a look at memory elsewhere.
+type messageID [23]byte
+
+func idOf(e *sidecar.LogEntry) (id messageID) {
+	copy(id[:], e.ID)
+	return id
+}
+
+// A recipient is one of a message as it was sent to it, whatever aliases and lists
+// have made of it.
+type recipient struct {
+	written string
+	envelope.Address
+}
+
+// NewReplay returns a Replay for some simulations.
+func NewReplay(sims ...*Simulation) *Replay {
+	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
+}
+
+// Prepare takes the next lines of the log. What it returns replays what is far enough
+// behind them, and returns the blocks of lines that are no longer needed.
+func (r *Replay) Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry)) {
+	b := replayBlock{entries: entries}
+	if spare, _ := r.spare.Get().(*[]heard); spare != nil {
+		b.heard = *spare
+	}
+	b.heard = slices.Grow(b.heard, len(entries))
+	for i := range entries {
+		h := heard{Judged: delivery.Judged{LogEntry: &entries[i]}}
+		if h.IsOutcome() && len(r.sims) == 1 { // several may judge differently
+			delivery.Judge(r.sims[0].settings, &h.Judged)
+		}
+		h.message = r.hears.hear(&h.Judged, len(r.sims))
+		b.heard = append(b.heard, h)
+	}
+	return func(ctx context.Context) [][]sidecar.LogEntry { return r.read(ctx, b) }
+}
+
+func (r *Replay) read(ctx context.Context, b replayBlock) (done [][]sidecar.LogEntry) {
+	if len(b.entries) == 0 {
+		return [][]sidecar.LogEntry{b.entries}
+	}
+	r.ahead, r.lines = append(r.ahead, b), r.lines+len(b.entries)
+	return r.replay(ctx, b.entries[len(b.entries)-1].At)
+}
+
+// End replays the rest, at the end of the log.
+func (r *Replay) End(ctx context.Context) {
+	r.lines += maxReadAhead
+	r.replay(ctx, time.Time{})
+	for _, s := range r.sims {
+		s.end(ctx)
+	}
+}
+
+// replay replays what lies far enough behind a time, or behind the last line.
+func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]sidecar.LogEntry) {
+	for len(r.ahead) > 0 {
+		for block := r.ahead[0].heard; r.next < len(block); r.next++ {
+			h := &block[r.next]
+			if r.lines <= maxReadAhead && last.Sub(h.At) <= readAhead {
+				return done
+			}
+			r.play(ctx, h)
+			r.lines--
+		}
+		for _, s := range r.sims {
+			s.flush(ctx) // it holds on to lines
+		}
+		done = append(done, r.ahead[0].entries)
+		spare := r.ahead[0].heard
+		clear(spare) // it holds on to the block
+		spare = spare[:0]
+		r.spare.Put(&spare)
+		r.ahead, r.next = slices.Delete(r.ahead, 0, 1), 0
+	}
+	return done
+}
+
+// play replays a line in all simulations.
+func (r *Replay) play(ctx context.Context, h *heard) {
+	m := h.message
+	for i, s := range r.sims {
+		var p *passage
+		if m != nil {
+			p = &m.passages[i]
+		}
+		s.play(ctx, &h.Judged, m, p)
+	}
+	if m != nil && h.Kind == sidecar.LogArrived {
+		m.to, m.onlyTo = nil, [1]recipient{}
+	}
+}
+
+// hearing is what was heard so far of the messages of a log.
+type hearing struct {
+	messages map[messageID]*message
+	id       string   // of the last line: lines of one message often follow each other
+	message  *message // that it is about; nil if its arrival is not in the log
+	senders  delivery.Sources
+	ran      []sidecar.LogEntry // of LogRan, whose messages have not arrived yet
+	lines    int
+	last     time.Time
+	expired  time.Time
+}
+
+const (
+	// maxRan bounds the programs that were run and have submitted nothing yet.
+	maxRan = 100
+	// messageFor is how long a message is remembered that never leaves the queue: it
+	// was removed behind the log's back. What becomes of it later counts in no window.
+	messageFor = hold.HoldFor
+)
+
+// hear notes what a line says of its message, and finds which that is: none if its
+// arrival is not in the log.
+func (h *hearing) hear(l *delivery.Judged, sims int) *message {
+	e := l.LogEntry
+	h.lines++
+	if e.At.After(h.last) {
+		h.last = e.At
+		h.expire()
+	}
+	switch e.Kind {
+	case sidecar.LogRan:
+		h.ran = append(h.ran, e.Clone())
+		h.ran = h.ran[max(0, len(h.ran)-maxRan):]
+		return nil
+	case sidecar.LogRefused:
+		return nil
+	}
+	if e.ID != h.id {
+		h.id, h.message = e.ID, h.messages[idOf(e)]
+	}
+	m := h.message
+	switch {
+	case e.Kind == sidecar.LogCompleted:
+		delete(h.messages, idOf(e))
+		h.message = nil
+	case e.Kind == sidecar.LogArrived && m == nil:
+		if e.Login != "" {
+			e.Directory = h.claim(e)
+		}
+		l.From = h.senders.Get(delivery.OriginOf(e))
+		m = &message{at: e.At, line: h.lines}
+		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
+			m.passages = make([]passage, sims)
+		}
+		h.message = m
+		h.messages[idOf(e)] = m
+		for to := range strings.FieldsSeq(e.Recipients) {
+			m.add(recipient{written: to, Address: envelope.FoldRouted(to)})
+		}
+	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
+		m.add(sentTo(l))
+	}
+	return m
+}
+
+// claim finds the directory of the program that has submitted a message: that of
+// its own process where those are logged, else of the last one that was run.
+func (h *hearing) claim(e *sidecar.LogEntry) (directory string) {
+	i := len(h.ran) - 1
+	if e.Process != "" {
+		i = slices.IndexFunc(h.ran, func(ran sidecar.LogEntry) bool { return ran.Process == e.Process })
+	}
+	if i < 0 {
+		return ""
+	}
+	directory = h.ran[i].Directory
+	h.ran = slices.Delete(h.ran, i, i+1)
+	return directory
+}
+
+// sentTo is the recipient that a line is about.
+func sentTo(l *delivery.Judged) recipient {
+	switch {
+	case l.Original != "":
+		return recipient{l.Original, envelope.FoldRouted(l.Original)}
+	case l.Counts: // it was judged
+		return recipient{l.Recipient, l.To}
+	}
+	return recipient{l.Recipient, envelope.FoldRouted(l.Recipient)}
+}
+
+// add adds a recipient, unless it is known.
+func (m *message) add(to recipient) {
+	if to.written == "" {
+		return
+	}
+	for i := range m.to {
+		if m.to[i].written == to.written {
+			return
+		}
+	}
+	m.to = append(m.to, to)
+}
+
+// expire forgets the messages that have left behind the log's back.
+func (h *hearing) expire() {
+	if h.last.Sub(h.expired) < time.Hour {
+		return
+	}
+	h.expired = h.last
+	for id, m := range h.messages {
+		if h.last.Sub(m.at) > messageFor {
+			delete(h.messages, id)
+		}
+	}
+	h.id, h.message = "", nil
+}

@@ -1,0 +1,289 @@
+package simulate
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/settings"
+)
+
+// A SimulationReport is what a Simulation has found.
+type Report struct {
+	From    time.Time      `json:"from,omitzero"` // of the first line; zero: there is none
+	To      time.Time      `json:"to,omitzero"`   // of the last one
+	Senders int64          `json:"senders"`       // domains that have sent
+	Sent    int64          `json:"sent"`
+	Refused int64          `json:"refused"`
+	Watched int64          `json:"watched"` // sent only because a limit is watched
+	Bad     int64          `json:"bad"`
+	Domains []DomainReport `json:"domains"` // those with any Refused or Watched, the most first
+}
+
+// A SimulatedDomain is what would have become of the mail of one domain.
+type DomainReport struct {
+	Domain   string    `json:"domain"`
+	Sent     int64     `json:"sent"`                   // sends that were let through
+	Refused  int64     `json:"refused"`                // sends that were refused or held, each once
+	Watched  int64     `json:"watched"`                // of Sent: over a limit that is only watched
+	Bad      int64     `json:"bad"`                    // of Sent: deferred or failed in the end
+	First    time.Time `json:"first_refused,omitzero"` // when one was refused first; zero: none was
+	Last     time.Time `json:"last_refused,omitzero"`
+	Seconds  float64   `json:"seconds_at_limit"` // for how long it was at a limit or tripped
+	Tripped  bool      `json:"tripped"`          // it had too many bad sends, at least once
+	Peak     int64     `json:"peak"`             // most sends in the window of the hourly limit
+	Mostly   string    `json:"mostly"`           // the mailbox, script, login or client that sent most
+	MostlyOf int64     `json:"mostly_sent"`      // how much of Sent and Refused that was
+}
+
+// tally counts what a Simulation decides.
+type tally struct {
+	settings *settings.Settings
+	began    time.Time
+	ended    time.Time
+	domains  map[string]*domainTally
+}
+
+type domainTally struct {
+	DomainReport
+	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	batch   uint64            // the last batch of lines with an outcome of its sends
+	locks   int               // that stand
+	since   time.Time         // when the first of them was made
+	limited time.Duration     // for how long there were any before
+}
+
+func newTally() tally { return tally{domains: map[string]*domainTally{}} }
+
+func (t *tally) domain(name string) *domainTally {
+	d := t.domains[name]
+	if d == nil {
+		name = strings.Clone(name)
+		d = &domainTally{DomainReport: DomainReport{Domain: name}, by: map[string]*int64{}}
+		t.domains[name] = d
+	}
+	return d
+}
+
+func (d *domainTally) refuse(n int, now time.Time) {
+	if d.Refused == 0 {
+		d.First = now
+	}
+	d.Refused += int64(n)
+	d.Last = now
+}
+
+// outcome notes what became of a send of a domain.
+func (p *passage) outcome(d *domainTally, to string, bad bool) {
+	if !bad && p.exceptions == nil {
+		return
+	}
+	x := p.except()
+	i := slices.Index(x.bad, to)
+	switch {
+	case bad && i < 0:
+		x.bad = append(x.bad, strings.Clone(to))
+		d.Bad++
+	case !bad && i >= 0:
+		x.bad = slices.Delete(x.bad, i, i+1)
+		d.Bad--
+	}
+}
+
+func (t *tally) end(now time.Time) {
+	t.ended = now
+	for _, d := range t.domains {
+		if d.locks > 0 {
+			d.limited += now.Sub(d.since)
+			d.locks = 0
+		}
+	}
+}
+
+// Report is what was found up to the end of the log.
+func (s *Simulation) Report() Report {
+	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}}
+	for _, d := range s.domains {
+		r.Senders++
+		r.Sent, r.Refused, r.Watched, r.Bad = r.Sent+d.Sent, r.Refused+d.Refused, r.Watched+d.Watched, r.Bad+d.Bad
+		if d.Refused > 0 || d.Watched > 0 {
+			r.Domains = append(r.Domains, d.result())
+		}
+	}
+	slices.SortFunc(r.Domains, func(a, b DomainReport) int {
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(b.Watched, a.Watched), cmp.Compare(a.Domain, b.Domain))
+	})
+	return r
+}
+
+func (d *domainTally) result() DomainReport {
+	one := d.DomainReport
+	one.Seconds = d.limited.Seconds()
+	for _, by := range slices.Sorted(maps.Keys(d.by)) {
+		if *d.by[by] > one.MostlyOf {
+			one.Mostly, one.MostlyOf = by, *d.by[by]
+		}
+	}
+	return one
+}
+
+// Suggest is the least hourly limit of the default scope that would have refused
+// something of at most so many domains, given a simulation without one. Domains
+// that have a limit of their own are not among them.
+//
+// Up to its first refusal a domain sends under a limit what it sends without. So
+// it meets the limits below its peak, and no other.
+func (s *Simulation) Suggest(domains int) int64 {
+	var peaks []int64
+	for name, d := range s.domains {
+		if own := s.settings.Scopes[name]; own == nil || own.Hourly == nil {
+			peaks = append(peaks, d.Peak)
+		}
+	}
+	slices.SortFunc(peaks, func(a, b int64) int { return cmp.Compare(b, a) })
+	if domains >= len(peaks) {
+		return 1 // 0 would be none
+	}
+	return max(1, peaks[domains])
+}
+
+// A tallyStore is a ledger in memory that notes what is charged.
+type tallyStore struct {
+	*ratelimit.Ledger
+	tally *tally
+}
+
+func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	watched := s.watchedRoom(now, t)
+	r := s.Ledger.Take(now, t)
+	if r.Charged == 0 {
+		return r, nil
+	}
+	for i, u := range r.Uses {
+		if !sidecar.IsDomain(u.Subject) {
+			continue
+		}
+		d := s.tally.domain(u.Subject)
+		if i == 0 || r.Uses[i-1].Subject != u.Subject {
+			d.Sent += int64(r.Charged)
+			d.Watched += max(0, int64(r.Charged)-watched)
+		}
+		if u.Limit.Window == s.tally.settings.Window {
+			d.Peak = max(d.Peak, u.Used)
+		}
+	}
+	return r, nil
+}
+
+// watchedRoom is for how many sends the watched limits of a Take have room.
+func (s tallyStore) watchedRoom(now time.Time, t ratelimit.Take) int64 {
+	room := int64(sidecar.RoomUnlimited)
+	for _, sub := range t.Subjects {
+		if !sub.Watched {
+			continue
+		}
+		standing := s.Standing(now, sub.Name)
+		for _, limit := range sub.Limits {
+			if limit.Max > 0 {
+				room = min(room, max(0, limit.Max-standing.Sent(limit.Window)))
+			}
+		}
+	}
+	return room
+}
+
+func (s tallyStore) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+	return s.Ledger.Look(now, t), nil
+}
+
+func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
+	s.Ledger.Settle(now, reports)
+	for i := range reports {
+		if !reports[i].Charged {
+			continue
+		}
+		for _, sub := range reports[i].Subjects {
+			if sidecar.IsDomain(sub.Name) {
+				d := s.tally.domain(sub.Name)
+				d.Sent++
+				d.Peak = max(d.Peak, s.Standing(now, sub.Name).Sent(s.tally.settings.Window))
+			}
+		}
+	}
+	return nil
+}
+
+func (s tallyStore) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
+	return s.Ledger.Reset(now, subject, seen), nil
+}
+
+func (tallyStore) Failure() error { return nil }
+
+// tallyLocks is a lock directory that is none: it notes for how long there would
+// have been a lock.
+type tallyLocks struct {
+	sim     *Simulation
+	files   map[string][]sidecar.LockFile // by domain
+	tripped map[string]bool               // domains with a LockDeferFail
+}
+
+func (l *tallyLocks) Make(lock sidecar.Lock, content string, epoch int64) error {
+	d := l.sim.domain(lock.Domain)
+	if d.locks == 0 {
+		d.since = l.sim.now
+	}
+	d.locks++
+	if lock.Kind == sidecar.LockDeferFail {
+		d.Tripped, l.tripped[lock.Domain] = true, true
+	}
+	l.files[lock.Domain] = append(l.files[lock.Domain], sidecar.LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
+	return nil
+}
+
+func (l *tallyLocks) Unmake(lock sidecar.Lock) error {
+	files := l.files[lock.Domain]
+	i := slices.IndexFunc(files, func(f sidecar.LockFile) bool { return f.Lock == lock })
+	if i < 0 {
+		return nil
+	}
+	if l.files[lock.Domain] = slices.Delete(files, i, i+1); len(files) == 1 {
+		delete(l.files, lock.Domain)
+	}
+	if lock.Kind == sidecar.LockDeferFail {
+		delete(l.tripped, lock.Domain)
+	}
+	d := l.sim.domain(lock.Domain)
+	if d.locks--; d.locks == 0 {
+		d.limited += l.sim.now.Sub(d.since)
+	}
+	return nil
+}
+
+func (l *tallyLocks) Files(domain string) []sidecar.LockFile {
+	if domain != "" {
+		return l.files[domain]
+	}
+	return slices.Concat(slices.Collect(maps.Values(l.files))...)
+}
+
+func (l *tallyLocks) MakeOperator(sidecar.Lock, string) error { return nil }
+func (l *tallyLocks) Remove(lock sidecar.Lock) error          { return l.Unmake(lock) }
+func (l *tallyLocks) ShowUsage([]sidecar.Usage)               {}
+func (l *tallyLocks) Failure() error                          { return nil }
+
+// noNotes keeps nothing.
+type noNotes struct{}
+
+func (noNotes) Note(string, []byte) error          { return nil }
+func (noNotes) Forget(string) error                { return nil }
+func (noNotes) Notes(string, func(string, []byte)) {}
+
+// noQueue has nothing to deliver.
+type noQueue struct{}
+
+func (noQueue) Deliver(context.Context, []string) error { return nil }
