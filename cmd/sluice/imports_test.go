@@ -61,7 +61,7 @@ var layers = []layer{
 	// Who looks through them.
 	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery")},
 	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "reconcile", "operator")},
-	{packages: "sluice/sidecar/simulate", own: owner("delivery", "engine", "hold")},
+	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
 
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "limit", "config", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},

@@ -80,7 +80,7 @@ func (d *Breaker) Stop(now time.Time) {
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
-		if sidecar.IsDomain(st.Name) && hasBad(st) && rateOf(s, st).over() && !d.trips.has(st.Name) {
+		if sidecar.IsDomain(st.Name) && hasBad(st) && rateOf(s, st).Over() && !d.trips.has(st.Name) {
 			d.reconciler.Look(st.Name)
 		}
 	}
@@ -91,12 +91,12 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) error {
 	s, at := d.settings(), d.clock.Store(now)
 	f := rateOf(s, d.store.Standing(at, domain))
-	if (f.over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
+	if (f.Over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
 		f = rateOf(s, d.store.Standing(at, domain))
 	}
 	var err error
 	switch tripped := d.trips.has(domain); {
-	case !tripped && f.over():
+	case !tripped && f.Over():
 		d.events.Emit(event.Event{Kind: event.Tripped, Domain: domain, Attrs: event.Attrs("bad", f.ratio(), "mostly", d.mainCause(domain))})
 		if err = d.trips.set(domain, now, f.epoch); err == nil {
 			d.shareTrip(ctx, domain)
@@ -112,7 +112,7 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) e
 }
 
 // showTrip makes or removes max_deferfail_ of a domain.
-func (d *Breaker) showTrip(domain string, f rate) error {
+func (d *Breaker) showTrip(domain string, f Rate) error {
 	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
 	i := slices.IndexFunc(d.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
@@ -150,7 +150,7 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 		return 0, "", false
 	}
 	f := rateOf(s, st)
-	return f.sent, f.ratio(), f.over() || d.trips.has(st.Name) && !f.calm()
+	return f.sent, f.ratio(), f.Over() || d.trips.has(st.Name) && !f.calm()
 }
 
 // Causes lists what went wrong for a domain, the most frequent first, and what
@@ -255,6 +255,6 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.Domain))
 		return fmt.Sprintf(text, who.Domain, f.ratio()) + fmt.Sprintf(
 			" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-			f.bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
+			f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
 	}}, true
 }

@@ -15,56 +15,56 @@ import (
 )
 
 // rate is how a domain stands with its defer/fail percentage.
-type rate struct {
-	sent, bad    int64
+type Rate struct {
+	sent, Bad    int64
 	min, percent int64
 	off          bool // nobody is tripped: the domain is watched or exempt
 	epoch        int64
 }
 
 // rateOf finds it in what is counted in the window.
-func rateOf(s *settings.Settings, standing ratelimit.Standing) rate {
-	d := tripsAt(s, standing.Name)
-	d.count(standing, s.Window)
+func rateOf(s *settings.Settings, standing ratelimit.Standing) Rate {
+	d := TripsAt(s, standing.Name)
+	d.Count(standing, s.Window)
 	return d
 }
 
 // tripsAt is what trips a domain, with nothing counted.
-func tripsAt(s *settings.Settings, domain string) rate {
-	d := rate{off: !s.Enforces(domain)}
+func TripsAt(s *settings.Settings, domain string) Rate {
+	d := Rate{off: !s.Enforces(domain)}
 	d.min, d.percent = s.DeferfailLimits(s.PayerOfDomain(domain))
 	return d
 }
 
 // count takes in what is counted in a window.
-func (d *rate) count(standing ratelimit.Standing, window time.Duration) {
+func (d *Rate) Count(standing ratelimit.Standing, window time.Duration) {
 	d.epoch = standing.Epoch
 	for _, w := range standing.Windows {
 		if w.Window == window {
-			d.sent, d.bad = w.Sent, w.Bad()
+			d.sent, d.Bad = w.Sent, w.Bad()
 		}
 	}
 }
 
 // none tells that nothing trips a domain.
-func (d rate) none() bool { return d.off || d.percent == 0 }
+func (d Rate) none() bool { return d.off || d.percent == 0 }
 
 // over tells that a domain trips.
-func (d rate) over() bool {
-	return !d.none() && d.bad >= d.min && d.bad*100 >= d.percent*d.sent
+func (d Rate) Over() bool {
+	return !d.none() && d.Bad >= d.min && d.Bad*100 >= d.percent*d.sent
 }
 
 // calm tells that a tripped domain may be released. It lies below what trips, so
 // that one more bad outcome does not trip it again.
-func (d rate) calm() bool {
-	return d.none() || d.bad < d.min || d.bad*1000 < 8*d.percent*d.sent
+func (d Rate) calm() bool {
+	return d.none() || d.Bad < d.min || d.Bad*1000 < 8*d.percent*d.sent
 }
 
 // now is the percentage of bad sends, rounded down.
-func (d rate) now() int64 { return d.bad * 100 / max(1, d.sent) }
+func (d Rate) now() int64 { return d.Bad * 100 / max(1, d.sent) }
 
 // ratio is "12/5 (30%)": bad of how many trip, and what share of the sends.
-func (d rate) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.bad, d.min, d.now()) }
+func (d Rate) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.Bad, d.min, d.now()) }
 
 // trips are the domains over their percentage. They are noted: whether a domain
 // between the two thresholds is refused depends on where it came from.

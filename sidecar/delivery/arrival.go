@@ -31,15 +31,16 @@ type record struct {
 // arrived is a message's arrival line, as far as it says who is charged. It is
 // kept until the message has left the queue, over restarts too.
 type Arrived struct {
-	id      string
-	At      time.Time
-	Sender  *Source
-	entries []spelled
-	only    [1]spelled      // room for one
-	queued  *postfixMessage // of a message of Postfix; nil if nothing more is known
-	noted   bool
-	stale   bool // noted, and changed since
-	left    bool
+	id       string
+	At       time.Time
+	Sender   *Source
+	entries  []spelled
+	only     [1]spelled      // room for one
+	Distinct bool            // no two of its recipients fold to one address; false if that is not known
+	queued   *postfixMessage // of a message of Postfix; nil if nothing more is known
+	noted    bool
+	stale    bool // noted, and changed since
+	left     bool
 }
 
 // An arrivalNote is an arrival as it is noted.
@@ -143,7 +144,7 @@ func (a *Arrived) entry(o *Outcome) (n int) {
 		return 0
 	}
 	for _, s := range a.entries {
-		if s.first != o.first {
+		if s.first != o.First {
 			continue
 		}
 		if s.as == o.Spelled {
@@ -157,7 +158,7 @@ func (a *Arrived) entry(o *Outcome) (n int) {
 	if a.entries == nil {
 		a.entries = a.only[:0]
 	}
-	a.entries = append(a.entries, spelled{o.first, o.Spelled})
+	a.entries = append(a.entries, spelled{o.First, o.Spelled})
 	return n
 }
 

@@ -22,7 +22,7 @@ type judgement struct {
 	From    *Source            // of an arrival; nil if not looked up yet
 	Counts  bool               // it is one of a send: remote, and really attempted
 	Outcome ratelimit.Outcome
-	first   ratelimit.Token // of the sends to its recipient
+	First   ratelimit.Token // of the sends to its recipient
 	Spelled uint64          // how its sender has written the local part; 0 if it was another address
 	To      envelope.Address
 	cause   sidecar.Cause // of a bad one
@@ -50,7 +50,7 @@ func Judge(s *settings.Settings, l *Judged) {
 			!s.Locals.Get().Has(j.To.Domain) && s.RemoteTransport(e.Transport)
 	}
 	if j.Counts {
-		j.first, j.Spelled = s.Token(e.ID, j.To, 0), spelling(e, j.To)
+		j.First, j.Spelled = s.Token(e.ID, j.To, 0), spelling(e, j.To)
 		if j.Outcome != ratelimit.Delivered {
 			j.cause = causeOf(e)
 		}

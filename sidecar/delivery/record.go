@@ -182,7 +182,7 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	if o.Of != nil {
 		o.entry, o.when = o.Of.entry(&o), o.Of.At
 		if !o.Doubtful {
-			report.Subjects = o.Payer.subjects
+			report.Subjects = o.Payer.Subjects
 		}
 	} else if when, ok := envelope.IDTime(o.ID); ok { // near enough
 		o.when = when
@@ -199,7 +199,7 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 // token is that of the n-th entry of the message that folds to its recipient.
 func (o *Outcome) token(s *settings.Settings, n int) ratelimit.Token {
 	if n == 0 {
-		return o.first
+		return o.First
 	}
 	return s.Token(o.ID, o.To, n)
 }
@@ -219,7 +219,7 @@ func (d *Recorder) Settle(ctx context.Context, now time.Time, s *settings.Settin
 	for i := range b.reports {
 		r, o := &b.reports[i], &b.Outcomes[i]
 		switch {
-		case r.Known && o.Outcome == ratelimit.Delivered:
+		case r.Known && o.Outcome == ratelimit.Delivered && (o.Of == nil || !o.Of.Distinct):
 			b.more = append(b.more, i)
 		case r.Charged && o.Payer.Who.Class == sidecar.Charged:
 			d.late.Add(1)
@@ -264,7 +264,7 @@ func (d *Recorder) settleDuplicates(ctx context.Context, at time.Time, s *settin
 			o := &b.Outcomes[i]
 			n := o.entry + ahead
 			if o.Of != nil {
-				n = max(n, o.Of.spellings(o.first)+ahead-1)
+				n = max(n, o.Of.spellings(o.First)+ahead-1)
 			}
 			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Told: o.Outcome})
 		}

@@ -52,7 +52,7 @@ type asOf struct {
 // A payer is who is charged for a send.
 type PayerLimits struct {
 	Who      sidecar.Payer
-	subjects []ratelimit.Subject // nil if nobody is charged
+	Subjects []ratelimit.Subject // nil if nobody is charged
 	ignores  []sidecar.Cause     // deferfail_ignore
 	batch    uint64              // the last in which its domain was found to have changed
 }
@@ -111,7 +111,7 @@ func payerOf(s *settings.Settings, r *sidecar.Request) *PayerLimits {
 func Paying(s *settings.Settings, who sidecar.Payer) PayerLimits {
 	p := PayerLimits{Who: who}
 	if who.Class == sidecar.Charged {
-		p.subjects, p.ignores = s.AppendSubjects(nil, who), s.Ignored(who)
+		p.Subjects, p.ignores = s.AppendSubjects(nil, who), s.Ignored(who)
 	}
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
@@ -61,6 +62,7 @@ type message struct {
 
 	at     time.Time    // of its arrival
 	line   int          // number of its arrival
+	alike  bool         // two of its recipients fold to one address
 	to     []recipient  // until its arrival is replayed; parts of the log
 	onlyTo [1]recipient // room for one
 }
@@ -79,6 +81,7 @@ func idOf(e *sidecar.LogEntry) (id messageID) {
 type recipient struct {
 	written string
 	envelope.Address
+	token ratelimit.Token // of the first send to this address; 0 if not known yet
 }
 
 // NewReplay returns a Replay for some simulations.
@@ -245,11 +248,11 @@ func (h *hearing) claim(e *sidecar.LogEntry) (directory string) {
 func sentTo(l *delivery.Judged) recipient {
 	switch {
 	case l.Original != "":
-		return recipient{l.Original, envelope.FoldRouted(l.Original)}
+		return recipient{written: l.Original, Address: envelope.FoldRouted(l.Original)}
 	case l.Counts: // it was judged
-		return recipient{l.Recipient, l.To}
+		return recipient{l.Recipient, l.To, l.First}
 	}
-	return recipient{l.Recipient, envelope.FoldRouted(l.Recipient)}
+	return recipient{written: l.Recipient, Address: envelope.FoldRouted(l.Recipient)}
 }
 
 // add adds a recipient, unless it is known.
@@ -261,6 +264,7 @@ func (m *message) add(to recipient) {
 		if m.to[i].written == to.written {
 			return
 		}
+		m.alike = m.alike || m.to[i].Address == to.Address
 	}
 	m.to = append(m.to, to)
 }

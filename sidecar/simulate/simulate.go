@@ -19,25 +19,37 @@ import (
 // A Simulation decides on the messages of a log as a Policy with some settings
 // would have done, at the times of the log. All decisions are those of a Policy,
 // on a ledger in memory; it makes no lock files, releases nothing and keeps
-// nothing. A Simulation asks it, has it record what became of the mail, and lets
-// the time pass; what it asks when is in attempt.go.
+// nothing. A Simulation asks it, has it take in what became of the mail, and lets
+// the time pass. What it asks when is in attempt.go.
 type Simulation struct {
-	options  Options
-	unread   error
-	policy   *engine.Engine // nil until the first line tells the time
-	ledger   *ratelimit.Ledger
-	locks    *tallyLocks
-	now      time.Time
-	keep     time.Duration // the longest window that is limited
-	looked   time.Time     // the step in which it was last looked at all subjects
-	pruned   time.Time     // when tries were last forgotten
-	tried    map[ratelimit.Token]try
-	authors  map[*delivery.Source]*author
-	unknown  int64          // sends that were let through and have no message
-	outcomes delivery.Batch // that the Policy is to settle
-	batch    uint64         // number of these
-	remote   []recipient
+	options Options
+	unread  error
+	policy  *engine.Engine // nil until the first line tells the time
+	store   tallyStore
+	locks   *tallyLocks
+	times
+	waiting
+	tried   map[ratelimit.Token]try
+	authors map[*delivery.Source]*author
+	unknown int64       // sends that were let through and have no message
+	remote  []recipient // room for remoteOf
 	tally
+}
+
+// times are where a Simulation is in the log.
+type times struct {
+	now    time.Time
+	keep   time.Duration // the longest window that is limited
+	looked time.Time     // the step in which it was last looked at all subjects
+	pruned time.Time     // when tries were last forgotten
+}
+
+// waiting is what happened since the last flush. To take in many sends at once is
+// much cheaper than one by one.
+type waiting struct {
+	flushes  uint64             // that were made, and 1
+	charges  []ratelimit.Report // of what passed surely; ages are as of the beginning
+	outcomes delivery.Batch
 }
 
 // SimulationOptions are what a Simulation is made with.
@@ -51,7 +63,7 @@ type Options struct {
 
 // NewSimulation returns a simulation of settings.
 func New(o Options) *Simulation {
-	sim := &Simulation{options: o, batch: 1, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
+	sim := &Simulation{options: o, waiting: waiting{flushes: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
 	sim.settings, sim.unread = settings.New(from, envelope.FoldDomain(o.Node), o.EximUser, nil)
 	return sim
@@ -62,9 +74,9 @@ func (s *Simulation) begin(now time.Time) {
 	o := s.options
 	s.now, s.began = now, now
 	s.keep = s.settings.Keep()
-	s.ledger = ratelimit.NewLedger(ratelimit.Options{Keep: s.keep})
+	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
 	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}, tripped: map[string]bool{}}
-	s.policy = engine.New(engine.Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: tallyStore{s.ledger, &s.tally},
+	s.policy = engine.New(engine.Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
 		Events: event.NewStream(), Now: now})
 	s.policy.Settings.Fix(s.settings)
@@ -98,26 +110,41 @@ func (s *Simulation) play(ctx context.Context, l *delivery.Judged, m *message, p
 	}
 }
 
-// record has the Policy make of a line what it can.
+// record has the Policy make what it can of a line of a message that it does not know.
 func (s *Simulation) record(ctx context.Context, l *delivery.Judged) {
 	s.flush(ctx)
 	s.policy.RecordLines(ctx, s.now, []delivery.Judged{*l})
 	s.policy.Step(ctx, s.now)
 }
 
-// flush has the Policy settle what became of sends up to now.
+// waits notes that something of a domain waits for the next flush.
+func (w *waiting) waits(d *domainTally) {
+	if d.waits != w.flushes {
+		d.waits, d.waitingBad = w.flushes, 0
+	}
+}
+
+// flush has the ledger count what passed, and the Policy settle what became of sends.
 func (s *Simulation) flush(ctx context.Context) {
+	s.flushes++
+	if len(s.charges) > 0 {
+		for i := range s.charges {
+			s.charges[i].Age += s.now.Sub(s.began)
+		}
+		s.store.Settle(ctx, s.now, s.charges)
+		s.charges = s.charges[:0]
+	}
 	if len(s.outcomes.Outcomes) > 0 {
 		s.policy.Settle(ctx, s.now, s.settings, &s.outcomes)
 		s.outcomes.Clear()
-		s.batch++
 	}
 	s.policy.Step(ctx, s.now)
 }
 
-// ask has the Policy decide about a domain, of which all is settled.
+// ask has the Policy decide about a domain, of which nothing waits then, and reports
+// whether it lets the mail pass.
 func (s *Simulation) ask(ctx context.Context, d *domainTally, r *sidecar.Request) (reply sidecar.Reply, ok bool) {
-	if d.batch == s.batch {
+	if d.waits == s.flushes {
 		s.flush(ctx)
 	}
 	reply = s.policy.Ask(ctx, s.now, *r)
@@ -178,7 +205,7 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 	}
 	s.policy.Step(ctx, now)
 	if now.Unix()%sweepEvery == 0 {
-		s.ledger.Sweep()
+		s.store.Sweep()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/settings"
 )
 
@@ -51,11 +52,14 @@ type tally struct {
 
 type domainTally struct {
 	DomainReport
-	by      map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	batch   uint64            // the last batch of lines with an outcome of its sends
-	locks   int               // that stand
-	since   time.Time         // when the first of them was made
-	limited time.Duration     // for how long there were any before
+	by         map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	waits      uint64            // the flush that something of it waits for, or has waited for last
+	waitingBad int64             // how much of that is bad
+	deferfail  deferfail.Rate    // what trips it, with nothing counted
+	spare      int64             // for how many sends its limits have room at least
+	locks      int               // that stand
+	since      time.Time         // when the first of them was made
+	limited    time.Duration     // for how long there were any before
 }
 
 func newTally() tally { return tally{domains: map[string]*domainTally{}} }
@@ -64,7 +68,7 @@ func (t *tally) domain(name string) *domainTally {
 	d := t.domains[name]
 	if d == nil {
 		name = strings.Clone(name)
-		d = &domainTally{DomainReport: DomainReport{Domain: name}, by: map[string]*int64{}}
+		d = &domainTally{DomainReport: DomainReport{Domain: name}, by: map[string]*int64{}, deferfail: deferfail.TripsAt(t.settings, name)}
 		t.domains[name] = d
 	}
 	return d
@@ -172,9 +176,13 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 		if i == 0 || r.Uses[i-1].Subject != u.Subject {
 			d.Sent += int64(r.Charged)
 			d.Watched += max(0, int64(r.Charged)-watched)
+			d.spare = sidecar.RoomUnlimited
 		}
 		if u.Limit.Window == s.tally.settings.Window {
 			d.Peak = max(d.Peak, u.Used)
+		}
+		if u.Limit.Max > 0 {
+			d.spare = min(d.spare, u.Limit.Max-u.Used)
 		}
 	}
 	return r, nil
@@ -203,6 +211,7 @@ func (s tallyStore) Look(_ context.Context, now time.Time, t ratelimit.Take) (ra
 
 func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
 	s.Ledger.Settle(now, reports)
+	charged := map[*domainTally]bool{}
 	for i := range reports {
 		if !reports[i].Charged {
 			continue
@@ -211,9 +220,15 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 			if sidecar.IsDomain(sub.Name) {
 				d := s.tally.domain(sub.Name)
 				d.Sent++
-				d.Peak = max(d.Peak, s.Standing(now, sub.Name).Sent(s.tally.settings.Window))
+				if reports[i].Told != 0 { // else it was let pass, see passSurely
+					d.spare--
+				}
+				charged[d] = true
 			}
 		}
+	}
+	for d := range charged {
+		d.Peak = max(d.Peak, s.Standing(now, d.Domain).Sent(s.tally.settings.Window))
 	}
 	return nil
 }
