@@ -270,7 +270,7 @@ func (s *siege) found(n *processNode, st sidecar.Status) map[string]string {
 func (s *siege) settle() {
 	s.t.Helper()
 	var wrong string
-	for deadline := time.Now().Add(hosttest.Patience); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(hosttest.Patience()); ; time.Sleep(50 * time.Millisecond) {
 		wrong = ""
 		var all [2]sidecar.Status
 		for i, n := range s.nodes {
@@ -286,7 +286,7 @@ func (s *siege) settle() {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("not within %v:\n%s\nmx1:\n%s\nmx2:\n%s", hosttest.Patience, wrong, s.nodes[0].log, s.nodes[1].log)
+			s.t.Fatalf("not within %v:\n%s\nmx1:\n%s\nmx2:\n%s", hosttest.Patience(), wrong, s.nodes[0].log, s.nodes[1].log)
 		}
 	}
 }

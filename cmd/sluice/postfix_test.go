@@ -218,7 +218,7 @@ func (h *postfixHost) wantCauses(t testing.TB, domain, want string) {
 func (h *postfixHost) wantOutcomes(t testing.TB, domain string, want ...int64) {
 	t.Helper()
 	var d sidecar.DomainStatus
-	end := time.Now().Add(hosttest.Patience)
+	end := time.Now().Add(hosttest.Patience())
 	for n := 1; ; n++ {
 		d = h.domain(t, domain)
 		got := []int64{d.Sent, d.Delivered, d.Deferred, d.Failed}

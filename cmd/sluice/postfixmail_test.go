@@ -94,7 +94,7 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 func (n *servedNode) wantSent(t testing.TB, domain string, want int64) {
 	t.Helper()
 	var got int64
-	for end := time.Now().Add(hosttest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(hosttest.Patience()); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got = n.domain(t, domain).Sent; got == want {
 			return
 		}

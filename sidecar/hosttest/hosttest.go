@@ -12,19 +12,6 @@ import (
 	"time"
 )
 
-// Patience bounds every wait of the tests. Nothing takes a tenth of it.
-const Patience = 30 * time.Second
-
-// Eventually waits until a condition holds.
-func Eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(Patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", Patience, what)
-		}
-	}
-}
-
 // Lateness finds out how late this machine wakes a sleeper, at the worst, until
 // the test ends: a machine that is busy with others is no fault of who answers late.
 func Lateness(t testing.TB) (worst func() time.Duration) {
