@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // run runs a site's loops until the test ends.
@@ -28,11 +29,7 @@ func (s *site) run() {
 // eventually waits until something is so.
 func (s *site) eventually(what string, so func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not within 10 s: %s\n%s", what, &s.log)
-		}
-	}
+	hosttest.EventuallyOr(s.t, func() string { return what + "\n" + s.log.String() }, so)
 }
 
 func (s *site) lockPath(name string) string { return filepath.Join(s.dir, name) }

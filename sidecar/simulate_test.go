@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/mainlog/mainlogtest"
 )
@@ -353,7 +353,7 @@ func simulate(t *testing.T, log string, config *sidecar.Config, set ...sidecar.S
 // limits that are only watched. The soak tries other mail.
 func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
 	seeds := uint64(1)
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		seeds = 20
 	}
 	for _, c := range []struct {

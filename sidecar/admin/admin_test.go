@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -302,7 +303,7 @@ func TestForeignBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			if err := c.SetDeadline(time.Now().Add(hosttest.Patience())); err != nil {
 				t.Fatal(err)
 			}
 			go io.WriteString(c, tc.send) // the server may hang up before it has all

@@ -34,22 +34,6 @@ func Lateness(t testing.TB) (worst func() time.Duration) {
 	return func() time.Duration { return time.Duration(late.Load()) }
 }
 
-// Stalled is for how long, in all, this machine woke a sleeper too late while f ran.
-func Stalled(f func()) (late time.Duration) {
-	const nap = 5 * time.Millisecond
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	for {
-		start := time.Now()
-		select {
-		case <-done:
-			return late
-		case <-time.After(nap):
-			late += time.Since(start) - nap
-		}
-	}
-}
-
 // Missing skips a test for want of something, and fails it where CI is true.
 func Missing(t testing.TB, what any) {
 	t.Helper()
@@ -59,9 +43,12 @@ func Missing(t testing.TB, what any) {
 	t.Skip(what)
 }
 
-// Program finds a program; without it the test is skipped as by Missing.
+// Program finds a program; without it the test is skipped as by Missing. With go test
+// -short nothing is run.
 func Program(t testing.TB, name string) string {
 	t.Helper()
+	NotShort(t)
+	os.Getenv("SLUICE_TEST_PROGRAMS") // has go test run again with other versions
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, err)
@@ -72,8 +59,18 @@ func Program(t testing.TB, name string) string {
 // Root skips a test as by Missing unless root runs it.
 func Root(t testing.TB) {
 	t.Helper()
+	NotShort(t)
 	if os.Getuid() != 0 {
 		Missing(t, "only root can do this")
+	}
+}
+
+// NotShort skips a test that needs root or starts programs where go test is -short, as
+// in make check.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs root or starts programs")
 	}
 }
 
