@@ -88,7 +88,7 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	s.takeOf(0, tokens(11, 2), domain)
 	s.jump(time.Minute)
 	terms.now = s.now()
-	if _, err := n.servers.one.do(time.Now().Add(time.Second), takeCall(terms, late)); err != nil {
+	if _, err := n.servers.one.do(time.Now().Add(hosttest.Patience()), takeCall(terms, late)); err != nil {
 		t.Fatal(err)
 	}
 	s.heal(0)

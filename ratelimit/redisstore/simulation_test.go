@@ -14,6 +14,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // A simulation is three nodes on a real Redis whose links break and heal, whose
@@ -39,7 +40,7 @@ func newSimulation(t *testing.T, outage Outage, random *rand.Rand) *simulation {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := Open(Options{URL: "unix://" + s.redis.Socket(), Timeout: 5 * time.Second, Outage: outage, Node: fmt.Sprint(i), Nodes: 3,
+		n, err := Open(Options{URL: "unix://" + s.redis.Socket(), Timeout: hosttest.Deadline(5 * time.Second), Outage: outage, Node: fmt.Sprint(i), Nodes: 3,
 			Ledger: own, Reporter: &heard{}, redisTime: s.arrival})
 		if err != nil {
 			t.Fatal(err)

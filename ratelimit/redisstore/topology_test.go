@@ -22,7 +22,7 @@ func TestExactOnACluster(t *testing.T) {
 
 func exactOnACluster(t *testing.T, masters int) {
 	url, servers := redistest.StartCluster(t, masters)
-	nodes := three(t, url, Options{Timeout: 2 * time.Second})
+	nodes := three(t, url, Options{Timeout: hosttest.Deadline(2 * time.Second)})
 	var next atomic.Int64
 	account := hourly("account:bob", 300)
 	accepted := int64(0)
@@ -70,7 +70,7 @@ func exactOnACluster(t *testing.T, masters int) {
 // comes back empty.
 func TestAClusterLosesAMaster(t *testing.T) {
 	url, servers := redistest.StartCluster(t, 3)
-	nodes := three(t, url, Options{Timeout: 200 * time.Millisecond})
+	nodes := three(t, url, Options{Timeout: hosttest.Deadline(200 * time.Millisecond)})
 	ctx := context.Background()
 	domains := map[string]int64{}
 	for i := range 30 {
