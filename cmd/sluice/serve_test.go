@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
@@ -200,7 +199,7 @@ func TestServeTCP(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx) }()
-	client := policyd.Client{Network: "tcp", Path: address, Timeout: 10 * time.Second}
+	client := policyd.Client{Network: "tcp", Path: address, Timeout: hosttest.Patience()}
 	if err := askOurselves(ctx, client, "0123456789abcdef"); err != nil {
 		t.Error(err)
 	}
