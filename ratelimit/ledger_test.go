@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 		checks = "1000000"
 	}
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
+	hosttest.Shuffle()
 	flag.Parse()
 	os.Exit(m.Run())
 }

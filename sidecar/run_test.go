@@ -45,6 +45,7 @@ const (
 )
 
 func TestLocksMustBeRemovedByHand(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, shortWindow)
 	s.now = time.Now()
 	s.run()
@@ -217,6 +218,7 @@ func TestTyposAreNotFound(t *testing.T) {
 // Whoever releases a domain may be quicker than the process that has just been
 // told to hold: Exim then says that another one has the message.
 func TestAMessageThatWasStillOpenIsDeliveredSoon(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, "[limits]\nhourly = 3\n")
 	s.now = time.Now()
 	s.send(3)

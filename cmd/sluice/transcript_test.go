@@ -19,6 +19,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 )
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	time.Local = time.UTC // the transcripts show times
+	hosttest.Shuffle()
 	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if builtDir != "" {

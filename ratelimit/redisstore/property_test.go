@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
 	quiet()                          // both before the first client
 	redistest.Quiet()
+	hosttest.Shuffle()
 	flag.Parse()
 	goleak.VerifyTestMain(m)
 }

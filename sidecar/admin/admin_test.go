@@ -24,7 +24,10 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 // book is a policy that writes down what it is told.
 type book struct {

@@ -48,7 +48,7 @@ func Missing(t testing.TB, what any) {
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	NotShort(t)
-	os.Getenv("SLUICE_TEST_PROGRAMS") // has go test run again with other versions
+	os.Getenv("SLUICE_TEST_PROGRAMS") // has go test run it again with other versions
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, err)
@@ -60,10 +60,15 @@ func Program(t testing.TB, name string) string {
 func Root(t testing.TB) {
 	t.Helper()
 	NotShort(t)
+	Tree()
 	if os.Getuid() != 0 {
 		Missing(t, "only root can do this")
 	}
 }
+
+// Tree has go test run a test again when any file of this tree has changed: for tests
+// that have other programs read them. make says in SLUICE_TEST_TREE what they are.
+func Tree() { os.Getenv("SLUICE_TEST_TREE") }
 
 // NotShort skips a test that needs root or starts programs where go test is -short, as
 // in make check.

@@ -21,7 +21,10 @@ import (
 	"sluice/sidecar/mainlog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 // A reader is a running Follower, and what it told.
 type reader struct {

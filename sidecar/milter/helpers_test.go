@@ -25,6 +25,7 @@ var libraryLog hosttest.Log
 
 func TestMain(m *testing.M) {
 	log.SetOutput(&libraryLog)
+	hosttest.Shuffle()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if said := libraryLog.String(); said != "" {
 			fmt.Println("the library has logged:", said)

@@ -21,7 +21,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/panel/*.want")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 const trees = "../../testdata/panel"
 
