@@ -99,6 +99,7 @@ func TestExactOverThreeNodes(t *testing.T) {
 // Charges of which a tenth of all replies is lost: what is counted is what was
 // accepted, exactly.
 func TestExactWithLostReplies(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
 	n := startNode(t, Options{URL: p.URL()})

@@ -270,6 +270,9 @@ func TestFaults(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s", outage, f.name), func(t *testing.T) {
+				if !hosttest.Soak() { // which has time limits
+					t.Parallel()
+				}
 				s := newScene(t, outage)
 				before := s.insist(s.nodes[0], 30) + s.insist(s.nodes[1], 30)
 				s.settle(before)

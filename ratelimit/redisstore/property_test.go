@@ -95,6 +95,7 @@ func (s *timed) Standing(now time.Time, subject string) ratelimit.Standing {
 // TestAgainstAnExactLog holds the store to what the ledger is held to. For
 // each history the Redis is emptied, and the node begins anew.
 func TestAgainstAnExactLog(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t, "--unixsocketperm", "700")
 	dir, n := t.TempDir(), 0
 	stop := func() {}

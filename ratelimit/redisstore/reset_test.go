@@ -131,6 +131,7 @@ func TestAResetThatIsHeardOfLate(t *testing.T) {
 // and one another, and who made them is gone: what was sent before them counts no more,
 // and what was sent since does.
 func TestAServerIsReplacedAfterResets(t *testing.T) {
+	t.Parallel()
 	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
 	domain := hourly("a.example", 100)
 	for i := range 2 {
