@@ -47,7 +47,7 @@ light:
 	@$(seen) $(report) -- "$(timeout) -parallel 4 $(race) $(light_race)" "$(timeout) $(light_rest)"
 
 check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
-	@$(seen) $(report) -- "$(timeout) -short $(race) ./cmd/sluice ./ratelimit/redisstore"
+	@$(seen) $(report) -- "$(timeout) -parallel 4 -short $(race) ./cmd/sluice ./ratelimit/redisstore"
 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
@@ -55,7 +55,7 @@ test: ## install what is missing, then make check and all tests (root for those 
 	@echo "exim-config is the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
-	@$(seen) $(report) -slowest 10 -- "$(timeout) -race -p 1 ./cmd/sluice ./ratelimit/redisstore" "$(timeout) ./exim-config"
+	@$(seen) $(report) -slowest 10 -- "$(timeout) -parallel 4 -race -p 1 ./cmd/sluice ./ratelimit/redisstore" "$(timeout) ./exim-config"
 
 one: deps ## one end-to-end test, with its log: make one T=TestReadme
 	@test -n "$(T)" || { echo "which one? make one T=TestReadme" >&2; exit 1; }

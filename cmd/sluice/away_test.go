@@ -60,6 +60,7 @@ func redisUser(r *redistest.Server, rights ...any) (url string) {
 func TestThePollAloneCarriesAll(t *testing.T) {
 	for _, deaf := range deafs {
 		t.Run(deaf.name, func(t *testing.T) {
+			t.Parallel()
 			r := redistest.Start(t)
 			a, b := pairOn(t, deaf.make(t, r))
 			lock := "max_hourly_example.com"

@@ -21,6 +21,7 @@ func startClustered(t *testing.T, name, url string, more ...string) *servedNode 
 // Without Redis a node starts, says so and keeps to its share: of a limit of 10
 // and two nodes 2. When Redis comes it is told of them.
 func TestRedisDownOpensEverything(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	r.Kill()
 	n := startClustered(t, "mx1.example", r.URL())
@@ -45,6 +46,7 @@ func TestRedisDownOpensEverything(t *testing.T) {
 
 // Two nodes have one limit.
 func TestNodesOfAClusterDoNotShare(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t)
 	if first, second := a.sendAll(t, 0, 6), b.sendAll(t, 6, 20); first != 6 || second != 4 {
 		t.Errorf("%d and %d accepted, want 6 and 4", first, second)
@@ -93,6 +95,7 @@ func soon(t *testing.T, what string, holds func() bool) {
 
 // A lock at the limit stands on both nodes; an rm on one releases on the other.
 func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t)
 	if a.sendAll(t, 0, 4)+b.sendAll(t, 0, 20) != 10 {
 		t.Fatal("not 10 accepted")
@@ -111,6 +114,7 @@ func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
 
 // sluice lock, unlock and reset are for all nodes; a hand's file is not.
 func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t)
 	lock := "max_hourly_example.com"
 	a.sluice(t, "lock", "example.com")
@@ -139,6 +143,7 @@ func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
 
 // Bad sends of one domain on two nodes, too few on each, trip it on both.
 func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	var nodes []*servedNode
 	for i := range 2 {
@@ -188,6 +193,7 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 // that comes later does not mix its own into that, and says so. Who shares no longer
 // keeps what was in force.
 func TestLiveValuesMoveToRedis(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	alone := func(sets ...[]string) (dir string) {
 		dir = t.TempDir()
@@ -255,6 +261,7 @@ func TestLiveValuesMoveToRedis(t *testing.T) {
 // While Redis hangs status shows how this node decides, not what it last told the
 // others, sluice lock tells that they do not know of it, and sluice set waits a moment for Redis to answer again.
 func TestAMomentWithoutRedis(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	n := startClustered(t, "mx1.example", r.URL())
 	mode := func(want string) func() bool {

@@ -118,6 +118,7 @@ func (l *load) since(from time.Time) []decision {
 // After each change all decisions of both go by the new limit. The count goes on
 // through all of it, and at its end is what the clients were told.
 func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	a, b := pairOn(t, r.URL())
 	l := &load{}
@@ -156,6 +157,7 @@ func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
 
 // A node whose file says something else is named on all nodes.
 func TestNodesWhoseFilesDiffer(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	a, b := startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx2.example", r.URL())
 	differs := func(n *servedNode, other string) bool {

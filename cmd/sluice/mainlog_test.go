@@ -54,6 +54,7 @@ func (n *servedNode) tally(t *testing.T) map[string]mainlogtest.Counts {
 //
 // The soak kills 200 times.
 func TestKill9WhileTheLogIsFollowed(t *testing.T) {
+	t.Parallel()
 	kills, lines := 20, 100_000
 	if hosttest.Soak() {
 		kills, lines = 200, 1_000_000
@@ -167,6 +168,7 @@ func rotate(path string, file *os.File, copied bool) (*os.File, error) {
 //
 // The soak does so 200 times, and wants half of them within a second.
 func TestFromTheLogLineToTheLock(t *testing.T) {
+	t.Parallel()
 	trips := 20
 	if hosttest.Soak() {
 		trips = 200

@@ -13,6 +13,7 @@ import (
 //
 //	WHM ─ writes ─→ /var/cpanel, /etc ─→ serve ─→ what Exim is told
 func TestAPanelIsTheUserInterface(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	root := dir + "/panel"
 	if err := os.CopyFS(root, os.DirFS("../../testdata/panel/cpanel")); err != nil {

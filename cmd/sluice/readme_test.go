@@ -99,6 +99,7 @@ func (o *operator) types(t *testing.T, command string) string {
 }
 
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	o := &operator{bootMachine(t), readReadme(t)}
 	for _, chapter := range []struct {
 		name string

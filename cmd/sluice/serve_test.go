@@ -101,6 +101,7 @@ func (n *servedNode) sendAll(t *testing.T, from, to int) (accepted int) {
 }
 
 func TestARestartHandsOutANewBudget(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := startServe(t, dir)
 	if got := n.sendAll(t, 0, 4); got != 4 {
