@@ -58,10 +58,12 @@ func next(t testing.TB, events <-chan sidecar.LockEvent, kind sidecar.LockEventK
 }
 
 // releasedAtOnce removes a lock and wants it noticed, by the kernel's notice alone:
-// the poll is never.
+// the poll is never, and no other look is due.
 func (r *rig) releasedAtOnce(events <-chan sidecar.LockEvent) {
 	r.t.Helper()
 	r.make(hourly)
+	hosttest.Eventually(r.t, "no look is due", func() bool { return !r.d.unsettled(time.Now()) })
+	time.Sleep(quiet) // the last one, which was due before
 	r.rm(hourly)
 	next(r.t, events, sidecar.LockReleased)
 }

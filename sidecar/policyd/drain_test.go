@@ -39,7 +39,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 		asked <- struct{}{}
 		<-answer
 		return sidecar.Reply{}
-	}), Options{DrainTimeout: 2 * hosttest.Patience()}) // which ends nothing here
+	}), Options{RequestTimeout: 2 * hosttest.Patience(), DrainTimeout: 2 * hosttest.Patience()}) // which end nothing here
 	stop := run(t, s, ln)
 
 	inFlight, mute, begun := dial(t, path), dial(t, path), dial(t, path)
