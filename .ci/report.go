@@ -8,10 +8,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -154,7 +156,7 @@ func matters(log []string) (kept []string) {
 	}
 	end()
 	if others > 0 {
-		kept = append(kept, fmt.Sprintf("(and %d goroutines that are in no test)\n", others))
+		kept = append(kept, fmt.Sprintf("(goroutines that are in no test: %d)\n", others))
 	}
 	if cut := len(kept) - first - last; cut > 0 {
 		kept = slices.Concat(kept[:first], []string{fmt.Sprintf("(%d lines are left out; make one T=NAME shows all)\n", cut)}, kept[len(kept)-last:])
@@ -162,10 +164,17 @@ func matters(log []string) (kept []string) {
 	return kept
 }
 
-// sayTimes names the slowest tests, without those that are the parts of others.
+// sayTimes names the slowest tests, and their slowest parts: of a test whose parts are
+// parallel go test does not count the time of those.
 func (r *report) sayTimes(most int) {
-	tests := slices.DeleteFunc(r.tests, func(t event) bool { return strings.Contains(t.Test, "/") })
-	slices.SortFunc(tests, func(a, b event) int { return int(1000 * (b.Elapsed - a.Elapsed)) })
+	slowest := map[string]event{}
+	for _, t := range r.tests {
+		whole, _, _ := strings.Cut(t.Package+" "+t.Test, "/")
+		if t.Elapsed >= slowest[whole].Elapsed {
+			slowest[whole] = t
+		}
+	}
+	tests := slices.SortedFunc(maps.Values(slowest), func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
 	if most = min(most, len(tests)); most == 0 {
 		return
 	}

@@ -17,6 +17,8 @@ const events = `
 {"Action":"output","Package":"p","Test":"TestBad","Output":"    bad_test.go:7: 2 accepted, want 1\n"}
 {"Action":"output","Package":"p","Test":"TestBad","Output":"--- FAIL: TestBad (0.50s)\n"}
 {"Action":"fail","Package":"p","Test":"TestBad","Elapsed":0.5}
+{"Action":"pass","Package":"p","Test":"TestParts/parallel","Elapsed":3}
+{"Action":"pass","Package":"p","Test":"TestParts","Elapsed":0}
 {"Action":"output","Package":"p","Output":"FAIL\n"}
 {"Action":"output","Package":"p","Output":"FAIL\tp\t2.600s\n"}
 {"Action":"fail","Package":"p","Elapsed":2.6}
@@ -44,14 +46,14 @@ panic: test timed out after 40m0s
 
 goroutine 8 [chan receive]:
 	/q/hang_test.go:9 +0x1
-(and 1 goroutines that are in no test)
+(goroutines that are in no test: 1)
 FAIL	q	2400.1s
 ok  	r	(cached)
 s.go:1: syntax error
 no JSON
-The slowest of 3 tests:
+The slowest of 4 tests:
   2400.0 s  q TestHang
-     2.0 s  p TestGood
+     3.0 s  p TestParts/parallel
 `
 
 func TestReport(t *testing.T) {
