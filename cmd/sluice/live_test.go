@@ -141,7 +141,8 @@ func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
 	l.settled(t, "raised on mx1", change(a, "set", "example.com", "hourly=40"), 40, 40)
 	l.settled(t, "lowered on mx2", change(b, "set", "example.com", "hourly=20"), 20, 40)
 	l.settled(t, "removed on mx1", change(a, "unset", "example.com"), 10, 40)
-	expires := hosttest.Deadline(3 * time.Second).Round(time.Second)
+	// Long enough for 20 sends, which take a tenth of a second on a fast machine.
+	expires := max(2*time.Second, hosttest.Deadline(time.Second/2).Round(time.Second))
 	set := change(b, "set", "example.com", "hourly=60", "--for", expires.String())
 	l.settled(t, "for a while on mx2", set, 60, 60)
 	l.settled(t, "expired", set.Add(expires), 10, 60)
