@@ -1,9 +1,9 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-compose test-sendmail demo bench soak fuzz fmt install clean
+.PHONY: help deps build check test one light test-compose test-sendmail demo bench soak fuzz fmt install clean
 
 prefix ?= /usr/local
-run ?= Exact|Kill9|MailFirst|WaysAndLayouts|EveryEnding
+run ?= .
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +14,54 @@ deps: # what tests and demo need of Debian or Ubuntu
 build: ## build bin/sluice, which needs no library of the machine that it runs on
 	CGO_ENABLED=0 go build -trimpath -o bin/sluice ./cmd/sluice
 
-test: deps ## install what is missing, gofmt, go vet and all tests (root for those with a real Exim)
+# Packages whose tests start Sluice, Redis or Exim, and root's machine; of the others
+# all tests run without root and without a program that may be missing.
+hosts := /cmd/sluice$$|/exim-config$$|/redisstore$$
+# Packages with no goroutine of ours in them or in their tests: -race finds nothing there.
+# Of exim-config, the goroutines of the test wait for programs.
+no_race := /exim-config$$|/ratelimit$$|/postfixlog$$
+packages = $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...)
+light = $(shell echo $(packages) | tr ' ' '\n' | grep -vE '$(hosts)')
+light_race = $(shell echo $(light) | tr ' ' '\n' | grep -vE '$(no_race)')
+light_rest = $(filter-out $(light_race),$(light))
+# -race needs a C compiler.
+race := $(shell command -v gcc >/dev/null && echo -race)
+# The last resort: whatever waits has a deadline of its own (see sidecar/hosttest).
+timeout := -timeout 40m
+report := go run .ci/report.go
+
+# What go test cannot see that a test depends on, so that it runs again when that
+# changes: this tree, for tests that run the program, scripts and documents in it; and
+# what is installed here, for those that run Debian's programs. Beside them the tests
+# read CI, SLUICE_SOAK and PATH. With nothing changed go test keeps the results of all
+# packages; with -shuffle, -count or -v it keeps none (hosttest.Shuffle shuffles).
+tree = $(shell find . -type f -not -path './.git/*' -not -path './bin/*' -print0 | sort -z | xargs -0 cksum | cksum)
+programs = $(shell cat /var/lib/dpkg/status 2>/dev/null | cksum)
+seen = SLUICE_TEST_TREE="$(tree)" SLUICE_TEST_PROGRAMS="$(programs)"
+
+light:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
-	go vet ./...
-	go test -race -shuffle=on -timeout 15m ./...
+	@go vet ./...
+	@go tool -modfile=tools/go.mod staticcheck ./...
+	@go test .ci/report.go .ci/report_test.go
+	@$(seen) $(report) -- "$(timeout) -parallel 4 $(race) $(light_race)" "$(timeout) $(light_rest)"
+
+check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
+	@$(seen) $(report) -- "$(timeout) -parallel 4 -short $(race) ./cmd/sluice ./ratelimit/redisstore"
+
+test: ## install what is missing, then make check and all tests (root for those with a real Exim)
+	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
+	@echo "It takes 4 minutes on a fast machine with two cores, 6 on a slow one, and longer the first time or with other work beside it;"
+	@echo "exim-config is the last to end. With nothing changed since, it takes a minute."
+	@.ci/deps
+	@$(MAKE) --no-print-directory light
+	@$(seen) $(report) -slowest 10 -- "$(timeout) -parallel 4 -race -p 1 ./cmd/sluice ./ratelimit/redisstore" "$(timeout) ./exim-config"
+
+one: deps ## one end-to-end test, with its log: make one T=TestReadme
+	@test -n "$(T)" || { echo "which one? make one T=TestReadme" >&2; exit 1; }
+	@name=$$(echo '$(T)' | cut -d / -f 1); packages=$$(grep -rlE "^func $$name\(" --include='*_test.go' . | xargs -r -n 1 dirname | sort -u); \
+	test -n "$$packages" || { echo "there is no $$name" >&2; exit 1; }; \
+	go test -v -count 1 $(timeout) -run "^$$(echo '$(T)' | sed 's|/|$$/^|g')$$" $$packages
 
 test-sendmail: ## install what is missing; the milter with a real Sendmail (root)
 	@.ci/deps sendmail
@@ -33,8 +77,8 @@ bench: deps ## throughput and memory, ratios side by side
 	@.ci/deps bench || echo "what Sluice is compared with is missing; those benches are skipped" >&2
 	SLUICE_BENCH=1 go test -v -run '^TestMillion' -bench . -benchtime 2s -timeout 60m ./...
 
-soak: deps ## the long runs: a million histories, 1,000 kills, 1,000 messages a fault
-	SLUICE_SOAK=1 go test -v -shuffle=on -timeout 24h -run '$(run)' ./ratelimit/... ./cmd/sluice ./exim-config/...
+soak: deps ## all tests with the long runs, whole matrices and time limits: a million histories, 1,000 kills; or run=NAMES
+	SLUICE_SOAK=1 go test -v -shuffle=on -p 1 -timeout 24h -run '$(run)' ./...
 
 fuzz: ## fuzz every parser for a minute each
 	@for p in $$(go list ./...); do \

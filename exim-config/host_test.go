@@ -232,10 +232,10 @@ func (h *host) try(t testing.TB, args ...string) (string, int) {
 
 func (h *host) tryInput(t testing.TB, input string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience())
 	defer cancel()
 	cmd := h.command(ctx, args...)
-	cmd.WaitDelay = hosttest.Patience // Exim's children may have its output a moment longer
+	cmd.WaitDelay = hosttest.Patience() // Exim's children may have its output a moment longer
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -319,7 +319,7 @@ func (p *process) signal(t testing.TB, name string) {
 func (p *process) stop(t testing.TB, name string) {
 	t.Helper()
 	p.signal(t, name)
-	for end := time.After(hosttest.Patience); ; p.cmd.Process.Signal(syscall.SIGCONT) {
+	for end := time.After(hosttest.Patience()); ; p.cmd.Process.Signal(syscall.SIGCONT) {
 		select {
 		case <-p.ended:
 			return

@@ -189,7 +189,7 @@ func (h *host) spooled(t *testing.T) map[string]string {
 func (h *host) deliverAll(t *testing.T) {
 	t.Helper()
 	ids := h.queue()
-	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience*time.Duration(1+len(ids)/20))
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience()*time.Duration(1+len(ids)/20))
 	defer cancel()
 	var runners sync.WaitGroup
 	for part := range slices.Chunk(ids, 1+len(ids)/4) {

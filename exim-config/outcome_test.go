@@ -60,7 +60,7 @@ func (g grim) listen(t testing.TB) string {
 
 func (g grim) serve(conn net.Conn) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(hosttest.Patience))
+	conn.SetDeadline(time.Now().Add(hosttest.Patience()))
 	in := bufio.NewReader(conn)
 	verb, usual := "", "220 grim.example"
 	for {
@@ -120,7 +120,7 @@ func (h *host) tallies(t testing.TB) map[string]tally {
 func (h *host) wantTallies(t testing.TB, when string, want map[string]tally) {
 	t.Helper()
 	var got map[string]tally
-	for end := time.Now().Add(hosttest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(hosttest.Patience()); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got = h.tallies(t); cmp.Equal(got, want) {
 			return
 		}

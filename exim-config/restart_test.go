@@ -69,7 +69,7 @@ func TestTermLosesNoAnswer(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(hosttest.Patience))
+			conn.SetDeadline(time.Now().Add(hosttest.Patience()))
 			in := bufio.NewReader(conn)
 			for i := 0; ; i++ {
 				if _, err := io.WriteString(conn, chargeQuestion(fmt.Sprintf("client%d-%d", n, i))); err != nil {

@@ -23,7 +23,7 @@ func (h *host) dialFrom(t testing.TB, address string) *hosttest.Client {
 // pipe talks SMTP to a command of the host.
 func (h *host) pipe(t testing.TB, args ...string) *hosttest.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*hosttest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*hosttest.Patience())
 	cmd := h.command(ctx, args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

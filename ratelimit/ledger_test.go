@@ -9,6 +9,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/storetest"
+	"sluice/sidecar/hosttest"
 )
 
 // bare gives a Ledger the shape of a store that can fail.
@@ -38,10 +39,11 @@ func (b bare) Reset(_ context.Context, now time.Time, subject string, seen int64
 
 func TestMain(m *testing.M) {
 	checks := "2000"
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		checks = "1000000"
 	}
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
+	hosttest.Shuffle()
 	flag.Parse()
 	os.Exit(m.Run())
 }

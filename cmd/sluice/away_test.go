@@ -56,10 +56,11 @@ func redisUser(r *redistest.Server, rights ...any) (url string) {
 }
 
 // Without a word from Redis the poll carries locks, releases, resets and
-// settings, within the second that is promised.
+// settings, in the soak within the second that is promised.
 func TestThePollAloneCarriesAll(t *testing.T) {
 	for _, deaf := range deafs {
 		t.Run(deaf.name, func(t *testing.T) {
+			t.Parallel()
 			r := redistest.Start(t)
 			a, b := pairOn(t, deaf.make(t, r))
 			lock := "max_hourly_example.com"

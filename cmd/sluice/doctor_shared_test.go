@@ -28,6 +28,7 @@ func (n *servedNode) eventuallySays(t *testing.T, text string, command ...string
 // A Redis that drops counters when its memory is full is named at the start, in
 // status and by doctor, until its operator has changed that.
 func TestAnEvictingRedisIsNamed(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
 	n := startClustered(t, "mx1.example", r.URL())
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl", "allkeys-random"} {
@@ -48,6 +49,7 @@ func TestAnEvictingRedisIsNamed(t *testing.T) {
 // What else doctor and status find about the Redis that nodes share: each is done
 // to a real one while the node runs, and mended.
 func TestDoctorFindsWhatAilsTheSharedRedis(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	n := startClustered(t, "mx1.example", r.URL())
 	for _, a := range []struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 )
 
 // fakeExim is a program that does what the script says, in the place of Exim.
@@ -91,20 +92,13 @@ func TestDeliverLetsGoWhenStopped(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(hosttest.Patience()):
 		t.Fatal("waits")
 	}
 	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil { // waits for its reader
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(dir + "/done"); err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal("the delivery did not go on")
-		}
-	}
+	hosttest.Eventually(t, "the delivery goes on", func() bool { return exists(dir + "/done") })
 }
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }

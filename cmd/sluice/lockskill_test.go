@@ -270,7 +270,7 @@ func (s *siege) found(n *processNode, st operator.Status) map[string]string {
 func (s *siege) settle() {
 	s.t.Helper()
 	var wrong string
-	for deadline := time.Now().Add(hosttest.Patience); ; time.Sleep(50 * time.Millisecond) {
+	hosttest.EventuallyOr(s.t, func() string { return fmt.Sprintf("%s\nmx1:\n%s\nmx2:\n%s", wrong, s.nodes[0].log, s.nodes[1].log) }, func() bool {
 		wrong = ""
 		var all [2]operator.Status
 		for i, n := range s.nodes {
@@ -282,20 +282,15 @@ func (s *siege) settle() {
 				wrong += fmt.Sprintf("%s: lock files: -want +got:\n%s", all[i].Node, diff)
 			}
 		}
-		if wrong == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not within %v:\n%s\nmx1:\n%s\nmx2:\n%s", hosttest.Patience, wrong, s.nodes[0].log, s.nodes[1].log)
-		}
-	}
+		return wrong == ""
+	})
 }
 
 // No lock file is ever half-written or left over, whenever nodes are killed:
 // 20 times, and 1,000 in the soak.
 func TestKill9OfNodesLeavesNoLockFileBehind(t *testing.T) {
 	sieges, kills := 2, 10
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		sieges, kills = 4, 250
 	}
 	for siege := range sieges {

@@ -131,7 +131,7 @@ func (m *machine) path(name string) string { return "/proc/" + m.pid() + "/root"
 // its exit code.
 func (m *machine) try(t *testing.T, script string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Deadline(3*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", "-t", m.pid(), "-m", "-u", "-i", "-n", "-p", "-C", "--",
 		"sh", "-ec", "cd /root/sluice\n"+script)
@@ -184,7 +184,7 @@ func (m *machine) mail(t *testing.T, password, from, to string) error {
 		conn, err = m.dial("127.0.0.1:25")
 		return err == nil
 	})
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(hosttest.Patience()))
 	c, err := smtp.NewClient(conn, "localhost")
 	if err != nil {
 		t.Fatal(err)

@@ -55,8 +55,9 @@ func (n *servedNode) tally(t *testing.T) map[string]mainlogtest.Counts {
 //
 // The soak kills 200 times.
 func TestKill9WhileTheLogIsFollowed(t *testing.T) {
+	t.Parallel()
 	kills, lines := 20, 100_000
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		kills, lines = 200, 1_000_000
 	}
 	dir := t.TempDir()
@@ -88,11 +89,8 @@ func TestKill9WhileTheLogIsFollowed(t *testing.T) {
 	}
 	defer func() { process.Process.Kill(); process.Wait() }()
 	var got map[string]mainlogtest.Counts
-	for end := time.Now().Add(20 * time.Second); !cmp.Equal(got, log.Truth); got = n.tally(t) {
-		if time.Now().After(end) {
-			t.Fatalf("status is not what was written: -want +got:\n%s", cmp.Diff(log.Truth, got))
-		}
-	}
+	hosttest.EventuallyOr(t, func() string { return "status is what was written: -want +got:\n" + cmp.Diff(log.Truth, got) },
+		func() bool { got = n.tally(t); return cmp.Equal(got, log.Truth) })
 }
 
 func startFollower(t *testing.T, binary, dir string) *exec.Cmd {
@@ -168,7 +166,14 @@ func rotate(path string, file *os.File, copied bool) (*os.File, error) {
 // written:
 //
 //	5 times "**" -> log -> sluice -> max_deferfail_tripN.example
+//
+// The soak does so 200 times, and wants half of them within a second.
 func TestFromTheLogLineToTheLock(t *testing.T) {
+	t.Parallel()
+	trips := 20
+	if hosttest.Soak() {
+		trips = 200
+	}
 	dir := t.TempDir()
 	startServeWith(t, dir, strings.Replace(logConfig(dir), "deferfail_percent = 0", "deferfail_percent = 60", 1))
 	file, err := os.OpenFile(filepath.Join(dir, "mainlog"), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
@@ -182,26 +187,18 @@ func TestFromTheLogLineToTheLock(t *testing.T) {
 	defer others.Wait()
 	defer stop()
 	var took []time.Duration
-	for trip := range 200 {
+	for trip := range trips {
 		at := time.Now()
 		if _, err := file.WriteString(failures(trip, at)); err != nil {
 			t.Fatal(err)
 		}
 		lock := filepath.Join(dir, "locks", fmt.Sprintf("max_deferfail_trip%d.example", trip))
-		for end := at.Add(10 * time.Second); ; time.Sleep(100 * time.Microsecond) {
-			if _, err := os.Stat(lock); err == nil {
-				break
-			} else if time.Now().After(end) {
-				t.Fatalf("no %s within 10 s", lock)
-			}
-		}
+		hosttest.Eventually(t, lock, func() bool { return exists(lock) })
 		took = append(took, time.Since(at))
 	}
 	slices.Sort(took)
 	t.Logf("from the lines to the lock file, %d trips: median %v, 99th percentile %v", len(took), took[len(took)/2], took[len(took)*99/100])
-	if took[len(took)/2] > time.Second {
-		t.Error("the median is over a second")
-	}
+	hosttest.NotLonger(t, "the median trip", took[len(took)/2], time.Second)
 }
 
 // writeOthers writes 500 lines a second of messages of other domains.

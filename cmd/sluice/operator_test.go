@@ -163,7 +163,7 @@ func (o *newcomer) fill(t *testing.T) {
 
 // ask asks about a message as Exim does.
 func (o *newcomer) ask(ctx context.Context, id, sender, recipients string) (string, error) {
-	c := policyd.Client{Path: o.path("/run/sluice/policy.sock"), Timeout: 15 * time.Second}
+	c := policyd.Client{Path: o.path("/run/sluice/policy.sock"), Timeout: hosttest.Patience()}
 	return c.Ask(ctx, []policyd.Field{
 		{Name: "stage", Value: "data"}, {Name: "id", Value: id}, {Name: "auth", Value: sender}, {Name: "sender", Value: sender},
 		{Name: "client_address", Value: "192.0.2.1"}, {Name: "recipients", Value: recipients},

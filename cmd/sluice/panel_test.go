@@ -13,6 +13,7 @@ import (
 //
 //	WHM ─ writes ─→ /var/cpanel, /etc ─→ serve ─→ what Exim is told
 func TestAPanelIsTheUserInterface(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	root := dir + "/panel"
 	if err := os.CopyFS(root, os.DirFS("../../testdata/panel/cpanel")); err != nil {
@@ -54,7 +55,7 @@ func TestAPanelIsTheUserInterface(t *testing.T) {
 		t.Errorf("mailing lists: %s\n%s", out, status)
 	}
 
-	// WHM changes something: it acts within two seconds.
+	// WHM changes something: it acts, in the soak within two seconds.
 	edit := func(file, old, text, want, stage, auth string) {
 		t.Helper()
 		b, err := os.ReadFile(root + file)
@@ -64,9 +65,7 @@ func TestAPanelIsTheUserInterface(t *testing.T) {
 		start := time.Now()
 		writeFile(t, root+file, strings.Replace(string(b), old, text, 1))
 		hosttest.Eventually(t, want, func() bool { return strings.HasPrefix(ask(stage, auth, "u@far.example"), want) })
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("%s acts after %v", file, took)
-		}
+		hosttest.NotLonger(t, file, time.Since(start), 2*time.Second)
 	}
 	edit("/var/cpanel/users/alice", "PER_HOUR=1000", "PER_HOUR=1200", "action=DUNNO\nroom=1200", "rcpt", "news@alice.example")
 	edit("/etc/outgoing_mail_hold_users", "carol", "# nobody", "action=450 4.7.1 Account carol is on hold.", "rcpt", "news@carol.example")

@@ -127,7 +127,7 @@ func startServer(b *testing.B, s policytest.Server, args ...string) {
 		stdin.Close()
 		cmd.Wait()
 	})
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(hosttest.Patience()); ; time.Sleep(50 * time.Millisecond) {
 		c, err := net.Dial(s.Network, s.Path)
 		if err == nil {
 			c.Close()

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/milter/mtatest"
@@ -218,21 +217,18 @@ func (h *postfixHost) wantCauses(t testing.TB, domain, want string) {
 func (h *postfixHost) wantOutcomes(t testing.TB, domain string, want ...int64) {
 	t.Helper()
 	var d operator.DomainStatus
-	end := time.Now().Add(hosttest.Patience)
-	for n := 1; ; n++ {
+	var got []int64
+	looks := 0
+	hosttest.EventuallyOr(t, func() string {
+		return fmt.Sprintf("%s: sent, delivered, deferred, failed are %v, want %v\n%s", domain, got, want, h.log)
+	}, func() bool {
 		d = h.domain(t, domain)
-		got := []int64{d.Sent, d.Delivered, d.Deferred, d.Failed}
-		if slices.Equal(got, want) {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: sent, delivered, deferred, failed are %v, want %v\n%s", domain, got, want, h.log)
-		}
-		if n%100 == 0 {
+		got = []int64{d.Sent, d.Delivered, d.Deferred, d.Failed}
+		if looks++; looks%400 == 0 {
 			h.Flush(t)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return slices.Equal(got, want)
+	})
 }
 
 // asPostfix asks on both sockets of the page as Postfix's smtpd does.

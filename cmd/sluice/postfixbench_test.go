@@ -120,7 +120,7 @@ func (h *postfixHost) throughput(b *testing.B, port, messages int, flags []strin
 	began := time.Now()
 	h.Run(b, "", append(append([]string{"smtp-source", "-s", "8", "-m", fmt.Sprint(messages), "-l", "4000", "-f", "a@bench.example", "-t", "u@far.example"},
 		flags...), fmt.Sprintf("127.0.0.1:%d", port))...)
-	for end := time.Now().Add(hosttest.Patience); !h.empty(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(hosttest.Patience()); !h.empty(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			b.Fatalf("the queue is not empty:\n%s", h.Run(b, "", "postqueue", "-p"))
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/operator"
@@ -71,7 +70,7 @@ func (n *servedNode) whole(t testing.TB) (s operator.Status) {
 // ask asks about a message of one recipient: whether that is taken at the stage
 // "rcpt", or to charge it at "data".
 func (n *servedNode) ask(domain string, number int64, stage string) (string, error) {
-	c := policyd.Client{Path: n.dir + "/run/policy.sock", Timeout: 10 * time.Second}
+	c := policyd.Client{Path: n.dir + "/run/policy.sock", Timeout: hosttest.Patience()}
 	recipient := "recipients"
 	if stage == "rcpt" {
 		recipient = "recipient"

@@ -99,6 +99,7 @@ func (o *newcomer) types(t *testing.T, command string) string {
 }
 
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	o := &newcomer{bootMachine(t), readReadme(t)}
 	for _, chapter := range []struct {
 		name string

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
@@ -102,6 +101,7 @@ func (n *servedNode) sendAll(t *testing.T, from, to int) (accepted int) {
 }
 
 func TestARestartHandsOutANewBudget(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := startServe(t, dir)
 	if got := n.sendAll(t, 0, 4); got != 4 {
@@ -200,7 +200,7 @@ func TestServeTCP(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx) }()
-	client := policyd.Client{Network: "tcp", Path: address, Timeout: 10 * time.Second}
+	client := policyd.Client{Network: "tcp", Path: address, Timeout: hosttest.Patience()}
 	if err := askOurselves(ctx, client, "0123456789abcdef"); err != nil {
 		t.Error(err)
 	}

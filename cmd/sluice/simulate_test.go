@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog/mainlogtest"
 	"sluice/sidecar/policyd/policytest"
 )
@@ -74,10 +75,15 @@ func writeLogs(t testing.TB, dir string, parts, size int) (names []string, truth
 	return names, log.Truth
 }
 
-// 20 MB of log, rotated and packed and in any order: without limits all is sent,
+// A log, of 20 MB in the soak, rotated and packed and in any order: without limits all is sent,
 // and what became of it is what is true of the log.
-func TestSimulateTwentyMegabytes(t *testing.T) {
-	names, truth := writeLogs(t, t.TempDir(), 4, 5<<20)
+func TestSimulateALogInParts(t *testing.T) {
+	t.Parallel()
+	size := 1 << 20
+	if hosttest.Soak() {
+		size = 5 << 20
+	}
+	names, truth := writeLogs(t, t.TempDir(), 4, size)
 	var want mainlogtest.Counts
 	for _, c := range truth {
 		want.Sent, want.Failed = want.Sent+c.Sent, want.Failed+c.Deferred+c.Failed
@@ -91,7 +97,8 @@ func TestSimulateTwentyMegabytes(t *testing.T) {
 
 // --suggest is the least limit that touches so few domains: one less touches more.
 func TestSuggestedLimitIsTheLeast(t *testing.T) {
-	names, _ := writeLogs(t, t.TempDir(), 1, 3<<20)
+	t.Parallel()
+	names, _ := writeLogs(t, t.TempDir(), 1, 1<<20)
 	args := append(names, "--config", simulateConfig(t, "deferfail_percent = 0\n[limits.domain.\"d1.example\"]\nhourly = 1\n"))
 	touched := func(hourly int64) (n int) {
 		for _, d := range simulateRun(t, append(args, "--set", "default", fmt.Sprintf("hourly=%d", hourly))...).Simulation.Domains {
@@ -125,6 +132,7 @@ func TestSuggestedLimitInWords(t *testing.T) {
 }
 
 func TestSimulateComparesTwoSettings(t *testing.T) {
+	t.Parallel()
 	names, _ := writeLogs(t, t.TempDir(), 1, 3<<20)
 	here, there := simulateConfig(t, "hourly = 25\ndeferfail_percent = 0\n"), simulateConfig(t, "hourly = 20\ndeferfail_percent = 0\n")
 	both := simulateRun(t, append(names, "--config", here, "--compare", there)...)

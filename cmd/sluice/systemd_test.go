@@ -40,6 +40,8 @@ var built = sync.OnceValues(func() (binary string, err error) {
 
 func buildSluice(t testing.TB) string {
 	t.Helper()
+	hosttest.NotShort(t)
+	hosttest.Tree()
 	binary, err := built()
 	if err != nil {
 		t.Fatal(err)

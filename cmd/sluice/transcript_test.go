@@ -21,6 +21,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	time.Local = time.UTC // the transcripts show times
+	hosttest.Shuffle()
 	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if builtDir != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/hosttest"
 )
 
 // childEnv names the directory to a test binary that is to be killed.
@@ -20,7 +21,7 @@ const childEnv = "SLUICE_JOURNAL_CHILD"
 
 // kills is how often TestKill9 kills.
 func kills() int {
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		return 1000
 	}
 	return 20

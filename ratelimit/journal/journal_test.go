@@ -16,12 +16,14 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/storetest"
+	"sluice/sidecar/hosttest"
 )
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		child(dir)
 	}
+	hosttest.Shuffle()
 	goleak.VerifyTestMain(m)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,7 @@ import (
 
 // soak is a in a soak, else b.
 func soak(a, b int) int {
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		return a
 	}
 	return b
@@ -53,7 +52,7 @@ func drain(t *testing.T, nodes []*node, callers int, next *atomic.Int64, subject
 
 // insist asks until it is told yes or no.
 func insist(n *node, t ratelimit.Take) (bool, error) {
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(hosttest.Patience()); ; {
 		r, err := n.take(t)
 		if err == nil {
 			return r.OK, nil
@@ -84,7 +83,7 @@ func three(t *testing.T, url string, o Options) (nodes []*node) {
 // Three nodes with 64 clients each, one domain, a limit of 1,000: 1,000 pass.
 func TestExactOverThreeNodes(t *testing.T) {
 	r := redistest.Start(t)
-	nodes := three(t, r.URL(), Options{Timeout: 2 * time.Second})
+	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
 	var next atomic.Int64
 	for run := range soak(30, 5) {
 		domain := daily(hourly(fmt.Sprintf("d%d.example", run), 1000), 1500)
@@ -100,6 +99,7 @@ func TestExactOverThreeNodes(t *testing.T) {
 // Charges of which a tenth of all replies is lost: what is counted is what was
 // accepted, exactly.
 func TestExactWithLostReplies(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
 	n := startNode(t, Options{URL: p.URL()})
@@ -155,7 +155,7 @@ func sum(all []atomic.Int64) (n int64) {
 // Scripts are loaded again wherever they are missing, in pipelines too.
 func TestScriptsSurviveAFlush(t *testing.T) {
 	r := redistest.Start(t)
-	n := startNode(t, Options{URL: r.URL(), Timeout: 2 * time.Second})
+	n := startNode(t, Options{URL: r.URL(), Timeout: hosttest.Deadline(2 * time.Second)})
 	var running sync.WaitGroup
 	for c := range 64 {
 		running.Go(func() {
@@ -179,7 +179,7 @@ func TestScriptsSurviveAFlush(t *testing.T) {
 func TestExactAfterARollingRestart(t *testing.T) {
 	r := redistest.Start(t)
 	dirs := []string{t.TempDir(), t.TempDir()}
-	o := Options{URL: r.URL(), Nodes: 2, Timeout: 2 * time.Second}
+	o := Options{URL: r.URL(), Nodes: 2, Timeout: hosttest.Deadline(2 * time.Second)}
 	var nodes []*node
 	for _, dir := range dirs {
 		nodes = append(nodes, openNode(t, dir, o))
@@ -212,7 +212,7 @@ func TestExactAfterARollingRestart(t *testing.T) {
 // What one node resets, or is told of outcomes, all see.
 func TestOutcomesAndResetsAreShared(t *testing.T) {
 	r := redistest.Start(t)
-	nodes := three(t, r.URL(), Options{Timeout: 2 * time.Second})
+	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
 	ctx := context.Background()
 	domain := hourly("a.example", 10)
 	for i, n := range nodes {
@@ -243,7 +243,7 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 // on one that was told, however early somebody asks without a time.
 func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Nodes: 2, Timeout: 2 * time.Second}
+	o := Options{URL: r.URL(), Nodes: 2, Timeout: hosttest.Deadline(2 * time.Second)}
 	dirs := []string{t.TempDir(), t.TempDir()}
 	var nodes []*node
 	open := func() {

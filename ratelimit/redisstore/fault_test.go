@@ -22,12 +22,12 @@ import (
 type scene struct {
 	t       testing.TB
 	redis   *redistest.Server
-	replica *redistest.Server
 	proxies []*redistest.Proxy
 	nodes   []*node
 	domain  ratelimit.Subject
 	next    atomic.Int64
 	machine *machine
+	timeout time.Duration
 
 	mu    sync.Mutex
 	calls []span
@@ -56,12 +56,20 @@ func (s span) without(others []span) time.Duration {
 	return left
 }
 
+// asShipped is store.timeout as configuration has it at first. Without the soak, which
+// looks at how long anybody waits, it is more: a machine that stalls for as long is no
+// fault of Redis.
+const asShipped = 50 * time.Millisecond
+
 func newScene(t testing.TB, outage Outage) *scene {
-	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), machine: watchMachine(t)}
+	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), machine: watchMachine(t), timeout: asShipped}
+	if !hosttest.Soak() {
+		s.timeout = hosttest.Deadline(200 * time.Millisecond)
+	}
 	for i := range 2 {
 		p := redistest.StartProxy(t, s.redis.Addr())
 		s.proxies = append(s.proxies, p)
-		s.nodes = append(s.nodes, openNode(t, inMemory(t), Options{URL: p.URL(), Outage: outage, Nodes: 2, Node: fmt.Sprintf("node%d", i)}))
+		s.nodes = append(s.nodes, openNode(t, inMemory(t), Options{URL: p.URL(), Outage: outage, Nodes: 2, Node: fmt.Sprintf("node%d", i), Timeout: s.timeout}))
 	}
 	for _, n := range s.nodes {
 		n.shared()
@@ -124,7 +132,7 @@ func (s *scene) insist(n *node, sends int) (accepted int64) {
 	return accepted
 }
 
-// checkWaits makes sure that 99.9 of 100 calls took no longer than a bound. While
+// checkWaits makes sure, in the soak, that 99.9 of 100 calls took no longer than a bound. While
 // the machine let plain sleepers sleep on, it did not run our code either: what of
 // a call was during that is not its own.
 func (s *scene) checkWaits(bound time.Duration) {
@@ -143,9 +151,7 @@ func (s *scene) checkWaits(bound time.Duration) {
 	slices.Sort(own)
 	i := len(own) * 999 / 1000
 	s.t.Logf("99.9 of 100 of %d calls took %v, without the stalls of the machine %v", len(own), plain[i], own[i])
-	if own[i] > bound {
-		s.t.Errorf("99.9 of 100 calls took %v, want at most %v", own[i], bound)
-	}
+	hosttest.NotLonger(s.t, "99.9 of 100 calls", own[i], bound)
 }
 
 func (s *scene) both(mode int32) func() {
@@ -175,6 +181,7 @@ type fault struct {
 	one    bool   // it concerns the first node only
 	loses  bool   // what Redis counted last is gone; the nodes bring it back
 	told   string // what the operator is told
+	closed bool   // also tried with an outage that is closed; the soak does that with all
 	strike func(s *scene) (heal func())
 }
 
@@ -183,14 +190,14 @@ var faults = []fault{
 		s.redis.Freeze()
 		return func() { s.redis.Thaw() }
 	}},
-	{name: "killed and restarted empty", told: "ask", loses: true, strike: func(s *scene) func() {
+	{name: "killed and restarted empty", told: "ask", loses: true, closed: true, strike: func(s *scene) func() {
 		s.redis.Kill()
 		return s.redis.Start
 	}},
 	{name: "failed over with lost writes", told: "", loses: true, strike: func(s *scene) func() {
 		return s.failover()
 	}},
-	{name: "partitioned from one node", one: true, told: "timeout", strike: func(s *scene) func() {
+	{name: "partitioned from one node", one: true, told: "timeout", closed: true, strike: func(s *scene) func() {
 		s.proxies[0].Set(redistest.Stall)
 		return func() { s.proxies[0].Set(redistest.Pass) }
 	}},
@@ -198,15 +205,15 @@ var faults = []fault{
 		s.proxies[0].Set(redistest.Cut)
 		return func() { s.proxies[0].Set(redistest.Pass) }
 	}},
-	{name: "replies swallowed", told: "timeout", strike: func(s *scene) func() {
+	{name: "replies swallowed", told: "timeout", closed: true, strike: func(s *scene) func() {
 		return s.both(redistest.Swallow)
 	}},
 	{name: "replies drip", told: "timeout", strike: func(s *scene) func() {
 		return s.both(redistest.Drip)
 	}},
-	{name: "slow by 200 ms", told: "timeout", strike: func(s *scene) func() {
+	{name: "slow", told: "timeout", strike: func(s *scene) func() {
 		for _, p := range s.proxies {
-			p.Delay.Store(int64(200 * time.Millisecond))
+			p.Delay.Store(int64(4 * s.timeout))
 		}
 		return func() {
 			for _, p := range s.proxies {
@@ -259,7 +266,13 @@ func (s *scene) failover() func() {
 func TestFaults(t *testing.T) {
 	for _, outage := range []Outage{OutageShare, OutageClosed} {
 		for _, f := range faults {
+			if outage == OutageClosed && !f.closed && !hosttest.Soak() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s/%s", outage, f.name), func(t *testing.T) {
+				if !hosttest.Soak() { // which has time limits
+					t.Parallel()
+				}
 				s := newScene(t, outage)
 				before := s.insist(s.nodes[0], 30) + s.insist(s.nodes[1], 30)
 				s.settle(before)

@@ -20,8 +20,8 @@ import (
 // does not stand in the way of a later attempt.
 func TestALateTakeIsTakenBack(t *testing.T) {
 	r, domain := redistest.Start(t), hourly("a.example", 100)
-	n := startNode(t, Options{URL: r.URL(), Outage: OutageClosed, Timeout: 500 * time.Millisecond}) // time enough to send it
-	if ok, err := insist(n, take(100, 1, hourly("other.example", 10))); !ok || err != nil {         // now Redis has the script
+	n := startNode(t, Options{URL: r.URL(), Outage: OutageClosed, Timeout: hosttest.Deadline(500 * time.Millisecond)}) // time enough to send it
+	if ok, err := insist(n, take(100, 1, hourly("other.example", 10))); !ok || err != nil {                            // now Redis has the script
 		t.Fatal(ok, err)
 	}
 	r.Do("CONFIG", "SET", "slowlog-log-slower-than", 0, "slowlog-max-len", 10000)
@@ -68,7 +68,7 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer own.Close()
-	n, err := Open(Options{URL: p.URL(), Timeout: time.Second, Outage: OutageClosed, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
+	n, err := Open(Options{URL: p.URL(), Timeout: hosttest.Deadline(time.Second), Outage: OutageClosed, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 	domain := []ratelimit.Subject{hourly("a.example", 10)}
 	run := func(c call) any {
 		t.Helper()
-		v, err := l.do(time.Now().Add(10*time.Second), c)
+		v, err := l.do(time.Now().Add(hosttest.Patience()), c)
 		if err != nil {
 			t.Fatal(err)
 		}

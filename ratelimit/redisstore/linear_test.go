@@ -11,6 +11,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
 
 // What was asked of one subject, and what came of it, as Redis decided it.
@@ -81,7 +82,7 @@ func TestTakesAndResetsAreLinearizable(t *testing.T) {
 	var mu sync.Mutex
 	var history []porcupine.Operation
 	start := time.Now()
-	nodes := three(t, r.URL(), Options{Timeout: 5 * time.Second})
+	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(5 * time.Second)})
 	for _, n := range nodes {
 		n.options.answered = func(take ratelimit.Take, began time.Time, a answer) {
 			mu.Lock()

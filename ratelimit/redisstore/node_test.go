@@ -76,7 +76,7 @@ func openNode(t testing.TB, dir string, o Options) *node {
 	}
 	o.Ledger, o.Reporter, n.own = own, n.heard, own
 	if o.Timeout == 0 {
-		o.Timeout = 50 * time.Millisecond
+		o.Timeout = hosttest.Deadline(asShipped)
 	}
 	if o.Outage == "" {
 		o.Outage = OutageShare
@@ -105,11 +105,8 @@ func openNode(t testing.TB, dir string, o Options) *node {
 // shared waits until Redis decides.
 func (n *node) shared() {
 	n.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); n.mode() != modeShared; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			n.t.Fatalf("not shared within 20 s: %+v\n%s", n.Status(), n.heard)
-		}
-	}
+	hosttest.EventuallyOr(n.t, func() string { return fmt.Sprintf("shared: %+v\n%s", n.Status(), n.heard) },
+		func() bool { return n.mode() == modeShared })
 }
 
 // alone waits until Redis does not decide.

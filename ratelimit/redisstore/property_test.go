@@ -15,16 +15,18 @@ import (
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/ratelimit/storetest"
+	"sluice/sidecar/hosttest"
 )
 
 func TestMain(m *testing.M) {
 	checks := "300"
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		checks = "20000"
 	}
 	flag.Set("rapid.checks", checks) // the command line may say otherwise
 	quiet()                          // both before the first client
 	redistest.Quiet()
+	hosttest.Shuffle()
 	flag.Parse()
 	goleak.VerifyTestMain(m)
 }
@@ -93,6 +95,7 @@ func (s *timed) Standing(now time.Time, subject string) ratelimit.Standing {
 // TestAgainstAnExactLog holds the store to what the ledger is held to. For
 // each history the Redis is emptied, and the node begins anew.
 func TestAgainstAnExactLog(t *testing.T) {
+	t.Parallel()
 	r := redistest.Start(t, "--unixsocketperm", "700")
 	dir, n := t.TempDir(), 0
 	stop := func() {}
@@ -113,7 +116,7 @@ func openTimed(t *testing.T, r *redistest.Server, dir string) (storetest.Store, 
 		t.Fatal(err)
 	}
 	s := &timed{}
-	s.Store, err = Open(Options{URL: "unix://" + filepath.Join(r.Dir, "s"), Timeout: 5 * time.Second, Outage: OutageClosed,
+	s.Store, err = Open(Options{URL: "unix://" + filepath.Join(r.Dir, "s"), Timeout: hosttest.Deadline(5 * time.Second), Outage: OutageClosed,
 		Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}, redisTime: func() time.Time { return s.at }})
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	s.takeOf(0, tokens(11, 2), domain)
 	s.jump(time.Minute)
 	terms.now = s.now()
-	if _, err := n.servers.one.do(time.Now().Add(time.Second), takeCall(terms, late)); err != nil {
+	if _, err := n.servers.one.do(time.Now().Add(hosttest.Patience()), takeCall(terms, late)); err != nil {
 		t.Fatal(err)
 	}
 	s.heal(0)
@@ -131,6 +131,7 @@ func TestAResetThatIsHeardOfLate(t *testing.T) {
 // and one another, and who made them is gone: what was sent before them counts no more,
 // and what was sent since does.
 func TestAServerIsReplacedAfterResets(t *testing.T) {
+	t.Parallel()
 	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
 	domain := hourly("a.example", 100)
 	for i := range 2 {

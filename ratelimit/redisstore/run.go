@@ -110,7 +110,7 @@ func (s *Store) tend(ctx context.Context, l *link) error {
 		if l.epoch.Load() == epoch { // not only that it is another server now
 			return err
 		}
-		epoch, server = l.epoch.Load(), l.serverNow()
+		server = l.serverNow()
 	}
 	s.checkEviction(short, l)
 	if l.ready.Load() {

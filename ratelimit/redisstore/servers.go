@@ -99,6 +99,7 @@ func (s *servers) refresh(ctx context.Context) (err error) {
 	}
 	for _, c := range clients {
 		var ranges []redis.ClusterSlot
+		//lint:ignore SA1019 all that speak the protocol of Redis have it, CLUSTER SHARDS not
 		if ranges, err = c.ClusterSlots(ctx).Result(); err == nil {
 			s.take(ranges)
 			return nil

@@ -15,6 +15,7 @@ import (
 // On a Redis Cluster the subjects of a send lie on several masters: none of
 // them ever goes over its limit, and what is refused is counted nowhere.
 func TestExactOnACluster(t *testing.T) {
+	t.Parallel()
 	for masters := 1; masters <= 3; masters++ {
 		t.Run(fmt.Sprint(masters), func(t *testing.T) { exactOnACluster(t, masters) })
 	}
@@ -22,7 +23,7 @@ func TestExactOnACluster(t *testing.T) {
 
 func exactOnACluster(t *testing.T, masters int) {
 	url, servers := redistest.StartCluster(t, masters)
-	nodes := three(t, url, Options{Timeout: 2 * time.Second})
+	nodes := three(t, url, Options{Timeout: hosttest.Deadline(2 * time.Second)})
 	var next atomic.Int64
 	account := hourly("account:bob", 300)
 	accepted := int64(0)
@@ -69,8 +70,9 @@ func exactOnACluster(t *testing.T, masters int) {
 // Outcomes, resets and the board on a Cluster; then one master is lost, and
 // comes back empty.
 func TestAClusterLosesAMaster(t *testing.T) {
+	t.Parallel()
 	url, servers := redistest.StartCluster(t, 3)
-	nodes := three(t, url, Options{Timeout: 200 * time.Millisecond})
+	nodes := three(t, url, Options{Timeout: hosttest.Deadline(200 * time.Millisecond)})
 	ctx := context.Background()
 	domains := map[string]int64{}
 	for i := range 30 {
@@ -123,6 +125,7 @@ func TestAClusterLosesAMaster(t *testing.T) {
 // A master is killed, Sentinels promote its replica, and the nodes go on there
 // with all that they had accepted.
 func TestASentinelFailover(t *testing.T) {
+	t.Parallel()
 	pair := redistest.StartPair(t)
 	nodes := three(t, pair.URL, Options{})
 	domain := hourly("a.example", 1000)

@@ -21,12 +21,16 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 // book is a policy that writes down what it is told.
 type book struct {
@@ -313,7 +317,7 @@ func TestForeignBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			if err := c.SetDeadline(time.Now().Add(hosttest.Patience())); err != nil {
 				t.Fatal(err)
 			}
 			go io.WriteString(c, tc.send) // the server may hang up before it has all

@@ -181,6 +181,7 @@ func TestPreviewTellsAndChangesNothing(t *testing.T) {
 }
 
 func TestAChangeMakesAndReleasesLocks(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, limit20)
 	s.now = time.Now()
 	s.run()

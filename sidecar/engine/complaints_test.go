@@ -17,9 +17,9 @@ import (
 
 // sendAs charges a message to one recipient that somebody sends who has logged in.
 func (s *site) sendAs(mailbox string) sidecar.Reply {
-	ids++
+	s.ids++
 	r := authed(sidecar.StageData)
-	r.Sender, r.Auth, r.ID, r.Recipients = mailbox, mailbox, fmt.Sprintf("1xUzSN-%06d-0q", ids), fmt.Sprintf("u%d@far.example", ids)
+	r.Sender, r.Auth, r.ID, r.Recipients = mailbox, mailbox, fmt.Sprintf("1xUzSN-%06d-0q", s.ids), fmt.Sprintf("u%d@far.example", s.ids)
 	return s.Ask(context.Background(), s.now, r)
 }
 
@@ -111,6 +111,7 @@ func TestUsageIsHardToSee(t *testing.T) {
 // The log tells who is locked, why and mostly by what, and when it is over; status
 // has the lock.
 func TestNoNotice(t *testing.T) {
+	t.Parallel() // it waits
 	s := running(t, "[limits]\nwindow = \"3s\"\nhourly = 6\n")
 	for range 5 {
 		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)

@@ -13,11 +13,11 @@ import (
 // offer has news@a.example send a message the way an SMTP client does: each
 // recipient is asked about, then those that passed are charged.
 func (s *site) offer(recipients int) (passed int, last sidecar.Reply) {
-	ids++
+	s.ids++
 	data := authed(sidecar.StageData)
-	data.ID = messageID(s.now)[:6] + fmt.Sprintf("-%06d-0q", ids)
+	data.ID = messageID(s.now)[:6] + fmt.Sprintf("-%06d-0q", s.ids)
 	for i := range recipients {
-		to := fmt.Sprintf("o%d-%d@far.example", ids, i)
+		to := fmt.Sprintf("o%d-%d@far.example", s.ids, i)
 		if r := s.rcpt(to, passed); r.Action != sidecar.Accept {
 			last = r
 			continue
@@ -50,6 +50,7 @@ func TestWatchAndEnforceAgree(t *testing.T) {
 }
 
 func TestAWatchedDomainGetsNoLockAndRouteAndLogAddNothing(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, shortWindow+"[limits.domain.\"a.example\"]\nmode = \"watch\"\n[limits.account.bob]\nhourly = 100\n")
 	s.now = time.Now()
 	s.run()

@@ -37,6 +37,7 @@ func TestAWatchedOrExemptDomainDoesNotTrip(t *testing.T) {
 // What a panel holds stays in the queue, what it suspends is refused, and what
 // was held goes out when the panel lets it.
 func TestAPanelHoldsAndSuspends(t *testing.T) {
+	t.Parallel() // it waits
 	s := running(t, limit20)
 	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example", Recipients: "u@far.example"}
 	route := local

@@ -24,6 +24,7 @@ import (
 // A site is a Policy on its real store and lock directory, and an Exim that
 // does nothing but remember what it was told to deliver.
 type site struct {
+	ids int // of messages so far
 	*engine.Engine
 	t      testing.TB
 	config *config.Config
@@ -106,15 +107,13 @@ func authed(stage sidecar.Stage) sidecar.Request {
 	return sidecar.Request{Stage: stage, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}
 }
 
-var ids int
-
 // send charges a message of n recipients at DATA.
 func (s *site) send(n int) sidecar.Reply {
-	ids++
+	s.ids++
 	r := authed(sidecar.StageData)
-	r.ID = fmt.Sprintf("1xUzSN-%06d-0q", ids)
+	r.ID = fmt.Sprintf("1xUzSN-%06d-0q", s.ids)
 	for i := range n {
-		r.Recipients += fmt.Sprintf("u%d-%d@far.example, ", ids, i)
+		r.Recipients += fmt.Sprintf("u%d-%d@far.example, ", s.ids, i)
 	}
 	return s.Ask(context.Background(), s.now, r)
 }

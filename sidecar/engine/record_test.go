@@ -25,8 +25,8 @@ func (s *site) tell(e sidecar.LogEntry) {
 
 // arrived tells of a message of news@DOMAIN that nobody had asked about.
 func (s *site) arrived(domain string) (id string) {
-	ids++
-	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], ids)
+	s.ids++
+	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
 	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@" + domain, Auth: "news@" + domain, ClientAddress: "192.0.2.1"})
 	return id
 }
@@ -185,7 +185,7 @@ func TestFiveOfTwoHundredDoNotTripInAnyOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := running(t, quarter)
 			s.send(200)
-			n := ids
+			n := s.ids
 			id := fmt.Sprintf("1xUzSN-%06d-0q", n)
 			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
 			for i := range 200 {
@@ -226,7 +226,7 @@ func TestOurOwnRefusalsAddNothing(t *testing.T) {
 func TestReadingAgainChangesNothing(t *testing.T) {
 	s := running(t, quarter)
 	s.send(2)
-	n := ids
+	n := s.ids
 	id := fmt.Sprintf("1xUzSN-%06d-0q", n)
 	lines := func() {
 		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
@@ -393,6 +393,7 @@ func TestAStaleHandEndsNoLaterTrip(t *testing.T) {
 // A hold outlives the hour, operators say: ours ends when the bad ones have left
 // the window.
 func TestAHoldOutlivesTheHour(t *testing.T) {
+	t.Parallel() // it waits
 	s := running(t, "[limits]\nwindow = \"2s\"\nhourly = 1000\n")
 	for range 5 {
 		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)

@@ -38,6 +38,7 @@ func TestTenMessagesToADeadHostInTwentyQueueRuns(t *testing.T) {
 // 50 messages are greylisted, and delivered at the retry: nothing bad is left of
 // that, and what was tripped meanwhile is released.
 func TestFiftyGreylistedAndDeliveredAtTheRetry(t *testing.T) {
+	t.Parallel() // it waits
 	s := running(t, "[limits]\nwindow = \"1m\"\nhourly = 1000\n")
 	var waiting []string
 	for range 50 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 )
 
@@ -29,11 +30,7 @@ func (s *site) run() {
 // eventually waits until something is so.
 func (s *site) eventually(what string, so func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not within 10 s: %s\n%s", what, &s.log)
-		}
-	}
+	hosttest.EventuallyOr(s.t, func() string { return what + "\n" + s.log.String() }, so)
 }
 
 func (s *site) lockPath(name string) string { return filepath.Join(s.dir, name) }
@@ -49,6 +46,7 @@ const (
 )
 
 func TestLocksMustBeRemovedByHand(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, shortWindow)
 	s.now = time.Now()
 	s.run()
@@ -221,6 +219,7 @@ func TestTyposAreNotFound(t *testing.T) {
 // Whoever releases a domain may be quicker than the process that has just been
 // told to hold: Exim then says that another one has the message.
 func TestAMessageThatWasStillOpenIsDeliveredSoon(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t, "[limits]\nhourly = 3\n")
 	s.now = time.Now()
 	s.send(3)

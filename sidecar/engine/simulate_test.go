@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/config"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/mainlog/mainlogtest"
@@ -355,7 +355,7 @@ func replayed(t *testing.T, log string, config *config.Config, set ...limit.Sett
 // limits that are only watched. The soak tries other mail.
 func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
 	seeds := uint64(1)
-	if os.Getenv("SLUICE_SOAK") != "" {
+	if hosttest.Soak() {
 		seeds = 20
 	}
 	for _, c := range []struct {

@@ -12,19 +12,6 @@ import (
 	"time"
 )
 
-// Patience bounds every wait of the tests. Nothing takes a tenth of it.
-const Patience = 30 * time.Second
-
-// Eventually waits until a condition holds.
-func Eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(Patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", Patience, what)
-		}
-	}
-}
-
 // Lateness finds out how late this machine wakes a sleeper, at the worst, until
 // the test ends: a machine that is busy with others is no fault of who answers late.
 func Lateness(t testing.TB) (worst func() time.Duration) {
@@ -47,22 +34,6 @@ func Lateness(t testing.TB) (worst func() time.Duration) {
 	return func() time.Duration { return time.Duration(late.Load()) }
 }
 
-// Stalled is for how long, in all, this machine woke a sleeper too late while f ran.
-func Stalled(f func()) (late time.Duration) {
-	const nap = 5 * time.Millisecond
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	for {
-		start := time.Now()
-		select {
-		case <-done:
-			return late
-		case <-time.After(nap):
-			late += time.Since(start) - nap
-		}
-	}
-}
-
 // Missing skips a test for want of something, and fails it where CI is true.
 func Missing(t testing.TB, what any) {
 	t.Helper()
@@ -72,9 +43,12 @@ func Missing(t testing.TB, what any) {
 	t.Skip(what)
 }
 
-// Program finds a program; without it the test is skipped as by Missing.
+// Program finds a program; without it the test is skipped as by Missing. With go test
+// -short nothing is run.
 func Program(t testing.TB, name string) string {
 	t.Helper()
+	NotShort(t)
+	os.Getenv("SLUICE_TEST_PROGRAMS") // has go test run it again with other versions
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, err)
@@ -85,8 +59,23 @@ func Program(t testing.TB, name string) string {
 // Root skips a test as by Missing unless root runs it.
 func Root(t testing.TB) {
 	t.Helper()
+	NotShort(t)
+	Tree()
 	if os.Getuid() != 0 {
 		Missing(t, "only root can do this")
+	}
+}
+
+// Tree has go test run a test again when any file of this tree has changed: for tests
+// that have other programs read them. make says in SLUICE_TEST_TREE what they are.
+func Tree() { os.Getenv("SLUICE_TEST_TREE") }
+
+// NotShort skips a test that needs root or starts programs where go test is -short, as
+// in make check.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs root or starts programs")
 	}
 }
 

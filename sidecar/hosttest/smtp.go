@@ -37,7 +37,7 @@ func Dial(t testing.TB, address string) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * Patience))
+	conn.SetDeadline(time.Now().Add(10 * Patience()))
 	return NewClient(t, conn, conn)
 }
 

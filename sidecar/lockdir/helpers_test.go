@@ -15,9 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 var (
 	hourly    = sidecar.Lock{Kind: sidecar.LockHourly, Domain: "example.com"}

@@ -18,10 +18,14 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
 
 // A reader is a running Follower, and what it told.
 type reader struct {
@@ -118,19 +122,15 @@ func followIn(t *testing.T, location *time.Location, path string, position []byt
 // await waits until something holds, which is asked under the lock.
 func (r *reader) await(what string, holds func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	hosttest.EventuallyOr(r.t, func() string {
 		r.mu.Lock()
-		ok := holds()
-		r.mu.Unlock()
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.t.Fatalf("waiting for %s: %d lines, troubles %v, mended %d, lost %d", what, len(r.lines), r.troubles, r.mended, r.lost)
-		}
-	}
+		defer r.mu.Unlock()
+		return fmt.Sprintf("%s: %d lines, troubles %v, mended %d, lost %d", what, len(r.lines), r.troubles, r.mended, r.lost)
+	}, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return holds()
+	})
 }
 
 // want waits for as many lines, and compares all of them. The last of them was

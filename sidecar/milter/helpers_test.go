@@ -26,6 +26,7 @@ var libraryLog hosttest.Log
 
 func TestMain(m *testing.M) {
 	log.SetOutput(&libraryLog)
+	hosttest.Shuffle()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if said := libraryLog.String(); said != "" {
 			fmt.Println("the library has logged:", said)
@@ -85,7 +86,7 @@ func serve(t testing.TB, a Asker, o Options) *served {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(hosttest.Patience()):
 			t.Error("the server does not stop")
 		}
 		if n := s.Open(); n > 0 {
@@ -109,7 +110,7 @@ func (s *served) dial(t testing.TB) *mta {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(hosttest.Patience()))
 	return &mta{nc, t}
 }
 

@@ -3,6 +3,7 @@ package policyd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -38,7 +39,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 		asked <- struct{}{}
 		<-answer
 		return sidecar.Reply{}
-	}), Options{})
+	}), Options{RequestTimeout: 2 * hosttest.Patience(), DrainTimeout: 2 * hosttest.Patience()}) // which end nothing here
 	stop := run(t, s, ln)
 
 	inFlight, mute, begun := dial(t, path), dial(t, path), dial(t, path)
@@ -58,9 +59,9 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
 
-	mute.SetDeadline(time.Now().Add(time.Second))
+	mute.SetDeadline(time.Now().Add(hosttest.Patience()))
 	if _, err := mute.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("idle connection: %v, want the end at once", err)
+		t.Errorf("idle connection: %v, want the end before the questions in flight have theirs", err)
 	}
 	if nc, err := net.Dial("unix", path); err == nil {
 		nc.Close()
@@ -70,7 +71,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 	go func() { <-asked; <-asked }()
 	io.WriteString(begun, question[10:])
 	for name, nc := range map[string]net.Conn{"two questions": inFlight, "one begun before": begun} {
-		nc.SetDeadline(time.Now().Add(3 * time.Second))
+		nc.SetDeadline(time.Now().Add(hosttest.Patience()))
 		got, err := io.ReadAll(nc)
 		if want := map[string]int{"two questions": 2, "one begun before": 1}[name]; err != nil ||
 			string(got) != strings.Repeat("action=DUNNO\n\n", want) {
@@ -97,7 +98,7 @@ func TestDrainAnswersTheBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, nc := range waiting {
-		nc.SetDeadline(time.Now().Add(time.Second))
+		nc.SetDeadline(time.Now().Add(hosttest.Patience()))
 		if got, err := io.ReadAll(nc); string(got) != "action=DUNNO\n\n" {
 			t.Fatalf("connection %d: %q, %v", i, got, err)
 		}
@@ -138,12 +139,16 @@ func (hanging) Ask(ctx context.Context, _ time.Time, _ sidecar.Request) sidecar.
 	return sidecar.Reply{}
 }
 
-// Whatever others do, a question is answered within the client's deadline.
+// Whatever others do, a question is answered; in the soak, within the client's deadline.
 func TestEveryoneElseIsAnswered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s := serve(t, path, accepting, Options{MaxConns: 600, RequestTimeout: 500 * time.Millisecond})
+	maxConns, each := 150, 60 // attackers of each kind: in all more than may connect
+	if hosttest.Soak() {
+		maxConns, each = 600, 250
+	}
+	s := serve(t, path, accepting, Options{MaxConns: maxConns, RequestTimeout: 500 * time.Millisecond})
 	kept := dial(t, path)
-	mustAnswer(t, kept)
+	exchangeOnce(t, kept, question)
 
 	done := make(chan struct{})
 	var attackers sync.WaitGroup
@@ -161,7 +166,7 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 					continue
 				}
-				nc.SetDeadline(time.Now().Add(2 * time.Second))
+				nc.SetDeadline(time.Now().Add(2 * time.Second)) // then comes another one
 				for i := 0; i < times && err == nil; i++ {
 					_, err = io.WriteString(nc, data)
 				}
@@ -171,7 +176,7 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 			}
 		})
 	}
-	for range 250 {
+	for range each {
 		attack("", 1)
 		attack(question[:12], 1)
 		attack(question, 1) // and then idle
@@ -182,27 +187,24 @@ func TestEveryoneElseIsAnswered(t *testing.T) {
 	attack(strings.Repeat(question, 1000), 10) // answers that nobody reads in time
 
 	// The attack keeps all processors busy. Those that the machine gives to others
-	// meanwhile are no fault of the server's: the deadline is for what it has of them,
-	// and whoever was shed after it is answered when he asks again within that.
+	// meanwhile are no fault of the server's: the deadline is for what it has of them.
+	// Whoever was shed is answered when he asks again.
 	const deadline = 300 * time.Millisecond * slowdown
-	c := Client{Path: path, Timeout: 10 * deadline}
+	c := Client{Path: path, Timeout: hosttest.Patience()}
 	longest := time.Duration(0)
-	for start, asked := time.Now(), 0; asked < 40 || time.Since(start) < 2*time.Second; asked++ {
+	for asked := 0; asked < 40 || attacks.Load() < 1000; asked++ {
 		before := processorTime(t)
-		for err := errors.New("not asked"); err != nil; {
-			began := time.Now()
-			_, err = c.Ask(t.Context(), []Field{{"stage", "data"}})
-			took := (processorTime(t) - before) / time.Duration(runtime.GOMAXPROCS(0))
-			if wall := time.Since(began); took > deadline || err != nil && (wall < deadline || wall >= c.Timeout) {
-				t.Fatalf("question %d took %v of all processors, %v on the wall: %v", asked+1, took, wall, err)
-			}
-			longest = max(longest, took)
-		}
+		hosttest.Eventually(t, fmt.Sprintf("an answer to question %d", asked+1), func() bool {
+			_, err := c.Ask(t.Context(), []Field{{"stage", "data"}})
+			return err == nil
+		})
+		longest = max(longest, (processorTime(t)-before)/time.Duration(runtime.GOMAXPROCS(0)))
 	}
+	hosttest.NotLonger(t, "the longest answer, of all processors,", longest, deadline)
 	close(done)
 	attackers.Wait()
-	if attacks.Load() < 1000 || s.Open() > 600 {
-		t.Errorf("%d attacks, %d connections", attacks.Load(), s.Open())
+	if s.Open() > maxConns {
+		t.Errorf("%d connections", s.Open())
 	}
 	t.Logf("%d attacks, the longest answer took %v, %+v", attacks.Load(), longest, s.Counts())
 }

@@ -5,10 +5,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd/policytest"
 )
 
 func TestMain(m *testing.M) {
 	policytest.Main()
+	hosttest.Shuffle()
 	goleak.VerifyTestMain(m)
 }

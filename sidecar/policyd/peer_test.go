@@ -54,7 +54,7 @@ func askAs(t *testing.T, path string, uid int) (answer string, err error) {
 			return
 		}
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(5 * time.Second))
+		nc.SetDeadline(time.Now().Add(hosttest.Patience()))
 		io.WriteString(nc, question)
 		b := make([]byte, 100)
 		n, rerr := nc.Read(b)

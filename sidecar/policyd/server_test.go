@@ -59,7 +59,8 @@ func newPiped(t *testing.T, asker Asker, opts Options) (*Server, *pipeListener, 
 	return s, ln, run(t, s, ln)
 }
 
-// mustAnswer asks on nc and fails the test without an answer in time.
+// mustAnswer asks on nc and fails the test without an answer in time, by the clock of
+// synctest.
 func mustAnswer(t *testing.T, nc net.Conn) {
 	t.Helper()
 	nc.SetDeadline(time.Now().Add(300 * time.Millisecond))

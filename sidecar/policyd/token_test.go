@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 // yes is an Asker that accepts.
@@ -48,7 +49,7 @@ func TestTCPAnswersOnlyWithAToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		nc.SetDeadline(time.Now().Add(hosttest.Patience()))
 		io.WriteString(nc, "request=sluice\nstage=rcpt\n"+line+"\n")
 		nc.(*net.TCPConn).CloseWrite()
 		if got, _ := io.ReadAll(nc); string(got) != want {

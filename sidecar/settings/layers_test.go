@@ -54,6 +54,7 @@ func oracle(key string, set uint, scopes []int) (value any, scope int, layer lim
 // Each of the 4,096 ways to set a key in some scopes of some layers, for every
 // key: what decisions go by is what a plain oracle says.
 func TestLayersOnScopes(t *testing.T) {
+	t.Parallel() // it waits
 	config := config.Default()
 	for _, key := range limit.Keys() {
 		for set := range uint(1 << (len(oracleScopes) * len(oracleLayers))) {

@@ -71,9 +71,10 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Client is one with which the test looks at the server, in whatever network
-// that is.
+// that is, however long the machine takes.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1})
+	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1,
+		DialTimeout: hosttest.Patience(), ReadTimeout: hosttest.Patience(), WriteTimeout: hosttest.Patience()})
 }
 
 // Do runs a command as given on a command line.

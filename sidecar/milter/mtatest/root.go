@@ -169,7 +169,7 @@ func (r *root) Try(t testing.TB, input string, args ...string) (string, int) {
 // TryAs is Try for another user, "UID:GID".
 func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience())
 	defer cancel()
 	cmd := r.Command(ctx, user, args...)
 	cmd.Stdin = strings.NewReader(input)

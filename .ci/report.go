@@ -1,0 +1,185 @@
+// Report runs go test and says what it does: a line a package, of what failed the part
+// of its log that matters, and at the end which tests took longest.
+//
+//	go run .ci/report.go [-slowest N] -- "GO TEST'S ARGUMENTS" ...
+//
+// Each argument is one go test, split at spaces. They run side by side.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+func main() {
+	slowest := flag.Int("slowest", 0, "how many of the slowest tests to name at the end")
+	flag.Parse()
+	r := report{out: os.Stdout, logs: map[string][]string{}}
+	var running sync.WaitGroup
+	var failed atomic.Bool
+	for _, args := range flag.Args() {
+		running.Go(func() {
+			if err := r.run(strings.Fields(args)); err != nil {
+				failed.Store(true)
+				fmt.Fprintln(os.Stderr, err)
+			}
+		})
+	}
+	running.Wait()
+	r.sayTimes(*slowest)
+	if failed.Load() {
+		os.Exit(1)
+	}
+}
+
+// An event is a line of go test -json: see go doc test2json.
+type event struct {
+	Action, Package, Test, Output string
+	Elapsed                       float64
+}
+
+type report struct {
+	mu    sync.Mutex
+	out   io.Writer
+	logs  map[string][]string // of what runs, by package and test
+	tests []event
+}
+
+func (r *report) run(args []string) error {
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	r.read(out)
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+func (r *report) read(in io.Reader) {
+	lines := bufio.NewReader(in)
+	for {
+		line, err := lines.ReadBytes('\n')
+		r.mu.Lock()
+		if e := (event{}); json.Unmarshal(line, &e) == nil {
+			r.take(e)
+		} else {
+			r.out.Write(line)
+		}
+		r.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// take is told of everything in order. What a test has logged is kept until its end,
+// when it is known whether anybody wants to see it.
+func (r *report) take(e event) {
+	name := e.Package + " " + e.Test
+	switch e.Action {
+	case "build-output":
+		fmt.Fprint(r.out, e.Output)
+	case "output":
+		if e.Test == "" && isVerdict(e.Output) {
+			fmt.Fprint(r.out, e.Output)
+			return
+		}
+		r.logs[name] = append(r.logs[name], e.Output)
+	case "fail":
+		matters := matters(r.logs[name])
+		if len(matters) > 0 {
+			fmt.Fprintf(r.out, "--- FAIL: %s (%.2fs)\n%s", strings.TrimSpace(name), e.Elapsed, strings.Join(matters, ""))
+		}
+		fallthrough
+	case "pass", "skip":
+		if e.Test != "" {
+			r.tests = append(r.tests, e)
+		}
+		delete(r.logs, name)
+	}
+}
+
+// isVerdict tells the line with which go test closes a package.
+func isVerdict(line string) bool {
+	return strings.HasPrefix(line, "ok  \t") || strings.HasPrefix(line, "FAIL\t")
+}
+
+// What is shown of a log at most: how it begins, which tells what went wrong, and how
+// it ends, which tells what came of it.
+const first, last = 80, 80
+
+// matters is what somebody wants to read of a log: no lines that say that a test runs,
+// and of a dump of all goroutines those that are in a test.
+func matters(log []string) (kept []string) {
+	var block []string // a goroutine
+	inDump, others := false, 0
+	end := func() {
+		if len(block) > 0 && !slices.ContainsFunc(block, func(l string) bool { return strings.Contains(l, "_test.go:") }) {
+			others++
+		} else {
+			kept = append(kept, block...)
+		}
+		block = nil
+	}
+	for _, line := range log {
+		switch text := strings.TrimSpace(line); {
+		case strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- PASS") || text == "FAIL" || text == "PASS" ||
+			strings.HasPrefix(text, "--- FAIL") || strings.HasPrefix(text, "-test.shuffle"):
+		case strings.HasPrefix(line, "goroutine ") && strings.HasSuffix(text, "]:"):
+			end()
+			inDump, block = true, []string{line}
+		case inDump && text != "":
+			block = append(block, line)
+		case inDump:
+			end()
+		default:
+			kept = append(kept, line)
+		}
+	}
+	end()
+	if others > 0 {
+		kept = append(kept, fmt.Sprintf("(goroutines that are in no test: %d)\n", others))
+	}
+	if cut := len(kept) - first - last; cut > 0 {
+		kept = slices.Concat(kept[:first], []string{fmt.Sprintf("(%d lines are left out; make one T=NAME shows all)\n", cut)}, kept[len(kept)-last:])
+	}
+	return kept
+}
+
+// sayTimes names the slowest tests, and their slowest parts: of a test whose parts are
+// parallel go test does not count the time of those.
+func (r *report) sayTimes(most int) {
+	slowest := map[string]event{}
+	for _, t := range r.tests {
+		whole, _, _ := strings.Cut(t.Package+" "+t.Test, "/")
+		if t.Elapsed >= slowest[whole].Elapsed {
+			slowest[whole] = t
+		}
+	}
+	tests := slices.SortedFunc(maps.Values(slowest), func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	if most = min(most, len(tests)); most == 0 {
+		return
+	}
+	fmt.Fprintf(r.out, "The slowest of %d tests:\n", len(tests))
+	for _, t := range tests[:most] {
+		fmt.Fprintf(r.out, "%8.1f s  %s %s\n", t.Elapsed, t.Package, t.Test)
+	}
+}

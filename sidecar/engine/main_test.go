@@ -1,0 +1,12 @@
+package engine_test
+
+import (
+	"testing"
+
+	"sluice/sidecar/hosttest"
+)
+
+func TestMain(m *testing.M) {
+	hosttest.Shuffle()
+	m.Run()
+}
