@@ -2,6 +2,7 @@ package eximconfig_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
 	"sluice/sidecar/hosttest"
 )
 
@@ -101,8 +104,7 @@ var breakages = []struct {
 			h.run(t, "cp", path, "/run/old-sluice")
 			h.start(t, "/run/old-sluice", "--config", "/run/sluice.toml", "serve")
 			hosttest.Eventually(t, "it serves", func() bool {
-				_, code := h.try(t, h.sluice(t, "version", "--running")...)
-				return code == 0
+				return h.ask(t, func(ctx context.Context, c *admin.Client) error { _, err := c.Version(ctx); return err }) == nil
 			})
 			h.run(t, "rm", "/run/old-sluice")
 		}},
@@ -127,7 +129,6 @@ var breakages = []struct {
 		harm: func(t *testing.T, h *host, _ *process) {
 			macros := "/etc/exim4/host_macros"
 			h.write(t, macros, strings.ReplaceAll(h.read(macros), fmt.Sprint(":", h.tcpPort), ":1"))
-			h.run(t, "update-exim4.conf")
 		}},
 	{name: "Exim cannot read the token", way: "tcp", check: "asking", says: "cannot read the token",
 		harm: func(t *testing.T, h *host, _ *process) { h.run(t, "chmod", "600", "/etc/sluice/token") }},
@@ -164,7 +165,6 @@ var breakages = []struct {
 		harm: func(t *testing.T, h *host, _ *process) {
 			h.run(t, "mkdir", "/run/other_limits")
 			h.write(t, "/etc/exim4/host_macros", strings.Replace(h.read("/etc/exim4/host_macros"), lockDir, "/run/other_limits", 1))
-			h.run(t, "update-exim4.conf")
 		}},
 	{name: "Exim has no macro of the lock directory", check: "lock directory", says: "no SLUICE_LOCKS",
 		harm: func(t *testing.T, h *host, _ *process) {
@@ -201,7 +201,7 @@ var breakages = []struct {
 		harm: func(t *testing.T, h *host, _ *process) {
 			h.run(t, "sh", "-c", "rm /var/log/exim4/mainlog && mkdir /var/log/exim4/mainlog")
 			hosttest.Eventually(t, "sluice has seen it", func() bool {
-				return strings.Contains(h.run(t, h.sluice(t, "status", "--json")...), "no regular file")
+				return slices.ContainsFunc(h.all(t).Totals.Logs, func(l sidecar.LogProgress) bool { return strings.Contains(l.Trouble, "no regular file") })
 			})
 		}},
 	{name: "the log is of another time zone", check: "main log", says: "another zone",
@@ -253,7 +253,7 @@ func TestDoctorThatCannotAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.run(t, "cp", path, "/run/sluice-bin")
-	if out, code := h.try(t, alice.as("", "/run/sluice-bin", "--config", "/run/sluice.toml", "doctor")...); code != 2 || !strings.Contains(out, "only root") {
+	if out, code := h.as(t, alice, "").try(t, "", "/run/sluice-bin", "--config", "/run/sluice.toml", "doctor"); code != 2 || !strings.Contains(out, "only root") {
 		t.Errorf("as an ordinary user: exit %d\n%s", code, out)
 	}
 }

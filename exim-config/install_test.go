@@ -186,8 +186,7 @@ func TestInstallUsage(t *testing.T) {
 	wantSays(t, h.install(t, 2, "--config", "/etc/exim.conf"), "--config is of the layout single; here it is debian")
 	wantSays(t, h.install(t, 2, "--remove", "--way", "tcp"), "--remove stands alone")
 	copyAll(t, filepath.Dir(installer(t)), h.path("/run/clone")) // where she may read it, unlike in root's home
-	id := alice.as("", "/run/clone/install")
-	if out, code := h.try(t, id...); code != 1 || !strings.Contains(out, "only root") {
+	if out, code := h.as(t, alice, "").try(t, "", "/run/clone/install"); code != 1 || !strings.Contains(out, "only root") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }

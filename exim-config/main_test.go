@@ -2,6 +2,7 @@ package eximconfig_test
 
 import (
 	"os"
+	"runtime"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,6 +14,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(hostDirEnv); dir != "" {
 		os.Exit(hostInit(dir))
 	}
+	runtime.LockOSThread() // the first thread never ends: no test is to enter a host on it
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		os.RemoveAll(sharedDir())
 		os.Exit(code)

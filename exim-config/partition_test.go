@@ -1,7 +1,6 @@
 package eximconfig_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -103,11 +102,11 @@ func (c *city) want(i int, domain string, messages, accepted int, refusal string
 }
 
 // status is what sluice tells on a node.
-func (c *city) status(i int) (s sidecar.Status) {
+func (c *city) status(i int) sidecar.Status {
 	c.t.Helper()
-	h := c.nodes[i]
-	if out := h.run(c.t, h.sluice(c.t, "status", "--json")...); json.Unmarshal([]byte(out), &s) != nil || s.Totals.Shared == nil {
-		c.t.Fatalf("status of mx%d: %s", i+1, out)
+	s := c.nodes[i].all(c.t)
+	if s.Totals.Shared == nil {
+		c.t.Fatalf("status of mx%d: %+v", i+1, s)
 	}
 	return s
 }

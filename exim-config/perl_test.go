@@ -18,8 +18,7 @@ func TestOneConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	r := h.respond(t, pass("1"))
-	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\n")
-	h.run(t, "update-exim4.conf")
+	h.addMacros(t, "queue_only")
 	h.startExim(t)
 	c := h.dial(t).Login("a@here.example")
 	for range 3 {

@@ -46,8 +46,7 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 	h := newHost(t)
 	h.store = fmt.Sprintf("url = %q\nnodes = 2\ntimeout = \"1s\"\n", r.URL())
 	h.startSluice(t, "[limits]\nhourly = 40\n")
-	macros := "/etc/exim4/host_macros"
-	h.write(t, macros, h.read(macros)+"smtp_accept_max_nonmail = 1000\n") // a refused message is followed by RSET
+	h.addMacros(t, "smtp_accept_max_nonmail = 1000") // a refused message is followed by RSET
 	h.startExim(t)
 
 	p := mtatest.NewPostfix(t, strings.ReplaceAll(mtatest.Snippet(t, "../docs/postfix.md", "cf main.cf policy"), "timeout=1s", "timeout=20s"))

@@ -174,6 +174,7 @@ site_not_smtp:
   accept
 `)
 	h.addMacros(t, "MAIN_ACL_CHECK_RCPT = site_rcpt\nMAIN_ACL_CHECK_DATA = site_data\nSLUICE_SITE_NOT_SMTP = site_not_smtp")
+	h.run(t, "update-exim4.conf")
 	r := h.respond(t, pass("1"))
 	h.startExim(t)
 	c := h.dial(t).Login("a@here.example")

@@ -129,13 +129,15 @@ func (h *host) limitedForwards(t *testing.T) {
 	if got := h.status(t, "here.example"); got.Sent != want {
 		t.Errorf("here.example was charged %d, want %d", got.Sent, want)
 	}
-	h.run(t, h.sluice(t, "reset", "here.example")...)
+	if err := h.reset(t, "here.example"); err != nil {
+		t.Fatal(err)
+	}
 	c.Want(c.Send("who@else.example", numberedBody(3), "forward@here.example"), 250)
 	c.Want(c.Send("who@else.example", numberedBody(3), "list@here.example"), 250)
 	hosttest.Eventually(t, "one of four is held", func() bool {
 		return h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
 	})
-	h.run(t, h.sluice(t, "unlock", "here.example")...)
+	h.unlockAll(t, "here.example")
 	hosttest.Eventually(t, "it is released", func() bool { return len(h.queue()) == 0 })
 }
 
@@ -211,7 +213,7 @@ func TestTokenIsKept(t *testing.T) {
 		{"exim4", "-d", "-be", "${acl{acl_sluice_ask}{rcpt}}"},
 		{"exim4", "-bh", "192.0.2.1"},
 	} {
-		if out, _ := h.try(t, alice.as("", args...)...); strings.Contains(out, token) {
+		if out, _ := h.as(t, alice, "").try(t, "", args...); strings.Contains(out, token) {
 			t.Errorf("%v tells the token:\n%s", args, out)
 		}
 	}
