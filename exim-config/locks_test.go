@@ -49,16 +49,20 @@ func TestLockAppearsAndSpeaks(t *testing.T) {
 		c.Want(h.tries(t, "shop.example"), 450, fmt.Sprintf(lockedText, "shop.example"))
 		c.Want(h.tries(t, "free.example"), 250)
 	}
+	patient := h.port
+	h.asShipped(t)
+	h.startExim(t)
 	p.signal(t, "STOP")
 	silent()
 	p.stop(t, "KILL")
 	silent()
+	h.port = patient
 	h.startSluice(t, "[limits]\nhourly = 20")
 	wantRefused(t, h.tries(t, "shop.example"), 450, hourlyText("shop.example", 21, 20, laterText))
 	removed := time.Now()
 	h.unlock(t, "max_hourly_shop.example")
 	hosttest.Eventually(t, "the next mail passes", func() bool { return h.tries(t, "shop.example").Code == 250 })
-	if took := time.Since(removed); took > time.Second {
+	if took := time.Since(removed); soak() && took > time.Second {
 		t.Errorf("after rm it took %v", took)
 	}
 }

@@ -66,7 +66,7 @@ func TestEveryEnding(t *testing.T) {
 	t.Parallel()
 	for _, l := range loggings {
 		t.Run(l.name, func(t *testing.T) {
-			if t.Parallel(); l.soak && os.Getenv("SLUICE_SOAK") != "1" {
+			if t.Parallel(); l.soak && !soak() {
 				t.Skip("a logging of make soak")
 			}
 			if strings.Contains(l.reads, "%D") {

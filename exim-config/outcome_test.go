@@ -379,9 +379,12 @@ func (h *host) lastStamp(t *testing.T, text string) (at time.Time) {
 	return at
 }
 
-// From the line of the fifth failure to the lock file.
+// From the line of the fifth failure to the lock file, in time. That it comes is in
+// TestTripsAtSMTPTime.
 func TestLockComesSoonAfterTheLine(t *testing.T) {
-	t.Parallel()
+	if t.Parallel(); !soak() {
+		t.Skip("of make soak: it measures time")
+	}
 	h := newHost(t)
 	h.addMacros(t, "MAIN_LOG_SELECTOR = +millisec")
 	h.startSluice(t, tripping)
