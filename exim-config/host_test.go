@@ -79,7 +79,7 @@ func newHost(t testing.TB) *host {
 func newHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
-	return bootHost(t, installedConfig(t, layout, way), layout, way, nil)
+	return bootHost(t, firstInstallation(t, layout, way).dir, layout, way, nil)
 }
 
 // newBareHost makes a host with Debian's configuration and the site's additions.
@@ -97,39 +97,46 @@ func newBareHostOf(t testing.TB, layout, way string) *host {
 	return h
 }
 
-// installed has the folders of installedConfig by layout and way.
-var installed struct {
-	sync.Mutex
-	dirs map[string]string
+// An installation is the configuration of a host on which the installer ran.
+type installation struct {
+	dir    string            // has it
+	before map[string]string // its files without Sluice, as by etc
+	out    string            // what the installer said
 }
 
-// installedConfig is a folder with the configuration of a host on which the
-// installer ran. That takes a second or two, so it is done once for all tests.
-func installedConfig(t testing.TB, layout, way string) string {
+// installed has the installations by layout and way.
+var installed struct {
+	sync.Mutex
+	all map[string]installation
+}
+
+// firstInstallation is the installation of a layout in a way. That takes a second or two, so it
+// is done once for all tests.
+func firstInstallation(t testing.TB, layout, way string) installation {
 	t.Helper()
 	installed.Lock()
 	defer installed.Unlock()
 	key := layout + "-" + way
-	if dir := installed.dirs[key]; dir != "" {
-		return dir
+	if in, there := installed.all[key]; there {
+		return in
 	}
 	h := newBareHostOf(t, layout, way)
-	h.install(t, 0, "--way", way)
-	dir := filepath.Join(sharedDir(), key)
+	in := installation{dir: filepath.Join(sharedDir(), key), before: h.etc(t)}
+	in.out = h.install(t, 0, "--way", way)
 	for _, own := range configFolders {
-		copyAll(t, filepath.Join(h.dir, own), filepath.Join(dir, own))
+		copyAll(t, filepath.Join(h.dir, own), filepath.Join(in.dir, own))
 	}
-	if installed.dirs == nil {
-		installed.dirs = map[string]string{}
+	if installed.all == nil {
+		installed.all = map[string]installation{}
 	}
-	installed.dirs[key] = dir
-	return dir
+	installed.all[key] = in
+	return in
 }
 
 // configFolders of a host are where Exim and the panels have configuration.
 var configFolders = []string{"etc", "lib", "usr-local"}
 
-// bootHost makes a host with the configuration in a folder of installedConfig,
+// bootHost makes a host with the configuration in the folder of an installation,
 // or for "" with none; net is its network, if not the machine's.
 func bootHost(t testing.TB, from, layout, way string, net *netns) *host {
 	t.Helper()

@@ -71,7 +71,7 @@ func TestLockAppearsAndSpeaks(t *testing.T) {
 func TestHandMadeLockStays(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.startSluice(t, "[limits]\nwindow = \"6s\"\nhourly = 1\ndefer_cutoff = 1000")
+	h.startSluice(t, fmt.Sprintf("[limits]\nwindow = %q\nhourly = 1\ndefer_cutoff = 1000", shortWindow()))
 	h.startExim(t)
 	h.run(t, "touch", lockDir+"/max_hourly_hand.example")
 	c := h.exhaust(t, "own.example")

@@ -41,7 +41,7 @@ func newCity(t *testing.T, limits string) *city {
 	needExim(t)
 	c := &city{t: t, world: newNetns(t), redis: newNetns(t)}
 	c.world.in(t, func() { c.sink = hosttest.NewSinkOn(t, "0.0.0.0:25") })
-	config := installedConfig(t, "debian", "perl")
+	config := firstInstallation(t, "debian", "perl").dir
 	for i := range c.nodes {
 		net := newNetns(t)
 		world, redis := fmt.Sprintf("10.1.%d.", i+1), fmt.Sprintf("10.2.%d.", i+1)

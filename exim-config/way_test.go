@@ -38,7 +38,7 @@ func (h *host) wayMacros(t testing.TB) string {
 
 // Each layout and each way; all of them with each other in `make soak`. The panels
 // with Perl are in TestPanelHostsChargeTheOwner, Debian with Perl is everywhere.
-var cells = []string{"unsplit-tcp", "single-perl", "cpanel-tcp", "directadmin-run", "debian-run"}
+var cells = []string{"unsplit-perl", "single-perl", "cpanel-tcp", "directadmin-run", "debian-run"}
 
 func TestWaysAndLayouts(t *testing.T) {
 	t.Parallel()
