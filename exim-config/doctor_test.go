@@ -221,7 +221,7 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 	t.Parallel()
 	for i, b := range breakages {
 		all := []breakage{b}
-		if b.host > 0 && !soak() {
+		if b.host > 0 && !hosttest.Soak() {
 			same := func(o breakage) bool { return o.host == b.host }
 			if slices.IndexFunc(breakages, same) < i {
 				continue

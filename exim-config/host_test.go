@@ -158,7 +158,7 @@ func bootHost(t testing.TB, from, layout, way string, net *netns) *host {
 // to give it. Where no answer is due, asShipped takes them out; in the long runs all
 // is as shipped.
 func patientMacros() string {
-	if soak() {
+	if hosttest.Soak() {
 		return ""
 	}
 	wait := hosttest.Deadline(3 * time.Second).Round(time.Second)
@@ -185,6 +185,7 @@ func memoryDir() string {
 // needExim skips where there is no Exim to test, and fails there in CI.
 func needExim(t testing.TB) {
 	t.Helper()
+	hosttest.Tree() // the installer and Exim read it
 	for _, program := range []string{"exim4", "update-exim4.conf"} {
 		hosttest.Program(t, program)
 	}

@@ -234,10 +234,10 @@ func TestInstallLayouts(t *testing.T) {
 			if diff := cmp.Diff(after, h.etc(t)); diff != "" {
 				t.Errorf("a second run changes something (-first +second):\n%s", diff)
 			}
-			if layout == "debian" || layout == "directadmin" || soak() {
+			if layout == "debian" || layout == "directadmin" || hosttest.Soak() {
 				h.thereAndBack(t)
 			}
-			if layout == "debian" || layout == "cpanel" || soak() {
+			if layout == "debian" || layout == "cpanel" || hosttest.Soak() {
 				h.breakSite(t, func(broken map[string]string) {
 					h.install(t, 1)
 					if diff := cmp.Diff(broken, h.etc(t)); diff != "" {

@@ -66,7 +66,7 @@ func TestEveryEnding(t *testing.T) {
 	t.Parallel()
 	for _, l := range loggings {
 		t.Run(l.name, func(t *testing.T) {
-			if t.Parallel(); l.soak && !soak() {
+			if t.Parallel(); l.soak && !hosttest.Soak() {
 				t.Skip("a logging of make soak")
 			}
 			if strings.Contains(l.reads, "%D") {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -96,10 +95,6 @@ const (
 	slack    = 200 * time.Millisecond
 )
 
-// soak tells whether these are the long runs, on a machine with nothing beside them:
-// they try all of a matrix, and time it.
-func soak() bool { return os.Getenv("SLUICE_SOAK") == "1" }
-
 func TestMailFirst(t *testing.T) {
 	t.Parallel()
 	m := newMailer(t, newHost(t))
@@ -115,7 +110,7 @@ func TestMailFirstOtherWays(t *testing.T) {
 			t.Parallel()
 			m := newMailer(t, newHostOf(t, "debian", way))
 			for _, f := range faults {
-				if f.everyWay || soak() {
+				if f.everyWay || hosttest.Soak() {
 					t.Run(f.name, func(t *testing.T) { m.mailFlows(t, f) })
 				}
 			}
@@ -143,7 +138,7 @@ func newMailer(t *testing.T, h *host) *mailer {
 func (m *mailer) mailFlows(t *testing.T, f fault) {
 	f.begin(t, m.host)
 	messages := cmp.Or(f.messages, 4)
-	if soak() {
+	if hosttest.Soak() {
 		messages = 1000
 	}
 	spooled := map[string]string{}
@@ -159,9 +154,7 @@ func (m *mailer) mailFlows(t *testing.T, f fault) {
 				c = m.dial(t).Login("a@here.example")
 			}
 			c.Want(c.Send("a@here.example", message, "x@far.example", "y@far.example"), 250)
-			if soak() && c.Slowest > deadlines[m.way]+slack {
-				t.Errorf("a command took %v", c.Slowest)
-			}
+			hosttest.NotLonger(t, "a command", c.Slowest, deadlines[m.way]+slack)
 			continue
 		}
 		if out, code := m.sendmail(t, alice, "", message, "-oi", "-f", "a@here.example", "x@far.example"); code != 0 || out != "" {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"sluice/sidecar/hosttest"
 )
 
 // TestMain runs the tests, or, where a test starts this binary again inside
@@ -16,6 +18,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(hostDirEnv); dir != "" {
 		os.Exit(hostInit(dir))
 	}
+	hosttest.Shuffle()
 	flag.Parse()
 	if most := flag.Lookup("test.parallel"); most.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
 		most.Value.Set(fmt.Sprint(2 * runtime.GOMAXPROCS(0))) // tests wait for Exim half of the time

@@ -382,7 +382,7 @@ func (h *host) lastStamp(t *testing.T, text string) (at time.Time) {
 // From the line of the fifth failure to the lock file, in time. That it comes is in
 // TestTripsAtSMTPTime.
 func TestLockComesSoonAfterTheLine(t *testing.T) {
-	if t.Parallel(); !soak() {
+	if t.Parallel(); !hosttest.Soak() {
 		t.Skip("of make soak: it measures time")
 	}
 	h := newHost(t)

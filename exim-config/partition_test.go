@@ -195,8 +195,6 @@ func TestPartitionOfTwoNodes(t *testing.T) {
 	c.want(1, "free.example", 1, 1, "")
 	hosttest.Eventually(t, "all that was accepted is delivered", func() bool { return c.sink.Count() == c.accepted })
 	// A command wakes some ten sleepers, in Exim, sluice and Redis.
-	if soak() && c.slowest > deadline+slack+10*late() {
-		t.Errorf("an SMTP command took %v, on a machine that wakes sleepers %v late at the worst", c.slowest, late())
-	}
+	hosttest.NotLonger(t, "an SMTP command", c.slowest, deadline+slack+10*late())
 	t.Logf("%d messages, the slowest command took %v; sleepers were %v late at the worst", c.number, c.slowest, late())
 }

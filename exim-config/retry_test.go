@@ -22,7 +22,7 @@ func TestMessagesToADeadHostOverManyWindows(t *testing.T) {
 	t.Parallel()
 	messages, runs, window := 3, 3, shortWindow()
 	every := window/2 + time.Second
-	if soak() {
+	if hosttest.Soak() {
 		messages, runs, window = 10, 19, 6*time.Second
 		every = 3 * window / 20
 	}

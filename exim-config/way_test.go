@@ -45,7 +45,7 @@ func TestWaysAndLayouts(t *testing.T) {
 	for layout := range layouts {
 		for _, way := range ways {
 			name := layout + "-" + way
-			if !slices.Contains(cells, name) && !soak() {
+			if !slices.Contains(cells, name) && !hosttest.Soak() {
 				continue
 			}
 			t.Run(name, func(t *testing.T) {
@@ -151,9 +151,7 @@ func (h *host) lockFilesSpeak(t *testing.T) {
 	c = h.dial(t).Login("a@open.example")
 	before := h.sink.Count()
 	c.Want(c.Send("a@open.example", numberedBody(4), numbered("r%d@far.example", 1, 5)...), 250)
-	if soak() && c.Slowest > deadline+slack {
-		t.Errorf("with nobody there a command took %v", c.Slowest)
-	}
+	hosttest.NotLonger(t, "a command, with nobody there,", c.Slowest, deadline+slack)
 	if out, code := h.sendmail(t, alice, "www", numberedBody(4), "-oi", "-f", "a@locked.example", "late@far.example"); code != 0 {
 		t.Fatalf("sendmail: exit %d\n%s", code, out)
 	}
@@ -191,9 +189,9 @@ func TestSilentServerCostsOneDeadline(t *testing.T) {
 			}
 			hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 10 })
 			wantQuestions(t, r, 2, start)
-			if soak() && (c.Slowest > deadlines[way]+2*slack || took > deadlines[way]+time.Second || time.Since(start) > 2*deadlines[way]+3*time.Second) {
-				t.Errorf("a message took %v, its slowest command %v, and its delivery %v", took, c.Slowest, time.Since(start))
-			}
+			hosttest.NotLonger(t, "its slowest command", c.Slowest, deadlines[way]+2*slack)
+			hosttest.NotLonger(t, "a message", took, deadlines[way]+time.Second)
+			hosttest.NotLonger(t, "a message and its delivery", time.Since(start), 2*deadlines[way]+3*time.Second)
 		})
 	}
 }
