@@ -223,8 +223,7 @@ func TestSMTPOverAPipe(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	r := h.respond(t, pass("100"))
-	h.sendmail(t, alice, "bs", "") // makes the folder
-	c := h.pipe(t, alice.as("bs", "/usr/sbin/sendmail", "-bs")...)
+	c := h.as(t, alice, "bs").pipe(t, "/usr/sbin/sendmail", "-bs")
 	c.Want(c.Send("a@here.example", hosttest.Letter("x"), "one@far.example"), 250)
 	c.Want(c.Send("b@here.example", hosttest.Letter("x"), "two@far.example"), 250)
 	for i, q := range r.asked("data") {

@@ -159,10 +159,9 @@ func benchHost(b *testing.B, name string) *host {
 	} else {
 		h = newBareHost(b)
 	}
-	macros := "/etc/exim4/host_macros"
-	h.write(b, macros, h.read(macros)+"queue_only\nsmtp_accept_max_per_connection = 0\n")
+	h.addMacros(b, "queue_only\nsmtp_accept_max_per_connection = 0")
 	if name == "ratelimit" {
-		h.write(b, macros, h.read(macros)+"MAIN_ACL_CHECK_RCPT = bench_rcpt\n")
+		h.addMacros(b, "MAIN_ACL_CHECK_RCPT = bench_rcpt")
 		h.write(b, "/etc/exim4/conf.d/acl/10_bench", benchACL)
 		h.run(b, "update-exim4.conf")
 	}

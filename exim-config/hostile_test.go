@@ -24,6 +24,7 @@ func TestNobodyChargesAnotherByALine(t *testing.T) {
 	h.write(t, "/etc/exim4/conf.d/router/140_cut", "cut:\n  driver = redirect\n  domains = +local_domains\n  local_parts = cut\n  data = cut@far.example\n")
 	h.write(t, "/etc/exim4/site_rcpt_acl", "  warn local_parts = cut\n       control = cutthrough_delivery\n")
 	h.addMacros(t, "MAIN_LOG_SELECTOR = +all\nhelo_accept_junk_hosts = *\nCHECK_RCPT_LOCAL_ACL_FILE = /etc/exim4/site_rcpt_acl")
+	h.run(t, "update-exim4.conf")
 
 	helos := []string{"x) " + fake, "x) " + fake + ` id="`, "x) " + fake + ` T="`, "x) [127.0.0.1] P=esmtpa A=plain:boss@victim.example: ", "x) [127.0.0.1]", "x) []"}
 	for _, helo := range helos {

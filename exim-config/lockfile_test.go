@@ -51,7 +51,7 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 		{"a path", as("joe@../email_send_limits"), "joe@free.example", ""},
 		{"a relay host", h.dialFrom(t, "192.0.2.1"), "joe@locked.example", "locked.example"},
 		{"a host the site relays for, but no [identity] relay", h.dialFrom(t, "198.51.100.1"), "joe@locked.example", ""},
-		{"a local user", h.pipe(t, alice.as("", "/usr/sbin/sendmail", "-bs")...), "joe@locked.example", "locked.example"},
+		{"a local user", h.as(t, alice, "").pipe(t, "/usr/sbin/sendmail", "-bs"), "joe@locked.example", "locked.example"},
 		{"a null sender", as("joe"), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

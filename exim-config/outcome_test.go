@@ -2,7 +2,6 @@ package eximconfig_test
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -99,12 +98,8 @@ type tally struct {
 // tallies are those of all domains that have sent.
 func (h *host) tallies(t testing.TB) map[string]tally {
 	t.Helper()
-	var s operator.Status
-	if err := json.Unmarshal([]byte(h.run(t, h.sluice(t, "status", "--json")...)), &s); err != nil {
-		t.Fatal(err)
-	}
 	all := map[string]tally{}
-	for _, d := range s.Domains {
+	for _, d := range h.all(t).Domains {
 		y := tally{Sent: d.Sent, Delivered: d.Delivered, Deferred: d.Deferred, Failed: d.Failed}
 		if len(d.Causes) > 0 {
 			y.Cause = d.Causes[0].Cause
@@ -217,6 +212,7 @@ func endingHost(t *testing.T, l logging) *host {
 	h.write(t, "/etc/exim4/conf.d/transport/50_hasty", "hasty_smtp:\n  driver = smtp\n  command_timeout = 1s\n")
 	h.write(t, "/etc/exim4/site_rcpt_acl", "  warn local_parts = cut\n       control = cutthrough_delivery\n")
 	h.addMacros(t, "dsn_advertise_hosts = *\nCHECK_RCPT_LOCAL_ACL_FILE = /etc/exim4/site_rcpt_acl\n"+l.macros)
+	h.run(t, "update-exim4.conf")
 	if h.log, h.reads = l.file, l.reads; l.syslog != "" {
 		h.startSyslog(t, l.syslog)
 	}
@@ -384,9 +380,12 @@ func (h *host) lastStamp(t *testing.T, text string) (at time.Time) {
 	return at
 }
 
-// From the line of the fifth failure to the lock file.
+// From the line of the fifth failure to the lock file, in time. That it comes is in
+// TestTripsAtSMTPTime.
 func TestLockComesSoonAfterTheLine(t *testing.T) {
-	t.Parallel()
+	if t.Parallel(); !hosttest.Soak() {
+		t.Skip("of make soak: it measures time")
+	}
 	h := newHost(t)
 	h.addMacros(t, "MAIN_LOG_SELECTOR = +millisec")
 	h.startSluice(t, tripping)

@@ -1,7 +1,6 @@
 package eximconfig_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -42,7 +41,7 @@ func newCity(t *testing.T, limits string) *city {
 	needExim(t)
 	c := &city{t: t, world: newNetns(t), redis: newNetns(t)}
 	c.world.in(t, func() { c.sink = hosttest.NewSinkOn(t, "0.0.0.0:25") })
-	config := installedConfig(t, "debian", "perl")
+	config := firstInstallation(t, "debian", "perl").dir
 	for i := range c.nodes {
 		net := newNetns(t)
 		world, redis := fmt.Sprintf("10.1.%d.", i+1), fmt.Sprintf("10.2.%d.", i+1)
@@ -103,11 +102,11 @@ func (c *city) want(i int, domain string, messages, accepted int, refusal string
 }
 
 // status is what sluice tells on a node.
-func (c *city) status(i int) (s operator.Status) {
+func (c *city) status(i int) operator.Status {
 	c.t.Helper()
-	h := c.nodes[i]
-	if out := h.run(c.t, h.sluice(c.t, "status", "--json")...); json.Unmarshal([]byte(out), &s) != nil || s.Totals.Shared == nil {
-		c.t.Fatalf("status of mx%d: %s", i+1, out)
+	s := c.nodes[i].all(c.t)
+	if s.Totals.Shared == nil {
+		c.t.Fatalf("status of mx%d: %+v", i+1, s)
 	}
 	return s
 }
@@ -196,8 +195,6 @@ func TestPartitionOfTwoNodes(t *testing.T) {
 	c.want(1, "free.example", 1, 1, "")
 	hosttest.Eventually(t, "all that was accepted is delivered", func() bool { return c.sink.Count() == c.accepted })
 	// A command wakes some ten sleepers, in Exim, sluice and Redis.
-	if c.slowest > deadline+slack+10*late() {
-		t.Errorf("an SMTP command took %v, on a machine that wakes sleepers %v late at the worst", c.slowest, late())
-	}
+	hosttest.NotLonger(t, "an SMTP command", c.slowest, deadline+slack+10*late())
 	t.Logf("%d messages, the slowest command took %v; sleepers were %v late at the worst", c.number, c.slowest, late())
 }

@@ -18,8 +18,7 @@ func TestOneConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	r := h.respond(t, pass("1"))
-	h.write(t, "/etc/exim4/conf.d/main/50_site", "queue_only\n")
-	h.run(t, "update-exim4.conf")
+	h.addMacros(t, "queue_only")
 	h.startExim(t)
 	c := h.dial(t).Login("a@here.example")
 	for range 3 {
@@ -67,31 +66,26 @@ func TestAsksOnceMoreIfTheKeptConnectionEnds(t *testing.T) {
 	}
 }
 
-// A server that does not answer costs one deadline, not one per recipient.
+// After a deadline there is a pause, and then it asks again.
 func TestPauseAfterATimeout(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
+	h.asShipped(t)
 	h.startExim(t)
 	c := h.dial(t).Login("a@here.example")
-	h.serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	r := h.serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	c.Mail("a@here.example")
 	start := time.Now()
-	c.Want(c.Rcpt("x0@far.example"), 250)
-	if took := time.Since(start); took < 300*time.Millisecond {
-		t.Errorf("waited %v for an answer, want 300ms", took)
-	}
-	start = time.Now()
-	for range 10 {
-		c.Want(c.Rcpt("x@far.example"), 250)
-	}
+	c.Want(c.Rcpt("x@far.example"), 250)
+	wantQuestions(t, r, 1, start)
 	c.Want(c.Data(hosttest.Letter("x")), 250)
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("ten more recipients took %v", took)
-	}
 	// Nor is an answer that comes too late taken for one to another question.
 	h.respond(t, func(question) string { return "action=450 4.7.1 asked again\n\n" })
 	c.Mail("a@here.example")
-	hosttest.Eventually(t, "after five seconds it asks again", func() bool { return c.Rcpt("x@far.example").Code == 450 })
+	hosttest.Eventually(t, "after five seconds it asks again", func() bool {
+		time.Sleep(50 * time.Millisecond) // there is nothing to be seen in the meantime
+		return c.Rcpt("x@far.example").Code == 450
+	})
 	if took := time.Since(start); took < 4*time.Second {
 		t.Errorf("asked again after %v", took)
 	}
@@ -124,7 +118,6 @@ func TestAnswerInPieces(t *testing.T) {
 func TestLongQuestion(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.addMacros(t, "SLUICE_DEADLINE = 10000")
 	r := h.respond(t, pass("1000000"))
 	rcpt := strings.Repeat("x", 60) + "@" + strings.Repeat(strings.Repeat("y", 50)+".", 3) + "example"
 	rcpts := strings.Repeat(rcpt+"\n", 3000) // folds to one delivery
@@ -160,6 +153,7 @@ func TestPerlFileMissing(t *testing.T) {
 func TestEximKeepsItsAlarms(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
+	h.asShipped(t)
 	transport := "/etc/exim4/conf.d/transport/30_exim4-config_remote_smtp"
 	h.write(t, transport, h.read(transport)+"  connect_timeout = 1s\n  hosts_try_fastopen =\n")
 	h.run(t, "update-exim4.conf")

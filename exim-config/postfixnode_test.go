@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
@@ -24,7 +25,7 @@ node = "pf.example"
 dir = "%[1]s/run/ledger"
 url = "%[2]s"
 nodes = 2
-timeout = "1s"
+timeout = "%[3]s"
 [locks]
 dir = "%[1]s/run/locks"
 [postfix]
@@ -44,14 +45,14 @@ func TestEximAndPostfixOnOneRedis(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	h := newHost(t)
-	h.store = fmt.Sprintf("url = %q\nnodes = 2\ntimeout = \"1s\"\n", r.URL())
+	timeout := storeTimeout()
+	h.store = fmt.Sprintf("url = %q\nnodes = 2\ntimeout = %q\n", r.URL(), timeout)
 	h.startSluice(t, "[limits]\nhourly = 40\n")
-	macros := "/etc/exim4/host_macros"
-	h.write(t, macros, h.read(macros)+"smtp_accept_max_nonmail = 1000\n") // a refused message is followed by RSET
+	h.addMacros(t, "smtp_accept_max_nonmail = 1000") // a refused message is followed by RSET
 	h.startExim(t)
 
 	p := mtatest.NewPostfix(t, strings.ReplaceAll(mtatest.Snippet(t, "../docs/postfix.md", "cf main.cf policy"), "timeout=1s", "timeout=20s"))
-	admin := startPostfixNode(t, p, r.URL())
+	admin := startPostfixNode(t, p, r.URL(), timeout)
 	p.Start(t)
 	p.Login(t, "news", "shop.example")
 
@@ -115,13 +116,13 @@ func locked(dir string) bool {
 
 // startPostfixNode starts the sluice of a Postfix, and returns how its commands
 // begin.
-func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string) []string {
+func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string, timeout time.Duration) []string {
 	t.Helper()
 	binary, err := buildSluice()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Write(t, "/run/sluice.toml", fmt.Sprintf(postfixNode, p.Path(""), url))
+	p.Write(t, "/run/sluice.toml", fmt.Sprintf(postfixNode, p.Path(""), url, timeout))
 	begin := []string{binary, "--config", p.Path("/run/sluice.toml")}
 	cmd := exec.Command(binary, append(begin[1:], "serve")...)
 	var log hosttest.Log

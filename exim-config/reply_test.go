@@ -79,7 +79,7 @@ func TestOddRepliesAreNoAnswer(t *testing.T) {
 	c := h.dial(t).Login("a@here.example")
 	refusal := "action=550 5.7.1 no"
 	odd := []string{
-		"\n", "action=\n\n", "action=FREEZE\n\n", "action=OK\n\n", "action=dunno\n\n", "DUNNO\n\n",
+		"action=\n\n", "action=FREEZE\n\n", "action=OK\n\n", "action=dunno\n\n", "DUNNO\n\n",
 		refusal + "\n" + refusal + "\n\n", " " + refusal + "\n\n", refusal + "\r\n\r\n\n", "x" + refusal + "\n\n",
 		refusal + "\nroom=x\n\n", refusal + "\nroom=12345678\n\n", refusal + "\ncharged=yes\n\n",
 		"action=550 no code\n\n", "action=550 5.7.0 no\n\n", "action=250 2.7.1 no\n\n", "action=450 5.7.1 no\n\n",
@@ -89,15 +89,22 @@ func TestOddRepliesAreNoAnswer(t *testing.T) {
 		"action=DUNNO\n\naction=DUNNO\n\n", refusal + "\n\n" + refusal + "\n\n",
 		"action=:fail:\n\n", "action=postmaster@here.example\n\n", "action=${run{/bin/false}}\n\n",
 	}
+	// One without an end, which costs a deadline, is under "answers half" in TestMailFirst.
+	sent := 0
 	for i, text := range odd {
 		reply.Store(text)
 		c.Want(c.Send("a@here.example", hosttest.Letter("x"), fmt.Sprintf("r%d@far.example", i)), 250)
+		sent++
+		if i%4 > 0 && !hosttest.Soak() {
+			continue // sendmail's ACL looks for the same answers
+		}
+		sent++
 		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), fmt.Sprintf("s%d@far.example", i)); code != 0 {
 			t.Errorf("%q: sendmail: exit %d\n%s", text, code, out)
 		}
 	}
 	h.queueRun(t, "-q") // after ten messages of one connection Exim leaves the rest to it
-	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 2*len(odd) && len(h.queue()) == 0 })
+	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == sent && len(h.queue()) == 0 })
 	if log := h.mainlog(); strings.Contains(log, "R=sluice") || strings.Contains(log, "**") {
 		t.Errorf("something was held or failed:\n%s", log)
 	}
@@ -174,6 +181,7 @@ site_not_smtp:
   accept
 `)
 	h.addMacros(t, "MAIN_ACL_CHECK_RCPT = site_rcpt\nMAIN_ACL_CHECK_DATA = site_data\nSLUICE_SITE_NOT_SMTP = site_not_smtp")
+	h.run(t, "update-exim4.conf")
 	r := h.respond(t, pass("1"))
 	h.startExim(t)
 	c := h.dial(t).Login("a@here.example")

@@ -90,7 +90,7 @@ func (h *host) othersDoNotWait(t *testing.T) {
 func TestHeldMailGoesWhenTheWindowFrees(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.startSluice(t, "[limits]\nwindow = \"5s\"\nhourly = 4\ndefer_cutoff = 1000")
+	h.startSluice(t, fmt.Sprintf("[limits]\nwindow = %q\nhourly = 4\ndefer_cutoff = 1000", shortWindow()))
 	for _, rcpt := range numbered("r%d@far.example", 1, 6) {
 		if code := h.script(t, "news@shop.example", rcpt); code != 0 {
 			t.Fatalf("%s: exit %d", rcpt, code)

@@ -2,17 +2,21 @@ package eximconfig_test
 
 import (
 	"cmp"
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"sluice/sidecar/admin"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 )
 
@@ -90,24 +94,50 @@ func (h *host) startSluice(t testing.TB, limits string) *process {
 	return p
 }
 
+// ask asks the sidecar what its own commands would, without the start of a
+// process for each question.
+func (h *host) ask(t testing.TB, question func(context.Context, *admin.Client) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience())
+	defer cancel()
+	return question(ctx, admin.NewClient(h.path("/run/sluice/admin.sock")))
+}
+
+// all is what sluice shows of everything.
+func (h *host) all(t testing.TB) (s operator.Status) {
+	t.Helper()
+	err := h.ask(t, func(ctx context.Context, c *admin.Client) (err error) { s, err = c.Status(ctx, ""); return err })
+	if err != nil {
+		t.Fatalf("status: %v", err)
+	}
+	return s
+}
+
 // status is what sluice shows of a domain.
 func (h *host) status(t testing.TB, domain string) operator.DomainStatus {
 	t.Helper()
-	out, code := h.try(t, h.sluice(t, "status", "--json", domain)...)
-	if code == 1 && strings.Contains(out, "not found") {
+	var s operator.Status
+	err := h.ask(t, func(ctx context.Context, c *admin.Client) (err error) { s, err = c.Status(ctx, domain); return err })
+	if errors.Is(err, limit.ErrNotFound) {
 		return operator.DomainStatus{Domain: domain}
 	}
-	var s operator.Status
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
-		t.Fatalf("status: %v\n%s", err, out)
+	i := slices.IndexFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Domain == domain })
+	if err != nil || i < 0 {
+		t.Fatalf("status of %s: %v, %+v", domain, err, s)
 	}
-	for _, d := range s.Domains {
-		if d.Domain == domain {
-			return d
-		}
+	return s.Domains[i]
+}
+
+func (h *host) unlockAll(t testing.TB, domain string) {
+	t.Helper()
+	if err := h.ask(t, func(ctx context.Context, c *admin.Client) error { return c.Unlock(ctx, domain) }); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("status of %s does not have it:\n%s", domain, out)
-	return operator.DomainStatus{}
+}
+
+func (h *host) reset(t testing.TB, domain string) error {
+	t.Helper()
+	return h.ask(t, func(ctx context.Context, c *admin.Client) error { return c.Reset(ctx, domain) })
 }
 
 // hourlyText is how the limit of an hour refuses.

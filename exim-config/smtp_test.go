@@ -17,14 +17,14 @@ func (h *host) dial(t testing.TB) *hosttest.Client {
 // address elsewhere, as inetd would start it.
 func (h *host) dialFrom(t testing.TB, address string) *hosttest.Client {
 	t.Helper()
-	return h.pipe(t, "exim4", "-bs", "-oMa", address)
+	return h.root().pipe(t, "exim4", "-bs", "-oMa", address)
 }
 
-// pipe talks SMTP to a command of the host.
-func (h *host) pipe(t testing.TB, args ...string) *hosttest.Client {
+// pipe talks SMTP to a command.
+func (s shell) pipe(t testing.TB, args ...string) *hosttest.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*hosttest.Patience())
-	cmd := h.command(ctx, args...)
+	cmd := s.command(ctx, args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func (h *host) pipe(t testing.TB, args ...string) *hosttest.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

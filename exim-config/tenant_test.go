@@ -82,8 +82,7 @@ func TestPHPMailOfAllTenantsPooledUnderOneEmptyKey(t *testing.T) {
 func TestPHPMailOverAPipeIsNotPooled(t *testing.T) {
 	t.Parallel()
 	h := newSharedHost(t, "hourly = 5")
-	h.sendmail(t, web, "../alice/cgi", "") // makes the folder
-	c := h.pipe(t, web.as("../alice/cgi", "/usr/sbin/sendmail", "-bs")...)
+	c := h.as(t, web, "../alice/cgi").pipe(t, "/usr/sbin/sendmail", "-bs")
 	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "one@far.example"), 250)
 	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "forward@here.example"), 250)
 	hosttest.Eventually(t, "both are delivered", func() bool { return h.sink.Count() == 2 && len(h.queue()) == 0 })
@@ -147,9 +146,9 @@ func TestNoTenantSpendsAnothersBudget(t *testing.T) {
 	h := newSharedHost(t, "hourly = 2")
 	h.startExim(t)
 	for i, f := range forgeries {
-		h.dropQueue(t)                             // a reset would send what the one before left
-		h.try(t, h.sluice(t, "reset", f.payer)...) // fails where nothing is counted yet
-		for n := range 3 {                         // one over the limit
+		h.dropQueue(t)      // a reset would send what the one before left
+		h.reset(t, f.payer) // fails where nothing is counted yet
+		for n := range 3 {  // one over the limit
 			f.send(t, h, fmt.Sprintf("r%d-%d@far.example", i, n))
 		}
 		hosttest.Eventually(t, f.name+": "+f.payer+" is locked", func() bool {
