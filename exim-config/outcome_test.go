@@ -18,7 +18,6 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/operator"
 )
 
 // What became of mail, with the real sidecar:
