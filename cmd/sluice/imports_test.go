@@ -47,10 +47,12 @@ var layers = []layer{
 	{packages: "sluice/sidecar/identity", own: words("envelope")},
 	{packages: "sluice/sidecar/limit", own: words("envelope", "field")},
 	{packages: "sluice/sidecar/config", own: words("envelope", "field", "limit"), foreign: []string{"github.com/BurntSushi/toml"}},
-	{packages: "sluice/sidecar/settings", own: words("envelope", "field", "event", "notes", "identity", "limit", "config")},
+	{packages: "sluice/sidecar/history", own: words("envelope", "field", "event", "limit")},
+	{packages: "sluice/sidecar/settings", own: words("envelope", "field", "event", "notes", "identity", "limit", "config", "history")},
 
 	// Owners of state, and who decides: none imports another.
-	{packages: "sluice/sidecar/policy", own: owner()},
+	{packages: "sluice/sidecar/transaction", own: words("envelope")},
+	{packages: "sluice/sidecar/policy", own: owner("transaction")},
 	{packages: "sluice/sidecar/suspension", own: owner()},
 	{packages: "sluice/sidecar/lock", own: owner()},
 	{packages: "sluice/sidecar/deferfail", own: owner()},
@@ -64,7 +66,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
 
 	// Fronts: never each other, and no owner of state.
-	{packages: "sluice/sidecar/admin", own: words("event", "limit", "config", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 
@@ -79,7 +81,7 @@ func words(packages ...string) []string {
 
 // owner is what an owner of state may import, and some more packages of the sidecar.
 func owner(more ...string) []string {
-	return words(append(more, "envelope", "field", "event", "notes", "identity", "limit", "config", "settings")...)
+	return words(append(more, "envelope", "field", "event", "notes", "identity", "limit", "config", "history", "settings")...)
 }
 
 func TestLayers(t *testing.T) {

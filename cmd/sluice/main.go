@@ -16,9 +16,9 @@ import (
 
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/panel"
-	"sluice/sidecar/settings"
 )
 
 // The exit codes of every command.
@@ -126,7 +126,7 @@ func misused(err error) string {
 type no struct{ error }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, settings.ErrNoEffect) {
+	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, history.ErrNoEffect) {
 		return exitNo
 	}
 	return exitError

@@ -9,13 +9,13 @@ import (
 	"strings"
 
 	"sluice/sidecar/admin"
+	"sluice/sidecar/history"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // export prints what is set live, one line of JSON for each change that has an effect.
 func (c historyCmd) export(t *terminal) error {
-	var all []settings.SavedChange
+	var all []history.Saved
 	err := t.askAdmin("history --export", func(a *admin.Client) (err error) {
 		all, err = a.Export(t.ctx, c.Scope, c.Left)
 		return err
@@ -67,7 +67,7 @@ func (c setCmd) importFile(t *terminal) error {
 
 // readSaved reads a file, or standard input for "-". Its error names each line that it
 // cannot understand.
-func (t *terminal) readSaved(name string) (all []settings.SavedChange, err error) {
+func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	text, name, err := t.readFile(name)
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (t *terminal) readSaved(name string) (all []settings.SavedChange, err error
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		var change settings.SavedChange
+		var change history.Saved
 		lines := json.NewDecoder(strings.NewReader(line))
 		lines.DisallowUnknownFields()
 		err := lines.Decode(&change)

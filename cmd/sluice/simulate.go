@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/sidecar/admin"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
-	"sluice/sidecar/settings"
 	"sluice/sidecar/simulate"
 )
 
@@ -194,7 +194,7 @@ func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 	}
 	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
 		changes, err := a.History(t.ctx, "")
-		set = settings.SetBy(changes, time.Now())
+		set = history.SetBy(changes, time.Now())
 		return err
 	})
 	return set, err

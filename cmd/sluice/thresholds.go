@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/sidecar/admin"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
@@ -146,7 +147,7 @@ func (t *terminal) change(o admin.Order, asJSON bool) error {
 }
 
 // printChange tells what was changed, or with preview would be.
-func (t *terminal) printChange(c settings.Change, preview bool) {
+func (t *terminal) printChange(c history.Change, preview bool) {
 	rest := fmt.Sprintf("to take it back: sluice rollback %d", c.Number)
 	if preview {
 		rest = "nothing is changed yet"
@@ -201,7 +202,7 @@ Examples:
 
 // changes are what history prints.
 type changes struct {
-	Changes []settings.Change `json:"changes"`
+	Changes []history.Change `json:"changes"`
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -211,7 +212,7 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.Left:
 		return errors.New("history: --left goes with --export")
 	}
-	var all []settings.Change
+	var all []history.Change
 	err := t.askAdmin("history", func(a *admin.Client) (err error) {
 		all, err = a.History(t.ctx, c.Scope)
 		return err
@@ -285,7 +286,7 @@ func (c explainCmd) Run(t *terminal) error {
 	}
 	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
-		rows = append(rows, []string{v.Key, v.Of, settings.ShowValue(v.Key, v.Value), clockOr(v.Counted),
+		rows = append(rows, []string{v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
 	printTable(t.stdout, "lllllll", rows)

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // wantRun runs a command, and compares its exit code and a part of what it prints.
@@ -55,8 +55,8 @@ func TestRaiseALimitForADay(t *testing.T) {
 	}
 	var all changes
 	err := json.Unmarshal([]byte(n.wantRun(t, exitDone, "", "history", "--json")), &all)
-	if history := all.Changes; err != nil || len(history) != 2 ||
-		history[0].Undoes != 1 || history[1].State != settings.RolledBack || history[1].Who != "alice (as root)" {
+	if changes := all.Changes; err != nil || len(changes) != 2 ||
+		changes[0].Undoes != 1 || changes[1].State != history.RolledBack || changes[1].Who != "alice (as root)" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	n.wantRun(t, exitDone, "", "set", "example.com", "mode=watch", "--json")
@@ -68,7 +68,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 		args []string
 	}{
 		{exitNo, "change 1 is rolled back, by change 2 already", []string{"rollback", "1"}},
-		{exitNo, "the history has no change 99", []string{"rollback", "99"}},
+		{exitNo, "the changes has no change 99", []string{"rollback", "99"}},
 		{exitNo, "nothing of example.com is set by `sluice set`", []string{"unset", "example.com"}},
 		{exitError, "did you mean \"hourly\"?", []string{"set", "example.com", "hourley=5"}},
 		{exitError, "--for is \"soon\", it must be a time", []string{"set", "example.com", "hourly=5", "--for", "soon"}},

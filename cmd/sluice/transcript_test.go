@@ -21,13 +21,13 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
-	"sluice/sidecar/settings"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt")
@@ -63,9 +63,9 @@ type stage struct {
 // filled is what a stage answers about thresholds.
 type filled struct {
 	Result      operator.Result
-	History     []settings.Change
+	History     []history.Change
 	Explanation operator.Explanation
-	Saved       []settings.SavedChange
+	Saved       []history.Saved
 	Import      operator.Import
 }
 
@@ -109,21 +109,21 @@ func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 	return nil
 }
 
-func (s stage) Change(context.Context, time.Time, settings.Edit) (operator.Result, error) {
+func (s stage) Change(context.Context, time.Time, history.Edit) (operator.Result, error) {
 	return s.filled.Result, nil
 }
 
-func (s stage) History(time.Time, string) ([]settings.Change, error) { return s.filled.History, nil }
+func (s stage) History(time.Time, string) ([]history.Change, error) { return s.filled.History, nil }
 
 func (s stage) Explain(time.Time, string) (operator.Explanation, error) {
 	return s.filled.Explanation, nil
 }
 
-func (s stage) Export(time.Time, string, bool) ([]settings.SavedChange, error) {
+func (s stage) Export(time.Time, string, bool) ([]history.Saved, error) {
 	return s.filled.Saved, nil
 }
 
-func (s stage) Import(context.Context, time.Time, []settings.SavedChange, string, bool) (operator.Import, error) {
+func (s stage) Import(context.Context, time.Time, []history.Saved, string, bool) (operator.Import, error) {
 	return s.filled.Import, nil
 }
 

@@ -25,8 +25,8 @@ import (
 	"errors"
 	"time"
 
+	"sluice/sidecar/history"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // A Policy is what operators look at and command; *sidecar.Policy is one.
@@ -42,15 +42,15 @@ type Policy interface {
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
 	Reset(ctx context.Context, now time.Time, scope, who string) error
 	// Change sets, unsets or rolls back thresholds.
-	Change(ctx context.Context, now time.Time, o settings.Edit) (operator.Result, error)
+	Change(ctx context.Context, now time.Time, o history.Edit) (operator.Result, error)
 	// History lists the changes of one scope, or of all for "", the last first.
-	History(now time.Time, scope string) ([]settings.Change, error)
+	History(now time.Time, scope string) ([]history.Change, error)
 	// Explain tells what is in force for a scope.
 	Explain(now time.Time, scope string) (operator.Explanation, error)
 	// Export lists what is set live, or with left what was before store.url changed.
-	Export(now time.Time, scope string, left bool) ([]settings.SavedChange, error)
+	Export(now time.Time, scope string, left bool) ([]history.Saved, error)
 	// Import sets what was exported, all or nothing.
-	Import(ctx context.Context, now time.Time, lines []settings.SavedChange, who string, preview bool) (operator.Import, error)
+	Import(ctx context.Context, now time.Time, lines []history.Saved, who string, preview bool) (operator.Import, error)
 }
 
 // An Order is a sidecar.Order as it is sent. Whose it is the server knows.
@@ -67,9 +67,9 @@ type Order struct {
 
 // Lines are what is to be imported.
 type Lines struct {
-	Lines   []settings.SavedChange `json:"lines"`
-	Sudo    string                 `json:"sudo,omitempty"` // as in Order
-	Preview bool                   `json:"preview,omitempty"`
+	Lines   []history.Saved `json:"lines"`
+	Sudo    string          `json:"sudo,omitempty"` // as in Order
+	Preview bool            `json:"preview,omitempty"`
 }
 
 // A Version tells which program runs.

@@ -21,10 +21,10 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 func TestMain(m *testing.M) {
@@ -71,24 +71,24 @@ func (b *book) Reset(_ context.Context, _ time.Time, scope, who string) error {
 	return b.write("reset %s %s", scope, who)
 }
 
-func (b *book) Change(_ context.Context, _ time.Time, o settings.Edit) (operator.Result, error) {
+func (b *book) Change(_ context.Context, _ time.Time, o history.Edit) (operator.Result, error) {
 	err := b.write("change %+v", o)
-	return operator.Result{Change: settings.Change{Number: 7, Scope: o.Scope, Who: o.Who}}, err
+	return operator.Result{Change: history.Change{Number: 7, Scope: o.Scope, Who: o.Who}}, err
 }
 
-func (b *book) History(_ time.Time, scope string) ([]settings.Change, error) {
-	return []settings.Change{{Number: 7}}, b.write("history %s", scope)
+func (b *book) History(_ time.Time, scope string) ([]history.Change, error) {
+	return []history.Change{{Number: 7}}, b.write("history %s", scope)
 }
 
 func (b *book) Explain(_ time.Time, scope string) (operator.Explanation, error) {
 	return operator.Explanation{Scope: scope}, b.write("explain %s", scope)
 }
 
-func (b *book) Export(_ time.Time, scope string, left bool) ([]settings.SavedChange, error) {
-	return []settings.SavedChange{{Scope: "a.example", Set: []string{"hourly=5"}}}, b.write("export %s %v", scope, left)
+func (b *book) Export(_ time.Time, scope string, left bool) ([]history.Saved, error) {
+	return []history.Saved{{Scope: "a.example", Set: []string{"hourly=5"}}}, b.write("export %s %v", scope, left)
 }
 
-func (b *book) Import(_ context.Context, _ time.Time, lines []settings.SavedChange, who string, preview bool) (operator.Import, error) {
+func (b *book) Import(_ context.Context, _ time.Time, lines []history.Saved, who string, preview bool) (operator.Import, error) {
 	return operator.Import{Expired: []string{"f:1"}}, b.write("import %+v by %s, preview %v", lines, who, preview)
 }
 

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // patience is how long a client waits for a whole answer: that a million domains
@@ -81,8 +81,8 @@ func (c *Client) Change(ctx context.Context, o Order) (operator.Result, error) {
 }
 
 // History asks for the changes of one scope, or of all for "".
-func (c *Client) History(ctx context.Context, scope string) ([]settings.Change, error) {
-	var all []settings.Change
+func (c *Client) History(ctx context.Context, scope string) ([]history.Change, error) {
+	var all []history.Change
 	err := c.ask(ctx, http.MethodGet, "/history?scope="+url.QueryEscape(scope), nil, &all)
 	return all, err
 }
@@ -96,8 +96,8 @@ func (c *Client) Explain(ctx context.Context, scope string) (operator.Explanatio
 
 // Export asks for what is set live: of one scope, or all for "". With left it is what
 // was set before store.url was another one.
-func (c *Client) Export(ctx context.Context, scope string, left bool) ([]settings.SavedChange, error) {
-	var all []settings.SavedChange
+func (c *Client) Export(ctx context.Context, scope string, left bool) ([]history.Saved, error) {
+	var all []history.Saved
 	err := c.ask(ctx, http.MethodGet, fmt.Sprintf("/export?scope=%s&left=%t", url.QueryEscape(scope), left), nil, &all)
 	return all, err
 }
@@ -185,7 +185,7 @@ func refused(resp *http.Response) error {
 	case http.StatusNotFound:
 		return answeredError{r.Error, limit.ErrNotFound}
 	case http.StatusConflict:
-		return answeredError{r.Error, settings.ErrNoEffect}
+		return answeredError{r.Error, history.ErrNoEffect}
 	}
 	return errors.New(r.Error)
 }

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // Bounds on what a client may send and on how long it may take.
@@ -225,7 +225,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, limit.ErrNotFound):
 		code = http.StatusNotFound
-	case errors.Is(err, settings.ErrNoEffect), errors.Is(err, operator.ErrStopped):
+	case errors.Is(err, history.ErrNoEffect), errors.Is(err, operator.ErrStopped):
 		code = http.StatusConflict
 	}
 	s.refuse(w, code, err)

@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"sluice/sidecar/history"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // order has the policy carry out an order. The policy logs and keeps who gave it.
@@ -19,7 +19,7 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Begun is done: a caller who hangs up does not leave half of it.
-	result, err := s.opts.Policy.Change(context.WithoutCancel(r.Context()), time.Now(), settings.Edit{
+	result, err := s.opts.Policy.Change(context.WithoutCancel(r.Context()), time.Now(), history.Edit{
 		Scope: o.Scope, Set: o.Set, Unset: o.Unset, Rollback: o.Rollback, For: o.For, Why: o.Why, Preview: o.Preview,
 		Who: r.Context().Value(peerKey{}).(peer).as(o.Sudo),
 	})
@@ -57,7 +57,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, fmt.Errorf("history of %s: %w", cmp.Or(scope, "all"), err))
 		return
 	}
-	s.write(w, append([]settings.Change{}, all...))
+	s.write(w, append([]history.Change{}, all...))
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
@@ -77,7 +77,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, fmt.Errorf("export: %w", err))
 		return
 	}
-	s.write(w, append([]settings.SavedChange{}, all...))
+	s.write(w, append([]history.Saved{}, all...))
 }
 
 func (s *Server) importLines(w http.ResponseWriter, r *http.Request) {

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // order has root change thresholds.
-func (s *site) order(o settings.Edit) operator.Result {
+func (s *site) order(o history.Edit) operator.Result {
 	s.t.Helper()
 	o.Who = "root"
 	r, err := s.Change(context.Background(), s.now, o)
@@ -26,7 +26,7 @@ func (s *site) order(o settings.Edit) operator.Result {
 
 func (s *site) set(scope string, assignments ...string) operator.Result {
 	s.t.Helper()
-	return s.order(settings.Edit{Scope: scope, Set: assignments})
+	return s.order(history.Edit{Scope: scope, Set: assignments})
 }
 
 // limit is the hourly limit of a.example as a client meets it.
@@ -56,7 +56,7 @@ func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 		t.Errorf("was refused already: %+v", r.Effects)
 	}
 	s.want(s.rcpt("v@far.example", 0), sidecar.Reject, "")
-	s.order(settings.Edit{Scope: "a.example"}) // unset
+	s.order(history.Edit{Scope: "a.example"}) // unset
 	s.limit(20)
 	s.sent("a.example", 25)
 	s.set("a.example", "hourly=unlimited") // as it is shown
@@ -71,7 +71,7 @@ func TestANewDailyLimitKeepsTheCount(t *testing.T) {
 	s.now = s.now.Add(30 * time.Minute)
 	want := operator.Effect{Scope: "a.example", Refused: true, Sent: 15, Limit: 15, Text: "15/15 (100%)"}
 	for _, preview := range []bool{true, false} {
-		r := s.order(settings.Edit{Scope: "a.example", Set: []string{"daily=15"}, Preview: preview})
+		r := s.order(history.Edit{Scope: "a.example", Set: []string{"daily=15"}, Preview: preview})
 		if len(r.Effects) != 1 || r.Effects[0] != want {
 			t.Errorf("preview %v: %+v", preview, r.Effects)
 		}
@@ -92,7 +92,7 @@ func TestANewDailyLimitKeepsTheCount(t *testing.T) {
 func TestALimitForATime(t *testing.T) {
 	s := newSite(t, limit20)
 	s.set("a.example", "hourly=30")
-	s.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=40"}, For: time.Hour, Why: "campaign"})
+	s.order(history.Edit{Scope: "a.example", Set: []string{"hourly=40"}, For: time.Hour, Why: "campaign"})
 	s.limit(40)
 	s.restart()
 	s.limit(40)
@@ -104,9 +104,9 @@ func TestALimitForATime(t *testing.T) {
 	s.limit(30) // what had been set before
 	s.restart()
 	s.limit(30)
-	history, err := s.History(s.now, "a.example")
-	if err != nil || len(history) != 2 || history[0].State != settings.Expired || history[0].Why != "campaign" || history[1].State != settings.InForce {
-		t.Errorf("%+v, %v", history, err)
+	changes, err := s.History(s.now, "a.example")
+	if err != nil || len(changes) != 2 || changes[0].State != history.Expired || changes[0].Why != "campaign" || changes[1].State != history.InForce {
+		t.Errorf("%+v, %v", changes, err)
 	}
 }
 
@@ -114,24 +114,24 @@ func TestRollback(t *testing.T) {
 	s := newSite(t, limit20)
 	s.set("a.example", "hourly=30", "mode=watch")
 	s.set("a.example", "hourly=40")
-	s.order(settings.Edit{Rollback: 2})
+	s.order(history.Edit{Rollback: 2})
 	s.limit(30)
-	if _, err := s.Change(context.Background(), s.now, settings.Edit{Rollback: 2}); !errors.Is(err, settings.ErrNoEffect) ||
+	if _, err := s.Change(context.Background(), s.now, history.Edit{Rollback: 2}); !errors.Is(err, history.ErrNoEffect) ||
 		!strings.Contains(err.Error(), "rolled back, by change 3 already") {
 		t.Errorf("%v", err)
 	}
-	s.order(settings.Edit{Rollback: 3}) // the rollback itself
+	s.order(history.Edit{Rollback: 3}) // the rollback itself
 	s.limit(40)
-	s.order(settings.Edit{Rollback: 1})
+	s.order(history.Edit{Rollback: 1})
 	s.limit(40)
 	if e, _ := s.Explain(s.now, "a.example"); e.Mode != limit.Enforce {
 		t.Errorf("%+v", e)
 	}
-	s.order(settings.Edit{Scope: "a.example", Unset: []string{"hourly"}})
+	s.order(history.Edit{Scope: "a.example", Unset: []string{"hourly"}})
 	s.limit(20)
-	s.order(settings.Edit{Rollback: 6})
+	s.order(history.Edit{Rollback: 6})
 	s.limit(40)
-	if _, err := s.Change(context.Background(), s.now, settings.Edit{Rollback: 99}); !errors.Is(err, limit.ErrNotFound) {
+	if _, err := s.Change(context.Background(), s.now, history.Edit{Rollback: 99}); !errors.Is(err, limit.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }
@@ -139,7 +139,7 @@ func TestRollback(t *testing.T) {
 // Whatever is wrong with an order: it says so, and nothing is changed.
 func TestWrongOrdersChangeNothing(t *testing.T) {
 	s := newSite(t, limit20)
-	for want, o := range map[string]settings.Edit{
+	for want, o := range map[string]history.Edit{
 		`hourly is "-1", it must be a whole number from 0 to 1000000000`:        {Scope: "a.example", Set: []string{"hourly=-1"}},
 		`hourly is "ten", it must be a whole number`:                            {Scope: "a.example", Set: []string{"hourly=ten"}},
 		`defer_cutoff is "99", it must be a whole number from 100 to 10000`:     {Scope: "a.example", Set: []string{"hourly=5", "defer_cutoff=99"}},
@@ -159,8 +159,8 @@ func TestWrongOrdersChangeNothing(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
 	}
-	if history, err := s.History(s.now, ""); err != nil || len(history) != 0 {
-		t.Errorf("%+v, %v", history, err)
+	if changes, err := s.History(s.now, ""); err != nil || len(changes) != 0 {
+		t.Errorf("%+v, %v", changes, err)
 	}
 	s.limit(20)
 }
@@ -168,12 +168,12 @@ func TestWrongOrdersChangeNothing(t *testing.T) {
 func TestPreviewTellsAndChangesNothing(t *testing.T) {
 	s := newSite(t, limit20+"[limits.mailbox.\"news@a.example\"]\nhourly = 15\n")
 	s.send(12)
-	r := s.order(settings.Edit{Scope: "default", Set: []string{"hourly=10"}, Preview: true})
+	r := s.order(history.Edit{Scope: "default", Set: []string{"hourly=10"}, Preview: true})
 	if len(r.Effects) != 1 || r.Effects[0] != (operator.Effect{Scope: "a.example", Refused: true, Sent: 12, Limit: 10, Text: "12/10 (120%)"}) {
 		t.Errorf("%+v", r.Effects)
 	}
 	s.want(s.send(1), sidecar.Accept, "")
-	r = s.order(settings.Edit{Scope: "news@a.example", Set: []string{"hourly=13", "mode=watch"}, Preview: true})
+	r = s.order(history.Edit{Scope: "news@a.example", Set: []string{"hourly=13", "mode=watch"}, Preview: true})
 	if len(r.Effects) != 0 {
 		t.Errorf("watched: %+v", r.Effects)
 	}
@@ -192,7 +192,7 @@ func TestAChangeMakesAndReleasesLocks(t *testing.T) {
 	s.eventually("release by watch", func() bool { return s.content(aLock) == "" })
 	s.set("a.example", "mode=enforce")
 	s.eventually("lock again", func() bool { return s.content(aLock) != "" })
-	s.order(settings.Edit{Scope: "a.example", Set: []string{"exempt=true"}, For: 2 * time.Second})
+	s.order(history.Edit{Scope: "a.example", Set: []string{"exempt=true"}, For: 2 * time.Second})
 	s.eventually("release by exempt", func() bool { return s.content(aLock) == "" })
 	s.eventually("lock when that has expired", func() bool { return s.content(aLock) != "" })
 	s.hold("h1@far.example")
@@ -216,7 +216,7 @@ func TestALiveDailyLimitIsRemembered(t *testing.T) {
 	if d := s.status("a.example").Domains[0]; len(d.Windows) != 2 || d.Windows[1].Sent != 1 {
 		t.Errorf("%+v", d.Windows)
 	}
-	s.order(settings.Edit{Scope: "a.example"})
+	s.order(history.Edit{Scope: "a.example"})
 	s.restart()
 	if since := s.now.Sub(s.store.Horizon(s.now)); since > 2*time.Hour {
 		t.Errorf("sends are kept for %v", since)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
@@ -32,7 +33,7 @@ func TestTyposOfScopes(t *testing.T) {
 		"account:bbo":      "nothing of account:bbo is counted or limited so far, and nobody is known to own it; did you mean account:bob?",
 		"far-away.example": "nothing of far-away.example is counted or limited so far, and nobody is known to own it",
 	} {
-		r, err := s.Change(context.Background(), s.now, settings.Edit{Scope: scope, Set: []string{"hourly=7"}, Preview: true})
+		r, err := s.Change(context.Background(), s.now, history.Edit{Scope: scope, Set: []string{"hourly=7"}, Preview: true})
 		got := r.Warning
 		if err != nil {
 			got = "error: " + err.Error()
@@ -64,7 +65,7 @@ func TestAMailboxHasNoTrip(t *testing.T) {
 	s := newSite(t, limit20)
 	for _, key := range []string{"deferfail_percent", "deferfail_min"} {
 		want := key + " is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for a.example"
-		if _, err := s.Change(context.Background(), s.now, settings.Edit{Scope: "news@a.example", Set: []string{key + "=3"}}); err == nil || err.Error() != want {
+		if _, err := s.Change(context.Background(), s.now, history.Edit{Scope: "news@a.example", Set: []string{key + "=3"}}); err == nil || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/history"
 	"sluice/sidecar/settings"
 )
 
@@ -66,13 +67,13 @@ func (b *awayBoard) Changed() <-chan struct{} { return nil }
 func TestASetThatWaitsForRedisHoldsNothingUp(t *testing.T) {
 	b := &awayBoard{values: map[string][]byte{}}
 	s := sharing(t, b)
-	s.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=30"}, For: time.Hour})
+	s.order(history.Edit{Scope: "a.example", Set: []string{"hourly=30"}, For: time.Hour})
 	s.send(25)
 
 	b.posts, b.fail = make(chan struct{}), make(chan struct{})
 	set := make(chan error)
 	go func() {
-		_, err := s.Change(context.Background(), s.now, settings.Edit{Scope: "default", Set: []string{"hourly=40"}, Who: "root"})
+		_, err := s.Change(context.Background(), s.now, history.Edit{Scope: "default", Set: []string{"hourly=40"}, Who: "root"})
 		set <- err
 	}()
 	<-b.posts

@@ -12,12 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/settings"
 )
 
 // saved is what is exported of a site, as lines of a file.
-func (s *site) saved(left bool) []settings.SavedChange {
+func (s *site) saved(left bool) []history.Saved {
 	s.t.Helper()
 	all, err := s.Export(s.now, "", left)
 	if err != nil {
@@ -51,15 +51,15 @@ func (s *site) inForce() (all []string) {
 func TestWhatIsSavedIsTheSameElsewhere(t *testing.T) {
 	a := newSite(t, limit20)
 	a.set("a.example", "hourly=25", "mode=watch")
-	a.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=unlimited"}, Why: "contract"})
-	a.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=40"}, For: time.Hour})
-	a.order(settings.Edit{Scope: "a.example", Set: []string{"hourly=50"}, For: time.Minute})
+	a.order(history.Edit{Scope: "a.example", Set: []string{"hourly=unlimited"}, Why: "contract"})
+	a.order(history.Edit{Scope: "a.example", Set: []string{"hourly=40"}, For: time.Hour})
+	a.order(history.Edit{Scope: "a.example", Set: []string{"hourly=50"}, For: time.Minute})
 	a.set("default", "deferfail_ignore=greylist,dns", "exempt=false")
 	a.set("default", "deferfail_ignore=")
 	a.set("b.example", "hourly=9")
-	a.order(settings.Edit{Scope: "b.example"})
+	a.order(history.Edit{Scope: "b.example"})
 	a.set("a.example", "daily=1000")
-	a.order(settings.Edit{Rollback: 9})
+	a.order(history.Edit{Rollback: 9})
 	lines := a.saved(false)
 
 	b := newSite(t, limit20)
@@ -76,12 +76,12 @@ func TestWhatIsSavedIsTheSameElsewhere(t *testing.T) {
 			t.Errorf("after %v -there +here:\n%s", later, diff)
 		}
 	}
-	history, err := b.History(b.now, "a.example")
-	if err != nil || history[len(history)-2].Why != "contract; set before by root at 2026-03-01 12:00:00 +0000" || history[0].Who != "bob" ||
-		history[0].Describe() != "hourly 40 -> 50" {
-		t.Errorf("%+v, %v", history, err)
+	changes, err := b.History(b.now, "a.example")
+	if err != nil || changes[len(changes)-2].Why != "contract; set before by root at 2026-03-01 12:00:00 +0000" || changes[0].Who != "bob" ||
+		changes[0].Describe() != "hourly 40 -> 50" {
+		t.Errorf("%+v, %v", changes, err)
 	}
-	if _, err := b.Change(context.Background(), b.now, settings.Edit{Rollback: history[len(history)-2].Number, Who: "root"}); err != nil {
+	if _, err := b.Change(context.Background(), b.now, history.Edit{Rollback: changes[len(changes)-2].Number, Who: "root"}); err != nil {
 		t.Error(err)
 	}
 	b.limit(20)
@@ -92,7 +92,7 @@ func TestWhatIsSavedIsTheSameElsewhere(t *testing.T) {
 // One bad line, and nothing is changed; all that is wrong is told.
 func TestAnImportIsAllOrNothing(t *testing.T) {
 	s := newSite(t, limit20)
-	lines := []settings.SavedChange{
+	lines := []history.Saved{
 		{Place: "f:1", Scope: "a.example", Set: []string{"hourly=5"}},
 		{Place: "f:2", Scope: "a..example", Set: []string{"hourly=5"}},
 		{Place: "f:3", Scope: "a.example", Set: []string{"hourley=5"}},
@@ -110,16 +110,16 @@ func TestAnImportIsAllOrNothing(t *testing.T) {
 			}
 		}
 	}
-	old := []settings.SavedChange{{Place: "f:1", Scope: "a.example", Set: []string{"hourly=5"}, Until: s.now}}
-	if _, err := s.Import(context.Background(), s.now, old, "root", false); !errors.Is(err, settings.ErrNoEffect) {
+	old := []history.Saved{{Place: "f:1", Scope: "a.example", Set: []string{"hourly=5"}, Until: s.now}}
+	if _, err := s.Import(context.Background(), s.now, old, "root", false); !errors.Is(err, history.ErrNoEffect) {
 		t.Errorf("of what has ended by now: %v", err)
 	}
 	if r, err := s.Import(context.Background(), s.now, append(old, lines[0]), "root", true); err != nil || !slices.Equal(r.Expired, []string{"f:1"}) ||
 		len(r.Changes) != 1 || r.Changes[0].Number != 1 {
 		t.Errorf("a preview: %+v, %v", r, err)
 	}
-	if history, err := s.History(s.now, ""); err != nil || len(history) != 0 {
-		t.Errorf("changed all the same: %+v, %v", history, err)
+	if changes, err := s.History(s.now, ""); err != nil || len(changes) != 0 {
+		t.Errorf("changed all the same: %+v, %v", changes, err)
 	}
 	s.limit(20)
 }
@@ -130,18 +130,18 @@ func TestAnImportIsOneWrite(t *testing.T) {
 	b := &awayBoard{values: map[string][]byte{}}
 	s := sharing(t, b)
 	s.set("b.example", "hourly=9")
-	lines := []settings.SavedChange{{Scope: "a.example", Set: []string{"hourly=30"}}, {Scope: "default", Set: []string{"hourly=7", "mode=watch"}}}
+	lines := []history.Saved{{Scope: "a.example", Set: []string{"hourly=30"}}, {Scope: "default", Set: []string{"hourly=7", "mode=watch"}}}
 	if _, err := s.Import(context.Background(), s.now, lines, "root", false); err != nil || len(b.values) != 2 {
 		t.Errorf("%d values, %v", len(b.values), err)
 	}
 	if r := s.set("a.example", "hourly=31"); r.Change.Number != 4 || r.Change.Describe() != "hourly 30 -> 31" {
 		t.Errorf("%+v", r.Change)
 	}
-	s.order(settings.Edit{Rollback: 3}) // of the import's, the second
+	s.order(history.Edit{Rollback: 3}) // of the import's, the second
 	s.limit(31)
-	history, err := s.History(s.now, "")
-	if err != nil || len(history) != 5 || history[2].State != settings.RolledBack || history[3].State != settings.Replaced {
-		t.Errorf("%+v, %v", history, err)
+	changes, err := s.History(s.now, "")
+	if err != nil || len(changes) != 5 || changes[2].State != history.RolledBack || changes[3].State != history.Replaced {
+		t.Errorf("%+v, %v", changes, err)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestWhatStayedBehindIsToldUntilItIsBrought(t *testing.T) {
 	s.set("a.example", "hourly=30")
 	s.set("b.example", "hourly=40")
 	s.set("c.example", "hourly=50")
-	s.order(settings.Edit{Scope: "c.example"})
+	s.order(history.Edit{Scope: "c.example"})
 	s.now = s.now.Add(time.Minute)
 	s.board = &awayBoard{values: map[string][]byte{}}
 	s.restart()

@@ -10,15 +10,16 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
 )
 
 // A Result is what an Order did, or with Preview would do.
 type Result struct {
-	Change  settings.Change `json:"change"`
-	Effects []Effect        `json:"effects"` // at once, on what is counted now
-	Warning string          `json:"warning"` // of a scope that may be a typo; else empty
+	Change  history.Change `json:"change"`
+	Effects []Effect       `json:"effects"` // at once, on what is counted now
+	Warning string         `json:"warning"` // of a scope that may be a typo; else empty
 }
 
 // An Effect is that somebody is refused from now on, or no more.
@@ -31,8 +32,8 @@ type Effect struct {
 }
 
 // Change carries out an order, once it was looked at whether its scope may be a typo.
-func (o *Operator) Change(ctx context.Context, now time.Time, order settings.Edit) (r Result, err error) {
-	if scope, _, bad := settings.ParseEdit(order); bad == nil && len(order.Set) > 0 {
+func (o *Operator) Change(ctx context.Context, now time.Time, order history.Edit) (r Result, err error) {
+	if scope, _, bad := history.ParseEdit(order); bad == nil && len(order.Set) > 0 {
 		if r.Warning, err = o.checkScope(now, scope); err != nil {
 			return Result{}, err
 		}
@@ -98,12 +99,12 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 }
 
 // History lists the changes, the last first: of one scope, or all for "".
-func (o *Operator) History(now time.Time, scope string) ([]settings.Change, error) {
+func (o *Operator) History(now time.Time, scope string) ([]history.Change, error) {
 	return o.settings.History(now, scope)
 }
 
 // Export lists what is set live; see Live.
-func (o *Operator) Export(now time.Time, scope string, left bool) ([]settings.SavedChange, error) {
+func (o *Operator) Export(now time.Time, scope string, left bool) ([]history.Saved, error) {
 	return o.settings.Export(now, scope, left)
 }
 
@@ -112,9 +113,9 @@ func (o *Operator) Export(now time.Time, scope string, left bool) ([]settings.Sa
 const mostChecked = 20
 
 // Import sets what was saved, all or nothing, but for what would have ended by now.
-func (o *Operator) Import(ctx context.Context, now time.Time, lines []settings.SavedChange, who string, preview bool) (r Import, err error) {
+func (o *Operator) Import(ctx context.Context, now time.Time, lines []history.Saved, who string, preview bool) (r Import, err error) {
 	r = Import{Expired: []string{}, Warnings: []string{}}
-	var last []settings.SavedChange
+	var last []history.Saved
 	for _, line := range lines {
 		if !line.Until.IsZero() && !now.Before(line.Until) {
 			r.Expired = append(r.Expired, line.Place)
@@ -139,7 +140,7 @@ func (o *Operator) Import(ctx context.Context, now time.Time, lines []settings.S
 }
 
 // doubtAll doubts the scopes of what is to be set, each once.
-func (o *Operator) checkScopes(now time.Time, lines []settings.SavedChange) (warnings []string, err error) {
+func (o *Operator) checkScopes(now time.Time, lines []history.Saved) (warnings []string, err error) {
 	warnings = []string{}
 	doubted := map[string]bool{}
 	for _, line := range lines {
@@ -160,8 +161,8 @@ func (o *Operator) checkScopes(now time.Time, lines []settings.SavedChange) (war
 
 // An Import is what was set from a file, or with Preview would be.
 type Import struct {
-	Changes  []settings.Change `json:"changes"`
-	Expired  []string          `json:"expired"`  // FILE:LINE of what is left out, for it would have ended by now
-	Effects  []Effect          `json:"effects"`  // as in Result
-	Warnings []string          `json:"warnings"` // of scopes that may be typos
+	Changes  []history.Change `json:"changes"`
+	Expired  []string         `json:"expired"`  // FILE:LINE of what is left out, for it would have ended by now
+	Effects  []Effect         `json:"effects"`  // as in Result
+	Warnings []string         `json:"warnings"` // of scopes that may be typos
 }

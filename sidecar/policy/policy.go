@@ -10,6 +10,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/transaction"
 )
 
 // A Core answers questions about messages.
@@ -21,7 +22,7 @@ type Policy struct {
 	holds     HeldMail
 	blockers  []Blocker // in the order in which they speak
 	observers []Observer
-	incoming  *transactions
+	incoming  *transaction.Table
 	totals    totals
 	unknown   atomic.Int64 // messages without an id
 	spaces    sync.Pool    // of *space
@@ -69,7 +70,7 @@ type Options struct {
 
 // NewCore returns a Core, which asks nobody yet what is held or blocked.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, incoming: newTransactions()}
+	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, incoming: transaction.New()}
 }
 
 // Connect tells a Core who holds mail, who blocks, in the order in which they speak,

@@ -1,12 +1,15 @@
 package settings
 
-import "sluice/sidecar/event"
+import (
+	"sluice/sidecar/event"
+	"sluice/sidecar/history"
+)
 
 // Events that take more than a line to make. Refusals, and what passes for want of
 // somebody to charge, there are as many of as somebody likes to cause: they are made
 // only if somebody listens.
 
-func (l *Live) emitChanged(c Change) {
+func (l *Live) emitChanged(c history.Change) {
 	attrs := event.Attrs("who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe())
 	if !c.Until.IsZero() {
 		attrs = append(attrs, event.Attrs("until", c.Until)...)

@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
 )
@@ -35,7 +36,7 @@ type Live struct {
 type liveValue struct {
 	settings *Settings
 	from     Sources
-	changes  changeLog                  // as they were read last
+	changes  history.Log                // as they were read last
 	expires  time.Time                  // when the next of them ends; zero: none does
 	began    map[countedLimit]time.Time // when the counts of each limit did
 	status   ConfigStatus
@@ -114,21 +115,21 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 
 // compile makes settings of the sources, and of the changes as they stand.
 func (l *Live) compile(f *liveValue, now time.Time) {
-	f.changes = readChanges(l.board, l.events)
+	f.changes = history.Read(l.board, l.events)
 	f.settings, f.expires = l.settingsWith(f, f.changes, now)
 }
 
 // settingsWith makes settings in which changes are in force, and tells when the next
 // of them ends.
-func (l *Live) settingsWith(f *liveValue, changes changeLog, now time.Time) (*Settings, time.Time) {
-	j := changes.effective(now)
+func (l *Live) settingsWith(f *liveValue, changes history.Log, now time.Time) (*Settings, time.Time) {
+	j := changes.Effective(now)
 	from := f.from
-	from.Live = j.settings
+	from.Live = j.Settings
 	s, err := New(from, l.node, l.eximUser, f.settings)
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
-	return s, j.next
+	return s, j.Next
 }
 
 // SetConfig puts a configuration in force that was read anew: all of it at
@@ -174,7 +175,7 @@ func (l *Live) SetPanel(now time.Time, panel Panel) {
 // Reload puts in force what other nodes have changed. Most of what is new on the
 // board is something else.
 func (l *Live) Reload(now time.Time) {
-	if readChanges(l.board, l.events).last() != l.now.Load().changes.last() {
+	if history.Read(l.board, l.events).Last() != l.now.Load().changes.Last() {
 		l.swap(now, func(*liveValue) {})
 	}
 }
@@ -188,16 +189,16 @@ func (l *Live) Expire(now time.Time) {
 }
 
 // History lists the changes, the last first: of one scope, or all for "".
-func (l *Live) History(now time.Time, scope string) ([]Change, error) {
+func (l *Live) History(now time.Time, scope string) ([]history.Change, error) {
 	if scope != "" {
 		var err error
 		if scope, err = limit.CanonicalScope(scope); err != nil {
 			return nil, err
 		}
 	}
-	t := readChanges(l.board, l.events)
-	states := t.effective(now).states
-	all := []Change{}
+	t := history.Read(l.board, l.events)
+	states := t.Effective(now).States
+	all := []history.Change{}
 	for _, c := range slices.Backward(t) {
 		if scope == "" || c.Scope == scope {
 			c.State = states[c.Number]

@@ -1,4 +1,4 @@
-package settings
+package history
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 )
 
 // randomTrail draws changes of two scopes and two keys, as operators make them.
-func randomTrail(rt *rapid.T, now time.Time) (t changeLog) {
+func randomTrail(rt *rapid.T, now time.Time) (t Log) {
 	for n := range rapid.Int64Range(1, 25).Draw(rt, "changes") {
 		c := Change{Number: n + 1, At: now, Scope: rapid.SampledFrom([]string{"a.example", "default"}).Draw(rt, "scope")}
 		for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"hourly", "daily"}), 1, 2, rapid.ID).Draw(rt, "keys") {
@@ -28,7 +28,7 @@ func randomTrail(rt *rapid.T, now time.Time) (t changeLog) {
 			c.Until = now.Add(time.Duration(rapid.IntRange(-2, 3).Draw(rt, "until")) * time.Hour)
 		case 2:
 			if number := rapid.Int64Range(1, n+1).Draw(rt, "undoes"); number <= n {
-				if undone, err := t.find(number, now); err == nil {
+				if undone, err := t.Find(number, now); err == nil {
 					c = Change{Number: n + 1, At: now, Scope: undone.Scope, Undoes: number}
 				}
 			}
@@ -42,8 +42,8 @@ func randomTrail(rt *rapid.T, now time.Time) (t changeLog) {
 	return t
 }
 
-func inForceOf(t changeLog, now time.Time) string {
-	all := t.effective(now).settings
+func inForceOf(t Log, now time.Time) string {
+	all := t.Effective(now).Settings
 	slices.SortFunc(all, func(a, b limit.Setting) int { return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Key, b.Key)) })
 	text := ""
 	for _, s := range all {
@@ -96,7 +96,7 @@ func TestTheTrailStaysShort(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 		changes := randomTrail(rt, now)
-		for _, number := range changes.compact(now, 3) {
+		for _, number := range changes.Compact(now, 3) {
 			gone++
 			left := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return cmp.Or(c.first, c.Number) == number })
 			for hours := range 5 {

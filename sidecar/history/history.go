@@ -1,4 +1,4 @@
-package settings
+package history
 
 import (
 	"cmp"
@@ -62,12 +62,12 @@ const (
 
 const changeKeys = "threshold/"
 
-func changeKey(number int64) string { return fmt.Sprintf("%s%012d", changeKeys, number) }
+func Key(number int64) string { return fmt.Sprintf("%s%012d", changeKeys, number) }
 
 // A trail is all changes, by number.
-type changeLog []Change
+type Log []Change
 
-func readChanges(board sidecar.LeftBoard, events event.Sink) (t changeLog) {
+func Read(board sidecar.LeftBoard, events event.Sink) (t Log) {
 	board.Entries(changeKeys, func(key string, value []byte) {
 		var posted postedChange
 		if err := json.Unmarshal(value, &posted); err != nil {
@@ -86,11 +86,11 @@ func readChanges(board sidecar.LeftBoard, events event.Sink) (t changeLog) {
 }
 
 // add returns a trail with changes behind it, as its next.
-func (t changeLog) add(all []Change) changeLog {
+func (t Log) Add(all []Change) Log {
 	t = slices.Clone(t)
-	first := t.last() + 1
+	first := t.Last() + 1
 	for _, c := range all {
-		c.Number, c.first = t.last()+1, first
+		c.Number, c.first = t.Last()+1, first
 		t = append(t, c)
 	}
 	return t
@@ -118,7 +118,7 @@ func fromJSON(v any) any {
 	return v
 }
 
-func (t changeLog) last() int64 {
+func (t Log) Last() int64 {
 	if len(t) == 0 {
 		return 0
 	}
@@ -127,9 +127,9 @@ func (t changeLog) last() int64 {
 
 // SetBy is what changes, as History tells them, have in force at a time.
 func SetBy(changes []Change, now time.Time) []limit.Setting {
-	t := changeLog(slices.Clone(changes))
+	t := Log(slices.Clone(changes))
 	slices.SortFunc(t, func(a, b Change) int { return cmp.Compare(a.Number, b.Number) })
-	settings := t.effective(now).settings
+	settings := t.Effective(now).Settings
 	for i := range settings {
 		settings[i].Value = fromJSON(settings[i].Value) // as they came over the admin socket
 	}
@@ -139,29 +139,29 @@ func SetBy(changes []Change, now time.Time) []limit.Setting {
 // judged tells what has an effect at a time: of each key of a scope the last
 // change that is neither expired nor rolled back.
 type effectiveChanges struct {
-	states   map[int64]ChangeState
-	settings []limit.Setting
+	States   map[int64]ChangeState
+	Settings []limit.Setting
 	lasting  map[int64][]KeyChange // what of a change has an effect now, or will when what replaced it ends
-	next     time.Time             // when the next of them expires; zero: none does
+	Next     time.Time             // when the next of them expires; zero: none does
 }
 
 // judge works it out, from the last change back to the first.
-func (t changeLog) effective(now time.Time) effectiveChanges {
+func (t Log) Effective(now time.Time) effectiveChanges {
 	type keyOf struct{ scope, key string }
-	j := effectiveChanges{states: map[int64]ChangeState{}, lasting: map[int64][]KeyChange{}}
+	j := effectiveChanges{States: map[int64]ChangeState{}, lasting: map[int64][]KeyChange{}}
 	decided, settled := map[keyOf]bool{}, map[keyOf]bool{} // settled: by a change that does not expire
 	for _, c := range slices.Backward(t) {
 		switch {
-		case j.states[c.Number] == RolledBack:
+		case j.States[c.Number] == RolledBack:
 			continue
 		case c.Undoes > 0:
-			j.states[c.Number], j.states[c.Undoes] = InForce, RolledBack
+			j.States[c.Number], j.States[c.Undoes] = InForce, RolledBack
 			continue
 		case !c.Until.IsZero() && !now.Before(c.Until):
-			j.states[c.Number] = Expired
+			j.States[c.Number] = Expired
 			continue
 		}
-		j.states[c.Number] = Replaced
+		j.States[c.Number] = Replaced
 		for _, k := range c.Keys {
 			key := keyOf{c.Scope, k.Key}
 			if !settled[key] {
@@ -171,13 +171,13 @@ func (t changeLog) effective(now time.Time) effectiveChanges {
 			if decided[key] {
 				continue
 			}
-			decided[key], j.states[c.Number] = true, InForce
+			decided[key], j.States[c.Number] = true, InForce
 			if k.To != nil {
-				j.settings = append(j.settings, limit.Setting{Scope: c.Scope, Key: k.Key, Value: k.To, Origin: c.origin()})
+				j.Settings = append(j.Settings, limit.Setting{Scope: c.Scope, Key: k.Key, Value: k.To, Origin: c.origin()})
 			}
 		}
-		if !c.Until.IsZero() && (j.next.IsZero() || c.Until.Before(j.next)) {
-			j.next = c.Until
+		if !c.Until.IsZero() && (j.Next.IsZero() || c.Until.Before(j.Next)) {
+			j.Next = c.Until
 		}
 	}
 	return j
@@ -191,11 +191,11 @@ func (c *Change) origin() limit.Origin {
 // any effect, now or later. They go from the first to the last, so that whatever a
 // crash leaves of them still means the same. What was posted at once goes at once, and
 // has the number of the first.
-func (t changeLog) compact(now time.Time, keep int) (numbers []int64) {
+func (t Log) Compact(now time.Time, keep int) (numbers []int64) {
 	if len(t) <= keep {
 		return nil
 	}
-	j := t.effective(now)
+	j := t.Effective(now)
 	sets := map[string]bool{} // scopes with an older change that stays
 	stays := map[int64]bool{}
 	for at := 0; at < len(t)-keep; {
@@ -221,12 +221,12 @@ func (t changeLog) compact(now time.Time, keep int) (numbers []int64) {
 }
 
 // find returns a change that can be rolled back.
-func (t changeLog) find(number int64, now time.Time) (Change, error) {
+func (t Log) Find(number int64, now time.Time) (Change, error) {
 	i, found := slices.BinarySearchFunc(t, number, func(c Change, n int64) int { return cmp.Compare(c.Number, n) })
 	if !found {
 		return Change{}, fmt.Errorf("%w: the history has no change %d", limit.ErrNotFound, number)
 	}
-	c, state := t[i], t.effective(now).states[number]
+	c, state := t[i], t.Effective(now).States[number]
 	if state == InForce {
 		return c, nil
 	}

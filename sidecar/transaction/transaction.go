@@ -1,4 +1,4 @@
-package policy
+package transaction
 
 import (
 	"slices"
@@ -14,18 +14,18 @@ import (
 // A transaction is one message on its way into Postfix, as far as the questions
 // about it tell: Postfix names it by an instance, and by its queue id only from
 // the second recipient on (unless smtpd_delay_open_until_valid_rcpt is no).
-type transaction struct {
-	id      string             // under which its sends are charged: the queue id if that was known at the first
+type Transaction struct {
+	Id      string             // under which its sends are charged: the queue id if that was known at the first
 	queue   string             // the queue id; empty while it is not known
 	process string             // the smtpd that has it, as the log names it
 	passed  time.Time          // when its first recipient was let pass
-	first   envelope.Address   // of those charged at RCPT: whose token has no recipient; see askPostfixRcpt
-	named   []envelope.Address // of those not charged at RCPT: the remote recipients that were let pass
+	First   envelope.Address   // of those charged at RCPT: whose token has no recipient; see askPostfixRcpt
+	Named   []envelope.Address // of those not charged at RCPT: the remote recipients that were let pass
 }
 
 // transactions are those of late. What is older than two generations is
 // forgotten: a message that long on its way is charged by what is in the ledger.
-type transactions struct {
+type Table struct {
 	mu          sync.Mutex
 	young, old  generation
 	generations time.Time // when the young one began
@@ -33,8 +33,8 @@ type transactions struct {
 
 // A generation of transactions.
 type generation struct {
-	by      map[string]*transaction   // instance, queue id, or client
-	waiting map[string][]*transaction // by process: let pass, and without a queue id, in their order
+	by      map[string]*Transaction   // instance, queue id, or client
+	waiting map[string][]*Transaction // by process: let pass, and without a queue id, in their order
 }
 
 // The bounds of a generation.
@@ -43,17 +43,17 @@ const (
 	generationSize = 100_000
 )
 
-func newTransactions() *transactions {
-	return &transactions{young: newGeneration(), old: newGeneration()}
+func New() *Table {
+	return &Table{young: newGeneration(), old: newGeneration()}
 }
 
 func newGeneration() generation {
-	return generation{map[string]*transaction{}, map[string][]*transaction{}}
+	return generation{map[string]*Transaction{}, map[string][]*Transaction{}}
 }
 
 // of is the transaction of a question, which becomes known by it if it is a new
 // one.
-func (ts *transactions) of(now time.Time, r *sidecar.Request) *transaction {
+func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if now.Sub(ts.generations) > generationTime || len(ts.young.by) > generationSize {
@@ -61,9 +61,9 @@ func (ts *transactions) of(now time.Time, r *sidecar.Request) *transaction {
 	}
 	t := ts.get(r.Instance)
 	if t == nil {
-		t = &transaction{id: r.ID, process: processOf(r.Instance)}
-		if t.id == "" {
-			t.id = r.Instance
+		t = &Transaction{Id: r.ID, process: processOf(r.Instance)}
+		if t.Id == "" {
+			t.Id = r.Instance
 		}
 	}
 	ts.young.by[r.Instance] = t
@@ -77,10 +77,10 @@ func (ts *transactions) of(now time.Time, r *sidecar.Request) *transaction {
 }
 
 // asked tells whether a recipient was asked about, and let pass.
-func (t *transaction) asked() bool { return !t.passed.IsZero() }
+func (t *Transaction) Asked() bool { return !t.passed.IsZero() }
 
 // find is the transaction of a question; nil if no RCPT was asked about.
-func (ts *transactions) find(r *sidecar.Request) *transaction {
+func (ts *Table) Find(r *sidecar.Request) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, name := range [...]string{r.Instance, r.ID} {
@@ -103,7 +103,7 @@ func clientKey(r *sidecar.Request) string {
 	return r.ClientAddress + " " + r.ClientPort
 }
 
-func (ts *transactions) get(key string) *transaction {
+func (ts *Table) get(key string) *Transaction {
 	if t := ts.young.by[key]; t != nil {
 		return t
 	}
@@ -111,11 +111,11 @@ func (ts *transactions) get(key string) *transaction {
 }
 
 // join notes a queue id. mu is held.
-func (ts *transactions) join(t *transaction, queue string) {
+func (ts *Table) join(t *Transaction, queue string) {
 	t.queue = queue
 	ts.young.by[queue] = t
 	for _, g := range [...]generation{ts.young, ts.old} {
-		if rest := slices.DeleteFunc(g.waiting[t.process], func(o *transaction) bool { return o == t }); len(rest) > 0 {
+		if rest := slices.DeleteFunc(g.waiting[t.process], func(o *Transaction) bool { return o == t }); len(rest) > 0 {
 			g.waiting[t.process] = rest
 		} else {
 			delete(g.waiting, t.process)
@@ -124,7 +124,7 @@ func (ts *transactions) join(t *transaction, queue string) {
 }
 
 // pass notes that a recipient was let pass, by note.
-func (ts *transactions) pass(t *transaction, now time.Time, note func(*transaction)) {
+func (ts *Table) Pass(t *Transaction, now time.Time, note func(*Transaction)) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	note(t)
@@ -139,9 +139,9 @@ func (ts *transactions) pass(t *transaction, now time.Time, note func(*transacti
 
 // look copies a transaction, for others may change it meanwhile; the zero one for
 // none.
-func (ts *transactions) look(t *transaction) transaction {
+func (ts *Table) Look(t *Transaction) Transaction {
 	if t == nil {
-		return transaction{}
+		return Transaction{}
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -152,7 +152,7 @@ func (ts *transactions) look(t *transaction) transaction {
 // at, as the log has it just behind the first recipient that it took. It is the
 // first that waits but for those whose recipient was let pass here and refused by
 // another rule: by then the process has begun another one.
-func (ts *transactions) logged(queue, process string, at time.Time) *transaction {
+func (ts *Table) Logged(queue, process string, at time.Time) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t := ts.get(queue); t != nil {
@@ -186,10 +186,4 @@ func processOf(instance string) string {
 		return ""
 	}
 	return strconv.FormatUint(n, 10)
-}
-
-// Charged is under which id a message was charged that an smtpd gave a queue id in
-// the second of at; empty where that is not known.
-func (p *Policy) Charged(queue, process string, at time.Time) string {
-	return p.incoming.look(p.incoming.logged(queue, process, at)).id
 }
