@@ -23,9 +23,9 @@ func (c *Config) keys() []configKey {
 		{"listen.milter", field.List(&c.Listen.Milter, policyListener)},
 		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
 		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
-		{"listen.http", field.Text(&c.Listen.HTTP, field.Optional(loopbackAddress))},
+		{"listen.http", field.Text(&c.Listen.HTTP, field.OrEmpty(loopbackAddress))},
 
-		{"store.node", field.Text(&c.Store.Node, field.Optional(field.Domain))},
+		{"store.node", field.Text(&c.Store.Node, field.OrEmpty(field.Domain))},
 		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
 		{"store.dir", field.Text(&c.Store.Dir, field.AbsolutePath)},
 		{"store.url", field.Text(&c.Store.URL, storeURL)},
@@ -35,17 +35,17 @@ func (c *Config) keys() []configKey {
 
 		{"locks.dir", field.Text(&c.Locks.Dir, field.AbsolutePath)},
 
-		{"exim.mainlog", field.Text(&c.Exim.Mainlog, field.Optional(field.AbsolutePath))},
+		{"exim.mainlog", field.Text(&c.Exim.Mainlog, field.OrEmpty(field.AbsolutePath))},
 		{"exim.local_domains", field.List(&c.Exim.LocalDomains, localDomain)},
 		{"exim.remote_transports", field.List(&c.Exim.RemoteTransports, glob)},
 		{"exim.binary", field.Text(&c.Exim.Binary, field.AbsolutePath)},
 
 		{"postfix.charge", field.Text(&c.Postfix.Charge, field.OneOf(ChargeAtRcpt, ChargeAtEnd))},
 		{"postfix.local_domains", field.List(&c.Postfix.LocalDomains, localDomain)},
-		{"postfix.log", field.Text(&c.Postfix.Log, field.Optional(field.AbsolutePath))},
+		{"postfix.log", field.Text(&c.Postfix.Log, field.OrEmpty(field.AbsolutePath))},
 
-		{"identity.owners", field.Text(&c.Identity.Owners, field.Optional(field.AbsolutePath))},
-		{"identity.main_domains", field.Text(&c.Identity.MainDomains, field.Optional(field.AbsolutePath))},
+		{"identity.owners", field.Text(&c.Identity.Owners, field.OrEmpty(field.AbsolutePath))},
+		{"identity.main_domains", field.Text(&c.Identity.MainDomains, field.OrEmpty(field.AbsolutePath))},
 		{"identity.relay", field.List(&c.Identity.Relay, addressOrNetwork)},
 		{"identity.exempt_senders", field.List(&c.Identity.ExemptSenders, mailboxOrDomain)},
 

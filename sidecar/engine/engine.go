@@ -12,6 +12,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/lock"
+	"sluice/sidecar/notes"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/reconcile"
@@ -61,9 +62,9 @@ func New(o Options) *Engine {
 	left := o.Left
 	var changed <-chan struct{}
 	if p.clustered = o.Board != nil; p.clustered {
-		left, changed = &settings.NotesBoard{Notes: o.Notes}, o.Board.Changed()
+		left, changed = &notes.Board{Notes: o.Notes}, o.Board.Changed()
 	} else {
-		p.board = &settings.NotesBoard{Notes: o.Notes}
+		p.board = &notes.Board{Notes: o.Notes}
 	}
 	p.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser,
 		Board: p.board, Left: left, Notes: o.Notes, Events: o.Events, Now: o.Now})

@@ -22,8 +22,8 @@ func NotEmpty(s string) (string, error) {
 	return s, nil
 }
 
-// optional allows the empty text too.
-func Optional(check Check) Check {
+// OrEmpty allows the empty text too.
+func OrEmpty(check Check) Check {
 	return func(s string) (string, error) {
 		if s == "" {
 			return "", nil

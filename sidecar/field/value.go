@@ -8,14 +8,44 @@ import (
 	"time"
 )
 
-// A configValue is a field of the configuration as the file sees it.
+// A Value is a field of the configuration as the file sees it.
 type Value interface {
-	// set takes the value as the TOML library decoded it. Its error says
+	// Set takes the value as the TOML library decodes it. Its error says
 	// what is allowed, to follow the words "must be".
 	Set(v any) error
-	// get returns a string, an int64 or a []string, or nil if it is not set.
+	// Get returns a string, an int64, a bool or a []string, or nil if it is not set.
 	Get() any
+	// Typed is the value that a text on the command line means, as the TOML library
+	// would decode it. What is no such value stays a text, and Set says what would be one.
+	Typed(text string) any
 }
+
+// optional is a value that may be left unset.
+type optional[T any] struct {
+	field **T
+	of    func(*T) Value
+}
+
+// Optional is a field that may be left unset, of the kind of value that of makes.
+func Optional[T any](field **T, of func(*T) Value) Value { return optional[T]{field, of} }
+
+func (o optional[T]) Set(v any) error {
+	n := new(T)
+	err := o.of(n).Set(v)
+	if err == nil {
+		*o.field = n
+	}
+	return err
+}
+
+func (o optional[T]) Get() any {
+	if *o.field == nil {
+		return nil
+	}
+	return o.of(*o.field).Get()
+}
+
+func (o optional[T]) Typed(text string) any { return o.of(new(T)).Typed(text) }
 
 // textValue is a string, or a type made of one.
 type textValue[S ~string] struct {
@@ -23,7 +53,8 @@ type textValue[S ~string] struct {
 	check Check
 }
 
-func Text[S ~string](field *S, check Check) textValue[S] { return textValue[S]{field, check} }
+// Text is a field with a text that a check lets pass.
+func Text[S ~string](field *S, check Check) Value { return textValue[S]{field, check} }
 
 func (t textValue[S]) Set(v any) error {
 	s, ok := v.(string)
@@ -39,13 +70,33 @@ func (t textValue[S]) Set(v any) error {
 
 func (t textValue[S]) Get() any { return string(*t.field) }
 
+func (t textValue[S]) Typed(text string) any { return text }
+
+// wordValue is one of some words.
+type wordValue[S ~string] struct{ textValue[S] }
+
+// Word is a field with one of some words.
+func Word[S ~string](field *S, words ...S) Value {
+	texts := make([]string, len(words))
+	for i, w := range words {
+		texts[i] = string(w)
+	}
+	return wordValue[S]{textValue[S]{field, OneOf(texts...)}}
+}
+
+func (w wordValue[S]) Set(v any) error {
+	s, _ := v.(string)
+	return w.textValue.Set(s)
+}
+
 // listValue is a list of texts.
 type listValue[S ~string] struct {
 	field *[]S
 	check Check
 }
 
-func List[S ~string](field *[]S, check Check) listValue[S] { return listValue[S]{field, check} }
+// List is a field with texts that a check lets pass.
+func List[S ~string](field *[]S, check Check) Value { return listValue[S]{field, check} }
 
 func (l listValue[S]) Set(v any) error {
 	elements, ok := v.([]any)
@@ -78,13 +129,22 @@ func (l listValue[S]) Get() any {
 	return list
 }
 
+func (l listValue[S]) Typed(text string) any {
+	list := []any{}
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []\"", r) }) {
+		list = append(list, word)
+	}
+	return list
+}
+
 // wholeValue is a whole number.
 type wholeValue struct {
 	field    *int64
 	min, max int64
 }
 
-func Whole(field *int64, min, max int64) wholeValue { return wholeValue{field, min, max} }
+// Whole is a field with a whole number from min to max.
+func Whole(field *int64, min, max int64) Value { return wholeValue{field, min, max} }
 
 func (w wholeValue) Set(v any) error {
 	n, ok := v.(int64)
@@ -97,10 +157,18 @@ func (w wholeValue) Set(v any) error {
 
 func (w wholeValue) Get() any { return *w.field }
 
+func (w wholeValue) Typed(text string) any {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n
+	}
+	return text
+}
+
 // boolValue is true or false.
 type boolValue struct{ field *bool }
 
-func Bool(field *bool) boolValue { return boolValue{field} }
+// Bool is a field that is true or false.
+func Bool(field *bool) Value { return boolValue{field} }
 
 func (b boolValue) Set(v any) error {
 	is, ok := v.(bool)
@@ -113,13 +181,21 @@ func (b boolValue) Set(v any) error {
 
 func (b boolValue) Get() any { return *b.field }
 
+func (b boolValue) Typed(text string) any {
+	if is, err := strconv.ParseBool(text); err == nil {
+		return is
+	}
+	return text
+}
+
 // durationValue is a duration as time.ParseDuration reads it.
 type durationValue struct {
 	field    *time.Duration
 	min, max time.Duration
 }
 
-func Duration(field *time.Duration, min, max time.Duration) durationValue {
+// Duration is a field with a duration from min to max.
+func Duration(field *time.Duration, min, max time.Duration) Value {
 	return durationValue{field, min, max}
 }
 
@@ -134,6 +210,8 @@ func (d durationValue) Set(v any) error {
 }
 
 func (d durationValue) Get() any { return durationText(*d.field) }
+
+func (d durationValue) Typed(text string) any { return text }
 
 // durationText is "1h" where Duration.String says "1h0m0s".
 func durationText(d time.Duration) string {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +101,7 @@ func parseSetting(scope, key, text string) (Setting, error) {
 	if text = strings.TrimSpace(text); IsLimit(key) && text == Unlimited {
 		text = "0"
 	}
-	if err := value.Set(typed(value, text)); err != nil {
+	if err := value.Set(value.Typed(text)); err != nil {
 		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, field.QuoteTOML(text), err)
 	}
 	return Setting{Scope: scope, Key: key, Value: value.Get()}, nil
@@ -113,29 +112,6 @@ const Unlimited = "unlimited"
 
 // isLimit tells the keys that have a number of recipients.
 func IsLimit(key string) bool { return key == "hourly" || key == "daily" }
-
-// typed is the value that a text on the command line means for a key, as the
-// TOML library would decode it. What is no such value stays a text, and set
-// says what would be one.
-func typed(v field.Value, text string) any {
-	switch v.(type) {
-	case thresholdValue:
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n
-		}
-	case switchValue:
-		if b, err := strconv.ParseBool(text); err == nil {
-			return b
-		}
-	case causesValue:
-		list := []any{}
-		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []\"", r) }) {
-			list = append(list, word)
-		}
-		return list
-	}
-	return text
-}
 
 // key is field, or says what may have been meant.
 func (t *Thresholds) Key(name string) (field.Value, error) {

@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"errors"
 	"fmt"
 
 	"sluice/sidecar"
@@ -66,118 +65,58 @@ func Misplaced(scope, key string) error {
 func (t *Thresholds) Field(key string) field.Value {
 	switch key {
 	case "hourly":
-		return thresholdValue{&t.Hourly, 0, MaxSends}
+		return number(&t.Hourly, 0, MaxSends)
 	case "daily":
-		return thresholdValue{&t.Daily, 0, MaxSends}
+		return number(&t.Daily, 0, MaxSends)
 	case "deferfail_percent":
-		return thresholdValue{&t.DeferfailPercent, 0, 100}
+		return number(&t.DeferfailPercent, 0, 100)
 	case "deferfail_min": // at 0 a domain that sent nothing would be over it: 0 bad of 0 sent
-		return thresholdValue{&t.DeferfailMin, 1, MaxSends}
+		return number(&t.DeferfailMin, 1, MaxSends)
 	case "deferfail_ignore":
-		return causesValue{&t.DeferfailIgnore}
+		return causes(&t.DeferfailIgnore)
 	case "defer_cutoff":
-		return thresholdValue{&t.DeferCutoff, 100, 10000}
+		return number(&t.DeferCutoff, 100, 10000)
 	case "mode":
-		return choiceValue[Mode]{&t.Mode, []Mode{Enforce, Watch}}
+		return word(&t.Mode, Enforce, Watch)
 	case "over_limit":
-		return choiceValue[OverLimit]{&t.OverLimit, []OverLimit{OverCutoff, OverDefer, OverReject, OverDiscard}}
+		return word(&t.OverLimit, OverCutoff, OverDefer, OverReject, OverDiscard)
 	case "exempt":
-		return switchValue{&t.Exempt}
+		return field.Optional(&t.Exempt, field.Bool)
 	}
 	return nil
 }
 
-// thresholdValue is a whole number that a scope may leave unset.
-type thresholdValue struct {
-	field    **int64
-	min, max int64
+// number is a whole number that a scope may leave unset.
+func number(n **int64, min, max int64) field.Value {
+	return field.Optional(n, func(n *int64) field.Value { return field.Whole(n, min, max) })
 }
 
-func (t thresholdValue) Set(v any) error {
-	var n int64
-	if err := field.Whole(&n, t.min, t.max).Set(v); err != nil {
-		return err
-	}
-	*t.field = &n
-	return nil
+// word is one of some words, or unset.
+func word[S ~string](s **S, words ...S) field.Value {
+	return field.Optional(s, func(s *S) field.Value { return field.Word(s, words...) })
 }
 
-func (t thresholdValue) Get() any {
-	if *t.field == nil {
-		return nil
-	}
-	return **t.field
-}
-
-// choiceValue is one of some words, or unset.
-type choiceValue[S ~string] struct {
-	field **S
-	words []S
-}
-
-func (c choiceValue[S]) Set(v any) error {
-	text, _ := v.(string)
-	words := make([]string, len(c.words))
-	for i, w := range c.words {
-		words[i] = string(w)
-	}
-	if _, err := field.OneOf(words...)(text); err != nil {
-		return err
-	}
-	*c.field = new(S(text))
-	return nil
-}
-
-func (c choiceValue[S]) Get() any {
-	if *c.field == nil {
-		return nil
-	}
-	return string(**c.field)
-}
-
-// switchValue is true or false, or unset.
-type switchValue struct{ field **bool }
-
-func (s switchValue) Set(v any) error {
-	b, ok := v.(bool)
-	if !ok {
-		return errors.New("true or false")
-	}
-	*s.field = &b
-	return nil
-}
-
-func (s switchValue) Get() any {
-	if *s.field == nil {
-		return nil
-	}
-	return **s.field
-}
-
-// causesValue is a list of causes that a scope may leave unset.
-type causesValue struct{ field **[]sidecar.Cause }
-
-func (c causesValue) Set(v any) error {
-	var causes []sidecar.Cause
-	names := make([]string, 0, len(sidecar.Causes()))
+// causes is a list of causes that a scope may leave unset.
+func causes(c **[]sidecar.Cause) field.Value {
+	var names []string
 	for _, cause := range sidecar.Causes() {
 		names = append(names, string(cause))
 	}
-	if err := field.List(&causes, field.OneOf(names...)).Set(v); err != nil {
-		return err
-	}
-	if causes == nil {
-		causes = []sidecar.Cause{} // set, to none
-	}
-	*c.field = &causes
-	return nil
+	return field.Optional(c, func(c *[]sidecar.Cause) field.Value { return causeList{field.List(c, field.OneOf(names...)), c} })
 }
 
-func (c causesValue) Get() any {
-	if *c.field == nil {
-		return nil
+// causeList is a list that is set to none when it is empty, and not unset.
+type causeList struct {
+	field.Value
+	causes *[]sidecar.Cause
+}
+
+func (l causeList) Set(v any) error {
+	err := l.Value.Set(v)
+	if err == nil && *l.causes == nil {
+		*l.causes = []sidecar.Cause{}
 	}
-	return field.List(*c.field, field.NotEmpty).Get()
+	return err
 }
 
 // action is what the client is told of a send over the limit, or from the

@@ -1,23 +1,21 @@
-package settings
+package notes
 
 import (
 	"bytes"
 	"context"
 	"strings"
 	"sync"
-
-	"sluice/sidecar"
 )
 
-// noteBoard is the board of a node that shares with nobody.
-type NotesBoard struct {
-	Notes sidecar.Notes
+// A Board is the board of a node that shares with nobody.
+type Board struct {
+	Notes Store
 	mu    sync.Mutex
 }
 
 const boardNotes = "board/"
 
-func (b *NotesBoard) Post(_ context.Context, key string, value []byte) (stands []byte, err error) {
+func (b *Board) Post(_ context.Context, key string, value []byte) (stands []byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Entries(key, func(k string, v []byte) {
@@ -31,13 +29,13 @@ func (b *NotesBoard) Post(_ context.Context, key string, value []byte) (stands [
 	return value, b.Notes.Note(boardNotes+key, value)
 }
 
-func (b *NotesBoard) Remove(_ context.Context, key string) error {
+func (b *Board) Remove(_ context.Context, key string) error {
 	return b.Notes.Forget(boardNotes + key)
 }
 
-func (b *NotesBoard) Entries(prefix string, f func(key string, value []byte)) {
+func (b *Board) Entries(prefix string, f func(key string, value []byte)) {
 	b.Notes.Notes(boardNotes+prefix, func(key string, value []byte) { f(strings.TrimPrefix(key, boardNotes), value) })
 }
 
 // Changed never has an element: there is no other node.
-func (b *NotesBoard) Changed() <-chan struct{} { return nil }
+func (b *Board) Changed() <-chan struct{} { return nil }
