@@ -14,9 +14,9 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/engine"
+	"sluice/sidecar/follow"
 )
 
 const (
@@ -34,7 +34,7 @@ type configFile struct {
 	read  func() (*config.Config, error)
 	hup   chan os.Signal
 	tell  func(hash string) // tells other nodes which configuration is read; nil without others
-	known sidecar.FileStamp // as it was read last, or refused
+	known follow.Stamp      // as it was read last, or refused
 }
 
 // followConfig notes how the file stands, before it is read for the first time.
@@ -45,12 +45,12 @@ func followConfig(path string, read func() (*config.Config, error)) *configFile 
 	return f
 }
 
-func (f *configFile) look() sidecar.FileStamp {
+func (f *configFile) look() follow.Stamp {
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return sidecar.FileStamp{}
+		return follow.Stamp{}
 	}
-	return sidecar.StampOf(info)
+	return follow.StampOf(info)
 }
 
 // run reads the file again when it has changed and stood still, and at once on

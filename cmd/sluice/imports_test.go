@@ -39,12 +39,13 @@ var layers = []layer{
 	// What everybody may import: words, and values.
 	{packages: "sluice/sidecar", own: []string{"sluice/ratelimit"}},
 	{packages: "sluice/sidecar/event"},
+	{packages: "sluice/sidecar/follow"},
 	{packages: "sluice/sidecar/notes"},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},
 	{packages: "sluice/sidecar/field", own: []string{"sluice/sidecar/envelope"}},
 
 	// What is in force.
-	{packages: "sluice/sidecar/identity", own: words("envelope")},
+	{packages: "sluice/sidecar/identity", own: words("envelope", "follow")},
 	{packages: "sluice/sidecar/limit", own: words("envelope", "field")},
 	{packages: "sluice/sidecar/config", own: words("envelope", "field", "limit"), foreign: []string{"github.com/BurntSushi/toml"}},
 	{packages: "sluice/sidecar/history", own: words("envelope", "field", "event", "limit")},
@@ -67,7 +68,7 @@ var layers = []layer{
 
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
-	{packages: "sluice/sidecar/*", own: words("event", "notes", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
+	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 
 // words are the vocabulary, and some packages of the sidecar.

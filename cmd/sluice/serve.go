@@ -88,7 +88,7 @@ type node struct {
 	events *event.Stream
 	ledger *journal.Store    // what this node accepted
 	shared *redisstore.Store // nil where store.url is embedded:
-	store  sidecar.Store     // the one of the two that decides
+	store  engine.Store      // the one of the two that decides
 	locks  *lockdir.Dir
 	policy *engine.Engine
 	logs   []*mainlog.Follower

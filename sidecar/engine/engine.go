@@ -25,7 +25,7 @@ type Engine struct {
 	*policy.Policy
 	*operator.Operator
 	*delivery.Recorder
-	store     sidecar.Store
+	store     Store
 	clock     sidecar.Clock
 	events    event.Sink
 	locks     sidecar.LockDir
@@ -46,7 +46,7 @@ type Options struct {
 	Node      string         // name of this node: Config.Store.Node or the host name
 	EximUser  string         // login name of Exim's own user
 	AnySender bool           // Exim lets any local user send in any name
-	Store     sidecar.Store
+	Store     Store
 	Notes     sidecar.Notes
 	Board     sidecar.Board     // nil: this node shares with nobody
 	Left      sidecar.LeftBoard // that it has shared before; nil: it still does, or never has

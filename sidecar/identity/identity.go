@@ -8,6 +8,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/follow"
 )
 
 // Rules tell who is charged for a message.
@@ -15,8 +16,8 @@ type Rules struct {
 	Options
 	relay         []netip.Prefix
 	exemptSenders []string // folded
-	Locals        *followed[DomainSet]
-	OwnerMap      *followed[Owners]
+	Locals        *follow.Value[DomainSet]
+	OwnerMap      *follow.Value[Owners]
 }
 
 // RuleOptions are what Rules are made of.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/follow"
 )
 
 // A domainSet has domains, and .example.com for all subdomains of example.com.
@@ -15,7 +16,7 @@ type DomainSet struct {
 
 // followDomains follows exim.local_domains: names, and files with a name a
 // line.
-func followDomains(entries []string) *followed[DomainSet] {
+func followDomains(entries []string) *follow.Value[DomainSet] {
 	var names, files []string
 	for _, e := range entries {
 		if filepath.IsAbs(e) {
@@ -24,7 +25,7 @@ func followDomains(entries []string) *followed[DomainSet] {
 			names = append(names, e)
 		}
 	}
-	return follow(files, func(texts [][]byte) DomainSet {
+	return follow.New(files, func(texts [][]byte) DomainSet {
 		s := DomainSet{map[string]bool{}, map[string]bool{}}
 		for _, name := range names {
 			s.add(name)

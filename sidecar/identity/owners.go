@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/follow"
 )
 
 // owners is the owner map of a shared host: whose the domains are.
@@ -17,8 +18,8 @@ type Owners struct {
 // followOwners follows the owner map (cPanel's /etc/userdomains, DirectAdmin's
 // domainowners), the main domains (/etc/trueuserdomains), both with a line
 // "domain: account" each, and the home directories of passwd(5).
-func FollowOwners(ownersFile, mainFile, passwdFile string) *followed[Owners] {
-	return follow([]string{ownersFile, mainFile, passwdFile}, func(texts [][]byte) Owners {
+func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners] {
+	return follow.New([]string{ownersFile, mainFile, passwdFile}, func(texts [][]byte) Owners {
 		o := Owners{map[string]string{}, map[string]string{}, map[string]string{}}
 		for domain, account := range ownerLines(texts[1]) {
 			o.Main[account] = domain

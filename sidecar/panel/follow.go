@@ -13,8 +13,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
+	"sluice/sidecar/follow"
 	"sluice/sidecar/settings"
 )
 
@@ -44,10 +44,10 @@ type Follower struct {
 
 // A file is one that was read, and how it stood then.
 type file struct {
-	stamp sidecar.FileStamp // of what is believed
-	body  []byte            // nil: there is no such file
-	seen  sidecar.FileStamp // at the last look
-	since time.Time         // when it was first seen so
+	stamp follow.Stamp // of what is believed
+	body  []byte       // nil: there is no such file
+	seen  follow.Stamp // at the last look
+	since time.Time    // when it was first seen so
 }
 
 // New returns a follower of the files below root, which is empty but in tests.
@@ -118,7 +118,7 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 		}
 	}
 	for path, known := range f.files {
-		s := sidecar.FileStamp{}
+		s := follow.Stamp{}
 		if there[path] {
 			s = stampOf(path)
 		}
@@ -133,7 +133,7 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 			changed = known.read(path) || changed
 		}
 	}
-	var gone sidecar.FileStamp
+	var gone follow.Stamp
 	maps.DeleteFunc(f.files, func(_ string, known *file) bool { return known.stamp == gone && known.seen == gone })
 	return changed, moving
 }
@@ -150,12 +150,12 @@ func (f *file) read(path string) (changed bool) {
 }
 
 // stampOf is that of a regular file: what else has its name is not there.
-func stampOf(path string) sidecar.FileStamp {
+func stampOf(path string) follow.Stamp {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return sidecar.FileStamp{}
+		return follow.Stamp{}
 	}
-	return sidecar.StampOf(info)
+	return follow.StampOf(info)
 }
 
 // understand works out what the files say, the lowest first.

@@ -1,4 +1,4 @@
-package sidecar
+package follow
 
 import (
 	"io/fs"
@@ -6,14 +6,14 @@ import (
 )
 
 // A FileStamp changes with a file; the zero one is that of a missing file.
-type FileStamp struct {
+type Stamp struct {
 	Size            int64
 	inode, modified int64
 }
 
 // StampOf is the stamp of a file as it is seen now.
-func StampOf(info fs.FileInfo) FileStamp {
-	s := FileStamp{Size: info.Size(), modified: info.ModTime().UnixNano()}
+func StampOf(info fs.FileInfo) Stamp {
+	s := Stamp{Size: info.Size(), modified: info.ModTime().UnixNano()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.inode = int64(sys.Ino)
 	}
