@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 )
 
 // Words by which a cause is known, in lower case. They are those of Exim 4.9x
@@ -46,18 +47,11 @@ func withoutAddress(text string) string {
 	if begin < 0 {
 		return text
 	}
-	quoted := false
-	for i := begin + 2; i < len(text); i++ {
-		switch {
-		case text[i] == '\\':
-			i++
-		case text[i] == '"':
-			quoted = !quoted
-		case text[i] == '>' && !quoted:
-			return text[:begin+1] + text[i+1:]
-		}
+	end := envelope.IndexUnquoted(text[begin+2:], '>')
+	if end < 0 {
+		return text
 	}
-	return text
+	return text[:begin+1] + text[begin+2+end+1:]
 }
 
 // replyCode finds the remote server's reply in a lower-case text: the first

@@ -67,6 +67,29 @@ func dequote(s string) string {
 	return b.String()
 }
 
+// IndexUnquoted finds a byte outside of quotes, in which a backslash takes the meaning
+// of what follows, as it does outside. It is -1 if there is none.
+func IndexUnquoted(s string, c byte) int {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == c && !quoted:
+			return i
+		case s[i] == '\\':
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		}
+	}
+	return -1
+}
+
+// UnquotedIs tells whether an address has quotes or backslashes and is plain
+// without them.
+func UnquotedIs(address, plain string) bool {
+	return len(address) > len(plain) && lowerASCII(dequote(address)) == lowerASCII(plain)
+}
+
 // lowerASCII lowers ASCII only, as Exim does.
 func lowerASCII(s string) string {
 	for i := range len(s) {
@@ -114,20 +137,13 @@ func DomainOf(s string) string {
 // follows also outside of quotes: otherwise a\"@far.example would swallow the
 // recipients behind it, and nobody would pay for them.
 func AppendRecipients(all []Address, s string) []Address {
-	quoted := false
-	from := 0
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\':
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ',' && !quoted:
-			all = appendAddress(all, s[from:i])
-			from = i + 1
+	for {
+		comma := IndexUnquoted(s, ',')
+		if comma < 0 {
+			return appendAddress(all, s)
 		}
+		all, s = appendAddress(all, s[:comma]), s[comma+1:]
 	}
-	return appendAddress(all, s[from:])
 }
 
 // JoinRecipients makes a list of addresses, as they came by SMTP, one for

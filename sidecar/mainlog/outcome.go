@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 )
 
 // parseOutcome reads what stands behind =>, ->, >>, == or ** (deliver.c):
@@ -20,7 +21,7 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	if strings.HasPrefix(rest, " <") {
 		e.Original, rest = cutAngles(rest[1:])
 	}
-	if special(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !unquotedIs(e.Original, e.Recipient) {
+	if special(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.UnquotedIs(e.Original, e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
 	// A server that answers with all of the line before its answer, with quotes,
@@ -92,7 +93,7 @@ func fieldEnd(s string) int {
 // cutAngles takes "<...>" from the beginning of s. A quoted local part may have
 // a closing bracket too.
 func cutAngles(s string) (within, rest string) {
-	i := indexUnquoted(s, '>')
+	i := envelope.IndexUnquoted(s, '>')
 	if i < 0 { // a quote without an end
 		i = strings.IndexByte(s, '>')
 	}
@@ -102,28 +103,12 @@ func cutAngles(s string) (within, rest string) {
 	return s[1:i], s[i+1:]
 }
 
-// indexUnquoted finds a byte outside of quotes.
-func indexUnquoted(s string, c byte) int {
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == c && !quoted:
-			return i
-		case s[i] == '\\':
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		}
-	}
-	return -1
-}
-
 // parentsEnd is behind " (b@x, c@y)", behind which there always is an original.
 func parentsEnd(s string) int {
 	if !strings.HasPrefix(s, " (") {
 		return 0
 	}
-	i := indexUnquoted(s, ')')
+	i := envelope.IndexUnquoted(s, ')')
 	if i < 0 || !strings.HasPrefix(s[i+1:], " <") {
 		return 0
 	}
@@ -143,7 +128,7 @@ func recipientEnd(s string) int {
 		if at == 0 || near[at-1] != ' ' {
 			continue
 		}
-		if original, _ := cutAngles(near[at:]); unquotedIs(original, s[:at-1]) {
+		if original, _ := cutAngles(near[at:]); envelope.UnquotedIs(original, s[:at-1]) {
 			return at - 1
 		}
 	}
@@ -175,35 +160,6 @@ func indexFrom(s string, from int, part string) int {
 		return -1
 	}
 	return from + i
-}
-
-// unquotedIs tells whether an address has quotes or backslashes and is plain
-// without them.
-func unquotedIs(address, plain string) bool {
-	if len(address) <= len(plain) {
-		return false
-	}
-	n := 0
-	for i := 0; i < len(address); i++ {
-		if address[i] == '"' {
-			continue
-		}
-		if address[i] == '\\' && i+1 < len(address) {
-			i++
-		}
-		if n == len(plain) || lower(address[i]) != lower(plain[n]) {
-			return false
-		}
-		n++
-	}
-	return n == len(plain)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c + 'a' - 'A'
-	}
-	return c
 }
 
 // restMarks are what may follow an address.

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 )
 
 // A Parser turns lines of a main log, told in their order, into entries. It
@@ -225,21 +226,10 @@ func senderEnd(s string) int {
 	if end := wordEnd(s); strings.IndexByte(s[:end], '"') < 0 && strings.IndexByte(s[:end], '\\') < 0 {
 		return end // as nearly all
 	}
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\':
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ' ' && !quoted:
-			return i
-		}
-	}
-	if i := strings.IndexByte(s, ' '); i >= 0 { // a quote without an end
+	if i := envelope.IndexUnquoted(s, ' '); i >= 0 {
 		return i
 	}
-	return len(s)
+	return wordEnd(s) // a quote without an end
 }
 
 // cutField takes one " KEY=VALUE" from the beginning of s. The key is empty for
