@@ -202,7 +202,7 @@ func TestOthersMayNotAsk(t *testing.T) {
 	s := New(Options{Policy: &book{}, Log: slog.New(slog.DiscardHandler), Allow: []int{4321}})
 	for uid, want := range map[uint32]int{0: 200, uint32(os.Getuid()): 200, 4321: 200, 4322: 403} {
 		r, err := http.NewRequestWithContext(
-			context.WithValue(t.Context(), peerKey{}, peer{uid, "carol"}), http.MethodGet, "/version", http.NoBody)
+			context.WithValue(t.Context(), peerKey{}, caller{uid, "carol"}), http.MethodGet, "/version", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -371,7 +371,7 @@ func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 		b.lines[1] != "history a.example" || b.lines[2] != "explain a.example" {
 		t.Errorf("%q", b.lines)
 	}
-	for p, want := range map[peer]string{{0, "root"}: "alice (as root)", {1000, "bob"}: "bob"} {
+	for p, want := range map[caller]string{{0, "root"}: "alice (as root)", {1000, "bob"}: "bob"} {
 		if got := p.as("alice"); got != want {
 			t.Errorf("%+v: %q, want %q", p, got, want)
 		}

@@ -2,35 +2,17 @@ package admin
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"os/user"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"sluice/sidecar/peer"
 )
 
-// A peer is who is at the other end of a connection.
-type peer struct {
+// A caller is who is at the other end of a connection.
+type caller struct {
 	uid  uint32
 	name string // login name, or "uid 1000"
-}
-
-func peerOf(c *net.UnixConn) (peer, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return peer{}, err
-	}
-	var cred *unix.Ucred
-	var optErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, optErr); err != nil {
-		return peer{}, fmt.Errorf("read peer credentials: %w", err)
-	}
-	return peer{cred.Uid, userName(cred.Uid)}, nil
 }
 
 func userName(uid uint32) string {
@@ -49,9 +31,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	p, err := peerOf(conn)
+	cred, err := peer.Credentials(conn)
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, p)
+	return context.WithValue(ctx, peerKey{}, caller{cred.Uid, userName(cred.Uid)})
 }

@@ -95,7 +95,7 @@ func (s *Server) handler() http.Handler {
 
 func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, known := r.Context().Value(peerKey{}).(peer)
+		p, known := r.Context().Value(peerKey{}).(caller)
 		if !known || (p.uid != 0 && int(p.uid) != os.Getuid() && !slices.Contains(s.opts.Allow, int(p.uid))) {
 			s.refuse(w, http.StatusForbidden, fmt.Errorf("%s may not ask here, root may", p.name))
 			return
@@ -163,7 +163,7 @@ func (s *Server) change(verb string, do command) http.HandlerFunc {
 			s.refuse(w, http.StatusBadRequest, fmt.Errorf("%s: %w", verb, err))
 			return
 		}
-		who := r.Context().Value(peerKey{}).(peer).name
+		who := r.Context().Value(peerKey{}).(caller).name
 		// Begun is done: a caller who hangs up does not leave half of it.
 		ctx := context.WithoutCancel(r.Context())
 		warning, err := do(ctx, time.Now(), target, who)

@@ -21,7 +21,7 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 	// Begun is done: a caller who hangs up does not leave half of it.
 	result, err := s.opts.Policy.Change(context.WithoutCancel(r.Context()), time.Now(), history.Edit{
 		Scope: o.Scope, Set: o.Set, Unset: o.Unset, Rollback: o.Rollback, For: o.For, Why: o.Why, Preview: o.Preview,
-		Who: r.Context().Value(peerKey{}).(peer).as(o.Sudo),
+		Who: r.Context().Value(peerKey{}).(caller).as(o.Sudo),
 	})
 	if err != nil {
 		s.fail(w, fmt.Errorf("%s: %w", o.what(), err))
@@ -43,7 +43,7 @@ func (o *Order) what() string {
 }
 
 // as is who gave an order, by their own name if they became root for it.
-func (p peer) as(sudo string) string {
+func (p caller) as(sudo string) string {
 	if p.uid == 0 && sudo != "" && sudo != p.name {
 		return sudo + " (as " + p.name + ")"
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"sluice/sidecar/peer"
 )
 
 // AdmitUsers admits clients of a unix socket by the user that connected.
@@ -22,25 +22,13 @@ func AdmitUsers(allow []int) func(net.Conn) error {
 		if !ok {
 			return errors.New("not a unix socket")
 		}
-		cred, err := peerCred(uc)
+		cred, err := peer.Credentials(uc)
 		if err != nil {
-			return fmt.Errorf("read peer credentials: %w", err)
+			return err
 		}
 		if !slices.Contains(uids, int(cred.Uid)) {
 			return fmt.Errorf("user id %d (process %d) is not one of %v", cred.Uid, cred.Pid, uids)
 		}
 		return nil
 	}
-}
-
-// peerCred returns who connected (unix(7), SO_PEERCRED).
-func peerCred(uc *net.UnixConn) (cred *unix.Ucred, err error) {
-	rc, err := uc.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	cerr := rc.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return cred, errors.Join(cerr, err)
 }
