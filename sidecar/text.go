@@ -10,16 +10,28 @@ func Ratio(n, of int64) string {
 	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
 }
 
-// span writes a window as people say it.
-func Span(d time.Duration) string {
+// WindowName names a window by its length: "hour", "day" or "10m0s".
+func WindowName(d time.Duration) string {
 	switch d {
 	case time.Hour:
-		return "an hour"
+		return "hour"
 	case Day:
-		return "a day"
+		return "day"
 	}
 	return d.String()
 }
 
-// day is the window of a daily limit.
+// Span is WindowName with an article.
+func Span(d time.Duration) string {
+	name := WindowName(d)
+	switch d {
+	case time.Hour:
+		return "an " + name
+	case Day:
+		return "a " + name
+	}
+	return name
+}
+
+// Day is the window of a daily limit.
 const Day = 24 * time.Hour

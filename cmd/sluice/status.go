@@ -280,7 +280,7 @@ func (d detail) line(name, format string, args ...any) {
 // counts prints what of each limit is used, and what was refused.
 func (d detail) counts(windows []operator.Window, refused int64) {
 	for _, w := range windows {
-		length := lastSpan(time.Duration(w.Seconds * float64(time.Second)))
+		length := sidecar.WindowName(time.Duration(w.Seconds * float64(time.Second)))
 		if w.Limit > 0 {
 			d.line("sent", "%d of %d in the last %s (%d%%)", w.Sent, w.Limit, length, w.Percent)
 		} else {
@@ -318,17 +318,6 @@ func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
 		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
 	}
-}
-
-// lastSpan words the length of a window after "in the last".
-func lastSpan(d time.Duration) string {
-	switch d {
-	case time.Hour:
-		return "hour"
-	case 24 * time.Hour:
-		return "day"
-	}
-	return d.String()
 }
 
 // printScope prints all that is known of a mailbox or an account.

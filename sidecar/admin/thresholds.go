@@ -86,7 +86,7 @@ func (s *Server) importLines(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusBadRequest, fmt.Errorf("import: %w", err))
 		return
 	}
-	who := r.Context().Value(peerKey{}).(peer).as(lines.Sudo)
+	who := r.Context().Value(peerKey{}).(caller).as(lines.Sudo)
 	done, err := s.opts.Policy.Import(context.WithoutCancel(r.Context()), time.Now(), lines.Lines, who, lines.Preview)
 	if err != nil {
 		s.fail(w, fmt.Errorf("nothing is changed: %w", err))
