@@ -72,7 +72,7 @@ func defines(content, name string) bool {
 	if receiver, method, ok := strings.Cut(name, "."); ok {
 		return regexp.MustCompile(`(?m)^func \(\w+ \*?` + receiver + `\) ` + method + `\(`).MatchString(content)
 	}
-	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct)|\b` + name + `\s*=`).MatchString(content)
+	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct| interface)|\b` + name + `\s*=`).MatchString(content)
 }
 
 // The configurations that we ship are good and served.
