@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/settings"
 )
 
@@ -59,7 +60,7 @@ const (
 type doctor struct {
 	*terminal
 	config   *config.Config
-	exim     exim
+	exim     exim.Exim
 	isExim   bool // there is one that loads its configuration
 	survey   settings.Inventory
 	running  running
@@ -111,7 +112,7 @@ func (d *doctor) look() (err error) {
 		return err
 	}
 	d.checkServable()
-	d.exim = findExim(d.ctx, d.config.Exim.Binary)
+	d.exim = exim.Find(d.ctx, d.config.Exim.Binary)
 	d.running.ask(d.terminal)
 	d.checkServe()
 	d.checkShared()

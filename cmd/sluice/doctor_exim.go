@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
+	"sluice/sidecar/exim"
 	"sluice/sidecar/policyd"
 )
 
@@ -28,35 +28,34 @@ const reinstall = "Run exim-config/install and have Exim reload; it names the li
 
 // checkEximIs tells whether there is an Exim that loads its configuration.
 func (d *doctor) checkEximIs() bool {
-	if _, err := os.Stat(d.exim.binary); err != nil {
+	if _, err := os.Stat(d.exim.Binary); err != nil {
 		if _, none := exec.LookPath("postconf"); none == nil {
-			d.add("Exim", notable, "", "%s is not installed; Postfix is, and its configuration is not looked at", d.exim.binary)
+			d.add("Exim", notable, "", "%s is not installed; Postfix is, and its configuration is not looked at", d.exim.Binary)
 		} else {
 			d.add("Exim", wrong, "Install Exim, or set exim.binary.", "%v", err)
 		}
 		return false
 	}
-	said, err := d.exim.say(d.ctx, "", "-bV")
+	said, err := d.exim.Run(d.ctx, "", "-bV")
 	if err != nil {
-		d.add("Exim", wrong, "Mend Exim's configuration.", "%s does not load its configuration: %v", d.exim.binary, err)
+		d.add("Exim", wrong, "Mend Exim's configuration.", "%s does not load its configuration: %v", d.exim.Binary, err)
 		return false
 	}
 	version, _, _ := strings.Cut(said, " #")
-	d.add("Exim", healthy, "", "%s, %s, its user is %s", d.exim.binary, version, d.exim.user)
+	d.add("Exim", healthy, "", "%s, %s, its user is %s", d.exim.Binary, version, d.exim.User)
 	return true
 }
 
 // checkWiring looks whether Exim's ACLs and routers are ours.
 func (d *doctor) checkWiring() {
-	text, err := d.exim.say(d.ctx, "", "-bP", "config")
+	text, err := d.exim.Run(d.ctx, "", "-bP", "config")
 	if err != nil {
 		d.add("ACLs", wrong, "", "Exim does not show its configuration: %v", err)
 		return
 	}
 	var missing []string
 	for _, use := range eximUses {
-		acl := eximOption(d.ctx, d.exim.binary, use.option)
-		if acl != use.ours && !beginsWith(text, acl, use.ours) {
+		if acl, asks := d.exim.AsksFirst(d.ctx, text, use.option, use.ours); !asks {
 			missing = append(missing, fmt.Sprintf("%s is %q, which does not ask %s first", use.option, acl, use.ours))
 		}
 	}
@@ -65,7 +64,7 @@ func (d *doctor) checkWiring() {
 	} else {
 		d.add("ACLs", healthy, "", "acl_smtp_rcpt, acl_smtp_data and acl_not_smtp ask Sluice first")
 	}
-	routers, err := d.exim.say(d.ctx, "", "-bP", "router_list")
+	routers, err := d.exim.Run(d.ctx, "", "-bP", "router_list")
 	first := strings.Fields(routers)
 	first = first[:min(2, len(first))]
 	if err != nil || !slices.Equal(first, []string{"sluice", "sluice_hold"}) {
@@ -75,40 +74,16 @@ func (d *doctor) checkWiring() {
 	}
 }
 
-// beginsWith tells whether an ACL has ours as the first that could let anything
-// pass, in the text of -bP config. The installer looks for the same.
-func beginsWith(config, acl, ours string) bool {
-	inside, accepts := false, 0
-	for line := range strings.Lines(config) {
-		words := strings.Fields(line)
-		switch {
-		case len(words) == 0:
-		case words[0] == acl+":":
-			inside = true
-		case !inside:
-		case len(words) > 2 && words[0] == "acl" && words[2] == ours:
-			return true
-		case strings.HasSuffix(words[0], ":"):
-			return false
-		case words[0] == "accept":
-			if accepts++; accepts > 1 {
-				return false
-			}
-		}
-	}
-	return false
-}
-
 // askNobody is a question that charges nobody and is no refusal: it has no recipient.
 const askNobody = "${acl{acl_sluice_ask}{rcpt}}"
 
 // checkAsking has Exim ask as its own user, all the way to the running sluice
 // and back. Where that fails it looks where the way ends.
 func (d *doctor) checkAsking() {
-	said, err := d.exim.say(d.ctx, d.exim.user, "-be", askNobody)
+	said, err := d.exim.Expand(d.ctx, d.exim.User, askNobody)
 	switch {
 	case err == nil && strings.HasPrefix(said, "action="):
-		d.add("asking", healthy, "", "Exim asks as %s, and sluice answers", d.exim.user)
+		d.add("asking", healthy, "", "Exim asks as %s, and sluice answers", d.exim.User)
 		return
 	case err != nil:
 		d.add("asking", wrong, reinstall, "Exim cannot ask: %v", err)
@@ -117,7 +92,7 @@ func (d *doctor) checkAsking() {
 		d.add("asking", notable, "", "not tried: no sluice answers")
 		return
 	}
-	if tcp, ok := d.macro("SLUICE_TCP"); ok {
+	if tcp, ok := d.exim.Macro(d.ctx, "SLUICE_TCP"); ok {
 		d.checkTCP(tcp)
 		return
 	}
@@ -126,7 +101,7 @@ func (d *doctor) checkAsking() {
 
 // checkSocket finds out why Exim gets no answer on a unix socket.
 func (d *doctor) checkSocket() {
-	path, known := d.macro("SLUICE_SOCKET")
+	path, known := d.exim.Macro(d.ctx, "SLUICE_SOCKET")
 	ours, err := unixSocket(d.config.Listen.Policy)
 	switch {
 	case !known:
@@ -140,18 +115,18 @@ func (d *doctor) checkSocket() {
 			"Exim asks at %s, and sluice listens at %s", path, ours)
 		return
 	}
-	if err := d.askAs(d.exim.user, path); err != nil {
-		d.add("asking", wrong, "Let "+d.exim.user+" reach the socket: its directories need x for all, the socket rw for all "+
+	if err := d.askAs(d.exim.User, path); err != nil {
+		d.add("asking", wrong, "Let "+d.exim.User+" reach the socket: its directories need x for all, the socket rw for all "+
 			"(who may ask is told by the user, not by modes); if it does, restart sluice, which learns at its start who Exim's user is.",
-			"%s gets no answer at %s: %v", d.exim.user, path, err)
+			"%s gets no answer at %s: %v", d.exim.User, path, err)
 		return
 	}
-	if said, err := d.exim.say(d.ctx, d.exim.user, "-be", "${perl{Sluice::loaded}}"); err != nil || said != "yes" {
+	if said, err := d.exim.Expand(d.ctx, d.exim.User, "${perl{Sluice::loaded}}"); err != nil || said != "yes" {
 		d.add("asking", wrong, "Have the Perl file that perl_startup loads do sluice.pl, see exim-config/install.",
-			"sluice answers at %s, but Exim's Perl has not loaded sluice.pl: perl_startup is %q", path, eximOption(d.ctx, d.exim.binary, "perl_startup"))
+			"sluice answers at %s, but Exim's Perl has not loaded sluice.pl: perl_startup is %q", path, d.exim.Option(d.ctx, "perl_startup"))
 		return
 	}
-	d.add("asking", wrong, "Look at the log of sluice.", "%s gets answers at %s, but Exim gets none", d.exim.user, path)
+	d.add("asking", wrong, "Look at the log of sluice.", "%s gets answers at %s, but Exim gets none", d.exim.User, path)
 }
 
 // askAs asks at a unix socket as another user.
@@ -160,7 +135,7 @@ func (d *doctor) askAs(user, path string) error {
 	// Not by the path of the program: that user may not get there.
 	c := exec.CommandContext(d.ctx, "/proc/self/exe", "check", "--socket", path, "--base64", question)
 	c.Env, c.Dir = []string{}, "/"
-	attr, err := asUser(user)
+	attr, err := exim.AsUser(user)
 	if err != nil {
 		return err
 	}
@@ -183,10 +158,10 @@ func (d *doctor) checkTCP(address string) {
 			"Exim asks at %s, where sluice does not listen", address)
 		return
 	}
-	token, err := d.exim.say(d.ctx, d.exim.user, "-be", `${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`)
+	token, err := d.exim.Expand(d.ctx, d.exim.User, `${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`)
 	tokens, _ := policyd.ReadTokens(d.config.Listen.TokenFile)
 	if err != nil || token == "" || strings.HasPrefix(token, "Failed") {
-		d.add("asking", wrong, "chgrp to Exim's group and chmod 640 the file.", "%s cannot read the token file: %s %v", d.exim.user, token, err)
+		d.add("asking", wrong, "chgrp to Exim's group and chmod 640 the file.", "%s cannot read the token file: %s %v", d.exim.User, token, err)
 	} else if !slices.Contains(tokens, token) {
 		d.add("asking", wrong, "Point SLUICE_TOKEN_FILE at "+d.config.Listen.TokenFile+", and restart sluice.", "the token that Exim sends is not in %s", d.config.Listen.TokenFile)
 	} else {
@@ -194,44 +169,23 @@ func (d *doctor) checkTCP(address string) {
 	}
 }
 
-// macro is what a macro of Exim's configuration is; false if there is none.
-func (d *doctor) macro(name string) (string, bool) {
-	// A line that began with the macro would define it.
-	said, err := d.exim.say(d.ctx, "", "-be", "="+name)
-	value := strings.TrimPrefix(said, "=")
-	return value, err == nil && value != name
-}
-
-var transportHead = regexp.MustCompile(`^(\S+) transport:$`)
-
 // checkTransports looks whether the transports that speak SMTP count as remote.
 func (d *doctor) checkTransports() {
-	text, err := d.exim.say(d.ctx, "", "-bP", "transports")
+	names, err := d.exim.SMTPTransports(d.ctx)
 	if err != nil {
 		d.add("transports", wrong, "", "Exim does not list its transports: %v", err)
 		return
 	}
-	name, remote, missed := "", 0, []string{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if m := transportHead.FindStringSubmatch(line); m != nil {
-			name = m[1]
-		}
-		if line != "driver = smtp" {
-			continue
-		}
-		matches := slices.ContainsFunc(d.config.Exim.RemoteTransports, func(glob string) bool {
+	missed := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(d.config.Exim.RemoteTransports, func(glob string) bool {
 			is, _ := path.Match(glob, name)
 			return is
 		})
-		if remote++; !matches {
-			missed = append(missed, name)
-		}
-	}
+	})
 	if len(missed) > 0 {
 		d.add("transports", wrong, "Add them to exim.remote_transports, unless they deliver to this host's own mailboxes.",
 			"what becomes of mail sent by %s is not counted: exim.remote_transports is %q", strings.Join(missed, ", "), d.config.Exim.RemoteTransports)
 		return
 	}
-	d.add("transports", healthy, "", "all %d that speak SMTP count as remote", remote)
+	d.add("transports", healthy, "", "all %d that speak SMTP count as remote", len(names))
 }

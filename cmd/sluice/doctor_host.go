@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -137,7 +136,7 @@ func (d *doctor) checkLocks() {
 		d.add(check, wrong, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", err)
 		return
 	}
-	theirs, known := d.macro("SLUICE_LOCKS")
+	theirs, known := d.exim.Macro(d.ctx, "SLUICE_LOCKS")
 	switch {
 	case !d.isExim:
 		d.add(check, healthy, "", "%s, for sluice; no Exim looks into it", dir)
@@ -150,8 +149,8 @@ func (d *doctor) checkLocks() {
 			"sluice makes lock files in %s, and Exim looks for them in %s", dir, theirs)
 		return
 	}
-	if said, err := d.exim.say(d.ctx, d.exim.user, "-be", "${if exists{"+dir+"/.}{yes}{no}}"); err == nil && said != "yes" {
-		d.add(check, wrong, "Let "+d.exim.user+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.user, dir)
+	if said, err := d.exim.Expand(d.ctx, d.exim.User, "${if exists{"+dir+"/.}{yes}{no}}"); err == nil && said != "yes" {
+		d.add(check, wrong, "Let "+d.exim.User+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.User, dir)
 		return
 	}
 	d.add(check, healthy, "", "%s, for sluice and for Exim", dir)
@@ -176,7 +175,7 @@ func (d *doctor) checkMainLog() {
 		d.add(check, wrong, "Set exim.mainlog.", "exim.mainlog is empty: what becomes of mail is not counted")
 		return
 	}
-	if theirs := d.eximLog(); theirs != "" && theirs != name && !sameFile(theirs, name) {
+	if theirs := d.exim.MainLog(d.ctx); theirs != "" && theirs != name && !sameFile(theirs, name) {
 		d.add(check, wrong, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
 		return
 	}
@@ -208,13 +207,7 @@ func (d *doctor) checkFollowed(check, key, name string) {
 // main log. With +arguments Exim (4.96 to 4.100) logs the directory in which it was
 // run as it is, and a directory's name may have line breaks.
 func (d *doctor) checkForgery() {
-	on := false
-	for item := range strings.FieldsSeq(eximOption(d.ctx, d.exim.binary, "log_selector")) {
-		if name := item[1:]; name == "arguments" || name == "all" {
-			on = item[0] == '+'
-		}
-	}
-	if on {
+	if d.exim.LogsArguments(d.ctx) {
 		d.add("log selector", notable, "Where you do not trust all local users, put -arguments behind it, unless lfd or `sluice simulate` needs it.",
 			"log_selector has +arguments: a local user can name a directory like a line of the log, and so charge and lock others")
 	}
@@ -250,18 +243,6 @@ func (d *doctor) checkLogRead(check, key, name string, size int64) {
 	}
 }
 
-// eximLog is the file that Exim writes its main log to, as exim.mainlog would
-// have it; "" where it is none or not known.
-func (d *doctor) eximLog() string {
-	paths := eximOption(d.ctx, d.exim.binary, "log_file_path")
-	for p := range strings.SplitSeq(paths, ":") {
-		if p = strings.TrimSpace(p); strings.HasPrefix(p, "/") {
-			return strings.Replace(p, "%s", "main", 1)
-		}
-	}
-	return ""
-}
-
 // logNow is the file of a log that is written now: its name may have the date.
 func logNow(pattern string, now time.Time) string {
 	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(pattern)
@@ -276,7 +257,7 @@ func (d *doctor) checkOwners() {
 		d.add(check, wrong, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, count(int64(len(bad)), "line", "lines"), bad[0])
 	case d.survey.Owned > 0:
 		d.add(check, healthy, "", "%s in %s", count(int64(d.survey.Owned), "domain", "domains"), name)
-	case d.exim.anyone:
+	case d.exim.AnySender:
 		d.add(check, notable, "On a shared host set identity.owners, or take untrusted_set_sender out of Exim's configuration.",
 			"there is none (%s), and Exim lets every local user send in any name: one could spend another's budget", cmp.Or(name, "identity.owners is empty"))
 	default:
@@ -291,13 +272,13 @@ func (d *doctor) checkLocalDomains() {
 		d.add(check, wrong, "List in exim.local_domains what Exim delivers itself.", "exim.local_domains (%s) has none: local mail is counted", strings.Join(d.config.Exim.LocalDomains, ", "))
 		return
 	}
-	said, err := d.exim.say(d.ctx, "", "-bP", "+local_domains")
+	domains, err := d.exim.LocalDomains(d.ctx)
 	if err != nil {
 		d.add(check, wrong, reinstall, "Exim has no domain list local_domains: %v", err)
 		return
 	}
 	var missing []string
-	for _, item := range d.plainDomains(said) {
+	for _, item := range domains {
 		if !d.survey.Local(item) && !slices.Contains(d.config.Exim.LocalDomains, item) && !slices.Contains(missing, item) {
 			missing = append(missing, item)
 		}
@@ -309,29 +290,9 @@ func (d *doctor) checkLocalDomains() {
 	d.add(check, healthy, "", "%s, and all that Exim names are among them", count(int64(d.survey.Locals), "domain", "domains"))
 }
 
-// plainDomains are the items of Exim's list that are a name, or a file of names.
-// What only Exim can look up is left out.
-func (d *doctor) plainDomains(list string) (items []string) {
-	_, list, _ = strings.Cut(list, "=")
-	for item := range strings.SplitSeq(strings.ReplaceAll(list, "::", "\x00"), ":") {
-		item = strings.TrimSpace(item)
-		switch kind, file, lookup := strings.Cut(item, ";"); {
-		case item == "@":
-			if said, err := d.exim.say(d.ctx, "", "-be", "$primary_hostname"); err == nil {
-				items = append(items, said)
-			}
-		case lookup && strings.HasSuffix(kind, "lsearch") && filepath.IsAbs(strings.TrimSpace(file)):
-			items = append(items, strings.TrimSpace(file))
-		case item != "" && !lookup && !strings.ContainsAny(item, "!+@^$*\x00"):
-			items = append(items, item)
-		}
-	}
-	return items
-}
-
 // checkClock asks the kernel whether somebody keeps its clock right.
 func (d *doctor) checkClock() {
-	if zone, err := d.exim.say(d.ctx, "", "-be", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
+	if zone, err := d.exim.Expand(d.ctx, "", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
 		d.add("clock", notable, "Where Exim's log has no zones, start sluice with Exim's (TZ in its unit).", "Exim's time zone is %s, and here it is %s", zone, time.Now().Format("-0700"))
 	}
 	d.judgeClock(syscall.Adjtimex(&syscall.Timex{}))

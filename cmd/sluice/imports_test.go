@@ -69,6 +69,7 @@ var layers = []layer{
 
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/exim", own: words()},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 

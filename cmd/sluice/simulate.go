@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/sidecar/admin"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
@@ -164,7 +165,7 @@ func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
 	if err != nil {
 		return o, err
 	}
-	o = simulate.Options{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user}
+	o = simulate.Options{Config: config, Node: node, EximUser: exim.Find(t.ctx, config.Exim.Binary).User}
 	if config.Panel.Follow {
 		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
 	}
