@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/settings"
@@ -93,7 +94,7 @@ func (c doctorCmd) Run(t *terminal) error {
 		printFindings(t.stdout, d.findings)
 	}
 	if bad > 0 {
-		return no{fmt.Errorf("doctor: %s wrong", count(int64(bad), "thing is", "things are"))}
+		return no{fmt.Errorf("doctor: %s wrong", sidecar.Count(int64(bad), "thing is", "things are"))}
 	}
 	return nil
 }

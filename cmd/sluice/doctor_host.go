@@ -68,11 +68,11 @@ func (d *doctor) checkServe() {
 	v := d.running.version
 	switch {
 	case v.Version != programVersion():
-		d.add("serve", wrong, "systemctl restart sluice", "version %s runs since %s, and this program is %s", v.Version, clock(v.Started), programVersion())
+		d.add("serve", wrong, "systemctl restart sluice", "version %s runs since %s, and this program is %s", v.Version, sidecar.DateTime(v.Started), programVersion())
 	case replaced(v.PID):
-		d.add("serve", wrong, "systemctl restart sluice", "process %d runs a program that was replaced since %s", v.PID, clock(v.Started))
+		d.add("serve", wrong, "systemctl restart sluice", "process %d runs a program that was replaced since %s", v.PID, sidecar.DateTime(v.Started))
 	default:
-		d.add("serve", healthy, "", "process %d, version %s, since %s", v.PID, v.Version, clock(v.Started))
+		d.add("serve", healthy, "", "process %d, version %s, since %s", v.PID, v.Version, sidecar.DateTime(v.Started))
 	}
 	d.checkConfig()
 	totals := d.running.status.Totals
@@ -80,9 +80,9 @@ func (d *doctor) checkServe() {
 		d.add("counts", wrong, "Make room in "+d.config.Store.Dir+", or mend the disk.", "what is answered would not survive a crash: %s", totals.Journal)
 	} else if totals.Uncounted > 0 {
 		d.add("counts", wrong, "Raise store.max_subjects, or find out who makes up so many names.",
-			"%s passed uncounted: store.max_subjects, %d, is reached", count(totals.Uncounted, "send", "sends"), d.config.Store.MaxSubjects)
+			"%s passed uncounted: store.max_subjects, %d, is reached", sidecar.Count(totals.Uncounted, "send", "sends"), d.config.Store.MaxSubjects)
 	} else {
-		d.add("counts", healthy, "", "%s of %s, in %s", count(totals.Sends, "send", "sends"), count(totals.Subjects, "subject", "subjects"), d.config.Store.Dir)
+		d.add("counts", healthy, "", "%s of %s, in %s", sidecar.Count(totals.Sends, "send", "sends"), sidecar.Count(totals.Subjects, "subject", "subjects"), d.config.Store.Dir)
 	}
 }
 
@@ -197,7 +197,7 @@ func (d *doctor) checkFollowed(check, key, name string) {
 		d.add(check, wrong, "Let root read it (under systemd: CAP_DAC_READ_SEARCH), or set "+key+".", "%s", progress.Trouble)
 	case progress.Lost != nil:
 		d.add(check, wrong, "If you have the missing file, move it beside the log with .99 behind its name: it is read at once. This is said until sluice is restarted.",
-			"%s", lostPart(*progress))
+			"%s", progress.LostPart())
 	default:
 		d.checkLogRead(check, key, name, info.Size())
 	}
@@ -224,18 +224,18 @@ func (d *doctor) checkLogRead(check, key, name string, size int64) {
 		if p.Read >= size {
 			if ahead := time.Until(p.Last); ahead > time.Minute {
 				d.add(check, wrong, "Give sluice the time zone of the log (TZ in its unit), or set log_timezone in Exim.",
-					"its last line would be logged %s from now: the times in it are of another zone", span(ahead))
+					"its last line would be logged %s from now: the times in it are of another zone", sidecar.Brief(ahead))
 				return
 			}
 			last := ""
 			if !p.Last.IsZero() { // none was read since sluice started
-				last = ", the last line is of " + clock(p.Last)
+				last = ", the last line is of " + sidecar.DateTime(p.Last)
 			}
 			d.add(check, healthy, "", "%s is read to its end%s", name, last)
 			return
 		}
 		if time.Now().After(end) || d.ctx.Err() != nil {
-			d.add(check, wrong, "Wait, if this number falls; else look at the log of sluice.", "%s of %s are not read yet", count(size-p.Read, "byte", "bytes"), name)
+			d.add(check, wrong, "Wait, if this number falls; else look at the log of sluice.", "%s of %s are not read yet", sidecar.Count(size-p.Read, "byte", "bytes"), name)
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -254,9 +254,9 @@ func (d *doctor) checkOwners() {
 	name := d.config.Identity.Owners
 	switch bad := d.survey.Malformed; {
 	case len(bad) > 0:
-		d.add(check, wrong, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, count(int64(len(bad)), "line", "lines"), bad[0])
+		d.add(check, wrong, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, sidecar.Count(int64(len(bad)), "line", "lines"), bad[0])
 	case d.survey.Owned > 0:
-		d.add(check, healthy, "", "%s in %s", count(int64(d.survey.Owned), "domain", "domains"), name)
+		d.add(check, healthy, "", "%s in %s", sidecar.Count(int64(d.survey.Owned), "domain", "domains"), name)
 	case d.exim.AnySender:
 		d.add(check, notable, "On a shared host set identity.owners, or take untrusted_set_sender out of Exim's configuration.",
 			"there is none (%s), and Exim lets every local user send in any name: one could spend another's budget", cmp.Or(name, "identity.owners is empty"))
@@ -287,7 +287,7 @@ func (d *doctor) checkLocalDomains() {
 		d.add(check, wrong, "Add them to exim.local_domains.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
 		return
 	}
-	d.add(check, healthy, "", "%s, and all that Exim names are among them", count(int64(d.survey.Locals), "domain", "domains"))
+	d.add(check, healthy, "", "%s, and all that Exim names are among them", sidecar.Count(int64(d.survey.Locals), "domain", "domains"))
 }
 
 // checkClock asks the kernel whether somebody keeps its clock right.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/sidecar"
 	"sluice/sidecar/operator"
 )
 
@@ -30,7 +31,7 @@ func (d *doctor) checkConfig() {
 		return strings.HasPrefix(line, d.config.Identity.Owners+":") // see checkOwners
 	})
 	if n := len(skipped); n > 0 {
-		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "it skips %s of its files, the first is %s", count(int64(n), "line", "lines"), skipped[0])
+		d.add("panel", wrong, "Set it again in the panel, or mend the line.", "it skips %s of its files, the first is %s", sidecar.Count(int64(n), "line", "lines"), skipped[0])
 	}
 }
 
@@ -57,7 +58,7 @@ func (d *doctor) checkShared() {
 		d.add("nodes", wrong, "See to sluice and to the way to Redis there.", "no sign of life from %s", strings.Join(silent, ", "))
 	case int64(len(s.Nodes)) != s.Of:
 		d.add("nodes", wrong, "Set store.nodes to the number of nodes, on all of them: each one's share of a limit while Redis is away follows from it.",
-			"%s this Redis, and store.nodes is %d", count(int64(len(s.Nodes)), "node shares", "nodes share"), s.Of)
+			"%s this Redis, and store.nodes is %d", sidecar.Count(int64(len(s.Nodes)), "node shares", "nodes share"), s.Of)
 	case len(differ) > 0:
 		d.add("nodes", wrong, "Give all nodes the same limits; `sluice config` on each shows them.", "%s has other limits than this node", strings.Join(differ, ", "))
 	default:
@@ -73,7 +74,7 @@ func (d *doctor) checkServer(server operator.ServerStatus, s *operator.SharedSta
 	check := "Redis " + server.Server
 	switch {
 	case server.Trouble != "":
-		d.add(check, wrong, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", clock(server.Since), server.Trouble)
+		d.add(check, wrong, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
 	case server.Evicts != "":
 		d.add(check, wrong, "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf.", "its maxmemory-policy is %s: when its memory is full it drops counts, and so hands out new budgets", server.Evicts)
 	default:
