@@ -23,19 +23,17 @@ func (d *doctor) checkAsking() {
 	switch {
 	case err == nil && strings.HasPrefix(reply, "action="):
 		d.ok("asking", "Exim asks as %s, and sluice answers", d.exim.User)
-		return
 	case err != nil:
 		d.wrong("asking", reinstall, "Exim cannot ask: %v", err)
-		return
 	case d.running.err != nil:
 		d.note("asking", "", "not tried: no sluice answers")
-		return
+	default:
+		if address, ok := d.exim.Macro(d.ctx, "SLUICE_TCP"); ok {
+			d.checkTCP(address)
+		} else {
+			d.checkSocket()
+		}
 	}
-	if tcp, ok := d.exim.Macro(d.ctx, "SLUICE_TCP"); ok {
-		d.checkTCP(tcp)
-		return
-	}
-	d.checkSocket()
 }
 
 // checkSocket finds out why Exim gets no answer on a unix socket.

@@ -14,29 +14,23 @@ func (d *doctor) checkLocks() {
 	const check = "lock directory"
 	dir := d.config.Locks.Dir
 	info, err := os.Stat(dir)
+	shared := lockdir.Shared(dir)
 	totals := d.running.status.Totals
 	switch {
 	case err != nil || !info.IsDir():
 		d.wrong(check, "mkdir -p "+dir, "%s is no directory: a limit does not hold while sluice is stopped", dir)
-		return
 	case info.Mode().Perm()&0o002 != 0:
 		d.wrong(check, "chmod o-w "+dir, "any local user may write to %s, and so lock and release every domain", dir)
-		return
 	case d.running.err == nil && totals.Locks != "ok":
 		d.wrong(check, "See to "+dir+"; under systemd a directory elsewhere needs a drop-in with ReadWritePaths="+dir+".", "%s", totals.Locks)
-		return
 	case errors.Is(syscall.Access(dir, 2), syscall.EROFS):
 		d.wrong(check, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
-		return
-	}
-	if err := lockdir.Shared(dir); err != nil {
-		d.wrong(check, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", err)
-		return
-	}
-	if d.hasExim {
-		d.checkEximsLocks(dir)
-	} else {
+	case shared != nil:
+		d.wrong(check, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", shared)
+	case !d.hasExim:
 		d.ok(check, "%s, for sluice; no Exim looks into it", dir)
+	default:
+		d.checkEximsLocks(dir)
 	}
 }
 
@@ -44,20 +38,18 @@ func (d *doctor) checkLocks() {
 func (d *doctor) checkEximsLocks(dir string) {
 	const check = "lock directory"
 	theirs, known := d.exim.Macro(d.ctx, "SLUICE_LOCKS")
+	enters, err := d.exim.Expand(d.ctx, d.exim.User, "${if exists{"+dir+"/.}{yes}{no}}")
 	switch {
 	case !known:
 		d.wrong(check, reinstall, "Exim's macros have no SLUICE_LOCKS: it looks for lock files nowhere, and no limit holds while sluice is stopped")
-		return
 	case !sameFile(dir, theirs):
 		d.wrong(check, "Set SLUICE_LOCKS = "+dir+" in Exim's macros, or locks.dir = \""+theirs+"\".",
 			"sluice makes lock files in %s, and Exim looks for them in %s", dir, theirs)
-		return
-	}
-	if enters, err := d.exim.Expand(d.ctx, d.exim.User, "${if exists{"+dir+"/.}{yes}{no}}"); err == nil && enters != "yes" {
+	case err == nil && enters != "yes":
 		d.wrong(check, "Let "+d.exim.User+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.User, dir)
-		return
+	default:
+		d.ok(check, "%s, for sluice and for Exim", dir)
 	}
-	d.ok(check, "%s, for sluice and for Exim", dir)
 }
 
 // checkClock asks the kernel whether somebody keeps its clock right.

@@ -22,16 +22,15 @@ func (d *doctor) checkLogs() {
 
 func (d *doctor) checkMainLog() {
 	const check = "main log"
-	name := d.config.Exim.Mainlog
-	if name == "" {
+	name, theirs := d.config.Exim.Mainlog, d.exim.MainLog(d.ctx)
+	switch {
+	case name == "":
 		d.wrong(check, "Set exim.mainlog.", "exim.mainlog is empty: what becomes of mail is not counted")
-		return
-	}
-	if theirs := d.exim.MainLog(d.ctx); theirs != "" && theirs != name && !sameFile(theirs, name) {
+	case theirs != "" && theirs != name && !sameFile(theirs, name):
 		d.wrong(check, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
-		return
+	default:
+		d.checkFollowed(check, "exim.mainlog", logNow(name, time.Now()))
 	}
-	d.checkFollowed(check, "exim.mainlog", logNow(name, time.Now()))
 }
 
 // checkFollowed looks how far the running sluice has read a log.

@@ -71,16 +71,16 @@ func (d *doctor) checkWiring() {
 // checkTransports looks whether the transports that speak SMTP count as remote.
 func (d *doctor) checkTransports() {
 	names, err := d.exim.SMTPTransports(d.ctx)
-	if err != nil {
+	missed := slices.DeleteFunc(slices.Clone(names), d.settings.RemoteTransport)
+	switch {
+	case err != nil:
 		d.wrong("transports", "", "Exim does not list its transports: %v", err)
-		return
-	}
-	if missed := slices.DeleteFunc(slices.Clone(names), d.settings.RemoteTransport); len(missed) > 0 {
+	case len(missed) > 0:
 		d.wrong("transports", "Add them to exim.remote_transports, unless they deliver to this host's own mailboxes.",
 			"what becomes of mail sent by %s is not counted: exim.remote_transports is %q", strings.Join(missed, ", "), d.config.Exim.RemoteTransports)
-		return
+	default:
+		d.ok("transports", "all %d that speak SMTP count as remote", len(names))
 	}
-	d.ok("transports", "all %d that speak SMTP count as remote", len(names))
 }
 
 // checkLocalDomains looks whether mail that Exim delivers itself is left out of the counts.
