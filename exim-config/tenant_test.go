@@ -237,3 +237,38 @@ func TestPanelHostsChargeTheOwner(t *testing.T) {
 		})
 	}
 }
+
+// Attack: a local user has Exim test what it would say to a neighbour who has logged in
+// (exim -bh, -bhc with -oMai). Our ACLs run as Exim's user there, and the neighbour would
+// pay for mail that nobody sends.
+//
+//	alice: exim -bh 192.0.2.1 -oMai joe@bob.example ─→ ACLs ─✗ sluice
+func TestATestSessionAsksNothing(t *testing.T) {
+	for _, way := range []string{"perl", "tcp"} { // with and without a pause of Exim's own
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHostOf(t, "debian", way)
+			h.startSluice(t, "[limits]\nhourly = 2")
+			session := "EHLO pc\r\n"
+			for i := range 4 {
+				session += fmt.Sprintf("MAIL FROM:<joe@bob.example>\r\nRCPT TO:<r%d@far.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n", i)
+			}
+			for _, test := range []string{"-bh", "-bhc"} {
+				out, _ := h.as(t, alice, "").try(t, session+"QUIT\r\n",
+					"/usr/sbin/exim4", test, "192.0.2.1", "-oMaa", "plain", "-oMai", "joe@bob.example")
+				if strings.Count(out, "250 OK id=") != 4 {
+					t.Errorf("%s did not get through:\n%s", test, out)
+				}
+			}
+			if got := h.status(t, "bob.example"); got.Sent != 0 || got.Refused != 0 || len(got.Locks) > 0 {
+				t.Errorf("bob.example pays for a test: %+v", got)
+			}
+			h.startExim(t) // a real session does ask
+			c := h.dial(t).Login("joe@bob.example")
+			c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "r1@far.example"), 250)
+			if got := h.status(t, "bob.example"); got.Sent != 1 {
+				t.Errorf("a real session was charged %d, want 1", got.Sent)
+			}
+		})
+	}
+}
