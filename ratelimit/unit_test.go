@@ -314,15 +314,6 @@ func TestHorizon(t *testing.T) {
 	}
 }
 
-func TestSizesOfWindows(t *testing.T) {
-	for d, ok := range map[time.Duration]bool{time.Second: true, 31 * 24 * time.Hour: true, time.Second - 1: false,
-		31*24*time.Hour + time.Millisecond: false, 1500 * time.Millisecond: true, time.Second + time.Microsecond: false} {
-		if (ratelimit.Valid(d) == nil) != ok {
-			t.Errorf("window %v: %v", d, ratelimit.Valid(d))
-		}
-	}
-}
-
 func BenchmarkTake(b *testing.B) {
 	l := ratelimit.NewLedger(ratelimit.Options{})
 	a := hourly("a.example", 0)
