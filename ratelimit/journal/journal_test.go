@@ -362,7 +362,7 @@ func TestFilesStayBounded(t *testing.T) {
 		mustTake(t, s, now, second)
 		if i%50 == 0 {
 			s.ledger.Sweep()
-			s.tend()
+			s.tick()
 			largest = max(largest, dirSize(t, dir))
 		}
 	}
