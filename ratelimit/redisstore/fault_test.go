@@ -171,7 +171,7 @@ func (s *scene) settle(used int64) {
 	for _, n := range s.nodes {
 		n.shared()
 		hosttest.Eventually(s.t, "merged", func() bool { return n.Status().Unmerged == 0 })
-		hosttest.Eventually(s.t, "the feed", func() bool { return n.sights.used("a.example", time.Hour) >= used })
+		hosttest.Eventually(s.t, "the feed", func() bool { return n.usage.used("a.example", time.Hour) >= used })
 	}
 }
 

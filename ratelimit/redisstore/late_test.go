@@ -74,7 +74,7 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 	}
 	defer n.Close()
 	ctx := context.Background()
-	if err := n.tend(ctx, n.servers.one); err != nil {
+	if err := n.heartbeat(ctx, n.servers.single); err != nil {
 		t.Fatal(err)
 	}
 	n.Standing(time.Now(), "a.example") // has the script loaded
@@ -102,7 +102,7 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 	r := redistest.Start(t)
 	n := startNode(t, Options{URL: r.URL()})
-	l := n.servers.one
+	l := n.servers.single
 	domain := []ratelimit.Subject{hourly("a.example", 10)}
 	run := func(c call) any {
 		t.Helper()

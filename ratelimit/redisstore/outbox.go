@@ -13,89 +13,88 @@ import (
 	"sluice/ratelimit"
 )
 
-// Arrears are what this node knows and Redis must yet be told: sends accepted
-// and outcomes told while it did not answer, charges that were given up, and
-// resets. Each is a note, so that it survives a crash, until Redis has it.
-type arrears struct {
+// The outbox has what Redis must still be given: sends accepted and outcomes reported
+// while it did not answer, calls to be undone because their replies were lost, and
+// resets. Each is also a note in the ledger, so that it survives a crash.
+type outbox struct {
 	ledger Ledger
-	// counts are the accepted sends that are not merged yet, by subject and
-	// window: by them a share is measured.
+	// counts has the accepted sends that are not merged yet, for the node's share.
 	counts *ratelimit.Ledger
 
-	mu      sync.Mutex
-	seq     int64
-	entries map[int64]*arrear
-	undone  map[ratelimit.Token]int
-	undos   atomic.Int64 // entries that undo
+	mu        sync.Mutex
+	seq       int64
+	entries   map[int64]*pendingWrite
+	undoing   map[ratelimit.Token]int // how many entries undo a token
+	undoCount atomic.Int64            // how many entries undo anything
 }
 
-// An arrear is one thing to be told.
-type arrear struct {
+// A pendingWrite is an entry of the outbox, stored as JSON.
+type pendingWrite struct {
 	seq int64
 
-	// Tokens are to be told as the ledger has them then; with Undo set, they
-	// are to be taken back from Subjects as far as attempts up to it charged them.
+	// Tokens are sends to be charged as the ledger has them when it is merged. If
+	// Undo is set, charges of Subjects by attempts up to that number are undone.
 	Tokens   []ratelimit.Token   `json:",omitempty"`
 	Subjects []ratelimit.Subject `json:",omitempty"`
 	Undo     int64               `json:",omitempty"`
-	Charged  bool                `json:",omitempty"` // Tokens are new charges, which count for the share
+	Charged  bool                `json:",omitempty"` // Tokens are new charges, which are in outbox.counts
 
-	// fresh are sends that were charged just now, told before Tokens are: which
-	// windows they began to count in the ledger does not tell.
+	// fresh are sends that were charged just now. They go before Tokens and with
+	// the limits of their Report, for the ledger does not say which windows were new.
 	fresh []ratelimit.Send
 
-	// Reset is a subject to be reset as of At, Unix milliseconds.
+	// Reset is a subject to be reset as of At, in Unix milliseconds, unless its
+	// epoch is later than Seen; see Store.Reset.
 	Reset string `json:",omitempty"`
 	At    int64  `json:",omitempty"`
 	Seen  int64  `json:",omitempty"`
 }
 
-const noteArrear = "redis/arrear/"
+const notePending = "redis/arrear/"
 
-// newArrears reads back what was to be told before the start.
-func newArrears(l Ledger, now time.Time) *arrears {
-	a := &arrears{
+// newOutbox reads the entries of before the start.
+func newOutbox(l Ledger, now time.Time) *outbox {
+	o := &outbox{
 		ledger: l, counts: ratelimit.NewLedger(ratelimit.Options{Keep: ratelimit.MaxWindow}),
-		entries: map[int64]*arrear{}, undone: map[ratelimit.Token]int{},
+		entries: map[int64]*pendingWrite{}, undoing: map[ratelimit.Token]int{},
 	}
-	l.Notes(noteArrear, func(key string, value []byte) {
-		e := &arrear{}
-		if _, err := fmt.Sscanf(strings.TrimPrefix(key, noteArrear), "%x", &e.seq); err != nil || json.Unmarshal(value, e) != nil {
-			l.Forget(key) // a note of ours that cannot be read was damaged: the ledger still has the sends
+	l.Notes(notePending, func(key string, value []byte) {
+		e := &pendingWrite{}
+		if _, err := fmt.Sscanf(strings.TrimPrefix(key, notePending), "%x", &e.seq); err != nil || json.Unmarshal(value, e) != nil {
+			l.Forget(key) // it is damaged; the ledger still has the sends
 			return
 		}
-		a.seq = max(a.seq, e.seq)
-		a.keep(e)
+		o.seq = max(o.seq, e.seq)
+		o.insert(e)
 		if !e.Charged {
 			return
 		}
-		for _, g := range group(l.Charged(now, e.Tokens)) {
+		for _, g := range groupSends(l.Charged(now, e.Tokens)) {
 			subjects := slices.DeleteFunc(g.Subjects, func(s ratelimit.Subject) bool { return s.Past })
-			a.counts.Take(now, ratelimit.Take{Subjects: subjects, Tokens: g.Tokens, Age: g.Age, Force: true})
+			o.counts.Take(now, ratelimit.Take{Subjects: subjects, Tokens: g.Tokens, Age: g.Age, Force: true})
 		}
 	})
-	return a
+	return o
 }
 
-func noteKey(seq int64) string { return fmt.Sprintf("%s%016x", noteArrear, seq) }
+func noteKey(seq int64) string { return fmt.Sprintf("%s%016x", notePending, seq) }
 
-// add keeps one more thing to be told; when it returns, that survives a crash.
-// mu is held.
-func (a *arrears) add(e *arrear) error {
-	if err := a.note(e); err != nil {
+// addLocked adds an entry; when it returns, the entry survives a crash. mu is held.
+func (o *outbox) addLocked(e *pendingWrite) error {
+	if err := o.note(e); err != nil {
 		return err
 	}
-	a.keep(e)
+	o.insert(e)
 	return nil
 }
 
-// note has a thing survive a crash. mu is held.
-func (a *arrears) note(e *arrear) error {
-	a.seq++
-	e.seq = a.seq
+// note makes an entry survive a crash. mu is held.
+func (o *outbox) note(e *pendingWrite) error {
+	o.seq++
+	e.seq = o.seq
 	value, err := json.Marshal(e)
 	if err == nil {
-		err = a.ledger.Note(noteKey(e.seq), value)
+		err = o.ledger.Note(noteKey(e.seq), value)
 	}
 	if err != nil {
 		return fmt.Errorf("note what Redis must yet be told: %w", err)
@@ -103,82 +102,84 @@ func (a *arrears) note(e *arrear) error {
 	return nil
 }
 
-// intend notes what the ledger does not have yet: before it does, nothing must
-// be told. Then it is told, or admitted.
-func (a *arrears) intend(e *arrear) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.note(e)
+// prepare makes an entry survive a crash whose sends are not in the ledger yet. When
+// they are, the caller merges it at once, or calls commit to have it merged later.
+func (o *outbox) prepare(e *pendingWrite) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.note(e)
 }
 
-func (a *arrears) admit(e *arrear) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.keep(e)
+// commit adds an entry that was prepared.
+func (o *outbox) commit(e *pendingWrite) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.insert(e)
 }
 
-func (a *arrears) keep(e *arrear) {
-	a.entries[e.seq] = e
+// insert adds an entry that is noted. mu is held.
+func (o *outbox) insert(e *pendingWrite) {
+	o.entries[e.seq] = e
 	if e.Undo == 0 {
 		return
 	}
-	a.undos.Add(1)
+	o.undoCount.Add(1)
 	for _, t := range e.Tokens {
-		a.undone[t]++
+		o.undoing[t]++
 	}
 }
 
-// settled forgets what Redis has been told.
-func (a *arrears) settled(now time.Time, e *arrear) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ledger.Forget(noteKey(e.seq))
-	if a.entries[e.seq] == nil {
-		return // told at once, or twice at the same time
+// remove removes an entry that Redis has.
+func (o *outbox) remove(now time.Time, e *pendingWrite) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ledger.Forget(noteKey(e.seq))
+	if o.entries[e.seq] == nil {
+		return // it was merged at once without commit, or twice at the same time
 	}
-	delete(a.entries, e.seq)
+	delete(o.entries, e.seq)
 	if e.Charged {
-		a.counts.Uncharge(now, e.Tokens)
+		o.counts.Uncharge(now, e.Tokens)
 	}
 	if e.Undo == 0 {
 		return
 	}
-	a.undos.Add(-1)
+	o.undoCount.Add(-1)
 	for _, t := range e.Tokens {
-		if a.undone[t]--; a.undone[t] == 0 {
-			delete(a.undone, t)
+		if o.undoing[t]--; o.undoing[t] == 0 {
+			delete(o.undoing, t)
 		}
 	}
 }
 
-// owe is add without mu.
-func (a *arrears) owe(e *arrear) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.add(e)
+// add adds an entry; when it returns, the entry survives a crash.
+func (o *outbox) add(e *pendingWrite) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.addLocked(e)
 }
 
-// undoing tells whether one of the tokens is to be taken back.
-func (a *arrears) undoing(tokens []ratelimit.Token) bool {
-	if a.undos.Load() == 0 {
+// undoes reports whether a charge of one of the tokens is still to be undone.
+func (o *outbox) undoes(tokens []ratelimit.Token) bool {
+	if o.undoCount.Load() == 0 {
 		return false
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.ContainsFunc(tokens, func(t ratelimit.Token) bool { return a.undone[t] > 0 })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(tokens, func(t ratelimit.Token) bool { return o.undoing[t] > 0 })
 }
 
-// list is all that is to be told, the oldest first.
-func (a *arrears) list() []*arrear {
-	a.mu.Lock()
-	all := slices.Collect(maps.Values(a.entries))
-	a.mu.Unlock() // who decides alone does not wait until many are sorted
-	slices.SortFunc(all, func(x, y *arrear) int { return int(x.seq - y.seq) })
+// list returns all entries, the oldest first.
+func (o *outbox) list() []*pendingWrite {
+	o.mu.Lock()
+	all := slices.Collect(maps.Values(o.entries))
+	o.mu.Unlock() // before sorting many: takeDegraded waits for mu
+	slices.SortFunc(all, func(x, y *pendingWrite) int { return int(x.seq - y.seq) })
 	return all
 }
 
-func (a *arrears) len() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.entries)
+func (o *outbox) len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.entries)
 }

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// The keys of the board that tell uses of at least half a limit, and resets.
+// The prefixes of the board's keys for uses of at least half a limit, and for resets.
 const (
 	useKey   = "use/"
 	resetKey = "reset/"
 )
 
-// ageSlack is by how much the ages of one reset may differ that is heard of twice.
+// ageSlack is by how much the age of a reset may differ when it is received twice.
 const ageSlack = 100 * time.Millisecond
 
-func (k sightKey) key() string {
+func (k usageKey) key() string {
 	return fmt.Sprintf("%s%d/%s", useKey, k.window.Milliseconds(), k.subject)
 }
 
-// runFeed shares twice a second which subjects have used half of a limit, and at
-// once what has reached one or was reset. It reads what changed on the board: at
-// once where Redis tells, and at the latest after half a second.
-func (s *Store) runFeed(ctx context.Context) {
-	told := make(chan struct{}, 1)
+// runPublish publishes twice a second which subjects have used half of a limit, and at
+// once which have reached one or were reset. It reads what changed on the board when
+// Redis sends a message, and at least twice a second.
+func (s *Store) runPublish(ctx context.Context) {
+	notified := make(chan struct{}, 1)
 	var listener sync.WaitGroup
 	defer listener.Wait()
-	listener.Go(func() { s.listen(ctx, told) })
+	listener.Go(func() { s.listen(ctx, notified) })
 	tick := time.NewTicker(beatEvery / 2)
 	defer tick.Stop()
 	for {
@@ -38,26 +38,26 @@ func (s *Store) runFeed(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-told:
-		case <-s.sights.urgent:
-			s.feed(ctx)
+		case <-notified:
+		case <-s.usage.urgent:
+			s.publish(ctx)
 		case <-tick.C:
 			now := s.clock.now()
-			s.sights.prune(now)
+			s.usage.prune(now)
 			s.board.prune(time.Now())
-			s.arrears.counts.Horizon(now)
-			s.arrears.counts.Sweep()
-			s.feed(ctx)
+			s.outbox.counts.Horizon(now) // sets its clock
+			s.outbox.counts.Sweep()
+			s.publish(ctx)
 		}
 	}
 }
 
-// listen passes on that the board changed. A message that is missed costs no
-// more than the time until the next poll.
-func (s *Store) listen(ctx context.Context, told chan<- struct{}) {
+// listen passes on Redis's messages that the board has changed. If one is missed, the
+// next poll sees the change.
+func (s *Store) listen(ctx context.Context, notified chan<- struct{}) {
 	for ctx.Err() == nil {
-		if l := s.servers.of(boardSlot); l != nil && l.alive() {
-			s.listenTo(ctx, l, told)
+		if l := s.servers.linkOf(boardSlot); l != nil && l.alive() {
+			s.listenTo(ctx, l, notified)
 		}
 		select {
 		case <-ctx.Done():
@@ -66,7 +66,7 @@ func (s *Store) listen(ctx context.Context, told chan<- struct{}) {
 	}
 }
 
-func (s *Store) listenTo(ctx context.Context, l *link, told chan<- struct{}) {
+func (s *Store) listenTo(ctx context.Context, l *link, notified chan<- struct{}) {
 	sub := l.client.Subscribe(ctx, boardKeys[0])
 	defer sub.Close()
 	messages := sub.Channel()
@@ -79,7 +79,7 @@ func (s *Store) listenTo(ctx context.Context, l *link, told chan<- struct{}) {
 				return
 			}
 			select {
-			case told <- struct{}{}:
+			case notified <- struct{}{}:
 			default:
 			}
 		case <-time.After(beatEvery):
@@ -87,20 +87,19 @@ func (s *Store) listenTo(ctx context.Context, l *link, told chan<- struct{}) {
 	}
 }
 
-// feed puts on the board what was seen and reset since the last time, what is
-// urgent first.
-func (s *Store) feed(ctx context.Context) {
-	l := s.servers.of(boardSlot)
+// publish puts the unsent uses and resets on the board, resets first.
+func (s *Store) publish(ctx context.Context) {
+	l := s.servers.linkOf(boardSlot)
 	if l == nil || !l.alive() {
 		return
 	}
-	news, resets := s.sights.takeNews()
+	unsent, resets := s.usage.takeUnsent()
 	args, err := s.resetArgs(ctx, l, resets)
 	if err != nil {
-		s.sights.putBack(news, resets)
+		s.usage.putBack(unsent, resets)
 		return
 	}
-	for key, v := range news {
+	for key, v := range unsent {
 		args = append(args, key.key(), v.String(), max(1, v.till.Sub(s.clock.now()).Milliseconds()))
 	}
 	for len(args) > 0 {
@@ -109,17 +108,17 @@ func (s *Store) feed(ctx context.Context) {
 		_, errs := l.run(short, []call{boardCall("put", args[:n]...)})
 		cancel()
 		if errs[0] != nil {
-			s.sights.putBack(news, resets)
+			s.usage.putBack(unsent, resets)
 			return
 		}
 		args = args[n:]
 	}
 }
 
-// resetArgs are what tells others of resets. An entry ends a known time after the
-// reset, so that each node reads its age by Redis's clock, also on another server:
-// to within two round trips, and rather as older than it is.
-func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]resetNews) (args []any, err error) {
+// resetArgs are the arguments that put resets on the board. A reset's entry expires
+// removedFor after the reset, so that each node can tell its age by Redis's clock, also
+// on another server: to within two round trips, and rather too old.
+func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]localReset) (args []any, err error) {
 	if len(resets) == 0 {
 		return nil, nil
 	}
@@ -141,22 +140,22 @@ func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]resetN
 	return args, nil
 }
 
-// learnUse takes over what another node saw.
-func (s *Store) learnUse(key string, e entry) {
+// receiveUse takes a use that a node has published.
+func (s *Store) receiveUse(key string, e entry) {
 	length, subject, _ := strings.Cut(strings.TrimPrefix(key, useKey), "/")
 	var ms int64
 	if _, err := fmt.Sscan(length, &ms); err != nil {
 		return
 	}
-	v := sight{till: s.clock.now().Add(time.Until(e.Till))}
+	v := usage{till: s.clock.now().Add(time.Until(e.Till))}
 	v.parse(string(e.Value))
-	if s.sights.learn(sightKey{subject, time.Duration(ms) * time.Millisecond}, v) {
-		s.turned(subject)
+	if s.usage.receive(usageKey{subject, time.Duration(ms) * time.Millisecond}, v) {
+		s.notifyChanged(subject)
 	}
 }
 
-// learnReset takes over that another node has reset a subject.
-func (s *Store) learnReset(subject string, e entry) {
+// receiveReset resets a subject that another node has reset.
+func (s *Store) receiveReset(subject string, e entry) {
 	var node string
 	var epoch int64
 	if _, err := fmt.Sscan(string(e.Value), &node, &epoch); err != nil || node == s.options.Node {
@@ -164,17 +163,17 @@ func (s *Store) learnReset(subject string, e entry) {
 	}
 	now := s.clock.now()
 	age := max(0, removedFor-time.Until(e.Till))
-	// Ages are not exact, and after a start the whole board is news.
+	// It may be known: ages are not exact, and after a start the whole board is read.
 	if known := time.UnixMilli(s.ledger.Standing(now, subject).Epoch); now.Add(-age).Sub(known) < ageSlack {
 		return
 	}
-	s.arrears.counts.ResetAsOf(now, subject, age)
-	s.sights.forget(subject, epoch)
+	s.outbox.counts.ResetAsOf(now, subject, age)
+	s.usage.forget(subject, epoch)
 	s.ledger.ResetAsOf(now, subject, age)
-	s.turned(subject)
+	s.notifyChanged(subject)
 }
 
-func (s *Store) turned(subjects ...string) {
+func (s *Store) notifyChanged(subjects ...string) {
 	if s.options.Turned == nil {
 		return
 	}

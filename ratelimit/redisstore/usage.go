@@ -10,39 +10,39 @@ import (
 	"sluice/ratelimit"
 )
 
-// sights are the uses that were last seen in Redis: of all limits of which at
-// least half is used, here or on another node.
-type sights struct {
-	urgent chan struct{} // something was reset, or is full
+// A usageCache has the uses last seen in Redis, by this or another node, of all limits
+// of which at least half is used.
+type usageCache struct {
+	urgent chan struct{} // has an element if there is a reset or a full limit to publish
 
 	mu     sync.Mutex
-	uses   map[sightKey]sight
-	news   map[sightKey]sight   // seen here since the last feed
-	resets map[string]resetNews // subjects that were reset here since
-	epochs map[string]int64     // of subjects, by Redis's clock, where they are not 0
+	uses   map[usageKey]usage
+	unsent map[usageKey]usage    // seen by this node and not published yet
+	resets map[string]localReset // subjects reset by this node and not published yet
+	epochs map[string]int64      // of subjects that were reset, by Redis's clock
 }
 
-// A resetNews is a reset that others are to be told of.
-type resetNews struct {
+// A localReset is a reset to be published.
+type localReset struct {
 	at    time.Time
-	epoch int64 // by Redis's clock, as far as this node knows
+	epoch int64 // by Redis's clock, as far as this node knows it
 }
 
-type sightKey struct {
+type usageKey struct {
 	subject string
 	window  time.Duration
 }
 
-type sight struct {
+type usage struct {
 	used int64
 	full bool
-	at   int64     // by Redis's clock, milliseconds
-	till time.Time // when all of it has left the window
+	at   int64     // when it was seen, by Redis's clock, milliseconds
+	till time.Time // when all of these sends will have left the window
 }
 
-// String is the use, when that was, and whether it is the limit: "15 1700000000000"
-// or "20 1700000000000 full". The use is 0 for less than half.
-func (v sight) String() string {
+// String is used, at, and whether the limit is reached, for the board:
+// "15 1700000000000" or "20 1700000000000 full". Less than half of a limit is 0.
+func (v usage) String() string {
 	text := fmt.Sprintf("%d %d", v.used, v.at)
 	if v.full {
 		text += " full"
@@ -50,178 +50,178 @@ func (v sight) String() string {
 	return text
 }
 
-func (v *sight) parse(text string) {
+func (v *usage) parse(text string) {
 	fmt.Sscan(text, &v.used, &v.at)
 	v.full = strings.HasSuffix(text, " full")
 }
 
-// before tells whether a sight is overtaken by another one. Those of one
-// millisecond only grow.
-func (v sight) before(o sight) bool { return v.at < o.at || v.at == o.at && v.used < o.used }
+// olderThan reports whether another usage was seen later. Within a millisecond that is
+// the larger one.
+func (v usage) olderThan(o usage) bool { return v.at < o.at || v.at == o.at && v.used < o.used }
 
-func newSights() *sights {
-	return &sights{urgent: make(chan struct{}, 1), uses: map[sightKey]sight{}, news: map[sightKey]sight{}, resets: map[string]resetNews{}, epochs: map[string]int64{}}
+func newUsageCache() *usageCache {
+	return &usageCache{urgent: make(chan struct{}, 1), uses: map[usageKey]usage{}, unsent: map[usageKey]usage{}, resets: map[string]localReset{}, epochs: map[string]int64{}}
 }
 
-// see takes over what Redis answered. turned are the subjects that by now have
-// reached a limit, or are below it again.
-func (s *sights) see(now time.Time, r ratelimit.Result) (turned []string) {
+// observe takes an answer of Redis. changed are the subjects that have reached a
+// limit, or are below it again.
+func (c *usageCache) observe(now time.Time, r ratelimit.Result) (changed []string) {
 	for _, u := range r.Uses {
-		if s.seeOne(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max) {
-			turned = append(turned, u.Subject)
+		if c.observeUse(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max) {
+			changed = append(changed, u.Subject)
 		}
 	}
-	return turned
+	return changed
 }
 
-// merged takes over the uses of what was just merged: without that, a node that
-// is cut off again at once would have the same share once more. The limits are
-// not known then, and each use may have reached its own.
-func (s *sights) merged(now time.Time, r ratelimit.Result) (turned []string) {
+// observeMerged takes the answer to a charge that was just merged: without it, a node
+// that is cut off again at once would have the same share a second time. The answer
+// has no limits, so that any use may be at its limit.
+func (c *usageCache) observeMerged(now time.Time, r ratelimit.Result) (changed []string) {
 	for _, u := range r.Uses {
-		if s.seeOne(now, r.At.UnixMilli(), u, u.Used > 0, u.Used > 0) {
-			turned = append(turned, u.Subject)
+		if c.observeUse(now, r.At.UnixMilli(), u, u.Used > 0, u.Used > 0) {
+			changed = append(changed, u.Subject)
 		}
 	}
-	return turned
+	return changed
 }
 
-// seeOne takes over one use, and tells whether it has turned. Answers may come
-// out of their order.
-func (s *sights) seeOne(now time.Time, at int64, u ratelimit.Use, half, full bool) (turned bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if u.Epoch > s.epochs[u.Subject] {
-		s.epochs[strings.Clone(u.Subject)] = u.Epoch // a clone, for it may be a part of a request
+// observeUse takes one use, and reports whether its limit was reached or has room
+// again. Answers may come out of order.
+func (c *usageCache) observeUse(now time.Time, at int64, u ratelimit.Use, half, full bool) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if u.Epoch > c.epochs[u.Subject] {
+		c.epochs[strings.Clone(u.Subject)] = u.Epoch // cloned: the name may be part of a larger request
 	}
-	key := sightKey{u.Subject, u.Limit.Window}
-	old, had := s.uses[key]
-	if !half && !had || half && had && old.used == u.Used && old.full == full || had && (sight{used: u.Used, at: at}).before(old) {
+	key := usageKey{u.Subject, u.Limit.Window}
+	old, had := c.uses[key]
+	if !half && !had || half && had && old.used == u.Used && old.full == full || had && (usage{used: u.Used, at: at}).olderThan(old) {
 		return false
 	}
-	v := sight{at: at, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
+	v := usage{at: at, till: now.Add(u.Limit.Window + u.Limit.Window/60)}
 	if half {
 		v.used, v.full = u.Used, full
 	}
 	key.subject = strings.Clone(key.subject)
-	s.set(key, v)
-	s.news[key] = v
-	turned = v.turned(old)
-	if turned && v.full {
-		s.hurry()
+	c.set(key, v)
+	c.unsent[key] = v
+	changed = v.changedFrom(old)
+	if changed && v.full {
+		c.notifyUrgent()
 	}
-	return turned
+	return changed
 }
 
-// hurry has others told at once.
-func (s *sights) hurry() {
+// notifyUrgent has runPublish publish at once.
+func (c *usageCache) notifyUrgent() {
 	select {
-	case s.urgent <- struct{}{}:
+	case c.urgent <- struct{}{}:
 	default:
 	}
 }
 
-// turned tells whether a use is full that was not, or the other way round. One
-// that is fuller than it was may have been below its limit in between, or have
-// been taken for full before it was.
-func (v sight) turned(old sight) bool {
+// changedFrom reports whether a limit was reached, or has room again. If it is full as
+// before with another use, it may have had room in between, or may not have been full
+// before: observeMerged only assumes that.
+func (v usage) changedFrom(old usage) bool {
 	return v.full != old.full || v.full && v.used != old.used
 }
 
-// set keeps a sight, or forgets it. mu is held.
-func (s *sights) set(key sightKey, v sight) {
+// set sets a usage; 0 removes it. mu is held.
+func (c *usageCache) set(key usageKey, v usage) {
 	if v.used > 0 {
-		s.uses[key] = v
+		c.uses[key] = v
 	} else {
-		delete(s.uses, key)
+		delete(c.uses, key)
 	}
 }
 
-// learn takes over what another node saw, and tells whether it changes anything
-// for the subject's locks. Where this node saw more since, and only told it
-// before that node did, it tells so again.
-func (s *sights) learn(key sightKey, v sight) (turned bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, had := s.uses[key]
-	if had && v.before(old) {
-		s.news[key] = old
+// receive takes what another node has published, and reports whether a limit was
+// reached or has room again. If this node has seen a later usage, it publishes that
+// again, for the other node has overwritten it.
+func (c *usageCache) receive(key usageKey, v usage) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, had := c.uses[key]
+	if had && v.olderThan(old) {
+		c.unsent[key] = old
 		return false
 	}
-	s.set(key, v)
-	return v.turned(old)
+	c.set(key, v)
+	return v.changedFrom(old)
 }
 
-// takeNews takes off what is to be told others.
-func (s *sights) takeNews() (news map[sightKey]sight, resets map[string]resetNews) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	news, resets = s.news, s.resets
-	s.news, s.resets = map[sightKey]sight{}, map[string]resetNews{}
-	return news, resets
+// takeUnsent returns and clears what is to be published.
+func (c *usageCache) takeUnsent() (unsent map[usageKey]usage, resets map[string]localReset) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unsent, resets = c.unsent, c.resets
+	c.unsent, c.resets = map[usageKey]usage{}, map[string]localReset{}
+	return unsent, resets
 }
 
-// putBack keeps what could not be told, unless there is something newer.
-func (s *sights) putBack(news map[sightKey]sight, resets map[string]resetNews) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.Copy(news, s.news)
-	maps.Copy(resets, s.resets)
-	s.news, s.resets = news, resets
+// putBack puts back what could not be published, unless there is something newer.
+func (c *usageCache) putBack(unsent map[usageKey]usage, resets map[string]localReset) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(unsent, c.unsent)
+	maps.Copy(resets, c.resets)
+	c.unsent, c.resets = unsent, resets
 }
 
-// forget forgets what was used by a subject up to its reset.
-func (s *sights) forget(subject string, epoch int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := func(key sightKey, v sight) bool { return key.subject == subject && v.at <= epoch }
-	maps.DeleteFunc(s.uses, before)
-	maps.DeleteFunc(s.news, before)
+// forget removes the uses of a subject that were seen up to its reset.
+func (c *usageCache) forget(subject string, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := func(key usageKey, v usage) bool { return key.subject == subject && v.at <= epoch }
+	maps.DeleteFunc(c.uses, before)
+	maps.DeleteFunc(c.unsent, before)
 }
 
-// reset notes that a subject was reset here, and has others told.
-func (s *sights) reset(now time.Time, subject string, epoch int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.resets[subject] = resetNews{now, epoch}
-	s.epochs[subject] = max(s.epochs[subject], epoch)
-	s.hurry()
+// reset has a reset by this node published.
+func (c *usageCache) reset(now time.Time, subject string, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resets[subject] = localReset{now, epoch}
+	c.epochs[subject] = max(c.epochs[subject], epoch)
+	c.notifyUrgent()
 }
 
-// setEpoch notes which epoch Redis has.
-func (s *sights) setEpoch(subject string, epoch int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.epochs[subject] = epoch
+// setEpoch sets the epoch that Redis has.
+func (c *usageCache) setEpoch(subject string, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epochs[subject] = epoch
 }
 
-func (s *sights) epoch(subject string) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.epochs[subject]
+func (c *usageCache) epoch(subject string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epochs[subject]
 }
 
-// used is the use last seen of a limit, 0 if it was below half.
-func (s *sights) used(subject string, window time.Duration) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.uses[sightKey{subject, window}].used
+// used is the use of a limit that was last seen; 0 if it was below half.
+func (c *usageCache) used(subject string, window time.Duration) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.uses[usageKey{subject, window}].used
 }
 
-// subjects are those of which something was seen.
-func (s *sights) subjects() map[string]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// subjects returns the subjects of which half a limit is used.
+func (c *usageCache) subjects() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	all := map[string]bool{}
-	for key := range s.uses {
+	for key := range c.uses {
 		all[key.subject] = true
 	}
 	return all
 }
 
-// prune forgets sights of what has left the window.
-func (s *sights) prune(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.uses, func(_ sightKey, v sight) bool { return now.After(v.till) })
+// prune removes uses whose sends have left the window.
+func (c *usageCache) prune(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.uses, func(_ usageKey, v usage) bool { return now.After(v.till) })
 }

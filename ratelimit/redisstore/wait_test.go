@@ -111,12 +111,12 @@ func (s *badServer) ask(t *testing.T, dir string, callers int) {
 	}
 	defer s.serving.Wait() // all connections are closed then
 	defer n.Close()
-	l := n.servers.one
+	l := n.servers.single
 	o := *l.client.Options()
 	o.Dialer, o.OnConnect = s.dial, l.connected
 	l.client.Close()
 	l.client = redis.NewClient(&o)
-	l.server, l.caught = "test/", "test/"
+	l.server, l.caughtUp = "test/", "test/"
 	waited := time.Duration(0)
 	var mu sync.Mutex
 	var running sync.WaitGroup
