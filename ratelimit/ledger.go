@@ -12,15 +12,13 @@ import (
 // It has a clock, which is the latest time that a caller gave it, in milliseconds: a
 // time before that counts as that.
 type Ledger struct {
-	mu            sync.Mutex
-	options       Options
-	last          int64 // the clock, Unix milliseconds
-	keep          int64 // how long sends are kept, milliseconds
-	cleaned       int64 // when all shards were last rebuilt, see wrapMargin; Unix milliseconds
-	completeSince int64 // Unix milliseconds: sends dated up to it may be forgotten, as keep was shorter once
-	subjects      subjects
-	groups        groups
-	sends         sends
+	mu      sync.Mutex
+	options Options
+	times
+
+	subjects subjects
+	groups   groups
+	sends    sends
 
 	seq       uint64 // number of the last change
 	uncounted int64
@@ -28,6 +26,14 @@ type Ledger struct {
 
 	space space
 	entry []byte // for do
+}
+
+// times are the clock of a Ledger and what depends on it.
+type times struct {
+	last          int64 // the clock, Unix milliseconds
+	keep          int64 // how long sends are kept, milliseconds
+	cleaned       int64 // when all shards were last rebuilt, see wrapMargin; Unix milliseconds
+	completeSince int64 // Unix milliseconds: sends dated up to it may be forgotten, as keep was shorter once
 }
 
 // Options are the options of NewLedger.
@@ -44,7 +50,7 @@ type Options struct {
 
 // NewLedger returns an empty Ledger.
 func NewLedger(o Options) *Ledger {
-	l := &Ledger{options: o, keep: newWindow(max(o.Keep, MinWindow)).span()}
+	l := &Ledger{options: o, times: times{keep: newWindow(max(o.Keep, MinWindow)).span()}}
 	l.subjects.index = map[string]uint32{}
 	l.groups.index = map[string]uint32{}
 	return l

@@ -236,8 +236,8 @@ func TestAWindowThatComesLaterAndRefuses(t *testing.T) {
 	}
 }
 
-// A window whose buckets are not made of those of another one begins at zero, and
-// does not take earlier sends of the same millisecond for later ones.
+// A window whose buckets do not consist of those of a shorter one starts at zero, and
+// does not count earlier sends of the same millisecond.
 func TestAWindowThatNoOtherOneTellsOf(t *testing.T) {
 	l := ratelimit.NewLedger(ratelimit.Options{})
 	odd := func(max int64) ratelimit.Subject {

@@ -61,11 +61,16 @@ type Store struct {
 	segment *segment
 	failure atomic.Pointer[error] // why changes would not survive a crash; nil if they would
 
-	saving   sync.Mutex // held while a snapshot is written
-	snapshot int64      // size of the last snapshot, bytes
-	retry    int        // seconds after which a failed snapshot is tried again
+	snapshots
+	damaged []string // files to be kept for the operator
+}
+
+// snapshots is what a Store knows of its snapshots.
+type snapshots struct {
+	saving   sync.Mutex // held while one is written
+	snapshot int64      // size of the last one, bytes
+	retry    int        // seconds after which a failed one is tried again
 	waited   int        // seconds of them that have passed
-	damaged  []string   // files to be kept for the operator
 }
 
 // Open reads the directory, or makes it. It fails if another process has it open.

@@ -150,7 +150,7 @@ func (s *Store) loadSnapshot(n uint64) (int64, error) {
 func (s *Store) loadSegment(n uint64, last bool, seq *uint64) (int64, error) {
 	return s.read(s.path(segmentPrefix, n), last, func(number uint64, entry []byte) error {
 		if isNote(entry) {
-			return s.notes.replay(entry)
+			return s.notes.restore(entry[1:])
 		}
 		*seq = max(*seq, number)
 		return s.ledger.Replay(number, entry)

@@ -93,14 +93,6 @@ func decodeNote(b []byte) (key string, value, rest []byte, err error) {
 	return string(parts[0]), parts[1], b, nil
 }
 
-func (n *notes) replay(entry []byte) error {
-	key, value, _, err := decodeNote(entry[1:])
-	if err == nil {
-		n.set(key, slices.Clone(value))
-	}
-	return err
-}
-
 // snapshot writes all notes, in sections of about 256 kB.
 func (n *notes) snapshot(write func(section []byte) error) error {
 	b := []byte{sectionNotes}
@@ -115,6 +107,7 @@ func (n *notes) snapshot(write func(section []byte) error) error {
 	return write(b)
 }
 
+// restore reads the notes of a section, or the one of an entry.
 func (n *notes) restore(section []byte) (err error) {
 	for len(section) > 0 {
 		var key string

@@ -232,10 +232,7 @@ func (s *Store) receive(key string, e entry) {
 		s.receiveReset(strings.TrimPrefix(key, resetKey), e)
 	default:
 		s.board.note(key, e)
-		select {
-		case s.board.changed <- struct{}{}:
-		default:
-		}
+		signal(s.board.changed)
 	}
 }
 

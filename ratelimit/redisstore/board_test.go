@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// noNotes is a ledger that keeps no notes, and nothing else is asked of.
+// noNotes is a ledger that keeps no notes; nothing else of it is called.
 type noNotes struct{ Ledger }
 
 func (noNotes) Note(string, []byte) error          { return nil }
 func (noNotes) Notes(string, func(string, []byte)) {}
 
-// What Entries gathers follows what it finds, however much else is on the board.
-// Copying all of it takes hundreds of allocations.
+// The cost of Entries follows what it finds, however much else is on the board: copying
+// all of it would take hundreds of allocations.
 func TestEntriesGathersOnlyWhatItFinds(t *testing.T) {
 	s := &Store{board: newBoard(noNotes{})}
 	for n := range 100_000 {

@@ -41,29 +41,42 @@ type link struct {
 	jobs    chan *job
 	running sync.WaitGroup // drains
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
-	open    atomic.Bool   // the breaker is not closed: only probes are sent
-	refuses atomic.Bool   // it answers and refuses to write, until a heartbeat succeeds
-	ready   atomic.Bool   // it has all that this node has accepted, and decides
-	changed func(l *link) // called after a failure, or when another server answers
+	changed func()        // called after a failure, or when another server answers
 	lost    chan struct{} // has an element when it is no longer ready
 
-	// Used by runLink only: what was reported to operators.
+	linkState
+	serverClock
+	announced
+}
+
+// A linkState is what is known of the server.
+type linkState struct {
+	open          atomic.Bool  // the breaker is not closed: only probes are sent
+	refuses       atomic.Bool  // it answers and refuses to write, until a heartbeat succeeds
+	ready         atomic.Bool  // it has all that this node has accepted, and decides
+	serverChanges atomic.Int64 // how often another server has answered
+
+	mu        sync.Mutex // guards the rest
+	caughtUp  string     // the server that has everything but the outbox
+	server    string     // the server that answers; see serverOf
+	lastError error
+	latency   time.Duration // of the last heartbeat
+	since     time.Time     // of the present state
+	policy    string        // what the server does when its memory is full
+	master    string        // a key prefix that lies on this master
+}
+
+// announced is what was reported to operators. Only runLink uses it.
+type announced struct {
 	announcedReady bool
 	everReady      bool
 	warnedPolicy   string
+}
 
+// A serverClock continues the server's clock between its answers.
+type serverClock struct {
 	started     time.Time
 	clockOffset atomic.Int64 // the server's clock less the time since started, milliseconds; 0: not known
-
-	mu            sync.Mutex
-	caughtUp      string       // the server that has everything but the outbox
-	server        string       // the server that answers; see serverOf
-	serverChanges atomic.Int64 // how often another server has answered
-	lastError     error
-	latency       time.Duration // of the last heartbeat
-	since         time.Time     // of the present state
-	policy        string        // what the server does when its memory is full
-	master        string        // a key prefix that lies on this master
 }
 
 // A job is a call in the queue.
@@ -83,7 +96,8 @@ const (
 
 func newLink(name string, timeout time.Duration) *link {
 	l := &link{name: name, timeout: timeout, places: make(chan struct{}, places), jobs: make(chan *job, queue),
-		since: time.Now(), started: time.Now(), lost: make(chan struct{}, 1), announcedReady: true}
+		lost: make(chan struct{}, 1), linkState: linkState{since: time.Now()}, serverClock: serverClock{started: time.Now()},
+		announced: announced{announcedReady: true}}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
@@ -108,12 +122,8 @@ func (l *link) close() {
 
 // unready marks that the server no longer decides.
 func (l *link) unready() {
-	if !l.ready.Swap(false) {
-		return
-	}
-	select {
-	case l.lost <- struct{}{}:
-	default:
+	if l.ready.Swap(false) {
+		signal(l.lost)
 	}
 }
 
@@ -151,14 +161,14 @@ func (l *link) do(deadline time.Time, c call) (any, error) {
 }
 
 // observeTime sets the server's clock, from the time in an answer that has just come.
-func (l *link) observeTime(at time.Time) {
-	l.clockOffset.Store(at.UnixMilli() - time.Since(l.started).Milliseconds())
+func (c *serverClock) observeTime(at time.Time) {
+	c.clockOffset.Store(at.UnixMilli() - time.Since(c.started).Milliseconds())
 }
 
 // timeIn is the server's time in d from now; false if its clock is not known.
-func (l *link) timeIn(d time.Duration) (time.Time, bool) {
-	ahead := l.clockOffset.Load()
-	return time.UnixMilli(ahead).Add(time.Since(l.started) + d), ahead != 0
+func (c *serverClock) timeIn(d time.Duration) (time.Time, bool) {
+	offset := c.clockOffset.Load()
+	return time.UnixMilli(offset).Add(time.Since(c.started) + d), offset != 0
 }
 
 // enter takes a place, if one is free.
@@ -265,7 +275,7 @@ func (l *link) recordFailure(errs []error) error {
 				l.refuses.Store(true)
 				l.unready()
 			}
-			l.changed(l)
+			l.changed()
 			return err
 		}
 	}
@@ -362,7 +372,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	}
 	l.mu.Unlock()
 	if another {
-		l.changed(l)
+		l.changed()
 	}
 	return nil
 }

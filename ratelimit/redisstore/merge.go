@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"sluice/ratelimit"
 )
 
 // runMerge merges the outbox whenever wakeMerge is called.
@@ -21,21 +19,12 @@ func (s *Store) runMerge(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-time.After(retryEvery / 4):
-				if s.outbox.len() > 0 && s.anyAlive() {
+				if s.outbox.len() > 0 && slices.ContainsFunc(s.servers.masters(), (*link).alive) {
 					s.wakeMerge()
 				}
 			}
 		}
 	}
-}
-
-func (s *Store) anyAlive() bool {
-	for _, l := range s.servers.masters() {
-		if l.alive() {
-			return true
-		}
-	}
-	return false
 }
 
 // merge gives Redis the outbox, then has those masters decide again that have
@@ -44,16 +33,13 @@ func (s *Store) merge(ctx context.Context) bool {
 	s.merging.Lock()
 	defer s.merging.Unlock()
 	for range 1000 {
-		before := s.outbox.list()
-		for len(before) > 0 && ctx.Err() == nil {
-			n := min(len(before), batch)
-			s.mergeSome(ctx, s.clock.now(), before[:n])
-			before = before[n:]
+		for some := range slices.Chunk(s.outbox.list(), batch) {
+			if ctx.Err() != nil {
+				break
+			}
+			s.mergeSome(ctx, s.clock.now(), some)
 		}
-		if s.rejoin() || ctx.Err() != nil {
-			break
-		}
-		if !s.anyCatching() {
+		if s.rejoin() || ctx.Err() != nil || !s.anyCatching() {
 			break
 		}
 	}
@@ -62,18 +48,13 @@ func (s *Store) merge(ctx context.Context) bool {
 
 // anyCatching reports whether a master answers and is not ready yet.
 func (s *Store) anyCatching() bool {
-	for _, l := range s.servers.masters() {
-		if l.alive() && !l.ready.Load() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return l.alive() && !l.ready.Load() })
 }
 
 // mergeSome gives Redis some entries, and removes those that all their masters have.
 // It reports whether those are all.
 func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWrite) bool {
-	byLink := map[*link]*pipeline{}
+	byLink := map[*link][]entryCall{}
 	failed := make([]bool, len(some))
 	for i, e := range some {
 		if e.Reset != "" { // first: it decides which of the sends count
@@ -89,15 +70,12 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWri
 				failed[i] = true
 				continue
 			}
-			if byLink[c.link] == nil {
-				byLink[c.link] = &pipeline{}
-			}
-			byLink[c.link].add(c, i)
+			byLink[c.link] = append(byLink[c.link], entryCall{c, i})
 		}
 	}
-	for l, o := range byLink {
-		for len(o.calls) > 0 {
-			s.runPipeline(ctx, now, l, o.takeFirst(batch), failed)
+	for l, calls := range byLink {
+		for some := range slices.Chunk(calls, batch) {
+			s.runPipeline(ctx, now, l, some, failed)
 		}
 	}
 	all := true
@@ -117,33 +95,24 @@ func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) bool {
 	return l != nil && l.alive() && s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
 }
 
-// A pipeline is the calls to one master.
-type pipeline struct {
-	calls    []call
-	of       []int // number of the entry that a call is part of
-	subjects [][]ratelimit.Subject
-}
-
-func (o *pipeline) add(c linkCall, of int) {
-	o.calls, o.of, o.subjects = append(o.calls, c.call), append(o.of, of), append(o.subjects, c.subjects)
-}
-
-// takeFirst removes and returns the first calls, at most n.
-func (o *pipeline) takeFirst(n int) pipeline {
-	n = min(n, len(o.calls))
-	first := pipeline{o.calls[:n], o.of[:n], o.subjects[:n]}
-	o.calls, o.of, o.subjects = o.calls[n:], o.of[n:], o.subjects[n:]
-	return first
+// An entryCall is a call that is part of an entry, and the number of the entry.
+type entryCall struct {
+	linkCall
+	entry int
 }
 
 // runPipeline runs calls, and marks the entries of those that fail.
-func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, o pipeline, failed []bool) {
+func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall, failed []bool) {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	replies, errs := l.run(short, o.calls)
-	for k, i := range o.of {
-		failed[i] = failed[i] || errs[k] != nil || !carriedOut(replies[k])
-		if a, err := answerOf(replies[k], o.subjects[k]); err == nil {
+	calls := make([]call, len(some))
+	for k := range some {
+		calls[k] = some[k].call
+	}
+	replies, errs := l.run(short, calls)
+	for k, c := range some {
+		failed[c.entry] = failed[c.entry] || errs[k] != nil || !carriedOut(replies[k])
+		if a, err := answerOf(replies[k], c.subjects); err == nil {
 			s.notifyChanged(s.usage.observeMerged(now, a.Result)...)
 		}
 	}

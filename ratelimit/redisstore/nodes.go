@@ -44,13 +44,15 @@ func (n *nodes) list() []Node {
 // beat sends one heartbeat, which also proves that the server can be written to. It
 // returns how many nodes have replayed to this server.
 func (s *Store) beat(ctx context.Context, l *link, replayed bool) (replayedNodes int, err error) {
-	me := Node{Name: s.options.Node, Mode: s.mode(), Latency: l.lastLatency(), Config: s.nodes.configHash()}
+	l.mu.Lock()
+	key, latency := l.master, l.latency
+	l.mu.Unlock()
+	me := Node{Name: s.options.Node, Mode: s.mode(), Latency: latency, Config: s.nodes.configHash()}
 	value, err := json.Marshal(me)
 	if err != nil {
 		return 0, err
 	}
 	start := time.Now()
-	key := l.key()
 	replies, errs := l.run(ctx, []call{{
 		script: boardScript, keys: []string{key + ":nodes", key + ":told"},
 		args: []any{"beat", s.options.Node, string(value), l.serverNow(), bit(replayed)},
@@ -59,7 +61,9 @@ func (s *Store) beat(ctx context.Context, l *link, replayed bool) (replayedNodes
 		return 0, errs[0]
 	}
 	l.refuses.Store(false)
-	l.setLatency(time.Since(start))
+	l.mu.Lock()
+	l.latency = time.Since(start)
+	l.mu.Unlock()
 	list, ok := replies[0].([]any)
 	if !ok || len(list)%3 != 1 {
 		return 0, errReply
@@ -94,22 +98,4 @@ func (n *nodes) update(list []any) (alive int) {
 	defer n.mu.Unlock()
 	n.all, n.updated = all, time.Now()
 	return alive
-}
-
-func (l *link) key() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.master
-}
-
-func (l *link) lastLatency() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.latency
-}
-
-func (l *link) setLatency(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.latency = d
 }

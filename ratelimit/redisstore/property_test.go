@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// timed is a Store and its Redis, both told the time.
+// timed is a Store and its Redis, both with the time of the test.
 type timed struct {
 	*Store
 	at time.Time

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,10 +79,7 @@ func (s *Store) listenTo(ctx context.Context, l *link, notified chan<- struct{})
 			if !open {
 				return
 			}
-			select {
-			case notified <- struct{}{}:
-			default:
-			}
+			signal(notified)
 		case <-time.After(beatEvery):
 		}
 	}
@@ -102,16 +100,14 @@ func (s *Store) publish(ctx context.Context) {
 	for key, v := range unsent {
 		args = append(args, key.key(), v.String(), max(1, v.till.Sub(s.clock.now()).Milliseconds()))
 	}
-	for len(args) > 0 {
-		n := min(len(args), 3*boardPage)
+	for part := range slices.Chunk(args, 3*boardPage) {
 		short, cancel := context.WithTimeout(ctx, s.options.Timeout)
-		_, errs := l.run(short, []call{boardCall("put", args[:n]...)})
+		_, errs := l.run(short, []call{boardCall("put", part...)})
 		cancel()
 		if errs[0] != nil {
 			s.usage.putBack(unsent, resets)
 			return
 		}
-		args = args[n:]
 	}
 }
 

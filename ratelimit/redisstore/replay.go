@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
@@ -112,10 +113,9 @@ func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Toke
 
 // runAll runs calls to one master, in one pipeline after the other.
 func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error {
-	for len(calls) > 0 {
-		n := min(len(calls), batch)
+	for part := range slices.Chunk(calls, batch) {
 		var some []call
-		for _, c := range calls[:n] {
+		for _, c := range part {
 			some = append(some, c.call)
 		}
 		short, cancel := context.WithTimeout(ctx, timeout)
@@ -124,7 +124,6 @@ func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error 
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		calls = calls[n:]
 	}
 	return nil
 }

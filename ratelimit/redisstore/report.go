@@ -1,6 +1,9 @@
 package redisstore
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Reporter gets what an operator should know.
 type Reporter interface {
@@ -83,12 +86,7 @@ func evicts(policy string) bool { return policy != "" && policy != "noeviction" 
 // mode is "shared" if all masters decide.
 func (s *Store) mode() string {
 	masters := s.servers.masters()
-	for _, l := range masters {
-		if !l.ready.Load() {
-			return string(s.options.Outage)
-		}
-	}
-	if len(masters) == 0 {
+	if len(masters) == 0 || slices.ContainsFunc(masters, func(l *link) bool { return !l.ready.Load() }) {
 		return string(s.options.Outage)
 	}
 	return modeShared

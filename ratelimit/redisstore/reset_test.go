@@ -78,7 +78,7 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	late := ratelimit.Take{Subjects: []ratelimit.Subject{domain}, Tokens: tokens(1, 3)}
 	terms := n.terms(s.now(), late.Subjects)
 	s.takeOf(0, tokens(21, 1), domain)
-	s.jump(20 * time.Millisecond) // what passes between two answers is not told apart
+	s.jump(20 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	s.cut(0)
 	if r, err := n.takeDegraded(context.Background(), s.now(), late, terms.attempt); err != nil || !r.OK {
 		t.Fatal(r, err)
@@ -93,12 +93,12 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	}
 	s.heal(0)
 	s.want("a.example", 2)
-	n.outbox.commit(&pendingWrite{seq: 1000, Tokens: late.Tokens}) // told once more
+	n.outbox.commit(&pendingWrite{seq: 1000, Tokens: late.Tokens}) // merged once more
 	s.heal(0)
 	s.want("a.example", 2)
 }
 
-// A node that hears late of a reset still counts what it has sent since.
+// A node that receives a reset late still counts what it has sent since.
 func TestAResetThatIsHeardOfLate(t *testing.T) {
 	s := newSimulation(t, OutageLocal, rand.New(rand.NewPCG(1, 1)))
 	domain := hourly("a.example", 10)
@@ -161,7 +161,7 @@ func TestALateResetIsOfItsTime(t *testing.T) {
 	n := startNode(t, Options{URL: "unix://" + r.Socket()})
 	domain := hourly("a.example", 100)
 	n.take(take(1, 5, domain))
-	time.Sleep(10 * time.Millisecond) // what passes between two answers is not told apart
+	time.Sleep(10 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	r.Freeze()
 	if _, err := n.Reset(context.Background(), n.time(), "a.example", -1); err != nil {
 		t.Fatal(err)

@@ -51,14 +51,15 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // wakeMerge has runMerge merge the outbox now.
-func (s *Store) wakeMerge() {
+func (s *Store) wakeMerge() { signal(s.wake) }
+
+// signal puts an element in a channel of capacity 1, if there is none.
+func signal(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
-
-func (s *Store) linkChanged(l *link) { s.wakeMerge() }
 
 // runLink sends heartbeats to one master, and announces when it is lost or back.
 func (s *Store) runLink(ctx context.Context, l *link) {

@@ -18,7 +18,7 @@ const slots = 16384
 type servers struct {
 	address
 	timeout time.Duration
-	changed func(*link)                  // see link.changed
+	changed func()                       // see link.changed
 	single  *link                        // nil for a Cluster
 	table   atomic.Pointer[[slots]*link] // of a Cluster; nil until it is known
 
@@ -27,7 +27,7 @@ type servers struct {
 	seeds []*redis.Client
 }
 
-func newServers(a address, timeout time.Duration, changed func(*link)) *servers {
+func newServers(a address, timeout time.Duration, changed func()) *servers {
 	quiet()
 	s := &servers{address: a, timeout: timeout, changed: changed}
 	if a.kind != "cluster" {

@@ -89,15 +89,15 @@ func (s *simulation) arrival() time.Time {
 // cut has a node no longer reach Redis.
 func (s *simulation) cut(i int) { s.nodes[i].servers.single.unready() }
 
-// heal has it reach Redis again: it tells what it owes, and decides there.
+// heal has it reach Redis again: it merges its outbox and decides there.
 func (s *simulation) heal(i int) {
 	if !s.nodes[i].merge(context.Background()) || !s.nodes[i].servers.single.ready.Load() {
 		s.t.Fatalf("node %d does not come back", i)
 	}
 }
 
-// healAll has all nodes reach Redis again. Each waits until the others have told a
-// server that is new to them what they know.
+// healAll has all nodes reach Redis again. Each waits until the others have replayed to
+// a server that is new to them.
 func (s *simulation) healAll() {
 	var running sync.WaitGroup
 	for _, n := range s.nodes {

@@ -86,13 +86,18 @@ type Store struct {
 	board   *board
 	nodes   nodes
 	clock   clock
+	numbers
 
-	attempts    atomic.Int64
-	modeChanges atomic.Int64 // of the mode
+	wake    chan struct{} // has an element when the outbox is to be merged
+	merging sync.Mutex
+}
+
+// numbers are those numbers of a Store that change.
+type numbers struct {
+	attempts    atomic.Int64 // number of the last attempt; see terms
+	modeChanges atomic.Int64 // see Status
 	clockShift  atomic.Int64 // by how much this node's clock is ahead of Redis's, milliseconds
 	retention   atomic.Int64 // for how long all slots keep sends, nanoseconds
-	wake        chan struct{}
-	merging     sync.Mutex
 }
 
 // Open opens a store, whether Redis answers or not. Only while Run runs does the store
@@ -116,7 +121,7 @@ func Open(o Options) (*Store, error) {
 	s.retention.Store(int64(keep))
 	s.usage, s.board = newUsageCache(), newBoard(o.Ledger)
 	s.outbox = newOutbox(o.Ledger, at)
-	s.servers = newServers(a, o.Timeout, s.linkChanged)
+	s.servers = newServers(a, o.Timeout, s.wakeMerge)
 	return s, nil
 }
 

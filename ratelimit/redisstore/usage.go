@@ -108,17 +108,9 @@ func (c *usageCache) observeUse(now time.Time, at int64, u ratelimit.Use, half, 
 	c.unsent[key] = v
 	changed = v.changedFrom(old)
 	if changed && v.full {
-		c.notifyUrgent()
+		signal(c.urgent)
 	}
 	return changed
-}
-
-// notifyUrgent has runPublish publish at once.
-func (c *usageCache) notifyUrgent() {
-	select {
-	case c.urgent <- struct{}{}:
-	default:
-	}
 }
 
 // changedFrom reports whether a limit was reached, or has room again. If it is full as
@@ -185,7 +177,7 @@ func (c *usageCache) reset(now time.Time, subject string, epoch int64) {
 	defer c.mu.Unlock()
 	c.resets[subject] = localReset{now, epoch}
 	c.epochs[subject] = max(c.epochs[subject], epoch)
-	c.notifyUrgent()
+	signal(c.urgent)
 }
 
 // setEpoch sets the epoch that Redis has.

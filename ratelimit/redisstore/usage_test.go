@@ -7,8 +7,8 @@ import (
 	"sluice/ratelimit"
 )
 
-// What a node saw first and told last is not taken for the last word: that node
-// learns of what was seen since, and so does one that listened late.
+// A usage that was seen first and published last does not replace a later one: the node
+// that published it gets the later one, and so does one that reads late.
 func TestTheNewerSightIsToldAgain(t *testing.T) {
 	now, key := time.Now(), usageKey{"a.example", time.Hour}
 	see := func(s *usageCache, used int64, at time.Duration) {
@@ -30,7 +30,7 @@ func TestTheNewerSightIsToldAgain(t *testing.T) {
 	see(first, 55, 0)
 	see(second, 60, time.Second)
 	tell(second)
-	tell(first) // overwrites what the second told, before it listens
+	tell(first) // overwrites what the second published, before that reads
 	for range 2 {
 		for _, s := range []*usageCache{first, second} {
 			listen(s)

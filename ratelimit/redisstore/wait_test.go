@@ -72,8 +72,8 @@ func (s *badServer) serve(c net.Conn) {
 	}
 }
 
-// Whatever a server does to a connection, who asks is answered within the timeout:
-// all that he waits for, one after the other, is under one deadline. The clock of
+// Whatever a server does to a connection, a caller is answered within the timeout: all
+// that it waits for, one after the other, is under one deadline. The clock of
 // the test goes on only while everybody waits, so that the machine has no part in it.
 func TestOneDeadlineWhateverAServerDoes(t *testing.T) {
 	for _, server := range []*badServer{
