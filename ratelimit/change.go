@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// A change is one step of a Ledger. Everything that a Ledger holds came about
-// by changes, so that replaying them makes the same Ledger again.
+// A change is one step of a Ledger. A Ledger is altered by changes only, so that
+// replaying them makes the same Ledger again.
 //
-// A change names the subjects and groups by number, and what it does to each
-// page, shard and to the groups does not depend on the others: a snapshot
-// copies those one after the other while changes go on.
+// A change refers to subjects and groups by number, and what it does to one page or
+// shard does not depend on any other: a snapshot copies them one after the other
+// while changes go on.
 type change interface {
 	apply(l *Ledger)
 	encode(b []byte) []byte
 }
 
-// The first byte of an encoded change. The byte 'n' is left to whoever keeps
-// other things in the same record.
+// The first byte of an encoded change. 'n' is reserved for callers that keep other
+// things in the same file; package journal has its notes there.
 const (
 	kindSubject  = 's'
 	kindGroup    = 'g'
@@ -30,7 +30,7 @@ const (
 	kindReset    = 'x'
 	kindKeep     = 'k'
 	kindSettle   = 'o'
-	kindWiden    = 'w'
+	kindWindows  = 'w'
 )
 
 func decodeChange(entry []byte) (change, error) {
@@ -58,15 +58,15 @@ func decodeChange(entry []byte) (change, error) {
 		c = &keepFor{at: d.int(), span: d.int()}
 	case kindSettle:
 		c = decodeSettlement(d)
-	case kindWiden:
-		c = decodeWidening(d)
+	case kindWindows:
+		c = decodeWindowAddition(d)
 	default:
 		return nil, fmt.Errorf("unknown kind of entry %q", entry[0])
 	}
 	return c, d.err
 }
 
-// newSubject begins to count a subject.
+// newSubject starts to count a subject.
 type newSubject struct {
 	id   uint32
 	at   int64
@@ -74,7 +74,7 @@ type newSubject struct {
 }
 
 func (c *newSubject) apply(l *Ledger) {
-	l.subjects.reach(int(c.id / pageSize))
+	l.subjects.growTo(int(c.id / pageSize))
 	if l.seq > l.subjects.page(c.id).upTo {
 		l.subjects.place(c.id, subject{name: c.name, touched: c.at})
 	}
@@ -86,7 +86,7 @@ func (c *newSubject) encode(b []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(c.name))), c.name...)
 }
 
-// newGroup begins to use a group of subjects.
+// newGroup makes a group of subjects.
 type newGroup struct {
 	id      uint32
 	members []uint32
@@ -104,9 +104,9 @@ func (c *newGroup) encode(b []byte) []byte {
 
 // charge counts sends for their payers and keeps their records.
 type charge struct {
-	at, when int64
+	at, when int64 // the clock, and the date of the sends
 	payers   payers
-	limits   [][]Limit // for each payer, of which only the windows matter
+	limits   [][]Limit // of each payer; only the windows matter
 	tokens   []Token
 }
 
@@ -114,19 +114,19 @@ func (c *charge) apply(l *Ledger) {
 	l.advance(c.at)
 	i := 0
 	l.groups.each(c.payers, func(id uint32) {
-		if s := l.written(id); s != nil && i < len(c.limits) {
+		if s := l.subjectToChange(id); s != nil && i < len(c.limits) {
 			l.count(id, s, c, c.limits[i])
 		}
 		i++
 	})
 	for _, t := range c.tokens {
-		l.keepSend(send{t, uint32(c.when), c.payers}, c.at)
+		l.recordSend(send{t, uint32(c.when), c.payers}, c.at)
 	}
 }
 
-// written is the subject that a change is to be written to; nil where its
-// page was restored with the change in it, or was lost to damage.
-func (l *Ledger) written(id uint32) *subject {
+// subjectToChange returns a subject for a change. It is nil if the page was restored
+// with the change already in it, or was lost with a damaged file.
+func (l *Ledger) subjectToChange(id uint32) *subject {
 	if int(id/pageSize) >= len(l.subjects.pages) || l.seq <= l.subjects.page(id).upTo {
 		return nil
 	}
@@ -136,12 +136,13 @@ func (l *Ledger) written(id uint32) *subject {
 	return nil
 }
 
+// count counts a charge for one of its payers: in all windows that it is counted in, so
+// that a limit that is removed and set again has missed nothing.
 func (l *Ledger) count(id uint32, s *subject, c *charge, limits []Limit) {
 	s.touched = c.at
 	n := int64(len(c.tokens))
 	more := Counts{Sent: n}
 	more.add(c.payers.outcome(), n)
-	// In all of them: a window that is not limited for a while misses nothing.
 	rings := l.addRings(id, limits, c.at)
 	for i := range rings {
 		if r := &rings[i]; c.when > s.epoch && r.counts(c.when, c.at) {
@@ -150,34 +151,34 @@ func (l *Ledger) count(id uint32, s *subject, c *charge, limits []Limit) {
 	}
 }
 
-// addRings returns the rings of a subject, to be changed, with those added for
-// limits that have none: of a new subject, or in journals of before there was a
-// widening.
+// addRings returns the rings of a subject to be changed, and adds those of limits
+// that have none: those of a new subject, or in an old journal, of a version that did
+// not record a windowAddition.
 func (l *Ledger) addRings(id uint32, limits []Limit, at int64) []ring {
 	rings := l.subjects.open(id, at)
 	since := at
 	if len(rings) == 0 {
-		since = 0 // of a new subject nothing can be missing
+		since = 0 // of a new subject everything is counted
 	}
 	for _, limit := range limits {
-		if w := newWindow(limit.Window); find(rings, w) == nil {
+		if w := newWindow(limit.Window); ringOf(rings, w) == nil {
 			rings = append(rings, ring{window: w, since: since})
 		}
 	}
-	l.subjects.change(id, rings)
+	l.subjects.setRings(id, rings)
 	return rings
 }
 
-func (l *Ledger) keepSend(s send, now int64) {
+func (l *Ledger) recordSend(s send, now int64) {
 	if l.seq > l.sends.shard(s.token).upTo {
-		l.put(s, now)
+		l.putSend(s, now)
 	}
 }
 
-// put keeps the record of a send.
-func (l *Ledger) put(s send, now int64) {
+// putSend keeps the record of a send.
+func (l *Ledger) putSend(s send, now int64) {
 	sh := l.sends.shard(s.token)
-	if i := sh.find(s.token); i >= 0 { // forgotten, but not swept yet
+	if i := sh.find(s.token); i >= 0 { // a forgotten one, not swept yet
 		l.groups.refer(sh.slots[i].payers, -1)
 		sh.remove(i)
 	}
@@ -204,7 +205,7 @@ func decodeCharge(d *decoder) *charge {
 	return c
 }
 
-// uncharge takes sends back.
+// uncharge takes sends off the counts and forgets them.
 type uncharge struct {
 	at    int64
 	sends []send
@@ -214,7 +215,7 @@ func (c *uncharge) apply(l *Ledger) {
 	l.advance(c.at)
 	for _, x := range c.sends {
 		l.groups.each(x.payers, func(id uint32) {
-			if s := l.written(id); s != nil {
+			if s := l.subjectToChange(id); s != nil {
 				l.uncount(id, s, x, c.at)
 			}
 		})
@@ -237,7 +238,7 @@ func (l *Ledger) uncount(id uint32, s *subject, x send, at int64) {
 			r.add(when, less)
 		}
 	}
-	l.subjects.change(id, rings)
+	l.subjects.setRings(id, rings)
 }
 
 func (c *uncharge) encode(b []byte) []byte {
@@ -249,7 +250,7 @@ func decodeUncharge(d *decoder) *uncharge {
 	return &uncharge{at: d.int(), sends: d.sends()}
 }
 
-// refusal counts refused sends against a subject.
+// refusal counts refused sends of a subject.
 type refusal struct {
 	id    uint32
 	at    int64
@@ -258,7 +259,7 @@ type refusal struct {
 
 func (c *refusal) apply(l *Ledger) {
 	l.advance(c.at)
-	s := l.written(c.id)
+	s := l.subjectToChange(c.id)
 	if s == nil {
 		return
 	}
@@ -280,7 +281,7 @@ func (c *refusal) encode(b []byte) []byte {
 type forgiveness struct{ id uint32 }
 
 func (c *forgiveness) apply(l *Ledger) {
-	if s := l.written(c.id); s != nil {
+	if s := l.subjectToChange(c.id); s != nil {
 		s.marks = nil
 	}
 }
@@ -289,30 +290,29 @@ func (c *forgiveness) encode(b []byte) []byte {
 	return binary.AppendUvarint(append(b, kindForgive), uint64(c.id))
 }
 
-// reset restarts a subject at zero. Its rings stay, for since, but empty: or as
-// what was sent after a reset of some time ago has them.
+// reset restarts a subject at zero.
 type reset struct {
 	id    uint32
 	at    int64
-	rings []byte
+	rings []byte // for ResetAsOf, packed: what was sent since; nil: the rings are emptied
 }
 
 func (c *reset) apply(l *Ledger) {
-	// What is charged later in this very millisecond belongs to the new epoch.
+	// What is charged from now on is dated after the reset.
 	l.advance(c.at + 1)
-	s := l.written(c.id)
+	s := l.subjectToChange(c.id)
 	if s == nil {
 		return
 	}
 	if c.rings != nil {
-		l.subjects.forget(c.id)
+		l.subjects.discard(c.id)
 		s.rings = slices.Clone(c.rings)
 	} else {
 		rings := l.subjects.open(c.id, c.at)
 		for i := range rings {
 			rings[i].clear()
 		}
-		l.subjects.change(c.id, rings)
+		l.subjects.setRings(c.id, rings)
 	}
 	s.epoch, s.touched, s.marks = c.at, max(s.touched, c.at), nil
 }
@@ -333,14 +333,13 @@ func decodeReset(d *decoder) *reset {
 	return c
 }
 
-// keepFor changes how long sends are kept. Those dated before the shorter
-// time are no longer known for certain.
+// keepFor changes how long sends are kept, to span milliseconds.
 type keepFor struct {
 	at, span int64
 }
 
 func (c *keepFor) apply(l *Ledger) {
-	l.complete = max(l.complete, c.at-l.keep)
+	l.completeSince = max(l.completeSince, c.at-l.keep)
 	l.keep = c.span
 }
 
@@ -348,7 +347,7 @@ func (c *keepFor) encode(b []byte) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(append(b, kindKeep), uint64(c.at)), uint64(c.span))
 }
 
-// appendLimits writes the windows of limits; their max is of no matter later.
+// appendLimits writes the windows of limits; a replay does not need Max.
 func appendLimits(b []byte, all [][]Limit) []byte {
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	for _, limits := range all {

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// fresh is what of a Take was not charged yet.
+// fresh returns the tokens of a Take that are not charged yet, and their marks.
 func (l *Ledger) fresh(t *Take, at int64) (tokens, marks []Token) {
 	if len(t.Tokens) == 1 && t.Tokens[0] != 0 && !l.known(t.Tokens[0], at) {
 		return t.Tokens, t.Marks
 	}
-	const few = 16 // among which looking is faster than a map
+	const few = 16 // up to so many a linear search is faster than a map
 	var seen map[Token]struct{}
 	if len(t.Tokens) > few {
 		seen = make(map[Token]struct{}, len(t.Tokens))
@@ -34,42 +34,42 @@ func (l *Ledger) fresh(t *Take, at int64) (tokens, marks []Token) {
 	return tokens, marks
 }
 
-// A decision is what measure found out about a Take.
+// A decision is what measure has found out about a Take.
 type decision struct {
-	result Result
-	at     int64 // time of the decision
-	when   int64 // what the sends are dated
-	full   bool  // a limit that is not watched has no room
-	passed bool  // a watched one has none
-	gains  bool  // a subject is not counted yet in the window of a limit
-	sites  []site
-	adds   []int64 // for each Use, how many of the sends count in it
+	result      Result
+	at          int64 // time of the decision, Unix milliseconds
+	when        int64 // date of the sends
+	full        bool  // a limit that is not watched has no room
+	watchedFull bool  // a watched one has none
+	needsWindow bool  // a subject is not counted yet in the window of a limit
+	candidates  []candidate
+	adds        []int64 // for each Use, how many of the sends count in it
 }
 
-// A site is one subject of a decision.
-type site struct {
+// A candidate is one subject of a decision.
+type candidate struct {
 	name     string
 	id       uint32
 	known    bool // there is such a subject
 	from, to int  // its Uses
-	fits     int  // how many of the sends it is charged for: fewer than all if it is watched
+	admitted int  // how many of the sends it is charged for: fewer than all if it is watched
 }
 
-// space is what decisions are made in: one at a time, so that answering a
-// question leaves little to the garbage collector.
+// space is memory that each decision reuses, to spare the garbage collector. Only
+// one is made at a time.
 type space struct {
-	sites   []site
-	adds    []int64
-	members []uint32
-	limits  [][]Limit
-	charge  charge
-	batch   batch
+	candidates []candidate
+	adds       []int64
+	members    []uint32
+	limits     [][]Limit
+	charge     charge
+	batch      batch
 }
 
-// measure finds what every limit of a Take has counted, and whether n more
-// sends dated when have room in it. The decision is good until the next one.
+// measure finds out what each limit of a Take has counted, and whether there is room
+// for n more sends dated when. The decision is valid until the next call.
 func (l *Ledger) measure(t *Take, at, when, n int64) decision {
-	d := decision{at: at, when: when, sites: l.space.sites[:0], adds: l.space.adds[:0]}
+	d := decision{at: at, when: when, candidates: l.space.candidates[:0], adds: l.space.adds[:0]}
 	d.result.At = time.UnixMilli(at)
 	uses := 0
 	for _, sub := range t.Subjects {
@@ -77,34 +77,34 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 	}
 	d.result.Uses = slices.Grow(t.Uses[:0], uses)
 	for _, sub := range t.Subjects {
-		id, s := l.subjects.named(sub.Name)
+		id, s := l.subjects.byName(sub.Name)
 		var rings []ring
 		if s != nil {
 			rings = l.subjects.open(id, at)
 		}
-		from, fits := len(d.result.Uses), n
+		from, admitted := len(d.result.Uses), n
 		for _, limit := range sub.Limits {
 			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
 			u.Subject, u.Watched = sub.Name, sub.Watched
 			switch {
 			case u.Full && sub.Watched && !t.Force:
-				d.passed = true
-				fits = min(fits, max(0, limit.Max-u.Used-t.Ahead))
+				d.watchedFull = true
+				admitted = min(admitted, max(0, limit.Max-u.Used-t.Ahead))
 			case u.Full:
 				d.full = true
 			}
-			d.gains = d.gains || lacks(rings, newWindow(limit.Window))
+			d.needsWindow = d.needsWindow || needsWindow(rings, newWindow(limit.Window))
 			d.result.Uses = append(d.result.Uses, u)
 			d.adds = append(d.adds, adds)
 		}
-		d.sites = append(d.sites, site{sub.Name, id, s != nil, from, len(d.result.Uses), int(fits)})
+		d.candidates = append(d.candidates, candidate{sub.Name, id, s != nil, from, len(d.result.Uses), int(admitted)})
 	}
-	l.space.sites, l.space.adds = d.sites, d.adds
+	l.space.candidates, l.space.adds = d.candidates, d.adds
 	return d
 }
 
-// use measures one limit, and tells how many of n sends would count in it. s
-// is nil where the subject is new.
+// use measures one limit. adds is how many of n sends would count in its window: all
+// or, if they are dated too early, none. s is nil if the subject is new.
 func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n int64) (u Use, adds int64) {
 	u.Limit = limit
 	w := newWindow(limit.Window)
@@ -114,7 +114,7 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 	var r *ring
 	if s != nil {
 		u.Epoch, u.Refused = s.epoch, int64(len(s.marks))
-		if r = find(rings, w); r != nil {
+		if r = ringOf(rings, w); r != nil {
 			u.Used = r.total.Sent
 		}
 		if when <= s.epoch || r != nil && when < r.since {
@@ -131,7 +131,8 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 	return u, n
 }
 
-func find(rings []ring, w window) *ring {
+// ringOf is the ring of a window; nil if the subject is not counted in it.
+func ringOf(rings []ring, w window) *ring {
 	for i := range rings {
 		if rings[i].window == w {
 			return &rings[i]
@@ -140,25 +141,25 @@ func find(rings []ring, w window) *ring {
 	return nil
 }
 
-// refuse counts the refused sends against the subjects that refused: all of
-// them, or where only watched ones would have, those that did not fit.
+// refuse counts refused sends for each subject with a full limit: all of them or, if
+// only watched limits are full, those that the subject had no room for.
 func (l *Ledger) refuse(d *decision, marks []Token) {
-	for _, site := range d.sites {
-		uses := d.result.Uses[site.from:site.to]
+	for _, c := range d.candidates {
+		uses := d.result.Uses[c.from:c.to]
 		if !slices.ContainsFunc(uses, func(u Use) bool { return u.Full }) {
 			continue
 		}
 		refused := marks
 		if !d.full {
-			refused = marks[min(site.fits, len(marks)):]
+			refused = marks[min(c.admitted, len(marks)):]
 		}
-		if len(refused) == 0 || !l.admit(&site, d.at) {
+		if len(refused) == 0 || !l.ensureSubject(&c, d.at) {
 			continue
 		}
-		s := l.subjects.get(site.id)
+		s := l.subjects.get(c.id)
 		unseen := s.unseen(refused)
 		if len(unseen) > 0 {
-			l.do(&refusal{id: site.id, at: d.at, marks: unseen})
+			l.do(&refusal{id: c.id, at: d.at, marks: unseen})
 		}
 		for i := range uses {
 			uses[i].Refused = int64(len(s.marks))
@@ -166,32 +167,31 @@ func (l *Ledger) refuse(d *decision, marks []Token) {
 	}
 }
 
-// unseen returns those of marks that the subject has not, as far as there is
-// space for them.
+// unseen returns the marks that the subject does not have yet, up to maxMarks in all.
 func (s *subject) unseen(marks []Token) []Token {
 	marks = slices.Compact(slices.Sorted(slices.Values(marks)))
 	marks = slices.DeleteFunc(marks, func(m Token) bool { _, seen := s.marks[m]; return seen })
 	return marks[:min(len(marks), maxMarks-len(s.marks))]
 }
 
-// forgive forgets the refusals against subjects that have room again, with
-// ahead sends promised.
+// forgive forgets the refusals of subjects whose limits have room again, also when
+// ahead more sends, already let through, will be charged.
 func (l *Ledger) forgive(d *decision, ahead int64) {
-	for _, site := range d.sites {
-		uses := d.result.Uses[site.from:site.to]
-		if !site.known || l.subjects.get(site.id).marks == nil ||
+	for _, c := range d.candidates {
+		uses := d.result.Uses[c.from:c.to]
+		if !c.known || l.subjects.get(c.id).marks == nil ||
 			slices.ContainsFunc(uses, func(u Use) bool { return u.Limit.Max > 0 && u.Used+ahead >= u.Limit.Max }) {
 			continue
 		}
-		l.do(&forgiveness{id: site.id})
+		l.do(&forgiveness{id: c.id})
 		for i := range uses {
 			uses[i].Refused = 0
 		}
 	}
 }
 
-// charge records the sends and counts them: those that fit a watched subject,
-// then those that do not, without it.
+// charge counts sends and keeps their records. Watched subjects may be charged for
+// fewer sends than the others, so it goes by runs of sends with the same payers.
 func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	d.result.OK, d.result.Charged = true, len(tokens)
 	if t.Outcome != 0 {
@@ -199,63 +199,64 @@ func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	}
 	for from, to := 0, 0; from < len(tokens); from = to {
 		to = len(tokens)
-		for i := range d.sites {
-			if fits := d.sites[i].fits; fits > from {
-				to = min(to, fits)
+		for i := range d.candidates {
+			if admitted := d.candidates[i].admitted; admitted > from {
+				to = min(to, admitted)
 			}
 		}
-		l.chargeFitting(d, t, tokens[from:to], from)
+		l.chargeAdmitted(d, t, tokens[from:to], from)
 	}
 }
 
-// chargeFitting charges sends to the subjects that more than from of them fit.
-func (l *Ledger) chargeFitting(d *decision, t *Take, tokens []Token, from int) {
+// chargeAdmitted charges sends, of which the first is number from of the Take, to the
+// subjects that are charged for more than from sends.
+func (l *Ledger) chargeAdmitted(d *decision, t *Take, tokens []Token, from int) {
 	members, limits := l.space.members[:0], l.space.limits[:0]
-	unkept := len(d.sites) > 0
-	for i := range d.sites {
-		site := &d.sites[i]
-		if site.fits <= from {
+	unkept := len(d.candidates) > 0
+	for i := range d.candidates {
+		c := &d.candidates[i]
+		if c.admitted <= from {
 			unkept = false
 			continue
 		}
-		if !l.admit(site, d.at) {
+		if !l.ensureSubject(c, d.at) {
 			l.uncounted += int64(len(tokens))
 			continue
 		}
-		members = append(members, site.id)
+		members = append(members, c.id)
 		limits = append(limits, t.Subjects[i].Limits)
-		for j := site.from; j < site.to; j++ {
+		for j := c.from; j < c.to; j++ {
 			d.result.Uses[j].Used += min(d.adds[j], int64(len(tokens)))
 		}
 	}
 	l.space.members, l.space.limits = members, limits
 	if len(members) == 0 && unkept {
-		return // past the ceiling there is no memory for the sends either
+		return // all subjects are past the memory ceiling: there is none for the sends either
 	}
 	l.space.charge = charge{at: d.at, when: d.when, payers: l.payers(members).with(t.Outcome), limits: limits, tokens: tokens}
 	l.do(&l.space.charge)
 }
 
-// admit makes sure that the subject of a site exists, unless the memory
-// ceiling forbids it.
-func (l *Ledger) admit(site *site, at int64) bool {
-	if site.known {
+// ensureSubject makes the subject of a candidate if it is new, and reports false if
+// the memory ceiling forbids that.
+func (l *Ledger) ensureSubject(c *candidate, at int64) bool {
+	if c.known {
 		return true
 	}
 	// A Take may name a subject twice.
-	if id, s := l.subjects.named(site.name); s != nil {
-		site.id, site.known = id, true
+	if id, s := l.subjects.byName(c.name); s != nil {
+		c.id, c.known = id, true
 		return true
 	}
 	if l.ceiling() {
 		return false
 	}
-	site.id, site.known = l.subjects.vacant(), true
-	l.do(&newSubject{id: site.id, name: strings.Clone(site.name), at: at})
+	c.id, c.known = l.subjects.vacant(), true
+	l.do(&newSubject{id: c.id, name: strings.Clone(c.name), at: at})
 	return true
 }
 
-// payers is the number of one subject, or of a group made for several.
+// payers refers to one subject, or to a group of several, made if there is none.
 func (l *Ledger) payers(members []uint32) payers {
 	if len(members) == 1 {
 		return payers(members[0])

@@ -7,8 +7,8 @@ import (
 
 var errShort = errors.New("it ends too early or holds an impossible number")
 
-// A decoder reads what was packed. After the first fault it reads zeros, and
-// err says so.
+// A decoder reads what was encoded. After the first error it returns zeros, and err
+// is set.
 type decoder struct {
 	b   []byte
 	err error
@@ -31,7 +31,7 @@ func (d *decoder) uint() uint64 {
 
 func (d *decoder) int() int64 { return int64(d.uint()) }
 
-// len reads a number of things that take at least size bytes each.
+// len reads how many things follow, each of at least size bytes.
 func (d *decoder) len(size int) int {
 	n := d.uint()
 	if n > uint64(len(d.b)/size) {

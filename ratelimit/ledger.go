@@ -6,45 +6,51 @@ import (
 	"time"
 )
 
-// A Ledger is the embedded store: the counts of all subjects and the record
-// of every send, in memory. Its methods may be called concurrently.
+// A Ledger is a store in memory: it has the counts of all subjects and a record of
+// every send. Its methods may be called concurrently.
 //
-// Its clock has a resolution of a millisecond and never goes back, whatever
-// times it is given.
+// It has a clock, which is the latest time that a caller gave it, in milliseconds: a
+// time before that counts as that.
 type Ledger struct {
-	mu       sync.Mutex
-	options  Options
-	last     int64 // the clock, Unix milliseconds
-	keep     int64 // how long sends are kept, milliseconds
-	cleaned  int64 // when all forgotten sends were dropped at once, Unix milliseconds
-	complete int64 // Unix milliseconds: sends dated up to it were forgotten under a shorter keep
+	mu      sync.Mutex
+	options Options
+	times
+
 	subjects subjects
 	groups   groups
 	sends    sends
 
 	seq       uint64 // number of the last change
 	uncounted int64
-	swept     int // where the next Sweep goes on
+	swept     int // part that the last Sweep went through
 
 	space space
 	entry []byte // for do
 }
 
-// Options are what a Ledger is made with.
+// times are the clock of a Ledger and what depends on it.
+type times struct {
+	last          int64 // the clock, Unix milliseconds
+	keep          int64 // how long sends are kept, milliseconds
+	cleaned       int64 // when all shards were last rebuilt, see wrapMargin; Unix milliseconds
+	completeSince int64 // Unix milliseconds: sends dated up to it may be forgotten, as keep was shorter once
+}
+
+// Options are the options of NewLedger.
 type Options struct {
-	// MaxSubjects is the memory ceiling: once so many subjects are counted,
-	// new ones pass uncounted. 0 is no ceiling.
+	// MaxSubjects is the memory ceiling: when so many subjects are counted, sends
+	// of new ones pass uncounted. 0: no ceiling.
 	MaxSubjects int
 	// Keep is the longest limited window. A Take with a longer one extends it.
 	Keep time.Duration
-	// Record is called with every change in order, from within the call that
-	// makes it, for Replay. It must not call the Ledger, nor keep the entry.
+	// Record is given every change, encoded for Replay, in order, by the call that
+	// makes it. It must not call the Ledger, nor keep the entry.
 	Record func(seq uint64, entry []byte)
 }
 
 // NewLedger returns an empty Ledger.
 func NewLedger(o Options) *Ledger {
-	l := &Ledger{options: o, keep: newWindow(max(o.Keep, MinWindow)).span()}
+	l := &Ledger{options: o, times: times{keep: newWindow(max(o.Keep, MinWindow)).span()}}
 	l.subjects.index = map[string]uint32{}
 	l.groups.index = map[string]uint32{}
 	return l
@@ -52,10 +58,10 @@ func NewLedger(o Options) *Ledger {
 
 // Take charges what t asks for to all of its subjects, or to none.
 //
-// Of watched subjects, see Subject, those are left out that have no room.
-// Sends with a known token are accepted and charge nothing. A Take older than
-// the longest limited window is accepted and changes nothing. A subject that
-// is new when the memory ceiling is reached passes uncounted.
+// Watched subjects are charged for as many sends as they have room for, see Subject.
+// A token that is known is accepted and charges nothing. A Take older than the
+// longest limited window is accepted and changes nothing. If the memory ceiling is
+// reached, a new subject passes uncounted.
 func (l *Ledger) Take(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +70,7 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	tokens, marks := l.fresh(&t, at)
 	moved := 0
 	if t.Outcome != 0 && len(tokens) < len(t.Tokens) {
-		moved = l.tell(at, t.Tokens, t.Outcome)
+		moved = l.settleTokens(at, t.Tokens, t.Outcome)
 	}
 	d := l.measure(&t, at, at-max(0, t.Age.Milliseconds()), int64(len(tokens)))
 	d.result.Moved = moved
@@ -72,8 +78,8 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 		d.result.OK = true
 		return d.result
 	}
-	if d.gains {
-		l.widen(t.Subjects)
+	if d.needsWindow {
+		l.addWindows(t.Subjects)
 		when := d.when
 		if when == at {
 			when = l.last
@@ -86,23 +92,23 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 		return d.result
 	}
 	l.charge(&d, &t, tokens)
-	if d.passed {
+	if d.watchedFull {
 		l.refuse(&d, marks)
 	}
 	l.forgive(&d, 0)
 	return d.result
 }
 
-// Look decides like Take, for as many sends as t has marks and at least one,
-// and charges nothing. The marks of what it refuses, or what a watched subject
-// would, are counted as refused.
+// Look decides like Take but charges nothing. It is about as many sends as t has
+// marks, at least one; those that are or, of watched subjects, would be refused are
+// counted as refused.
 func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
 	d := l.measure(&t, at, at, max(1, int64(len(t.Marks))))
-	if d.gains {
-		l.widen(t.Subjects)
+	if d.needsWindow {
+		l.addWindows(t.Subjects)
 		d = l.measure(&t, l.last, l.last, max(1, int64(len(t.Marks))))
 	}
 	if d.full {
@@ -110,29 +116,29 @@ func (l *Ledger) Look(now time.Time, t Take) Result {
 		return d.result
 	}
 	d.result.OK = true
-	if d.passed {
+	if d.watchedFull {
 		l.refuse(&d, t.Marks)
 	}
 	l.forgive(&d, t.Ahead)
 	return d.result
 }
 
-// Known tells whether a send was charged, and is still kept.
+// Known reports whether a send was charged and is still kept.
 func (l *Ledger) Known(now time.Time, token Token) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.known(token, l.tick(now))
 }
 
-// Horizon is the time since when every send that was charged is still known.
+// Horizon is the time since which every charged send is still known.
 func (l *Ledger) Horizon(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.UnixMilli(max(l.tick(now)-l.keep, l.complete))
+	return time.UnixMilli(max(l.tick(now)-l.keep, l.completeSince))
 }
 
-// KeepFor has sends kept for the longest window that is limited now, which may
-// be shorter than it was. What is older is forgotten.
+// KeepFor sets the longest limited window, which may be shorter than before. Older
+// sends are forgotten.
 func (l *Ledger) KeepFor(now time.Time, longest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +148,7 @@ func (l *Ledger) KeepFor(now time.Time, longest time.Duration) {
 	}
 }
 
-// Uncharge takes sends back. Tokens that are not known are passed over.
+// Uncharge takes sends off all counts and forgets them. Unknown tokens are ignored.
 func (l *Ledger) Uncharge(now time.Time, tokens []Token) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,15 +164,15 @@ func (l *Ledger) Uncharge(now time.Time, tokens []Token) {
 	}
 }
 
-// Reset restarts a subject at zero under a new epoch, which it returns: sends
-// dated before count nothing, if they come to be charged later. Where the
-// subject's epoch is past seen already it changes nothing; a negative seen
-// resets in any case.
+// Reset restarts a subject at zero and returns its new epoch, the time of the reset
+// in Unix milliseconds: sends dated up to it do not count, also if they are charged
+// later. seen is the epoch that the caller knows: if there was a reset since, nothing
+// changes. A negative seen resets in any case.
 func (l *Ledger) Reset(now time.Time, name string, seen int64) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
-	id, s := l.subjects.named(name)
+	id, s := l.subjects.byName(name)
 	if s != nil && seen >= 0 && s.epoch > seen {
 		return s.epoch
 	}
@@ -181,19 +187,19 @@ func (l *Ledger) Reset(now time.Time, name string, seen int64) int64 {
 	return at
 }
 
-// ResetAsOf is Reset as of some time ago, for one that was made elsewhere: what
-// was sent since stays counted. It changes nothing if there was a later one.
+// ResetAsOf makes up for a Reset that another node has made some time ago: what was
+// sent since stays counted. If there was a later one, nothing changes.
 func (l *Ledger) ResetAsOf(now time.Time, name string, age time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now) - max(0, age.Milliseconds())
-	if id, s := l.subjects.named(name); s != nil && s.epoch < at {
-		l.do(&reset{id: id, at: at, rings: l.sentAfter(id, at)})
+	if id, s := l.subjects.byName(name); s != nil && s.epoch < at {
+		l.do(&reset{id: id, at: at, rings: l.ringsAfter(id, at)})
 	}
 }
 
-// Standings calls f for every subject that has a count or an epoch, until f
-// returns false.
+// Standings calls f for each subject that has a count or an epoch, until f returns
+// false.
 func (l *Ledger) Standings(now time.Time, f func(Standing) bool) {
 	for p := 0; ; p++ {
 		standings, ok := l.pageStandings(now, p)
@@ -234,20 +240,20 @@ func (l *Ledger) standing(id uint32, s *subject, at int64) Standing {
 	return st
 }
 
-// Standing returns what is counted for one subject; of one that is not
-// counted, a Standing with the name alone.
+// Standing returns what is counted for a subject. If nothing is, it has only the
+// name.
 func (l *Ledger) Standing(now time.Time, name string) Standing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.tick(now)
-	if id, s := l.subjects.named(name); s != nil {
+	if id, s := l.subjects.byName(name); s != nil {
 		return l.standing(id, s, at)
 	}
 	return Standing{Name: name}
 }
 
-// Size tells how many subjects and sends are kept, and how many sends were
-// passed uncounted for the memory ceiling.
+// Size is how many subjects and sends are kept, and how many sends have passed
+// uncounted because of the memory ceiling.
 func (l *Ledger) Size() (subjects, sends, uncounted int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,14 +263,14 @@ func (l *Ledger) Size() (subjects, sends, uncounted int64) {
 	return int64(len(l.subjects.index)), sends, l.uncounted
 }
 
-// tick sets the clock to now, unless that would set it back, and reads it.
+// tick sets the clock to now, unless that would set it back, and returns it.
 func (l *Ledger) tick(now time.Time) int64 {
 	l.advance(now.UnixMilli())
 	return l.last
 }
 
-// wrapMargin is how long a send may lie there unswept before its date, which
-// wraps around after 49 days, could be taken for a recent one. In milliseconds.
+// wrapMargin is after how many milliseconds all forgotten sends must be dropped. The
+// date of a send wraps around after 49 days: an older one would look like a recent one.
 const wrapMargin = int64(15 * 24 * time.Hour / time.Millisecond)
 
 // advance sets the clock to at, unless that would set it back.
@@ -278,7 +284,7 @@ func (l *Ledger) advance(at int64) {
 	l.last = max(l.last, at)
 }
 
-// extend keeps sends for as long as the longest limited window.
+// extend has sends kept for longer if one of the subjects has a longer limited window.
 func (l *Ledger) extend(subjects []Subject) {
 	for _, s := range subjects {
 		for _, lim := range s.Limits {
@@ -289,14 +295,16 @@ func (l *Ledger) extend(subjects []Subject) {
 	}
 }
 
+// ceiling reports whether no more subjects can be counted.
 func (l *Ledger) ceiling() bool {
 	return l.options.MaxSubjects > 0 && len(l.subjects.index) >= l.options.MaxSubjects
 }
 
-// live tells whether a send is still kept; a Sweep removes it some time after.
+// live reports whether a send still counts as kept. Its record is removed some time
+// later, by Sweep.
 func (l *Ledger) live(s send, now int64) bool {
 	date := s.date(l.last)
-	return now-date < l.keep && date > l.complete
+	return now-date < l.keep && date > l.completeSince
 }
 
 func (l *Ledger) known(token Token, now int64) bool {

@@ -1,19 +1,19 @@
 package ratelimit
 
-// openPlaces is how many subjects have their rings open.
+// openPlaces is how many subjects can be unpacked at a time.
 const openPlaces = 4096
 
-// An openSubject is the rings of a subject in recent use, unpacked: most questions
-// are about the few who send, and to unpack and pack an hour of buckets for each
-// of them would take longer than all else.
+// An openSubject has the unpacked rings of a subject that was used recently. Most
+// decisions are about the few who send much, and unpacking and packing their buckets
+// each time would take longer than all the rest.
 type openSubject struct {
-	*subject // nil if none is open here
+	*subject // nil: this place is free
 	rings    []ring
-	changed  bool // since they were packed
+	changed  bool // rings differ from subject.rings
 }
 
-// open returns the rings of a subject, pruned at a time. They are good until the
-// next call.
+// open returns the unpacked rings of a subject, pruned at a time in Unix
+// milliseconds. They are valid until the next call.
 func (t *subjects) open(id uint32, at int64) []ring {
 	o, s := &t.opened[id%openPlaces], t.get(id)
 	if o.subject != s {
@@ -26,14 +26,14 @@ func (t *subjects) open(id uint32, at int64) []ring {
 	return o.rings
 }
 
-// change puts back what open returned, changed.
-func (t *subjects) change(id uint32, rings []ring) {
+// setRings puts back the rings that open returned, after a change.
+func (t *subjects) setRings(id uint32, rings []ring) {
 	o := &t.opened[id%openPlaces]
 	o.rings, o.changed = rings, true
 }
 
-// packed are the rings of a subject, packed.
-func (t *subjects) packed(id uint32) []byte {
+// packedRings returns the rings of a subject in packed form.
+func (t *subjects) packedRings(id uint32) []byte {
 	o, s := &t.opened[id%openPlaces], t.get(id)
 	if o.subject == s {
 		t.close(o)
@@ -41,7 +41,7 @@ func (t *subjects) packed(id uint32) []byte {
 	return s.rings
 }
 
-// close packs the rings that are open in a place, if they were changed.
+// close packs the rings of an openSubject, if they were changed.
 func (t *subjects) close(o *openSubject) {
 	if !o.changed {
 		return
@@ -57,14 +57,14 @@ func (t *subjects) close(o *openSubject) {
 	o.changed = false
 }
 
-// forget closes a subject that is dropped.
-func (t *subjects) forget(id uint32) {
+// discard frees the openSubject of a subject that is being dropped.
+func (t *subjects) discard(id uint32) {
 	if o := &t.opened[id%openPlaces]; o.subject == t.get(id) {
 		o.subject, o.changed = nil, false
 	}
 }
 
-// unpack opens a subject, in the space of the one before.
+// unpack reads the rings of a subject, reusing the memory of those before.
 func (o *openSubject) unpack(s *subject) {
 	o.subject, o.rings = s, o.rings[:0]
 	for d := (decoder{b: s.rings}); len(d.b) > 0; {

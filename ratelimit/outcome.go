@@ -1,11 +1,11 @@
 package ratelimit
 
-// An Outcome is what became of a send so far. Its zero value is that nothing
-// is known yet.
+// An Outcome is what became of a send so far. 0: not known yet.
 type Outcome uint8
 
-// The outcomes. Deferred and Failed may have Excused added: they are counted,
-// and not held against the subjects. Excused alone excuses what was counted.
+// The outcomes. Excused is a flag of Deferred and Failed: the send is counted, but
+// not held against the subjects. Reported alone, it excuses a send that was deferred
+// or has failed already.
 const (
 	Delivered Outcome = 1
 	Deferred  Outcome = 2
@@ -16,17 +16,17 @@ const (
 // Kind is the outcome without Excused.
 func (o Outcome) Kind() Outcome { return o &^ Excused }
 
-// then is what an outcome becomes when another one is told. What was delivered
-// or has failed stays so, and deferring again is nothing new: so the same
-// news, told again in the same order, changes nothing.
-func (o Outcome) then(told Outcome) Outcome {
+// then is the outcome of a send after another one is reported. Delivered and failed
+// are final, and a second deferral changes nothing: so reports that are repeated in
+// the same order change nothing.
+func (o Outcome) then(next Outcome) Outcome {
 	switch {
-	case told == Excused && o.Kind() >= Deferred:
+	case next == Excused && o.Kind() >= Deferred:
 		return o | Excused
-	case told == Excused, told == 0:
+	case next == Excused, next == 0:
 		return o
-	case o.Kind() == 0, o.Kind() == Deferred && told.Kind() != Deferred:
-		return told
+	case o.Kind() == 0, o.Kind() == Deferred && next.Kind() != Deferred:
+		return next
 	}
 	return o
 }
@@ -46,8 +46,8 @@ func (c *Counts) add(o Outcome, n int64) {
 	}
 }
 
-// clamp lets no count be negative: after damage a send may be there whose count
-// was lost.
+// clamp makes negative counts 0: after a file was damaged, a send may be there whose
+// count was lost.
 func (c *Counts) clamp() {
 	c.Sent = max(0, c.Sent)
 	c.Delivered = max(0, c.Delivered)

@@ -2,9 +2,8 @@ package ratelimit
 
 import "encoding/binary"
 
-// payers says in 32 bits who was charged for a send: the number of a single
-// subject, or with payersGroup set that of a group of subjects. The three upper
-// bits are the outcome of the send.
+// payers is in 32 bits who was charged for a send, and its outcome: the number of
+// a subject or, with payersGroup set, of a group; the upper three bits are the Outcome.
 type payers uint32
 
 const (
@@ -18,19 +17,19 @@ func (p payers) outcome() Outcome { return Outcome(p >> outcomeShift) }
 
 func (p payers) with(o Outcome) payers { return p.who() | payers(o)<<outcomeShift }
 
-// A group is a set of subjects that were charged together. Groups are shared
-// by all sends with the same payers, for there are few of them.
+// A group is a set of subjects that are charged together. All sends with the same
+// payers share one group.
 type group struct {
 	members []uint32
 	sends   int // how many sends refer to it
 }
 
-// groups holds the groups, by number and by members.
+// groups holds all groups, by number and by members.
 type groups struct {
 	list  []group
 	index map[string]uint32
 	free  []uint32
-	upTo  uint64 // the entries up to this one are in it already; see Ledger.Replay
+	upTo  uint64 // the restored groups have the changes up to this one; see Ledger.Replay
 }
 
 func groupKey(members []uint32) string {
@@ -41,7 +40,7 @@ func groupKey(members []uint32) string {
 	return string(b)
 }
 
-// vacant is the number that the next new group gets.
+// vacant is a free number for a new group.
 func (t *groups) vacant() uint32 {
 	if n := len(t.free); n > 0 {
 		return t.free[n-1]
@@ -49,7 +48,7 @@ func (t *groups) vacant() uint32 {
 	return uint32(len(t.list))
 }
 
-// place puts a group at a number; the sends that refer to it are kept.
+// place puts a group at a number. The count of sends that refer to it stays.
 func (t *groups) place(id uint32, members []uint32) {
 	if n := len(t.free); n > 0 && t.free[n-1] == id {
 		t.free = t.free[:n-1]
@@ -65,7 +64,7 @@ func (t *groups) place(id uint32, members []uint32) {
 	t.index[groupKey(members)] = id
 }
 
-// refer counts a send that refers to p, or with -1 one that is dropped.
+// refer adds n to the count of sends that refer to the group of p, if p is a group.
 func (t *groups) refer(p payers, n int) {
 	if p&payersGroup == 0 {
 		return
@@ -78,8 +77,8 @@ func (t *groups) refer(p payers, n int) {
 	g.sends += n
 }
 
-// sweep frees the groups to which no send refers, and lists them to be given
-// out again. It reports whether any was in use until now.
+// sweep frees the numbers of groups to which no send refers. It reports whether
+// there is any that was not free before.
 func (t *groups) sweep() (freed bool) {
 	t.free = t.free[:0]
 	for id := len(t.list) - 1; id >= 0; id-- {
@@ -95,7 +94,7 @@ func (t *groups) sweep() (freed bool) {
 	return freed
 }
 
-// each calls f with the number of every subject that p names.
+// each calls f with the number of each subject in p.
 func (t *groups) each(p payers, f func(id uint32)) {
 	if p&payersGroup == 0 {
 		f(uint32(p.who()))
@@ -103,14 +102,14 @@ func (t *groups) each(p payers, f func(id uint32)) {
 	}
 	id := int(p.who() &^ payersGroup)
 	if id >= len(t.list) {
-		return // lost to damage
+		return // the group was lost with a damaged file
 	}
 	for _, member := range t.list[id].members {
 		f(member)
 	}
 }
 
-// has tells whether p names a subject.
+// has reports whether a subject is in p.
 func (t *groups) has(p payers, id uint32) (has bool) {
 	t.each(p, func(one uint32) { has = has || one == id })
 	return has

@@ -1,19 +1,3 @@
-// Package ratelimit counts sends of named subjects in sliding windows, and
-// charges several subjects at once, all or nothing.
-//
-// It knows no mail: a subject is a name, a send is a token. A Ledger is the
-// embedded store; the package journal makes one survive a crash.
-//
-// # Windows
-//
-// A window of length w is cut into buckets of ceil(w/60) microseconds. A
-// bucket counts until its end has left the window, so 61 buckets may count at
-// a time and the error is at most a sixtieth of the window, always towards
-// counting too long. What a peer would count in fixed hours lets twice the
-// limit pass around the full hour; this never lets more pass than the limit.
-//
-// A subject that is counted and gains a window is counted in it from as far back
-// as a shorter window of its own can tell, whose buckets make up those of the new one.
 package ratelimit
 
 import "time"
@@ -24,49 +8,48 @@ const (
 	MaxWindow = 31 * 24 * time.Hour
 )
 
-// A Token names one send for good: the same token is charged once, however
-// often it is offered. Tokens are made by hashing whatever identifies the
-// send; a store keeps them as long as its longest limited window.
+// A Token identifies one send: a token is charged once, however often it is
+// offered. Callers make tokens by hashing whatever identifies the send; a store
+// remembers them for as long as its longest limited window. 0 is no token.
 type Token uint64
 
 // A Limit is how many sends one subject may make in a window.
 type Limit struct {
 	Window time.Duration // MinWindow to MaxWindow
-	Max    int64         // sends; 0 is unlimited, and still counted
+	Max    int64         // sends; 0 is unlimited, but counted
 }
 
-// A Subject is one of those who are charged for a send, and its limits.
+// A Subject is somebody who is charged for a send, such as a domain, and its limits.
 type Subject struct {
 	Name   string
 	Limits []Limit
-	// Watched limits never refuse. Sends for which they have no room are
-	// recorded without this subject: nothing charges it for them later, and
-	// their marks count as its refusals. So it counts what it would count if
-	// it did refuse.
+	// Watched limits never refuse. Sends that they have no room for are charged to
+	// the other subjects only, and counted as refused here: so a watched subject
+	// has the same counts as one that does refuse.
 	Watched bool
-	// Past, in a Send, says that it is dated before the subject's last reset, and
-	// counts nothing for it.
+	// Past is set in a Send that was made before the subject's last reset and so
+	// does not count for it.
 	Past bool
 }
 
-// A Take asks to charge sends to subjects. Its slices are the caller's again
-// when the answer is there.
+// A Take is a request to charge sends to subjects. The store does not keep its
+// slices.
 type Take struct {
 	Subjects []Subject
 	Tokens   []Token       // one per send
-	Marks    []Token       // one per send: what tells refusals apart; nil counts no refusals
-	Ahead    int64         // sends that were promised before these, and are charged nowhere yet
+	Marks    []Token       // one per send: the same send refused twice has the same mark and is one refusal; nil counts no refusals
+	Ahead    int64         // sends that have been let through already but are not charged yet
 	Age      time.Duration // how long ago the sends were made
-	Force    bool          // charge whatever the limits say
-	Outcome  Outcome       // what became of the sends, those that were charged before included; see Ledger.Settle
-	Uses     []Use         // where those of the Result may be put, from the beginning; nil: in new memory
+	Force    bool          // charge, whether the limits have room or not
+	Outcome  Outcome       // what became of the sends, also of those charged before; see Ledger.Settle
+	Uses     []Use         // memory to reuse for Result.Uses; may be nil
 }
 
-// A Result is what became of a Take.
+// A Result is the answer to a Take.
 type Result struct {
 	OK      bool      // charged now or earlier; for a Look: there is room
-	Charged int       // sends charged now; those known before are not among them
-	Moved   int       // sends that got another outcome now, newly charged ones included
+	Charged int       // sends charged now, not those charged earlier
+	Moved   int       // sends whose outcome has changed, newly charged ones included
 	Uses    []Use     // for each subject and limit, in the order asked
 	At      time.Time // the store's time of the decision
 }
@@ -75,38 +58,38 @@ type Result struct {
 type Use struct {
 	Subject string
 	Limit   Limit
-	Used    int64     // sends in the window, those of this Take included where OK
-	Refused int64     // distinct sends refused since the limit was reached, these included
-	Full    bool      // this limit had no room for the Take, or if it is watched for all of it
-	Watched bool      // as asked
-	Frees   time.Time // where Full: when there is room; zero if there never is, being more than Max
-	Epoch   int64     // the subject's epoch: the store's time of its last reset in Unix milliseconds, 0 for none
+	Used    int64     // sends in the window, with those of this Take if it was OK
+	Refused int64     // distinct sends refused since the limit was reached, with these
+	Full    bool      // the limit had no room for all sends of the Take
+	Watched bool      // see Subject
+	Frees   time.Time // if Full: when there will be room; zero if never, the sends being more than Max
+	Epoch   int64     // when the subject was last reset, by the store's clock, Unix milliseconds; 0: never
 }
 
 // Room is how many more sends the limit admits, at least 0.
 func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Used) }
 
-// Counts are sends and what became of them.
+// Counts are sends, in all and by what became of them.
 type Counts struct {
 	Sent, Delivered, Deferred, Failed int64
 
-	Excused int64 // those of Deferred and Failed that are not held against the subject
+	Excused int64 // how many of Deferred and Failed are not held against the subject
 }
 
 // Bad is how many sends are held against the subject.
 func (c Counts) Bad() int64 { return c.Deferred + c.Failed - c.Excused }
 
-// A Standing is all that is counted for a subject.
+// A Standing is everything that is counted for a subject.
 type Standing struct {
 	Name    string
 	Epoch   int64 // see Use
 	Refused int64 // see Use
 	Windows []WindowCounts
-	Partial bool // one node's knowledge: the store that several share does not answer
+	Partial bool // only what this node knows: the shared store does not answer
 }
 
-// Sent is how many sends a limit of a window finds: where the subject is not counted
-// in that window yet, those with which it would begin.
+// Sent is how many sends are counted in a window or, if the subject is not counted in
+// it yet, the count that the window would start with.
 func (s Standing) Sent(window time.Duration) (sent int64) {
 	for _, w := range s.Windows {
 		if w.Window == window {
@@ -119,7 +102,7 @@ func (s Standing) Sent(window time.Duration) (sent int64) {
 	return sent
 }
 
-// WindowCounts are the counts in one window of a subject.
+// WindowCounts are the counts of a subject in one window.
 type WindowCounts struct {
 	Window time.Duration
 	Counts

@@ -5,20 +5,19 @@ import (
 	"slices"
 )
 
-// A ring holds the counts of one window of one subject: its buckets that are
-// not empty, the oldest first.
+// A ring holds the counts of a subject in one window.
 type ring struct {
 	window  window
-	since   int64 // sends dated before are not counted here; 0: all are
-	buckets []bucket
-	total   Counts // of the buckets
-	due     int64  // until then, Unix milliseconds, the first bucket counts; 0: not known
+	since   int64    // sends dated before, Unix milliseconds, are not counted here; 0: all are
+	buckets []bucket // those that are not empty, the oldest first
+	total   Counts   // sum of the buckets
+	due     int64    // Unix milliseconds: until then prune has nothing to do; 0: not known
 }
 
-// fewBuckets are quickly moved.
+// fewBuckets is up to how many buckets prune moves to the front of their memory.
 const fewBuckets = 8
 
-// A bucket is the counts of one slice of time.
+// A bucket has the counts of one part of a window.
 type bucket struct {
 	index int64
 	Counts
@@ -36,7 +35,7 @@ func (r *ring) prune(ms int64) {
 		n++
 	}
 	if len(r.buckets) > fewBuckets {
-		r.buckets = r.buckets[n:] // to move the rest costs more than to make room now and then
+		r.buckets = r.buckets[n:] // moving many costs more than new memory now and then
 	} else {
 		r.buckets = slices.Delete(r.buckets, 0, n)
 	}
@@ -45,7 +44,7 @@ func (r *ring) prune(ms int64) {
 	}
 }
 
-// counts reports whether a send dated when counts here at time ms.
+// counts reports whether a send dated when counts in the ring at time ms.
 func (r *ring) counts(when, ms int64) bool {
 	return when >= r.since && !r.window.outlived(when, ms)
 }
@@ -69,7 +68,7 @@ func (c *Counts) sub(less Counts) {
 	c.Excused -= less.Excused
 }
 
-// add counts more, of which some may be negative, in the bucket of time when.
+// add adds counts, which may be negative, to the bucket of time when.
 func (r *ring) add(when int64, more Counts) {
 	b := r.at(when)
 	r.total.sub(b.Counts)
@@ -78,11 +77,11 @@ func (r *ring) add(when int64, more Counts) {
 	r.total.sum(b.Counts)
 }
 
-// at returns the bucket of time when, made if there is none.
+// at returns the bucket of time when, and makes it if there is none.
 func (r *ring) at(when int64) *bucket {
 	index := r.window.index(when)
 	i := len(r.buckets)
-	for i > 0 && r.buckets[i-1].index > index { // nearly always it is the last
+	for i > 0 && r.buckets[i-1].index > index { // nearly always the last one is right
 		i--
 	}
 	if i > 0 && r.buckets[i-1].index == index {
@@ -93,7 +92,7 @@ func (r *ring) at(when int64) *bucket {
 	return &r.buckets[i]
 }
 
-// frees is the first time at which a pruned ring holds at most room sends.
+// frees is the first time at which at most room sends of a pruned ring count.
 func (r *ring) frees(room int64) int64 {
 	used := r.total.Sent
 	for _, b := range r.buckets {
@@ -104,11 +103,11 @@ func (r *ring) frees(room int64) int64 {
 	return 0
 }
 
-// A ring is kept packed, because a host with a million active domains keeps
-// a million of them: window and since in milliseconds, the number of buckets,
-// then for each bucket its index less the one before, twice its sends, one more
-// if its other counts follow, and those; all as uvarints. Ten buckets of small
-// counts take some 30 bytes, and 70 with outcomes.
+// pack appends a ring to b in a compact form, because a host with a million active
+// domains has a million rings. It is all uvarints: window and since in milliseconds,
+// the number of buckets, then for each bucket its index less that of the one before,
+// twice its sends plus 1 if other counts follow, and those. Ten buckets with small
+// counts take about 30 bytes, with outcomes 70.
 func (r *ring) pack(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(r.window.length/1000))
 	b = binary.AppendUvarint(b, uint64(r.since))
@@ -129,7 +128,7 @@ func (r *ring) pack(b []byte) []byte {
 	return b
 }
 
-// unpack reads one ring from a decoder, reusing the space of r.
+// unpack reads a ring, reusing the memory of r.
 func (r *ring) unpack(d *decoder) {
 	r.window = windowOf(d.int() * 1000)
 	r.since = d.int()

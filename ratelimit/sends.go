@@ -2,27 +2,27 @@ package ratelimit
 
 import "math/bits"
 
-// A send is the record of one charged send. It takes 16 bytes, because a busy
-// host keeps ten million of them.
+// A send is the record of a charged send. It is kept at 16 bytes, because a busy
+// host has ten million of them.
 type send struct {
-	token  Token  // 0 marks an empty slot
-	when   uint32 // what it is dated: Unix milliseconds modulo 2^32, 49 days and so more than any window
+	token  Token  // 0: an empty slot
+	when   uint32 // date: Unix milliseconds modulo 2^32, which is 49 days and so more than any window
 	payers payers
 }
 
-// date is when as Unix milliseconds, for a send that is not dated after now.
+// date is the send's date in full Unix milliseconds; it must not be after now.
 func (s send) date(now int64) int64 { return now - int64(uint32(now)-s.when) }
 
 const sendShards = 256
 
-// sends holds the send records. Shards keep the pause short in which one of
-// them is rebuilt or copied into a snapshot.
+// sends holds the records of all sends, in shards, so that others wait only briefly
+// while one shard is rebuilt or copied into a snapshot.
 type sends [sendShards]sendShard
 
 func (t *sends) shard(token Token) *sendShard { return &t[shardOf(token)] }
 
-// mix spreads tokens that are no hashes, such as those of tests. The shard
-// is taken from its low bits and the slot from its high ones.
+// mix hashes a token, for those of tests are no hashes. Low bits choose the shard,
+// high bits the slot.
 func mix(t Token) uint64 { return uint64(t) * 0x9e3779b97f4a7c15 }
 
 func shardOf(t Token) int { return int(mix(t) >> 8 % sendShards) }
@@ -31,9 +31,10 @@ func shardOf(t Token) int { return int(mix(t) >> 8 % sendShards) }
 type sendShard struct {
 	slots []send
 	n     int
-	upTo  uint64 // the entries up to this one are in it already; see Ledger.Replay
+	upTo  uint64 // the restored shard has the changes up to this one; see Ledger.Replay
 }
 
+// home is the slot where the search for a token begins.
 func (s *sendShard) home(t Token) int {
 	hi, _ := bits.Mul64(mix(t), uint64(len(s.slots)))
 	return int(hi)
@@ -59,10 +60,10 @@ func (s *sendShard) find(t Token) int {
 	return -1
 }
 
-// crowded tells that the shard must be rebuilt before another put.
+// crowded reports whether the shard must be rebuilt before another put.
 func (s *sendShard) crowded() bool { return (s.n+1)*100 > len(s.slots)*85 }
 
-// put adds a send whose token is not in the shard, which is not crowded.
+// put adds a send. Its token must not be in the shard, nor the shard crowded.
 func (s *sendShard) put(x send) {
 	i := s.home(x.token)
 	for s.slots[i].token != 0 {
@@ -72,7 +73,7 @@ func (s *sendShard) put(x send) {
 	s.n++
 }
 
-// rebuild drops the sends that keep refuses and fits the table to the rest.
+// rebuild drops the sends for which keep is false and resizes the table.
 func (s *sendShard) rebuild(keep func(send) bool) {
 	old := s.slots
 	n := 0
@@ -92,12 +93,12 @@ func (s *sendShard) rebuild(keep func(send) bool) {
 	}
 }
 
-// remove empties slot i and moves up what had been pushed past it.
+// remove empties slot i and moves up the sends that had to go behind it.
 func (s *sendShard) remove(i int) {
 	s.n--
 	for j := s.next(i); s.slots[j].token != 0; j = s.next(j) {
 		h := s.home(s.slots[j].token)
-		// The send at j may move to i unless its home lies behind i.
+		// The send at j may move to i, unless its home is between i and j.
 		stays := i < h && h <= j
 		if j < i {
 			stays = i < h || h <= j

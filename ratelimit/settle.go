@@ -5,38 +5,36 @@ import (
 	"time"
 )
 
-// A Report tells what became of one send, and is told what that has changed.
+// A Report is what became of one send. Settle fills in the last three fields.
 type Report struct {
 	Token    Token
-	Told     Outcome
-	Subjects []Subject     // who is charged if the send is not known; of none, nobody is. Never to be changed
+	Told     Outcome       // the outcome that is reported
+	Subjects []Subject     // who is charged if the send is not known; nobody if empty. Must never be changed
 	Age      time.Duration // how long ago the send was made
 
-	Known   bool // it was charged before, and is still kept
+	Known   bool // it was charged before and is still kept
 	Charged bool // it is charged now
-	Moved   bool // it got another outcome, or its first
+	Moved   bool // its outcome has changed
 }
 
-// Settle takes in reports, in their order. What was delivered or has failed
-// stays so, and only what was delivered or has failed replaces what was
-// deferred. A send that is not known is charged to its Subjects whatever their
-// limits say, for it was made; older than the longest limited window it changes
-// nothing.
+// Settle takes in reports, in their order; see Outcome.then. A send that is not known
+// is charged to its Subjects, whatever their limits, for it was made. If it is older
+// than the longest limited window, it changes nothing.
 //
-// A whole batch costs one lock and one change. Reports with the same payers
-// should share one slice of Subjects, also from call to call, and never change it.
+// A batch of reports is one change. Reports with the same payers should share one
+// slice of Subjects, also between calls: who pays is looked up once for each slice.
 func (l *Ledger) Settle(now time.Time, reports []Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.settle(l.tick(now), reports)
 }
 
-// settle finds what reports change, and puts that into the records of the sends
-// at once: a later report may be of the same send. The counts follow at the end.
+// settle changes the records of the sends at once, because a later report may be of
+// the same send. The counts change at the end, in flush.
 func (l *Ledger) settle(at int64, reports []Report) {
 	b := &l.space.batch
 	if len(b.payees) > maxPayees {
-		l.forgetPayees()
+		l.clearPayees()
 	}
 	b.begin(at)
 	for i := range reports {
@@ -59,11 +57,11 @@ func (l *Ledger) settle(at int64, reports []Report) {
 	l.flush(b)
 }
 
-// tell settles sends of one outcome, and returns how many it has moved.
-func (l *Ledger) tell(at int64, tokens []Token, told Outcome) (moved int) {
+// settleTokens settles sends with one outcome, and returns how many have changed.
+func (l *Ledger) settleTokens(at int64, tokens []Token, o Outcome) (moved int) {
 	reports := make([]Report, len(tokens))
 	for i, t := range tokens {
-		reports[i] = Report{Token: t, Told: told}
+		reports[i] = Report{Token: t, Told: o}
 	}
 	l.settle(at, reports)
 	for i := range reports {
@@ -74,59 +72,59 @@ func (l *Ledger) tell(at int64, tokens []Token, told Outcome) (moved int) {
 	return moved
 }
 
-// chargeReported charges a send of which nobody knew.
+// chargeReported charges a send that was not known.
 func (l *Ledger) chargeReported(b *batch, r *Report) {
 	l.extend(r.Subjects)
 	at := b.at
 	when := at - max(0, r.Age.Milliseconds())
-	if when <= max(at-l.keep, l.complete) { // whether it was charged is forgotten
+	if when <= max(at-l.keep, l.completeSince) { // whether it was charged is forgotten
 		return
 	}
 	p := l.payee(b, r.Subjects)
-	if when == at { // then in this very millisecond, which payee may have ended
+	if when == at { // now: payee may have moved the clock on
 		when = b.at
 	}
-	told := Outcome(0).then(r.Told)
-	r.Charged, r.Moved = true, told != 0
+	outcome := Outcome(0).then(r.Told)
+	r.Charged, r.Moved = true, outcome != 0
 	l.uncounted += p.uncounted
 	if p.limits == nil {
-		return // past the ceiling there is no memory for the send either
+		return // all payers are past the memory ceiling: there is none for the send either
 	}
-	l.put(send{r.Token, uint32(when), p.payers.with(told)}, b.at)
+	l.putSend(send{r.Token, uint32(when), p.payers.with(outcome)}, b.at)
 	part := b.part(p.payers)
 	if part.limits != nil && &part.limits[0] != &p.limits[0] { // the same payers by other limits
 		l.flush(b)
 		part = b.part(p.payers)
 	}
 	part.limits = p.limits
-	part.add(move{token: r.Token, when: uint32(when), to: told, fresh: true})
+	part.add(move{token: r.Token, when: uint32(when), to: outcome, fresh: true})
 }
 
-// A batch is a settlement in the making.
+// A batch collects a settlement.
 type batch struct {
 	settlement
 	index  map[payers]int // of parts
 	payees map[payeeKey]payee
 }
 
-// maxPayees bounds what is remembered of who pays.
+// maxPayees bounds batch.payees.
 const maxPayees = 20_000
 
-// forgetPayees is due when a subject or a group is dropped, whose number another
-// one may get.
-func (l *Ledger) forgetPayees() { clear(l.space.batch.payees) }
+// clearPayees must be called when a subject or a group is dropped, for another one
+// may get its number.
+func (l *Ledger) clearPayees() { clear(l.space.batch.payees) }
 
-// A payeeKey is a slice of Subjects, which nobody changes.
+// A payeeKey identifies a slice of Subjects, which nobody changes.
 type payeeKey struct {
 	first *Subject
 	n     int
 }
 
-// A payee is who pays for all sends with the same Subjects.
+// A payee is who pays for sends with the same Subjects.
 type payee struct {
 	payers    payers
-	limits    [][]Limit // for each of them; nil if there are none
-	uncounted int64     // Subjects past the memory ceiling
+	limits    [][]Limit // of each payer; nil if there is none
+	uncounted int64     // how many of the Subjects are past the memory ceiling
 }
 
 func (b *batch) begin(at int64) {
@@ -134,10 +132,10 @@ func (b *batch) begin(at int64) {
 		b.index, b.payees = map[payers]int{}, map[payeeKey]payee{}
 	}
 	clear(b.index)
-	b.at, b.parts, b.kept = at, b.parts[:0], true
+	b.at, b.parts, b.recorded = at, b.parts[:0], true
 }
 
-// part is that of some payers. It is good until the next call.
+// part returns the part of some payers. It is valid until the next call.
 func (b *batch) part(who payers) *part {
 	i, ok := b.index[who]
 	if ok {
@@ -149,13 +147,13 @@ func (b *batch) part(who payers) *part {
 		b.parts = append(b.parts, part{payers: who})
 		return &b.parts[i]
 	}
-	b.parts = b.parts[:i+1] // with the space that it had for moves
+	b.parts = b.parts[:i+1] // with the memory that it had for moves
 	p := &b.parts[i]
 	p.payers, p.limits, p.moves = who, nil, p.moves[:0]
 	return p
 }
 
-// flush makes the change that a batch has become.
+// flush makes the change that the batch has collected, and begins the next one.
 func (l *Ledger) flush(b *batch) {
 	if len(b.parts) > 0 {
 		l.do(&b.settlement)
@@ -163,23 +161,23 @@ func (l *Ledger) flush(b *batch) {
 	}
 }
 
-// payee finds who pays.
+// payee finds who pays for sends with these Subjects.
 func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	key := payeeKey{&subjects[0], len(subjects)}
 	if p, ok := b.payees[key]; ok {
 		return p
 	}
-	if l.gains(subjects) {
-		l.flush(b) // which may be what gives them their windows
-		l.widen(subjects)
+	if l.needWindows(subjects) {
+		l.flush(b) // its charges may make these windows
+		l.addWindows(subjects)
 		b.at = l.last
 	}
 	var p payee
 	var members []uint32
 	for _, sub := range subjects {
-		id, s := l.subjects.named(sub.Name)
-		if site := (site{name: sub.Name, id: id, known: s != nil}); l.admit(&site, b.at) {
-			members = append(members, site.id)
+		id, s := l.subjects.byName(sub.Name)
+		if c := (candidate{name: sub.Name, id: id, known: s != nil}); l.ensureSubject(&c, b.at) {
+			members = append(members, c.id)
 			p.limits = append(p.limits, sub.Limits)
 		} else {
 			p.uncounted++
@@ -194,16 +192,17 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	return p
 }
 
-// gains tells whether a subject gets a window.
-func (l *Ledger) gains(subjects []Subject) bool {
+// needWindows reports whether one of the subjects is counted, but not yet in all
+// windows of its limits.
+func (l *Ledger) needWindows(subjects []Subject) bool {
 	for _, sub := range subjects {
-		id, s := l.subjects.named(sub.Name)
+		id, s := l.subjects.byName(sub.Name)
 		if s == nil {
 			continue
 		}
 		rings := l.subjects.open(id, l.last)
 		for _, limit := range sub.Limits {
-			if find(rings, newWindow(limit.Window)) == nil {
+			if ringOf(rings, newWindow(limit.Window)) == nil {
 				return true
 			}
 		}
@@ -211,26 +210,26 @@ func (l *Ledger) gains(subjects []Subject) bool {
 	return false
 }
 
-// A settlement moves the outcomes of sends, and charges those that are fresh.
+// A settlement changes the outcomes of sends, and charges those that are fresh.
 type settlement struct {
-	at    int64
-	parts []part
-	kept  bool // the sends' records have it already, only the counts do not
+	at       int64
+	parts    []part
+	recorded bool // the records of the sends are changed already, only the counts are not
 }
 
-// A part is the moves of sends with the same payers.
+// A part has the moves of sends with the same payers.
 type part struct {
 	payers payers
 	limits [][]Limit // as in charge; nil if nothing is fresh
 	moves  []move
 }
 
-// A move is that of one send from one outcome to another one.
+// A move is the change of one send from one outcome to another.
 type move struct {
 	token    Token
 	when     uint32 // as in send
 	from, to Outcome
-	fresh    bool // it is charged with it
+	fresh    bool // it is charged too
 }
 
 func (p *part) add(m move) { p.moves = append(p.moves, m) }
@@ -241,18 +240,18 @@ func (c *settlement) apply(l *Ledger) {
 		p := &c.parts[i]
 		n := 0
 		l.groups.each(p.payers, func(id uint32) {
-			if s := l.written(id); s != nil {
+			if s := l.subjectToChange(id); s != nil {
 				l.countMoves(id, s, p, c.at, p.limitsOf(n))
 			}
 			n++
 		})
-		if !c.kept {
-			l.keepMoves(p, c.at)
+		if !c.recorded {
+			l.recordMoves(p, c.at)
 		}
 	}
 }
 
-// limitsOf are the limits of the n-th payer.
+// limitsOf returns the limits of the n-th payer.
 func (p *part) limitsOf(n int) []Limit {
 	if n < len(p.limits) {
 		return p.limits[n]
@@ -260,17 +259,19 @@ func (p *part) limitsOf(n int) []Limit {
 	return nil
 }
 
-func (l *Ledger) keepMoves(p *part, at int64) {
+// recordMoves changes the records of the sends of a part.
+func (l *Ledger) recordMoves(p *part, at int64) {
 	for _, m := range p.moves {
 		sh := l.sends.shard(m.token)
 		if m.fresh {
-			l.keepSend(send{m.token, m.when, p.payers.with(m.to)}, at)
+			l.recordSend(send{m.token, m.when, p.payers.with(m.to)}, at)
 		} else if i := sh.find(m.token); i >= 0 && l.seq > sh.upTo {
 			sh.slots[i].payers = sh.slots[i].payers.with(m.to)
 		}
 	}
 }
 
+// countMoves counts the moves of a part for one of its payers.
 func (l *Ledger) countMoves(id uint32, s *subject, p *part, at int64, limits []Limit) {
 	s.touched = at
 	rings := l.addRings(id, limits, at)
@@ -285,7 +286,7 @@ func (l *Ledger) countMoves(id uint32, s *subject, p *part, at int64, limits []L
 	}
 }
 
-// counts is what a move adds to the counts of its payers.
+// counts is what a move adds to the counts of each payer.
 func (m *move) counts() (c Counts) {
 	if m.fresh {
 		c.Sent = 1

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// A snapshot is a list of sections: one for the head, one for the groups, one
-// for each page of subjects and one for each shard of sends. Each is copied
-// at a moment of its own and says up to which change it reaches.
+// A snapshot is a list of sections: a head, the groups, each page of subjects and
+// each shard of sends. Each is copied at another moment, and has the number of the
+// last change before that.
 const (
 	sectionHead   = 'H'
 	sectionGroups = 'G'
@@ -15,13 +15,12 @@ const (
 	sectionShard  = 'S'
 )
 
-// maxPages is more than there can be: payers has 28 bits for a subject.
+// maxPages is the most that there can be: payers has 28 bits for a subject's number.
 const maxPages = 1 << 28 / pageSize
 
-// Snapshot hands the whole state to write, a section at a time, while the
-// Ledger goes on. A Ledger that is given these sections by Restore, and by
-// Replay every change from before the call on, is the same again.
-// A section is good until write returns.
+// Snapshot calls write with each section of the state, while the Ledger goes on. The
+// section is valid until write returns. To make the same Ledger again, give a new one
+// the sections by Restore, then by Replay all changes since the call began.
 func (l *Ledger) Snapshot(write func(section []byte) error) error {
 	var b []byte
 	section := func(encode func(b []byte) []byte) error {
@@ -58,7 +57,8 @@ func (l *Ledger) pageCount() int {
 	return len(l.subjects.pages)
 }
 
-// beginSection writes how far a section reaches, in changes and in time.
+// beginSection writes the kind of a section, the number of the last change and the
+// clock.
 func (l *Ledger) beginSection(b []byte, kind byte) []byte {
 	b = binary.AppendUvarint(append(b, kind), l.seq)
 	return binary.AppendUvarint(b, uint64(l.last))
@@ -66,7 +66,7 @@ func (l *Ledger) beginSection(b []byte, kind byte) []byte {
 
 func (l *Ledger) encodeHead(b []byte) []byte {
 	b = l.beginSection(b, sectionHead)
-	for _, v := range []int64{l.keep, l.complete, l.uncounted, int64(len(l.subjects.index))} {
+	for _, v := range []int64{l.keep, l.completeSince, l.uncounted, int64(len(l.subjects.index))} {
 		b = binary.AppendUvarint(b, uint64(v))
 	}
 	return b
@@ -91,7 +91,7 @@ func (l *Ledger) encodePage(b []byte, i int) []byte {
 			continue
 		}
 		b = append(b, s.name...)
-		rings := l.subjects.packed(uint32(i*pageSize + j))
+		rings := l.subjects.packedRings(uint32(i*pageSize + j))
 		b = append(binary.AppendUvarint(b, uint64(len(rings))), rings...)
 		b = binary.AppendUvarint(b, uint64(s.epoch))
 		b = binary.AppendUvarint(b, uint64(s.touched))
@@ -109,8 +109,8 @@ func (l *Ledger) encodeShard(b []byte, i int) []byte {
 	return appendSends(b, l.sends[i].slots)
 }
 
-// Restore takes back one section of a snapshot. Call it for all of them, then
-// Replay for the changes, then Ready.
+// Restore reads one section of a snapshot. Call it for each of them, then Replay for
+// each change, then Ready.
 func (l *Ledger) Restore(section []byte) error {
 	if len(section) == 0 {
 		return errShort
@@ -121,7 +121,7 @@ func (l *Ledger) Restore(section []byte) error {
 	l.cleaned = l.last // what is forgotten is not restored
 	switch section[0] {
 	case sectionHead:
-		l.keep, l.complete, l.uncounted = d.int(), d.int(), d.int()
+		l.keep, l.completeSince, l.uncounted = d.int(), d.int(), d.int()
 		l.subjects.index = make(map[string]uint32, min(d.int(), maxPages*pageSize))
 	case sectionGroups:
 		for i := range d.len(1) {
@@ -145,7 +145,7 @@ func (l *Ledger) restorePage(d *decoder, seq uint64) {
 		d.fail()
 		return
 	}
-	l.subjects.reach(n)
+	l.subjects.growTo(n)
 	p := l.subjects.pages[n]
 	p.upTo = seq
 	for i := range p.places {
@@ -181,8 +181,8 @@ func (l *Ledger) restoreShard(d *decoder, seq uint64) {
 	}
 }
 
-// Replay makes a recorded change again. What a restored section holds of it
-// already is left out.
+// Replay makes a recorded change again, except in those sections that were restored
+// with the change in them.
 func (l *Ledger) Replay(seq uint64, entry []byte) error {
 	c, err := decodeChange(entry)
 	if err != nil {
@@ -193,8 +193,8 @@ func (l *Ledger) Replay(seq uint64, entry []byte) error {
 	return nil
 }
 
-// Ready ends a replay: last is the number of the last change recorded. If the
-// options now say to keep sends for longer, that begins here; see KeepFor.
+// Ready ends a replay. last is the number of the last recorded change. If
+// Options.Keep is longer than it was, it applies from now on.
 func (l *Ledger) Ready(last uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,45 +1,45 @@
 package ratelimit
 
-// A subject is what the ledger keeps of one name.
+// A subject is the state of one Subject.
 type subject struct {
-	name    string             // empty marks a free place
-	rings   []byte             // packed, see ring.pack; behind those that are open, see openSubject
+	name    string             // empty: a free place
+	rings   []byte             // packed, see ring.pack; out of date while an openSubject is changed
 	epoch   int64              // Unix milliseconds of the last reset; sends dated up to it count nothing
 	touched int64              // Unix milliseconds of the last change
-	marks   map[Token]struct{} // refused since a limit was reached; nil for nearly all
+	marks   map[Token]struct{} // marks of sends refused since a limit was reached; nil for nearly all
 }
 
-// maxMarks bounds the refused sends that are told apart for one subject.
+// maxMarks is how many distinct refused sends are counted for one subject.
 const maxMarks = 4096
 
 const pageSize = 1024
 
-// A page is a run of places for subjects. Pages never move, so that growing
-// copies nothing, and one is what a snapshot copies at a time.
+// A page is an array of places for subjects. Pages never move, so that growing
+// copies nothing. A snapshot copies one page at a time.
 type page struct {
 	places [pageSize]subject
 	used   int
 	low    int    // no place before this one is free
-	upTo   uint64 // the changes up to this one are in it already; see Ledger.Replay
+	upTo   uint64 // the restored page has the changes up to this one; see Ledger.Replay
 }
 
-// subjects holds the subjects, by number and by name.
+// subjects holds all subjects, by number and by name.
 type subjects struct {
 	pages []*page
 	first int // no page before this one has a free place
 	index map[string]uint32
-	peak  int // most subjects since index was made
+	peak  int // most entries that index has had
 
 	opened  [openPlaces]openSubject
-	packing []byte // for close
+	packing []byte // memory for close
 }
 
 func (t *subjects) page(id uint32) *page { return t.pages[id/pageSize] }
 
 func (t *subjects) get(id uint32) *subject { return &t.page(id).places[id%pageSize] }
 
-// named returns a subject, or nil.
-func (t *subjects) named(name string) (uint32, *subject) {
+// byName returns a subject and its number, or nil.
+func (t *subjects) byName(name string) (uint32, *subject) {
 	id, ok := t.index[name]
 	if !ok {
 		return 0, nil
@@ -47,13 +47,13 @@ func (t *subjects) named(name string) (uint32, *subject) {
 	return id, t.get(id)
 }
 
-// vacant is the number that the next new subject gets: the lowest, so that
-// the last pages can be given back.
+// vacant is the lowest free number: so the last pages become empty and can be
+// freed.
 func (t *subjects) vacant() uint32 {
 	for t.first < len(t.pages) && t.pages[t.first].used == pageSize {
 		t.first++
 	}
-	t.reach(t.first)
+	t.growTo(t.first)
 	p := t.pages[t.first]
 	for p.places[p.low].name != "" {
 		p.low++
@@ -61,15 +61,15 @@ func (t *subjects) vacant() uint32 {
 	return uint32(t.first*pageSize + p.low)
 }
 
-// reach makes the pages up to number n.
-func (t *subjects) reach(n int) {
+// growTo makes all pages up to page n.
+func (t *subjects) growTo(n int) {
 	for n >= len(t.pages) {
 		t.pages = append(t.pages, new(page))
 	}
 }
 
-// place puts a new subject at a number. In a replay the number may still
-// belong to a subject that had been dropped when it was given out again.
+// place puts a new subject at a number. In a replay that may still be taken by a
+// subject that had been dropped before: dropping is not recorded.
 func (t *subjects) place(id uint32, s subject) {
 	t.drop(id)
 	t.page(id).used++
@@ -87,7 +87,7 @@ func (t *subjects) drop(id uint32) {
 	if t.index[s.name] == id {
 		delete(t.index, s.name)
 	}
-	t.forget(id)
+	t.discard(id)
 	*s = subject{}
 	p := t.page(id)
 	p.used--
@@ -95,8 +95,8 @@ func (t *subjects) drop(id uint32) {
 	t.first = min(t.first, int(id/pageSize))
 }
 
-// trim gives back the memory of empty pages at the end, and of an index that
-// has become far too large: a map never shrinks by itself.
+// trim frees empty pages at the end, and copies an index that was much larger
+// once, for a map never shrinks.
 func (t *subjects) trim() {
 	for n := len(t.pages); n > 0 && t.pages[n-1].used == 0; n-- {
 		t.pages = t.pages[:n-1]

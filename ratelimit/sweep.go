@@ -2,17 +2,17 @@ package ratelimit
 
 import "time"
 
-// sweepParts is into how many parts Sweep divides the state.
+// sweepParts is how many calls of Sweep go through the whole state.
 const sweepParts = 64
 
-// idle is how long a subject stays after its last send was forgotten, so that
-// by then no record of a send refers to it: much longer than Sweep takes for
-// a whole turn when it is called once a second.
+// idle is how long a subject is kept after its last send was forgotten. It is much
+// longer than sweepParts seconds, so that by then no record of a send refers to the
+// subject.
 const idle = 10 * time.Minute
 
-// Sweep gives back the memory of what no longer counts by the Ledger's clock.
-// It goes through a part of the state at each call, to be made once a second,
-// and lets others in between the pieces of it.
+// Sweep frees the memory of what no longer counts by the Ledger's clock. Call it once
+// a second: each call goes through a part of the state, and unlocks the Ledger
+// between pieces of it.
 func (l *Ledger) Sweep() {
 	l.mu.Lock()
 	l.swept = (l.swept + 1) % sweepParts
@@ -27,7 +27,7 @@ func (l *Ledger) Sweep() {
 	if part == 0 {
 		l.locked(func() {
 			if l.groups.sweep() {
-				l.forgetPayees()
+				l.clearPayees()
 			}
 			l.subjects.trim()
 		})
@@ -40,7 +40,7 @@ func (l *Ledger) locked(f func()) {
 	f()
 }
 
-// sweepShard rebuilds a shard if enough of it is forgotten to be worth it.
+// sweepShard rebuilds a shard if more than a quarter of it is forgotten.
 func (l *Ledger) sweepShard(sh *sendShard, at int64) {
 	old := 0
 	for i := range sh.slots {
@@ -53,8 +53,7 @@ func (l *Ledger) sweepShard(sh *sendShard, at int64) {
 	}
 }
 
-// rebuild makes room in a shard by dropping the sends that are forgotten, and
-// by growing it if that is not enough.
+// rebuild drops the forgotten sends of a shard and resizes it to the others.
 func (l *Ledger) rebuild(sh *sendShard, at int64) {
 	sh.rebuild(func(s send) bool {
 		if l.live(s, at) {
@@ -73,7 +72,7 @@ func (l *Ledger) sweepPage(i int, at int64) {
 		s, id := &l.subjects.pages[i].places[j], uint32(i*pageSize+j)
 		if s.name != "" && at-s.touched > l.keep+idle.Milliseconds() && empty(l.subjects.open(id, at)) {
 			l.subjects.drop(id)
-			l.forgetPayees()
+			l.clearPayees()
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestDirectoryGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustTake(t, s, start, take("a.example", 0, 2))
-	s.tend()
+	s.tick()
 	h.want(t, "failed", "mended")
 	mustTake(t, s, start, take("a.example", 0, 3))
 	s.abandon()
@@ -68,7 +68,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	s.tend()
+	s.tick()
 	h.want(t, "mended")
 	s.abandon()
 	s = open(t, dir, h)
@@ -91,20 +91,20 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	charge(30_000) // more than a segmentStep
-	s.tend()
+	s.tick()
 	h.want(t, "failed")
 	if s.Failure() == nil {
 		t.Fatal("no failure to be shown")
 	}
 	for range 5 {
-		s.tend()
+		s.tick()
 		charge(1)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	for range 61 {
-		s.tend()
+		s.tick()
 	}
 	h.want(t, "mended")
 	charge(10)
@@ -125,6 +125,6 @@ func TestFaultUnderTheMapping(t *testing.T) {
 	}
 	mustTake(t, s, start, take("a.example", 0, 1))
 	h.want(t, "failed")
-	s.tend()
+	s.tick()
 	h.want(t, "mended")
 }

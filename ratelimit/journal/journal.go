@@ -1,16 +1,3 @@
-// Package journal makes a ratelimit.Ledger survive a crash.
-//
-// Every change is written to a segment file before the call that made it
-// returns, so that it survives kill -9. Once a second the segment is synced,
-// which is what a power cut may cost. When the segments since the last snapshot
-// have grown too long the Ledger is written anew as a snapshot, and the older
-// files go.
-//
-// With the counts the Store keeps notes: small values of others that must
-// survive with them.
-//
-// If the disk fails the answers go on. The Store says so, and as soon as the
-// disk can be written again makes up for it with a fresh snapshot.
 package journal
 
 import (
@@ -29,39 +16,39 @@ import (
 	"sluice/ratelimit"
 )
 
-// A Reporter is told what an operator should know.
+// A Reporter gets what an operator should know.
 type Reporter interface {
-	// JournalCut: the last write before a crash was incomplete; nobody was
-	// given an answer that rested on it.
+	// JournalCut: a crash has cut short the last write, and what there is of it was
+	// removed; the call that made it had not returned.
 	JournalCut(file string, at, bytes int64)
-	// JournalDamaged: bytes of a file are not what was written; what they
-	// held is lost, all else is there.
+	// JournalDamaged: bytes of a file are not what was written. What they held is
+	// lost, all else is there.
 	JournalDamaged(file string, at, bytes int64, reason error)
-	// JournalFailed: from now on answers do not survive a crash.
+	// JournalFailed: from now on changes do not survive a crash.
 	JournalFailed(err error)
-	// JournalMended: they do again, those given meanwhile included.
+	// JournalMended: they do again, with those made meanwhile.
 	JournalMended()
 }
 
-// nobody is a Reporter for a Store that is opened without one.
-type nobody struct{}
+// noReporter is the Reporter of a Store that is opened without one.
+type noReporter struct{}
 
-func (nobody) JournalCut(string, int64, int64)            {}
-func (nobody) JournalDamaged(string, int64, int64, error) {}
-func (nobody) JournalFailed(error)                        {}
-func (nobody) JournalMended()                             {}
+func (noReporter) JournalCut(string, int64, int64)            {}
+func (noReporter) JournalDamaged(string, int64, int64, error) {}
+func (noReporter) JournalFailed(error)                        {}
+func (noReporter) JournalMended()                             {}
 
-// Options are what a Store is opened with.
+// Options are the options of Open.
 type Options struct {
 	Ledger   ratelimit.Options // Record is set by Open
-	Reporter Reporter          // nil: nobody is told
-	// MinTail is how long the segments since the last snapshot may at least
-	// become, in bytes. 0 is 16 MiB.
+	Reporter Reporter          // may be nil
+	// MinTail is how many bytes of segments there must be since the last snapshot
+	// before the next one. 0: 16 MiB.
 	MinTail int64
 }
 
-// A Store is a Ledger and its notes, kept in a directory. Its methods may be
-// called concurrently.
+// A Store is a Ledger and notes in a directory. Its methods may be called
+// concurrently.
 type Store struct {
 	ledger  *ratelimit.Ledger
 	dir     string
@@ -72,25 +59,29 @@ type Store struct {
 
 	mu      sync.Mutex // guards segment and what it points to
 	segment *segment
-	failure atomic.Pointer[error] // why answers would not survive a crash; nil if they would
+	failure atomic.Pointer[error] // why changes would not survive a crash; nil if they would
 
-	saving   sync.Mutex // held by the one snapshot at a time
-	snapshot int64      // size of the last one
-	retry    int        // seconds to wait until a failed one is tried again
-	waited   int
-	damaged  []string // files to be kept for a closer look
+	snapshots
+	damaged []string // files to be kept for the operator
 }
 
-// Open reads back what the directory holds, or begins anew in an empty one,
-// which is made if need be. Another process that has it open is an error.
+// snapshots is what a Store knows of its snapshots.
+type snapshots struct {
+	saving   sync.Mutex // held while one is written
+	snapshot int64      // size of the last one, bytes
+	retry    int        // seconds after which a failed one is tried again
+	waited   int        // seconds of them that have passed
+}
+
+// Open reads the directory, or makes it. It fails if another process has it open.
 func Open(dir string, o Options) (*Store, error) {
 	if o.MinTail == 0 {
 		o.MinTail = 16 << 20
 	}
-	o.Reporter = cmp.Or[Reporter](o.Reporter, nobody{})
+	o.Reporter = cmp.Or[Reporter](o.Reporter, noReporter{})
 	s := &Store{dir: dir, options: o}
 	s.options.Ledger.Record = s.record
-	s.segment = &segment{dead: true} // what is recorded before load is done is not lost: load reads it
+	s.segment = &segment{failed: true} // so that load records nothing
 	s.ledger = ratelimit.NewLedger(s.options.Ledger)
 	if err := s.acquire(); err != nil {
 		return nil, err
@@ -102,7 +93,7 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// acquire makes sure that this process alone has the directory.
+// acquire makes the directory and locks it for this process.
 func (s *Store) acquire() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the ledger (store.dir): %w", err)
@@ -119,7 +110,7 @@ func (s *Store) acquire() error {
 	return nil
 }
 
-// Run syncs, sweeps and snapshots until ctx is done.
+// Run sweeps, syncs and writes snapshots once a second until ctx is done.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -129,26 +120,26 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			s.ledger.Sweep()
-			s.tend()
+			s.tick()
 		}
 	}
 }
 
-// tend syncs the segment, and writes a snapshot if the segments have grown
-// too long or failed.
-func (s *Store) tend() {
+// tick syncs the segment, and writes a snapshot if the segments are too long or one
+// has failed.
+func (s *Store) tick() {
 	s.mu.Lock()
-	n, file, size, dead, tail := s.segment.n, s.segment.file, s.segment.size, s.segment.dead, s.segment.before+s.segment.size
+	n, file, size, failed, tail := s.segment.n, s.segment.file, s.segment.size, s.segment.failed, s.segment.tailBefore+s.segment.size
 	s.mu.Unlock()
-	if !dead {
-		err := s.sync(file)
+	if !failed {
+		err := s.syncAndCheck(file)
 		s.mu.Lock()
 		if s.segment.n == n {
 			if err == nil {
-				err = s.segment.relieve(size)
+				err = s.segment.releasePages(size)
 			}
 			if err != nil {
-				s.bury(err)
+				s.abandonSegment(err)
 			}
 		}
 		s.mu.Unlock()
@@ -168,28 +159,29 @@ func (s *Store) tend() {
 	s.retry = 0
 }
 
-// maxTail is how long the segments since the last snapshot may become. A quarter
-// of that snapshot keeps the cost of writing snapshots a small multiple of that
-// of writing segments.
+// maxTail is how many bytes the segments since the last snapshot may have. With a
+// quarter of the size of that snapshot, writing snapshots costs at most a small
+// multiple of writing segments.
 func (s *Store) maxTail() int64 {
 	return min(max(s.options.MinTail, s.snapshot/4), segmentSpan/2)
 }
 
-// bury gives up the segment. mu is held.
-func (s *Store) bury(err error) {
-	s.segment.dead = true
+// abandonSegment stops writing to the segment. mu is held.
+func (s *Store) abandonSegment(err error) {
+	s.segment.failed = true
 	s.fail(err)
 }
 
-// fail begins a time in which answers may not survive a crash.
+// fail sets Failure, and reports it if there was none.
 func (s *Store) fail(err error) {
 	if s.failure.Swap(&err) == nil {
 		s.options.Reporter.JournalFailed(err)
 	}
 }
 
-// sync brings the segment to the disk, and notices if it was taken away.
-func (s *Store) sync(file *os.File) error {
+// syncAndCheck syncs the segment, and returns an error if the file was removed or
+// replaced.
+func (s *Store) syncAndCheck(file *os.File) error {
 	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("sync the journal %s: %w", file.Name(), err)
 	}
@@ -203,7 +195,7 @@ func (s *Store) sync(file *os.File) error {
 	return nil
 }
 
-// Close writes a last snapshot. No call may be under way any more.
+// Close writes a last snapshot. No other call may be under way.
 func (s *Store) Close() error {
 	err := s.Save()
 	s.mu.Lock()
@@ -214,7 +206,7 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// Failure tells why answers would not survive a crash now; nil if they would.
+// Failure is why changes would not survive a crash now; nil if they would.
 func (s *Store) Failure() error {
 	if err := s.failure.Load(); err != nil {
 		return *err
@@ -222,12 +214,13 @@ func (s *Store) Failure() error {
 	return nil
 }
 
-// Take is Ledger.Take; when it returns, the charge survives a crash.
+// Take is Ledger.Take. When it or another method that changes something returns, the
+// change survives a crash.
 func (s *Store) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	return s.ledger.Take(now, t), nil
 }
 
-// Look is Ledger.Look. What it counts as refused survives a crash.
+// Look is Ledger.Look.
 func (s *Store) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	return s.ledger.Look(now, t), nil
 }
@@ -235,25 +228,25 @@ func (s *Store) Look(_ context.Context, now time.Time, t ratelimit.Take) (rateli
 // Known is Ledger.Known.
 func (s *Store) Known(now time.Time, token ratelimit.Token) bool { return s.ledger.Known(now, token) }
 
-// KeepFor is Ledger.KeepFor; it survives a crash.
+// KeepFor is Ledger.KeepFor.
 func (s *Store) KeepFor(now time.Time, longest time.Duration) { s.ledger.KeepFor(now, longest) }
 
 // Horizon is Ledger.Horizon.
 func (s *Store) Horizon(now time.Time) time.Time { return s.ledger.Horizon(now) }
 
-// Settle is Ledger.Settle; when it returns, outcomes and charges survive a crash.
+// Settle is Ledger.Settle.
 func (s *Store) Settle(_ context.Context, now time.Time, reports []ratelimit.Report) error {
 	s.ledger.Settle(now, reports)
 	return nil
 }
 
-// Uncharge is Ledger.Uncharge; when it returns, it survives a crash.
+// Uncharge is Ledger.Uncharge.
 func (s *Store) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.Token) error {
 	s.ledger.Uncharge(now, tokens)
 	return nil
 }
 
-// Reset is Ledger.Reset; when it returns, it survives a crash.
+// Reset is Ledger.Reset.
 func (s *Store) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	return s.ledger.Reset(now, subject, seen), nil
 }
@@ -270,3 +263,21 @@ func (s *Store) Standings(now time.Time, f func(ratelimit.Standing) bool) {
 
 // Size is Ledger.Size.
 func (s *Store) Size() (subjects, sends, uncounted int64) { return s.ledger.Size() }
+
+// Charged is Ledger.Charged.
+func (s *Store) Charged(now time.Time, tokens []ratelimit.Token) []ratelimit.Send {
+	return s.ledger.Charged(now, tokens)
+}
+
+// Sends is Ledger.Sends.
+func (s *Store) Sends(now time.Time, f func(ratelimit.Send) bool) { s.ledger.Sends(now, f) }
+
+// ResetAsOf is Ledger.ResetAsOf.
+func (s *Store) ResetAsOf(now time.Time, subject string, age time.Duration) {
+	s.ledger.ResetAsOf(now, subject, age)
+}
+
+// Kept is Ledger.Kept.
+func (s *Store) Kept(now time.Time, subjects []ratelimit.Subject) (keep, known time.Duration) {
+	return s.ledger.Kept(now, subjects)
+}

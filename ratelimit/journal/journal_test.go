@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// heard is a Reporter that remembers.
+// heard is a Reporter that remembers what it got.
 type heard struct{ lines []string }
 
 func (h *heard) add(format string, args ...any) {
@@ -142,7 +142,7 @@ func (r *reopening) again() {
 	}
 	r.Store = open(r.t, r.dir, r.h)
 	r.h.want(r.t)
-	// Of the clock only what changed something is kept, and no more matters.
+	// The clock is recorded only with changes.
 	r.Store.Standing(clock.At, "")
 }
 
@@ -362,7 +362,7 @@ func TestFilesStayBounded(t *testing.T) {
 		mustTake(t, s, now, second)
 		if i%50 == 0 {
 			s.ledger.Sweep()
-			s.tend()
+			s.tick()
 			largest = max(largest, dirSize(t, dir))
 		}
 	}

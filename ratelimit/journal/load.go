@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// The files in the directory: segment-N holds the changes, snapshot-N the
-// state at a time after all segments before N.
+// The files in the directory: segment-N has changes; snapshot-N has the state after
+// all segments before N.
 const (
 	segmentPrefix  = "segment-"
 	snapshotPrefix = "snapshot-"
 	temporary      = ".tmp"
 )
 
-// sectionEnd marks the end of a snapshot, sectionNotes one of the notes; the
-// Ledger has the other letters.
+// The first byte of those sections of a snapshot that are not the Ledger's: the end
+// of the snapshot, and notes.
 const (
 	sectionEnd   = 'E'
 	sectionNotes = 'N'
@@ -36,8 +36,7 @@ func (s *Store) path(prefix string, n uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s%016d", prefix, n))
 }
 
-// files lists the files of the journal by number, and removes what a crash left
-// of a snapshot.
+// files lists the files of the journal by number, and removes unfinished snapshots.
 func (s *Store) files() ([]journalFile, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -62,8 +61,7 @@ func (s *Store) files() ([]journalFile, error) {
 	return files, nil
 }
 
-// load reads the last snapshot and the segments from it on, and begins a new
-// segment.
+// load reads the last snapshot and the segments since, and begins a new segment.
 func (s *Store) load() error {
 	files, err := s.files()
 	if err != nil {
@@ -98,14 +96,14 @@ func (s *Store) load() error {
 		}
 		tail += size
 	}
-	// A full disk does not keep us from answering; see tend.
+	// A full disk is no reason not to start; tick tries again.
 	if _, err := s.rotate(); err != nil {
 		s.fail(fmt.Errorf("begin a journal file: %w", err))
 	}
 	s.ledger.Ready(last)
-	s.segment.before = tail
-	// Whoever is killed again and again before a snapshot is whole must not
-	// begin with more to read each time.
+	s.segment.tailBefore = tail
+	// A process that is killed again and again before a snapshot is complete must
+	// not have more to read at each start.
 	if s.damaged != nil || tail > s.maxTail() || len(segments) > maxSegments {
 		if err := s.Save(); err != nil {
 			s.fail(err)
@@ -114,20 +112,20 @@ func (s *Store) load() error {
 	return nil
 }
 
-// lastWritten finds the last segment with anything in it. A crash may come when
-// the next one is made and all still write to this one.
+// lastWritten finds the last segment with anything in it. It need not be the last
+// one: rotate makes the next segment before changes go to it.
 func (s *Store) lastWritten(segments []uint64) (last uint64, err error) {
 	for _, n := range slices.Backward(segments) {
 		last = n
-		if blank, err := isBlank(s.path(segmentPrefix, n)); err != nil || !blank {
+		if blank, err := onlyZeros(s.path(segmentPrefix, n)); err != nil || !blank {
 			return last, err
 		}
 	}
 	return last, nil
 }
 
-// maxSegments is how many segments a start reads before it begins with a
-// snapshot, for each takes a segmentStep of the disk at least.
+// maxSegments is how many segments there may be at a start without a new snapshot:
+// each takes at least a segmentStep of disk space.
 const maxSegments = 16
 
 func (s *Store) loadSnapshot(n uint64) (int64, error) {
@@ -144,7 +142,7 @@ func (s *Store) loadSnapshot(n uint64) (int64, error) {
 		return s.ledger.Restore(section)
 	})
 	if err == nil && !whole {
-		s.spoilt(path, size, 0, errors.New("its end is missing"))
+		s.reportDamage(path, size, 0, errors.New("its end is missing"))
 	}
 	return size, err
 }
@@ -152,16 +150,16 @@ func (s *Store) loadSnapshot(n uint64) (int64, error) {
 func (s *Store) loadSegment(n uint64, last bool, seq *uint64) (int64, error) {
 	return s.read(s.path(segmentPrefix, n), last, func(number uint64, entry []byte) error {
 		if isNote(entry) {
-			return s.notes.replay(entry)
+			return s.notes.restore(entry[1:])
 		}
 		*seq = max(*seq, number)
 		return s.ledger.Replay(number, entry)
 	})
 }
 
-// read hands every intact frame of a file to f, and reports what is not
-// intact. What an interrupted write left at the end of the last file is cut.
-// It returns the length of what it has read.
+// read calls f for every intact frame of a file, and reports damage. If the file is
+// the last one, an incomplete write at its end is cut off. It returns how many bytes
+// it has read.
 func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) error) (int64, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -178,7 +176,7 @@ func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) 
 		seq, payload, err := frames.next()
 		if err == nil {
 			if err := f(seq, payload); err != nil {
-				s.spoilt(path, from, frames.at-from, err)
+				s.reportDamage(path, from, frames.at-from, err)
 			}
 			continue
 		}
@@ -188,7 +186,7 @@ func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) 
 		if !errors.Is(err, errFrame) {
 			return 0, err
 		}
-		if blank, err := frames.blank(); err != nil {
+		if blank, err := frames.onlyZeros(); err != nil {
 			return 0, err
 		} else if blank { // allocated ahead, and not written
 			return from, file.Truncate(from)
@@ -198,19 +196,19 @@ func (s *Store) read(path string, last bool, f func(seq uint64, payload []byte) 
 		case resyncErr != nil:
 			return 0, resyncErr
 		case more:
-			s.spoilt(path, from, frames.at-from, err)
+			s.reportDamage(path, from, frames.at-from, err)
 		case last:
 			s.options.Reporter.JournalCut(path, from, info.Size()-from)
 			return from, file.Truncate(from)
 		default:
-			s.spoilt(path, from, info.Size()-from, err)
+			s.reportDamage(path, from, info.Size()-from, err)
 			return from, nil
 		}
 	}
 }
 
-// spoilt notes damage, and that the file is to be kept for a closer look.
-func (s *Store) spoilt(path string, at, bytes int64, reason error) {
+// reportDamage reports damage, and has the file kept for the operator.
+func (s *Store) reportDamage(path string, at, bytes int64, reason error) {
 	s.options.Reporter.JournalDamaged(path, at, bytes, reason)
 	if !slices.Contains(s.damaged, path) {
 		s.damaged = append(s.damaged, path)

@@ -21,8 +21,8 @@ func noted(t testing.TB, others int) *Store {
 	return s
 }
 
-// What Notes gathers follows what it finds, however many others there are. Copying
-// all of them takes hundreds of allocations.
+// The cost of Notes follows what it finds, however many others there are: copying all
+// of them would take hundreds of allocations.
 func TestNotesGathersOnlyWhatItFinds(t *testing.T) {
 	s := noted(t, others)
 	found := 0

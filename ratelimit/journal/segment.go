@@ -9,26 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A segment is the file to which changes are appended. It is written through
-// a shared mapping: a copy into memory is all that an answer waits for, and
-// like a write it belongs to the kernel at once and survives kill -9. (A
-// write for each group of answers made each of them wait for another one.)
+// A segment is a file to which changes are appended. It is written through a shared
+// memory mapping: a caller waits only for a copy in memory, which is the kernel's at
+// once and survives kill -9 as a write does. (With one write for a group of callers,
+// each waited for the write before.)
 type segment struct {
-	file      *os.File
-	n         uint64 // number in the file name
-	mapped    []byte // segmentSpan bytes, of which those up to allocated may be touched
-	allocated int64
-	size      int64 // how much is written
-	before    int64 // size of the segments before it that no snapshot replaces yet
-	dead      bool  // it could not be written; only another one will do
+	file       *os.File
+	n          uint64 // number in the file name
+	mapped     []byte // segmentSpan bytes, of which only the first allocated may be touched
+	allocated  int64
+	size       int64 // how many bytes are written
+	tailBefore int64 // size of the segments before it that no snapshot replaces yet
+	failed     bool  // it could not be written; only another one will do
 }
 
 const (
-	// segmentSpan is the most that a segment can hold. Long before, a
-	// snapshot replaces it.
+	// segmentSpan is the most bytes that a segment can have. It is replaced long
+	// before, see maxTail.
 	segmentSpan = 256 << 20
-	// segmentStep is how much disk space is allocated at a time. It is never
-	// left to the page fault: a full disk would be a signal there.
+	// segmentStep is how much disk space is allocated at a time, in advance: on a
+	// full disk, touching a page without space would be SIGBUS.
 	segmentStep = 1 << 20
 )
 
@@ -49,7 +49,7 @@ func newSegment(path string, n uint64) (*segment, error) {
 	return g, nil
 }
 
-// allocate makes sure that the disk has room for the first upTo bytes.
+// allocate reserves disk space for the first upTo bytes.
 func (g *segment) allocate(upTo int64) error {
 	if upTo <= g.allocated {
 		return nil
@@ -69,9 +69,9 @@ func (g *segment) allocate(upTo int64) error {
 	return nil
 }
 
-// fallocate has the disk keep room for n more bytes. A signal may interrupt it,
-// and Go's own, by which it preempts goroutines, come at any time. The os
-// package repeats what it is interrupted in; unix does not.
+// fallocate reserves disk space for n more bytes. It repeats the call when a signal
+// interrupts it, for Go preempts goroutines with signals; unlike package os, unix
+// leaves that to its callers.
 func (g *segment) fallocate(n int64) error {
 	for {
 		if err := unix.Fallocate(int(g.file.Fd()), 0, g.allocated, n); !errors.Is(err, unix.EINTR) {
@@ -86,7 +86,7 @@ func (g *segment) write(seq uint64, payload []byte) (err error) {
 	if err := g.allocate(end); err != nil {
 		return err
 	}
-	// A disk that fails under the mapping is a fault.
+	// If the disk fails, writing to the mapping is a fault.
 	defer func(old bool) {
 		debug.SetPanicOnFault(old)
 		if fault := recover(); fault != nil {
@@ -95,26 +95,25 @@ func (g *segment) write(seq uint64, payload []byte) (err error) {
 	}(debug.SetPanicOnFault(true))
 	b := g.mapped[g.size:end]
 	copy(b[headerSize:], payload)
-	sealFrame(b, seq)
+	fillHeader(b, seq)
 	g.size = end
 	return nil
 }
 
-// relieve lets the kernel take back the pages that are on the disk by now, and
-// allocates ahead so that no answer has to.
-func (g *segment) relieve(synced int64) error {
+// releasePages lets the kernel free the memory of pages that are synced, and
+// allocates disk space ahead, so that no caller waits for that.
+func (g *segment) releasePages(synced int64) error {
 	if synced &^= 1<<16 - 1; synced > 0 {
-		// A hint: the pages are the file's and stay there.
+		// An error does not matter: nothing is lost, the pages are in the file.
 		unix.Madvise(g.mapped[:synced], unix.MADV_DONTNEED)
 	}
 	return g.allocate(min(segmentSpan, g.size+segmentStep))
 }
 
-// finish brings a segment to the disk when another one has taken its place,
-// and cuts off what was allocated ahead. If that fails, the snapshot that
-// begins now makes up for it.
+// finish syncs and closes a segment that was replaced, and cuts off what was
+// allocated ahead. If that fails, the snapshot that begins now makes up for it.
 func (g *segment) finish() {
-	if !g.dead {
+	if !g.failed {
 		g.file.Sync()
 		g.file.Truncate(g.size)
 	}

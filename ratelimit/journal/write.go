@@ -7,19 +7,19 @@ import (
 	"slices"
 )
 
-// record writes a change. The Ledger calls it in the order of the changes.
+// record writes a change or a note. The Ledger calls it in the order of changes.
 func (s *Store) record(seq uint64, entry []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.segment.dead {
+	if s.segment.failed {
 		return // a snapshot will make up for it
 	}
 	if err := s.segment.write(seq, entry); err != nil {
-		s.bury(err)
+		s.abandonSegment(err)
 	}
 }
 
-// Save writes a snapshot, after which the older files are not needed.
+// Save writes a snapshot and removes the older files.
 func (s *Store) Save() error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
@@ -33,8 +33,8 @@ func (s *Store) Save() error {
 	}
 	s.snapshot = size
 	s.mu.Lock()
-	s.segment.before = 0
-	mended := !s.segment.dead && s.failure.Swap(nil) != nil
+	s.segment.tailBefore = 0
+	mended := !s.segment.failed && s.failure.Swap(nil) != nil
 	s.mu.Unlock()
 	if mended {
 		s.options.Reporter.JournalMended()
@@ -42,10 +42,10 @@ func (s *Store) Save() error {
 	return s.removeBefore(n)
 }
 
-// rotate goes on to a new segment, and returns its number. All changes from
-// then on are in it, and all before it will be in a snapshot that begins now.
+// rotate begins a new segment and returns its number. All later changes are in it;
+// all earlier ones will be in a snapshot that begins afterwards.
 func (s *Store) rotate() (uint64, error) {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil { // it may have been taken away
+	if err := os.MkdirAll(s.dir, 0o700); err != nil { // somebody may have removed it
 		return 0, err
 	}
 	old := s.segment
@@ -54,7 +54,7 @@ func (s *Store) rotate() (uint64, error) {
 		return 0, err
 	}
 	s.mu.Lock()
-	next.before = old.before + old.size
+	next.tailBefore = old.tailBefore + old.size
 	s.segment = next
 	s.mu.Unlock()
 	if old.file != nil {
@@ -63,8 +63,8 @@ func (s *Store) rotate() (uint64, error) {
 	return next.n, nil
 }
 
-// writeSnapshot writes snapshot n and returns its size. It counts only under
-// its final name, which it gets when it is whole.
+// writeSnapshot writes snapshot n and returns its size. The file gets its final name
+// when it is complete.
 func (s *Store) writeSnapshot(n uint64) (size int64, err error) {
 	path := s.path(snapshotPrefix, n)
 	file, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -80,7 +80,7 @@ func (s *Store) writeSnapshot(n uint64) (size int64, err error) {
 	var b []byte
 	write := func(section []byte) error {
 		b = append(append(b[:0], make([]byte, headerSize)...), section...)
-		sealFrame(b, 0)
+		fillHeader(b, 0)
 		n, err := file.Write(b)
 		size += int64(n)
 		return err
@@ -94,7 +94,7 @@ func (s *Store) writeSnapshot(n uint64) (size int64, err error) {
 	if err := write([]byte{sectionEnd}); err != nil {
 		return 0, err
 	}
-	if err := s.settle(); err != nil {
+	if err := s.syncSegment(); err != nil {
 		return 0, err
 	}
 	if err := file.Sync(); err != nil {
@@ -106,13 +106,14 @@ func (s *Store) writeSnapshot(n uint64) (size int64, err error) {
 	return size, syncDir(s.dir)
 }
 
-// settle brings to the disk every change that a snapshot may have seen: its
-// sections were copied at different moments, and the segment makes them agree.
-func (s *Store) settle() error {
+// syncSegment syncs every change that may be in a snapshot. The sections of a
+// snapshot were copied at different moments, and only the segment's changes make them
+// consistent.
+func (s *Store) syncSegment() error {
 	s.mu.Lock()
-	file, dead := s.segment.file, s.segment.dead
+	file, failed := s.segment.file, s.segment.failed
 	s.mu.Unlock()
-	if dead {
+	if failed {
 		return s.Failure()
 	}
 	return file.Sync()
@@ -127,8 +128,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// removeBefore removes the files that snapshot n replaces. Damaged ones are
-// kept under another name.
+// removeBefore removes the files that snapshot n replaces. Damaged ones are renamed.
 func (s *Store) removeBefore(n uint64) error {
 	files, err := s.files()
 	if err != nil {

@@ -1,9 +1,3 @@
-// Package ordered has a map that keeps its keys in order, so that what begins with
-// a prefix is found at the cost of what there is of it, and not of all. It owns its
-// entries, asks nobody and tells nobody; callers lock it.
-//
-// It is a skip list: every node is in the list of level 0, one in four of a level is
-// in the list of the next level too, and a search begins in the shortest list.
 package ordered
 
 import (
@@ -13,10 +7,12 @@ import (
 	"strings"
 )
 
-// levels is enough for 4^12 keys.
+// levels is enough for 4^12 keys: one node in four of a level is in the next one too.
 const levels = 12
 
-// A Map has a value for each of some keys. The zero Map is empty.
+// A Map maps strings to values. It is a skip list: every node is in the list of level
+// 0, fewer in each of the next levels, and a search begins in the shortest list. The
+// zero Map is empty.
 type Map[V any] struct {
 	head [levels]*node[V]
 	n    int
@@ -25,11 +21,11 @@ type Map[V any] struct {
 type node[V any] struct {
 	key   string
 	value V
-	next  []*node[V] // one for each list that it is in
+	next  []*node[V] // the next node in the list of each level that it is in
 }
 
-// before finds, in the list of each level, the pointers of the last node before a
-// key. The first of them point to the key, if it is there, or to the one behind it.
+// before returns, for each level, the next pointers of the last node before a key.
+// Those of level 0 lead to the key, if it is there, or to the one behind it.
 func (m *Map[V]) before(key string) (last [levels][]*node[V]) {
 	at := m.head[:]
 	for level := levels - 1; level >= 0; level-- {
@@ -44,7 +40,7 @@ func (m *Map[V]) before(key string) (last [levels][]*node[V]) {
 // Len is how many keys there are.
 func (m *Map[V]) Len() int { return m.n }
 
-// Get returns the value of a key, and whether it has one.
+// Get returns the value of a key, and whether there is one.
 func (m *Map[V]) Get(key string) (value V, ok bool) {
 	if n := m.before(key)[0][0]; n != nil && n.key == key {
 		return n.value, true
@@ -52,7 +48,7 @@ func (m *Map[V]) Get(key string) (value V, ok bool) {
 	return value, false
 }
 
-// Set gives a key a value.
+// Set sets the value of a key.
 func (m *Map[V]) Set(key string, value V) {
 	last := m.before(key)
 	if n := last[0][0]; n != nil && n.key == key {
@@ -80,8 +76,8 @@ func (m *Map[V]) Delete(key string) {
 	m.n--
 }
 
-// Prefix ranges over the keys that begin with a prefix, in their order. The map must
-// not be changed meanwhile.
+// Prefix iterates over the keys with a prefix, in order. The map must not be changed
+// meanwhile.
 func (m *Map[V]) Prefix(prefix string) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
 		for n := m.before(prefix)[0][0]; n != nil && strings.HasPrefix(n.key, prefix); n = n.next[0] {

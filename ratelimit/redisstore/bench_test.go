@@ -117,7 +117,7 @@ func (n *node) plainCall(b *testing.B, client *redis.Client) {
 // linkCall has the link make the call of one.
 func (n *node) linkCall(b *testing.B) {
 	t := randomTake()
-	if _, err := n.servers.one.do(n.deadline(), takeCall(n.terms(n.time(), t.Subjects), t)); err != nil {
+	if _, err := n.servers.single.do(n.deadline(), takeCall(n.terms(n.time(), t.Subjects), t)); err != nil {
 		b.Error(err)
 	}
 }

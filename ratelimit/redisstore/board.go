@@ -13,43 +13,43 @@ import (
 	"sluice/ratelimit/ordered"
 )
 
-// The board has small values that all nodes see: those that others post, which
-// stay until they are removed and are noted, so that a node knows them without
-// Redis; and with an end the uses and resets that concern the counts. Each node
-// has a copy, and brings back from it what a server has lost.
+// The board has small values that all nodes share: those of other packages, which stay
+// until they are removed and are notes in the ledger, so that a node has them without
+// Redis; and the uses and resets that nodes publish, which expire. Each node has a
+// copy, and restores from it what a server has lost.
 
-// boardKeys are one slot, wherever that lies: the board is one thing.
+// boardSlot is the slot of all keys of the board, so that one script call reaches them.
 const boardSlot = "*board"
 
 var boardKeys = []string{rootKey(boardSlot) + ":v", rootKey(boardSlot) + ":n", rootKey(boardSlot) + ":x"}
 
 const (
-	boardPage = 256  // entries in one call
-	sincePage = 1000 // as in board.lua
+	boardPage = 256  // most entries in one call that writes
+	sincePage = 1000 // most entries in one answer, as in board.lua
 
-	// removedFor is for how long it is known that a value was removed: a node
-	// that was away for longer brings it back.
+	// removedFor is how long the board remembers that a value was removed. A node
+	// that was away for longer restores the value.
 	removedFor = 40 * 24 * time.Hour
 
 	noteBoard = "redis/board/"
 )
 
-// An entry is one value of the board.
+// An entry is one value of the board. It is stored as JSON.
 type entry struct {
 	Value []byte    // empty: it was removed
-	Stamp int64     // the greater, the newer
-	Till  time.Time // when it expires; zero is never
+	Stamp int64     // number of the change that set it: the greater, the newer
+	Till  time.Time // when it expires; zero: never
 }
 
-// A board is this node's copy.
+// A board is this node's copy of the board.
 type board struct {
 	ledger  Ledger
 	changed chan struct{}
 
 	mu      sync.Mutex
 	entries ordered.Map[entry]
-	last    int64  // number of the last change that is in it
-	server  string // that gave it
+	last    int64  // number of the last change that is in entries
+	server  string // the server that the copy is of
 }
 
 func newBoard(l Ledger) *board {
@@ -63,11 +63,11 @@ func newBoard(l Ledger) *board {
 	return b
 }
 
-// errBoard says that the board cannot be written.
+// errBoard means that the board cannot be written now.
 var errBoard = errors.New("Redis cannot be asked")
 
-// Post writes a value under a key that has none, and returns what stands there
-// then. When it returns, Entries has it.
+// Post sets the value of a key that has none, and returns the value that the key has
+// then. When it returns, Entries has that too.
 func (s *Store) Post(ctx context.Context, key string, value []byte) (stands []byte, err error) {
 	list, err := s.write(ctx, "post", key, string(value))
 	if err != nil || len(list) != 2 {
@@ -75,7 +75,7 @@ func (s *Store) Post(ctx context.Context, key string, value []byte) (stands []by
 	}
 	stamp, _ := list[0].(int64)
 	text, _ := list[1].(string)
-	s.learn(key, entry{Value: []byte(text), Stamp: stamp})
+	s.receive(key, entry{Value: []byte(text), Stamp: stamp})
 	return []byte(text), nil
 }
 
@@ -86,20 +86,21 @@ func (s *Store) Remove(ctx context.Context, key string) error {
 		return errors.Join(err, fmt.Errorf("remove %s for all nodes: %w", key, errBoard))
 	}
 	stamp, _ := list[0].(int64)
-	s.learn(key, entry{Stamp: stamp, Till: time.Now().Add(removedFor)})
+	s.receive(key, entry{Stamp: stamp, Till: time.Now().Add(removedFor)})
 	return nil
 }
 
-// write changes the board, if the server knows all that this node does.
+// write makes one call that changes the board, after what this node knows is on it.
+// The list is nil if there is no server.
 func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error) {
 	deadline := s.deadline()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	l := s.servers.of(boardSlot)
+	l := s.servers.linkOf(boardSlot)
 	if l == nil || !l.alive() {
 		return nil, nil
 	}
-	if s.board.from() != l.serverNow() { // it may lack what this node knows
+	if s.board.source() != l.serverNow() { // a new server may lack what this node has
 		if err := s.poll(ctx); err != nil {
 			return nil, err
 		}
@@ -113,24 +114,24 @@ func boardCall(op string, args ...any) call {
 	return call{script: boardScript, keys: boardKeys, args: append([]any{op}, args...)}
 }
 
-// Entries calls f for each value that was posted under a key with a prefix, in
+// Entries calls f for each value that was set by Post and whose key has a prefix, in
 // the order of keys.
 func (s *Store) Entries(prefix string, f func(key string, value []byte)) {
-	for _, e := range s.board.under(prefix) {
-		if len(e.Value) > 0 && posted(e.key) {
+	for _, e := range s.board.withPrefix(prefix) {
+		if len(e.Value) > 0 && isSharedValue(e.key) {
 			f(e.key, e.Value)
 		}
 	}
 }
 
-// A keyed is an entry with its key.
+// A keyed is an entry and its key.
 type keyed struct {
 	key string
 	entry
 }
 
-// under lists the entries whose keys begin with a prefix, in the order of keys.
-func (b *board) under(prefix string) (all []keyed) {
+// withPrefix lists the entries whose keys have a prefix, in the order of keys.
+func (b *board) withPrefix(prefix string) (all []keyed) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, e := range b.entries.Prefix(prefix) {
@@ -139,18 +140,18 @@ func (b *board) under(prefix string) (all []keyed) {
 	return all
 }
 
-// Changed has an element after another node has posted or removed something.
+// Changed has an element after a value has been set or removed.
 func (s *Store) Changed() <-chan struct{} { return s.board.changed }
 
-// posted tells a key of others from those of this package.
-func posted(key string) bool {
+// isSharedValue reports whether a key is one of other packages, not this one's.
+func isSharedValue(key string) bool {
 	return !strings.HasPrefix(key, useKey) && !strings.HasPrefix(key, resetKey)
 }
 
-// poll takes over what changed on the board. To a server that lacks what this
-// node knows, it is brought back first.
+// poll reads what changed on the board. If it is on another server now, this node's
+// copy is restored there first.
 func (s *Store) poll(ctx context.Context) error {
-	l := s.servers.of(boardSlot)
+	l := s.servers.linkOf(boardSlot)
 	if l == nil || !l.alive() {
 		return nil
 	}
@@ -165,7 +166,7 @@ func (s *Store) poll(ctx context.Context) error {
 		last = 0
 	}
 	for {
-		n, end, err := s.since(ctx, l, last)
+		n, end, err := s.readChanges(ctx, l, last)
 		if err != nil {
 			return err
 		}
@@ -174,14 +175,14 @@ func (s *Store) poll(ctx context.Context) error {
 		}
 	}
 	s.board.mu.Lock()
-	s.board.server = now // only now: who posts meanwhile must not take a part for all
+	s.board.server = now // last: until then write must not take the copy for complete
 	s.board.mu.Unlock()
 	return nil
 }
 
-// since takes over what changed after a number, and returns how many that were
-// and the number of the last of them.
-func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int64, err error) {
+// readChanges reads what changed after a number, and returns how many entries that were
+// and the number of the last change read.
+func (s *Store) readChanges(ctx context.Context, l *link, last int64) (n int, end int64, err error) {
 	asked := time.Now()
 	replies, errs := l.run(ctx, []call{boardCall("since", last)})
 	if errs[0] != nil {
@@ -202,7 +203,7 @@ func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int6
 		if ms, _ := list[4].(int64); ms > 0 {
 			e.Till = asked.Add(time.Duration(ms) * time.Millisecond)
 		}
-		s.learn(key, e)
+		s.receive(key, e)
 		n++
 	}
 	if n < sincePage {
@@ -214,8 +215,8 @@ func (s *Store) since(ctx context.Context, l *link, last int64) (n int, end int6
 	return n, end, nil
 }
 
-// learn takes over one entry, and tells those who want to know.
-func (s *Store) learn(key string, e entry) {
+// receive takes one entry, if it is newer than the copy's, and passes it on.
+func (s *Store) receive(key string, e entry) {
 	s.board.mu.Lock()
 	old, _ := s.board.entries.Get(key)
 	newer := e.Stamp > old.Stamp
@@ -226,27 +227,24 @@ func (s *Store) learn(key string, e entry) {
 	switch {
 	case !newer:
 	case strings.HasPrefix(key, useKey):
-		s.learnUse(key, e)
+		s.receiveUse(key, e)
 	case strings.HasPrefix(key, resetKey):
-		s.learnReset(strings.TrimPrefix(key, resetKey), e)
+		s.receiveReset(strings.TrimPrefix(key, resetKey), e)
 	default:
 		s.board.note(key, e)
-		select {
-		case s.board.changed <- struct{}{}:
-		default:
-		}
+		signal(s.board.changed)
 	}
 }
 
 func (b *board) note(key string, e entry) {
 	if value, err := json.Marshal(e); err == nil {
-		b.ledger.Note(noteBoard+key, value) // a journal that fails is told of elsewhere
+		b.ledger.Note(noteBoard+key, value) // if the journal fails, that is reported by itself
 	}
 }
 
-// restore brings back what a server lost.
+// restore writes this node's copy to a server that may lack parts of it.
 func (s *Store) restore(ctx context.Context, l *link) error {
-	for part := range slices.Chunk(s.board.under(""), boardPage) {
+	for part := range slices.Chunk(s.board.withPrefix(""), boardPage) {
 		var args []any
 		for _, e := range part {
 			ms := int64(0)
@@ -264,7 +262,7 @@ func (s *Store) restore(ctx context.Context, l *link) error {
 	return nil
 }
 
-// prune forgets entries that have expired.
+// prune removes entries that have expired.
 func (b *board) prune(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -276,23 +274,28 @@ func (b *board) prune(now time.Time) {
 	}
 	for _, key := range gone {
 		b.entries.Delete(key)
-		if posted(key) {
+		if isSharedValue(key) {
 			b.ledger.Forget(noteBoard + key)
 		}
 	}
 }
 
-// from is the server that gave this node's copy.
-func (b *board) from() string {
+// source is the server that the copy is of.
+func (b *board) source() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.server
 }
 
-// has tells whether this node's copy has a value.
-func (b *board) has(key string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e, _ := b.entries.Get(key)
-	return len(e.Value) > 0
+// A Left has what is left of the board on a node that no longer shares a Redis.
+type Left struct{ Ledger Ledger }
+
+// Entries calls f for each value that was set by Post and whose key has a prefix.
+func (l Left) Entries(prefix string, f func(key string, value []byte)) {
+	l.Ledger.Notes(noteBoard+prefix, func(key string, value []byte) {
+		var e entry
+		if json.Unmarshal(value, &e) == nil && len(e.Value) > 0 {
+			f(strings.TrimPrefix(key, noteBoard), e.Value)
+		}
+	})
 }

@@ -15,8 +15,8 @@ type sendGroup struct {
 	Outcome  ratelimit.Outcome
 }
 
-// group puts together the sends that differ in nothing but the token.
-func group(sends []ratelimit.Send) (all []*sendGroup) {
+// groupSends groups the sends that differ in nothing but the token.
+func groupSends(sends []ratelimit.Send) (all []*sendGroup) {
 	index := map[string]*sendGroup{}
 	for _, s := range sends {
 		key := fmt.Sprint(s.Subjects, s.Age, s.Outcome)
@@ -31,14 +31,14 @@ func group(sends []ratelimit.Send) (all []*sendGroup) {
 	return all
 }
 
-// maxTokens is for how many sends one call is made, so that none takes long.
+// maxTokens is the most sends in one call, so that none takes Redis long.
 const maxTokens = 256
 
-// puts are the calls that make Redis hold sends as the ledger has them.
-func (s *Store) puts(now time.Time, sends []ratelimit.Send) (all []linkCall) {
-	for _, g := range group(sends) {
+// chargeCalls returns the calls that charge sends by force, as the ledger has them.
+func (s *Store) chargeCalls(now time.Time, sends []ratelimit.Send) (all []linkCall) {
+	for _, g := range groupSends(sends) {
 		terms := s.terms(now, nil)
-		terms.again = s.arrears.undoing(g.Tokens)
+		terms.again = s.outbox.undoes(g.Tokens)
 		t := ratelimit.Take{Subjects: g.Subjects, Tokens: g.Tokens, Age: g.Age, Outcome: g.Outcome, Force: true}
 		steps, _ := s.steps(g.Subjects)
 		for _, st := range steps {
@@ -49,15 +49,15 @@ func (s *Store) puts(now time.Time, sends []ratelimit.Send) (all []linkCall) {
 	return all
 }
 
-// A linkCall is a call and where it goes; link is nil where nobody knows.
+// A linkCall is a call and where it goes; link is nil while that is not known.
 type linkCall struct {
 	link     *link
 	call     call
-	subjects []ratelimit.Subject // of a take, whose uses are then seen
+	subjects []ratelimit.Subject // of a take, whose answer has their uses
 }
 
-// drops are the calls that take sends back.
-func (s *Store) drops(terms terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) (all []linkCall) {
+// dropCalls returns the calls that uncharge sends.
+func (s *Store) dropCalls(terms terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) (all []linkCall) {
 	steps, _ := s.steps(subjects)
 	for _, st := range steps {
 		all = append(all, linkCall{link: st.link, call: dropCall(terms, st.subjects, tokens)})
@@ -65,22 +65,22 @@ func (s *Store) drops(terms terms, subjects []ratelimit.Subject, tokens []rateli
 	return all
 }
 
-// calls are what telling an arrear takes that is no reset.
-func (s *Store) calls(now time.Time, e *arrear) []linkCall {
+// callsFor returns the calls that merge an entry of the outbox that is no reset.
+func (s *Store) callsFor(now time.Time, e *pendingWrite) []linkCall {
 	if e.Undo > 0 {
 		terms := s.terms(now, nil)
 		terms.attempt = e.Undo
-		return s.drops(terms, e.Subjects, e.Tokens)
+		return s.dropCalls(terms, e.Subjects, e.Tokens)
 	}
 	var all []linkCall
 	for i := range e.fresh { // in their order
-		all = append(all, s.puts(now, e.fresh[i:i+1])...)
+		all = append(all, s.chargeCalls(now, e.fresh[i:i+1])...)
 	}
-	return append(all, s.puts(now, s.ledger.Charged(now, e.Tokens))...)
+	return append(all, s.chargeCalls(now, s.ledger.Charged(now, e.Tokens))...)
 }
 
-// done tells whether a take or drop was not given up.
-func done(reply any) bool {
+// carriedOut reports whether a take or drop was carried out.
+func carriedOut(reply any) bool {
 	numbers, err := integers(reply)
 	return err == nil && len(numbers) > 0 && numbers[0] != statusBuried
 }

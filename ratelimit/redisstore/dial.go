@@ -32,7 +32,7 @@ type address struct {
 
 const defaultPort = "6379"
 
-// CheckURL tells whether Open would take a URL, and read the files it names.
+// CheckURL returns the error that Open would return for a URL, or for a file it names.
 func CheckURL(text string) error {
 	_, err := parseURL(text)
 	return err
@@ -44,7 +44,7 @@ func CheckURL(text string) error {
 func parseURL(text string) (a address, err error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return a, errors.New("store.url: it is no URL") // what it holds is not for logs
+		return a, errors.New("store.url: it is no URL") // err has the password in it
 	}
 	a.user = u.User.Username()
 	a.password, _ = u.User.Password()
@@ -113,8 +113,8 @@ type onConnect func(context.Context, *redis.Conn) error
 
 // client makes a client for one server of the URL; nothing is connected yet.
 //
-// go-redis repeats a command whose reply is lost, which would count it twice,
-// and by itself waits for seconds: it is told not to.
+// By default go-redis repeats a command whose reply is lost, which would count twice,
+// and waits for seconds; here it does not.
 func (a address) client(host string, timeout time.Duration, f onConnect) *redis.Client {
 	if a.kind == "sentinel" {
 		return a.failover(timeout, f)
@@ -146,13 +146,13 @@ func (a address) failover(timeout time.Duration, f onConnect) *redis.Client {
 	})
 }
 
-// quiet has go-redis log nothing: what concerns operators, the Reporter says.
+// quiet has go-redis log nothing: operators get what matters from the Reporter.
 var quiet = sync.OnceFunc(logging.Disable)
 
 // poolSize is more connections than are ever used at once to one server.
 const poolSize = 8
 
-// dialer keeps to the deadline of its context also in a TLS handshake.
+// dialer also applies the deadline of its context to a TLS handshake.
 func (a address) dialer(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	if a.tls == nil {
@@ -168,8 +168,8 @@ func (a address) dialer(timeout time.Duration) func(ctx context.Context, network
 	}
 }
 
-// abrupt closes without a farewell, which TLS would try to send for five seconds
-// to a server that takes nothing any more.
+// abrupt closes without TLS's close_notify, which crypto/tls would try to send for
+// five seconds to a server that no longer reads.
 type abrupt struct{ *tls.Conn }
 
 func (c abrupt) Close() error { return c.NetConn().Close() }

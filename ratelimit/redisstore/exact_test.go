@@ -23,8 +23,8 @@ func soak(a, b int) int {
 }
 
 // drain has callers at each node send one by one until they are refused, and
-// returns how many sends were accepted. Who is not answered yes or no comes
-// again with the same token, as Exim does.
+// returns how many sends were accepted. A send that is neither accepted nor refused is
+// tried again with the same token, as Exim does.
 func drain(t *testing.T, nodes []*node, callers int, next *atomic.Int64, subjects ...ratelimit.Subject) int64 {
 	t.Helper()
 	var accepted atomic.Int64
@@ -50,7 +50,7 @@ func drain(t *testing.T, nodes []*node, callers int, next *atomic.Int64, subject
 	return accepted.Load()
 }
 
-// insist asks until it is told yes or no.
+// insist asks until the send is accepted or refused.
 func insist(n *node, t ratelimit.Take) (bool, error) {
 	for deadline := time.Now().Add(hosttest.Patience()); ; {
 		r, err := n.take(t)
@@ -96,8 +96,7 @@ func TestExactOverThreeNodes(t *testing.T) {
 	}
 }
 
-// Charges of which a tenth of all replies is lost: what is counted is what was
-// accepted, exactly.
+// A tenth of all replies is lost: exactly the accepted sends are counted.
 func TestExactWithLostReplies(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -113,7 +112,7 @@ func TestExactWithLostReplies(t *testing.T) {
 		running.Go(func() {
 			for i := int(next.Add(1)); i <= total; i = int(next.Add(1)) {
 				d := i % domains
-				// Of some domains the share is too small for all: they are told to come again, and half of them do.
+				// For some domains the share is too small: they get ErrUncounted, and half of them try again.
 				domain := hourly(fmt.Sprintf("d%d.example", d), int64(total/domains*(1+d%2)))
 				one := take(i, 1, domain)
 				res, err := n.take(one)
@@ -209,7 +208,7 @@ func TestExactAfterARollingRestart(t *testing.T) {
 	}
 }
 
-// What one node resets, or is told of outcomes, all see.
+// All nodes see the resets and outcomes of one.
 func TestOutcomesAndResetsAreShared(t *testing.T) {
 	r := redistest.Start(t)
 	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
@@ -240,7 +239,7 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 }
 
 // A restart after a reset loses nothing: neither on the node that made it nor
-// on one that was told, however early somebody asks without a time.
+// on another one, however early somebody asks without a time.
 func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 	r := redistest.Start(t)
 	o := Options{URL: r.URL(), Nodes: 2, Timeout: hosttest.Deadline(2 * time.Second)}
@@ -283,7 +282,7 @@ func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 				t.Fatalf("node %d: %+v\n%s", i, st, n.heard)
 			}
 		}
-		r.Kill() // then they tell an empty one of it
+		r.Kill() // then they replay it to an empty one
 		r.Start()
 	}
 }

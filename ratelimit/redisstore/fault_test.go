@@ -117,7 +117,7 @@ func (s *scene) send(n *node, sends int) (accepted int64) {
 	return ok.Load()
 }
 
-// insist has a node asked for so many sends, each until it is told yes or no.
+// insist has a node asked for so many sends, each until it is accepted or refused.
 func (s *scene) insist(n *node, sends int) (accepted int64) {
 	for range sends {
 		token := tokens(int(s.next.Add(1)), 1)
@@ -165,22 +165,22 @@ func (s *scene) both(mode int32) func() {
 	}
 }
 
-// settle waits until nothing is owed, and with used until all know it.
+// settle waits until the outboxes are empty, and with used until all nodes know it.
 func (s *scene) settle(used int64) {
 	s.t.Helper()
 	for _, n := range s.nodes {
 		n.shared()
 		hosttest.Eventually(s.t, "merged", func() bool { return n.Status().Unmerged == 0 })
-		hosttest.Eventually(s.t, "the feed", func() bool { return n.sights.used("a.example", time.Hour) >= used })
+		hosttest.Eventually(s.t, "the feed", func() bool { return n.usage.used("a.example", time.Hour) >= used })
 	}
 }
 
-// A fault is something that befalls a Redis. strike returns what heals it.
+// A fault is something that goes wrong with a Redis. strike returns what heals it.
 type fault struct {
 	name   string
 	one    bool   // it concerns the first node only
 	loses  bool   // what Redis counted last is gone; the nodes bring it back
-	told   string // what the operator is told
+	told   string // what is reported to the operator
 	closed bool   // also tried with an outage that is closed; the soak does that with all
 	strike func(s *scene) (heal func())
 }

@@ -44,7 +44,7 @@ func TestALateTakeIsTakenBack(t *testing.T) {
 	}
 }
 
-// wasRun tells whether an operation on a subject stands in Redis's slow log.
+// wasRun reports whether an operation on a subject is in Redis's slow log.
 func wasRun(t *testing.T, r *redistest.Server, op, subject string) bool {
 	t.Helper()
 	c := r.Client()
@@ -58,8 +58,7 @@ func wasRun(t *testing.T, r *redistest.Server, op, subject string) bool {
 	})
 }
 
-// What Redis must be told of a take later is not what its caller has put into the
-// slices since: they are his again.
+// The outbox keeps what a Take was, not what its caller has put into the slices since.
 func TestATakeIsKeptNotItsSlices(t *testing.T) {
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
@@ -74,11 +73,11 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 	}
 	defer n.Close()
 	ctx := context.Background()
-	if err := n.tend(ctx, n.servers.one); err != nil {
+	if err := n.heartbeat(ctx, n.servers.single); err != nil {
 		t.Fatal(err)
 	}
 	n.Standing(time.Now(), "a.example") // has the script loaded
-	p.Lose.Store(1000)                  // Redis runs the take, and nobody hears of it
+	p.Lose.Store(1000)                  // Redis runs the take, and its reply is lost
 	lent := take(1, 2, hourly("a.example", 10))
 	if _, err := n.Take(ctx, time.Now(), lent); !errors.Is(err, ErrUncounted) {
 		t.Fatal(err)
@@ -102,7 +101,7 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 	r := redistest.Start(t)
 	n := startNode(t, Options{URL: r.URL()})
-	l := n.servers.one
+	l := n.servers.single
 	domain := []ratelimit.Subject{hourly("a.example", 10)}
 	run := func(c call) any {
 		t.Helper()
@@ -143,9 +142,9 @@ func TestAttemptsAndDropsInAnyOrder(t *testing.T) {
 	}
 }
 
-// What a node may accept alone it may accept once: not again without a reply from a
-// Redis that has come back empty meanwhile, though what that says of the others'
-// sends is less than there was until all have told it.
+// A node accepts its share once: not again when it loses a Redis that has come back
+// empty meanwhile, although that reports fewer sends of the others until all have
+// replayed.
 func TestAShareIsNotHadTwice(t *testing.T) {
 	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 0)))
 	domain := hourly("a.example", 21)

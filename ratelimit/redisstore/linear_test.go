@@ -14,7 +14,7 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// What was asked of one subject, and what came of it, as Redis decided it.
+// What one subject was asked for, and what Redis decided.
 type asked struct {
 	reset bool
 	sends int64

@@ -19,51 +19,64 @@ const (
 	places   = 2  // pipelines under way at once
 	batch    = 64 // calls in one pipeline
 	queue    = 4096
-	failures = 3 // pipelines in a row that fail, until no more mail is kept waiting
+	failures = 3 // after so many failed pipelines in a row, calls fail at once
 
-	// retryEvery is how long a server that failed is left alone.
+	// retryEvery is after how long a server that failed is tried again.
 	retryEvery = 200 * time.Millisecond
 )
 
-// errUnsent says that a call has certainly not reached the server, now or later.
+// errUnsent means that a call has not reached the server and never will.
 var errUnsent = errors.New("not sent")
 
-// A link leads to one master: the only Redis, the one that Sentinels name, or
-// one of a Cluster. A few pipelines may be under way at once. Who finds one of
-// these places free makes his call himself: to have another goroutine do it would
-// cost a lone caller half as much again as the call. Who finds none waits in a
-// queue, of which the next pipeline takes all, up to a batch.
+// A link makes calls to one master: the only Redis, the one that Sentinels name, or
+// one of a Cluster. A few pipelines may be under way at once. If one of these places is
+// free, the caller makes its call itself, for handing it to another goroutine would
+// take half as long again. Otherwise the call waits in a queue, and the next pipeline
+// takes all that wait, up to a batch.
 type link struct {
 	name    string // host and port, for operators
 	client  *redis.Client
 	timeout time.Duration
-	places  chan struct{} // of pipelines that may begin
+	places  chan struct{} // has an element for each pipeline that may begin
 	jobs    chan *job
 	running sync.WaitGroup // drains
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
-	open    atomic.Bool // the breaker's state: nothing is sent, but for probes
-	refuses atomic.Bool // it answers and takes nothing, until it takes a sign of life
-	ready   atomic.Bool // it knows all that this node has accepted, and decides
-	changed func(l *link)
-	lost    chan struct{} // it is no longer ready
+	changed func()        // called after a failure, or when another server answers
+	lost    chan struct{} // has an element when it is no longer ready
 
-	// Of runLink: what operators know.
-	said   bool   // that it is ready
-	joined bool   // that it ever was
-	warned string // of this policy
+	linkState
+	serverClock
+	announced
+}
 
-	started time.Time
-	ahead   atomic.Int64 // the server's clock less the time since started, milliseconds; 0: not known
+// A linkState is what is known of the server.
+type linkState struct {
+	open          atomic.Bool  // the breaker is not closed: only probes are sent
+	refuses       atomic.Bool  // it answers and refuses to write, until a heartbeat succeeds
+	ready         atomic.Bool  // it has all that this node has accepted, and decides
+	serverChanges atomic.Int64 // how often another server has answered
 
-	mu      sync.Mutex
-	caught  string        // the server that was told all but the arrears
-	server  string        // which process with which data answers; see serverOf
-	epoch   atomic.Int64  // counts the servers met
-	trouble error         // why it failed last
-	latency time.Duration // of the last heartbeat
-	since   time.Time     // of the present state
-	policy  string        // what the server does when its memory is full
-	master  string        // a key prefix that lies on this master
+	mu        sync.Mutex // guards the rest
+	caughtUp  string     // the server that has everything but the outbox
+	server    string     // the server that answers; see serverOf
+	lastError error
+	latency   time.Duration // of the last heartbeat
+	since     time.Time     // of the present state
+	policy    string        // what the server does when its memory is full
+	master    string        // a key prefix that lies on this master
+}
+
+// announced is what was reported to operators. Only runLink uses it.
+type announced struct {
+	announcedReady bool
+	everReady      bool
+	warnedPolicy   string
+}
+
+// A serverClock continues the server's clock between its answers.
+type serverClock struct {
+	started     time.Time
+	clockOffset atomic.Int64 // the server's clock less the time since started, milliseconds; 0: not known
 }
 
 // A job is a call in the queue.
@@ -83,11 +96,12 @@ const (
 
 func newLink(name string, timeout time.Duration) *link {
 	l := &link{name: name, timeout: timeout, places: make(chan struct{}, places), jobs: make(chan *job, queue),
-		since: time.Now(), started: time.Now(), lost: make(chan struct{}, 1), said: true}
+		lost: make(chan struct{}, 1), linkState: linkState{since: time.Now()}, serverClock: serverClock{started: time.Now()},
+		announced: announced{announcedReady: true}}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
-		// Called with the breaker locked: it must not be asked anything here.
+		// The breaker is locked during this call: no method of it may be called here.
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			l.open.Store(to != gobreaker.StateClosed)
 			if to == gobreaker.StateOpen {
@@ -106,20 +120,15 @@ func (l *link) close() {
 	l.client.Close()
 }
 
-// unready has the node decide alone.
+// unready marks that the server no longer decides.
 func (l *link) unready() {
-	if !l.ready.Swap(false) {
-		return
-	}
-	select {
-	case l.lost <- struct{}{}:
-	default:
+	if l.ready.Swap(false) {
+		signal(l.lost)
 	}
 }
 
-// do runs a call until the deadline at the longest. An error that is errUnsent
-// says that it was not and will not be run; after any other it may have been,
-// or may yet be.
+// do makes a call, until the deadline at most. If the error is errUnsent, the server
+// has not run it and never will; after any other error it may have, or may yet.
 func (l *link) do(deadline time.Time, c call) (any, error) {
 	if l.open.Load() {
 		return nil, fmt.Errorf("ask %s: %w: it does not answer", l.name, errUnsent)
@@ -151,15 +160,15 @@ func (l *link) do(deadline time.Time, c call) (any, error) {
 	return nil, fmt.Errorf("ask %s: %w", l.name, context.DeadlineExceeded)
 }
 
-// heard takes note of the server's time, which it has just told.
-func (l *link) heard(at time.Time) {
-	l.ahead.Store(at.UnixMilli() - time.Since(l.started).Milliseconds())
+// observeTime sets the server's clock, from the time in an answer that has just come.
+func (c *serverClock) observeTime(at time.Time) {
+	c.clockOffset.Store(at.UnixMilli() - time.Since(c.started).Milliseconds())
 }
 
-// timeIn is the server's time after a while, false if it was never told.
-func (l *link) timeIn(d time.Duration) (time.Time, bool) {
-	ahead := l.ahead.Load()
-	return time.UnixMilli(ahead).Add(time.Since(l.started) + d), ahead != 0
+// timeIn is the server's time in d from now; false if its clock is not known.
+func (c *serverClock) timeIn(d time.Duration) (time.Time, bool) {
+	offset := c.clockOffset.Load()
+	return time.UnixMilli(offset).Add(time.Since(c.started) + d), offset != 0
 }
 
 // enter takes a place, if one is free.
@@ -172,22 +181,22 @@ func (l *link) enter() bool {
 	}
 }
 
-// leave gives the place back, and sees to those who found none meanwhile.
+// leave gives the place back, and serves the queue.
 func (l *link) leave() {
 	l.places <- struct{}{}
 	l.serve()
 }
 
-// serve has the calls in the queue made, if a place is free. Whoever puts one
-// there and whoever leaves a place calls it afterwards, so that none is missed.
+// serve has the calls in the queue made, if a place is free. It is called after each
+// call is put there and after each place is given back, so that none is missed.
 func (l *link) serve() {
 	if len(l.jobs) > 0 && l.enter() {
 		l.running.Go(l.drain)
 	}
 }
 
-// drain takes calls from the queue, as many as wait, and makes them at once,
-// until there are none.
+// drain makes the calls in the queue, all that wait in one pipeline, until there are
+// none.
 func (l *link) drain() {
 	defer l.leave()
 	jobs := make([]*job, 0, batch)
@@ -197,7 +206,7 @@ func (l *link) drain() {
 			select {
 			case j := <-l.jobs:
 				jobs = append(jobs, j)
-			default: // another one was faster
+			default: // another goroutine has taken it
 			}
 		}
 		if len(jobs) == 0 {
@@ -227,7 +236,7 @@ func (l *link) runJobs(jobs []*job) {
 	}
 }
 
-// run runs calls at once, if the breaker lets it.
+// run makes calls in one pipeline, if the breaker allows it.
 func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	replies, errs := make([]any, len(calls)), make([]error, len(calls))
 	done, err := l.breaker.Allow()
@@ -237,11 +246,11 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 		}
 		return replies, errs
 	}
-	epoch := l.epoch.Load()
+	epoch := l.serverChanges.Load()
 	l.exec(ctx, calls, replies, errs)
-	done(l.failed(errs))
-	if l.epoch.Load() != epoch {
-		// What answered lacks what another server had been told.
+	done(l.recordFailure(errs))
+	if l.serverChanges.Load() != epoch {
+		// The server that answered may lack what the one before had.
 		for i := range errs {
 			errs[i] = fmt.Errorf("ask %s: it is another server now", l.name)
 		}
@@ -249,41 +258,41 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	return replies, errs
 }
 
-// runOne runs one call.
+// runOne makes one call.
 func (l *link) runOne(ctx context.Context, c call) (any, error) {
 	replies, errs := l.run(ctx, []call{c})
 	return replies[0], errs[0]
 }
 
-// failed returns the first error, and keeps it for operators.
-func (l *link) failed(errs []error) error {
+// recordFailure returns the first error, and keeps it for operators.
+func (l *link) recordFailure(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
 			l.mu.Lock()
-			l.trouble = err
+			l.lastError = err
 			l.mu.Unlock()
 			if refused(err) {
 				l.refuses.Store(true)
 				l.unready()
 			}
-			l.changed(l)
+			l.changed()
 			return err
 		}
 	}
 	return nil
 }
 
-// refused tells that a server takes no charge of anybody now. What only reads
-// may work all the while, so that the breaker does not open for it.
+// refused reports whether a server refuses all writes now. Reads may still succeed, so
+// that the breaker would not open.
 func refused(err error) bool {
 	return slices.ContainsFunc([]string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"},
 		func(code string) bool { return redis.HasErrorPrefix(err, code) })
 }
 
-// exec sends calls, and those again for which the server lacked the script:
-// a pipeline does not do that by itself.
+// exec sends calls, and again those for which the server lacked the script: in a
+// pipeline, go-redis does not do that.
 func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []error) {
-	if len(calls) == 1 { // of a lone caller, who need not wait for what a pipeline takes
+	if len(calls) == 1 { // faster without a pipeline
 		replies[0], errs[0] = l.execOne(ctx, &calls[0])
 		return
 	}
@@ -307,13 +316,13 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 		var missing []int
 		for k, i := range todo {
 			replies[i], errs[i] = cmds[k].Result()
-			if replies[i] == nil && errs[i] == nil { // no connection: the commands do not know
+			if replies[i] == nil && errs[i] == nil { // no connection: the commands have no error
 				errs[i] = cmp.Or(execErr, errReply)
 			}
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
-				errs[i] = l.worded(errs[i])
+				errs[i] = l.wrapError(errs[i])
 			}
 		}
 		if todo = missing; len(todo) == 0 {
@@ -329,14 +338,14 @@ func (l *link) execOne(ctx context.Context, c *call) (any, error) {
 		reply, err = l.client.Eval(ctx, c.source, c.keys, c.args...).Result()
 	}
 	if err != nil {
-		return nil, l.worded(err)
+		return nil, l.wrapError(err)
 	}
 	return reply, nil
 }
 
-// worded says what failed. Who ran out of time first, the context or the connection, is
-// all one to an operator.
-func (l *link) worded(err error) error {
+// wrapError adds what failed. To an operator a timeout of the context and one of the
+// connection are the same.
+func (l *link) wrapError(err error) error {
 	var late interface{ Timeout() bool }
 	if errors.As(err, &late) && late.Timeout() {
 		return fmt.Errorf("ask %s: timeout: no answer within %v: %w", l.name, l.timeout, err)
@@ -344,7 +353,7 @@ func (l *link) worded(err error) error {
 	return fmt.Errorf("ask %s: %w", l.name, err)
 }
 
-// connected finds out who answers at the other end of a new connection.
+// connected finds out which server is at the other end of a new connection.
 func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	info, err := cn.Info(ctx).Result()
 	if err != nil {
@@ -359,17 +368,17 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.server = server
 	if another {
 		l.unready()
-		l.epoch.Add(1)
+		l.serverChanges.Add(1)
 	}
 	l.mu.Unlock()
 	if another {
-		l.changed(l)
+		l.changed()
 	}
 	return nil
 }
 
-// serverOf names a server by its process and by the history of its data, which
-// gets a new name when a replica is promoted. A Sentinel has none.
+// serverOf identifies a server by its process (run_id) and by its replication history
+// (master_replid), which changes when a replica is promoted. A Sentinel's is "".
 func serverOf(info string) (string, error) {
 	field := fieldsOf(info)
 	if field["redis_mode"] == "sentinel" {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"sluice/ratelimit"
 )
 
-// runMerge tells Redis what it is to be told whenever there is something.
+// runMerge merges the outbox whenever wakeMerge is called.
 func (s *Store) runMerge(ctx context.Context) {
 	for {
 		select {
@@ -17,87 +15,67 @@ func (s *Store) runMerge(ctx context.Context) {
 		case <-s.wake:
 		}
 		if !s.merge(ctx) {
-			select { // those that failed are tried again soon
+			select { // what failed is tried again soon
 			case <-ctx.Done():
 				return
 			case <-time.After(retryEvery / 4):
-				if s.arrears.len() > 0 && s.anyAlive() {
-					s.kick()
+				if s.outbox.len() > 0 && slices.ContainsFunc(s.servers.masters(), (*link).alive) {
+					s.wakeMerge()
 				}
 			}
 		}
 	}
 }
 
-func (s *Store) anyAlive() bool {
-	for _, l := range s.servers.masters() {
-		if l.alive() {
-			return true
-		}
-	}
-	return false
-}
-
-// merge tells Redis all that it is to be told, then has the masters that know
-// all decide again. It tells whether nothing is left.
+// merge gives Redis the outbox, then has those masters decide again that have
+// everything. It reports whether the outbox is empty.
 func (s *Store) merge(ctx context.Context) bool {
 	s.merging.Lock()
 	defer s.merging.Unlock()
 	for range 1000 {
-		before := s.arrears.list()
-		for len(before) > 0 && ctx.Err() == nil {
-			n := min(len(before), batch)
-			s.mergeSome(ctx, s.clock.now(), before[:n])
-			before = before[n:]
+		for some := range slices.Chunk(s.outbox.list(), batch) {
+			if ctx.Err() != nil {
+				break
+			}
+			s.mergeSome(ctx, s.clock.now(), some)
 		}
-		if s.rejoin() || ctx.Err() != nil {
-			break
-		}
-		if !s.anyCatching() {
+		if s.rejoin() || ctx.Err() != nil || !s.anyCatching() {
 			break
 		}
 	}
-	return s.arrears.len() == 0
+	return s.outbox.len() == 0
 }
 
-// anyCatching tells whether a master answers and is not yet ready.
+// anyCatching reports whether a master answers and is not ready yet.
 func (s *Store) anyCatching() bool {
-	for _, l := range s.servers.masters() {
-		if l.alive() && !l.ready.Load() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return l.alive() && !l.ready.Load() })
 }
 
-// mergeSome tells some things, in pipelines, and forgets those that all their
-// masters have. It tells whether that is so for all.
-func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*arrear) bool {
-	byLink := map[*link]*owed{}
+// mergeSome gives Redis some entries, and removes those that all their masters have.
+// It reports whether those are all.
+func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWrite) bool {
+	byLink := map[*link][]entryCall{}
 	failed := make([]bool, len(some))
 	for i, e := range some {
-		if e.Reset != "" { // before all sends, of which some are Past by it
-			failed[i] = !s.resetOwed(ctx, e)
+		if e.Reset != "" { // first: it decides which of the sends count
+			failed[i] = !s.mergeReset(ctx, e)
 		}
 	}
 	for i, e := range some {
 		if e.Reset != "" {
 			continue
 		}
-		for _, c := range s.calls(now, e) {
+		for _, c := range s.callsFor(now, e) {
 			if c.link == nil || !c.link.alive() {
 				failed[i] = true
 				continue
 			}
-			if byLink[c.link] == nil {
-				byLink[c.link] = &owed{}
-			}
-			byLink[c.link].add(c, i)
+			byLink[c.link] = append(byLink[c.link], entryCall{c, i})
 		}
 	}
-	for l, o := range byLink {
-		for len(o.calls) > 0 {
-			s.tellOwed(ctx, now, l, o.cut(batch), failed)
+	for l, calls := range byLink {
+		for some := range slices.Chunk(calls, batch) {
+			s.runPipeline(ctx, now, l, some, failed)
 		}
 	}
 	all := true
@@ -106,63 +84,54 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*arrear) bo
 			all = false
 			continue
 		}
-		s.arrears.settled(now, e)
+		s.outbox.remove(now, e)
 	}
 	return all
 }
 
-// resetOwed tells a reset, and whether that went well.
-func (s *Store) resetOwed(ctx context.Context, e *arrear) bool {
-	l := s.servers.of(slotOf(e.Reset))
-	return l != nil && l.alive() && s.tellReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
+// mergeReset gives Redis a reset, and reports whether that succeeded.
+func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) bool {
+	l := s.servers.linkOf(slotOf(e.Reset))
+	return l != nil && l.alive() && s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
 }
 
-// owed is what one master is to be told.
-type owed struct {
-	calls    []call
-	of       []int // what of
-	subjects [][]ratelimit.Subject
+// An entryCall is a call that is part of an entry, and the number of the entry.
+type entryCall struct {
+	linkCall
+	entry int
 }
 
-func (o *owed) add(c linkCall, of int) {
-	o.calls, o.of, o.subjects = append(o.calls, c.call), append(o.of, of), append(o.subjects, c.subjects)
-}
-
-// cut takes off at most n.
-func (o *owed) cut(n int) owed {
-	n = min(n, len(o.calls))
-	first := owed{o.calls[:n], o.of[:n], o.subjects[:n]}
-	o.calls, o.of, o.subjects = o.calls[n:], o.of[n:], o.subjects[n:]
-	return first
-}
-
-// tellOwed runs calls in one pipeline, and notes which things have failed.
-func (s *Store) tellOwed(ctx context.Context, now time.Time, l *link, o owed, failed []bool) {
+// runPipeline runs calls, and marks the entries of those that fail.
+func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall, failed []bool) {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	replies, errs := l.run(short, o.calls)
-	for k, i := range o.of {
-		failed[i] = failed[i] || errs[k] != nil || !done(replies[k])
-		if a, err := answerOf(replies[k], o.subjects[k]); err == nil {
-			s.turned(s.sights.merged(now, a.Result)...)
+	calls := make([]call, len(some))
+	for k := range some {
+		calls[k] = some[k].call
+	}
+	replies, errs := l.run(short, calls)
+	for k, c := range some {
+		failed[c.entry] = failed[c.entry] || errs[k] != nil || !carriedOut(replies[k])
+		if a, err := answerOf(replies[k], c.subjects); err == nil {
+			s.notifyChanged(s.usage.observeMerged(now, a.Result)...)
 		}
 	}
 }
 
-// rejoin has the masters decide again that answer and know all. It tells
-// whether all do.
+// rejoin has those masters decide again that answer and have everything. It reports
+// whether all masters decide.
 func (s *Store) rejoin() bool {
 	if !s.anyCatching() {
 		return !slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return !l.ready.Load() })
 	}
-	s.arrears.mu.Lock() // nothing is accepted alone meanwhile
-	defer s.arrears.mu.Unlock()
+	s.outbox.mu.Lock() // so that takeDegraded accepts nothing meanwhile
+	defer s.outbox.mu.Unlock()
 	owed := map[*link]bool{}
-	for _, e := range s.arrears.entries {
-		for _, name := range s.concerns(e) {
-			owed[s.servers.of(slotOf(name))] = true
+	for _, e := range s.outbox.entries {
+		for _, name := range s.subjectsOf(e) {
+			owed[s.servers.linkOf(slotOf(name))] = true
 		}
-		if s.servers.one != nil {
+		if s.servers.single != nil {
 			break
 		}
 	}
@@ -176,8 +145,8 @@ func (s *Store) rejoin() bool {
 	return all
 }
 
-// concerns are the subjects of what is to be told.
-func (s *Store) concerns(e *arrear) (names []string) {
+// subjectsOf returns the names of the subjects of an entry.
+func (s *Store) subjectsOf(e *pendingWrite) (names []string) {
 	if e.Reset != "" {
 		return []string{e.Reset}
 	}

@@ -14,7 +14,7 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// heard is what a Reporter was told.
+// heard is a Reporter that remembers what it got.
 type heard struct {
 	mu    sync.Mutex
 	lines []string

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// timed is a Store and its Redis, both told the time.
+// timed is a Store and its Redis, both with the time of the test.
 type timed struct {
 	*Store
 	at time.Time
@@ -41,7 +41,7 @@ type timed struct {
 // by a millisecond at a reset and for a new window; Redis has one for each slot, so
 // here it follows the ledger's and what a slot has answered.
 func (s *timed) set(now time.Time) {
-	s.widen(context.Background()) // as Run does with every sign of life
+	s.extendRetention(context.Background()) // as Run does with every sign of life
 	own, _ := s.ledger.Look(context.Background(), time.Time{}, ratelimit.Take{})
 	for _, t := range []time.Time{now, own.At} {
 		if t.After(s.at) {
@@ -54,7 +54,7 @@ func (s *timed) Take(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	s.set(now)
 	r, err := s.heard(s.Store.Take(ctx, s.at, t))
 	if err != nil {
-		err = fmt.Errorf("%w: %v", err, s.servers.one.reason(nil))
+		err = fmt.Errorf("%w: %v", err, s.servers.single.reason(nil))
 	}
 	return r, err
 }
@@ -121,7 +121,7 @@ func openTimed(t *testing.T, r *redistest.Server, dir string) (storetest.Store, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.tend(context.Background(), s.servers.one); err != nil || !s.servers.one.ready.Load() {
+	if err := s.heartbeat(context.Background(), s.servers.single); err != nil || !s.servers.single.ready.Load() {
 		t.Fatalf("not ready: %v", err)
 	}
 	return s, func() {

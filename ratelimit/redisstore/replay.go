@@ -4,24 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/ratelimit"
 )
 
-// replayed tells whether a server knows what this node accepted, but for the arrears.
+// replayed reports whether a server has what this node accepted, except the outbox.
 func (s *Store) replayed(server string) (yes bool) {
 	s.ledger.Notes(noteServer+server, func(string, []byte) { yes = server != "" })
 	return yes
 }
 
-// replay tells a server all that this node keeps, and waits until the other
-// nodes have done so.
+// replay gives a server all resets and sends that this node has, and waits until the
+// other nodes have done so too.
 func (s *Store) replay(ctx context.Context, l *link, server string) error {
 	s.report.RedisReplaced(l.name)
 	start := time.Now()
 	sends := 0
-	if err := s.tellResets(ctx, l, s.clock.now()); err != nil {
+	if err := s.writeResets(ctx, l, s.clock.now()); err != nil {
 		return err
 	}
 	var part []ratelimit.Token
@@ -29,45 +30,46 @@ func (s *Store) replay(ctx context.Context, l *link, server string) error {
 	s.ledger.Sends(s.clock.now(), func(send ratelimit.Send) bool {
 		if part = append(part, send.Token); len(part) == batch {
 			sends += len(part)
-			err = s.tellSends(ctx, l, part)
+			err = s.writeSends(ctx, l, part)
 			part = part[:0]
 		}
 		return err == nil && ctx.Err() == nil
 	})
 	if err == nil {
 		sends += len(part)
-		err = s.tellSends(ctx, l, part)
+		err = s.writeSends(ctx, l, part)
 	}
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return err
 	}
-	told, err := s.awaitOthers(ctx, l, start)
+	nodes, err := s.awaitOthers(ctx, l, start)
 	if err != nil {
 		return err
 	}
-	s.report.RedisReplayed(l.name, sends, told, s.options.Nodes)
-	return s.remember(l, server)
+	s.report.RedisReplayed(l.name, sends, nodes, s.options.Nodes)
+	return s.noteReplayed(l, server)
 }
 
-// awaitOthers waits until all nodes have told the server, or for replayWait.
-func (s *Store) awaitOthers(ctx context.Context, l *link, start time.Time) (told int, err error) {
+// awaitOthers waits until all nodes have replayed, or for replayWait, and returns how
+// many have.
+func (s *Store) awaitOthers(ctx context.Context, l *link, start time.Time) (nodes int, err error) {
 	for {
 		short, cancel := context.WithTimeout(ctx, s.options.Timeout)
-		told, err = s.beat(short, l, true)
+		nodes, err = s.beat(short, l, true)
 		cancel()
-		if err != nil || told >= s.options.Nodes || time.Since(start) > replayWait {
-			return told, err
+		if err != nil || nodes >= s.options.Nodes || time.Since(start) > replayWait {
+			return nodes, err
 		}
 		select {
 		case <-ctx.Done():
-			return told, ctx.Err()
+			return nodes, ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// remember notes that a server has been told, in place of those before.
-func (s *Store) remember(l *link, server string) error {
+// noteReplayed notes that a server has had a replay, in place of those before it.
+func (s *Store) noteReplayed(l *link, server string) error {
 	var old []string
 	s.ledger.Notes(noteServer, func(key string, value []byte) {
 		if string(value) == l.name {
@@ -85,23 +87,23 @@ func (s *Store) remember(l *link, server string) error {
 	return nil
 }
 
-// tellResets tells a server of the resets that this node's ledger knows.
-func (s *Store) tellResets(ctx context.Context, l *link, now time.Time) (err error) {
+// writeResets gives a server the resets that this node's ledger has.
+func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err error) {
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
-		if st.Epoch > 0 && s.servers.of(slotOf(st.Name)) == l {
-			err = s.tellReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
+		if st.Epoch > 0 && s.servers.linkOf(slotOf(st.Name)) == l {
+			err = s.writeReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
 		}
 		return err == nil
 	})
 	return err
 }
 
-// tellSends tells a server of some sends as the ledger has them now: much later
-// their ages would be wrong.
-func (s *Store) tellSends(ctx context.Context, l *link, tokens []ratelimit.Token) error {
+// writeSends gives a server some sends as the ledger has them now; much later their
+// ages would be wrong.
+func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Token) error {
 	now := s.clock.now()
 	var mine []linkCall
-	for _, c := range s.puts(now, s.ledger.Charged(now, tokens)) {
+	for _, c := range s.chargeCalls(now, s.ledger.Charged(now, tokens)) {
 		if c.link == l {
 			mine = append(mine, c)
 		}
@@ -109,12 +111,11 @@ func (s *Store) tellSends(ctx context.Context, l *link, tokens []ratelimit.Token
 	return runAll(ctx, s.options.Timeout, mine)
 }
 
-// runAll runs calls to one master in pipelines, one after the other.
+// runAll runs calls to one master, in one pipeline after the other.
 func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error {
-	for len(calls) > 0 {
-		n := min(len(calls), batch)
+	for part := range slices.Chunk(calls, batch) {
 		var some []call
-		for _, c := range calls[:n] {
+		for _, c := range part {
 			some = append(some, c.call)
 		}
 		short, cancel := context.WithTimeout(ctx, timeout)
@@ -123,34 +124,33 @@ func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error 
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		calls = calls[n:]
 	}
 	return nil
 }
 
-// widen has Redis keep the sends of all slots for as long as the ledger does
-// since a longer limit was set. By itself a slot learns of that with the next
-// charge, when sends that this node still knows may be forgotten there.
-func (s *Store) widen(ctx context.Context) error {
-	now := time.Time{} // whatever the ledger's clock says
+// extendRetention has Redis keep sends for longer in all slots, after a longer limit
+// was set. Otherwise a slot would do so from its next charge on, and might by then have
+// forgotten sends that this node still has.
+func (s *Store) extendRetention(ctx context.Context) error {
+	now := time.Time{} // the ledger then uses its clock
 	keep, _ := s.ledger.Kept(now, nil)
-	if keep <= time.Duration(s.widened.Load()) {
+	if keep <= time.Duration(s.retention.Load()) {
 		return nil
 	}
 	calls := map[*link][]linkCall{}
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
-		l := s.servers.of(slotOf(st.Name))
+		l := s.servers.linkOf(slotOf(st.Name))
 		calls[l] = append(calls[l], linkCall{link: l, call: standingCall(s.terms(now, nil), st.Name)})
 		return true
 	})
 	for l, some := range calls {
 		if l == nil || !l.alive() {
-			return nil // again with the next sign of life
+			return nil // tried again with the next heartbeat
 		}
 		if err := runAll(ctx, s.options.Timeout, some); err != nil {
 			return err
 		}
 	}
-	s.widened.Store(int64(keep))
+	s.retention.Store(int64(keep))
 	return nil
 }

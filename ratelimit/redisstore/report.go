@@ -1,34 +1,37 @@
 package redisstore
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// A Reporter is told what an operator should know.
+// A Reporter gets what an operator should know.
 type Reporter interface {
 	// RedisLost: from now on this node decides alone, in the outage mode.
 	RedisLost(server, mode string, reason error)
-	// RedisBack: Redis decides again, and knows all that was accepted meanwhile.
+	// RedisBack: Redis decides again, and has what was accepted meanwhile.
 	RedisBack(server string, after time.Duration)
-	// RedisReplaced: another server, or one that was promoted, answers. It is
-	// told what this node accepted, and others are waited for, before it decides.
+	// RedisReplaced: another server, or a promoted replica, answers. This and the
+	// other nodes replay to it what they accepted before it decides.
 	RedisReplaced(server string)
-	// RedisReplayed: it has been told of so many sends; of so many nodes
-	// that share it so many have done so.
+	// RedisReplayed: this node has replayed so many sends; nodes of all the nodes
+	// have finished.
 	RedisReplayed(server string, sends, nodes, of int)
-	// RedisEvicts: when its memory is full the server drops counters, which
-	// hands out new budgets; it should have maxmemory-policy noeviction.
+	// RedisEvicts: when its memory is full, the server drops counters, so that full
+	// limits have room again. It should have maxmemory-policy noeviction.
 	RedisEvicts(server, policy string)
-	// RedisCrowded: more nodes give signs than Options.Nodes; their shares are
-	// too large.
+	// RedisCrowded: more nodes send heartbeats than Options.Nodes, so their shares
+	// are too large.
 	RedisCrowded(nodes, of int)
 }
 
 // A Status is the state of a Store.
 type Status struct {
-	Mode     string // see ServerStatus; of several the one that is not "shared"
-	Changes  int64  // how often a server's mode changed since the start
+	Mode     string // see ServerStatus; "shared" only if all servers are
+	Changes  int64  // how often a server's mode has changed since the start
 	Servers  []ServerStatus
-	Unmerged int    // things that Redis must yet be told
-	Nodes    []Node // all that share it, by name
+	Unmerged int    // entries of the outbox
+	Nodes    []Node // all nodes that share the Redis, by name
 	Config   string // see SetConfig
 }
 
@@ -38,14 +41,14 @@ type ServerStatus struct {
 	Mode    string // "shared", or the Outage mode while it does not decide
 	Since   time.Time
 	Latency time.Duration // of the last heartbeat
-	Trouble string        // why it failed last, while it does not decide
+	Trouble string        // the last error, while it does not decide
 	Evicts  string        // its maxmemory-policy, if that drops counters
 }
 
-// A Node is one of those that share the Redis, as its last heartbeat tells.
+// A Node is one of the nodes that share the Redis, by its last heartbeat.
 type Node struct {
 	Name    string
-	Age     time.Duration `json:"-"` // since its last sign, by Redis's clock
+	Age     time.Duration `json:"-"` // since its last heartbeat, by Redis's clock
 	Mode    string        // see Status
 	Latency time.Duration
 	Config  string // hash of its configuration; see Store.SetConfig
@@ -53,9 +56,9 @@ type Node struct {
 
 const modeShared = "shared"
 
-// Status tells the state of the store.
+// Status returns the state of the store.
 func (s *Store) Status() Status {
-	st := Status{Mode: s.mode(), Changes: s.changes.Load(), Unmerged: s.arrears.len(), Nodes: s.nodes.list(), Config: s.nodes.hash()}
+	st := Status{Mode: s.mode(), Changes: s.modeChanges.Load(), Unmerged: s.outbox.len(), Nodes: s.nodes.list(), Config: s.nodes.configHash()}
 	for _, l := range s.servers.masters() {
 		st.Servers = append(st.Servers, l.status(s.options.Outage))
 	}
@@ -68,8 +71,8 @@ func (l *link) status(o Outage) ServerStatus {
 	st := ServerStatus{Name: l.name, Mode: modeShared, Since: l.since, Latency: l.latency}
 	if !l.ready.Load() {
 		st.Mode, st.Trouble = string(o), "it does not know this node's counts yet"
-		if l.trouble != nil {
-			st.Trouble = l.trouble.Error()
+		if l.lastError != nil {
+			st.Trouble = l.lastError.Error()
 		}
 	}
 	if evicts(l.policy) {
@@ -83,12 +86,7 @@ func evicts(policy string) bool { return policy != "" && policy != "noeviction" 
 // mode is "shared" if all masters decide.
 func (s *Store) mode() string {
 	masters := s.servers.masters()
-	for _, l := range masters {
-		if !l.ready.Load() {
-			return string(s.options.Outage)
-		}
-	}
-	if len(masters) == 0 {
+	if len(masters) == 0 || slices.ContainsFunc(masters, func(l *link) bool { return !l.ready.Load() }) {
 		return string(s.options.Outage)
 	}
 	return modeShared

@@ -78,9 +78,9 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	late := ratelimit.Take{Subjects: []ratelimit.Subject{domain}, Tokens: tokens(1, 3)}
 	terms := n.terms(s.now(), late.Subjects)
 	s.takeOf(0, tokens(21, 1), domain)
-	s.jump(20 * time.Millisecond) // what passes between two answers is not told apart
+	s.jump(20 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	s.cut(0)
-	if r, err := n.alone(context.Background(), s.now(), late, terms.attempt); err != nil || !r.OK {
+	if r, err := n.takeDegraded(context.Background(), s.now(), late, terms.attempt); err != nil || !r.OK {
 		t.Fatal(r, err)
 	}
 	// The clock of the ledger may be ahead of a caller's.
@@ -88,17 +88,17 @@ func TestALateTakeFromBeforeAReset(t *testing.T) {
 	s.takeOf(0, tokens(11, 2), domain)
 	s.jump(time.Minute)
 	terms.now = s.now()
-	if _, err := n.servers.one.do(time.Now().Add(hosttest.Patience()), takeCall(terms, late)); err != nil {
+	if _, err := n.servers.single.do(time.Now().Add(hosttest.Patience()), takeCall(terms, late)); err != nil {
 		t.Fatal(err)
 	}
 	s.heal(0)
 	s.want("a.example", 2)
-	n.arrears.admit(&arrear{seq: 1000, Tokens: late.Tokens}) // told once more
+	n.outbox.commit(&pendingWrite{seq: 1000, Tokens: late.Tokens}) // merged once more
 	s.heal(0)
 	s.want("a.example", 2)
 }
 
-// A node that hears late of a reset still counts what it has sent since.
+// A node that receives a reset late still counts what it has sent since.
 func TestAResetThatIsHeardOfLate(t *testing.T) {
 	s := newSimulation(t, OutageLocal, rand.New(rand.NewPCG(1, 1)))
 	domain := hourly("a.example", 10)
@@ -122,7 +122,7 @@ func TestAResetThatIsHeardOfLate(t *testing.T) {
 	if s.take(1, domain, false) {
 		t.Fatal("more than its own count allows")
 	}
-	if used := s.nodes[1].sights.used("a.example", time.Hour); used != 0 && used != 4 {
+	if used := s.nodes[1].usage.used("a.example", time.Hour); used != 0 && used != 4 {
 		t.Fatalf("it saw %d", used)
 	}
 }
@@ -161,7 +161,7 @@ func TestALateResetIsOfItsTime(t *testing.T) {
 	n := startNode(t, Options{URL: "unix://" + r.Socket()})
 	domain := hourly("a.example", 100)
 	n.take(take(1, 5, domain))
-	time.Sleep(10 * time.Millisecond) // what passes between two answers is not told apart
+	time.Sleep(10 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	r.Freeze()
 	if _, err := n.Reset(context.Background(), n.time(), "a.example", -1); err != nil {
 		t.Fatal(err)

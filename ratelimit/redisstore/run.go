@@ -10,26 +10,26 @@ import (
 const (
 	beatEvery = time.Second
 
-	// replayWait is how long a new server waits for the nodes that have not
-	// told it yet what they accepted.
+	// replayWait is how long this node waits for the others to replay to a new server
+	// what they accepted, before it lets the server decide.
 	replayWait = 3 * time.Second
 
 	noteServer = "redis/server/"
 )
 
-// Run keeps the store in touch with Redis until ctx is done: it gives signs of
-// life, finds out when Redis answers again, and then tells it what it missed.
+// Run keeps the store connected until ctx is done: it sends heartbeats, finds out when
+// Redis answers again, and then merges the outbox.
 func (s *Store) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { s.runMerge(ctx) })
-	all.Go(func() { s.runFeed(ctx) })
+	all.Go(func() { s.runPublish(ctx) })
 	running := map[*link]bool{}
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
 	next := time.Time{}
 	for {
-		if now := time.Now(); s.servers.one == nil && now.After(next) {
+		if now := time.Now(); s.servers.single == nil && now.After(next) {
 			short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 			if err := s.servers.refresh(short); err == nil {
 				next = now.Add(beatEvery)
@@ -50,17 +50,18 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// kick has what is to be told looked at now.
-func (s *Store) kick() {
+// wakeMerge has runMerge merge the outbox now.
+func (s *Store) wakeMerge() { signal(s.wake) }
+
+// signal puts an element in a channel of capacity 1, if there is none.
+func signal(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-func (s *Store) linkChanged(l *link) { s.kick() }
-
-// runLink keeps in touch with one master.
+// runLink sends heartbeats to one master, and announces when it is lost or back.
 func (s *Store) runLink(ctx context.Context, l *link) {
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
@@ -68,7 +69,7 @@ func (s *Store) runLink(ctx context.Context, l *link) {
 	for {
 		if now := time.Now(); !l.ready.Load() || now.Sub(last) >= beatEvery {
 			last = now
-			s.announce(l, s.tend(ctx, l))
+			s.announce(l, s.heartbeat(ctx, l))
 		} else {
 			s.announce(l, nil)
 		}
@@ -82,45 +83,45 @@ func (s *Store) runLink(ctx context.Context, l *link) {
 	}
 }
 
-// announce tells operators that a master decides again, or no longer. err is
-// why it does not, if that is known.
+// announce reports to operators that a master decides again, or no longer. err is why
+// it does not, if known.
 func (s *Store) announce(l *link, err error) {
 	now := time.Now()
 	switch ready := l.ready.Load(); {
-	case l.said && !ready:
-		l.said = false
-		l.turned(now)
-		s.changes.Add(1)
+	case l.announcedReady && !ready:
+		l.announcedReady = false
+		l.setSince(now)
+		s.modeChanges.Add(1)
 		s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
-	case !l.said && ready:
-		l.said, l.joined = true, true
-		s.changes.Add(1)
-		s.report.RedisBack(l.name, now.Sub(l.turned(now)))
+	case !l.announcedReady && ready:
+		l.announcedReady, l.everReady = true, true
+		s.modeChanges.Add(1)
+		s.report.RedisBack(l.name, now.Sub(l.setSince(now)))
 	}
 }
 
-// tend gives a sign to one master; where that works and the node does not yet
-// work with it, it catches up.
-func (s *Store) tend(ctx context.Context, l *link) error {
+// heartbeat sends a sign of life to one master. If that succeeds and the master is not
+// ready, it replays and merges what the master lacks.
+func (s *Store) heartbeat(ctx context.Context, l *link) error {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	epoch := l.epoch.Load()
+	epoch := l.serverChanges.Load()
 	server := l.serverNow()
 	if _, err := s.beat(short, l, s.replayed(server)); err != nil {
-		if l.epoch.Load() == epoch { // not only that it is another server now
+		if l.serverChanges.Load() == epoch { // else the error is that it is another server now
 			return err
 		}
 		server = l.serverNow()
 	}
 	s.checkEviction(short, l)
 	if l.ready.Load() {
-		return s.widen(ctx)
+		return s.extendRetention(ctx)
 	}
 	if l.alive() {
 		s.merge(ctx)
 		return nil
 	}
-	if l.joined {
+	if l.everReady {
 		s.announce(l, nil)
 	}
 	if !s.replayed(server) {
@@ -129,48 +130,48 @@ func (s *Store) tend(ctx context.Context, l *link) error {
 		}
 	}
 	l.mu.Lock()
-	l.caught = server
+	l.caughtUp = server
 	l.mu.Unlock()
 	s.merge(ctx)
 	return nil
 }
 
-// checkEviction asks what the server does when its memory is full, each time anew:
-// an operator who is told to change that does so while it runs.
+// checkEviction asks what the server does when its memory is full. It asks with every
+// heartbeat, because operators can change that while the server runs.
 func (s *Store) checkEviction(ctx context.Context, l *link) {
 	info, err := l.client.Info(ctx, "memory").Result()
 	if err != nil {
-		return // the signs of life tell whether it answers
+		return // the next heartbeat will fail too
 	}
 	policy := fieldsOf(info)["maxmemory_policy"]
 	l.mu.Lock()
 	l.policy = policy
 	l.mu.Unlock()
-	if evicts(policy) && l.warned != policy {
+	if evicts(policy) && l.warnedPolicy != policy {
 		s.report.RedisEvicts(l.name, policy)
 	}
-	l.warned = policy
+	l.warnedPolicy = policy
 }
 
-// rejoin makes the link ready, if the server is still the one that was told all.
+// rejoin makes the link ready, if its server has everything.
 func (l *link) rejoin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server == "" || l.caught != l.server || l.open.Load() || l.refuses.Load() {
+	if l.server == "" || l.caughtUp != l.server || l.open.Load() || l.refuses.Load() {
 		return
 	}
 	l.ready.Store(true)
-	if l.open.Load() || l.refuses.Load() { // since a moment ago
+	if l.open.Load() || l.refuses.Load() { // it may have failed just now
 		l.ready.Store(false)
 	}
 }
 
-// alive tells whether the server answers and was told what was accepted before
-// it was met.
+// alive reports whether the server answers and has had a replay, so that the outbox can
+// be merged.
 func (l *link) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.server != "" && l.caught == l.server && !l.open.Load() && !l.refuses.Load()
+	return l.server != "" && l.caughtUp == l.server && !l.open.Load() && !l.refuses.Load()
 }
 
 func (l *link) serverNow() string {
@@ -179,8 +180,8 @@ func (l *link) serverNow() string {
 	return l.server
 }
 
-// turned notes since when the link is as it is, and returns what it was before.
-func (l *link) turned(at time.Time) (before time.Time) {
+// setSince sets since when the link is in its state, and returns the time before.
+func (l *link) setSince(at time.Time) (before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before, l.since = l.since, at
@@ -191,8 +192,8 @@ func (l *link) turned(at time.Time) (before time.Time) {
 func (l *link) reason(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil || errors.Is(err, errUnsent) && l.trouble != nil {
-		err = l.trouble
+	if err == nil || errors.Is(err, errUnsent) && l.lastError != nil {
+		err = l.lastError
 	}
 	if err == nil {
 		err = errors.New("it is another server, which does not know the counts yet")

@@ -20,25 +20,25 @@ var operationsSource string
 //go:embed board.lua
 var boardSource string
 
-// A script is one that the server keeps, by its hash.
+// A script is a Lua script, and the SHA-1 by which a server knows it.
 type script struct{ source, sha string }
 
 func newScript(source string) script {
 	return script{source, fmt.Sprintf("%x", sha1.Sum([]byte(source)))}
 }
 
-// The scripts: all operations on counts in one, and those of the board. Each
-// call of one is one round trip.
+// The scripts: one has all operations on counts, one those of the board. A call is
+// one round trip.
 var (
 	storeScript = newScript(storeSource + operationsSource)
 	boardScript = newScript(boardSource)
 )
 
-// What a take came to, as the script says it.
+// The first number of the script's answer to a take.
 const (
 	statusRefused = 0
 	statusOK      = 1
-	statusBuried  = 2 // the attempt was given up before it arrived
+	statusBuried  = 2 // the attempt arrived after it was undone
 )
 
 // A call is one run of a script.
@@ -48,16 +48,16 @@ type call struct {
 	args []any
 }
 
-// terms are what all operations are told alike.
+// terms are the parameters that all operations have.
 type terms struct {
-	now     time.Time     // for tests: the time in place of Redis's own; zero is Redis's
-	keep    time.Duration // how long sends are kept, and older ones not charged
-	horizon time.Duration // the age from which on sends count as forgotten
+	now     time.Time     // zero: Redis's clock; tests set another time
+	keep    time.Duration // how long sends are kept; older ones are not charged
+	horizon time.Duration // sends of this age or older may be forgotten
 	attempt int64         // number of this attempt, greater than all of this node's before
-	again   bool          // an earlier attempt was given up, and its drop may still be under way
+	again   bool          // an earlier attempt is to be undone, and the call for that may be under way
 }
 
-// newCall begins a call: the operation, the time, and the subjects by slot.
+// newCall makes a call with the arguments that all operations have.
 func newCall(op string, t terms, subjects []ratelimit.Subject) call {
 	c := call{script: storeScript, args: make([]any, 0, 16+8*len(subjects))}
 	slots := map[string]int{}
@@ -85,7 +85,7 @@ func newCall(op string, t terms, subjects []ratelimit.Subject) call {
 
 func (c *call) add(args ...any) { c.args = append(c.args, args...) }
 
-// takeCall charges, all or nothing within the slots of the subjects.
+// takeCall charges sends, all or nothing.
 func takeCall(t terms, take ratelimit.Take) call {
 	c := newCall("take", t, take.Subjects)
 	c.add(t.attempt, bit(t.again), max(0, take.Age.Milliseconds()), t.horizon.Milliseconds(), take.Ahead, bit(take.Force),
@@ -100,17 +100,16 @@ func lookCall(t terms, take ratelimit.Take) call {
 	return c
 }
 
-// dropCall takes sends back, and sees to it that no attempt up to t.attempt
-// charges them any more.
+// dropCall uncharges sends, and prevents that an attempt up to t.attempt that arrives
+// later charges them.
 func dropCall(t terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) call {
 	c := newCall("drop", t, subjects)
 	c.add(t.attempt, t.horizon.Milliseconds(), packTokens(tokens))
 	return c
 }
 
-// resetCall restarts a subject at zero, as of a time by Redis's clock or of when it is
-// run, if that is earlier or the time zero, unless its epoch is past seen; a negative
-// seen resets in any case.
+// resetCall restarts a subject at zero, as of a time by Redis's clock or, if that is
+// zero or later, of when it is run; for seen see Store.Reset.
 func resetCall(t terms, subject string, asOf time.Time, seen int64) call {
 	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
 	at := any("")
@@ -141,14 +140,14 @@ func packTokens(tokens []ratelimit.Token) string {
 	return string(b)
 }
 
-// An answer is what a take or a look came to.
+// An answer is the answer to a take or a look.
 type answer struct {
 	status int64
 	ratelimit.Result
-	fits map[string]int // for how many of the sends a watched subject is charged, where it has no room for all
+	admitted map[string]int // for how many sends each watched subject is charged that has no room for all
 }
 
-// answerOf reads it.
+// answerOf reads an answer.
 func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
 	numbers, err := integers(reply)
 	if err == nil && len(numbers) < 3 {
@@ -170,10 +169,10 @@ func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
 				u.Frees = time.UnixMilli(numbers[2])
 			}
 			if s.Watched && u.Full {
-				if a.fits == nil {
-					a.fits = map[string]int{}
+				if a.admitted == nil {
+					a.admitted = map[string]int{}
 				}
-				a.fits[s.Name] = int(numbers[4])
+				a.admitted[s.Name] = int(numbers[4])
 			}
 			a.Uses = append(a.Uses, u)
 			numbers = numbers[5:]
@@ -182,7 +181,7 @@ func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
 	return a, nil
 }
 
-// standingOf reads what is counted for a subject, and when.
+// standingOf reads the answer to a standingCall, and Redis's time of it.
 func standingOf(reply any, subject string) (st ratelimit.Standing, at time.Time, err error) {
 	n, err := integers(reply)
 	if err != nil || len(n)%6 != 3 {
@@ -199,7 +198,7 @@ func standingOf(reply any, subject string) (st ratelimit.Standing, at time.Time,
 	return st, at, nil
 }
 
-// errReply says that a script answered what ours do not.
+// errReply means that the answer has not the form of those of our scripts.
 var errReply = errors.New("read the reply of a script: it is none of ours")
 
 func integers(reply any) ([]int64, error) {

@@ -11,16 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// slots is into how many parts a Redis Cluster divides its keys.
+// slots is how many hash slots a Redis Cluster has.
 const slots = 16384
 
-// servers are the masters among which the slots are divided: one, or those of
-// a Cluster.
+// servers are the links to the masters: one, or those of a Cluster.
 type servers struct {
 	address
 	timeout time.Duration
-	changed func(*link)
-	one     *link                        // nil for a Cluster
+	changed func()                       // see link.changed
+	single  *link                        // nil for a Cluster
 	table   atomic.Pointer[[slots]*link] // of a Cluster; nil until it is known
 
 	mu    sync.Mutex
@@ -28,12 +27,12 @@ type servers struct {
 	seeds []*redis.Client
 }
 
-func newServers(a address, timeout time.Duration, changed func(*link)) *servers {
+func newServers(a address, timeout time.Duration, changed func()) *servers {
 	quiet()
 	s := &servers{address: a, timeout: timeout, changed: changed}
 	if a.kind != "cluster" {
-		s.one = s.link(strings.Join(a.hosts, ","), a.hosts[0])
-		s.one.master = "sluice:{*}"
+		s.single = s.link(strings.Join(a.hosts, ","), a.hosts[0])
+		s.single.master = "sluice:{*}"
 		return s
 	}
 	for _, h := range a.hosts {
@@ -42,7 +41,7 @@ func newServers(a address, timeout time.Duration, changed func(*link)) *servers 
 	return s
 }
 
-// link is the one to a host, made if there is none.
+// link returns the link to a host, and makes it if there is none.
 func (s *servers) link(name, host string) *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,10 +57,10 @@ func (s *servers) link(name, host string) *link {
 	return l
 }
 
-// of is the link to the master that has a slot; nil while it is not known.
-func (s *servers) of(slot string) *link {
-	if s.one != nil {
-		return s.one
+// linkOf returns the link to the master that has a slot; nil while that is not known.
+func (s *servers) linkOf(slot string) *link {
+	if s.single != nil {
+		return s.single
 	}
 	if t := s.table.Load(); t != nil {
 		return t[keySlot(rootKey(slot))]
@@ -69,10 +68,10 @@ func (s *servers) of(slot string) *link {
 	return nil
 }
 
-// masters are the links to all masters known.
+// masters returns the links to all masters that are known.
 func (s *servers) masters() (all []*link) {
-	if s.one != nil {
-		return []*link{s.one}
+	if s.single != nil {
+		return []*link{s.single}
 	}
 	t := s.table.Load()
 	if t == nil {
@@ -88,9 +87,9 @@ func (s *servers) masters() (all []*link) {
 	return all
 }
 
-// refresh asks a Cluster which master has what.
+// refresh asks a Cluster which master has which slots.
 func (s *servers) refresh(ctx context.Context) (err error) {
-	if s.one != nil {
+	if s.single != nil {
 		return nil
 	}
 	clients := append([]*redis.Client{}, s.seeds...)
@@ -101,14 +100,14 @@ func (s *servers) refresh(ctx context.Context) (err error) {
 		var ranges []redis.ClusterSlot
 		//lint:ignore SA1019 all that speak the protocol of Redis have it, CLUSTER SHARDS not
 		if ranges, err = c.ClusterSlots(ctx).Result(); err == nil {
-			s.take(ranges)
+			s.setLayout(ranges)
 			return nil
 		}
 	}
 	return fmt.Errorf("ask for the layout of the cluster: %w", err)
 }
 
-func (s *servers) take(ranges []redis.ClusterSlot) {
+func (s *servers) setLayout(ranges []redis.ClusterSlot) {
 	t := new([slots]*link)
 	masters := map[*link]bool{}
 	for _, r := range ranges {
@@ -127,7 +126,7 @@ func (s *servers) take(ranges []redis.ClusterSlot) {
 	s.table.Store(t)
 }
 
-// setMaster finds a key that lies on this master, for what is kept about it.
+// setMaster finds a key that this master has, for the signs of life of nodes.
 func (l *link) setMaster(t *[slots]*link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,8 +146,8 @@ func (s *servers) close() {
 	}
 }
 
-// keySlot is the part of a Cluster in which a key lies: CRC-16/XMODEM of what
-// is in its first braces (Redis Cluster specification, "Hash tags").
+// keySlot is the hash slot of a key in a Cluster: CRC-16/XMODEM of what is in its
+// first braces (Redis Cluster specification, "Hash tags").
 func keySlot(key string) int {
 	if i := strings.IndexByte(key, '{'); i >= 0 {
 		if n := strings.IndexByte(key[i+1:], '}'); n > 0 {

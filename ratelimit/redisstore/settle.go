@@ -7,15 +7,15 @@ import (
 	"sluice/ratelimit"
 )
 
-// Settle tells what became of sends that this node accepted, and charges those
-// of which nobody knew.
+// Settle sets the outcomes of sends that this node accepted, and charges those that
+// are not known; see ratelimit.Ledger.Settle.
 func (s *Store) Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error {
 	s.clock.set(now)
-	e := &arrear{}
+	e := &pendingWrite{}
 	for i := range reports {
 		e.Tokens = append(e.Tokens, reports[i].Token)
 	}
-	if err := s.arrears.intend(e); err != nil { // first, for a crash may follow
+	if err := s.outbox.prepare(e); err != nil { // first, in case of a crash
 		return err
 	}
 	if err := s.ledger.Settle(ctx, now, reports); err != nil {
@@ -30,13 +30,13 @@ func (s *Store) Settle(ctx context.Context, now time.Time, reports []ratelimit.R
 			e.Tokens = append(e.Tokens, r.Token)
 		}
 	}
-	if !s.mergeSome(ctx, now, []*arrear{e}) {
+	if !s.mergeSome(ctx, now, []*pendingWrite{e}) {
 		for _, send := range e.fresh {
 			e.Tokens = append(e.Tokens, send.Token)
 		}
 		e.fresh = nil // their ages would be wrong later
-		s.arrears.admit(e)
-		s.kick()
+		s.outbox.commit(e)
+		s.wakeMerge()
 	}
 	return nil
 }
@@ -50,11 +50,11 @@ func charged(r *ratelimit.Report) ratelimit.Send {
 	return send
 }
 
-// settle tells one outcome of several sends, and returns how many it has moved.
-func (s *Store) settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, told ratelimit.Outcome) (moved int, err error) {
+// settle sets one outcome of several sends, and returns how many have changed.
+func (s *Store) settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, o ratelimit.Outcome) (moved int, err error) {
 	reports := make([]ratelimit.Report, len(tokens))
 	for i, token := range tokens {
-		reports[i] = ratelimit.Report{Token: token, Told: told}
+		reports[i] = ratelimit.Report{Token: token, Told: o}
 	}
 	err = s.Settle(ctx, now, reports)
 	for i := range reports {
@@ -65,13 +65,13 @@ func (s *Store) settle(ctx context.Context, now time.Time, tokens []ratelimit.To
 	return moved, err
 }
 
-// Uncharge takes sends of this node back.
+// Uncharge takes sends of this node off all counts.
 func (s *Store) Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error {
 	s.clock.set(now)
-	var all []*arrear
-	for _, g := range group(s.ledger.Charged(now, tokens)) {
-		e := &arrear{Subjects: g.Subjects, Tokens: g.Tokens, Undo: s.attempts.Add(1)}
-		if err := s.arrears.owe(e); err != nil {
+	var all []*pendingWrite
+	for _, g := range groupSends(s.ledger.Charged(now, tokens)) {
+		e := &pendingWrite{Subjects: g.Subjects, Tokens: g.Tokens, Undo: s.attempts.Add(1)}
+		if err := s.outbox.add(e); err != nil {
 			return err
 		}
 		all = append(all, e)
@@ -80,7 +80,7 @@ func (s *Store) Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.
 		return err
 	}
 	if !s.mergeSome(ctx, now, all) {
-		s.kick()
+		s.wakeMerge()
 	}
 	return nil
 }

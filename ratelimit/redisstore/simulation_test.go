@@ -87,22 +87,22 @@ func (s *simulation) arrival() time.Time {
 }
 
 // cut has a node no longer reach Redis.
-func (s *simulation) cut(i int) { s.nodes[i].servers.one.unready() }
+func (s *simulation) cut(i int) { s.nodes[i].servers.single.unready() }
 
-// heal has it reach Redis again: it tells what it owes, and decides there.
+// heal has it reach Redis again: it merges its outbox and decides there.
 func (s *simulation) heal(i int) {
-	if !s.nodes[i].merge(context.Background()) || !s.nodes[i].servers.one.ready.Load() {
+	if !s.nodes[i].merge(context.Background()) || !s.nodes[i].servers.single.ready.Load() {
 		s.t.Fatalf("node %d does not come back", i)
 	}
 }
 
-// healAll has all nodes reach Redis again. Each waits until the others have told a
-// server that is new to them what they know.
+// healAll has all nodes reach Redis again. Each waits until the others have replayed to
+// a server that is new to them.
 func (s *simulation) healAll() {
 	var running sync.WaitGroup
 	for _, n := range s.nodes {
 		running.Go(func() {
-			if err := n.tend(context.Background(), n.servers.one); err != nil || !n.servers.one.ready.Load() {
+			if err := n.heartbeat(context.Background(), n.servers.single); err != nil || !n.servers.single.ready.Load() {
 				s.t.Errorf("node %s does not come back: %v", n.options.Node, err)
 			}
 		})
@@ -120,7 +120,7 @@ func (s *simulation) replace() {
 		s.t.Fatal(err)
 	}
 	for _, n := range s.nodes {
-		l := n.servers.one
+		l := n.servers.single
 		if l.serverNow() == server {
 			s.t.Fatal("it is no other server")
 		}
@@ -140,12 +140,12 @@ func (s *simulation) take(i int, subject ratelimit.Subject, lost bool) bool {
 	now, ctx := s.now(), context.Background()
 	var r ratelimit.Result
 	var err error
-	if l := n.servers.one; lost && l.ready.Load() {
+	if l := n.servers.single; lost && l.ready.Load() {
 		terms := n.terms(now, t.Subjects)
 		if _, err := l.do(time.Now().Add(5*time.Second), takeCall(terms, t)); err != nil {
 			s.t.Fatal(err)
 		}
-		r, err = n.alone(ctx, now, t, terms.attempt)
+		r, err = n.takeDegraded(ctx, now, t, terms.attempt)
 	} else {
 		r, err = n.Take(ctx, now, t)
 	}
@@ -162,8 +162,8 @@ func (s *simulation) share() {
 	s.owing = 0
 	for range 2 {
 		for _, n := range s.nodes {
-			if n.servers.one.ready.Load() {
-				n.feed(context.Background())
+			if n.servers.single.ready.Load() {
+				n.publish(context.Background())
 				n.poll(context.Background())
 			}
 		}

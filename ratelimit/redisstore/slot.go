@@ -2,9 +2,9 @@ package redisstore
 
 import "strings"
 
-// slotOf is the slot in which a subject is counted: a mailbox's is that of its
-// domain, so that both are charged by one script also on a Redis Cluster; all
-// else, such as a domain or account:bob, has one of its own.
+// slotOf is the slot in which a subject is counted: for a mailbox its domain, so that
+// one script call charges both, also on a Redis Cluster; any other subject, such as a
+// domain or account:bob, has one of its own.
 func slotOf(subject string) string {
 	if isAccount(subject) {
 		return subject
@@ -15,14 +15,14 @@ func slotOf(subject string) string {
 	return subject
 }
 
-// isAccount tells an account from a domain.
+// isAccount reports whether a subject is an account, not a domain or a mailbox.
 func isAccount(subject string) bool { return strings.HasPrefix(subject, "account:") }
 
-// inKey writes a name so that it can stand in a key: Redis takes what is in
-// the first pair of braces for what decides about the place of a key.
+// inKey escapes a name for a key: in a Cluster, what is in the first braces of a key
+// decides where it is.
 var inKey = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D", "#", "%23")
 
-// rootKey is the key of the root of a slot.
+// rootKey is the key of what is common to the subjects of a slot.
 func rootKey(slot string) string { return "sluice:{" + inKey.Replace(slot) + "}" }
 
 // subjectKey is the key of a subject.

@@ -1,21 +1,3 @@
-// Package redisstore shares the counts of several nodes in a Redis, and lets
-// no mail notice when that is gone.
-//
-// Every node keeps its own ledger as well, which holds the sends that this
-// node accepted. What it knows is accepted without asking; all else is decided
-// in Redis, by one script call on Redis's own clock (store.lua). So a retry
-// after a lost reply, the merge after an outage and the replay after a failover
-// are one operation with the same token: charge again, by force, with an age.
-//
-// A subject is only a name here; where it is counted, see slotOf. On a Redis
-// Cluster the subjects of a Take may lie on several masters. They are charged
-// one after the other, accounts first, and taken back by token if a later one
-// refuses: never over, but a concurrent send may be refused for a round trip.
-//
-// A call gets to Redis by link.go; run.go finds out whether it decides. What
-// happens while it does not is in alone.go, what follows when it does again in
-// merge.go, and where it is another server then in replay.go. What nodes tell one
-// another of uses and resets is in sights.go and feed.go, and goes by the board.
 package redisstore
 
 import (
@@ -31,7 +13,7 @@ import (
 	"sluice/ratelimit"
 )
 
-// A Ledger is the node's own: a journal.Store.
+// A Ledger is the node's own store: a journal.Store.
 type Ledger interface {
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
@@ -49,17 +31,17 @@ type Ledger interface {
 	Size() (subjects, sends, uncounted int64)
 	Failure() error
 
-	// Notes survive a crash together with the counts. Keys that begin with
-	// "redis/" are this package's.
+	// Notes survive a crash together with the counts. This package uses keys that
+	// begin with "redis/".
 	Note(key string, value []byte) error
 	Forget(key string) error
 	Notes(prefix string, f func(key string, value []byte))
 }
 
-// An Outage says what a node accepts while it cannot reach Redis.
+// An Outage is what a node accepts while it cannot reach Redis.
 type Outage string
 
-// The outage modes; see alone.go for the bounds.
+// The outage modes; see degraded.go for what they guarantee.
 const (
 	OutageShare  Outage = "share"  // its share of what is left
 	OutageLocal  Outage = "local"  // up to the limit by its own count
@@ -67,55 +49,59 @@ const (
 	OutageClosed Outage = "closed" // nothing
 )
 
-// Options are what a Store is opened with.
+// Options are the options of Open.
 type Options struct {
 	URL      string        // see parseURL
-	Timeout  time.Duration // within it a call is answered, whatever Redis does
+	Timeout  time.Duration // a call is answered within it, whatever Redis does
 	Outage   Outage
 	Node     string // name of this node, unique in the cluster
 	Nodes    int    // how many nodes share the Redis
 	Ledger   Ledger
 	Reporter Reporter
 
-	// Turned is called when a subject was seen to reach a limit or to be below
-	// one again, here or by another node, and when another one has reset it. nil
-	// if nobody wants to know.
+	// Turned is called when this or another node sees that a subject has reached a
+	// limit or is below one again, and when another node has reset it. May be nil.
 	Turned func(subject string)
 
-	// redisTime, in tests, is the time in place of Redis's own.
+	// redisTime, in tests, replaces Redis's clock.
 	redisTime func() time.Time
-	// answered, in tests, is told what Redis made of a Take, and when it was asked.
+	// answered, in tests, is called with Redis's answer to a Take, and when it was asked.
 	answered func(t ratelimit.Take, began time.Time, a answer)
 }
 
-// ErrUncounted says that a send can be neither accepted nor refused now: Redis
-// does not answer, and the node's share is used up or it is to accept nothing.
-// A client is to come again.
+// ErrUncounted means that a send can be neither accepted nor refused now: Redis does
+// not answer, and this node's share is used up or it is to accept nothing. The client
+// should try again later.
 var ErrUncounted = errors.New("cannot be counted now: Redis does not answer, and this node's share is used up")
 
-// A Store counts in Redis. Its methods may be called concurrently, and Take,
-// Look, Reset and Standing are done within Options.Timeout.
+// A Store counts in Redis. Its methods may be called concurrently. Take, Look, Reset
+// and Standing return within Options.Timeout.
 type Store struct {
 	options Options
 	ledger  Ledger
 	report  Reporter
 	servers *servers
-	arrears *arrears
-	sights  *sights
+	outbox  *outbox
+	usage   *usageCache
 	board   *board
 	nodes   nodes
 	clock   clock
+	numbers
 
-	attempts atomic.Int64
-	changes  atomic.Int64 // of the mode
-	shift    atomic.Int64 // by how much this node's clock is ahead of Redis's, milliseconds
-	widened  atomic.Int64 // for how long all slots keep sends, nanoseconds
-	wake     chan struct{}
-	merging  sync.Mutex
+	wake    chan struct{} // has an element when the outbox is to be merged
+	merging sync.Mutex
 }
 
-// Open opens a store, whether Redis answers or not. Run has to be running for
-// it to notice that Redis answers.
+// numbers are those numbers of a Store that change.
+type numbers struct {
+	attempts    atomic.Int64 // number of the last attempt; see terms
+	modeChanges atomic.Int64 // see Status
+	clockShift  atomic.Int64 // by how much this node's clock is ahead of Redis's, milliseconds
+	retention   atomic.Int64 // for how long all slots keep sends, nanoseconds
+}
+
+// Open opens a store, whether Redis answers or not. Only while Run runs does the store
+// use Redis.
 func Open(o Options) (*Store, error) {
 	a, err := parseURL(o.URL)
 	if err != nil {
@@ -127,45 +113,43 @@ func Open(o Options) (*Store, error) {
 	now := time.Now()
 	at := now
 	if r, err := o.Ledger.Look(context.Background(), time.Time{}, ratelimit.Take{}); err == nil && r.At.After(at) {
-		at = r.At // the system's clock was set back
+		at = r.At // the system's clock has been set back
 	}
 	s.clock.set(at)
 	s.attempts.Store(at.UnixMicro())
 	keep, _ := o.Ledger.Kept(now, nil)
-	s.widened.Store(int64(keep))
-	s.sights, s.board = newSights(), newBoard(o.Ledger)
-	s.arrears = newArrears(o.Ledger, at)
-	s.servers = newServers(a, o.Timeout, s.linkChanged)
+	s.retention.Store(int64(keep))
+	s.usage, s.board = newUsageCache(), newBoard(o.Ledger)
+	s.outbox = newOutbox(o.Ledger, at)
+	s.servers = newServers(a, o.Timeout, s.wakeMerge)
 	return s, nil
 }
 
-// Close closes the connections. No call may be under way, nor Run. The Ledger
-// stays open.
+// Close closes the connections, but not the Ledger. No call may be under way, nor
+// Run.
 func (s *Store) Close() error {
 	s.servers.close()
 	return nil
 }
 
-// A clock is the time that callers tell, which runs evenly and need not be
-// that of the system.
-type clock struct{ last atomic.Pointer[[2]time.Time] }
+// A clock continues the time that callers pass, which need not be the system's, for
+// work that no caller asked for.
+type clock struct{ last atomic.Pointer[[2]time.Time] } // the latest time passed, and the system's then
 
-// set goes on from a time that a caller told, which may have been read a moment
-// ago or be no time at all: it never goes back.
+// set takes the time that a caller passed, if it is later than those before.
 func (c *clock) set(now time.Time) {
 	if last := c.last.Load(); last == nil || now.After(last[0]) {
 		c.last.Store(&[2]time.Time{now, time.Now()})
 	}
 }
 
-// now is the time for what no caller asked for.
+// now is the latest time that was passed, and what has gone by since.
 func (c *clock) now() time.Time {
 	last := c.last.Load()
 	return last[0].Add(time.Since(last[1]))
 }
 
-// terms are those of the next call. A Take with longer windows has sends kept
-// for longer.
+// terms returns the terms of the next call, which charges subjects; nil if none.
 func (s *Store) terms(now time.Time, subjects []ratelimit.Subject) terms {
 	t := terms{attempt: s.attempts.Add(1)}
 	t.keep, t.horizon = s.ledger.Kept(now, subjects)
@@ -175,17 +159,16 @@ func (s *Store) terms(now time.Time, subjects []ratelimit.Subject) terms {
 	return t
 }
 
-// A step is what of a call goes to one master.
+// A step is the part of a call that goes to one master.
 type step struct {
 	link     *link
 	subjects []ratelimit.Subject
 }
 
-// steps divides subjects among the masters, accounts first: what is most often
-// refused, the domain, comes last, and then little has to be taken back. ok is
-// false if one of the masters cannot be asked.
+// steps divides subjects among the masters, accounts first. ok is false if one of the
+// masters cannot be asked.
 func (s *Store) steps(subjects []ratelimit.Subject) (all []step, ok bool) {
-	if l := s.servers.one; l != nil {
+	if l := s.servers.single; l != nil {
 		return []step{{l, subjects}}, l.ready.Load()
 	}
 	ok = true
@@ -196,7 +179,7 @@ func (s *Store) steps(subjects []ratelimit.Subject) (all []step, ok bool) {
 		if !seen {
 			i = len(all)
 			bySlot[slot] = i
-			l := s.servers.of(slot)
+			l := s.servers.linkOf(slot)
 			ok = ok && l != nil && l.ready.Load()
 			all = append(all, step{link: l})
 		}
@@ -206,6 +189,8 @@ func (s *Store) steps(subjects []ratelimit.Subject) (all []step, ok bool) {
 	return all, ok
 }
 
+// rank orders accounts before domains. A step that refuses makes those before it be
+// undone, and most accounts have room.
 func rank(s step) int {
 	if slotOf(s.subjects[0].Name) == s.subjects[0].Name && isAccount(s.subjects[0].Name) {
 		return 0
@@ -213,12 +198,12 @@ func rank(s step) int {
 	return 1
 }
 
-// Take charges t, all or nothing. Sends that this node accepted before are
-// accepted without asking anybody.
+// Take charges t, all or nothing. Sends that this node has accepted before are
+// accepted without asking Redis.
 func (s *Store) Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.clock.set(now)
 	deadline := s.deadline()
-	fresh, known := s.fresh(now, t)
+	fresh, known := s.splitKnown(now, t)
 	moved := 0
 	if t.Outcome != 0 && len(known) > 0 {
 		ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -238,11 +223,12 @@ func (s *Store) Take(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	return r, err
 }
 
-// fresh is what of a Take this node has not accepted yet; known is the rest.
-func (s *Store) fresh(now time.Time, t ratelimit.Take) (_ ratelimit.Take, known []ratelimit.Token) {
+// splitKnown returns the part of a Take that this node has not accepted yet, and the
+// tokens of the rest.
+func (s *Store) splitKnown(now time.Time, t ratelimit.Take) (_ ratelimit.Take, known []ratelimit.Token) {
 	tokens, marks := t.Tokens, t.Marks
 	t.Tokens, t.Marks, t.Uses = nil, nil, nil
-	t.Subjects = slices.Clone(t.Subjects) // they may be kept until Redis answers again
+	t.Subjects = slices.Clone(t.Subjects) // the outbox may keep them until Redis answers again
 	seen := make(map[ratelimit.Token]bool, len(tokens))
 	for i, token := range tokens {
 		if seen[token] {
@@ -261,18 +247,17 @@ func (s *Store) fresh(now time.Time, t ratelimit.Take) (_ ratelimit.Take, known 
 	return t, known
 }
 
-// deadline is until when who asks now waits for Redis, however often it is asked
-// for him.
+// deadline is until when a caller who asks now waits for Redis, in all of its calls.
 func (s *Store) deadline() time.Time { return time.Now().Add(s.options.Timeout) }
 
-// decide has Redis decide, or this node alone where Redis does not answer.
+// decide has Redis decide or, if it does not answer, this node alone.
 func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	steps, ok := s.steps(t.Subjects)
 	if !ok {
-		return s.alone(ctx, now, t, 0)
+		return s.takeDegraded(ctx, now, t, 0)
 	}
 	terms := s.terms(now, t.Subjects)
-	terms.again = s.arrears.undoing(t.Tokens)
+	terms.again = s.outbox.undoes(t.Tokens)
 	began := time.Now()
 	a, err := s.ask(deadline, terms, steps, t, takeCall)
 	if err == nil && s.options.answered != nil {
@@ -280,23 +265,23 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 	}
 	switch {
 	case err == nil:
-		s.turned(s.sights.see(now, a.Result)...)
-		r := s.local(now, a.Result)
+		s.notifyChanged(s.usage.observe(now, a.Result)...)
+		r := s.inLocalTime(now, a.Result)
 		if r.OK {
-			r.Charged, r.Moved, err = s.own(ctx, now, t, a.fits)
+			r.Charged, r.Moved, err = s.recordLocally(ctx, now, t, a.admitted)
 		}
 		return r, err
 	case errors.Is(err, errUnsent):
-		return s.alone(ctx, now, t, 0)
+		return s.takeDegraded(ctx, now, t, 0)
 	}
-	return s.alone(ctx, now, t, terms.attempt)
+	return s.takeDegraded(ctx, now, t, terms.attempt)
 }
 
-// own puts what was accepted into this node's ledger; fits tells for how many of
-// the sends those subjects are charged that are charged for fewer than all.
-func (s *Store) own(ctx context.Context, now time.Time, t ratelimit.Take, fits map[string]int) (charged, moved int, err error) {
+// recordLocally charges accepted sends in this node's ledger. admitted has the
+// subjects that are charged for fewer than all sends, and for how many.
+func (s *Store) recordLocally(ctx context.Context, now time.Time, t ratelimit.Take, admitted map[string]int) (charged, moved int, err error) {
 	t.Force = true
-	if len(fits) > 0 { // for how long sends are kept follows from the limits of those left out too
+	if len(admitted) > 0 { // the limits of all subjects say how long sends are kept, also of one charged for none
 		if _, err := s.ledger.Take(ctx, now, ratelimit.Take{Subjects: t.Subjects}); err != nil {
 			return 0, 0, fmt.Errorf("keep what was accepted: %w", err)
 		}
@@ -306,7 +291,7 @@ func (s *Store) own(ctx context.Context, now time.Time, t ratelimit.Take, fits m
 		part := t
 		part.Subjects = nil
 		for _, sub := range t.Subjects {
-			switch n, fewer := fits[sub.Name]; {
+			switch n, fewer := admitted[sub.Name]; {
 			case !fewer:
 			case n <= from:
 				continue
@@ -325,8 +310,8 @@ func (s *Store) own(ctx context.Context, now time.Time, t ratelimit.Take, fits m
 	return charged, moved, nil
 }
 
-// ask runs the steps of a Take or a Look one after the other, until one
-// refuses; what those before had charged is then taken back.
+// ask runs the steps of a Take or a Look one after the other until one refuses. What
+// the steps before have charged is then undone.
 func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.Take,
 	make func(terms, ratelimit.Take) call) (all answer, err error) {
 	all.OK = true
@@ -344,13 +329,13 @@ func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.T
 		if err != nil {
 			return all, err
 		}
-		st.link.heard(a.At)
+		st.link.observeTime(a.At)
 		if a.status == statusBuried {
 			return all, errors.New("take: the attempt was given up")
 		}
 		all.join(a)
 		if !a.OK && len(t.Tokens) > 0 {
-			return all, s.takeBack(steps[:i], t.Tokens, terms.attempt)
+			return all, s.undoSteps(steps[:i], t.Tokens, terms.attempt)
 		}
 	}
 	if len(steps) > 1 {
@@ -359,31 +344,31 @@ func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.T
 	return all, nil
 }
 
-// takeBack has what the first steps have charged taken back. If it cannot be
-// noted, the whole is taken back as a failed attempt.
-func (s *Store) takeBack(steps []step, tokens []ratelimit.Token, attempt int64) error {
+// undoSteps has the charges of the first steps undone. If it returns an error, the
+// caller has the whole attempt undone.
+func (s *Store) undoSteps(steps []step, tokens []ratelimit.Token, attempt int64) error {
 	for _, st := range steps {
-		if err := s.arrears.owe(&arrear{Subjects: st.subjects, Tokens: tokens, Undo: attempt}); err != nil {
+		if err := s.outbox.add(&pendingWrite{Subjects: st.subjects, Tokens: tokens, Undo: attempt}); err != nil {
 			return err
 		}
 	}
-	s.kick()
+	s.wakeMerge()
 	return nil
 }
 
-// join adds what another step came to.
+// join adds the answer to another step.
 func (a *answer) join(b answer) {
 	a.At, a.OK = b.At, a.OK && b.OK
 	a.Uses = append(a.Uses, b.Uses...)
-	if a.fits == nil {
-		a.fits = b.fits
+	if a.admitted == nil {
+		a.admitted = b.admitted
 		return
 	}
-	maps.Copy(a.fits, b.fits)
+	maps.Copy(a.admitted, b.admitted)
 }
 
-// inOrder puts uses in the order asked. Those of subjects that were not asked,
-// because another had refused already, are there without counts.
+// inOrder puts uses in the order asked. If a step has refused, the later ones were not
+// asked, and their uses have no counts.
 func inOrder(uses []ratelimit.Use, subjects []ratelimit.Subject) (all []ratelimit.Use) {
 	for _, sub := range subjects {
 		for _, l := range sub.Limits {
@@ -397,14 +382,14 @@ func inOrder(uses []ratelimit.Use, subjects []ratelimit.Subject) (all []ratelimi
 	return all
 }
 
-// local turns Redis's times into the caller's: the clocks of nodes and of Redis
-// may be minutes apart. Epochs stay Redis's.
-func (s *Store) local(now time.Time, r ratelimit.Result) ratelimit.Result {
+// inLocalTime turns times of Redis's clock into those of the caller's, which may be
+// minutes apart. Epochs stay as they are.
+func (s *Store) inLocalTime(now time.Time, r ratelimit.Result) ratelimit.Result {
 	if s.options.redisTime != nil {
 		return r
 	}
 	shift := now.Sub(r.At)
-	s.shift.Store(shift.Milliseconds())
+	s.clockShift.Store(shift.Milliseconds())
 	for i := range r.Uses {
 		if u := &r.Uses[i]; !u.Frees.IsZero() {
 			u.Frees = u.Frees.Add(shift)
@@ -414,8 +399,8 @@ func (s *Store) local(now time.Time, r ratelimit.Result) ratelimit.Result {
 	return r
 }
 
-// Look decides like Take and charges nothing. While Redis does not answer, Room
-// of what it finds is what the node's share has left.
+// Look decides like Take but charges nothing. While Redis does not answer, the Room of
+// its Uses is what is left of this node's share.
 func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	s.clock.set(now)
 	deadline := s.deadline()
@@ -424,17 +409,17 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	}
 	steps, ok := s.steps(t.Subjects)
 	if !ok {
-		return s.lookAlone(ctx, now, t)
+		return s.lookDegraded(ctx, now, t)
 	}
 	a, err := s.ask(deadline, s.terms(now, nil), steps, t, lookCall)
 	if err != nil {
-		return s.lookAlone(ctx, now, t)
+		return s.lookDegraded(ctx, now, t)
 	}
-	s.turned(s.sights.see(now, a.Result)...)
-	return s.local(now, a.Result), nil
+	s.notifyChanged(s.usage.observe(now, a.Result)...)
+	return s.inLocalTime(now, a.Result), nil
 }
 
-// Known tells whether this node charged a send, and still keeps it.
+// Known reports whether this node has charged a send and still keeps it.
 func (s *Store) Known(now time.Time, token ratelimit.Token) bool { return s.ledger.Known(now, token) }
 
 // Horizon is Ledger.Horizon.
@@ -443,8 +428,8 @@ func (s *Store) Horizon(now time.Time) time.Time {
 	return s.ledger.Horizon(now)
 }
 
-// Size is Ledger.Size: what this node keeps.
+// Size is Ledger.Size, about what this node keeps.
 func (s *Store) Size() (subjects, sends, uncounted int64) { return s.ledger.Size() }
 
-// Failure is Ledger.Failure. That Redis does not answer is no such failure.
+// Failure is Ledger.Failure. It is nil while only Redis does not answer.
 func (s *Store) Failure() error { return s.ledger.Failure() }

@@ -72,8 +72,8 @@ func (s *badServer) serve(c net.Conn) {
 	}
 }
 
-// Whatever a server does to a connection, who asks is answered within the timeout:
-// all that he waits for, one after the other, is under one deadline. The clock of
+// Whatever a server does to a connection, a caller is answered within the timeout: all
+// that it waits for, one after the other, is under one deadline. The clock of
 // the test goes on only while everybody waits, so that the machine has no part in it.
 func TestOneDeadlineWhateverAServerDoes(t *testing.T) {
 	for _, server := range []*badServer{
@@ -111,12 +111,12 @@ func (s *badServer) ask(t *testing.T, dir string, callers int) {
 	}
 	defer s.serving.Wait() // all connections are closed then
 	defer n.Close()
-	l := n.servers.one
+	l := n.servers.single
 	o := *l.client.Options()
 	o.Dialer, o.OnConnect = s.dial, l.connected
 	l.client.Close()
 	l.client = redis.NewClient(&o)
-	l.server, l.caught = "test/", "test/"
+	l.server, l.caughtUp = "test/", "test/"
 	waited := time.Duration(0)
 	var mu sync.Mutex
 	var running sync.WaitGroup

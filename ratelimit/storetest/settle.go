@@ -10,8 +10,8 @@ import (
 	"sluice/ratelimit"
 )
 
-// settle reports sends of which some are not known, some of those more than
-// once, and some are to be charged then.
+// settle reports sends of which some are not known; some of those are reported more
+// than once, and some have Subjects to charge.
 func (h *history) settle() {
 	payers := [][]ratelimit.Subject{nil, h.payers(), h.payers()}
 	reports := make([]ratelimit.Report, rapid.IntRange(1, 6).Draw(h.T, "reports"))
@@ -30,7 +30,7 @@ func (h *history) settle() {
 		known[r.Token] = h.store.Known(h.now(), r.Token)
 	}
 	h.next = fresh
-	h.sane(h.store.Look(context.Background(), h.now(), ratelimit.Take{})) // tells the store's clock, which dates what is charged
+	h.checkClock(h.store.Look(context.Background(), h.now(), ratelimit.Take{})) // reads the store's clock, which dates what is charged
 	if err := h.store.Settle(context.Background(), h.now(), reports); err != nil {
 		h.Fatalf("%v", err)
 	}
@@ -38,14 +38,15 @@ func (h *history) settle() {
 	for i := range reports {
 		r := &reports[i]
 		if !r.Known && h.last > began && h.justForgotten(r.Token) {
-			known[r.Token] = false // the clock went on for a new window
+			known[r.Token] = false // a new window has moved the clock on
 		}
-		h.settled(r, known)
+		h.checkReport(r, known)
 	}
 }
 
-// forgetNow takes for fresh what was forgotten in this very millisecond: the clock may
-// have gone on for a new window, in Redis before it did in a node's own ledger.
+// forgetNow moves sends that were forgotten in this very millisecond from known to
+// fresh: a new window may have moved the clock on in Redis before it did in the node's
+// own ledger.
 func (h *history) forgetNow(tokens, known []ratelimit.Token) (stillKnown, fresh []ratelimit.Token) {
 	for _, token := range tokens {
 		if slices.Contains(known, token) && !h.justForgotten(token) {
@@ -57,7 +58,8 @@ func (h *history) forgetNow(tokens, known []ratelimit.Token) (stillKnown, fresh 
 	return stillKnown, fresh
 }
 
-// justForgotten tells whether a send may be known until the clock's last step.
+// justForgotten reports whether a send may have been known until the clock's last
+// millisecond.
 func (h *history) justForgotten(token ratelimit.Token) bool {
 	return slices.ContainsFunc(h.log, func(c charged) bool {
 		return c.token == token && slices.ContainsFunc(windows, func(w time.Duration) bool {
@@ -66,13 +68,13 @@ func (h *history) justForgotten(token ratelimit.Token) bool {
 	})
 }
 
-// settled checks what the store has answered to one report, and takes it over.
-func (h *history) settled(r *ratelimit.Report, known map[ratelimit.Token]bool) {
+// checkReport checks the answer to one report, and puts it in the log.
+func (h *history) checkReport(r *ratelimit.Report, known map[ratelimit.Token]bool) {
 	switch {
 	case r.Known != known[r.Token]:
 		h.Fatalf("token %d: known %v, not %v", r.Token, r.Known, known[r.Token])
 	case r.Known:
-		moved := h.tell([]ratelimit.Token{r.Token}, r.Told)
+		moved := h.settleLog([]ratelimit.Token{r.Token}, r.Told)
 		if r.Charged || r.Moved != (moved == 1) {
 			h.Fatalf("outcome %d told of the known token %d: %+v, and it moves %d", r.Told, r.Token, *r, moved)
 		}
@@ -81,40 +83,40 @@ func (h *history) settled(r *ratelimit.Report, known map[ratelimit.Token]bool) {
 			h.Fatalf("%+v", *r)
 		}
 	default:
-		h.chargedLate(r)
+		h.logLateCharge(r)
 		known[r.Token] = true
 	}
 }
 
-func (h *history) chargedLate(r *ratelimit.Report) {
+// logLateCharge puts a send that was charged by a report in the log.
+func (h *history) logLateCharge(r *ratelimit.Report) {
 	if len(r.Subjects) == 0 || r.Moved != (r.Told.Kind() != 0) {
 		h.Fatalf("%+v", *r)
 	}
 	when := h.last - r.Age.Milliseconds()
-	if h.beginsNow(r.Subjects) {
-		h.last++ // so that no earlier send can be taken for one of these
+	if h.startsEmpty(r.Subjects) {
+		h.last++ // as the store does, so that earlier sends are not in the new window
 		if when == h.last-1 {
 			when++
 		}
 	}
-	h.widen(r.Subjects)
-	h.begin(r.Subjects)
+	h.addWindows(r.Subjects)
+	h.startCounting(r.Subjects)
 	c := charged{token: r.Token, when: when}
 	for _, s := range r.Subjects {
 		c.subjects = append(c.subjects, s.Name)
 	}
 	h.log = append(h.log, c)
 	if r.Told.Kind() != 0 {
-		h.tell([]ratelimit.Token{r.Token}, r.Told)
+		h.settleLog([]ratelimit.Token{r.Token}, r.Told)
 	}
 	for _, s := range r.Subjects {
-		h.counted(s)
+		h.checkStanding(s)
 	}
 }
 
-// counted checks what a store has counted of a subject in the windows of its
-// limits.
-func (h *history) counted(s ratelimit.Subject) {
+// checkStanding checks that a subject's sends are counted in the windows of its limits.
+func (h *history) checkStanding(s ratelimit.Subject) {
 	for _, w := range h.store.Standing(h.now(), s.Name).Windows {
 		if !slices.ContainsFunc(s.Limits, func(l ratelimit.Limit) bool { return l.Window == w.Window }) {
 			continue

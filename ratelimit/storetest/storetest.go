@@ -1,4 +1,3 @@
-// Package storetest holds every store to what the package ratelimit promises.
 package storetest
 
 import (
@@ -13,7 +12,7 @@ import (
 	"sluice/ratelimit"
 )
 
-// A Store is what is tested.
+// A Store is the store that is tested.
 type Store interface {
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
@@ -24,15 +23,15 @@ type Store interface {
 	Standing(now time.Time, subject string) ratelimit.Standing
 }
 
-// A lender asks a store with slices that are used for other things as soon as
-// the answer is there.
-type lender struct{ Store }
+// A borrowing store overwrites the slices of each call as soon as it returns, as
+// callers may do.
+type borrowing struct{ Store }
 
-func (l lender) Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+func (l borrowing) Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	return lend(t, func(t ratelimit.Take) (ratelimit.Result, error) { return l.Store.Take(ctx, now, t) })
 }
 
-func (l lender) Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+func (l borrowing) Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	return lend(t, func(t ratelimit.Take) (ratelimit.Result, error) { return l.Store.Look(ctx, now, t) })
 }
 
@@ -61,11 +60,11 @@ type T interface {
 	Logf(format string, args ...any)
 }
 
-// Property runs random histories against an exact log of what was accepted,
-// as many as the flag -rapid.checks says. open is called for each.
+// Property compares the store with an exact log in random histories, as many as the
+// flag -rapid.checks says. open is called for each.
 func Property(t *testing.T, open func() Store) {
 	rapid.Check(t, func(rt *rapid.T) {
-		h := newHistory(rt, lender{open()})
+		h := newHistory(rt, borrowing{open()})
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			h.advance()
 			switch rapid.IntRange(0, 19).Draw(rt, "step") {
@@ -74,7 +73,7 @@ func Property(t *testing.T, open func() Store) {
 			case 0, 1:
 				h.look()
 			case 2:
-				h.again()
+				h.takeAgain()
 			case 3:
 				h.uncharge()
 			case 4:
@@ -88,7 +87,7 @@ func Property(t *testing.T, open func() Store) {
 	})
 }
 
-// A charged send, as the exact log has it.
+// A charged is a charged send in the exact log.
 type charged struct {
 	token    ratelimit.Token
 	when     int64 // milliseconds
@@ -96,16 +95,16 @@ type charged struct {
 	outcome  ratelimit.Outcome
 }
 
-// A history drives one store and knows exactly what it accepted.
+// A history calls one store at random, and logs exactly what it accepted.
 type history struct {
 	*rapid.T
 	store    Store
-	clock    int64 // milliseconds; what the test tells the store, which may go back
+	clock    int64 // the time that the test passes to the store, milliseconds; it may go back
 	last     int64 // the greatest of them: the store's clock
 	subjects []ratelimit.Subject
 	log      []charged
 	epochs   map[string]int64
-	sinces   map[string]map[time.Duration]int64 // since when a subject is counted in a window; 0 from its first send on
+	sinces   map[string]map[time.Duration]int64 // since when a subject is counted in a window; 0: since its first send
 	next     ratelimit.Token
 }
 
@@ -126,7 +125,7 @@ func newHistory(rt *rapid.T, s Store) *history {
 
 func (h *history) max() int64 { return rapid.Int64Range(0, 12).Draw(h.T, "max") }
 
-// now is the time to tell the store, which sets its clock by it.
+// now is the time to pass to the store, which sets its clock by it.
 func (h *history) now() time.Time {
 	h.last = max(h.last, h.clock)
 	return time.UnixMilli(h.clock)
@@ -199,8 +198,8 @@ func (h *history) take() {
 	h.charge(t)
 }
 
-// again offers tokens of which some may be charged already.
-func (h *history) again() {
+// takeAgain offers tokens of which some may be charged already.
+func (h *history) takeAgain() {
 	if h.next == 0 {
 		return
 	}
@@ -212,10 +211,10 @@ func (h *history) again() {
 }
 
 func (h *history) charge(t ratelimit.Take) {
-	if h.beginsNow(t.Subjects) && slices.ContainsFunc(t.Subjects, func(s ratelimit.Subject) bool { return s.Watched }) {
-		// The clock goes on for the new window, and with it what fits of a watched subject.
-		h.sane(h.store.Look(context.Background(), h.now(), ratelimit.Take{Subjects: t.Subjects}))
-		h.widen(t.Subjects)
+	if h.startsEmpty(t.Subjects) && slices.ContainsFunc(t.Subjects, func(s ratelimit.Subject) bool { return s.Watched }) {
+		// The new window moves the clock on, and so the room of a watched subject: do that first.
+		h.checkClock(h.store.Look(context.Background(), h.now(), ratelimit.Take{Subjects: t.Subjects}))
+		h.addWindows(t.Subjects)
 	}
 	var fresh []ratelimit.Token
 	for _, token := range t.Tokens {
@@ -233,12 +232,12 @@ func (h *history) charge(t ratelimit.Take) {
 	}
 	before := h.standings(t)
 	r, err := h.store.Take(context.Background(), h.now(), t)
-	h.sane(r, err)
+	h.checkClock(r, err)
 	if r.Charged > len(fresh) {
 		known, fresh = h.forgetNow(t.Tokens, known)
 	}
-	fits := h.fits(t, before, r, len(fresh))
-	moved := h.tell(known, t.Outcome)
+	admitted := h.admitted(t, before, r, len(fresh))
+	moved := h.settleLog(known, t.Outcome)
 	if t.Outcome != 0 {
 		moved += r.Charged
 	}
@@ -246,15 +245,15 @@ func (h *history) charge(t ratelimit.Take) {
 		h.Fatalf("outcome %d moved %d sends of %v, not %d", t.Outcome, r.Moved, t.Tokens, moved)
 	}
 	when := h.last - t.Age.Milliseconds()
-	if (!r.OK || r.Charged > 0) && h.widen(t.Subjects) && t.Age.Milliseconds() > 0 {
-		when-- // dated by the clock before it went on for the new window
+	if (!r.OK || r.Charged > 0) && h.addWindows(t.Subjects) && t.Age.Milliseconds() > 0 {
+		when-- // dated before the new window moved the clock on
 	}
 	if r.Charged > 0 {
-		h.begin(h.charged(t, fits, 0))
+		h.startCounting(h.charged(t, admitted, 0))
 	}
 	switch {
 	case !r.OK:
-		h.refused(t, r, when, int64(len(fresh)))
+		h.checkRefusal(t, r, when, int64(len(fresh)))
 		return
 	case r.Charged == 0: // all known, or too old to matter
 		return
@@ -263,15 +262,15 @@ func (h *history) charge(t ratelimit.Take) {
 	}
 	for i, token := range fresh {
 		c := charged{token: token, when: when, outcome: t.Outcome}
-		for _, s := range h.charged(t, fits, i) {
+		for _, s := range h.charged(t, admitted, i) {
 			c.subjects = append(c.subjects, s.Name)
 		}
 		h.log = append(h.log, c)
 	}
-	h.within(t, r, when, fits)
+	h.checkUses(t, r, when, admitted)
 }
 
-// since is from when on sends of a subject count in a window.
+// since is the date from which sends of a subject count in a window.
 func (h *history) since(subject string, window time.Duration) int64 {
 	if since, counted := h.sinces[subject][window]; counted || h.sinces[subject] == nil {
 		return since
@@ -279,9 +278,9 @@ func (h *history) since(subject string, window time.Duration) int64 {
 	return math.MaxInt64
 }
 
-// sane takes over the store's clock, which may run a millisecond ahead where
-// resets follow each other closely.
-func (h *history) sane(r ratelimit.Result, err error) {
+// checkClock fails on an error, and reads the store's clock, which may be a millisecond
+// ahead where resets follow each other closely.
+func (h *history) checkClock(r ratelimit.Result, err error) {
 	if err != nil {
 		h.Fatalf("%v", err)
 	}
@@ -296,15 +295,14 @@ func (h *history) logged(token ratelimit.Token) bool {
 	return slices.ContainsFunc(h.log, func(c charged) bool { return c.token == token })
 }
 
-// count is the exact number of sends of a subject that were charged after
-// its last reset, since it is counted in a window, and less than that and some
-// microseconds before now.
+// count is the exact number of sends of a subject in a window that is longer by more
+// microseconds, since its last reset and since it is counted in that window.
 func (h *history) count(subject string, window time.Duration, more int64) (n int64) {
 	return h.counts(subject, window, more)[0]
 }
 
-// counts is count, and how many of these sends have which outcome: delivered,
-// deferred, failed, excused.
+// counts is count, then how many of these sends are delivered, deferred, failed, and
+// excused.
 func (h *history) counts(subject string, window time.Duration, more int64) (n [5]int64) {
 	from := max(h.epochs[subject]+1, h.since(subject, window))
 	span := window.Microseconds() + more
@@ -323,10 +321,10 @@ func (h *history) counts(subject string, window time.Duration, more int64) (n [5
 	return n
 }
 
-// within checks promise 1: what was accepted in the window is at most max.
-// Every count reported must lie between the exact one over the window and
-// the exact one over the window and a bucket.
-func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64, fits map[string]int) {
+// checkUses checks that no more than the limit is accepted in a window, and that each
+// reported use is between the exact count in the window and that in the window and one
+// bucket.
+func (h *history) checkUses(t ratelimit.Take, r ratelimit.Result, when int64, admitted map[string]int) {
 	for _, u := range r.Uses {
 		span := u.Limit.Window.Microseconds()
 		low, high := h.count(u.Subject, u.Limit.Window, 0), h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
@@ -334,15 +332,15 @@ func (h *history) within(t ratelimit.Take, r ratelimit.Result, when int64, fits 
 			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
 		}
 		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject] && when >= h.since(u.Subject, u.Limit.Window)
-		if counts && !t.Force && fits[u.Subject] > 0 && u.Limit.Max > 0 && low > u.Limit.Max {
+		if counts && !t.Force && admitted[u.Subject] > 0 && u.Limit.Max > 0 && low > u.Limit.Max {
 			h.Fatalf("%s: %d accepted within %v, the limit is %d", u.Subject, low, u.Limit.Window, u.Limit.Max)
 		}
 	}
 }
 
-// refused checks that a refusal was due, named its limit and told truly when
-// there is room.
-func (h *history) refused(t ratelimit.Take, r ratelimit.Result, when, n int64) {
+// checkRefusal checks that a refusal was right, which limit is full, and when there is
+// room.
+func (h *history) checkRefusal(t ratelimit.Take, r ratelimit.Result, when, n int64) {
 	full := false
 	for _, u := range r.Uses {
 		if !u.Full {
@@ -368,12 +366,12 @@ func (h *history) look() {
 	t := ratelimit.Take{Subjects: h.payers()[:1], Marks: h.draw(rapid.IntRange(1, 3).Draw(h.T, "sends")),
 		Ahead: rapid.Int64Range(0, 3).Draw(h.T, "ahead")}
 	r, err := h.store.Look(context.Background(), h.now(), t)
-	h.sane(r, err)
-	h.widen(t.Subjects)
+	h.checkClock(r, err)
+	h.addWindows(t.Subjects)
 	if r.OK {
 		return
 	}
-	h.refused(t, r, h.last, int64(len(t.Marks)))
+	h.checkRefusal(t, r, h.last, int64(len(t.Marks)))
 	frees := time.Time{}
 	for _, u := range r.Uses {
 		if u.Full && u.Frees.IsZero() {
@@ -389,42 +387,42 @@ func (h *history) look() {
 	for ms, want := range []bool{false, true} {
 		h.clock = frees.UnixMilli() - 1 + int64(ms)
 		r, err = h.store.Look(context.Background(), h.now(), t)
-		h.sane(r, err)
+		h.checkClock(r, err)
 		if r.OK != want {
 			h.Fatalf("said to free at %v; asked at %v the answer is %v", frees, h.now(), r.OK)
 		}
 	}
 }
 
-// outcome draws what is told of sends; often nothing.
+// outcome draws an outcome; often none.
 func (h *history) outcome() ratelimit.Outcome {
 	return rapid.SampledFrom([]ratelimit.Outcome{0, 0, 0, ratelimit.Delivered, ratelimit.Deferred, ratelimit.Failed,
 		ratelimit.Deferred | ratelimit.Excused, ratelimit.Failed | ratelimit.Excused}).Draw(h.T, "outcome")
 }
 
-// tell moves the outcomes in the exact log: never from delivered or failed,
-// from deferred to those two only.
-func (h *history) tell(tokens []ratelimit.Token, told ratelimit.Outcome) (moved int) {
+// settleLog changes outcomes in the exact log: from delivered or failed never, from
+// deferred only to those two.
+func (h *history) settleLog(tokens []ratelimit.Token, o ratelimit.Outcome) (moved int) {
 	seen := map[ratelimit.Token]bool{}
 	for i := len(h.log) - 1; i >= 0; i-- {
 		c := &h.log[i]
 		if !slices.Contains(tokens, c.token) || seen[c.token] {
 			continue
 		}
-		seen[c.token] = true // an older one of that token was forgotten
+		seen[c.token] = true // an older send with that token was forgotten
 		before := c.outcome
 		switch kind := c.outcome & 3; {
-		case told == ratelimit.Excused:
+		case o == ratelimit.Excused:
 			if kind == ratelimit.Deferred || kind == ratelimit.Failed {
 				c.outcome |= ratelimit.Excused
 			}
-		case kind == 0, kind == ratelimit.Deferred && told&3 != ratelimit.Deferred:
-			c.outcome = told
+		case kind == 0, kind == ratelimit.Deferred && o&3 != ratelimit.Deferred:
+			c.outcome = o
 		}
-		if told != 0 && c.outcome != before {
+		if o != 0 && c.outcome != before {
 			moved++
 		}
-		if told == 0 {
+		if o == 0 {
 			c.outcome = before
 		}
 	}
@@ -447,7 +445,7 @@ func (h *history) uncharge() {
 	if !known {
 		return
 	}
-	// A token that was forgotten and charged again is taken back once.
+	// A token that was forgotten and charged again is uncharged once.
 	for i = len(h.log) - 1; h.log[i].token != token; i-- {
 	}
 	h.log = slices.Delete(h.log, i, i+1)
@@ -477,7 +475,7 @@ func (h *history) standing() {
 	s := h.subjects[rapid.IntRange(0, len(h.subjects)-1).Draw(h.T, "whom")].Name
 	for _, w := range h.store.Standing(h.now(), s).Windows {
 		low := h.counts(s, w.Window, 0)
-		// The store's clock may be a millisecond ahead of what it has told.
+		// The store's clock may be a millisecond ahead of the last one seen.
 		high := h.counts(s, w.Window, bucketOf(w.Window)+2000)
 		for i, n := range []int64{w.Sent, w.Delivered, w.Deferred, w.Failed, w.Excused} {
 			if n < low[i] || n > high[i] {

@@ -6,7 +6,7 @@ import (
 	"sluice/ratelimit"
 )
 
-// standings are those of the subjects of a Take.
+// standings returns the standings of the subjects of a Take.
 func (h *history) standings(t ratelimit.Take) map[string]ratelimit.Standing {
 	all := map[string]ratelimit.Standing{}
 	for _, s := range t.Subjects {
@@ -15,12 +15,12 @@ func (h *history) standings(t ratelimit.Take) map[string]ratelimit.Standing {
 	return all
 }
 
-// fits tells for how many of n sends an accepted Take was to charge each of its
-// subjects: all, or where one is watched as many as it had room for before.
-func (h *history) fits(t ratelimit.Take, before map[string]ratelimit.Standing, r ratelimit.Result, n int) map[string]int {
-	fits := map[string]int{}
+// admitted returns for how many of n sends an accepted Take was to charge each of its
+// subjects: all or, if it is watched, as many as it had room for before.
+func (h *history) admitted(t ratelimit.Take, before map[string]ratelimit.Standing, r ratelimit.Result, n int) map[string]int {
+	admitted := map[string]int{}
 	for _, s := range t.Subjects {
-		fits[s.Name] = n
+		admitted[s.Name] = n
 	}
 	for _, u := range r.Uses {
 		if !u.Watched || !u.Full || t.Force {
@@ -33,18 +33,18 @@ func (h *history) fits(t ratelimit.Take, before map[string]ratelimit.Standing, r
 			}
 		}
 		if !counted {
-			used = h.gains(u.Subject, u.Limit.Window)
+			used = h.seedOf(u.Subject, u.Limit.Window)
 		}
 		room := max(0, u.Limit.Max-used)
 		if u.Limit.Max == 0 || room >= int64(n) {
 			h.Fatalf("watched %s let %d sends pass uncharged, though %d of %d leave room", u.Subject, n, used, u.Limit.Max)
 		}
-		fits[u.Subject] = min(fits[u.Subject], int(room))
+		admitted[u.Subject] = min(admitted[u.Subject], int(room))
 	}
-	return fits
+	return admitted
 }
 
-// charged are the subjects of a Take that more than i of its sends fit.
-func (h *history) charged(t ratelimit.Take, fits map[string]int, i int) []ratelimit.Subject {
-	return slices.DeleteFunc(slices.Clone(t.Subjects), func(s ratelimit.Subject) bool { return fits[s.Name] <= i })
+// charged returns the subjects of a Take that are charged for more than i sends.
+func (h *history) charged(t ratelimit.Take, admitted map[string]int, i int) []ratelimit.Subject {
+	return slices.DeleteFunc(slices.Clone(t.Subjects), func(s ratelimit.Subject) bool { return admitted[s.Name] <= i })
 }

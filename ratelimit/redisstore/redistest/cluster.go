@@ -11,8 +11,7 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// StartCluster starts a Redis Cluster of so many masters and returns a
-// store.url that leads to it.
+// StartCluster starts a Redis Cluster of so many masters, and returns its store.url.
 func StartCluster(t testing.TB, masters int) (url string, all []*Server) {
 	t.Helper()
 	var hosts []string
@@ -43,7 +42,7 @@ type Pair struct {
 	Master, Replica *Server
 }
 
-// StartPair starts one.
+// StartPair starts a Pair.
 func StartPair(t testing.TB) Pair {
 	t.Helper()
 	p := Pair{Master: Start(t), Replica: Start(t)}

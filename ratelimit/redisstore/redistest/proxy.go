@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// A Proxy stands between a node and its Redis, and makes it worse.
+// A Proxy stands between a node and its Redis, and loses, delays or cuts what passes.
 type Proxy struct {
 	listener net.Listener
 	Target   atomic.Pointer[string]
 	mode     atomic.Int32
-	Lose     atomic.Int32 // of 1,000 replies, so many are swallowed and their connection is cut
+	Lose     atomic.Int32 // how many of 1,000 replies are swallowed, and their connections cut
 	Delay    atomic.Int64 // of replies, nanoseconds
 
 	mu    sync.Mutex
@@ -22,7 +22,7 @@ type Proxy struct {
 	all   sync.WaitGroup
 }
 
-// What a proxy does.
+// The modes of a Proxy; see Set.
 const (
 	Pass    = iota
 	Cut     // closes connections, and new ones at once
@@ -31,7 +31,7 @@ const (
 	Swallow // passes requests on and no reply
 )
 
-// StartProxy starts one in front of HOST:PORT.
+// StartProxy starts a proxy in front of HOST:PORT.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +92,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// pump passes on what from says, until one end is closed.
+// pump passes on bytes of from, until one end is closed.
 func (p *Proxy) pump(to, from net.Conn, replies bool) {
 	defer func() {
 		p.mu.Lock()

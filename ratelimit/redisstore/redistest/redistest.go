@@ -1,4 +1,3 @@
-// Package redistest starts Redis servers for tests, and makes them worse.
 package redistest
 
 import (
@@ -28,10 +27,10 @@ type Server struct {
 	cmd  *exec.Cmd
 }
 
-// Quiet has go-redis log nothing: that nobody answers is what tests are about.
+// Quiet has go-redis log nothing: tests stop servers on purpose.
 var Quiet = sync.OnceFunc(logging.Disable)
 
-// Start starts one.
+// Start starts a server, killed at the end of the test.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	Quiet()
@@ -70,8 +69,8 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 // URL is a store.url that leads to it.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Client is one with which the test looks at the server, in whatever network
-// that is, however long the machine takes.
+// Client returns a client for the test, over the unix socket: it works in whatever
+// network namespace the server is, and waits as long as the machine takes.
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1,
 		DialTimeout: hosttest.Patience(), ReadTimeout: hosttest.Patience(), WriteTimeout: hosttest.Patience()})
@@ -92,8 +91,8 @@ func (s *Server) Do(command ...any) any {
 // Socket is its unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.Dir, "s") }
 
-// Freeze stops it with SIGSTOP until Thaw.
+// Freeze stops the server with SIGSTOP until Thaw.
 func (s *Server) Freeze() { s.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Thaw has it go on.
+// Thaw continues the server.
 func (s *Server) Thaw() { s.cmd.Process.Signal(syscall.SIGCONT) }

@@ -7,32 +7,32 @@ import (
 	"sluice/ratelimit"
 )
 
-// What a node saw first and told last is not taken for the last word: that node
-// learns of what was seen since, and so does one that listened late.
+// A usage that was seen first and published last does not replace a later one: the node
+// that published it gets the later one, and so does one that reads late.
 func TestTheNewerSightIsToldAgain(t *testing.T) {
-	now, key := time.Now(), sightKey{"a.example", time.Hour}
-	see := func(s *sights, used int64, at time.Duration) {
+	now, key := time.Now(), usageKey{"a.example", time.Hour}
+	see := func(s *usageCache, used int64, at time.Duration) {
 		u := ratelimit.Use{Subject: key.subject, Limit: ratelimit.Limit{Window: key.window, Max: 100}, Used: used}
-		s.see(now, ratelimit.Result{At: now.Add(at), Uses: []ratelimit.Use{u}})
+		s.observe(now, ratelimit.Result{At: now.Add(at), Uses: []ratelimit.Use{u}})
 	}
 	board := ""
-	tell := func(s *sights) {
-		if news, _ := s.takeNews(); len(news) > 0 {
+	tell := func(s *usageCache) {
+		if news, _ := s.takeUnsent(); len(news) > 0 {
 			board = news[key].String()
 		}
 	}
-	listen := func(s *sights) {
-		var v sight
+	listen := func(s *usageCache) {
+		var v usage
 		v.parse(board)
-		s.learn(key, v)
+		s.receive(key, v)
 	}
-	first, second := newSights(), newSights()
+	first, second := newUsageCache(), newUsageCache()
 	see(first, 55, 0)
 	see(second, 60, time.Second)
 	tell(second)
-	tell(first) // overwrites what the second told, before it listens
+	tell(first) // overwrites what the second published, before that reads
 	for range 2 {
-		for _, s := range []*sights{first, second} {
+		for _, s := range []*usageCache{first, second} {
 			listen(s)
 			tell(s)
 		}

@@ -8,11 +8,9 @@ import (
 	"sluice/ratelimit"
 )
 
-// Since when subjects are counted in the windows of their limits.
-
-// begin notes that new subjects are counted in the windows of an accepted Take
-// from their first send on.
-func (h *history) begin(subjects []ratelimit.Subject) {
+// startCounting sets since when new subjects are counted in the windows of an accepted
+// Take: since their first send.
+func (h *history) startCounting(subjects []ratelimit.Subject) {
 	for _, s := range subjects {
 		if h.sinces[s.Name] != nil {
 			continue
@@ -24,10 +22,10 @@ func (h *history) begin(subjects []ratelimit.Subject) {
 	}
 }
 
-// widen notes since when subjects that were counted before are in windows that
-// they gain: as far back as a shorter window can tell, whose buckets lie in those
-// of the new one. It tells whether there is none, and a window begins now.
-func (h *history) widen(subjects []ratelimit.Subject) (now bool) {
+// addWindows sets since when subjects that were counted before are counted in new
+// windows: for as long as the shorter window whose counts it starts with. It reports
+// whether a window starts empty, now.
+func (h *history) addWindows(subjects []ratelimit.Subject) (now bool) {
 	for _, s := range subjects {
 		had := h.sinces[s.Name]
 		gained := maps.Clone(had)
@@ -37,7 +35,7 @@ func (h *history) widen(subjects []ratelimit.Subject) (now bool) {
 			}
 			gained[l.Window] = h.last
 			if source := h.source(s.Name, l.Window); source > 0 {
-				gained[l.Window] = max(had[source], h.reach(source))
+				gained[l.Window] = max(had[source], h.start(source))
 			} else {
 				now = true
 			}
@@ -49,26 +47,26 @@ func (h *history) widen(subjects []ratelimit.Subject) (now bool) {
 	return now
 }
 
-// source is the window that a new one begins with; 0 is none.
+// source is the shorter window with whose counts a new one starts; 0: none.
 func (h *history) source(subject string, window time.Duration) (best time.Duration) {
 	for w, since := range h.sinces[subject] {
 		if w < window && bucketOf(window)%bucketOf(w) == 0 &&
-			(best == 0 || max(since, h.reach(w)) < max(h.sinces[subject][best], h.reach(best))) {
+			(best == 0 || max(since, h.start(w)) < max(h.sinces[subject][best], h.start(best))) {
 			best = w
 		}
 	}
 	return best
 }
 
-// oldest is the first bucket of a window that counts now, and reach the first
-// millisecond of which a window has all.
+// oldest is the first bucket of a window that counts now, and start the time since
+// which a window has all sends.
 func (h *history) oldest(w time.Duration) int64 {
 	return (h.last*1000 - w.Microseconds()) / bucketOf(w)
 }
-func (h *history) reach(w time.Duration) int64 { return (h.oldest(w)*bucketOf(w) + 999) / 1000 }
+func (h *history) start(w time.Duration) int64 { return (h.oldest(w)*bucketOf(w) + 999) / 1000 }
 
-// gains is what a window that a subject has not begins with.
-func (h *history) gains(subject string, window time.Duration) (n int64) {
+// seedOf is the count that a new window starts with.
+func (h *history) seedOf(subject string, window time.Duration) (n int64) {
 	source := h.source(subject, window)
 	if source == 0 {
 		return 0
@@ -82,9 +80,9 @@ func (h *history) gains(subject string, window time.Duration) (n int64) {
 	return n
 }
 
-// beginsNow tells whether a subject that was counted before gains a window that no
-// other one can tell of.
-func (h *history) beginsNow(subjects []ratelimit.Subject) bool {
+// startsEmpty reports whether a subject that was counted before gets a window that
+// starts empty.
+func (h *history) startsEmpty(subjects []ratelimit.Subject) bool {
 	return slices.ContainsFunc(subjects, func(s ratelimit.Subject) bool {
 		return slices.ContainsFunc(s.Limits, func(l ratelimit.Limit) bool {
 			_, counted := h.sinces[s.Name][l.Window]

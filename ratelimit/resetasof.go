@@ -1,14 +1,12 @@
 package ratelimit
 
-// A reset as of some time ago cuts a bucket of each window in two. What of it was
-// sent afterwards only the records of the sends tell.
-
-// sentAfter are the rings of a subject with what was sent after a time, packed.
-// Where sends of that time are no longer kept, the bucket that it falls into stays
+// ringsAfter returns the rings of a subject, packed, with only what was sent after a
+// time. That time lies within a bucket of each ring, which is counted again from the
+// records of the sends. If sends of that time are no longer kept, the bucket stays
 // whole.
-func (l *Ledger) sentAfter(id uint32, at int64) []byte {
+func (l *Ledger) ringsAfter(id uint32, at int64) []byte {
 	var o openSubject
-	o.unpack(&subject{rings: l.subjects.packed(id)})
+	o.unpack(&subject{rings: l.subjects.packedRings(id)})
 	var cut []*ring
 	for i := range o.rings {
 		r := &o.rings[i]
@@ -22,7 +20,7 @@ func (l *Ledger) sentAfter(id uint32, at int64) []byte {
 				r.total.sum(b.Counts)
 			}
 		}
-		if len(r.buckets) > 0 && r.buckets[0].index == first && at >= max(l.last-l.keep, l.complete) {
+		if len(r.buckets) > 0 && r.buckets[0].index == first && at >= max(l.last-l.keep, l.completeSince) {
 			r.total.sub(r.buckets[0].Counts)
 			r.buckets[0].Counts = Counts{}
 			cut = append(cut, r)
@@ -38,8 +36,8 @@ func (l *Ledger) sentAfter(id uint32, at int64) []byte {
 	return b
 }
 
-// recountAfter counts those sends of a subject after a time that fall into the
-// first buckets of rings.
+// recountAfter counts those sends of a subject after a time that belong to the first
+// buckets of rings.
 func (l *Ledger) recountAfter(id uint32, at int64, rings []*ring) {
 	for i := range l.sends {
 		for _, x := range l.sends[i].slots {

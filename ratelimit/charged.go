@@ -2,16 +2,15 @@ package ratelimit
 
 import "time"
 
-// A Send is one charged send, as its Ledger has it: all that it takes to
-// charge it elsewhere, once more, by force.
+// A Send is a charged send, with all that another store needs to charge it too.
 type Send struct {
 	Token    Token
-	Age      time.Duration // since the time it is dated
-	Subjects []Subject     // who was charged; the limits are the windows that are counted, without Max
+	Age      time.Duration // since its date
+	Subjects []Subject     // who was charged; Limits are the windows that are counted, Max is 0
 	Outcome  Outcome
 }
 
-// Charged returns those of the sends that were charged and are still kept.
+// Charged returns those sends that were charged and are still kept.
 func (l *Ledger) Charged(now time.Time, tokens []Token) (all []Send) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -19,14 +18,14 @@ func (l *Ledger) Charged(now time.Time, tokens []Token) (all []Send) {
 	for _, t := range tokens {
 		sh := l.sends.shard(t)
 		if i := sh.find(t); i >= 0 && l.live(sh.slots[i], at) {
-			all = append(all, l.told(sh.slots[i], at))
+			all = append(all, l.sendOf(sh.slots[i], at))
 		}
 	}
 	return all
 }
 
-// Sends calls f for every send that is kept, until f returns false. What is
-// charged meanwhile may be left out.
+// Sends calls f for each send that is kept, until f returns false. It may leave out
+// what is charged meanwhile.
 func (l *Ledger) Sends(now time.Time, f func(Send) bool) {
 	for i := range l.sends {
 		for _, s := range l.shardSends(now, i) {
@@ -43,18 +42,18 @@ func (l *Ledger) shardSends(now time.Time, i int) (all []Send) {
 	at := l.tick(now)
 	for _, s := range l.sends[i].slots {
 		if s.token != 0 && l.live(s, at) {
-			all = append(all, l.told(s, at))
+			all = append(all, l.sendOf(s, at))
 		}
 	}
 	return all
 }
 
-func (l *Ledger) told(s send, at int64) Send {
+func (l *Ledger) sendOf(s send, at int64) Send {
 	date := s.date(at)
 	sent := Send{Token: s.token, Age: time.Duration(at-date) * time.Millisecond, Outcome: s.payers.outcome()}
 	l.groups.each(s.payers, func(id uint32) {
 		if int(id/pageSize) >= len(l.subjects.pages) {
-			return // lost to damage
+			return // the page was lost with a damaged file
 		}
 		who := l.subjects.get(id)
 		if who.name == "" {
@@ -69,8 +68,8 @@ func (l *Ledger) told(s send, at int64) Send {
 	return sent
 }
 
-// Kept tells how long sends are kept, also once these subjects have been
-// charged, and how old one may now be and still be known, where it was charged.
+// Kept returns how long sends will be kept once these subjects have been charged, and
+// up to which age every charged send is known now.
 func (l *Ledger) Kept(now time.Time, subjects []Subject) (keep, known time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,5 +82,5 @@ func (l *Ledger) Kept(now time.Time, subjects []Subject) (keep, known time.Durat
 			}
 		}
 	}
-	return time.Duration(span) * time.Millisecond, time.Duration(min(l.keep, at-l.complete)) * time.Millisecond
+	return time.Duration(span) * time.Millisecond, time.Duration(min(l.keep, at-l.completeSince)) * time.Millisecond
 }

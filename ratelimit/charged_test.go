@@ -10,7 +10,7 @@ import (
 	"sluice/ratelimit"
 )
 
-// What Sends tells is enough to make another ledger count the same.
+// The Sends of a ledger are enough to make another one count the same.
 func TestSendsMakeTheSameCountsElsewhere(t *testing.T) {
 	l := ratelimit.NewLedger(ratelimit.Options{})
 	l.Take(noon, take(1, 3, daily(hourly("a.example", 10), 0), hourly("account:bob", 5)))
