@@ -236,9 +236,9 @@ func TestFailureIsAllThatIsLeft(t *testing.T) {
 	if err := r.d.Failure(); err == nil || err.Error() != "two" {
 		t.Errorf("failure: %v", err)
 	}
-	r.wantEvents(r.forgetReleased(), "trouble", "trouble")
+	r.wantEvents(r.reported(), "trouble", "trouble")
 	r.d.setTrouble("usage", nil)
-	r.wantEvents(r.forgetReleased(), "mended")
+	r.wantEvents(r.reported(), "mended")
 }
 
 // rm -rf may remove the directory in the midst of a scan.

@@ -136,11 +136,11 @@ func (r *rig) settle() []sidecar.LockEvent {
 		r.d.scan(r.now)
 		r.now = r.now.Add(patience)
 	}
-	return r.forgetReleased()
+	return r.reported()
 }
 
-// heard is what would have been reported by now.
-func (r *rig) forgetReleased() []sidecar.LockEvent {
+// reported is what Run would have reported by now.
+func (r *rig) reported() []sidecar.LockEvent {
 	var events []sidecar.LockEvent
 	r.d.deliver(func(e sidecar.LockEvent) { events = append(events, e) })
 	return events

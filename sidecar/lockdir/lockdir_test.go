@@ -56,9 +56,9 @@ func TestHandRemoves(t *testing.T) {
 	r.rm(hourly)
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(quiet - 1))
-	r.wantEvents(r.forgetReleased())
+	r.wantEvents(r.reported())
 	r.d.scan(r.now.Add(quiet))
-	events := r.forgetReleased()
+	events := r.reported()
 	r.wantEvents(events, "released max_hourly_example.com")
 	if events[0].File.Epoch != 7 {
 		t.Errorf("epoch %d released, want the one it saw, 7", events[0].File.Epoch)
