@@ -240,7 +240,7 @@ func (m *model) LoseDir() {
 
 // Settle scans, with restart after starting Sluice again, and compares.
 func (m *model) Settle(restart bool) {
-	got := m.forgetReleased() // what the methods found by themselves
+	got := m.reported() // what the methods found by themselves
 	if restart {
 		m.open()
 		m.seen = m.dir
