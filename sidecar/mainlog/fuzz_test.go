@@ -50,7 +50,7 @@ type fuzzedFile struct {
 	open  bool // its last line has no end
 }
 
-// A fuzzedMark is a checkpoint, and how much was told before it.
+// A fuzzedMark is a checkpoint, and how much was reported before it.
 type fuzzedMark struct {
 	position []byte
 	told     int
@@ -92,7 +92,7 @@ func (l *fuzzedLog) must(err error) {
 }
 
 // start starts a Follower at a checkpoint, so many before the last one: what was
-// told since is told again.
+// told since is reported again.
 func (l *fuzzedLog) start(back int) {
 	if l.follower != nil {
 		l.follower.close()
