@@ -130,7 +130,7 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveUntilEnd(t, admin.New(admin.Options{Policy: s, Config: running.Values, Log: log,
+	serveUntilEnd(t, admin.New(admin.Options{Backend: s, Config: running.Values, Log: log,
 		Version: admin.Version{Version: cmp.Or(c.version, programVersion()), Started: noon, PID: os.Getpid()}}), adminSocket)
 	serveUntilEnd(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
 	d := &doctor{terminal: &terminal{ctx: t.Context(), configFile: c.dir + "/sluice.toml"}}

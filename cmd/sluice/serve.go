@@ -233,7 +233,7 @@ func (n *node) listenAdmin() (err error) {
 	if err := makeSocketDir(path); err != nil {
 		return err
 	}
-	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: n.configValues, Version: runningVersion(), Log: n.log})
+	n.adminServer = admin.New(admin.Options{Backend: n.policy, Config: n.configValues, Version: runningVersion(), Log: n.log})
 	n.adminSocket, err = admin.Listen(path)
 	return err
 }

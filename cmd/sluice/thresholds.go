@@ -63,7 +63,7 @@ func (c setCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("set %s: %w", c.Scope, err)
 	}
-	return t.change(admin.Order{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 // parseTime reads a time as time.ParseDuration does, and days.
@@ -100,7 +100,7 @@ Examples:
 }
 
 func (c unsetCmd) Run(t *terminal) error {
-	return t.change(admin.Order{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 type rollbackCmd struct {
@@ -123,11 +123,11 @@ func (c rollbackCmd) Run(t *terminal) error {
 	if c.Number < 1 {
 		return errors.New("rollback: changes are numbered from 1; see sluice history")
 	}
-	return t.change(admin.Order{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 // change gives an order and prints what it did.
-func (t *terminal) change(o admin.Order, asJSON bool) error {
+func (t *terminal) change(o admin.ChangeRequest, asJSON bool) error {
 	o.Sudo = os.Getenv("SUDO_USER")
 	var result operator.Result
 	err := t.askAdmin("change thresholds", func(a *admin.Client) (err error) {
