@@ -16,14 +16,14 @@ var (
 	identifier = regexp.MustCompile(`^(\w+\.)?\w+$`)
 )
 
-// What the documents point to is there: the file, and in it the function,
+// What the documents link to exists: the file, and in it the function, type,
 // macro, ACL or router that the link is named after.
 func TestLinksOfTheDocuments(t *testing.T) {
 	documents, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, document := range append(documents, "../../README.md") {
+	for _, document := range append(documents, "../../README.md", "../../CONTRIBUTING.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func TestLinksOfTheDocuments(t *testing.T) {
 	}
 }
 
-// So is what sidecar/doc.go names: "Rules.Payer, in identity/identity.go".
+// What sidecar/doc.go names exists: "Rules.Payer, in identity/identity.go".
 func TestNamesInThePackageDocument(t *testing.T) {
 	text, err := os.ReadFile("../../sidecar/doc.go")
 	if err != nil {
@@ -58,7 +58,7 @@ func TestNamesInThePackageDocument(t *testing.T) {
 	}
 }
 
-// readAny reads a file; of a directory it only says that it is there.
+// readAny reads a file; for a directory it returns "".
 func readAny(path string) (string, error) {
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
 		return "", err
@@ -72,10 +72,10 @@ func defines(content, name string) bool {
 	if receiver, method, ok := strings.Cut(name, "."); ok {
 		return regexp.MustCompile(`(?m)^func \(\w+ \*?` + receiver + `\) ` + method + `\(`).MatchString(content)
 	}
-	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct)|\b` + name + `\s*=`).MatchString(content)
+	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct| interface)|\b` + name + `\s*=`).MatchString(content)
 }
 
-// The configurations that we ship are good and served.
+// The configurations that we ship are valid, and this version serves them.
 func TestShippedConfigs(t *testing.T) {
 	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml", "../../testdata/compose/sluice.toml"} {
 		c, err := config.Load(file)
@@ -89,7 +89,7 @@ func TestShippedConfigs(t *testing.T) {
 	}
 }
 
-// So are the stores that docker-compose.yml has the nodes use.
+// It serves the stores that the nodes in docker-compose.yml use.
 func TestComposedStores(t *testing.T) {
 	text, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
