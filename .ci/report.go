@@ -169,8 +169,8 @@ func matters(log []string) (kept []string) {
 func (r *report) printTimes(most int) {
 	slowest := map[string]event{}
 	for _, t := range r.tests {
-		whole, _, _ := strings.Cut(t.Package+" "+t.Test, "/")
-		if t.Elapsed >= slowest[whole].Elapsed {
+		test, _, _ := strings.Cut(t.Test, "/")
+		if whole := t.Package + " " + test; t.Elapsed >= slowest[whole].Elapsed {
 			slowest[whole] = t
 		}
 	}

@@ -8,40 +8,40 @@ import (
 
 // A package whose test fails beside one that passes, and one that hangs.
 const events = `
-{"Action":"start","Package":"p"}
-{"Action":"run","Package":"p","Test":"TestGood"}
-{"Action":"output","Package":"p","Test":"TestGood","Output":"=== RUN   TestGood\n"}
-{"Action":"output","Package":"p","Test":"TestGood","Output":"    good_test.go:1: nobody wants to know\n"}
-{"Action":"pass","Package":"p","Test":"TestGood","Elapsed":2}
-{"Action":"output","Package":"p","Test":"TestBad","Output":"=== RUN   TestBad\n"}
-{"Action":"output","Package":"p","Test":"TestBad","Output":"    bad_test.go:7: 2 accepted, want 1\n"}
-{"Action":"output","Package":"p","Test":"TestBad","Output":"--- FAIL: TestBad (0.50s)\n"}
-{"Action":"fail","Package":"p","Test":"TestBad","Elapsed":0.5}
-{"Action":"pass","Package":"p","Test":"TestParts/parallel","Elapsed":3}
-{"Action":"pass","Package":"p","Test":"TestParts","Elapsed":0}
-{"Action":"output","Package":"p","Output":"FAIL\n"}
-{"Action":"output","Package":"p","Output":"FAIL\tp\t2.600s\n"}
-{"Action":"fail","Package":"p","Elapsed":2.6}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"panic: test timed out after 40m0s\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"goroutine 7 [IO wait]:\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"net.read()\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"goroutine 8 [chan receive]:\n"}
-{"Action":"output","Package":"q","Test":"TestHang","Output":"\t/q/hang_test.go:9 +0x1\n"}
-{"Action":"fail","Package":"q","Test":"TestHang","Elapsed":2400}
-{"Action":"output","Package":"q","Output":"FAIL\tq\t2400.1s\n"}
-{"Action":"fail","Package":"q","Elapsed":2400.1}
+{"Action":"start","Package":"m/p"}
+{"Action":"run","Package":"m/p","Test":"TestGood"}
+{"Action":"output","Package":"m/p","Test":"TestGood","Output":"=== RUN   TestGood\n"}
+{"Action":"output","Package":"m/p","Test":"TestGood","Output":"    good_test.go:1: nobody wants to know\n"}
+{"Action":"pass","Package":"m/p","Test":"TestGood","Elapsed":2}
+{"Action":"output","Package":"m/p","Test":"TestBad","Output":"=== RUN   TestBad\n"}
+{"Action":"output","Package":"m/p","Test":"TestBad","Output":"    bad_test.go:7: 2 accepted, want 1\n"}
+{"Action":"output","Package":"m/p","Test":"TestBad","Output":"--- FAIL: TestBad (0.50s)\n"}
+{"Action":"fail","Package":"m/p","Test":"TestBad","Elapsed":0.5}
+{"Action":"pass","Package":"m/p","Test":"TestParts/parallel","Elapsed":3}
+{"Action":"pass","Package":"m/p","Test":"TestParts","Elapsed":0}
+{"Action":"output","Package":"m/p","Output":"FAIL\n"}
+{"Action":"output","Package":"m/p","Output":"FAIL\tp\t2.600s\n"}
+{"Action":"fail","Package":"m/p","Elapsed":2.6}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"panic: test timed out after 40m0s\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"goroutine 7 [IO wait]:\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"net.read()\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"goroutine 8 [chan receive]:\n"}
+{"Action":"output","Package":"m/q","Test":"TestHang","Output":"\t/q/hang_test.go:9 +0x1\n"}
+{"Action":"fail","Package":"m/q","Test":"TestHang","Elapsed":2400}
+{"Action":"output","Package":"m/q","Output":"FAIL\tq\t2400.1s\n"}
+{"Action":"fail","Package":"m/q","Elapsed":2400.1}
 {"Action":"output","Package":"r","Output":"ok  \tr\t(cached)\n"}
 {"Action":"build-output","ImportPath":"s","Output":"s.go:1: syntax error\n"}
 no JSON
 `
 
 const reported = `
---- FAIL: p TestBad (0.50s)
+--- FAIL: m/p TestBad (0.50s)
     bad_test.go:7: 2 accepted, want 1
 FAIL	p	2.600s
---- FAIL: q TestHang (2400.00s)
+--- FAIL: m/q TestHang (2400.00s)
 panic: test timed out after 40m0s
 
 goroutine 8 [chan receive]:
@@ -52,8 +52,8 @@ ok  	r	(cached)
 s.go:1: syntax error
 no JSON
 The slowest of 4 tests:
-  2400.0 s  q TestHang
-     3.0 s  p TestParts/parallel
+  2400.0 s  m/q TestHang
+     3.0 s  m/p TestParts/parallel
 `
 
 func TestReport(t *testing.T) {

@@ -2,10 +2,11 @@ package sidecar
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
-// ratio is "21/20 (105%)", rounded down.
+// Ratio is "21/20 (105%)", rounded down.
 func Ratio(n, of int64) string {
 	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
 }
@@ -35,3 +36,32 @@ func Span(d time.Duration) string {
 
 // Day is the window of a daily limit.
 const Day = 24 * time.Hour
+
+// Count is a number with its noun.
+func Count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// DateTime is a time as operators read it, in the time zone of this program.
+func DateTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+// Brief is a duration as short as it is read: "45s", "12m", "3h10m", "2d4h".
+func Brief(d time.Duration) string {
+	d = max(0, d.Round(time.Second))
+	if d > time.Minute {
+		d = (d + time.Minute - 1).Truncate(time.Minute)
+	}
+	seconds := int64(d / time.Second)
+	switch {
+	case seconds < 60:
+		return fmt.Sprintf("%ds", seconds)
+	case seconds < 3600:
+		return fmt.Sprintf("%dm", seconds/60)
+	case seconds < 86400:
+		return strings.TrimSuffix(fmt.Sprintf("%dh%02dm", seconds/3600, seconds%3600/60), "00m")
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%dd%dh", seconds/86400, seconds%86400/3600), "0h")
+}

@@ -77,7 +77,7 @@ func (c checkCmd) Run(t *terminal) error {
 	if socket == "" {
 		listens, _, trouble, err := config.Sockets(t.configFile)
 		if err == nil {
-			socket, err = unixSocket(listens)
+			socket, err = config.UnixSocket(listens)
 		}
 		if err != nil {
 			return fmt.Errorf("check: find the policy socket: %w", err)
@@ -165,16 +165,6 @@ func sensible(fields []policyd.Field) error {
 		return fmt.Errorf("stage %q is none: give rcpt, data, local or route", stage)
 	}
 	return nil
-}
-
-// unixSocket is the first unix socket of a list.
-func unixSocket(all []config.Listener) (string, error) {
-	for _, l := range all {
-		if l.Network() == "unix" {
-			return l.Address(), nil
-		}
-	}
-	return "", errors.New("listen.policy has no unix socket")
 }
 
 // fields are the attributes that were given as flags.

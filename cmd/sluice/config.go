@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
@@ -139,7 +140,7 @@ func (c versionCmd) Run(t *terminal) error {
 	}
 	fmt.Fprintf(t.stdout, "sluice %s\n", v.Version)
 	if c.Running {
-		fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, clock(v.Started))
+		fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
 	}
 	return nil
 }

@@ -67,8 +67,12 @@ var layers = []layer{
 	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
 
+	// Who examines all of them: it asks Exim and the running sluice through their fronts.
+	{packages: "sluice/sidecar/doctor", own: words("envelope", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
+
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/exim", own: words()},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 

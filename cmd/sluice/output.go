@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -39,30 +38,4 @@ func printTable(w io.Writer, align string, rows [][]string) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
-}
-
-// span is a duration as short as it is read: "45s", "12m", "3h10m", "2d4h".
-func span(d time.Duration) string {
-	d = max(0, d.Round(time.Second))
-	if d > time.Minute {
-		d = (d + time.Minute - 1).Truncate(time.Minute)
-	}
-	seconds := int64(d / time.Second)
-	switch {
-	case seconds < 60:
-		return fmt.Sprintf("%ds", seconds)
-	case seconds < 3600:
-		return fmt.Sprintf("%dm", seconds/60)
-	case seconds < 86400:
-		return strings.TrimSuffix(fmt.Sprintf("%dh%02dm", seconds/3600, seconds%3600/60), "00m")
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%dd%dh", seconds/86400, seconds%86400/3600), "0h")
-}
-
-// count is a number with its noun.
-func count(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -22,6 +22,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
@@ -115,8 +116,8 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if n.name, err = nodeName(c); err != nil {
 		return nil, err
 	}
-	exim := findExim(ctx, c.Exim.Binary)
-	exim.helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
+	mta := exim.Find(ctx, c.Exim.Binary)
+	mta.Helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
 	if err = n.openStore(); err != nil {
 		return nil, err
 	}
@@ -125,8 +126,8 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	options := engine.Options{
-		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: exim.user, AnySender: exim.anyone, Store: n.store, Notes: n.ledger,
-		Locks: n.locks, Queue: exim, Events: n.events, Now: time.Now(),
+		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: mta.User, AnySender: mta.AnySender, Store: n.store, Notes: n.ledger,
+		Locks: n.locks, Queue: mta, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {
 		options.Board = n.shared
@@ -143,7 +144,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if err != nil {
 		return nil, err
 	}
-	uids := mailUIDs(exim, n.events)
+	uids := mailUIDs(mta, n.events)
 	for _, l := range c.Listen.Policy {
 		if l.Network() == "tcp" {
 			err = n.listenTCP(l.Address())
@@ -315,13 +316,13 @@ func (n *node) close() error {
 
 // mailUIDs are the users that may ask on the policy socket beside root: Exim's,
 // for its ACLs ask as it, and Postfix's.
-func mailUIDs(exim exim, events event.Sink) []int {
+func mailUIDs(mta exim.Exim, events event.Sink) []int {
 	var uids []int
-	if exim.user == "" {
-		events.Emit(event.Event{Kind: event.EximUserUnknown, Attrs: event.Attrs("exim.binary", exim.binary)})
+	if mta.User == "" {
+		events.Emit(event.Event{Kind: event.EximUserUnknown, Attrs: event.Attrs("exim.binary", mta.Binary)})
 	}
-	for _, name := range []string{cmp.Or(exim.user, "-"), "postfix"} {
-		if uid, ok := uidOf(name); ok {
+	for _, name := range []string{cmp.Or(mta.User, "-"), "postfix"} {
+		if uid, ok := exim.UID(name); ok {
 			uids = append(uids, uid)
 		}
 	}

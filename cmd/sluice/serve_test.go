@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/event"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd"
 )
@@ -210,5 +212,13 @@ func TestServeTCP(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWithoutEximsUserItSaysWhatThatMeans(t *testing.T) {
+	var log bytes.Buffer
+	mailUIDs(exim.Exim{Binary: "/nonexistent"}, event.NewLog(slog.New(slog.NewTextHandler(&log, nil))))
+	if !strings.Contains(log.String(), "set exim.binary") {
+		t.Errorf("log: %s", log.String())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/operator"
 )
 
@@ -13,12 +14,12 @@ func printShared(w io.Writer, s operator.SharedStatus) {
 	rows := [][]string{{"NODE", "LAST SIGN", "MODE", "STORE"}}
 	for _, n := range s.Nodes {
 		age := time.Duration(n.SignAge * float64(time.Second))
-		rows = append(rows, []string{n.Node, span(age) + " ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)})
+		rows = append(rows, []string{n.Node, sidecar.Brief(age) + " ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)})
 	}
 	fmt.Fprintln(w)
 	printTable(w, "lrlr", rows)
 	fmt.Fprintf(w, "%s of store.nodes = %d; the mode here changed %s since the start.\n",
-		count(int64(len(s.Nodes)), "node", "nodes"), s.Of, count(s.Changes, "time", "times"))
+		sidecar.Count(int64(len(s.Nodes)), "node", "nodes"), s.Of, sidecar.Count(s.Changes, "time", "times"))
 }
 
 // sharedWarnings tell of what is wrong between the nodes.
@@ -32,7 +33,7 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 	for _, server := range s.Servers {
 		if server.Mode != "shared" {
 			w = append(w, fmt.Sprintf("Redis %s cannot be asked since %s: %s. This node decides alone (store.outage = %q).",
-				server.Server, clock(server.Since), server.Trouble, server.Mode))
+				server.Server, sidecar.DateTime(server.Since), server.Trouble, server.Mode))
 		}
 		if server.Evicts != "" {
 			w = append(w, evictionWarning(server))
@@ -40,7 +41,7 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 	}
 	if s.Unmerged > 0 {
 		w = append(w, fmt.Sprintf("%s happened here that Redis does not know yet; it is told when it answers.",
-			count(int64(s.Unmerged), "thing", "things")))
+			sidecar.Count(int64(s.Unmerged), "thing", "things")))
 	}
 	for _, n := range s.Nodes {
 		if n.Differs {

@@ -14,7 +14,9 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
@@ -164,7 +166,7 @@ func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
 	if err != nil {
 		return o, err
 	}
-	o = simulate.Options{Config: config, Node: node, EximUser: findExim(t.ctx, config.Exim.Binary).user}
+	o = simulate.Options{Config: config, Node: node, EximUser: exim.Find(t.ctx, config.Exim.Binary).User}
 	if config.Panel.Follow {
 		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
 	}
@@ -228,10 +230,10 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		fmt.Fprintln(w, "There is no mail in the logs.")
 		return
 	}
-	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", clock(s.From), clock(s.To), count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
-	fmt.Fprintf(w, "%s would have been refused, of %s.\n", count(s.Refused, "send", "sends"), count(refusedDomains(s), "domain", "domains"))
+	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
+	fmt.Fprintf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
 	if s.Watched > 0 {
-		fmt.Fprintf(w, "%s passed only because a limit is watched, and does not refuse.\n", count(s.Watched, "send", "sends"))
+		fmt.Fprintf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
 	}
 	printDomains(w, s)
 	if found.Compared != nil {
@@ -248,7 +250,7 @@ func atMost(domains int) string {
 	if domains == 0 {
 		return "no domain"
 	}
-	return "at most " + count(int64(domains), "domain", "domains")
+	return "at most " + sidecar.Count(int64(domains), "domain", "domains")
 }
 
 // refusedDomains is how many domains would have been refused something.
@@ -268,7 +270,7 @@ func printDomains(w io.Writer, s simulate.Report) {
 	for _, d := range s.Domains {
 		first, lasted := "-", "-"
 		if d.Refused > 0 {
-			first, lasted = clock(d.First), span(time.Duration(d.Seconds*float64(time.Second)))
+			first, lasted = sidecar.DateTime(d.First), sidecar.Brief(time.Duration(d.Seconds*float64(time.Second)))
 		}
 		if d.Tripped {
 			lasted += " defer/fail"
@@ -296,7 +298,7 @@ func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 			refused[d.Domain] = both
 		}
 	}
-	fmt.Fprintf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, count(there.Refused, "send", "sends"), count(refusedDomains(there), "domain", "domains"))
+	fmt.Fprintf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, sidecar.Count(there.Refused, "send", "sends"), sidecar.Count(refusedDomains(there), "domain", "domains"))
 	differ := slices.DeleteFunc(slices.Sorted(maps.Keys(refused)), func(d string) bool { return refused[d][0] == refused[d][1] })
 	if len(differ) == 0 {
 		return
@@ -339,7 +341,7 @@ func (b *progressBar) show(read int64, now time.Time) {
 	read = min(read, b.size)
 	left := ""
 	if took := now.Sub(b.started); took > 2*time.Second && read > 0 {
-		left = span(time.Duration(float64(took)*float64(b.size-read)/float64(read))) + " left"
+		left = sidecar.Brief(time.Duration(float64(took)*float64(b.size-read)/float64(read))) + " left"
 	}
 	done := int(barWidth * read / b.size)
 	fmt.Fprintf(b.w, "\r[%-*s] %3d%% %s\x1b[K", barWidth, strings.Repeat("#", done), 100*read/b.size, left)

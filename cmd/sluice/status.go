@@ -80,7 +80,7 @@ func printStatus(w io.Writer, s operator.Status) {
 		printTable(w, "lrrrl", scopeRows(s))
 	}
 	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted, %d refused or held, repeats included",
-		s.Node, count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted, s.Totals.Refused)
+		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted, s.Totals.Refused)
 	if s.Totals.Exempt > 0 {
 		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
 	}
@@ -109,7 +109,7 @@ func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
 	}
 	fmt.Fprintf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
 	if !l.Last.IsZero() {
-		fmt.Fprintf(w, ", up to what was logged at %s", clock(l.Last))
+		fmt.Fprintf(w, ", up to what was logged at %s", sidecar.DateTime(l.Last))
 	}
 	fmt.Fprintln(w, "; outcomes since are not counted yet.")
 }
@@ -137,7 +137,7 @@ func scopeRows(s operator.Status) [][]string {
 		case sc.StoppedBy == "operator":
 			free = "by hand"
 		case sc.FreesAt != nil:
-			free = "in " + span(sc.FreesAt.Sub(s.Now))
+			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))
 		}
 		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), free})
 	}
@@ -207,7 +207,7 @@ func lockNames(d operator.DomainStatus) string {
 // frees tells when the domain may send again; "-" where it may now.
 func frees(now time.Time, d operator.DomainStatus) string {
 	if d.FreesAt != nil {
-		return "in " + span(d.FreesAt.Sub(now))
+		return "in " + sidecar.Brief(d.FreesAt.Sub(now))
 	}
 	for _, l := range d.Locks {
 		if l.Owner == "operator" {
@@ -223,13 +223,13 @@ func frees(now time.Time, d operator.DomainStatus) string {
 // configWarnings tell of what the file says and is not in force.
 func configWarnings(c settings.ConfigStatus) (w []string) {
 	if c.Trouble != "" {
-		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, clock(c.Read), c.Trouble))
+		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, sidecar.DateTime(c.Read), c.Trouble))
 	}
 	if len(c.Restart) > 0 {
 		w = append(w, fmt.Sprintf("what %s says of %s comes into force with a restart.", c.File, strings.Join(c.Restart, ", ")))
 	}
 	if n := len(c.Panel); n > 0 {
-		w = append(w, fmt.Sprintf("%s of the panel skipped: %s", count(int64(n), "line", "lines"), strings.Join(c.Panel[:min(n, 3)], "; ")))
+		w = append(w, fmt.Sprintf("%s of the panel skipped: %s", sidecar.Count(int64(n), "line", "lines"), strings.Join(c.Panel[:min(n, 3)], "; ")))
 	}
 	return w
 }
@@ -250,24 +250,18 @@ func warnings(t operator.Totals) []string {
 			w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at %s.", l.Trouble, l.Key))
 		}
 		if l.Lost != nil {
-			w = append(w, lostPart(l)+". The log of sluice names the file, and says what to do.")
+			w = append(w, l.LostPart()+". The log of sluice names the file, and says what to do.")
 		}
 	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
-			"which is store.max_subjects. Raise it.", t.Uncounted, count(t.Subjects, "subject", "subjects")))
+			"which is store.max_subjects. Raise it.", t.Uncounted, sidecar.Count(t.Subjects, "subject", "subjects")))
 	}
 	if t.Unidentified > 0 {
 		w = append(w, fmt.Sprintf("%s passed uncounted, because nobody could be found to charge. "+
-			"The log names them.", count(t.Unidentified, "question", "questions")))
+			"The log names them.", sidecar.Count(t.Unidentified, "question", "questions")))
 	}
 	return w
-}
-
-// lostPart words that a part of a log was missing.
-func lostPart(l sidecar.LogProgress) string {
-	return fmt.Sprintf("at %s a part of the log that %s names was missing: outcomes in it are not counted, nor what passed unasked",
-		clock(*l.Lost), l.Key)
 }
 
 // A detail prints lines with a name each.
@@ -287,7 +281,7 @@ func (d detail) counts(windows []operator.Window, refused int64) {
 			d.line("sent", "%d in the last %s, no limit", w.Sent, length)
 		}
 	}
-	d.line("refused", "%s since the limit was reached", count(refused, "recipient", "recipients"))
+	d.line("refused", "%s since the limit was reached", sidecar.Count(refused, "recipient", "recipients"))
 }
 
 // mode tells if limits do not refuse.
@@ -316,7 +310,7 @@ func (d detail) partial(is bool) {
 
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
-		d.line("frees", "at %s, in %s", clock(*at), span(at.Sub(now)))
+		d.line("frees", "at %s, in %s", sidecar.DateTime(*at), sidecar.Brief(at.Sub(now)))
 	}
 }
 
@@ -355,17 +349,15 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 		line(string(c.Cause), "%d, the last: %s", c.Count, c.LastLine)
 	}
 	for _, l := range d.LeftOut {
-		line("left out", "%s to %s (%s): not held against the domain", count(l.Count, "send", "sends"), l.Destination, l.Cause)
+		line("left out", "%s to %s (%s): not held against the domain", sidecar.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
 	}
-	line("held", "%s in Exim's queue", count(int64(d.Held), "recipient", "recipients"))
+	line("held", "%s in Exim's queue", sidecar.Count(int64(d.Held), "recipient", "recipients"))
 	for _, l := range d.Locks {
 		until := "until it is removed: sluice unlock " + d.Domain
 		if l.Until != nil {
-			until = fmt.Sprintf("until %s, in %s", clock(*l.Until), span(l.Until.Sub(s.Now)))
+			until = fmt.Sprintf("until %s, in %s", sidecar.DateTime(*l.Until), sidecar.Brief(l.Until.Sub(s.Now)))
 		}
-		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, clock(l.Since), until)
+		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, sidecar.DateTime(l.Since), until)
 	}
 	p.frees(s.Now, d.FreesAt)
 }
-
-func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

@@ -17,6 +17,7 @@ import (
 
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/hosttest"
 )
 
@@ -113,7 +114,7 @@ func TestDeliverByTheHelper(t *testing.T) {
 			c.Close()
 		}
 	})
-	e := exim{binary: "/nonexistent", helper: dir + "/deliver.sock"}
+	e := exim.Exim{Binary: "/nonexistent", Helper: dir + "/deliver.sock"}
 	if err := e.Deliver(t.Context(), []string{"1xUzSN-0005dd-0q", "--help", "1sempe-00000001abC-0xYz"}); err != nil {
 		t.Fatal(err)
 	}

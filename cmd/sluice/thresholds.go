@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
@@ -159,7 +160,7 @@ func until(at time.Time) string {
 	if at.IsZero() {
 		return ""
 	}
-	return ", until " + clock(at)
+	return ", until " + sidecar.DateTime(at)
 }
 
 func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
@@ -234,9 +235,9 @@ func (c historyCmd) Run(t *terminal) error {
 	for _, c := range all {
 		end := "-"
 		if !c.Until.IsZero() {
-			end = clock(c.Until)
+			end = sidecar.DateTime(c.Until)
 		}
-		rows = append(rows, []string{fmt.Sprint(c.Number), clock(c.At), c.Who, c.Scope, c.Describe(), end, string(c.State), c.Why})
+		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), end, string(c.State), c.Why})
 	}
 	printTable(t.stdout, "rlllllll", rows)
 	return nil
@@ -298,7 +299,7 @@ func clockOr(at time.Time) string {
 	if at.IsZero() {
 		return "-"
 	}
-	return clock(at)
+	return sidecar.DateTime(at)
 }
 
 // setBy words who set a value, and where.
@@ -306,7 +307,7 @@ func setBy(o limit.Origin) string {
 	if o.Layer != limit.LayerLive {
 		return cmp.Or(o.Place, "-")
 	}
-	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, clock(o.At), o.Change, until(o.Until))
+	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, sidecar.DateTime(o.At), o.Change, until(o.Until))
 	if o.Why != "" {
 		text += ": " + o.Why
 	}

@@ -68,7 +68,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 		args []string
 	}{
 		{exitNo, "change 1 is rolled back, by change 2 already", []string{"rollback", "1"}},
-		{exitNo, "the changes has no change 99", []string{"rollback", "99"}},
+		{exitNo, "the history has no change 99", []string{"rollback", "99"}},
 		{exitNo, "nothing of example.com is set by `sluice set`", []string{"unset", "example.com"}},
 		{exitError, "did you mean \"hourly\"?", []string{"set", "example.com", "hourley=5"}},
 		{exitError, "--for is \"soon\", it must be a time", []string{"set", "example.com", "hourly=5", "--for", "soon"}},

@@ -25,6 +25,16 @@ func (l Listener) Address() string {
 	return address
 }
 
+// UnixSocket is the path of the first unix socket of listen.policy.
+func UnixSocket(policy []Listener) (string, error) {
+	for _, l := range policy {
+		if l.Network() == "unix" {
+			return l.Address(), nil
+		}
+	}
+	return "", errors.New("listen.policy has no unix socket")
+}
+
 // maxSocketPath is the longest path of a unix socket in bytes: unix(7) has 108
 // with the NUL at the end, and sockets are bound under a name that is up to
 // eight bytes longer.

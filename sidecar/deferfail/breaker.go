@@ -84,7 +84,13 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 			d.reconciler.Look(st.Name)
 		}
 	}
-	return each, func() { d.bads.prune(now.Add(-s.Window - s.Window/60)) }
+	return each, func() { d.Forget(now) }
+}
+
+// Forget forgets why sends were bad that have left the window.
+func (d *Breaker) Forget(now time.Time) {
+	window := d.settings().Window
+	d.bads.prune(now.Add(-window - window/60))
 }
 
 // reconcile trips a domain, or releases it, and has its lock file follow.

@@ -51,8 +51,11 @@ func (d Rate) none() bool { return d.off || d.percent == 0 }
 
 // over tells that a domain trips.
 func (d Rate) Over() bool {
-	return !d.none() && d.Bad >= d.min && d.Bad*100 >= d.percent*d.sent
+	return d.Suspect() && d.Bad*100 >= d.percent*d.sent
 }
+
+// Suspect tells that a domain has as many bad sends as trip it, if their share is as high.
+func (d Rate) Suspect() bool { return !d.none() && d.Bad >= d.min }
 
 // calm tells that a tripped domain may be released. It lies below what trips, so
 // that one more bad outcome does not trip it again.

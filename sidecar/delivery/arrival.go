@@ -25,7 +25,6 @@ type record struct {
 	gone     []string                      // ids of noted arrivals whose messages have left
 	expired  time.Time                     // when arrivals were last looked through
 	batch    Batch
-	lines    sync.Pool // of *[]Judged, for Prepare
 }
 
 // arrived is a message's arrival line, as far as it says who is charged. It is

@@ -66,7 +66,7 @@ func (d *Recorder) Late() int64 { return d.late.Load() }
 // returns records them: blocks of the log in their order, and what was recorded
 // before may come again, for nothing is counted twice.
 func (d *Recorder) Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time)) {
-	s, lines := d.settings(), d.record.takeLines(len(entries))
+	s, lines := d.settings(), make([]Judged, 0, len(entries))
 	for i := range entries {
 		l := Judged{LogEntry: &entries[i]}
 		Judge(s, &l)
@@ -75,30 +75,12 @@ func (d *Recorder) Prepare(entries []sidecar.LogEntry) (record func(ctx context.
 		}
 		lines = append(lines, l)
 	}
-	return func(ctx context.Context, now time.Time) {
-		d.RecordLines(ctx, now, lines)
-		d.record.returnLines(lines)
-	}
+	return func(ctx context.Context, now time.Time) { d.RecordLines(ctx, now, lines) }
 }
 
 // Record records entries that nobody has prepared.
 func (d *Recorder) Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry) {
 	d.Prepare(entries)(ctx, now)
-}
-
-// takeLines is room for n lines, and returnLines has it used again: what is
-// recorded would be half as much garbage as there is log.
-func (r *record) takeLines(n int) []Judged {
-	if lines, _ := r.lines.Get().(*[]Judged); lines != nil && cap(*lines) >= n {
-		return *lines
-	}
-	return make([]Judged, 0, n)
-}
-
-func (r *record) returnLines(lines []Judged) {
-	clear(lines) // they hold on to the block of the log
-	lines = lines[:0]
-	r.lines.Put(&lines)
 }
 
 // recordLines takes in lines of the log, in their order.

@@ -156,10 +156,10 @@ func (p *Engine) refresh() {
 // Step has the domains looked at whose counts have changed.
 func (p *Engine) Step(ctx context.Context, now time.Time) { p.loop.Step(ctx, now) }
 
-// Survey has all subjects looked at, and forgets what is too old.
-func (p *Engine) Survey(now time.Time) {
-	p.loop.Survey(now)
+// Forget forgets what is too old, where there is no Run and no Checkpoint to do it.
+func (p *Engine) Forget(now time.Time) {
 	p.Recorder.Forget(now)
+	p.deferfail.Forget(now)
 	p.Holds.Forget(now)
 }
 

@@ -440,3 +440,30 @@ func TestSimulationKeepsNoMoreOfALongerLog(t *testing.T) {
 	}
 	runtime.KeepAlive(log)
 }
+
+// What is delivered while it is received is logged before it has arrived, and other
+// lines may stand in between. It is charged then, and asked about no more.
+func TestSimulationChargesACutthroughDelivery(t *testing.T) {
+	c, err := config.Parse("test.toml", "[limits]\nhourly = 2\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
+	var log strings.Builder
+	for n := range 3 {
+		now := start.Add(time.Duration(n) * time.Second)
+		id, other := mainlogtest.ID(now, 2*n), mainlogtest.ID(now, 2*n+1)
+		stamp := now.Format("2006-01-02 15:04:05 ")
+		for _, line := range []string{
+			id + " >> u%d@far.example R=dnslookup T=remote_smtp H=mx.far.example [203.0.113.1] C=\"250 OK\"",
+			other + " <= friend%d@elsewhere.example H=(mx) [198.51.100.1] P=esmtp S=900",
+			id + " <= news@d%d.example H=(pc) [192.0.2.1] P=esmtpa A=plain:news@d.example S=800",
+			id + " Completed",
+		} {
+			log.WriteString(stamp + strings.Replace(line, "%d", fmt.Sprint(n), 1) + "\n")
+		}
+	}
+	if r := replayed(t, log.String(), c).Report(); r.Senders != 1 || r.Sent != 3 || r.Refused != 0 {
+		t.Errorf("of three deliveries that were made, with a limit of two: %+v", r)
+	}
+}

@@ -28,7 +28,6 @@ type passage struct {
 	*author // nil until its arrival is replayed
 	*exceptions
 	charged bool             // nothing is left for the router to charge
-	early   bool             // the Policy knows of it: something was logged before its arrival
 	arrival delivery.Arrived // as the Policy would know it
 }
 
@@ -67,8 +66,8 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	}
 	p.author = s.authorOf(l.From)
 	p.arrival = delivery.Arrived{At: s.now, Sender: l.From, Distinct: !m.alike}
-	if p.early {
-		s.record(ctx, l) // which charges that
+	if m.early {
+		s.record(ctx, l) // which charges what was delivered
 	}
 	if p.Who.Class != sidecar.Charged {
 		return
@@ -211,12 +210,15 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *passage
 }
 
 // mayTrip tells whether a domain, of which one more outcome is bad, may be over its
-// percentage with what waits.
+// percentage with what waits. Or it may be later, when others of its sends have left
+// the window: see look.
 func (s *Simulation) mayTrip(d *domainTally) bool {
 	d.waitingBad++
-	f := d.deferfail
-	f.Count(s.store.Standing(s.now, d.Domain), s.settings.Window)
+	f := s.rateOf(d)
 	f.Bad += d.waitingBad
+	if f.Suspect() {
+		s.suspects[d] = true
+	}
 	return f.Over()
 }
 
@@ -259,8 +261,8 @@ func (s *Simulation) route(ctx context.Context, r sidecar.Request, a *author, p 
 }
 
 // leave forgets what would still be held of a message that has left the queue.
-func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, p *passage) {
-	if p.early {
+func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, p *passage) {
+	if m.early {
 		s.record(ctx, l)
 	}
 	if p.exceptions == nil {

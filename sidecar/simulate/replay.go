@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"sluice/ratelimit"
@@ -28,7 +27,6 @@ import (
 type Replay struct {
 	sims  []*Simulation
 	hears hearing
-	spare sync.Pool // of *[]heard
 
 	ahead []replayBlock // that are not replayed to their end
 	next  int           // of the first one: the line to replay next
@@ -63,6 +61,7 @@ type message struct {
 	at     time.Time    // of its arrival
 	line   int          // number of its arrival
 	alike  bool         // two of its recipients fold to one address
+	early  bool         // something was delivered before its arrival was logged: cutthrough
 	to     []recipient  // until its arrival is replayed; parts of the log
 	onlyTo [1]recipient // room for one
 }
@@ -86,17 +85,13 @@ type recipient struct {
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
+	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
 }
 
 // Prepare takes the next lines of the log. What it returns replays what is far enough
 // behind them, and returns the blocks of lines that are no longer needed.
 func (r *Replay) Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry)) {
-	b := replayBlock{entries: entries}
-	if spare, _ := r.spare.Get().(*[]heard); spare != nil {
-		b.heard = *spare
-	}
-	b.heard = slices.Grow(b.heard, len(entries))
+	b := replayBlock{entries, make([]heard, 0, len(entries))}
 	for i := range entries {
 		h := heard{Judged: delivery.Judged{LogEntry: &entries[i]}}
 		if h.IsOutcome() && len(r.sims) == 1 { // several may judge differently
@@ -140,10 +135,6 @@ func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]sidecar.L
 			s.flush(ctx) // it holds on to lines
 		}
 		done = append(done, r.ahead[0].entries)
-		spare := r.ahead[0].heard
-		clear(spare) // it holds on to the block
-		spare = spare[:0]
-		r.spare.Put(&spare)
 		r.ahead, r.next = slices.Delete(r.ahead, 0, 1), 0
 	}
 	return done
@@ -164,11 +155,16 @@ func (r *Replay) play(ctx context.Context, h *heard) {
 	}
 }
 
+// maxEarly bounds the messages that are waited for because something of them was
+// delivered before their arrival was logged.
+const maxEarly = 1000
+
 // hearing is what was heard so far of the messages of a log.
 type hearing struct {
 	messages map[messageID]*message
-	id       string   // of the last line: lines of one message often follow each other
-	message  *message // that it is about; nil if its arrival is not in the log
+	id       string             // of the last line: lines of one message often follow each other
+	message  *message           // that it is about; nil if its arrival is not in the log
+	early    map[messageID]bool // that were delivered and have not arrived
 	senders  delivery.Sources
 	ran      []sidecar.LogEntry // of LogRan, whose messages have not arrived yet
 	lines    int
@@ -214,7 +210,8 @@ func (h *hearing) hear(l *delivery.Judged, sims int) *message {
 			e.Directory = h.claim(e)
 		}
 		l.From = h.senders.Get(delivery.OriginOf(e))
-		m = &message{at: e.At, line: h.lines}
+		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e)]}
+		delete(h.early, idOf(e))
 		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
 			m.passages = make([]passage, sims)
 		}
@@ -223,6 +220,11 @@ func (h *hearing) hear(l *delivery.Judged, sims int) *message {
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, Address: envelope.FoldRouted(to)})
 		}
+	case e.Kind == sidecar.LogDelivered && m == nil:
+		if len(h.early) >= maxEarly {
+			clear(h.early)
+		}
+		h.early[idOf(e)] = true
 	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
 		m.add(sentTo(l))
 	}

@@ -8,6 +8,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/config"
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/engine"
 	"sluice/sidecar/envelope"
@@ -41,7 +42,7 @@ type times struct {
 	now    time.Time
 	keep   time.Duration // the longest window that is limited
 	looked time.Time     // the step in which it was last looked at all subjects
-	pruned time.Time     // when tries were last forgotten
+	pruned time.Time     // when what has left the window was last forgotten
 }
 
 // waiting is what happened since the last flush. To take in many sends at once is
@@ -100,17 +101,15 @@ func (s *Simulation) play(ctx context.Context, l *delivery.Judged, m *message, p
 		s.record(ctx, l)
 	case l.Kind == sidecar.LogArrived:
 		s.arrive(ctx, l, m, p)
-	case p.author == nil: // a cutthrough delivery is logged before its arrival
-		p.early = true
-		s.record(ctx, l)
 	case l.Kind == sidecar.LogCompleted:
-		s.leave(ctx, l, p)
+		s.leave(ctx, l, m, p)
 	default:
 		s.attempt(ctx, l, p)
 	}
 }
 
-// record has the Policy make what it can of a line of a message that it does not know.
+// record has the engine make what it can of a line: of a message whose arrival is not
+// in the log, or is logged behind its first delivery.
 func (s *Simulation) record(ctx context.Context, l *delivery.Judged) {
 	s.flush(ctx)
 	s.policy.RecordLines(ctx, s.now, []delivery.Judged{*l})
@@ -209,17 +208,33 @@ func (s *Simulation) tick(ctx context.Context, now time.Time) {
 	}
 }
 
-// look looks at who may be locked or released because sends have left the window,
-// and forgets what has.
+// look looks at who may be locked, tripped or released because sends have left the
+// window, and now and then forgets what has.
 func (s *Simulation) look(now time.Time) {
 	for domain := range s.locks.files {
 		s.policy.Turned(domain)
 	}
-	s.policy.Survey(now)
+	for d := range s.suspects {
+		f := s.rateOf(d)
+		if f.Over() {
+			s.policy.Turned(d.Domain)
+		}
+		if !f.Suspect() {
+			delete(s.suspects, d)
+		}
+	}
 	if now.Sub(s.pruned) >= 30*s.step() {
 		s.pruned = now
+		s.policy.Forget(now)
 		maps.DeleteFunc(s.tried, func(_ ratelimit.Token, t try) bool { return now.Sub(t.at) > s.keep })
 	}
+}
+
+// rateOf is how a domain stands with its defer/fail percentage.
+func (s *Simulation) rateOf(d *domainTally) deferfail.Rate {
+	f := d.deferfail
+	f.Count(s.store.Standing(s.now, d.Domain), s.settings.Window)
+	return f
 }
 
 func (s *Simulation) end(ctx context.Context) {

@@ -48,6 +48,7 @@ type tally struct {
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
+	suspects map[*domainTally]bool // that have as many bad sends as trip them, if their share is
 }
 
 type domainTally struct {
@@ -62,7 +63,9 @@ type domainTally struct {
 	limited    time.Duration     // for how long there were any before
 }
 
-func newTally() tally { return tally{domains: map[string]*domainTally{}} }
+func newTally() tally {
+	return tally{domains: map[string]*domainTally{}, suspects: map[*domainTally]bool{}}
+}
 
 func (t *tally) domain(name string) *domainTally {
 	d := t.domains[name]

@@ -1,19 +1,22 @@
-package main
+package doctor
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
@@ -24,20 +27,38 @@ import (
 	"sluice/sidecar/policyd"
 )
 
+// TestMain is `sluice check` too, which doctor runs as Exim's user.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == "check" {
+		client := policyd.Client{Path: os.Args[3]} // behind --socket
+		if _, err := client.Ask(context.Background(), []policyd.Field{{Name: "stage", Value: "rcpt"}}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	hosttest.Shuffle()
+	goleak.VerifyTestMain(m)
+}
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
 // What doctor finds is shown with a real Exim in exim-config. Here is what that
 // cannot be brought to without harm to the machine: an Exim that answers what a
 // test tells it to, and a running sluice that says of itself what it should not.
 
-// A clinic is a host as doctor sees it.
+// A clinic is a host as doctor sees it, and the sluice that runs there.
 type clinic struct {
-	dir     string
-	file    string            // the configuration file
-	running string            // that of the running sluice; the same if empty
-	token   string            // in the file DIR/token
-	version string            // of the running sluice; this one if empty
-	status  operator.Status   // of the running sluice
-	locked  string            // a directory in the lock directory, if any
-	says    map[string]string // what Exim answers, by its arguments
+	admin.Backend // nil: only its Status is asked for
+	dir          string
+	file         string            // the configuration file
+	running      string            // that of the running sluice; the same if empty
+	token        string            // in the file DIR/token
+	version      string            // of the running sluice; this one if empty
+	unfit        error             // why serve would not start
+	status       operator.Status   // of the running sluice
+	locked       string            // a directory in the lock directory, if any
+	says         map[string]string // what Exim answers, by its arguments
 }
 
 // newClinic is a host on which nothing is wrong.
@@ -107,10 +128,29 @@ func (c *clinic) install(t *testing.T) {
 	}
 }
 
-// examine has doctor look, and returns what is not ok, and the checks that are.
-func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
+const thisVersion = "v1.2.3"
+
+// look has doctor examine the host.
+func (c *clinic) look(t *testing.T) []Finding {
 	t.Helper()
-	writeFile(t, c.dir+"/sluice.toml", c.file)
+	file := c.dir + "/sluice.toml"
+	writeFile(t, file, c.file)
+	found, err := Examine(t.Context(), Options{
+		File: file, Version: thisVersion,
+		Load:   func() (*config.Config, error) { return config.Load(file) },
+		Serves: func(*config.Config) error { return c.unfit },
+		Ask:    func(ask func(*admin.Client) error) error { return ask(admin.NewClient(c.dir + "/admin.sock")) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// examine starts sluice and has doctor look, and returns what is not ok, and the
+// checks that are.
+func (c *clinic) examine(t *testing.T) (found []Finding, well []string) {
+	t.Helper()
 	if c.token != "" {
 		if err := os.WriteFile(c.dir+"/token", []byte(c.token+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -121,7 +161,6 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	s := stage{status: c.status}
 	adminSocket, err := admin.Listen(c.dir + "/admin.sock")
 	if err != nil {
 		t.Fatal(err)
@@ -130,27 +169,56 @@ func (c *clinic) examine(t *testing.T) (found []finding, well []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveUntilEnd(t, admin.New(admin.Options{Backend: s, Config: running.Values, Log: log,
-		Version: admin.Version{Version: cmp.Or(c.version, programVersion()), Started: noon, PID: os.Getpid()}}), adminSocket)
-	serveUntilEnd(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
-	d := &doctor{terminal: &terminal{ctx: t.Context(), configFile: c.dir + "/sluice.toml"}}
-	if err := d.look(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range d.findings {
+	serve(t, admin.New(admin.Options{Backend: c, Config: running.Values, Log: log,
+		Version: admin.Version{Version: cmp.Or(c.version, thisVersion), Started: noon, PID: os.Getpid()}}), adminSocket)
+	serve(t, policyd.New(c, policyd.Options{Events: event.NewLog(log)}), policySocket)
+	for _, f := range c.look(t) {
 		if strings.Contains(f.Found, "0001-01-01") {
 			t.Errorf("%s: %s", f.Check, f.Found)
 		}
 		switch {
 		case f.Check == "clock" && strings.Contains(f.Found, "the system's clock"): // that is of this machine: see TestDoctorOnTheSystemsClock
 			well = append(well, f.Check)
-		case f.State == healthy:
+		case f.State == OK:
 			well = append(well, f.Check)
 		default:
 			found = append(found, f)
 		}
 	}
 	return found, well
+}
+
+// Status is what the running sluice reports, and is asked no more than that.
+func (c *clinic) Status(context.Context, time.Time, string) (operator.Status, error) {
+	return c.status, nil
+}
+
+// Ask is the running sluice's answer to a mail server.
+func (c *clinic) Ask(context.Context, time.Time, sidecar.Request) sidecar.Reply {
+	return sidecar.Reply{}
+}
+
+// serve serves until the test ends.
+func serve(t *testing.T, s interface {
+	Serve(context.Context, net.Listener) error
+}, l net.Listener,
+) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
@@ -170,58 +238,57 @@ var ailments = []struct {
 	name  string
 	harm  func(c *clinic)
 	check string
-	state verdict
+	state State
 	says  string // of what is there, and what to do
 }{
-	{"serve would not start", func(c *clinic) { c.edit("[store]", "http = \"127.0.0.1:9995\"\n[store]") },
-		"configuration", wrong, "this version does not serve the page"},
-	{"another version runs", func(c *clinic) { c.version = "v0.1" }, "serve", wrong, "version v0.1 runs since"},
-	{"the journal is in trouble", func(c *clinic) { c.status.Totals.Journal = "no space left" }, "counts", wrong, "Make room in"},
-	{"sends pass uncounted", func(c *clinic) { c.status.Totals.Uncounted = 7 }, "counts", wrong, "7 sends passed uncounted"},
-	{"the file is bad", func(c *clinic) { c.status.Config.Trouble = "sluice.toml:3: oh" }, "configuration in force", wrong, "not in force: sluice.toml:3: oh"},
-	{"a key waits for a restart", func(c *clinic) { c.status.Config.Restart = []string{"locks.dir"} }, "configuration in force", wrong, "with a restart: locks.dir"},
-	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", wrong, "differs from the file in limits.hourly"},
-	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
-	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", wrong, "does not show its configuration"},
-	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", wrong, "must come first"},
-	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", wrong, "Exim cannot ask"},
-	{"Exim has no socket", func(c *clinic) { c.says["-be "+askNobody] = ""; c.says["-be =SLUICE_SOCKET"] = "=SLUICE_SOCKET" }, "asking", wrong, "no SLUICE_SOCKET"},
+	{"serve would not start", func(c *clinic) { c.unfit = errors.New("not served") }, "configuration", Wrong, "not served"},
+	{"another version runs", func(c *clinic) { c.version = "v0.1" }, "serve", Wrong, "version v0.1 runs since"},
+	{"the journal is in trouble", func(c *clinic) { c.status.Totals.Journal = "no space left" }, "counts", Wrong, "Make room in"},
+	{"sends pass uncounted", func(c *clinic) { c.status.Totals.Uncounted = 7 }, "counts", Wrong, "7 sends passed uncounted"},
+	{"the file is bad", func(c *clinic) { c.status.Config.Trouble = "sluice.toml:3: oh" }, "configuration in force", Wrong, "not in force: sluice.toml:3: oh"},
+	{"a key waits for a restart", func(c *clinic) { c.status.Config.Restart = []string{"locks.dir"} }, "configuration in force", Wrong, "with a restart: locks.dir"},
+	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", Wrong, "differs from the file in limits.hourly"},
+	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", Wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
+	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", Wrong, "does not show its configuration"},
+	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", Wrong, "must come first"},
+	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", Wrong, "Exim cannot ask"},
+	{"Exim has no socket", func(c *clinic) { c.says["-be "+askNobody] = ""; c.says["-be =SLUICE_SOCKET"] = "=SLUICE_SOCKET" }, "asking", Wrong, "no SLUICE_SOCKET"},
 	{"sluice has no socket", func(c *clinic) {
 		c.says["-be "+askNobody] = ""
 		c.token = "0123456789abcdef0123456789abcdef"
 		c.edit(fmt.Sprintf("policy = [%q]", "unix:"+c.dir+"/policy.sock"), fmt.Sprintf("policy = [\"tcp:127.0.0.1:9993\"]\ntoken_file = %q", c.dir+"/token"))
-	}, "asking", wrong, "listen.policy has no unix socket"},
-	{"sluice answers, and Exim does not hear it", func(c *clinic) { c.says["-be "+askNobody] = "" }, "asking", wrong, "but Exim gets none"},
+	}, "asking", Wrong, "listen.policy has no unix socket"},
+	{"sluice answers, and Exim does not hear it", func(c *clinic) { c.says["-be "+askNobody] = "" }, "asking", Wrong, "but Exim gets none"},
 	{"Exim asks by TCP, and hears nothing", func(c *clinic) {
 		c.says["-be "+askNobody], c.says["-be =SLUICE_TCP"] = "", "=127.0.0.1:9993"
 		c.says[`-be ${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`] = "0123456789abcdef0123456789abcdef"
 		c.token = "0123456789abcdef0123456789abcdef"
 		c.edit("policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:127.0.0.1:9993\", ", c.dir+"/token"))
-	}, "asking", wrong, "Restart sluice: it reads tokens when it starts"},
-	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", wrong, "does not list its transports"},
-	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", wrong, "has none: local mail is counted"},
-	{"Exim has no such list", func(c *clinic) { delete(c.says, "-bP +local_domains") }, "local domains", wrong, "no domain list local_domains"},
-	{"lock files cannot be made", func(c *clinic) { c.status.Totals.Locks = "make lock file: oh" }, "lock directory", wrong, "ReadWritePaths"},
+	}, "asking", Wrong, "Restart sluice: it reads tokens when it starts"},
+	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", Wrong, "does not list its transports"},
+	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", Wrong, "has none: local mail is counted"},
+	{"Exim has no such list", func(c *clinic) { delete(c.says, "-bP +local_domains") }, "local domains", Wrong, "no domain list local_domains"},
+	{"lock files cannot be made", func(c *clinic) { c.status.Totals.Locks = "make lock file: oh" }, "lock directory", Wrong, "ReadWritePaths"},
 	{"Exim has no macro of the lock directory", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=SLUICE_LOCKS" },
-		"lock directory", wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
-	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", wrong, "Exim looks for them in /tmp"},
-	{"cPanel has its own locks there", func(c *clinic) { c.locked = "track" }, "lock directory", wrong, "set locks.dir and Exim's SLUICE_LOCKS"},
-	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", wrong, "exim.mainlog is empty"},
-	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", wrong, "the running sluice does not follow"},
-	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", wrong, "3 bytes of"},
-	{"a part of the log is missing", func(c *clinic) { c.status.Totals.Logs[0].Lost = &noon }, "main log", wrong, "a part of the log that exim.mainlog names was missing"},
-	{"Postfix's log is not there", func(c *clinic) { c.postfix("/absent", sidecar.LogProgress{}) }, "Postfix's log", wrong, "/absent: no such file"},
-	{"Postfix's log is not followed", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{}) }, "Postfix's log", wrong, "does not follow"},
-	{"Postfix's log is not read on", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log"}) }, "Postfix's log", wrong, "5 bytes of"},
+		"lock directory", Wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
+	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", Wrong, "Exim looks for them in /tmp"},
+	{"cPanel has its own locks there", func(c *clinic) { c.locked = "track" }, "lock directory", Wrong, "set locks.dir and Exim's SLUICE_LOCKS"},
+	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", Wrong, "exim.mainlog is empty"},
+	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", Wrong, "the running sluice does not follow"},
+	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", Wrong, "3 bytes of"},
+	{"a part of the log is missing", func(c *clinic) { c.status.Totals.Logs[0].Lost = &noon }, "main log", Wrong, "a part of the log that exim.mainlog names was missing"},
+	{"Postfix's log is not there", func(c *clinic) { c.postfix("/absent", sidecar.LogProgress{}) }, "Postfix's log", Wrong, "/absent: no such file"},
+	{"Postfix's log is not followed", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{}) }, "Postfix's log", Wrong, "does not follow"},
+	{"Postfix's log is not read on", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log"}) }, "Postfix's log", Wrong, "5 bytes of"},
 	{"a part of Postfix's log is missing", func(c *clinic) {
 		c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log", Read: 5, Lost: &noon})
-	}, "Postfix's log", wrong, "a part of the log that postfix.log names was missing"},
-	{"there is no owner map", func(c *clinic) { c.edit(c.dir+"/owners", "") }, "owner map", notable, "charged to their sender's domain"},
+	}, "Postfix's log", Wrong, "a part of the log that postfix.log names was missing"},
+	{"there is no owner map", func(c *clinic) { c.edit(c.dir+"/owners", "") }, "owner map", Note, "charged to their sender's domain"},
 	{"there is none, and any name may be used", func(c *clinic) {
 		c.edit(c.dir+"/owners", "")
 		c.says["-bP untrusted_set_sender"] = "untrusted_set_sender = *"
-	}, "owner map", notable, "one could spend another's budget"},
-	{"Exim's clock is of another zone", func(c *clinic) { c.says["-be $tod_zone"] = "+0200" }, "clock", notable, "Exim's time zone is +0200"},
+	}, "owner map", Note, "one could spend another's budget"},
+	{"Exim's clock is of another zone", func(c *clinic) { c.says["-be $tod_zone"] = "+0200" }, "clock", Note, "Exim's time zone is +0200"},
 }
 
 func TestDoctorFindsWhatAils(t *testing.T) {
@@ -246,16 +313,16 @@ func TestDoctorWithoutExim(t *testing.T) {
 	hosttest.Root(t)
 	for _, postfix := range []bool{false, true} {
 		c := newClinic(t)
-		want := finding{"Exim", wrong, "stat " + c.dir + "/exim: no such file or directory", "Install Exim, or set exim.binary."}
+		want := Finding{"Exim", Wrong, "stat " + c.dir + "/exim: no such file or directory", "Install Exim, or set exim.binary."}
 		t.Setenv("PATH", c.dir)
 		if postfix {
 			if err := os.WriteFile(c.dir+"/postconf", nil, 0o755); err != nil { // which is only looked for
 				t.Fatal(err)
 			}
-			want = finding{"Exim", notable, c.dir + "/exim is not installed; Postfix is, and its configuration is not looked at", ""}
+			want = Finding{"Exim", Note, c.dir + "/exim is not installed; Postfix is, and its configuration is not looked at", ""}
 		}
 		found, well := c.examine(t)
-		if diff := gocmp.Diff([]finding{want}, found); diff != "" || slices.Contains(well, "ACLs") || !slices.Contains(well, "lock directory") {
+		if diff := gocmp.Diff([]Finding{want}, found); diff != "" || slices.Contains(well, "ACLs") || !slices.Contains(well, "lock directory") {
 			t.Errorf("Postfix %v: %q is ok; -want +got:\n%s", postfix, well, diff)
 		}
 	}
@@ -267,18 +334,13 @@ func TestDoctorWithoutSluice(t *testing.T) {
 	c := newClinic(t)
 	c.says["-be "+askNobody] = ""
 	c.install(t)
-	writeFile(t, c.dir+"/sluice.toml", c.file)
-	d := &doctor{terminal: &terminal{context.WithoutCancel(t.Context()), nil, &bytes.Buffer{}, &bytes.Buffer{}, c.dir + "/sluice.toml", ""}}
-	if err := d.look(); err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]verdict{}
-	for _, f := range d.findings {
-		if f.State != healthy && f.Check != "clock" {
+	got := map[string]State{}
+	for _, f := range c.look(t) {
+		if f.State != OK && f.Check != "clock" {
 			got[f.Check] = f.State
 		}
 	}
-	if diff := gocmp.Diff(map[string]verdict{"serve": wrong, "asking": notable, "main log": notable}, got); diff != "" {
+	if diff := gocmp.Diff(map[string]State{"serve": Wrong, "asking": Note, "main log": Note}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -287,7 +349,7 @@ func TestDoctorWithoutSluice(t *testing.T) {
 // this machine, and of one on which it is otherwise.
 func TestDoctorOnTheSystemsClock(t *testing.T) {
 	const unsynchronised = 0x40 // STA_UNSYNC of adjtimex(2)
-	found := func(state int, err error) finding {
+	found := func(state int, err error) Finding {
 		d := &doctor{}
 		d.judgeClock(state, err)
 		if len(d.findings) != 1 {
@@ -305,11 +367,11 @@ func TestDoctorOnTheSystemsClock(t *testing.T) {
 	}
 	for state := range 6 {
 		f, kept := found(state, nil), state < 5
-		if kept != (f.State == healthy) || !kept && (f.State != notable || !strings.Contains(f.Do, "chrony")) {
+		if kept != (f.State == OK) || !kept && (f.State != Note || !strings.Contains(f.Do, "chrony")) {
 			t.Errorf("state %d: %+v", state, f)
 		}
 	}
-	if f := found(0, syscall.EPERM); f.State != notable || !strings.Contains(f.Found, "cannot be told: operation not permitted") {
+	if f := found(0, syscall.EPERM); f.State != Note || !strings.Contains(f.Found, "cannot be told: operation not permitted") {
 		t.Errorf("who may not ask is told %+v", f)
 	}
 }
@@ -319,7 +381,7 @@ func TestDoctorTellsASluiceThatHangsFromNone(t *testing.T) {
 	for want, err := range map[string]error{"systemctl restart": admin.ErrSilent, "systemctl start": admin.ErrUnreachable} {
 		d := &doctor{running: running{err: fmt.Errorf("ask: %w", err)}}
 		d.checkServe()
-		if f := d.findings[0]; f.State != wrong || !strings.HasPrefix(f.Do, want) {
+		if f := d.findings[0]; f.State != Wrong || !strings.HasPrefix(f.Do, want) {
 			t.Errorf("%v: found %+v, want %s", err, f, want)
 		}
 	}

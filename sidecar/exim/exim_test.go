@@ -1,20 +1,16 @@
-package main
+package exim
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
 	"os"
 	"os/user"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 )
 
@@ -35,23 +31,15 @@ func TestEximSaysItsUser(t *testing.T) {
 	}
 	for _, said := range []string{me.Username, me.Uid} {
 		binary := fakeExim(t, `[ "$1 $2" = '-bP exim_user' ] && echo 'exim_user = `+said+"'\n")
-		if got := findExim(t.Context(), binary); got.user != me.Username {
-			t.Errorf("Exim says %q: %q", said, got.user)
+		if got := Find(t.Context(), binary); got.User != me.Username {
+			t.Errorf("Exim says %q: %q", said, got.User)
 		}
-	}
-}
-
-func TestWithoutEximsUserItSaysWhatThatMeans(t *testing.T) {
-	var log bytes.Buffer
-	mailUIDs(exim{binary: "/nonexistent"}, event.NewLog(slog.New(slog.NewTextHandler(&log, nil))))
-	if !strings.Contains(log.String(), "set exim.binary") {
-		t.Errorf("log: %s", log.String())
 	}
 }
 
 func TestDeliverRunsEximOnIdsOnly(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "args")
-	e := exim{binary: fakeExim(t, "echo \"$@\" >>"+out)}
+	e := Exim{Binary: fakeExim(t, "echo \"$@\" >>"+out)}
 	ids := []string{"1xUzSN-0005dd-0q", "-C/tmp/x", "1sempe-00000001abC-0xYz", "1xUzSN-0005dd-0q\n-bd", "unknown-5-1"}
 	if err := e.Deliver(t.Context(), ids); err != nil {
 		t.Fatal(err)
@@ -70,7 +58,7 @@ func TestDeliverRunsEximOnIdsOnly(t *testing.T) {
 
 func TestDeliverTellsFailure(t *testing.T) {
 	for _, binary := range []string{"/nonexistent", fakeExim(t, "exit 3")} {
-		if err := (exim{binary: binary}).Deliver(t.Context(), []string{"1xUzSN-0005dd-0q"}); err == nil {
+		if err := (Exim{Binary: binary}).Deliver(t.Context(), []string{"1xUzSN-0005dd-0q"}); err == nil {
 			t.Errorf("%s: no error", binary)
 		}
 	}
@@ -79,8 +67,8 @@ func TestDeliverTellsFailure(t *testing.T) {
 // A stop does not wait for a slow delivery, and does not kill it.
 func TestDeliverLetsGoWhenStopped(t *testing.T) {
 	dir := t.TempDir()
-	e := exim{binary: fakeExim(t, "read -r line <"+dir+"/go; echo done >"+dir+"/done\n")}
-	if err := mkfifo(dir + "/go"); err != nil {
+	e := Exim{Binary: fakeExim(t, "read -r line <"+dir+"/go; echo done >"+dir+"/done\n")}
+	if err := syscall.Mkfifo(dir+"/go", 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -98,7 +86,8 @@ func TestDeliverLetsGoWhenStopped(t *testing.T) {
 	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil { // waits for its reader
 		t.Fatal(err)
 	}
-	hosttest.Eventually(t, "the delivery goes on", func() bool { return exists(dir + "/done") })
+	hosttest.Eventually(t, "the delivery goes on", func() bool {
+		_, err := os.Stat(dir + "/done")
+		return err == nil
+	})
 }
-
-func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }

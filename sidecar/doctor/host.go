@@ -1,0 +1,80 @@
+package doctor
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"sluice/sidecar/lockdir"
+)
+
+// checkLocks looks at the lock directory, and whether Exim uses it too.
+func (d *doctor) checkLocks() {
+	const check = "lock directory"
+	dir := d.config.Locks.Dir
+	info, err := os.Stat(dir)
+	shared := lockdir.Shared(dir)
+	totals := d.running.status.Totals
+	switch {
+	case err != nil || !info.IsDir():
+		d.wrong(check, "mkdir -p "+dir, "%s is no directory: a limit does not hold while sluice is stopped", dir)
+	case info.Mode().Perm()&0o002 != 0:
+		d.wrong(check, "chmod o-w "+dir, "any local user may write to %s, and so lock and release every domain", dir)
+	case d.running.err == nil && totals.Locks != "ok":
+		d.wrong(check, "See to "+dir+"; under systemd a directory elsewhere needs a drop-in with ReadWritePaths="+dir+".", "%s", totals.Locks)
+	case errors.Is(syscall.Access(dir, 2), syscall.EROFS):
+		d.wrong(check, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
+	case shared != nil:
+		d.wrong(check, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", shared)
+	case !d.hasExim:
+		d.ok(check, "%s, for sluice; no Exim looks into it", dir)
+	default:
+		d.checkEximsLocks(dir)
+	}
+}
+
+// checkEximsLocks looks whether Exim looks into the lock directory.
+func (d *doctor) checkEximsLocks(dir string) {
+	const check = "lock directory"
+	theirs, known := d.exim.Macro(d.ctx, "SLUICE_LOCKS")
+	enters, err := d.exim.Expand(d.ctx, d.exim.User, "${if exists{"+dir+"/.}{yes}{no}}")
+	switch {
+	case !known:
+		d.wrong(check, reinstall, "Exim's macros have no SLUICE_LOCKS: it looks for lock files nowhere, and no limit holds while sluice is stopped")
+	case !sameFile(dir, theirs):
+		d.wrong(check, "Set SLUICE_LOCKS = "+dir+" in Exim's macros, or locks.dir = \""+theirs+"\".",
+			"sluice makes lock files in %s, and Exim looks for them in %s", dir, theirs)
+	case err == nil && enters != "yes":
+		d.wrong(check, "Let "+d.exim.User+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.User, dir)
+	default:
+		d.ok(check, "%s, for sluice and for Exim", dir)
+	}
+}
+
+// checkClock asks the kernel whether somebody keeps its clock right.
+func (d *doctor) checkClock() {
+	if zone, err := d.exim.Expand(d.ctx, "", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
+		d.note("clock", "Where Exim's log has no zones, start sluice with Exim's (TZ in its unit).", "Exim's time zone is %s, and here it is %s", zone, time.Now().Format("-0700"))
+	}
+	d.judgeClock(syscall.Adjtimex(&syscall.Timex{}))
+}
+
+// judgeClock goes by what adjtimex(2) returns.
+func (d *doctor) judgeClock(state int, err error) {
+	const unsynchronised = 5 // TIME_ERROR
+	switch {
+	case err != nil:
+		d.note("clock", "", "whether anybody keeps the system's clock right cannot be told: %v", err)
+	case state == unsynchronised:
+		d.note("clock", "Run chrony or systemd-timesyncd: windows do not mind, dates in logs and refusals do.", "nobody keeps the system's clock right")
+	default:
+		d.ok("clock", "the system's clock is kept right")
+	}
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}

@@ -1,0 +1,120 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"sluice/sidecar"
+	"sluice/sidecar/envelope"
+)
+
+// eximUses are options of Exim, and which ACL of Sluice each has to ask first.
+var eximUses = []struct{ option, ours string }{
+	{"acl_smtp_rcpt", "acl_sluice_rcpt"},
+	{"acl_smtp_data", "acl_sluice_data"},
+	{"acl_not_smtp", "acl_sluice_not_smtp"},
+}
+
+const reinstall = "Run exim-config/install and have Exim reload; it names the line of yours that is in the way."
+
+// checkExim reports whether there is an Exim that loads its configuration.
+func (d *doctor) checkExim() bool {
+	if _, err := os.Stat(d.exim.Binary); err != nil {
+		if _, none := exec.LookPath("postconf"); none == nil {
+			d.note("Exim", "", "%s is not installed; Postfix is, and its configuration is not looked at", d.exim.Binary)
+		} else {
+			d.wrong("Exim", "Install Exim, or set exim.binary.", "%v", err)
+		}
+		return false
+	}
+	version, err := d.exim.Run(d.ctx, "", "-bV")
+	if err != nil {
+		d.wrong("Exim", "Mend Exim's configuration.", "%s does not load its configuration: %v", d.exim.Binary, err)
+		return false
+	}
+	version, _, _ = strings.Cut(version, " #")
+	d.ok("Exim", "%s, %s, its user is %s", d.exim.Binary, version, d.exim.User)
+	return true
+}
+
+// checkWiring looks whether Exim's ACLs ask Sluice, and whether its routers come first.
+func (d *doctor) checkWiring() {
+	text, err := d.exim.Run(d.ctx, "", "-bP", "config")
+	if err != nil {
+		d.wrong("ACLs", "", "Exim does not show its configuration: %v", err)
+		return
+	}
+	var missing []string
+	for _, use := range eximUses {
+		if acl, asks := d.exim.AsksFirst(d.ctx, text, use.option, use.ours); !asks {
+			missing = append(missing, fmt.Sprintf("%s is %q, which does not ask %s first", use.option, acl, use.ours))
+		}
+	}
+	if len(missing) > 0 {
+		d.wrong("ACLs", reinstall, "%s", strings.Join(missing, "; "))
+	} else {
+		d.ok("ACLs", "acl_smtp_rcpt, acl_smtp_data and acl_not_smtp ask Sluice first")
+	}
+	routers, err := d.exim.Run(d.ctx, "", "-bP", "router_list")
+	first := strings.Fields(routers)
+	first = first[:min(2, len(first))]
+	if err != nil || !slices.Equal(first, []string{"sluice", "sluice_hold"}) {
+		d.wrong("routers", reinstall, "the first routers are %q, but sluice and sluice_hold must come first: what others route is not charged or held", first)
+	} else {
+		d.ok("routers", "sluice and sluice_hold come first")
+	}
+}
+
+// checkTransports looks whether the transports that speak SMTP count as remote.
+func (d *doctor) checkTransports() {
+	names, err := d.exim.SMTPTransports(d.ctx)
+	missed := slices.DeleteFunc(slices.Clone(names), d.settings.RemoteTransport)
+	switch {
+	case err != nil:
+		d.wrong("transports", "", "Exim does not list its transports: %v", err)
+	case len(missed) > 0:
+		d.wrong("transports", "Add them to exim.remote_transports, unless they deliver to this host's own mailboxes.",
+			"what becomes of mail sent by %s is not counted: exim.remote_transports is %q", strings.Join(missed, ", "), d.config.Exim.RemoteTransports)
+	default:
+		d.ok("transports", "all %d that speak SMTP count as remote", len(names))
+	}
+}
+
+// checkLocalDomains looks whether mail that Exim delivers itself is left out of the counts.
+func (d *doctor) checkLocalDomains() {
+	const check = "local domains"
+	local := d.settings.Locals.Get()
+	if local.Empty() {
+		d.wrong(check, "List in exim.local_domains what Exim delivers itself.", "exim.local_domains (%s) has none: local mail is counted", strings.Join(d.config.Exim.LocalDomains, ", "))
+		return
+	}
+	domains, err := d.exim.LocalDomains(d.ctx)
+	if err != nil {
+		d.wrong(check, reinstall, "Exim has no domain list local_domains: %v", err)
+		return
+	}
+	var missing []string
+	for _, item := range domains {
+		if !local.Has(envelope.FoldDomain(item)) && !slices.Contains(d.config.Exim.LocalDomains, item) && !slices.Contains(missing, item) {
+			missing = append(missing, item)
+		}
+	}
+	if len(missing) > 0 {
+		d.wrong(check, "Add them to exim.local_domains.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
+		return
+	}
+	d.ok(check, "%s, and all that Exim names are among them", sidecar.Count(int64(len(local.Domains)+len(local.Parents)), "domain", "domains"))
+}
+
+// checkForgery looks whether local users can write lines of their own into the
+// main log. With +arguments Exim (4.96 to 4.100) logs the name of the directory in
+// which it was run unescaped, and that name may have line breaks.
+func (d *doctor) checkForgery() {
+	if d.exim.LogsArguments(d.ctx) {
+		d.note("log selector", "Where you do not trust all local users, put -arguments behind it, unless lfd or `sluice simulate` needs it.",
+			"log_selector has +arguments: a local user can name a directory like a line of the log, and so charge and lock others")
+	}
+}
