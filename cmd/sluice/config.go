@@ -96,11 +96,7 @@ func effectiveOf(values []config.Value) effective {
 
 func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 	if c.Running {
-		err = t.askAdmin("config", func(a *admin.Client) (err error) {
-			values, err = a.Config(t.ctx)
-			return err
-		})
-		return values, err
+		return ask(t, "config", func(a *admin.Client) ([]config.Value, error) { return a.Config(t.ctx) })
 	}
 	config, err := t.loadConfig()
 	if err != nil {
@@ -125,23 +121,18 @@ func (versionCmd) Help() string {
 }
 
 func (c versionCmd) Run(t *terminal) error {
-	v := admin.Version{Version: programVersion()}
+	print := func(v admin.Version) { fmt.Fprintf(t.stdout, "sluice %s\n", v.Version) }
 	if c.Running {
-		err := t.askAdmin("version", func(a *admin.Client) (err error) {
-			v, err = a.Version(t.ctx)
-			return err
+		return show(t, c.JSON, "version", func(a *admin.Client) (admin.Version, error) { return a.Version(t.ctx) }, func(v admin.Version) {
+			print(v)
+			fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
 		})
-		if err != nil {
-			return err
-		}
 	}
+	v := admin.Version{Version: programVersion()}
 	if c.JSON {
 		return printJSON(t.stdout, v)
 	}
-	fmt.Fprintf(t.stdout, "sluice %s\n", v.Version)
-	if c.Running {
-		fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
-	}
+	print(v)
 	return nil
 }
 

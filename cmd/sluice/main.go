@@ -132,6 +132,28 @@ func exitCode(err error) int {
 	return exitError
 }
 
+// ask asks the running sluice, and returns its answer.
+func ask[T any](t *terminal, what string, question func(*admin.Client) (T, error)) (answer T, err error) {
+	err = t.askAdmin(what, func(a *admin.Client) (err error) {
+		answer, err = question(a)
+		return err
+	})
+	return answer, err
+}
+
+// show asks the running sluice, and prints its answer.
+func show[T any](t *terminal, asJSON bool, what string, question func(*admin.Client) (T, error), print func(T)) error {
+	answer, err := ask(t, what, question)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(t.stdout, answer)
+	}
+	print(answer)
+	return nil
+}
+
 // loadConfig reads the configuration file, and takes from the panel what it
 // leaves open.
 func (t *terminal) loadConfig() (*config.Config, error) {

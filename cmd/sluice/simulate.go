@@ -194,12 +194,8 @@ func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 	if !c.Live {
 		return nil, nil
 	}
-	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
-		changes, err := a.History(t.ctx, "")
-		set = history.SetBy(changes, time.Now())
-		return err
-	})
-	return set, err
+	changes, err := ask(t, "--live: find what is set", func(a *admin.Client) ([]history.Change, error) { return a.History(t.ctx, "") })
+	return history.SetBy(changes, time.Now()), err
 }
 
 // simulateGarbage is the GOGC of a simulation: it runs for a moment only, and is

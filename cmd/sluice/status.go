@@ -44,27 +44,19 @@ func (c statusCmd) Run(t *terminal) error {
 			return errors.New("status: the name is empty; leave it out to see all")
 		}
 	}
-	var status operator.Status
-	err := t.askAdmin("status", func(a *admin.Client) (err error) {
-		status, err = a.Status(t.ctx, scope)
-		return err
+	question := func(a *admin.Client) (operator.Status, error) { return a.Status(t.ctx, scope) }
+	return show(t, c.JSON, "status", question, func(s operator.Status) {
+		if scope == "" {
+			printStatus(t.stdout, s)
+			return
+		}
+		for _, d := range s.Domains {
+			printDomain(t.stdout, s, d)
+		}
+		for _, sc := range s.Scopes {
+			printScope(t.stdout, s, sc)
+		}
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, status)
-	case scope != "":
-		for _, d := range status.Domains {
-			printDomain(t.stdout, status, d)
-		}
-		for _, sc := range status.Scopes {
-			printScope(t.stdout, status, sc)
-		}
-	default:
-		printStatus(t.stdout, status)
-	}
-	return nil
 }
 
 // printStatus prints the tables of all domains and of what else is limited, the

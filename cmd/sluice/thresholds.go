@@ -128,23 +128,14 @@ func (c rollbackCmd) Run(t *terminal) error {
 }
 
 // change gives an order and prints what it did.
-func (t *terminal) change(o admin.ChangeRequest, asJSON bool) error {
-	o.Sudo = os.Getenv("SUDO_USER")
-	var result operator.Result
-	err := t.askAdmin("change thresholds", func(a *admin.Client) (err error) {
-		result, err = a.Change(t.ctx, o)
-		return err
+func (t *terminal) change(r admin.ChangeRequest, asJSON bool) error {
+	r.Sudo = os.Getenv("SUDO_USER")
+	question := func(a *admin.Client) (operator.Result, error) { return a.Change(t.ctx, r) }
+	return show(t, asJSON, "change thresholds", question, func(result operator.Result) {
+		t.printChange(result.Change, r.Preview)
+		printEffects(t.stdout, result.Effects, r.Preview)
+		t.warn(result.Warning)
 	})
-	switch {
-	case err != nil:
-		return err
-	case asJSON:
-		return printJSON(t.stdout, result)
-	}
-	t.printChange(result.Change, o.Preview)
-	printEffects(t.stdout, result.Effects, o.Preview)
-	t.warn(result.Warning)
-	return nil
 }
 
 // printChange tells what was changed, or with preview would be.
@@ -213,34 +204,27 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.Left:
 		return errors.New("history: --left goes with --export")
 	}
-	var all []history.Change
-	err := t.askAdmin("history", func(a *admin.Client) (err error) {
-		all, err = a.History(t.ctx, c.Scope)
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, changes{all})
-	case len(all) == 0:
+	question := func(a *admin.Client) (changes, error) {
+		all, err := a.History(t.ctx, c.Scope)
+		return changes{all}, err
+	}
+	return show(t, c.JSON, "history", question, func(all changes) { c.print(t.stdout, all.Changes) })
+}
+
+func (c historyCmd) print(w io.Writer, all []history.Change) {
+	if len(all) == 0 {
 		of := ""
 		if c.Scope != "" {
 			of = " of " + c.Scope
 		}
-		fmt.Fprintf(t.stdout, "nobody has changed anything%s by sluice set\n", of)
-		return nil
+		fmt.Fprintf(w, "nobody has changed anything%s by sluice set\n", of)
+		return
 	}
 	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
 	for _, c := range all {
-		end := "-"
-		if !c.Until.IsZero() {
-			end = sidecar.DateTime(c.Until)
-		}
-		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), end, string(c.State), c.Why})
+		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), string(c.State), c.Why})
 	}
-	printTable(t.stdout, "rlllllll", rows)
-	return nil
+	printTable(w, "rlllllll", rows)
 }
 
 type explainCmd struct {
@@ -264,34 +248,25 @@ Examples:
 }
 
 func (c explainCmd) Run(t *terminal) error {
-	var e operator.Explanation
-	err := t.askAdmin("explain "+c.Scope, func(a *admin.Client) (err error) {
-		e, err = a.Explain(t.ctx, c.Scope)
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, e)
-	}
+	question := func(a *admin.Client) (operator.Explanation, error) { return a.Explain(t.ctx, c.Scope) }
+	return show(t, c.JSON, "explain "+c.Scope, question, func(e operator.Explanation) { printExplanation(t.stdout, e) })
+}
+
+func printExplanation(w io.Writer, e operator.Explanation) {
 	owner := ""
 	if e.Account != "" && e.Scope != "account:"+e.Account {
 		owner = ", of account " + e.Account
 	}
-	fmt.Fprintf(t.stdout, "%s on %s%s\n", e.Scope, e.Node, owner)
-	d := detail{t.stdout}
+	fmt.Fprintf(w, "%s on %s%s\n", e.Scope, e.Node, owner)
+	d := detail{w}
 	d.mode(e.Mode)
-	if e.Stopped != "" {
-		d.line("stopped", "%s", e.Stopped)
-	}
+	d.stopped(e.Stopped)
 	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
 		rows = append(rows, []string{v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
-	printTable(t.stdout, "lllllll", rows)
-	return nil
+	printTable(w, "lllllll", rows)
 }
 
 // clockOr is a time, "-" if it is not known.
