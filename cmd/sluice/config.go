@@ -44,13 +44,14 @@ func (c configCmd) Run(t *terminal) error {
 	return config.WriteTOML(t.stdout, values)
 }
 
-// A configCheck is what --check finds.
+// A configCheck is the result of --check.
 type configCheck struct {
 	Good  bool   `json:"good"`
 	Error string `json:"error"` // what is wrong, a line each; empty where nothing is
 }
 
-// checked says whether the file is good. One that cannot be read is neither.
+// checked reports whether the file is valid. One that cannot be read is neither valid nor
+// invalid.
 func (c configCmd) checked(t *terminal, err error) error {
 	if errors.Is(err, config.ErrUnread) {
 		return err
@@ -79,7 +80,7 @@ type effectiveValue struct {
 	Origin effectiveOrigin `json:"origin"`
 }
 
-// An effectiveOrigin is what of a sidecar.Origin a file can have.
+// An effectiveOrigin is the part of a limit.Origin that a value of a file can have.
 type effectiveOrigin struct {
 	Layer limit.Layer `json:"layer"`
 	Place string      `json:"place"`
@@ -103,7 +104,7 @@ func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 		return nil, err
 	}
 	if c.Check {
-		err = servable(config)
+		err = checkServable(config)
 	}
 	return config.Values(), err
 }
@@ -136,7 +137,7 @@ func (c versionCmd) Run(t *terminal) error {
 	return nil
 }
 
-// programVersion is the version that the go command noted in the program.
+// programVersion is the version that the go command recorded in the program.
 func programVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

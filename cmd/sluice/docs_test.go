@@ -83,7 +83,7 @@ func TestShippedConfigs(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if err := served(c); err != nil {
+		if err := checkServed(c); err != nil {
 			t.Error(err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestComposedStores(t *testing.T) {
 		c, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
 		if err != nil {
 			t.Error(err)
-		} else if err := served(c); err != nil {
+		} else if err := checkServed(c); err != nil {
 			t.Error(err)
 		}
 	}

@@ -38,8 +38,8 @@ func (c lockCmd) Run(t *terminal) error {
 	})
 }
 
-// lockable is a domain in its canonical form. Exim looks for the lock files of
-// domains only.
+// lockable is a domain in its canonical form. It fails for other scopes: Exim looks for
+// lock files of domains only.
 func lockable(scope string) (string, error) {
 	if scope == "default" {
 		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
@@ -107,14 +107,14 @@ func (c resetCmd) Run(t *terminal) error {
 	return show(t, c.JSON, "reset "+scope, question, func(done) { fmt.Fprintf(t.stdout, "%s starts at zero\n", scope) })
 }
 
-// done is what a command has carried out.
+// done is the result of a command for --json.
 type done struct {
 	Done    string `json:"done"` // locked, unlocked, reset
 	Scope   string `json:"scope"`
-	Warning string `json:"warning"` // of a scope that may be a typo, or of nodes that do not know yet; else empty
+	Warning string `json:"warning"` // that the scope may be a typo, or that nodes do not know yet; else empty
 }
 
-// warn tells of what was done and may not have been meant.
+// warn warns that what was done may not be what was meant.
 func (t *terminal) warn(text string) {
 	if text != "" {
 		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", text)

@@ -28,7 +28,7 @@ func (c historyCmd) export(t *terminal) error {
 	return nil
 }
 
-// importFile sets what a file has, and prints what that did.
+// importFile sets what a file has, and prints what was changed.
 func (c setCmd) importFile(t *terminal) error {
 	if c.Scope != "" || c.For != "" || c.Why != "" {
 		return errors.New("set --import: the file has it all, scopes, times and reasons; leave out the rest")
@@ -55,7 +55,7 @@ func (c setCmd) importFile(t *terminal) error {
 }
 
 // readSaved reads a file, or standard input for "-". Its error names each line that it
-// cannot understand.
+// cannot parse.
 func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	text, name, err := t.readFile(name)
 	if err != nil {
@@ -84,7 +84,7 @@ func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	return all, errors.Join(wrong...)
 }
 
-// readFile reads a file, or standard input for "-", and returns what to call it.
+// readFile reads a file, or standard input for "-", and returns its name for messages.
 func (t *terminal) readFile(name string) (text, called string, err error) {
 	var b []byte
 	if name == "-" {

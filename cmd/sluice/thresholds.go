@@ -57,7 +57,7 @@ func (c setCmd) Run(t *terminal) error {
 	switch {
 	case c.Import != "":
 		return c.importFile(t)
-	case len(c.Set) == 0: // an order without anything to set would unset all
+	case len(c.Set) == 0: // a request with nothing to set would unset everything
 		return errors.New("set: name a scope and what to set for it, like example.com hourly=300, or --import FILE")
 	}
 	lasts, err := parseTime(c.For)
@@ -67,7 +67,7 @@ func (c setCmd) Run(t *terminal) error {
 	return t.change(admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
-// parseTime reads a time as time.ParseDuration does, and days.
+// parseTime parses a duration as time.ParseDuration does, and days.
 func parseTime(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
@@ -127,7 +127,7 @@ func (c rollbackCmd) Run(t *terminal) error {
 	return t.change(admin.ChangeRequest{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
-// change gives an order and prints what it did.
+// change asks for a change and prints what it did.
 func (t *terminal) change(r admin.ChangeRequest, asJSON bool) error {
 	r.Sudo = os.Getenv("SUDO_USER")
 	question := func(a *admin.Client) (operator.Result, error) { return a.Change(t.ctx, r) }
@@ -138,7 +138,7 @@ func (t *terminal) change(r admin.ChangeRequest, asJSON bool) error {
 	})
 }
 
-// printChange tells what was changed, or with preview would be.
+// printChange prints what was changed, or with preview would be.
 func (t *terminal) printChange(c history.Change, preview bool) {
 	rest := fmt.Sprintf("to take it back: sluice rollback %d", c.Number)
 	if preview {
@@ -192,7 +192,7 @@ Examples:
 		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back.")
 }
 
-// changes are what history prints.
+// changes are what history prints with --json.
 type changes struct {
 	Changes []history.Change `json:"changes"`
 }
@@ -269,7 +269,7 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 	printTable(w, "lllllll", rows)
 }
 
-// clockOr is a time, "-" if it is not known.
+// clockOr is a time, "-" if it is unknown.
 func clockOr(at time.Time) string {
 	if at.IsZero() {
 		return "-"

@@ -50,15 +50,15 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // A clinic is a host as doctor sees it, and the sluice that runs there.
 type clinic struct {
 	admin.Backend // nil: only its Status is asked for
-	dir          string
-	file         string            // the configuration file
-	running      string            // that of the running sluice; the same if empty
-	token        string            // in the file DIR/token
-	version      string            // of the running sluice; this one if empty
-	unfit        error             // why serve would not start
-	status       operator.Status   // of the running sluice
-	locked       string            // a directory in the lock directory, if any
-	says         map[string]string // what Exim answers, by its arguments
+	dir           string
+	file          string            // the configuration file
+	running       string            // that of the running sluice; the same if empty
+	token         string            // in the file DIR/token
+	version       string            // of the running sluice; this one if empty
+	unfit         error             // why serve would not start
+	status        operator.Status   // of the running sluice
+	locked        string            // a directory in the lock directory, if any
+	says          map[string]string // what Exim answers, by its arguments
 }
 
 // newClinic is a host on which nothing is wrong.
