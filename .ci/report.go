@@ -1,9 +1,9 @@
-// Report runs go test and says what it does: a line a package, of what failed the part
-// of its log that matters, and at the end which tests took longest.
+// Report runs go test and prints one line for each package, for a failure the part of its
+// log that matters, and at the end the slowest tests.
 //
 //	go run .ci/report.go [-slowest N] -- "GO TEST'S ARGUMENTS" ...
 //
-// Each argument is one go test, split at spaces. They run side by side.
+// Each argument is one run of go test, split at spaces. They run at the same time.
 package main
 
 import (
@@ -37,7 +37,7 @@ func main() {
 		})
 	}
 	running.Wait()
-	r.sayTimes(*slowest)
+	r.printTimes(*slowest)
 	if failed.Load() {
 		os.Exit(1)
 	}
@@ -52,7 +52,7 @@ type event struct {
 type report struct {
 	mu    sync.Mutex
 	out   io.Writer
-	logs  map[string][]string // of what runs, by package and test
+	logs  map[string][]string // of running tests, by package and test
 	tests []event
 }
 
@@ -79,7 +79,7 @@ func (r *report) read(in io.Reader) {
 		line, err := lines.ReadBytes('\n')
 		r.mu.Lock()
 		if e := (event{}); json.Unmarshal(line, &e) == nil {
-			r.take(e)
+			r.add(e)
 		} else {
 			r.out.Write(line)
 		}
@@ -90,9 +90,9 @@ func (r *report) read(in io.Reader) {
 	}
 }
 
-// take is told of everything in order. What a test has logged is kept until its end,
-// when it is known whether anybody wants to see it.
-func (r *report) take(e event) {
+// add processes events in order. It keeps a test's log until the test ends, when it is
+// known whether it matters.
+func (r *report) add(e event) {
 	name := e.Package + " " + e.Test
 	switch e.Action {
 	case "build-output":
@@ -117,17 +117,17 @@ func (r *report) take(e event) {
 	}
 }
 
-// isVerdict tells the line with which go test closes a package.
+// isVerdict reports whether a line is the one with which go test closes a package.
 func isVerdict(line string) bool {
 	return strings.HasPrefix(line, "ok  \t") || strings.HasPrefix(line, "FAIL\t")
 }
 
-// What is shown of a log at most: how it begins, which tells what went wrong, and how
-// it ends, which tells what came of it.
+// first and last are how many lines are shown of a long log: its beginning, where the
+// cause is, and its end, where the consequences are.
 const first, last = 80, 80
 
-// matters is what somebody wants to read of a log: no lines that say that a test runs,
-// and of a dump of all goroutines those that are in a test.
+// matters returns the lines of a log that are worth reading: none of those that say that a
+// test runs, and of a dump of all goroutines those that are in a test.
 func matters(log []string) (kept []string) {
 	var block []string // a goroutine
 	inDump, others := false, 0
@@ -164,9 +164,9 @@ func matters(log []string) (kept []string) {
 	return kept
 }
 
-// sayTimes names the slowest tests, and their slowest parts: of a test whose parts are
-// parallel go test does not count the time of those.
-func (r *report) sayTimes(most int) {
+// printTimes prints the slowest tests, each with its slowest part: the time of a test does
+// not include that of its parallel parts.
+func (r *report) printTimes(most int) {
 	slowest := map[string]event{}
 	for _, t := range r.tests {
 		test, _, _ := strings.Cut(t.Test, "/")

@@ -60,7 +60,7 @@ func TestReport(t *testing.T) {
 	var out bytes.Buffer
 	r := report{out: &out, logs: map[string][]string{}}
 	r.read(strings.NewReader(events[1:]))
-	r.sayTimes(2)
+	r.printTimes(2)
 	if out.String() != reported[1:] {
 		t.Errorf("reported\n%s, want\n%s", out.String(), reported[1:])
 	}

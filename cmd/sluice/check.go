@@ -60,7 +60,7 @@ Examples:
 		jsonHelp(answer{}, "room is null where the answer has none.")
 }
 
-// maxQuestion is the size of a question on stdin: what the policy socket takes.
+// maxQuestion is the largest question on stdin in bytes, as on the policy socket.
 const maxQuestion = 4 << 20
 
 func (c checkCmd) Run(t *terminal) error {
@@ -68,12 +68,12 @@ func (c checkCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("check: read the question %w", err)
 	}
-	if c.Base64 == "" { // that is Exim: what it asks is for the server to judge
-		if err := sensible(fields); err != nil {
+	if c.Base64 == "" { // --base64 is Exim, whose question only the server judges
+		if err := validate(fields); err != nil {
 			return fmt.Errorf("check: %w\nTry: sluice check --help", err)
 		}
 	}
-	socket, doubt := c.Socket, ""
+	socket, warning := c.Socket, ""
 	if socket == "" {
 		listens, _, trouble, err := config.Sockets(t.configFile)
 		if err == nil {
@@ -82,12 +82,12 @@ func (c checkCmd) Run(t *terminal) error {
 		if err != nil {
 			return fmt.Errorf("check: find the policy socket: %w", err)
 		}
-		doubt = doubtful("listen.policy", trouble)
+		warning = caveat("listen.policy", trouble)
 	}
 	client := policyd.Client{Path: socket, Timeout: c.Timeout}
 	reply, err := client.Ask(t.ctx, fields)
 	if err != nil {
-		return fmt.Errorf("check: %w\n%s%s", err, c.whyUnanswered(err), doubt)
+		return fmt.Errorf("check: %w\n%s%s", err, c.whyUnanswered(err), warning)
 	}
 	if c.JSON {
 		return printJSON(t.stdout, answerOf(reply))
@@ -106,13 +106,13 @@ func (c checkCmd) whyUnanswered(err error) string {
 		return "sluice listens there: it hangs, is very busy, or has less time than it needs (--timeout)."
 	case !errors.Is(err, policyd.ErrNoAnswer):
 		return "Is `sluice serve` running, and with the same --config?"
-	case c.Stage == "": // on stdin or in --base64 anything can stand
+	case c.Stage == "": // on stdin or in --base64 it may be malformed
 		return "May this user ask (" + who + "), or is the question malformed? The log of sluice says which."
 	}
 	return "May this user ask? (" + who + ") The log of sluice says so."
 }
 
-// question is what is asked, from wherever it was given.
+// question returns the question, from wherever it was given.
 func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 	if c.Base64 != "" {
 		text, err := base64.StdEncoding.DecodeString(c.Base64)
@@ -138,10 +138,10 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 // attributes are those of a question, in the order of their flags.
 const attributes = "stage id sender recipient recipients auth login uid cwd script client_address original charged sent"
 
-// sensible refuses what a person has typed and the server would answer all the
-// same: without a recipient everybody may send, and for the sake of newer Exim
-// configurations unknown attributes are ignored.
-func sensible(fields []policyd.Field) error {
+// validate refuses mistakes in a question that a person has typed and that the server
+// would answer: without a recipient everybody may send, and the server ignores unknown
+// attributes, for the sake of newer Exim configurations.
+func validate(fields []policyd.Field) error {
 	values := map[string]string{}
 	for _, f := range fields {
 		if !slices.Contains(strings.Fields(attributes), f.Name) {
@@ -167,7 +167,7 @@ func sensible(fields []policyd.Field) error {
 	return nil
 }
 
-// fields are the attributes that were given as flags.
+// fields returns the attributes that were given as flags.
 func (c checkCmd) fields() []policyd.Field {
 	fields := []policyd.Field{{Name: "stage", Value: c.Stage}}
 	add := func(name, value string) {
@@ -195,8 +195,8 @@ func (c checkCmd) fields() []policyd.Field {
 	return fields
 }
 
-// readQuestion reads a question as the policy socket takes it: lines
-// name=value up to an empty line or the end, after encoding=base64 in base64.
+// readQuestion reads a question as the policy socket does: lines name=value up to an empty
+// line or the end, with values in base64 after encoding=base64.
 func readQuestion(r io.Reader) ([]policyd.Field, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxQuestion+1))
 	switch {
@@ -216,7 +216,7 @@ func readQuestion(r io.Reader) ([]policyd.Field, error) {
 			return nil, fmt.Errorf("%q is not name=value", line)
 		}
 		switch {
-		case !encoded && name == "request" && value == "sluice": // the client says it too
+		case !encoded && name == "request" && value == "sluice": // policyd.Client adds it itself
 		case !encoded && name == "encoding" && value == "base64":
 			encoded = true
 		default:
@@ -237,7 +237,7 @@ func decodeIf(encoded bool, value string) (string, error) {
 	return string(b), err
 }
 
-// An answer is a reply, taken apart for --json.
+// An answer is a reply, split up for --json.
 type answer struct {
 	Action string `json:"action"` // DUNNO, 450, 550 or DISCARD
 	Text   string `json:"text"`   // of a refusal

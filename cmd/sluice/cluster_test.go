@@ -18,8 +18,8 @@ func startClustered(t *testing.T, name, url string, more ...string) *servedNode 
 	return startServeWith(t, dir, clusterConfig(dir, name, url, more...))
 }
 
-// Without Redis a node starts, says so and keeps to its share: of a limit of 10
-// and two nodes 2. When Redis comes it is told of them.
+// Without Redis a node starts, reports it and keeps to its share: of a limit of 10
+// and two nodes 2. When Redis comes it is reported them.
 func TestRedisDownOpensEverything(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
@@ -114,7 +114,7 @@ func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
 	}
 }
 
-// sluice lock, unlock and reset are for all nodes; a hand's file is not.
+// sluice lock, unlock and reset are for all nodes; an operator's file is not.
 func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
 	t.Parallel()
 	_, a, b := pair(t)
@@ -192,7 +192,7 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 }
 
 // What was set before store.url was another one stays behind, in both directions: the
-// start says so, and it is brought with an export and an import, whole and for all nodes.
+// start reports it, and it is brought with an export and an import, whole and for all nodes.
 func TestLiveValuesAreBroughtToAnotherStore(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

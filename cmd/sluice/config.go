@@ -44,13 +44,14 @@ func (c configCmd) Run(t *terminal) error {
 	return config.WriteTOML(t.stdout, values)
 }
 
-// A configCheck is what --check finds.
+// A configCheck is the result of --check.
 type configCheck struct {
 	Good  bool   `json:"good"`
 	Error string `json:"error"` // what is wrong, a line each; empty where nothing is
 }
 
-// checked says whether the file is good. One that cannot be read is neither.
+// checked reports whether the file is valid. One that cannot be read is neither valid nor
+// invalid.
 func (c configCmd) checked(t *terminal, err error) error {
 	if errors.Is(err, config.ErrUnread) {
 		return err
@@ -79,7 +80,7 @@ type effectiveValue struct {
 	Origin effectiveOrigin `json:"origin"`
 }
 
-// An effectiveOrigin is what of a sidecar.Origin a file can have.
+// An effectiveOrigin is the part of a limit.Origin that a value of a file can have.
 type effectiveOrigin struct {
 	Layer limit.Layer `json:"layer"`
 	Place string      `json:"place"`
@@ -96,18 +97,14 @@ func effectiveOf(values []config.Value) effective {
 
 func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 	if c.Running {
-		err = t.askAdmin("config", func(a *admin.Client) (err error) {
-			values, err = a.Config(t.ctx)
-			return err
-		})
-		return values, err
+		return ask(t, "config", func(a *admin.Client) ([]config.Value, error) { return a.Config(t.ctx) })
 	}
 	config, err := t.loadConfig()
 	if err != nil {
 		return nil, err
 	}
 	if c.Check {
-		err = servable(config)
+		err = checkServable(config)
 	}
 	return config.Values(), err
 }
@@ -125,27 +122,22 @@ func (versionCmd) Help() string {
 }
 
 func (c versionCmd) Run(t *terminal) error {
-	v := admin.Version{Version: programVersion()}
+	print := func(v admin.Version) { fmt.Fprintf(t.stdout, "sluice %s\n", v.Version) }
 	if c.Running {
-		err := t.askAdmin("version", func(a *admin.Client) (err error) {
-			v, err = a.Version(t.ctx)
-			return err
+		return show(t, c.JSON, "version", func(a *admin.Client) (admin.Version, error) { return a.Version(t.ctx) }, func(v admin.Version) {
+			print(v)
+			fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
 		})
-		if err != nil {
-			return err
-		}
 	}
+	v := admin.Version{Version: programVersion()}
 	if c.JSON {
 		return printJSON(t.stdout, v)
 	}
-	fmt.Fprintf(t.stdout, "sluice %s\n", v.Version)
-	if c.Running {
-		fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
-	}
+	print(v)
 	return nil
 }
 
-// programVersion is the version that the go command noted in the program.
+// programVersion is the version that the go command recorded in the program.
 func programVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -20,32 +20,32 @@ import (
 )
 
 const (
-	// configSettles is how long the file must stand still before it is believed:
-	// an editor that rewrites it in place leaves half of it for a moment.
+	// configSettles is how long the file must be unchanged before it is read: an editor
+	// that rewrites it in place leaves half of it for a moment.
 	configSettles = 500 * time.Millisecond
-	// configPoll is how often it is looked at where nothing tells of a change:
-	// fsnotify does not see through symlinks, nor what comes over a network.
+	// configPoll is how often it is checked without a notice of the kernel, which does not
+	// notice changes behind symlinks or on a network file system.
 	configPoll = time.Second
 )
 
 // A configFile is the configuration file, followed while sluice runs.
 type configFile struct {
-	path  string
-	read  func() (*config.Config, error)
-	hup   chan os.Signal
-	tell  func(hash string) // tells other nodes which configuration is read; nil without others
-	known follow.Stamp      // as it was read last, or refused
+	path     string
+	read     func() (*config.Config, error)
+	hup      chan os.Signal
+	announce func(hash string) // announces to other nodes which configuration is in force; nil without others
+	known    follow.Stamp      // as last read, in force or refused
 }
 
-// followConfig notes how the file stands, before it is read for the first time.
+// followConfig notes the state of the file before it is read for the first time.
 func followConfig(path string, read func() (*config.Config, error)) *configFile {
 	f := &configFile{path: cmp.Or(path, config.DefaultPath), read: read, hup: make(chan os.Signal, 1)}
-	f.known = f.look()
+	f.known = f.stamp()
 	signal.Notify(f.hup, syscall.SIGHUP)
 	return f
 }
 
-func (f *configFile) look() follow.Stamp {
+func (f *configFile) stamp() follow.Stamp {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return follow.Stamp{}
@@ -53,12 +53,12 @@ func (f *configFile) look() follow.Stamp {
 	return follow.StampOf(info)
 }
 
-// run reads the file again when it has changed and stood still, and at once on
-// SIGHUP, until ctx is done. Without fsnotify it polls.
+// run reads the file again when it has changed and then stood still, and at once on
+// SIGHUP, until ctx is done. Without fsnotify it only polls.
 func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 	defer signal.Stop(f.hup)
 	var events <-chan fsnotify.Event
-	var lost <-chan error // of events: the poll finds what they would have told
+	var lost <-chan error // errors of the watcher: polling finds what it missed
 	if w, err := fsnotify.NewWatcher(); err == nil {
 		defer w.Close()
 		if w.Add(filepath.Dir(f.path)) == nil {
@@ -73,14 +73,14 @@ func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 		case <-ctx.Done():
 			return nil
 		case <-f.hup:
-			f.known = f.look()
+			f.known = f.stamp()
 			f.reload(p, time.Now())
 			continue
 		case <-lost:
 		case <-events:
 		case <-next.C:
 		}
-		now, stamp := time.Now(), f.look()
+		now, stamp := time.Now(), f.stamp()
 		if stamp != seen {
 			seen, since = stamp, now
 		}
@@ -97,11 +97,11 @@ func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 	}
 }
 
-// reload puts the file in force as it is now, or has the policy say why not.
+// reload puts the file in force as it is now, or reports why it is not.
 func (f *configFile) reload(p *engine.Engine, now time.Time) {
 	config, err := f.read()
 	if f.known.Size == 0 && p.Config().File() != "" && err == nil {
-		// To forget all limits at once is nothing that anybody means.
+		// Nobody means to drop all limits at once.
 		err = fmt.Errorf("%s: it is empty or gone; sluice goes on as before, and a restart would take the built-in values", f.path)
 	}
 	switch {
@@ -109,8 +109,8 @@ func (f *configFile) reload(p *engine.Engine, now time.Time) {
 	case err != nil:
 		p.RefuseConfig(err)
 	default:
-		if f.tell != nil {
-			f.tell(config.Hash())
+		if f.announce != nil {
+			f.announce(config.Hash())
 		}
 		p.SetConfig(now, config)
 	}

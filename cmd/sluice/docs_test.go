@@ -16,14 +16,14 @@ var (
 	identifier = regexp.MustCompile(`^(\w+\.)?\w+$`)
 )
 
-// What the documents point to is there: the file, and in it the function,
+// What the documents link to exists: the file, and in it the function, type,
 // macro, ACL or router that the link is named after.
 func TestLinksOfTheDocuments(t *testing.T) {
 	documents, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, document := range append(documents, "../../README.md") {
+	for _, document := range append(documents, "../../README.md", "../../CONTRIBUTING.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func TestLinksOfTheDocuments(t *testing.T) {
 	}
 }
 
-// So is what sidecar/doc.go names: "Rules.Payer, in identity/identity.go".
+// What sidecar/doc.go names exists: "Rules.Payer, in identity/identity.go".
 func TestNamesInThePackageDocument(t *testing.T) {
 	text, err := os.ReadFile("../../sidecar/doc.go")
 	if err != nil {
@@ -58,7 +58,7 @@ func TestNamesInThePackageDocument(t *testing.T) {
 	}
 }
 
-// readAny reads a file; of a directory it only says that it is there.
+// readAny reads a file; for a directory it returns "".
 func readAny(path string) (string, error) {
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
 		return "", err
@@ -75,7 +75,7 @@ func defines(content, name string) bool {
 	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct| interface)|\b` + name + `\s*=`).MatchString(content)
 }
 
-// The configurations that we ship are good and served.
+// The configurations that we ship are valid, and this version serves them.
 func TestShippedConfigs(t *testing.T) {
 	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml", "../../testdata/compose/sluice.toml"} {
 		c, err := config.Load(file)
@@ -83,13 +83,13 @@ func TestShippedConfigs(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if err := served(c); err != nil {
+		if err := checkServed(c); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// So are the stores that docker-compose.yml has the nodes use.
+// It serves the stores that the nodes in docker-compose.yml use.
 func TestComposedStores(t *testing.T) {
 	text, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
@@ -103,7 +103,7 @@ func TestComposedStores(t *testing.T) {
 		c, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
 		if err != nil {
 			t.Error(err)
-		} else if err := served(c); err != nil {
+		} else if err := checkServed(c); err != nil {
 			t.Error(err)
 		}
 	}

@@ -45,7 +45,7 @@ func (c doctorCmd) Run(t *terminal) error {
 		return errors.New("doctor: only root can ask Exim and the running sluice. Try: sudo sluice doctor")
 	}
 	findings, err := doctor.Examine(t.ctx, doctor.Options{
-		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: t.loadConfig, Serves: servable,
+		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: t.loadConfig, Serves: checkServable,
 		Ask: func(ask func(*admin.Client) error) error { return t.askAdmin("ask", ask) },
 	})
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"sluice/sidecar/event"
 )
 
-// journalStream is stderr where systemd has connected it to its journal. What is
-// printed there is why a command failed, and has the priority of an error
+// A journalStream is stderr where systemd has connected it to its journal. What is printed
+// there says why a command failed, so each line gets the priority of an error
 // (sd-daemon(3)).
 type journalStream struct{ io.Writer }
 
@@ -35,8 +35,9 @@ func (s journalStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// openStderr is this process's stderr. JOURNAL_STREAM may be inherited from one that
-// had another: systemd.exec(5) says how to tell.
+// openStderr returns this process's stderr. JOURNAL_STREAM alone does not show that this
+// is the journal: it may be inherited from a process with another stderr
+// (systemd.exec(5)).
 func openStderr() io.Writer {
 	if ours, err := journal.StderrIsJournalStream(); ours && err == nil {
 		return journalStream{os.Stderr}
@@ -44,7 +45,7 @@ func openStderr() io.Writer {
 	return os.Stderr
 }
 
-// newLog logs to stderr, and to the journal itself where that is what stderr is.
+// newLog logs to stderr, or directly to the journal where stderr is the journal.
 func newLog(stderr io.Writer, level slog.Level) *slog.Logger {
 	if s, ok := stderr.(journalStream); ok {
 		return slog.New(&journalHandler{level: level, send: journal.Send, stderr: s.Writer})
@@ -52,32 +53,32 @@ func newLog(stderr io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// A journalHandler writes lines to systemd's journal. Their time is the journal's, and
-// the name of the event and each attribute are fields beside the text:
+// A journalHandler sends lines to systemd's journal, which adds the time. The name of the
+// event and each attribute are fields beside the text:
 //
 //	journalctl -u sluice -p warning
 //	journalctl SLUICE_EVENT=trip SLUICE_DOMAIN=shop.example
 type journalHandler struct {
 	level  slog.Level
 	send   func(message string, p journal.Priority, fields map[string]string) error
-	stderr io.Writer // the journal's too, without fields: when it cannot be sent to
+	stderr io.Writer // the journal too, but without fields; for when sending fails
 	attrs  []slog.Attr
 }
 
-// Enabled is that of a slog.Handler.
+// Enabled implements slog.Handler.
 func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
-// WithAttrs is that of a slog.Handler.
+// WithAttrs implements slog.Handler.
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
 	with.attrs = slices.Concat(h.attrs, attrs)
 	return &with
 }
 
-// WithGroup leaves the group out: no line of ours has one.
+// WithGroup implements slog.Handler. It ignores the group: no line of ours has one.
 func (h *journalHandler) WithGroup(string) slog.Handler { return h }
 
-// Handle is that of a slog.Handler.
+// Handle implements slog.Handler.
 func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	attrs := slices.Clone(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
@@ -99,7 +100,7 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// priority is syslog's for a level.
+// priority is syslog's priority for a level.
 func priority(l slog.Level) journal.Priority {
 	switch {
 	case l >= slog.LevelError:
@@ -112,8 +113,8 @@ func priority(l slog.Level) journal.Priority {
 	return journal.PriDebug
 }
 
-// oneLine is a text with its attributes as slog's TextHandler writes them, which
-// escapes what senders have chosen.
+// oneLine is a text with its attributes in the format of slog's TextHandler, which escapes
+// what senders have chosen.
 func oneLine(text string, attrs []slog.Attr) string {
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		text = strconv.Quote(text)
@@ -144,7 +145,7 @@ func fieldName(key string) string {
 	}, key)
 }
 
-// fieldValue is the value as it is, for the journal keeps any bytes.
+// fieldValue is the value unescaped, because the journal stores any bytes.
 func fieldValue(v slog.Value) string {
 	v = v.Resolve()
 	if v.Kind() == slog.KindTime {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// jsonHelp is the part of a command's help that tells the fields of its --json,
-// taken from what is printed, so that it cannot be about something else.
+// jsonHelp is the part of a command's help that lists the fields of its --json. It takes
+// them from the type that is printed, so it is always right.
 func jsonHelp(v any, remarks string) string {
 	var b strings.Builder
 	b.WriteString("\n\nWith --json: the fields of an object; [] is a list, ? may be left out. " + remarks + "\n")
@@ -23,8 +23,8 @@ func jsonHelp(v any, remarks string) string {
 	return b.String()
 }
 
-// jsonFields lists the fields of a type in the order in which they are printed:
-// "node domains[]{ domain sent }".
+// jsonFields lists the fields of a type in the order in which they are printed: "node
+// domains[]{ domain sent }".
 func jsonFields(t reflect.Type) string {
 	var fields []string
 	for _, f := range reflect.VisibleFields(t) {
@@ -50,8 +50,8 @@ func jsonFields(t reflect.Type) string {
 	return strings.Join(fields, " ")
 }
 
-// promoted tells whether a field of an embedded struct is printed beside the
-// others, as it is where the struct has no name of its own.
+// promoted reports whether a field of an embedded struct is printed beside the others, as
+// it is where the struct has no name of its own.
 func promoted(t reflect.Type, f reflect.StructField) bool {
 	return t.Field(f.Index[0]).Tag.Get("json") == ""
 }

@@ -175,7 +175,7 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 		{"version", []string{"version", "version --running"}},
 	} {
 		if c.command == "doctor" && os.Geteuid() != 0 {
-			continue // it says so, and nothing else
+			continue // it reports it, and nothing else
 		}
 		docs := jsonDocs(t, c.command)
 		for _, session := range c.sessions {

@@ -116,7 +116,7 @@ func (l *load) since(from time.Time) []decision {
 //	load ─ sends, each asked about twice ─→ mx1, mx2
 //
 // After each change all decisions of both go by the new limit. The count goes on
-// through all of it, and at its end is what the clients were told.
+// through all of it, and at its end is what the clients were reported.
 func TestLimitsChangeOnAllNodesWhileMailFlows(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)

@@ -76,7 +76,7 @@ func startSiege(t *testing.T) *siege {
 }
 
 // wholeLock is all that a lock file may hold: Sluice's, one of `sluice lock`,
-// and a hand's.
+// and an operator's.
 var wholeLock = regexp.MustCompile(`^(\d+/\d+ \(\d+%\)|locked by \S+|by hand)$`)
 
 // watch looks for halves of lock files in a node's directory, without pause.

@@ -10,19 +10,19 @@ import (
 	"sluice/sidecar/postfixlog"
 )
 
-// followLogs has the policy told what the logs of Exim and Postfix say, from where
-// they were read last.
+// followLogs has the engine record the logs of Exim and Postfix, from where they were last
+// read.
 func (n *node) followLogs() {
 	if path := n.config.Postfix.Log; path != "" {
-		of := delivery.PostfixLog{Recorder: n.policy.Recorder}
+		of := delivery.PostfixLog{Recorder: n.engine.Recorder}
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Events: n.events,
 			Parser: postfixlog.NewParser(time.Local, loginOf)}))
 	}
 	if path := n.config.Exim.Mainlog; path != "" {
-		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.policy.Position(), Location: time.Local,
-			Consumer: n.policy, Events: n.events}))
+		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.engine.Position(), Location: time.Local,
+			Consumer: n.engine, Events: n.events}))
 	}
-	n.policy.ShowProgress(func() []sidecar.LogProgress {
+	n.engine.ShowProgress(func() []sidecar.LogProgress {
 		logs := []sidecar.LogProgress{}
 		for _, f := range n.logs {
 			logs = append(logs, f.Progress())
@@ -31,7 +31,7 @@ func (n *node) followLogs() {
 	})
 }
 
-// loginOf is the login name of a user id, as Postfix logs it.
+// loginOf returns the login name of a user id, "" if there is none.
 func loginOf(uid string) string {
 	u, err := user.LookupId(uid)
 	if err != nil {

@@ -1,5 +1,3 @@
-// Command sluice is a policy sidecar for Exim: `sluice serve` answers the mail
-// server, the other commands are for its operator and ask the running one.
 package main
 
 import (
@@ -21,7 +19,7 @@ import (
 	"sluice/sidecar/panel"
 )
 
-// The exit codes of every command.
+// These are the exit codes of every command.
 const (
 	exitDone  = 0 // yes, done
 	exitNo    = 1 // refused, not found, unhealthy
@@ -35,7 +33,7 @@ func main() {
 	os.Exit(code)
 }
 
-// commands is the command line as kong reads it.
+// commands is the command line, as kong parses it.
 type commands struct {
 	Config string `name:"config" type:"path" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
 	Admin  string `name:"admin" type:"path" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
@@ -84,12 +82,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitError
 	}
-	parsed, err := parser.Parse(spelled(args))
+	parsed, err := parser.Parse(normalize(args))
 	if helped {
 		return exitDone
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, misused(err))
+		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitError
 	}
 	t := &terminal{ctx, stdin, stdout, stderr, cmd.Config, cmd.Admin}
@@ -100,9 +98,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitDone
 }
 
-// spelled are the arguments as this program takes them: what others call
-// `help COMMAND` is COMMAND --help here, and --version a command.
-func spelled(args []string) []string {
+// normalize turns what other programs take, `help COMMAND` and --version, into what this
+// one takes: COMMAND --help and the command version.
+func normalize(args []string) []string {
 	switch {
 	case len(args) > 0 && args[0] == "help":
 		return append(slices.Clone(args[1:]), "--help")
@@ -112,8 +110,8 @@ func spelled(args []string) []string {
 	return args
 }
 
-// misused is the command whose arguments were wrong, as typed.
-func misused(err error) string {
+// commandOf is the command whose arguments were wrong, as typed.
+func commandOf(err error) string {
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil {
 		if command := p.Context.Selected(); command != nil {
 			return "sluice " + command.Name
@@ -122,7 +120,7 @@ func misused(err error) string {
 	return "sluice"
 }
 
-// A no is an error that means no, rather than that something went wrong.
+// A no is an error for a negative result, rather than for a failure.
 type no struct{ error }
 
 func exitCode(err error) int {
@@ -132,8 +130,29 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// loadConfig reads the configuration file, and takes from the panel what it
-// leaves open.
+// ask asks the running sluice, and returns its answer.
+func ask[T any](t *terminal, what string, question func(*admin.Client) (T, error)) (answer T, err error) {
+	err = t.askAdmin(what, func(a *admin.Client) (err error) {
+		answer, err = question(a)
+		return err
+	})
+	return answer, err
+}
+
+// show asks the running sluice, and prints its answer.
+func show[T any](t *terminal, asJSON bool, what string, question func(*admin.Client) (T, error), print func(T)) error {
+	answer, err := ask(t, what, question)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(t.stdout, answer)
+	}
+	print(answer)
+	return nil
+}
+
+// loadConfig reads the configuration file, and takes what it leaves open from the panel.
 func (t *terminal) loadConfig() (*config.Config, error) {
 	c, err := config.Load(t.configFile)
 	if err == nil && c.Panel.Follow {
@@ -142,34 +161,33 @@ func (t *terminal) loadConfig() (*config.Config, error) {
 	return c, err
 }
 
-// askAdmin asks the running sluice, and words the failures that an operator
-// can do something about.
+// askAdmin asks the running sluice. It tells operators what they can do about a failure.
 func (t *terminal) askAdmin(what string, ask func(*admin.Client) error) error {
-	socket, doubt := t.adminSocket, ""
+	socket, warning := t.adminSocket, ""
 	if socket == "" {
 		_, l, trouble, err := config.Sockets(t.configFile)
 		if err != nil {
 			return fmt.Errorf("%s: find the admin socket: %w", what, err)
 		}
-		socket, doubt = l.Address(), doubtful("listen.admin", trouble)
+		socket, warning = l.Address(), caveat("listen.admin", trouble)
 	}
 	err := ask(admin.NewClient(socket))
 	switch {
 	case errors.Is(err, admin.ErrUnreachable):
-		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?%s", what, socket, err, doubt)
+		return fmt.Errorf("%s: ask %s: %w\nIs `sluice serve` running, and with the same --config?%s", what, socket, err, warning)
 	case errors.Is(err, admin.ErrSilent):
 		return fmt.Errorf("%s: ask %s: %w\nsluice listens there: it hangs, or is very busy. Look at its log, or restart it.", what, socket, err)
 	case errors.Is(err, admin.ErrForbidden):
 		return fmt.Errorf("%s: ask %s: %w\nOnly root may ask. Try: sudo sluice ...", what, socket, err)
 	case err != nil:
-		return err // the server says what it was doing, to what
+		return err // the server's error says what it was doing
 	}
 	return nil
 }
 
-// doubtful says that a socket may be another than the configuration means, which
-// is not good; "" if it is.
-func doubtful(key string, trouble error) string {
+// caveat warns that the address of a socket may be wrong, because the configuration is not
+// valid; "" if it is.
+func caveat(key string, trouble error) string {
 	if trouble == nil {
 		return ""
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 
@@ -11,14 +10,7 @@ import (
 	"sluice/sidecar/policyd"
 )
 
-// A milterFront is one of listen.milter.
-type milterFront struct {
-	server *milter.Server
-	socket net.Listener
-}
-
-// listenMilters opens the sockets on which Postfix and Sendmail ask as a mail
-// filter.
+// listenMilters opens the sockets on which Postfix and Sendmail ask as a mail filter.
 func (n *node) listenMilters(uids []int) error {
 	for _, l := range n.config.Listen.Milter {
 		o := milter.Options{Events: n.events, Admit: policyd.AdmitUsers(uids)}
@@ -30,7 +22,7 @@ func (n *node) listenMilters(uids []int) error {
 			o.Admit = policyd.AdmitLoopback
 			n.events.Emit(event.Event{Kind: event.MilterOpen, Attrs: event.Attrs("listen.milter", l)})
 		}
-		n.milters = append(n.milters, milterFront{milter.New(n.policy, o), socket})
+		n.fronts = append(n.fronts, front{socket, milter.New(n.engine, o).Serve})
 	}
 	return nil
 }
@@ -48,6 +40,3 @@ func listenMilter(l config.Listener) (net.Listener, error) {
 	}
 	return socket, nil
 }
-
-// serve serves until ctx is done.
-func (m milterFront) serve(ctx context.Context) error { return m.server.Serve(ctx, m.socket) }

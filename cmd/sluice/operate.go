@@ -28,19 +28,18 @@ func (c lockCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
-	var warning string
-	err = t.askAdmin("lock "+domain, func(a *admin.Client) (err error) {
-		warning, err = a.Lock(t.ctx, domain)
-		return err
-	})
-	if err != nil {
-		return err
+	question := func(a *admin.Client) (done, error) {
+		warning, err := a.Lock(t.ctx, domain)
+		return done{"locked", domain, warning}, err
 	}
-	return t.done(c.JSON, done{"locked", domain, warning}, "is locked until it is unlocked: sluice unlock "+domain)
+	return show(t, c.JSON, "lock "+domain, question, func(d done) {
+		fmt.Fprintf(t.stdout, "%s is locked until it is unlocked: sluice unlock %s\n", domain, domain)
+		t.warn(d.Warning)
+	})
 }
 
-// lockable is a domain in its canonical form. Exim looks for the lock files of
-// domains only.
+// lockable is a domain in its canonical form. It fails for other scopes: Exim looks for
+// lock files of domains only.
 func lockable(scope string) (string, error) {
 	if scope == "default" {
 		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
@@ -73,11 +72,10 @@ func (c unlockCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	err = t.askAdmin("unlock "+domain, func(a *admin.Client) error { return a.Unlock(t.ctx, domain) })
-	if err != nil {
-		return err
-	}
-	return t.done(c.JSON, done{"unlocked", domain, ""}, "is unlocked and starts at zero")
+	question := func(a *admin.Client) (done, error) { return done{"unlocked", domain, ""}, a.Unlock(t.ctx, domain) }
+	return show(t, c.JSON, "unlock "+domain, question, func(done) {
+		fmt.Fprintf(t.stdout, "%s is unlocked and starts at zero\n", domain)
+	})
 }
 
 type resetCmd struct {
@@ -105,31 +103,18 @@ func (c resetCmd) Run(t *terminal) error {
 		return fmt.Errorf("reset default: nothing is counted under default, it only holds limits; " +
 			"name a domain, account:NAME or a mailbox")
 	}
-	err = t.askAdmin("reset "+scope, func(a *admin.Client) error { return a.Reset(t.ctx, scope) })
-	if err != nil {
-		return err
-	}
-	return t.done(c.JSON, done{"reset", scope, ""}, "starts at zero")
+	question := func(a *admin.Client) (done, error) { return done{"reset", scope, ""}, a.Reset(t.ctx, scope) }
+	return show(t, c.JSON, "reset "+scope, question, func(done) { fmt.Fprintf(t.stdout, "%s starts at zero\n", scope) })
 }
 
-// done is what a command has carried out.
+// done is the result of a command for --json.
 type done struct {
 	Done    string `json:"done"` // locked, unlocked, reset
 	Scope   string `json:"scope"`
-	Warning string `json:"warning"` // of a scope that may be a typo, or of nodes that do not know yet; else empty
+	Warning string `json:"warning"` // that the scope may be a typo, or that nodes do not know yet; else empty
 }
 
-// done reports that a command was carried out.
-func (t *terminal) done(asJSON bool, d done, text string) error {
-	if asJSON {
-		return printJSON(t.stdout, d)
-	}
-	fmt.Fprintf(t.stdout, "%s %s\n", d.Scope, text)
-	t.warn(d.Warning)
-	return nil
-}
-
-// warn tells of what was done and may not have been meant.
+// warn warns that what was done may not be what was meant.
 func (t *terminal) warn(text string) {
 	if text != "" {
 		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", text)

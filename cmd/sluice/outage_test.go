@@ -24,7 +24,7 @@ type outage struct {
 	name      string
 	begin     func(*redistest.Server)
 	end       func(*redistest.Server)
-	operators string // matches what operators are told of it
+	operators string // matches what operators are reported it
 }
 
 var outages = []outage{

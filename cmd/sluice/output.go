@@ -19,7 +19,8 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// printTable prints rows under a header in aligned columns: l left, r right.
+// printTable prints rows, the first of which is the header, in aligned columns: l left, r
+// right.
 func printTable(w io.Writer, align string, rows [][]string) {
 	widths := make([]int, len(align))
 	for _, row := range rows {

@@ -11,7 +11,7 @@ import (
 
 // cPanel's files as the user interface:
 //
-//	WHM ─ writes ─→ /var/cpanel, /etc ─→ serve ─→ what Exim is told
+//	WHM ─ writes ─→ /var/cpanel, /etc ─→ serve ─→ what Exim is reported
 func TestAPanelIsTheUserInterface(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -128,7 +128,7 @@ func (h *postfixHost) throughput(b *testing.B, port, messages int, flags []strin
 	return float64(messages) / time.Since(began).Seconds()
 }
 
-// empty tells whether Postfix has nothing to deliver.
+// empty reports whether Postfix has nothing to deliver.
 func (h *postfixHost) empty() bool {
 	for _, queue := range []string{"incoming", "active", "deferred"} {
 		if files, err := os.ReadDir(h.Path("/var/spool/postfix/" + queue)); err != nil || len(files) > 0 {

@@ -15,11 +15,7 @@ import (
 
 // export prints what is set live, one line of JSON for each change that has an effect.
 func (c historyCmd) export(t *terminal) error {
-	var all []history.Saved
-	err := t.askAdmin("history --export", func(a *admin.Client) (err error) {
-		all, err = a.Export(t.ctx, c.Scope, c.Left)
-		return err
-	})
+	all, err := ask(t, "history --export", func(a *admin.Client) ([]history.Saved, error) { return a.Export(t.ctx, c.Scope, c.Left) })
 	if err != nil {
 		return err
 	}
@@ -32,7 +28,7 @@ func (c historyCmd) export(t *terminal) error {
 	return nil
 }
 
-// importFile sets what a file has, and prints what that did.
+// importFile sets what a file has, and prints what was changed.
 func (c setCmd) importFile(t *terminal) error {
 	if c.Scope != "" || c.For != "" || c.Why != "" {
 		return errors.New("set --import: the file has it all, scopes, times and reasons; leave out the rest")
@@ -41,32 +37,25 @@ func (c setCmd) importFile(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("set --import: nothing is changed: %w", err)
 	}
-	var did operator.Import
-	err = t.askAdmin("set --import", func(a *admin.Client) (err error) {
-		did, err = a.Import(t.ctx, admin.Lines{Lines: lines, Sudo: os.Getenv("SUDO_USER"), Preview: c.Preview})
-		return err
+	question := func(a *admin.Client) (operator.Import, error) {
+		return a.Import(t.ctx, admin.Lines{Lines: lines, Sudo: os.Getenv("SUDO_USER"), Preview: c.Preview})
+	}
+	return show(t, c.JSON, "set --import", question, func(imported operator.Import) {
+		for _, change := range imported.Changes {
+			t.printChange(change, c.Preview)
+		}
+		for _, place := range imported.Expired {
+			fmt.Fprintf(t.stdout, "%s: left out, it would have expired by now\n", place)
+		}
+		printEffects(t.stdout, imported.Effects, c.Preview)
+		for _, warning := range imported.Warnings {
+			t.warn(warning)
+		}
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, did)
-	}
-	for _, change := range did.Changes {
-		t.printChange(change, c.Preview)
-	}
-	for _, place := range did.Expired {
-		fmt.Fprintf(t.stdout, "%s: left out, it would have expired by now\n", place)
-	}
-	printEffects(t.stdout, did.Effects, c.Preview)
-	for _, warning := range did.Warnings {
-		t.warn(warning)
-	}
-	return nil
 }
 
 // readSaved reads a file, or standard input for "-". Its error names each line that it
-// cannot understand.
+// cannot parse.
 func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	text, name, err := t.readFile(name)
 	if err != nil {
@@ -95,7 +84,7 @@ func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	return all, errors.Join(wrong...)
 }
 
-// readFile reads a file, or standard input for "-", and returns what to call it.
+// readFile reads a file, or standard input for "-", and returns its name for messages.
 func (t *terminal) readFile(name string) (text, called string, err error) {
 	var b []byte
 	if name == "-" {

@@ -61,12 +61,13 @@ func (c serveCmd) Run(t *terminal) error {
 	}
 	n.file = file
 	if n.shared != nil {
-		file.tell = n.shared.SetConfig
+		file.announce = n.shared.SetConfig
 	}
 	return n.run(t.ctx)
 }
 
-// servedConfig reads the configuration, and refuses what is not served yet.
+// servedConfig reads the configuration. It fails if that asks for what this version does
+// not serve.
 func (t *terminal) servedConfig() (*config.Config, error) {
 	c, err := t.loadConfig()
 	if err != nil {
@@ -75,39 +76,38 @@ func (t *terminal) servedConfig() (*config.Config, error) {
 	if t.adminSocket != "" {
 		c.Listen.Admin = config.Listener("unix:" + t.adminSocket)
 	}
-	return c, served(c)
+	return c, checkServed(c)
 }
 
-// panelRoot is what the paths of a panel's files begin with; empty for "/".
+// panelRoot is what the paths of a panel's files begin with; "" for "/".
 func panelRoot(c *config.Config) string { return strings.TrimSuffix(c.Panel.Root, "/") }
 
-// A node is all that serve runs, wired.
+// A node is everything that serve runs, wired.
 type node struct {
 	name   string
 	config *config.Config
-	log    *slog.Logger // for what is no event: the HTTP library's
 	events *event.Stream
-	ledger *journal.Store    // what this node accepted
-	shared *redisstore.Store // nil where store.url is embedded:
-	store  engine.Store      // the one of the two that decides
+	ledger *journal.Store    // counts what this node accepted
+	shared *redisstore.Store // counts for all nodes; nil where store.url is embedded:
 	locks  *lockdir.Dir
-	policy *engine.Engine
+	engine *engine.Engine
 	logs   []*mainlog.Follower
 	file   *configFile     // nil in tests that have none
 	panel  *panel.Follower // nil where panel.follow is false
-
-	token         string // with which we may ask on TCP
-	policySockets []net.Listener
-	policyServers []*policyd.Server // one for each of policySockets
-	milters       []milterFront
-	adminSocket   net.Listener
-	adminServer   *admin.Server
+	token  string          // with which the watchdog may ask on TCP
+	fronts []front         // policy sockets first, the admin socket last
 }
 
-// openNode opens the store, then the lock directory, whose state is in it,
-// then the policy on top of both, and last the sockets: from then on Exim asks.
+// A front is a socket and what answers on it.
+type front struct {
+	socket net.Listener
+	serve  func(context.Context, net.Listener) error
+}
+
+// openNode opens the store, then the lock directory, whose records are in the store, then
+// the engine on top of both, and last the sockets: from then on Exim asks.
 func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{config: c, log: log, events: event.NewStream(event.NewLog(log))}
+	n := &node{config: c, events: event.NewStream(event.NewLog(log))}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -126,18 +126,18 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	options := engine.Options{
-		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: mta.User, AnySender: mta.AnySender, Store: n.store, Notes: n.ledger,
+		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: mta.User, AnySender: mta.AnySender, Store: n.ledger, Notes: n.ledger,
 		Locks: n.locks, Queue: mta, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {
-		options.Board = n.shared
+		options.Store, options.Board = n.shared, n.shared
 	} else {
 		options.Left = redisstore.Left{Ledger: n.ledger}
 	}
-	n.policy = engine.New(options)
-	n.ledger.KeepFor(time.Now(), n.policy.Keep())
+	n.engine = engine.New(options)
+	n.ledger.KeepFor(time.Now(), n.engine.Keep())
 	if n.shared != nil {
-		n.policy.ShowShared(n.sharedStatus)
+		n.engine.ShowShared(n.sharedStatus)
 	}
 	n.followLogs()
 	sockets, err := inherited()
@@ -158,10 +158,10 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if err := n.listenMilters(uids); err != nil {
 		return nil, err
 	}
-	return n, n.listenAdmin()
+	return n, n.listenAdmin(log)
 }
 
-// readPanel begins to follow the panel's files, if it is to.
+// readPanel begins to follow the panel's files, where the configuration says so.
 func (n *node) readPanel() settings.Panel {
 	if !n.config.Panel.Follow {
 		return settings.Panel{}
@@ -170,7 +170,7 @@ func (n *node) readPanel() settings.Panel {
 	return n.panel.Read(time.Now())
 }
 
-// nodeName is the configured one, or the host's.
+// nodeName is the configured name, or the host's.
 func nodeName(c *config.Config) (string, error) {
 	if c.Store.Node != "" {
 		return c.Store.Node, nil
@@ -192,12 +192,11 @@ func (n *node) listenPolicy(path string, l *net.UnixListener, uids []int) (err e
 			return err
 		}
 	}
-	n.policySockets = append(n.policySockets, l)
-	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{AllowUIDs: uids, Events: n.events}))
+	n.fronts = append(n.fronts, front{l, policyd.New(n.engine, policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
 	return nil
 }
 
-// listenTCP serves Exims without Perl, which ask with a token.
+// listenTCP serves Exims without Perl, which ask over TCP with a token.
 func (n *node) listenTCP(address string) error {
 	tokens, err := policyd.ReadTokens(n.config.Listen.TokenFile)
 	if err != nil {
@@ -208,12 +207,11 @@ func (n *node) listenTCP(address string) error {
 	if err != nil {
 		return fmt.Errorf("listen for policy questions: %w", err)
 	}
-	n.policySockets = append(n.policySockets, l)
-	n.policyServers = append(n.policyServers, policyd.New(n.policy, policyd.Options{Tokens: tokens, Events: n.events}))
+	n.fronts = append(n.fronts, front{l, policyd.New(n.engine, policyd.Options{Tokens: tokens, Events: n.events}).Serve})
 	return nil
 }
 
-// makeSocketDir makes the directory of a socket: /run is empty after a boot.
+// makeSocketDir makes the directory of a socket, because /run is empty after a boot.
 func makeSocketDir(path string) error {
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); err == nil {
@@ -226,96 +224,86 @@ func makeSocketDir(path string) error {
 	return nil
 }
 
-// configValues are those in force, which change when the file does.
-func (n *node) configValues() []config.Value { return n.policy.Config().Values() }
-
-func (n *node) listenAdmin() (err error) {
+// listenAdmin serves the commands. log is for the HTTP library, whose errors are no events.
+func (n *node) listenAdmin(log *slog.Logger) error {
 	path := n.config.Listen.Admin.Address()
 	if err := makeSocketDir(path); err != nil {
 		return err
 	}
-	n.adminServer = admin.New(admin.Options{Policy: n.policy, Config: n.configValues, Version: runningVersion(), Log: n.log})
-	n.adminSocket, err = admin.Listen(path)
+	inForce := func() []config.Value { return n.engine.Config().Values() }
+	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Log: log})
+	l, err := admin.Listen(path)
+	if err == nil {
+		n.fronts = append(n.fronts, front{l, server.Serve})
+	}
 	return err
 }
 
-// run serves until ctx is done or a part fails. The parts behind the sockets
-// stop after them: what is answered while they drain is still journalled,
-// locked and released as always.
+// run serves until ctx is done or a part fails. It stops the sockets first and the work
+// behind them last, so that what is answered while they drain is still journalled, locked
+// and released.
 func (n *node) run(ctx context.Context) error {
-	back, backCtx := errgroup.WithContext(context.WithoutCancel(ctx))
-	backCtx, stopBack := context.WithCancel(backCtx)
-	front, frontCtx := errgroup.WithContext(ctx)
-	frontCtx, stopFront := context.WithCancel(frontCtx)
-	defer stopFront()
-	front.Go(func() error {
+	work, workCtx := errgroup.WithContext(context.WithoutCancel(ctx))
+	workCtx, stopWork := context.WithCancel(workCtx)
+	sockets, socketsCtx := errgroup.WithContext(ctx)
+	socketsCtx, stopSockets := context.WithCancel(socketsCtx)
+	defer stopSockets()
+	sockets.Go(func() error {
 		select {
-		case <-frontCtx.Done():
-		case <-backCtx.Done(): // a part behind failed
-			stopFront()
+		case <-socketsCtx.Done():
+		case <-workCtx.Done(): // a part behind failed
+			stopSockets()
 		}
 		notify(daemon.SdNotifyStopping)
 		n.events.Emit(event.Event{Kind: event.Stopping})
 		return nil
 	})
 
-	back.Go(func() error { return tuneGC(backCtx) })
-	n.runStore(backCtx, back.Go)
-	back.Go(func() error {
-		return n.locks.Run(backCtx, func(e sidecar.LockEvent) { n.policy.LockEvent(backCtx, time.Now(), e) })
+	work.Go(func() error { return tuneGC(workCtx) })
+	n.runStore(workCtx, work.Go)
+	work.Go(func() error {
+		return n.locks.Run(workCtx, func(e sidecar.LockEvent) { n.engine.LockEvent(workCtx, time.Now(), e) })
 	})
-	back.Go(func() error { return n.policy.Run(backCtx) })
+	work.Go(func() error { return n.engine.Run(workCtx) })
 	if n.file != nil {
-		back.Go(func() error { return n.file.run(backCtx, n.policy) })
+		work.Go(func() error { return n.file.run(workCtx, n.engine) })
 	}
 	if n.panel != nil {
-		back.Go(func() error { return n.panel.Run(backCtx, n.policy.SetPanel) })
+		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })
 	}
 	for _, l := range n.logs {
-		back.Go(func() error { return l.Run(backCtx) })
+		work.Go(func() error { return l.Run(workCtx) })
 	}
-	for i, server := range n.policyServers {
-		front.Go(func() error { return server.Serve(frontCtx, n.policySockets[i]) })
+	for _, f := range n.fronts {
+		sockets.Go(func() error { return f.serve(socketsCtx, f.socket) })
 	}
-	for _, m := range n.milters {
-		front.Go(func() error { return m.serve(frontCtx) })
-	}
-	front.Go(func() error { return n.adminServer.Serve(frontCtx, n.adminSocket) })
-	front.Go(func() error { return watch(frontCtx, n.config.Listen.Policy[0], n.token, n.events) })
+	sockets.Go(func() error { return watch(socketsCtx, n.config.Listen.Policy[0], n.token, n.events) })
 	notify(daemon.SdNotifyReady)
 	n.events.Emit(event.Event{Kind: event.Serving, Attrs: event.Attrs(
 		"node", n.name, "version", programVersion(), "policy", n.config.Listen.Policy, "admin", n.config.Listen.Admin)})
 
-	frontErr := front.Wait()
+	socketsErr := sockets.Wait()
 	n.events.Emit(event.Event{Kind: event.SocketsStopped})
-	stopBack()
-	backErr := back.Wait()
+	stopWork()
+	workErr := work.Wait()
 	n.events.Emit(event.Event{Kind: event.WorkStopped})
-	return errors.Join(frontErr, backErr, n.close())
-}
-
-// close gives up what was opened, and saves the counts.
-func (n *node) close() error {
-	for _, l := range n.policySockets {
-		l.Close()
-	}
-	for _, m := range n.milters {
-		m.socket.Close()
-	}
-	if n.adminSocket != nil {
-		n.adminSocket.Close()
-	}
-	if err := n.closeStore(); err != nil {
-		return err
-	}
-	if n.adminSocket != nil { // opened last: not a start that failed
+	closeErr := n.close()
+	if closeErr == nil {
 		n.events.Emit(event.Event{Kind: event.CountsSaved})
 	}
-	return nil
+	return errors.Join(socketsErr, workErr, closeErr)
 }
 
-// mailUIDs are the users that may ask on the policy socket beside root: Exim's,
-// for its ACLs ask as it, and Postfix's.
+// close closes the sockets and the store, and saves the counts.
+func (n *node) close() error {
+	for _, f := range n.fronts {
+		f.socket.Close()
+	}
+	return n.closeStore()
+}
+
+// mailUIDs are the users that may ask on the policy socket beside root: Exim's, as which
+// its ACLs ask, and Postfix's.
 func mailUIDs(mta exim.Exim, events event.Sink) []int {
 	var uids []int
 	if mta.User == "" {

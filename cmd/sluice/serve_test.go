@@ -203,10 +203,10 @@ func TestServeTCP(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx) }()
 	client := policyd.Client{Network: "tcp", Path: address, Timeout: hosttest.Patience()}
-	if err := askOurselves(ctx, client, "0123456789abcdef"); err != nil {
+	if err := askSelf(ctx, client, "0123456789abcdef"); err != nil {
 		t.Error(err)
 	}
-	if err := askOurselves(ctx, client, "0123456789abcdee"); err == nil {
+	if err := askSelf(ctx, client, "0123456789abcdee"); err == nil {
 		t.Error("answered without the right token")
 	}
 	stop()

@@ -11,21 +11,20 @@ import (
 	"sluice/sidecar/policyd"
 )
 
-// notServed are keys that the file may have and that this version does not act
-// on yet.
+// notServed are keys that the file may have and that have no effect in this version yet.
 var notServed = map[string]string{
 	"listen.http": "the page and the metrics",
 }
 
-// served refuses a configuration that asks for what this version does not do
-// yet: silently ignored, it would look as if it worked.
-func served(c *config.Config) error {
+// checkServed fails for a configuration that asks for what this version does not do yet:
+// ignored silently, it would look as if it worked.
+func checkServed(c *config.Config) error {
 	var errs []error
 	refuse := func(key, what string) {
 		errs = append(errs, fmt.Errorf("%s: %s: this version does not serve %s; leave it out", c.Origin(key), key, what))
 	}
 	builtIn := config.Default().Values()
-	for i, v := range c.Values()[:len(builtIn)] { // those of single scopes come behind
+	for i, v := range c.Values()[:len(builtIn)] { // those of single scopes come after
 		what, unserved := notServed[v.Key]
 		if unserved && v.Value != "" && !reflect.DeepEqual(v.Value, builtIn[i].Value) {
 			refuse(v.Key, what)
@@ -34,10 +33,10 @@ func served(c *config.Config) error {
 	return errors.Join(errs...)
 }
 
-// servable tells whether serve would start with a configuration: what it asks
-// for is served, and the files that it names can be read.
-func servable(c *config.Config) error {
-	err := served(c)
+// checkServable fails if serve would not start with a configuration: because it is not
+// served, or because a file that it names cannot be read.
+func checkServable(c *config.Config) error {
+	err := checkServed(c)
 	if c.Store.URL != embedded {
 		if urlErr := redisstore.CheckURL(c.Store.URL); urlErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", c.Origin("store.url"), urlErr))

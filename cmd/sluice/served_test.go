@@ -19,7 +19,7 @@ func parseConfig(t *testing.T, text string) *config.Config {
 }
 
 func TestWhatIsNotServedYetIsRefusedByName(t *testing.T) {
-	err := served(parseConfig(t, `
+	err := checkServed(parseConfig(t, `
 [listen]
 policy = ["unix:/run/p.sock"]
 http = "127.0.0.1:9995"
@@ -46,7 +46,7 @@ func TestDefaultsAreServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"", all.String(), "[identity]\nowners = \"\"\n[exim]\nmainlog = \"\"\n[limits.domain.\"x.example\"]\nhourly = 5\n"} {
-		if err := served(parseConfig(t, text)); err != nil {
+		if err := checkServed(parseConfig(t, text)); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

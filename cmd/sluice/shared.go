@@ -22,7 +22,7 @@ func printShared(w io.Writer, s operator.SharedStatus) {
 		sidecar.Count(int64(len(s.Nodes)), "node", "nodes"), s.Of, sidecar.Count(s.Changes, "time", "times"))
 }
 
-// sharedWarnings tell of what is wrong between the nodes.
+// sharedWarnings are about what is wrong between the nodes.
 func sharedWarnings(s *operator.SharedStatus) (w []string) {
 	if s == nil {
 		return nil

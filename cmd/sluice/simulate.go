@@ -73,10 +73,10 @@ Examples:
   sluice simulate /var/log/exim_mainlog-202611*.gz --live --suggest 5 --json` + jsonHelp(simulated{}, "")
 }
 
-// overrides are what --set was given.
+// overrides are the settings that --set was given.
 type overrides []limit.Setting
 
-// Decode reads SCOPE KEY=VALUE..., up to what is no KEY=VALUE.
+// Decode parses SCOPE KEY=VALUE..., up to the first argument that is no KEY=VALUE.
 func (o *overrides) Decode(ctx *kong.DecodeContext) error {
 	var scope string
 	if err := ctx.Scan.PopValueInto("SCOPE", &scope); err != nil {
@@ -91,7 +91,7 @@ func (o *overrides) Decode(ctx *kong.DecodeContext) error {
 	return err
 }
 
-// A simulated is what the command has found out.
+// A simulated is the result of the command.
 type simulated struct {
 	Simulation simulate.Report  `json:"simulation"`
 	Compared   *simulate.Report `json:"compared,omitempty"`
@@ -156,7 +156,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	return found, nil
 }
 
-// options are the settings to simulate.
+// options returns the settings to simulate.
 func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
 	config, err := t.loadConfig()
 	if err != nil {
@@ -177,7 +177,7 @@ func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
 	return o, nil
 }
 
-// compared are options with the other configuration, and without --set.
+// compared returns the options with the other configuration, and without --set.
 func (c simulateCmd) compared(t *terminal, o simulate.Options) (simulate.Options, error) {
 	alike := *t
 	alike.configFile = c.Compare
@@ -189,21 +189,17 @@ func (c simulateCmd) compared(t *terminal, o simulate.Options) (simulate.Options
 	return o, nil
 }
 
-// live is what sluice set has in force now, with --live.
+// live returns, with --live, what sluice set has in force now.
 func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 	if !c.Live {
 		return nil, nil
 	}
-	err = t.askAdmin("--live: find what is set", func(a *admin.Client) error {
-		changes, err := a.History(t.ctx, "")
-		set = history.SetBy(changes, time.Now())
-		return err
-	})
-	return set, err
+	changes, err := ask(t, "--live: find what is set", func(a *admin.Client) ([]history.Change, error) { return a.History(t.ctx, "") })
+	return history.SetBy(changes, time.Now()), err
 }
 
-// simulateGarbage is the GOGC of a simulation: it runs for a moment only, and is
-// quicker for more memory, up to where it waits for the system to hand that out.
+// simulateGarbage is the GOGC of a simulation. It runs only briefly, and more memory makes
+// it faster, until it has to wait for the system to provide that.
 const simulateGarbage = 200
 
 func (c simulateCmd) replay(t *terminal, replay *simulate.Replay) error {
@@ -245,7 +241,7 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 	}
 }
 
-// atMost is so many domains, as the subject of a sentence.
+// atMost is a number of domains as the subject of a sentence.
 func atMost(domains int) string {
 	if domains == 0 {
 		return "no domain"
@@ -288,7 +284,7 @@ func printDomains(w io.Writer, s simulate.Report) {
 	printTable(w, "lrrlrrrl", rows)
 }
 
-// printCompared shows what each of two configurations would have refused.
+// printCompared prints what each of two configurations would have refused.
 func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 	refused := map[string][2]int64{}
 	for i, report := range []simulate.Report{here, there} {
@@ -314,7 +310,7 @@ func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 
 // A progressBar shows how far a log was read, on a terminal only.
 type progressBar struct {
-	w       io.Writer // nil: not a terminal
+	w       io.Writer // nil if it is not a terminal
 	size    int64
 	started time.Time
 	shown   time.Time
@@ -347,7 +343,7 @@ func (b *progressBar) show(read int64, now time.Time) {
 	fmt.Fprintf(b.w, "\r[%-*s] %3d%% %s\x1b[K", barWidth, strings.Repeat("#", done), 100*read/b.size, left)
 }
 
-// clear takes the bar away.
+// clear removes the bar.
 func (b *progressBar) clear() {
 	if b.w != nil && !b.shown.IsZero() {
 		fmt.Fprint(b.w, "\r\x1b[K")

@@ -44,31 +44,23 @@ func (c statusCmd) Run(t *terminal) error {
 			return errors.New("status: the name is empty; leave it out to see all")
 		}
 	}
-	var status operator.Status
-	err := t.askAdmin("status", func(a *admin.Client) (err error) {
-		status, err = a.Status(t.ctx, scope)
-		return err
+	question := func(a *admin.Client) (operator.Status, error) { return a.Status(t.ctx, scope) }
+	return show(t, c.JSON, "status", question, func(s operator.Status) {
+		if scope == "" {
+			printStatus(t.stdout, s)
+			return
+		}
+		for _, d := range s.Domains {
+			printDomain(t.stdout, s, d)
+		}
+		for _, sc := range s.Scopes {
+			printScope(t.stdout, s, sc)
+		}
 	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, status)
-	case scope != "":
-		for _, d := range status.Domains {
-			printDomain(t.stdout, status, d)
-		}
-		for _, sc := range status.Scopes {
-			printScope(t.stdout, status, sc)
-		}
-	default:
-		printStatus(t.stdout, status)
-	}
-	return nil
 }
 
-// printStatus prints the tables of all domains and of what else is limited, the
-// totals and what is wrong.
+// printStatus prints the tables of all domains and of other scopes, the totals, and what
+// is wrong.
 func printStatus(w io.Writer, s operator.Status) {
 	if len(s.Domains) == 0 {
 		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
@@ -102,7 +94,7 @@ func printStatus(w io.Writer, s operator.Status) {
 	}
 }
 
-// printCatchingUp tells of a log that is not read to its end.
+// printCatchingUp says how far a log is read that is not read to its end.
 func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
 	if l.Size <= l.Read {
 		return
@@ -144,8 +136,8 @@ func scopeRows(s operator.Status) [][]string {
 	return rows
 }
 
-// fullest words the window that is nearest to its limit. What one node counts
-// by itself is marked.
+// fullest words the window that is nearest to its limit. Counts of one node only are
+// marked with a *.
 func fullest(windows []operator.Window, partial bool) (used, percent string) {
 	mark := ""
 	if partial {
@@ -158,7 +150,7 @@ func fullest(windows []operator.Window, partial bool) (used, percent string) {
 	return fmt.Sprintf("%d/%d%s", w.Sent, w.Limit, mark), fmt.Sprintf("%d%%", w.Percent)
 }
 
-// partialCounts is what marked counts are.
+// partialCounts says what marked counts are.
 const partialCounts = "what this node accepted, or last saw of all nodes if that is more. " +
 	"What other nodes have sent is missing here and not lost: it shows again when Redis answers"
 
@@ -171,8 +163,8 @@ func partialWarning(s operator.Status) []string {
 	return nil
 }
 
-// byUrgency puts first what an operator looks for: locks, then what is held,
-// then what is nearest to its limit.
+// byUrgency sorts first what an operator looks for: locked domains, then those with held
+// mail, then those nearest to their limit.
 func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
 	return slices.SortedFunc(slices.Values(domains), func(a, b operator.DomainStatus) int {
 		return cmp.Or(
@@ -185,7 +177,7 @@ func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
 	})
 }
 
-// lockNames lists what stands in a domain's way, or why nothing ever does.
+// lockNames lists what blocks a domain, or why nothing ever does.
 func lockNames(d operator.DomainStatus) string {
 	var names []string
 	for _, l := range d.Locks {
@@ -204,7 +196,7 @@ func lockNames(d operator.DomainStatus) string {
 	return cmp.Or(strings.Join(names, ", "), "-")
 }
 
-// frees tells when the domain may send again; "-" where it may now.
+// frees words when the domain may send again; "-" if it may now.
 func frees(now time.Time, d operator.DomainStatus) string {
 	if d.FreesAt != nil {
 		return "in " + sidecar.Brief(d.FreesAt.Sub(now))
@@ -220,7 +212,7 @@ func frees(now time.Time, d operator.DomainStatus) string {
 	return "-"
 }
 
-// configWarnings tell of what the file says and is not in force.
+// configWarnings are about what the file has and is not in force.
 func configWarnings(c settings.ConfigStatus) (w []string) {
 	if c.Trouble != "" {
 		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, sidecar.DateTime(c.Read), c.Trouble))
@@ -234,7 +226,7 @@ func configWarnings(c settings.ConfigStatus) (w []string) {
 	return w
 }
 
-// warnings tell of states of the whole node that need somebody.
+// warnings are about the state of the whole node, where somebody has to act.
 func warnings(t operator.Totals) []string {
 	var w []string
 	if t.Journal != "" && t.Journal != "ok" {
@@ -264,14 +256,14 @@ func warnings(t operator.Totals) []string {
 	return w
 }
 
-// A detail prints lines with a name each.
+// A detail prints lines that begin with a name.
 type detail struct{ w io.Writer }
 
 func (d detail) line(name, format string, args ...any) {
 	fmt.Fprintf(d.w, "  %-15s %s\n", name, fmt.Sprintf(format, args...))
 }
 
-// counts prints what of each limit is used, and what was refused.
+// counts prints how much of each limit is used, and how much was refused.
 func (d detail) counts(windows []operator.Window, refused int64) {
 	for _, w := range windows {
 		length := sidecar.WindowName(time.Duration(w.Seconds * float64(time.Second)))
@@ -284,7 +276,7 @@ func (d detail) counts(windows []operator.Window, refused int64) {
 	d.line("refused", "%s since the limit was reached", sidecar.Count(refused, "recipient", "recipients"))
 }
 
-// mode tells if limits do not refuse.
+// mode prints the mode if limits do not refuse.
 func (d detail) mode(m limit.Mode) {
 	switch m {
 	case limit.Watch:
@@ -294,14 +286,14 @@ func (d detail) mode(m limit.Mode) {
 	}
 }
 
-// stopped tells what is answered while nothing may go.
+// stopped prints what is answered while the scope is blocked.
 func (d detail) stopped(text string) {
 	if text != "" {
 		d.line("stopped", "%s", text)
 	}
 }
 
-// partial tells if one node counts by itself.
+// partial prints that these are the counts of one node only, if so.
 func (d detail) partial(is bool) {
 	if is {
 		d.line("incomplete", "Redis cannot be asked: these counts are %s", partialCounts)
@@ -314,7 +306,7 @@ func (d detail) frees(now time.Time, at *time.Time) {
 	}
 }
 
-// printScope prints all that is known of a mailbox or an account.
+// printScope prints the status of a mailbox or an account.
 func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
 	d := detail{w}
@@ -325,7 +317,7 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 	d.frees(s.Now, sc.FreesAt)
 }
 
-// printDomain prints all that is known of one domain.
+// printDomain prints the status of one domain.
 func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	fmt.Fprintf(w, "%s on %s\n", d.Domain, s.Node)
 	p := detail{w}

@@ -15,8 +15,8 @@ import (
 // embedded is the store.url of a node that counts by itself.
 const embedded = "embedded:"
 
-// openStore opens the ledger, and over it the Redis that nodes share, if there
-// is one. That Redis need not answer.
+// openStore opens the node's own ledger, and if nodes share a Redis, the store on top of
+// both. That Redis need not answer yet.
 func (n *node) openStore() (err error) {
 	c := n.config
 	n.ledger, err = journal.Open(c.Store.Dir, journal.Options{
@@ -26,24 +26,22 @@ func (n *node) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	n.store = n.ledger
 	if c.Store.URL == embedded {
 		return nil
 	}
 	n.shared, err = redisstore.Open(redisstore.Options{
 		URL: c.Store.URL, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
 		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: storeEvents{n.events},
-		Turned: func(subject string) { n.policy.Turned(subject) },
+		Turned: func(subject string) { n.engine.Turned(subject) },
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Origin("store.url"), err)
 	}
 	n.shared.SetConfig(c.Hash())
-	n.store = n.shared
 	return nil
 }
 
-// runStore runs both until ctx is done.
+// runStore runs both stores until ctx is done.
 func (n *node) runStore(ctx context.Context, run func(func() error)) {
 	run(func() error { return n.ledger.Run(ctx) })
 	if n.shared != nil {
@@ -51,7 +49,7 @@ func (n *node) runStore(ctx context.Context, run func(func() error)) {
 	}
 }
 
-// closeStore gives Redis up, and saves the counts.
+// closeStore closes the connections to Redis, and saves the counts.
 func (n *node) closeStore() error {
 	var err error
 	if n.shared != nil {
@@ -66,23 +64,23 @@ func (n *node) closeStore() error {
 	return err
 }
 
-// sharedStatus tells how the Redis is that nodes share.
+// sharedStatus is the status of the Redis that nodes share.
 func (n *node) sharedStatus() operator.SharedStatus {
 	st := n.shared.Status()
-	told := operator.SharedStatus{Mode: st.Mode, Changes: st.Changes, Unmerged: st.Unmerged, Of: n.config.Store.Nodes,
+	status := operator.SharedStatus{Mode: st.Mode, Changes: st.Changes, Unmerged: st.Unmerged, Of: n.config.Store.Nodes,
 		Servers: []operator.ServerStatus{}, Nodes: []operator.NodeStatus{}}
 	for _, s := range st.Servers {
-		told.Servers = append(told.Servers, operator.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
+		status.Servers = append(status.Servers, operator.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
 			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Evicts: s.Evicts})
 	}
 	for _, o := range st.Nodes {
-		if o.Name == n.name { // what it last told the others may not be so any more
+		if o.Name == n.name { // what it last announced to the others may be out of date
 			o.Mode = st.Mode
 		}
-		told.Nodes = append(told.Nodes, operator.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
+		status.Nodes = append(status.Nodes, operator.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
 			Milliseconds: milliseconds(o.Latency), Differs: o.Config != st.Config})
 	}
-	return told
+	return status
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

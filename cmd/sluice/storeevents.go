@@ -6,8 +6,8 @@ import (
 	"sluice/sidecar/event"
 )
 
-// storeEvents makes events of what journal and redisstore report, which know
-// nothing of the sidecar.
+// storeEvents turns what journal and redisstore report into events, which these packages
+// do not know.
 type storeEvents struct{ event.Sink }
 
 func (s storeEvents) JournalCut(file string, at, bytes int64) {

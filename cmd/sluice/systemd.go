@@ -16,9 +16,9 @@ import (
 	"sluice/sidecar/policyd"
 )
 
-// inherited are the sockets that systemd has opened for us, by address. It
-// keeps them open over a restart, so that no question is refused meanwhile.
-// Without systemd there are none.
+// inherited returns the sockets that systemd has opened for us, by address; none without
+// systemd. systemd keeps them open over a restart, so that no question is refused
+// meanwhile.
 func inherited() (map[string]*net.UnixListener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {
@@ -36,15 +36,15 @@ func inherited() (map[string]*net.UnixListener, error) {
 	return sockets, nil
 }
 
-// notify tells systemd, if it is there, what state we are in.
+// notify tells systemd, if it is there, our state.
 func notify(state string) {
-	// Nobody to tell is no error, and there is nothing to be done about others.
+	// It is no error if there is no systemd, and nothing can be done about other errors.
 	daemon.SdNotify(false, state)
 }
 
-// watch keeps systemd's watchdog quiet as long as our own policy socket
-// answers: a process that lives but does not answer is restarted. The first
-// socket stands for all; on TCP the question needs a token.
+// watch notifies systemd's watchdog as long as our own policy socket answers: systemd
+// restarts a process that runs but does not answer. It asks on the first policy socket
+// only; on TCP the question needs the token.
 func watch(ctx context.Context, l config.Listener, token string, events event.Sink) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
@@ -54,7 +54,7 @@ func watch(ctx context.Context, l config.Listener, token string, events event.Si
 	defer tick.Stop()
 	client := policyd.Client{Network: l.Network(), Path: l.Address(), Timeout: interval / 4}
 	for {
-		if err := askOurselves(ctx, client, token); err == nil {
+		if err := askSelf(ctx, client, token); err == nil {
 			notify(daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
 			events.Emit(event.Event{Kind: event.SocketSilent, Err: err})
@@ -67,8 +67,8 @@ func watch(ctx context.Context, l config.Listener, token string, events event.Si
 	}
 }
 
-// askOurselves asks about inbound mail, for which nobody is charged.
-func askOurselves(ctx context.Context, c policyd.Client, token string) error {
+// askSelf asks about inbound mail, for which nobody is charged.
+func askSelf(ctx context.Context, c policyd.Client, token string) error {
 	reply, err := c.Ask(ctx, []policyd.Field{
 		{Name: "token", Value: token},
 		{Name: "stage", Value: "rcpt"},

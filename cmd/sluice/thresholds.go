@@ -57,17 +57,17 @@ func (c setCmd) Run(t *terminal) error {
 	switch {
 	case c.Import != "":
 		return c.importFile(t)
-	case len(c.Set) == 0: // an order without anything to set would unset all
+	case len(c.Set) == 0: // a request with nothing to set would unset everything
 		return errors.New("set: name a scope and what to set for it, like example.com hourly=300, or --import FILE")
 	}
 	lasts, err := parseTime(c.For)
 	if err != nil {
 		return fmt.Errorf("set %s: %w", c.Scope, err)
 	}
-	return t.change(admin.Order{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
-// parseTime reads a time as time.ParseDuration does, and days.
+// parseTime parses a duration as time.ParseDuration does, and days.
 func parseTime(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
@@ -101,7 +101,7 @@ Examples:
 }
 
 func (c unsetCmd) Run(t *terminal) error {
-	return t.change(admin.Order{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 type rollbackCmd struct {
@@ -124,30 +124,21 @@ func (c rollbackCmd) Run(t *terminal) error {
 	if c.Number < 1 {
 		return errors.New("rollback: changes are numbered from 1; see sluice history")
 	}
-	return t.change(admin.Order{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(admin.ChangeRequest{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
-// change gives an order and prints what it did.
-func (t *terminal) change(o admin.Order, asJSON bool) error {
-	o.Sudo = os.Getenv("SUDO_USER")
-	var result operator.Result
-	err := t.askAdmin("change thresholds", func(a *admin.Client) (err error) {
-		result, err = a.Change(t.ctx, o)
-		return err
+// change asks for a change and prints what it did.
+func (t *terminal) change(r admin.ChangeRequest, asJSON bool) error {
+	r.Sudo = os.Getenv("SUDO_USER")
+	question := func(a *admin.Client) (operator.Result, error) { return a.Change(t.ctx, r) }
+	return show(t, asJSON, "change thresholds", question, func(result operator.Result) {
+		t.printChange(result.Change, r.Preview)
+		printEffects(t.stdout, result.Effects, r.Preview)
+		t.warn(result.Warning)
 	})
-	switch {
-	case err != nil:
-		return err
-	case asJSON:
-		return printJSON(t.stdout, result)
-	}
-	t.printChange(result.Change, o.Preview)
-	printEffects(t.stdout, result.Effects, o.Preview)
-	t.warn(result.Warning)
-	return nil
 }
 
-// printChange tells what was changed, or with preview would be.
+// printChange prints what was changed, or with preview would be.
 func (t *terminal) printChange(c history.Change, preview bool) {
 	rest := fmt.Sprintf("to take it back: sluice rollback %d", c.Number)
 	if preview {
@@ -201,7 +192,7 @@ Examples:
 		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back.")
 }
 
-// changes are what history prints.
+// changes are what history prints with --json.
 type changes struct {
 	Changes []history.Change `json:"changes"`
 }
@@ -213,34 +204,27 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.Left:
 		return errors.New("history: --left goes with --export")
 	}
-	var all []history.Change
-	err := t.askAdmin("history", func(a *admin.Client) (err error) {
-		all, err = a.History(t.ctx, c.Scope)
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, changes{all})
-	case len(all) == 0:
+	question := func(a *admin.Client) (changes, error) {
+		all, err := a.History(t.ctx, c.Scope)
+		return changes{all}, err
+	}
+	return show(t, c.JSON, "history", question, func(all changes) { c.print(t.stdout, all.Changes) })
+}
+
+func (c historyCmd) print(w io.Writer, all []history.Change) {
+	if len(all) == 0 {
 		of := ""
 		if c.Scope != "" {
 			of = " of " + c.Scope
 		}
-		fmt.Fprintf(t.stdout, "nobody has changed anything%s by sluice set\n", of)
-		return nil
+		fmt.Fprintf(w, "nobody has changed anything%s by sluice set\n", of)
+		return
 	}
 	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
 	for _, c := range all {
-		end := "-"
-		if !c.Until.IsZero() {
-			end = sidecar.DateTime(c.Until)
-		}
-		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), end, string(c.State), c.Why})
+		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), string(c.State), c.Why})
 	}
-	printTable(t.stdout, "rlllllll", rows)
-	return nil
+	printTable(w, "rlllllll", rows)
 }
 
 type explainCmd struct {
@@ -264,37 +248,28 @@ Examples:
 }
 
 func (c explainCmd) Run(t *terminal) error {
-	var e operator.Explanation
-	err := t.askAdmin("explain "+c.Scope, func(a *admin.Client) (err error) {
-		e, err = a.Explain(t.ctx, c.Scope)
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case c.JSON:
-		return printJSON(t.stdout, e)
-	}
+	question := func(a *admin.Client) (operator.Explanation, error) { return a.Explain(t.ctx, c.Scope) }
+	return show(t, c.JSON, "explain "+c.Scope, question, func(e operator.Explanation) { printExplanation(t.stdout, e) })
+}
+
+func printExplanation(w io.Writer, e operator.Explanation) {
 	owner := ""
 	if e.Account != "" && e.Scope != "account:"+e.Account {
 		owner = ", of account " + e.Account
 	}
-	fmt.Fprintf(t.stdout, "%s on %s%s\n", e.Scope, e.Node, owner)
-	d := detail{t.stdout}
+	fmt.Fprintf(w, "%s on %s%s\n", e.Scope, e.Node, owner)
+	d := detail{w}
 	d.mode(e.Mode)
-	if e.Stopped != "" {
-		d.line("stopped", "%s", e.Stopped)
-	}
+	d.stopped(e.Stopped)
 	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
 		rows = append(rows, []string{v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, string(v.Layer), setBy(v.Origin)})
 	}
-	printTable(t.stdout, "lllllll", rows)
-	return nil
+	printTable(w, "lllllll", rows)
 }
 
-// clockOr is a time, "-" if it is not known.
+// clockOr is a time, "-" if it is unknown.
 func clockOr(at time.Time) string {
 	if at.IsZero() {
 		return "-"

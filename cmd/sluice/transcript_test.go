@@ -270,7 +270,7 @@ func serveStage(t *testing.T, dir string, s stage) {
 		t.Fatal(err)
 	}
 	adminServer := admin.New(admin.Options{
-		Policy: s,
+		Backend: s,
 		Config: func() []config.Value {
 			return []config.Value{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
 		},

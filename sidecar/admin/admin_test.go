@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// book is a policy that writes down what it is told.
+// book is a policy that writes down what it is reported.
 type book struct {
 	mu    sync.Mutex
 	lines []string
@@ -126,7 +126,7 @@ func start(t *testing.T, o Options) (path string, stop func() error) {
 
 func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 	b := &book{}
-	path, _ := start(t, Options{Policy: b})
+	path, _ := start(t, Options{Backend: b})
 	c, ctx := NewClient(path), t.Context()
 	status, err := c.Status(ctx, "EXAMPLE.com")
 	if err != nil || status.Domains[0].Domain != "example.com" {
@@ -155,7 +155,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	path, _ := start(t, Options{Policy: &book{}})
+	path, _ := start(t, Options{Backend: &book{}})
 	c, ctx := NewClient(path), t.Context()
 	for _, tc := range []struct {
 		name string
@@ -178,7 +178,7 @@ func TestRefusals(t *testing.T) {
 func TestConfigAndVersion(t *testing.T) {
 	values := config.Default().Values()
 	version := Version{Version: "v1", PID: 7, Started: time.Unix(5, 0).UTC()}
-	path, _ := start(t, Options{Policy: &book{}, Config: func() []config.Value { return values }, Version: version})
+	path, _ := start(t, Options{Backend: &book{}, Config: func() []config.Value { return values }, Version: version})
 	c := NewClient(path)
 	got, err := c.Config(t.Context())
 	if err != nil {
@@ -199,7 +199,7 @@ func TestConfigAndVersion(t *testing.T) {
 // Who is not root, the server's own user or on the list gets 403 and a reason,
 // however he got to the socket.
 func TestOthersMayNotAsk(t *testing.T) {
-	s := New(Options{Policy: &book{}, Log: slog.New(slog.DiscardHandler), Allow: []int{4321}})
+	s := New(Options{Backend: &book{}, Log: slog.New(slog.DiscardHandler), Allow: []int{4321}})
 	for uid, want := range map[uint32]int{0: 200, uint32(os.Getuid()): 200, 4321: 200, 4322: 403} {
 		r, err := http.NewRequestWithContext(
 			context.WithValue(t.Context(), peerKey{}, caller{uid, "carol"}), http.MethodGet, "/version", http.NoBody)
@@ -228,7 +228,7 @@ func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 func (a *answer) WriteHeader(code int)        { a.code = code }
 
 func TestSocketIsOnlyForItsOwner(t *testing.T) {
-	path, _ := start(t, Options{Policy: &book{}})
+	path, _ := start(t, Options{Backend: &book{}})
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
@@ -263,7 +263,7 @@ func TestListenReplacesADeadSocketAndNothingElse(t *testing.T) {
 // the answer.
 func TestStopDrains(t *testing.T) {
 	b := &book{entry: make(chan struct{}), leave: make(chan struct{})}
-	path, stop := start(t, Options{Policy: b})
+	path, stop := start(t, Options{Backend: b})
 	answered := make(chan error, 1)
 	go func() { answered <- lock(NewClient(path), "example.com") }()
 	<-b.entry
@@ -296,7 +296,7 @@ func TestASluiceThatHangs(t *testing.T) {
 }
 
 func TestForeignBytes(t *testing.T) {
-	path, _ := start(t, Options{Policy: &book{}})
+	path, _ := start(t, Options{Backend: &book{}})
 	long := strings.Repeat("x", maxBody)
 	post := func(url, body string) string {
 		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", url, len(body), body)
@@ -336,9 +336,9 @@ func TestForeignBytes(t *testing.T) {
 // Who gave an order is known by the socket; whom root acts for, by what it says.
 func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 	b := &book{}
-	path, _ := start(t, Options{Policy: b})
+	path, _ := start(t, Options{Backend: b})
 	c := NewClient(path)
-	r, err := c.Change(t.Context(), Order{Scope: "a.example", Set: []string{"hourly=5"}, For: time.Hour, Why: "why", Sudo: "alice", Preview: true})
+	r, err := c.Change(t.Context(), ChangeRequest{Scope: "a.example", Set: []string{"hourly=5"}, For: time.Hour, Why: "why", Sudo: "alice", Preview: true})
 	if err != nil || r.Change.Number != 7 || r.Effects == nil {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -372,7 +372,7 @@ func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 		t.Errorf("%q", b.lines)
 	}
 	for p, want := range map[caller]string{{0, "root"}: "alice (as root)", {1000, "bob"}: "bob"} {
-		if got := p.as("alice"); got != want {
+		if got := p.onBehalfOf("alice"); got != want {
 			t.Errorf("%+v: %q, want %q", p, got, want)
 		}
 	}
@@ -382,7 +382,7 @@ func TestOrdersReachThePolicyWithWhoGaveThem(t *testing.T) {
 // answers. It is not done any more.
 func TestACommandThatComesTooLateIsNotDone(t *testing.T) {
 	b := &book{}
-	path, _ := start(t, Options{Policy: b})
+	path, _ := start(t, Options{Backend: b})
 	for until, want := range map[time.Duration]int{-time.Second: http.StatusRequestTimeout, time.Minute: http.StatusOK} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://sluice/lock", strings.NewReader(`{"domain":"example.com"}`))
 		if err != nil {

@@ -19,15 +19,15 @@ import (
 	"sluice/sidecar/operator"
 )
 
-// patience is how long a client waits for a whole answer: that a million domains
-// have takes some seconds.
+// patience is how long a client waits for a whole answer: that about a million domains
+// takes some seconds.
 const patience = 10 * time.Second
 
-// untilHeader is until when the client waits, by the clock that it shares with the
-// server. A server that was stopped finds old questions when it goes on.
+// untilHeader is the header with the time until which the client waits. Client and server
+// have the same clock. A server that was suspended ignores old questions when it resumes.
 const untilHeader = "Sluice-Until"
 
-// A Client asks a Server. It keeps no connection.
+// A Client asks a Server. It keeps no connection open.
 type Client struct {
 	path string
 	http http.Client
@@ -45,18 +45,17 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Status asks for one domain, mailbox or account, or for all for "".
-func (c *Client) Status(ctx context.Context, scope string) (operator.Status, error) {
+// Status returns that of one domain, mailbox or account, or of all for "".
+func (c *Client) Status(ctx context.Context, scope string) (status operator.Status, err error) {
 	path := "/status"
 	if scope != "" {
 		path += "?scope=" + url.QueryEscape(scope)
 	}
-	var status operator.Status
-	err := c.ask(ctx, http.MethodGet, path, nil, &status)
+	err = c.ask(ctx, http.MethodGet, path, nil, &status)
 	return status, err
 }
 
-// Lock locks a domain until a hand unlocks it, and warns if it may be a typo.
+// Lock locks a domain until an operator unlocks it, and warns if it may be a typo.
 func (c *Client) Lock(ctx context.Context, domain string) (warning string, err error) {
 	var d done
 	err = c.ask(ctx, http.MethodPost, "/lock", question{Domain: domain}, &d)
@@ -73,56 +72,50 @@ func (c *Client) Reset(ctx context.Context, scope string) error {
 	return c.ask(ctx, http.MethodPost, "/reset", question{Scope: scope}, nil)
 }
 
-// Change sets, unsets or rolls back thresholds.
-func (c *Client) Change(ctx context.Context, o Order) (operator.Result, error) {
-	var r operator.Result
-	err := c.ask(ctx, http.MethodPost, "/change", o, &r)
+// Change sets, unsets or rolls back limits.
+func (c *Client) Change(ctx context.Context, request ChangeRequest) (r operator.Result, err error) {
+	err = c.ask(ctx, http.MethodPost, "/change", request, &r)
 	return r, err
 }
 
-// History asks for the changes of one scope, or of all for "".
-func (c *Client) History(ctx context.Context, scope string) ([]history.Change, error) {
-	var all []history.Change
-	err := c.ask(ctx, http.MethodGet, "/history?scope="+url.QueryEscape(scope), nil, &all)
+// History returns the changes of one scope, or of all for "".
+func (c *Client) History(ctx context.Context, scope string) (all []history.Change, err error) {
+	err = c.ask(ctx, http.MethodGet, "/history?scope="+url.QueryEscape(scope), nil, &all)
 	return all, err
 }
 
-// Explain asks what is in force for a scope.
-func (c *Client) Explain(ctx context.Context, scope string) (operator.Explanation, error) {
-	var e operator.Explanation
-	err := c.ask(ctx, http.MethodGet, "/explain?scope="+url.QueryEscape(scope), nil, &e)
+// Explain returns what is in force for a scope.
+func (c *Client) Explain(ctx context.Context, scope string) (e operator.Explanation, err error) {
+	err = c.ask(ctx, http.MethodGet, "/explain?scope="+url.QueryEscape(scope), nil, &e)
 	return e, err
 }
 
-// Export asks for what is set live: of one scope, or all for "". With left it is what
-// was set before store.url was another one.
-func (c *Client) Export(ctx context.Context, scope string, left bool) ([]history.Saved, error) {
-	var all []history.Saved
-	err := c.ask(ctx, http.MethodGet, fmt.Sprintf("/export?scope=%s&left=%t", url.QueryEscape(scope), left), nil, &all)
+// Export returns what is set live for one scope, or for all with "". With left it returns
+// what was set before store.url was changed.
+func (c *Client) Export(ctx context.Context, scope string, left bool) (all []history.Saved, err error) {
+	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("/export?scope=%s&left=%t", url.QueryEscape(scope), left), nil, &all)
 	return all, err
 }
 
 // Import sets what was exported, all or nothing.
-func (c *Client) Import(ctx context.Context, lines Lines) (operator.Import, error) {
-	var done operator.Import
-	err := c.ask(ctx, http.MethodPost, "/import", lines, &done)
-	return done, err
+func (c *Client) Import(ctx context.Context, lines Lines) (imported operator.Import, err error) {
+	err = c.ask(ctx, http.MethodPost, "/import", lines, &imported)
+	return imported, err
 }
 
-// Config asks for the configuration in force.
-func (c *Client) Config(ctx context.Context) ([]config.Value, error) {
-	var values []config.Value
-	err := c.ask(ctx, http.MethodGet, "/config", nil, &values)
+// Config returns the configuration in force.
+func (c *Client) Config(ctx context.Context) (values []config.Value, err error) {
+	err = c.ask(ctx, http.MethodGet, "/config", nil, &values)
 	return values, err
 }
 
-// Version asks which program runs there.
-func (c *Client) Version(ctx context.Context) (Version, error) {
-	var v Version
-	err := c.ask(ctx, http.MethodGet, "/version", nil, &v)
+// Version returns which program runs there.
+func (c *Client) Version(ctx context.Context) (v Version, err error) {
+	err = c.ask(ctx, http.MethodGet, "/version", nil, &v)
 	return v, err
 }
 
+// ask sends a question, with body as JSON unless that is nil, and decodes the answer.
 func (c *Client) ask(ctx context.Context, method, path string, body, answer any) error {
 	var text io.Reader
 	if body != nil {
@@ -132,7 +125,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 		}
 		text = bytes.NewReader(b)
 	}
-	// The host is only there because HTTP wants one.
+	// HTTP requires a host; any will do.
 	r, err := http.NewRequestWithContext(ctx, method, "http://sluice"+path, text)
 	if err != nil {
 		return err
@@ -157,8 +150,8 @@ func (c *Client) ask(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-// unanswered words an error of the transport without the address, which the
-// caller names, and without the made-up URL.
+// unanswered words an error of the transport without the address, which the caller adds,
+// and without the URL, whose host is made up.
 func (c *Client) unanswered(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		err = op.Err
@@ -190,7 +183,7 @@ func refused(resp *http.Response) error {
 	return errors.New(r.Error)
 }
 
-// answeredError has the server's words and is still the sentinel.
+// answeredError has the server's words, and wraps one of our errors.
 type answeredError struct {
 	text string
 	is   error

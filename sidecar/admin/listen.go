@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Listen makes the admin socket, to which only its owner may connect. It takes
-// the place of a socket on which nobody answers any more; a live one is an
-// error. Closing the listener leaves the file: a connect is refused then.
+// Listen makes the admin socket, to which only its owner may connect. It replaces a socket
+// on which nobody listens any more; if somebody does, it fails. Closing the listener
+// leaves the file: a connect is then refused.
 //
-// The socket is bound under another name and renamed, so that nobody connects
-// before it has its mode.
+// It binds the socket to another name and renames it, so that nobody can connect before it
+// has its mode.
 func Listen(path string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()

@@ -9,7 +9,7 @@ import (
 	"sluice/sidecar/peer"
 )
 
-// A caller is who is at the other end of a connection.
+// A caller is the user at the other end of a connection.
 type caller struct {
 	uid  uint32
 	name string // login name, or "uid 1000"
@@ -25,7 +25,8 @@ func userName(uid uint32) string {
 
 type peerKey struct{}
 
-// withPeer notes who connected. Whoever cannot be told is nobody, and may not ask.
+// withPeer notes in the context which user has connected. If that is unknown, nothing is
+// noted, and the caller may not ask.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	conn, ok := c.(*net.UnixConn)
 	if !ok {

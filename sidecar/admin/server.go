@@ -20,10 +20,10 @@ import (
 	"sluice/sidecar/operator"
 )
 
-// Bounds on what a client may send and on how long it may take.
+// These bound what a client may send and how long it may take.
 const (
 	maxBody     = 64 << 10 // bytes
-	maxImport   = 16 << 20 // bytes, of what is imported
+	maxImport   = 16 << 20 // bytes, for an import
 	maxHeader   = 16 << 10 // bytes
 	readTime    = 5 * time.Second
 	writeTime   = 30 * time.Second // a status of a million domains is long
@@ -33,7 +33,7 @@ const (
 
 // Options are what a Server needs.
 type Options struct {
-	Policy  Policy
+	Backend Backend
 	Config  func() []config.Value // the configuration in force
 	Version Version
 	Allow   []int // uids that may ask, beside root and the server's own
@@ -46,8 +46,8 @@ type Server struct{ opts Options }
 // New returns a server.
 func New(o Options) *Server { return &Server{o} }
 
-// Serve answers on a unix socket until the context ends, then gives questions
-// in flight a few seconds. It closes the listener.
+// Serve answers on a unix socket until the context ends, then waits drainPeriod for
+// questions that are being answered. It closes the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := http.Server{
 		Handler:           s.handler(),
@@ -79,20 +79,36 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", s.status)
-	mux.HandleFunc("POST /lock", s.change("lock", s.opts.Policy.Lock))
-	mux.HandleFunc("POST /unlock", s.change("unlock", silent(s.opts.Policy.Unlock)))
-	mux.HandleFunc("POST /reset", s.change("reset", silent(s.opts.Policy.Reset)))
-	mux.HandleFunc("POST /change", s.order)
-	mux.HandleFunc("GET /history", s.history)
-	mux.HandleFunc("GET /explain", s.explain)
-	mux.HandleFunc("GET /export", s.export)
-	mux.HandleFunc("POST /import", s.importLines)
-	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Config()) })
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { s.write(w, s.opts.Version) })
+	for pattern, answer := range map[string]func(*http.Request) (any, error){
+		"GET /status":  s.status,
+		"POST /lock":   command("lock", s.opts.Backend.Lock),
+		"POST /unlock": command("unlock", withoutWarning(s.opts.Backend.Unlock)),
+		"POST /reset":  command("reset", withoutWarning(s.opts.Backend.Reset)),
+		"POST /change": s.change,
+		"GET /history": s.history,
+		"GET /explain": s.explain,
+		"GET /export":  s.export,
+		"POST /import": s.importLines,
+		"GET /config":  func(*http.Request) (any, error) { return s.opts.Config(), nil },
+		"GET /version": func(*http.Request) (any, error) { return s.opts.Version, nil },
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := answer(r)
+			if err != nil {
+				s.refuse(w, statusOf(err), err)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			if err := json.NewEncoder(w).Encode(v); err != nil {
+				s.opts.Log.Debug("admin answer not written", "err", err)
+			}
+		})
+	}
 	return s.onlyAllowed(mux)
 }
 
+// onlyAllowed refuses users that may not ask, and questions for whose answer nobody waits
+// any more.
 func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, known := r.Context().Value(peerKey{}).(caller)
@@ -101,7 +117,7 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 			return
 		}
 		if until, err := time.Parse(time.RFC3339Nano, r.Header.Get(untilHeader)); err == nil && time.Now().After(until) {
-			// Whoever was told that nobody answers must not find it done later.
+			// Its client has reported that nobody answers, so it must not be done now.
 			s.refuse(w, http.StatusRequestTimeout, fmt.Errorf("%s comes too late: it was asked until %s", r.URL.Path, until.Format(time.TimeOnly)))
 			return
 		}
@@ -114,24 +130,22 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+func (s *Server) status(r *http.Request) (any, error) {
 	scope := r.URL.Query().Get("scope")
 	if scope != "" {
 		var err error
 		if scope, err = countedScope(scope); err != nil {
-			s.refuse(w, http.StatusBadRequest, fmt.Errorf("status: %w", err))
-			return
+			return nil, fmt.Errorf("status: %w", badRequest{err})
 		}
 	}
-	status, err := s.opts.Policy.Status(r.Context(), time.Now(), scope)
+	status, err := s.opts.Backend.Status(r.Context(), time.Now(), scope)
 	if err != nil {
-		s.fail(w, fmt.Errorf("status of %s: %w", cmp.Or(scope, "all domains"), err))
-		return
+		return nil, fmt.Errorf("status of %s: %w", cmp.Or(scope, "all domains"), err)
 	}
-	s.write(w, withLists(status))
+	return withLists(status), nil
 }
 
-// withLists has [] where there is nothing: programs want lists to be lists.
+// withLists makes missing lists empty ones: they are [] in JSON and not null.
 func withLists(s operator.Status) operator.Status {
 	s.Domains = append([]operator.DomainStatus{}, s.Domains...)
 	s.Scopes = append([]operator.ScopeStatus{}, s.Scopes...)
@@ -145,37 +159,34 @@ func withLists(s operator.Status) operator.Status {
 	return s
 }
 
-// A command of the policy on a domain or scope.
-type command func(ctx context.Context, now time.Time, target, who string) (warning string, err error)
+// A targetFunc carries out a command for a domain or scope.
+type targetFunc func(ctx context.Context, now time.Time, target, who string) (warning string, err error)
 
-// silent is a command that warns of nothing.
-func silent(do func(ctx context.Context, now time.Time, target, who string) error) command {
+// withoutWarning adapts a command that never warns.
+func withoutWarning(do func(ctx context.Context, now time.Time, target, who string) error) targetFunc {
 	return func(ctx context.Context, now time.Time, target, who string) (string, error) {
 		return "", do(ctx, now, target, who)
 	}
 }
 
-// change carries out a command. The policy logs who gave it.
-func (s *Server) change(verb string, do command) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// command answers by carrying out a command. The backend logs who gave it.
+func command(verb string, do targetFunc) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
 		target, err := readTarget(r)
 		if err != nil {
-			s.refuse(w, http.StatusBadRequest, fmt.Errorf("%s: %w", verb, err))
-			return
+			return nil, fmt.Errorf("%s: %w", verb, badRequest{err})
 		}
 		who := r.Context().Value(peerKey{}).(caller).name
-		// Begun is done: a caller who hangs up does not leave half of it.
-		ctx := context.WithoutCancel(r.Context())
-		warning, err := do(ctx, time.Now(), target, who)
+		// What has begun is finished even if the caller hangs up.
+		warning, err := do(context.WithoutCancel(r.Context()), time.Now(), target, who)
 		if err != nil {
-			s.fail(w, fmt.Errorf("%s %s: %w", verb, target, err))
-			return
+			return nil, fmt.Errorf("%s %s: %w", verb, target, err)
 		}
-		s.write(w, done{warning})
+		return done{warning}, nil
 	}
 }
 
-// readTarget reads the one domain or scope of a command.
+// readTarget reads the domain or scope of a command.
 func readTarget(r *http.Request) (string, error) {
 	var q question
 	if err := readBody(r, &q); err != nil {
@@ -190,7 +201,7 @@ func readTarget(r *http.Request) (string, error) {
 	return limit.CanonicalDomain(q.Domain)
 }
 
-// readBody reads the one question that a body has.
+// readBody decodes a body, which has one JSON object.
 func readBody(r *http.Request, q any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
@@ -203,7 +214,8 @@ func readBody(r *http.Request, q any) error {
 	return nil
 }
 
-// countedScope is a scope in its canonical form, if it is one that is counted.
+// countedScope returns a scope in its canonical form. It fails for default, for which
+// nothing is counted.
 func countedScope(s string) (string, error) {
 	scope, err := limit.CanonicalScope(s)
 	if scope == "default" {
@@ -212,28 +224,26 @@ func countedScope(s string) (string, error) {
 	return scope, err
 }
 
-func (s *Server) write(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		s.opts.Log.Debug("admin answer not written", "err", err)
-	}
-}
+// A badRequest is an error of whoever asks.
+type badRequest struct{ error }
 
-// fail words an error of the policy.
-func (s *Server) fail(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
+// statusOf is the HTTP status for an error.
+func statusOf(err error) int {
+	_, bad := errors.AsType[badRequest](err)
 	switch {
+	case bad:
+		return http.StatusBadRequest
 	case errors.Is(err, limit.ErrNotFound):
-		code = http.StatusNotFound
+		return http.StatusNotFound
 	case errors.Is(err, history.ErrNoEffect), errors.Is(err, operator.ErrStopped):
-		code = http.StatusConflict
+		return http.StatusConflict
 	}
-	s.refuse(w, code, err)
+	return http.StatusInternalServerError
 }
 
 func (s *Server) refuse(w http.ResponseWriter, code int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// What cannot be written has nobody left to read it.
+	// If this cannot be written, nobody is left to read it.
 	_ = json.NewEncoder(w).Encode(refusal{err.Error()})
 }

@@ -49,16 +49,16 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // A clinic is a host as doctor sees it, and the sluice that runs there.
 type clinic struct {
-	admin.Policy // nil: only its Status is asked for
-	dir          string
-	file         string            // the configuration file
-	running      string            // that of the running sluice; the same if empty
-	token        string            // in the file DIR/token
-	version      string            // of the running sluice; this one if empty
-	unfit        error             // why serve would not start
-	status       operator.Status   // of the running sluice
-	locked       string            // a directory in the lock directory, if any
-	says         map[string]string // what Exim answers, by its arguments
+	admin.Backend // nil: only its Status is asked for
+	dir           string
+	file          string            // the configuration file
+	running       string            // that of the running sluice; the same if empty
+	token         string            // in the file DIR/token
+	version       string            // of the running sluice; this one if empty
+	unfit         error             // why serve would not start
+	status        operator.Status   // of the running sluice
+	locked        string            // a directory in the lock directory, if any
+	says          map[string]string // what Exim answers, by its arguments
 }
 
 // newClinic is a host on which nothing is wrong.
@@ -169,7 +169,7 @@ func (c *clinic) examine(t *testing.T) (found []Finding, well []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, admin.New(admin.Options{Policy: c, Config: running.Values, Log: log,
+	serve(t, admin.New(admin.Options{Backend: c, Config: running.Values, Log: log,
 		Version: admin.Version{Version: cmp.Or(c.version, thisVersion), Started: noon, PID: os.Getpid()}}), adminSocket)
 	serve(t, policyd.New(c, policyd.Options{Events: event.NewLog(log)}), policySocket)
 	for _, f := range c.look(t) {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// A pace is how slowly a machine does the two things that tests wait for, at the
-// worst of a few tries.
+// A pace is how slowly a machine does the two things that tests wait for, the worst of a
+// few tries.
 type pace struct {
-	late time.Duration // a sleeper is woken
-	exec time.Duration // a program starts, ends, and is waited for
+	late time.Duration // how late a sleeper is woken
+	exec time.Duration // how long a program takes to start and end
 }
 
-// What a fast machine takes with nothing beside it: it wakes a sleeper 0.1 to 1 ms
-// late, and starts /bin/true in 0.9 to 1.5 ms. One that takes n times this has n times
-// as long for everything, up to slowest times: past that, a test hangs.
+// base is more than a fast, idle machine takes: it wakes a sleeper 0.1 to 1 ms late, and
+// runs /bin/true in 0.9 to 1.5 ms. A machine that takes n times as long as base gets n times
+// as long for everything, but at most slowest times: after that, a test counts as hung.
 var base = pace{late: 2 * time.Millisecond, exec: 2 * time.Millisecond}
 
 const (
@@ -30,12 +30,12 @@ func (p pace) String() string {
 		p.late.Round(10*time.Microsecond), p.exec.Round(10*time.Microsecond))
 }
 
-// times is how many times as long this machine may take; never less than 1.
+// times is the factor by which this machine may take longer, at least 1.
 func (p pace) times() float64 {
 	return min(slowest, max(1, float64(p.late)/float64(base.late), float64(p.exec)/float64(base.exec)))
 }
 
-// worse is the slower of both in everything.
+// worse returns the larger of each value.
 func (p pace) worse(q pace) pace {
 	return pace{late: max(p.late, q.late), exec: max(p.exec, q.exec)}
 }
@@ -54,8 +54,8 @@ func measure() (p pace) {
 	return p
 }
 
-// machine is what has been measured by this process. Nothing of it is known before
-// the first deadline, so that programs made of a test binary do not measure in vain.
+// machine has what this process has measured. It measures at the first deadline only,
+// because programs made of a test binary need no measurement.
 var machine struct {
 	sync.Mutex
 	measured    bool
@@ -72,7 +72,8 @@ func measured() (first, most pace) {
 	return machine.first, machine.most
 }
 
-// measureAgain makes deadlines longer from now on if the machine has become slower.
+// measureAgain measures again, and makes deadlines longer from now on if the machine has
+// become slower.
 func measureAgain() (first, now pace) {
 	first, _ = measured()
 	now = measure()
@@ -82,43 +83,42 @@ func measureAgain() (first, now pace) {
 	return first, now
 }
 
-// Deadline is d on a fast machine, and longer on a slow or busy one: by what it
-// measures at the first call, and again whenever a deadline has been missed. It is no
-// measure of anything: what a test asserts is order, counts and texts, and a deadline
-// only ends a test that would hang. Not for the bubbles of synctest, which have a
-// clock of their own.
+// Deadline returns d for a fast machine, and more for a slow or busy one: it measures at
+// the first call, and again whenever a deadline was missed. Tests must not assert by it:
+// they assert order, counts and texts, and a deadline only ends a test that would hang. It
+// is not for synctest's bubbles, which have a clock of their own.
 func Deadline(d time.Duration) time.Duration {
 	_, most := measured()
 	return time.Duration(float64(d) * most.times())
 }
 
-// patience is enough on a fast machine. Nothing takes a tenth of it.
+// patience is enough on a fast machine: nothing takes a tenth of it.
 const patience = 30 * time.Second
 
-// Patience bounds every wait of the tests.
+// Patience is the longest wait of any test.
 func Patience() time.Duration { return Deadline(patience) }
 
-// Missed is why somebody gave up who has waited for so long: for the failure's text.
+// Missed words, for a failure, that somebody has waited for this long in vain.
 func Missed(waited time.Duration) string {
 	first, now := measureAgain()
 	return fmt.Sprintf("not within %v (at first, on this machine, %v; now %v)", waited.Round(time.Millisecond), first, now)
 }
 
-// Eventually waits until a condition holds.
+// Eventually waits until a condition holds, for Patience at most.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	eventually(t, patience, func() string { return what }, holds)
 }
 
-// EventuallyOr is Eventually with a text that is made when the condition has not held:
-// with a log, or with what was there instead.
+// EventuallyOr is Eventually with a text that is made after the condition has failed to
+// hold, such as a log, or what was there instead.
 func EventuallyOr(t testing.TB, what func() string, holds func() bool) {
 	t.Helper()
 	eventually(t, patience, what, holds)
 }
 
-// eventually waits for d on a fast machine. Who has waited in vain measures anew, and
-// goes on waiting if the machine has become slower.
+// eventually waits for d on a fast machine. If that was in vain, it measures again, and
+// waits on if the machine has become slower.
 func eventually(t testing.TB, d time.Duration, what func() string, holds func() bool) {
 	t.Helper()
 	start := time.Now()

@@ -1,5 +1,8 @@
-// Package hosttest has what several packages' tests need of a host: ports, waits,
-// programs, an SMTP client, and a mail server for it to reach.
+// Package hosttest has what the tests of several packages need of a host: ports, waits
+// with deadlines, programs, an SMTP client, and a mail server to deliver to. It owns the
+// ports that it has given out, and what it has measured of the machine's speed. It asks the
+// environment whether this is CI or the soak. It tells a test what to skip, and how long to
+// wait.
 package hosttest
 
 import (
@@ -12,8 +15,8 @@ import (
 	"time"
 )
 
-// Lateness finds out how late this machine wakes a sleeper, at the worst, until
-// the test ends: a machine that is busy with others is no fault of who answers late.
+// Lateness measures how late this machine wakes a sleeper, at worst, until the test ends:
+// if the machine is busy with other work, a late answer is no fault of whoever is tested.
 func Lateness(t testing.TB) (worst func() time.Duration) {
 	const nap = 5 * time.Millisecond
 	var late atomic.Int64
@@ -34,7 +37,7 @@ func Lateness(t testing.TB) (worst func() time.Duration) {
 	return func() time.Duration { return time.Duration(late.Load()) }
 }
 
-// Missing skips a test for want of something, and fails it where CI is true.
+// Missing skips a test because something is missing. With CI=true it fails the test.
 func Missing(t testing.TB, what any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -44,11 +47,11 @@ func Missing(t testing.TB, what any) {
 }
 
 // Program finds a program; without it the test is skipped as by Missing. With go test
-// -short nothing is run.
+// -short no program is run.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	NotShort(t)
-	os.Getenv("SLUICE_TEST_PROGRAMS") // has go test run it again with other versions
+	os.Getenv("SLUICE_TEST_PROGRAMS") // so go test runs the test again with other versions
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, err)
@@ -56,7 +59,7 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// Root skips a test as by Missing unless root runs it.
+// Root skips a test as by Missing unless it runs as root.
 func Root(t testing.TB) {
 	t.Helper()
 	NotShort(t)
@@ -66,11 +69,11 @@ func Root(t testing.TB) {
 	}
 }
 
-// Tree has go test run a test again when any file of this tree has changed: for tests
-// that have other programs read them. make says in SLUICE_TEST_TREE what they are.
+// Tree has go test run a test again when any file of this tree has changed, for tests
+// whose programs read such files. make puts a checksum of them into SLUICE_TEST_TREE.
 func Tree() { os.Getenv("SLUICE_TEST_TREE") }
 
-// NotShort skips a test that needs root or starts programs where go test is -short, as
+// NotShort skips a test that needs root or starts programs if go test runs with -short, as
 // in make check.
 func NotShort(t testing.TB) {
 	t.Helper()
@@ -79,7 +82,7 @@ func NotShort(t testing.TB) {
 	}
 }
 
-// A Log is read by a test while others write it.
+// A Log can be read by a test while others write it.
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer

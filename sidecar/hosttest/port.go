@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-// Ports below those that the kernel gives to clients and to listeners on port 0
-// (32768 and up on Linux).
+// These ports are below those that the kernel assigns to clients and to listeners on port
+// 0 (32768 and up on Linux).
 const firstPort, lastPort = 20000, 32000
 
 var ports struct {
 	sync.Mutex
 	next int
-	held []*os.File // until this process ends
+	held []*os.File // locked until this process ends
 }
 
-// FreePort returns a TCP port on which nobody listens, and which no other call
-// returns while this process runs, in whatever process.
+// FreePort returns a TCP port on which nobody listens. No other call returns it while this
+// process runs, in any process.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()

@@ -15,8 +15,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// A Sink is the mail server of all remote domains: a real SMTP server that keeps
-// what it is given.
+// A Sink is the mail server of all remote domains: a real SMTP server that stores what it
+// receives.
 type Sink struct {
 	Port int
 
@@ -25,11 +25,11 @@ type Sink struct {
 	refused  map[string]*smtp.SMTPError // by recipient
 }
 
-// A Message has reached a Sink.
+// A Message was received by a Sink.
 type Message struct {
 	From string
 	To   []string
-	Data string // header and body, as they came
+	Data string // header and body, as received
 	Sum  string // of the body
 }
 
@@ -39,7 +39,7 @@ func NewSink(t testing.TB) *Sink {
 	return NewSinkOn(t, "127.0.0.1:0")
 }
 
-// NewSinkOn starts one on an address.
+// NewSinkOn is NewSink on another address.
 func NewSinkOn(t testing.TB, address string) *Sink {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -69,21 +69,21 @@ func (s *Sink) Refuse(recipient string, code int, text string) {
 	s.refused[recipient] = &smtp.SMTPError{Code: code, Message: text}
 }
 
-// Accept has it take a recipient again.
+// Accept has the sink accept a recipient again.
 func (s *Sink) Accept(recipient string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.refused, recipient)
 }
 
-// Received are the messages so far.
+// Received returns the messages so far.
 func (s *Sink) Received() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.messages)
 }
 
-// Recipients are those of all messages so far, sorted.
+// Recipients returns the recipients of all messages so far, sorted.
 func (s *Sink) Recipients() []string {
 	var to []string
 	for _, m := range s.Received() {
@@ -93,7 +93,7 @@ func (s *Sink) Recipients() []string {
 	return to
 }
 
-// Count is how many recipients have got their message.
+// Count returns how many recipients have got their message.
 func (s *Sink) Count() int { return len(s.Recipients()) }
 
 // NewSession is called by the SMTP server for each connection.
@@ -136,7 +136,7 @@ func (c *sinkSession) Data(r io.Reader) error {
 func (c *sinkSession) Reset()        { c.from, c.to = "", nil }
 func (c *sinkSession) Logout() error { return nil }
 
-// BodySum is the checksum of a message's body, whatever its line ends.
+// BodySum returns the checksum of a message's body, with any line ends.
 func BodySum(message []byte) string {
 	message = bytes.ReplaceAll(message, []byte("\r\n"), []byte("\n"))
 	_, body, _ := bytes.Cut(message, []byte("\n\n"))
@@ -144,7 +144,7 @@ func BodySum(message []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Header is a header field of the message, "" if it has none.
+// Header returns a header field of the message, "" if there is none.
 func (m Message) Header(name string) string {
 	for line := range strings.Lines(m.Data) {
 		if v, ok := strings.CutPrefix(line, name+": "); ok {

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// A Client speaks SMTP and shows each reply.
+// A Client is an SMTP client that returns each reply.
 type Client struct {
-	Slowest time.Duration // of all commands so far
+	Slowest time.Duration // longest time of a command so far
 
 	t testing.TB
 	w io.Writer
 	r *bufio.Reader
 }
 
-// A Reply is what the server says to one command.
+// A Reply is the server's reply to one command.
 type Reply struct {
 	Code int
 	Text string // unfolded, with the enhanced code: "4.7.1 Domain ..."
@@ -41,7 +41,7 @@ func Dial(t testing.TB, address string) *Client {
 	return NewClient(t, conn, conn)
 }
 
-// NewClient says EHLO to a server that is read and written.
+// NewClient reads and writes the connection of a server, and says EHLO.
 func NewClient(t testing.TB, r io.Reader, w io.Writer) *Client {
 	t.Helper()
 	c := &Client{t: t, w: w, r: bufio.NewReader(r)}
@@ -50,7 +50,7 @@ func NewClient(t testing.TB, r io.Reader, w io.Writer) *Client {
 	return c
 }
 
-// In is the client in a subtest, which fails in the place of the test.
+// In returns the client for a subtest, which fails instead of the test.
 func (c *Client) In(t testing.TB) *Client {
 	within := *c
 	within.t = t
@@ -71,7 +71,7 @@ func (c *Client) Cmd(format string, args ...any) Reply {
 	return c.Timed(fmt.Sprintf(format, args...) + "\r\n")
 }
 
-// Timed sends some text and returns the reply.
+// Timed sends text and returns the reply.
 func (c *Client) Timed(text string) Reply {
 	c.t.Helper()
 	start := time.Now()
@@ -81,7 +81,7 @@ func (c *Client) Timed(text string) Reply {
 	return r
 }
 
-// Write sends some text, whatever it is.
+// Write sends text as it is.
 func (c *Client) Write(text string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.w, text); err != nil {
@@ -92,7 +92,7 @@ func (c *Client) Write(text string) {
 // enhanced is the enhanced status code that servers repeat on each line (RFC 2034).
 var enhanced = regexp.MustCompile(`^[245]\.\d+\.\d+ `)
 
-// Reply reads a reply. Exim folds long ones at a space, which becomes the line end.
+// Reply reads a reply. Exim folds long ones at a space, so the lines are joined by one.
 func (c *Client) Reply() Reply {
 	c.t.Helper()
 	var r Reply
@@ -122,7 +122,7 @@ func (c *Client) Want(got Reply, code int, text ...string) {
 	}
 }
 
-// WantPart fails the test unless the reply has the code, and the text in its own.
+// WantPart fails the test unless the reply has the code and contains the text.
 func (c *Client) WantPart(got Reply, code int, text string) {
 	c.t.Helper()
 	if got.Code != code || !strings.Contains(got.Text, text) {
@@ -136,7 +136,7 @@ func (c *Client) Mail(from string) {
 	c.Want(c.Cmd("MAIL FROM:<%s>", from), 250)
 }
 
-// Rcpt names a recipient.
+// Rcpt adds a recipient.
 func (c *Client) Rcpt(to string) Reply {
 	c.t.Helper()
 	return c.Cmd("RCPT TO:<%s>", to)
@@ -149,12 +149,12 @@ func (c *Client) Data(message string) Reply {
 	return c.Timed(OnTheWire(message))
 }
 
-// OnTheWire is a message as DATA has it, with its end.
+// OnTheWire returns a message as it is sent after DATA, with the final dot.
 func OnTheWire(message string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(message, "\n", "\r\n"), "\r\n.", "\r\n..") + ".\r\n"
 }
 
-// Send sends a message to recipients who all must be taken.
+// Send sends a message to recipients who must all be accepted.
 func (c *Client) Send(from, message string, to ...string) Reply {
 	c.t.Helper()
 	c.Mail(from)
@@ -164,13 +164,13 @@ func (c *Client) Send(from, message string, to ...string) Reply {
 	return c.Data(message)
 }
 
-// QueuedID is the message id in Exim's reply to DATA.
+// QueuedID returns the message id in Exim's reply to DATA.
 func (r Reply) QueuedID() string {
 	_, id, _ := strings.Cut(r.Text, "id=")
 	return id
 }
 
-// Letter is a small message.
+// Letter returns a small message.
 func Letter(subject string) string {
 	return "From: a@here.example\nSubject: " + subject + "\n\nDear all,\n.\n..and so on.\n"
 }

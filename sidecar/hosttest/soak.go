@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Soak tells whether make soak runs this: the long runs, the whole of each matrix, and
-// whatever is timed.
+// Soak reports whether make soak runs this: long runs, whole matrices, and everything that
+// is timed.
 func Soak() bool { return os.Getenv("SLUICE_SOAK") != "" }
 
-// NotLonger fails a test of the soak where something has taken longer than it may on a
-// fast machine. Everywhere else it only logs that: a slow or busy machine is no fault.
+// NotLonger fails a test of the soak if something has taken longer than it may on a fast
+// machine. Without the soak it only logs that, because the machine may be slow or busy.
 func NotLonger(t testing.TB, what string, took, most time.Duration) {
 	t.Helper()
 	if took <= most {
@@ -25,8 +25,8 @@ func NotLonger(t testing.TB, what string, took, most time.Duration) {
 	t.Logf("%s: took %v; the soak wants at most %v", what, took, most)
 }
 
-// Shuffle, called by TestMain before the tests run, has them run in another order each
-// time, as go test -shuffle=on does; of that, however, go test never keeps a result.
+// Shuffle, called by TestMain, runs the tests in another order each time, as go test
+// -shuffle=on does; but with that flag go test never caches a result.
 func Shuffle() {
 	if f := flag.Lookup("test.shuffle"); f != nil && f.Value.String() == f.DefValue {
 		f.Value.Set("on")

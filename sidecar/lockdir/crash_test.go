@@ -7,7 +7,7 @@ import (
 
 // TestCrash crashes every operation before and after each of its notes,
 // starts again, and looks whether it either never began or is complete; and
-// that no crash looks like a hand.
+// that no crash looks like an operator's doing.
 func TestCrash(t *testing.T) {
 	type ending struct{ before, complete string }
 	for name, c := range map[string]struct {
@@ -62,7 +62,7 @@ func TestCrash(t *testing.T) {
 				} else {
 					r.wantState(hourly, c.end.complete)
 				}
-				// What was done before the crash is told before it or after.
+				// What was done before the crash is reported before it or after.
 				if len(events) > 0 {
 					r.wantEvents(events, c.events...)
 				}
@@ -84,7 +84,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// A hand may come between a crash and the next start.
+// An operator may come between a crash and the next start.
 func TestHandAfterCrash(t *testing.T) {
 	nothing := func(*rig) {}
 	makeIt := func(r *rig) { r.make(hourly) }

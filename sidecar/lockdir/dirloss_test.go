@@ -75,10 +75,10 @@ func TestReleaseIsNotPutOffForEver(t *testing.T) {
 	r.now = r.now.Add(patience - quiet/2)
 	r.rm(other)
 	r.d.scan(r.now)
-	r.wantEvents(r.heard())
+	r.wantEvents(r.reported())
 	r.now = r.now.Add(quiet / 2)
 	r.d.scan(r.now)
-	r.wantEvents(r.heard(), "released max_hourly_example.com")
+	r.wantEvents(r.reported(), "released max_hourly_example.com")
 }
 
 // Whoever removed the directory may be about to put another there.

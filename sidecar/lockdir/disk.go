@@ -12,26 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tempPrefix begins the names of files that are not locks yet. Exim asks for
-// none of them, and a scan removes what a crash left.
+// tempPrefix begins the names of files that are not locks yet. Exim never looks for
+// such a name, and a scan removes those that a crash left.
 const tempPrefix = ".sluice-"
 
-// maxContent is how much of a lock file is read, kept and compared, in bytes.
-// Ours have a dozen.
+// maxContent is how many bytes of a lock file are read, kept and compared. Ours have
+// about a dozen.
 const maxContent = 200
 
-// A dirID tells one directory from another that stands at the same path.
-// The inode number alone does not: ext4 gives that of a removed directory to
-// the very next one. (Where that is also made within the same tick of the
-// kernel's clock, 4 ms or so, the two cannot be told apart.)
+// A dirID distinguishes a directory from another at the same path. The inode number
+// alone does not: ext4 reuses that of a removed directory for the very next one. (If
+// that one is also made within the same tick of the kernel's clock, about 4 ms, the two
+// look the same.)
 type dirID struct {
 	Dev  uint64 `json:"dev"`
 	Ino  uint64 `json:"ino"`
 	Born int64  `json:"born"` // nanoseconds since 1970; 0 where the file system does not know
-	Path string `json:"path"` // what opened it; another locks.dir is another directory, whatever it leads to
+	Path string `json:"path"` // as opened; another locks.dir counts as another directory, even if it leads to the same
 }
 
-// A stamp is what must not have changed for a file to be still ours.
+// A stamp is what must be unchanged for a file to be still ours.
 type stamp struct {
 	Ino     uint64        `json:"ino"`
 	Mtime   unix.Timespec `json:"mtime"`
@@ -39,26 +39,26 @@ type stamp struct {
 	Content string        `json:"content"` // the first maxContent bytes
 }
 
-// A sight is one look at a lock file.
-type sight struct {
+// A fileState is a lock file as it was at one moment.
+type fileState struct {
 	there bool
 	stamp
-	ctime unix.Timespec // unchanged means that nothing else changed either
+	ctime unix.Timespec // if this is unchanged, so is everything else
 }
 
-// A handle is the lock directory, opened. Every file is reached relative to
-// it, so that one operation never sees two directories. Nothing keeps it
-// open for long: an operator could not unmount the directory.
+// A handle is the opened lock directory. Every file is opened relative to it, so that
+// one operation never works on two directories. It is closed soon, because an operator
+// cannot unmount the directory while it is open.
 type handle struct {
 	dir *os.File
 	id  dirID
 }
 
-// openDir opens the directory that stands at path now.
+// openDir opens the directory that is at path now.
 func openDir(path string) (*handle, error) {
 	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, cause(err)
+		return nil, bareError(err)
 	}
 	var st unix.Statx_t
 	err = unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
@@ -80,28 +80,27 @@ func (h *handle) close() { h.dir.Close() }
 // makeDir makes the directory and what is missing above it.
 func makeDir(path string) error {
 	if err := os.MkdirAll(path, 0o755); err != nil {
-		return cause(err)
+		return bareError(err)
 	}
-	return cause(os.Chmod(path, 0o755)) // Exim must get in, whatever our umask
+	return bareError(os.Chmod(path, 0o755)) // Exim must get in, whatever our umask
 }
 
 // names lists the directory.
 func (h *handle) names() ([]string, error) {
 	names, err := h.dir.Readdirnames(-1)
-	return names, cause(err)
+	return names, bareError(err)
 }
 
-// look looks at a file without following a symlink. The content is read
-// unless last, an earlier sight of the same file, makes that needless.
+// inspect returns the state of a file without following a symlink. It reads the content
+// unless last, an earlier state, shows that the file is unchanged.
 //
-// A name counts, whatever stands behind it. Exim's `exists` says yes to a
-// directory, a fifo, and a symlink that leads somewhere; a dangling one we
-// take for a lock where Exim alone does not, because following it to find out
-// is what must never happen.
-func (h *handle) look(name string, last sight) (sight, error) {
+// The name alone makes it a lock, whatever the file is. Exim's `exists` is true of a
+// directory, a fifo, and a symlink that leads somewhere. A dangling symlink is a lock here
+// but not for Exim: to tell, we would have to follow it, which we never do.
+func (h *handle) inspect(name string, last fileState) (fileState, error) {
 	s, st, err := h.stat(name)
 	if err != nil || !s.there {
-		return sight{}, err
+		return fileState{}, err
 	}
 	if last.Ino == s.Ino && last.Mtime == s.Mtime && last.Size == s.Size && last.ctime == s.ctime {
 		s.Content = last.Content
@@ -113,59 +112,59 @@ func (h *handle) look(name string, last sight) (sight, error) {
 	return h.read(name, s)
 }
 
-// stat is look without the content.
-func (h *handle) stat(name string) (s sight, st unix.Stat_t, err error) {
+// stat is inspect without the content.
+func (h *handle) stat(name string) (s fileState, st unix.Stat_t, err error) {
 	err = unix.Fstatat(h.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
-		return sight{}, st, nil
+		return fileState{}, st, nil
 	}
 	if err != nil {
-		return sight{}, st, err
+		return fileState{}, st, err
 	}
-	return sightOf(&st), st, nil
+	return fileStateOf(&st), st, nil
 }
 
-func sightOf(st *unix.Stat_t) sight {
-	return sight{
+func fileStateOf(st *unix.Stat_t) fileState {
+	return fileState{
 		there: true,
 		stamp: stamp{Ino: st.Ino, Mtime: st.Mtim, Size: st.Size},
 		ctime: st.Ctim,
 	}
 }
 
-// read reads a file that was regular when looked at. Somebody may put
-// another in its place meanwhile: O_NONBLOCK so that a fifo does not hang us.
-func (h *handle) read(name string, s sight) (sight, error) {
+// read reads a file that was regular a moment ago. If somebody has replaced it by a
+// fifo since, O_NONBLOCK keeps the open from waiting for a writer.
+func (h *handle) read(name string, s fileState) (fileState, error) {
 	fd, err := openat(h.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return sight{}, nil
+		return fileState{}, nil
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
 		return s, nil // a symlink or a socket by now
 	case err != nil:
-		return sight{}, err
+		return fileState{}, err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return sight{}, err
+		return fileState{}, err
 	}
-	s = sightOf(&st)
+	s = fileStateOf(&st)
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return s, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxContent))
 	if err != nil {
-		return sight{}, cause(err)
+		return fileState{}, bareError(err)
 	}
 	s.Content = strings.ToValidUTF8(string(b), "\uFFFD")
 	return s, nil
 }
 
-// writeTemp writes content to a new file under a name that Exim never asks
-// for. A durable one is on the disk before it gets its name: after a power cut
-// an empty lock file would look like one that somebody edited.
+// writeTemp writes content to a new file with a temporary name. With durable, it is
+// synced to the disk: after a power cut an empty lock file would look as if somebody had
+// edited it.
 func (h *handle) writeTemp(content string, durable bool) (name string, s stamp, err error) {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
@@ -189,15 +188,15 @@ func (h *handle) writeTemp(content string, durable bool) (name string, s stamp, 
 	}
 	if err != nil {
 		h.unlink(name)
-		return "", stamp{}, cause(err)
+		return "", stamp{}, bareError(err)
 	}
-	s = sightOf(&st).stamp
+	s = fileStateOf(&st).stamp
 	s.Content = content
 	return name, s, nil
 }
 
-// place gives a temporary file its name, or fails with EEXIST where a file of
-// that name stands: renaming over an operator's file would lose it. Inode and
+// place renames a temporary file to its final name. It fails with EEXIST where a file
+// of that name exists, because overwriting an operator's file would lose it. Inode and
 // modification time stay as they were.
 func (h *handle) place(temp, name string) error {
 	err := unix.Renameat2(h.fd(), temp, h.fd(), name, unix.RENAME_NOREPLACE)
@@ -214,7 +213,7 @@ func (h *handle) placeByLink(temp, name string) error {
 	return h.unlink(temp)
 }
 
-// unlink removes a name; that it is gone already is no error.
+// unlink removes a file. It is no error if there is none.
 func (h *handle) unlink(name string) error {
 	if err := unix.Unlinkat(h.fd(), name, 0); !errors.Is(err, unix.ENOENT) {
 		return err
@@ -222,20 +221,20 @@ func (h *handle) unlink(name string) error {
 	return nil
 }
 
-// sync makes placed and removed names survive a power cut. Otherwise the
-// notes could know of a file that is gone, which would look like a hand.
-// Some FUSE and network file systems cannot.
+// sync makes new and removed names survive a power cut. Otherwise a noted file could be
+// gone, as if an operator had removed it. Some FUSE and network file systems cannot sync
+// a directory.
 func (h *handle) sync() error {
-	err := cause(h.dir.Sync())
+	err := bareError(h.dir.Sync())
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
 	return err
 }
 
-// writable fails if no file can be made in the directory; whether there is
-// space is not looked at. (AT_EACCESS would miss a `chattr +i`: package unix
-// takes its EPERM for a kernel that does not know the flag.)
+// writable fails if no file may be made in the directory. It does not look for free
+// space. (With AT_EACCESS it would miss a `chattr +i`: package unix takes the EPERM to
+// mean that the kernel does not know the flag.)
 func (h *handle) writable() error {
 	return unix.Faccessat(h.fd(), ".", unix.W_OK|unix.X_OK, 0)
 }
@@ -249,8 +248,9 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// cause strips package os's words from an error: ours name the file already.
-func cause(err error) error {
+// bareError returns an error without the words and path of package os: our own name the
+// file already.
+func bareError(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		return path.Err
@@ -258,7 +258,7 @@ func cause(err error) error {
 	return err
 }
 
-// remedy is what an operator can do about an error of the file system.
+// remedy is what an operator can do about an error of the file system; "" if unknown.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, unix.EROFS):
@@ -277,7 +277,7 @@ func remedy(err error) string {
 	return ""
 }
 
-// fault is the error that an operator reads.
-func fault(doing, what string, err error) error {
+// withRemedy words an error for operators.
+func withRemedy(doing, what string, err error) error {
 	return fmt.Errorf("%s %s: %w%s", doing, what, err, remedy(err))
 }

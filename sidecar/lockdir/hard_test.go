@@ -157,7 +157,7 @@ var conditions = map[string]condition{
 	},
 }
 
-// Each condition is told once, with what to do, shows for as long as it lasts,
+// Each condition is reported once, with what to do, shows for as long as it lasts,
 // and mends by itself.
 func TestHardConditions(t *testing.T) {
 	for what, c := range conditions {
@@ -227,18 +227,18 @@ func TestMissingParentIsMade(t *testing.T) {
 
 func TestFailureIsAllThatIsLeft(t *testing.T) {
 	r := newRig(t)
-	r.d.tell("scan", errors.New("one"))
-	r.d.tell("usage", errors.New("two"))
+	r.d.setTrouble("scan", errors.New("one"))
+	r.d.setTrouble("usage", errors.New("two"))
 	if err := r.d.Failure(); err.Error() != "one; two" {
 		t.Errorf("failure: %v", err)
 	}
-	r.d.tell("scan", nil)
+	r.d.setTrouble("scan", nil)
 	if err := r.d.Failure(); err == nil || err.Error() != "two" {
 		t.Errorf("failure: %v", err)
 	}
-	r.wantEvents(r.heard(), "trouble", "trouble")
-	r.d.tell("usage", nil)
-	r.wantEvents(r.heard(), "mended")
+	r.wantEvents(r.reported(), "trouble", "trouble")
+	r.d.setTrouble("usage", nil)
+	r.wantEvents(r.reported(), "mended")
 }
 
 // rm -rf may remove the directory in the midst of a scan.

@@ -136,17 +136,17 @@ func (r *rig) settle() []sidecar.LockEvent {
 		r.d.scan(r.now)
 		r.now = r.now.Add(patience)
 	}
-	return r.heard()
+	return r.reported()
 }
 
-// heard is what would have been reported by now.
-func (r *rig) heard() []sidecar.LockEvent {
+// reported is what Run would have reported by now.
+func (r *rig) reported() []sidecar.LockEvent {
 	var events []sidecar.LockEvent
 	r.d.deliver(func(e sidecar.LockEvent) { events = append(events, e) })
 	return events
 }
 
-func (r *rig) file(l sidecar.Lock) string { return filepath.Join(r.path, baseName(l)) }
+func (r *rig) file(l sidecar.Lock) string { return filepath.Join(r.path, entryName(l)) }
 
 func (r *rig) make(l sidecar.Lock) {
 	r.t.Helper()
@@ -160,7 +160,7 @@ func (r *rig) must(err error) {
 	}
 }
 
-// The hands of an operator.
+// What operators do.
 
 func (r *rig) create(l sidecar.Lock) {
 	r.t.Helper()
@@ -242,10 +242,10 @@ func (r *rig) state(l sidecar.Lock) string {
 func (r *rig) wantState(l sidecar.Lock, want string) {
 	r.t.Helper()
 	if got := r.state(l); got != want {
-		r.t.Errorf("Files says %s is %q, want %q", baseName(l), got, want)
+		r.t.Errorf("Files says %s is %q, want %q", entryName(l), got, want)
 	}
 	if got := r.exists(l); got != (want != "") {
-		r.t.Errorf("file %s stands: %v, want it %q", baseName(l), got, want)
+		r.t.Errorf("file %s stands: %v, want it %q", entryName(l), got, want)
 	}
 	entries, err := os.ReadDir(r.path)
 	r.must(err)
@@ -268,7 +268,7 @@ func short(events []sidecar.LockEvent) []string {
 	for _, e := range events {
 		w := names[e.Kind]
 		if e.File.Lock != (sidecar.Lock{}) {
-			w += " " + baseName(e.File.Lock)
+			w += " " + entryName(e.File.Lock)
 		}
 		if e.File.Operator {
 			w += " operator"

@@ -141,7 +141,7 @@ func TestThingsPlantedUnderALocksName(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			t.Chdir(r.path) // a socket's path has at most 107 bytes
-			r.must(plant(baseName(hourly)))
+			r.must(plant(entryName(hourly)))
 			r.make(hourly)
 			r.wantState(hourly, "operator")
 			r.wantEvents(r.settle(), "made max_hourly_example.com operator")
@@ -190,11 +190,11 @@ func TestPlaceNeverOverwrites(t *testing.T) {
 			temp, st, err := h.writeTemp("20/20 (100%)", true)
 			r.must(err)
 			r.create(other)
-			if err := place(h, temp, baseName(other)); !errors.Is(err, unix.EEXIST) {
+			if err := place(h, temp, entryName(other)); !errors.Is(err, unix.EEXIST) {
 				t.Errorf("over an operator's file: %v", err)
 			}
-			r.must(place(h, temp, baseName(hourly)))
-			s, err := h.look(baseName(hourly), sight{})
+			r.must(place(h, temp, entryName(hourly)))
+			s, err := h.inspect(entryName(hourly), fileState{})
 			r.must(err)
 			if s.stamp != st {
 				t.Errorf("stamp %+v became %+v", st, s.stamp)
@@ -228,7 +228,7 @@ func FuzzParseName(f *testing.F) {
 	})
 }
 
-// A hand may put something else in the place of a regular file between the
+// An operator may put something else in the place of a regular file between the
 // look and the open.
 func TestReadOfWhatIsNoFileByNow(t *testing.T) {
 	r := newRig(t)
@@ -240,9 +240,9 @@ func TestReadOfWhatIsNoFileByNow(t *testing.T) {
 	r.must(err)
 	defer h.close()
 	for l, want := range map[sidecar.Lock]bool{hourly: true, other: true, deferfail: false} {
-		s, err := h.read(baseName(l), sight{there: true})
+		s, err := h.read(entryName(l), fileState{there: true})
 		if err != nil || s.there != want || s.Content != "" {
-			t.Errorf("%s: %+v, %v", baseName(l), s, err)
+			t.Errorf("%s: %+v, %v", entryName(l), s, err)
 		}
 	}
 }

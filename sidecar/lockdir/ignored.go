@@ -9,37 +9,38 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// maxIgnored is how many names are told at a time.
+// maxIgnored is how many names one report has at most.
 const maxIgnored = 10
 
-// likeLock tells whether whoever made a file that is none of ours may have
-// meant a lock: `touch max_hourly_Example.COM` has no effect, for Exim asks for
-// the name in lower case. What an editor leaves beside a lock is not meant.
+// likeLock reports whether a file that is no lock may have been meant as one: `touch
+// max_hourly_Example.COM` has no effect, because Exim looks for the name in lower case.
+// An editor's backup of a lock file is not meant.
 func likeLock(name string) bool {
 	lower := strings.ToLower(name)
 	return !strings.HasSuffix(name, "~") && (strings.HasPrefix(lower, string(sidecar.LockHourly)) || strings.HasPrefix(lower, string(sidecar.LockDeferFail)))
 }
 
-// tellIgnored tells, once while they stand, of files that were perhaps meant as
-// locks.
-func (d *Dir) tellIgnored(names []string) {
+// reportIgnored reports files that were perhaps meant as locks, each once for as long as
+// it exists.
+func (d *Dir) reportIgnored(names []string) {
 	var reasons []string
 	for _, name := range names {
-		if !slices.Contains(d.ignored, name) {
+		if !slices.Contains(d.reports.ignored, name) {
 			reasons = append(reasons, whyIgnored(name))
 		}
 	}
-	d.ignored = names
+	d.reports.ignored = names
 	if n := len(reasons); n > maxIgnored {
 		reasons = append(reasons[:maxIgnored], fmt.Sprintf("and %d more", n-maxIgnored))
 	}
 	if len(reasons) > 0 {
 		err := fmt.Errorf("lock directory %s: %s", d.path, strings.Join(reasons, "; "))
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockIgnored, Err: err})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockIgnored, Err: err})
 	}
 }
 
-// whyIgnored says what the file would have to be called, if that can be told.
+// whyIgnored words why a file is no lock, and how it would have to be named, if it can
+// be guessed.
 func whyIgnored(name string) string {
 	lower := strings.ToLower(name)
 	for _, kind := range []sidecar.LockKind{sidecar.LockHourly, sidecar.LockDeferFail} {

@@ -32,7 +32,7 @@ func TestNamesThatEximNeverAsksForAreToldOnce(t *testing.T) {
 		touch(name)
 		r.wantEvents(r.settle())
 	}
-	// Made again it is told again, and of many not all.
+	// Made again it is reported again, and of many not all.
 	for i := range 30 {
 		touch(fmt.Sprintf("max_hourly_%02d.Example", i))
 	}

@@ -56,9 +56,9 @@ func TestHandRemoves(t *testing.T) {
 	r.rm(hourly)
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(quiet - 1))
-	r.wantEvents(r.heard())
+	r.wantEvents(r.reported())
 	r.d.scan(r.now.Add(quiet))
-	events := r.heard()
+	events := r.reported()
 	r.wantEvents(events, "released max_hourly_example.com")
 	if events[0].File.Epoch != 7 {
 		t.Errorf("epoch %d released, want the one it saw, 7", events[0].File.Epoch)
@@ -85,7 +85,7 @@ func TestHandRemovesWhileSluiceIsDown(t *testing.T) {
 	r.wantEvents(r.settle())
 }
 
-// A release that nobody heard before the crash is told again.
+// A release that was not reported before the crash is reported again.
 func TestReleaseIsToldUntilHeard(t *testing.T) {
 	r := newRig(t)
 	r.make(hourly)
@@ -237,7 +237,7 @@ func TestRemove(t *testing.T) {
 	r.make(hourly)
 	r.rm(hourly)
 	r.settleQuietly()
-	r.must(r.d.Remove(hourly)) // a hand was faster and is not reported yet
+	r.must(r.d.Remove(hourly)) // an operator was faster and is not reported yet
 	r.wantEvents(r.settle())
 	r.open()
 	r.wantEvents(r.settle())
@@ -278,7 +278,7 @@ func TestFilesOfADomain(t *testing.T) {
 	r.must(r.d.Make(deferfail, "6/20 (30%)", 1))
 	names := func(files []sidecar.LockFile) (s string) {
 		for _, f := range files {
-			s += baseName(f.Lock) + " "
+			s += entryName(f.Lock) + " "
 		}
 		return strings.TrimSpace(s)
 	}

@@ -11,9 +11,9 @@ import (
 // (NAME_MAX).
 const nameMax = 255
 
-// fileName is the name of a lock's file. It fails for every domain that
-// could be anything but one path component of the form Exim asks for
-// (`${lc:...}` of an A-label), so that nothing hostile reaches the disk.
+// fileName is the name of a lock's file. It fails unless that is a single path component
+// of the form that Exim looks for (`${lc:...}` of an A-label), so that nothing hostile
+// reaches the disk.
 func fileName(l sidecar.Lock) (string, error) {
 	if l.Kind != sidecar.LockHourly && l.Kind != sidecar.LockDeferFail {
 		return "", fmt.Errorf("lock of unknown kind %.40q", l.Kind)
@@ -34,7 +34,7 @@ func fileName(l sidecar.Lock) (string, error) {
 	return name, nil
 }
 
-// onlyDomainBytes tells whether s has only bytes of a lower-case A-label.
+// onlyDomainBytes reports whether s has only bytes of a lower-case A-label.
 func onlyDomainBytes(s string) bool {
 	for _, b := range []byte(s) {
 		if !('a' <= b && b <= 'z' || '0' <= b && b <= '9' || b == '-' || b == '.') {
@@ -44,9 +44,9 @@ func onlyDomainBytes(s string) bool {
 	return true
 }
 
-// parseName is the lock of which name is the file. Everything else in the
-// directory, usage files and names that Exim would never ask for included,
-// is none of this package's.
+// parseName returns the lock that a file of this name is. It reports false for
+// everything else in the directory, such as usage files and names that Exim never looks
+// for.
 func parseName(name string) (sidecar.Lock, bool) {
 	for _, kind := range []sidecar.LockKind{sidecar.LockHourly, sidecar.LockDeferFail} {
 		if domain, ok := strings.CutPrefix(name, string(kind)+"_"); ok {

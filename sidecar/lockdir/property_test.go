@@ -18,7 +18,7 @@ import (
 // each directory too.
 type modelFile struct {
 	serial int  // 0: there is none
-	hand   bool // touched, edited or made by a hand
+	hand   bool // touched, edited or made by an operator
 	from   int  // index of the lock it was made for
 	text   string
 }
@@ -66,7 +66,7 @@ func newModel(rt *rapid.T, t *testing.T) *model {
 func (m *model) any() int { return rapid.IntRange(0, len(m.locks)-1).Draw(m.rt, "lock") }
 
 func (m *model) due(i int, what string) {
-	event := what + " " + baseName(m.locks[i])
+	event := what + " " + entryName(m.locks[i])
 	if m.known[i].operator {
 		event += " operator"
 	}
@@ -80,7 +80,7 @@ func (m *model) newFile(i int) {
 	m.known[i].serial, m.known[i].dir = m.serial, m.dir
 }
 
-// ours tells whether the file is the very one that Sluice made, or one with
+// ours reports whether the file is the very one that Sluice made, or one with
 // its content in a directory that came instead.
 func (m *model) ours(i int) bool {
 	k, f := m.known[i], m.disk[i]
@@ -155,7 +155,7 @@ func (m *model) Unmake() {
 	case m.lost:
 		m.leave[i] = k.dir != 0
 		*k = modelLock{}
-	case m.disk[i].serial == 0 && k.dir == m.dir: // a hand, told by the next scan
+	case m.disk[i].serial == 0 && k.dir == m.dir: // an operator, told by the next scan
 	case m.disk[i].serial == 0:
 		*k = modelLock{}
 	case m.ours(i):
@@ -172,10 +172,10 @@ func (m *model) Remove() {
 	m.must(m.d.Remove(m.locks[i]))
 	m.leave[i] = m.lost && (m.leave[i] || m.known[i].known && m.known[i].dir != 0)
 	m.known[i], m.disk[i] = modelLock{}, modelFile{}
-	m.events = slices.DeleteFunc(m.events, func(e string) bool { return strings.Contains(e, baseName(m.locks[i])) })
+	m.events = slices.DeleteFunc(m.events, func(e string) bool { return strings.Contains(e, entryName(m.locks[i])) })
 }
 
-// What hands do. Each says whether it could.
+// What operators do. Each reports whether it could.
 
 func (m *model) Touch() {
 	if i := m.any(); m.disk[i].serial != 0 {
@@ -240,7 +240,7 @@ func (m *model) LoseDir() {
 
 // Settle scans, with restart after starting Sluice again, and compares.
 func (m *model) Settle(restart bool) {
-	got := m.heard() // what the methods found by themselves
+	got := m.reported() // what the methods found by themselves
 	if restart {
 		m.open()
 		m.seen = m.dir
@@ -298,10 +298,10 @@ func (m *model) compare() {
 			notes++
 		}
 		if got := m.state(l); got != want {
-			m.rt.Fatalf("%s is %q, want %q", baseName(l), got, want)
+			m.rt.Fatalf("%s is %q, want %q", entryName(l), got, want)
 		}
 		if m.exists(l) != (want != "") {
-			m.rt.Fatalf("file %s stands: %v, want it %q", baseName(l), m.exists(l), want)
+			m.rt.Fatalf("file %s stands: %v, want it %q", entryName(l), m.exists(l), want)
 		}
 	}
 	entries, err := os.ReadDir(m.path)

@@ -13,34 +13,34 @@ import (
 type state string
 
 const (
-	making   state = "making"   // its file may stand or not
-	made     state = "made"     // its file stands; if it does not, that was a hand
-	unmaking state = "unmaking" // its file may stand or not, and is to go
+	making   state = "making"   // the file may exist already
+	made     state = "made"     // the file exists; if not, an operator has removed it
+	unmaking state = "unmaking" // the file may still exist, and is to be removed
 )
 
-// A record is what is noted of a lock. It is noted before each step on the
-// disk and after, so that a crash between two steps leaves no doubt.
+// A record is what is noted of a lock, before and after each step on the disk, so that
+// even after a crash between two steps it is known whose the file is.
 type record struct {
 	State    state `json:"state"`
-	Operator bool  `json:"operator,omitempty"` // only a hand, or Remove, removes the file
-	Epoch    int64 `json:"epoch,omitempty"`    // epoch of the domain when Make was called
-	File     stamp `json:"file"`               // of a making lock whose file could not be written yet only the content
-	Dir      dirID `json:"dir"`                // where the file stands
+	Operator bool  `json:"operator,omitempty"` // only an operator, or Remove, removes the file
+	Epoch    int64 `json:"epoch,omitempty"`    // the domain's, when Make was called
+	File     stamp `json:"file"`               // only the content, while the file could not be written yet
+	Dir      dirID `json:"dir"`                // where the file is
 }
 
 // An entry is a record in memory.
 type entry struct {
 	record
-	seen  sight // the last look, which spares reading the file again
-	noted bool  // the record is in the notes; else the next scan tries again
+	seen  fileState // at the last look: an unchanged file need not be read again
+	noted bool      // whether the record is in the notes; if not, the next scan tries again
 }
 
 const notePrefix = "lock/"
 
 func noteKey(l sidecar.Lock) string { return notePrefix + string(l.Kind) + "/" + l.Domain }
 
-// load reads the records back. One that cannot be understood is reported and
-// forgotten; its file is then the operator's, which is the safe side.
+// load reads the records back. One that cannot be parsed is reported and forgotten. Its
+// file then counts as the operator's, which is the safe side: Sluice never removes it.
 func (d *Dir) load() {
 	var bad []string
 	d.notes.Notes(notePrefix, func(key string, value []byte) {
@@ -53,21 +53,21 @@ func (d *Dir) load() {
 			return
 		}
 		if before := r.Dir.Path; before != d.path && before != "" {
-			d.movedOff = before
+			d.movedFrom = before
 		}
 		d.put(l, entry{record: r, noted: true})
 	})
 	for _, key := range bad {
 		err := fmt.Errorf("read note %q of a lock: not understood; if its file stands it counts as made by hand", key)
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 		if err := d.notes.Forget(key); err != nil {
-			d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+			d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 		}
 	}
 }
 
-// save takes a record over into memory and notes it, if it changed. It is
-// in memory also after an error.
+// save stores a record in memory and notes it, if it has changed. After an error it is
+// in memory all the same.
 func (d *Dir) save(l sidecar.Lock, r record) error {
 	e, known := d.locks[l]
 	if known && e.record == r && e.noted {
@@ -85,7 +85,7 @@ func (d *Dir) save(l sidecar.Lock, r record) error {
 	return nil
 }
 
-// forget drops a record whose file is gone for good.
+// forget drops a record whose file is gone for good, from memory and from the notes.
 func (d *Dir) forget(l sidecar.Lock) error {
 	d.drop(l)
 	if err := d.notes.Forget(noteKey(l)); err != nil {
@@ -101,12 +101,12 @@ func (d *Dir) put(l sidecar.Lock, e entry) {
 }
 
 func (d *Dir) drop(l sidecar.Lock) {
-	delete(d.gone, l)
+	delete(d.absent.locks, l)
 	delete(d.locks, l)
 	d.publish(l.Domain)
 }
 
-// publish has Files see what is recorded of a domain.
+// publish updates what Files returns for a domain.
 func (d *Dir) publish(domain string) {
 	var files []sidecar.LockFile
 	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
@@ -122,9 +122,9 @@ func (d *Dir) publish(domain string) {
 	d.standing.Store(domain, files)
 }
 
-// file is the lock as others see it.
+// file is the lock as other packages see it.
 func (e entry) file(l sidecar.Lock) sidecar.LockFile {
-	// A hand can set any time; JSON has no year past 9999.
+	// An operator can set any time; JSON has no year past 9999.
 	sec := min(max(e.File.Mtime.Sec, 0), 253402300799)
 	return sidecar.LockFile{
 		Lock:     l,

@@ -15,28 +15,27 @@ import (
 )
 
 const (
-	// quiet is how long no lock file may have vanished before those that did
-	// count as removed by hand: rm -rf is between two files for microseconds.
+	// quiet is how long no further lock file may have vanished before those that did
+	// count as removed by hand. An rm -rf of the directory takes only microseconds from
+	// one file to the next.
 	quiet = 100 * time.Millisecond
-	// patience is when they count in any case, and how long a missing
-	// directory is left to whoever is about to put another in its place
-	// (`rm -rf d && mkdir d` and `mv d old && mv new d` fail or go wrong if we
-	// make it first).
+	// patience is how long a lock file must be missing to count in any case. It is also
+	// how long a missing directory is left alone: `rm -rf d && mkdir d` and
+	// `mv d old && mv new d` fail or go wrong if we make it in between.
 	patience = 300 * time.Millisecond
 )
 
-// scan compares every record with the directory, and reports trouble that was
-// not reported before.
+// scan compares every record with the directory, and reports what is newly wrong.
 func (d *Dir) scan(now time.Time) {
-	d.busy.Lock()
-	defer d.busy.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.scanLocked(now)
 }
 
 // check is scan for one lock.
 func (d *Dir) check(now time.Time, l sidecar.Lock) {
-	d.busy.Lock()
-	defer d.busy.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at, err := openDir(d.path)
 	if err != nil {
 		d.scanLocked(now)
@@ -48,89 +47,89 @@ func (d *Dir) check(now time.Time, l sidecar.Lock) {
 		return
 	}
 	if _, err := d.step(at, l, now); err != nil {
-		d.tell("scan", err)
+		d.setTrouble("scan", err)
 	}
 }
 
 func (d *Dir) scanLocked(now time.Time) {
 	at, err := d.enter(now)
 	if at == nil {
-		clear(d.gone) // whatever was missing in it: the directory is
+		clear(d.absent.locks) // the directory is missing, not single files
 		if err != nil {
-			d.tell("scan", err)
+			d.setTrouble("scan", err)
 		}
 		return
 	}
 	defer at.close()
-	lost := at.id != d.id && d.id != dirID{} || d.movedOff != ""
+	lost := at.id != d.id && d.id != dirID{} || d.movedFrom != ""
 	locks, err := d.list(at, now)
 	var remade []string
 	for _, l := range locks {
 		again, stepErr := d.step(at, l, now)
 		if again {
-			remade = append(remade, baseName(l))
+			remade = append(remade, entryName(l))
 		}
 		if err == nil {
 			err = stepErr
 		}
 	}
-	d.believe(now)
+	d.releaseVanished(now)
 	d.id = at.id
 	if err == nil {
 		err = d.writable(at)
 	}
 	if lost || len(remade) > 0 {
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: d.lost(remade)})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: d.lost(remade)})
 	}
-	d.tell("scan", err)
+	d.setTrouble("scan", err)
 }
 
-// enter opens the directory, and makes it if it has been missing for a while.
-// Without a handle and without an error there is still time.
+// enter opens the directory, and makes it if it has been missing for longer than
+// patience. Until then it returns neither a handle nor an error.
 func (d *Dir) enter(now time.Time) (*handle, error) {
 	at, err := openDir(d.path)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, fault("open lock directory", d.path, err)
+		return nil, withRemedy("open lock directory", d.path, err)
 	}
 	if err == nil {
-		d.missing = time.Time{}
+		d.absent.dir = time.Time{}
 		return at, nil
 	}
-	if d.missing.IsZero() {
-		d.missing = now
+	if d.absent.dir.IsZero() {
+		d.absent.dir = now
 	}
 	first := d.id == dirID{}
-	if !first && now.Sub(d.missing) < patience {
+	if !first && now.Sub(d.absent.dir) < patience {
 		return nil, nil
 	}
 	if err := makeDir(d.path); err != nil {
-		return nil, fault("make lock directory", d.path, err)
+		return nil, withRemedy("make lock directory", d.path, err)
 	}
 	if at, err = openDir(d.path); err != nil {
-		return nil, fault("open lock directory", d.path, err)
+		return nil, withRemedy("open lock directory", d.path, err)
 	}
-	d.missing = time.Time{}
+	d.absent.dir = time.Time{}
 	return at, nil
 }
 
-// list names the locks that are recorded or stand in the directory, and
-// removes temporary files that a crash left.
+// list returns the locks that are recorded or have a file in the directory. It removes
+// temporary files that a crash left.
 func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 	names, err := at.names()
-	if errors.Is(err, unix.ENOENT) { // it went away meanwhile: for the next scan
+	if errors.Is(err, unix.ENOENT) { // removed meanwhile: the next scan deals with it
 		return nil, nil
 	}
 	if err != nil {
-		err = fault("list lock directory", d.path, err)
+		err = withRemedy("list lock directory", d.path, err)
 	}
 	if err == nil {
-		d.missUsage(at, names, now)
+		d.findVanishedUsage(at, names, now)
 	}
 	all := map[sidecar.Lock]bool{}
 	var ignored []string
 	for _, name := range names {
 		if strings.HasPrefix(name, tempPrefix) {
-			at.unlink(name) // what fails to go does no harm
+			at.unlink(name) // one that cannot be removed does no harm
 		}
 		if l, ok := parseName(name); ok {
 			all[l] = true
@@ -138,29 +137,29 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 			ignored = append(ignored, name)
 		}
 	}
-	d.tellIgnored(ignored)
+	d.reportIgnored(ignored)
 	for l := range d.locks {
 		all[l] = true
 	}
 	return slices.SortedFunc(maps.Keys(all), byName), err
 }
 
-// suspect is for a lock that is made and absent: a hand. But `rm -rf` of the
-// whole directory removes its files one by one before it, and an editor may
-// put a new file in the place of the old a moment later. So it is only marked.
-func (d *Dir) suspect(l sidecar.Lock, now time.Time) {
-	if _, ok := d.gone[l]; !ok {
-		d.gone[l], d.lastGone = now, now
+// markVanished notes that the file of a lock is missing. It need not have been removed
+// for good: `rm -rf` of the whole directory removes the files one by one before it, and
+// an editor may put a new file in its place a moment later.
+func (d *Dir) markVanished(l sidecar.Lock, now time.Time) {
+	if _, ok := d.absent.locks[l]; !ok {
+		d.absent.locks[l], d.absent.last = now, now
 	}
 }
 
-// believe releases the locks that this scan still found gone, once no further
-// file vanished for a moment, and not much later in any case. Their records
-// are dropped from memory only: the notes stay until the event was heard
-// (deliver), or a crash in between would lose the release.
-func (d *Dir) believe(now time.Time) {
-	for _, l := range slices.SortedFunc(maps.Keys(d.gone), byName) {
-		if now.Sub(d.lastGone) < quiet && now.Sub(d.gone[l]) < patience {
+// releaseVanished releases the locks whose files are still missing, once no further file
+// has vanished for quiet, and after patience in any case. It drops their records from
+// memory only: deliver removes the notes after it has reported the release, or a crash in
+// between would lose it.
+func (d *Dir) releaseVanished(now time.Time) {
+	for _, l := range slices.SortedFunc(maps.Keys(d.absent.locks), byName) {
+		if now.Sub(d.absent.last) < quiet && now.Sub(d.absent.locks[l]) < patience {
 			continue
 		}
 		file := d.locks[l].file(l)
@@ -169,18 +168,18 @@ func (d *Dir) believe(now time.Time) {
 		} else {
 			d.drop(l)
 		}
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: file})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: file})
 	}
 }
 
-// unsettled tells whether a scan should follow soon.
+// unsettled reports whether another scan is needed soon.
 func (d *Dir) unsettled(now time.Time) bool {
-	d.busy.Lock()
-	defer d.busy.Unlock()
-	return len(d.gone) > 0 || !d.missing.IsZero() && now.Sub(d.missing) < patience
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.absent.locks) > 0 || !d.absent.dir.IsZero() && now.Sub(d.absent.dir) < patience
 }
 
-// lost words a LockDirLost.
+// lost words a LockDirLost; remade are the names of the files made again.
 func (d *Dir) lost(remade []string) error {
 	what := "no lock had to be made again"
 	if n := len(remade); n > 0 {
@@ -192,88 +191,90 @@ func (d *Dir) lost(remade []string) error {
 			what += ", ..."
 		}
 	}
-	if before := d.movedOff; before != "" {
-		d.movedOff = ""
+	if before := d.movedFrom; before != "" {
+		d.movedFrom = ""
 		return fmt.Errorf("locks.dir was %s and is %s now; nothing is released; %s; "+
 			"the files in %s stay: set Exim's SLUICE_LOCKS too, then remove them", before, d.path, what, before)
 	}
 	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
 }
 
-// writable finds out that locks could not be made before one is due.
+// writable returns why lock files could not be made, so that operators learn of it
+// before one is needed.
 func (d *Dir) writable(at *handle) error {
 	if err := at.writable(); err != nil {
-		return fault("write to lock directory", d.path, err)
+		return withRemedy("write to lock directory", d.path, err)
 	}
 	return nil
 }
 
-// tell reports what went wrong, unless it is what was told last, and that
-// nothing is wrong any more.
-func (d *Dir) tell(about string, err error) {
-	last, told := d.told[about]
+// setTrouble notes what is wrong now with what was being done, nil if nothing. It reports
+// an error once, and that all is well again.
+func (d *Dir) setTrouble(about string, err error) {
+	last, reported := d.reports.troubles[about]
 	switch {
-	case err == nil && !told, err != nil && told && last == err.Error():
+	case err == nil && !reported, err != nil && last == err.Error():
 		return
 	case err == nil:
-		delete(d.told, about)
+		delete(d.reports.troubles, about)
 	default:
-		d.told[about] = err.Error()
+		d.reports.troubles[about] = err.Error()
 	}
-	if len(d.told) == 0 {
-		d.trouble.Store(nil)
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockMended})
+	if len(d.reports.troubles) == 0 {
+		d.reports.failure.Store(nil)
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockMended})
 		return
 	}
-	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(d.told))), "; ")
-	d.trouble.Store(&all)
+	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(d.reports.troubles))), "; ")
+	d.reports.failure.Store(&all)
 	if err != nil {
 		err = fmt.Errorf("%w; tried again by itself", err)
-		d.pending = append(d.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 	}
 }
 
-// deliver hands over what happened. Nothing is locked meanwhile: whoever
-// hears of a release takes other locks away.
+// deliver calls report for all that is pending, without the mutex: who is told of a
+// release removes other lock files.
 func (d *Dir) deliver(report func(sidecar.LockEvent)) {
 	for {
-		d.busy.Lock()
-		if len(d.pending) == 0 {
-			d.pending = nil
-			d.busy.Unlock()
+		d.mu.Lock()
+		if len(d.reports.pending) == 0 {
+			d.reports.pending = nil
+			d.mu.Unlock()
 			return
 		}
-		event := d.pending[0]
-		d.pending = d.pending[1:]
-		d.busy.Unlock()
+		event := d.reports.pending[0]
+		d.reports.pending = d.reports.pending[1:]
+		d.mu.Unlock()
 
 		report(event)
 		if event.Kind == sidecar.LockReleased {
-			d.heard(event.File.Lock)
+			d.forgetReleased(event.File.Lock)
 		}
 	}
 }
 
-// heard forgets a released lock, unless there is a new one by now.
-func (d *Dir) heard(l sidecar.Lock) {
-	d.busy.Lock()
-	defer d.busy.Unlock()
+// forgetReleased removes the note of a released lock, unless it was made again since.
+func (d *Dir) forgetReleased(l sidecar.Lock) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if _, known := d.locks[l]; known || l.Kind == sidecar.LockUsage {
 		return
 	}
-	d.tell("forget", d.forget(l))
+	d.setTrouble("forget", d.forget(l))
 }
 
-func byName(a, b sidecar.Lock) int { return strings.Compare(baseName(a), baseName(b)) }
+func byName(a, b sidecar.Lock) int { return strings.Compare(entryName(a), entryName(b)) }
 
-// baseName is fileName for a lock that was checked before.
-func baseName(l sidecar.Lock) string {
+// entryName is the name in the directory of a lock that fileName has checked, or of a
+// usage file.
+func entryName(l sidecar.Lock) string {
 	if l.Kind == sidecar.LockUsage {
 		return l.Domain
 	}
 	return string(l.Kind) + "_" + l.Domain
 }
 
-func (d *Dir) pathOf(l sidecar.Lock) string { return d.file(baseName(l)) }
+func (d *Dir) pathOf(l sidecar.Lock) string { return d.file(entryName(l)) }
 
 func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }

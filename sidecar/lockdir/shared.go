@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Shared tells how one can see that cPanel's own limiter uses a directory
-// too, if it does, and how to part them. cPanel keeps its counts in track/,
-// and its configuration beside the directory: /var/cpanel/cpanel.config.
-// What cannot be read says nothing: most hosts have no cPanel.
+// Shared returns an error if cPanel's own limiter seems to use the same directory, with
+// the signs of that and what to do. cPanel keeps its counts in track/, and has its
+// configuration beside the directory: /var/cpanel/cpanel.config. Files that cannot be
+// read are no sign: most hosts have no cPanel.
 func Shared(dir string) error {
 	var signs []string
 	config := filepath.Join(filepath.Dir(dir), "cpanel.config")

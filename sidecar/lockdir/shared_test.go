@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// cPanel's own limiter in the same directory is told at start, once.
+// cPanel's own limiter in the same directory is reported at start, once.
 func TestSharedWithCPanel(t *testing.T) {
 	for what, c := range map[string]struct {
 		name   string

@@ -42,9 +42,9 @@ func TestMountedOverAndUnmounted(t *testing.T) {
 	r.wantEvents(r.settle(), "lost")
 	r.wantState(hourly, "sluice")
 	r.wantState(other, "operator")
-	r.rm(other) // a hand, in the new directory
+	r.rm(other) // an operator, in the new directory
 	r.wantEvents(r.settle(), "released max_hourly_example.org operator")
-	r.must(unix.Unmount(r.path, 0)) // nothing of ours keeps it busy
+	r.must(unix.Unmount(r.path, 0)) // nothing of ours keeps it mu
 	r.wantEvents(r.settle(), "made max_hourly_example.org operator", "lost")
 	r.wantState(hourly, "sluice")
 }

@@ -13,23 +13,29 @@ import (
 	"sluice/sidecar"
 )
 
-// usageBatch is how many usage files are written before others have their
-// turn in the directory: about a millisecond of work, or ten on a slow disk.
+// usageBatch is how many usage files are written before the mutex is released for
+// others: about a millisecond of work, or ten on a slow disk.
 const usageBatch = 16
 
-// A usageFile is one that this process wrote or took over. It is not noted:
-// a crash loses nothing but the knowledge that it is ours, and leftover tells.
+// usageFiles are the usage files that are ours.
+type usageFiles struct {
+	files map[string]usageFile // by name, which is the domain
+	dir   dirID                // the directory that they are in
+}
+
+// A usageFile is one that this process wrote or took over from an earlier one. It is not
+// noted: after a crash, leftover recognizes it.
 type usageFile struct {
 	stamp
 	epoch int64 // of the domain, when the file was last right
 }
 
-// ShowUsage has the directory hold these usage files and no others of ours.
-// Of files that did not change it writes none. What a hand has put in the place
-// of a usage file stays, and is not ours any more.
+// ShowUsage writes these usage files, where they have changed, and removes all others of
+// ours. A file that an operator has put in the place of a usage file stays, and is not
+// ours any more.
 //
-// In a directory that it sees for the first time it takes over what an earlier
-// process left: see leftover.
+// In a directory that it sees for the first time it takes over what an earlier process
+// left: see leftover.
 func (d *Dir) ShowUsage(files []sidecar.Usage) {
 	want := make(map[string]sidecar.Usage, len(files))
 	for _, u := range files {
@@ -37,7 +43,7 @@ func (d *Dir) ShowUsage(files []sidecar.Usage) {
 			want[u.Domain] = u
 		}
 	}
-	names := d.staleUsage(want) // first: they make room
+	names := d.staleUsage(want) // first, because removing them frees space
 	for _, u := range files {
 		if _, ok := want[u.Domain]; ok {
 			names = append(names, u.Domain)
@@ -45,17 +51,17 @@ func (d *Dir) ShowUsage(files []sidecar.Usage) {
 	}
 	var failed error
 	for batch := range slices.Chunk(names, usageBatch) {
-		if err := d.showBatch(batch, want); err != nil && failed == nil {
+		if err := d.writeUsageBatch(batch, want); err != nil && failed == nil {
 			failed = err
 		}
 	}
-	d.busy.Lock()
+	d.mu.Lock()
 	defer d.done()
-	d.tell("usage", failed)
+	d.setTrouble("usage", failed)
 }
 
-// usageName tells whether a domain may name a usage file. One without a dot
-// could be somebody else's file, such as cPanel's track.
+// usageName reports whether a domain may name a usage file. Without a dot it could be
+// the name of somebody else's file, such as cPanel's track.
 func usageName(domain string) bool {
 	_, err := fileName(sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain})
 	return err == nil && strings.Contains(domain, ".")
@@ -65,22 +71,22 @@ func usageLock(domain string) sidecar.Lock {
 	return sidecar.Lock{Kind: sidecar.LockUsage, Domain: domain}
 }
 
-// staleUsage names the files that are, or in a directory not seen before may
-// be, usage files of ours that nobody wants any more.
+// staleUsage returns the names of our usage files that are no longer wanted. In a
+// directory not seen before, it returns all names that may be such files.
 func (d *Dir) staleUsage(want map[string]sidecar.Usage) []string {
-	d.busy.Lock()
-	defer d.busy.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at, err := openDir(d.path)
 	if err != nil {
-		return nil // the scan makes it, or tells
+		return nil // the scan makes it, or reports why not
 	}
 	defer at.close()
-	names := slices.Sorted(maps.Keys(d.usage))
-	if at.id != d.usageDir {
-		clear(d.usage)
-		d.forgiveUsage()
-		d.usageDir = at.id
-		names, _ = at.names() // the scan tells
+	names := slices.Sorted(maps.Keys(d.usage.files))
+	if at.id != d.usage.dir {
+		clear(d.usage.files)
+		d.unmarkUsage()
+		d.usage.dir = at.id
+		names, _ = at.names() // the scan reports an error
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		_, wanted := want[name]
@@ -88,63 +94,64 @@ func (d *Dir) staleUsage(want map[string]sidecar.Usage) []string {
 	})
 }
 
-// showBatch writes, or removes, some usage files.
-func (d *Dir) showBatch(names []string, want map[string]sidecar.Usage) (failed error) {
-	d.busy.Lock()
-	defer d.busy.Unlock()
+// writeUsageBatch writes, or removes, some usage files. It returns the first error.
+func (d *Dir) writeUsageBatch(names []string, want map[string]sidecar.Usage) (failed error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at, err := openDir(d.path)
 	if err != nil {
 		return nil
 	}
 	defer at.close()
-	if at.id != d.usageDir { // replaced just now; next time
+	if at.id != d.usage.dir { // replaced just now: the next call sees to it
 		return nil
 	}
 	for _, name := range names {
 		u, wanted := want[name]
-		if err := d.showOne(at, name, u, wanted); err != nil && failed == nil {
+		if err := d.updateUsage(at, name, u, wanted); err != nil && failed == nil {
 			failed = err
 		}
 	}
 	return failed
 }
 
-func (d *Dir) showOne(at *handle, name string, u sidecar.Usage, wanted bool) error {
-	have, known := d.usage[name]
+// updateUsage writes the usage file of one domain, or removes it if it is not wanted.
+func (d *Dir) updateUsage(at *handle, name string, u sidecar.Usage, wanted bool) error {
+	have, known := d.usage.files[name]
 	if known && wanted && have.Content == u.Content {
 		have.epoch = u.Epoch
-		d.usage[name] = have
+		d.usage.files[name] = have
 		return nil
 	}
-	s, there, err := d.lookUsage(at, name)
+	s, there, err := d.inspectUsage(at, name)
 	switch {
 	case err != nil:
 		return err
 	case !there && known:
-		return nil // a hand, as the next scan will find
+		return nil // removed by an operator, as the next scan will find
 	case there && s.Ino == 0: // somebody else's
-		delete(d.usage, name)
+		delete(d.usage.files, name)
 		return nil
-	case there && wanted && s.Content == u.Content: // left over, and right
-		d.usage[name] = usageFile{s, u.Epoch}
+	case there && wanted && s.Content == u.Content: // left by an earlier process, and still right
+		d.usage.files[name] = usageFile{s, u.Epoch}
 		return nil
 	case wanted:
 		return d.writeUsage(at, u, there)
 	case there:
-		d.usage[name] = usageFile{stamp: s} // should it not go, it is ours next time too
+		d.usage.files[name] = usageFile{stamp: s} // still ours if it cannot be removed now
 		return d.removeUsage(at, name)
 	}
 	return nil
 }
 
-// lookUsage tells whether a file of that name stands. Its stamp is zero unless
-// it is a usage file of ours.
-func (d *Dir) lookUsage(at *handle, name string) (s stamp, there bool, err error) {
-	have, known := d.usage[name]
+// inspectUsage reports whether a file of that name exists. Its stamp is zero unless it is
+// a usage file of ours.
+func (d *Dir) inspectUsage(at *handle, name string) (s stamp, there bool, err error) {
+	have, known := d.usage.files[name]
 	now, st, err := at.stat(name)
 	switch {
 	case err != nil:
-		return stamp{}, false, fault("look at usage file", d.file(name), err)
+		return stamp{}, false, withRemedy("look at usage file", d.file(name), err)
 	case !now.there:
 		return stamp{}, false, nil
 	case known:
@@ -158,7 +165,7 @@ func (d *Dir) lookUsage(at *handle, name string) (s stamp, there bool, err error
 	}
 	now, err = at.read(name, now)
 	if err != nil {
-		return stamp{}, true, fault("read usage file", d.file(name), err)
+		return stamp{}, true, withRemedy("read usage file", d.file(name), err)
 	}
 	if !leftover(now.Content) {
 		return stamp{}, true, nil
@@ -166,10 +173,10 @@ func (d *Dir) lookUsage(at *handle, name string) (s stamp, there bool, err error
 	return now.stamp, now.there, nil
 }
 
-// leftover tells whether an earlier process of ours wrote a usage file: it has
-// to be, to the letter, what we write (no newline, as in a lock file), and at
-// or above half of the limit. To note each of thousands of files, every ten
-// seconds, would cost the journal more than this information is worth.
+// leftover reports whether an earlier process of ours wrote a usage file of this content.
+// It has to be exactly what we write: no newline, as in a lock file, and at least half of
+// the limit. Noting each of thousands of files every ten seconds would cost the journal
+// more than this information is worth.
 func leftover(content string) bool {
 	var used, limit, percent int64
 	if n, err := fmt.Sscanf(content, "%d/%d (%d%%)", &used, &limit, &percent); err != nil || n != 3 {
@@ -179,8 +186,8 @@ func leftover(content string) bool {
 		fmt.Sprintf("%d/%d (%d%%)", used, limit, percent) == content
 }
 
-// writeUsage writes a usage file; over is whether it takes the place of ours.
-// It need not survive a power cut, so nothing is synced.
+// writeUsage writes a usage file; over says that it replaces one of ours. It need not
+// survive a power cut, so nothing is synced.
 func (d *Dir) writeUsage(at *handle, u sidecar.Usage, over bool) error {
 	temp, s, err := at.writeTemp(u.Content, false)
 	if err == nil {
@@ -194,63 +201,63 @@ func (d *Dir) writeUsage(at *handle, u sidecar.Usage, over bool) error {
 		}
 	}
 	if err != nil {
-		return fault("write usage file", d.file(u.Domain), err)
+		return withRemedy("write usage file", d.file(u.Domain), err)
 	}
-	d.usage[u.Domain] = usageFile{s, u.Epoch}
+	d.usage.files[u.Domain] = usageFile{s, u.Epoch}
 	return nil
 }
 
 func (d *Dir) removeUsage(at *handle, name string) error {
 	if err := at.unlink(name); err != nil {
-		return fault("remove usage file", d.file(name), err)
+		return withRemedy("remove usage file", d.file(name), err)
 	}
-	delete(d.usage, name)
+	delete(d.usage.files, name)
 	return nil
 }
 
-// missUsage looks for usage files that a hand removed, given all names in the
-// directory. Mostly all are there, and it looks at none.
-func (d *Dir) missUsage(at *handle, names []string, now time.Time) {
-	if at.id != d.usageDir {
-		d.forgiveUsage()
+// findVanishedUsage finds usage files that an operator removed, given all names in the
+// directory. Mostly all are there, and it checks none.
+func (d *Dir) findVanishedUsage(at *handle, names []string, now time.Time) {
+	if at.id != d.usage.dir {
+		d.unmarkUsage()
 		return
 	}
 	there := 0
 	for _, name := range names {
-		if _, ok := d.usage[name]; ok {
+		if _, ok := d.usage.files[name]; ok {
 			there++
 		}
 	}
-	if there == len(d.usage) {
-		d.forgiveUsage()
+	if there == len(d.usage.files) {
+		d.unmarkUsage()
 		return
 	}
-	for name := range d.usage {
+	for name := range d.usage.files {
 		d.checkUsage(at, name, now)
 	}
 }
 
-// checkUsage is missUsage for one file.
+// checkUsage is findVanishedUsage for one file.
 func (d *Dir) checkUsage(at *handle, name string, now time.Time) {
-	if _, known := d.usage[name]; !known || at.id != d.usageDir {
+	if _, known := d.usage.files[name]; !known || at.id != d.usage.dir {
 		return
 	}
 	if s, _, err := at.stat(name); err == nil && !s.there {
-		d.suspect(usageLock(name), now)
+		d.markVanished(usageLock(name), now)
 	} else {
-		delete(d.gone, usageLock(name))
+		delete(d.absent.locks, usageLock(name))
 	}
 }
 
-// forgiveUsage is for when no missing usage file is a hand's doing.
-func (d *Dir) forgiveUsage() {
-	maps.DeleteFunc(d.gone, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
+// unmarkUsage drops the marks of missing usage files: no operator has removed them.
+func (d *Dir) unmarkUsage() {
+	maps.DeleteFunc(d.absent.locks, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
 }
 
-// usageReleased drops a usage file that a hand removed, and is what it was.
+// usageReleased drops a usage file that an operator removed, and returns it.
 func (d *Dir) usageReleased(l sidecar.Lock) sidecar.LockFile {
-	u := d.usage[l.Domain]
-	delete(d.usage, l.Domain)
-	delete(d.gone, l)
+	u := d.usage.files[l.Domain]
+	delete(d.usage.files, l.Domain)
+	delete(d.absent.locks, l)
 	return sidecar.LockFile{Lock: l, Epoch: u.epoch, Content: u.Content}
 }

@@ -169,7 +169,7 @@ func TestUsageFilesOfAnEarlierProcess(t *testing.T) {
 	}
 }
 
-// Later a file that looks like ours, but came by a hand, is the hand's.
+// Later a file that looks like ours, but was made by an operator, is the operator's.
 func TestUsageFileThatLooksLikeOursLater(t *testing.T) {
 	r := newRig(t)
 	r.show()
@@ -274,7 +274,7 @@ func TestUsageRefreshEndsWithItsDirectory(t *testing.T) {
 	r.show("example.com")
 	r.replaceDir()
 	want := map[string]sidecar.Usage{"example.org": {Domain: "example.org", Content: threeQuarters}}
-	r.must(r.d.showBatch([]string{"example.org"}, want))
+	r.must(r.d.writeUsageBatch([]string{"example.org"}, want))
 	r.wantFiles()
 }
 

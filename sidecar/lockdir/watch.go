@@ -11,12 +11,12 @@ import (
 	"sluice/sidecar"
 )
 
-// Run watches the directory until ctx ends and calls report for everything
-// that happened in it without Sluice, what happened before Open included.
-// report is called by one goroutine at a time and may call the Dir's methods.
+// Run watches the directory until ctx ends and calls report for everything that others
+// did in it, also before Open. report is called by one goroutine at a time and may call
+// the Dir's methods.
 //
-// The kernel's notices only say where to look, and soon; what they miss, such
-// as a mount over the directory, the poll finds.
+// The kernel's notices only make it scan sooner; what they miss, such as a mount over
+// the directory, the poll finds.
 func (d *Dir) Run(ctx context.Context, report func(sidecar.LockEvent)) error {
 	return d.run(ctx, &watch{path: d.path}, report)
 }
@@ -32,14 +32,14 @@ func (d *Dir) run(ctx context.Context, w *watch, report func(sidecar.LockEvent))
 		case <-ctx.Done():
 			return nil
 		case event := <-w.events():
-			d.noticed(w, event)
+			d.handleEvent(w, event)
 		case <-w.errors(): // such as an overflow of the kernel's queue
-			d.lookAround(w)
+			d.rescan(w)
 		case <-tick.C:
-			d.lookAround(w)
+			d.rescan(w)
 		case <-again:
 			again = nil
-			d.lookAround(w)
+			d.rescan(w)
 		case <-d.wake:
 		}
 		if again == nil && d.unsettled(time.Now()) {
@@ -48,40 +48,40 @@ func (d *Dir) run(ctx context.Context, w *watch, report func(sidecar.LockEvent))
 	}
 }
 
-// lookAround scans, with the watch on the directory that is there before and
-// after: a file that comes in between is seen by the one or the other.
-func (d *Dir) lookAround(w *watch) {
-	err := w.follow()
+// rescan scans while the directory at the path is watched. If that was another one
+// afterwards, it watches that one and scans again, so that no new file escapes both.
+func (d *Dir) rescan(w *watch) {
+	err := w.attach()
 	d.scan(time.Now())
-	if !w.follows() {
-		err = w.follow()
+	if !w.attached() {
+		err = w.attach()
 		d.scan(time.Now())
 	}
-	d.busy.Lock()
-	defer d.busy.Unlock()
-	d.tell("watch", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.setTrouble("watch", err)
 }
 
-// noticed looks where the kernel says that something happened.
-func (d *Dir) noticed(w *watch, event fsnotify.Event) {
+// handleEvent checks the file that the kernel says something happened to.
+func (d *Dir) handleEvent(w *watch, event fsnotify.Event) {
 	if event.Name == d.path {
-		d.lookAround(w)
+		d.rescan(w)
 		return
 	}
 	name := filepath.Base(event.Name)
 	if l, ok := parseName(name); ok {
 		d.check(time.Now(), l)
 	} else if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-		d.noticedUsage(name)
+		d.checkUsageEvent(name)
 	}
 }
 
-// noticedUsage looks whether a usage file of ours has gone.
-func (d *Dir) noticedUsage(name string) {
-	d.busy.Lock()
-	defer d.busy.Unlock()
-	if _, known := d.usage[name]; !known {
-		return // as nearly always: our own temporary files
+// checkUsageEvent checks whether a usage file of ours is gone.
+func (d *Dir) checkUsageEvent(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.usage.files[name]; !known {
+		return // nearly always one of our own temporary files
 	}
 	if at, err := openDir(d.path); err == nil {
 		defer at.close()
@@ -89,18 +89,18 @@ func (d *Dir) noticedUsage(name string) {
 	}
 }
 
-// A watch is the kernel's notices about whichever directory is at path. Each
-// directory gets a new watcher: events of an old one cannot confuse it.
+// A watch receives the kernel's notices about whichever directory is at path. Each
+// directory gets a new watcher, so that no event of an old one is taken for its own.
 type watch struct {
 	path string
 	w    *fsnotify.Watcher // nil if there is none
 	on   dirID
 }
 
-// follow watches the directory that is at path now. A missing one is no
-// error here; the scan deals with it.
-func (w *watch) follow() error {
-	if w.follows() {
+// attach watches the directory that is at path now. It is no error here if there is none:
+// the scan deals with that.
+func (w *watch) attach() error {
+	if w.attached() {
 		return nil
 	}
 	w.close()
@@ -126,8 +126,8 @@ func (w *watch) failed(err error) error {
 		"raise fs.inotify.max_user_instances and max_user_watches", w.path, err)
 }
 
-// follows tells whether the directory at path is the one that is watched.
-func (w *watch) follows() bool {
+// attached reports whether the directory at path is the one that is watched.
+func (w *watch) attached() bool {
 	at, err := openDir(w.path)
 	if err != nil {
 		return false

@@ -15,16 +15,16 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A block is some lines of a source, parsed.
-type block struct {
+// A batch is some lines of a source, parsed.
+type batch struct {
 	entries []sidecar.LogEntry
-	record  func(context.Context, time.Time) // as Consumer.Prepare has returned it
-	key     uint64                           // by which the source is known from now on
-	read    int64                            // bytes of the source up to its end
+	record  func(context.Context, time.Time) // as Consumer.Prepare returned it
+	key     uint64                           // identifies the source in the position from now on
+	read    int64                            // bytes of the source up to the end of the batch
 	left    int64                            // bytes still unread
 }
 
-// A readError is why a source cannot be read.
+// A readError says that a source cannot be read, and why.
 type readError struct {
 	name string
 	err  error
@@ -33,8 +33,8 @@ type readError struct {
 func (e *readError) Error() string { return fmt.Sprintf("read %s: %v", e.name, e.err) }
 func (e *readError) Unwrap() error { return e.err }
 
-// drain reads a source to its present end. While one block is recorded, the next
-// is parsed: a host has two cores when it has a long log to catch up with.
+// drain reads a source to its present end. While one batch is recorded, the next is
+// parsed, to use two processors when there is a long log to catch up with.
 func (f *Follower) drain(ctx context.Context, s *source) error {
 	if unread := s.unread(); unread > longCatchUp {
 		f.options.Events.Emit(event.Event{Kind: event.LogCatchingUp, Attrs: event.Attrs("file", s.name, "bytes", unread)})
@@ -42,7 +42,7 @@ func (f *Follower) drain(ctx context.Context, s *source) error {
 	}
 	parsing, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan *block, 1), make(chan *block, 3)
+	parsed, used := make(chan *batch, 1), make(chan *batch, 3)
 	var parser sync.WaitGroup
 	var readErr, keepErr error
 	parser.Go(func() {
@@ -56,7 +56,7 @@ func (f *Follower) drain(ctx context.Context, s *source) error {
 		f.record(ctx, b)
 		if keepErr == nil {
 			if keepErr = f.checkpoint(s, b); keepErr != nil {
-				stop() // what was parsed is recorded all the same: it will not be read again
+				stop() // what is parsed already is still recorded, because it is not read again
 			}
 		}
 		used <- b
@@ -65,8 +65,8 @@ func (f *Follower) drain(ctx context.Context, s *source) error {
 	return errors.Join(keepErr, readErr)
 }
 
-// parse sends the blocks of a source, up to its present end.
-func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, used <-chan *block) error {
+// parse sends the batches of a source, up to its present end. It reuses those from used.
+func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *batch, used <-chan *batch) error {
 	for ctx.Err() == nil {
 		lines, err := s.lines()
 		if errors.Is(err, io.EOF) {
@@ -75,7 +75,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 		if err != nil {
 			return &readError{s.name, err}
 		}
-		b := &block{}
+		b := &batch{}
 		select {
 		case b = <-used:
 		default:
@@ -87,7 +87,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *block, u
 	return nil
 }
 
-// parseLines adds what lines tell, each with its end, to entries.
+// parseLines appends the entries that whole lines make.
 func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
 	now := time.Now()
 	for lines != "" {
@@ -105,11 +105,11 @@ func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []s
 	return entries
 }
 
-// finish takes the last line of a file that will not be written to any more,
-// though it has no end, and notes that reading did not end within it.
+// finish records the last line of a file that will not be written to any more, even if it
+// has no line end, and notes that reading did not stop within this file.
 func (f *Follower) finish(ctx context.Context, s *source) error {
 	if rest := s.rest(); rest != "" {
-		var b block
+		var b batch
 		f.prepare(&b, rest)
 		f.record(ctx, &b)
 	}
@@ -118,16 +118,16 @@ func (f *Follower) finish(ctx context.Context, s *source) error {
 		f.position.set(s.key, key, s.offset)
 		f.position.end(key)
 	}
-	return f.keep()
+	return f.savePosition()
 }
 
-// prepare makes lines a block that can be recorded.
-func (f *Follower) prepare(b *block, lines string) {
+// prepare parses lines into b and has the consumer prepare them.
+func (f *Follower) prepare(b *batch, lines string) {
 	b.entries = parseLines(f.options.Parser, b.entries[:0], lines)
 	b.record = f.options.Consumer.Prepare(b.entries)
 }
 
-func (f *Follower) record(ctx context.Context, b *block) {
+func (f *Follower) record(ctx context.Context, b *batch) {
 	if len(b.entries) == 0 {
 		return
 	}
@@ -137,15 +137,15 @@ func (f *Follower) record(ctx context.Context, b *block) {
 	f.mu.Unlock()
 }
 
-func (f *Follower) checkpoint(s *source, b *block) error {
+func (f *Follower) checkpoint(s *source, b *batch) error {
 	f.position.set(s.key, b.key, b.read)
 	s.key = b.key
-	f.show(s.name, b.read, b.left)
-	return f.keep()
+	f.setProgress(s.name, b.read, b.left)
+	return f.savePosition()
 }
 
-// keep has the position be kept.
-func (f *Follower) keep() error {
+// savePosition has the consumer store the position.
+func (f *Follower) savePosition() error {
 	position, err := json.Marshal(f.position)
 	if err != nil {
 		return err

@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// A family is the files of a log: the present one, and those that rotation has
-// made of it by adding digits or .old, and then .gz, to its name. A copy by any
-// other name is none, nor is mail.err one of mail.
+// A family is the files of a log: the one that is written now, and those that rotation has
+// made of it by adding digits or .old, and then .gz, to its name. A copy by any other name
+// does not belong to it, and mail.err does not belong to mail.
 type family struct {
 	path string // %D is the date as 20061102, %M the month as 200611
 	glob string
 	name *regexp.Regexp // date in the name, digits that were added, .gz
 }
 
-// A file is one of a family.
+// A file is one file of a family.
 type file struct {
-	name string
-	info os.FileInfo
-	date string // digits of %D or %M; empty if the log's path has none
-	turn string // digits that rotation has added; empty if it has added none
+	name   string
+	info   os.FileInfo
+	date   string // digits of %D or %M; empty if the log's path has none
+	suffix string // digits that rotation has added; empty if it has added none
 }
 
-// maxFiles bounds the files that are looked at, the newest.
+// maxFiles is how many files are considered, the newest ones.
 const maxFiles = 64
 
 func newFamily(path string) family {
@@ -45,8 +45,8 @@ func (f family) present(now time.Time) string {
 	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(f.path)
 }
 
-// list finds the files, the oldest first and the present one last. It reports
-// false if that is not there: just after a rotation the next one is still to come.
+// list finds the files, the oldest first and the present one last. It reports false if
+// that does not exist, as just after a rotation.
 func (f family) list(present string) (files []file, there bool, err error) {
 	names, err := filepath.Glob(f.glob)
 	if err != nil {
@@ -82,30 +82,30 @@ func onlyDigits(s string) string {
 	}, s)
 }
 
-// compare orders files by age, the oldest first. Their names tell it: log.2.gz is
-// older than log.1, and log-20261123 than log-20261124. When they were written
-// last does not where a process had the older one open for longer.
+// compare orders files by age, the oldest first. Their names tell: log.2.gz is older than
+// log.1, and log-20261123 than log-20261124. The times of their last writes do not, where
+// a process kept the older file open for longer.
 func (f file) compare(o file) int {
 	written := f.info.ModTime().Compare(o.info.ModTime())
-	counted, countedO := len(f.turn) < len("20061102"), len(o.turn) < len("20061102")
+	counted, countedO := len(f.suffix) < len("20061102"), len(o.suffix) < len("20061102")
 	switch {
 	case f.date != o.date:
 		return strings.Compare(f.date, o.date)
-	case f.turn == "" || o.turn == "" || counted != countedO:
+	case f.suffix == "" || o.suffix == "" || counted != countedO:
 		return cmp.Or(written, strings.Compare(f.name, o.name))
 	case counted: // how many rotations ago
-		return cmp.Or(cmp.Compare(len(o.turn), len(f.turn)), strings.Compare(o.turn, f.turn), written)
+		return cmp.Or(cmp.Compare(len(o.suffix), len(f.suffix)), strings.Compare(o.suffix, f.suffix), written)
 	}
-	return cmp.Or(strings.Compare(f.turn, o.turn), written)
+	return cmp.Or(strings.Compare(f.suffix, o.suffix), written)
 }
 
-// sameFiles tells whether two lists name the same files.
+// sameFiles reports whether two lists have the same files.
 func sameFiles(a, b []file) bool {
 	return slices.EqualFunc(a, b, func(a, b file) bool { return a.name == b.name && os.SameFile(a.info, b.info) })
 }
 
-// unchanged tells whether in addition nothing was written to those of them that
-// were rotated.
+// unchanged reports whether two lists have the same files, and nothing was written to the
+// rotated ones.
 func unchanged(a, b []file) bool {
 	if !sameFiles(a, b) {
 		return false

@@ -15,29 +15,29 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A Consumer takes what the log says.
+// A Consumer records what the log says.
 type Consumer interface {
-	// Prepare does what can be done ahead with entries, while those before them are
-	// recorded; record does the rest. Blocks are prepared and recorded in their order,
-	// and may come again after a crash. Strings are parts of a large block.
+	// Prepare does what can be done with entries while those before them are still being
+	// recorded; record does the rest. Batches are prepared and recorded in order, and may
+	// come again after a crash. The strings of entries are parts of one large string.
 	Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time))
-	// Checkpoint keeps a position, up to which all is recorded. It is called by who
-	// records.
+	// Checkpoint stores a position up to which everything is recorded. It is called by
+	// the goroutine that records.
 	Checkpoint(now time.Time, position []byte) error
 }
 
-// A LineParser takes the lines of a log, in their order and without their ends,
-// and makes e, whatever it was, what a line tells. It reports false for one that
-// tells nothing of what a LogEntry has.
+// A LineParser parses the lines of a log, in order and without their line ends. It
+// overwrites e with what a line says. It reports false for a line of which a LogEntry has
+// nothing.
 type LineParser interface {
 	Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool)
 }
 
-// Options are what a Follower is made with.
+// Options are what New needs.
 type Options struct {
-	Key      string // of the configuration, that names the log
+	Key      string // of the configuration, under which the log's path is set
 	Path     string // %D is the date as 20061102, %M the month as 200611 (Exim's log_file_path)
-	Position []byte // of the last Checkpoint; nil reads the present file from its beginning, and no other
+	Position []byte // of the last Checkpoint; with nil only the present file is read, from its beginning
 	Location *time.Location
 	Parser   LineParser // nil for Exim's log
 	Consumer Consumer
@@ -45,17 +45,17 @@ type Options struct {
 }
 
 // A Follower reads a main log as it is written, across rotations by rename and by
-// copytruncate, truncations and restarts. There is one rule: whenever the files of
-// the log have changed, and at the start, each of them is read from where reading
-// of it ended, the oldest first; one that was never seen, from its beginning.
-// What was read costs the first bytes of each file to be looked at.
+// copytruncate, truncations and restarts. There is one rule: at the start, and whenever
+// the files of the log have changed, it reads each of them on from where it stopped, the
+// oldest first; a file that it never saw, from the beginning. For that it identifies each
+// file by its first bytes.
 type Follower struct {
 	options  Options
 	files    family
 	linger   time.Duration
 	position *position // nil before the first step
-	seen     []file    // at the last turn
-	current  *source   // nil, or the present file, or one that it was until just now
+	seen     []file    // at the last rotation
+	current  *source   // the present file, or one that was until just now; nil if none is open
 	troubled bool
 
 	mu       sync.Mutex
@@ -64,13 +64,13 @@ type Follower struct {
 
 const (
 	pollEvery = time.Second
-	// gather is how long lines gather before they are read: an MTA writes several for
-	// a message, and to be woken up for each costs more than to read them.
+	// gather is how long lines accumulate before they are read: an MTA writes several for a
+	// message, and to wake up for each costs more than to read them.
 	gather = 20 * time.Millisecond
-	// linger is how long a rotated file is still read: who had it open may have
-	// been about to write a line.
+	// linger is how long a rotated file is still read: a process that has it open may be
+	// about to write a line.
 	linger = 300 * time.Millisecond
-	// longCatchUp is how much unread log is worth telling operators of, in bytes.
+	// longCatchUp is how much unread log is reported to operators, in bytes.
 	longCatchUp = 16 << 20
 )
 
@@ -82,15 +82,15 @@ func New(o Options) *Follower {
 	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: sidecar.LogProgress{Key: o.Key, File: o.Path}}
 }
 
-// Progress tells how far the log is read.
+// Progress returns how far the log is read.
 func (f *Follower) Progress() sidecar.LogProgress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.progress
 }
 
-// Run follows the log until ctx is done. What cannot be read is reported, and
-// tried again.
+// Run follows the log until ctx is done. If the log cannot be read, it reports that once
+// and tries again.
 func (f *Follower) Run(ctx context.Context) error {
 	wake := make(chan struct{}, 1)
 	watcher, err := fsnotify.NewWatcher()
@@ -118,7 +118,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// forward wakes whoever waits, until the watcher is closed.
+// forward signals wake for each event or error of the watcher, until that is closed.
 func forward(watcher *fsnotify.Watcher, wake chan<- struct{}) {
 	for {
 		select {
@@ -142,7 +142,7 @@ func forward(watcher *fsnotify.Watcher, wake chan<- struct{}) {
 // path is that of the file that is written now.
 func (f *Follower) path() string { return f.files.present(time.Now().In(f.options.Location)) }
 
-// step reads all that can be read now.
+// step reads everything that can be read now.
 func (f *Follower) step(ctx context.Context) error {
 	if f.position == nil {
 		if err := f.load(); err != nil {
@@ -158,7 +158,7 @@ func (f *Follower) step(ctx context.Context) error {
 		case !there && f.current == nil:
 			return fmt.Errorf("open the log: there is no %s", f.path())
 		case there && (f.current == nil || !unchanged(files, f.seen)):
-			done, err := f.turn(ctx, files)
+			done, err := f.handleRotation(ctx, files)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -172,12 +172,12 @@ func (f *Follower) step(ctx context.Context) error {
 		if err := f.drain(ctx, f.current); !errors.Is(err, errTruncated) {
 			return err
 		}
-		f.close() // what stands there now is another file
+		f.close() // it is another file now
 	}
 	return errors.New("open the log: it is rotated faster than it can be opened")
 }
 
-// load finds out where reading ended before the start.
+// load restores where reading stopped before the start.
 func (f *Follower) load() error {
 	var p position
 	if f.options.Position != nil {
@@ -189,14 +189,14 @@ func (f *Follower) load() error {
 	return nil
 }
 
-// show tells how far a file is read, in bytes.
-func (f *Follower) show(name string, read, left int64) {
+// setProgress notes how far a file is read, in bytes.
+func (f *Follower) setProgress(name string, read, left int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.progress.File, f.progress.Read, f.progress.Size = name, read, read+left
 }
 
-// report tells of trouble once, and of its end.
+// report reports trouble once, and that it is over.
 func (f *Follower) report(err error) {
 	f.mu.Lock()
 	f.progress.Trouble = ""

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A reader is a running Follower, and what it told.
+// A reader is a running Follower, and what it reported.
 type reader struct {
 	t    *testing.T
 	stop func() // returns when the Follower has ended
@@ -134,7 +134,7 @@ func (r *reader) await(what string, holds func() bool) {
 }
 
 // want waits for as many lines, and compares all of them. The last of them was
-// written last: what is told twice stands before it.
+// written last: what is reported twice stands before it.
 func (r *reader) want(lines []string) {
 	r.t.Helper()
 	r.await(fmt.Sprint(len(lines), " lines"), func() bool { return len(r.lines) >= len(lines) })
@@ -159,7 +159,7 @@ func (r *reader) last() []byte {
 }
 
 // wantFromEach starts again from each checkpoint: each time the lines behind it
-// are told, and no others.
+// are reported, and no others.
 func (r *reader) wantFromEach(path string, lines []string) {
 	r.t.Helper()
 	r.stop()
@@ -382,7 +382,7 @@ func TestRotationsOfAnEmptyFile(t *testing.T) {
 	r.want(lines)
 }
 
-// The file in which reading ended is gone: that is said, and reading begins
+// The file in which reading ended is gone: that is reported, and reading begins
 // where the present one does.
 func TestPositionThatIsGone(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 )
 
 // A fuzzedLog is a log as it is written and rotated, a Follower that reads it,
-// and what it should have told.
+// and what it should have reported.
 //
 //	write, rotate, truncate -> mainlog, mainlog.1, ... -> Follower, started again and again -> the lines that were written
 type fuzzedLog struct {
@@ -39,8 +39,8 @@ type fuzzedLog struct {
 // A fuzzedLine is a whole line that was written.
 type fuzzedLine struct {
 	text string
-	gone bool // with its file: it need not be told
-	late bool // it was written to a rotated file, or that was removed: it need not be told in its place
+	gone bool // with its file: it need not be reported
+	late bool // it was written to a rotated file, or that was removed: it need not be reported in its place
 }
 
 type fuzzedFile struct {
@@ -50,7 +50,7 @@ type fuzzedFile struct {
 	open  bool // its last line has no end
 }
 
-// A fuzzedMark is a checkpoint, and how much was told before it.
+// A fuzzedMark is a checkpoint, and how much was reported before it.
 type fuzzedMark struct {
 	position []byte
 	told     int
@@ -92,7 +92,7 @@ func (l *fuzzedLog) must(err error) {
 }
 
 // start starts a Follower at a checkpoint, so many before the last one: what was
-// told since is told again.
+// reported since is reported again.
 func (l *fuzzedLog) start(back int) {
 	if l.follower != nil {
 		l.follower.close()
@@ -320,7 +320,7 @@ func (l *fuzzedLog) do(n int, thing, much byte) {
 
 // FuzzFollower holds a Follower to telling each line once and in order, whatever
 // is done to the log meanwhile, and, after a restart, those since the last
-// checkpoint again. Only what was truncated or removed need not be told.
+// checkpoint again. Only what was truncated or removed need not be reported.
 func FuzzFollower(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		l := &fuzzedLog{t: t, path: filepath.Join(t.TempDir(), "mainlog")}

@@ -15,19 +15,18 @@ import (
 	"sluice/sidecar"
 )
 
-// A History is files of a log that was written before: rotated ones, compressed
-// ones, and the present one as far as it goes now.
+// A History is files of a log as they are now: rotated, compressed, and the present one.
 type History struct {
-	Size int64 // of the files, in bytes as they are stored
+	Size int64 // bytes of the files as stored
 
 	files  []*source
 	parser *Parser
-	read   atomic.Int64 // bytes, as they are stored
+	read   atomic.Int64 // bytes of the files as stored
 }
 
-// OpenHistory opens files in the order in which they were written, whatever the
-// order of names: their first lines tell it. A file that is named twice is read
-// once, and so is one of which a copy is named too, compressed or not.
+// OpenHistory opens files in the order in which they were written, which their first lines
+// tell, whatever the order of names. It leaves out a file that is named twice, and one of
+// which a copy is named too, compressed or not.
 func OpenHistory(names []string, location *time.Location) (*History, error) {
 	h := &History{parser: NewParser(location)}
 	var began []time.Time
@@ -46,8 +45,8 @@ func OpenHistory(names []string, location *time.Location) (*History, error) {
 	all := h.files
 	h.files = nil
 	for i, s := range all {
-		if repeated(all, i) {
-			defer s.close() // others are still compared with it
+		if isDuplicate(all, i) {
+			defer s.close() // later ones are still compared with it
 			continue
 		}
 		h.files = append(h.files, s)
@@ -58,8 +57,8 @@ func OpenHistory(names []string, location *time.Location) (*History, error) {
 	return h, nil
 }
 
-// openDated opens a file and finds when its first line was logged. It returns nil
-// for an empty file.
+// openDated opens a file and finds when its first line was logged. It returns nil for an
+// empty file.
 func openDated(name string, location *time.Location) (*source, time.Time, error) {
 	s, err := open(name)
 	if err != nil {
@@ -77,7 +76,7 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 	parser := NewParser(location)
 	for line := range strings.Lines(lines) {
 		line = strings.TrimSuffix(line, "\n")
-		if parser.clock.hasStamp(line) { // of whatever: not every line is an entry
+		if parser.clock.hasStamp(line) { // any line will do, also one that is no entry
 			t, _ := parser.clock.cutStamp(line)
 			again, err := open(name)
 			return again, parser.clock.at(t, ""), err
@@ -91,7 +90,7 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date%s", name, packedHint(lines))
 }
 
-// packedHint says what may be wrong with a file that begins as gzip's do (RFC 1952).
+// packedHint says what may be wrong with a file that begins like a gzip file (RFC 1952).
 func packedHint(beginning string) string {
 	if strings.HasPrefix(beginning, "\x1f\x8b") {
 		return "; it is compressed: give its name the ending .gz"
@@ -99,8 +98,8 @@ func packedHint(beginning string) string {
 	return ""
 }
 
-// unreadable says which file could not be read: to go on without it would tell
-// less than the operator has asked for.
+// unreadable names the file that could not be read. That ends the reading: without the
+// file the result would cover less than the operator asked for.
 func unreadable(s *source, err error) error {
 	if s.packed != nil {
 		return fmt.Errorf("read %s: unpack it: %w; leave it out, or mend it", s.name, err)
@@ -114,28 +113,28 @@ func (h *History) Close() {
 	h.files = nil
 }
 
-// Progress is how many bytes of Size were read.
+// Progress returns how many bytes of Size were read.
 func (h *History) Progress() int64 { return h.read.Load() }
 
-// A Reader takes what a History says, block by block. While one is read, the next
-// is prepared. It may keep some: read returns those that it no longer needs. A
-// *sidecar.Replay is a Reader.
+// A Reader reads the entries of a History, batch by batch: while one is read, the next is
+// prepared. It may hold on to some; read returns those that it no longer needs. A
+// *simulate.Replay is a Reader.
 type Reader interface {
 	Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry))
 }
 
-// maxUsed is how many blocks are kept to be used again. More are only under way
-// where lines are very short.
-const maxUsed = 16
+// maxSpare is how many batches are kept to be used again. More are only in use where lines
+// are very short.
+const maxSpare = 16
 
-// shortLine is about how many bytes a line has at least, in most blocks.
+// shortLine is the least average length of a line in most batches, in bytes.
 const shortLine = 128
 
-// Read hands over what the files say, and tells after each block of it.
-func (h *History) Read(ctx context.Context, to Reader, told func()) error {
+// Read passes on what the files say, and calls after for each batch.
+func (h *History) Read(ctx context.Context, to Reader, after func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan func(context.Context) [][]sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxUsed)
+	parsed, used := make(chan func(context.Context) [][]sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxSpare)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
@@ -151,7 +150,7 @@ func (h *History) Read(ctx context.Context, to Reader, told func()) error {
 			default:
 			}
 		}
-		told()
+		after()
 	}
 	return <-failed
 }

@@ -21,7 +21,7 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	if strings.HasPrefix(rest, " <") {
 		e.Original, rest = cutAngles(rest[1:])
 	}
-	if special(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.UnquotedIs(e.Original, e.Recipient) {
+	if isPipeOrFile(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.UnquotedIs(e.Original, e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
 	// A server that answers with all of the line before its answer, with quotes,
@@ -30,12 +30,13 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	parseFields(e, rest)
 }
 
-func special(recipient string) bool {
+// isPipeOrFile reports whether a delivery went to a pipe, a file or a notification.
+func isPipeOrFile(recipient string) bool {
 	return recipient != "" && strings.IndexByte("|/:>", recipient[0]) >= 0
 }
 
-// parseFields reads the fields up to the text. Router and transport stand before
-// what the remote side may choose: its host's certificate and its reply.
+// parseFields reads the fields up to the text. Router and transport come before what the
+// remote side may choose: its host's certificate and its reply.
 func parseFields(e *sidecar.LogEntry, rest string) {
 	remote := false // past H=
 	for rest != "" {
@@ -45,7 +46,7 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 		}
 		rest = rest[1:] // the space
 		if e.Kind == sidecar.LogDelivered && strings.HasPrefix(rest, "H=") {
-			return // as nearly all, which saves to look for its end
+			return // nearly all lines; its end need not be found
 		}
 		word := rest[:fieldEnd(rest)]
 		switch key, value, _ := strings.Cut(word, "="); {
@@ -65,8 +66,8 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 	}
 }
 
-// fieldEnd is where a word behind the address ends: at a space, or at a colon
-// with a space behind it, but not within quotes or angle brackets.
+// fieldEnd is where a word after the address ends: at a space, or at a colon with a space
+// after it, but not within quotes or angle brackets.
 func fieldEnd(s string) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -90,8 +91,8 @@ func fieldEnd(s string) int {
 	return len(s)
 }
 
-// cutAngles takes "<...>" from the beginning of s. A quoted local part may have
-// a closing bracket too.
+// cutAngles cuts "<...>" from the beginning of s. A quoted local part may have a closing
+// bracket too.
 func cutAngles(s string) (within, rest string) {
 	i := envelope.IndexUnquoted(s, '>')
 	if i < 0 { // a quote without an end
@@ -103,7 +104,8 @@ func cutAngles(s string) (within, rest string) {
 	return s[1:i], s[i+1:]
 }
 
-// parentsEnd is behind " (b@x, c@y)", behind which there always is an original.
+// parentsEnd is the end of " (b@x, c@y)" at the beginning of s, which is always followed
+// by an original address; 0 if there is none.
 func parentsEnd(s string) int {
 	if !strings.HasPrefix(s, " (") {
 		return 0
@@ -115,13 +117,13 @@ func parentsEnd(s string) int {
 	return i + 1
 }
 
-// maxAddress bounds where an address is looked for. Exim takes none that is
-// longer than 256 bytes, and parents stand between two.
+// maxAddress is how many bytes are searched for an address. Exim accepts none longer than
+// 256 bytes, and parents may stand between two.
 const maxAddress = 2 << 10
 
-// recipientEnd is where the final address ends. Its local part stands there
-// without quotes, and senders may make it look like all that follows. But then
-// the original behind it has quotes and is the same otherwise: that tells.
+// recipientEnd is where the final address ends. Exim logs its local part without quotes,
+// and senders may make it look like everything that follows an address. But then the
+// original that follows has quotes and is otherwise the same, which gives it away.
 func recipientEnd(s string) int {
 	near := s[:min(len(s), maxAddress)]
 	for at := strings.IndexByte(near, '<'); at >= 0; at = indexFrom(near, at+1, "<") {
@@ -133,18 +135,18 @@ func recipientEnd(s string) int {
 		}
 	}
 	switch {
-	case special(s):
-		return specialEnd(s)
-	case strings.HasPrefix(s, `"`): // what could not be taken apart
+	case isPipeOrFile(s):
+		return pipeOrFileEnd(s)
+	case strings.HasPrefix(s, `"`): // what Exim could not split into local part and domain
 		return len(strings.TrimSuffix(s[:senderEnd(s)], ":"))
 	}
 	return plainEnd(s)
 }
 
-// plainEnd ends an address before the first that may follow one.
+// plainEnd ends an address before the first thing that may follow one.
 func plainEnd(s string) int {
 	if end := wordEnd(s); end < len(s) && strings.IndexByte(s[:end], ':') < 0 && startsRest(s[end:]) {
-		return end // as nearly all
+		return end // nearly always
 	}
 	for i := 0; i < len(s); i++ {
 		if (s[i] == ' ' || s[i] == ':') && startsRest(s[i:]) {
@@ -174,10 +176,10 @@ func startsRest(s string) bool {
 	return false
 }
 
-// specialEnd ends a pipe, a file or a notification, which may have spaces and
-// anything else: before its parent or the original, which are always there. Where
-// something else follows what looks like an address it is one: |x@far.example.
-func specialEnd(s string) int {
+// pipeOrFileEnd is the end of a pipe, a file or a notification. It may have spaces and
+// anything else, and ends before its parent or the original, one of which always follows.
+// If something else follows what looks like an address, it is an address: |x@far.example.
+func pipeOrFileEnd(s string) int {
 	end := plainEnd(s)
 	if word := s[:end]; strings.IndexByte(word, '@') >= 0 && strings.IndexByte(word, ' ') < 0 && !strings.HasPrefix(s[end:], " <") && !strings.HasPrefix(s[end:], " (") {
 		return end

@@ -9,13 +9,12 @@ import (
 	"sluice/sidecar/envelope"
 )
 
-// A Parser turns lines of a main log, told in their order, into entries. It
-// remembers the parts of lines that syslog has split, and when the last line was
-// logged.
+// A Parser turns the lines of a main log, in order, into entries. It remembers the parts
+// of lines that syslog has split, and when the last line was logged.
 type Parser struct {
 	clock clock
-	id    []byte           // the last: lines of one message often follow each other
-	split map[string]split // by the program that wrote them, with its process id
+	id    []byte           // the last one: several lines of a message often follow each other
+	split map[string]split // by the writing program with its process id
 }
 
 // NewParser returns a Parser for a log whose times without a zone are local to
@@ -24,9 +23,8 @@ func NewParser(location *time.Location) *Parser {
 	return &Parser{clock: clock{location: location}, split: map[string]split{}}
 }
 
-// Parse takes one line without its end, and makes e what it tells. now is only
-// for the year where a line of syslog has none. It reports false for a line that
-// is no entry.
+// Parse parses one line, without its line end, into e. It needs now only for the year,
+// where a line of syslog has none. It reports false for a line that is no entry.
 func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
 	var t stamp
 	rest, stamped := line, p.clock.hasStamp(line)
@@ -58,8 +56,7 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 	return true
 }
 
-// parseEvent reads what stands behind the id. It reports false for what is no
-// entry.
+// parseEvent reads what follows the id. It reports false for a line that is no entry.
 func parseEvent(e *sidecar.LogEntry, s string) bool {
 	switch flag, rest, _ := strings.Cut(s, " "); flag {
 	case "<=", "(=":
@@ -82,8 +79,8 @@ func parseEvent(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// cutID takes a message id and the space behind it from a line: 16 characters,
-// or 23 from Exim 4.97 on.
+// cutID cuts a message id and the space after it from a line: 16 characters, or 23 from
+// Exim 4.97 on.
 func (p *Parser) cutID(s string) (id, rest string) {
 	if n := len(p.id); n > 0 && len(s) > n && s[n] == ' ' && s[:n] == string(p.id) {
 		return s[:n], s[n+1:]
@@ -107,13 +104,13 @@ func base62(s string) bool {
 	return true
 }
 
-// parseArrival reads what stands behind <=: the sender, then in this order
+// parseArrival reads what follows <=: the sender, then in this order
 // (receive.c)
 //
 //	R=bounced DS H=name (helo) [address]:port I=[...] TFO U=ident P=protocol L X=... CV=... DN="..." A=method:id PRDR K S=size
 //
-// of which any may be missing. What follows S= is the sender's to make up. Who
-// has connected may say anything as ident; it is a login only where nobody has.
+// of which any may be missing. What follows S= may be made up by the sender. A client
+// may give anything as ident; U= is a login only where there is no client.
 func parseArrival(e *sidecar.LogEntry, s string) {
 	end := senderEnd(s)
 	if e.Sender = s[:end]; e.Sender == "<>" {
@@ -126,7 +123,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 		if key, value, rest = cutField(rest); key == "S" {
 			h.size, tail, rest = true, rest, ""
 		} else {
-			h.take(key, value)
+			h.add(key, value)
 		}
 	}
 	e.Recipients = recipients(tail)
@@ -136,7 +133,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 		if strings.HasPrefix(h.protocol, "local") {
 			e.Login = h.login
 		}
-	case h.odd || !h.size || h.protocol == "" || h.again(tail):
+	case h.ambiguous || !h.size || h.protocol == "" || h.mayRepeat(tail):
 		e.ClientAddress = unknownAddress
 	default:
 		e.ClientAddress = addressOf(h.host)
@@ -146,50 +143,52 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 	}
 }
 
-// unknownAddress is the client's where the line does not tell: somewhere else.
+// unknownAddress is the client's address where the line does not tell it. It counts as
+// another host.
 const unknownAddress = "unknown"
 
 // A head is the fields of an arrival up to S=.
 //
-// A client may have made some of them up: in the HELO, where Exim takes junk
-// (helo_accept_junk_hosts), as ident (rfc1413_hosts), or in a certificate or SNI.
-// Exim writes these without escapes. So a line that can be read in two ways names no
-// client. One whose message id or subject is like that is taken for such a line:
-// better nobody is charged than somebody else.
+// A client may have made some of them up: in the HELO, where Exim accepts junk
+// (helo_accept_junk_hosts), as ident (rfc1413_hosts), or in a certificate or SNI. Exim
+// writes these without escaping. So a line that can be read in two ways names no client.
+// An honest line whose message id or subject looks like that is treated alike: better
+// nobody is charged than somebody else.
 type head struct {
 	host, login, protocol, auth string
 
-	size   bool // S= is there
-	odd    bool // it has what should not be there
-	quotes bool // it has a certificate or SNI
+	size      bool // S= was found
+	ambiguous bool // it has what an honest line would not have
+	quoted    bool // it has a certificate or SNI, which are quoted
 }
 
-// take takes a field; the key of a mere word is empty.
-func (h *head) take(key, value string) {
+// add adds a field. A word without "=" has an empty key.
+func (h *head) add(key, value string) {
 	switch key {
 	case "":
-		h.odd = h.odd || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
+		h.ambiguous = h.ambiguous || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
 	case "H":
-		h.odd, h.host = h.odd || h.host != "", value
+		h.ambiguous, h.host = h.ambiguous || h.host != "", value
 	case "U":
 		h.login = value
 	case "P":
-		h.odd, h.protocol = h.odd || h.protocol != "", value
+		h.ambiguous, h.protocol = h.ambiguous || h.protocol != "", value
 	case "A":
-		h.odd, h.auth = h.odd || h.auth != "", value
+		h.ambiguous, h.auth = h.ambiguous || h.auth != "", value
 		if strings.IndexByte(value, ' ') >= 0 {
-			h.odd = h.odd || strings.Contains(value, " A=") || strings.Contains(value, " P=")
+			h.ambiguous = h.ambiguous || strings.Contains(value, " A=") || strings.Contains(value, " P=")
 		}
 	case "DN", "SNI":
-		h.quotes = true
-		h.odd = h.odd || strings.Contains(value, " P=")
+		h.quoted = true
+		h.ambiguous = h.ambiguous || strings.Contains(value, " P=")
 	default:
-		h.odd = h.odd || value != "" && value[0] == '"'
+		h.ambiguous = h.ambiguous || value != "" && value[0] == '"'
 	}
 }
 
-// again tells whether what stands behind S= may be the end of another head.
-func (h *head) again(tail string) bool {
+// mayRepeat reports whether what follows S= may be the end of another head, so that the S=
+// before it was made up.
+func (h *head) mayRepeat(tail string) bool {
 	begun := false
 	for i := strings.IndexByte(tail, '='); i >= 0; i = indexFrom(tail, i+1, "=") {
 		if i < 2 || tail[i-2] != ' ' {
@@ -199,7 +198,7 @@ func (h *head) again(tail string) bool {
 		case 'P':
 			begun = true
 		case 'A':
-			begun = begun || h.quotes
+			begun = begun || h.quoted
 		case 'S':
 			if begun && i+1 < len(tail) && '0' <= tail[i+1] && tail[i+1] <= '9' {
 				return true
@@ -209,8 +208,8 @@ func (h *head) again(tail string) bool {
 	return false
 }
 
-// authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth
-// METHOD:ID:SENDER, where the sender is what the client gave with AUTH=.
+// authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth METHOD:ID:SENDER,
+// where the sender is what the client gave with AUTH=.
 func authID(value string) string {
 	_, id, _ := strings.Cut(value, ":")
 	if domain := strings.IndexByte(id, '@'); domain >= 0 {
@@ -224,7 +223,7 @@ func authID(value string) string {
 // senderEnd is where the sender ends: its local part may have spaces in quotes.
 func senderEnd(s string) int {
 	if end := wordEnd(s); strings.IndexByte(s[:end], '"') < 0 && strings.IndexByte(s[:end], '\\') < 0 {
-		return end // as nearly all
+		return end // nearly always
 	}
 	if i := envelope.IndexUnquoted(s, ' '); i >= 0 {
 		return i
@@ -232,9 +231,9 @@ func senderEnd(s string) int {
 	return wordEnd(s) // a quote without an end
 }
 
-// cutField takes one " KEY=VALUE" from the beginning of s. The key is empty for
-// a word without one. The value of H has spaces of its own: the name, the HELO
-// in parentheses, and the address in brackets; quoted ones may have anything.
+// cutField cuts one " KEY=VALUE" from the beginning of s. A word without "=" has an empty
+// key. The value of H has spaces: the name, the HELO in parentheses, and the address in
+// brackets. Quoted values may have anything.
 func cutField(s string) (key, value, rest string) {
 	s = s[1:] // the space
 	end := strings.IndexByte(s, ' ')
@@ -257,8 +256,8 @@ func cutField(s string) (key, value, rest string) {
 	return key, s[equals+1 : end], s[end:]
 }
 
-// authEnd is where the value of A= ends: some have spaces in their logins. S=
-// always follows, at times with PRDR, PRX= and K before it.
+// authEnd is where the value of A= ends: some logins have spaces. S= always follows,
+// sometimes after PRDR, PRX= and K.
 func authEnd(v string) int {
 	if end := wordEnd(v); strings.HasPrefix(v[end:], " S=") { // as most do
 		return end
@@ -275,8 +274,7 @@ func authEnd(v string) int {
 	return end
 }
 
-// hostEnd is where the value of H= ends: behind the address in brackets, and
-// its port.
+// hostEnd is where the value of H= ends: after the address in brackets, and its port.
 func hostEnd(v string) int {
 	i := 0
 	if v != "" && v[0] != '(' && v[0] != '[' { // the name
@@ -305,8 +303,8 @@ func wordEnd(s string) int {
 	return len(s)
 }
 
-// quotedEnd is behind the closing quote of a value, in which \ takes the meaning
-// of what follows.
+// quotedEnd is the position after the closing quote of a value, in which a backslash
+// escapes the next byte.
 func quotedEnd(v string) int {
 	for i := 1; i < len(v); i++ {
 		switch v[i] {
@@ -329,9 +327,9 @@ func addressOf(host string) string {
 	return address
 }
 
-// unescape undoes how Exim 4.97 and later write bytes of an id beyond ASCII:
-// as a backslash and three octal digits. A backslash of the id itself stays: it
-// parts the domain of a Windows login from the name.
+// unescape undoes how Exim 4.97 and later write the non-ASCII bytes of an id: as a
+// backslash and three octal digits. A backslash of the id itself stays: it separates
+// domain and name of a Windows login.
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

@@ -6,8 +6,8 @@ import (
 	"sluice/sidecar"
 )
 
-// parseNameless reads a line without a message id: of a recipient that was
-// refused, or of a program that was run.
+// parseNameless reads a line without a message id: a refused recipient, or a program that
+// was run.
 func parseNameless(e *sidecar.LogEntry, s string) bool {
 	if rest, ok := strings.CutPrefix(s, "cwd="); ok {
 		return parseRun(e, rest)
@@ -15,8 +15,8 @@ func parseNameless(e *sidecar.LogEntry, s string) bool {
 	return parseRefusal(e, s)
 }
 
-// parseRun reads what stands behind cwd= (log_selector +arguments, exim.c). What
-// Exim runs itself submits nothing:
+// parseRun reads what follows cwd= (log_selector +arguments, exim.c). It skips what Exim
+// runs itself, which submits nothing:
 //
 //	/home/bob/public_html 3 args: /usr/sbin/sendmail -t -i
 func parseRun(e *sidecar.LogEntry, s string) bool {
@@ -34,10 +34,10 @@ func parseRun(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// The ways in which Exim says no (smtp_in.c, receive.c).
+// refusals are the ways in which Exim logs a refusal (smtp_in.c, receive.c).
 var refusals = [...]string{"rejected RCPT ", "rejected after DATA", "rejected by non-SMTP ACL"}
 
-// parseRefusal reads a refusal, of a recipient, or of a whole message:
+// parseRefusal reads the refusal of a recipient or of a whole message:
 //
 //	H=name (helo) [address]:port X=... U=ident F=<sender> A=method:id temporarily rejected RCPT <recipient>: text
 //	H=... F=<sender> temporarily rejected after DATA: text
@@ -96,9 +96,8 @@ func indexOfRefusal(s string) (at int, what string) {
 	return -1, ""
 }
 
-// recipients are those of an arrival line, where they are logged
-// (+received_recipients): they end it. What looks like them within a quoted
-// subject is none.
+// recipients are those at the end of an arrival line, where they are logged
+// (+received_recipients). A quoted subject that looks like them has none.
 func recipients(s string) string {
 	if !strings.Contains(s, " for ") { // nearly always; LastIndex takes ten times as long to tell
 		return ""

@@ -15,29 +15,30 @@ import (
 )
 
 const (
-	// maxLine bounds a line; what is longer loses its end. Fields come first.
+	// maxLine is how many bytes of a line are kept. Fields come first, so a longer line
+	// loses nothing of interest.
 	maxLine = 1 << 20
-	// blockSize is how much is read at once. Of more, what was parsed no longer is in
-	// the processor's cache when it is recorded; of less, fewer sends of a batch have
+	// blockSize is how many bytes are read at once. With more, what was parsed is no longer
+	// in the processor's cache when it is recorded; with less, fewer sends of a batch have
 	// the same payers.
 	blockSize = 1 << 20
 )
 
-// A source is one file of a log that is read.
+// A source is one file of a log, opened for reading.
 type source struct {
-	name   string
-	file   *os.File
-	info   os.FileInfo // as it was opened
-	reader io.Reader
-	packed *gzip.Reader // nil if it is not compressed
-	offset int64        // of the first line not handed out
-	block  []byte       // what was read from there on
-	skip   int64        // bytes of that line that were dropped, being too many
-	head   []byte       // the first bytes, as they were seen last
-	key    uint64       // by which a position knows the file; 0 if it does not
+	name    string
+	file    *os.File
+	info    os.FileInfo // as it was opened
+	reader  io.Reader
+	packed  *gzip.Reader // nil if it is not compressed
+	offset  int64        // of the first line that lines has not returned
+	buf     []byte       // what was read from offset on
+	dropped int64        // bytes dropped of that line, because it is too long
+	head    []byte       // the first bytes, as last seen
+	key     uint64       // the file's in the position; 0 if it has none
 }
 
-// errTruncated is told when a file no longer is what was read of it.
+// errTruncated says that a file no longer has what was read of it.
 var errTruncated = errors.New("it was truncated")
 
 // open opens a file, to be read from its beginning.
@@ -70,7 +71,7 @@ func (s *source) begin() (err error) {
 		return err
 	}
 	unpacked := bufio.NewReader(s.packed)
-	head, _ := unpacked.Peek(headSize) // what is broken shows when it is read
+	head, _ := unpacked.Peek(headSize) // an error comes again when it is read
 	s.head, s.reader = bytes.Clone(head), unpacked
 	return nil
 }
@@ -85,7 +86,7 @@ func (s *source) beginning() ([]byte, error) {
 	return head[:n], err
 }
 
-// skipTo goes to where reading ended.
+// skipTo skips what was read before.
 func (s *source) skipTo(offset int64) (err error) {
 	if s.offset = offset; s.packed != nil {
 		_, err = io.CopyN(io.Discard, s.reader, offset)
@@ -98,51 +99,50 @@ func (s *source) skipTo(offset int64) (err error) {
 	return nil
 }
 
-// lines returns the next lines that are whole, each with its end, or io.EOF if
-// there is none yet. It returns many at once, so that what is done for each
-// return costs little for each line.
+// lines returns the next whole lines, with their line ends, or io.EOF if there is none
+// yet. It returns many at once, so that the work per call costs little per line.
 //
-// Whether the file was truncated is seen after reading: by then it may be as long
-// again, and what was read from the middle of something else.
+// It checks for truncation after reading: by then the file may be as long again, and what
+// was read from the middle of something else.
 func (s *source) lines() (string, error) {
 	err := s.fill()
 	if broken := s.check(); broken != nil {
 		return "", broken
 	}
-	end := bytes.LastIndexByte(s.block, '\n') + 1
+	end := bytes.LastIndexByte(s.buf, '\n') + 1
 	if end == 0 {
 		return "", err
 	}
-	lines := string(s.block[:end])
-	if s.skip > 0 { // the first line is a part of one
-		first := bytes.IndexByte(s.block, '\n')
-		lines = string(s.block[:min(first, maxLine)]) + lines[first:]
+	lines := string(s.buf[:end])
+	if s.dropped > 0 { // the first line is a part of one
+		first := bytes.IndexByte(s.buf, '\n')
+		lines = string(s.buf[:min(first, maxLine)]) + lines[first:]
 	}
-	s.offset += int64(end) + s.skip
-	s.skip = 0
-	s.block = s.block[:copy(s.block, s.block[end:])]
+	s.offset += int64(end) + s.dropped
+	s.dropped = 0
+	s.buf = s.buf[:copy(s.buf, s.buf[end:])]
 	return lines, nil
 }
 
-// fill reads until the block is full, or there is no more. It grows for a line
-// that does not fit; one over maxLine loses its end.
+// fill reads until the buffer is full, or there is no more. It grows for a line that does
+// not fit; a line over maxLine loses its end.
 func (s *source) fill() error {
-	if s.block == nil {
-		s.block = make([]byte, 0, blockSize)
+	if s.buf == nil {
+		s.buf = make([]byte, 0, blockSize)
 	}
 	for {
-		n, err := s.reader.Read(s.block[len(s.block):cap(s.block)])
-		s.block = s.block[:len(s.block)+n]
-		if len(s.block) == cap(s.block) {
-			if bytes.IndexByte(s.block, '\n') >= 0 {
+		n, err := s.reader.Read(s.buf[len(s.buf):cap(s.buf)])
+		s.buf = s.buf[:len(s.buf)+n]
+		if len(s.buf) == cap(s.buf) {
+			if bytes.IndexByte(s.buf, '\n') >= 0 {
 				return nil
 			}
-			if len(s.block) <= maxLine {
-				s.block = slices.Grow(s.block, maxLine+1)
+			if len(s.buf) <= maxLine {
+				s.buf = slices.Grow(s.buf, maxLine+1)
 				continue
 			}
-			s.skip += int64(len(s.block) - maxLine)
-			s.block = s.block[:maxLine]
+			s.dropped += int64(len(s.buf) - maxLine)
+			s.buf = s.buf[:maxLine]
 		}
 		if err != nil {
 			return err
@@ -150,15 +150,15 @@ func (s *source) fill() error {
 	}
 }
 
-// rest is a last line without an end.
+// rest returns a last line that has no line end.
 func (s *source) rest() string {
-	line := string(s.block[:min(len(s.block), maxLine)])
-	s.offset += int64(len(s.block)) + s.skip
-	s.block, s.skip = s.block[:0], 0
+	line := string(s.buf[:min(len(s.buf), maxLine)])
+	s.offset += int64(len(s.buf)) + s.dropped
+	s.buf, s.dropped = s.buf[:0], 0
 	return line
 }
 
-// check fails if a file no longer is what was seen of it.
+// check fails if a file no longer has what was seen of it.
 func (s *source) check() error {
 	if s.packed != nil {
 		return nil
@@ -167,13 +167,13 @@ func (s *source) check() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(head, s.head) || s.size() < s.offset+s.skip+int64(len(s.block)) {
+	if !bytes.HasPrefix(head, s.head) || s.size() < s.offset+s.dropped+int64(len(s.buf)) {
 		return errTruncated
 	}
-	if s.offset < int64(len(head)) { // a part of the head was not seen before, but read
+	if s.offset < int64(len(head)) { // a part of the head was read, but not seen as head yet
 		both := head[s.offset:]
-		n := min(len(both), len(s.block))
-		if !bytes.Equal(both[:n], s.block[:n]) {
+		n := min(len(both), len(s.buf))
+		if !bytes.Equal(both[:n], s.buf[:n]) {
 			return errTruncated
 		}
 	}
@@ -181,7 +181,7 @@ func (s *source) check() error {
 	return nil
 }
 
-// size is that of the file as it is stored, in bytes.
+// size is that of the file as stored, in bytes.
 func (s *source) size() int64 {
 	info, err := s.file.Stat()
 	if err != nil {
@@ -190,15 +190,15 @@ func (s *source) size() int64 {
 	return info.Size()
 }
 
-// fresh tells whether a file was written to within a time, by a clock that may have
-// been set since.
-func (s *source) fresh(within time.Duration) bool {
+// writtenWithin reports whether a file was written to within a time, by a clock that may
+// have been set since.
+func (s *source) writtenWithin(within time.Duration) bool {
 	info, err := s.file.Stat()
 	return err == nil && time.Since(info.ModTime()).Abs() < within
 }
 
-// length is how long what a file says is, in bytes. A compressed one has it at its
-// end, modulo 4 GiB (RFC 1952, ISIZE).
+// length is that of a file's text, in bytes. A compressed file has it at its end, modulo 4
+// GiB (RFC 1952, ISIZE).
 func (s *source) length() int64 {
 	size := s.size()
 	if s.packed == nil {
@@ -211,7 +211,7 @@ func (s *source) length() int64 {
 	return int64(binary.LittleEndian.Uint32(end[:]))
 }
 
-// unread is how much of a file is not read yet, in bytes.
+// unread is how many bytes of a file's text are not read yet.
 func (s *source) unread() int64 {
 	if s.packed != nil {
 		return int64(uint32(s.length() - s.offset))
@@ -219,22 +219,22 @@ func (s *source) unread() int64 {
 	return max(0, s.size()-s.offset)
 }
 
-// repeats tells whether another file says all that this one does, being what this
-// is a copy or the beginning of.
-func (s *source) repeats(o *source) bool {
+// duplicates reports whether s is a copy of o, or of its beginning, so that o has all that
+// s has.
+func (s *source) duplicates(o *source) bool {
 	switch {
 	case !bytes.HasPrefix(o.head, s.head):
 		return false
-	case len(s.head) < len(o.head): // then it is all of this one
+	case len(s.head) < len(o.head): // the head is all of s
 		return true
 	case (s.packed == nil) != (o.packed == nil):
-		return s.packed != nil // it may be in the making
+		return s.packed != nil // it may be incomplete: still being compressed
 	}
 	return s.length() <= o.length()
 }
 
-// saidBy tells whether one of other files says all that this one does.
-func (s *source) saidBy(others []*source) bool {
+// containedIn reports whether one of other files has all that this one has.
+func (s *source) containedIn(others []*source) bool {
 	return s.check() == nil && slices.ContainsFunc(others, func(o *source) bool {
 		return bytes.HasPrefix(o.head, s.head) && s.length() <= o.length()
 	})

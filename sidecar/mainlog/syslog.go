@@ -7,28 +7,25 @@ import (
 
 // A split is a line of which syslog has brought some parts.
 type split struct {
-	line string // as far as it came, with the prefix of the first part
-	text string // of that, without the prefix
-	n    int64  // parts so far
-	over bool   // a line ended within: the rest is of no matter
+	line  string // the parts joined, with the prefix of the first
+	text  string // the same without the prefix
+	n     int64  // parts so far
+	ended bool   // the line ended within the parts so far: the rest is ignored
 }
 
-// Bounds on lines that syslog split and whose rest is still to come. Exim writes
-// no more than 8 KiB.
+// Bounds on the number of lines of which parts are still to come, and on their length in
+// bytes. Exim writes at most 8 KiB.
 const (
 	maxSplit     = 64
 	maxSplitLine = 64 << 10
 )
 
-// Pending tells whether parts of lines are still to come.
-func (p *Parser) Pending() bool { return len(p.split) > 0 }
-
-// syslog takes the prefix from a line of syslog(3): the time, the host and the
-// program, which has to begin with "exim" (syslog_processname). It reports false
-// while parts of a split line are still to come; then whole is all of them.
+// syslog cuts the prefix of syslog(3) from a line: the time, the host and the program,
+// which has to begin with "exim" (syslog_processname). It reports false while parts of a
+// split line are still to come; with the last part, whole is all of the line.
 //
-// What Exim writes for syslog it splits in parts of 870 bytes, "[1/3] ...", and
-// where it has several lines, "[1\3] ..." (log.c). Only the first line matters.
+// Exim splits what it writes to syslog in parts of 870 bytes, "[1/3] ...", and where that
+// has several lines, "[1\3] ..." (log.c). Only the first of those lines matters.
 func (p *Parser) syslog(now time.Time, line string) (t stamp, whole, text string, ok bool) {
 	t, rest, ok := p.clock.syslogStamp(now, line)
 	if !ok {
@@ -39,7 +36,7 @@ func (p *Parser) syslog(now time.Time, line string) (t stamp, whole, text string
 	if !ok || !strings.HasPrefix(program, "exim") {
 		return t, "", "", false
 	}
-	n, of, apart, rest := cutPart(text)
+	n, of, multiline, rest := cutPart(text)
 	if of == 0 {
 		return t, line, text, true
 	}
@@ -49,22 +46,22 @@ func (p *Parser) syslog(now time.Time, line string) (t stamp, whole, text string
 		}
 		p.split[program] = split{line: line[:len(line)-len(text)]}
 	}
-	whole, text, ok = p.join(program, rest, n, of, apart)
+	whole, text, ok = p.join(program, rest, n, of, multiline)
 	return t, whole, text, ok
 }
 
-// join adds a part to those before, and reports whether it was the last one. Where
-// one was lost the line ends before it: fields come first.
-func (p *Parser) join(program, part string, n, of int64, apart bool) (line, text string, last bool) {
+// join adds a part to those before, and reports whether it was the last one. If a part is
+// missing, the line ends before it: fields come first.
+func (p *Parser) join(program, part string, n, of int64, multiline bool) (line, text string, last bool) {
 	s, begun := p.split[program]
 	if !begun {
 		return "", "", false
 	}
-	s.over = s.over || n != s.n+1
-	if !s.over && len(s.text) < maxSplitLine {
+	s.ended = s.ended || n != s.n+1
+	if !s.ended && len(s.text) < maxSplitLine {
 		s.line, s.text = s.line+part, s.text+part
 	}
-	s.n, s.over = n, s.over || apart
+	s.n, s.ended = n, s.ended || multiline
 	if n < of {
 		p.split[program] = s
 		return "", "", false
@@ -73,8 +70,9 @@ func (p *Parser) join(program, part string, n, of int64, apart bool) (line, text
 	return s.line, s.text, true
 }
 
-// cutPart takes "[2/3] " from a line; of is 0 if there is none.
-func cutPart(s string) (n, of int64, apart bool, rest string) {
+// cutPart cuts "[2/3] " from a line; of is 0 if there is none. multiline reports a
+// backslash instead of the slash.
+func cutPart(s string) (n, of int64, multiline bool, rest string) {
 	if s == "" || s[0] != '[' {
 		return 0, 0, false, s
 	}
@@ -89,8 +87,8 @@ func cutPart(s string) (n, of int64, apart bool, rest string) {
 	return number(s[1:slash]), number(s[slash+1 : close]), s[slash] == '\\', s[close+2:]
 }
 
-// syslogStamp takes the time: as RFC 3339 has it, or "Nov 24 00:15:29" (RFC 3164)
-// without a year, which is the last in which it is not in the future.
+// syslogStamp cuts the time: in the form of RFC 3339, or "Nov 24 00:15:29" (RFC 3164)
+// without a year, which is the last year in which that is not in the future.
 func (c *clock) syslogStamp(now time.Time, line string) (t stamp, rest string, ok bool) {
 	if len(line) > 10 && line[4] == '-' && line[10] == 'T' {
 		word, rest, _ := strings.Cut(line, " ")

@@ -8,19 +8,18 @@ import (
 	"sluice/sidecar/envelope"
 )
 
-// A stamp is the time at the beginning of a line, as a clock on the wall would
-// show it.
+// A stamp is the time at the beginning of a line, as a wall clock shows it.
 type stamp struct {
-	wall   int64 // seconds since 1970 if the wall's clock were UTC
-	nano   int64 // of a second
+	wall   int64 // seconds since 1970, as if the wall clock showed UTC
+	nano   int64 // nanoseconds
 	zoned  bool  // offset is known (log_timezone, or syslog's RFC 3339)
 	offset int64 // seconds east of UTC
 }
 
-// stampSize is that of "2026-11-24 01:02:03".
+// stampSize is the length of "2026-11-24 01:02:03".
 const stampSize = 19
 
-// hasStamp tells whether a line begins with Exim's own time.
+// hasStamp reports whether a line begins with Exim's own time.
 func (c *clock) hasStamp(s string) bool {
 	return len(s) > stampSize && (s[:stampSize] == c.stamp || s[10] == ' ' && isDate(s) && isTime(s[11:]))
 }
@@ -49,18 +48,18 @@ func number(s string) (n int64) {
 	return n
 }
 
-// wall is what a wall's clock shows at "2026-11-24 01:02:03". Most lines of a busy
-// log have the same as the line before.
+// wall is the wall-clock time of "2026-11-24 01:02:03". Most lines of a busy log have the
+// same as the line before.
 func (c *clock) wall(s string) int64 {
 	if s != c.stamp {
 		c.stamp = strings.Clone(s)
-		c.shows = c.day(s[:10]) + timeOfDay(s[11:])
+		c.stampWall = c.day(s[:10]) + timeOfDay(s[11:])
 	}
-	return c.shows
+	return c.stampWall
 }
 
-// cutStamp takes the time and the space behind it from a line that has one, with
-// milliseconds (+millisec) and a zone (log_timezone) where they are logged.
+// cutStamp cuts the time and the space after it from a line that hasStamp, with
+// milliseconds (+millisec) and a zone (log_timezone) if they are logged.
 func (c *clock) cutStamp(s string) (t stamp, rest string) {
 	t.wall = c.wall(s[:stampSize])
 	rest = s[stampSize:]
@@ -81,42 +80,40 @@ func timeOfDay(s string) int64 {
 	return number(s[:2])*3600 + number(s[3:5])*60 + number(s[6:8])
 }
 
-// A clock tells which instants the times of a log are. It remembers where the
-// last line was, for a local time without a zone comes twice in the hour that is
-// repeated when summer time ends.
+// A clock turns the times of a log into instants. It remembers the time of the last line,
+// because when summer time ends, an hour of local times without a zone comes twice.
 type clock struct {
 	location *time.Location
 	last     int64 // when the last line was logged; 0 if there was none
 
-	// Wall clocks from from to until are offset ahead of UTC; they are days away
-	// from a change.
+	// Wall-clock times between from and until are offset seconds ahead of UTC; both are
+	// days away from a change of the offset.
 	from, until, offset int64
 
-	date  string // the last date
-	start int64  // and when it began on the wall
-	stamp string // the last time
-	shows int64  // and when it was on the wall
+	date      string // the last date
+	dateWall  int64  // its beginning, as wall-clock time
+	stamp     string // the last time
+	stampWall int64  // the same as wall-clock time
 }
 
-// slack is how much earlier a line may be than the line before, and than its
-// message's id: Exim's processes take the time just before they write, and
-// somebody may set the clock. Seconds.
+// slack is how many seconds a line may be earlier than the line before, and than the time
+// in its message's id: Exim's processes take the time just before they write, and somebody
+// may set the clock.
 const slack = 30
 
-// day is when a date begins on the wall.
+// day is the beginning of a date, as wall-clock time.
 func (c *clock) day(date string) int64 {
 	if date != c.date {
 		c.date = strings.Clone(date)
-		c.start = time.Date(int(number(date[:4])), time.Month(number(date[5:7])), int(number(date[8:10])), 0, 0, 0, 0, time.UTC).Unix()
+		c.dateWall = time.Date(int(number(date[:4])), time.Month(number(date[5:7])), int(number(date[8:10])), 0, 0, 0, 0, time.UTC).Unix()
 	}
-	return c.start
+	return c.dateWall
 }
 
-// at is when a line about a message was logged. Of two times in the repeated hour
-// it is the first that is neither before the time in its id nor before the line
-// above: so the id decides for arrivals, and for lines about older messages it is
-// the second hour as soon as the log goes back in time or any id is of the second
-// hour.
+// at is when a line about a message was logged. In the repeated hour it is the first of
+// the two instants that is before neither the time in the id nor the line above. So the id
+// decides for arrivals. Lines about older messages are of the second hour as soon as the
+// log goes back in time or an id is of the second hour.
 func (c *clock) at(t stamp, id string) time.Time {
 	if !t.zoned {
 		t.offset = c.offsetOf(t.wall, id)
@@ -126,7 +123,7 @@ func (c *clock) at(t stamp, id string) time.Time {
 	return time.Unix(seconds, t.nano).In(c.location)
 }
 
-// offsetOf finds the offset from UTC of a time on the wall.
+// offsetOf finds the offset from UTC of a wall-clock time.
 func (c *clock) offsetOf(wall int64, id string) int64 {
 	if c.from <= wall && wall < c.until {
 		return c.offset
@@ -141,13 +138,13 @@ func (c *clock) offsetOf(wall int64, id string) int64 {
 	switch {
 	case c.offsetAt(wall-first) != first:
 		if c.offsetAt(wall-second) != second {
-			return before // an hour that was left out: clocks there still show the old one
+			return before // an hour that the clocks skipped: use the old offset
 		}
 		return second
 	case c.offsetAt(wall-second) != second:
 		return first
 	}
-	began, _ := envelope.IDTime(id) // cutID has seen to it
+	began, _ := envelope.IDTime(id) // cutID has checked the id
 	if wall-first+slack < max(began.Unix(), c.last) {
 		return second
 	}
@@ -160,7 +157,7 @@ func (c *clock) offsetAt(unix int64) int64 {
 	return int64(offset)
 }
 
-// remember that the offset is the same from a day behind the last change to a day
+// remember notes that the offset is the same from a day after its last change to a day
 // before the next, so that most lines need no search in the zone's table.
 func (c *clock) remember(wall, offset int64) {
 	const day = 24 * 3600

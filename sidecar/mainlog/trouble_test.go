@@ -75,7 +75,7 @@ func TestProgressOfALongLog(t *testing.T) {
 	}
 }
 
-// However often it is tried, trouble is told of once.
+// However often it is tried, trouble is reported once.
 func TestPathThatIsADirectory(t *testing.T) {
 	t.Parallel()
 	l, lines := newLog(t), numbered(0, 3)

@@ -9,29 +9,31 @@ import (
 	"github.com/emersion/go-milter"
 )
 
-// errFrame is why a connection is closed: what came is no frame of the protocol.
+// errFrame says that a connection is closed because the client did not send a frame of the
+// protocol.
 var errFrame = errors.New("malformed frame")
 
 const (
-	// maxFrame bounds a frame in bytes. The largest are parts of bodies, of 64 KiB,
-	// which are not asked for.
+	// maxFrame is the largest frame in bytes. The largest frames are parts of bodies, of
+	// 64 KiB, for which we do not ask.
 	maxFrame = 128 << 10
-	// maxMacros is how many frames with macros may come before a command: there is
-	// one for each in practice.
+	// maxMacros is how many frames with macros may come before a command. In practice there
+	// is one for each command.
 	maxMacros = 16
 
 	// codeUnknown is an SMTP command that the MTA does not know (SMFIC_UNKNOWN).
 	codeUnknown = milter.Code('U')
 )
 
-// An order is how far a connection has come.
-type order struct {
+// A sequence checks that the frames of a connection come in an order that the protocol
+// allows.
+type sequence struct {
 	negotiated bool
-	macros     int // frames with them since the last command
+	macros     int // frames with macros since the last command
 }
 
-// check tells what is wrong with a frame, by libmilter's mfdef.h.
-func (o *order) check(command byte, data []byte) error {
+// check returns what is wrong with a frame, by libmilter's mfdef.h.
+func (o *sequence) check(command byte, data []byte) error {
 	if o.negotiated == (milter.Code(command) == milter.CodeOptNeg) {
 		return fmt.Errorf("%w: command %q comes at the wrong place", errFrame, command)
 	}
@@ -60,8 +62,8 @@ func (o *order) check(command byte, data []byte) error {
 	return nil
 }
 
-// isConnect tells whether the data of a connect is a host, a NUL, a family, and
-// for all but an unknown one a port and an address with a NUL.
+// isConnect reports whether the data of a connect frame is a host, a NUL, a family, and
+// for all but an unknown family a port and an address with a NUL.
 func isConnect(data []byte) bool {
 	host := bytes.IndexByte(data, 0)
 	if host < 0 || host+1 >= len(data) {
@@ -77,10 +79,9 @@ func isConnect(data []byte) bool {
 	return false
 }
 
-// plainAddress takes "IPv6:" from the address of a connect, with which Sendmail
-// writes one and the library does not understand it. An address of a unix socket
-// has a port too, of which the library does not know.
-func plainAddress(data []byte) []byte {
+// fixAddress makes the data of a connect frame what the library understands. It removes
+// "IPv6:", with which Sendmail begins an address, and the port of a unix socket.
+func fixAddress(data []byte) []byte {
 	port := bytes.IndexByte(data, 0) + 2
 	switch milter.ProtoFamily(data[port-1]) {
 	case milter.FamilyInet6:
@@ -92,21 +93,21 @@ func plainAddress(data []byte) []byte {
 	return data
 }
 
-// Versions of the protocol.
+// oldest and newest are the versions of the protocol that are spoken.
 const (
 	oldest = 2
 	newest = 6
 )
 
-// An offer is what the MTA can do.
+// An offer is the version and the options that the MTA offers.
 type offer struct{ version, actions, protocol uint32 }
 
 func readOffer(data []byte) offer {
 	return offer{binary.BigEndian.Uint32(data), binary.BigEndian.Uint32(data[4:]), binary.BigEndian.Uint32(data[8:])}
 }
 
-// answer makes the library's answer to an offer one in the version of the MTA,
-// that asks for nothing that the MTA does not know.
+// answer changes the library's answer to an offer: to the version of the MTA, and without
+// options that the MTA does not know.
 func (o offer) answer(frame []byte) []byte {
 	const head = 5
 	if len(frame) < head+12 || milter.Code(frame[4]) != milter.CodeOptNeg {
@@ -117,7 +118,7 @@ func (o offer) answer(frame []byte) []byte {
 	binary.BigEndian.PutUint32(frame[head:], min(o.version, newest))
 	binary.BigEndian.PutUint32(frame[head+4:], actions&o.actions)
 	binary.BigEndian.PutUint32(frame[head+8:], protocol&o.protocol)
-	if o.actions&uint32(milter.OptSetSymList) == 0 { // nor is there a list of macros then
+	if o.actions&uint32(milter.OptSetSymList) == 0 { // then no list of macros may follow either
 		frame = frame[:head+12]
 		binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
 	}

@@ -178,8 +178,8 @@ func (s *served) connect(t testing.TB) *mta {
 	return m
 }
 
-// ended tells whether the server closes the connection.
-func (m *mta) ended() bool {
+// ended reports whether the server closes the connection.
+func (m *mta) unregister() bool {
 	_, err := io.Copy(io.Discard, m)
 	return err == nil || !os.IsTimeout(err)
 }

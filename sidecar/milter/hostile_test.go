@@ -58,7 +58,7 @@ func TestHostileFrames(t *testing.T) {
 		io.WriteString(clients[name], raw)
 	}
 	for name, m := range clients { // within the deadline of dial
-		if !m.ended() {
+		if !m.unregister() {
 			t.Errorf("a frame with %s: the connection stays", name)
 		}
 	}
@@ -76,7 +76,7 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 		m := s.dial(t)
 		io.WriteString(m, recorded[:n])
 		m.Conn.(*net.UnixConn).CloseWrite()
-		if !m.ended() {
+		if !m.unregister() {
 			t.Fatalf("cut after %d bytes: the connection stays", n)
 		}
 	}
@@ -99,7 +99,7 @@ func TestSlowClients(t *testing.T) {
 		}
 	}()
 	for name, m := range map[string]*mta{"silent": silent, "idle": idle, "dripping": drips} {
-		if !m.ended() {
+		if !m.unregister() {
 			t.Errorf("the %s client stays", name)
 		}
 	}
@@ -127,7 +127,7 @@ func TestFiveThousandIdleSessions(t *testing.T) {
 	}
 	hosttest.NotLonger(t, "100 messages", time.Since(start), 5*time.Second)
 	crowd := s.dial(t)
-	if !crowd.ended() || !strings.Contains(s.log.String(), "at their maximum") {
+	if !crowd.unregister() || !strings.Contains(s.log.String(), "at their maximum") {
 		t.Error("one too many is let in")
 	}
 	s.stop()

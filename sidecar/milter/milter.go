@@ -1,20 +1,3 @@
-// Package milter answers Postfix and Sendmail as a mail filter (the milter
-// protocol of Sendmail's libmilter), on emersion/go-milter.
-//
-// The library is wrapped, for it has no deadlines, cannot be drained, forgets a
-// connection after each message, and always speaks version 2:
-//
-//  1. Server.Serve admits a connection and registers it;
-//  2. wire, the net.Conn that the library gets, checks each frame before the
-//     library sees it, keeps deadlines and has the MTA's version answered
-//     (wire.go, frame.go);
-//  3. session is the one handler of a connection, for all of its messages: it
-//     asks at each RCPT whether there is room and charges at the end of a message
-//     (session.go).
-//
-// Headers and body are not asked for. What cannot be answered is let pass, or the
-// connection is closed, and the MTA does what it is configured to do then: a
-// refusal is always the Asker's.
 package milter
 
 import (
@@ -32,28 +15,29 @@ import (
 	"sluice/sidecar/event"
 )
 
-// An Asker answers questions. It is called by many goroutines at once and must
-// return soon after ctx is cancelled.
+// An Asker decides questions. It is called by many goroutines at once and must return soon
+// after ctx is cancelled.
 type Asker interface {
 	Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply
 }
 
-// Options are what a Server may be told. Zero values mean the defaults.
+// Options are the settings of a Server. A zero value means the default.
 type Options struct {
-	// Admit tells who may ask. Default: everybody who can connect.
+	// Admit returns an error for a client that may not ask. Default: everybody may who can
+	// connect.
 	Admit func(net.Conn) error
-	// MaxConns is the number of connections. Default 8192.
+	// MaxConns is the largest number of connections. Default 8192.
 	MaxConns int
-	// FrameTimeout is from the first byte of a frame to its last, from the accept
-	// to the first frame, and for the client to take an answer. Default 10 s.
+	// FrameTimeout is the time from the first byte of a frame to its last, from the accept to
+	// the first frame, and for the client to read an answer. Default 10 s.
 	FrameTimeout time.Duration
-	// IdleTimeout is between frames. Default 70 minutes: Sendmail waits an hour for
-	// an SMTP command, and a connection of its own stays open for as long.
+	// IdleTimeout is the time between frames. Default 70 minutes: Sendmail waits an hour for
+	// an SMTP command, and keeps its connection here open for as long.
 	IdleTimeout time.Duration
 	// DrainTimeout is how long a stopping server waits for messages that have begun.
 	// Default 5 s.
 	DrainTimeout time.Duration
-	Events       event.Sink // needed
+	Events       event.Sink // required
 }
 
 func (o Options) withDefaults() Options {
@@ -78,15 +62,15 @@ type Server struct {
 	wires map[*wire]struct{}
 }
 
-// New returns a server that has asker answer.
+// New returns a server that answers by asker.
 func New(asker Asker, o Options) *Server {
 	return &Server{asker: asker, opts: o.withDefaults(), wires: map[*wire]struct{}{}}
 }
 
-// Serve answers on ln until ctx is cancelled or ln is closed by another. It then
-// closes ln and the connections that are within no message, waits up to
-// DrainTimeout for the others, and returns when all of them have ended. The error
-// is nil if ctx was cancelled. Serve may be called once.
+// Serve answers on ln until ctx is cancelled or somebody closes ln. Then it closes ln and
+// the connections that are not within a message, waits up to DrainTimeout for the others,
+// and returns when all have ended. The error is nil if ctx was cancelled. Serve may be
+// called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	asking, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAsking()
@@ -98,7 +82,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// acceptPause is after an accept that failed, most likely for want of descriptors.
+// acceptPause is the pause after an accept that failed, most likely because file
+// descriptors ran out.
 const acceptPause = 50 * time.Millisecond
 
 func (s *Server) accept(ctx, asking context.Context, ln net.Listener) error {
@@ -121,7 +106,7 @@ func (s *Server) accept(ctx, asking context.Context, ln net.Listener) error {
 	}
 }
 
-// begin has the library handle a connection, if it may stay.
+// begin has the library handle a connection, if that is admitted.
 func (s *Server) begin(ctx context.Context, nc net.Conn) {
 	if err := s.opts.Admit(nc); err != nil {
 		s.opts.Events.Emit(event.Event{Kind: event.MilterRefused, Err: err})
@@ -136,30 +121,30 @@ func (s *Server) begin(ctx context.Context, nc net.Conn) {
 	}
 	handler := &session{Server: s, ctx: ctx, wire: w}
 	library := milter.Server{
-		// After each message and refusal the library asks for a new handler.
+		// The library calls this again after each message and refusal.
 		NewMilter: func() milter.Milter { return handler },
 		Actions:   milter.OptSetSymList,
 		Protocol:  unwanted | unanswered,
 		SymList:   wantedMacros,
 	}
-	// It returns at once: the second accept fails, and by then the library handles
-	// the first connection.
-	library.Serve(&once{conn: w})
+	// It returns at once, because the second accept fails; by then the library handles the
+	// connection.
+	library.Serve(&singleListener{conn: w})
 }
 
-// unwanted is what the MTA need not send.
+// unwanted is what the MTA need not send to us.
 const unwanted = milter.OptNoHelo | milter.OptNoHeaders | milter.OptNoEOH | milter.OptNoBody | milter.OptNoUnknown | milter.OptNoData
 
-// unanswered is what the MTA need not wait for, if it knows how: nothing is refused
-// there, and each answer is a switch of processes in the way of a message.
+// unanswered are the commands for whose answer the MTA need not wait, if it supports that:
+// nothing is refused there, and each wait costs a message a switch of processes.
 const unanswered = milter.OptNoConnReply | milter.OptNoMailReply
 
-// answered is what the MTA always waits for.
+// answered are the commands for whose answer the MTA always waits.
 const answered = milter.OptProtocol(0)
 
-// wantedMacros are what the MTA need send. By default Postfix sends what it has to ask
-// others for, such as the transport of each sender, which nobody here reads. A stage
-// without any macro would mean those by default (milter.c).
+// wantedMacros are the macros that the MTA is asked for. By default Postfix sends some that
+// are costly to find, such as the transport of each sender, and that nobody here reads. An
+// empty list for a stage would mean the default (milter.c).
 var wantedMacros = map[milter.Stage][]string{
 	milter.StageConnect:  {"i"},
 	milter.StageHelo:     {"i"},
@@ -170,13 +155,13 @@ var wantedMacros = map[milter.Stage][]string{
 	milter.StageEOH:      {"i"},
 }
 
-// A once is a listener to which one connection comes.
-type once struct {
+// A singleListener is a listener that accepts one connection.
+type singleListener struct {
 	net.Listener
 	conn net.Conn
 }
 
-func (o *once) Accept() (net.Conn, error) {
+func (o *singleListener) Accept() (net.Conn, error) {
 	if o.conn == nil {
 		return nil, net.ErrClosed
 	}
@@ -185,9 +170,9 @@ func (o *once) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-func (o *once) Close() error { return nil }
+func (o *singleListener) Close() error { return nil }
 
-// register makes a connection's wire; nil if there are too many.
+// register makes the wire of a connection; nil if there are too many.
 func (s *Server) register(nc net.Conn) *wire {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,16 +185,16 @@ func (s *Server) register(nc net.Conn) *wire {
 	return w
 }
 
-// ended takes a connection out of the registry.
-func (s *Server) ended(w *wire) {
+// unregister removes a connection that has ended.
+func (s *Server) unregister(w *wire) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.wires, w)
 	s.sessions.Done()
 }
 
-// drain ends all connections: those within no message now, the others behind it,
-// and what is left after DrainTimeout by force.
+// drain ends all connections: those that are not within a message now, the others after
+// it, and what is left after DrainTimeout by force.
 func (s *Server) drain(stopAsking func()) {
 	s.draining.Store(true)
 	s.each((*wire).wake)

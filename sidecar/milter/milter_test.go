@@ -12,7 +12,7 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// Who has logged in is told at MAIL only; a refused recipient and a message that
+// Who has logged in is reported at MAIL only; a refused recipient and a message that
 // was aborted or sent are no reason to forget the connection.
 func TestTwoMessagesOfOneConnection(t *testing.T) {
 	a := &asker{replies: map[string]sidecar.Reply{
@@ -30,7 +30,7 @@ func TestTwoMessagesOfOneConnection(t *testing.T) {
 	m.say(macros('M', "i", "Q2")+frame('M', "<>\x00")+frame('R', "<c@far.example>\x00"), "c", "c")
 	m.say(frame('A', "")+macros('M', "i", "Q3")+frame('M', "<z@b.example>\x00")+frame('R', "<c@far.example>\x00")+frame('E', ""), "c", "c", "c")
 	m.say(frame('Q', ""))
-	if !m.ended() {
+	if !m.unregister() {
 		t.Error("open after QUIT")
 	}
 	base := sidecar.Request{Stage: sidecar.StageMilterRcpt, ClientAddress: "192.0.2.17", ClientPort: "4711"}
@@ -132,12 +132,12 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { s.stop(); close(stopped) }()
 	for _, m := range []*mta{fresh, idle} {
-		if !m.ended() {
+		if !m.unregister() {
 			t.Error("an idle connection is left open")
 		}
 	}
 	within.say(frame('R', "<e@f>\x00")+frame('E', ""), "c", "c")
-	if !within.ended() {
+	if !within.unregister() {
 		t.Error("open after its message")
 	}
 	<-stopped
@@ -151,7 +151,7 @@ func TestDrainEnds(t *testing.T) {
 	m := s.connect(t)
 	m.say(frame('M', "<a@b>\x00"), "c")
 	s.stop()
-	if !m.ended() || !strings.Contains(s.log.String(), "milter stopped within messages") {
+	if !m.unregister() || !strings.Contains(s.log.String(), "milter stopped within messages") {
 		t.Error(s.log.String())
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A session is one connection of an MTA: one SMTP client with all of its
-// messages, or a message from sendmail.
+// A session is one connection of an MTA: one SMTP client with all of its messages, or a
+// message from sendmail.
 type session struct {
 	milter.NoOpMilter
 	*Server
@@ -26,59 +26,59 @@ type session struct {
 
 	client, port string // of the SMTP client; empty for sendmail
 
-	// Of the present message.
+	// These are of the present message.
 	sender, auth, queue string
-	to                  []string // recipients that were let pass
-	sent                int      // those that are remote, or from sendmail all
+	to                  []string // accepted recipients
+	sent                int      // number of them that count: remote ones, or all of a message from sendmail
 }
 
 // Connect begins the mail of another client.
 func (c *session) Connect(_, family string, port uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
 	c.reset()
 	c.client, c.port = "", ""
-	// Postfix says of mail from sendmail that it comes from port 0.
+	// For mail from sendmail, Postfix gives port 0.
 	if strings.HasPrefix(family, "tcp") && port != 0 && address != nil {
 		c.client, c.port = address.String(), strconv.Itoa(int(port))
 	}
-	return c.goOn(milter.OptNoConnReply), nil
+	return c.proceed(milter.OptNoConnReply), nil
 }
 
-// goOn lets pass, by no answer to what the MTA does not wait for. It leaves nothing to
-// the library, which would take 4 KB of memory for each answer.
-func (c *session) goOn(unanswered milter.OptProtocol) milter.Response {
+// proceed lets the command pass. It sends nothing if the MTA does not wait for an answer.
+// It writes the answer itself, because the library would take 4 KB of memory for each.
+func (c *session) proceed(unanswered milter.OptProtocol) milter.Response {
 	if c.wire.offered.protocol&uint32(unanswered) == 0 {
 		c.wire.Write([]byte{0, 0, 0, 1, byte(milter.ActContinue)})
 	}
 	return nil
 }
 
-// MailFrom begins a message. Who has logged in is told here, and in no macro
-// of later commands.
+// MailFrom begins a message. Only its macros have the authenticated id, those of later
+// commands do not.
 func (c *session) MailFrom(from string, m *milter.Modifier) (milter.Response, error) {
 	c.reset()
-	c.wire.within.Store(true)
+	c.wire.inMessage.Store(true)
 	c.sender, c.auth = from, m.Macros["{auth_authen}"]
-	c.name(m)
-	return c.goOn(milter.OptNoMailReply), nil
+	c.setQueueID(m)
+	return c.proceed(milter.OptNoMailReply), nil
 }
 
-// name keeps the queue id, which Postfix has only from the second recipient on.
-func (c *session) name(m *milter.Modifier) {
+// setQueueID notes the queue id, which Postfix has only from the second recipient on.
+func (c *session) setQueueID(m *milter.Modifier) {
 	if id := m.Macros["i"]; id != "" {
 		c.queue = id
 	}
 }
 
-// RcptTo asks whether there is room for one recipient more. Mail from sendmail is
-// asked about as a whole: Postfix cannot refuse one of its recipients.
+// RcptTo asks whether there is room for one more recipient. For mail from sendmail it asks
+// about the whole message at its end, because Postfix cannot refuse one of its recipients.
 func (c *session) RcptTo(to string, m *milter.Modifier) (milter.Response, error) {
-	c.name(m)
+	c.setQueueID(m)
 	switch {
 	case slices.Contains(c.to, to):
-		return c.goOn(answered), nil
+		return c.proceed(answered), nil
 	case c.port == "":
 		c.to, c.sent = append(c.to, to), c.sent+1
-		return c.goOn(answered), nil
+		return c.proceed(answered), nil
 	}
 	r := c.request(sidecar.StageMilterRcpt)
 	r.Recipient, r.Sent = to, c.sent
@@ -92,19 +92,19 @@ func (c *session) RcptTo(to string, m *milter.Modifier) (milter.Response, error)
 	return c.response(reply), nil
 }
 
-// Body charges the message, all of which is there now.
+// Body charges the message, which is complete now.
 func (c *session) Body(m *milter.Modifier) (milter.Response, error) {
 	defer c.reset()
-	c.name(m)
+	c.setQueueID(m)
 	if c.sent == 0 {
-		return c.goOn(answered), nil
+		return c.proceed(answered), nil
 	}
 	r := c.request(sidecar.StageMilterEnd)
 	r.Recipients = envelope.JoinRecipients(c.to)
 	return c.response(c.ask(r)), nil
 }
 
-// Abort ends a message that will not come.
+// Abort ends a message that was given up.
 func (c *session) Abort(*milter.Modifier) error {
 	c.reset()
 	return nil
@@ -112,15 +112,15 @@ func (c *session) Abort(*milter.Modifier) error {
 
 func (c *session) reset() {
 	c.sender, c.auth, c.queue, c.to, c.sent = "", "", "", nil, 0
-	c.wire.within.Store(false)
+	c.wire.inMessage.Store(false)
 }
 
 func (c *session) request(stage sidecar.Stage) sidecar.Request {
 	return sidecar.Request{Stage: stage, ID: c.queue, Sender: c.sender, Auth: c.auth, ClientAddress: c.client, ClientPort: c.port}
 }
 
-// ask asks. A panic there is a bug that one message brought out, and costs
-// only that message its answer.
+// ask calls the Asker. A panic there is a bug that this one message triggers, and costs
+// only this message its answer.
 func (c *session) ask(r sidecar.Request) (reply sidecar.Reply) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -131,12 +131,12 @@ func (c *session) ask(r sidecar.Request) (reply sidecar.Reply) {
 	return c.asker.Ask(c.ctx, time.Now(), r)
 }
 
-// maxText is the length of a refusal in bytes: Postfix and Sendmail send it in
-// one line, and RFC 5321 (section 4.5.3.1.5) gives one 512.
+// maxText is how many bytes of a refusal's text are sent: Postfix and Sendmail send it in
+// one line, and RFC 5321 (section 4.5.3.1.5) limits a line to 512.
 const maxText = 480
 
-// response words a verdict. A percent sign is doubled, for Sendmail takes the
-// text for a format and Postfix undoes it likewise (milter8.c).
+// response words a verdict. It doubles percent signs, because Sendmail takes the text as a
+// format string, and Postfix undoes the doubling (milter8.c).
 func (c *session) response(r sidecar.Reply) milter.Response {
 	code := ""
 	switch r.Action {
@@ -147,14 +147,14 @@ func (c *session) response(r sidecar.Reply) milter.Response {
 	case sidecar.Discard:
 		return milter.RespDiscard
 	default:
-		return c.goOn(answered)
+		return c.proceed(answered)
 	}
 	text := printable(r.Text)
 	return milter.NewResponseStr(byte(milter.ActReplyCode), code+strings.ReplaceAll(text[:min(len(text), maxText)], "%", "%%"))
 }
 
-// printable has each control character as a space and each other than ASCII as a
-// question mark.
+// printable replaces each control character by a space and each other character that is
+// not ASCII by a question mark.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

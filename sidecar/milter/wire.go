@@ -18,32 +18,32 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A wire is the connection that the library reads and writes: it hands out
-// whole frames that were checked, and ends without an error of its own, for the
-// library would log that to nobody's log.
+// A wire is the connection that the library reads and writes. It returns whole frames that
+// were checked, and ends with io.EOF, because the library would log any other error where
+// nobody reads it.
 type wire struct {
-	net.Conn // the rest of the interface
-	server   *Server
-	nc       net.Conn
-	in       *bufio.Reader
-	frame    []byte // that is handed out now, with its length
-	rest     []byte // of it
-	order    order
-	offered  offer
-	begun    bool        // a frame has come
-	answered bool        // the offer was
-	within   atomic.Bool // a message
-	close    sync.Once
+	net.Conn  // the rest of the interface
+	server    *Server
+	nc        net.Conn
+	in        *bufio.Reader
+	frame     []byte // the present one, with its length
+	rest      []byte // what the library has not read of it
+	sequence  sequence
+	offered   offer
+	begun     bool        // a frame was received
+	answered  bool        // the MTA's offer was answered
+	inMessage atomic.Bool // whether a message has begun and not ended
+	close     sync.Once
 }
 
-// readSize is the buffer of a connection: thousands of them are idle.
+// readSize is the size in bytes of the read buffer: thousands of connections may be idle.
 const readSize = 512
 
 func newWire(s *Server, nc net.Conn) *wire {
 	return &wire{Conn: nc, server: s, nc: nc, in: bufio.NewReaderSize(nc, readSize)}
 }
 
-// Read hands out the next frame.
+// Read reads from the next frame.
 func (w *wire) Read(b []byte) (int, error) {
 	for len(w.rest) == 0 {
 		if err := w.next(); err != nil {
@@ -56,8 +56,8 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// report tells of a client that does not keep to the protocol. That it has gone,
-// or that it was idle for too long, is its own affair.
+// report emits an event if a client does not keep to the protocol, but not if it is gone
+// or was idle for too long.
 func (w *wire) report(err error) {
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) && !w.server.draining.Load()
 	if errors.Is(err, errFrame) || timeout && len(w.frame) > 0 {
@@ -67,7 +67,7 @@ func (w *wire) report(err error) {
 
 // next reads a frame: its length in four bytes, its command and its data.
 func (w *wire) next() error {
-	if w.frame = w.frame[:0]; cap(w.frame) > maxKept {
+	if w.frame = w.frame[:0]; cap(w.frame) > maxIdleFrame {
 		w.frame = nil
 	}
 	if w.in.Buffered() == 0 {
@@ -77,20 +77,20 @@ func (w *wire) next() error {
 		}
 		w.nc.SetReadDeadline(time.Now().Add(wait))
 	}
-	// Behind the deadline, which wake would otherwise have set in vain.
-	if w.server.draining.Load() && !w.within.Load() {
+	// Check this after the deadline is set, which would undo that of wake.
+	if w.server.draining.Load() && !w.inMessage.Load() {
 		return io.EOF
 	}
 	if _, err := w.in.Peek(1); err != nil {
 		return err
 	}
 	w.begun = true
-	if !w.arrived() {
+	if !w.buffered() {
 		w.nc.SetReadDeadline(time.Now().Add(w.server.opts.FrameTimeout))
 	}
 	var head [4]byte
 	if _, err := io.ReadFull(w.in, head[:]); err != nil {
-		return cutOff(err)
+		return midFrame(err)
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size == 0 || size > maxFrame {
@@ -99,14 +99,14 @@ func (w *wire) next() error {
 	w.frame = slices.Grow(w.frame[:0], len(head)+int(size))[:len(head)+int(size)]
 	copy(w.frame, head[:])
 	if _, err := io.ReadFull(w.in, w.frame[4:]); err != nil {
-		return cutOff(err)
+		return midFrame(err)
 	}
 	return w.check()
 }
 
-// arrived tells whether all of the next frame is in the buffer: most come whole, and
+// buffered reports whether all of the next frame is in the buffer. Most come whole and
 // need no deadline.
-func (w *wire) arrived() bool {
+func (w *wire) buffered() bool {
 	there := w.in.Buffered()
 	if there < 4 {
 		return false
@@ -115,22 +115,23 @@ func (w *wire) arrived() bool {
 	return uint64(there) >= 4+uint64(binary.BigEndian.Uint32(head))
 }
 
-// maxKept is the largest buffer that an idle connection keeps.
-const maxKept = 2 << 10
+// maxIdleFrame is the size in bytes of the largest frame buffer that an idle connection
+// keeps.
+const maxIdleFrame = 2 << 10
 
-// cutOff words the end of a connection within a frame.
-func cutOff(err error) error {
+// midFrame words the end of a connection within a frame.
+func midFrame(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: the connection ended within it", errFrame)
 	}
 	return err
 }
 
-// check sees whether the frame may come here, and makes it one that the library
+// check checks whether the frame is valid here, and makes it one that the library
 // understands.
 func (w *wire) check() error {
 	command, data := w.frame[4], w.frame[5:]
-	if err := w.order.check(command, data); err != nil {
+	if err := w.sequence.check(command, data); err != nil {
 		return err
 	}
 	switch milter.Code(command) {
@@ -141,23 +142,22 @@ func (w *wire) check() error {
 			return nil
 		}
 	case milter.CodeConn:
-		w.frame = append(w.frame[:5], plainAddress(data)...)
+		w.frame = append(w.frame[:5], fixAddress(data)...)
 		binary.BigEndian.PutUint32(w.frame, uint32(len(w.frame)-4))
-	case codeUnknown: // answered with "continue", like CodeData
+	case codeUnknown: // like CodeData, it is answered with "continue"
 		w.frame[4] = byte(milter.CodeData)
-	case milter.CodeQuitNewConn: // not answered: another connection follows
+	case milter.CodeQuitNewConn: // it needs no answer: another client follows
 		w.frame[4] = byte(milter.CodeAbort)
 	}
 	w.rest = w.frame
 	return nil
 }
 
-// readMacros are the commands whose macros a session reads. Postfix sends some with
-// each, also with those that are not asked for.
+// readMacros are the commands whose macros a session reads. Postfix sends some with each
+// command, even if not asked for.
 var readMacros = []milter.Code{milter.CodeMail, milter.CodeRcpt, milter.CodeEOB}
 
-// Write sends an answer. That the client has gone shows when the next frame is
-// read.
+// Write sends an answer. If the client is gone, the next read fails.
 func (w *wire) Write(b []byte) (int, error) {
 	frame := b
 	if !w.answered {
@@ -171,9 +171,9 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// wake ends a connection that is within no message.
+// wake ends a connection that is not within a message.
 func (w *wire) wake() {
-	if !w.within.Load() {
+	if !w.inMessage.Load() {
 		w.nc.SetReadDeadline(time.Now())
 	}
 }
@@ -182,7 +182,7 @@ func (w *wire) wake() {
 func (w *wire) Close() error {
 	w.close.Do(func() {
 		w.nc.Close()
-		w.server.ended(w)
+		w.server.unregister(w)
 	})
 	return nil
 }

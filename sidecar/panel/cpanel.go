@@ -3,10 +3,12 @@ package panel
 import (
 	"regexp"
 	"strings"
+
+	"sluice/sidecar/limit"
 )
 
-// The files of cPanel and WHM. Later ones win: /etc/email_send_limits is compiled
-// from the others, and may be older than they are.
+// These are the files of cPanel and WHM. What Follower.parse reads later wins:
+// /etc/email_send_limits is compiled from the others, and may be older than they are.
 const (
 	cpanelConfig    = "/var/cpanel/cpanel.config"
 	cpanelUsers     = "/var/cpanel/users/*"
@@ -16,8 +18,7 @@ const (
 	cpanelSuspended = "/etc/outgoing_mail_suspended_users"
 )
 
-// unlimited is the value of a limit that is none; "default" leaves it to what
-// lies below.
+// unlimited is the value that settings take for one of cPanel's: 0 is no limit.
 func unlimited(value string) string {
 	switch strings.ToLower(value) {
 	case "", "unlimited":
@@ -26,9 +27,9 @@ func unlimited(value string) string {
 	return value
 }
 
-// readConfig takes in cpanel.config, "key=value". What is not there is left to
-// sluice.toml; there and empty it is as WHM shows it: unlimited, or off.
-func (r *reading) readConfig(t text) {
+// readConfig reads cpanel.config, "key=value". A key that is missing is left to
+// sluice.toml; an empty value means what WHM shows for it: unlimited, or off.
+func (r *parser) readConfig(t text) {
 	mailman := true
 	for place, line := range t.lines {
 		key, value, _ := strings.Cut(line, "=")
@@ -43,7 +44,7 @@ func (r *reading) readConfig(t text) {
 			r.set(place, "default", "defer_cutoff", value)
 		case "email_send_limits_count_mailman":
 			if value != "0" && value != "1" && value != "" {
-				r.trouble(place, "%s is %q, it must be 0 or 1", key, value)
+				r.warn(place, "%s is %q, it must be 0 or 1", key, value)
 			}
 			mailman = value != "1"
 		}
@@ -54,14 +55,14 @@ func (r *reading) readConfig(t text) {
 	}
 }
 
-// readLimits takes in /etc/email_send_limits, "domain: MAXHOUR,PERCENT,MIN" with
-// "*" for all others. An empty field is left to what lies below.
-func (r *reading) readLimits(t text) {
+// readLimits reads /etc/email_send_limits, "domain: MAXHOUR,PERCENT,MIN" with "*" for all
+// others. An empty field is left to lower layers.
+func (r *parser) readLimits(t text) {
 	for place, line := range t.lines {
 		name, fields, found := strings.Cut(line, ":")
 		values := strings.Split(fields, ",")
 		if !found || len(values) != 3 {
-			r.trouble(place, "%q is not \"domain: MAXHOUR,PERCENT,MIN\"", line)
+			r.warn(place, "%q is not \"domain: MAXHOUR,PERCENT,MIN\"", line)
 			continue
 		}
 		scope, ok := "default", true
@@ -76,40 +77,40 @@ func (r *reading) readLimits(t text) {
 	}
 }
 
-// userName is what cPanel lets an account be called: other files in its
-// directory are locks and backups.
+// userName matches the names that cPanel allows for accounts: other files in its directory
+// are locks and backups.
 var userName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 
-// readUser takes in /var/cpanel/users/USER. What is set for the user holds for
-// each of the user's domains, as cPanel has it, unless the domain has its own.
-func (r *reading) readUser(t text) {
+// readUser reads /var/cpanel/users/USER. As in cPanel, what is set for the user applies to
+// each domain of the user that has no value of its own.
+func (r *parser) readUser(t text) {
 	user := t.base()
 	if !userName.MatchString(user) || user == "system" {
 		return
 	}
-	own := &cpanelUser{reading: r, scope: account(user), domains: r.owners[user]}
+	own := &cpanelUser{parser: r, scope: account(user), domains: r.owners[user]}
 	for place, line := range t.lines {
 		key, value, found := strings.Cut(line, "=")
 		if !found {
-			r.trouble(place, "%q is not \"KEY=VALUE\"", line)
+			r.warn(place, "%q is not \"KEY=VALUE\"", line)
 			continue
 		}
-		own.take(place, strings.TrimSpace(key), strings.TrimSpace(value))
+		own.read(place, strings.TrimSpace(key), strings.TrimSpace(value))
 	}
 	for _, set := range own.last {
 		set()
 	}
 }
 
-// A cpanelUser is the file of one user, as it is read.
+// A cpanelUser is the file of one user while it is read.
 type cpanelUser struct {
-	*reading
+	*parser
 	scope   string
 	domains []string
-	last    []func() // what is for single domains wins, wherever in the file it stands
+	last    []func() // settings for single domains win, wherever in the file they are
 }
 
-func (u *cpanelUser) take(place, key, value string) {
+func (u *cpanelUser) read(place, key, value string) {
 	name, domain, single := strings.Cut(key, "-")
 	fallsThrough := value == "" || strings.EqualFold(value, "default")
 	switch {
@@ -122,13 +123,13 @@ func (u *cpanelUser) take(place, key, value string) {
 	case name == "MAX_DEFER_FAIL_PERCENTAGE" && !fallsThrough && single:
 		u.forDomain(place, domain, "deferfail_percent", value)
 	case name == "MAX_DEFER_FAIL_PERCENTAGE" && !fallsThrough:
-		for _, d := range u.domains { // on top of what was compiled for it
+		for _, d := range u.domains { // wins over what was compiled for the domain
 			u.set(place, d, "deferfail_percent", unlimited(value))
 		}
 	case name == "OUTGOING_MAIL_SUSPENDED" && value == "1":
-		u.stop(place, u.scope, true)
+		u.block(place, u.scope, true)
 	case name == "OUTGOING_MAIL_HOLD" && value == "1":
-		u.stop(place, u.scope, false)
+		u.block(place, u.scope, false)
 	}
 }
 
@@ -138,16 +139,16 @@ func (u *cpanelUser) forDomain(place, name, key, value string) {
 	}
 }
 
-// readStopped takes in a list of accounts and mailboxes, one a line.
-func (r *reading) readStopped(t text, suspended bool) {
+// readBlocked reads a list of accounts and mailboxes, one per line.
+func (r *parser) readBlocked(t text, suspended bool) {
 	for place, line := range t.lines {
-		switch scope, err := canonicalMailbox(line); {
+		switch scope, err := limit.CanonicalScope(line); {
 		case err == nil && strings.Contains(line, "@"):
-			r.stop(place, scope, suspended)
+			r.block(place, scope, suspended)
 		case userName.MatchString(line):
-			r.stop(place, account(line), suspended)
+			r.block(place, account(line), suspended)
 		default:
-			r.trouble(place, "%q is neither an account nor a mailbox", line)
+			r.warn(place, "%q is neither an account nor a mailbox", line)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// The files of DirectAdmin. Each limit is of a day, 0 is unlimited, and the file
-// has nothing but the number.
+// These are the files of DirectAdmin. A limit is per day, 0 is unlimited, and its file has
+// nothing but the number.
 const (
 	daOwners       = "/etc/virtual/domainowners"
 	daLimit        = "/etc/virtual/limit"      // of each account
@@ -17,11 +17,11 @@ const (
 	daMailboxes    = "/etc/virtual/*/passwd"   // the mailboxes of a domain
 	daSingleLimits = "/etc/virtual/*/limit/*"  // of one mailbox
 	daDomains      = "/etc/virtual/domains"    // what Exim delivers itself
-	unknownUser    = "unknown"                 // limit_unknown is for nobody in particular
+	unknownUser    = "unknown"                 // limit_unknown is for no particular account
 	daUserPrefix   = "limit_"
 )
 
-// A number is the only line of a file.
+// number yields the first line, where a file has only a number.
 func (t text) number(yield func(place, value string) bool) {
 	for place, line := range t.lines {
 		yield(place, line)
@@ -29,8 +29,8 @@ func (t text) number(yield func(place, value string) bool) {
 	}
 }
 
-// readDirectAdmin takes in all of DirectAdmin's files.
-func (r *reading) readDirectAdmin(files map[string][]text) {
+// readDirectAdmin reads all of DirectAdmin's files.
+func (r *parser) readDirectAdmin(files map[string][]text) {
 	for _, t := range files[daLimit] {
 		for place, value := range t.number {
 			for owner := range r.owners {
@@ -60,8 +60,8 @@ func (r *reading) readDirectAdmin(files map[string][]text) {
 	}
 }
 
-// eachMailbox limits the mailboxes of a domain's passwd, "user:hash:...".
-func (r *reading) eachMailbox(place string, passwd text, value string) {
+// eachMailbox limits each mailbox of a domain's passwd, "user:hash:...".
+func (r *parser) eachMailbox(place string, passwd text, value string) {
 	domain := filepath.Base(filepath.Dir(passwd.path))
 	for _, line := range passwd.lines {
 		user, _, _ := strings.Cut(line, ":")
@@ -69,13 +69,11 @@ func (r *reading) eachMailbox(place string, passwd text, value string) {
 	}
 }
 
-func (r *reading) mailbox(place, name, value string) {
-	scope, err := canonicalMailbox(name)
+func (r *parser) mailbox(place, name, value string) {
+	scope, err := limit.CanonicalScope(name)
 	if err != nil {
-		r.trouble(place, "%v", err)
+		r.warn(place, "%v", err)
 		return
 	}
 	r.set(place, scope, "daily", value)
 }
-
-func canonicalMailbox(name string) (string, error) { return limit.CanonicalScope(name) }

@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// settles is how long a file must stand still before it is believed: panels
-	// rewrite files in place, too.
-	settles = 300 * time.Millisecond
-	// polls is how often files are looked at where nothing tells of a change;
-	// pollShare is the least part of the time in which they are not.
-	polls     = time.Second
-	pollShare = 20
-	// longest is the longest file that is read, in bytes.
-	longest = 64 << 20
+	// settleTime is how long a file must be unchanged before it is read, because panels
+	// also rewrite files in place.
+	settleTime = 300 * time.Millisecond
+	// pollEvery is how often files are checked without a notice of the kernel. On a slow
+	// machine they are checked less often: waits are pollCost times as long as a check.
+	pollEvery = time.Second
+	pollCost  = 20
+	// maxSize is the largest file that is read, in bytes.
+	maxSize = 64 << 20
 )
 
-// patterns are all files that are read, as filepath.Glob has them.
+// patterns are all files that are read, as patterns for filepath.Glob.
 var patterns = []string{
 	veConfig, passwd, cpanelOwners, cpanelLimits, cpanelConfig, cpanelUsers, cpanelHold, cpanelSuspended,
 	daOwners, daLimit, daUserLimits, daMailboxLimit, daMailboxes, daSingleLimits,
@@ -42,30 +42,30 @@ type Follower struct {
 	files map[string]*file
 }
 
-// A file is one that was read, and how it stood then.
+// A file is one that was read, with its state then.
 type file struct {
-	stamp follow.Stamp // of what is believed
-	body  []byte       // nil: there is no such file
-	seen  follow.Stamp // at the last look
-	since time.Time    // when it was first seen so
+	stamp follow.Stamp // of body
+	body  []byte       // nil if there is no such file
+	seen  follow.Stamp // at the last check
+	since time.Time    // since when seen is unchanged
 }
 
-// New returns a follower of the files below root, which is empty but in tests.
+// New returns a follower of the files below root, which is empty except in tests.
 func New(root string) *Follower { return &Follower{root: root, files: map[string]*file{}} }
 
-// Read is what the files say now, believed as they are: at a start there is
-// nothing better to go by.
+// Read reads all files now, also those that have just changed: at a start there is nothing
+// older to go by.
 func (f *Follower) Read(now time.Time) settings.Panel {
-	f.look(now, true)
-	return f.understand()
+	f.refresh(now, true)
+	return f.parse()
 }
 
-// Run follows the files until ctx is done, and tells what they say whenever
-// that has changed.
-func (f *Follower) Run(ctx context.Context, told func(now time.Time, p settings.Panel)) error {
+// Run follows the files until ctx is done, and calls changed whenever what they say has
+// changed.
+func (f *Follower) Run(ctx context.Context, changed func(now time.Time, p settings.Panel)) error {
 	events, lost, done := f.watch()
 	defer done()
-	next := time.NewTimer(polls)
+	next := time.NewTimer(pollEvery)
 	defer next.Stop()
 	for {
 		select {
@@ -73,24 +73,24 @@ func (f *Follower) Run(ctx context.Context, told func(now time.Time, p settings.
 			return nil
 		case <-lost:
 		case <-events:
-			next.Reset(settles / 10) // a panel writes many files at once
+			next.Reset(settleTime / 10) // a panel writes many files at once
 			continue
 		case <-next.C:
 		}
 		now := time.Now()
-		changed, moving := f.look(now, false)
-		if changed {
-			told(now, f.understand())
+		read, moving := f.refresh(now, false)
+		if read {
+			changed(now, f.parse())
 		}
-		wait := max(polls, pollShare*time.Since(now))
+		wait := max(pollEvery, pollCost*time.Since(now))
 		if moving {
-			wait = settles
+			wait = settleTime
 		}
 		next.Reset(wait)
 	}
 }
 
-// watch has the kernel tell of changes where it can; the polls find the others.
+// watch has the kernel notify of changes where it can; polling finds the others.
 func (f *Follower) watch() (events <-chan fsnotify.Event, lost <-chan error, done func()) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -98,15 +98,15 @@ func (f *Follower) watch() (events <-chan fsnotify.Event, lost <-chan error, don
 	}
 	for _, pattern := range patterns {
 		if dir := filepath.Dir(f.root + pattern); !strings.Contains(dir, "*") {
-			_ = w.Add(dir) // of a panel that is not installed there is none
+			_ = w.Add(dir) // fails for a panel that is not installed
 		}
 	}
 	return w.Events, w.Errors, func() { w.Close() }
 }
 
-// look reads the files that have changed and stood still, or all at once, and
-// tells whether one was read and whether one still moves.
-func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
+// refresh reads the files that have changed and then stood still, or with atOnce all that
+// have changed. It reports whether it read one, and whether one is still changing.
+func (f *Follower) refresh(now time.Time, atOnce bool) (changed, moving bool) {
 	there := map[string]bool{}
 	for _, pattern := range patterns {
 		paths, _ := filepath.Glob(f.root + pattern) // the patterns are good
@@ -127,7 +127,7 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 		}
 		switch {
 		case s == known.stamp:
-		case !atOnce && now.Sub(known.since) < settles:
+		case !atOnce && now.Sub(known.since) < settleTime:
 			moving = true
 		default:
 			changed = known.read(path) || changed
@@ -138,18 +138,19 @@ func (f *Follower) look(now time.Time, atOnce bool) (changed, moving bool) {
 	return changed, moving
 }
 
-// read takes over a file as it was seen; one that cannot be read stays as it was.
+// read reads a file. One that cannot be read keeps its old content.
 func (f *file) read(path string) (changed bool) {
 	f.stamp = f.seen
 	body, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(body) > longest {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(body) > maxSize {
 		return false
 	}
 	f.body = body
 	return true
 }
 
-// stampOf is that of a regular file: what else has its name is not there.
+// stampOf returns the stamp of a regular file. Anything else of that name counts as no
+// file.
 func stampOf(path string) follow.Stamp {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -158,13 +159,13 @@ func stampOf(path string) follow.Stamp {
 	return follow.StampOf(info)
 }
 
-// understand works out what the files say, the lowest first.
-func (f *Follower) understand() settings.Panel {
-	r := &reading{Panel: settings.Panel{Blocks: map[string]settings.PanelBlock{}}, owners: map[string][]string{}}
+// parse parses the files, those first over which others win.
+func (f *Follower) parse() settings.Panel {
+	r := &parser{Panel: settings.Panel{Blocks: map[string]settings.PanelBlock{}}, owners: map[string][]string{}}
 	files := f.texts()
-	each := func(pattern string, take func(text)) {
+	each := func(pattern string, read func(text)) {
 		for _, t := range files[pattern] {
-			take(t)
+			read(t)
 		}
 	}
 	each(cpanelOwners, r.readOwners)
@@ -175,13 +176,13 @@ func (f *Follower) understand() settings.Panel {
 	each(cpanelLimits, r.readLimits)
 	each(cpanelConfig, r.readConfig)
 	each(cpanelUsers, r.readUser)
-	each(cpanelHold, func(t text) { r.readStopped(t, false) })
-	each(cpanelSuspended, func(t text) { r.readStopped(t, true) })
+	each(cpanelHold, func(t text) { r.readBlocked(t, false) })
+	each(cpanelSuspended, func(t text) { r.readBlocked(t, true) })
 	r.readDirectAdmin(files)
 	return r.Panel
 }
 
-// texts are the files that there are, by the pattern that they match.
+// texts returns the files that exist, by the pattern that they match.
 func (f *Follower) texts() map[string][]text {
 	all := map[string][]text{}
 	for _, path := range slices.Sorted(maps.Keys(f.files)) {
@@ -199,8 +200,8 @@ func (f *Follower) texts() map[string][]text {
 	return all
 }
 
-// Assume has a configuration take from the panel what its file leaves open:
-// whose the domains are, and which are local.
+// Assume gives a configuration the panel's values for what its file leaves open: the
+// owners of domains, and which domains are local.
 func Assume(c *config.Config, root string) {
 	exists := func(path string) bool { _, err := os.Stat(root + path); return err == nil }
 	switch {

@@ -95,7 +95,7 @@ func (o *told) get() (string, int) {
 	return o.said, o.n
 }
 
-// What is edited is told, in the soak within two seconds, and nothing else changes with it.
+// What is edited is reported, in the soak within two seconds, and nothing else changes with it.
 func TestEditsAreFollowed(t *testing.T) {
 	for _, c := range []struct{ tree, file, old, text, gone, come string }{
 		{"cpanel", "var/cpanel/cpanel.config", "maxemailsperhour=250", "maxemailsperhour=260", "default hourly = 250", "default hourly = 260"},
@@ -196,21 +196,21 @@ func TestAHalfWrittenFileIsNotBelieved(t *testing.T) {
 	at := time.Now()
 	before := said(root, f.Read(at))
 	for i, half := range []int{0, 20, 60} {
-		at = at.Add(settles / 2)
+		at = at.Add(settleTime / 2)
 		if err := os.WriteFile(config, whole[:half], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if changed, moving := f.look(at, false); changed || !moving {
+		if changed, moving := f.refresh(at, false); changed || !moving {
 			t.Fatalf("piece %d: changed %v, moving %v", i, changed, moving)
 		}
 	}
 	if err := os.Remove(config); err != nil {
 		t.Fatal(err)
 	}
-	if changed, _ := f.look(at.Add(time.Millisecond), false); changed || said(root, f.understand()) != before {
+	if changed, _ := f.refresh(at.Add(time.Millisecond), false); changed || said(root, f.parse()) != before {
 		t.Fatal("a file is believed to be gone at once")
 	}
-	if changed, _ := f.look(at.Add(settles+time.Millisecond), false); !changed || strings.Contains(said(root, f.understand()), "cpanel.config") {
+	if changed, _ := f.refresh(at.Add(settleTime+time.Millisecond), false); !changed || strings.Contains(said(root, f.parse()), "cpanel.config") {
 		t.Fatal("a file that stays away is still believed")
 	}
 }
@@ -238,7 +238,7 @@ func FuzzUnderstand(f *testing.F) {
 		if path == cpanelOwners {
 			follower.files[cpanelOwners] = &file{body: body}
 		}
-		for _, s := range follower.understand().Settings {
+		for _, s := range follower.parse().Settings {
 			if scope, err := limit.CanonicalScope(s.Scope); err != nil || scope != s.Scope || s.Value == nil || s.Place == "" {
 				t.Errorf("%+v, %v", s, err)
 			}

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// veConfig is CloudLinux's list of LVEs, whose ids are the user ids of accounts.
-// Its schema has no limits of mail: the element
+// veConfig is CloudLinux's list of LVEs, whose ids are the user ids of accounts. Its schema
+// has no mail limits: the element
 //
 //	<mail hourly="500" deferfail="25"/>
 //
-// in <lve> or <defaults> is Sluice's own, for those who keep all limits there.
+// in <lve> or <defaults> is Sluice's own, for sites that keep all limits there.
 const (
 	veConfig = "/etc/container/ve.cfg"
 	passwd   = "/etc/passwd"
 )
 
-// readVE takes in ve.cfg; users are account names by user id.
-func (r *reading) readVE(t text, users map[string]string) {
+// readVE reads ve.cfg; users are account names by user id.
+func (r *parser) readVE(t text, users map[string]string) {
 	d := xml.NewDecoder(bytes.NewReader(t.body))
 	var within []string // names of the elements that are open
 	scope, place := "", ""
@@ -30,7 +30,7 @@ func (r *reading) readVE(t text, users map[string]string) {
 		line, _ := d.InputPos()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				r.trouble(fmt.Sprintf("%s:%d", t.path, line), "not valid XML: %v; nothing behind it is read", err)
+				r.warn(fmt.Sprintf("%s:%d", t.path, line), "not valid XML: %v; nothing behind it is read", err)
 			}
 			return
 		}
@@ -45,7 +45,7 @@ func (r *reading) readVE(t text, users map[string]string) {
 				scope = r.lve(place, e, users)
 			case "lveconfig>defaults>mail", "lveconfig>lve>mail":
 				if scope == "" {
-					r.trouble(place, "<mail> of an LVE whose id is no user's")
+					r.warn(place, "<mail> of an LVE whose id is no user's")
 					continue
 				}
 				r.readMail(place, scope, e)
@@ -56,8 +56,8 @@ func (r *reading) readVE(t text, users map[string]string) {
 	}
 }
 
-// lve is the account of an LVE; none for one that has nothing of ours.
-func (r *reading) lve(place string, e xml.StartElement, users map[string]string) string {
+// lve returns the account of an LVE; "" if its id is no user's.
+func (r *parser) lve(place string, e xml.StartElement, users map[string]string) string {
 	name := attribute(e, "user")
 	if name == "" {
 		name = users[attribute(e, "id")]
@@ -68,7 +68,7 @@ func (r *reading) lve(place string, e xml.StartElement, users map[string]string)
 	return account(name)
 }
 
-func (r *reading) readMail(place, scope string, e xml.StartElement) {
+func (r *parser) readMail(place, scope string, e xml.StartElement) {
 	for _, a := range e.Attr {
 		switch a.Name.Local {
 		case "hourly":
@@ -76,7 +76,7 @@ func (r *reading) readMail(place, scope string, e xml.StartElement) {
 		case "deferfail":
 			r.set(place, scope, "deferfail_percent", unlimited(a.Value))
 		default:
-			r.trouble(place, "unknown attribute %q of <mail>; known: hourly, deferfail", a.Name.Local)
+			r.warn(place, "unknown attribute %q of <mail>; known: hourly, deferfail", a.Name.Local)
 		}
 	}
 }

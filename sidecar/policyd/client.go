@@ -17,22 +17,22 @@ import (
 // A Field is one attribute of a question.
 type Field struct{ Name, Value string }
 
-// A Client asks a Server; `sluice check` and the tests do.
+// A Client asks a Server. `sluice check` and the tests use it.
 type Client struct {
 	Network string        // "unix", the default, or "tcp"
 	Path    string        // of the unix socket, or HOST:PORT
 	Timeout time.Duration // for one question; default 1 s
 }
 
-// ErrNoAnswer: the server has hung up instead of answering.
+// ErrNoAnswer says that the server has closed the connection instead of answering.
 var ErrNoAnswer = errors.New("no answer")
 
-// maxReply is the size of a reply in bytes; ours have a kilobyte.
+// maxReply is the largest reply that is read, in bytes; ours have at most a kilobyte.
 const maxReply = 64 << 10
 
-// Ask asks one question on a connection of its own and returns the reply
-// without its last newlines: "action=DUNNO\nroom=3". Without an answer, that is
-// if none or an empty one came before ctx or Timeout ended, it is an error.
+// Ask asks one question on a connection of its own and returns the reply without the
+// newlines at its end: "action=DUNNO\nroom=3". It fails if there is no answer, or an
+// empty one, before ctx or Timeout ends.
 func (c *Client) Ask(ctx context.Context, fields []Field) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, time.Second))
 	defer cancel()
@@ -77,8 +77,8 @@ func (c *Client) exchange(ctx context.Context, question []byte) (string, error) 
 	return strings.TrimRight(string(reply), "\n"), nil
 }
 
-// AppendRequest appends a whole question of the kind request=sluice, its
-// values in base64.
+// AppendRequest appends a whole question of the kind request=sluice, with the values in
+// base64.
 func AppendRequest(dst []byte, fields []Field) ([]byte, error) {
 	dst = append(dst, "request=sluice\nencoding=base64\n"...)
 	for _, f := range fields {

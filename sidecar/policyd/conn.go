@@ -13,57 +13,58 @@ import (
 	"sluice/sidecar"
 )
 
-// A phase is what a connection is doing. Its handler moves it on; the server
-// looks at it to see who is over time and who can be closed without cutting
-// off a question.
+// A phase is what a connection is doing. Its handler advances it. The server reads it to
+// find out who is over time, and which connections it can close without cutting off a
+// question.
 type phase int64
 
 const (
-	silent  phase = iota // accepted, nothing has come yet
-	reading              // a part of a request has come
-	asking               // a question is in flight
+	silent  phase = iota // accepted, nothing received yet
+	reading              // a part of a request was received
+	asking               // the Asker is working on a question
 	writing              // the reply is being written
-	idle                 // was answered, may ask again
+	idle                 // it was answered, and may ask again
 	closed               // by the server: its handler ends
 )
 
-// phaseBits is the room for a phase in a mark.
+// phaseBits is how many bits of a mark hold the phase.
 const phaseBits = 3
 
-// mark packs a phase and since when it lasts, so that both change at once.
+// mark packs a phase and its beginning into one number, so that both change at once.
 func mark(p phase, since time.Duration) int64 { return int64(since)<<phaseBits | int64(p) }
 
-// unmark takes a mark apart.
+// unmark unpacks a mark.
 func unmark(m int64) (phase, time.Duration) {
 	return phase(m & (1<<phaseBits - 1)), time.Duration(m >> phaseBits)
 }
 
-// A conn is one client. It is kept small: ten thousand may be idle.
+// A conn is the connection of one client. It is kept small: ten thousand may be idle.
 type conn struct {
 	nc   net.Conn
 	mark atomic.Int64
 	in   reader
-	out  [160]byte // room for most replies; longer ones are allocated
+	out  [160]byte // has room for most replies; longer ones are allocated
 }
 
-// begin makes c, new or used, stand for an accepted connection.
+// begin prepares c, new or used before, for an accepted connection.
 func (c *conn) begin(nc net.Conn, m *memory, now time.Duration) {
 	c.nc = nc
 	c.in.init(m)
 	c.mark.Store(mark(silent, now))
 }
 
-// enter moves the connection to a phase. It is false if the server has closed it.
-func (c *conn) enter(p phase, now time.Duration) bool {
+// setPhase moves the connection to a phase. It returns false if the server has closed it.
+func (c *conn) setPhase(p phase, now time.Duration) bool {
 	m := c.mark.Load()
 	if was, _ := unmark(m); was == closed {
 		return false
 	}
-	return c.mark.CompareAndSwap(m, mark(p, now)) // only the server's cut comes between
+	return c.mark.CompareAndSwap(m, mark(p, now)) // fails only if the server calls closeIf in between
 }
 
-// cut closes the connection if it still is as it was seen, and tells whether it did.
-func (c *conn) cut(seen int64) bool {
+// closeIf closes the connection if its mark is still the one that was seen, and reports
+// whether it did.
+func (c *conn) closeIf(seen int64) bool {
 	if !c.mark.CompareAndSwap(seen, mark(closed, 0)) {
 		return false
 	}
@@ -71,8 +72,8 @@ func (c *conn) cut(seen int64) bool {
 	return true
 }
 
-// stopReading lets the handler read what has arrived, and then the end. A
-// plain close would throw away a question that waits in the socket's buffer.
+// stopReading lets the handler read what has arrived, and then the end of the stream. A
+// plain close would discard a question that waits in the socket's buffer.
 func (c *conn) stopReading() {
 	type readCloser interface{ CloseRead() error }
 	if rc, ok := c.nc.(readCloser); ok {
@@ -86,7 +87,7 @@ func (c *conn) stopReading() {
 func (s *Server) handle(ctx context.Context, c *conn) {
 	defer s.remove(c)
 	if err := s.admit(c.nc); err != nil {
-		if !errors.Is(err, net.ErrClosed) { // by us, to make room
+		if !errors.Is(err, net.ErrClosed) { // closed by the server, to make room
 			s.events.peerRefused(err)
 		}
 		return
@@ -98,7 +99,7 @@ func (s *Server) handle(ctx context.Context, c *conn) {
 			return
 		}
 		now := time.Now()
-		if !c.enter(asking, now.Sub(s.start)) {
+		if !c.setPhase(asking, now.Sub(s.start)) {
 			return
 		}
 		out, err := s.answer(ctx, now, raw, c.out[:0])
@@ -112,19 +113,19 @@ func (s *Server) handle(ctx context.Context, c *conn) {
 	}
 }
 
-// read returns the next request without its last, empty line. It is valid
-// until c.in.next.
+// read returns the next request without the empty line at its end. It is valid until
+// c.in.drop.
 func (s *Server) read(c *conn) ([]byte, error) {
 	for begun := false; ; {
-		raw, ok, err := c.in.take(s.opts.MaxRequest)
+		raw, ok, err := c.in.request(s.opts.MaxRequest)
 		if ok || err != nil {
 			return raw, err
 		}
 		if !begun && c.in.n > 0 {
-			// From here the client has RequestTimeout for the rest, however
-			// many bytes it sends in the meantime.
+			// From now on the client has RequestTimeout for the rest, even if it keeps
+			// sending.
 			begun = true
-			if !c.enter(reading, time.Since(s.start)) {
+			if !c.setPhase(reading, time.Since(s.start)) {
 				return nil, net.ErrClosed
 			}
 		}
@@ -134,7 +135,7 @@ func (s *Server) read(c *conn) ([]byte, error) {
 	}
 }
 
-// readEnded says why a connection ended, where that is worth saying.
+// readEnded reports why a connection ended, if its client did not keep to the protocol.
 func (s *Server) readEnded(c *conn, err error) {
 	switch {
 	case errors.Is(err, errMalformed), errors.Is(err, errLimit):
@@ -142,11 +143,11 @@ func (s *Server) readEnded(c *conn, err error) {
 	case errors.Is(err, io.EOF) && c.in.n > 0:
 		s.events.unanswered(fmt.Errorf("%w: the connection ended after %d bytes of it", errMalformed, c.in.n))
 	}
-	// All else is the client's end, or our own close, which was told where it was made.
+	// Otherwise the client ended it, or the server did and has reported that.
 }
 
-// answer turns a raw request into the reply, appended to dst. An error means
-// that there is no answer.
+// answer parses a raw request and appends the reply to dst. After an error the client gets
+// no answer.
 func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]byte, error) {
 	attrs := attributes{rest: raw, limit: s.opts.MaxAttributes}
 	kind, err := attrs.kind()
@@ -159,7 +160,7 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 		if err := sluiceRequest(&attrs, &r); err != nil {
 			return nil, err
 		}
-		if len(s.opts.Tokens) > 0 && !s.proves(attrs.token) {
+		if len(s.opts.Tokens) > 0 && !s.validToken(attrs.token) {
 			return nil, errToken
 		}
 		reply, err := s.ask(ctx, now, &r)
@@ -174,9 +175,9 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 	}
 }
 
-// ask calls the Asker. A panic there is a bug that one message brought out:
-// it costs that message its answer and no other message anything, where a
-// crash would cost everybody's, again each time the client comes back.
+// ask calls the Asker. A panic there is a bug that this one message triggers. It costs
+// this message its answer and no other message anything. A crash would cost all messages
+// theirs, again each time the client comes back.
 func (s *Server) ask(ctx context.Context, now time.Time, r *sidecar.Request) (reply sidecar.Reply, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -187,24 +188,24 @@ func (s *Server) ask(ctx context.Context, now time.Time, r *sidecar.Request) (re
 	return s.asker.Ask(ctx, now, *r), nil
 }
 
-// write sends a reply in one piece and makes the connection idle. It is false
-// if the connection ends. The time of the question stands for now: another
-// look at the clock for each one would show, and a reply that took longer than
-// WriteTimeout to find has nobody waiting for it.
+// write sends a reply in one piece and makes the connection idle. It returns false if the
+// connection ends. It takes the time of the question as the present: reading the clock
+// once more for each question would cost measurably, and for a reply that took longer than
+// WriteTimeout nobody waits.
 func (s *Server) write(c *conn, out []byte, now time.Duration) bool {
-	if !c.enter(writing, now) {
+	if !c.setPhase(writing, now) {
 		return false
 	}
 	if _, err := c.nc.Write(out); err != nil {
-		// If the server closed it for being slow, that was told already.
+		// If the server closed it for being slow, it has reported that.
 		if p, _ := unmark(c.mark.Load()); p != closed {
 			s.events.tooLate(err)
 		}
 		return false
 	}
 	s.events.answered()
-	c.in.next()
-	if !c.enter(idle, now) {
+	c.in.drop()
+	if !c.setPhase(idle, now) {
 		return false
 	}
 	if s.draining.Load() {

@@ -22,28 +22,28 @@ type Counts struct {
 	Panics     int64 // panics of the Asker
 }
 
-// tellEvery is the time in which each kind of event is told once at most.
-// Whoever can connect can cause events, and must not fill the disk with them.
-const tellEvery = 10 * time.Second
+// reportEvery is how often each kind of event is reported at most. Anybody who can connect
+// can cause events, and must not be able to fill the disk with them.
+const reportEvery = 10 * time.Second
 
-// events counts what happens and tells operators of it.
+// events counts what happens and reports it to operators.
 type events struct {
-	sink         event.Sink
-	answeredOnes atomic.Int64
+	sink          event.Sink
+	answeredCount atomic.Int64
 
-	unansweredOnes, late, slow, refused, shed, crowd, accepts, panics throttle
+	unansweredCount, late, slow, refused, shed, crowd, accepts, panics throttle
 }
 
 func newEvents(sink event.Sink) *events { return &events{sink: sink} }
 
-func (e *events) answered() { e.answeredOnes.Add(1) }
+func (e *events) answered() { e.answeredCount.Add(1) }
 
 func (e *events) unanswered(err error) {
-	e.tell(&e.unansweredOnes, event.PolicyUnanswered, "error", err)
+	e.report(&e.unansweredCount, event.PolicyUnanswered, "error", err)
 }
 
 func (e *events) tooLate(err error) {
-	e.tell(&e.late, event.PolicyTooLate, "error", err)
+	e.report(&e.late, event.PolicyTooLate, "error", err)
 }
 
 func (e *events) tooSlow(p phase) {
@@ -52,27 +52,27 @@ func (e *events) tooSlow(p phase) {
 		reading: "did not end its request",
 		writing: "did not read its reply",
 	}[p]
-	e.tell(&e.slow, event.PolicyTooSlow, "client", what)
+	e.report(&e.slow, event.PolicyTooSlow, "client", what)
 }
 
 func (e *events) peerRefused(err error) {
-	e.tell(&e.refused, event.PolicyRefused, "error", err)
+	e.report(&e.refused, event.PolicyRefused, "error", err)
 }
 
-// crowded tells of a new connection at MaxConns and of those that made room for it.
+// crowded reports a new connection at MaxConns and how many were closed for it.
 func (e *events) crowded(shed int) {
 	e.shed.total.Add(int64(shed))
 	if shed == 0 {
-		e.tell(&e.crowd, event.PolicyCrowded)
+		e.report(&e.crowd, event.PolicyCrowded)
 		return
 	}
-	e.tell(&e.crowd, event.PolicyShed, "closed", shed)
+	e.report(&e.crowd, event.PolicyShed, "closed", shed)
 }
 
-// acceptFailed tells of a failed accept and of the connections closed because of it.
+// acceptFailed reports a failed accept and how many connections were closed because of it.
 func (e *events) acceptFailed(err error, shed int) {
 	e.shed.total.Add(int64(shed))
-	e.tell(&e.accepts, event.PolicyNotAccepted, "error", err, "closed", shed)
+	e.report(&e.accepts, event.PolicyNotAccepted, "error", err, "closed", shed)
 }
 
 func (e *events) drainedByForce(n int) {
@@ -80,21 +80,21 @@ func (e *events) drainedByForce(n int) {
 }
 
 func (e *events) panicked(p any, stack []byte) {
-	e.tell(&e.panics, event.PolicyPanicked, "panic", fmt.Sprint(p), "stack", string(stack))
+	e.report(&e.panics, event.PolicyPanicked, "panic", fmt.Sprint(p), "stack", string(stack))
 }
 
-// tell tells of an event unless it was told just before; "more" says how many were
-// not told since.
-func (e *events) tell(t *throttle, k event.Kind, args ...any) {
-	if more, ok := t.pass(); ok {
+// report emits an event unless one of its kind was emitted just before; the attribute
+// "more" has how many were suppressed since then.
+func (e *events) report(t *throttle, k event.Kind, args ...any) {
+	if more, ok := t.allow(); ok {
 		e.sink.Emit(event.Event{Kind: k, Attrs: event.Attrs(append(args, "more", more)...)})
 	}
 }
 
 func (e *events) counts() Counts {
 	return Counts{
-		Answered:   e.answeredOnes.Load(),
-		Unanswered: e.unansweredOnes.total.Load(),
+		Answered:   e.answeredCount.Load(),
+		Unanswered: e.unansweredCount.total.Load(),
 		TooLate:    e.late.total.Load(),
 		TooSlow:    e.slow.total.Load(),
 		Refused:    e.refused.total.Load(),
@@ -105,26 +105,26 @@ func (e *events) counts() Counts {
 	}
 }
 
-// A throttle counts an event and lets it be told once in tellEvery.
+// A throttle counts events of one kind and lets one pass in reportEvery.
 type throttle struct {
 	total atomic.Int64
 
-	mu   sync.Mutex
-	next time.Time
-	held int64 // not told since the last time
+	mu         sync.Mutex
+	next       time.Time
+	suppressed int64 // since the last one that passed
 }
 
-// pass counts the event. It is true if the event is to be told, with the
-// number of those that were not told before.
-func (t *throttle) pass() (held int64, ok bool) {
+// allow counts an event. It reports whether the event is to be emitted, with the number of
+// those suppressed before.
+func (t *throttle) allow() (suppressed int64, ok bool) {
 	t.total.Add(1)
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Before(t.next) {
-		t.held++
+		t.suppressed++
 		return 0, false
 	}
-	held, t.held, t.next = t.held, 0, now.Add(tellEvery)
-	return held, true
+	suppressed, t.suppressed, t.next = t.suppressed, 0, now.Add(reportEvery)
+	return suppressed, true
 }

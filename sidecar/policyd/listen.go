@@ -11,51 +11,58 @@ import (
 	"time"
 )
 
-// maxSocketPath is what fits into sun_path with its final NUL (unix(7)).
+// maxSocketPath is the longest path in bytes that fits into sun_path with its NUL
+// (unix(7)).
 const maxSocketPath = 107
 
-// Listen makes a unix socket at path on which every user may connect; who may
-// ask is decided by peer credentials. A socket on which nobody answers any
-// more (kill -9 leaves it) is replaced; a live one, or anything else that is
-// no socket, is an error.
+// Listen makes a unix socket at path to which every user may connect; peer credentials
+// decide who may ask. It replaces a socket on which nobody listens any more, as kill -9
+// leaves one. If somebody does, or if path is no socket, it fails.
 //
-// The socket is bound under another name and renamed, so that path never is
-// absent where it was there, and never has a mode that keeps Exim out. Closing
-// the listener leaves the file: to connect is refused then, which is as clean
-// as absent, while removing it could take away a successor's. Two servers
-// started in the same instant are the caller's to prevent.
+// It binds the socket to another name and renames it, so that path is never absent where
+// there was a socket before, and never has a mode that keeps Exim out. Closing the
+// listener leaves the file: a connect is then refused, which for clients is as good as
+// absent, while removing the file could remove a successor's. Two servers must not be
+// started in the same instant; the caller sees to that.
 func Listen(path string) (*net.UnixListener, error) {
-	if err := vacant(path); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	// The process id keeps apart whoever starts at the same time. In a
-	// container it may be the same again, after a kill at this very place.
-	temp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if len(temp) > maxSocketPath {
-		return nil, fmt.Errorf("listen on %s: the path is too long: with .%d at its end it may have %d bytes",
-			path, os.Getpid(), maxSocketPath)
-	}
-	if err := vacant(temp); err != nil {
-		return nil, fmt.Errorf("listen on %s: %s is in the way: %w", path, temp, err)
-	}
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	ln, err := bind(path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(temp, 0o666), os.Rename(temp, path)); err != nil {
-		ln.Close()
-		os.Remove(temp)
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return ln, nil
 }
 
-// vacant is nil if path is absent or a socket on which nobody listens.
-func vacant(path string) error {
+func bind(path string) (*net.UnixListener, error) {
+	if err := checkVacant(path); err != nil {
+		return nil, err
+	}
+	// The process id keeps those apart that start at the same time. In a container the
+	// same one may have been killed in this very place.
+	temp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if len(temp) > maxSocketPath {
+		return nil, fmt.Errorf("the path is too long: with .%d at its end it may have %d bytes", os.Getpid(), maxSocketPath)
+	}
+	if err := checkVacant(temp); err != nil {
+		return nil, fmt.Errorf("%s is in the way: %w", temp, err)
+	}
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(temp, 0o666), os.Rename(temp, path)); err != nil {
+		ln.Close()
+		os.Remove(temp)
+		return nil, err
+	}
+	return ln, nil
+}
+
+// checkVacant returns nil if path is absent or is a socket on which nobody listens.
+func checkVacant(path string) error {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		dir := filepath.Dir(path)

@@ -10,9 +10,10 @@ import (
 	"sluice/sidecar/peer"
 )
 
-// AdmitUsers admits clients of a unix socket by the user that connected.
-// Exim asks as its own user from the ACLs and as root from its router, without
-// supplementary groups, so the mode of the socket cannot tell them from others.
+// AdmitUsers admits clients of a unix socket by the user that connected: those of allow,
+// root, and our own. Exim asks as its own user from the ACLs and as root from its router,
+// without supplementary groups, so the mode of the socket cannot distinguish it from
+// others.
 func AdmitUsers(allow []int) func(net.Conn) error {
 	uids := append([]int{0, os.Geteuid()}, allow...)
 	slices.Sort(uids)

@@ -8,8 +8,8 @@ import (
 	"sluice/sidecar"
 )
 
-// answerPostfix answers one of Postfix's own questions. It cannot prove who asks
-// but by the user that connects, and so is not served on TCP.
+// answerPostfix answers one of Postfix's own questions. They carry no token, so only the
+// user that connects shows who asks: on TCP they are not served.
 func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attributes, dst []byte) ([]byte, error) {
 	r, err := postfixRequest(attrs)
 	if err != nil {
@@ -28,9 +28,10 @@ func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attrib
 	return appendReply(dst, r.Stage, reply), nil
 }
 
-// postfixRequest understands Postfix's questions (request=smtpd_access_policy,
-// SMTPD_POLICY_README). One at another stage than RCPT or END-OF-MESSAGE has no
-// stage here: there is nothing to say to it. What we have no use for is ignored.
+// postfixRequest parses Postfix's questions (request=smtpd_access_policy,
+// SMTPD_POLICY_README). It leaves the stage empty for those at other stages than RCPT and
+// END-OF-MESSAGE, which need no verdict. It ignores attributes that the policy does not
+// use.
 func postfixRequest(as *attributes) (r sidecar.Request, _ error) {
 	for {
 		name, v, err := as.next()
@@ -80,8 +81,8 @@ func postfixStage(v []byte) sidecar.Stage {
 	return ""
 }
 
-// maxRecipients bounds the number of recipients that is believed: Postfix's own
-// limit is 1,000 (smtpd_recipient_limit).
+// maxRecipients is the largest number of recipients that is believed. Postfix's own limit
+// is 1,000 (smtpd_recipient_limit).
 const maxRecipients = 100_000
 
 func parseRecipients(v []byte) (int, error) {

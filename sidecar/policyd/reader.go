@@ -8,14 +8,15 @@ import (
 	"sync/atomic"
 )
 
-// smallRequest is the buffer that each connection has, idle or not: a question
-// about one recipient takes 300 to 500 bytes. Larger requests borrow.
+// smallRequest is the size in bytes of the buffer that each connection has, even an idle
+// one. A question about one recipient takes 300 to 500 bytes; larger requests borrow a
+// buffer.
 const smallRequest = 1024
 
 // A reader finds whole requests in a stream of bytes.
 type reader struct {
 	memory *memory
-	buf    []byte // small, or borrowed
+	buf    []byte // small, or a borrowed one
 	n      int    // bytes in buf
 	seen   int    // of these, how many were searched for the end
 	done   int    // of these, how many the last request took
@@ -27,9 +28,8 @@ func (r *reader) init(m *memory) {
 	r.n, r.seen, r.done = 0, 0, 0
 }
 
-// take returns the next request, without its last, empty line, if all of it
-// has come.
-func (r *reader) take(limit int) (raw []byte, ok bool, err error) {
+// request returns the next request, without the empty line at its end, if it is complete.
+func (r *reader) request(limit int) (raw []byte, ok bool, err error) {
 	if r.seen == r.n {
 		return nil, false, nil // nothing new
 	}
@@ -49,7 +49,7 @@ func (r *reader) take(limit int) (raw []byte, ok bool, err error) {
 	return r.buf[:r.done-1], true, nil
 }
 
-// fill reads more, into a larger buffer if need be.
+// fill reads more, into a larger buffer if necessary.
 func (r *reader) fill(src io.Reader, limit int) error {
 	if r.n >= limit {
 		return tooLarge(limit)
@@ -66,13 +66,13 @@ func (r *reader) fill(src io.Reader, limit int) error {
 	n, err := src.Read(r.buf[r.n:])
 	r.n += n
 	if n > 0 {
-		return nil // an error along with bytes comes again
+		return nil // the error comes again with the next read
 	}
 	return err
 }
 
-// next drops the request that was taken, and its large buffer.
-func (r *reader) next() {
+// drop discards the request that was returned, and its large buffer.
+func (r *reader) drop() {
 	rest := r.buf[r.done:r.n]
 	if len(rest) <= smallRequest && len(r.buf) > smallRequest {
 		copy(r.small[:], rest)
@@ -84,7 +84,7 @@ func (r *reader) next() {
 	r.n, r.seen, r.done = len(rest), 0, 0
 }
 
-// release gives back what is borrowed, at the end of the connection.
+// release returns what is borrowed, at the end of the connection.
 func (r *reader) release() {
 	r.giveBack()
 	r.buf = nil
@@ -100,9 +100,9 @@ func tooLarge(limit int) error {
 	return fmt.Errorf("%w: it is longer than %d bytes", errLimit, limit)
 }
 
-// firstLoan is the size of the first buffer that is borrowed; they are kept
-// for reuse. Each further one is four times the one before, and is not kept:
-// messages with so many recipients are rare.
+// firstLoan is the size in bytes of the first buffer that is borrowed; those are reused.
+// Each further one is four times as large as the one before, and is not reused: messages
+// with so many recipients are rare.
 const firstLoan = 16 << 10
 
 // memory lends buffers to all connections of a server, up to a total.
@@ -114,8 +114,7 @@ type memory struct {
 
 func newMemory(limit int) *memory { return &memory{max: int64(limit)} }
 
-// borrow returns a buffer larger than size, and not larger than limit where
-// that is possible.
+// borrow returns a buffer larger than size, and not larger than limit if possible.
 func (m *memory) borrow(size, limit int) ([]byte, error) {
 	want := firstLoan
 	if size >= firstLoan {
@@ -134,7 +133,7 @@ func (m *memory) borrow(size, limit int) ([]byte, error) {
 	return make([]byte, firstLoan), nil
 }
 
-// giveBack takes a buffer that borrow returned.
+// giveBack takes back a buffer that borrow returned.
 func (m *memory) giveBack(b []byte) {
 	m.lent.Add(-int64(len(b)))
 	if len(b) == firstLoan {

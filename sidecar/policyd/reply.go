@@ -7,16 +7,16 @@ import (
 	"sluice/sidecar"
 )
 
-// maxText is the length of a reply's text in bytes. Exim folds long replies
-// on the wire (RFC 5321, section 4.5.3.1.5, gives a line 512) and cuts what is
-// over a kilobyte.
+// maxText is how many bytes of a reply's text are sent. Exim folds long replies on the
+// wire (RFC 5321, section 4.5.3.1.5, limits a line to 512) and cuts what is over a
+// kilobyte.
 const maxText = 900
 
-// appendReply writes a verdict as the protocol has it. The enhanced codes are
-// RFC 3463's 4.7.1 and 5.7.1, delivery not authorized.
+// appendReply appends a verdict as the protocol has it. The enhanced codes are 4.7.1 and
+// 5.7.1 of RFC 3463: delivery not authorized.
 //
-// charged=yes tells Exim that nothing is left for its router to charge, which
-// the action alone does not: a held message is DUNNO too.
+// charged=yes tells Exim that its router has nothing left to charge. The action alone does
+// not: for a held message it is DUNNO too.
 func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 	switch r.Action {
 	case sidecar.Defer:
@@ -42,10 +42,10 @@ func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 	return append(dst, "\n\n"...)
 }
 
-// appendText appends a space and what may stand in an SMTP reply: printable
-// ASCII. (Other characters need SMTPUTF8, RFC 6531 section 3.7.4, which the
-// client may not have asked for.) Each control character becomes a space, each
-// other character a question mark.
+// appendText appends a space and the text, limited to what an SMTP reply may have:
+// printable ASCII. (Other characters need SMTPUTF8, RFC 6531 section 3.7.4, which the
+// client may not have asked for.) A control character becomes a space, any other a
+// question mark.
 func appendText(dst []byte, text string) []byte {
 	if text == "" {
 		return dst

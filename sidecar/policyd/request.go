@@ -11,27 +11,26 @@ import (
 	"sluice/sidecar"
 )
 
-// Why a request gets no answer. What exactly was wrong follows in the text.
+// These say why a request gets no answer; the wrapping error says what exactly was wrong.
 var (
 	errMalformed = errors.New("malformed request")
 	errLimit     = errors.New("request over a limit")
 	errPanicked  = errors.New("the policy panicked")
 )
 
-// attributes goes through the lines of a request. From the line after
-// encoding=base64 on values are base64, padded or not; they are decoded in
-// place. Exim sends all values so, because base64 is its one quoting that no
-// value breaks.
+// attributes iterates over the lines of a request. After encoding=base64 all values are
+// base64, padded or not; they are decoded in place. Exim sends all values so, because
+// base64 is its only quoting that no value breaks.
 type attributes struct {
 	rest    []byte
 	encoded bool
 	n       int // lines so far
 	limit   int
-	token   []byte // of sluiceRequest: what proves who asks over TCP
+	token   []byte // set by sluiceRequest; proves over TCP who asks
 }
 
-// next returns the next attribute; the name is nil after the last. Both point
-// into the request.
+// next returns the next attribute; after the last the name is nil. Both point into the
+// request.
 func (as *attributes) next() (name, value []byte, err error) {
 	if len(as.rest) == 0 {
 		return nil, nil, nil
@@ -59,7 +58,7 @@ func (as *attributes) next() (name, value []byte, err error) {
 		if string(value) != "base64" || as.encoded {
 			return nil, nil, fmt.Errorf("%w: encoding=%s", errMalformed, clip(value))
 		}
-		// To decode passes over CR, which would make CR LF lines look right.
+		// Decoding skips CR, so that lines with CR LF would seem right.
 		if bytes.IndexByte(as.rest, '\r') >= 0 {
 			return nil, nil, fmt.Errorf("%w: encoding=base64, and a CR follows", errMalformed)
 		}
@@ -68,8 +67,8 @@ func (as *attributes) next() (name, value []byte, err error) {
 	return name, value, nil
 }
 
-// kind returns the kind of a request, which is the value of its first line.
-// Postfix, too, always begins with it (smtpd_check.c).
+// kind returns the kind of a request, which is the value of its first line. Postfix's also
+// begin with it (smtpd_check.c).
 func (as *attributes) kind() ([]byte, error) {
 	name, value, err := as.next()
 	if err == nil && string(name) != "request" {
@@ -78,8 +77,9 @@ func (as *attributes) kind() ([]byte, error) {
 	return value, err
 }
 
-// decode decodes base64, of at least a byte and without CR, in place. Decode writes three bytes
-// for four that it has read, so that it never overtakes itself (TestDecodeInPlace).
+// decode decodes base64 in place. It needs at least one byte, and no CR. Decode writes
+// three bytes for four that it has read, so it never overwrites what is to be read
+// (TestDecodeInPlace).
 func decode(v []byte) ([]byte, error) {
 	enc := base64.RawStdEncoding
 	if v[len(v)-1] == '=' {
@@ -89,7 +89,7 @@ func decode(v []byte) ([]byte, error) {
 	return v[:n], err
 }
 
-// The attributes of Exim's questions, first those whose values are plain text.
+// These are the attributes of Exim's questions, first those whose values are plain text.
 const (
 	attrID = iota
 	attrSender
@@ -109,13 +109,12 @@ const (
 	attrToken
 )
 
-// sluiceRequest understands Exim's questions (request=sluice). Attributes it
-// does not know are left to later versions of our Exim configuration and
-// ignored. One that it knows may not come twice: which of two senders pays is
-// nothing to guess.
+// sluiceRequest parses Exim's questions (request=sluice). It ignores unknown attributes:
+// later versions of our Exim configuration may send some. A known one must not come twice:
+// we cannot guess which of two senders pays.
 //
-// The texts become parts of one string, which is quicker to make than six;
-// whoever keeps one of them clones it.
+// The texts become parts of one string, which is quicker to make than six; whoever keeps
+// one of them must clone it.
 func sluiceRequest(as *attributes, r *sidecar.Request) error {
 	var seen uint32
 	var values [texts][]byte
@@ -185,7 +184,7 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 	return nil
 }
 
-// setTexts turns values of size bytes together into strings.
+// setTexts converts values, of size bytes together, to strings.
 func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 	var all strings.Builder
 	all.Grow(size)
@@ -201,7 +200,7 @@ func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 	}
 }
 
-// parseStage understands a stage, without allocating.
+// parseStage parses a stage, without allocating.
 func parseStage(v []byte) (sidecar.Stage, error) {
 	for _, s := range [...]sidecar.Stage{
 		sidecar.StageRcpt, sidecar.StageData, sidecar.StageLocal, sidecar.StageRoute,
@@ -213,8 +212,8 @@ func parseStage(v []byte) (sidecar.Stage, error) {
 	return "", errors.New("not a stage")
 }
 
-// parseYes understands the ways in which Exim's configuration says yes. What
-// is none of them is a mistake there, to be heard of.
+// parseYes parses the ways in which Exim's configuration says yes and no. Anything else is
+// a mistake there, and must be noticed.
 func parseYes(v []byte) (bool, error) {
 	switch string(v) {
 	case "yes", "1", "true":
@@ -225,7 +224,7 @@ func parseYes(v []byte) (bool, error) {
 	return false, errors.New("neither yes nor no")
 }
 
-// parseCount understands a number of recipients; empty is 0.
+// parseCount parses a number of recipients; empty is 0.
 func parseCount(v []byte) (int, error) {
 	if len(v) == 0 {
 		return 0, nil
@@ -237,7 +236,7 @@ func parseCount(v []byte) (int, error) {
 	return int(n), nil
 }
 
-// clip makes foreign bytes fit to be logged.
+// clip quotes and shortens bytes of a client, so that they can be logged.
 func clip(v []byte) string {
 	const most = 60
 	if len(v) > most {

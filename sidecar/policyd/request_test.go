@@ -13,7 +13,7 @@ import (
 	"sluice/sidecar"
 )
 
-// parse understands a request of the kind sluice, the line that says so left out or not.
+// parse understands a request of the kind sluice, the line that reports it left out or not.
 func parse(raw string) (r sidecar.Request, err error) {
 	raw = strings.TrimPrefix(raw, "request=sluice\n")
 	err = sluiceRequest(&attributes{rest: []byte(raw), limit: 64}, &r)

@@ -1,19 +1,3 @@
-// Package policyd answers mail servers over Postfix's policy delegation
-// protocol (SMTPD_POLICY_README of Postfix): lines name=value, an empty line
-// ends the request, the reply is action=... and an empty line, and several
-// requests may follow on one connection.
-//
-// A question passes through
-//
-//  1. Server.accept: admission by peer credentials (peer.go), room for one more
-//     connection (server.go);
-//  2. Server.read: a whole request, in a buffer that only lives while it is
-//     needed (reader.go);
-//  3. Server.answer: the kind of request, its attributes (request.go), the
-//     Asker, the reply (reply.go).
-//
-// What cannot be answered gets no answer: the connection is closed, and Exim
-// goes on as if nobody were there. A refusal is always the Asker's.
 package policyd
 
 import (
@@ -31,54 +15,53 @@ import (
 	"sluice/sidecar/event"
 )
 
-// An Asker answers questions. It is called by many goroutines at once and
-// must return soon after ctx is cancelled, which happens only when a stopping
-// server has waited DrainTimeout for it.
+// An Asker decides questions. It is called by many goroutines at once. It must return soon
+// after ctx is cancelled, which happens only when a stopping server has waited
+// DrainTimeout for it.
 type Asker interface {
 	Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply
 }
 
-// Options are what a Server may be told. Zero values mean the defaults.
+// Options are the settings of a Server. A zero value means the default.
 type Options struct {
-	// MaxRequest is the size of a request in bytes. Default 4 MiB: some
-	// 50,000 recipients. What is larger, the router asks about one by one.
+	// MaxRequest is the largest request in bytes. Default 4 MiB: some 50,000 recipients.
+	// About those of a larger message the router asks one by one.
 	MaxRequest int
-	// MaxAttributes is the number of lines in a request. Default 64: Postfix
-	// sends up to 40, we send 16.
+	// MaxAttributes is the largest number of lines in a request. Default 64: Postfix sends
+	// up to 40, our Exim configuration 16.
 	MaxAttributes int
-	// MaxBuffered is the memory in bytes for all requests that are being read
-	// and are longer than 1 KiB, so that many large ones at once cannot have
-	// the process killed. Default 256 MiB.
+	// MaxBuffered is the memory in bytes for all requests longer than 1 KiB that are being
+	// read, so that many large ones at once cannot exhaust the machine's memory. Default
+	// 256 MiB.
 	MaxBuffered int
-	// MaxConns is the number of connections. Default 8192: one for each Exim
-	// process of a very large machine. See Server.shed for what happens there.
+	// MaxConns is the largest number of connections. Default 8192: one for each Exim process
+	// of a very large machine. See Server.shed for what happens then.
 	MaxConns int
-	// RequestTimeout is from the first byte of a request, or from the accept
-	// for the first request, to its last byte. Default 2 s: the clients have
-	// given up after 0.3 s.
+	// RequestTimeout is the time from the first byte of a request, or from the accept for
+	// the first request, to its last byte. Default 2 s: clients give up after 0.3 s.
 	RequestTimeout time.Duration
-	// IdleTimeout is between the requests of a kept connection. Default 10
-	// minutes: longer than Exim's wait for an SMTP command and Postfix's
-	// max_idle, both 5 minutes, so that the side that knows closes first.
+	// IdleTimeout is the time between requests on a connection. Default 10 minutes: longer
+	// than Exim's wait for an SMTP command and Postfix's max_idle, both 5 minutes, so that
+	// the client, which knows whether it will ask again, closes first.
 	IdleTimeout time.Duration
-	// WriteTimeout is for a client to take its reply. Default 2 s.
+	// WriteTimeout is the time that a client has to read its reply. Default 2 s.
 	WriteTimeout time.Duration
-	// DrainTimeout is how long a stopping server waits for the questions in
-	// flight. Default 5 s.
+	// DrainTimeout is how long a stopping server waits for questions that are being
+	// answered. Default 5 s.
 	DrainTimeout time.Duration
-	// AllowUIDs are the user ids that may ask: Exim's, Postfix's. Root and the
-	// server's own user always may.
+	// AllowUIDs are the user ids that may ask: Exim's, Postfix's. Root and the server's own
+	// user always may.
 	AllowUIDs []int
-	// Tokens are for a listener on TCP, which serves clients on the loopback
-	// only, and only questions that carry one of them. Default: the listener
-	// is a unix socket, and peer credentials tell who asks.
+	// Tokens are for a listener on TCP: it serves only clients on the loopback, and only
+	// questions with one of them. Default: the listener is a unix socket, and peer
+	// credentials show who asks.
 	Tokens []string
-	// Events takes what operators must see, each kind at most once in ten
-	// seconds. Default: nobody is told, all is counted.
+	// Events receives what operators must see, each kind at most once in ten seconds.
+	// Default: events are only counted.
 	Events event.Sink
 }
 
-// withDefaults fills in what was left out.
+// withDefaults sets the defaults.
 func (o Options) withDefaults() Options {
 	o.MaxRequest = cmp.Or(o.MaxRequest, 4<<20)
 	o.MaxAttributes = cmp.Or(o.MaxAttributes, 64)
@@ -96,20 +79,20 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	opts     Options
 	asker    Asker
-	admit    func(net.Conn) error // who may ask; one for each kind of listener
+	admit    func(net.Conn) error // decides who may ask, by the kind of listener
 	events   *events
 	memory   *memory
-	start    time.Time // connections note times as offsets from it
+	start    time.Time // connections store times as offsets from it
 	draining atomic.Bool
-	spare    atomic.Int64 // handlers that wait for a connection
+	spare    atomic.Int64 // number of handlers that wait for a connection
 
 	mu    sync.Mutex
-	conns map[*conn]struct{} // whoever else than its handler looks at a conn finds it here, under mu
+	conns map[*conn]struct{} // only its handler uses a conn without holding mu
 
-	used sync.Pool // of *conn that have ended, for new connections: one is more than a kilobyte
+	used sync.Pool // of *conn that have ended, to be reused: one takes more than a kilobyte
 }
 
-// New returns a server that has asker answer.
+// New returns a server that answers by asker.
 func New(asker Asker, opts Options) *Server {
 	opts = opts.withDefaults()
 	admit := AdmitUsers(opts.AllowUIDs)
@@ -127,10 +110,10 @@ func New(asker Asker, opts Options) *Server {
 	}
 }
 
-// Serve answers on ln until ctx is cancelled or ln is closed by another. It
-// then closes ln, closes idle connections at once, waits up to DrainTimeout
-// for the questions in flight, and returns when all its goroutines have
-// ended. The error is nil if ctx was cancelled. Serve may be called once.
+// Serve answers on ln until ctx is cancelled or somebody closes ln. Then it closes ln and
+// idle connections at once, waits up to DrainTimeout for questions that are being
+// answered, and returns when all its goroutines have ended. The error is nil if ctx was
+// cancelled. Serve may be called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	asking, stopAsking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAsking()
@@ -148,7 +131,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	work := make(chan *conn)
 	err := s.accept(ctx, ln, func(c *conn) {
 		select {
-		case work <- c: // to a handler that waits
+		case work <- c: // a waiting handler takes it
 		default:
 			handlers.Go(func() { s.handleAll(asking, c, work) })
 		}
@@ -161,13 +144,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// spareHandlers is how many goroutines wait for another connection after theirs
-// has ended. A new one would begin with a small stack and grow it over its first
-// question, which is a tenth of the work where each connection asks one.
+// spareHandlers is how many goroutines may wait for another connection after theirs has
+// ended. A new goroutine would begin with a small stack and grow it during its first
+// question, which is a tenth of the work where each connection asks only one.
 const spareHandlers = 64
 
-// handleAll handles c and then, while there are not too many that wait, what
-// comes from work until it is closed.
+// handleAll handles c and then further connections from work until that is closed, or
+// until enough other handlers wait.
 func (s *Server) handleAll(ctx context.Context, c *conn, work <-chan *conn) {
 	for ok := true; ok; {
 		s.handle(ctx, c)
@@ -180,12 +163,11 @@ func (s *Server) handleAll(ctx context.Context, c *conn, work <-chan *conn) {
 	}
 }
 
-// acceptGrace is how long a stopping server still accepts: clients that
-// connected before and wait in the backlog have asked, and a close would cut
-// them off unanswered.
+// acceptGrace is how long a stopping server still accepts. Clients that wait in the
+// backlog have already asked; closing the listener at once would leave them unanswered.
 const acceptGrace = 20 * time.Millisecond
 
-// stopAccepting ends the accept loop after what waits in the backlog.
+// stopAccepting ends the accept loop after the connections in the backlog.
 func stopAccepting(ln net.Listener) {
 	type deadliner interface{ SetDeadline(time.Time) error }
 	if d, ok := ln.(deadliner); ok && d.SetDeadline(time.Now().Add(acceptGrace)) == nil {
@@ -194,16 +176,16 @@ func stopAccepting(ln net.Listener) {
 	ln.Close()
 }
 
-// The pauses after a failed accept. They stay short: the clients that wait in
+// These bound the pause after a failed accept. It stays short: the clients that wait in
 // the backlog have a deadline of 300 ms.
 const (
 	minBackoff = 5 * time.Millisecond
 	maxBackoff = 80 * time.Millisecond
 )
 
-// accept hands each new connection to serve until ctx is cancelled or the
-// listener closed. No other error ends it: descriptors and memory come back,
-// and a policy server that has quit limits nothing.
+// accept passes each new connection to serve until ctx is cancelled or the listener is
+// closed. No other error ends it: file descriptors and memory become available again, and
+// a policy server that has quit limits nothing.
 func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(*conn)) error {
 	backoff := minBackoff
 	for {
@@ -221,7 +203,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(*conn))
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 			return err
 		}
-		// Most likely descriptors ran out (EMFILE, ENFILE): the idle give theirs back.
+		// Most likely file descriptors ran out (EMFILE, ENFILE): shed frees some.
 		s.events.acceptFailed(err, s.shed())
 		select {
 		case <-ctx.Done():
@@ -231,8 +213,8 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(*conn))
 	}
 }
 
-// add registers a connection. At MaxConns it makes room first; where nobody
-// can be closed, because all are being answered, the new one is.
+// add registers a connection. At MaxConns it first closes others; if none can be closed,
+// because all are being answered, it closes the new one and returns nil.
 func (s *Server) add(nc net.Conn) *conn {
 	c, _ := s.used.Get().(*conn)
 	if c == nil {
@@ -260,7 +242,7 @@ func (s *Server) add(nc net.Conn) *conn {
 	return c
 }
 
-// remove forgets a connection and closes it.
+// remove closes a connection and unregisters it.
 func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
@@ -271,16 +253,16 @@ func (s *Server) remove(c *conn) {
 	s.used.Put(c)
 }
 
-// shedGrace is how long a client has to ask, from the accept, when room is
-// needed or the server stops: the client's own deadline.
+// shedGrace is how long a client may take to ask, from the accept, before it can be closed
+// for others or when the server stops: the clients' own deadline.
 const shedGrace = 300 * time.Millisecond
 
-// shed closes a 32nd of the connections, at least one, and returns how many.
-// First go those that are silent, drip a request or do not read their reply,
-// the oldest first; then kept ones, the longest idle first; last those that
-// only just began. One that is being answered is never closed. So whoever
-// fills the server with connections loses these, while one who asks at once
-// is answered. A 32nd, because looking for them is a walk over all.
+// shed closes a 32nd of the connections, at least one, and returns how many. First it
+// closes those that are silent, send a request in drips or do not read their reply, the
+// oldest first; then idle ones, the longest idle first; last those that have only just
+// begun. It never closes one that is being answered. So if a client opens too many
+// connections, it loses them, while one that asks at once is answered. It closes a 32nd at
+// a time because finding them is a walk over all.
 func (s *Server) shed() int {
 	type candidate struct {
 		c    *conn
@@ -314,7 +296,7 @@ func (s *Server) shed() int {
 		if n == want {
 			break
 		}
-		if v.c.cut(v.mark) {
+		if v.c.closeIf(v.mark) {
 			delete(s.conns, v.c)
 			n++
 		}
@@ -322,9 +304,9 @@ func (s *Server) shed() int {
 	return n
 }
 
-// sweep closes the connections that are over their time. One walker with
-// coarse steps, instead of deadlines on the connections, because setting two
-// deadlines for each question costs as much as reading it.
+// sweep closes the connections that are over their time. It looks at all of them in coarse
+// intervals, because setting two deadlines for each question would cost as much as reading
+// it.
 func (s *Server) sweep(done <-chan struct{}) {
 	shortest := min(s.opts.RequestTimeout, s.opts.WriteTimeout, s.opts.IdleTimeout)
 	t := time.NewTicker(min(max(shortest/8, 5*time.Millisecond), time.Second))
@@ -339,7 +321,7 @@ func (s *Server) sweep(done <-chan struct{}) {
 	}
 }
 
-// cutOverdue closes what is over its time at now.
+// cutOverdue closes the connections that are over their time at now.
 func (s *Server) cutOverdue(now time.Duration) {
 	limits := [...]time.Duration{
 		silent:  s.opts.RequestTimeout,
@@ -352,7 +334,7 @@ func (s *Server) cutOverdue(now time.Duration) {
 	for c := range s.conns {
 		m := c.mark.Load()
 		p, since := unmark(m)
-		if p == asking || p == closed || now-since < limits[p] || !c.cut(m) {
+		if p == asking || p == closed || now-since < limits[p] || !c.closeIf(m) {
 			continue
 		}
 		delete(s.conns, c)
@@ -362,12 +344,12 @@ func (s *Server) cutOverdue(now time.Duration) {
 	}
 }
 
-// drain ends all connections: those that have been answered now, those that
-// were accepted and have not asked yet after their time for it, the others
-// after their answer, and what is left after DrainTimeout by force.
+// drain ends all connections: idle ones now, those that were accepted and have not asked
+// yet after shedGrace, the others after their answer, and what is left after DrainTimeout
+// by force.
 func (s *Server) drain(handlers *sync.WaitGroup, stopAsking func()) {
 	s.draining.Store(true)
-	// A handler that goes idle after this looks at draining itself.
+	// A handler that becomes idle after this checks draining itself.
 	s.stopReading(idle)
 	ended := make(chan struct{})
 	var grace sync.WaitGroup

@@ -241,7 +241,7 @@ func TestLogIsThrottled(t *testing.T) {
 		for range 1000 {
 			feed(s, []byte("x\n\n"), 100)
 		}
-		time.Sleep(tellEvery)
+		time.Sleep(reportEvery)
 		feed(s, []byte("x\n\n"), 100)
 		if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "more=999") {
 			t.Errorf("logged %s", got)

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// errToken is why a question over TCP gets no answer.
+// errToken says why a question over TCP gets no answer.
 var errToken = errors.New("token missing or wrong: any local user reaches a loopback port; Exim's configuration and listen.token_file must hold the same one")
 
-// minToken is the shortest token that nobody guesses, in bytes.
+// minToken is the length in bytes from which a token cannot be guessed.
 const minToken = 16
 
-// ReadTokens reads the tokens with which clients on TCP prove who they are, one
-// a line; a question may carry any of them. Only root and Exim may be able to
-// read the file.
+// ReadTokens reads the tokens with which clients on TCP prove who they are, one per line;
+// a question may have any of them. It fails if every user may read the file: only root and
+// Exim may.
 func ReadTokens(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -42,8 +42,8 @@ func ReadTokens(path string) ([]string, error) {
 	return tokens, nil
 }
 
-// AdmitLoopback admits clients of a TCP socket from this host. Which user
-// they are cannot be told; each question has to carry a token.
+// AdmitLoopback admits clients of a TCP socket from this host. Their user is not known, so
+// each question must have a token.
 func AdmitLoopback(nc net.Conn) error {
 	a, ok := nc.RemoteAddr().(*net.TCPAddr)
 	if !ok || !a.IP.IsLoopback() {
@@ -52,9 +52,9 @@ func AdmitLoopback(nc net.Conn) error {
 	return nil
 }
 
-// proves tells whether a token is one of those that prove who asks. How long
-// it takes tells nothing about them.
-func (s *Server) proves(token []byte) bool {
+// validToken reports whether a token is one of ours, in a time that reveals nothing about
+// them.
+func (s *Server) validToken(token []byte) bool {
 	found := 0
 	for _, t := range s.opts.Tokens {
 		found |= subtle.ConstantTimeCompare(token, []byte(t))

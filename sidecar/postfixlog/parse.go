@@ -1,10 +1,3 @@
-// Package postfixlog reads Postfix's log: Parser turns its lines, which syslog or
-// postlogd wrote, into what the policy records.
-//
-// It hides the format (what smtpd.c, pickup.c, qmgr_active.c, log_adhoc.c and
-// bounce.c of Postfix 3.4 to 3.10 write) and judges nothing. Lines are joined by
-// queue id further on: smtpd and pickup tell where a message comes from, qmgr its
-// sender, and those that deliver what became of each recipient.
 package postfixlog
 
 import (
@@ -14,7 +7,7 @@ import (
 	"sluice/sidecar"
 )
 
-// A Parser turns lines of the log, told in their order, into entries.
+// A Parser turns lines of the log, in order, into entries.
 type Parser struct {
 	clock   clock
 	loginOf func(uid string) string
@@ -26,8 +19,8 @@ func NewParser(location *time.Location, loginOf func(uid string) string) *Parser
 	return &Parser{clock: clock{location: location}, loginOf: loginOf}
 }
 
-// Parse takes one line without its end, and makes e what it tells. now is only
-// for the year where a line has none. It reports false for a line that is no entry.
+// Parse parses one line, without its line end, into e. It needs now only for the year,
+// where a line has none. It reports false for a line that is no entry.
 func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
 	at, rest, ok := p.clock.cutStamp(now, line)
 	if !ok {
@@ -60,8 +53,8 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 	return parseDelivery(e, rest)
 }
 
-// cutTag takes a daemon and its process id from "postfix/submission/smtpd[123]".
-// The name before the first slash is the site's (syslog_name).
+// cutTag splits "postfix/submission/smtpd[123]" into the daemon and its process id. What
+// comes before the last slash is the site's choice (syslog_name).
 func cutTag(tag string) (daemon, process string) {
 	open := strings.IndexByte(tag, '[')
 	if open < 0 || !strings.HasSuffix(tag, "]") {
@@ -74,9 +67,9 @@ func cutTag(tag string) (daemon, process string) {
 	return tag[slash+1 : open], tag[open+1 : len(tag)-1]
 }
 
-// isQueueID tells whether s is a queue id: hexadecimal in upper case, or with
-// enable_long_queue_ids of digits and consonants. What else may stand there,
-// "warning" and "NOQUEUE", has other letters.
+// isQueueID reports whether s is a queue id: hexadecimal in upper case, or with
+// enable_long_queue_ids digits and consonants. What else may be in its place, "warning"
+// and "NOQUEUE", has other letters.
 func isQueueID(s string) bool {
 	if len(s) < 6 || len(s) > 32 {
 		return false
@@ -91,7 +84,7 @@ func isQueueID(s string) bool {
 	return short || long
 }
 
-// parseClient reads what smtpd says of a message that it begins to take:
+// parseClient reads what smtpd logs when it begins to receive a message:
 //
 //	client=name[address]:port, sasl_method=..., sasl_username=..., sasl_sender=..., orig_queue_id=..., orig_client=...
 //
@@ -112,8 +105,7 @@ func parseClient(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// parsePickup reads what pickup says of a message from sendmail: "uid=0
-// from=<root>".
+// parsePickup reads what pickup logs about a message from sendmail: "uid=0 from=<root>".
 func (p *Parser) parsePickup(e *sidecar.LogEntry, s string) bool {
 	uid, ok := strings.CutPrefix(s, "uid=")
 	if !ok {
@@ -127,7 +119,7 @@ func (p *Parser) parsePickup(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// parseQueue reads what qmgr says, at every attempt, and postsuper:
+// parseQueue reads what qmgr logs at every attempt, and postsuper:
 //
 //	from=<sender>, size=292, nrcpt=1 (queue active)
 //	from=<sender>, status=expired, returned to sender
@@ -156,7 +148,7 @@ func parseQueue(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// parseDelivery reads what became of a recipient (log_adhoc.c):
+// parseDelivery reads the outcome for a recipient (log_adhoc.c):
 //
 //	to=<recipient>, orig_to=<original>, relay=host[address]:port, conn_use=2, delay=1.2, delays=1/0/0/0.2, dsn=2.0.0, status=sent (text)
 func parseDelivery(e *sidecar.LogEntry, s string) bool {
@@ -196,8 +188,8 @@ func parseDelivery(e *sidecar.LogEntry, s string) bool {
 	return true
 }
 
-// cutAddress takes an address and the bracket behind it. In a quoted local part,
-// which the sender may choose, a bracket is none.
+// cutAddress cuts an address and the closing bracket after it. A bracket within a quoted
+// local part, which the sender may choose, does not close it.
 func cutAddress(s string) (address, rest string, ok bool) {
 	quoted := false
 	for i := 0; i < len(s); i++ {

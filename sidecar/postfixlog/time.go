@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A clock tells which instants the times of a log are. It remembers the last, for
-// a local time comes twice in the hour that is repeated when summer time ends.
+// A clock turns the times of a log into instants. It remembers the last one, because when
+// summer time ends, an hour of local times comes twice.
 type clock struct {
 	location *time.Location
 	last     time.Time
@@ -15,8 +15,8 @@ type clock struct {
 // slack is how much earlier a line may be than the line before.
 const slack = 30 * time.Second
 
-// cutStamp takes the time and the space behind it: as RFC 3339 has it, or "Nov 24
-// 00:15:29" (RFC 3164) without a year, which is the last in which it is not in the
+// cutStamp cuts the time and the space after it: in the form of RFC 3339, or "Nov 24
+// 00:15:29" (RFC 3164) without a year, which is the last year in which that is not in the
 // future.
 func (c *clock) cutStamp(now time.Time, line string) (at time.Time, rest string, ok bool) {
 	if len(line) > 10 && line[4] == '-' && line[10] == 'T' {
@@ -28,7 +28,7 @@ func (c *clock) cutStamp(now time.Time, line string) (at time.Time, rest string,
 	if len(line) <= size || line[size] != ' ' {
 		return at, "", false
 	}
-	// With a leap year, for February has 29 days in some.
+	// 2000 is a leap year, so that February 29 parses.
 	bare, err := time.Parse("2006 "+time.Stamp, "2000 "+line[:size])
 	if err != nil {
 		return at, "", false
@@ -44,7 +44,7 @@ func (c *clock) cutStamp(now time.Time, line string) (at time.Time, rest string,
 	return at, line[size+1:], true
 }
 
-// at is the first time at which a clock on the wall looks so.
+// at is the first instant at which a wall clock in the zone shows this time.
 func (c *clock) at(bare time.Time, year int) time.Time {
 	at := time.Date(year, bare.Month(), bare.Day(), bare.Hour(), bare.Minute(), bare.Second(), 0, c.location)
 	if first := at.Add(-time.Hour); sameWall(first, at) {
@@ -53,5 +53,5 @@ func (c *clock) at(bare time.Time, year int) time.Time {
 	return at
 }
 
-// sameWall tells whether two instants look the same on the wall.
+// sameWall reports whether a wall clock shows the same time at two instants.
 func sameWall(a, b time.Time) bool { return a.Format(time.DateTime) == b.Format(time.DateTime) }

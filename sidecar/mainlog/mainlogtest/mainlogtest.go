@@ -1,6 +1,7 @@
-// Package mainlogtest writes main logs as a busy host with many tenants does,
-// together with what is true of them: mail out, of which some is deferred and
-// some fails, mail in, and what the world tries.
+// Package mainlogtest makes main logs like those of a busy host with many tenants, for
+// tests: outgoing mail, of which some is deferred and some fails, incoming mail, and what
+// strangers try. It owns the state of each Log, with the true counts by domain. It asks
+// nobody. It tells its caller each line, and in Log.Truth what should be counted.
 package mainlogtest
 
 import (
@@ -10,7 +11,7 @@ import (
 	"time"
 )
 
-// Counts are what became of the sends of one domain.
+// Counts are the outcomes of the sends of one domain.
 type Counts struct{ Sent, Delivered, Deferred, Failed int64 }
 
 // A Log makes the lines of a main log, message after message.
@@ -34,14 +35,14 @@ type retry struct {
 	domain string
 }
 
-// New returns a Log of messages of so many sender domains, which begins at
-// start and has a message every so often. The same seed makes the same log.
+// New returns a Log of messages from that many sender domains, which begins at start and
+// has a message each every. The same seed makes the same log.
 func New(seed uint64, domains int, start time.Time, every time.Duration) *Log {
 	return &Log{Truth: map[string]Counts{}, random: rand.New(rand.NewPCG(seed, 1)), domains: domains, start: start, every: every, waiting: map[string]int{}}
 }
 
-// Next returns the lines of the next message, and of what happens by the way,
-// each with its end. What it returns is good until the next call.
+// Next returns the lines of the next message, and of what else happens meanwhile, with
+// their line ends. The result is valid until the next call.
 func (l *Log) Next() []string {
 	l.lines = l.lines[:0]
 	l.n++
@@ -55,7 +56,7 @@ func (l *Log) Next() []string {
 	return l.lines
 }
 
-// out is a message of one of the domains, to one recipient or a few.
+// out adds a message of one of the domains, to one recipient or a few.
 func (l *Log) out(now time.Time) {
 	domain := fmt.Sprintf("d%d.example", l.random.IntN(l.domains))
 	id := ID(now, l.n)
@@ -77,7 +78,8 @@ func (l *Log) out(now time.Time) {
 	}
 }
 
-// recipient delivers to one, or defers or fails, and reports whether it waits.
+// recipient delivers to one recipient, or defers or fails, and reports whether it is to be
+// retried.
 func (l *Log) recipient(now time.Time, id, domain, to string, c *Counts) (waiting bool) {
 	_, host, _ := strings.Cut(to, "@")
 	via := fmt.Sprintf("R=dnslookup T=remote_smtp H=mx.%s [198.51.100.7]", host)
@@ -107,7 +109,7 @@ func (l *Log) recipient(now time.Time, id, domain, to string, c *Counts) (waitin
 	return false
 }
 
-// in is a message from elsewhere to somebody here, of which nothing counts.
+// in adds a message from elsewhere to somebody here, of which nothing counts.
 func (l *Log) in(now time.Time) {
 	n := l.random.IntN(5000)
 	id := ID(now, l.n+1<<28)
@@ -117,7 +119,7 @@ func (l *Log) in(now time.Time) {
 	l.add(now, id, "Completed")
 }
 
-// world is what clients do that send nothing.
+// world adds what clients do that send nothing.
 func (l *Log) world(now time.Time) {
 	n := l.random.IntN(60000)
 	line := now.Format("2006-01-02 15:04:05 ")
@@ -136,7 +138,7 @@ func (l *Log) world(now time.Time) {
 	l.lines = append(l.lines, line+"\n")
 }
 
-// retry delivers what was greylisted long enough.
+// retry delivers what was greylisted for long enough.
 func (l *Log) retry(now time.Time) {
 	for len(l.retries) > 0 && l.retries[0].due <= l.n {
 		r := l.retries[0]
@@ -159,7 +161,7 @@ func (l *Log) add(now time.Time, id, format string, args ...any) {
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// ID makes a message id of 16 characters of a time and a number.
+// ID makes a message id of 16 characters from a time and a number.
 func ID(at time.Time, n int) string {
 	return digits(at.Unix(), 6) + "-" + digits(int64(n), 6) + "-" + digits(int64(n%3600), 2)
 }

@@ -12,7 +12,7 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// A Postfix is Debian's, with its main.cf and its master.cf, in which smtpd is
+// A Postfix is Debian's Postfix, with its main.cf and its master.cf, in which smtpd is
 // chrooted.
 //
 //	p := NewPostfix(t, mainCF) // configured, nothing runs yet
@@ -20,15 +20,15 @@ import (
 //	c := p.Dial(t)             // an SMTP client
 //	p.Sendmail(t, ...)         // a local submission
 //
-// Here is local; what main.cf does not route elsewhere goes to Sink.
+// Mail for here.example is local; what main.cf does not route elsewhere goes to Sink.
 type Postfix struct {
 	*root
 	Port int
 	Sink *hosttest.Sink
 }
 
-// postfixPasswd has the user id of the machine's Postfix, or else of its Exim: one
-// that Sluice lets in. The group of postdrop is that of .ci/deps.
+// postfixPasswd gives Postfix the user id of the machine's Postfix, or else of its Exim,
+// because Sluice admits these. The id of the group postdrop is that in .ci/root's Postfix.
 const postfixPasswd = `root:x:0:0:root:/root:/bin/sh
 postfix:x:%[1]s:111::/var/spool/postfix:/usr/sbin/nologin
 alice:x:2001:2001::/tmp:/bin/sh
@@ -44,7 +44,7 @@ alice:x:2001:
 nogroup:x:65534:
 `
 
-// mainCF is what a site adds to Debian's main.cf.
+// mainCF is added to Debian's main.cf.
 const mainCF = `
 myhostname = pf.example
 mydestination = here.example, localhost
@@ -96,8 +96,8 @@ func NewPostfix(t testing.TB, settings string) *Postfix {
 	return p
 }
 
-// AddPort adds to master.cf an smtpd of its own, with settings that main.cf does not
-// have, and returns its port. Nothing runs yet.
+// AddPort adds another smtpd to master.cf, with settings that main.cf does not have, and
+// returns its port. It must be called before Start.
 func (p *Postfix) AddPort(t testing.TB, settings string) int {
 	t.Helper()
 	port := hosttest.FreePort(t)
@@ -142,7 +142,7 @@ func (p *Postfix) Start(t testing.TB) {
 	listens(t, "Postfix", p.Port)
 }
 
-// Login lets a user log in, with the password "secret". Postfix runs.
+// Login lets a user log in with the password "secret". Postfix must be running.
 func (p *Postfix) Login(t testing.TB, user, domain string) {
 	t.Helper()
 	const db = "/var/spool/postfix/etc/sasldb2" // smtpd is chrooted
@@ -151,7 +151,7 @@ func (p *Postfix) Login(t testing.TB, user, domain string) {
 	p.Run(t, "", "chmod", "644", db, "/etc/sasldb2")
 }
 
-// Address is where it listens.
+// Address is where Postfix listens.
 func (p *Postfix) Address() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
 
 // Dial connects an SMTP client.
@@ -166,7 +166,7 @@ func (p *Postfix) Sendmail(t testing.TB, message string, args ...string) (string
 	return p.TryAs(t, "2001:2001", message, append([]string{"sendmail"}, args...)...)
 }
 
-// Flush has Postfix try all that is queued, now.
+// Flush has Postfix try to deliver all that is queued, now.
 func (p *Postfix) Flush(t testing.TB) {
 	t.Helper()
 	p.Run(t, "", "postqueue", "-f")

@@ -1,6 +1,8 @@
-// Package mtatest runs real MTAs for tests: Debian's Postfix and Sendmail, which
-// conflict with Exim and are unpacked into roots of their own (.ci/root). Files and
-// processes are a test's own; the network is the machine's.
+// Package mtatest runs real MTAs for tests: Debian's Postfix and Sendmail, which conflict
+// with Exim and are unpacked into root directories of their own (.ci/root). It owns the
+// files and processes of each MTA, which end with the test; the network is the machine's.
+// It asks package hosttest for ports and for a mail server to deliver to. It tells the
+// test what the MTA logged and what its commands printed.
 package mtatest
 
 import (
@@ -26,8 +28,8 @@ import (
 // Roots is where .ci/root unpacks packages.
 const Roots = "/var/cache/sluice-test"
 
-// A root is an MTA's: what was unpacked, read-only, with files of the test's in
-// /etc, /var, /run and /tmp.
+// A root is the root directory of an MTA: what was unpacked, read-only, with the test's
+// own /etc, /var, /run and /tmp.
 type root struct {
 	dir  string
 	name string
@@ -35,11 +37,11 @@ type root struct {
 	stop func()
 }
 
-// own are the folders that a test has of its own.
+// own are the directories that each test has of its own.
 var own = []string{"etc", "var", "run", "tmp"}
 
-// enter mounts a root in namespaces of its own, and runs a command in it for as
-// long as standard input is open. The kernel then kills what is left.
+// enter is a script that mounts a root in new namespaces and runs a command in it until
+// standard input is closed. The kernel then kills what is left.
 const enter = `set -eu
 mount --make-rprivate /
 mount --bind "$1" "$2/root"
@@ -54,7 +56,7 @@ chroot "$dir/root" "$@" >"$dir/out" 2>&1 &
 echo ready
 exec cat`
 
-// makeRoot makes the files of a root that nothing runs in yet.
+// makeRoot makes the files of a root. Nothing runs in it yet.
 func makeRoot(t testing.TB, name string) *root {
 	t.Helper()
 	need(t, name)
@@ -84,7 +86,7 @@ func makeRoot(t testing.TB, name string) *root {
 	return r
 }
 
-// need skips where there is no such root, and fails there in CI.
+// need skips a test if there is no such root, and fails it in CI.
 func need(t testing.TB, name string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(Roots, name)); err != nil {
@@ -93,10 +95,11 @@ func need(t testing.TB, name string) {
 	hosttest.Root(t) // only root can make namespaces
 }
 
-// OnDisk is set in the environment by benches: their queues are on a disk.
+// OnDisk is an environment variable that benches set to have the queues on a disk.
 const OnDisk = "SLUICE_MTATEST_ON_DISK"
 
-// memoryDir is where files need no disk: MTAs sync each message.
+// memoryDir is a directory in memory, because MTAs sync each message; "" is the default
+// one on a disk.
 func memoryDir() string {
 	if os.Getenv(OnDisk) != "" {
 		return ""
@@ -140,10 +143,10 @@ func (r *root) start(t testing.TB, command ...string) {
 	}
 }
 
-// Stop kills all of it, as a power cut would.
+// Stop kills everything in the root, as a power cut would.
 func (r *root) Stop() { r.stop() }
 
-// Path is where something in the root is outside of it.
+// Path is the path outside of the root of a file in it.
 func (r *root) Path(name string) string { return filepath.Join(r.dir, name) }
 
 // Write writes a file in the root.
@@ -154,7 +157,7 @@ func (r *root) Write(t testing.TB, name, text string) {
 	}
 }
 
-// Read reads a file in the root, "" if there is none.
+// Read returns the content of a file in the root, "" if there is none.
 func (r *root) Read(name string) string {
 	b, _ := os.ReadFile(r.Path(name))
 	return string(b)
@@ -166,7 +169,7 @@ func (r *root) Try(t testing.TB, input string, args ...string) (string, int) {
 	return r.TryAs(t, "0:0", input, args...)
 }
 
-// TryAs is Try for another user, "UID:GID".
+// TryAs is Try as another user, "UID:GID".
 func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience())
@@ -181,7 +184,7 @@ func (r *root) TryAs(t testing.TB, user, input string, args ...string) (string, 
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// Command is a command in the root.
+// Command returns a command that will run in the root.
 func (r *root) Command(ctx context.Context, user string, args ...string) *exec.Cmd {
 	args = append([]string{"-t", strconv.Itoa(r.pid), "-m", "-p", "--", "chroot", "--userspec=" + user, "--groups=", filepath.Join(r.dir, "root")}, args...)
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
@@ -189,7 +192,7 @@ func (r *root) Command(ctx context.Context, user string, args ...string) *exec.C
 	return cmd
 }
 
-// Run runs a command in the root that must succeed.
+// Run runs a command in the root, which must succeed, and returns what it printed.
 func (r *root) Run(t testing.TB, input string, args ...string) string {
 	t.Helper()
 	out, code := r.Try(t, input, args...)
@@ -199,7 +202,7 @@ func (r *root) Run(t testing.TB, input string, args ...string) string {
 	return out
 }
 
-// listens waits until somebody answers on a port.
+// listens waits until something listens on a port.
 func listens(t testing.TB, what string, port int) {
 	t.Helper()
 	hosttest.Eventually(t, what+" listens", func() bool {
@@ -212,8 +215,8 @@ func listens(t testing.TB, what string, port int) {
 	})
 }
 
-// Snippet is a block of a page, by what follows its first quotes: so what the page
-// says is what is tested.
+// Snippet returns a code block of a document, by what follows its opening quotes, so that
+// what the document says is what is tested.
 func Snippet(t testing.TB, page, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(page)

@@ -9,16 +9,16 @@ import (
 	"sluice/sidecar/hosttest"
 )
 
-// A Sendmail is Debian's, with a small sendmail.mc and submit.mc of its own. What is
-// not here.example goes to Sink.
+// A Sendmail is Debian's Sendmail, with a small sendmail.mc and submit.mc of its own. Mail
+// that is not for here.example goes to Sink.
 type Sendmail struct {
 	*root
 	Port int
 	Sink *hosttest.Sink
 }
 
-// sendmailMC has no regard for the load: on a busy machine Sendmail would not listen,
-// and queue what comes.
+// sendmailMC ignores the load of the machine: on a busy one Sendmail would refuse
+// connections and only queue mail.
 const sendmailMC = `divert(-1)dnl
 divert(0)dnl
 define(` + "`_USE_ETC_MAIL_'" + `)dnl
@@ -42,7 +42,7 @@ LOCAL_DOMAIN(` + "`here.example'" + `)dnl
 MAILER(` + "`smtp'" + `)dnl
 `
 
-// submitMC is how the command sendmail hands mail to the daemon, by SMTP.
+// submitMC configures how the command sendmail passes mail to the daemon, by SMTP.
 const submitMC = `divert(-1)dnl
 divert(0)dnl
 define(` + "`_USE_ETC_MAIL_'" + `)dnl
@@ -104,7 +104,7 @@ func (s *Sendmail) Dial(t testing.TB) *hosttest.Client {
 	return hosttest.Dial(t, fmt.Sprintf("127.0.0.1:%d", s.Port))
 }
 
-// Login lets a user log in, with the password "secret". Sendmail runs.
+// Login lets a user log in with the password "secret". Sendmail must be running.
 func (s *Sendmail) Login(t testing.TB, user, domain string) {
 	t.Helper()
 	s.Run(t, "secret", "saslpasswd2", "-p", "-c", "-u", domain, user)

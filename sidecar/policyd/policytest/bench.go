@@ -8,9 +8,8 @@ import (
 	"sluice/sidecar/policyd"
 )
 
-// Bench measures the server on the socket subject beside one that does
-// nothing: with kept connections and with a connection for each question, of 8
-// and of 64 clients.
+// Bench measures the server on the socket subject beside one that does nothing: with
+// persistent connections and with a connection for each question, of 8 and of 64 clients.
 func Bench(b *testing.B, subject string) {
 	base := filepath.Join(b.TempDir(), "echo")
 	ln, err := policyd.Listen(base)
@@ -23,8 +22,8 @@ func Bench(b *testing.B, subject string) {
 		close(ended)
 	}()
 	defer func() { ln.Close(); <-ended }()
-	// A server runs for months: its first memory, which the system hands out page
-	// by page, and the first that is used again, are not what is measured.
+	// A server runs for months, so what it does at first is not measured: it gets memory
+	// from the system page by page, and has none to reuse.
 	warm := Load{Server: Server{Network: "unix", Path: subject}, Clients: 8, For: 12 * time.Second}
 	if _, err := warm.run(); err != nil {
 		b.Fatal(err)

@@ -1,8 +1,10 @@
-// Package policytest measures a policy socket: a load of questions, and the
-// do-nothing server beside which the real one is measured.
+// Package policytest measures a policy socket: it has a load of questions, and a server
+// that does nothing, beside which the real one is measured. It owns the processes of the
+// clients. It asks the servers that it is given. It tells a bench the answers per second,
+// side by side.
 //
-// A test or bench that uses Compare begins its TestMain with Main, for the
-// clients are processes of their own.
+// The TestMain of a package whose tests or benches use Compare begins with Main, because
+// the clients are processes of their own.
 package policytest
 
 import (
@@ -11,9 +13,8 @@ import (
 	"sync"
 )
 
-// Echo answers each request on ln with reply until ln is closed. It is written
-// as policyd is, a goroutine per connection, and does nothing else: it reads a
-// whole request and writes.
+// Echo answers each request on ln with reply until ln is closed. It is written like
+// policyd, with a goroutine per connection, and only reads whole requests and writes.
 func Echo(ln net.Listener, reply []byte) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

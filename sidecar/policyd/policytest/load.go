@@ -25,27 +25,27 @@ type Server struct {
 	Postfix bool   // asked as Postfix asks, for each recipient
 }
 
-// A Load is many clients that ask one question after the other. Each is a
-// process of its own with one thread, as an Exim is: a client that waits for
-// its answer sleeps, and to wake it up is part of what an answer costs.
+// A Load is many clients that ask one question after the other. Each is a process of its
+// own with one thread, as an Exim is: a client that waits for its answer sleeps, and
+// waking it up is part of the cost of an answer.
 type Load struct {
-	Server                // to be asked
-	Clients int           // that ask at the same time
+	Server                // to ask
+	Clients int           // how many ask at the same time
 	Fresh   bool          // a connection for each question
 	For     time.Duration // how long
 	Domains int           // senders' domains, in turn; default 100
-	Prefix  string        // of the message ids, 6 characters: other ones are other messages
+	Prefix  string        // 6 characters at the beginning of message ids; with another prefix they are other messages
 	Number  int           // of the client, in its own process
 }
 
-// A question is one request of a load, with the place of its message id.
+// A question is one request of a load, with the position of its message id.
 type question struct {
 	text  []byte
-	id    int  // offset of the id in base64, 0 if it has none
-	plain bool // it is not in base64
+	id    int  // offset of the id, 0 if there is none
+	plain bool // the id is not in base64
 }
 
-// postfix are what Postfix asks about one recipient each (SMTPD_POLICY_README).
+// postfix returns what Postfix asks about one recipient each (SMTPD_POLICY_README).
 func (l Load) postfix() (qs []question) {
 	for i := range max(l.Domains, 1) {
 		text := fmt.Appendf(nil, postfixRequest, i)
@@ -80,8 +80,8 @@ encryption_keysize=0
 
 `
 
-// questions are what Exim asks about messages with one remote recipient: at
-// rcpt, which looks, and at data, which charges a new message each time.
+// questions returns what Exim asks about messages with one remote recipient: at rcpt,
+// which only looks, and at data, which charges a new message each time.
 func (l Load) questions() ([]question, error) {
 	if l.Postfix {
 		return l.postfix(), nil
@@ -114,8 +114,7 @@ func (l Load) questions() ([]question, error) {
 	return qs, nil
 }
 
-// ask is one client: it asks for as long as it is told and returns how many
-// answers it got.
+// ask is one client: it asks for as long as l.For and returns how many answers it got.
 func (l Load) ask(qs []question) (n int, err error) {
 	end := time.Now().Add(l.For)
 	var nc net.Conn
@@ -126,7 +125,7 @@ func (l Load) ask(qs []question) (n int, err error) {
 	}()
 	id, answer := []byte("1xUzSN-0005dd-0q"), make([]byte, 4096)
 	copy(id, l.Prefix)
-	for ; n%4 != 0 || time.Now().Before(end); n++ { // the clock costs, too
+	for ; n%4 != 0 || time.Now().Before(end); n++ { // reading the clock takes time, too
 		if nc == nil {
 			if nc, err = l.dial(end); err != nil {
 				return n, err
@@ -153,7 +152,7 @@ func (l Load) ask(qs []question) (n int, err error) {
 	return n, nil
 }
 
-// dial tries again while the server's backlog is full, as Postfix does.
+// dial connects. While the server's backlog is full it tries again, as Postfix does.
 func (l Load) dial(end time.Time) (net.Conn, error) {
 	for {
 		nc, err := net.Dial(l.Network, l.Path)
@@ -184,7 +183,7 @@ func exchange(nc net.Conn, question, answer []byte) error {
 	}
 }
 
-// putNumber writes n in base 36 over dst.
+// putNumber overwrites dst with n in base 36.
 func putNumber(dst []byte, n int) {
 	for i := len(dst) - 1; i >= 0; i-- {
 		dst[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[n%36]
@@ -192,11 +191,11 @@ func putNumber(dst []byte, n int) {
 	}
 }
 
-// loadVar carries a Load to the process that runs it.
+// loadVar is the environment variable that has the Load for a client's process.
 const loadVar = "SLUICE_POLICY_LOAD"
 
-// Main is one client and exits, if this process was started by Compare for it.
-// It begins when its standard input ends, so that all begin together.
+// Main acts as one client and exits, if Compare started this process for that. The client
+// begins when its standard input ends, so that all begin together.
 func Main() {
 	spec, ok := os.LookupEnv(loadVar)
 	if !ok {
@@ -260,7 +259,7 @@ func (l Load) run() (rate float64, err error) {
 	return float64(total) / l.For.Seconds(), nil
 }
 
-// A client is the process of one.
+// A client is the process of one client.
 type client struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -299,8 +298,8 @@ type Result struct {
 	Ratio         float64 // median of subject/base over the rounds
 }
 
-// Compare puts the load on the unix sockets base and subject in turn, as Rates
-// does. l.Server and l.Prefix are Compare's.
+// Compare puts the load on the unix sockets base and subject in turn, as Rates does. It
+// sets l.Server and l.Prefix.
 func Compare(l Load, base, subject string, rounds int) (Result, error) {
 	rates, err := Rates(l, []Server{{Network: "unix", Path: base}, {Network: "unix", Path: subject}}, rounds)
 	if err != nil {
@@ -313,9 +312,9 @@ func Compare(l Load, base, subject string, rounds int) (Result, error) {
 	return Result{Median(rates[0]), Median(rates[1]), Median(ratios)}, nil
 }
 
-// Rates puts the load on all servers in turn, those of a round next to each
-// other so that what else the machine does hits all, and with the order
-// changing. It returns the answers per second, by server and round.
+// Rates puts the load on all servers in turn, in every other round in reverse order. Those
+// of one round are measured right after each other, so that whatever else the machine does
+// affects all. It returns the answers per second, by server and round.
 func Rates(l Load, servers []Server, rounds int) ([][]float64, error) {
 	rates := make([][]float64, len(servers))
 	for round := -1; round < rounds; round++ { // the first warms up and does not count
@@ -337,7 +336,7 @@ func Rates(l Load, servers []Server, rounds int) ([][]float64, error) {
 	return rates, nil
 }
 
-// Median leaves v as it is.
+// Median returns the median of v, and leaves v as it is.
 func Median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2

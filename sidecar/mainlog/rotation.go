@@ -11,12 +11,12 @@ import (
 	"sluice/sidecar/event"
 )
 
-// turn goes through the files of the log, for they have changed: what was not read
-// of the rotated ones is read, and the present one is opened where reading of it
-// ended. It reports false if they have changed again.
-func (f *Follower) turn(ctx context.Context, files []file) (done bool, err error) {
-	if f.moved(files) {
-		wait(ctx, f.linger)
+// handleRotation goes through the files of the log after they have changed: it reads what
+// was not read of the rotated ones, and opens the present one where reading stopped. It
+// reports false if they have changed again meanwhile.
+func (f *Follower) handleRotation(ctx context.Context, files []file) (done bool, err error) {
+	if f.rotated(files) {
+		sleep(ctx, f.linger)
 	}
 	unread, err := f.openUnread(ctx, files)
 	if unread == nil {
@@ -31,28 +31,28 @@ func (f *Follower) turn(ctx context.Context, files []file) (done bool, err error
 	}
 	f.close()
 	f.current, f.seen = unread[last], files
-	f.show(f.current.name, f.current.offset, f.current.unread())
+	f.setProgress(f.current.name, f.current.offset, f.current.unread())
 	return true, nil
 }
 
-// moved tells whether the file that is read is no longer the present one.
-func (f *Follower) moved(files []file) bool {
+// rotated reports whether the file that is being read is no longer the present one.
+func (f *Follower) rotated(files []file) bool {
 	return f.current != nil && !os.SameFile(f.current.info, files[len(files)-1].info)
 }
 
-// openUnread opens the present file, and before it those of which something was
-// not read. It returns none if they have changed meanwhile.
+// openUnread opens the present file, and before it those that are not read to their end.
+// It returns none if they have changed meanwhile.
 func (f *Follower) openUnread(ctx context.Context, files []file) (unread []*source, err error) {
 	all, err := f.open(files)
 	if all == nil {
 		return nil, err
 	}
-	if f.moved(files) && !f.current.saidBy(all) { // it was removed
+	if f.rotated(files) && !f.current.containedIn(all) { // it was removed, and no other file has it
 		err = f.readWhole(ctx, f.current)
 		f.current = nil
 	}
 	if err == nil {
-		err = f.know(all)
+		err = f.prunePosition(all)
 	}
 	if err != nil {
 		closeAll(all)
@@ -61,12 +61,12 @@ func (f *Follower) openUnread(ctx context.Context, files []file) (unread []*sour
 	all = withoutCopies(all)
 	present := all[len(all)-1]
 	for _, s := range all {
-		s.key, s.offset = f.position.of(s)
+		s.key, s.offset = f.position.find(s)
 		if s != present && s.unread() == 0 {
 			f.position.end(s.key)
 			s.close()
 		} else if err := s.skipTo(s.offset); err != nil {
-			f.skip(s.name, err)
+			f.reportSkipped(s.name, err)
 			s.close()
 		} else {
 			unread = append(unread, s)
@@ -75,8 +75,8 @@ func (f *Follower) openUnread(ctx context.Context, files []file) (unread []*sour
 	return unread, nil
 }
 
-// open opens files of the log. Of those that were rotated it leaves out what cannot
-// be opened, and tells of it; but not of what is being compressed.
+// open opens the files of the log. It leaves out rotated files that cannot be opened, and
+// reports them, unless they are just being compressed.
 func (f *Follower) open(files []file) (all []*source, err error) {
 	failed := map[string]error{}
 	for _, file := range files {
@@ -99,18 +99,18 @@ func (f *Follower) open(files []file) (all []*source, err error) {
 	for name, err := range failed {
 		plain := strings.TrimSuffix(name, ".gz")
 		if plain == name || !slices.ContainsFunc(files, func(o file) bool { return o.name == plain }) {
-			f.skip(name, err)
+			f.reportSkipped(name, err)
 		}
 	}
 	return all, nil
 }
 
-// know has the position be one in these files. At the first start, those that
-// were rotated are taken as read.
-func (f *Follower) know(files []*source) error {
+// prunePosition limits the position to these files. At the first start, rotated files
+// count as read.
+func (f *Follower) prunePosition(files []*source) error {
 	if f.position.Read != nil {
-		if !f.position.keep(files) {
-			f.lost()
+		if !f.position.prune(files) {
+			f.noteLost()
 			f.options.Events.Emit(event.Event{Kind: event.LogLost, Attrs: event.Attrs("file", f.options.Path)})
 		}
 		return nil
@@ -121,15 +121,15 @@ func (f *Follower) know(files []*source) error {
 			f.position.Read[beginning(s.head, n)] = n
 		}
 	}
-	return f.keep()
+	return f.savePosition()
 }
 
-// withoutCopies closes the files that say nothing that others do not, but the
-// present one. A log that is copied and truncated has two names for a while, and so
-// has one that is compressed: the copy is in the making.
+// withoutCopies closes the files that are copies of others, except the present one. A log
+// that is copied and truncated has two names for a while, and so has one that is being
+// compressed.
 func withoutCopies(files []*source) (kept []*source) {
 	for i, s := range files {
-		if i < len(files)-1 && repeated(files, i) {
+		if i < len(files)-1 && isDuplicate(files, i) {
 			s.close()
 		} else {
 			kept = append(kept, s)
@@ -138,25 +138,25 @@ func withoutCopies(files []*source) (kept []*source) {
 	return kept
 }
 
-// repeated tells whether one of files says nothing that others do not: of two that
-// say the same, the first.
-func repeated(files []*source, i int) bool {
+// isDuplicate reports whether a file has nothing that others do not have; of two with the
+// same content, only the first is one.
+func isDuplicate(files []*source, i int) bool {
 	s := files[i]
 	for j, o := range files {
-		if j != i && s.repeats(o) && (j > i || !o.repeats(s)) {
+		if j != i && s.duplicates(o) && (j > i || !o.duplicates(s)) {
 			return true
 		}
 	}
 	return false
 }
 
-// readWhole reads a file that was rotated to its end, takes its last line even if
-// that has none, and closes it. What cannot be read of it is left out.
+// readWhole reads a rotated file to its end, with its last line even if that has no line
+// end, and closes it. What cannot be read is left out.
 func (f *Follower) readWhole(ctx context.Context, s *source) error {
 	defer s.close()
 	err := f.drain(ctx, s)
-	for err == nil && len(s.block) > 0 && s.fresh(f.linger) && ctx.Err() == nil {
-		wait(ctx, f.linger)
+	for err == nil && len(s.buf) > 0 && s.writtenWithin(f.linger) && ctx.Err() == nil {
+		sleep(ctx, f.linger)
 		err = f.drain(ctx, s)
 	}
 	var unreadable *readError
@@ -164,9 +164,9 @@ func (f *Follower) readWhole(ctx context.Context, s *source) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errTruncated):
-		return nil // what it says now is found at the next look
+		return nil // its new content is found at the next step
 	case errors.As(err, &unreadable):
-		f.skip(s.name, unreadable)
+		f.reportSkipped(s.name, unreadable)
 		return nil
 	case err != nil:
 		return err
@@ -174,21 +174,22 @@ func (f *Follower) readWhole(ctx context.Context, s *source) error {
 	return f.finish(ctx, s)
 }
 
-// wait waits, or until ctx is done.
-func wait(ctx context.Context, d time.Duration) {
+// sleep sleeps, but not longer than until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
 }
 
-// skip tells of a rotated file that cannot be read.
-func (f *Follower) skip(name string, err error) {
-	f.lost()
+// reportSkipped reports a rotated file that cannot be read.
+func (f *Follower) reportSkipped(name string, err error) {
+	f.noteLost()
 	f.options.Events.Emit(event.Event{Kind: event.LogSkipped, Attrs: event.Attrs("file", name), Err: err})
 }
 
-func (f *Follower) lost() {
+// noteLost notes that a part of the log is lost.
+func (f *Follower) noteLost() {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -219,7 +219,7 @@ func TestWhatWasReadIsNotUnpackedAgain(t *testing.T) {
 	}
 }
 
-// A rotated file that is damaged is told of, and read as far as it goes; the
+// A rotated file that is damaged is reported, and read as far as it goes; the
 // others are not concerned.
 func TestARotatedFileThatIsDamaged(t *testing.T) {
 	t.Parallel()
