@@ -112,7 +112,7 @@ func Default() *Config {
 		Daily:            new(int64(0)),
 		DeferfailPercent: new(int64(25)),
 		DeferfailMin:     new(int64(5)),
-		DeferfailIgnore:  new([]sidecar.Cause{}),
+		DeferfailIgnore:  new([]sidecar.Cause),
 		DeferCutoff:      new(int64(125)),
 		Mode:             new(limit.Enforce),
 		OverLimit:        new(limit.OverCutoff),
