@@ -9,13 +9,13 @@ import (
 	"sluice/sidecar/follow"
 )
 
-// A domainSet has domains, and .example.com for all subdomains of example.com.
+// A DomainSet has domains, and in Parents .example.com for all subdomains of example.com.
 type DomainSet struct {
 	Domains, Parents map[string]bool
 }
 
-// followDomains follows exim.local_domains: names, and files with a name a
-// line.
+// followDomains follows exim.local_domains: names, and files with one name a line, in
+// which # begins a comment.
 func followDomains(entries []string) *follow.Value[DomainSet] {
 	var names, files []string
 	for _, e := range entries {
@@ -42,7 +42,7 @@ func followDomains(entries []string) *follow.Value[DomainSet] {
 	})
 }
 
-// add takes in an entry; *.example.com is for all subdomains of example.com.
+// add adds an entry; *.example.com is for all subdomains of example.com.
 func (s DomainSet) add(entry string) {
 	if name := envelope.FoldDomain(entry); strings.HasPrefix(name, "*.") {
 		s.Parents[name[1:]] = true
@@ -51,6 +51,7 @@ func (s DomainSet) add(entry string) {
 	}
 }
 
+// Has reports whether a domain is in the set, by itself or as a subdomain.
 func (s DomainSet) Has(domain string) bool {
 	if s.Domains[domain] {
 		return true
@@ -68,4 +69,5 @@ func (s DomainSet) Has(domain string) bool {
 	return false
 }
 
+// Empty reports whether no domain is in the set.
 func (s DomainSet) Empty() bool { return len(s.Domains)+len(s.Parents) == 0 }

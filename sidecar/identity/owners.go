@@ -2,22 +2,23 @@ package identity
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/follow"
 )
 
-// owners is the owner map of a shared host: whose the domains are.
+// Owners is the owner map of a shared host: which account has which domains.
 type Owners struct {
 	Account map[string]string // of a domain
 	Main    map[string]string // domain of an account: the main one, else the first
-	homes   map[string]string // account by its home directory
+	homes   map[string]string // account of a home directory
 }
 
-// followOwners follows the owner map (cPanel's /etc/userdomains, DirectAdmin's
-// domainowners), the main domains (/etc/trueuserdomains), both with a line
-// "domain: account" each, and the home directories of passwd(5).
+// FollowOwners follows the owner map (cPanel's /etc/userdomains, DirectAdmin's
+// domainowners) and the main domains (/etc/trueuserdomains), which have lines
+// "domain: account", and the home directories in passwd(5).
 func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners] {
 	return follow.New([]string{ownersFile, mainFile, passwdFile}, func(texts [][]byte) Owners {
 		o := Owners{map[string]string{}, map[string]string{}, map[string]string{}}
@@ -40,37 +41,32 @@ func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners]
 	})
 }
 
-// ownerLines yields each domain with its account. cPanel's last line, for all
-// other domains, is none.
-func ownerLines(text []byte) func(yield func(domain, account string) bool) {
+// ownerLines yields each domain with its account. It leaves out cPanel's last line, with
+// the domain *.
+func ownerLines(text []byte) iter.Seq2[string, string] {
 	return func(yield func(domain, account string) bool) {
 		for line := range bytes.Lines(text) {
 			domain, account, found := strings.Cut(string(line), ":")
 			domain, account = envelope.FoldDomain(strings.TrimSpace(domain)), strings.TrimSpace(account)
-			if !found || domain == "" || account == "" || domain == "*" || domain[0] == '#' {
-				continue
-			}
-			if !yield(domain, account) {
+			good := found && domain != "" && account != "" && domain != "*" && domain[0] != '#'
+			if good && !yield(domain, account) {
 				return
 			}
 		}
 	}
 }
 
-// known tells whether there is an owner map.
+// Known reports whether there is an owner map.
 func (o *Owners) Known() bool { return len(o.Account) > 0 }
 
-// isAccount tells whether a login is that of an account, which has a domain.
+// IsAccount reports whether a login name is an account: one that has a domain.
 func (o *Owners) IsAccount(login string) bool { return o.Main[login] != "" }
 
-// of is the account in whose home a directory is, empty if in nobody's.
+// of is the account in whose home a directory is; empty if it is in no home.
 func (o *Owners) of(directory string) string {
-	for d := directory; d != ""; d = d[:strings.LastIndexByte(d, '/')] {
+	for d := directory; d != ""; d = d[:max(0, strings.LastIndexByte(d, '/'))] {
 		if account := o.homes[d]; account != "" {
 			return account
-		}
-		if !strings.Contains(d, "/") {
-			break
 		}
 	}
 	return ""
