@@ -37,7 +37,8 @@ func (who Payer) WithAccount(account string) Payer {
 }
 
 // Scopes lists the scopes whose settings apply, from the most specific to the default.
-func (who Payer) Scopes() (names []string) {
+func (who Payer) Scopes() []string {
+	names := make([]string, 0, 4)
 	if who.Mailbox != "" {
 		names = append(names, who.Mailbox)
 	}
