@@ -79,7 +79,7 @@ func ParseSettings(scope string, assignments []string) (canonical string, all []
 		if !found {
 			return "", nil, fmt.Errorf("%q must be KEY=VALUE, like hourly=2000", a)
 		}
-		s, err := parseSetting(canonical, key, text)
+		s, err := NewSetting(canonical, key, text, Origin{})
 		if err != nil {
 			return "", nil, err
 		}
@@ -91,14 +91,8 @@ func ParseSettings(scope string, assignments []string) (canonical string, all []
 	return canonical, all, nil
 }
 
-// NewSetting makes a setting of a text from elsewhere, like a panel's file.
+// NewSetting makes a setting of a text, of the command line or a panel's file.
 func NewSetting(scope, key, text string, o Origin) (Setting, error) {
-	s, err := parseSetting(scope, key, text)
-	s.Origin = o
-	return s, err
-}
-
-func parseSetting(scope, key, text string) (Setting, error) {
 	var t Thresholds
 	value, err := t.Key(key)
 	if err != nil {
@@ -113,7 +107,7 @@ func parseSetting(scope, key, text string) (Setting, error) {
 	if err := value.Set(value.Typed(text)); err != nil {
 		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, field.QuoteTOML(text), err)
 	}
-	return Setting{Scope: scope, Key: key, Value: value.Get()}, nil
+	return Setting{scope, key, value.Get(), o}, nil
 }
 
 // Unlimited is how a limit of 0 is shown, and may be typed.

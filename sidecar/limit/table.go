@@ -41,18 +41,6 @@ func (s *scoped) Set(key string) *Setting {
 	return nil
 }
 
-// Live lists what `sluice set` has set in this scope.
-func (s *scoped) Live() (all []*Setting) {
-	if s != nil {
-		for _, setting := range s.from {
-			if setting.Layer == LayerLive {
-				all = append(all, setting)
-			}
-		}
-	}
-	return all
-}
-
 // put replaces the setting of a lower layer. Settings were validated when they were
 // made: one that is not valid all the same has no effect.
 func (s *scoped) put(setting *Setting) {

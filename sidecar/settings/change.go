@@ -103,14 +103,18 @@ func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Ch
 		return nil, err
 	}
 	present, _ := l.settingsWith(l.now.Load(), t, now)
-	own := present.Scopes[scope]
-	if len(settings) == 0 { // unset all
-		for _, s := range own.Live() {
-			settings = append(settings, limit.Setting{Scope: scope, Key: s.Key})
+	isLive := func(key string) bool {
+		set := present.Scopes[scope].Set(key)
+		return set != nil && set.Layer == limit.LayerLive
+	}
+	unsetAll := len(settings) == 0
+	for _, key := range limit.Keys() {
+		if unsetAll && isLive(key) {
+			settings = append(settings, limit.Setting{Scope: scope, Key: key})
 		}
 	}
 	for _, s := range settings {
-		if set := own.Set(s.Key); s.Value == nil && (set == nil || set.Layer != limit.LayerLive) {
+		if s.Value == nil && !isLive(s.Key) {
 			return nil, fmt.Errorf("%w: %s of %s is not set by `sluice set`", history.ErrNoEffect, s.Key, scope)
 		}
 	}
