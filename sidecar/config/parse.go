@@ -57,9 +57,9 @@ func (p *configParser) parse(text string) {
 // section parses one of the tables at the top of the file.
 func (p *configParser) section(s *tomlNode) {
 	var sections []string
-	known := make(map[string]field.Value)
+	values := make(map[string]field.Value)
 	for _, k := range p.config.keys() {
-		known[k.name] = k.value
+		values[k.name] = k.value
 		if name, _, _ := strings.Cut(k.name, "."); !slices.Contains(sections, name) {
 			sections = append(sections, name)
 		}
@@ -74,7 +74,7 @@ func (p *configParser) section(s *tomlNode) {
 	}
 	kinds := p.config.scopeKinds()
 	for _, n := range s.children {
-		value, ok := known[s.name+"."+n.name]
+		value, ok := values[s.name+"."+n.name]
 		kind := slices.IndexFunc(kinds, func(k scopeKind) bool { return s.name == "limits" && n.name == k.name })
 		switch {
 		case ok:

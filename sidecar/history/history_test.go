@@ -52,8 +52,8 @@ func inForceOf(t Log, now time.Time) string {
 	return text
 }
 
-// What is in force, by a plain rule: of each key the last change that sets or
-// unsets it and is neither over nor undone.
+// In force is, of each key, the last change that sets or unsets it and is neither expired
+// nor rolled back.
 func TestWhatALogPutsInForce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -89,8 +89,8 @@ func TestWhatALogPutsInForce(t *testing.T) {
 	})
 }
 
-// Old changes go, one after the other, and nothing in force is another for it,
-// then or later.
+// Old changes are removed one after the other, and that changes nothing in force, now or
+// later.
 func TestTheLogStaysShort(t *testing.T) {
 	gone := 0
 	rapid.Check(t, func(rt *rapid.T) {

@@ -107,7 +107,7 @@ func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 	if s.exemptSender(r.Sender) || local && slices.Contains(s.ExemptLogins, r.Login) {
 		return sidecar.Payer{Class: sidecar.Exempt}
 	}
-	// Null senders are bounces, which nobody pays for; but not of somebody who logged
+	// Null senders are bounces, which charge nobody; but not of somebody who logged
 	// in or ran sendmail: anybody could send uncharged that way.
 	null := r.Sender == ""
 	original := Redirected(r)

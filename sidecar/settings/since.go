@@ -20,8 +20,8 @@ type countedLimit struct{ key, scope string }
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
 	add := func(limit countedLimit) {
-		began, known := before[limit]
-		if !known {
+		began, existed := before[limit]
+		if !existed {
 			began = now.Round(0).Truncate(time.Millisecond)
 			if limit.key == "daily" && !start && ratelimit.Nests(s.Window, sidecar.Day) {
 				began = hourBefore(before, began, limit.scope, s.Window)

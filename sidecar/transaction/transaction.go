@@ -24,8 +24,9 @@ type Transaction struct {
 	Named   []envelope.Address // the remote recipients accepted at RCPT, if they are charged at the end
 }
 
-// A Table has the transactions of one or two generations. Of a message that takes longer
-// it is the store which knows that its sends are charged.
+// A Table has the transactions of two generations: those begun within the last half hour,
+// and some older ones. The store has the tokens of all sends that were charged, so that
+// those of a message which takes longer are not charged again.
 type Table struct {
 	mu         sync.Mutex
 	young, old generation
