@@ -7,21 +7,21 @@ import (
 	"sluice/ratelimit"
 )
 
-// A Clock turns the time that a caller read into the time of the store. It
-// runs evenly: what is counted must neither be forgotten early nor kept for
-// hours because somebody set the system's clock.
+// A Clock turns the time that a caller read into the time of the store. The store's
+// time runs evenly when somebody sets the system's clock: counts are neither forgotten
+// early nor kept for hours.
 type Clock struct {
 	Start time.Time // with a monotonic reading
-	base  time.Time // what the store's time was then
+	base  time.Time // the store's time at Start
 }
 
-// A Looker is a store as far as a Clock needs it.
+// A Looker is the part of a store that a Clock needs.
 type Looker interface {
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 }
 
-// NewClock goes on from where the store's clock stood, if the system's was
-// set back since. now has a monotonic reading.
+// NewClock starts at now, which has a monotonic reading; or at the store's own time, if
+// that is later because the system's clock was set back.
 func NewClock(now time.Time, s Looker) Clock {
 	base := now
 	if r, err := s.Look(context.Background(), time.Time{}, ratelimit.Take{}); err == nil && r.At.After(now) {
@@ -33,14 +33,13 @@ func NewClock(now time.Time, s Looker) Clock {
 // Store returns the store's time for a time that was just read.
 func (c Clock) Store(now time.Time) time.Time { return c.base.Add(now.Sub(c.Start)) }
 
-// SetOff is by how much the system's clock was set forward or back since the
-// start.
+// SetOff is by how much the system's clock was set forward, or back if it is negative,
+// since Start.
 func (c Clock) SetOff(now time.Time) time.Duration {
 	return now.Round(0).Sub(c.Start.Round(0)) - now.Sub(c.Start)
 }
 
-// Wall returns what a time of the store's is called on the wall, given both
-// readings of now.
+// Wall turns a time of the store into one of the system's clock, to the second.
 func (c Clock) Wall(now, at time.Time) time.Time {
 	return now.Round(0).Add(at.Sub(c.Store(now))).Round(time.Second)
 }

@@ -1,14 +1,17 @@
 package sidecar
 
 import (
+	"fmt"
 	"strings"
 	"time"
+
+	"sluice/ratelimit"
 )
 
-// An EntryKind is what a line of a mail server's log tells.
+// An EntryKind is what a line of a mail server's log reports.
 type EntryKind uint8
 
-// The kinds of LogEntry. Lines that tell none of this are no entries.
+// The kinds of LogEntry. Other lines are not made into entries.
 const (
 	LogArrived   EntryKind = iota + 1 // a message was accepted
 	LogDelivered                      // a recipient got it
@@ -16,23 +19,23 @@ const (
 	LogFailed                         // a recipient will never get it
 	LogCompleted                      // the message has left the queue
 
-	// Of Postfix, whose arrivals do not tell the sender.
-	LogSender  // who sent the message; told again at every attempt
+	// Of Postfix, whose line of an arrival does not have the sender.
+	LogSender  // who sent the message; repeated at every attempt
 	LogExpired // all recipients that are deferred have failed
 
 	LogRefused // a recipient was refused, or a whole message where Recipient is empty
 	LogRan     // a program was run that may submit a message
 )
 
-// A LogEntry is one line of a mail server's log that matters to outcomes, as a
-// front parsed it. Nothing in it is judged yet: who is charged, what is remote
-// and what is ours is up to Policy.Record.
+// A LogEntry is one line of a mail server's log that matters to outcomes, as a front
+// parsed it. Who is charged, and which recipients are remote, is decided later, by
+// delivery.Recorder.
 //
-// Its strings are parts of a large block of the log: who keeps one clones it.
+// Its strings are parts of a large block of the log: use Clone to keep an entry.
 type LogEntry struct {
 	Kind     EntryKind
 	Postfix  bool      // it is Postfix's log: ID is a queue id
-	Doubtful bool      // of an outcome: somebody may have made it up, and it charges nobody
+	Doubtful bool      // of an outcome: it may be forged, and charges nobody
 	ID       string    // the message's id
 	At       time.Time // when it was logged
 
@@ -52,10 +55,10 @@ type LogEntry struct {
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
-	Text      string // of LogDeferred, LogFailed and LogRefused: what was answered, or what went wrong
+	Text      string // of LogDeferred, LogFailed and LogRefused: the remote answer, or what went wrong
 }
 
-// clone is one that holds on to nothing else of the log.
+// Clone copies an entry with its strings, so that the block of the log can be freed.
 func (e *LogEntry) Clone() LogEntry {
 	c := *e
 	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
@@ -65,6 +68,57 @@ func (e *LogEntry) Clone() LogEntry {
 	return c
 }
 
+// IsOutcome reports whether the entry says what became of one recipient.
 func (e *LogEntry) IsOutcome() bool {
 	return e.Kind == LogDelivered || e.Kind == LogDeferred || e.Kind == LogFailed
+}
+
+// An Outcome is news from the log about a send for which somebody is charged.
+type Outcome struct {
+	Entry   *LogEntry
+	Payer   *Payer
+	Token   ratelimit.Token // of the send
+	When    time.Time       // when its message arrived
+	To      string          // domain of the recipient
+	Kind    ratelimit.Outcome
+	Cause   Cause // of a defer or failure
+	Excused bool  // it does not count as bad for the payer
+	Charged bool  // nobody had asked about the send: this line of the log charges it
+}
+
+// A Cause is why a send was deferred or failed, as status shows it and
+// deferfail_ignore names it.
+type Cause string
+
+// The causes.
+const (
+	Greylist     Cause = "greylist"        // asked to come back, once
+	RemoteDefer  Cause = "remote-defer"    // any other 4xx
+	NoSuchUser   Cause = "no-such-address" // the address does not exist
+	RemoteReject Cause = "remote-reject"   // any other 5xx
+	Unreachable  Cause = "unreachable"     // no connection, or it broke
+	DNS          Cause = "dns"             // a name that could not be looked up
+	OtherCause   Cause = "other"
+)
+
+// Causes lists all of them.
+func Causes() []Cause {
+	return []Cause{Greylist, RemoteDefer, NoSuchUser, RemoteReject, Unreachable, DNS, OtherCause}
+}
+
+// LogProgress is how far a log of the mail server was read.
+type LogProgress struct {
+	Key     string     `json:"key"`     // configuration key with the log's path: exim.mainlog or postfix.log
+	File    string     `json:"file"`    // the file that is read now: the log, or a rotated one
+	Read    int64      `json:"read"`    // bytes
+	Size    int64      `json:"size"`    // bytes
+	Last    time.Time  `json:"last"`    // time of the last line read
+	Trouble string     `json:"trouble"` // why it cannot be read; empty if it can
+	Lost    *time.Time `json:"lost"`    // when a part of it was last found missing; null: not since the start
+}
+
+// LostPart says what it means that a part of the log was missing. Lost must not be nil.
+func (l *LogProgress) LostPart() string {
+	return fmt.Sprintf("at %s a part of the log that %s names was missing: outcomes in it are not counted, nor what passed unasked",
+		DateTime(*l.Lost), l.Key)
 }

@@ -5,10 +5,10 @@ type Stage string
 
 // The stages of Exim, in the order in which a message meets them.
 const (
-	StageRcpt  Stage = "rcpt"  // RCPT ACL, a remote recipient: looks
+	StageRcpt  Stage = "rcpt"  // RCPT ACL, a remote recipient: checks, and charges nothing
 	StageData  Stage = "data"  // end of the DATA ACL: charges the message
 	StageLocal Stage = "local" // acl_not_smtp: charges a message from sendmail
-	StageRoute Stage = "route" // our first router, a recipient and attempt at a time: charges what was not
+	StageRoute Stage = "route" // our first router, for each recipient and attempt: charges what was not yet
 )
 
 // The stages of Postfix's policy protocol. Which of them charges is postfix.charge.
@@ -19,14 +19,13 @@ const (
 
 // The stages of the milter.
 const (
-	StageMilterRcpt Stage = "milter-rcpt" // RCPT, any recipient: looks
+	StageMilterRcpt Stage = "milter-rcpt" // RCPT, any recipient: checks, and charges nothing
 	StageMilterEnd  Stage = "milter-end"  // the end of the message: charges it
 )
 
-// A Request is one question about one message, as a front understood it.
-// Empty strings mean unknown, except in Sender, where empty is the null
-// sender (RFC 5321, section 4.5.5).
-// They may be parts of one longer string: whoever keeps one clones it.
+// A Request is one question about one message, as a front parsed it. Empty strings
+// mean unknown, except in Sender, where empty is the null sender (RFC 5321, section
+// 4.5.5). They may be parts of one longer string: clone those that are kept.
 type Request struct {
 	Stage         Stage
 	ID            string // Exim's message id, unknown before the DATA ACL; Postfix's or Sendmail's queue id
@@ -43,9 +42,9 @@ type Request struct {
 	Charged       bool   // the message was charged at data or local
 	Sent          int    // remote recipients already accepted for this message; at rcpt
 
-	// Of Postfix, and of the milter, as far as it tells them.
-	Instance   string // what all questions about one message have in common
-	ClientPort string // TCP port of the SMTP client, which tells its connection from others
+	// Of Postfix, and of the milter, which does not have all of them.
+	Instance   string // the same in all questions about one message
+	ClientPort string // TCP port of the SMTP client: with its address it identifies the connection
 	Count      int    // recipients that Postfix accepted, local ones too; at postfix-end
 }
 
@@ -66,9 +65,35 @@ const RoomUnlimited = 1000000
 // A Reply is the verdict on one Request.
 type Reply struct {
 	Action  Action
-	Text    string // what the client is told, without codes; empty for Accept
+	Text    string // answer to the client, without codes; empty for Accept
 	Room    int    // at rcpt: remote recipients for which the whole message has room
-	Charged bool   // at data and local: nothing is left for the router to charge
+	Charged bool   // at data and local: the router need not charge it
 	Warning string // of Accept, for Postfix to log; empty for none
 	Local   bool   // at milter-rcpt: the recipient is not remote, and never counts
 }
+
+// An Author is who submits a message, as the mail server has established it. The
+// envelope sender, which anybody can choose, is no part of it.
+type Author struct {
+	Auth     string // id of an authenticated SMTP client
+	Login    string // login name of whoever ran sendmail
+	Client   string // IP address of the SMTP client
+	Original string // the address that an alias or list has redirected
+}
+
+// A Block is the verdict on mail of somebody who may send nothing now. Mail that was
+// accepted before is held by the router, and does not bounce.
+type Block struct {
+	SMTP  Action // to a client: Defer or Reject
+	Local Action // to sendmail: Reject, or Accept for mail that the router then holds
+	By    string // who blocks: ByPanel, ByOperator or ByDeferfail
+	// Text is the answer for Defer or Reject.
+	Text func(Action) string
+}
+
+// Who blocks, as status shows it.
+const (
+	ByPanel     = "panel"
+	ByOperator  = "operator"
+	ByDeferfail = "deferfail"
+)

@@ -6,10 +6,13 @@ import (
 	"time"
 )
 
-// Ratio is "21/20 (105%)", rounded down.
+// Ratio shows a count and its limit, with the percentage rounded down: "21/20 (105%)".
 func Ratio(n, of int64) string {
 	return fmt.Sprintf("%d/%d (%d%%)", n, of, n*100/max(1, of))
 }
+
+// Day is the window of a daily limit.
+const Day = 24 * time.Hour
 
 // WindowName names a window by its length: "hour", "day" or "10m0s".
 func WindowName(d time.Duration) string {
@@ -22,20 +25,16 @@ func WindowName(d time.Duration) string {
 	return d.String()
 }
 
-// Span is WindowName with an article.
+// Span is WindowName with an article: "an hour", "a day" or "10m0s".
 func Span(d time.Duration) string {
-	name := WindowName(d)
 	switch d {
 	case time.Hour:
-		return "an " + name
+		return "an hour"
 	case Day:
-		return "a " + name
+		return "a day"
 	}
-	return name
+	return d.String()
 }
-
-// Day is the window of a daily limit.
-const Day = 24 * time.Hour
 
 // Count is a number with its noun.
 func Count(n int64, one, many string) string {

@@ -12,14 +12,12 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// DefaultConfigPath is the file that is read unless another one is named.
+// DefaultPath is the file that is read unless another one is named.
 const DefaultPath = "/etc/sluice/sluice.toml"
 
-// A Config is what /etc/sluice/sluice.toml says, on top of the built-in
-// defaults. It is validated as a whole: where there is a Config, every value
-// in it is in range and every name in it is in its canonical form.
-//
-// Which keys there are, and what each may hold, is in config_keys.go.
+// A Config is what the configuration file says, on top of the built-in defaults. It is
+// validated as a whole: every value is in range, and every name in canonical form. What
+// each key may hold is in keys.go.
 type Config struct {
 	Listen struct {
 		Policy    []Listener // where Exim and Postfix ask
@@ -34,7 +32,7 @@ type Config struct {
 		Dir         string
 		URL         string
 		Timeout     time.Duration
-		Outage      string
+		Outage      string // what to do without Redis: share, local, open or closed
 		Nodes       int64
 	}
 	Locks struct {
@@ -69,14 +67,14 @@ type Config struct {
 
 // Limits are the thresholds of the file, by scope.
 type Limits struct {
-	Window  time.Duration               // what "hourly" counts in; other than 1h in tests and trials
+	Window  time.Duration               // the window of "hourly": 1h but in tests and trials
 	Default limit.Thresholds            // complete: no field is nil
 	Domain  map[string]limit.Thresholds // by lower-case A-label
 	Account map[string]limit.Thresholds
 	Mailbox map[string]limit.Thresholds // by address, lower-case, its domain as A-label
 }
 
-// DefaultConfig returns the built-in configuration.
+// Default returns the built-in configuration.
 func Default() *Config {
 	c := &Config{origins: make(map[string]string)}
 
@@ -112,7 +110,7 @@ func Default() *Config {
 		Daily:            new(int64(0)),
 		DeferfailPercent: new(int64(25)),
 		DeferfailMin:     new(int64(5)),
-		DeferfailIgnore:  new([]sidecar.Cause{}),
+		DeferfailIgnore:  new([]sidecar.Cause),
 		DeferCutoff:      new(int64(125)),
 		Mode:             new(limit.Enforce),
 		OverLimit:        new(limit.OverCutoff),
@@ -124,19 +122,22 @@ func Default() *Config {
 	return c
 }
 
+// When Postfix's questions charge: postfix.charge.
+const (
+	ChargeAtRcpt = "rcpt"           // each recipient, when it is accepted
+	ChargeAtEnd  = "end-of-message" // the whole message, at its end
+)
+
 // ErrUnread is wrapped by errors about a configuration file that cannot be read.
 var ErrUnread = errors.New("read configuration")
 
-// LoadConfig reads and validates a configuration file. For path "" it reads
-// DefaultConfigPath, and returns the built-in configuration if that file does
-// not exist; a file that was named must exist.
+// Load reads and validates a configuration file. For path "" it reads DefaultPath, and
+// returns the built-in configuration if there is no such file; one that is named must
+// exist.
 //
 // An error names every mistake in the file, one a line, as "FILE:LINE: ...".
 func Load(path string) (*Config, error) {
-	name := path
-	if name == "" {
-		name = DefaultPath
-	}
+	name := cmp.Or(path, DefaultPath)
 	text, err := os.ReadFile(name)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
 		return Default(), nil
@@ -147,8 +148,8 @@ func Load(path string) (*Config, error) {
 	return Parse(name, string(text))
 }
 
-// Sockets finds where sluice listens, in a configuration file also where other
-// things are wrong with it, which is then told in trouble.
+// Sockets reads where sluice listens from a configuration file that may have mistakes,
+// which it returns as trouble.
 func Sockets(path string) (policy []Listener, admin Listener, trouble, err error) {
 	name := cmp.Or(path, DefaultPath)
 	text, err := os.ReadFile(name)
@@ -160,25 +161,21 @@ func Sockets(path string) (policy []Listener, admin Listener, trouble, err error
 	return p.config.Listen.Policy, p.config.Listen.Admin, p.err(), nil
 }
 
-// ParseConfig validates the text of a configuration file. The name is only
-// for messages and origins.
+// Parse validates the text of a configuration file. The name is only for errors and
+// origins.
 func Parse(name, text string) (*Config, error) {
-	c := Default()
-	c.file = name
-	p := configParser{config: c, file: name}
+	p := configParser{config: Default(), file: name}
+	p.config.file = name
 	p.parse(text)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return p.config, nil
 }
 
-// Origin tells where the value of a key comes from: "built-in", or the file
-// and line as "FILE:LINE". Keys are written as in the file without quotes:
+// Origin is where the value of a key comes from: "built-in", "FILE:LINE", or "panel" for
+// one that Assume has set. Keys are written as in the file without quotes:
 // "limits.hourly", "limits.domain.example.com.hourly".
 func (c *Config) Origin(key string) string {
-	if o, ok := c.origins[key]; ok {
-		return o
-	}
-	return limit.BuiltIn
+	return cmp.Or(c.origins[key], limit.BuiltIn)
 }

@@ -68,8 +68,8 @@ func TestBadConfigs(t *testing.T) {
 	}
 }
 
-// Each good file prints its effective configuration as its golden file says,
-// and what is printed sets the same configuration again.
+// The effective configuration of each good file is printed as in its golden file, and
+// parsing what was printed gives the same configuration.
 func TestGoodConfigs(t *testing.T) {
 	for _, file := range configCases(t, "good") {
 		t.Run(filepath.Base(file), func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// keys are all keys but those of single domains, accounts and mailboxes, in
-// the order in which `sluice config` prints them.
+// keys lists all keys but those of single domains, accounts and mailboxes, in the order
+// in which `sluice config` prints them.
 func (c *Config) keys() []configKey {
 	return append([]configKey{
 		{"listen.policy", field.List(&c.Listen.Policy, policyListener)},
@@ -56,11 +56,11 @@ func (c *Config) keys() []configKey {
 	}, keysOf(&c.Limits.Default, "limits.")...)
 }
 
-// A scopeKind is a table of scopes under [limits].
+// A scopeKind is one of the tables under [limits].
 type scopeKind struct {
 	name   string
 	scopes map[string]limit.Thresholds
-	check  field.Check // the name of a scope, made canonical
+	check  field.Check // for the name of a scope
 }
 
 func (c *Config) scopeKinds() []scopeKind {
@@ -104,8 +104,8 @@ func glob(s string) (string, error) {
 	return s, nil
 }
 
-// addressOrNetwork takes no host names: each question would wait for the
-// resolver, and who runs it would say who may send.
+// addressOrNetwork allows no host names: each question would wait for the resolver, and
+// whoever runs that would decide who may send.
 func addressOrNetwork(s string) (string, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a.String(), nil
@@ -129,7 +129,7 @@ func storeURL(s string) (string, error) {
 	return "", errors.New(`"embedded:", or a URL that begins with redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://`)
 }
 
-// keysOf are the keys of one scope with their fields.
+// keysOf lists the keys of one scope with their fields.
 func keysOf(t *limit.Thresholds, prefix string) (keys []configKey) {
 	for _, name := range limit.Keys() {
 		keys = append(keys, configKey{prefix + name, t.Field(name)})

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A Listener is where to listen: "unix:/PATH", or "tcp:HOST:PORT" on the
+// A Listener is an address to listen on: "unix:/PATH", or "tcp:HOST:PORT" on the
 // loopback.
 type Listener string
 
@@ -35,9 +35,8 @@ func UnixSocket(policy []Listener) (string, error) {
 	return "", errors.New("listen.policy has no unix socket")
 }
 
-// maxSocketPath is the longest path of a unix socket in bytes: unix(7) has 108
-// with the NUL at the end, and sockets are bound under a name that is up to
-// eight bytes longer.
+// maxSocketPath is the longest path of a unix socket in bytes: unix(7) allows 108 with the
+// NUL at the end, and a socket first has a name that is up to eight bytes longer.
 const maxSocketPath = 99
 
 func socketPath(s string) bool {
@@ -66,8 +65,8 @@ func adminListener(s string) (string, error) {
 	return "", errors.New(`"unix:/PATH" (99 bytes at most)`)
 }
 
-// loopbackAddress allows numeric addresses only: what "localhost" means is up
-// to the resolver.
+// loopbackAddress allows numeric addresses only: the resolver decides what "localhost"
+// means.
 func loopbackAddress(s string) (string, error) {
 	host, port, _ := net.SplitHostPort(s)
 	n, err := strconv.ParseUint(port, 10, 16)

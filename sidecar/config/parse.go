@@ -13,8 +13,7 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// A configParser reads one file into a Config and gathers what is wrong with
-// it, so that an operator sees all mistakes at once.
+// A configParser reads one file into a Config, and collects the mistakes in it.
 type configParser struct {
 	config   *Config
 	file     string
@@ -55,12 +54,12 @@ func (p *configParser) parse(text string) {
 	}
 }
 
-// section takes one of the tables at the top of the file.
+// section parses one of the tables at the top of the file.
 func (p *configParser) section(s *tomlNode) {
 	var sections []string
-	known := make(map[string]field.Value)
+	values := make(map[string]field.Value)
 	for _, k := range p.config.keys() {
-		known[k.name] = k.value
+		values[k.name] = k.value
 		if name, _, _ := strings.Cut(k.name, "."); !slices.Contains(sections, name) {
 			sections = append(sections, name)
 		}
@@ -73,13 +72,15 @@ func (p *configParser) section(s *tomlNode) {
 		p.mistake(s.line, "%s must be a table, written [%s]", s.name, s.name)
 		return
 	}
+	kinds := p.config.scopeKinds()
 	for _, n := range s.children {
-		value, ok := known[s.name+"."+n.name]
-		switch kind := p.scopeKind(s, n); {
+		value, ok := values[s.name+"."+n.name]
+		kind := slices.IndexFunc(kinds, func(k scopeKind) bool { return s.name == "limits" && n.name == k.name })
+		switch {
 		case ok:
 			p.set(s.name+"."+n.name, value, n)
-		case kind != nil:
-			p.scopes(*kind, n)
+		case kind >= 0:
+			p.scopes(kinds[kind], n)
 		default:
 			p.unknown(n, s.name, p.keysOf(s.name))
 		}
@@ -94,16 +95,7 @@ func (p *configParser) set(key string, value field.Value, n *tomlNode) {
 	p.config.origins[key] = fmt.Sprintf("%s:%d", p.file, n.line)
 }
 
-func (p *configParser) scopeKind(section, n *tomlNode) *scopeKind {
-	for _, kind := range p.config.scopeKinds() {
-		if section.name == "limits" && n.name == kind.name {
-			return &kind
-		}
-	}
-	return nil
-}
-
-// scopes takes [limits.domain], [limits.account] or [limits.mailbox].
+// scopes parses [limits.domain], [limits.account] or [limits.mailbox].
 func (p *configParser) scopes(kind scopeKind, n *tomlNode) {
 	lines := make(map[string]int)
 	for _, s := range n.children {
@@ -129,28 +121,22 @@ func (p *configParser) scopes(kind scopeKind, n *tomlNode) {
 	}
 }
 
-// thresholds takes the keys of one scope.
+// thresholds parses the keys of one scope.
 func (p *configParser) thresholds(prefix, name string, s *tomlNode) limit.Thresholds {
 	var t limit.Thresholds
-	var known []string
-	byName := make(map[string]field.Value)
-	for _, k := range keysOf(&t, "") {
-		known = append(known, k.name)
-		byName[k.name] = k.value
-	}
 	for _, n := range s.children {
-		value, ok := byName[n.name]
+		value := t.Field(n.name)
 		switch err := limit.Misplaced(name, n.name); {
 		case prefix == "limits.mailbox" && err != nil:
 			p.mistake(n.line, "%v", err)
-		case ok:
+		case value != nil:
 			p.set(prefix+"."+name+"."+n.name, value, n)
 		case n.table:
-			// [limits.domain.example.com] is a table com in a table example.
+			// Without quotes [limits.domain.example.com] is a table com in a table example.
 			p.mistake(n.line, `[%s.%s.%s]: a name with dots stands in quotes, as [%s."%s.%s"]`,
 				prefix, s.name, n.name, prefix, s.name, n.name)
 		default:
-			p.unknown(n, prefix+"."+field.QuoteTOML(s.name), known)
+			p.unknown(n, prefix+"."+field.QuoteTOML(s.name), limit.Keys())
 		}
 	}
 	return t
@@ -172,7 +158,7 @@ func (p *configParser) keysOf(section string) []string {
 	return keys
 }
 
-// unknown complains of a key, and names the one that was probably meant.
+// unknown reports a key that does not exist, and suggests another one.
 func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 	what, where := "key", " in ["+section+"]"
 	if section == "" {
@@ -184,16 +170,14 @@ func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 			where = " under [" + section + "]"
 		}
 	}
-	hint := "known: " + strings.Join(known, ", ")
-	if near := field.Nearest(n.name, known); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
-	} else if home := p.homeOf(n.name); home != "" && home != section {
+	hint := field.Suggest(n.name, known)
+	if home := p.homeOf(n.name); home != "" && home != section && field.Nearest(n.name, known) == "" {
 		hint = fmt.Sprintf("it belongs in [%s]", home)
 	}
 	p.mistake(n.line, "unknown %s %s%s; %s", what, field.QuoteTOML(n.name), where, hint)
 }
 
-// homeOf finds the section of a key that stands in the wrong one.
+// homeOf finds the section of a key; empty if there is no such key.
 func (p *configParser) homeOf(key string) string {
 	for _, k := range p.config.keys() {
 		if section, name, _ := strings.Cut(k.name, "."); name == key {

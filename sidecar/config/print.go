@@ -12,14 +12,14 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// A ConfigValue is one value of the effective configuration.
+// A Value is one value of the effective configuration.
 type Value struct {
 	Key    string `json:"key"`    // as in Config.Origin
 	Value  any    `json:"value"`  // a string, a number or a list of strings
-	Origin string `json:"origin"` // "built-in", or FILE:LINE
+	Origin string `json:"origin"` // as in Config.Origin
 }
 
-// Of is the origin taken apart.
+// Of is the origin as a limit.Origin.
 func (v Value) Of() limit.Origin {
 	if v.Origin == string(limit.LayerPanel) {
 		return limit.Origin{Layer: limit.LayerPanel}
@@ -49,8 +49,8 @@ func (c *Config) values(keys []configKey) []Value {
 	return values
 }
 
-// WriteTOML prints values as a file that would set them all, with the origin
-// of each behind it.
+// WriteTOML prints values as a configuration file that sets them all, with the origin of
+// each as a comment.
 func WriteTOML(w io.Writer, values []Value) error {
 	b := bufio.NewWriter(w)
 	last := ""
@@ -68,8 +68,8 @@ func WriteTOML(w io.Writer, values []Value) error {
 	return b.Flush()
 }
 
-// tomlKey splits a key into its table and its name in it. Only the names of
-// scopes have dots of their own.
+// tomlKey splits a key into the name of its table and its own. Only the names of scopes
+// have dots that do not separate names: they are quoted.
 func tomlKey(key string) (table, name string) {
 	dot := strings.LastIndexByte(key, '.')
 	table, name = key[:dot], key[dot+1:]

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/field"
 	"sluice/sidecar/limit"
 )
 
-// Assume sets a key that the file leaves open to what a panel has.
+// Assume sets a key that the file does not set, to what the hosting panel has.
 func (c *Config) Assume(key string, value any) {
 	if c.Origin(key) != limit.BuiltIn {
 		return
@@ -25,11 +26,11 @@ func (c *Config) Assume(key string, value any) {
 	}
 }
 
-// File is the file that a configuration was read from; empty if there was none.
+// File is the path of the file that was read; empty if there was none.
 func (c *Config) File() string { return c.file }
 
-// Hash is the same for configurations that have alike what all nodes of a
-// cluster should: who may send how much.
+// Hash is the same for configurations that are equal in what must be equal on all nodes
+// of a cluster: who may send how much.
 func (c *Config) Hash() string {
 	h := sha256.New()
 	for _, v := range c.Values() {
@@ -40,10 +41,10 @@ func (c *Config) Hash() string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Keep is the longest window that the file limits for anybody.
+// Keep is the longest window of any limit in the file.
 func (c *Config) Keep() time.Duration { return limit.NewTable(c.Limits.Window, c.Settings()).Keep() }
 
-// keep gives a new configuration the values of the running one that cannot
+// KeepRunning gives a new configuration those values of the running one that cannot
 // change without a restart, and returns their keys.
 func (c *Config) KeepRunning(running *Config) (restart []string) {
 	restart = []string{}
@@ -54,26 +55,50 @@ func (c *Config) KeepRunning(running *Config) (restart []string) {
 			continue
 		}
 		restart = append(restart, k.name)
-		if err := k.value.Set(value); err == nil { // a flag may have given what the file may not have
+		if err := k.value.Set(value); err == nil { // a flag may have set what no file may
 			c.origins[k.name] = running.Origin(k.name)
 		}
 	}
 	return restart
 }
 
-// localDomains are those of whichever mail server there is.
+// LocalDomains are those of Exim and of Postfix.
 func (c *Config) LocalDomains() []string {
 	return slices.Concat(c.Exim.LocalDomains, c.Postfix.LocalDomains)
 }
 
-// followedKeys come into force while sluice runs, with those of single scopes.
-// What is not here is what sluice has opened: listeners, the store, the log.
+// followedKeys come into force while sluice runs, like all thresholds. The others do
+// not: listeners, the store, the log.
 var followedKeys = []string{
 	"exim.local_domains", "exim.remote_transports", "postfix.charge", "postfix.local_domains",
 	"identity.owners", "identity.main_domains", "identity.relay", "identity.exempt_senders",
 }
 
-// isFollowed tells whether a key comes into force while sluice runs.
+// isFollowed reports whether a key comes into force while sluice runs.
 func isFollowed(key string) bool {
 	return slices.Contains(followedKeys, key) || strings.HasPrefix(key, "limits.") && key != "limits.window"
+}
+
+// Settings lists the thresholds of the file, and the built-in ones that it leaves.
+func (c *Config) Settings() (all []limit.Setting) {
+	all = settingsOf(&c.Limits.Default, sidecar.DefaultScope, "limits.", c.Origin)
+	for _, kind := range c.scopeKinds() {
+		for name, t := range kind.scopes {
+			scope := name
+			if kind.name == "account" {
+				scope = sidecar.AccountPrefix + name
+			}
+			all = append(all, settingsOf(&t, scope, "limits."+kind.name+"."+name+".", c.Origin)...)
+		}
+	}
+	return all
+}
+
+func settingsOf(t *limit.Thresholds, scope, prefix string, origin func(key string) string) (all []limit.Setting) {
+	for _, k := range keysOf(t, "") {
+		if v := k.value.Get(); v != nil {
+			all = append(all, limit.Setting{Scope: scope, Key: k.name, Value: v, Origin: limit.Placed(origin(prefix + k.name))})
+		}
+	}
+	return all
 }

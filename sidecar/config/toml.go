@@ -8,7 +8,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// A tomlNode is a key of a TOML file with the line that it stands in.
+// A tomlNode is a key of a TOML file with its line.
 type tomlNode struct {
 	name     string
 	line     int
@@ -17,9 +17,9 @@ type tomlNode struct {
 	children []*tomlNode // of a table, in the order of the file
 }
 
-// parseTOML reads a file into a tree that knows its lines. The library's own
-// decoding into structs knows them only in errors, takes keys in any case,
-// and stops at the first mistake.
+// parseTOML parses a file into a tree with line numbers. The library's own decoding into
+// structs has them only in errors, ignores the case of keys, and stops at the first
+// mistake.
 func parseTOML(text string) (*tomlNode, error) {
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(text, &top)
@@ -45,7 +45,7 @@ func tomlChildren(md *toml.MetaData, table map[string]toml.Primitive) ([]*tomlNo
 			if n.children, err = tomlChildren(md, entries); err != nil {
 				return nil, err
 			}
-			// A table that only exists by its keys (a.b = 1) has no line.
+			// A table without a header (a.b = 1) has no line.
 			if n.line == 0 && len(n.children) > 0 {
 				n.line = n.children[0].line
 			}
@@ -58,8 +58,8 @@ func tomlChildren(md *toml.MetaData, table map[string]toml.Primitive) ([]*tomlNo
 	return nodes, nil
 }
 
-// located returns a value and its line. The library tells the line of a value
-// only in the error about it, so there is one.
+// located returns a value and its line. The library has the line of a value only in an
+// error about it, so rawTOML makes one.
 func located(md *toml.MetaData, primitive toml.Primitive) (value any, line int) {
 	var r rawTOML
 	err := md.PrimitiveDecode(primitive, &r)
@@ -74,7 +74,7 @@ type rawTOML struct{ value any }
 
 var errLocated = errors.New("located")
 
-// UnmarshalTOML keeps the value and fails: see located.
+// UnmarshalTOML stores the value and fails: see located.
 func (r *rawTOML) UnmarshalTOML(v any) error {
 	r.value = v
 	return errLocated

@@ -7,17 +7,18 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// An address is an envelope recipient as Exim's router and log show it: its
+// An Address is an envelope recipient as Exim's router and log show it: its
 // domain a lower-case A-label, its local part lower-case and without quotes.
 // BoB@example.com, bob@example.com and "bob"@EXAMPLE.com are the same.
 type Address struct {
 	Local, Domain string
 }
 
+// String is LOCAL@DOMAIN.
 func (a Address) String() string { return a.Local + "@" + a.Domain }
 
-// fold is String for the address that foldAddress made of s. Where s has the
-// form already, as nearly all have, it is s and no copy.
+// Fold is String for an address that was made of s. Where s has this form already,
+// as nearly all have, it returns s and copies nothing.
 func (a Address) Fold(s string) string {
 	if len(s) == len(a.Local)+1+len(a.Domain) && s[:len(a.Local)] == a.Local && s[len(a.Local)+1:] == a.Domain {
 		return s
@@ -25,34 +26,33 @@ func (a Address) Fold(s string) string {
 	return a.String()
 }
 
-// foldAddress brings an address as it came by SMTP into this form. The domain
-// is empty if there is none.
+// Fold parses an address as it came by SMTP. The domain is empty if there is none.
 func Fold(s string) Address {
 	local, domain := Cut(s)
 	return Address{lowerASCII(dequote(local)), FoldDomain(domain)}
 }
 
-// foldRouted is foldAddress for one that Exim has taken apart already, from
-// $local_part and $domain: a quote or backslash that is left belongs to it.
+// FoldRouted is Fold for an address made of Exim's $local_part and $domain, from which
+// Exim has removed the quotes: a quote or backslash that is left is part of the name.
 func FoldRouted(s string) Address {
 	local, domain := Cut(s)
 	return Address{lowerASCII(local), FoldDomain(domain)}
 }
 
-// cutAddress cuts an address in two. The domain is empty if there is none.
+// Cut splits an address at its last @. The domain is empty if there is none.
 func Cut(s string) (local, domain string) {
-	at := strings.LastIndexByte(s, '@') // no domain has one, a local part may
+	at := strings.LastIndexByte(s, '@') // only a local part can have another
 	if at < 0 {
 		return s, ""
 	}
 	return s[:at], s[at+1:]
 }
 
-// dequote takes the quotes and backslashes out of a local part as Exim does,
-// wherever they stand: "a"."b" is a.b, and so is a\.b.
+// dequote removes quotes and backslashes from a local part as Exim does, wherever they
+// are: "a"."b" is a.b, and so is a\.b.
 func dequote(s string) string {
 	if strings.IndexByte(s, '"') < 0 && strings.IndexByte(s, '\\') < 0 {
-		return s // nearly all; ContainsAny would take much longer to tell
+		return s // nearly all; ContainsAny would take much longer
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -67,8 +67,8 @@ func dequote(s string) string {
 	return b.String()
 }
 
-// IndexUnquoted finds a byte outside of quotes, in which a backslash takes the meaning
-// of what follows, as it does outside. It is -1 if there is none.
+// IndexUnquoted is the index of the first c outside of quotes and not behind a
+// backslash, which escapes inside of quotes and outside; -1 if there is none.
 func IndexUnquoted(s string, c byte) int {
 	quoted := false
 	for i := 0; i < len(s); i++ {
@@ -84,13 +84,13 @@ func IndexUnquoted(s string, c byte) int {
 	return -1
 }
 
-// UnquotedIs tells whether an address has quotes or backslashes and is plain
+// UnquotedIs reports whether an address has quotes or backslashes, and equals plain
 // without them.
 func UnquotedIs(address, plain string) bool {
 	return len(address) > len(plain) && lowerASCII(dequote(address)) == lowerASCII(plain)
 }
 
-// lowerASCII lowers ASCII only, as Exim does.
+// lowerASCII leaves all letters but those of ASCII as they are, like Exim.
 func lowerASCII(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {
@@ -106,11 +106,10 @@ func lowerASCII(s string) string {
 	return s
 }
 
-// foldDomain returns a domain as subjects and lock files have it. What is no
-// domain name stays as it is, in lower case: it is counted all the same.
+// FoldDomain returns a domain as subjects and lock files have it: a lower-case A-label.
+// What is not a domain name is only made lower-case: it is counted all the same.
 func FoldDomain(s string) string {
 	s = strings.TrimSuffix(s, ".")
-	upper := false
 	for i := range len(s) {
 		if s[i] >= 0x80 {
 			if label, err := idna.Lookup.ToASCII(s); err == nil {
@@ -118,37 +117,38 @@ func FoldDomain(s string) string {
 			}
 			return strings.ToLower(s)
 		}
-		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
 	}
-	if upper {
-		return lowerASCII(s)
-	}
-	return s
+	return lowerASCII(s)
 }
 
-// domainOf is foldAddress where only the domain matters.
+// DomainOf is the Domain of Fold, without the work for the local part.
 func DomainOf(s string) string {
 	_, domain := Cut(s)
 	return FoldDomain(domain)
 }
 
-// appendRecipients takes apart Exim's $recipients, a list with commas in which
-// quoted local parts may have commas too. A backslash takes the meaning of what
-// follows also outside of quotes: otherwise a\"@far.example would swallow the
-// recipients behind it, and nobody would pay for them.
+// AppendRecipients parses Exim's $recipients: addresses separated by commas, which
+// quoted local parts may contain too. Backslashes escape outside of quotes too:
+// otherwise a\"@far.example would hide the recipients behind it, and they would not
+// be charged.
 func AppendRecipients(all []Address, s string) []Address {
 	for {
-		comma := IndexUnquoted(s, ',')
-		if comma < 0 {
-			return appendAddress(all, s)
+		end := IndexUnquoted(s, ',')
+		if end < 0 {
+			end = len(s)
 		}
-		all, s = appendAddress(all, s[:comma]), s[comma+1:]
+		if one := strings.TrimSpace(s[:end]); one != "" {
+			all = append(all, Fold(one))
+		}
+		if end == len(s) {
+			return all
+		}
+		s = s[end+1:]
 	}
 }
 
-// JoinRecipients makes a list of addresses, as they came by SMTP, one for
-// Request.Recipients. An address that would fall apart there is written so that
-// it does not: what it folds to, with quotes.
+// JoinRecipients makes a list for Request.Recipients of addresses as they came by SMTP.
+// An address that AppendRecipients would take for several is written anew, in quotes.
 func JoinRecipients(addresses []string) string {
 	var b strings.Builder
 	for _, a := range addresses {
@@ -161,13 +161,13 @@ func JoinRecipients(addresses []string) string {
 	return b.String()
 }
 
-// quoted is an address that folds to this one wherever it stands in a list.
+// quoted writes an address so that AppendRecipients finds it in a list.
 func (a Address) quoted() string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(a.Local) + `"@` + a.Domain
 }
 
-// listed is an address in a list like Request.Recipients that folds to this one,
-// which foldRouted made of s.
+// Listed writes an address, which FoldRouted made of s, so that AppendRecipients finds
+// it in a list: in quotes where it needs them.
 func (a Address) Listed(s string) string {
 	for i := range len(a.Local) {
 		if c := a.Local[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' || c == ',' {
@@ -175,11 +175,4 @@ func (a Address) Listed(s string) string {
 		}
 	}
 	return a.Fold(s)
-}
-
-func appendAddress(all []Address, s string) []Address {
-	if s = strings.TrimSpace(s); s == "" {
-		return all
-	}
-	return append(all, Fold(s))
 }

@@ -12,13 +12,13 @@ import (
 	"sluice/ratelimit"
 )
 
-// tokenOf names the n-th send of a message to one recipient. Node is part of it,
-// for Exim's message ids are unique on one host only. n tells apart entries of
-// a message that fold to the same address; its first is 0.
+// Token names the n-th send of a message to one recipient; n counts from 0 the
+// recipients of the message that fold to the same address. The node is part of it
+// because Exim's message ids are unique on one host only.
 //
-// It is SipHash (Aumasson, Bernstein 2012) under the id, which nobody knows before
-// the message is there: so nobody can choose recipients of whom one is taken for
-// another that was charged already.
+// It is SipHash (Aumasson, Bernstein 2012) with the id as key. Nobody knows that before
+// the message is there, and so nobody can choose a recipient whose token equals that of
+// another one, which was charged already.
 func Token(node, id string, to Address, n int) ratelimit.Token {
 	var key [16]byte
 	copy(key[:], id)
@@ -30,10 +30,10 @@ func Token(node, id string, to Address, n int) ratelimit.Token {
 	return ratelimit.Token(siphash.Hash(binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:]), b))
 }
 
-// mark tells refusals apart: a client that tries the same recipient again does
-// not count twice. Whoever made two of them equal would be refused all the
-// same, so that it need not be a cryptographic hash: eight bytes at a time are
-// multiplied to 128 bits, which are folded.
+// Mark identifies refused sends, so that a client that tries the same recipient again
+// does not count twice. Whoever made two marks equal would be refused all the same:
+// a fast hash is enough, which multiplies eight bytes at a time to 128 bits, and xors
+// the halves.
 func Mark(sender string, to Address) ratelimit.Token {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
 	h := uint64(14695981039346656037)
@@ -55,31 +55,26 @@ func Mark(sender string, to Address) ratelimit.Token {
 	return ratelimit.Token(h)
 }
 
-// appendTokens appends the tokens of all recipients of a message.
+// AppendTokens appends the tokens of all recipients of a message.
 func AppendTokens(ts []ratelimit.Token, node, id string, to []Address) []ratelimit.Token {
-	if len(to) == 1 {
-		return append(ts, Token(node, id, to[0], 0))
-	}
 	ts = slices.Grow(ts, len(to))
-	if distinct(to) { // nearly always
-		for _, a := range to {
-			ts = append(ts, Token(node, id, a, 0))
-		}
-		return ts
+	var seen map[Address]int // nil where all are distinct, which is nearly always
+	if !distinct(to) {
+		seen = make(map[Address]int, len(to))
 	}
-	seen := make(map[Address]int, len(to))
 	for _, a := range to {
 		ts = append(ts, Token(node, id, a, seen[a]))
-		seen[a]++
+		if seen != nil {
+			seen[a]++
+		}
 	}
 	return ts
 }
 
-// distinct tells that no two of a few addresses are the same; of many it does not
-// know.
+// distinct reports that no two of at most 16 addresses are equal. Of more it does not
+// find out, and returns false.
 func distinct(to []Address) bool {
-	const few = 16
-	if len(to) > few {
+	if len(to) > 16 {
 		return false
 	}
 	for i, a := range to {
@@ -90,6 +85,7 @@ func distinct(to []Address) bool {
 	return true
 }
 
+// AppendMarks appends the marks of all recipients of a message.
 func AppendMarks(ms []ratelimit.Token, sender string, to []Address) []ratelimit.Token {
 	ms = slices.Grow(ms, len(to))
 	for _, a := range to {
@@ -100,8 +96,9 @@ func AppendMarks(ms []ratelimit.Token, sender string, to []Address) []ratelimit.
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// IDTime is the time in an Exim message id: its first six characters are the
-// seconds since 1970 in base 62 (Exim specification, "Message identification").
+// IDTime is the time in an Exim message id: the first six characters are seconds since
+// 1970 in base 62 (Exim specification, "Message identification"). It is false if the id
+// is not one of Exim's.
 func IDTime(id string) (time.Time, bool) {
 	if (len(id) != 16 && len(id) != 23) || id[6] != '-' {
 		return time.Time{}, false

@@ -93,12 +93,12 @@ func TestWording(t *testing.T) {
 	}
 }
 
-// take is a Sink that keeps what it takes.
-func take(events *[]Event) Sink { return Func(func(e Event) { *events = append(*events, e) }) }
+// recorded is a Sink that records all events.
+func recorded(events *[]Event) Sink { return Func(func(e Event) { *events = append(*events, e) }) }
 
 func TestAllSubscribersGetTheSameEvents(t *testing.T) {
 	var first, second []Event
-	s := NewStream(take(&first), take(&second))
+	s := NewStream(recorded(&first), recorded(&second))
 	failed := errors.New("disk full")
 	s.Emit(Event{Kind: LimitReached, At: noon, Domain: "a.example", Attrs: Attrs("sent", "20/20 (100%)")})
 	s.Emit(Event{Kind: StoreFailed, At: noon, Err: failed})
@@ -130,7 +130,7 @@ func TestRepetitionsAreLimited(t *testing.T) {
 	}
 	store := func(text string) Event { return Event{Kind: StoreFailed, Err: errors.New(text)} }
 	var got []Event
-	s := NewStream(take(&got))
+	s := NewStream(recorded(&got))
 	for _, step := range []struct {
 		name string
 		at   time.Duration
@@ -157,7 +157,7 @@ func TestRepetitionsAreLimited(t *testing.T) {
 	}
 }
 
-// What may come with every message is not even made when nobody would see it.
+// Events that may come with every message are not even made when nobody would get them.
 func TestEnabled(t *testing.T) {
 	at := func(level slog.Level) Sink {
 		return NewLog(slog.New(slog.NewTextHandler(&bytes.Buffer{}, &slog.HandlerOptions{Level: level})))

@@ -2,141 +2,143 @@ package event
 
 import "log/slog"
 
-// Limits, and what is held.
+// Kinds of limits and held mail. After the colon are the attributes of each.
 const (
-	LimitReached  Kind = "limit-reached"  // a domain has sent what it may: sent
+	LimitReached  Kind = "limit-reached"  // a domain has used up its limit: sent
 	LimitFreed    Kind = "limit-freed"    // it may send again
 	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
 	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text
-	Watched       Kind = "watched"        // passed only because its limit is watched: stage, id, sender, over, sent
+	Watched       Kind = "watched"        // let pass because its limit is only watched: stage, id, sender, over, sent
 	Unidentified  Kind = "unidentified"   // a message for which nobody could be charged: stage, id, auth, login, sender
 )
 
-// Defers and failures.
+// Kinds of defers and failures.
 const (
 	Tripped          Kind = "trip"            // too much of what a domain sent was deferred or failed: bad, mostly
 	TripEnded        Kind = "trip-ended"      // it is no longer too much: bad
-	TrippedElsewhere Kind = "trip-elsewhere"  // another node has tripped a domain
-	OutageLeftOut    Kind = "outage-left-out" // what went to a destination that fails for everybody does not count: destination, sends
+	TrippedElsewhere Kind = "trip-elsewhere"  // another node has blocked a domain for its bad sends
+	OutageLeftOut    Kind = "outage-left-out" // sends to a destination that fails for everybody are not bad: destination, sends
 )
 
-// Lock files, and the hands of operators in their directory.
+// Kinds of lock files, and of what operators do to them.
 const (
 	LockRemoved     Kind = "lock-removed"          // by hand: lock
 	UsageRemoved    Kind = "usage-removed"         // by hand
 	LockMade        Kind = "lock-made"             // by hand: lock
-	LockTaken       Kind = "lock-taken"            // a lock of Sluice's is the operator's now: lock
-	LockRemovedLate Kind = "lock-removed-late"     // by hand, when what the lock stood for was reset already: lock
+	LockTaken       Kind = "lock-taken"            // an operator touched or edited a lock of Sluice's, and owns it now: lock
+	LockRemovedLate Kind = "lock-removed-late"     // by hand, when its domain was already reset since: lock
 	LockTrouble     Kind = "lock-trouble"          // a lock file could not be made or removed
-	LockDirLost     Kind = "lock-directory-lost"   // locks are made anew
+	LockDirLost     Kind = "lock-directory-lost"   // it was missing or another one; locks are made anew
 	LockDirShared   Kind = "lock-directory-shared" // two limiters in one directory
 	LockIgnored     Kind = "lock-files-ignored"    // files are named nearly like locks
 	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble
 )
 
-// Other nodes.
+// Kinds of news from other nodes.
 const (
-	LockedElsewhere   Kind = "lock-elsewhere"   // an operator's lock for all nodes: who
-	UnlockedElsewhere Kind = "unlock-elsewhere" // such a lock is gone
+	LockedElsewhere   Kind = "lock-elsewhere"   // an operator has locked a domain on all nodes: who
+	UnlockedElsewhere Kind = "unlock-elsewhere" // such a lock was removed
 	ResetElsewhere    Kind = "reset-elsewhere"  // a domain was released or reset
-	BoardFailed       Kind = "nodes-not-told"   // the other nodes cannot be told now
+	BoardFailed       Kind = "nodes-not-told"   // the other nodes cannot be informed now
 )
 
-// Settings, and who changes them.
+// Kinds of settings and their changes.
 const (
-	Command           Kind = "command"             // an operator commands: who, command, scope
+	Command           Kind = "command"             // an operator has run a command: who, command, scope
 	Changed           Kind = "limits-changed"      // an operator has changed limits: who, scope, change, what, until, why
-	Expired           Kind = "change-expired"      // what was set for a time is in force no more
+	Expired           Kind = "change-expired"      // a change that was made for a time has expired
 	StayedBehind      Kind = "changes-left-behind" // changes made with another store.url are not in force: changes
 	ConfigRead        Kind = "config-read"         // the configuration file was read anew: file
-	RestartNeeded     Kind = "restart-needed"      // keys that are read at the start only have changed: file, keys
-	ConfigRefused     Kind = "config-refused"      // the file as it is now is not in force
+	RestartNeeded     Kind = "restart-needed"      // keys that are read only at the start have changed: file, keys
+	ConfigRefused     Kind = "config-refused"      // the file has mistakes, the one before stays in force
 	PanelRead         Kind = "panel-read"          // the panel's files have changed: settings, held_or_suspended
 	PanelLineSkipped  Kind = "panel-line-skipped"  // a line that cannot be understood: line
 	PanelLinesSkipped Kind = "panel-lines-skipped" // many more of them: lines
 	NoLocalDomains    Kind = "no-local-domains"    // every recipient would count as remote: local_domains
-	NoOwners          Kind = "no-owners"           // one tenant could spend another's budget: identity.owners
+	NoOwners          Kind = "no-owners"           // one tenant could use up another's limit: identity.owners
 	OwnersGone        Kind = "owners-gone"         // there is no owner map any more: identity.owners
-	FileUnread        Kind = "file-unread"         // local domains or owners cannot be read
-	EximUserUnknown   Kind = "exim-user-unknown"   // Exim may not ask: exim.binary
+	FileUnread        Kind = "file-unread"         // a file of local domains or owners cannot be read
+	EximUserUnknown   Kind = "exim-user-unknown"   // Exim's user is not known, and may not ask: exim.binary
 )
 
-// The logs of Exim and Postfix.
+// Kinds of the logs of Exim and Postfix.
 const (
 	LogTrouble    Kind = "log-trouble"     // a log cannot be read: file
 	LogMended     Kind = "log-mended"      // it can again: file
 	LogLost       Kind = "log-lost"        // a part of a log may be missing: file
 	LogSkipped    Kind = "log-skipped"     // a rotated file cannot be read: file
 	LogCatchingUp Kind = "log-catching-up" // much was written while nobody read: file, bytes
-	LogCaughtUp   Kind = "log-caught-up"   // it is read: file
+	LogCaughtUp   Kind = "log-caught-up"   // all of it is read: file
 )
 
-// The store and its notes.
+// Kinds of the store and its notes.
 const (
 	StoreFailed    Kind = "store-failed"    // the store did not answer
 	MemoryCeiling  Kind = "memory-ceiling"  // no room for new domains: uncounted_sends, subjects
-	NoteUnread     Kind = "note-unread"     // something noted before the start: note
-	HoldUnread     Kind = "hold-unread"     // likewise, of held mail: note
+	NoteUnread     Kind = "note-unread"     // a note from before the start cannot be read: note
+	HoldUnread     Kind = "hold-unread"     // the same, about held mail: note
 	JournalCut     Kind = "journal-cut"     // the last write before a crash was incomplete: file, at, bytes
 	JournalDamaged Kind = "journal-damaged" // a part of the journal is lost: file, at, bytes, reason
 	JournalFailed  Kind = "journal-failed"  // answers do not survive a crash from now on
 	JournalMended  Kind = "journal-mended"  // they do again
 )
 
-// Redis, where nodes share one.
+// Kinds of Redis, where nodes share one.
 const (
 	RedisAway     Kind = "redis-away"     // a node decides alone from now on: server, outage
 	RedisBack     Kind = "redis-back"     // it no longer does: server, after
-	RedisReplaced Kind = "redis-replaced" // a Redis has yet to be told of what was accepted: server
-	RedisReplayed Kind = "redis-replayed" // it was told: server, sends, nodes_that_told, store.nodes
-	RedisEvicts   Kind = "redis-evicts"   // a Redis would drop counters: server, maxmemory-policy
-	RedisCrowded  Kind = "redis-crowded"  // the nodes' shares are too large: nodes, store.nodes
+	RedisReplaced Kind = "redis-replaced" // a Redis does not have the counts of this node yet: server
+	RedisReplayed Kind = "redis-replayed" // now it has them: server, sends, nodes_that_told, store.nodes
+	RedisEvicts   Kind = "redis-evicts"   // a Redis drops counters when its memory is full: server, maxmemory-policy
+	RedisCrowded  Kind = "redis-crowded"  // more nodes than store.nodes, whose shares are too large: nodes, store.nodes
 )
 
-// Questions by milter.
+// Kinds of questions by milter.
 const (
-	MilterOpen        Kind = "milter-open"         // nobody can tell who asks on TCP: listen.milter
-	MilterRefused     Kind = "milter-refused"      // somebody asked who may not
-	MilterBroken      Kind = "milter-broken"       // a client does not speak the protocol
+	MilterOpen        Kind = "milter-open"         // a listener on TCP, which cannot check who asks: listen.milter
+	MilterRefused     Kind = "milter-refused"      // a client that may not ask
+	MilterBroken      Kind = "milter-broken"       // a client that violates the protocol
 	MilterCrowded     Kind = "milter-crowded"      // too many connections: maximum
 	MilterNotAccepted Kind = "milter-not-accepted" // a failed accept
-	MilterCut         Kind = "milter-cut"          // the stop has cut off messages: connections
-	MilterPanicked    Kind = "milter-panicked"     // a question has brought out a bug: panic, stack
+	MilterCut         Kind = "milter-cut"          // the service stopped within messages: connections
+	MilterPanicked    Kind = "milter-panicked"     // a bug, found by a question: panic, stack
 )
 
-// Questions by Exim and Postfix. The server counts these, and limits them itself: the attribute more is how many it left out.
+// Kinds of questions by Exim and Postfix. The server itself limits how often it emits
+// them: the attribute more is how many it left out.
 const (
 	PolicyUnanswered  Kind = "policy-unanswered"   // a malformed question: error, more
-	PolicyTooLate     Kind = "policy-too-late"     // the client did not wait: error, more
-	PolicyTooSlow     Kind = "policy-too-slow"     // a client was silent, dripped or did not read: client, more
-	PolicyRefused     Kind = "policy-refused"      // somebody asked who may not: error, more
+	PolicyTooLate     Kind = "policy-too-late"     // the client had gone: error, more
+	PolicyTooSlow     Kind = "policy-too-slow"     // a client did not write, or read, fast enough: client, more
+	PolicyRefused     Kind = "policy-refused"      // a client that may not ask: error, more
 	PolicyCrowded     Kind = "policy-crowded"      // no room for a new connection: more
-	PolicyShed        Kind = "policy-shed"         // others made room for it: closed, more
+	PolicyShed        Kind = "policy-shed"         // slow and idle connections closed for a new one: closed, more
 	PolicyNotAccepted Kind = "policy-not-accepted" // a failed accept: error, closed, more
-	PolicyCut         Kind = "policy-cut"          // the stop has cut off questions: connections
-	PolicyPanicked    Kind = "policy-panicked"     // a question has brought out a bug: panic, stack, more
+	PolicyCut         Kind = "policy-cut"          // the service stopped within questions: connections
+	PolicyPanicked    Kind = "policy-panicked"     // a bug, found by a question: panic, stack, more
 )
 
-// The service itself.
+// Kinds of the service itself.
 const (
 	Serving        Kind = "serving"         // everything is open: node, version, policy, admin
-	Stopping       Kind = "stopping"        // it was told to stop
-	SocketsStopped Kind = "sockets-stopped" // nobody is answered any more
+	Stopping       Kind = "stopping"        // a stop was requested
+	SocketsStopped Kind = "sockets-stopped" // no question is answered any more
 	WorkStopped    Kind = "work-stopped"    // no lock is made or removed any more
 	CountsSaved    Kind = "counts-saved"    // the last step of a stop
-	SocketSilent   Kind = "socket-silent"   // for the watchdog
+	SocketSilent   Kind = "socket-silent"   // it did not answer the watchdog's question
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
 )
 
-// A wording is how the log has an event.
+// A wording is how an event appears in the log.
 type wording struct {
 	level slog.Level
 	text  string
 	limit limit
 }
 
-// kinds words every kind. Texts are what operators' scripts look for.
+// kinds has the wording of every kind. Texts do not change: operators' scripts search for
+// them.
 var kinds = map[Kind]wording{
 	LimitReached:  {slog.LevelInfo, "limit reached, domain locked", unlimited},
 	LimitFreed:    {slog.LevelInfo, "below the limit again, lock removed", unlimited},
@@ -240,5 +242,5 @@ var kinds = map[Kind]wording{
 // Text is the log's text for events of this kind.
 func (k Kind) Text() string { return kinds[k].text }
 
-// Level is how much events of this kind matter.
+// Level is the log level of events of this kind.
 func (k Kind) Level() slog.Level { return kinds[k].level }

@@ -5,8 +5,7 @@ import (
 	"log/slog"
 )
 
-// A Log writes events to the service's log, worded as in kinds.go. It is not
-// Exim's log.
+// A Log writes events to the service's own log, worded as in kinds.go.
 type Log struct{ log *slog.Logger }
 
 // NewLog writes to log.
@@ -28,14 +27,15 @@ func (l *Log) Emit(e Event) {
 	if e.Err != nil {
 		r.AddAttrs(slog.Any("error", e.Err))
 	}
-	// Nobody can be told of a log that cannot be written.
+	// There is no place to report that the log cannot be written.
 	_ = l.log.Handler().Handle(context.WithValue(context.Background(), kindKey{}, e.Kind), r)
 }
 
+// kindKey is the key under which KindOf finds the kind in a context.
 type kindKey struct{}
 
-// KindOf is the kind of the event that a Log is writing, for a slog.Handler that
-// keeps it beside the text; empty for lines that are no events.
+// KindOf is the kind of the event that a Log is writing, for a slog.Handler that writes it
+// as a field; empty for a line of the log that is not an event.
 func KindOf(ctx context.Context) Kind {
 	k, _ := ctx.Value(kindKey{}).(Kind)
 	return k

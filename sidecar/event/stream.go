@@ -1,16 +1,17 @@
 package event
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// repeatEvery is how often an event that may come with every message, or every
-// second, is passed on at most.
+// repeatEvery is the least time between two events that repeat each other: some could
+// come with every message, or every second.
 const repeatEvery = 10 * time.Second
 
-// maxPassed bounds what a Stream remembers of events passed on.
+// maxPassed bounds how many events a Stream remembers to find repetitions.
 const maxPassed = 1000
 
 // A Stream passes each event on to all of its subscribers.
@@ -18,10 +19,10 @@ type Stream struct {
 	subscribers []Sink
 
 	mu     sync.Mutex
-	passed map[string]time.Time // when an event that repeats was passed on last, by its key
+	passed map[string]time.Time // by key: when such an event was passed on last
 }
 
-// NewStream returns a Stream for these subscribers. One without any is for nobody.
+// NewStream returns a Stream for these subscribers, or for none.
 func NewStream(subscribers ...Sink) *Stream {
 	return &Stream{subscribers: subscribers, passed: map[string]time.Time{}}
 }
@@ -44,12 +45,7 @@ func (s *Stream) Enabled(k Kind) bool {
 	if kinds[k].limit == perKind && s.repeats(string(k), time.Now()) {
 		return false
 	}
-	for _, to := range s.subscribers {
-		if to.Enabled(k) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.subscribers, func(to Sink) bool { return to.Enabled(k) })
 }
 
 // repeats reports whether an event with this key was passed on just now.
@@ -59,7 +55,7 @@ func (s *Stream) repeats(key string, now time.Time) bool {
 	return now.Sub(s.passed[key]) < repeatEvery
 }
 
-// pass reports whether an event with this key is to be passed on.
+// pass reports whether to pass on an event with this key, and then remembers that.
 func (s *Stream) pass(key string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +75,7 @@ type limit int
 const (
 	unlimited limit = iota
 	perKind         // all of a kind
-	perError        // those that fail alike, whatever the domain: a full disk is full for all of them
+	perError        // those with the same error but for the domain: a full disk is full for all of them
 )
 
 // key is the same for events that repeat each other.

@@ -11,10 +11,11 @@ import (
 	"sluice/sidecar/envelope"
 )
 
-// A textCheck returns a text in its canonical form. Its errors say what is
-// allowed, to follow the words "must be".
+// A Check returns a text in its canonical form. Its errors say what is allowed, as the
+// rest of a sentence that ends in "must be".
 type Check func(string) (string, error)
 
+// NotEmpty is a Check that allows all texts but blank ones.
 func NotEmpty(s string) (string, error) {
 	if strings.TrimSpace(s) == "" {
 		return "", errors.New("a name, not empty")
@@ -22,20 +23,21 @@ func NotEmpty(s string) (string, error) {
 	return s, nil
 }
 
-// OrEmpty allows the empty text too.
+// OrEmpty makes a Check that allows the empty text too.
 func OrEmpty(check Check) Check {
 	return func(s string) (string, error) {
 		if s == "" {
 			return "", nil
 		}
-		r, err := check(s)
+		s, err := check(s)
 		if err != nil {
 			return "", fmt.Errorf("%w, or empty", err)
 		}
-		return r, nil
+		return s, nil
 	}
 }
 
+// OneOf makes a Check that allows some words.
 func OneOf(words ...string) Check {
 	return func(s string) (string, error) {
 		if !slices.Contains(words, s) {
@@ -45,6 +47,7 @@ func OneOf(words ...string) Check {
 	}
 }
 
+// AbsolutePath is a Check for absolute paths.
 func AbsolutePath(s string) (string, error) {
 	if !filepath.IsAbs(s) {
 		return "", errors.New("an absolute path")
@@ -52,9 +55,10 @@ func AbsolutePath(s string) (string, error) {
 	return filepath.Clean(s), nil
 }
 
-// domainSyntax is that of host names: Exim refuses senders with others.
+// domainSyntax is the syntax of host names: Exim refuses senders with other domains.
 var domainSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
+// Domain is a Check for domains.
 func Domain(s string) (string, error) {
 	folded := envelope.FoldDomain(s)
 	if len(folded) > 253 || !domainSyntax.MatchString(folded) {
@@ -63,6 +67,7 @@ func Domain(s string) (string, error) {
 	return folded, nil
 }
 
+// Mailbox is a Check for addresses.
 func Mailbox(s string) (string, error) {
 	a := envelope.Fold(s)
 	if _, err := Domain(a.Domain); err != nil || a.Local == "" {

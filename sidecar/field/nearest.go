@@ -1,6 +1,20 @@
 package field
 
-// nearest returns the word that was probably meant, or "".
+import (
+	"fmt"
+	"strings"
+)
+
+// Suggest says which of some words was probably meant, or which there are.
+func Suggest(word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "known: " + strings.Join(known, ", ")
+}
+
+// Nearest returns the word that was probably meant: the one with the fewest typing
+// errors, at most a third of its letters; "" if there is none.
 func Nearest(word string, known []string) string {
 	best, least := "", 1+max(1, len(word)/3)
 	for _, k := range known {
@@ -11,7 +25,8 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// editDistance is Levenshtein's, in bytes.
+// EditDistance is the number of bytes to insert, remove or replace that make a of b
+// (Levenshtein).
 func EditDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

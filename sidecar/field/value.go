@@ -8,25 +8,24 @@ import (
 	"time"
 )
 
-// A Value is a field of the configuration as the file sees it.
+// A Value is a field of a Go struct as a key of the configuration file.
 type Value interface {
-	// Set takes the value as the TOML library decodes it. Its error says
-	// what is allowed, to follow the words "must be".
+	// Set sets the field to a value as the TOML library decodes it. Its error says what
+	// is allowed, as the rest of a sentence that ends in "must be".
 	Set(v any) error
-	// Get returns a string, an int64, a bool or a []string, or nil if it is not set.
+	// Get returns a string, an int64, a bool or a []string; nil if the field is not set.
 	Get() any
-	// Typed is the value that a text on the command line means, as the TOML library
-	// would decode it. What is no such value stays a text, and Set says what would be one.
+	// Typed parses a text from the command line to what the TOML library would decode.
+	// It returns the text itself if it cannot: then Set has the error.
 	Typed(text string) any
 }
 
-// optional is a value that may be left unset.
 type optional[T any] struct {
 	field **T
 	of    func(*T) Value
 }
 
-// Optional is a field that may be left unset, of the kind of value that of makes.
+// Optional is a field that may be left unset; of makes the Value that it has when it is set.
 func Optional[T any](field **T, of func(*T) Value) Value { return optional[T]{field, of} }
 
 func (o optional[T]) Set(v any) error {
@@ -47,13 +46,12 @@ func (o optional[T]) Get() any {
 
 func (o optional[T]) Typed(text string) any { return o.of(new(T)).Typed(text) }
 
-// textValue is a string, or a type made of one.
 type textValue[S ~string] struct {
 	field *S
 	check Check
 }
 
-// Text is a field with a text that a check lets pass.
+// Text is a field with a text that a check allows.
 func Text[S ~string](field *S, check Check) Value { return textValue[S]{field, check} }
 
 func (t textValue[S]) Set(v any) error {
@@ -72,7 +70,6 @@ func (t textValue[S]) Get() any { return string(*t.field) }
 
 func (t textValue[S]) Typed(text string) any { return text }
 
-// wordValue is one of some words.
 type wordValue[S ~string] struct{ textValue[S] }
 
 // Word is a field with one of some words.
@@ -89,18 +86,17 @@ func (w wordValue[S]) Set(v any) error {
 	return w.textValue.Set(s)
 }
 
-// listValue is a list of texts.
 type listValue[S ~string] struct {
 	field *[]S
 	check Check
 }
 
-// List is a field with texts that a check lets pass.
+// List is a field with a list of texts that a check allows.
 func List[S ~string](field *[]S, check Check) Value { return listValue[S]{field, check} }
 
 func (l listValue[S]) Set(v any) error {
 	elements, ok := v.([]any)
-	if texts, is := v.([]string); is { // as get returns it
+	if texts, is := v.([]string); is { // as Get returns it
 		ok = true
 		for _, s := range texts {
 			elements = append(elements, s)
@@ -137,7 +133,6 @@ func (l listValue[S]) Typed(text string) any {
 	return list
 }
 
-// wholeValue is a whole number.
 type wholeValue struct {
 	field    *int64
 	min, max int64
@@ -164,7 +159,6 @@ func (w wholeValue) Typed(text string) any {
 	return text
 }
 
-// boolValue is true or false.
 type boolValue struct{ field *bool }
 
 // Bool is a field that is true or false.
@@ -188,13 +182,13 @@ func (b boolValue) Typed(text string) any {
 	return text
 }
 
-// durationValue is a duration as time.ParseDuration reads it.
 type durationValue struct {
 	field    *time.Duration
 	min, max time.Duration
 }
 
-// Duration is a field with a duration from min to max.
+// Duration is a field with a duration from min to max, in the syntax of
+// time.ParseDuration.
 func Duration(field *time.Duration, min, max time.Duration) Value {
 	return durationValue{field, min, max}
 }
@@ -213,7 +207,7 @@ func (d durationValue) Get() any { return durationText(*d.field) }
 
 func (d durationValue) Typed(text string) any { return text }
 
-// durationText is "1h" where Duration.String says "1h0m0s".
+// durationText is Duration.String without trailing zeros: "1h" for "1h0m0s".
 func durationText(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -225,28 +219,16 @@ func durationText(d time.Duration) string {
 	return s
 }
 
-// tomlText writes a value as it would stand in the file; of what cannot stand
-// in ours it says what it is.
+// TOML writes a value as it would be in the configuration file. Of a kind of value that
+// is never in it, it says which kind that is.
 func TOML(v any) string {
 	switch v := v.(type) {
 	case string:
 		return QuoteTOML(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case bool, float64:
-		return fmt.Sprint(v)
 	case []string:
-		quoted := make([]string, len(v))
-		for i, s := range v {
-			quoted[i] = QuoteTOML(s)
-		}
-		return "[" + strings.Join(quoted, ", ") + "]"
+		return tomlList(v)
 	case []any:
-		texts := make([]string, len(v))
-		for i, e := range v {
-			texts[i] = TOML(e)
-		}
-		return "[" + strings.Join(texts, ", ") + "]"
+		return tomlList(v)
 	case map[string]any, []map[string]any:
 		return "a table"
 	case time.Time:
@@ -255,8 +237,16 @@ func TOML(v any) string {
 	return fmt.Sprint(v)
 }
 
-// tomlString quotes a string as TOML's basic strings are: strconv.Quote would
-// write \x00 and \a, which they do not know.
+func tomlList[T any](elements []T) string {
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		texts[i] = TOML(e)
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
+}
+
+// QuoteTOML quotes a string for TOML. strconv.Quote would write \x00 and \a, which TOML
+// does not have.
 func QuoteTOML(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

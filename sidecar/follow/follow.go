@@ -8,16 +8,18 @@ import (
 	"sync/atomic"
 )
 
-// followed is a value that files hold and that is read again when one of them
-// changes. It may be used by many goroutines; refresh by one at a time.
+// A Value is parsed from files, and again when one of them has changed. Get may be called
+// by many goroutines at once; Refresh by one at a time.
 type Value[T any] struct {
 	Paths  []string
-	parse  func(texts [][]byte) T // one text for each path; nil for a missing file
-	stamps []Stamp                // as they were read; nil before the first time
-	seen   []Stamp                // at the last refresh
+	parse  func(texts [][]byte) T
+	stamps []Stamp // of the files that were parsed last; nil before the first time
+	seen   []Stamp // at the last refresh
 	value  atomic.Pointer[T]
 }
 
+// New returns a value for which no file was read yet. parse gets one text for each path;
+// nil for a missing file.
 func New[T any](paths []string, parse func(texts [][]byte) T) *Value[T] {
 	f := &Value[T]{Paths: paths, parse: parse}
 	none := parse(make([][]byte, len(paths)))
@@ -25,14 +27,20 @@ func New[T any](paths []string, parse func(texts [][]byte) T) *Value[T] {
 	return f
 }
 
+// Get returns the value as it was parsed last.
 func (f *Value[T]) Get() *T { return f.value.Load() }
 
-// refresh reads the files again if one has changed and then stood still until
-// the next refresh: one that is rewritten in place is empty for a moment, and
-// then every domain would be remote and nobody's. If one cannot be read, the
-// value stays as it was read last; a file that is not there is empty.
+// Refresh parses the files again if one has changed and then stayed the same until the
+// next refresh: a file that is being rewritten is empty for a moment, and then every
+// domain would be remote and without an owner. If a file cannot be read, the value stays
+// as it was.
 func (f *Value[T]) Refresh() error {
-	stamps := f.stat()
+	stamps := make([]Stamp, len(f.Paths))
+	for i, path := range f.Paths {
+		if info, err := os.Stat(path); err == nil {
+			stamps[i] = StampOf(info)
+		}
+	}
 	settled := f.stamps == nil || slices.Equal(stamps, f.seen)
 	f.seen = stamps
 	if slices.Equal(stamps, f.stamps) || !settled {
@@ -50,14 +58,4 @@ func (f *Value[T]) Refresh() error {
 	f.value.Store(&value)
 	f.stamps = stamps
 	return nil
-}
-
-func (f *Value[T]) stat() []Stamp {
-	stamps := make([]Stamp, len(f.Paths))
-	for i, path := range f.Paths {
-		if info, err := os.Stat(path); err == nil {
-			stamps[i] = StampOf(info)
-		}
-	}
-	return stamps
 }

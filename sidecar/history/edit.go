@@ -13,27 +13,27 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// An Order is what an operator wants changed.
+// An Edit is a change that an operator asks for.
 type Edit struct {
-	Scope    string        // as commands take it
+	Scope    string        // in any form that limit.CanonicalScope takes
 	Set      []string      // KEY=VALUE
-	Unset    []string      // keys; with Set empty, none is all that are set live
-	Rollback int64         // number of a change; then nothing else is there
-	For      time.Duration // after which it goes by itself; 0 is never
+	Unset    []string      // keys; if Set is empty too: all that are set live
+	Rollback int64         // number of a change to undo; 0, or without Set and Unset
+	For      time.Duration // after which it expires; 0 is never
 	Why      string
 	Who      string
-	Preview  bool // change nothing, and only tell the effects
+	Preview  bool // change nothing, and only show the effects
 }
 
 const (
-	// keepChanges is how many changes the history has at least. Older ones go
-	// when they have no effect any more.
+	// KeepChanges is how many changes are kept at least. Older ones are removed when
+	// they have no effect any more.
 	KeepChanges = 1000
-	// maxPosts is how often a change is tried while other nodes make some.
+	// maxPosts bounds the attempts while other nodes make changes.
 	maxPosts = 100
 )
 
-// parseOrder reads what is to be set, or with values nil to be unset.
+// ParseEdit parses what is to be set, or to be unset: then the values are nil.
 func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 	if len(o.Set) > 0 {
 		return limit.ParseSettings(o.Scope, o.Set)
@@ -50,9 +50,8 @@ func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 	return scope, settings, nil
 }
 
-// post adds changes to the trail, all or none, as the next ones whatever is added at
-// the same time, here or by other nodes: who finds that others were first begins
-// again. draft makes the changes for the trail as it stands.
+// Post adds changes to the log, all or none, under the next numbers. draft makes the
+// changes for the log as it is; if another node posts first, it is called again.
 func Post(ctx context.Context, board sidecar.Board, events event.Sink, draft func(Log) ([]Change, error)) ([]Change, error) {
 	for range maxPosts {
 		t := Read(board, events)
@@ -77,8 +76,15 @@ func Post(ctx context.Context, board sidecar.Board, events event.Sink, draft fun
 	return nil, fmt.Errorf("other nodes change thresholds all the time: tried %d times; nothing was changed", maxPosts)
 }
 
-// postPatiently posts on a board that may be away for a moment: an operator would
-// try again, and does not know of a post whose answer was lost.
+// Post tries for boardPatience. A node that Redis did not answer asks it again within a
+// second.
+const (
+	boardPatience = 2 * time.Second
+	boardPause    = 50 * time.Millisecond
+)
+
+// postPatiently repeats a post until it succeeds: a failed one may have been written all
+// the same, and to repeat it finds out.
 func postPatiently(ctx context.Context, board sidecar.Board, key string, value []byte) (stands []byte, err error) {
 	for range int(boardPatience / boardPause) {
 		if stands, err = board.Post(ctx, key, value); err == nil {
@@ -93,32 +99,26 @@ func postPatiently(ctx context.Context, board sidecar.Board, key string, value [
 	return stands, err
 }
 
-// A node that Redis did not answer asks it again within a second.
-const (
-	boardPatience = 2 * time.Second
-	boardPause    = 50 * time.Millisecond
-)
-
-// A SavedChange is a line of what `sluice history --export` prints and `sluice set
-// --import` reads: what somebody has set live, and is in force or will be again when
-// something that was set for a time has ended.
+// Saved is a line of what `sluice history --export` prints and `sluice set --import`
+// reads: what somebody has set that is in force, or will be again when a later change
+// expires.
 type Saved struct {
 	Scope string    `json:"scope"`
 	Set   []string  `json:"set"`            // KEY=VALUE
-	Until time.Time `json:"until,omitzero"` // when it goes by itself; zero: it stays
+	Until time.Time `json:"until,omitzero"` // when it expires; zero: never
 	Why   string    `json:"why,omitempty"`
-	Who   string    `json:"who,omitempty"` // who set it, and when: kept in the reason when it is set again
+	Who   string    `json:"who,omitempty"` // who set it, and when: an import mentions them in its reason
 	At    time.Time `json:"at,omitzero"`
 
 	Place string `json:"place,omitempty"` // FILE:LINE where it was read, for errors
 }
 
-// saved lists what a trail sets, the first first, without what has no effect any more.
+// Saved lists what the log sets, the first first, without what has no effect any more.
 func (t Log) Saved(now time.Time) (all []Saved) {
-	j := t.Effective(now)
+	e := t.Effective(now)
 	for _, c := range t {
 		saved := Saved{Scope: c.Scope, Until: c.Until, Why: c.Why, Who: c.Who, At: c.At}
-		for _, k := range j.lasting[c.Number] {
+		for _, k := range e.lasting[c.Number] {
 			if k.To != nil {
 				saved.Set = append(saved.Set, k.Key+"="+typedValue(k.To))
 			}
@@ -138,7 +138,7 @@ func typedValue(v any) string {
 	return fmt.Sprint(v)
 }
 
-// why is the reason that is kept of a change that is set again.
+// Reason is the reason for the change that an import makes.
 func (s *Saved) Reason() string {
 	if s.Who == "" {
 		return s.Why

@@ -14,11 +14,10 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// A Change is one entry of the trail: what somebody has set or unset for a
-// scope, or which change was rolled back. The trail is all there is of live
-// thresholds: what is in force follows from it. So a value that was set for a
-// day gives way to what had been in force before it, and what is in force
-// always has somebody who set it.
+// A Change is one entry of the change log: what somebody has set or unset for a scope,
+// or which change was rolled back. Live thresholds are stored in no other way, they
+// follow from the changes: when a value that was set for a day expires, the one before
+// is in force again, and each has somebody who set it.
 type Change struct {
 	Number int64       `json:"number"` // 1 is the first
 	At     time.Time   `json:"at"`
@@ -27,26 +26,26 @@ type Change struct {
 	Why    string      `json:"why,omitempty"`
 	Scope  string      `json:"scope"`
 	Keys   []KeyChange `json:"keys,omitempty"`
-	Until  time.Time   `json:"until,omitzero"`   // when it goes by itself; zero: it stays
+	Until  time.Time   `json:"until,omitzero"`   // when it expires; zero: never
 	Undoes int64       `json:"undoes,omitempty"` // the change that was rolled back by this one
-	State  ChangeState `json:"state,omitempty"`  // of History only
+	State  ChangeState `json:"state,omitempty"`  // only in what Live.History returns
 
-	first int64 // number of the first of those that were posted with it; 0: by itself
+	first int64 // number of the first of the changes that were posted together with this one
 }
 
-// A postedChange is what the board has of changes that were made at once, under the
+// A postedChange is one entry of the board: changes that were made together, under the
 // number of the first.
 type postedChange struct {
 	Change
-	Mark string   `json:"mark"` // random: tells it from another of its number
+	Mark string   `json:"mark"` // random: tells it from that of another node with the same number
 	More []Change `json:"more,omitempty"`
 }
 
 // A KeyChange is what a Change does to one key.
 type KeyChange struct {
 	Key  string `json:"key"`
-	From any    `json:"from"` // what was in force of it for the scope; null is none
-	To   any    `json:"to"`   // null: left to the other layers
+	From any    `json:"from"` // what was in force for the scope; null: nothing
+	To   any    `json:"to"`   // null: no longer set here
 }
 
 // A ChangeState is whether a change still has an effect.
@@ -62,11 +61,14 @@ const (
 
 const changeKeys = "threshold/"
 
+// Key is the key of the board under which a change is, or several made together under
+// the number of the first.
 func Key(number int64) string { return fmt.Sprintf("%s%012d", changeKeys, number) }
 
-// A trail is all changes, by number.
+// A Log is all changes, by number.
 type Log []Change
 
+// Read reads the changes of a board. It reports those that cannot be read as events.
 func Read(board sidecar.LeftBoard, events event.Sink) (t Log) {
 	board.Entries(changeKeys, func(key string, value []byte) {
 		var posted postedChange
@@ -85,7 +87,7 @@ func Read(board sidecar.LeftBoard, events event.Sink) (t Log) {
 	return t
 }
 
-// add returns a trail with changes behind it, as its next.
+// Add returns a log with changes appended under the next numbers.
 func (t Log) Add(all []Change) Log {
 	t = slices.Clone(t)
 	first := t.Last() + 1
@@ -96,7 +98,7 @@ func (t Log) Add(all []Change) Log {
 	return t
 }
 
-// fromJSON gives a value the type that it has in a Setting.
+// fromJSON gives a value that was decoded from JSON the type that it has in a Setting.
 func fromJSON(v any) any {
 	switch v := v.(type) {
 	case float64:
@@ -118,6 +120,7 @@ func fromJSON(v any) any {
 	return v
 }
 
+// Last is the number of the last change; 0 if there is none.
 func (t Log) Last() int64 {
 	if len(t) == 0 {
 		return 0
@@ -125,7 +128,7 @@ func (t Log) Last() int64 {
 	return t[len(t)-1].Number
 }
 
-// SetBy is what changes, as History tells them, have in force at a time.
+// SetBy lists what is set at a time by changes in any order, as Live.History returns them.
 func SetBy(changes []Change, now time.Time) []limit.Setting {
 	t := Log(slices.Clone(changes))
 	slices.SortFunc(t, func(a, b Change) int { return cmp.Compare(a.Number, b.Number) })
@@ -136,91 +139,91 @@ func SetBy(changes []Change, now time.Time) []limit.Setting {
 	return settings
 }
 
-// judged tells what has an effect at a time: of each key of a scope the last
+// effectiveChanges is what has an effect at a time: of each key of a scope the last
 // change that is neither expired nor rolled back.
 type effectiveChanges struct {
 	States   map[int64]ChangeState
 	Settings []limit.Setting
-	lasting  map[int64][]KeyChange // what of a change has an effect now, or will when what replaced it ends
-	Next     time.Time             // when the next of them expires; zero: none does
+	lasting  map[int64][]KeyChange // keys by change that have an effect now, or will when a later change expires
+	Next     time.Time             // when the next change expires; zero: none does
 }
 
-// judge works it out, from the last change back to the first.
+// Effective finds what has an effect, from the last change back to the first.
 func (t Log) Effective(now time.Time) effectiveChanges {
 	type keyOf struct{ scope, key string }
-	j := effectiveChanges{States: map[int64]ChangeState{}, lasting: map[int64][]KeyChange{}}
-	decided, settled := map[keyOf]bool{}, map[keyOf]bool{} // settled: by a change that does not expire
+	e := effectiveChanges{States: map[int64]ChangeState{}, lasting: map[int64][]KeyChange{}}
+	decided := map[keyOf]bool{} // by a later change
+	settled := map[keyOf]bool{} // by a later change that does not expire
 	for _, c := range slices.Backward(t) {
 		switch {
-		case j.States[c.Number] == RolledBack:
+		case e.States[c.Number] == RolledBack:
 			continue
 		case c.Undoes > 0:
-			j.States[c.Number], j.States[c.Undoes] = InForce, RolledBack
+			e.States[c.Number], e.States[c.Undoes] = InForce, RolledBack
 			continue
 		case !c.Until.IsZero() && !now.Before(c.Until):
-			j.States[c.Number] = Expired
+			e.States[c.Number] = Expired
 			continue
 		}
-		j.States[c.Number] = Replaced
+		e.States[c.Number] = Replaced
 		for _, k := range c.Keys {
 			key := keyOf{c.Scope, k.Key}
 			if !settled[key] {
-				j.lasting[c.Number] = append(j.lasting[c.Number], k)
+				e.lasting[c.Number] = append(e.lasting[c.Number], k)
 			}
 			settled[key] = settled[key] || c.Until.IsZero()
 			if decided[key] {
 				continue
 			}
-			decided[key], j.States[c.Number] = true, InForce
+			decided[key], e.States[c.Number] = true, InForce
 			if k.To != nil {
-				j.Settings = append(j.Settings, limit.Setting{Scope: c.Scope, Key: k.Key, Value: k.To, Origin: c.origin()})
+				e.Settings = append(e.Settings, limit.Setting{Scope: c.Scope, Key: k.Key, Value: k.To, Origin: limit.Origin{
+					Layer: limit.LayerLive, Who: c.Who, At: c.At, Until: c.Until, Why: c.Why, Change: c.Number}})
 			}
 		}
-		if !c.Until.IsZero() && (j.Next.IsZero() || c.Until.Before(j.Next)) {
-			j.Next = c.Until
+		if !c.Until.IsZero() && (e.Next.IsZero() || c.Until.Before(e.Next)) {
+			e.Next = c.Until
 		}
 	}
-	return j
+	return e
 }
 
-func (c *Change) origin() limit.Origin {
-	return limit.Origin{Layer: limit.LayerLive, Who: c.Who, At: c.At, Until: c.Until, Why: c.Why, Change: c.Number}
-}
-
-// spent lists the changes that can go: older than the last keep, and without
-// any effect, now or later. They go from the first to the last, so that whatever a
-// crash leaves of them still means the same. What was posted at once goes at once, and
-// has the number of the first.
+// Compact lists the changes to remove: those before the last keep ones that have no
+// effect, now or later. They must be removed in this order: if a crash comes between,
+// the rest means the same. Changes that were posted together are removed together, by
+// the number of the first.
 func (t Log) Compact(now time.Time, keep int) (numbers []int64) {
 	if len(t) <= keep {
 		return nil
 	}
-	j := t.Effective(now)
+	e := t.Effective(now)
 	sets := map[string]bool{} // scopes with an older change that stays
 	stays := map[int64]bool{}
-	for at := 0; at < len(t)-keep; {
-		end := at + 1
+	needed := func(c Change) bool {
+		if c.Undoes > 0 {
+			return stays[c.Undoes]
+		}
+		set := slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.To != nil })
+		return e.lasting[c.Number] != nil && (set || sets[c.Scope])
+	}
+	for at, end := 0, 0; at < len(t)-keep; at = end {
+		end = at + 1
 		for end < len(t) && t[at].first != 0 && t[end].first == t[at].first {
 			end++
 		}
-		together := t[at:end]
-		needed := end > len(t)-keep || slices.ContainsFunc(together, func(c Change) bool {
-			unset := !slices.ContainsFunc(c.Keys, func(k KeyChange) bool { return k.To != nil })
-			return c.Undoes > 0 && stays[c.Undoes] || c.Undoes == 0 && j.lasting[c.Number] != nil && !(unset && !sets[c.Scope])
-		})
-		if !needed {
+		stay := end > len(t)-keep || slices.ContainsFunc(t[at:end], needed)
+		if !stay {
 			numbers = append(numbers, t[at].Number)
 		}
-		for _, c := range together {
-			stays[c.Number] = needed
-			sets[c.Scope] = sets[c.Scope] || needed
+		for _, c := range t[at:end] {
+			stays[c.Number] = stay
+			sets[c.Scope] = sets[c.Scope] || stay
 		}
-		at = end
 	}
 	return numbers
 }
 
-// find returns a change that can be rolled back.
+// Find returns a change that can be rolled back: one that is in force.
 func (t Log) Find(number int64, now time.Time) (Change, error) {
 	i, found := slices.BinarySearchFunc(t, number, func(c Change, n int64) int { return cmp.Compare(c.Number, n) })
 	if !found {
@@ -240,7 +243,7 @@ func (t Log) Find(number int64, now time.Time) (Change, error) {
 	return Change{}, fmt.Errorf("%w: change %d is %s already, and nothing of it is in force", ErrNoEffect, number, why)
 }
 
-// replaces tells whether a change is about a key of an earlier one.
+// replaces reports whether a change has a key of an earlier one.
 func (c *Change) replaces(earlier Change) bool {
 	return c.Scope == earlier.Scope && slices.ContainsFunc(c.Keys, func(k KeyChange) bool {
 		return slices.ContainsFunc(earlier.Keys, func(e KeyChange) bool { return e.Key == k.Key })

@@ -12,8 +12,8 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// randomTrail draws changes of two scopes and two keys, as operators make them.
-func randomTrail(rt *rapid.T, now time.Time) (t Log) {
+// randomLog draws changes of two scopes and two keys, as operators make them.
+func randomLog(rt *rapid.T, now time.Time) (t Log) {
 	for n := range rapid.Int64Range(1, 25).Draw(rt, "changes") {
 		c := Change{Number: n + 1, At: now, Scope: rapid.SampledFrom([]string{"a.example", "default"}).Draw(rt, "scope")}
 		for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"hourly", "daily"}), 1, 2, rapid.ID).Draw(rt, "keys") {
@@ -52,12 +52,12 @@ func inForceOf(t Log, now time.Time) string {
 	return text
 }
 
-// What is in force, by a plain rule: of each key the last change that sets or
-// unsets it and is neither over nor undone.
-func TestWhatATrailPutsInForce(t *testing.T) {
+// In force is, of each key, the last change that sets or unsets it and is neither expired
+// nor rolled back.
+func TestWhatALogPutsInForce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-		changes := randomTrail(rt, now)
+		changes := randomLog(rt, now)
 		undone := map[int64]bool{}
 		for i := len(changes) - 1; i >= 0; i-- {
 			if c := changes[i]; c.Undoes > 0 && !undone[c.Number] {
@@ -89,13 +89,13 @@ func TestWhatATrailPutsInForce(t *testing.T) {
 	})
 }
 
-// Old changes go, one after the other, and nothing in force is another for it,
-// then or later.
-func TestTheTrailStaysShort(t *testing.T) {
+// Old changes are removed one after the other, and that changes nothing in force, now or
+// later.
+func TestTheLogStaysShort(t *testing.T) {
 	gone := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-		changes := randomTrail(rt, now)
+		changes := randomLog(rt, now)
 		for _, number := range changes.Compact(now, 3) {
 			gone++
 			left := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return cmp.Or(c.first, c.Number) == number })

@@ -11,47 +11,39 @@ import (
 	"sluice/sidecar/follow"
 )
 
-// Rules tell who is charged for a message.
+// Rules find who is charged for a message.
 type Rules struct {
 	Options
-	relay         []netip.Prefix
-	exemptSenders []string // folded
-	Locals        *follow.Value[DomainSet]
-	OwnerMap      *follow.Value[Owners]
+	relay    []netip.Prefix
+	Locals   *follow.Value[DomainSet]
+	OwnerMap *follow.Value[Owners]
 }
 
-// RuleOptions are what Rules are made of.
+// Options are the configuration of Rules, validated and in canonical form.
 type Options struct {
-	Node          string   // the domain charged for mail of this host that is nobody's
-	EximUser      string   // who Exim's own bounces come from
-	LocalDomains  []string // names and files; see followDomains
-	Owners        string   // file with whose the domains are
+	Node          string   // the domain charged for mail of this host that belongs to no other
+	EximUser      string   // login name under which Exim sends its own bounces
+	LocalDomains  []string // domains, and paths of files that list some
+	Owners        string   // file with the account of each domain
 	MainDomains   string   // file with the main domain of each account
 	Relay         []string // addresses and networks that may send without AUTH in the sender's name
 	ExemptSenders []string // addresses and domains
 	ExemptLogins  []string // local users that run list software
 }
 
-// newRules makes rules. Of before, which may be nil, it takes over the files that
-// are followed. It returns rules also with an error: what the files hold that cannot
-// be read is missing.
+// New makes rules. It goes on with the files of the rules before, which may be nil,
+// where they are the same. With an error too it returns rules, without what the files
+// hold that cannot be read.
 func New(o Options, before *Rules) (*Rules, error) {
 	r := &Rules{Options: o}
 	for _, relay := range o.Relay {
 		r.relay = append(r.relay, prefixOf(relay))
 	}
-	for _, sender := range o.ExemptSenders {
-		if a := envelope.Fold(sender); a.Domain != "" {
-			sender = a.String()
-		} else {
-			sender = envelope.FoldDomain(sender)
-		}
-		r.exemptSenders = append(r.exemptSenders, sender)
-	}
 	return r, r.follow(before)
 }
 
-// follow begins to follow the files of local domains and owners, or goes on.
+// follow begins to follow the files of local domains and owners, or goes on with those
+// of the rules before.
 func (r *Rules) follow(before *Rules) error {
 	var errs []error
 	if before != nil && slices.Equal(before.LocalDomains, r.LocalDomains) {
@@ -72,29 +64,26 @@ func (r *Rules) follow(before *Rules) error {
 // passwdFile has the home directories of the accounts.
 const passwdFile = "/etc/passwd"
 
-// refresh reads again what files hold that have changed.
+// Refresh reads the files again that have changed.
 func (r *Rules) Refresh() error {
 	return errors.Join(r.Locals.Refresh(), r.OwnerMap.Refresh())
 }
 
-// prefixOf is a network, or an address as a network of one.
+// prefixOf parses a network, or an address as a network of one.
 func prefixOf(s string) netip.Prefix {
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p.Masked()
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
 	}
-	ip, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+	p, _ := netip.ParsePrefix(s) // the configuration was validated
+	return p
 }
 
-// owned is a domain as it is looked at without a message: with its owner.
+// PayerOfDomain is the payer of a domain: with the account that owns it.
 func (r *Rules) PayerOfDomain(domain string) sidecar.Payer {
 	return sidecar.Payer{Domain: domain, Account: r.OwnerMap.Get().Account[domain]}
 }
 
-// named is somebody as they are looked at by a subject's name.
+// PayerOfScope is the payer whose settings are those of a scope.
 func (r *Rules) PayerOfScope(subject string) sidecar.Payer {
 	if subject == sidecar.DefaultScope {
 		return sidecar.Payer{}
@@ -102,30 +91,33 @@ func (r *Rules) PayerOfScope(subject string) sidecar.Payer {
 	if account, ok := strings.CutPrefix(subject, sidecar.AccountPrefix); ok {
 		return sidecar.Payer{Account: account}
 	}
-	if domain := envelope.DomainOf(subject); domain != "" {
-		who := r.PayerOfDomain(domain)
-		who.Mailbox = subject
-		return who
+	domain := envelope.DomainOf(subject)
+	if domain == "" {
+		return r.PayerOfDomain(subject)
 	}
-	return r.PayerOfDomain(subject)
+	who := r.PayerOfDomain(domain)
+	who.Mailbox = subject
+	return who
 }
 
-// payerOf finds who is charged. The rules are those of the table in
-// docs/flow.md, in its order; the first that matches decides.
+// Payer finds who is charged: by the first rule that matches of the table in
+// docs/flow.md.
 func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 	local := r.ClientAddress == ""
 	if s.exemptSender(r.Sender) || local && slices.Contains(s.ExemptLogins, r.Login) {
 		return sidecar.Payer{Class: sidecar.Exempt}
 	}
-	if r.Sender == "" {
-		return s.identifyNullSender(r, local)
-	}
+	// Null senders are bounces, which charge nobody; but not of somebody who logged
+	// in or ran sendmail: anybody could send uncharged that way.
+	null := r.Sender == ""
 	original := Redirected(r)
 	switch {
 	case r.Auth != "":
 		return s.identifyLogin(r.Auth, r)
-	case local:
+	case local && !(null && (r.Login == "" || r.Login == s.EximUser)):
 		return s.identifyLogin(r.Login, r)
+	case null:
+		return sidecar.Payer{Class: sidecar.Nobody}
 	case original != "":
 		return s.payer(original)
 	case s.relays(r.ClientAddress):
@@ -136,22 +128,9 @@ func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 	return sidecar.Payer{Class: sidecar.Inbound}
 }
 
-// identifyNullSender: Exim's own bounces are nobody's, but a null sender from
-// somebody who logged in, or who ran sendmail, would be a loophole.
-func (s *Rules) identifyNullSender(r *sidecar.Request, local bool) sidecar.Payer {
-	own := local && (r.Login == "" || r.Login == s.EximUser)
-	switch {
-	case r.Auth != "":
-		return s.identifyLogin(r.Auth, r)
-	case local && !own:
-		return s.identifyLogin(r.Login, r)
-	}
-	return sidecar.Payer{Class: sidecar.Nobody}
-}
-
-// identifyLogin is for an id that was authenticated, or the login name of a
-// local user. One without a domain is an account, and may charge only domains
-// that are its own; with a null sender the node's.
+// identifyLogin finds the payer by an authenticated id, or by the login name of a local
+// user. One without a domain is an account, whose sends charge only domains of its own.
+// A null sender counts as one of the node's domain.
 func (s *Rules) identifyLogin(id string, r *sidecar.Request) sidecar.Payer {
 	if mailbox := envelope.Fold(id); mailbox.Domain != "" {
 		who := s.payer(mailbox.Domain)
@@ -164,20 +143,20 @@ func (s *Rules) identifyLogin(id string, r *sidecar.Request) sidecar.Payer {
 	}
 	owners := s.OwnerMap.Get()
 	if !owners.Known() {
-		// Nobody can tell whose a domain is. On a host with one tenant the
-		// sender's is right; the log warns where others could lie.
+		// Without an owner map the sender's domain is charged. That is right on a host
+		// with one tenant; the start warns where local users could choose any sender.
 		return s.payer(senderDomain).WithAccount(id)
 	}
 	account := id
 	if !owners.IsAccount(account) {
-		// A web server's user sends for all sites: the script's directory
-		// tells them apart.
+		// A web server's user sends for all sites: the script's directory shows for
+		// which.
 		account = owners.of(r.CWD)
 	}
 	switch {
 	case account == "":
-		// Root, cron, a web server outside of all homes. The sender's word
-		// would give each domain that somebody makes up a budget of its own.
+		// Root, cron, a web server outside of all homes. If the sender's domain were
+		// charged, each domain that somebody makes up would have a limit of its own.
 		return s.payer(s.Node).WithAccount(id)
 	case owners.Account[senderDomain] == account:
 		return s.payer(senderDomain)
@@ -185,17 +164,17 @@ func (s *Rules) identifyLogin(id string, r *sidecar.Request) sidecar.Payer {
 	return s.payer(owners.Main[account])
 }
 
-// payer never pools those of whom no domain is known: they would share one
-// budget, and each could spend all of it.
+// payer is PayerOfDomain, or Unidentified without a domain: those would share one limit,
+// and each could use all of it.
 func (s *Rules) payer(domain string) sidecar.Payer {
 	if domain == "" {
 		return sidecar.Payer{Class: sidecar.Unidentified}
 	}
-	return sidecar.Payer{Domain: domain, Account: s.OwnerMap.Get().Account[domain]}
+	return s.PayerOfDomain(domain)
 }
 
-// redirected is the domain of the address that an alias or list redirected.
-// One that only changes case or quotes is no redirect.
+// Redirected is the domain of the address that an alias or list redirected.
+// It is empty if the address was only changed in case or quotes.
 func Redirected(r *sidecar.Request) string {
 	if r.Original == "" {
 		return ""
@@ -207,18 +186,19 @@ func Redirected(r *sidecar.Request) string {
 	return original.Domain
 }
 
-// exemptSender tells whether a sender is in identity.exempt_senders: an address, or
+// exemptSender reports whether a sender is in identity.exempt_senders: an address, or
 // a domain with all of its addresses.
 func (s *Rules) exemptSender(from string) bool {
-	if len(s.exemptSenders) == 0 {
+	if len(s.ExemptSenders) == 0 {
 		return false
 	}
 	sender := envelope.Fold(from)
-	return slices.ContainsFunc(s.exemptSenders, func(e string) bool {
+	return slices.ContainsFunc(s.ExemptSenders, func(e string) bool {
 		return e == sender.String() || e == sender.Domain && !strings.Contains(e, "@")
 	})
 }
 
+// relays reports whether a client is in identity.relay.
 func (s *Rules) relays(client string) bool {
 	if len(s.relay) == 0 {
 		return false
@@ -227,9 +207,10 @@ func (s *Rules) relays(client string) bool {
 	return err == nil && slices.ContainsFunc(s.relay, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
 }
 
+// loopback reports whether an IP address is one of this host's loopback.
 func loopback(client string) bool {
 	if !strings.HasPrefix(client, "127.") && strings.IndexByte(client, ':') < 0 {
-		return false // nearly always; to take an address apart takes longer
+		return false // nearly always; parsing an address takes longer
 	}
 	ip, err := netip.ParseAddr(client)
 	return err == nil && ip.Unmap().IsLoopback()

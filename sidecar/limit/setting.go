@@ -2,13 +2,19 @@ package limit
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/field"
 )
+
+// ErrNotFound is wrapped by errors about a domain or scope of which nothing is
+// counted, held or locked.
+var ErrNotFound = errors.New("not found")
 
 // A Layer is where thresholds are set.
 type Layer string
@@ -29,13 +35,13 @@ type Setting struct {
 	Origin
 }
 
-// An Origin is who set a threshold, and where.
+// An Origin says who has set a threshold, and where.
 type Origin struct {
 	Layer  Layer     `json:"layer"`
-	Place  string    `json:"place,omitempty"`  // FILE:LINE, of a file's or the panel's
-	Who    string    `json:"who,omitempty"`    // of a live one, like the rest
+	Place  string    `json:"place,omitempty"`  // FILE:LINE, for the layers file and panel
+	Who    string    `json:"who,omitempty"`    // this and the rest are for the layer live
 	At     time.Time `json:"at,omitzero"`      // when it was set
-	Until  time.Time `json:"until,omitzero"`   // when it goes by itself; zero: it stays
+	Until  time.Time `json:"until,omitzero"`   // when it expires; zero: never
 	Why    string    `json:"why,omitempty"`    // in the words of who set it
 	Change int64     `json:"change,omitempty"` // its number in the history
 }
@@ -48,7 +54,10 @@ func (o Origin) String() string {
 	return cmp.Or(o.Place, string(o.Layer))
 }
 
-// placed is the origin of a value of the configuration file.
+// BuiltIn is the place of a value that no file sets.
+const BuiltIn = "built-in"
+
+// Placed is the origin of a value of the configuration: place is BuiltIn or FILE:LINE.
 func Placed(place string) Origin {
 	if place == BuiltIn {
 		return Origin{Layer: LayerBuiltIn}
@@ -56,8 +65,8 @@ func Placed(place string) Origin {
 	return Origin{Layer: LayerFile, Place: place}
 }
 
-// ParseSettings reads what `sluice set` was given: a scope, and KEY=VALUE. Its
-// error says what is wrong with each.
+// ParseSettings parses the arguments of `sluice set`: a scope, and each KEY=VALUE. Its
+// error is for the operator, about the first mistake.
 func ParseSettings(scope string, assignments []string) (canonical string, all []Setting, err error) {
 	if canonical, err = CanonicalScope(scope); err != nil {
 		return "", nil, err
@@ -70,7 +79,7 @@ func ParseSettings(scope string, assignments []string) (canonical string, all []
 		if !found {
 			return "", nil, fmt.Errorf("%q must be KEY=VALUE, like hourly=2000", a)
 		}
-		s, err := parseSetting(canonical, key, text)
+		s, err := NewSetting(canonical, key, text, Origin{})
 		if err != nil {
 			return "", nil, err
 		}
@@ -82,14 +91,8 @@ func ParseSettings(scope string, assignments []string) (canonical string, all []
 	return canonical, all, nil
 }
 
-// NewSetting makes a setting of a foreign layer, if key and value are good.
+// NewSetting makes a setting of a text, of the command line or a panel's file.
 func NewSetting(scope, key, text string, o Origin) (Setting, error) {
-	s, err := parseSetting(scope, key, text)
-	s.Origin = o
-	return s, err
-}
-
-func parseSetting(scope, key, text string) (Setting, error) {
 	var t Thresholds
 	value, err := t.Key(key)
 	if err != nil {
@@ -104,26 +107,52 @@ func parseSetting(scope, key, text string) (Setting, error) {
 	if err := value.Set(value.Typed(text)); err != nil {
 		return Setting{}, fmt.Errorf("%s is %s, it must be %w", key, field.QuoteTOML(text), err)
 	}
-	return Setting{Scope: scope, Key: key, Value: value.Get()}, nil
+	return Setting{scope, key, value.Get(), o}, nil
 }
 
-// unlimited is how a limit of 0 is shown, and may be typed.
+// Unlimited is how a limit of 0 is shown, and may be typed.
 const Unlimited = "unlimited"
 
-// isLimit tells the keys that have a number of recipients.
+// IsLimit reports whether a key is a number of sends in a window.
 func IsLimit(key string) bool { return key == "hourly" || key == "daily" }
 
-// key is field, or says what may have been meant.
+// Key is Field with an error, which suggests a key, in place of nil.
 func (t *Thresholds) Key(name string) (field.Value, error) {
-	if field := t.Field(name); field != nil {
-		return field, nil
+	if value := t.Field(name); value != nil {
+		return value, nil
 	}
-	hint := "known: " + strings.Join(Keys(), ", ")
-	if near := field.Nearest(name, Keys()); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
-	}
-	return nil, fmt.Errorf("unknown key %q; %s", name, hint)
+	return nil, fmt.Errorf("unknown key %q; %s", name, field.Suggest(name, Keys()))
 }
 
-// builtIn is the origin of a value that no file sets.
-const BuiltIn = "built-in"
+// CanonicalDomain returns a domain name as subjects and lock files have it:
+// lower-case, as A-label.
+func CanonicalDomain(s string) (string, error) {
+	domain, err := field.Domain(s)
+	if err != nil {
+		return "", fmt.Errorf("%q must be %w", s, err)
+	}
+	return domain, nil
+}
+
+// CanonicalScope returns the canonical form of a scope: "default", "example.com",
+// "account:bob" or "news@example.com".
+func CanonicalScope(s string) (string, error) {
+	if s == sidecar.DefaultScope {
+		return s, nil
+	}
+	if account, ok := strings.CutPrefix(s, sidecar.AccountPrefix); ok {
+		if _, err := field.NotEmpty(account); err != nil {
+			return "", fmt.Errorf("scope %q: the account must be %w", s, err)
+		}
+		return s, nil
+	}
+	check := field.Domain
+	if strings.Contains(s, "@") {
+		check = field.Mailbox
+	}
+	canonical, err := check(s)
+	if err != nil {
+		return "", fmt.Errorf(`scope %q must be "default", "example.com", "account:bob" or "news@example.com"`, s)
+	}
+	return canonical, nil
+}

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -9,69 +10,54 @@ import (
 	"sluice/sidecar"
 )
 
-// A Table is the limits in force: what all layers have set, laid on each other, and
-// worked out for each scope. It does not change.
+// A Table is the thresholds in force: those of all layers together, compiled for each
+// scope. It does not change.
 type Table struct {
 	Window time.Duration // that of hourly limits
 
-	Scopes   map[string]*scoped           // what is in force, by scope; that of defaultScope is complete
-	ByName   map[string][]ratelimit.Limit // what a domain, an account or a mailbox of its own has
-	fallback []ratelimit.Limit            // what any other domain has
-	Accounts bool                         // byName has one of an account
+	Scopes   map[string]*scoped           // what each scope sets; the default scope sets every key
+	ByName   map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
+	fallback []ratelimit.Limit            // limits of any other domain
+	Accounts bool                         // ByName has an account
 	Watches  bool                         // some scope is watched
 	exempts  bool                         // some scope is exempt
 }
 
-// newTable lays layers on each other, the lowest first.
-func NewTable(window time.Duration, layers ...[]Setting) *Table {
-	t := &Table{Window: window}
-	t.compile(layers...)
-	return t
-}
-
-// scoped is what is in force for one scope.
+// scoped is what all layers together set for one scope.
 type scoped struct {
 	Thresholds
-	from []*Setting // that Thresholds were set by, one for each key
+	from []*Setting // the origin of each of them, one for each key
 }
 
-// set finds who set a key here; nil if that is left to the scopes above.
+// Set returns the setting of a key in this scope; nil if it does not set the key.
 func (s *scoped) Set(key string) *Setting {
-	if s == nil {
-		return nil
-	}
-	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == key }); i >= 0 {
-		return s.from[i]
+	if s != nil {
+		for _, setting := range s.from {
+			if setting.Key == key {
+				return setting
+			}
+		}
 	}
 	return nil
 }
 
-// origin is that of a key that is set here.
-func (s *scoped) origin(key string) Origin {
-	if setting := s.Set(key); setting != nil {
-		return setting.Origin
-	}
-	return Origin{}
-}
-
-// put has a setting take the place of one of a lower layer. Each layer has
-// checked its own.
+// put replaces the setting of a lower layer. Settings were validated when they were
+// made: one that is not valid all the same has no effect.
 func (s *scoped) put(setting *Setting) {
-	field := s.Field(setting.Key)
-	if field == nil || field.Set(setting.Value) != nil {
+	if field := s.Field(setting.Key); field == nil || field.Set(setting.Value) != nil {
 		return
 	}
-	if i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == setting.Key }); i >= 0 {
-		s.from[i] = setting
-		return
+	i := slices.IndexFunc(s.from, func(o *Setting) bool { return o.Key == setting.Key })
+	if i < 0 {
+		i, s.from = len(s.from), append(s.from, nil)
 	}
-	s.from = append(s.from, setting)
+	s.from[i] = setting
 }
 
-// compile lays the layers on each other, the lowest first, and works out the
-// limits of every subject that has its own.
-func (t *Table) compile(layers ...[]Setting) {
-	t.Scopes = map[string]*scoped{sidecar.DefaultScope: {}}
+// NewTable compiles layers of settings, of which a later one overrides an earlier one.
+// The first one sets every key of the default scope.
+func NewTable(window time.Duration, layers ...[]Setting) *Table {
+	t := &Table{Window: window, Scopes: map[string]*scoped{sidecar.DefaultScope: {}}, ByName: map[string][]ratelimit.Limit{}}
 	for _, layer := range layers {
 		for i := range layer {
 			scope := t.Scopes[layer[i].Scope]
@@ -83,21 +69,20 @@ func (t *Table) compile(layers ...[]Setting) {
 		}
 	}
 	t.fallback = t.compileLimits("", t.Scopes[sidecar.DefaultScope])
-	t.ByName = map[string][]ratelimit.Limit{}
 	for name, scope := range t.Scopes {
 		t.Watches = t.Watches || scope.Mode != nil && *scope.Mode == Watch
 		t.exempts = t.exempts || scope.Exempt != nil && *scope.Exempt
-		if name == sidecar.DefaultScope {
-			continue
+		if name != sidecar.DefaultScope {
+			t.ByName[name] = t.compileLimits(name, scope)
+			t.Accounts = t.Accounts || sidecar.IsAccount(name)
 		}
-		t.ByName[name] = t.compileLimits(name, scope)
-		t.Accounts = t.Accounts || sidecar.IsAccount(name)
 	}
+	return t
 }
 
-// compileLimits finds the limits by which a subject is charged; none if it is not.
-// A limit is for its own subject only, but those of the default scope are each
-// domain't.
+// compileLimits finds the limits of a subject; a mailbox or account without any is not
+// counted. A limit is for its own subject only, but those of the default scope are for
+// each domain by itself.
 func (t *Table) compileLimits(name string, own *scoped) []ratelimit.Limit {
 	var fallback Thresholds
 	if sidecar.IsDomain(name) {
@@ -113,21 +98,19 @@ func (t *Table) compileLimits(name string, own *scoped) []ratelimit.Limit {
 	return limits
 }
 
+// Keep is the longest window of any limit: how long sends must be remembered.
 func (t *Table) Keep() time.Duration {
 	longest := t.Window
-	for _, limits := range t.ByName {
+	for _, limits := range slices.AppendSeq([][]ratelimit.Limit{t.fallback}, maps.Values(t.ByName)) {
 		for _, limit := range limits {
 			longest = max(longest, limit.Window)
 		}
 	}
-	for _, limit := range t.fallback {
-		longest = max(longest, limit.Window)
-	}
 	return longest
 }
 
-// appendSubjects appends, to none, those who are charged for a message: its domain
-// in any case, its mailbox and account where a limit names them.
+// AppendSubjects appends to an empty slice the subjects that are charged for a message:
+// its domain in any case, its mailbox and account if they have limits of their own.
 func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) []ratelimit.Subject {
 	if limits := t.ByName[who.Mailbox]; len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.Mailbox, Limits: limits})
@@ -147,7 +130,7 @@ func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) 
 	return subjects
 }
 
-// limitsOf are the limits of a subject.
+// LimitsOf are the limits of a subject.
 func (t *Table) LimitsOf(subject string) []ratelimit.Limit {
 	if own, ok := t.ByName[subject]; ok || !sidecar.IsDomain(subject) {
 		return own
@@ -155,7 +138,7 @@ func (t *Table) LimitsOf(subject string) []ratelimit.Limit {
 	return t.fallback
 }
 
-// mode is how a subject is limited, as status shows it.
+// Mode is how a subject is limited, as status shows it.
 func (t *Table) Mode(who sidecar.Payer, subject string) Mode {
 	switch {
 	case t.ExemptScope(who):
@@ -166,7 +149,8 @@ func (t *Table) Mode(who sidecar.Payer, subject string) Mode {
 	return Enforce
 }
 
-// watched tells whether the limits of one of the subjects of a message are.
+// Watched reports whether the limits of a subject, one of those charged for a message of
+// who, are only watched.
 func (t *Table) Watched(who sidecar.Payer, subject string) bool {
 	switch {
 	case sidecar.IsAccount(subject):
@@ -178,7 +162,7 @@ func (t *Table) Watched(who sidecar.Payer, subject string) bool {
 	return mode == Watch
 }
 
-// exemptScope tells whether nobody is charged for somebody, by thresholds.
+// ExemptScope reports whether thresholds exempt somebody from being charged.
 func (t *Table) ExemptScope(who sidecar.Payer) bool {
 	if !t.exempts {
 		return false
@@ -187,73 +171,61 @@ func (t *Table) ExemptScope(who sidecar.Payer) bool {
 	return exempt
 }
 
-// limitOrigin is who set the limit of a subject in a window.
+// LimitOrigin says who set the limit of a subject in a window.
 func (t *Table) LimitOrigin(subject string, window time.Duration) Origin {
 	key := "hourly"
 	if window != t.Window {
 		key = "daily"
 	}
-	for _, name := range [...]string{subject, sidecar.DefaultScope} {
-		if scope := t.Scopes[name]; scope != nil && scope.Set(key) != nil {
-			return scope.origin(key)
-		}
-	}
-	return Origin{}
+	v, _ := t.Decisive(key, []string{subject, sidecar.DefaultScope})
+	return v.Origin
 }
 
-// inForce is the value of a key that cascades from the default over account
-// and domain to mailbox, and who set it.
-func InForce[T any](t *Table, who sidecar.Payer, key string, value func(*Thresholds) *T) (T, Origin) {
-	names := [...]string{who.Mailbox, who.Domain, "", sidecar.DefaultScope}
-	if who.Account != "" {
-		names[2] = sidecar.AccountPrefix + who.Account
-	}
-	for _, name := range names {
-		if name == "" {
-			continue
-		}
+// InForce is the value of a key for somebody, and who set it: that of the most specific
+// scope which sets it, of mailbox, domain, account and default.
+func InForce[T any](t *Table, who sidecar.Payer, key string, value func(*Thresholds) *T) (v T, o Origin) {
+	for _, name := range who.Scopes() {
 		if scope := t.Scopes[name]; scope != nil {
 			if v := value(&scope.Thresholds); v != nil {
-				return *v, scope.origin(key)
+				return *v, scope.Set(key).Origin
 			}
 		}
 	}
-	var none T
-	return none, Origin{}
+	return v, o
 }
 
-// deferfailLimits are how many bad sends of somebody, and which share, trip.
+// DeferfailLimits are the number of bad sends, and their share of all in percent, that
+// block somebody's domain.
 func (t *Table) DeferfailLimits(who sidecar.Payer) (least, percent int64) {
 	least, _ = InForce(t, who, "deferfail_min", func(t *Thresholds) *int64 { return t.DeferfailMin })
 	percent, _ = InForce(t, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
 	return least, percent
 }
 
-// deferfailOrigin is who set the percentage of somebody.
+// DeferfailOrigin says who set the percentage for somebody.
 func (t *Table) DeferfailOrigin(who sidecar.Payer) Origin {
 	_, origin := InForce(t, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
 	return origin
 }
 
-// ignored are the causes that are left out for somebody.
+// Ignored are the causes by which defers and failures are not bad for somebody.
 func (t *Table) Ignored(who sidecar.Payer) []sidecar.Cause {
 	causes, _ := InForce(t, who, "deferfail_ignore", func(t *Thresholds) *[]sidecar.Cause { return t.DeferfailIgnore })
 	return causes
 }
 
-// decisive is the value of the most specific scope that sets a key.
+// Decisive is the value of the first of some scopes that sets a key; false if none does.
 func (t *Table) Decisive(key string, names []string) (Value, bool) {
 	for _, name := range names {
-		if scope := t.Scopes[name]; scope != nil {
-			if set := scope.Set(key); set != nil {
-				return Value{Key: key, Value: set.Value, Set: name, Origin: set.Origin}, true
-			}
+		if set := t.Scopes[name].Set(key); set != nil {
+			return Value{Key: key, Value: set.Value, Set: name, Origin: set.Origin}, true
 		}
 	}
 	return Value{}, false
 }
 
-// limitsIn are the limits that must all have room for a send of a scope.
+// LimitsIn lists the limits by a key, hourly or daily, that must all have room for a send
+// of a scope. names are the scopes that apply to it.
 func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
 	for _, name := range names {
 		from := []string{name}
@@ -271,7 +243,7 @@ func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
 	return all
 }
 
-// full is the limit that a subject has used up, if it has.
+// Full is the first limit that a subject has used up; false if it has room.
 func (t *Table) Full(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	for _, limit := range t.LimitsOf(standing.Name) {
 		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
@@ -283,28 +255,16 @@ func (t *Table) Full(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	return ratelimit.Use{}, false
 }
 
+// AtLimit reports whether a limit is used up.
 func AtLimit(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
 
 // A Value is one threshold that is in force for somebody.
 type Value struct {
 	Key    string `json:"key"`
-	Of     string `json:"of"`     // whom it limits: the scope itself, or one that it belongs to
+	Of     string `json:"of"`     // of a limit: whose, of the scope itself or one that it belongs to
 	Value  any    `json:"value"`  // as in Setting
 	Set    string `json:"set_in"` // the scope in which it is set
 	Origin `json:"origin"`
 
-	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when its sends are counted; zero: from the first on
-}
-
-// live lists what is set live for a scope.
-func (s *scoped) Live() (all []*Setting) {
-	if s == nil {
-		return nil
-	}
-	for _, setting := range s.from {
-		if setting.Layer == LayerLive {
-			all = append(all, setting)
-		}
-	}
-	return all
+	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when sends are counted; zero: since the first
 }

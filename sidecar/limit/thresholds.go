@@ -8,16 +8,16 @@ import (
 	"sluice/sidecar/field"
 )
 
-// Thresholds are what one scope sets; nil leaves it to the scopes above.
+// Thresholds are the values that one scope sets; nil leaves a key to less specific ones.
 type Thresholds struct {
 	Hourly           *int64           // sends in Limits.Window; 0 is unlimited
 	Daily            *int64           // sends in 24 hours; 0 is unlimited
 	DeferfailPercent *int64           // percent of the sends that may be bad; 0 never trips
-	DeferfailMin     *int64           // bad outcomes below which nothing trips
-	DeferfailIgnore  *[]sidecar.Cause // causes that are not held against the domain
+	DeferfailMin     *int64           // with fewer bad sends nothing trips
+	DeferfailIgnore  *[]sidecar.Cause // defers and failures by these causes are not bad
 	DeferCutoff      *int64           // percent of the limit from which 450 becomes 550
 	Mode             *Mode            // whether limits refuse
-	OverLimit        *OverLimit       // how they do
+	OverLimit        *OverLimit       // what becomes of a send over a limit
 	Exempt           *bool            // nobody is charged, and nothing limited
 }
 
@@ -27,8 +27,8 @@ type Mode string
 // The modes.
 const (
 	Enforce Mode = "enforce"
-	Watch   Mode = "watch"  // they pass what they would refuse, and count it
-	Exempt  Mode = "exempt" // nothing is charged: shown only, for the key exempt sets it
+	Watch   Mode = "watch"  // they count what they would refuse, and let it pass
+	Exempt  Mode = "exempt" // nothing is charged; set by the key exempt, and only shown as a mode
 )
 
 // An OverLimit is what becomes of a send over a limit.
@@ -42,18 +42,19 @@ const (
 	OverDiscard OverLimit = "discard" // accepted and dropped
 )
 
-// maxSends bounds numbers of sends so that percentages of them never overflow.
+// MaxSends bounds numbers of sends so that percentages of them never overflow.
 const MaxSends = 1_000_000_000
 
-// thresholdKeys are the keys of a scope, in the order in which they are shown.
+// Keys lists the keys of Thresholds, in the order in which they are shown.
 func Keys() []string {
 	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "exempt"}
 }
 
-// isTrip tells a key of what trips a domain, as all of it does or nothing.
+// IsTrip reports whether a key says when a domain is blocked for bad sends: always as
+// a whole, never one mailbox.
 func IsTrip(key string) bool { return key == "deferfail_percent" || key == "deferfail_min" }
 
-// misplaced says why a key would have no effect in a scope; nil where it has one.
+// Misplaced says why a key would have no effect in a scope; nil if it has one.
 func Misplaced(scope, key string) error {
 	if domain := envelope.DomainOf(scope); domain != "" && !sidecar.IsAccount(scope) && IsTrip(key) {
 		return fmt.Errorf("%s is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for %s", key, domain)
@@ -61,7 +62,7 @@ func Misplaced(scope, key string) error {
 	return nil
 }
 
-// field is that of a key; nil if there is no such key.
+// Field is the field of a key; nil if there is no such key.
 func (t *Thresholds) Field(key string) field.Value {
 	switch key {
 	case "hourly":
@@ -86,7 +87,7 @@ func (t *Thresholds) Field(key string) field.Value {
 	return nil
 }
 
-// number is a whole number that a scope may leave unset.
+// number is a whole number, or unset.
 func number(n **int64, min, max int64) field.Value {
 	return field.Optional(n, func(n *int64) field.Value { return field.Whole(n, min, max) })
 }
@@ -96,31 +97,16 @@ func word[S ~string](s **S, words ...S) field.Value {
 	return field.Optional(s, func(s *S) field.Value { return field.Word(s, words...) })
 }
 
-// causes is a list of causes that a scope may leave unset.
+// causes is a list of causes, or unset.
 func causes(c **[]sidecar.Cause) field.Value {
 	var names []string
 	for _, cause := range sidecar.Causes() {
 		names = append(names, string(cause))
 	}
-	return field.Optional(c, func(c *[]sidecar.Cause) field.Value { return causeList{field.List(c, field.OneOf(names...)), c} })
+	return field.Optional(c, func(c *[]sidecar.Cause) field.Value { return field.List(c, field.OneOf(names...)) })
 }
 
-// causeList is a list that is set to none when it is empty, and not unset.
-type causeList struct {
-	field.Value
-	causes *[]sidecar.Cause
-}
-
-func (l causeList) Set(v any) error {
-	err := l.Value.Set(v)
-	if err == nil && *l.causes == nil {
-		*l.causes = []sidecar.Cause{}
-	}
-	return err
-}
-
-// action is what the client is told of a send over the limit, or from the
-// cutoff on.
+// Action is the verdict on a send over a limit; cutoff is true from DeferCutoff on.
 func (o OverLimit) Action(cutoff bool) sidecar.Action {
 	switch {
 	case o == OverDiscard:

@@ -7,14 +7,17 @@ import (
 	"sync"
 )
 
-// A Board is the board of a node that shares with nobody.
+// A Board is the board of a node that shares its counts with no other: it keeps the
+// values as notes.
 type Board struct {
 	Notes Store
-	mu    sync.Mutex
+	mu    sync.Mutex // held while a key is looked up and written
 }
 
 const boardNotes = "board/"
 
+// Post writes a value under a key that has none, and returns the value that the key then
+// has.
 func (b *Board) Post(_ context.Context, key string, value []byte) (stands []byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -29,10 +32,12 @@ func (b *Board) Post(_ context.Context, key string, value []byte) (stands []byte
 	return value, b.Notes.Note(boardNotes+key, value)
 }
 
+// Remove removes a key.
 func (b *Board) Remove(_ context.Context, key string) error {
 	return b.Notes.Forget(boardNotes + key)
 }
 
+// Entries calls f for every key that begins with prefix, in the order of keys.
 func (b *Board) Entries(prefix string, f func(key string, value []byte)) {
 	b.Notes.Notes(boardNotes+prefix, func(key string, value []byte) { f(strings.TrimPrefix(key, boardNotes), value) })
 }

@@ -1,6 +1,3 @@
-// Package notes keeps values of one type by name, over crashes. A Map owns the notes
-// whose keys begin with its prefix; it asks a Store, which is the journal of the
-// counts, to write them, and tells whoever made it of notes that it cannot read.
 package notes
 
 import (
@@ -19,14 +16,14 @@ type Store interface {
 	Notes(prefix string, f func(key string, value []byte))
 }
 
-// An Unread is told of a note that cannot be read.
+// An Unread is called for a note that cannot be read.
 type Unread func(key string, err error)
 
-// A Map is the notes under one prefix. A name has one part or more, the same number
-// for all; the key of a note is prefix/PART/PART, and its value JSON.
+// A Map is the notes under one prefix. The names of all have the same number of parts,
+// one or more. The key of a note is prefix/PART/PART, and its value JSON.
 type Map[T any] struct {
 	store  Store
-	prefix string
+	prefix string // with a slash at the end
 	parts  int
 	unread Unread
 }
@@ -36,7 +33,8 @@ func New[T any](store Store, prefix string, parts int, unread Unread) Map[T] {
 	return Map[T]{store, prefix + "/", parts, unread}
 }
 
-// Load calls f for every note. One of which f returns an error is unread.
+// Load calls f for every note. It calls Unread for those that f returns an error for,
+// and for those that are not valid.
 func (m Map[T]) Load(f func(name []string, value T) error) {
 	m.store.Notes(m.prefix, func(key string, text []byte) {
 		var value T
@@ -50,7 +48,7 @@ func (m Map[T]) Load(f func(name []string, value T) error) {
 	})
 }
 
-// Put notes a value.
+// Put writes the value of a name.
 func (m Map[T]) Put(value T, name ...string) error {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -59,22 +57,19 @@ func (m Map[T]) Put(value T, name ...string) error {
 	return m.store.Note(m.key(name), text)
 }
 
-// Drop forgets a value.
+// Drop removes the value of a name.
 func (m Map[T]) Drop(name ...string) error { return m.store.Forget(m.key(name)) }
 
-// key is where a name is noted. A part may have any character, a slash too.
+// key is the key of a name, whose parts may have any character, a slash too.
 func (m Map[T]) key(name []string) string {
-	var key strings.Builder
-	key.WriteString(m.prefix)
+	escaped := make([]string, len(name))
 	for i, part := range name {
-		if i > 0 {
-			key.WriteByte('/')
-		}
-		key.WriteString(url.PathEscape(part))
+		escaped[i] = url.PathEscape(part)
 	}
-	return key.String()
+	return m.prefix + strings.Join(escaped, "/")
 }
 
+// name is the name of a key.
 func (m Map[T]) name(key string) (name []string, err error) {
 	for part := range strings.SplitSeq(strings.TrimPrefix(key, m.prefix), "/") {
 		part, bad := url.PathUnescape(part)

@@ -35,8 +35,8 @@ type value struct {
 	N int `json:"n"`
 }
 
-// What was put is there after a restart, under whatever name, until it is dropped;
-// other notes are left alone, and what cannot be read is told, each once.
+// Values are there after a restart, under any name, until they are dropped. Other notes
+// stay as they are, and each that cannot be read is reported once.
 func TestMap(t *testing.T) {
 	store := memory{"other/x/y": []byte("x"), "v/three/of/them": []byte("{}"), "v/a/%zz": []byte("{}"), "v/a/json": []byte("no")}
 	var unread []string

@@ -1,5 +1,3 @@
-// Package peer tells who is at the other end of a unix socket. It owns nothing, asks
-// the kernel, and tells fronts whom to admit.
 package peer
 
 import (
@@ -10,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Credentials are those of the process that connected (unix(7), SO_PEERCRED).
+// Credentials are the ids of the process that connected, and of its user and group
+// (unix(7), SO_PEERCRED).
 func Credentials(c *net.UnixConn) (*unix.Ucred, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("read peer credentials: %w", err)
-	}
 	var cred *unix.Ucred
 	var optErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		})
+	}
 	if err = errors.Join(err, optErr); err != nil {
 		return nil, fmt.Errorf("read peer credentials: %w", err)
 	}

@@ -2,7 +2,10 @@ package settings
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"sluice/sidecar"
@@ -11,37 +14,48 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// Bounds on what a change can be.
+// Bounds of a change.
 const (
-	LongestChange = 10 * 366 * sidecar.Day // that --for can be
+	LongestChange = 10 * 366 * sidecar.Day // of --for
 	longestWhy    = 500                    // bytes
 )
 
-// Change carries out an order, on all nodes. What it says of a wrong one is for
-// whoever gave it; nothing is changed then.
+// Change carries out an edit, on all nodes. Its error, with which nothing is changed, is
+// for the operator.
 func (l *Live) Change(ctx context.Context, now time.Time, o history.Edit) (history.Change, error) {
-	all, err := history.Post(ctx, l.board, l.events, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
+	all, err := l.post(ctx, now, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
 	if err != nil {
 		return history.Change{}, err
 	}
-	l.changed(ctx, now, all)
 	return all[0], nil
 }
 
-// Preview tells what Change would do, and returns the settings that would be in force.
+// Preview is Change without an effect: it also returns the settings that would be in force.
 func (l *Live) Preview(now time.Time, o history.Edit) (history.Change, *Settings, error) {
-	t := history.Read(l.board, l.events)
-	all, err := l.draft(t, now, o)
+	all, settings, err := l.preview(now, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
 	if err != nil {
 		return history.Change{}, nil, err
 	}
-	t = t.Add(all)
-	settings, _ := l.settingsWith(l.now.Load(), t, now)
-	return t[len(t)-1], settings, nil
+	return all[0], settings, nil
 }
 
-// changed puts in force what was changed here.
-func (l *Live) changed(ctx context.Context, now time.Time, all []history.Change) {
+// Import sets what was saved, each line as a change of its own, and all or nothing.
+func (l *Live) Import(ctx context.Context, now time.Time, lines []history.Saved, who string) ([]history.Change, error) {
+	return l.post(ctx, now, func(t history.Log) ([]history.Change, error) { return l.draftImport(t, now, lines, who) })
+}
+
+// PreviewImport is Import without an effect: it also returns the settings that would be
+// in force.
+func (l *Live) PreviewImport(now time.Time, lines []history.Saved, who string) ([]history.Change, *Settings, error) {
+	return l.preview(now, func(t history.Log) ([]history.Change, error) { return l.draftImport(t, now, lines, who) })
+}
+
+// post makes the drafted changes on all nodes, and puts them in force here.
+func (l *Live) post(ctx context.Context, now time.Time, draft func(history.Log) ([]history.Change, error)) ([]history.Change, error) {
+	all, err := history.Post(ctx, l.board, l.events, draft)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range all {
 		l.emitChanged(c)
 	}
@@ -49,41 +63,58 @@ func (l *Live) changed(ctx context.Context, now time.Time, all []history.Change)
 	for _, number := range l.now.Load().changes.Compact(now, history.KeepChanges) {
 		if err := l.board.Remove(ctx, history.Key(number)); err != nil {
 			l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-			return
+			break
 		}
 	}
+	return all, nil
 }
 
-// draft makes a change of an order.
+// preview returns the drafted changes, and the settings that would be in force with them.
+func (l *Live) preview(now time.Time, draft func(history.Log) ([]history.Change, error)) ([]history.Change, *Settings, error) {
+	t := history.Read(l.board, l.events)
+	drafted, err := draft(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	all := t.Add(drafted)
+	settings, _ := l.settingsWith(l.now.Load(), all, now)
+	return all[len(t):], settings, nil
+}
+
+// draft makes an edit a change: one that has an effect.
 func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Change, error) {
 	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
 		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/sidecar.Day, longestWhy)
 	}
 	c := history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: l.node, Why: o.Why}
-	if o.For > 0 {
-		c.Until = c.At.Add(o.For)
-	}
 	if o.Rollback != 0 {
 		undone, err := t.Find(o.Rollback, now)
-		c.Scope, c.Undoes, c.Until = undone.Scope, o.Rollback, time.Time{}
+		c.Scope, c.Undoes = undone.Scope, o.Rollback
 		for _, k := range undone.Keys {
 			c.Keys = append(c.Keys, history.KeyChange{Key: k.Key, From: k.To, To: k.From})
 		}
 		return []history.Change{c}, err
+	}
+	if o.For > 0 {
+		c.Until = c.At.Add(o.For)
 	}
 	scope, settings, err := history.ParseEdit(o)
 	if err != nil {
 		return nil, err
 	}
 	present, _ := l.settingsWith(l.now.Load(), t, now)
-	if len(settings) == 0 { // unset all
-		for _, s := range present.Scopes[scope].Live() {
-			settings = append(settings, limit.Setting{Scope: scope, Key: s.Key})
+	isLive := func(key string) bool {
+		set := present.Scopes[scope].Set(key)
+		return set != nil && set.Layer == limit.LayerLive
+	}
+	unsetAll := len(settings) == 0
+	for _, key := range limit.Keys() {
+		if unsetAll && isLive(key) {
+			settings = append(settings, limit.Setting{Scope: scope, Key: key})
 		}
 	}
 	for _, s := range settings {
-		own := present.Scopes[scope].Set(s.Key)
-		if s.Value == nil && (own == nil || own.Layer != limit.LayerLive) {
+		if s.Value == nil && !isLive(s.Key) {
 			return nil, fmt.Errorf("%w: %s of %s is not set by `sluice set`", history.ErrNoEffect, s.Key, scope)
 		}
 	}
@@ -94,10 +125,117 @@ func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Ch
 	return []history.Change{c}, nil
 }
 
-// keyChanges are what settings change of what is in force.
+// draftImport makes changes of what was saved. Its error is about all wrong lines.
+func (l *Live) draftImport(t history.Log, now time.Time, lines []history.Saved, who string) (all []history.Change, err error) {
+	present, _ := l.settingsWith(l.now.Load(), t, now)
+	set := map[[2]string]any{} // values of the lines before, by scope and key
+	var errs []error
+	for _, line := range lines {
+		scope, settings, err := limit.ParseSettings(line.Scope, line.Set)
+		switch {
+		case err != nil:
+		case len(line.Why) > longestWhy:
+			err = fmt.Errorf("why must be at most %d bytes long", longestWhy)
+		case line.Until.Sub(now) > LongestChange:
+			err = fmt.Errorf("until must be within %d days", LongestChange/sidecar.Day)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", line.Place, err))
+			continue
+		}
+		keys := present.keyChanges(settings)
+		for i, k := range keys {
+			at := [2]string{scope, k.Key}
+			if from, before := set[at]; before {
+				keys[i].From = from
+			}
+			set[at] = k.To
+		}
+		all = append(all, history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: who, Node: l.node, Why: line.Reason(),
+			Scope: scope, Until: line.Until, Keys: keys})
+	}
+	if len(errs) == 0 && len(all) == 0 {
+		errs = append(errs, fmt.Errorf("%w: nothing is left to set", history.ErrNoEffect))
+	}
+	return all, errors.Join(errs...)
+}
+
+// keyChanges lists how settings would change what is in force.
 func (s *Settings) keyChanges(settings []limit.Setting) (keys []history.KeyChange) {
 	for _, to := range settings {
 		keys = append(keys, history.KeyChange{Key: to.Key, From: s.valueOf(to.Key, to.Scope), To: to.Value})
 	}
 	return keys
+}
+
+func (l *Live) emitChanged(c history.Change) {
+	attrs := event.Attrs("who", c.Who, "scope", c.Scope, "change", c.Number, "what", c.Describe())
+	if !c.Until.IsZero() {
+		attrs = append(attrs, event.Attrs("until", c.Until)...)
+	}
+	if c.Why != "" {
+		attrs = append(attrs, event.Attrs("why", c.Why)...)
+	}
+	l.events.Emit(event.Event{Kind: event.Changed, Attrs: attrs})
+}
+
+// History lists the changes, the last first: of one scope, or all for "".
+func (l *Live) History(now time.Time, scope string) ([]history.Change, error) {
+	scope, err := canonicalOrAll(scope)
+	if err != nil {
+		return nil, err
+	}
+	t := history.Read(l.board, l.events)
+	states := t.Effective(now).States
+	all := []history.Change{}
+	for _, c := range slices.Backward(t) {
+		if scope == "" || c.Scope == scope {
+			c.State = states[c.Number]
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+// Export lists what is set live: of one scope, or all for "". With left it is what was
+// set while store.url named another store, and is not in force.
+func (l *Live) Export(now time.Time, scope string, left bool) ([]history.Saved, error) {
+	scope, err := canonicalOrAll(scope)
+	if err != nil {
+		return nil, err
+	}
+	changes := l.stayedBehind(now)
+	if !left {
+		changes = history.Read(l.board, l.events).Saved(now)
+	}
+	return slices.DeleteFunc(changes, func(c history.Saved) bool { return scope != "" && c.Scope != scope }), nil
+}
+
+// canonicalOrAll is limit.CanonicalScope, or "" for "".
+func canonicalOrAll(scope string) (string, error) {
+	if scope == "" {
+		return "", nil
+	}
+	return limit.CanonicalScope(scope)
+}
+
+// stayedBehind lists what was set while store.url named another store, without the keys
+// that were set or unset since.
+func (l *Live) stayedBehind(now time.Time) (all []history.Saved) {
+	if l.left == nil {
+		return nil
+	}
+	here := history.Read(l.board, l.events)
+	for _, c := range history.Read(l.left, l.events).Saved(now) {
+		c.Set = slices.DeleteFunc(c.Set, func(assignment string) bool {
+			key, _, _ := strings.Cut(assignment, "=")
+			return slices.ContainsFunc(here, func(h history.Change) bool {
+				return h.Scope == c.Scope && h.At.After(c.At) && slices.ContainsFunc(h.Keys, func(k history.KeyChange) bool { return k.Key == key })
+			})
+		})
+		if len(c.Set) > 0 {
+			all = append(all, c)
+		}
+	}
+	return all
 }

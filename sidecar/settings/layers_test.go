@@ -20,7 +20,7 @@ var (
 	oracleWho    = sidecar.Payer{Domain: "example.com", Account: "bob", Mailbox: "news@example.com"}
 )
 
-// oracleValue is a value of a key that tells from which scope and layer it is.
+// oracleValue is a value of a key that is different for each scope and layer.
 func oracleValue(key string, scope, layer int) any {
 	n := int64(1 + 4*layer + scope)
 	switch key {
@@ -38,8 +38,8 @@ func oracleValue(key string, scope, layer int) any {
 	return n
 }
 
-// oracle is what is in force of a key, found without any of what is tested: set
-// has a bit for each scope and layer, layer by layer.
+// oracle finds what is in force of a key without the code under test. set has a bit for
+// each scope and layer, layer by layer.
 func oracle(key string, set uint, scopes []int) (value any, scope int, layer limit.Layer) {
 	for _, s := range slices.Backward(scopes) {
 		for l := range slices.Backward(oracleLayers) {
@@ -52,9 +52,9 @@ func oracle(key string, set uint, scopes []int) (value any, scope int, layer lim
 }
 
 // Each of the 4,096 ways to set a key in some scopes of some layers, for every
-// key: what decisions go by is what a plain oracle says.
+// key: decisions depend on the value that the oracle finds.
 func TestLayersOnScopes(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()
 	config := config.Default()
 	for _, key := range limit.Keys() {
 		for set := range uint(1 << (len(oracleScopes) * len(oracleLayers))) {
@@ -79,8 +79,8 @@ func TestLayersOnScopes(t *testing.T) {
 	}
 }
 
-// checkLimits compares who is charged within which limit: each scope by its
-// own, the domain by that of the default where it has none.
+// checkLimits compares the limits of each scope: its own, and those of the default for a
+// domain that has none.
 func checkLimits(t *testing.T, s *limit.Table, key string, set uint) {
 	window := time.Hour
 	if key == "daily" {
@@ -167,7 +167,7 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 	}
 }
 
-// modes tells which of account, domain and mailbox are watched.
+// modes shows which of account, domain and mailbox are watched.
 func modes(s *limit.Table) any {
 	s.ByName["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
 	s.ByName["news@example.com"], s.Accounts = s.ByName["account:bob"], true

@@ -10,51 +10,50 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
 )
 
-// Live is what is in force: the configuration, what a panel's files say, and what
-// operators have changed with `sluice set`, compiled to Settings. All of it is one
-// immutable value that is swapped whole, and there is no lock: nobody waits for one
-// who reads a file or writes to Redis. Who was overtaken compiles theirs anew.
+// Live has the settings in force: the configuration, what a panel's files say, and what
+// operators have changed with `sluice set`. All of it is one immutable value, which is
+// replaced as a whole and without a lock: nobody waits for someone who reads a file or
+// writes to Redis. If two change it at once, the second compiles its value again.
 type Live struct {
 	node, eximUser string
-	board          sidecar.Board // has the changes, for all nodes
-	left           sidecar.LeftBoard
+	board          sidecar.Board     // has the changes, for all nodes
+	left           sidecar.LeftBoard // that of the store that store.url named before, or nil
 	events         event.Sink
 	notes          notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
 	onSwap         []func(now time.Time, before, after *Settings)
 
 	now atomic.Pointer[liveValue]
 
-	noting sync.Mutex // held while the notes are brought up to date
-	noted  map[countedLimit]time.Time
+	noting sync.Mutex                 // guards noted, and writing the notes
+	noted  map[countedLimit]time.Time // what the notes have
 }
 
-// liveValue is what is in force at one time. Nothing of it is ever changed.
+// liveValue is all that is in force at one time. It is never changed.
 type liveValue struct {
 	settings *Settings
 	from     Sources
 	changes  history.Log                // as they were read last
-	expires  time.Time                  // when the next of them ends; zero: none does
-	began    map[countedLimit]time.Time // when the counts of each limit did
+	expires  time.Time                  // when the next of them expires; zero: none does
+	began    map[countedLimit]time.Time // since when each limit counts
 	status   ConfigStatus
 }
 
-// liveOptions are what Live is made with.
+// LiveOptions are what NewLive needs.
 type LiveOptions struct {
 	Config         *config.Config
 	Panel          Panel
 	Node, EximUser string
 	Board          sidecar.Board
-	Left           sidecar.LeftBoard // where changes may have stayed behind; nil: nowhere
+	Left           sidecar.LeftBoard // of the store that store.url named before; nil: none
 	Notes          sidecar.Notes
 	Events         event.Sink
 	Now            time.Time
 }
 
-// newLive puts in force what there is at the start.
+// NewLive puts in force what there is at the start.
 func NewLive(o LiveOptions) *Live {
 	l := &Live{node: o.Node, eximUser: o.EximUser, board: o.Board, left: o.Left, events: o.Events,
 		notes: notes.New[int64](o.Notes, "since", 2, event.Unread(o.Events, event.NoteUnread)), noted: map[countedLimit]time.Time{}}
@@ -78,24 +77,24 @@ func NewLive(o LiveOptions) *Live {
 // Load returns the settings in force.
 func (l *Live) Load() *Settings { return l.now.Load().settings }
 
-// fix puts settings in force by themselves: those of a Simulation, which nothing changes.
+// Fix puts settings in force that nothing changes: those of a simulation.
 func (l *Live) Fix(s *Settings) {
 	fixed := *l.now.Load()
 	fixed.settings = s
 	l.now.Store(&fixed)
 }
 
-// Status tells how the configuration file stands.
+// Status is whether the configuration file is in force.
 func (l *Live) Status() ConfigStatus { return l.now.Load().status }
 
-// OnSwap has f called after other settings have come into force. It is called before
-// anything can change.
+// OnSwap has f called whenever other settings have come into force. It must be called
+// before anything can change.
 func (l *Live) OnSwap(f func(now time.Time, before, after *Settings)) {
 	l.onSwap = append(l.onSwap, f)
 }
 
-// swap puts in force what edit makes of what is, with the changes as they stand. If
-// it is overtaken it begins again: edit may be called several times.
+// swap puts in force what edit makes of the present value, and reads the changes again.
+// If the value was replaced meanwhile it starts over: edit may be called several times.
 func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 	for {
 		before := l.now.Load()
@@ -113,27 +112,27 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 	}
 }
 
-// compile makes settings of the sources, and of the changes as they stand.
+// compile makes settings of the sources, and of the changes, which it reads.
 func (l *Live) compile(f *liveValue, now time.Time) {
 	f.changes = history.Read(l.board, l.events)
 	f.settings, f.expires = l.settingsWith(f, f.changes, now)
 }
 
-// settingsWith makes settings in which changes are in force, and tells when the next
-// of them ends.
+// settingsWith makes settings with some changes in force, and returns when the next of
+// these expires.
 func (l *Live) settingsWith(f *liveValue, changes history.Log, now time.Time) (*Settings, time.Time) {
-	j := changes.Effective(now)
+	effective := changes.Effective(now)
 	from := f.from
-	from.Live = j.Settings
+	from.Live = effective.Settings
 	s, err := New(from, l.node, l.eximUser, f.settings)
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
-	return s, j.Next
+	return s, effective.Next
 }
 
-// SetConfig puts a configuration in force that was read anew: all of it at
-// once, but for what needs a restart.
+// SetConfig puts a new configuration in force, all at once, but for the keys that need a
+// restart.
 func (l *Live) SetConfig(now time.Time, c *config.Config) {
 	hash := c.Hash()
 	restart := c.KeepRunning(l.Load().Config)
@@ -141,22 +140,24 @@ func (l *Live) SetConfig(now time.Time, c *config.Config) {
 		f.from.Config = c
 		f.status = ConfigStatus{File: c.File(), Hash: hash, Read: now, Restart: restart, Panel: f.status.Panel}
 	})
-	l.emitConfigRead(c.File(), restart)
+	l.events.Emit(event.Event{Kind: event.ConfigRead, Attrs: event.Attrs("file", c.File())})
+	if len(restart) > 0 {
+		l.events.Emit(event.Event{Kind: event.RestartNeeded, Attrs: event.Attrs("file", c.File(), "keys", restart)})
+	}
 }
 
-// RefuseConfig notes why the file as it is now is not in force.
+// RefuseConfig records why the file as it is now is not in force.
 func (l *Live) RefuseConfig(err error) {
 	for {
 		before := l.now.Load()
 		after := *before
 		after.status.Trouble = err.Error()
-		if !l.now.CompareAndSwap(before, &after) {
-			continue
+		if l.now.CompareAndSwap(before, &after) {
+			if before.status.Trouble != after.status.Trouble {
+				l.events.Emit(event.Event{Kind: event.ConfigRefused, Err: err})
+			}
+			return
 		}
-		if before.status.Trouble != err.Error() {
-			l.events.Emit(event.Event{Kind: event.ConfigRefused, Err: err})
-		}
-		return
 	}
 }
 
@@ -172,15 +173,28 @@ func (l *Live) SetPanel(now time.Time, panel Panel) {
 	l.events.Emit(event.Event{Kind: event.PanelRead, Attrs: event.Attrs("settings", len(panel.Settings), "held_or_suspended", len(panel.Blocks))})
 }
 
-// Reload puts in force what other nodes have changed. Most of what is new on the
-// board is something else.
+// maxSkipped is how many skipped lines have an event each; the rest have one together.
+const maxSkipped = 20
+
+// EmitPanelSkipped reports lines of the panel's files that were skipped.
+func (l *Live) EmitPanelSkipped(lines []string) {
+	for _, line := range lines[:min(len(lines), maxSkipped)] {
+		l.events.Emit(event.Event{Kind: event.PanelLineSkipped, Attrs: event.Attrs("line", line)})
+	}
+	if n := len(lines) - maxSkipped; n > 0 {
+		l.events.Emit(event.Event{Kind: event.PanelLinesSkipped, Attrs: event.Attrs("lines", n)})
+	}
+}
+
+// Reload puts in force what other nodes have changed. It compiles nothing if there is no
+// new change: most news of the board are others.
 func (l *Live) Reload(now time.Time) {
 	if history.Read(l.board, l.events).Last() != l.now.Load().changes.Last() {
 		l.swap(now, func(*liveValue) {})
 	}
 }
 
-// Expire ends what was set for a time.
+// Expire ends the changes that were made for a time which is over.
 func (l *Live) Expire(now time.Time) {
 	if at := l.now.Load().expires; !at.IsZero() && !now.Before(at) {
 		l.events.Emit(event.Event{Kind: event.Expired})
@@ -188,22 +202,12 @@ func (l *Live) Expire(now time.Time) {
 	}
 }
 
-// History lists the changes, the last first: of one scope, or all for "".
-func (l *Live) History(now time.Time, scope string) ([]history.Change, error) {
-	if scope != "" {
-		var err error
-		if scope, err = limit.CanonicalScope(scope); err != nil {
-			return nil, err
-		}
-	}
-	t := history.Read(l.board, l.events)
-	states := t.Effective(now).States
-	all := []history.Change{}
-	for _, c := range slices.Backward(t) {
-		if scope == "" || c.Scope == scope {
-			c.State = states[c.Number]
-			all = append(all, c)
-		}
-	}
-	return all, nil
+// A ConfigStatus is whether the configuration file is in force.
+type ConfigStatus struct {
+	File    string    `json:"file"` // empty: there is none
+	Hash    string    `json:"hash"` // as in Config.Hash, of the file as it was read
+	Read    time.Time `json:"read"`
+	Trouble string    `json:"trouble"` // why the file as it is now is not in force; empty if it is
+	Restart []string  `json:"restart"` // keys whose values in the file come into force with a restart
+	Panel   []string  `json:"panel"`   // lines of the panel's files that were skipped, as "FILE:LINE: why"
 }

@@ -78,8 +78,8 @@ func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
 	}
 }
 
-// A file is read again when it has stood still from one refresh to the next:
-// one that is rewritten in place is empty, or has a part, for a moment.
+// A file is read again when it is the same at two refreshes: one that is being rewritten
+// is empty, or incomplete, for a moment.
 func TestOwnersAreFollowed(t *testing.T) {
 	s := twoTenants(t)
 	file := s.OwnerMap.Paths[0]

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"sluice/ratelimit"
@@ -12,18 +13,18 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// Settings are what decisions go by: one immutable value, swapped whole.
+// Settings are what decisions depend on: one immutable value, replaced as a whole.
 type Settings struct {
 	*limit.Table    // who may send how much
 	*identity.Rules // who is charged
 
 	Config           *config.Config
-	PanelBlocks      map[string]PanelBlock // whom the panel has stopped, by scope
+	PanelBlocks      map[string]PanelBlock // whom the panel blocks, by scope
 	remoteTransports []string              // globs
-	ChargeAtEnd      bool                  // postfix.charge
+	ChargeAtEnd      bool                  // whether postfix.charge is end-of-message
 }
 
-// sources are what Settings are made of.
+// Sources are what Settings are made of.
 type Sources struct {
 	Config *config.Config
 	Panel  Panel
@@ -38,33 +39,32 @@ type Panel struct {
 	Trouble      []string              // lines that were skipped, as "FILE:LINE: why"
 }
 
-// A Stop is that a panel lets somebody send nothing.
+// A PanelBlock is that a panel lets somebody send nothing.
 type PanelBlock struct {
 	Suspended bool   // refused for good; otherwise on hold, and sent later
 	Place     string // FILE:LINE that says so
 }
 
-// newSettings works out what is in force, once and not for each question. Of
-// before, which may be nil, it takes over the files that are followed. It
-// returns settings also with an error: those of the files that cannot be read
-// are missing.
+// New compiles settings, so that no question has to. It goes on with the files that the
+// settings before, which may be nil, follow. With an error too it returns settings,
+// without what the files hold that cannot be read.
 func New(from Sources, node, eximUser string, before *Settings) (*Settings, error) {
 	c := from.Config
-	var known *identity.Rules
+	var rulesBefore *identity.Rules
 	if before != nil {
-		known = before.Rules
+		rulesBefore = before.Rules
 	}
 	rules, err := identity.New(identity.Options{
 		Node: node, EximUser: eximUser, LocalDomains: c.LocalDomains(), Owners: c.Identity.Owners, MainDomains: c.Identity.MainDomains,
 		Relay: c.Identity.Relay, ExemptSenders: c.Identity.ExemptSenders, ExemptLogins: from.Panel.ExemptLogins,
-	}, known)
+	}, rulesBefore)
 	return &Settings{
 		Table: limit.NewTable(c.Limits.Window, c.Settings(), from.Panel.Settings, from.Live), Rules: rules,
 		Config: c, PanelBlocks: from.Panel.Blocks, remoteTransports: c.Exim.RemoteTransports, ChargeAtEnd: c.Postfix.Charge == config.ChargeAtEnd,
 	}, err
 }
 
-// identify finds who is charged, with thresholds that exempt.
+// Payer finds who is charged, and exempts those whom thresholds exempt.
 func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
 	who := s.Rules.Payer(r)
 	if who.Class == sidecar.Charged && s.ExemptScope(who) {
@@ -73,38 +73,30 @@ func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
 	return who
 }
 
-// enforces tells whether limits refuse a domain, and not only watch it.
+// Enforces reports whether limits refuse mail of a domain: neither watch nor exempt.
 func (s *Settings) Enforces(domain string) bool {
 	who := s.PayerOfDomain(domain)
 	return !(s.Watches && s.Watched(who, domain)) && !s.ExemptScope(who)
 }
 
-// token names the n-th send of a message of this node to one recipient.
+// Token names the n-th send of a message of this node to one recipient.
 func (s *Settings) Token(id string, to envelope.Address, n int) ratelimit.Token {
 	return envelope.Token(s.Node, id, to, n)
 }
 
-// appendTokens appends the tokens of all recipients of a message of this node.
+// AppendTokens appends the tokens of all recipients of a message of this node.
 func (s *Settings) AppendTokens(ts []ratelimit.Token, id string, to []envelope.Address) []ratelimit.Token {
 	return envelope.AppendTokens(ts, s.Node, id, to)
 }
 
-// remoteTransport tells whether a transport is remote; a line without one tells
-// nothing against it.
+// RemoteTransport reports whether a transport is remote. Without a name, as in log lines
+// that have none, it is taken to be.
 func (s *Settings) RemoteTransport(name string) bool {
-	if name == "" {
-		return true
-	}
-	for _, glob := range s.remoteTransports {
-		if matches(glob, name) {
-			return true
-		}
-	}
-	return false
+	return name == "" || slices.ContainsFunc(s.remoteTransports, func(glob string) bool { return matches(glob, name) })
 }
 
-// matches is path.Match, which takes its time, for most globs done at once: they
-// are like *smtp*, and are asked about at every line.
+// matches is path.Match, but faster for most globs, which are like *smtp*: it runs for
+// every line of the log.
 func matches(glob, name string) bool {
 	if n := len(glob); n > 2 && glob[0] == '*' && glob[n-1] == '*' && !strings.ContainsAny(glob[1:n-1], `*?[\`) {
 		return strings.Contains(name, glob[1:n-1])
@@ -113,25 +105,23 @@ func matches(glob, name string) bool {
 	return match
 }
 
-// stopOf is what the panel has stopped of somebody, and how refusals call it:
-// suspended before on hold, and of those the most specific.
+// PanelBlockOf finds who of a mailbox, its domain and its account is blocked by the
+// panel, as refusals call them; "" if none is. A suspension goes before a hold, and of
+// two the more specific one.
 func (s *Settings) PanelBlockOf(who sidecar.Payer) (whose string, by PanelBlock) {
 	if len(s.PanelBlocks) == 0 {
 		return "", PanelBlock{}
 	}
-	names := [...]string{who.Mailbox, who.Domain, ""}
-	if who.Account != "" {
-		names[2] = sidecar.AccountPrefix + who.Account
-	}
-	for _, name := range names {
-		if st, stopped := s.PanelBlocks[name]; name != "" && stopped && (whose == "" || st.Suspended && !by.Suspended) {
-			whose, by = sidecar.TitleOf(name), st
+	scopes := who.Scopes()
+	for _, name := range scopes[:len(scopes)-1] { // a panel has no default scope
+		if b, blocked := s.PanelBlocks[name]; blocked && (whose == "" || b.Suspended && !by.Suspended) {
+			whose, by = sidecar.TitleOf(name), b
 		}
 	}
 	return whose, by
 }
 
-// verb is what a panel does to whom it stops.
+// Verb is what a panel does to whom it blocks.
 func (s PanelBlock) Verb() string {
 	if s.Suspended {
 		return "suspends"
@@ -139,7 +129,7 @@ func (s PanelBlock) Verb() string {
 	return "holds"
 }
 
-// valueOf is the value of a key that is in force for a scope; nil if none is.
+// valueOf is the value in force of a key for a scope; nil if there is none.
 func (s *Settings) valueOf(key, scope string) any {
 	if limit.IsLimit(key) {
 		for _, v := range s.LimitsIn(key, scope, []string{scope}) {

@@ -8,34 +8,20 @@ import (
 	"sluice/sidecar/event"
 )
 
-// A domain is counted in the hour from its first send on. All other counts begin
-// when a limit is first there: those of mailboxes, of accounts, and of the day, which
-// begins with the hour where that is counted. Notes of this node keep when that was,
-// over restarts, for explain.
+// The hour of a domain counts from its first send on. Other limits count from when they
+// are first set: those of mailboxes and accounts, and daily ones, which begin with the
+// sends of the hour where these are counted. Notes keep when that was, for explain.
 
-// A countedLimit is a limit whose counts have a beginning.
+// A countedLimit is a limit that counts from when it is set.
 type countedLimit struct{ key, scope string }
 
-// countedLimits are all of them.
-func (s *Settings) countedLimits() (all []countedLimit) {
-	for name, scope := range s.Scopes {
-		if scope.Hourly != nil && *scope.Hourly > 0 && name != sidecar.DefaultScope && !sidecar.IsDomain(name) {
-			all = append(all, countedLimit{"hourly", name})
-		}
-		if scope.Daily != nil && *scope.Daily > 0 {
-			all = append(all, countedLimit{"daily", name})
-		}
-	}
-	return all
-}
-
-// countsBegan is when the counts of each limit began, given when those did that were
-// there before. At the start nothing is counted yet of the hour before.
+// countsBegan returns since when each limit counts: those that were there before as
+// before. At the start of the service the hour before has not been counted.
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
-	for _, limit := range s.countedLimits() {
-		began, known := before[limit]
-		if !known {
+	add := func(limit countedLimit) {
+		began, existed := before[limit]
+		if !existed {
 			began = now.Round(0).Truncate(time.Millisecond)
 			if limit.key == "daily" && !start && ratelimit.Nests(s.Window, sidecar.Day) {
 				began = hourBefore(before, began, limit.scope, s.Window)
@@ -43,11 +29,19 @@ func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time,
 		}
 		all[limit] = began
 	}
+	for name, scope := range s.Scopes {
+		if scope.Hourly != nil && *scope.Hourly > 0 && !sidecar.IsDomain(name) {
+			add(countedLimit{"hourly", name})
+		}
+		if scope.Daily != nil && *scope.Daily > 0 {
+			add(countedLimit{"daily", name})
+		}
+	}
 	return all
 }
 
-// hourBefore is since when a day is counted that is limited from now on: it begins
-// with the hour.
+// hourBefore is since when a daily limit counts that is new: it begins with the sends of
+// the hourly window.
 func hourBefore(began map[countedLimit]time.Time, now time.Time, scope string, window time.Duration) time.Time {
 	hourly, counted := began[countedLimit{"hourly", scope}]
 	switch before := now.Add(-window); {
@@ -59,7 +53,7 @@ func hourBefore(began map[countedLimit]time.Time, now time.Time, scope string, w
 	return now
 }
 
-// noteBegan brings the notes up to date.
+// noteBegan updates the notes to what is in force.
 func (l *Live) noteBegan() {
 	l.noting.Lock()
 	defer l.noting.Unlock()
@@ -67,26 +61,25 @@ func (l *Live) noteBegan() {
 	for limit := range l.noted {
 		if _, there := began[limit]; !there {
 			delete(l.noted, limit)
-			l.logNote(l.notes.Drop(limit.key, limit.scope))
+			l.reportFailure(l.notes.Drop(limit.key, limit.scope))
 		}
 	}
 	for limit, at := range began {
 		if !l.noted[limit].Equal(at) {
 			l.noted[limit] = at
-			l.logNote(l.notes.Put(at.UnixMilli(), limit.key, limit.scope))
+			l.reportFailure(l.notes.Put(at.UnixMilli(), limit.key, limit.scope))
 		}
 	}
 }
 
-func (l *Live) logNote(err error) {
+func (l *Live) reportFailure(err error) {
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
-// CountedSince is since when a subject is counted in the window of a limit; zero
-// from its first send on. Of a domain both its own daily limit and that of all
-// have it counted.
+// CountedSince is since when a limit counts the sends of a subject; zero since the
+// first. A domain is counted for its own daily limit and for that of the default scope.
 func (l *Live) CountedSince(key, subject string) time.Time {
 	began := l.now.Load().began
 	since := began[countedLimit{key, subject}]

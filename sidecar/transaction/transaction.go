@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,30 +12,31 @@ import (
 	"sluice/sidecar/envelope"
 )
 
-// A transaction is one message on its way into Postfix, as far as the questions
-// about it tell: Postfix names it by an instance, and by its queue id only from
-// the second recipient on (unless smtpd_delay_open_until_valid_rcpt is no).
+// A Transaction is one message on its way in, as far as the questions about it say:
+// Postfix names it by an instance, and by its queue id too only from the second recipient
+// on (unless smtpd_delay_open_until_valid_rcpt is no).
 type Transaction struct {
-	Id      string             // under which its sends are charged: the queue id if that was known at the first
+	Id      string             // under which its sends are charged: the queue id, or the instance if the first question had none
 	queue   string             // the queue id; empty while it is not known
-	process string             // the smtpd that has it, as the log names it
-	passed  time.Time          // when its first recipient was let pass
-	First   envelope.Address   // of those charged at RCPT: whose token has no recipient; see askPostfixRcpt
-	Named   []envelope.Address // of those not charged at RCPT: the remote recipients that were let pass
+	process string             // process id of the smtpd that receives it, as the log has it
+	passed  time.Time          // when its first recipient was accepted
+	First   envelope.Address   // the first recipient charged at RCPT, whose token has no recipient: see Policy.askPostfixRcpt
+	Named   []envelope.Address // the remote recipients accepted at RCPT, if they are charged at the end
 }
 
-// transactions are those of late. What is older than two generations is
-// forgotten: a message that long on its way is charged by what is in the ledger.
+// A Table has the transactions of two generations: those begun within the last half hour,
+// and some older ones. The store has the tokens of all sends that were charged, so that
+// those of a message which takes longer are not charged again.
 type Table struct {
-	mu          sync.Mutex
-	young, old  generation
-	generations time.Time // when the young one began
+	mu         sync.Mutex
+	young, old generation
+	began      time.Time // when the young generation did
 }
 
-// A generation of transactions.
+// A generation is the transactions that began within some time.
 type generation struct {
-	by      map[string]*Transaction   // instance, queue id, or client
-	waiting map[string][]*Transaction // by process: let pass, and without a queue id, in their order
+	by      map[string]*Transaction   // by instance, queue id or client
+	waiting map[string][]*Transaction // by process: those with an accepted recipient and no queue id, in order
 }
 
 // The bounds of a generation.
@@ -43,6 +45,7 @@ const (
 	generationSize = 100_000
 )
 
+// New returns an empty Table.
 func New() *Table {
 	return &Table{young: newGeneration(), old: newGeneration()}
 }
@@ -51,20 +54,16 @@ func newGeneration() generation {
 	return generation{map[string]*Transaction{}, map[string][]*Transaction{}}
 }
 
-// of is the transaction of a question, which becomes known by it if it is a new
-// one.
+// Of returns the transaction of a question at RCPT. If there is none it begins one.
 func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if now.Sub(ts.generations) > generationTime || len(ts.young.by) > generationSize {
-		ts.young, ts.old, ts.generations = newGeneration(), ts.young, now
+	if now.Sub(ts.began) > generationTime || len(ts.young.by) > generationSize {
+		ts.young, ts.old, ts.began = newGeneration(), ts.young, now
 	}
 	t := ts.get(r.Instance)
 	if t == nil {
-		t = &Transaction{Id: r.ID, process: processOf(r.Instance)}
-		if t.Id == "" {
-			t.Id = r.Instance
-		}
+		t = &Transaction{Id: cmp.Or(r.ID, r.Instance), process: processOf(r.Instance)}
 	}
 	ts.young.by[r.Instance] = t
 	if client := clientKey(r); client != "" {
@@ -76,10 +75,10 @@ func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
 	return t
 }
 
-// asked tells whether a recipient was asked about, and let pass.
+// Asked reports whether a recipient was asked about and accepted.
 func (t *Transaction) Asked() bool { return !t.passed.IsZero() }
 
-// find is the transaction of a question; nil if no RCPT was asked about.
+// Find returns the transaction of a question; nil if there was no question at RCPT.
 func (ts *Table) Find(r *sidecar.Request) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -88,14 +87,14 @@ func (ts *Table) Find(r *sidecar.Request) *Transaction {
 			return t
 		}
 	}
-	// The last that this connection has begun, unless that is known to be another.
+	// The last one of this connection, unless its queue id is another.
 	if t := ts.get(clientKey(r)); t != nil && (t.queue == "" || t.queue == r.ID || r.ID == "") {
 		return t
 	}
 	return nil
 }
 
-// clientKey names a connection.
+// clientKey identifies a connection; empty if the client's port is unknown.
 func clientKey(r *sidecar.Request) string {
 	if r.ClientPort == "" || r.ClientPort == "0" {
 		return ""
@@ -110,7 +109,7 @@ func (ts *Table) get(key string) *Transaction {
 	return ts.old.by[key]
 }
 
-// join notes a queue id. mu is held.
+// join records a queue id. mu is held.
 func (ts *Table) join(t *Transaction, queue string) {
 	t.queue = queue
 	ts.young.by[queue] = t
@@ -123,7 +122,7 @@ func (ts *Table) join(t *Transaction, queue string) {
 	}
 }
 
-// pass notes that a recipient was let pass, by note.
+// Pass records that a recipient was accepted; note adds it to the transaction.
 func (ts *Table) Pass(t *Transaction, now time.Time, note func(*Transaction)) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -137,8 +136,8 @@ func (ts *Table) Pass(t *Transaction, now time.Time, note func(*Transaction)) {
 	}
 }
 
-// look copies a transaction, for others may change it meanwhile; the zero one for
-// none.
+// Look copies a transaction, which other questions may change meanwhile; nil gives the
+// zero one.
 func (ts *Table) Look(t *Transaction) Transaction {
 	if t == nil {
 		return Transaction{}
@@ -148,10 +147,11 @@ func (ts *Table) Look(t *Transaction) Transaction {
 	return *t
 }
 
-// logged is the transaction to which an smtpd gave a queue id in the second of
-// at, as the log has it just behind the first recipient that it took. It is the
-// first that waits but for those whose recipient was let pass here and refused by
-// another rule: by then the process has begun another one.
+// Logged returns the transaction to which an smtpd gave a queue id, as its log says, in
+// the second of at; nil if none is known. Postfix logs that right after the first
+// recipient that it accepts. So it is the first one of the process that waits for a queue
+// id, but for those that another rule refused after they were accepted here: behind them
+// another one was waiting before this second.
 func (ts *Table) Logged(queue, process string, at time.Time) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -173,12 +173,12 @@ func (ts *Table) Logged(queue, process string, at time.Time) *Transaction {
 	return t
 }
 
-// clockSlack is how much later than its line in the log a question may seem to be
-// asked: syslog takes the time from a coarser clock.
+// clockSlack is how much later than its line in the log a question may seem to be: syslog
+// reads a coarser clock.
 const clockSlack = 50 * time.Millisecond
 
-// processOf is the process id in an instance, which begins with it in
-// hexadecimal (smtpd.c), as the log has it.
+// processOf is the process id with which an instance begins, there in hexadecimal
+// (smtpd.c), here in decimal as in the log; empty if there is none.
 func processOf(instance string) string {
 	pid, _, _ := strings.Cut(instance, ".")
 	n, err := strconv.ParseUint(pid, 16, 32)

@@ -1,0 +1,3 @@
+// Package peer finds out which process is at the other end of a unix socket. It owns
+// nothing. It asks the kernel. It tells the fronts, which admit only some users.
+package peer
