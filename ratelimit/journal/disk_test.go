@@ -13,7 +13,7 @@ import (
 )
 
 // TestDirectoryGone takes the files away under a running store: answers go
-// on, the operator is told, and everything is in the new files.
+// on, the failure is reported, and everything is in the new files.
 func TestDirectoryGone(t *testing.T) {
 	dir, h := filepath.Join(t.TempDir(), "ledger"), &heard{}
 	s := open(t, dir, h)
@@ -77,7 +77,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 }
 
 // TestFullDisk fills the disk under a running store: answers go on, the
-// operator is told once, and when there is space again everything is there.
+// failure is reported once, and when there is space again everything is there.
 func TestFullDisk(t *testing.T) {
 	dir, h := smallDisk(t), &heard{}
 	s := open(t, dir, h)

@@ -19,7 +19,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// An address is what a store URL says.
+// An address is a parsed store URL.
 type address struct {
 	kind     string // redis, sentinel, cluster
 	hosts    []string

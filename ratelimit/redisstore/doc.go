@@ -7,8 +7,8 @@
 //
 // A send that the node's Ledger knows is accepted without asking. Everything else is
 // decided by one script call in Redis, by Redis's clock (store.lua). A retry after a lost
-// reply, the merge after an outage and the replay to another server are all the same
-// call: the same token, charged by force, with its age.
+// reply, the merge after an outage and the replay to another server are that call again,
+// which charges a token once; the last two by force, with the age of the send.
 //
 // Here a subject is only a name; for where it is counted, see slotOf. On a Redis Cluster
 // the subjects of a Take may be on several masters. They are charged one after the

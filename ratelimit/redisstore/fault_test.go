@@ -300,8 +300,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// wantTold waits until status tells what is wrong with the first node's Redis. A
-// machine that is busy may have been the first reason to decide alone.
+// wantTold waits until Status has what is wrong with the first node's Redis. On a busy
+// machine a timeout may be there first.
 func (s *scene) wantTold(trouble string) {
 	s.t.Helper()
 	if trouble == "" {

@@ -64,7 +64,7 @@ func (s *timed) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	return s.heard(s.Store.Look(ctx, s.at, t))
 }
 
-// heard has the clock be no less than what was answered.
+// heard moves the clock on to the time of an answer.
 func (s *timed) heard(r ratelimit.Result, err error) (ratelimit.Result, error) {
 	if r.At.After(s.at) {
 		s.at = r.At

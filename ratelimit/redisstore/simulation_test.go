@@ -186,7 +186,7 @@ func TestExactAfterRandomFaults(t *testing.T) {
 	}
 }
 
-// runSchedules runs so many on one Redis. Of each subject its resets are told to
+// runSchedules runs so many on one Redis. The resets of each subject are replayed to
 // every server that takes its place, so that many would take long.
 func runSchedules(t *testing.T, outage Outage, schedules int) {
 	seed := uint64(time.Now().UnixNano())
