@@ -220,6 +220,3 @@ func (s *Server) each(f func(*wire)) int {
 	}
 	return len(s.wires)
 }
-
-// Open returns the number of connections now.
-func (s *Server) Open() int { return s.each(func(*wire) {}) }
