@@ -201,7 +201,7 @@ func (s *Server) drain(stopAsking func()) {
 	forced := make(chan struct{})
 	force := time.AfterFunc(s.opts.DrainTimeout, func() {
 		defer close(forced)
-		n := s.each(func(w *wire) { w.nc.Close() })
+		n := s.each(func(w *wire) { w.Conn.Close() })
 		s.opts.Events.Emit(event.Event{Kind: event.MilterCut, Attrs: event.Attrs("connections", n)})
 		stopAsking()
 	})
