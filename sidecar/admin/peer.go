@@ -15,14 +15,6 @@ type caller struct {
 	name string // login name, or "uid 1000"
 }
 
-func userName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
-	}
-	return "uid " + id
-}
-
 type peerKey struct{}
 
 // withPeer notes in the context which user has connected. If that is unknown, nothing is
@@ -36,5 +28,10 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, caller{cred.Uid, userName(cred.Uid)})
+	id := strconv.FormatUint(uint64(cred.Uid), 10)
+	name := "uid " + id
+	if u, err := user.LookupId(id); err == nil {
+		name = u.Username
+	}
+	return context.WithValue(ctx, peerKey{}, caller{cred.Uid, name})
 }

@@ -183,3 +183,6 @@ func (m *mta) unregister() bool {
 	_, err := io.Copy(io.Discard, m)
 	return err == nil || !os.IsTimeout(err)
 }
+
+// Open returns the number of connections now.
+func (s *Server) Open() int { return s.each(func(*wire) {}) }

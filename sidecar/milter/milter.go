@@ -201,7 +201,7 @@ func (s *Server) drain(stopAsking func()) {
 	forced := make(chan struct{})
 	force := time.AfterFunc(s.opts.DrainTimeout, func() {
 		defer close(forced)
-		n := s.each(func(w *wire) { w.nc.Close() })
+		n := s.each(func(w *wire) { w.Conn.Close() })
 		s.opts.Events.Emit(event.Event{Kind: event.MilterCut, Attrs: event.Attrs("connections", n)})
 		stopAsking()
 	})
@@ -220,6 +220,3 @@ func (s *Server) each(f func(*wire)) int {
 	}
 	return len(s.wires)
 }
-
-// Open returns the number of connections now.
-func (s *Server) Open() int { return s.each(func(*wire) {}) }

@@ -22,9 +22,8 @@ import (
 // were checked, and ends with io.EOF, because the library would log any other error where
 // nobody reads it.
 type wire struct {
-	net.Conn  // the rest of the interface
+	net.Conn  // the MTA's
 	server    *Server
-	nc        net.Conn
 	in        *bufio.Reader
 	frame     []byte // the present one, with its length
 	rest      []byte // what the library has not read of it
@@ -40,7 +39,7 @@ type wire struct {
 const readSize = 512
 
 func newWire(s *Server, nc net.Conn) *wire {
-	return &wire{Conn: nc, server: s, nc: nc, in: bufio.NewReaderSize(nc, readSize)}
+	return &wire{Conn: nc, server: s, in: bufio.NewReaderSize(nc, readSize)}
 }
 
 // Read reads from the next frame.
@@ -75,7 +74,7 @@ func (w *wire) next() error {
 		if !w.begun {
 			wait = w.server.opts.FrameTimeout
 		}
-		w.nc.SetReadDeadline(time.Now().Add(wait))
+		w.Conn.SetReadDeadline(time.Now().Add(wait))
 	}
 	// Check this after the deadline is set, which would undo that of wake.
 	if w.server.draining.Load() && !w.inMessage.Load() {
@@ -86,7 +85,7 @@ func (w *wire) next() error {
 	}
 	w.begun = true
 	if !w.buffered() {
-		w.nc.SetReadDeadline(time.Now().Add(w.server.opts.FrameTimeout))
+		w.Conn.SetReadDeadline(time.Now().Add(w.server.opts.FrameTimeout))
 	}
 	var head [4]byte
 	if _, err := io.ReadFull(w.in, head[:]); err != nil {
@@ -164,9 +163,9 @@ func (w *wire) Write(b []byte) (int, error) {
 		w.answered = true
 		frame = w.offered.answer(b)
 	}
-	w.nc.SetWriteDeadline(time.Now().Add(w.server.opts.FrameTimeout))
-	if _, err := w.nc.Write(frame); err != nil {
-		w.nc.Close()
+	w.Conn.SetWriteDeadline(time.Now().Add(w.server.opts.FrameTimeout))
+	if _, err := w.Conn.Write(frame); err != nil {
+		w.Conn.Close()
 	}
 	return len(b), nil
 }
@@ -174,14 +173,14 @@ func (w *wire) Write(b []byte) (int, error) {
 // wake ends a connection that is not within a message.
 func (w *wire) wake() {
 	if !w.inMessage.Load() {
-		w.nc.SetReadDeadline(time.Now())
+		w.Conn.SetReadDeadline(time.Now())
 	}
 }
 
 // Close is called by the library, at the end of the connection.
 func (w *wire) Close() error {
 	w.close.Do(func() {
-		w.nc.Close()
+		w.Conn.Close()
 		w.server.unregister(w)
 	})
 	return nil

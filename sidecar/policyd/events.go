@@ -9,19 +9,6 @@ import (
 	"sluice/sidecar/event"
 )
 
-// Counts are what happened to a server's connections and questions since New.
-type Counts struct {
-	Answered   int64 // replies written
-	Unanswered int64 // requests malformed, over a limit or of an unknown kind
-	TooLate    int64 // replies for which the client did not wait
-	TooSlow    int64 // connections closed because the client was silent, dripped or did not read
-	Refused    int64 // connections of users that may not ask
-	Shed       int64 // connections closed to make room
-	Crowded    int64 // connections that met MaxConns
-	NoAccept   int64 // failed accepts
-	Panics     int64 // panics of the Asker
-}
-
 // reportEvery is how often each kind of event is reported at most. Anybody who can connect
 // can cause events, and must not be able to fill the disk with them.
 const reportEvery = 10 * time.Second
@@ -88,20 +75,6 @@ func (e *events) panicked(p any, stack []byte) {
 func (e *events) report(t *throttle, k event.Kind, args ...any) {
 	if more, ok := t.allow(); ok {
 		e.sink.Emit(event.Event{Kind: k, Attrs: event.Attrs(append(args, "more", more)...)})
-	}
-}
-
-func (e *events) counts() Counts {
-	return Counts{
-		Answered:   e.answeredCount.Load(),
-		Unanswered: e.unansweredCount.total.Load(),
-		TooLate:    e.late.total.Load(),
-		TooSlow:    e.slow.total.Load(),
-		Refused:    e.refused.total.Load(),
-		Shed:       e.shed.total.Load(),
-		Crowded:    e.crowd.total.Load(),
-		NoAccept:   e.accepts.total.Load(),
-		Panics:     e.panics.total.Load(),
 	}
 }
 

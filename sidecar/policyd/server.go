@@ -397,13 +397,3 @@ func (s *Server) each(f func(*conn)) {
 		f(c)
 	}
 }
-
-// Open returns the number of connections now.
-func (s *Server) Open() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
-}
-
-// Counts returns what happened since New.
-func (s *Server) Counts() Counts { return s.events.counts() }
