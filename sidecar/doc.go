@@ -6,7 +6,7 @@
 // them.
 //
 // A front (policyd, milter) turns what a mail server asks into a Request and hands it
-// to Policy.Ask, in policy/decide.go, which
+// to Policy.Ask, in policy/policy.go, which
 //
 //  1. finds out who pays: Rules.Payer, in identity/identity.go;
 //  2. asks whether anything of theirs may go: Policy.BlockOf, in policy/block.go, of the
