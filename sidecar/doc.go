@@ -5,7 +5,7 @@
 // owners do not import each other, and package engine connects them.
 //
 // A front (policyd, milter) turns what a mail server asks into a Request and hands it
-// to Policy.Ask, in policy/decide.go, which
+// to Policy.Ask, in policy/policy.go, which
 //
 //  1. finds out who is charged: Rules.Payer, in identity/identity.go;
 //  2. asks whether their mail is blocked: Policy.BlockOf, in policy/block.go, by the

@@ -14,11 +14,11 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// maxBad bounds the bad sends of a domain that are told apart. Beyond, they are
-// counted in the store all the same, and only not explained.
+// maxBad bounds the bad sends of a domain whose cause is kept. More are counted in the
+// store all the same.
 const maxBad = 4096
 
-// bads explains the bad outcomes that the store counts: why, and where to.
+// bads keeps the cause and the destination of the bad sends that the store counts.
 type bads struct {
 	notes        notes.Map[domainBad] // by domain
 	mu           sync.Mutex
@@ -33,9 +33,10 @@ type domainBad struct {
 	Last  map[sidecar.Cause]string    `json:"last"`            // the last line of each cause
 	Epoch int64                       `json:"epoch,omitempty"` // of the counts at its first bad send
 
-	dirty bool // not saved yet
+	dirty bool // not saved as it is now
 }
 
+// badSend is a send that was deferred or has failed.
 type badSend struct {
 	When    time.Time     `json:"when"`  // when its message arrived
 	Cause   sidecar.Cause `json:"cause"` // of the last outcome
@@ -43,8 +44,8 @@ type badSend struct {
 	Excused bool          `json:"excused,omitempty"`
 }
 
-// saveBad is how often explanations are saved: a crash may cost those since.
-const saveBad = 10 * time.Second
+// saveEvery is how often bads are saved: a crash may lose those since.
+const saveEvery = 10 * time.Second
 
 func newBads(store sidecar.Notes, events event.Sink) *bads {
 	b := &bads{notes: notes.New[domainBad](store, "bad", 1, event.Unread(events, event.NoteUnread)), domains: map[string]*domainBad{}, destinations: destinations{}}
@@ -62,7 +63,7 @@ func newDomainBad() *domainBad {
 	return &domainBad{Sends: map[ratelimit.Token]badSend{}, Last: map[sidecar.Cause]string{}}
 }
 
-// Recorded takes in the new outcomes of sends.
+// Recorded implements delivery.Observer: it takes in new outcomes of sends.
 func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	d.bads.mu.Lock()
 	defer d.bads.mu.Unlock()
@@ -77,9 +78,9 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 
 // note takes in the new outcome of a send. mu is held.
 func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
-	to := b.destinations.tell(o)
+	to := b.destinations.observe(o)
 	if o.Charged && o.Kind == ratelimit.Delivered {
-		return // of one that is new nothing was bad
+		return // this is its first outcome, so it was never bad
 	}
 	domain := o.Payer.Domain
 	d := b.domains[domain]
@@ -91,12 +92,12 @@ func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
 		d.Epoch = epoch(domain)
 		b.domains[domain] = d
 	}
-	d.tell(o, to)
+	d.observe(o, to)
 }
 
-// tell keeps a bad send, to a destination, and forgets one that was delivered
-// after all.
-func (d *domainBad) tell(o *sidecar.Outcome, to string) {
+// observe keeps a bad send, with its destination, and forgets one that was delivered in
+// the end.
+func (d *domainBad) observe(o *sidecar.Outcome, to string) {
 	if o.Kind == ratelimit.Delivered {
 		if n := len(d.Sends); n > 0 {
 			delete(d.Sends, o.Token)
@@ -107,7 +108,7 @@ func (d *domainBad) tell(o *sidecar.Outcome, to string) {
 	before, known := d.Sends[o.Token]
 	cause := o.Cause
 	if known && strings.Contains(o.Entry.Text, "retry timeout exceeded") {
-		cause = before.Cause // it gave up; why is what kept it waiting
+		cause = before.Cause // Exim gave up, for the reason of the earlier attempts
 	}
 	d.dirty = true
 	d.Last[cause] = strings.Clone(o.Entry.Line[:min(len(o.Entry.Line), 500)])
@@ -130,7 +131,7 @@ func (d *domainBad) prune(since time.Time) {
 	maps.DeleteFunc(d.Last, func(c sidecar.Cause, _ string) bool { return !used[c] })
 }
 
-// forget forgets what was bad of a domain under an earlier epoch.
+// forget forgets what was bad of a domain before a reset, which began this epoch.
 func (b *bads) forget(domain string, epoch int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,8 +180,8 @@ func (b *bads) save(now time.Time) error {
 	return nil
 }
 
-// causes lists what went wrong for a domain, the most frequent first, and what
-// of it is not held against it.
+// causes returns why sends of a domain were bad, the most frequent cause first, and which
+// of them do not count towards a trip.
 func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -212,14 +213,14 @@ func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
 	return causes, leftOut
 }
 
-// A CauseStatus is how often sends were bad for one cause.
+// A CauseStatus is how many sends of a domain were bad for one cause.
 type CauseStatus struct {
 	Cause    sidecar.Cause `json:"cause"`
 	Count    int64         `json:"count"`
 	LastLine string        `json:"last_line"` // of the log
 }
 
-// LeftOut is bad sends that are not held against a domain: their cause is in
+// LeftOut are bad sends that do not count towards a trip: their cause is in
 // deferfail_ignore, or their destination fails for everybody.
 type LeftOut struct {
 	Destination string        `json:"destination"`
@@ -227,7 +228,7 @@ type LeftOut struct {
 	Count       int64         `json:"count"`
 }
 
-// hasBad tells whether anything is held against a subject at all.
+// hasBad reports whether anything at all counts towards a trip.
 func hasBad(s ratelimit.Standing) bool {
 	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
 }

@@ -13,7 +13,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// Operators grep for these texts: they are kept to the letter.
+// Operators grep for these texts, so they do not change.
 const (
 	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
 	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
@@ -22,8 +22,7 @@ const (
 // tripKeys begin the keys of trips on the board; a domain follows.
 const tripKeys = "trip/"
 
-// Deferfail trips the domains of which too much is deferred or fails, and releases
-// them. It knows why each bad send is bad.
+// A Breaker trips domains of which too much is deferred or fails, and ends their trips.
 type Breaker struct {
 	store      Store
 	dir        sidecar.LockDir
@@ -36,13 +35,13 @@ type Breaker struct {
 	bads       *bads
 }
 
-// A SettlingStore is a store as far as Deferfail needs it.
+// Store is what a Breaker needs of the store that counts sends.
 type Store interface {
 	sidecar.Counts
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 }
 
-// DeferfailOptions are what a Deferfail is made with; all but Board are needed.
+// Options are what a Breaker is made with; all but Board are needed.
 type Options struct {
 	Store      Store
 	Dir        sidecar.LockDir
@@ -54,29 +53,30 @@ type Options struct {
 	Notes      sidecar.Notes
 }
 
-// NewDeferfail returns a Deferfail that knows what was noted of trips and bad sends.
+// New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
 	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
 		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
 }
 
-// tick has the tripped domains looked at: outcomes leave the window without a line
-// in the log.
-func (d *Breaker) Tick(_ context.Context, now time.Time) {
+// Tick has the tripped domains reconciled: bad sends leave the window without a line in
+// the log.
+func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.LookAtNextTick(d.trips.domains()...)
-	if d.bads.saved.Add(saveBad).Before(now) {
-		d.Stop(now)
+	if d.bads.saved.Add(saveEvery).Before(now) {
+		d.Stop(ctx, now)
 	}
 }
 
-// stop saves why sends are bad.
-func (d *Breaker) Stop(now time.Time) {
+// Stop saves the causes of bad sends.
+func (d *Breaker) Stop(_ context.Context, now time.Time) {
 	if err := d.bads.save(now); err != nil {
 		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
-// survey finds domains whose good sends have left the window, and the bad ones not.
+// Survey has domains reconciled of which too much is bad because their good sends have
+// left the window.
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
@@ -93,7 +93,7 @@ func (d *Breaker) Forget(now time.Time) {
 	d.bads.prune(now.Add(-window - window/60))
 }
 
-// reconcile trips a domain, or releases it, and has its lock file follow.
+// Reconcile trips a domain or ends its trip, and makes or removes its lock file.
 func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) error {
 	s, at := d.settings(), d.clock.Store(now)
 	f := rateOf(s, d.store.Standing(at, domain))
@@ -107,18 +107,18 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) e
 		if err = d.trips.set(domain, now, f.epoch); err == nil {
 			d.shareTrip(ctx, domain)
 		}
-	case tripped && f.calm() && (f.none() || now.Sub(d.trips.at(domain)) > s.Window/60):
+	case tripped && f.calm() && (f.off() || now.Sub(d.trips.at(domain)) > s.Window/60):
 		d.events.Emit(event.Event{Kind: event.TripEnded, Domain: domain, Attrs: event.Attrs("bad", f.ratio())})
 		err = d.endTrip(ctx, domain)
 	}
 	if err != nil {
 		return err
 	}
-	return d.showTrip(domain, f)
+	return d.reconcileLock(domain, f)
 }
 
-// showTrip makes or removes max_deferfail_ of a domain.
-func (d *Breaker) showTrip(domain string, f Rate) error {
+// reconcileLock makes or removes the max_deferfail_ file of a domain.
+func (d *Breaker) reconcileLock(domain string, f Rate) error {
 	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
 	i := slices.IndexFunc(d.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
@@ -130,8 +130,8 @@ func (d *Breaker) showTrip(domain string, f Rate) error {
 	return nil
 }
 
-// excuseOutage leaves out what a domain sent to a destination that fails for
-// everybody, and reports whether there was any.
+// excuseOutage has the store not count as bad what a domain sent to a destination that
+// fails for everybody, and reports whether there was any.
 func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
 	to, sends := d.bads.outage(domain, now.Add(-d.settings().Window))
 	if len(sends) == 0 {
@@ -149,8 +149,8 @@ func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string
 	return true
 }
 
-// Refuses reports whether settings refuse a domain for its percentage: how much it
-// has sent, and "12/5 (30%)".
+// Refuses reports whether a domain with these counts is blocked under some settings, how
+// much it has sent, and its bad sends as "12/5 (30%)": 12, where 5 may trip.
 func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int64, text string, refused bool) {
 	if !hasBad(st) {
 		return 0, "", false
@@ -159,11 +159,11 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 	return f.sent, f.ratio(), f.Over() || d.trips.has(st.Name) && !f.calm()
 }
 
-// Causes lists what went wrong for a domain, the most frequent first, and what
-// of it is not held against it.
+// Causes returns why sends of a domain were bad, the most frequent cause first, and which
+// of them do not count towards a trip.
 func (d *Breaker) Causes(domain string) ([]CauseStatus, []LeftOut) { return d.bads.causes(domain) }
 
-// mainCause is why most of a domain's bad sends are bad.
+// mainCause returns the most frequent cause of a domain's bad sends.
 func (d *Breaker) mainCause(domain string) sidecar.Cause {
 	if causes, _ := d.bads.causes(domain); len(causes) > 0 {
 		return causes[0].Cause
@@ -171,8 +171,8 @@ func (d *Breaker) mainCause(domain string) sidecar.Cause {
 	return sidecar.OtherCause
 }
 
-// follow trips domains that another node has tripped, and releases those
-// that another one has released.
+// Follow trips domains that another node has tripped, and ends trips that another one
+// has ended.
 func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 	tripped := map[string]bool{}
 	d.board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
@@ -182,16 +182,16 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 			d.logTrouble(domain, d.trips.set(domain, now, d.epochOf(now, domain)))
 			d.reconciler.Look(domain)
 		}
-		d.logTrouble(domain, d.trips.share(domain))
+		d.logTrouble(domain, d.trips.noteShared(domain))
 	}
 	for _, domain := range d.trips.domains() {
 		switch {
 		case tripped[domain]:
 		case d.trips.isShared(domain):
-			d.logTrouble(domain, d.trips.clear(domain))
+			d.logTrouble(domain, d.trips.end(domain))
 			d.reconciler.Look(domain)
 		default:
-			d.logTrouble(domain, d.trips.outdate(domain, d.epochOf(now, domain)))
+			d.logTrouble(domain, d.trips.endBefore(domain, d.epochOf(now, domain)))
 			if d.trips.has(domain) {
 				d.shareTrip(ctx, domain)
 			} else {
@@ -201,7 +201,7 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 	}
 }
 
-// shareTrip tells all nodes that a domain has tripped.
+// shareTrip posts the trip of a domain for all nodes.
 func (d *Breaker) shareTrip(ctx context.Context, domain string) {
 	if d.board == nil {
 		return
@@ -210,29 +210,31 @@ func (d *Breaker) shareTrip(ctx context.Context, domain string) {
 		d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		return
 	}
-	d.logTrouble(domain, d.trips.share(domain))
+	d.logTrouble(domain, d.trips.noteShared(domain))
 }
 
-// endTrip releases a domain here, and on all nodes.
+// endTrip ends the trip of a domain, on all nodes. If the board cannot be reached, the
+// others find out by the counts.
 func (d *Breaker) endTrip(ctx context.Context, domain string) error {
 	if d.board != nil && d.trips.has(domain) {
 		if err := d.board.Remove(ctx, tripKeys+domain); err != nil {
-			d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err}) // the others find out by the counts
+			d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		}
 	}
-	return d.trips.clear(domain)
+	return d.trips.end(domain)
 }
 
-// reset ends a trip, and forgets bad sends, of before.
+// Reset ends the trip of a domain and forgets its bad sends. After a reset by another
+// node, a trip on the board is left to that node, which removes it there.
 func (d *Breaker) Reset(ctx context.Context, _ time.Time, r sidecar.Reset) error {
 	d.bads.forget(r.Domain, r.Epoch)
 	if r.Elsewhere {
-		return d.trips.outdate(r.Domain, r.Epoch) // one that others know of ends for all, on the board
+		return d.trips.endBefore(r.Domain, r.Epoch)
 	}
 	return d.endTrip(ctx, r.Domain)
 }
 
-// epochOf is when the counts of a domain began anew.
+// epochOf returns the epoch of a domain's counts, which grows with each reset.
 func (d *Breaker) epochOf(now time.Time, domain string) int64 {
 	return d.store.Standing(d.clock.Store(now), domain).Epoch
 }
@@ -243,8 +245,8 @@ func (d *Breaker) logTrouble(domain string, err error) {
 	}
 }
 
-// Block blocks domains over their percentage of bad sends, unless they are
-// watched, exempt, or nothing trips them any more.
+// Block blocks tripped domains, unless they have become watched or exempt, or have no
+// percentage any more.
 func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	if !d.trips.has(who.Domain) {
 		return sidecar.Block{}, false
@@ -259,8 +261,7 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 			text = textDeferfailHeld
 		}
 		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.Domain))
-		return fmt.Sprintf(text, who.Domain, f.ratio()) + fmt.Sprintf(
-			" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-			f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
+		return fmt.Sprintf(text+" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
+			who.Domain, f.ratio(), f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
 	}}, true
 }

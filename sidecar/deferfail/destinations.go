@@ -9,35 +9,37 @@ import (
 	"sluice/sidecar"
 )
 
-// A destination is failing for everybody if of the last outcomes there, those of
-// at least two other domains and outageLeast in number, outagePercent are bad.
+// A destination fails for everybody if at least outagePercent of the last outcomes of
+// other domains there are bad. These are to be outageLeast outcomes or more, of
+// outageOthers domains or more.
 const (
-	outageSeen    = 64 // outcomes remembered of a destination
+	outageSeen    = 64 // outcomes kept of a destination
 	outageOthers  = 2
 	outageLeast   = 3
 	outagePercent = 80
-	// maxDestinations bounds those that are watched; beyond, none is excused.
+	// maxDestinations bounds those that are kept; an outage of another one is not noticed.
 	maxDestinations = 10_000
 )
 
-// destinations remembers the last outcomes at each domain that had a bad one.
+// destinations keeps the last outcomes at each destination that had a bad one.
 type destinations map[string]*destination
 
 type destination struct {
 	name string
-	seen [outageSeen]seenOutcome
-	n    int // told so far
+	seen [outageSeen]seenOutcome // a ring
+	n    int                     // observed so far
 }
 
 type seenOutcome struct {
-	domain string // whose send it was
+	domain string // that sent it
 	when   time.Time
 	bad    bool
 }
 
-// tell takes in an outcome, and returns where it was, to be kept. That an address
-// does not exist says nothing about how the destination is.
-func (d destinations) tell(o *sidecar.Outcome) (name string) {
+// observe takes in an outcome, and returns its destination, which the caller may keep;
+// empty for a delivery where nothing was bad. That an address does not exist is no sign of
+// an outage.
+func (d destinations) observe(o *sidecar.Outcome) (name string) {
 	to, bad := d[o.To], o.Kind != ratelimit.Delivered
 	switch {
 	case to == nil && !bad:
@@ -61,7 +63,7 @@ func (d destinations) prune(since time.Time) {
 	})
 }
 
-// failsForOthers tells whether a destination fails for others than a domain too.
+// failsForOthers reports whether a destination fails for others than this domain.
 func (d destinations) failsForOthers(name, domain string, since time.Time) bool {
 	to := d[name]
 	if to == nil {
@@ -81,9 +83,8 @@ func (d destinations) failsForOthers(name, domain string, since time.Time) bool 
 	return len(others) >= outageOthers && total >= outageLeast && bad*100 >= outagePercent*total
 }
 
-// outage finds the destination to which most of a domain's bad outcomes go, if
-// it fails for everybody on this node, and the sends there that are held
-// against the domain.
+// outage returns the destination of more than half of a domain's bad sends, if it fails
+// for everybody on this node, and those sends, which it marks as excused.
 func (b *bads) outage(domain string, since time.Time) (name string, sends []ratelimit.Token) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,75 +14,72 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// rate is how a domain stands with its defer/fail percentage.
+// A Rate is how much of what a domain sent is bad, and how much may be.
 type Rate struct {
-	sent, Bad    int64
-	min, percent int64
-	off          bool // nobody is tripped: the domain is watched or exempt
-	epoch        int64
+	sent, Bad    int64 // in the window
+	min, percent int64 // a domain trips when it reaches both; percent 0: never
+	watched      bool  // or exempt: it never trips
+	epoch        int64 // of the counts
 }
 
-// rateOf finds it in what is counted in the window.
 func rateOf(s *settings.Settings, standing ratelimit.Standing) Rate {
-	d := TripsAt(s, standing.Name)
-	d.Count(standing, s.Window)
-	return d
+	r := TripsAt(s, standing.Name)
+	r.Count(standing, s.Window)
+	return r
 }
 
-// tripsAt is what trips a domain, with nothing counted.
+// TripsAt returns the Rate of a domain before anything is counted.
 func TripsAt(s *settings.Settings, domain string) Rate {
-	d := Rate{off: !s.Enforces(domain)}
-	d.min, d.percent = s.DeferfailLimits(s.PayerOfDomain(domain))
-	return d
+	r := Rate{watched: !s.Enforces(domain)}
+	r.min, r.percent = s.DeferfailLimits(s.PayerOfDomain(domain))
+	return r
 }
 
-// count takes in what is counted in a window.
-func (d *Rate) Count(standing ratelimit.Standing, window time.Duration) {
-	d.epoch = standing.Epoch
+// Count takes in what is counted in a window.
+func (r *Rate) Count(standing ratelimit.Standing, window time.Duration) {
+	r.epoch = standing.Epoch
 	for _, w := range standing.Windows {
 		if w.Window == window {
-			d.sent, d.Bad = w.Sent, w.Bad()
+			r.sent, r.Bad = w.Sent, w.Bad()
 		}
 	}
 }
 
-// none tells that nothing trips a domain.
-func (d Rate) none() bool { return d.off || d.percent == 0 }
+// off reports whether a domain never trips.
+func (r Rate) off() bool { return r.watched || r.percent == 0 }
 
-// over tells that a domain trips.
-func (d Rate) Over() bool {
-	return d.Suspect() && d.Bad*100 >= d.percent*d.sent
+// Over reports whether a domain trips.
+func (r Rate) Over() bool { return r.Suspect() && r.Bad*100 >= r.percent*r.sent }
+
+// Suspect reports whether a domain has as many bad sends as trip it, if their share is as
+// high.
+func (r Rate) Suspect() bool { return !r.off() && r.Bad >= r.min }
+
+// calm reports whether a trip may end: below 80% of what trips, so that one more bad send
+// does not trip the domain again.
+func (r Rate) calm() bool {
+	return r.off() || r.Bad < r.min || r.Bad*1000 < 8*r.percent*r.sent
 }
 
-// Suspect tells that a domain has as many bad sends as trip it, if their share is as high.
-func (d Rate) Suspect() bool { return !d.none() && d.Bad >= d.min }
-
-// calm tells that a tripped domain may be released. It lies below what trips, so
-// that one more bad outcome does not trip it again.
-func (d Rate) calm() bool {
-	return d.none() || d.Bad < d.min || d.Bad*1000 < 8*d.percent*d.sent
+// ratio returns "12/5 (30%)": 12 bad sends, where 5 may trip, are 30% of all.
+func (r Rate) ratio() string {
+	return fmt.Sprintf("%d/%d (%d%%)", r.Bad, r.min, r.Bad*100/max(1, r.sent))
 }
 
-// now is the percentage of bad sends, rounded down.
-func (d Rate) now() int64 { return d.Bad * 100 / max(1, d.sent) }
-
-// ratio is "12/5 (30%)": bad of how many trip, and what share of the sends.
-func (d Rate) ratio() string { return fmt.Sprintf("%d/%d (%d%%)", d.Bad, d.min, d.now()) }
-
-// trips are the domains over their percentage. They are noted: whether a domain
-// between the two thresholds is refused depends on where it came from.
+// trips are the tripped domains. They are noted, because the counts do not tell: a domain
+// that is neither over nor calm is tripped if it was before.
 type trips struct {
 	notes notes.Map[trip] // by domain
 	mu    sync.RWMutex
 	all   map[string]trip
 }
 
-// A trip is noted with whether others know, or a node that was down would tell
-// them of one that they have ended.
+// A trip of a domain. Told is noted too, or a node that was down would post a trip again
+// that the others have ended meanwhile.
 type trip struct {
 	Since time.Time `json:"since"`           // on the wall
 	Epoch int64     `json:"epoch,omitempty"` // of the counts that tripped it
-	Told  bool      `json:"told,omitempty"`  // the other nodes know
+	Told  bool      `json:"told,omitempty"`  // it was on the board
 }
 
 func newTrips(store sidecar.Notes, events event.Sink) *trips {
@@ -119,13 +116,13 @@ func (t *trips) set(domain string, now time.Time, epoch int64) error {
 	return t.note(domain, trip{Since: now, Epoch: epoch})
 }
 
-// note keeps a trip, in memory also after an error. mu is held.
+// note keeps a trip, which after an error is in memory only. mu is held.
 func (t *trips) note(domain string, noted trip) error {
 	t.all[domain] = noted
 	return t.notes.Put(noted, domain)
 }
 
-func (t *trips) clear(domain string) error {
+func (t *trips) end(domain string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, tripped := t.all[domain]; !tripped {
@@ -135,20 +132,20 @@ func (t *trips) clear(domain string) error {
 	return t.notes.Drop(domain)
 }
 
-// outdate ends a trip of which the other nodes do not know, if what tripped it was
-// reset since: a node that starts can trip a domain before it hears of that.
-func (t *trips) outdate(domain string, epoch int64) error {
+// endBefore ends a trip that was not on the board, if the counts that tripped it were
+// reset before this epoch: a node that starts can trip a domain before it learns of that.
+func (t *trips) endBefore(domain string, epoch int64) error {
 	t.mu.RLock()
 	noted, tripped := t.all[domain]
 	t.mu.RUnlock()
 	if !tripped || noted.Told || noted.Epoch >= epoch {
 		return nil
 	}
-	return t.clear(domain)
+	return t.end(domain)
 }
 
-// share notes that the other nodes know of a trip.
-func (t *trips) share(domain string) error {
+// noteShared notes that a trip is on the board.
+func (t *trips) noteShared(domain string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	noted, tripped := t.all[domain]

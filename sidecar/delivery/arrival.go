@@ -12,37 +12,36 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// A record is what is known from the log of messages that are still on their
-// way.
-type record struct {
+// messages are those still on their way, as far as the log tells.
+type messages struct {
 	notes    notes.Map[arrivalNote] // by id
 	mu       sync.Mutex
 	arrivals map[string]*Arrived
-	last     *Arrived // that was asked for: lines of one message often follow each other
-	senders  Sources
-	early    map[string][]sidecar.LogEntry // outcomes that came before their arrival
-	unnoted  []*Arrived                    // arrivals since the last Checkpoint
+	last     *Arrived // what of returned last: lines of one message often follow each other
+	sources  Sources
+	early    map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
+	unnoted  []*Arrived                    // new or changed since the last Checkpoint
 	gone     []string                      // ids of noted arrivals whose messages have left
-	expired  time.Time                     // when arrivals were last looked through
+	expired  time.Time                     // when expire last went through arrivals
 	batch    Batch
 }
 
-// arrived is a message's arrival line, as far as it says who is charged. It is
+// Arrived is a message whose arrival was logged, with what tells who is charged. It is
 // kept until the message has left the queue, over restarts too.
 type Arrived struct {
-	id       string
-	At       time.Time
-	Sender   *Source
-	entries  []spelled
-	only     [1]spelled      // room for one
-	Distinct bool            // no two of its recipients fold to one address; false if that is not known
-	queued   *postfixMessage // of a message of Postfix; nil if nothing more is known
-	noted    bool
-	stale    bool // noted, and changed since
-	left     bool
+	id        string
+	At        time.Time
+	Sender    *Source
+	spellings []spelling
+	only      [1]spelling     // backs spellings while there is one
+	Distinct  bool            // all of its recipients fold to different addresses; false if unknown
+	postfix   *postfixMessage // of a message of Postfix; nil if nothing more is known
+	noted     bool
+	stale     bool // noted, and changed since
+	left      bool
 }
 
-// An arrivalNote is an arrival as it is noted.
+// An arrivalNote is an Arrived as it is noted.
 type arrivalNote struct {
 	At time.Time `json:"at"`
 	origin
@@ -52,32 +51,34 @@ type arrivalNote struct {
 const (
 	positionNote = "log/position"
 
-	// maxEarly bounds outcomes that wait for their arrival: cutthrough deliveries,
-	// which Exim logs just before it.
+	// maxEarly bounds outcomes that wait for their arrival. Exim logs cutthrough
+	// deliveries just before it.
 	maxEarly = 1000
-	// arrivalFor is how long a message may be on its way. Exim's queues end long
-	// before; what left behind the log's back is forgotten then.
+	// arrivalFor is how long a message is kept that is never logged to leave. Exim gives
+	// up on messages long before.
 	arrivalFor = 32 * 24 * time.Hour
 )
 
-func newRecord(store sidecar.Notes, events event.Sink) *record {
-	r := &record{notes: notes.New[arrivalNote](store, "arrival", 1, event.Unread(events, event.NoteUnread)), arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, senders: Sources{Known: map[string]*Source{}}}
+func newMessages(store sidecar.Notes, events event.Sink) *messages {
+	r := &messages{notes: notes.New[arrivalNote](store, "arrival", 1, event.Unread(events, event.NoteUnread)),
+		arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, sources: Sources{Known: map[string]*Source{}}}
 	r.notes.Load(func(name []string, note arrivalNote) error {
 		id := name[0]
-		r.arrivals[id] = &Arrived{id: id, At: note.At, Sender: r.senders.Get(note.origin), queued: note.Postfix, noted: true}
+		r.arrivals[id] = &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), postfix: note.Postfix, noted: true}
 		return nil
 	})
 	return r
 }
 
-// arrive copies what it keeps: the block of the log would stay in memory otherwise.
-func (r *record) arrive(l *Judged) {
+// arrive takes in an arrival. It copies what it keeps, or the whole block of the log would
+// stay in memory.
+func (r *messages) arrive(l *Judged) {
 	from := l.From
 	if from == nil { // nobody has prepared it
-		from = r.senders.Get(OriginOf(l.LogEntry))
+		from = r.sources.Get(OriginOf(l.LogEntry))
 	}
-	if a := r.arrivals[l.ID]; a != nil { // told again
-		a.At, a.Sender, a.queued = l.At, from, nil // or its queue id is used again
+	if a := r.arrivals[l.ID]; a != nil { // the line is read again, or Postfix uses its queue id again
+		a.At, a.Sender, a.postfix = l.At, from, nil
 		r.changed(a)
 		return
 	}
@@ -86,15 +87,16 @@ func (r *record) arrive(l *Judged) {
 	r.unnoted = append(r.unnoted, a)
 }
 
-// of is a message's arrival; nil if it is not known.
-func (r *record) of(id string) *Arrived {
+// of returns a message's arrival; nil if it is not known.
+func (r *messages) of(id string) *Arrived {
 	if r.last == nil || r.last.left || r.last.id != id {
 		r.last = r.arrivals[id]
 	}
 	return r.last
 }
 
-func (r *record) leave(id string) {
+// leave forgets a message that has left the queue.
+func (r *messages) leave(id string) {
 	a := r.of(id)
 	if a == nil {
 		return
@@ -106,8 +108,8 @@ func (r *record) leave(id string) {
 	delete(r.arrivals, id)
 }
 
-// wait keeps an outcome until its arrival is told, if that can still come.
-func (r *record) wait(e *sidecar.LogEntry) {
+// wait keeps an outcome until its arrival is logged, if that can still happen.
+func (r *messages) wait(e *sidecar.LogEntry) {
 	began, known := envelope.IDTime(e.ID)
 	if e.Kind != sidecar.LogDelivered || known && e.At.Sub(began) > 10*time.Minute {
 		return
@@ -119,51 +121,50 @@ func (r *record) wait(e *sidecar.LogEntry) {
 	r.early[c.ID] = append(r.early[c.ID], c)
 }
 
-// A spelled is a recipient of a message as its sender has written it. Entries
-// that fold to one address differ in that, and Exim delivers to each: it shows
-// <BoB@far.example> behind bob@far.example, at every attempt.
-type spelled struct {
-	first ratelimit.Token // of all that fold to this address
-	as    uint64          // as of judgement
+// A spelling is how the sender of a message has written a recipient. A message may name
+// BoB@far.example and bob@far.example: they fold to one address, but Exim delivers to each,
+// and logs <BoB@far.example> behind bob@far.example at every attempt.
+type spelling struct {
+	first ratelimit.Token // of the first send to the folded address
+	hash  uint64          // as Judged.Spelled
 }
 
-// maxSpelled bounds the recipients of a message of which this is known. Those
-// beyond are charged once, however they are spelled.
-const maxSpelled = 2000
+// maxSpellings bounds those kept of a message. Recipients beyond are charged once for each
+// folded address.
+const maxSpellings = 2000
 
-// entry is which of a message's entries a recipient is, of those that fold to
-// its address: the first that the log shows is 0. What an alias or list has made
-// of another address is none of its own, and so are entries that are written in
-// the same way: the log cannot tell them from the same line read again, so they
-// are charged once rather than too often. For the same reason nothing is added
-// after a restart in between, of which this is forgotten: there are never more
-// numbers than spellings.
-func (a *Arrived) entry(o *Outcome) (n int) {
+// numberOf returns 0 for the first spelling of a recipient's address that the log shows,
+// 1 for the second, and so on: a send is charged for each.
+//
+// It is 0 for what an alias or list has made of another address. It is the same for
+// recipients that are written alike, because the log shows them like one line read twice,
+// and to charge once is better than too often. After a restart numbers begin at 0 again.
+func (a *Arrived) numberOf(o *Outcome) (n int) {
 	if o.Spelled == 0 {
 		return 0
 	}
-	for _, s := range a.entries {
+	for _, s := range a.spellings {
 		if s.first != o.First {
 			continue
 		}
-		if s.as == o.Spelled {
+		if s.hash == o.Spelled {
 			return n
 		}
 		n++
 	}
-	if len(a.entries) == maxSpelled {
+	if len(a.spellings) == maxSpellings {
 		return 0
 	}
-	if a.entries == nil {
-		a.entries = a.only[:0]
+	if a.spellings == nil {
+		a.spellings = a.only[:0]
 	}
-	a.entries = append(a.entries, spelled{o.First, o.Spelled})
+	a.spellings = append(a.spellings, spelling{o.First, o.Spelled})
 	return n
 }
 
-// spellings is how many entries of a message are known to fold to an address.
-func (a *Arrived) spellings(first ratelimit.Token) (n int) {
-	for _, s := range a.entries {
+// spellingsOf returns how many spellings of an address the log has shown.
+func (a *Arrived) spellingsOf(first ratelimit.Token) (n int) {
+	for _, s := range a.spellings {
 		if s.first == first {
 			n++
 		}
@@ -171,14 +172,14 @@ func (a *Arrived) spellings(first ratelimit.Token) (n int) {
 	return n
 }
 
-// Checkpoint keeps how far the log was read, and with it what is needed to go
-// on from there: the arrivals of messages that are still on their way.
+// Checkpoint notes how far the log was read, and the messages that are still on their
+// way, which are needed to go on from there.
 func (d *Recorder) Checkpoint(now time.Time, position []byte) error {
 	return d.checkpoint(now, positionNote, position)
 }
 
 func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error {
-	r := d.record
+	r := d.messages
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
@@ -186,7 +187,7 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		if err := r.notes.Put(arrivalNote{At: a.At, origin: a.Sender.origin, Postfix: a.queued}, a.id); err != nil {
+		if err := r.notes.Put(arrivalNote{At: a.At, origin: a.Sender.origin, Postfix: a.postfix}, a.id); err != nil {
 			return err
 		}
 		a.noted, a.stale = true, false
@@ -196,7 +197,7 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 	if err := d.notes.Note(note, position); err != nil {
 		return err
 	}
-	for len(r.gone) > 0 { // behind the position: an outcome read again needs it
+	for len(r.gone) > 0 { // after the position was noted: lines read again need their arrival
 		if err := r.notes.Drop(r.gone[0]); err != nil {
 			return err
 		}
@@ -205,10 +206,10 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 	return nil
 }
 
-// Forget forgets arrivals that are too old, where there is no Checkpoint to do it.
-func (d *Recorder) Forget(now time.Time) { d.record.forget(now) }
-
-func (r *record) forget(now time.Time) {
+// Forget forgets messages that are too old. Checkpoint does that too; a simulation makes
+// none.
+func (d *Recorder) Forget(now time.Time) {
+	r := d.messages
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
@@ -216,7 +217,7 @@ func (r *record) forget(now time.Time) {
 	r.unnoted = r.unnoted[:0]
 }
 
-func (r *record) expire(now time.Time) {
+func (r *messages) expire(now time.Time) {
 	if now.Sub(r.expired) < time.Hour {
 		return
 	}
@@ -228,7 +229,7 @@ func (r *record) expire(now time.Time) {
 	}
 }
 
-// Position is what Checkpoint was last given; nil at the first start.
+// Position returns what Checkpoint was last given; nil at the first start.
 func (d *Recorder) Position() []byte { return d.position(positionNote) }
 
 func (d *Recorder) position(note string) (position []byte) {

@@ -1,14 +1,15 @@
 package delivery
 
 import (
+	"slices"
 	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 )
 
-// Words by which a cause is known, in lower case. They are those of Exim 4.9x
-// (deliver.c, transports/smtp.c), of Postfix and of the servers that it talks to.
+// Words that show a cause, in lower case: those of Exim 4.9x (deliver.c,
+// transports/smtp.c), of Postfix and of common servers.
 var (
 	greylistWords    = []string{"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list", "postgrey"}
 	noUserWords      = []string{"user unknown", "unknown user", "no such user", "unknown recipient", "does not exist", "no mailbox here", "recipient address rejected: undeliverable", "unknown address", "invalid recipient", "no such recipient", "no such mailbox", "mailbox not found", "user not found"}
@@ -17,7 +18,7 @@ var (
 	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session"}
 )
 
-// causeOf finds the cause in what was answered.
+// causeOf finds the cause in the remote server's answer, or in Exim's own words.
 func causeOf(e *sidecar.LogEntry) sidecar.Cause {
 	text := strings.ToLower(withoutAddress(e.Text))
 	code, enhanced := replyCode(text)
@@ -40,8 +41,8 @@ func causeOf(e *sidecar.LogEntry) sidecar.Cause {
 	return sidecar.OtherCause
 }
 
-// withoutAddress leaves out the address of the command that was answered, "RCPT
-// TO:<...>", which the sender may have made to look like an answer.
+// withoutAddress removes the address in "RCPT TO:<...>", the command that was answered:
+// a sender may have made it look like an answer.
 func withoutAddress(text string) string {
 	begin := strings.Index(text, ":<")
 	if begin < 0 {
@@ -55,8 +56,8 @@ func withoutAddress(text string) string {
 }
 
 // replyCode finds the remote server's reply in a lower-case text: the first
-// digit of its code, and its enhanced code (RFC 3463) if it has one. It stands
-// behind "after COMMAND: ", or "said: " in Postfix's logs.
+// digit of its code, and its enhanced code (RFC 3463) if it has one. Exim logs the reply
+// behind "after COMMAND: ", Postfix behind "said: ".
 func replyCode(text string) (class byte, enhanced string) {
 	rest := text
 	for _, before := range [...]string{"smtp error from remote mail", "said: "} {
@@ -79,17 +80,12 @@ func replyCode(text string) (class byte, enhanced string) {
 	return 0, ""
 }
 
-// isReply tells whether a text begins with an SMTP reply code of 4xx or 5xx.
+// isReply reports whether a text begins with an SMTP reply code of 4xx or 5xx.
 func isReply(s string) bool {
 	digit := func(c byte) bool { return '0' <= c && c <= '9' }
 	return len(s) >= 4 && (s[0] == '4' || s[0] == '5') && digit(s[1]) && digit(s[2]) && (s[3] == ' ' || s[3] == '-')
 }
 
 func containsAny(text string, words []string) bool {
-	for _, w := range words {
-		if strings.Contains(text, w) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }

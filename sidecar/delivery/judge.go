@@ -10,26 +10,26 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// Judged is a line of the log with its judgement.
+// Judged is a line of the log with what it means by itself.
 type Judged struct {
 	*sidecar.LogEntry
 	judgement
 }
 
-// A judgement is what a line means by itself.
+// A judgement is what a line means under some settings.
 type judgement struct {
-	By      *settings.Settings // nil if nobody has judged it yet
+	By      *settings.Settings // nil if it was not judged yet
 	From    *Source            // of an arrival; nil if not looked up yet
-	Counts  bool               // it is one of a send: remote, and really attempted
+	Counts  bool               // it is the outcome of an attempt to send to elsewhere
 	Outcome ratelimit.Outcome
-	First   ratelimit.Token // of the sends to its recipient
-	Spelled uint64          // how its sender has written the local part; 0 if it was another address
+	First   ratelimit.Token // of the first send of its message to its recipient
+	Spelled uint64          // hash of the local part as the sender wrote it; 0 if an alias made the address
 	To      envelope.Address
-	cause   sidecar.Cause // of a bad one
+	cause   sidecar.Cause // of a bad outcome
 }
 
-// judge takes a line for what it means, which is nothing for a local recipient,
-// for an attempt that was not made, and for one of our own refusals.
+// Judge finds out what a line means by itself. An outcome does not count if its recipient
+// is local, if nothing was attempted, or if Sluice itself held it.
 func Judge(s *settings.Settings, l *Judged) {
 	l.judgement = judgement{By: s}
 	e, j := l.LogEntry, &l.judgement
@@ -46,11 +46,11 @@ func Judge(s *settings.Settings, l *Judged) {
 		if e.Postfix { // it shows addresses as they came by SMTP
 			j.To = envelope.Fold(e.Recipient)
 		}
-		j.Counts = j.To.Domain != "" && j.To.Domain != HoldDomain && !ours(e.Router) && (j.Outcome != ratelimit.Deferred || attempted(e.Text)) &&
+		j.Counts = j.To.Domain != "" && j.To.Domain != HoldDomain && !isLimiter(e.Router) && (j.Outcome != ratelimit.Deferred || attempted(e.Text)) &&
 			!s.Locals.Get().Has(j.To.Domain) && s.RemoteTransport(e.Transport)
 	}
 	if j.Counts {
-		j.First, j.Spelled = s.Token(e.ID, j.To, 0), spelling(e, j.To)
+		j.First, j.Spelled = s.Token(e.ID, j.To, 0), spellingOf(e, j.To)
 		if j.Outcome != ratelimit.Delivered {
 			j.cause = causeOf(e)
 		}
@@ -59,10 +59,9 @@ func Judge(s *settings.Settings, l *Judged) {
 
 var spellingSeed = maphash.MakeSeed()
 
-// spelling tells apart the ways in which the sender of a message may have written
-// the local part of an address. It is 0 for what an alias or list has made of
-// another one.
-func spelling(e *sidecar.LogEntry, to envelope.Address) uint64 {
+// spellingOf returns a hash of the local part of an address as the sender of the message
+// wrote it. It is 0 for what an alias or list has made of another address.
+func spellingOf(e *sidecar.LogEntry, to envelope.Address) uint64 {
 	written := e.Recipient
 	if e.Original != "" {
 		if written = e.Original; envelope.FoldRouted(written) != to && envelope.Fold(written) != to {
@@ -73,11 +72,11 @@ func spelling(e *sidecar.LogEntry, to envelope.Address) uint64 {
 	return maphash.String(spellingSeed, local)
 }
 
-// holdDomain is where our router sends what it holds; see exim-config/routers.conf.
+// HoldDomain is where our router sends what it holds; see exim-config/routers.conf.
 const HoldDomain = "hold.sluice.invalid"
 
-// ours tells whether a router is a limiter's: ours, or cPanel's.
-func ours(router string) bool {
+// isLimiter reports whether a router is a limiter's: Sluice's, or cPanel's.
+func isLimiter(router string) bool {
 	for _, prefix := range [...]string{"sluice", "enforce_mail_permissions", "check_mail_permissions"} {
 		if strings.HasPrefix(router, prefix) {
 			return true
@@ -86,15 +85,15 @@ func ours(router string) bool {
 	return false
 }
 
-// notAttempted begins the texts of deferrals without an attempt (Exim's deliver.c,
-// transports/smtp.c), the last one Postfix's.
+// notAttempted are the beginnings of deferrals without an attempt: the last is Postfix's,
+// the others Exim's (deliver.c, transports/smtp.c).
 var notAttempted = [...]string{"retry time not reached", "reusing SMTP connection skips", "some host address lookups failed and retry time not reached",
 	"connection limit reached for all hosts", "SMTP delivery explicitly queued", "first-pass only routing", "domain is held", "domain is in queue_domains",
 	"delivery temporarily suspended"}
 
-// attempted tells from the text of a deferral whether there was an attempt. Its
-// error numbers, in parentheses before it, have changed over Exim's versions. Only
-// how it begins is Exim's own: servers may answer what they like.
+// attempted reports from the text of a deferral whether there was an attempt. Only the
+// beginning is looked at, which is Exim's own; what follows may be a server's answer. The
+// error number in parentheses before it differs between Exim's versions.
 func attempted(text string) bool {
 	if strings.HasPrefix(text, "(") {
 		if _, behind, ok := strings.Cut(text, "): "); ok {

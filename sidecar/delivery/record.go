@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// A Recorder records what the logs say became of messages.
+// A Recorder has the store count what became of messages according to the logs.
 type Recorder struct {
 	settings  func() *settings.Settings
 	store     Store
@@ -22,70 +23,73 @@ type Recorder struct {
 	charged   func(id, process string, at time.Time) string
 	look      func(domains ...string)
 	observers []Observer
-	record    *record
+	messages  *messages
 	late      atomic.Int64
 }
 
-// A RecordStore is a store as far as a Recorder needs it.
+// Store is what a Recorder needs of the store that counts sends.
 type Store interface {
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 	Known(now time.Time, token ratelimit.Token) bool
 }
 
-// A RecordObserver hears of new outcomes, in the order of the log. It must keep
-// nothing of them.
+// An Observer is called with new outcomes, in the order of the log. It must keep nothing
+// of them.
 type Observer interface {
 	Recorded(now time.Time, news []sidecar.Outcome)
 }
 
-// RecorderOptions are what a Recorder is made with; all are needed.
+// Options are what a Recorder is made with; all are needed.
 type Options struct {
 	Settings func() *settings.Settings
 	Store    Store
 	Clock    sidecar.Clock
 	Events   event.Sink
 	Notes    sidecar.Notes
-	// Charged is under which id a message was charged that an smtpd of Postfix gave a
-	// queue id in the second of at; empty where that is not known.
+	// Charged returns the id under which a message was charged to which an smtpd process
+	// of Postfix gave a queue id in the second of at; empty if that is not known.
 	Charged func(id, process string, at time.Time) string
-	// Look has domains looked at of which it may have changed whether they are over a limit.
-	Look      func(domains ...string)
-	Observers []Observer
+	// Look has domains reconciled that may have come over a limit.
+	Look func(domains ...string)
 }
 
-// NewRecorder returns a Recorder that knows what was noted of messages on their way.
+// New returns a Recorder that goes on from the messages in its notes.
 func New(o Options) *Recorder {
 	return &Recorder{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, notes: o.Notes, charged: o.Charged,
-		look: o.Look, observers: o.Observers, record: newRecord(o.Notes, o.Events)}
+		look: o.Look, messages: newMessages(o.Notes, o.Events)}
 }
 
-// Late is how many sends were charged from the log, about which nobody had asked.
+// AddObserver adds an Observer. Call it before the first Record.
+func (d *Recorder) AddObserver(o Observer) { d.observers = append(d.observers, o) }
+
+// Late returns how many sends were charged from the log because Sluice was not asked about
+// them.
 func (d *Recorder) Late() int64 { return d.late.Load() }
 
-// Prepare does what can be done ahead, while other entries are recorded. What it
-// returns records them: blocks of the log in their order, and what was recorded
-// before may come again, for nothing is counted twice.
+// Prepare does what can be done while other entries are recorded. The func that it returns
+// records these; call those funcs in the order of the log. Entries may be recorded again:
+// nothing is counted twice.
 func (d *Recorder) Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time)) {
 	s, lines := d.settings(), make([]Judged, 0, len(entries))
 	for i := range entries {
 		l := Judged{LogEntry: &entries[i]}
 		Judge(s, &l)
 		if l.Kind == sidecar.LogArrived {
-			l.From = d.record.senders.Get(OriginOf(l.LogEntry))
+			l.From = d.messages.sources.Get(OriginOf(l.LogEntry))
 		}
 		lines = append(lines, l)
 	}
 	return func(ctx context.Context, now time.Time) { d.RecordLines(ctx, now, lines) }
 }
 
-// Record records entries that nobody has prepared.
+// Record records entries that were not prepared.
 func (d *Recorder) Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry) {
 	d.Prepare(entries)(ctx, now)
 }
 
-// recordLines takes in lines of the log, in their order.
+// RecordLines records lines of the log, in their order.
 func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judged) {
-	r, s := d.record, d.settings()
+	r, s := d.messages, d.settings()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := &r.batch
@@ -101,30 +105,30 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 			if early := r.early[l.ID]; early != nil {
 				delete(r.early, l.ID)
 				for j := range early {
-					r.hear(s, &Judged{LogEntry: &early[j]})
+					r.addOutcome(s, &Judged{LogEntry: &early[j]})
 				}
 			}
 		case sidecar.LogCompleted:
 			r.leave(l.ID)
-		case sidecar.LogRefused, sidecar.LogRan: // for simulations: who asked knows
+		case sidecar.LogRefused, sidecar.LogRan: // for simulations only
 		default:
-			r.hear(s, l)
+			r.addOutcome(s, l)
 		}
 	}
 	d.Settle(ctx, now, s, b)
 }
 
-// A batch is the outcomes of some lines of the log, and what the store is told of
-// them.
+// A Batch is the outcomes of some lines of the log, with a report to the store for each.
 type Batch struct {
 	Outcomes []Outcome
-	reports  []ratelimit.Report // one for each of outcomes
-	more     []int              // which of outcomes are deliveries of what had been asked about
-	n        uint64             // number of the batch
-	news     []sidecar.Outcome  // of observe, as the next
-	domains  []string           // of which it may have changed whether they are over a limit
+	reports  []ratelimit.Report
+	more     []int             // indexes of deliveries that may be of several sends
+	n        uint64            // number of the batch
+	news     []sidecar.Outcome // reused by notify, like domains
+	domains  []string          // that may have come over a limit
 }
 
+// Clear empties a Batch, to be used again.
 func (b *Batch) Clear() {
 	clear(b.Outcomes) // they hold on to the block of the log
 	clear(b.reports)
@@ -132,19 +136,19 @@ func (b *Batch) Clear() {
 	b.Outcomes, b.reports = b.Outcomes[:0], b.reports[:0]
 }
 
-// An outcome is one of a send that counts.
+// An Outcome is a line that counts, with its message.
 type Outcome struct {
 	*Judged
-	when  time.Time    // when its send was made
-	entry int          // which of its tokens is that of the send
-	Of    *Arrived     // nil unless the message's arrival is known
-	Payer *PayerLimits // nil likewise
+	when   time.Time    // when its send was made
+	number int          // of its spelling; see Arrived.numberOf
+	Of     *Arrived     // nil if the message's arrival is not known
+	Payer  *PayerLimits // nil likewise
 }
 
-// hear takes in the line of an outcome.
-func (r *record) hear(s *settings.Settings, l *Judged) {
-	if l.By != s {
-		Judge(s, l) // nobody has, or the settings have changed since
+// addOutcome takes in the line of an outcome.
+func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
+	if l.By != s { // not judged yet, or the settings have changed since
+		Judge(s, l)
 	}
 	if !l.Counts {
 		return
@@ -158,11 +162,11 @@ func (r *record) hear(s *settings.Settings, l *Judged) {
 	r.batch.Add(s, o)
 }
 
-// add takes in an outcome of which it is known what can be known.
+// Add adds an outcome, whose Of and Payer are set if they are known.
 func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	report := ratelimit.Report{Told: o.Outcome}
 	if o.Of != nil {
-		o.entry, o.when = o.Of.entry(&o), o.Of.At
+		o.number, o.when = o.Of.numberOf(&o), o.Of.At
 		if !o.Doubtful {
 			report.Subjects = o.Payer.Subjects
 		}
@@ -171,14 +175,14 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	} else {
 		o.when = o.At
 	}
-	if o.Outcome != ratelimit.Delivered && o.Payer != nil && o.Payer.ignore(o.cause) {
+	if o.Outcome != ratelimit.Delivered && o.Payer != nil && slices.Contains(o.Payer.ignores, o.cause) {
 		report.Told |= ratelimit.Excused
 	}
-	report.Token = o.token(s, o.entry)
+	report.Token = o.token(s, o.number)
 	b.Outcomes, b.reports = append(b.Outcomes, o), append(b.reports, report)
 }
 
-// token is that of the n-th entry of the message that folds to its recipient.
+// token returns the token of the n-th send of the message to its recipient's address.
 func (o *Outcome) token(s *settings.Settings, n int) ratelimit.Token {
 	if n == 0 {
 		return o.First
@@ -186,8 +190,8 @@ func (o *Outcome) token(s *settings.Settings, n int) ratelimit.Token {
 	return s.Token(o.ID, o.To, n)
 }
 
-// settle has the store count a batch. What nobody had asked about is charged: sluice
-// was down, or the message went through while it arrived.
+// Settle has the store count a batch. It charges sends about which Sluice was not asked:
+// it was down, or the message was delivered while it arrived.
 func (d *Recorder) Settle(ctx context.Context, now time.Time, s *settings.Settings, b *Batch) {
 	at := d.clock.Store(now)
 	for i := range b.reports {
@@ -210,11 +214,11 @@ func (d *Recorder) Settle(ctx context.Context, now time.Time, s *settings.Settin
 	if err := d.settleDuplicates(ctx, at, s, b); err != nil {
 		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
-	d.observe(now, b)
+	d.notify(now, b)
 }
 
-// observe tells those who observe what is new in a batch.
-func (d *Recorder) observe(now time.Time, b *Batch) {
+// notify tells the observers what is new in a batch.
+func (d *Recorder) notify(now time.Time, b *Batch) {
 	b.n++
 	b.news, b.domains = b.news[:0], b.domains[:0]
 	for i := range b.reports {
@@ -235,18 +239,18 @@ func (d *Recorder) observe(now time.Time, b *Batch) {
 	d.look(b.domains...)
 }
 
-// settleDuplicates tells of a delivery for all entries of a message that fold to
-// its recipient and are not in the log: Exim delivers once to several that are
-// written in the same way, and all of them were charged.
+// settleDuplicates reports a delivery for every further send to the same address that was
+// charged and is not in the log: Exim delivers once to recipients that are written alike,
+// and each of them was charged.
 func (d *Recorder) settleDuplicates(ctx context.Context, at time.Time, s *settings.Settings, b *Batch) error {
 	var reports []ratelimit.Report
 	for ahead := 1; len(b.more) > 0; ahead++ {
 		reports = reports[:0]
 		for _, i := range b.more {
 			o := &b.Outcomes[i]
-			n := o.entry + ahead
+			n := o.number + ahead
 			if o.Of != nil {
-				n = max(n, o.Of.spellings(o.First)+ahead-1)
+				n = max(n, o.Of.spellingsOf(o.First)+ahead-1)
 			}
 			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Told: o.Outcome})
 		}

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"slices"
 	"strings"
 	"sync"
 
@@ -11,19 +10,19 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// An origin is what an arrival line says of where a message comes from.
+// An origin is what an arrival line says about who sends a message.
 type origin struct {
 	Sender string `json:"sender,omitempty"`
 	Auth   string `json:"auth,omitempty"`
 	Login  string `json:"login,omitempty"`
 	Client string `json:"client,omitempty"`
 
-	// Directory is where the program ran that has submitted it; empty if not known.
+	// Directory is where the program ran that submitted the message; empty if unknown.
 	Directory string `json:"directory,omitempty"`
 }
 
-// originOf leaves out what is of no matter for who is charged, so that fewer are
-// different.
+// OriginOf returns the origin of an arrival, without what does not matter for who is
+// charged: so more arrivals have the same one.
 func OriginOf(e *sidecar.LogEntry) origin {
 	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress, Directory: e.Directory}
 	if o.Auth != "" {
@@ -36,39 +35,40 @@ func (o origin) clone() origin {
 	return origin{strings.Clone(o.Sender), strings.Clone(o.Auth), strings.Clone(o.Login), strings.Clone(o.Client), strings.Clone(o.Directory)}
 }
 
-// A sender is an origin, and who is charged for its messages.
+// A Source is an origin, and who is charged for its messages.
 type Source struct {
 	origin
 	payer *PayerLimits // nil if not known yet
-	asOf  asOf         // what payer rests on
+	key   cacheKey     // of payer
 }
 
-// asOf is what may change of who is charged.
-type asOf struct {
+// A cacheKey is what the payer of an origin depends on: settings and owner map.
+type cacheKey struct {
 	settings *settings.Settings
 	owners   *identity.Owners
 }
 
-// A payer is who is charged for a send.
+// PayerLimits are who is charged for a send, and the limits that are in force for them.
 type PayerLimits struct {
 	Who      sidecar.Payer
 	Subjects []ratelimit.Subject // nil if nobody is charged
 	ignores  []sidecar.Cause     // deferfail_ignore
-	batch    uint64              // the last in which its domain was found to have changed
+	batch    uint64              // the last Batch in which its domain's counts have changed
 }
 
-// senders remembers those who have logged in: most of a log's lines are of few.
+// Sources keeps those that have logged in, of whom most of a log's lines are.
 type Sources struct {
-	mu    sync.Mutex // Prepare and Record both ask
+	mu    sync.Mutex // Prepare and Record call Get at once
 	Known map[string]*Source
-	key   []byte // for get
+	key   []byte // reused by Get
 }
 
-// maxSenders bounds them; those of messages on their way stay with these.
+// MaxSenders bounds the Sources that are kept. Messages keep those that they need.
 const MaxSenders = 20_000
 
+// Get returns the Source of an origin: the same one again for those that are kept.
 func (s *Sources) Get(o origin) *Source {
-	if o.Client != "" { // anybody in the world
+	if o.Client != "" { // anybody in the world, perhaps never again
 		return &Source{origin: o.clone()}
 	}
 	s.mu.Lock()
@@ -88,37 +88,31 @@ func (s *Sources) Get(o origin) *Source {
 	return x
 }
 
-// payerOf finds who is charged for a send of a message, which is another one than
-// for its other sends only where an alias or list has redirected mail from
-// elsewhere.
+// payerOf returns who is charged for a send of a message. It is the same for all of its
+// sends, unless an alias or list has redirected mail from elsewhere.
 func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
-	r := sidecar.Request{Stage: sidecar.StageRoute, Sender: x.Sender, Auth: x.Auth, Login: x.Login, ClientAddress: x.Client, CWD: x.Directory}
+	r := x.Request()
+	r.Stage = sidecar.StageRoute
 	if x.Auth == "" && x.Client != "" && o.Original != "" {
 		r.Recipient, r.Original = o.Recipient, o.Original
-		return payerOf(s, &r)
+		return NewPayerLimits(s, s.Payer(&r))
 	}
-	if now := (asOf{s, s.OwnerMap.Get()}); x.payer == nil || x.asOf != now {
-		x.payer, x.asOf = payerOf(s, &r), now
+	if now := (cacheKey{s, s.OwnerMap.Get()}); x.payer == nil || x.key != now {
+		x.payer, x.key = NewPayerLimits(s, s.Payer(&r)), now
 	}
 	return x.payer
 }
 
-func payerOf(s *settings.Settings, r *sidecar.Request) *PayerLimits {
-	p := Paying(s, s.Payer(r))
-	return &p
-}
-
-func Paying(s *settings.Settings, who sidecar.Payer) PayerLimits {
-	p := PayerLimits{Who: who}
+// NewPayerLimits returns the limits of a payer.
+func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
+	p := &PayerLimits{Who: who}
 	if who.Class == sidecar.Charged {
 		p.Subjects, p.ignores = s.AppendSubjects(nil, who), s.Ignored(who)
 	}
 	return p
 }
 
-func (p *PayerLimits) ignore(c sidecar.Cause) bool { return slices.Contains(p.ignores, c) }
-
-// request is what is known of who sends when something is asked about.
+// Request returns a Request with what an origin tells about the sender.
 func (o origin) Request() sidecar.Request {
 	return sidecar.Request{Sender: o.Sender, Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}
 }

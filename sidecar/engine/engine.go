@@ -20,26 +20,20 @@ import (
 	"sluice/sidecar/suspension"
 )
 
-// A Policy is all owners of state of a node, connected.
+// An Engine is all owners of state of a node, connected.
 type Engine struct {
 	*policy.Policy
 	*operator.Operator
 	*delivery.Recorder
-	store     Store
-	clock     sidecar.Clock
-	events    event.Sink
-	locks     sidecar.LockDir
-	notes     sidecar.Notes
-	board     sidecar.Board
 	Settings  *settings.Live
 	Holds     *hold.Holds
-	lockFiles *lock.Locks
+	events    event.Sink
+	locks     *lock.Locks
 	deferfail *deferfail.Breaker
 	loop      *reconcile.Loop
-	clustered bool // the board is shared with other nodes
 }
 
-// Options are what a Policy is made with; all are needed but Board and Left.
+// Options are what an Engine is made with; all are needed but Panel, Board and Left.
 type Options struct {
 	Config    *config.Config
 	Panel     settings.Panel // what the panel's files say; zero: there is none
@@ -49,131 +43,155 @@ type Options struct {
 	Store     Store
 	Notes     sidecar.Notes
 	Board     sidecar.Board     // nil: this node shares with nobody
-	Left      sidecar.LeftBoard // that it has shared before; nil: it still does, or never has
+	Left      sidecar.LeftBoard // the board of an earlier store.url; nil: there is none
 	Locks     sidecar.LockDir
 	Queue     sidecar.Queue
 	Events    event.Sink
 	Now       time.Time // with a monotonic reading
 }
 
-// New returns a Policy that knows what its notes tell of held mail.
+// New returns an Engine that goes on from its notes. Run starts it.
 func New(o Options) *Engine {
-	p := &Engine{store: o.Store, events: o.Events, locks: o.Locks, notes: o.Notes, board: o.Board}
-	left := o.Left
-	var changed <-chan struct{}
-	if p.clustered = o.Board != nil; p.clustered {
-		left, changed = &notes.Board{Notes: o.Notes}, o.Board.Changed()
-	} else {
-		p.board = &notes.Board{Notes: o.Notes}
+	e := &Engine{events: o.Events}
+	var board sidecar.Board = &notes.Board{Notes: o.Notes}
+	left, changed := o.Left, (<-chan struct{})(nil)
+	if o.Board != nil {
+		board, left, changed = o.Board, board, o.Board.Changed()
 	}
-	p.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser,
-		Board: p.board, Left: left, Notes: o.Notes, Events: o.Events, Now: o.Now})
-
 	clock := sidecar.NewClock(o.Now, o.Store)
-	p.clock = clock
-	p.Policy = policy.New(policy.Options{Store: o.Store, Settings: p.Settings.Load, Clock: clock, Events: o.Events})
-	p.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Board: changed})
-	p.lockFiles = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.Settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
-	p.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: p.Settings.Load, Reconciler: p.loop, Board: o.Board, Notes: o.Notes})
-	p.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue, Room: p.Room})
-	p.Connect(p.Holds, []policy.Blocker{suspension.Blocker{Settings: p.Settings.Load, Suspended: true}, p.lockFiles, suspension.Blocker{Settings: p.Settings.Load, Suspended: false}, p.deferfail}, fullDomains{p.loop, p.clustered})
-	p.loop.Add(reconcile.Owner{Tick: p.tick, Follow: p.follow})
-	p.loop.Add(reconcile.Owner{Start: p.lockFiles.Start, Tick: p.lockFiles.Tick, Follow: p.lockFiles.Follow, Reconcile: p.lockFiles.Reconcile,
-		Reset: p.lockFiles.Reset, Survey: p.lockFiles.Survey})
-	p.loop.Add(reconcile.Owner{Tick: p.deferfail.Tick, Follow: p.deferfail.Follow, Reconcile: p.deferfail.Reconcile, Reset: p.deferfail.Reset,
-		Survey: p.deferfail.Survey, Stop: p.deferfail.Stop})
-	p.loop.Add(reconcile.Owner{Stepped: p.Holds.ReleaseAll, Reset: p.Holds.Reset})
-	p.Recorder = delivery.New(delivery.Options{Settings: p.Settings.Load, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
-		Charged: p.Charged, Look: p.loop.Look, Observers: []delivery.Observer{p.deferfail, p.Holds}})
-	if p.Settings.Load().Locals.Get().Empty() {
+
+	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser,
+		Board: board, Left: left, Notes: o.Notes, Events: o.Events, Now: o.Now})
+	inForce := e.Settings.Load
+	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
+	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,
+		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) int { return e.Room(ctx, now, who) }})
+	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: e.Holds})
+	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
+	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
+	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
+		Charged: e.Charged, Look: e.loop.Look})
+	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
+		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Late: e.Late})
+
+	// The first Blocker with a reason answers.
+	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})
+	e.AddBlocker(e.locks)
+	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: false})
+	e.AddBlocker(e.deferfail)
+
+	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
+	e.Recorder.AddObserver(e.deferfail)
+	e.Recorder.AddObserver(e.Holds)
+	e.Settings.OnSwap(e.Swapped)
+
+	// Owners are called in this order.
+	e.loop.Add(reconcile.Owner{Tick: e.tick, Follow: e.follow})
+	e.loop.Add(reconcile.Owner{Start: e.locks.Start, Tick: e.locks.Tick, Follow: e.locks.Follow, Reconcile: e.locks.Reconcile,
+		Reset: e.locks.Reset, Survey: e.locks.Survey})
+	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
+		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
+	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
+
+	e.warn(o)
+	return e
+}
+
+// warn reports what is probably wrong with the settings at the start.
+func (e *Engine) warn(o Options) {
+	s := e.Settings.Load()
+	if s.Locals.Get().Empty() {
 		o.Events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
-	if o.AnySender && !p.Settings.Load().OwnerMap.Get().Known() {
+	if o.AnySender && !s.OwnerMap.Get().Known() {
 		o.Events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
 	}
-	p.Settings.EmitPanelSkipped(o.Panel.Trouble)
-	p.Operator = operator.New(operator.Options{Settings: p.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: p.Policy, Locks: p.lockFiles, Holds: p.Holds, Deferfail: p.deferfail, Reconciler: p.loop, Late: p.Late})
-	p.Settings.OnSwap(p.Swapped)
-	return p
+	e.Settings.EmitPanelSkipped(o.Panel.Trouble)
 }
 
-// Run makes and removes lock files and releases held mail until ctx is done.
-// Deliveries that it has begun by then go on by themselves.
-func (p *Engine) Run(ctx context.Context) error {
-	defer p.Holds.Wait()
-	return p.loop.Run(ctx)
-}
-
-// Turned has a domain looked at: it was brought to a limit, released or reset,
-// here or by another node.
-func (p *Engine) Turned(subject string) { p.loop.Changed(subject) }
-
-// LockEvent takes in what a hand did in the lock directory.
-func (p *Engine) LockEvent(ctx context.Context, now time.Time, e sidecar.LockEvent) {
-	p.lockFiles.Event(ctx, now, e)
-}
-
-// fullDomains has domains looked at that a decision finds at their limit.
+// fullDomains is an Observer that has a domain reconciled once it is at its limit.
 type fullDomains struct {
 	loop      *reconcile.Loop
 	clustered bool
 }
 
+// Decided implements policy.Observer. A refusal reports a full domain again and again;
+// it matters only if another node may have filled the domain.
 func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
-	// Where a send is refused, another node may have brought the domain there, and
-	// this answer told of it first.
 	if d.Full && (!d.Refused || f.clustered) {
 		f.loop.Look(d.Payer.Domain)
 	}
 }
 
-// tick looks once a second after settings that change without anybody asking.
-func (p *Engine) tick(_ context.Context, now time.Time) {
-	p.refresh()
-	p.Settings.Expire(now)
+// Run makes and removes lock files and releases held mail until ctx is done. It waits for
+// the deliveries that were begun.
+func (e *Engine) Run(ctx context.Context) error {
+	defer e.Holds.Wait()
+	return e.loop.Run(ctx)
 }
 
-// follow takes in what other nodes have changed.
-func (p *Engine) follow(_ context.Context, now time.Time) { p.Settings.Reload(now) }
-
-// refresh reads again what the files of local domains and owners hold, and tells
-// if all of it is gone. That may be meant, or be a panel that writes on a full disk.
-func (p *Engine) refresh() {
-	s := p.Settings.Load()
-	local, owned := !s.Locals.Get().Empty(), s.OwnerMap.Get().Known()
-	if err := s.Refresh(); err != nil {
-		p.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
-	}
-	if local && s.Locals.Get().Empty() {
-		p.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", s.Config.LocalDomains())})
-	}
-	if owned && !s.OwnerMap.Get().Known() {
-		p.events.Emit(event.Event{Kind: event.OwnersGone, Attrs: event.Attrs("identity.owners", s.Config.Identity.Owners)})
-	}
-}
-
-// Step has the domains looked at whose counts have changed.
-func (p *Engine) Step(ctx context.Context, now time.Time) { p.loop.Step(ctx, now) }
+// Step reconciles the domains whose counts have changed.
+func (e *Engine) Step(ctx context.Context, now time.Time) { e.loop.Step(ctx, now) }
 
 // Forget forgets what is too old, where there is no Run and no Checkpoint to do it.
-func (p *Engine) Forget(now time.Time) {
-	p.Recorder.Forget(now)
-	p.deferfail.Forget(now)
-	p.Holds.Forget(now)
+func (e *Engine) Forget(now time.Time) {
+	e.Recorder.Forget(now)
+	e.deferfail.Forget(now)
+	e.Holds.Forget(now)
 }
 
-// Config is the configuration in force.
-func (p *Engine) Config() *config.Config { return p.Settings.Load().Config }
+// Turned has a subject reconciled, if it is a domain: it was brought to a limit, released
+// or reset, here or by another node.
+func (e *Engine) Turned(subject string) {
+	if sidecar.IsDomain(subject) {
+		e.loop.Look(subject)
+	}
+}
 
-// Keep is the longest window that is limited for anybody.
-func (p *Engine) Keep() time.Duration { return p.Settings.Load().Keep() }
+// LockEvent takes in what an operator did by hand in the lock directory.
+func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
+	e.locks.Event(ctx, now, what)
+}
 
-// SetConfig puts a configuration in force; see Live.
-func (p *Engine) SetConfig(now time.Time, c *config.Config) { p.Settings.SetConfig(now, c) }
+// Config returns the configuration in force.
+func (e *Engine) Config() *config.Config { return e.Settings.Load().Config }
 
-// RefuseConfig notes why the file as it is now is not in force.
-func (p *Engine) RefuseConfig(err error) { p.Settings.RefuseConfig(err) }
+// Keep returns the longest window that is limited for anybody.
+func (e *Engine) Keep() time.Duration { return e.Settings.Load().Keep() }
+
+// SetConfig puts a configuration in force; see settings.Live.
+func (e *Engine) SetConfig(now time.Time, c *config.Config) { e.Settings.SetConfig(now, c) }
+
+// RefuseConfig records why the configuration file as it is now is not in force.
+func (e *Engine) RefuseConfig(err error) { e.Settings.RefuseConfig(err) }
 
 // SetPanel puts in force what the panel's files say now.
-func (p *Engine) SetPanel(now time.Time, panel settings.Panel) { p.Settings.SetPanel(now, panel) }
+func (e *Engine) SetPanel(now time.Time, panel settings.Panel) { e.Settings.SetPanel(now, panel) }
+
+// tick is called once a second: followed files may have changed, and settings that were
+// set for a time may have expired.
+func (e *Engine) tick(_ context.Context, now time.Time) {
+	e.refresh()
+	e.Settings.Expire(now)
+}
+
+// follow takes in the settings that other nodes have changed.
+func (e *Engine) follow(_ context.Context, now time.Time) { e.Settings.Reload(now) }
+
+// refresh rereads the files of local domains and owners. It warns if all of one is gone:
+// that may be meant, or come from a panel that writes on a full disk.
+func (e *Engine) refresh() {
+	s := e.Settings.Load()
+	local, owned := !s.Locals.Get().Empty(), s.OwnerMap.Get().Known()
+	if err := s.Refresh(); err != nil {
+		e.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
+	}
+	if local && s.Locals.Get().Empty() {
+		e.events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", s.Config.LocalDomains())})
+	}
+	if owned && !s.OwnerMap.Get().Known() {
+		e.events.Emit(event.Event{Kind: event.OwnersGone, Attrs: event.Attrs("identity.owners", s.Config.Identity.Owners)})
+	}
+}

@@ -3,23 +3,28 @@ package engine
 import (
 	"context"
 	"time"
+
+	"sluice/sidecar/reconcile"
 )
 
-// Tend is what Run does every second.
-func (p *Engine) Tend(now time.Time) { p.loop.Watch(now); p.tick(context.Background(), now) }
+// AddOwner adds an owner, as New does.
+func (e *Engine) AddOwner(o reconcile.Owner) { e.loop.Add(o) }
+
+// Tend is what Run does every second with the clock and the settings.
+func (e *Engine) Tend(now time.Time) { e.loop.Watch(now); e.tick(context.Background(), now) }
 
 // Reconcile is what Run does every second, but for releases and other nodes.
-func (p *Engine) Reconcile(ctx context.Context, now time.Time) {
-	p.lockFiles.Tick(ctx, now)
-	p.deferfail.Tick(ctx, now)
-	p.loop.Step(ctx, now)
+func (e *Engine) Reconcile(ctx context.Context, now time.Time) {
+	e.locks.Tick(ctx, now)
+	e.deferfail.Tick(ctx, now)
+	e.loop.Step(ctx, now)
 }
 
-// Wake is what Run does as soon as a domain is due.
-func (p *Engine) Wake(ctx context.Context, now time.Time) { p.loop.Step(ctx, now) }
+// Wake is what Run does as soon as a domain is to be reconciled.
+func (e *Engine) Wake(ctx context.Context, now time.Time) { e.loop.Step(ctx, now) }
 
 // ShowUsage is what Run does every ten seconds.
-func (p *Engine) ShowUsage(now time.Time) { p.loop.Survey(now) }
+func (e *Engine) ShowUsage(now time.Time) { e.loop.Survey(now) }
 
 // Reload is what Run does when another node has changed something.
-func (p *Engine) Reload(now time.Time) { p.Settings.Reload(now) }
+func (e *Engine) Reload(now time.Time) { e.Settings.Reload(now) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,14 +17,13 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// holdFor is how long a held recipient is remembered about which nobody asks
-// any more: its message has left the queue behind our back. Each queue run asks.
+// HoldFor is how long a held recipient is kept after the router last asked about it. It
+// asks in each queue run, so the message has left the queue without Sluice's knowledge.
 const HoldFor = 7 * 24 * time.Hour
 
-// Holds is what waits in Exim's queue because the router held it: recipients
-// of accepted messages that were not charged. They are noted, so that Sluice
-// knows after a restart what to release, and that they are to be charged
-// however old their messages have become.
+// Holds are the recipients of accepted messages that wait in Exim's queue because the
+// router held them. They are noted, so that after a restart they are still released, and
+// charged then however old their messages are.
 type Holds struct {
 	notes    notes.Map[heldNote] // by domain, message id and token
 	events   event.Sink
@@ -32,36 +33,36 @@ type Holds struct {
 
 	mu      sync.Mutex
 	domains map[string]map[string]*heldMessage // by domain and message id
-	under   map[string]int                     // number of the release that is under way, by domain
-	epochs  map[string]int64                   // of the last reset of each that has something held
+	current map[string]int                     // number of the release that is running, by domain
+	epochs  map[string]int64                   // of the last reset of each domain with held mail
 	begun   int                                // how many releases have begun
-	count   int
+	count   int                                // of all recipients
 }
 
-// HoldOptions are what Holds are made with; all are needed.
+// Options are what Holds are made with; all are needed.
 type Options struct {
 	Notes  sidecar.Notes
 	Events event.Sink
 	Queue  sidecar.Queue
-	// Room is how many sends of somebody would be accepted now.
+	// Room returns how many sends of a payer would be accepted now.
 	Room func(ctx context.Context, now time.Time, who sidecar.Payer) int
 }
 
-// A heldMessage is one message with the recipients that are held.
+// A heldMessage is a message with its held recipients.
 type heldMessage struct {
 	id         string
 	who        sidecar.Payer
 	recipients map[ratelimit.Token]heldRecipient
 	asked      time.Time // when the router last asked about one of them
-	tried      time.Time // when Exim was last told to deliver it
+	tried      time.Time // when Exim was last asked to deliver it
 }
 
 type heldRecipient struct {
 	since   time.Time
-	charged bool // before it was held, under a lock by hand
+	charged bool // before it was held by a block
 }
 
-// A heldNote is a recipient in the notes.
+// A heldNote is a held recipient as it is noted.
 type heldNote struct {
 	Since   time.Time `json:"since"`
 	Mailbox string    `json:"mailbox,omitempty"`
@@ -69,10 +70,10 @@ type heldNote struct {
 	Charged bool      `json:"charged,omitempty"`
 }
 
-// NewHolds returns Holds that know what was noted.
+// New returns Holds with what was noted.
 func New(o Options) *Holds {
 	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room,
-		domains: map[string]map[string]*heldMessage{}, under: map[string]int{}, epochs: map[string]int64{}}
+		domains: map[string]map[string]*heldMessage{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
 		token, err := strconv.ParseUint(name[2], 16, 64)
 		if err == nil {
@@ -83,7 +84,7 @@ func New(o Options) *Holds {
 	return h
 }
 
-// releaseAll releases what has room now.
+// ReleaseAll begins to release what there is room for.
 func (h *Holds) ReleaseAll(ctx context.Context, now time.Time) {
 	for _, domain := range h.Domains() {
 		h.startRelease(ctx, now, domain)
@@ -93,17 +94,18 @@ func (h *Holds) ReleaseAll(ctx context.Context, now time.Time) {
 // Wait waits for the deliveries that have begun.
 func (h *Holds) Wait() { h.releases.Wait() }
 
-// Hold notes that the router holds a recipient; charged: it was paid for before.
+// Hold records that the router holds a recipient. charged: it was charged before that.
 func (h *Holds) Hold(now time.Time, who sidecar.Payer, id string, token ratelimit.Token, charged bool) {
-	h.tellFailure(h.hold(who, id, token, heldRecipient{now, charged}))
+	h.logFailure(h.hold(who, id, token, heldRecipient{now, charged}))
 }
 
-// Drop forgets that the router held a recipient.
+// Drop forgets a recipient that is held no more.
 func (h *Holds) Drop(domain, id string, token ratelimit.Token) {
-	h.tellFailure(h.release(domain, id, token))
+	h.logFailure(h.release(domain, id, token))
 }
 
-// Recorded forgets that recipients are held which the log has seen leave.
+// Recorded implements delivery.Observer. A send that is charged only by its line in the
+// log was delivered without a question to Sluice, and is held no more.
 func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	for i := range news {
 		if o := &news[i]; o.Charged {
@@ -112,36 +114,37 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	}
 }
 
-// Forget forgets messages about which nobody has asked for too long, where no
-// release does it.
+// Forget forgets messages about which the router has not asked for HoldFor. Releases do
+// that too; a simulation makes none.
 func (h *Holds) Forget(now time.Time) {
 	for _, domain := range h.Domains() {
-		h.tellFailure(h.expire(domain, now))
+		h.logFailure(h.expire(domain, now))
 	}
 }
 
-func (h *Holds) tellFailure(err error) {
+func (h *Holds) logFailure(err error) {
 	if err != nil {
 		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
-// reset lets another release of a domain begin: the one that is under way may
-// wait for Exim much longer than an operator.
+// Reset lets another release of a domain begin at once: the one that is running may wait
+// for Exim much longer than an operator would. That one ends with the messages that it is
+// delivering.
 func (h *Holds) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.domains[r.Domain] != nil && h.epochs[r.Domain] < r.Epoch {
 		h.epochs[r.Domain] = r.Epoch
-		delete(h.under, r.Domain)
+		delete(h.current, r.Domain)
 	}
 	return nil
 }
 
 func tokenName(token ratelimit.Token) string { return fmt.Sprintf("%016x", uint64(token)) }
 
-// put remembers a held recipient, and reports whether it is a new one. mu is
-// held, or nobody else knows h yet.
+// put adds a held recipient in memory, and reports whether it is a new one. mu is held,
+// or nobody else has h yet.
 func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) bool {
 	who, id = who.Clone(), strings.Clone(id)
 	messages := h.domains[who.Domain]
@@ -163,7 +166,7 @@ func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldR
 	return true
 }
 
-// Uncharged tells whether a recipient is held that was never charged.
+// Uncharged reports whether a recipient is held and was never charged.
 func (h *Holds) Uncharged(domain, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -175,8 +178,8 @@ func (h *Holds) Uncharged(domain, id string, token ratelimit.Token) bool {
 	return held && !r.charged
 }
 
-// hold remembers and notes a held recipient. mu is held for both, here and where
-// one is forgotten: what is noted and what is remembered never disagree.
+// hold adds a held recipient in memory and in the notes. mu is held for both, as in
+// release, so that the two never disagree.
 func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -214,8 +217,8 @@ func (h *Holds) drop(domain, id string, token ratelimit.Token) error {
 	return h.notes.Drop(domain, id, tokenName(token))
 }
 
-// try notes that Exim is told to deliver messages.
-func (h *Holds) try(domain string, ids []string, now time.Time) {
+// setTried records that Exim is asked to deliver messages.
+func (h *Holds) setTried(domain string, ids []string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
@@ -225,8 +228,7 @@ func (h *Holds) try(domain string, ids []string, now time.Time) {
 	}
 }
 
-// expire forgets the messages of a domain about which nobody has asked for too
-// long.
+// expire forgets the messages of a domain about which the router has not asked for HoldFor.
 func (h *Holds) expire(domain string, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -242,7 +244,7 @@ func (h *Holds) expire(domain string, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// heldIn lists the held messages of a domain, in no order.
+// heldIn returns the held messages of a domain without their recipients, in no order.
 func (h *Holds) heldIn(domain string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -252,7 +254,7 @@ func (h *Holds) heldIn(domain string) (all []heldMessage) {
 	return all
 }
 
-// NumberIn is how many recipients of a domain are held.
+// NumberIn returns how many recipients of a domain are held.
 func (h *Holds) NumberIn(domain string) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -262,48 +264,16 @@ func (h *Holds) NumberIn(domain string) (n int) {
 	return n
 }
 
+// Number returns how many recipients are held in all.
 func (h *Holds) Number() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.count
 }
 
-// Domains lists the domains that have something held.
+// Domains returns the domains with held mail.
 func (h *Holds) Domains() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []string
-	for domain := range h.domains {
-		all = append(all, domain)
-	}
-	return all
-}
-
-// begin begins a release of a domain, unless one is under way. Its number tells
-// it from others.
-func (h *Holds) begin(domain string) (number int, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.under[domain] != 0 {
-		return 0, false
-	}
-	h.begun++
-	h.under[domain] = h.begun
-	return h.begun, true
-}
-
-// leave lets another release of a domain begin: the one that is under way may
-// wait for Exim much longer than an operator. It ends with the messages that
-// it is at.
-func (h *Holds) leave(domain string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.under, domain)
-}
-
-// goesOn tells whether a release is still the one of its domain.
-func (h *Holds) goesOn(domain string, number int) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.under[domain] == number
+	return slices.Collect(maps.Keys(h.domains))
 }

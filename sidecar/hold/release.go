@@ -11,57 +11,77 @@ import (
 	"sluice/sidecar/event"
 )
 
-// Exim delivers what is released in two processes at a time with twenty
-// messages each: enough to empty a queue soon, and too few to load the host.
+// Exim delivers what is released in two processes at a time with twenty messages each:
+// enough to empty a queue soon, and too few to load the host.
 const (
 	releaseProcesses = 2
 	releaseMessages  = 20
-	// releaseAgain is how long a message is left alone that was tried and was not
-	// asked about: Exim could not be run, or had the message open just then.
+	// releaseAgain is how long a message waits that was tried without a question from
+	// the router: Exim could not be run, or had the message open just then.
 	releaseAgain = time.Minute
-	// releaseSoon takes its place once where the router had asked as short a time
-	// before: the process that asked was still at the message.
+	// releaseSoon is used instead if the router had asked less than that before the try:
+	// the Exim process that asked still had the message open.
 	releaseSoon = 2 * time.Second
 )
 
-// startRelease has what is held of a domain delivered, unless that is under
-// way already or there is no room.
+// startRelease begins to deliver what is held of a domain, unless that is going on or
+// there is no room.
 func (h *Holds) startRelease(ctx context.Context, now time.Time, domain string) {
 	if len(h.releasable(ctx, now, domain, now)) == 0 {
 		return
 	}
-	if number, ok := h.begin(domain); ok {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current[domain] == 0 {
+		h.begun++
+		number := h.begun
+		h.current[domain] = number
 		h.releases.Go(func() { h.runRelease(ctx, domain, number) })
 	}
+}
+
+// isCurrent reports whether a release is still the one of its domain; see Reset.
+func (h *Holds) isCurrent(domain string, number int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.current[domain] == number
 }
 
 // runRelease has Exim deliver held messages, the oldest first, until the limit is
 // reached again. Each is tried once; the router asks about it as always.
 func (h *Holds) runRelease(ctx context.Context, domain string, number int) {
 	before, began := h.NumberIn(domain), time.Now()
-	for ctx.Err() == nil && h.goesOn(domain, number) {
+	for ctx.Err() == nil && h.isCurrent(domain, number) {
 		start := time.Now()
 		ids := h.releasable(ctx, start, domain, began)
 		if len(ids) == 0 {
 			break
 		}
-		h.try(domain, ids, start)
+		h.setTried(domain, ids, start)
 		h.deliver(ctx, ids)
 	}
-	if !h.goesOn(domain, number) {
+	if !h.end(domain, number) {
 		return
 	}
-	h.leave(domain)
-	if err := h.expire(domain, time.Now()); err != nil {
-		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
+	h.logFailure(h.expire(domain, time.Now()))
 	if left := h.NumberIn(domain); left < before {
 		h.events.Emit(event.Event{Kind: event.Released, Domain: domain, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
 	}
 }
 
-// releasable are the ids of the oldest held messages for which there is room
-// and which were not tried since some time, as many as are delivered at once.
+// end ends a release, and reports whether it was still the one of its domain.
+func (h *Holds) end(domain string, number int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current[domain] != number {
+		return false
+	}
+	delete(h.current, domain)
+	return true
+}
+
+// releasable returns the ids of the oldest held messages for which there is room and that
+// were not tried after since, at most as many as are delivered at once.
 func (h *Holds) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
 	room := map[sidecar.Payer]int{}
 	var waiting []heldMessage
@@ -81,7 +101,8 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, domain string, si
 			waiting = append(waiting, m)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) }) // Exim's ids begin with the time
+	// Exim's ids begin with the time.
+	slices.SortFunc(waiting, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
 	for _, m := range waiting {
 		if len(ids) == releaseProcesses*releaseMessages {
 			break
@@ -94,7 +115,7 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, domain string, si
 	return ids
 }
 
-// deliver shares ids among the processes, and returns when all are done.
+// deliver shares messages among the processes, and returns when all are done.
 func (h *Holds) deliver(ctx context.Context, ids []string) {
 	var processes sync.WaitGroup
 	for n := min(len(ids), releaseProcesses); n > 0; n-- {

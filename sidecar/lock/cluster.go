@@ -13,197 +13,187 @@ import (
 	"sluice/sidecar/event"
 )
 
-// An order is a lock that `sluice lock` made, which stands on all nodes until it
-// is removed on one. On the board is who made it and its mark; each node notes
-// how far it is with its own file, before it touches that: a crash in between
-// leaves no file that nobody would remove.
+// A clusterLock is a lock that `sluice lock` made, which stands on all nodes until it is
+// removed on one. The board has who made it and its mark. Each node notes its state before
+// it makes or removes its own file, so that after a crash it can complete that.
 type clusterLock struct {
 	State state  `json:"state,omitempty"` // not on the board
 	Who   string `json:"who"`
-	Mark  string `json:"mark"` // random: tells it from an earlier one of the domain
+	Mark  string `json:"mark"` // random, so that two locks of a domain differ
 }
 
-// An orderState is how far a node is with an order.
+// A state is how far a node is with its own file of a clusterLock.
 type state string
 
 const (
-	making   state = "making"   // to be made here; whether it is on the board, that tells
-	unposted state = "new"      // made here, and not on the board yet
-	stands   state = "stands"   // on the board, and made here
-	removing state = "removing" // to be removed here, then on the board
-	removed  state = "removed"  // removed here, and still on the board
+	making   state = "making"   // the file is to be made; the lock may be on the board or not
+	unposted state = "new"      // the file is made, the lock is not on the board yet
+	stands   state = "stands"   // the file is made, the lock is on the board
+	removing state = "removing" // the file is to be removed, then the lock on the board
+	removed  state = "removed"  // the file is removed, the lock is still on the board
 )
 
 // lockKeys begin the keys of locks on the board; a domain follows.
 const lockKeys = "lock/"
 
-// in is the order in another state.
-func (o clusterLock) in(s state) clusterLock {
-	o.State = s
-	return o
+// in returns the lock in another state.
+func (c clusterLock) in(s state) clusterLock {
+	c.State = s
+	return c
 }
 
-// follow makes true what the board says of locks, and tells it what it does
-// not know yet.
+// Follow makes and removes files as the board has it, and posts and withdraws what could
+// not be before.
 func (l *Locks) Follow(ctx context.Context, _ time.Time) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	known, board := l.clusterLocks(), l.posted()
-	for domain, o := range known {
-		switch stands, ok := board[domain]; {
-		case o.State == unposted:
-			l.postLock(ctx, domain, o)
-		case ok && stands.Mark != o.Mark: // a later one
-		case o.State == removed && ok:
-			l.withdrawLock(ctx, domain, o)
-		case o.State == removed:
-			l.forgetClusterLock(domain)
-		case !ok: // another node has released it
+	here, board := l.clusterLocks(), map[string]clusterLock{}
+	l.board.Entries(lockKeys, func(key string, value []byte) { board[strings.TrimPrefix(key, lockKeys)] = readClusterLock(value) })
+	for domain, c := range here {
+		switch posted, ok := board[domain]; {
+		case c.State == unposted:
+			l.post(ctx, domain, c)
+		case ok && posted.Mark != c.Mark: // a later lock, made below
+		case c.State == removed && ok:
+			l.withdraw(ctx, domain, c)
+		case c.State == removed:
+			l.forget(domain)
+		case !ok: // another node has unlocked the domain
 			l.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
-			l.logTrouble(domain, l.dir.Remove(sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}))
-			l.forgetClusterLock(domain)
+			l.logTrouble(domain, l.dir.Remove(hourly(domain)))
+			l.forget(domain)
 			l.reconciler.Look(domain)
 		}
 	}
-	for domain, o := range board {
-		if mine, ok := known[domain]; ok && (mine.Mark == o.Mark || mine.State == unposted) {
+	for domain, c := range board {
+		if mine, ok := here[domain]; ok && (mine.Mark == c.Mark || mine.State == unposted) {
 			continue
 		}
-		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", o.Who)})
-		l.noteClusterLock(domain, o.in(making))
-		l.logTrouble(domain, l.makeClusterLock(domain, o))
-		l.noteClusterLock(domain, o.in(stands))
+		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", c.Who)})
+		l.note(domain, c.in(making))
+		l.logTrouble(domain, l.makeFile(domain, c))
+		l.note(domain, c.in(stands))
 	}
 }
 
-// resumeOrders completes what a crash has interrupted.
+// resume completes what a crash has interrupted.
 func (l *Locks) resume() {
-	for domain, o := range l.clusterLocks() {
-		switch o.State {
+	for domain, c := range l.clusterLocks() {
+		switch c.State {
 		case making:
-			l.logTrouble(domain, l.makeClusterLock(domain, o))
-			l.noteClusterLock(domain, o.in(stands))
+			l.logTrouble(domain, l.makeFile(domain, c))
+			l.note(domain, c.in(stands))
 		case removing:
-			l.logTrouble(domain, l.dir.Remove(sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}))
-			l.noteClusterLock(domain, o.in(removed))
+			l.logTrouble(domain, l.dir.Remove(hourly(domain)))
+			l.note(domain, c.in(removed))
 		}
 	}
 }
 
-// LockForAll locks a domain here, and has all nodes do so, at once or as soon as
-// they can be told.
+// LockForAll locks a domain on this node, and on all others at once or as soon as the
+// board can be reached.
 func (l *Locks) LockForAll(ctx context.Context, domain, who string) error {
-	o := clusterLock{Who: who, Mark: rand.Text()}
+	c := clusterLock{Who: who, Mark: rand.Text()}
 	if l.board == nil {
-		return l.makeClusterLock(domain, o)
+		return l.makeFile(domain, c)
 	}
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	l.noteClusterLock(domain, o.in(making))
-	if err := l.makeClusterLock(domain, o); err != nil {
-		l.forgetClusterLock(domain)
+	l.note(domain, c.in(making))
+	if err := l.makeFile(domain, c); err != nil {
+		l.forget(domain)
 		return err
 	}
-	l.postLock(ctx, domain, o)
+	l.post(ctx, domain, c)
 	return nil
 }
 
-func (l *Locks) makeClusterLock(domain string, o clusterLock) error {
-	return l.dir.MakeOperator(sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}, "locked by "+o.Who)
+func (l *Locks) makeFile(domain string, c clusterLock) error {
+	return l.dir.MakeOperator(hourly(domain), "locked by "+c.Who)
 }
 
-// postLock puts a lock that was made here on the board. ordering is held.
-func (l *Locks) postLock(ctx context.Context, domain string, o clusterLock) {
-	value, err := json.Marshal(o.in(""))
+// post puts a lock whose file was made here on the board. l.cluster is held.
+func (l *Locks) post(ctx context.Context, domain string, c clusterLock) {
+	value, err := json.Marshal(c.in(""))
 	if err == nil {
 		value, err = l.board.Post(ctx, lockKeys+domain, value)
 	}
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-		l.noteClusterLock(domain, o.in(unposted))
+		l.note(domain, c.in(unposted))
 		return
 	}
-	l.noteClusterLock(domain, readClusterLock(value).in(stands))
+	l.note(domain, readClusterLock(value).in(stands))
 }
 
-// UnlockForAll removes every lock file of a domain here, and has all nodes do so
-// with one of orderLock, likewise.
+// UnlockForAll removes every lock file of a domain on this node. If LockForAll has locked
+// it, all other nodes remove that lock, at once or as soon as the board can be reached.
 func (l *Locks) UnlockForAll(ctx context.Context, domain string) (err error) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	o, ordered := l.clusterLocks()[domain]
-	if ordered {
-		l.noteClusterLock(domain, o.in(removing))
+	c, locked := l.clusterLocks()[domain]
+	if locked {
+		l.note(domain, c.in(removing))
 	}
 	for _, f := range l.dir.Files(domain) {
 		err = errors.Join(err, l.dir.Remove(f.Lock))
 	}
-	if ordered {
-		l.withdrawLock(ctx, domain, o)
+	if locked {
+		l.withdraw(ctx, domain, c)
 	}
 	return err
 }
 
-// endOrder follows a hand that has removed the file of a lock: if it is one for
-// all nodes, it goes on all. A file that stands was made after that hand.
-func (l *Locks) endClusterLock(ctx context.Context, domain string) {
+// fileRemoved is called when an operator has removed a lock file of theirs: if it was of
+// a clusterLock, that ends on all nodes. A file that stands now was made since.
+func (l *Locks) fileRemoved(ctx context.Context, domain string) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	stands := slices.ContainsFunc(l.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Kind == sidecar.LockHourly && f.Operator })
-	if o, ordered := l.clusterLocks()[domain]; ordered && !stands {
-		l.withdrawLock(ctx, domain, o)
+	again := slices.ContainsFunc(l.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Kind == sidecar.LockHourly && f.Operator })
+	if c, locked := l.clusterLocks()[domain]; locked && !again {
+		l.withdraw(ctx, domain, c)
 	}
 }
 
-// withdrawLock takes a lock that was removed here off the board. ordering is held.
-func (l *Locks) withdrawLock(ctx context.Context, domain string, o clusterLock) {
-	if l.board == nil { // others knew of it once
-		l.forgetClusterLock(domain)
-		return
+// withdraw removes a lock from the board whose file was removed here. l.cluster is held.
+func (l *Locks) withdraw(ctx context.Context, domain string, c clusterLock) {
+	if l.board != nil { // else this node has left the others since it was made
+		if err := l.board.Remove(ctx, lockKeys+domain); err != nil {
+			l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+			l.note(domain, c.in(removed))
+			return
+		}
 	}
-	if err := l.board.Remove(ctx, lockKeys+domain); err != nil {
-		l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-		l.noteClusterLock(domain, o.in(removed))
-		return
-	}
-	l.forgetClusterLock(domain)
+	l.forget(domain)
 }
 
 // Unposted reports whether a domain is locked here for all nodes, and the others do not
 // know yet.
 func (l *Locks) Unposted(domain string) bool { return l.clusterLocks()[domain].State == unposted }
 
-// ordered are the orders on the board, by domain.
-func (l *Locks) posted() map[string]clusterLock {
-	all := map[string]clusterLock{}
-	l.board.Entries(lockKeys, func(key string, value []byte) { all[strings.TrimPrefix(key, lockKeys)] = readClusterLock(value) })
-	return all
-}
-
-// readOrder reads an order from the board. An earlier version wrote only who
-// made it.
-func readClusterLock(value []byte) (o clusterLock) {
-	if json.Unmarshal(value, &o) != nil {
-		o.Who = string(value)
+// readClusterLock reads a lock from the board. An earlier version wrote only who made it.
+func readClusterLock(value []byte) (c clusterLock) {
+	if json.Unmarshal(value, &c) != nil {
+		c.Who = string(value)
 	}
-	return o
+	return c
 }
 
-// orders are those that this node knows, by domain.
+// clusterLocks returns those that this node has noted, by domain.
 func (l *Locks) clusterLocks() map[string]clusterLock {
 	all := map[string]clusterLock{}
-	l.known.Load(func(name []string, o clusterLock) error {
-		all[name[0]] = o
+	l.noted.Load(func(name []string, c clusterLock) error {
+		all[name[0]] = c
 		return nil
 	})
 	return all
 }
 
-func (l *Locks) noteClusterLock(domain string, o clusterLock) { l.tellFailure(l.known.Put(o, domain)) }
+func (l *Locks) note(domain string, c clusterLock) { l.logStoreFailed(l.noted.Put(c, domain)) }
 
-func (l *Locks) forgetClusterLock(domain string) { l.tellFailure(l.known.Drop(domain)) }
+func (l *Locks) forget(domain string) { l.logStoreFailed(l.noted.Drop(domain)) }
 
-func (l *Locks) tellFailure(err error) {
+func (l *Locks) logStoreFailed(err error) {
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}

@@ -14,10 +14,10 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// textLocked is to the letter what operators grep for.
+// Operators grep for this text, so it does not change.
 const textLocked = "Domain %s is locked.  Message will be reattempted later"
 
-// Locks knows which lock and usage files should stand, and has them stand.
+// Locks makes and removes lock and usage files.
 type Locks struct {
 	dir        sidecar.LockDir
 	store      sidecar.Counts
@@ -28,10 +28,10 @@ type Locks struct {
 
 	cluster sync.Mutex             // held while locks for all nodes are made or removed
 	board   sidecar.Board          // nil: this node shares with nobody
-	known   notes.Map[clusterLock] // by domain
+	noted   notes.Map[clusterLock] // by domain
 }
 
-// LockOptions are what Locks are made with; all but Board are needed.
+// Options are what Locks are made with; all but Board are needed.
 type Options struct {
 	Dir        sidecar.LockDir
 	Store      sidecar.Counts
@@ -43,15 +43,16 @@ type Options struct {
 	Notes      sidecar.Notes
 }
 
-// NewLocks returns Locks, and completes what a crash has interrupted.
+// New returns Locks, and completes what a crash has interrupted.
 func New(o Options) *Locks {
-	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, known: notes.New[clusterLock](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
+	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
+		noted: notes.New[clusterLock](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
 	l.resume()
 	return l
 }
 
-// start finds the domains at their limit whose lock file a crash may have prevented.
-func (l *Locks) Start(now time.Time) {
+// Start has the domains at their limit reconciled: a crash may have prevented a lock file.
+func (l *Locks) Start(_ context.Context, now time.Time) {
 	at := l.clock.Store(now)
 	l.store.Standings(at, func(s ratelimit.Standing) bool {
 		if sidecar.IsDomain(s.Name) {
@@ -63,8 +64,8 @@ func (l *Locks) Start(now time.Time) {
 	})
 }
 
-// tick has the domains looked at that have a lock file of ours: sends leave the
-// window without anybody asking.
+// Tick has the domains reconciled that Sluice has locked: sends leave their window
+// without a question that would show it.
 func (l *Locks) Tick(context.Context, time.Time) {
 	for _, f := range l.dir.Files("") {
 		if !f.Operator {
@@ -73,17 +74,17 @@ func (l *Locks) Tick(context.Context, time.Time) {
 	}
 }
 
-// reconcile makes max_hourly_ of a domain that is at its limit, and
-// removes it when used < max again.
+// Reconcile makes the lock file of a domain that is at its limit, and removes it when
+// there is room again. An operator's file stays, whatever is counted.
 func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error {
-	lock := sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}
+	lock := hourly(domain)
 	var ours bool
 	for _, f := range l.dir.Files(domain) {
 		if f.Lock != lock {
 			continue
 		}
 		if f.Operator {
-			return nil // a hand's, whatever is counted
+			return nil
 		}
 		ours = true
 	}
@@ -100,7 +101,11 @@ func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error
 	return nil
 }
 
-// fullest is the limit of a domain that is used up and enforced, if one is.
+func hourly(domain string) sidecar.Lock {
+	return sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}
+}
+
+// fullest returns the limit of a domain that is used up, if one is that is enforced.
 func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	s := l.settings()
 	if u, full := s.Full(standing); full && s.Enforces(standing.Name) {
@@ -109,31 +114,31 @@ func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	return ratelimit.Use{}, false
 }
 
-// Event takes in what a hand did in the lock directory.
+// Event follows what an operator did by hand in the lock directory. If a lock file was
+// removed, the domain starts at zero.
 func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 	if e.Kind != sidecar.LockReleased {
 		l.events.Emit(EventOf(e))
 		return
 	}
-	// A hand that removes a lock of ours means the counts it stood for, not
-	// those since; one that removes its own means all.
+	// Who removes a lock of Sluice's wants to reset what was counted before the lock was
+	// made, and not what was counted after a later reset. Who removes their own lock
+	// wants to reset all.
 	seen := e.File.Epoch
 	switch {
 	case e.File.Operator:
 		seen = -1
-		l.endClusterLock(ctx, e.File.Domain)
+		l.fileRemoved(ctx, e.File.Domain)
 	case l.store.Standing(l.clock.Store(now), e.File.Domain).Epoch > seen:
 		l.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
 		l.reconciler.Look(e.File.Domain)
 		return
 	}
 	l.events.Emit(EventOf(e))
-	if err := l.reconciler.Reset(ctx, now, e.File.Domain, seen); err != nil {
-		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
+	l.logStoreFailed(l.reconciler.Reset(ctx, now, e.File.Domain, seen))
 }
 
-// reset removes the lock files that stood for counts of before.
+// Reset removes the lock files that Sluice made because of what was counted before.
 func (l *Locks) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	before := false
 	for _, f := range l.dir.Files(r.Domain) {
@@ -154,10 +159,35 @@ func (l *Locks) logTrouble(domain string, err error) {
 	}
 }
 
-// Block blocks domains of which a hand has made a lock file.
+// Block blocks domains for which an operator has made a lock file.
 func (l *Locks) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	if who.Domain == "" || !slices.ContainsFunc(l.dir.Files(who.Domain), func(f sidecar.LockFile) bool { return f.Operator }) {
 		return sidecar.Block{}, false
 	}
 	return sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByOperator, Text: func(sidecar.Action) string { return fmt.Sprintf(textLocked, who.Domain) }}, true
+}
+
+// lockEvents are the events that operators see of the lock directory.
+var lockEvents = map[sidecar.LockEventKind]event.Kind{
+	sidecar.LockReleased:  event.LockRemoved,
+	sidecar.LockMade:      event.LockMade,
+	sidecar.LockTaken:     event.LockTaken,
+	sidecar.LockDirLost:   event.LockDirLost,
+	sidecar.LockTrouble:   event.LockTrouble,
+	sidecar.LockMended:    event.LockDirMended,
+	sidecar.LockDirShared: event.LockDirShared,
+	sidecar.LockIgnored:   event.LockIgnored,
+}
+
+// EventOf returns the event that operators see of it.
+func EventOf(e sidecar.LockEvent) event.Event {
+	seen := event.Event{Kind: lockEvents[e.Kind], Domain: e.File.Domain, Err: e.Err}
+	switch e.File.Kind {
+	case "": // it is about the whole directory
+	case sidecar.LockUsage:
+		seen.Kind = event.UsageRemoved
+	default:
+		seen.Attrs = event.Attrs("lock", string(e.File.Kind))
+	}
+	return seen
 }

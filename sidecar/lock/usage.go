@@ -9,11 +9,11 @@ import (
 	"sluice/sidecar"
 )
 
-// maxUsage is how many usage files there are at most.
+// maxUsage is the largest number of usage files.
 const maxUsage = 10_000
 
-// survey has the lock directory show the usage of the domains that are at
-// or above half of a limit, those nearest to theirs first.
+// Survey has the lock directory show the usage of the domains that have used at least
+// half of a limit; the fullest if there are too many.
 func (l *Locks) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
 	full := usageList{most: maxUsage}
 	settings := l.settings()
@@ -33,10 +33,10 @@ func (l *Locks) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
 	}
 }
 
-// halfUsed tells whether at least half of a limit is used.
+// halfUsed reports whether at least half of a limit is used.
 func halfUsed(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max-u.Used }
 
-// fill is how much of a limit is used: 1 is all.
+// fill returns the part of a limit that is used: 1 is all.
 func fill(u ratelimit.Use) float64 {
 	if u.Limit.Max == 0 {
 		return 0
@@ -44,7 +44,7 @@ func fill(u ratelimit.Use) float64 {
 	return float64(u.Used) / float64(u.Limit.Max)
 }
 
-// fullestOf is the limit of which most is used, the first of equals.
+// fullestOf returns the limit of which the largest part is used, the first of equals.
 func fullestOf(s ratelimit.Standing, limits []ratelimit.Limit) (most ratelimit.Use) {
 	for _, limit := range limits {
 		u := ratelimit.Use{Subject: s.Name, Limit: limit, Epoch: s.Epoch, Used: s.Sent(limit.Window)}
@@ -55,7 +55,8 @@ func fullestOf(s ratelimit.Standing, limits []ratelimit.Limit) (most ratelimit.U
 	return most
 }
 
-// A usageList keeps the fullest of what is added, in bounded memory.
+// A usageList keeps the fullest uses that are added: most at the end, and less than
+// twice as many in between.
 type usageList struct {
 	most int
 	uses []ratelimit.Use
@@ -67,7 +68,7 @@ func (l *usageList) add(u ratelimit.Use) {
 	}
 }
 
-// sorted are the fullest, the very fullest first.
+// sorted returns the uses to keep, the fullest first.
 func (l *usageList) sorted() []ratelimit.Use {
 	slices.SortFunc(l.uses, func(a, b ratelimit.Use) int {
 		return cmp.Or(cmp.Compare(fill(b), fill(a)), cmp.Compare(a.Subject, b.Subject))

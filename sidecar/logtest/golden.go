@@ -1,5 +1,7 @@
-// Package logtest tests what reads logs: a real Policy is told the log of a real
-// MTA, and must count what a person counted in it.
+// Package logtest tests what reads logs: a real engine records the log of a real
+// mail server, and must count what a person counted in it. It owns the store, the lock
+// directory and the engine of a test. It asks the engine what is counted, and tells the
+// test how that differs.
 package logtest
 
 import (
@@ -31,7 +33,7 @@ type Parser interface {
 	Parse(now time.Time, line string, e *sidecar.LogEntry) bool
 }
 
-// A Golden is a real Policy that is told a log, with a Parser before it. Nothing
+// A Golden is a real engine that records a log behind a Parser. Nothing
 // is limited and nothing leaves the window: only counts matter.
 type Golden struct {
 	*engine.Engine
@@ -42,7 +44,7 @@ type Golden struct {
 	parser  Parser
 }
 
-// Options of a Golden.
+// Options are what a Golden is made with.
 type Options struct {
 	Config     string    // more of sluice.toml
 	Now        time.Time // just behind the last line
@@ -60,7 +62,7 @@ relay = ["127.0.0.1"]
 owners = ""
 `
 
-// NewGolden makes one.
+// NewGolden returns a Golden that has recorded nothing.
 func NewGolden(t *testing.T, o Options) *Golden {
 	t.Helper()
 	g := &Golden{t: t, options: o, ledger: t.TempDir()}
@@ -87,12 +89,12 @@ func (g *Golden) open() {
 		Locks: locks, Queue: noQueue{}, Events: event.NewStream(), Now: g.options.Now})
 }
 
-// noQueue is Exim's side of a release: here nothing is ever held.
+// noQueue is an Exim queue from which nothing is ever released.
 type noQueue struct{}
 
 func (noQueue) Deliver(context.Context, []string) error { return nil }
 
-// Restart is a stop of Sluice and a start.
+// Restart stops and starts Sluice.
 func (g *Golden) Restart() {
 	g.t.Helper()
 	if err := g.store.Close(); err != nil {
@@ -101,7 +103,7 @@ func (g *Golden) Restart() {
 	g.open()
 }
 
-// Tell tells it lines, and notes that they were read.
+// Tell records lines, and then that they were read.
 func (g *Golden) Tell(lines []string) {
 	g.t.Helper()
 	var entries []sidecar.LogEntry
@@ -133,7 +135,7 @@ func (g *Golden) Want(when string, want map[string]Counts) {
 	}
 }
 
-// TestReplay tells a log to Goldens: read once, again from wherever, and with
+// TestReplay has Goldens record a log: once, again from several lines on, and with
 // restarts between its lines.
 func TestReplay(t *testing.T, o Options, lines []string, want map[string]Counts) {
 	t.Helper()
@@ -153,7 +155,7 @@ func TestReplay(t *testing.T, o Options, lines []string, want map[string]Counts)
 	}
 }
 
-// Read reads NAME.log of a folder, and what a person found in it from NAME.want.
+// Read returns the lines of NAME.log in a folder, and from NAME.want what a person counted.
 func Read(t *testing.T, folder, name string) (lines []string, want map[string]Counts) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(folder, name+".log"))

@@ -15,14 +15,14 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// A Result is what an Order did, or with Preview would do.
+// A Result is what an Edit of the limits did, or with Preview would do.
 type Result struct {
 	Change  history.Change `json:"change"`
 	Effects []Effect       `json:"effects"` // at once, on what is counted now
 	Warning string         `json:"warning"` // of a scope that may be a typo; else empty
 }
 
-// An Effect is that somebody is refused from now on, or no more.
+// An Effect is that mail of a scope is refused from now on, or no more.
 type Effect struct {
 	Scope   string `json:"scope"`
 	Refused bool   `json:"refused"` // now; otherwise released
@@ -31,18 +31,19 @@ type Effect struct {
 	Text    string `json:"text"`  // "20/20 (100%)", as in a lock file
 }
 
-// Change carries out an order, once it was looked at whether its scope may be a typo.
-func (o *Operator) Change(ctx context.Context, now time.Time, order history.Edit) (r Result, err error) {
-	if scope, _, bad := history.ParseEdit(order); bad == nil && len(order.Set) > 0 {
+// Change changes limits, or with Preview only returns what that would do. It checks first
+// whether the scope may be a typo.
+func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit) (r Result, err error) {
+	if scope, _, bad := history.ParseEdit(edit); bad == nil && len(edit.Set) > 0 {
 		if r.Warning, err = o.checkScope(now, scope); err != nil {
 			return Result{}, err
 		}
 	}
 	before, after := o.settings.Load(), (*settings.Settings)(nil)
-	if order.Preview {
-		r.Change, after, err = o.settings.Preview(now, order)
+	if edit.Preview {
+		r.Change, after, err = o.settings.Preview(now, edit)
 	} else {
-		r.Change, err = o.settings.Change(ctx, now, order)
+		r.Change, err = o.settings.Change(ctx, now, edit)
 		after = o.settings.Load()
 	}
 	if err != nil {
@@ -52,7 +53,7 @@ func (o *Operator) Change(ctx context.Context, now time.Time, order history.Edit
 	return r, nil
 }
 
-// Swapped has a domain looked at that other settings refuse or let go.
+// Swapped has the domains reconciled that new settings refuse or no longer refuse.
 func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
 	for _, e := range o.effects(now, before, after) {
 		if who := after.PayerOfScope(e.Scope); who.Domain != "" {
@@ -61,7 +62,7 @@ func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
 	}
 }
 
-// effects compares who is refused under two settings, by what is counted now.
+// effects returns who is refused under one of two settings only, by what is counted now.
 func (o *Operator) effects(now time.Time, before, after *settings.Settings) []Effect {
 	all := []Effect{}
 	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
@@ -80,7 +81,7 @@ func (o *Operator) effects(now time.Time, before, after *settings.Settings) []Ef
 	return all
 }
 
-// verdict tells whether the next send of a subject would be refused.
+// verdict returns whether the next send of a subject would be refused.
 func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 	e := Effect{Scope: st.Name}
 	who := s.PayerOfScope(st.Name)
@@ -98,21 +99,21 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 	return e
 }
 
-// History lists the changes, the last first: of one scope, or all for "".
+// History returns the changes of a scope, or all for "", the last first.
 func (o *Operator) History(now time.Time, scope string) ([]history.Change, error) {
 	return o.settings.History(now, scope)
 }
 
-// Export lists what is set live; see Live.
+// Export returns what operators have set; see settings.Live.
 func (o *Operator) Export(now time.Time, scope string, left bool) ([]history.Saved, error) {
 	return o.settings.Export(now, scope, left)
 }
 
-// mostDoubted bounds how many scopes of an import are doubted: each takes a look at all
+// maxChecked bounds the warnings about scopes of an import: each takes a pass over all
 // that is counted.
-const mostChecked = 20
+const maxChecked = 20
 
-// Import sets what was saved, all or nothing, but for what would have ended by now.
+// Import sets what was exported, all or nothing. It leaves out what would have expired.
 func (o *Operator) Import(ctx context.Context, now time.Time, lines []history.Saved, who string, preview bool) (r Import, err error) {
 	r = Import{Expired: []string{}, Warnings: []string{}}
 	var last []history.Saved
@@ -139,16 +140,16 @@ func (o *Operator) Import(ctx context.Context, now time.Time, lines []history.Sa
 	return r, nil
 }
 
-// doubtAll doubts the scopes of what is to be set, each once.
+// checkScopes checks each scope of what is to be set once.
 func (o *Operator) checkScopes(now time.Time, lines []history.Saved) (warnings []string, err error) {
 	warnings = []string{}
-	doubted := map[string]bool{}
+	checked := map[string]bool{}
 	for _, line := range lines {
 		scope, _, bad := limit.ParseSettings(line.Scope, line.Set)
-		if bad != nil || doubted[scope] || len(warnings) == mostChecked {
+		if bad != nil || checked[scope] || len(warnings) == maxChecked {
 			continue
 		}
-		doubted[scope] = true
+		checked[scope] = true
 		warning, wrong := o.checkScope(now, scope)
 		if wrong != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", line.Place, wrong))

@@ -18,7 +18,7 @@ type Explanation struct {
 	Values    []limit.Value `json:"values"`
 }
 
-// Explain tells what is in force for a scope.
+// Explain returns what is in force for a scope, and where it is set.
 func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	scope, err := limit.CanonicalScope(scope)
 	if err != nil {

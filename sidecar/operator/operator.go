@@ -21,10 +21,10 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// ErrStopped is wrapped by errors about a domain that the panel goes on to stop.
+// ErrStopped is wrapped by errors about a domain that the panel still blocks.
 var ErrStopped = errors.New("still stopped by the panel")
 
-// An Operator shows a node to whoever runs it, and carries out what they command.
+// An Operator carries out the commands of people who operate a node, and shows it to them.
 type Operator struct {
 	settings   *settings.Live
 	store      Store
@@ -41,7 +41,7 @@ type Operator struct {
 	shared     atomic.Pointer[func() SharedStatus]
 }
 
-// An OperatorStore is a store as far as an Operator needs it.
+// Store is what an Operator needs of the store that counts sends.
 type Store interface {
 	sidecar.Counts
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
@@ -50,7 +50,7 @@ type Store interface {
 	Failure() error
 }
 
-// OperatorOptions are what an Operator is made with; all are needed.
+// Options are what an Operator is made with; all are needed.
 type Options struct {
 	Settings   *settings.Live
 	Store      Store
@@ -62,23 +62,26 @@ type Options struct {
 	Holds      *hold.Holds
 	Deferfail  *deferfail.Breaker
 	Reconciler sidecar.Reconciler
-	Late       func() int64 // sends charged from the log, about which nobody had asked
+	Late       func() int64 // as Totals.Late
 }
 
-// NewOperator returns an Operator.
+// New returns an Operator.
 func New(o Options) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
 		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, late: o.Late}
 }
 
-// ShowProgress has Status tell how far the logs were read.
+// ShowProgress has Status show how far the logs were read.
 func (o *Operator) ShowProgress(of func() []sidecar.LogProgress) { o.logs.Store(&of) }
 
-// Status tells of one domain, mailbox or account, or of all that have a count,
-// a lock or something held for "". The fullest come first. It wraps ErrNotFound
-// for a scope of which nothing is known.
+// ShowShared has Status show how the store is that nodes share.
+func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
+
+// Status returns the state of a domain, mailbox or account, or for "" of all that have
+// sends counted, locks or held mail. The fullest come first. The error wraps ErrNotFound if
+// nothing is known of the scope.
 func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
-	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.status(), Config: o.settings.Status()}
+	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.totals(), Config: o.settings.Status()}
 	names := map[string]bool{scope: true}
 	if scope == "" {
 		names = o.subjects(now)
@@ -96,15 +99,16 @@ func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Sta
 		return s, o.notFound(now, scope)
 	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
-		return cmp.Or(len(b.Locks)-len(a.Locks), tighter(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
+		return cmp.Or(len(b.Locks)-len(a.Locks), compareTightest(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
 	})
 	slices.SortFunc(s.Scopes, func(a, b ScopeStatus) int {
-		return cmp.Or(tighter(a.Windows, b.Windows), cmp.Compare(a.Scope, b.Scope))
+		return cmp.Or(compareTightest(a.Windows, b.Windows), cmp.Compare(a.Scope, b.Scope))
 	})
 	return s, nil
 }
 
-// notFound says that nothing is known of a scope, and what would be.
+// notFound returns the error about a scope of which nothing is known, with the one that
+// was probably meant.
 func (o *Operator) notFound(now time.Time, scope string) error {
 	if sidecar.IsDomain(scope) {
 		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, o.suggest(now, scope))
@@ -112,9 +116,9 @@ func (o *Operator) notFound(now time.Time, scope string) error {
 	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, o.suggest(now, scope))
 }
 
-func tighter(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
+func compareTightest(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
 
-// subjects are all of whom there may be something to tell.
+// subjects returns all scopes that Status may show.
 func (o *Operator) subjects(now time.Time) map[string]bool {
 	names := map[string]bool{}
 	o.store.Standings(o.clock.Store(now), func(s ratelimit.Standing) bool {
@@ -133,21 +137,21 @@ func (o *Operator) subjects(now time.Time) map[string]bool {
 	return names
 }
 
-// scopeStatus tells of a mailbox or an account. It is known while a limit names
-// it, and longer while what it sent is counted or nothing of it may go.
+// scopeStatus returns the state of a mailbox or an account. It is known if a limit names
+// it, sends of it are counted, or it is blocked.
 func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
 	standing := o.store.Standing(o.clock.Store(now), name)
 	settings := o.settings.Load()
 	limits := settings.LimitsOf(name)
 	who := settings.PayerOfScope(name)
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.Mode(who, name),
-		FreesAt: o.frees(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
+		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, who)
 	return s, len(s.Windows) > 0 || s.Stopped != ""
 }
 
-// stopped is what is answered for somebody while a hand or the panel lets nothing
-// go, and which of the two; "" if neither does.
+// stopped returns what is answered while an operator or the panel blocks a payer, and
+// which of the two does; "" if neither.
 func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
 	if b, blocked := o.policy.BlockOf(now, sidecar.Author{}, who); blocked && b.By != sidecar.ByDeferfail {
 		return b.Text(b.SMTP), b.By
@@ -155,12 +159,12 @@ func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
 	return "", ""
 }
 
-func counted(all []Window) bool {
+func anySent(all []Window) bool {
 	return slices.ContainsFunc(all, func(w Window) bool { return w.Sent > 0 })
 }
 
-// windows are the limits of a subject with what is used of each, and then the
-// windows in which something is counted and nothing limited any more.
+// windows returns the limits of a subject with what is used of each, and behind them the
+// windows that count sends and are no longer limited.
 func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 	all := []Window{}
 	for _, l := range limits {
@@ -179,6 +183,8 @@ func windows(st ratelimit.Standing, limits []ratelimit.Limit) []Window {
 	return all
 }
 
+// domainStatus returns the state of a domain. It is known if sends of it are counted,
+// refused, held or locked.
 func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain string) (d DomainStatus, known bool) {
 	at := o.clock.Store(now)
 	settings := o.settings.Load()
@@ -200,23 +206,23 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
 	if !blocked && settings.Enforces(domain) {
-		d.FreesAt = o.frees(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
+		d.FreesAt = o.freesAt(ctx, now, ratelimit.Subject{Name: domain, Limits: limits})
 	}
 	for _, f := range o.dir.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
 		if f.Kind == sidecar.LockDeferFail {
-			l.Until = nil // that depends on what becomes of the mail
+			l.Until = nil // it depends on what becomes of its mail
 		}
 		if f.Operator {
 			l.Owner, l.Until = "operator", nil
 		}
 		d.Locks = append(d.Locks, l)
 	}
-	return d, counted(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
+	return d, anySent(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
 }
 
-// frees is when the next send of a subject is accepted; nil if it would be now.
-func (o *Operator) frees(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
+// freesAt returns when the next send of a subject is accepted; nil if it would be now.
+func (o *Operator) freesAt(ctx context.Context, now time.Time, subject ratelimit.Subject) *time.Time {
 	result, err := o.store.Look(ctx, o.clock.Store(now), ratelimit.Take{Subjects: []ratelimit.Subject{subject}})
 	if err != nil || result.OK {
 		return nil
@@ -231,7 +237,7 @@ func (o *Operator) frees(ctx context.Context, now time.Time, subject ratelimit.S
 	return &wall
 }
 
-func (o *Operator) status() Totals {
+func (o *Operator) totals() Totals {
 	t := Totals{
 		Decisions: o.policy.Totals(),
 		Late:      o.late(),
@@ -256,10 +262,7 @@ func (o *Operator) status() Totals {
 	return t
 }
 
-// ShowShared has Status tell how the store is that nodes share.
-func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
-
-// Lock locks a domain until a hand unlocks it, on all nodes. It warns if nothing
+// Lock locks a domain on all nodes until an operator unlocks it. It warns if nothing
 // is known of that domain, which may be a typo, or if other nodes do not know yet.
 func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
 	if warning, err = o.checkScope(now, domain); err != nil {
@@ -278,10 +281,10 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 	return warning, nil
 }
 
-// Unlock removes every lock file of a domain and lets it start at zero, on all
-// nodes; only files that a hand made on another one stay there. It
-// wraps ErrNotFound for a domain of which nothing is known, and may be a typo,
-// and ErrStopped for one that the panel goes on to stop.
+// Unlock removes every lock file of a domain and restarts it at zero, on all nodes. Only
+// files that an operator made by hand on another node stay. The error wraps ErrNotFound
+// if nothing is known of the domain, which may be a typo, and ErrStopped if the panel
+// still blocks it.
 func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	settings := o.settings.Load()
 	_, by := settings.PanelBlockOf(settings.PayerOfDomain(domain))
@@ -297,9 +300,9 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	return err
 }
 
-// Reset lets a domain, an account or a mailbox start at zero. Of a domain all
-// locks that Sluice made go too; those of operators stay. It wraps ErrNotFound
-// for a scope of which nothing is known.
+// Reset restarts a domain, an account or a mailbox at zero. The locks that Sluice made of
+// a domain go too; those of operators stay. The error wraps ErrNotFound if nothing is
+// known of the scope.
 func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) error {
 	if sidecar.IsDomain(scope) {
 		if _, known := o.domainStatus(ctx, now, scope); !known {

@@ -14,9 +14,9 @@ import (
 	"sluice/sidecar/field"
 )
 
-// doubt looks at a scope that an operator has typed. It warns of one of which
-// nothing is known, which may be right: a domain can be limited before it sends.
-// One without a dot can hardly be, unless it is this host: that is an error.
+// checkScope checks a scope that an operator has typed. It warns if nothing is known of
+// it, which may be right: a domain can be limited before it sends. If it has no dot
+// either, and is not this host, it is an error.
 func (o *Operator) checkScope(now time.Time, scope string) (warning string, err error) {
 	if o.knows(now, scope) {
 		return "", nil
@@ -28,8 +28,8 @@ func (o *Operator) checkScope(now time.Time, scope string) (warning string, err 
 	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, o.suggest(now, scope)), nil
 }
 
-// knows tells whether anything is known of a scope: it is counted, limited,
-// locked, held, stopped, delivered here or owned by somebody.
+// knows reports whether anything is known of a scope: it is counted, limited, locked,
+// held, blocked by the panel, local or owned.
 func (o *Operator) knows(now time.Time, scope string) bool {
 	s := o.settings.Load()
 	_, stopped := s.PanelBlocks[scope]
@@ -46,10 +46,10 @@ func (o *Operator) knows(now time.Time, scope string) bool {
 		len(o.dir.Files(scope)) > 0 || o.holds.NumberIn(scope) > 0
 }
 
-// mostMeant bounds how many names are compared with one that was typed.
-const mostMeant = 100_000
+// maxCompared bounds how many names are compared with one that was typed.
+const maxCompared = 100_000
 
-// hint names the scope that was probably meant, as the end of a message; "" for none.
+// suggest returns "; did you mean NAME?" with the scope that was probably meant; or "".
 func (o *Operator) suggest(now time.Time, scope string) string {
 	s := o.settings.Load()
 	names := map[string]bool{}
@@ -61,16 +61,16 @@ func (o *Operator) suggest(now time.Time, scope string) string {
 	}
 	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
 		names[st.Name] = true
-		return len(names) < mostMeant
+		return len(names) < maxCompared
 	})
 	delete(names, sidecar.DefaultScope)
 	delete(names, scope)
 	sorted := slices.Sorted(maps.Keys(names))
 	meant := field.Nearest(scope, sorted)
-	if field.EditDistance(scope, meant) > 2 { // domains are alike in much
+	if field.EditDistance(scope, meant) > 2 { // most domains are that much alike
 		meant = ""
 	}
-	// Or something was left out: the end of the domain, or "account:".
+	// Perhaps something was left out: the end of the domain, or "account:".
 	if i := slices.IndexFunc(sorted, func(name string) bool { return strings.HasPrefix(name, scope+".") }); i >= 0 {
 		meant = sorted[i]
 	}

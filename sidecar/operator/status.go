@@ -20,8 +20,8 @@ type Status struct {
 	Config  settings.ConfigStatus `json:"config"`
 }
 
-// A DomainStatus is the state of one domain: its sends in the last hour,
-// their outcomes, its limits and what stands in its way.
+// A DomainStatus is the state of one domain: its sends in the window of hourly limits,
+// their outcomes, its limits, locks and blocks.
 type DomainStatus struct {
 	Domain           string                  `json:"domain"`
 	Account          string                  `json:"account"` // owner, empty if unknown
@@ -37,18 +37,18 @@ type DomainStatus struct {
 	DeferfailNow     int64                   `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
 	DeferfailMin     int64                   `json:"deferfail_min"`
 	Causes           []deferfail.CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
-	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what is not held against the domain
+	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what does not count towards a trip
 	Locks            []LockStatus            `json:"locks"`
-	FreesAt          *time.Time              `json:"frees_at"`   // when the next send is accepted; null if now, or if only a hand can tell
+	FreesAt          *time.Time              `json:"frees_at"`   // when the next send is accepted; null if now, or if it is blocked
 	Held             int                     `json:"held"`       // recipients that wait in Exim's queue
 	Mode             limit.Mode              `json:"mode"`       // enforce; watch; exempt: nothing of it is charged
-	Stopped          string                  `json:"stopped"`    // what is answered while a hand or the panel lets nothing go; else empty
-	StoppedBy        string                  `json:"stopped_by"` // "operator" or "panel"; empty where nothing is stopped
-	Partial          bool                    `json:"partial"`    // counts are this node's, or what it last saw of all: the store that nodes share does not answer
+	Stopped          string                  `json:"stopped"`    // what is answered while an operator or the panel blocks it; else empty
+	StoppedBy        string                  `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
+	Partial          bool                    `json:"partial"`    // the shared store does not answer: counts are this node's, or the last seen of all
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or
-// has named, or that is stopped: it has no lock files and holds nothing of its own.
+// has named, or that is blocked. Only domains have lock files and held mail.
 type ScopeStatus struct {
 	Scope   string     `json:"scope"`   // news@example.com, account:bob
 	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
@@ -69,7 +69,7 @@ type Window struct {
 	Percent int64   `json:"percent"` // sent of limit, rounded down; 0 if unlimited
 }
 
-// Tightest is the window that is the fullest, the first of equals.
+// Tightest returns the fullest window, the first of equals.
 func Tightest(windows []Window) (t Window) {
 	for i, w := range windows {
 		if i == 0 || w.Percent > t.Percent {
@@ -83,14 +83,14 @@ func Tightest(windows []Window) (t Window) {
 type LockStatus struct {
 	Kind  sidecar.LockKind `json:"kind"`
 	Since time.Time        `json:"since"`
-	Until *time.Time       `json:"until"` // null: until a hand removes it
+	Until *time.Time       `json:"until"` // null: until an operator removes it, or nobody can tell
 	Owner string           `json:"owner"` // "sluice" or "operator"
 }
 
 // Totals are counters of the node since its start, and states of it as a whole.
 type Totals struct {
 	policy.Decisions
-	Late      int64                 `json:"late"`      // sends charged from the log, about which nobody had asked
+	Late      int64                 `json:"late"`      // sends charged from the log, because Sluice was not asked about them
 	Uncounted int64                 `json:"uncounted"` // charges let pass because store.max_subjects was reached
 	Subjects  int64                 `json:"subjects"`  // subjects counted now
 	Sends     int64                 `json:"sends"`     // sends kept now
@@ -106,7 +106,7 @@ type Totals struct {
 type SharedStatus struct {
 	Mode     string         `json:"mode"`         // "shared", or the store.outage by which this node decides alone
 	Changes  int64          `json:"mode_changes"` // of this node since its start
-	Unmerged int            `json:"unmerged"`     // things that happened here and are to be told
+	Unmerged int            `json:"unmerged"`     // changes of this node that are not in the shared store yet
 	Of       int64          `json:"of"`           // store.nodes
 	Servers  []ServerStatus `json:"servers"`
 	Nodes    []NodeStatus   `json:"nodes"` // by name, this one included
@@ -117,16 +117,16 @@ type ServerStatus struct {
 	Server       string    `json:"server"`
 	Mode         string    `json:"mode"` // see SharedStatus
 	Since        time.Time `json:"since"`
-	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life
+	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life of this node
 	Trouble      string    `json:"trouble"`      // why it does not decide
 	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
 }
 
-// A NodeStatus is one of the nodes that share the store, as its last sign tells.
+// A NodeStatus is one of the nodes that share the store, by its last sign of life.
 type NodeStatus struct {
 	Node         string  `json:"node"`
 	SignAge      float64 `json:"sign_age"` // seconds since its last sign
 	Mode         string  `json:"mode"`     // see SharedStatus
 	Milliseconds float64 `json:"milliseconds"`
-	Differs      bool    `json:"differs"` // its limits are others than this node's
+	Differs      bool    `json:"differs"` // its limits are not those of this node
 }

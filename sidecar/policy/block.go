@@ -6,14 +6,15 @@ import (
 	"sluice/sidecar"
 )
 
-// A Blocker knows a reason why nothing of somebody may go, whatever is counted.
+// A Blocker knows a reason for which a payer may send nothing, whatever is counted: a
+// panel's suspension, an operator's lock, too many bad sends.
 type Blocker interface {
-	// Block tells whether it has one now. a is who is known to send, who is who
-	// pays. It is asked with every question, and must not wait.
+	// Block reports whether there is such a reason now. a is what is known of the
+	// sender, who the payer. It is called with every question, and must not wait.
 	Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidecar.Block, bool)
 }
 
-// blockOf finds the first Block of somebody.
+// BlockOf returns the Block of the first Blocker that has one.
 func (p *Policy) BlockOf(now time.Time, a sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	for _, blocker := range p.blockers {
 		if b, blocked := blocker.Block(now, a, who); blocked {
@@ -21,4 +22,30 @@ func (p *Policy) BlockOf(now time.Time, a sidecar.Author, who sidecar.Payer) (si
 		}
 	}
 	return sidecar.Block{}, false
+}
+
+// blocked reports whether the payer of a question is blocked, and sets q.block then.
+func (p *Policy) blocked(q *question) (blocked bool) {
+	r := &q.Request
+	q.block, blocked = p.BlockOf(q.now, sidecar.Author{Auth: r.Auth, Login: r.Login, Client: r.ClientAddress, Original: r.Original}, q.who)
+	return blocked
+}
+
+// answerBlocked answers for a payer that is blocked.
+func (p *Policy) answerBlocked(q *question) sidecar.Reply {
+	switch q.Stage {
+	case sidecar.StageRoute: // the message was accepted, so it is held and never bounced
+		token := q.Token(q.ID, q.to[0], 0)
+		return p.hold(q, token, p.settled(q, token), p.refuseBlocked(q, sidecar.Defer))
+	case sidecar.StageLocal:
+		if q.block.Local == sidecar.Accept {
+			return sidecar.Reply{}
+		}
+		return p.refuseBlocked(q, q.block.Local)
+	}
+	return p.refuseBlocked(q, q.block.SMTP)
+}
+
+func (p *Policy) refuseBlocked(q *question, a sidecar.Action) sidecar.Reply {
+	return p.refuseWith(q, a, q.block.Text(a))
 }

@@ -2,33 +2,35 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/transaction"
 )
 
-// A Core answers questions about messages.
+// A Policy answers a mail server's questions about messages.
 type Policy struct {
 	store     Store
 	settings  func() *settings.Settings
 	clock     sidecar.Clock
 	events    event.Sink
-	holds     HeldMail
-	blockers  []Blocker // in the order in which they speak
+	held      HeldMail
+	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
-	incoming  *transaction.Table
+	incoming  *transaction.Table // of Postfix
 	totals    totals
-	unknown   atomic.Int64 // messages without an id
-	spaces    sync.Pool    // of *space
+	unknown   atomic.Int64 // messages without an id so far
+	buffers   sync.Pool    // of *buffers
 }
 
-// A ChargeStore is a store as far as a Core needs it.
+// Store is what a Policy needs of the store that counts sends.
 type Store interface {
 	Take(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
 	Look(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error)
@@ -36,50 +38,104 @@ type Store interface {
 	Horizon(now time.Time) time.Time
 }
 
-// HeldMail is what the router holds.
+// HeldMail records which recipients wait in Exim's queue because the router holds them.
 type HeldMail interface {
-	// Hold notes that a recipient is held; charged: it was paid for before.
+	// Hold records a held recipient. charged: it was charged before it was held.
 	Hold(now time.Time, who sidecar.Payer, id string, token ratelimit.Token, charged bool)
+	// Drop forgets a recipient that is held no more.
 	Drop(domain, id string, token ratelimit.Token)
-	// Uncharged reports whether a recipient is held that was never charged.
+	// Uncharged reports whether a recipient is held and was never charged.
 	Uncharged(domain, id string, token ratelimit.Token) bool
 }
 
-// An Observer hears of each decision of the limits. It must not wait, and must keep
-// nothing of the Decision.
+// An Observer is called with each decision that the limits make. It must not wait, and
+// must keep nothing of the Decision.
 type Observer interface {
 	Decided(now time.Time, d *Decision)
 }
 
-// A Decision is what was decided about a message by what is counted.
+// A Decision is what the limits decided about a message, or one recipient of it.
 type Decision struct {
 	Request *sidecar.Request
 	Payer   sidecar.Payer
 	Charged int  // sends that were charged
-	Refused bool // or would have been, if they were not sent by the router
-	Full    bool // the domain is at its limit now
+	Refused bool // refused or held by a limit
+	Full    bool // the payer's domain is at its limit now
 }
 
-// CoreOptions are what a Core is made with.
+// Options are what a Policy is made with; all are needed.
 type Options struct {
 	Store    Store
 	Settings func() *settings.Settings
 	Clock    sidecar.Clock
 	Events   event.Sink
+	Held     HeldMail
 }
 
-// NewCore returns a Core, which asks nobody yet what is held or blocked.
+// New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, incoming: transaction.New()}
+	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, incoming: transaction.New()}
 }
 
-// Connect tells a Core who holds mail, who blocks, in the order in which they speak,
-// and who observes. It is called before the first question.
-func (p *Policy) Connect(held HeldMail, blockers []Blocker, observers ...Observer) {
-	p.holds, p.blockers, p.observers = held, blockers, observers
+// AddBlocker adds a Blocker behind those there are. Call it before the first question.
+func (p *Policy) AddBlocker(b Blocker) { p.blockers = append(p.blockers, b) }
+
+// AddObserver adds an Observer. Call it before the first question.
+func (p *Policy) AddObserver(o Observer) { p.observers = append(p.observers, o) }
+
+// Ask decides on one Request. Many goroutines may call it at once. now is the time just
+// read.
+func (p *Policy) Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply {
+	q := question{Request: r, Settings: p.settings(), now: now, at: p.clock.Store(now)}
+	if q.buffers, _ = p.buffers.Get().(*buffers); q.buffers == nil {
+		q.buffers = new(buffers)
+	}
+	reply := p.ask(ctx, &q)
+	*q.buffers = buffers{} // or text of the request would stay in memory
+	p.buffers.Put(q.buffers)
+	return reply
 }
 
-// Room is how many sends of somebody would be accepted now.
+// A question is a Request with what was found out about it so far.
+type question struct {
+	sidecar.Request
+	*settings.Settings
+	now     time.Time // on the wall
+	at      time.Time // by the store's clock
+	who     sidecar.Payer
+	to      []envelope.Address // the remote recipients
+	block   sidecar.Block      // what blocks the payer, once blocked has reported true
+	warning string             // the watched limit that would have refused; else empty
+	buffers *buffers
+}
+
+// buffers hold what is made of a question about one recipient. They are reused: to
+// allocate them for each question would take as long as to decide it.
+type buffers struct {
+	to       [1]envelope.Address
+	tokens   [1]ratelimit.Token
+	marks    [1]ratelimit.Token
+	subjects [1]ratelimit.Subject
+	uses     [2]ratelimit.Use // by hour and by day
+	decision Decision
+}
+
+// ask finds who pays, and for which recipients.
+func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
+	q.who = q.Payer(&q.Request)
+	if q.Stage == sidecar.StagePostfixEnd {
+		return p.askPostfixEnd(ctx, q)
+	}
+	q.to = q.remoteRecipients()
+	if q.ID == "" && !q.beforeID() {
+		// The made-up id keeps the sends of this message apart from the next one's.
+		q.ID = fmt.Sprintf("unknown-%d-%d", q.now.UnixNano(), p.unknown.Add(1))
+	}
+	return p.decide(ctx, q)
+}
+
+// Room returns how many sends of a payer would be accepted now: 0 while it is blocked or
+// the store fails.
 func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) int {
 	s := p.settings()
 	if _, blocked := p.BlockOf(now, sidecar.Author{}, who); blocked {
@@ -95,6 +151,17 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) int
 	return room(result)
 }
 
+// Charged returns the id under which a message was charged to which an smtpd process of
+// Postfix gave a queue id in the second of at; empty if that is not known.
+func (p *Policy) Charged(queue, process string, at time.Time) string {
+	return p.incoming.Look(p.incoming.Logged(queue, process, at)).Id
+}
+
+// totals count since the start.
+type totals struct {
+	accepted, refused, watched, exempt, unidentified atomic.Int64
+}
+
 // Decisions are counters since the start.
 type Decisions struct {
 	Accepted     int64 `json:"accepted"`     // sends charged
@@ -104,13 +171,8 @@ type Decisions struct {
 	Unidentified int64 `json:"unidentified"` // questions in which nobody could be found to charge
 }
 
-// Totals are the counters now.
+// Totals returns the counters as they are now.
 func (p *Policy) Totals() Decisions {
 	return Decisions{Accepted: p.totals.accepted.Load(), Refused: p.totals.refused.Load(), Exempt: p.totals.exempt.Load(),
 		Watched: p.totals.watched.Load(), Unidentified: p.totals.unidentified.Load()}
-}
-
-// totals count since the start.
-type totals struct {
-	accepted, refused, watched, exempt, unidentified atomic.Int64
 }

@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"slices"
-	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
@@ -12,26 +11,26 @@ import (
 	"sluice/sidecar/transaction"
 )
 
-// askPostfixRcpt charges one remote recipient, or with postfix.charge =
-// "end-of-message" looks and remembers it.
+// askPostfixRcpt charges one remote recipient. With postfix.charge = "end-of-message" it
+// only looks, and remembers the recipient for the end.
 //
-// The first send of a transaction is charged under a token without its
-// recipient: so END-OF-MESSAGE, which names none, finds out from the ledger
-// whether the message was charged, over a restart too.
+// The first send of a transaction is charged under a token that names no recipient.
+// END-OF-MESSAGE names none either, so by that token it finds in the store that the
+// message was charged, even after a restart.
 func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) sidecar.Reply {
-	known := p.incoming.Of(q.now, &q.Request)
+	open := p.incoming.Of(q.now, &q.Request)
 	if q.ChargeAtEnd {
-		return p.remember(ctx, q, known)
+		return p.remember(ctx, q, open)
 	}
-	t, to := p.incoming.Look(known), q.to[0]
-	d, err := p.chargeAs(ctx, q, []ratelimit.Token{tokenOf(&t, q.Settings, to)})
+	t, to := p.incoming.Look(open), q.to[0]
+	full, err := p.chargeAs(ctx, q, []ratelimit.Token{tokenAtRcpt(&t, q.Settings, to)})
 	switch {
 	case err != nil:
 		return p.cannotCount(q, err)
-	case d != nil:
-		return p.refuse(q, d)
+	case full != nil:
+		return p.refuse(q, full)
 	}
-	p.incoming.Pass(known, q.now, func(t *transaction.Transaction) {
+	p.incoming.Pass(open, q.now, func(t *transaction.Transaction) {
 		if t.First == (envelope.Address{}) {
 			t.First = to
 		}
@@ -39,17 +38,17 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) sidecar.Reply 
 	return sidecar.Reply{Warning: q.warning}
 }
 
-// tokenOf is that of a recipient who is charged at RCPT.
-func tokenOf(t *transaction.Transaction, s *settings.Settings, to envelope.Address) ratelimit.Token {
+// tokenAtRcpt names the send of a recipient that is charged at RCPT.
+func tokenAtRcpt(t *transaction.Transaction, s *settings.Settings, to envelope.Address) ratelimit.Token {
 	if t.First == (envelope.Address{}) || t.First == to {
 		return s.Token(t.Id, envelope.Address{}, 0)
 	}
 	return s.Token(t.Id, to, 0)
 }
 
-// remember lets a recipient pass that is charged at the end.
-func (p *Policy) remember(ctx context.Context, q *question, known *transaction.Transaction) sidecar.Reply {
-	t, to := p.incoming.Look(known), q.to[0]
+// remember accepts a recipient for which there is room, to be charged at the end.
+func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Transaction) sidecar.Reply {
+	t, to := p.incoming.Look(open), q.to[0]
 	if slices.Contains(t.Named, to) {
 		return sidecar.Reply{}
 	}
@@ -62,27 +61,27 @@ func (p *Policy) remember(ctx context.Context, q *question, known *transaction.T
 	if !result.OK {
 		return p.refuse(q, p.refusal(q, take, result))
 	}
-	p.noteWatched(q, result)
-	p.incoming.Pass(known, q.now, func(t *transaction.Transaction) { t.Named = append(t.Named, to) })
+	p.countWatched(q, result)
+	p.incoming.Pass(open, q.now, func(t *transaction.Transaction) { t.Named = append(t.Named, to) })
 	return sidecar.Reply{Warning: q.warning}
 }
 
-// askPostfixEnd charges a message at its end, unless RCPT has: what was
-// remembered of it, or, where RCPT was not asked, as many as Postfix counts.
-// Like at the end of Exim's DATA, only a race leads to a refusal, with 450.
+// askPostfixEnd charges a message at its end, unless that was done at RCPT: for the
+// recipients that were remembered, or where RCPT was not asked, for as many as Postfix
+// counts.
 func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 	t := p.incoming.Look(p.incoming.Find(&q.Request))
 	if q.ID == "" {
 		q.ID = q.Instance
 	}
-	q.to = q.atEnd(&t)
+	q.to = q.recipientsAtEnd(&t)
 	switch {
 	case len(q.to) == 0:
 		return sidecar.Reply{}
 	case q.who.Class != sidecar.Charged && !p.blocked(q):
-		p.passUncharged(q)
+		p.countUncharged(q)
 		return sidecar.Reply{}
-	case !q.ChargeAtEnd && (t.Asked() || p.chargedFirst(q, &t)):
+	case !q.ChargeAtEnd && (t.Asked() || p.chargedAtRcpt(q, &t)):
 		return sidecar.Reply{}
 	case p.blocked(q):
 		return p.refuseBlocked(q, q.block.SMTP)
@@ -90,9 +89,9 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 	return p.askData(ctx, q)
 }
 
-// atEnd are the remote recipients of a message at its end. Those that nobody has
-// named are all the same, and told apart by number.
-func (q *question) atEnd(t *transaction.Transaction) []envelope.Address {
+// recipientsAtEnd returns the remote recipients of a message at its end. Where only their
+// number is known, it returns as many empty addresses: tokens number those.
+func (q *question) recipientsAtEnd(t *transaction.Transaction) []envelope.Address {
 	if t.Asked() && q.ChargeAtEnd {
 		return t.Named[:min(len(t.Named), max(q.Count, 1))]
 	}
@@ -106,29 +105,29 @@ func (q *question) atEnd(t *transaction.Transaction) []envelope.Address {
 	return []envelope.Address{to}
 }
 
-// chargedFirst tells whether the first send of a transaction was charged at RCPT.
-func (p *Policy) chargedFirst(q *question, t *transaction.Transaction) bool {
+// chargedAtRcpt reports whether the first send of a transaction was charged at RCPT.
+func (p *Policy) chargedAtRcpt(q *question, t *transaction.Transaction) bool {
 	return slices.ContainsFunc([]string{q.ID, q.Instance, t.Id}, func(id string) bool {
 		return id != "" && p.store.Known(q.at, q.Token(id, envelope.Address{}, 0))
 	})
 }
 
-// askMilter answers the milter, which looks and charges like Exim's ACLs, unless
-// the same Postfix asks by its policy protocol too and has charged.
+// askMilter looks and charges for the milter as for Exim's ACLs, unless the same Postfix
+// also asks by its policy protocol and has charged.
 func (p *Policy) askMilter(ctx context.Context, q *question) sidecar.Reply {
-	q.to = once(q.to)
+	q.to = distinct(q.to)
 	t := p.incoming.Look(p.incoming.Find(&q.Request))
 	switch {
-	case q.Stage == sidecar.StageMilterEnd && (q.ChargeAtEnd || !p.chargedFirst(q, &t)):
+	case q.Stage == sidecar.StageMilterEnd && (q.ChargeAtEnd || !p.chargedAtRcpt(q, &t)):
 		return p.askData(ctx, q)
-	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.Id == "" || !p.store.Known(q.at, tokenOf(&t, q.Settings, q.to[0]))):
+	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.Id == "" || !p.store.Known(q.at, tokenAtRcpt(&t, q.Settings, q.to[0]))):
 		return p.askRcpt(ctx, q)
 	}
 	return sidecar.Reply{}
 }
 
-// once leaves out who is named again: Postfix and Sendmail deliver once to each.
-func once(all []envelope.Address) []envelope.Address {
+// distinct removes repeated addresses: Postfix and Sendmail deliver once to each.
+func distinct(all []envelope.Address) []envelope.Address {
 	seen := make(map[envelope.Address]bool, len(all))
 	return slices.DeleteFunc(all, func(a envelope.Address) bool {
 		again := seen[a]
@@ -137,18 +136,13 @@ func once(all []envelope.Address) []envelope.Address {
 	})
 }
 
-// passLocal lets recipients pass that are not remote.
+// passLocal accepts recipients that are not remote. Postfix's transaction learns that it
+// was asked about.
 func (p *Policy) passLocal(q *question) sidecar.Reply {
 	if q.Stage == sidecar.StagePostfixRcpt {
 		p.incoming.Pass(p.incoming.Of(q.now, &q.Request), q.now, func(*transaction.Transaction) {})
 	}
-	r := q.whole(pass(q.Stage))
+	r := q.unlessMore(pass(q.Stage))
 	r.Local = true
 	return r
-}
-
-// Charged is under which id a message was charged that an smtpd gave a queue id in
-// the second of at; empty where that is not known.
-func (p *Policy) Charged(queue, process string, at time.Time) string {
-	return p.incoming.Look(p.incoming.Logged(queue, process, at)).Id
 }

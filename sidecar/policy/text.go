@@ -5,10 +5,11 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
-// Operators grep for these texts: they are kept to the letter. What explains
-// further follows in brackets. (cPanel's wording, two spaces included.)
+// Operators grep for these texts, which are cPanel's to the letter, two spaces included.
+// What Sluice adds follows in brackets.
 const (
 	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
 	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
@@ -18,21 +19,39 @@ const (
 	discarded   = "discarded."
 )
 
-// text words a refusal: who exceeded which limit by how much, and in brackets
-// what is counted, where the limit comes from and when there is room.
-func (d *refusal) text(node string) string {
+// text words a refusal: who exceeded which limit by how much, and in brackets what is
+// counted, where the limit comes from and when there is room.
+func (r *refusal) text(node string) string {
 	what := reattempted
-	if d.action != sidecar.Defer {
+	if r.action != sidecar.Defer {
 		what = discarded
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, textHourly, sidecar.TitleOf(d.use.Subject), d.per, sidecar.Ratio(d.attempted, d.use.Limit.Max), what)
-	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", d.use.Used, sidecar.Span(d.use.Limit.Window), d.origin)
-	if d.frees.IsZero() {
+	fmt.Fprintf(&b, textHourly, sidecar.TitleOf(r.use.Subject), r.per, sidecar.Ratio(r.attempted, r.use.Limit.Max), what)
+	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", r.use.Used, sidecar.Span(r.use.Limit.Window), r.origin)
+	if r.frees.IsZero() {
 		b.WriteString("more than the limit at once; ")
 	} else {
-		fmt.Fprintf(&b, "room at %s; ", d.frees.Format("2006-01-02 15:04:05 -0700"))
+		fmt.Fprintf(&b, "room at %s; ", r.frees.Format("2006-01-02 15:04:05 -0700"))
 	}
 	fmt.Fprintf(&b, "sluice on %s]", node)
 	return b.String()
+}
+
+func (p *Policy) emitRefused(r *sidecar.Request, a sidecar.Action, text string) {
+	if p.events.Enabled(event.Refused) {
+		p.events.Emit(event.Event{Kind: event.Refused, Attrs: event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text)})
+	}
+}
+
+func (p *Policy) emitWatched(r *sidecar.Request, who, ratio string) {
+	if p.events.Enabled(event.Watched) {
+		p.events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
+	}
+}
+
+func (p *Policy) emitUnidentified(r *sidecar.Request) {
+	if p.events.Enabled(event.Unidentified) {
+		p.events.Emit(event.Event{Kind: event.Unidentified, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "auth", r.Auth, "login", r.Login, "sender", r.Sender)})
+	}
 }

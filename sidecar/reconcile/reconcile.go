@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,29 +13,32 @@ import (
 	"sluice/sidecar/event"
 )
 
-// An Owner is one owner of state, as far as the Loop has to do with it. Funcs that
-// it does not need are nil.
+// An Owner is one owner of state, as far as a Loop calls it. A func that it does not need
+// is nil.
 type Owner struct {
 	// Start is called once, before all else.
-	Start func(now time.Time)
+	Start Step
 	// Tick is called once a second.
-	Tick func(ctx context.Context, now time.Time)
-	// Follow takes in what other nodes have changed on the board. It is called when
-	// the board has changed, and before each Tick: what was missed costs only time.
-	Follow func(ctx context.Context, now time.Time)
+	Tick Step
+	// Follow takes in what other nodes have changed on the board. It is called when the
+	// board has changed, and before each Tick in case that went unnoticed.
+	Follow Step
 	// Reconcile makes true for a domain what follows from its counts.
 	Reconcile func(ctx context.Context, now time.Time, domain string) error
-	// Stepped is called after domains were reconciled.
-	Stepped func(ctx context.Context, now time.Time)
-	// Reset is called when a domain was reset, here or by another node.
+	// Stepped is called after dirty domains were reconciled.
+	Stepped Step
+	// Reset forgets what a domain did before it was reset, here or by another node.
 	Reset func(ctx context.Context, now time.Time, r sidecar.Reset) error
-	// Stop is called last: what is only in memory is saved.
-	Stop func(now time.Time)
-	// Survey begins to look at all subjects, which each is called for, and then done.
+	// Survey begins a look at all subjects: each is called for every one, then done.
 	Survey func(now time.Time) (each func(ratelimit.Standing), done func())
+	// Stop is called last, to save what is only in memory.
+	Stop Step
 }
 
-// A CountStore is a store as far as the Loop needs it.
+// A Step is something that an Owner does now.
+type Step = func(ctx context.Context, now time.Time)
+
+// Store is what a Loop needs of the store that counts sends.
 type Store interface {
 	Horizon(now time.Time) time.Time
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
@@ -42,43 +47,39 @@ type Store interface {
 	Size() (subjects, sends, uncounted int64)
 }
 
-// A Loop has owners look again at the domains whose counts have changed, and at
-// everything once a second.
+// A Loop has the owners reconcile the domains whose counts have changed, and calls them
+// once a second.
 type Loop struct {
-	store     Store
-	clock     sidecar.Clock
-	events    event.Sink
-	clustered bool
-	changed   <-chan struct{} // has an element after another node has changed the board
-	owners    []Owner
+	Options
+	owners []Owner
 
 	mu    sync.Mutex
-	dirty map[string]bool // domains to look at
-	wake  chan struct{}
+	dirty map[string]bool // domains to reconcile
+	wake  chan struct{}   // has an element if that is not to wait for the next tick
 
-	// Of Tick: what it found the last time.
+	// What Watch found the last time.
 	uncounted int64
 	setOff    time.Duration
 }
 
-// LoopOptions are what a Loop is made with.
+// Options are what a Loop is made with.
 type Options struct {
-	Store  Store
-	Clock  sidecar.Clock
-	Events event.Sink
-	Board  <-chan struct{} // has an element after another node has changed something; nil: this node shares with nobody
+	Store     Store
+	Clock     sidecar.Clock
+	Events    event.Sink
+	Clustered bool            // the board is shared with other nodes
+	Changed   <-chan struct{} // has an element after another node has changed the board
 }
 
-// NewLoop returns a Loop without owners.
+// New returns a Loop without owners.
 func New(o Options) *Loop {
-	return &Loop{store: o.Store, clock: o.Clock, events: o.Events, clustered: o.Board != nil, changed: o.Board,
-		dirty: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &Loop{Options: o, dirty: map[string]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// Add has an owner looked after. It is called before Run.
+// Add adds an owner behind those there are. Call it before Run.
 func (l *Loop) Add(o Owner) { l.owners = append(l.owners, o) }
 
-// Look has domains looked at soon. It never waits: a question is being answered.
+// Look has domains reconciled soon. It never waits: a question is being answered.
 func (l *Loop) Look(domains ...string) {
 	if len(domains) == 0 {
 		return
@@ -90,7 +91,7 @@ func (l *Loop) Look(domains ...string) {
 	}
 }
 
-// LookAtNextTick has domains looked at within a second.
+// LookAtNextTick has domains reconciled within a second.
 func (l *Loop) LookAtNextTick(domains ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,37 +100,28 @@ func (l *Loop) LookAtNextTick(domains ...string) {
 	}
 }
 
-// Changed has a subject looked at, if it is a domain: it was brought to a limit,
-// released or reset, here or by another node.
-func (l *Loop) Changed(subject string) {
-	if sidecar.IsDomain(subject) {
-		l.Look(subject)
-	}
-}
-
-// While a long log is caught up, most domains are dirty all the time. To look at
-// more than manyDirty is followed by a rest of restFor times as long, in which the
-// log is read.
+// While a long log is read that was missed, most domains are dirty all the time. After
+// more than manyDirty were reconciled, Run leaves restFor times as long to the reading.
 const (
 	manyDirty = 100
 	restFor   = 10
 )
 
-// Run looks after the owners until ctx is done.
+// Run calls the owners until ctx is done.
 func (l *Loop) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var surveys sync.WaitGroup
 	surveys.Go(func() { l.runSurveys(ctx) })
 	defer surveys.Wait()
-	l.Start(time.Now())
+	l.call(ctx, time.Now(), func(o Owner) Step { return o.Start })
 	wake, rested := l.wake, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
-			l.stop(time.Now())
+			l.call(ctx, time.Now(), func(o Owner) Step { return o.Stop })
 			return nil
-		case <-l.changed:
+		case <-l.Changed:
 			l.follow(ctx, time.Now())
 		case <-wake:
 			began := time.Now()
@@ -139,68 +131,46 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-rested:
 			wake, rested = l.wake, nil
 		case now := <-tick.C:
-			l.Tick(ctx, now)
+			l.Watch(now)
+			l.follow(ctx, now)
+			l.call(ctx, now, func(o Owner) Step { return o.Tick })
+			l.stepAndRelease(ctx, now)
 		}
 	}
 }
 
-// Start has each owner begin.
-func (l *Loop) Start(now time.Time) {
-	for _, r := range l.owners {
-		if r.Start != nil {
-			r.Start(now)
-		}
-	}
-}
-
-func (l *Loop) stop(now time.Time) {
+// call calls the Step that of picks of each owner.
+func (l *Loop) call(ctx context.Context, now time.Time, of func(Owner) Step) {
 	for _, o := range l.owners {
-		if o.Stop != nil {
-			o.Stop(now)
+		if step := of(o); step != nil {
+			step(ctx, now)
 		}
 	}
-}
-
-// Tick is what is done once a second.
-func (l *Loop) Tick(ctx context.Context, now time.Time) {
-	l.Watch(now)
-	l.follow(ctx, now)
-	for _, r := range l.owners {
-		if r.Tick != nil {
-			r.Tick(ctx, now)
-		}
-	}
-	l.stepAndRelease(ctx, now)
 }
 
 func (l *Loop) follow(ctx context.Context, now time.Time) {
-	if !l.clustered {
-		return
-	}
-	for _, r := range l.owners {
-		if r.Follow != nil {
-			r.Follow(ctx, now)
-		}
+	if l.Clustered {
+		l.call(ctx, now, func(o Owner) Step { return o.Follow })
 	}
 }
 
-// watch keeps the store's clock going, and tells what has happened to it and to its
-// memory.
+// Watch advances the store's clock, and reports steps of the system's clock and sends
+// that the store had no memory to count.
 func (l *Loop) Watch(now time.Time) {
-	l.store.Horizon(l.clock.Store(now))
-	off := l.clock.SetOff(now)
+	l.Store.Horizon(l.Clock.Store(now))
+	off := l.Clock.SetOff(now)
 	if step := stepped(l.setOff, off); step != 0 {
-		l.events.Emit(event.Event{Kind: event.ClockStepped, Attrs: event.Attrs("by", step)})
+		l.Events.Emit(event.Event{Kind: event.ClockStepped, Attrs: event.Attrs("by", step)})
 	}
 	l.setOff = off
-	if subjects, _, uncounted := l.store.Size(); uncounted > l.uncounted {
+	if subjects, _, uncounted := l.Store.Size(); uncounted > l.uncounted {
 		l.uncounted = uncounted
-		l.events.Emit(event.Event{Kind: event.MemoryCeiling, Attrs: event.Attrs("uncounted_sends", uncounted, "subjects", subjects)})
+		l.Events.Emit(event.Event{Kind: event.MemoryCeiling, Attrs: event.Attrs("uncounted_sends", uncounted, "subjects", subjects)})
 	}
 }
 
-// stepped is the difference of two readings of Clock.SetOff, 0 for less than can be
-// told from a clock that is slewed.
+// stepped returns by how much two readings of Clock.SetOff differ, or 0 if that is less
+// than two seconds: then the clock may only have been slewed.
 func stepped(before, after time.Duration) time.Duration {
 	if step := after - before; step.Abs() >= 2*time.Second {
 		return step.Round(time.Second)
@@ -210,67 +180,61 @@ func stepped(before, after time.Duration) time.Duration {
 
 // Step has each dirty domain reconciled, and returns how many there were.
 func (l *Loop) Step(ctx context.Context, now time.Time) int {
-	domains := l.take()
+	domains := l.takeDirty()
 	for _, domain := range domains {
 		err := l.followReset(ctx, now, domain)
-		for _, r := range l.owners {
-			if r.Reconcile != nil {
-				err = errors.Join(err, r.Reconcile(ctx, now, domain))
+		for _, o := range l.owners {
+			if o.Reconcile != nil {
+				err = errors.Join(err, o.Reconcile(ctx, now, domain))
 			}
 		}
 		if err != nil {
-			l.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
+			l.Events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
 		}
 	}
 	return len(domains)
 }
 
-// stepAndRelease is Step, and what follows from it.
+// stepAndRelease is Step, and then has the owners do what follows from it.
 func (l *Loop) stepAndRelease(ctx context.Context, now time.Time) int {
 	n := l.Step(ctx, now)
-	for _, o := range l.owners {
-		if o.Stepped != nil {
-			o.Stepped(ctx, now)
-		}
-	}
+	l.call(ctx, now, func(o Owner) Step { return o.Stepped })
 	return n
 }
 
-func (l *Loop) take() (all []string) {
+func (l *Loop) takeDirty() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for domain := range l.dirty {
-		all = append(all, domain)
-	}
-	clear(l.dirty)
-	return all
+	defer clear(l.dirty)
+	return slices.Collect(maps.Keys(l.dirty))
 }
 
-// Reset lets a domain start at zero, in the store and in each owner, unless its
-// epoch is past seen. A negative seen always resets.
+// Reset restarts a domain at zero, in the store and in each owner, unless its epoch is
+// past seen. A negative seen always resets.
 func (l *Loop) Reset(ctx context.Context, now time.Time, domain string, seen int64) error {
-	epoch, err := l.store.Reset(ctx, l.clock.Store(now), domain, seen)
+	epoch, err := l.Store.Reset(ctx, l.Clock.Store(now), domain, seen)
 	if err != nil {
 		return err
 	}
 	err = l.reset(ctx, now, sidecar.Reset{Domain: domain, Epoch: epoch})
-	l.Look(domain) // and what was held goes out
+	l.Look(domain) // what was held is released then
 	return err
 }
 
-// followReset tells the owners of a reset that another node may have made.
+// followReset passes on the epoch of a domain, which another node may have reset.
 func (l *Loop) followReset(ctx context.Context, now time.Time, domain string) error {
-	if !l.clustered {
+	if !l.Clustered {
 		return nil
 	}
-	epoch := l.store.Standing(l.clock.Store(now), domain).Epoch
+	epoch := l.Store.Standing(l.Clock.Store(now), domain).Epoch
 	return l.reset(ctx, now, sidecar.Reset{Domain: domain, Epoch: epoch, Elsewhere: true})
 }
 
-func (l *Loop) reset(ctx context.Context, now time.Time, reset sidecar.Reset) (err error) {
-	for _, r := range l.owners {
-		if r.Reset != nil {
-			err = errors.Join(err, r.Reset(ctx, now, reset))
+// reset has each owner forget what a domain did before a reset.
+func (l *Loop) reset(ctx context.Context, now time.Time, r sidecar.Reset) (err error) {
+	for _, o := range l.owners {
+		if o.Reset != nil {
+			err = errors.Join(err, o.Reset(ctx, now, r))
 		}
 	}
 	return err
@@ -279,8 +243,8 @@ func (l *Loop) reset(ctx context.Context, now time.Time, reset sidecar.Reset) (e
 const (
 	// surveyEvery is how often all subjects are looked at.
 	surveyEvery = 10 * time.Second
-	// surveyShare is the least part of the time in which they are not: going
-	// through a million domains takes long enough to be felt by mail.
+	// surveyShare is the least ratio of all time to that of surveys: to go through a
+	// million domains takes long enough to slow mail down.
 	surveyShare = 20
 )
 
@@ -300,19 +264,19 @@ func (l *Loop) runSurveys(ctx context.Context) {
 func (l *Loop) Survey(now time.Time) {
 	var each []func(ratelimit.Standing)
 	var done []func()
-	for _, r := range l.owners {
-		if r.Survey != nil {
-			e, d := r.Survey(now)
+	for _, o := range l.owners {
+		if o.Survey != nil {
+			e, d := o.Survey(now)
 			each, done = append(each, e), append(done, d)
 		}
 	}
-	l.store.Standings(l.clock.Store(now), func(s ratelimit.Standing) bool {
-		for _, look := range each {
-			look(s)
+	l.Store.Standings(l.Clock.Store(now), func(s ratelimit.Standing) bool {
+		for _, f := range each {
+			f(s)
 		}
 		return true
 	})
-	for _, d := range done {
-		d()
+	for _, f := range done {
+		f()
 	}
 }

@@ -15,54 +15,53 @@ import (
 	"sluice/sidecar/identity"
 )
 
-// A message is decided on when its arrival was logged, with all recipients that
-// are known by then (see Replay), or if nobody is charged for it yet, at each
-// delivery, as the router would be asked. What an SMTP client was refused at the
-// time is decided on again: let through, it is one send. What is refused here
-// counts no further, whatever became of it at the time: whether the client would
-// have tried again, nobody can know. Locks made by hand, and other things that an
-// operator did, are not in the log.
+// A simulation decides on a message when its arrival was logged, with the recipients that
+// Replay knows by then; and if it was not charged then, at each delivery, like the router.
+// It decides again on what an SMTP client was refused at the time: if that passes here, it
+// is one send. What is refused here counts no further, whatever became of it at the time:
+// nobody can know if the client would have tried again. What operators did by hand is not
+// in the log.
 
-// A passage is how a message passed through a simulation.
-type passage struct {
+// A state is how a message passed through a simulation.
+type state struct {
 	*author // nil until its arrival is replayed
 	*exceptions
 	charged bool             // nothing is left for the router to charge
-	arrival delivery.Arrived // as the Policy would know it
+	arrival delivery.Arrived // as the engine would know it
 }
 
-// exceptions are the recipients of a message that did not just get it. Most
-// messages have none.
+// exceptions are the recipients of a message that did not just get it. Most messages have
+// none.
 type exceptions struct {
 	dropped []string // count no further: refused, or counted before
 	held    []string // the router would have held
 	bad     []string // were deferred or have failed
 }
 
-func (p *passage) except() *exceptions {
+func (p *state) except() *exceptions {
 	if p.exceptions == nil {
 		p.exceptions = &exceptions{}
 	}
 	return p.exceptions
 }
 
-func (p *passage) drop(to ...recipient) {
+func (p *state) drop(to ...recipient) {
 	x := p.except()
 	for _, one := range to {
 		x.dropped = append(x.dropped, strings.Clone(one.written))
 	}
 }
 
-// A try is of a send that was refused at the time of the log.
+// A try is what a simulation decided on a send that was refused at the time of the log.
 type try struct {
 	at     time.Time
-	passed bool // let through here
+	passed bool // it may pass here
 }
 
-// arrive decides on a message that has arrived, as Exim's ACLs ask.
-func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message, p *passage) {
+// arrive decides on a message that has arrived, with the questions of Exim's ACLs.
+func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message, p *state) {
 	if p.author != nil {
-		return // told again
+		return // the line is read again
 	}
 	p.author = s.authorOf(l.From)
 	p.arrival = delivery.Arrived{At: s.now, Sender: l.From, Distinct: !m.alike}
@@ -76,26 +75,25 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	if len(remote) == 0 {
 		return
 	}
-	p.tries(len(remote))
+	p.countTries(len(remote))
 	r := p.Request()
 	r.ID, r.Login, r.ClientAddress = l.ID, l.Login, l.ClientAddress
 	switch {
 	case l.Auth == "" && l.ClientAddress == "":
 		s.arriveLocal(ctx, &r, remote, p)
-	case m.alike || !s.passSurely(l, remote, p):
+	case m.alike || !s.passUnasked(l, remote, p):
 		s.arriveSMTP(ctx, &r, remote, p)
 	}
 }
 
-// remoteOf finds the recipients that are to be decided on. They are good until the
-// next call.
-func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
+// remoteOf returns the recipients to decide on. They are valid until the next call.
+func (s *Simulation) remoteOf(m *message, p *state) []recipient {
 	local := s.settings.Locals.Get()
 	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
 		case to.token == 0 && (to.Domain == "" || local.Has(to.Domain)): // one with a token was judged
-		case len(s.tried) > 0 && s.countedBefore(envelope.Mark(p.Sender, to.Address)):
+		case len(s.tried) > 0 && s.passedBefore(envelope.Mark(p.Sender, to.Address)):
 			p.drop(to)
 		default:
 			s.remote = append(s.remote, to)
@@ -104,10 +102,10 @@ func (s *Simulation) remoteOf(m *message, p *passage) []recipient {
 	return s.remote
 }
 
-// passSurely lets a message pass without asking, if what is known of its domain
-// leaves room for it. Nearly all of a log is like that; to ask about each would take
-// twice as long.
-func (s *Simulation) passSurely(l *delivery.Judged, remote []recipient, p *passage) bool {
+// passUnasked lets a message pass without a question to the engine, if its domain certainly
+// has room for it. Nearly all messages are like that, and to ask about each would take twice
+// as long.
+func (s *Simulation) passUnasked(l *delivery.Judged, remote []recipient, p *state) bool {
 	if len(p.Subjects) != 1 || p.locks > 0 || p.spare <= int64(len(remote)) {
 		return false
 	}
@@ -118,12 +116,12 @@ func (s *Simulation) passSurely(l *delivery.Judged, remote []recipient, p *passa
 		s.charges = append(s.charges, ratelimit.Report{Token: to.token, Subjects: p.Subjects, Age: s.began.Sub(s.now)})
 	}
 	p.spare -= int64(len(remote))
-	s.waits(p.domainTally)
+	s.setWaiting(p.domainTally)
 	p.charged = true
 	return true
 }
 
-// recipientsOf lists some recipients as Request.Recipients does.
+// recipientsOf lists recipients like Request.Recipients.
 func recipientsOf(to []recipient) string {
 	if len(to) == 1 {
 		return to[0].Listed(to[0].written)
@@ -136,9 +134,9 @@ func recipientsOf(to []recipient) string {
 	return b.String()
 }
 
-// arriveSMTP asks about one recipient after the other while there may be no room
-// for it, and at the end charges those that were let pass.
-func (s *Simulation) arriveSMTP(ctx context.Context, r *sidecar.Request, remote []recipient, p *passage) {
+// arriveSMTP asks about one recipient after the other, for as many as may have no room, and
+// at the end charges those that passed.
+func (s *Simulation) arriveSMTP(ctx context.Context, r *sidecar.Request, remote []recipient, p *state) {
 	room, passed := 0, remote[:0]
 	for _, to := range remote {
 		if len(passed) >= room {
@@ -165,9 +163,9 @@ func (s *Simulation) arriveSMTP(ctx context.Context, r *sidecar.Request, remote 
 	p.charged = true
 }
 
-// arriveLocal asks about a message from sendmail. What is not refused and not
-// charged is held at the router.
-func (s *Simulation) arriveLocal(ctx context.Context, r *sidecar.Request, remote []recipient, p *passage) {
+// arriveLocal asks about a message from sendmail. What is neither refused nor charged is left
+// to the router.
+func (s *Simulation) arriveLocal(ctx context.Context, r *sidecar.Request, remote []recipient, p *state) {
 	r.Stage, r.Recipients = sidecar.StageLocal, recipientsOf(remote)
 	reply, ok := s.ask(ctx, p.domainTally, r)
 	if !ok {
@@ -177,9 +175,8 @@ func (s *Simulation) arriveLocal(ctx context.Context, r *sidecar.Request, remote
 	p.charged = reply.Charged
 }
 
-// attempt decides on a delivery, as Exim's router asks, and takes in what became
-// of it.
-func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *passage) {
+// attempt decides on a delivery, with the question of Exim's router, and records its outcome.
+func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) {
 	switch {
 	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(l).written):
 		return
@@ -203,15 +200,14 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *passage
 	bad := l.Outcome != ratelimit.Delivered
 	p.outcome(a.domainTally, l.Recipient, bad)
 	s.outcomes.Add(s.settings, delivery.Outcome{Judged: l, Of: &p.arrival, Payer: &a.PayerLimits})
-	s.waits(a.domainTally)
+	s.setWaiting(a.domainTally)
 	if bad && s.mayTrip(a.domainTally) || s.locks.tripped[a.Domain] {
-		s.flush(ctx) // in the second case it may be released
+		s.flush(ctx) // it may trip now, or its trip may end
 	}
 }
 
-// mayTrip tells whether a domain, of which one more outcome is bad, may be over its
-// percentage with what waits. Or it may be later, when others of its sends have left
-// the window: see look.
+// mayTrip reports whether a domain, of which one more send is bad, may trip once what waits
+// is counted. It may also trip later, when others of its sends have left the window: see survey.
 func (s *Simulation) mayTrip(d *domainTally) bool {
 	d.waitingBad++
 	f := s.rateOf(d)
@@ -222,12 +218,12 @@ func (s *Simulation) mayTrip(d *domainTally) bool {
 	return f.Over()
 }
 
-// attemptHeld decides on a recipient that was held at the time: here it may pass.
-// Where an alias or list has made it of another address, the log does not name
-// it, only a hash of it; see exim-config/routers.conf.
-func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *passage) {
+// attemptHeld decides on a recipient that was held at the time, and may pass here. If an
+// alias or list has made it of another address, the log has only a hash of it; see
+// exim-config/routers.conf.
+func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *state) {
 	if !limitRefused.MatchString(e.Text) {
-		return // by a hand, or because it could not be counted
+		return // by an operator, or because it could not be counted
 	}
 	r := p.routed(e)
 	if s.settings.Locals.Get().Has(envelope.FoldRouted(e.Original).Domain) {
@@ -240,15 +236,15 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *pa
 	}
 }
 
-// routed is what the router asks about a delivery.
-func (p *passage) routed(e *sidecar.LogEntry) sidecar.Request {
+// routed returns what the router asks about a delivery.
+func (p *state) routed(e *sidecar.LogEntry) sidecar.Request {
 	r := p.Request()
 	r.Stage, r.ID, r.Recipient, r.Original, r.Charged = sidecar.StageRoute, e.ID, e.Recipient, e.Original, p.charged
 	return r
 }
 
-// route asks as the router does, and reports whether a recipient is let through.
-func (s *Simulation) route(ctx context.Context, r sidecar.Request, a *author, p *passage) bool {
+// route asks as the router does, and reports whether a recipient may pass.
+func (s *Simulation) route(ctx context.Context, r sidecar.Request, a *author, p *state) bool {
 	if _, ok := s.ask(ctx, a.domainTally, &r); ok {
 		return true
 	}
@@ -260,8 +256,8 @@ func (s *Simulation) route(ctx context.Context, r sidecar.Request, a *author, p 
 	return false
 }
 
-// leave forgets what would still be held of a message that has left the queue.
-func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, p *passage) {
+// leave drops what is still held of a message that has left the queue.
+func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, p *state) {
 	if m.early {
 		s.record(ctx, l)
 	}
@@ -269,28 +265,26 @@ func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, 
 		return
 	}
 	for _, to := range p.held {
-		s.policy.Holds.Drop(p.Who.Domain, l.ID, s.settings.Token(l.ID, envelope.FoldRouted(to), 0))
+		s.engine.Holds.Drop(p.Who.Domain, l.ID, s.settings.Token(l.ID, envelope.FoldRouted(to), 0))
 	}
 }
 
-// The texts by which a limit refuses, and in brackets behind them what was counted;
-// see text.go. How many recipients of the same message had been let pass before is
-// what its limit had room for.
+// The texts by which a limit refuses, and in brackets behind them what was counted; see
+// policy/text.go. Their numbers tell how many recipients of the message passed before.
 var (
 	limitRefused = regexp.MustCompile(`^(?:\(-?\d+\): )?(?:Domain|Mailbox|Account) \S+ has exceeded the max (?:emails per (?:hour|day) \(\d+/(\d+) |defers and failures per hour )`)
 	limitCounted = regexp.MustCompile(` \[(\d+) sent in `)
 )
 
-// refusedThen decides again on what an SMTP client, or sendmail, was refused at
-// the time. Where a whole message was refused, the log names none of its
-// recipients: it counts as one send.
-func (s *Simulation) refusedThen(ctx context.Context, e *sidecar.LogEntry) {
+// askAgain decides again on what an SMTP client, or sendmail, was refused at the time. If a
+// whole message was refused, the log has none of its recipients, and it counts as one send.
+func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 	if !strings.Contains(e.Text, "exceeded the max") { // nearly always
 		return
 	}
 	limit := limitRefused.FindStringSubmatch(e.Text)
 	if limit == nil {
-		return // by somebody else, or by a hand
+		return // by somebody else, or by an operator
 	}
 	r := sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, Recipient: e.Recipient}
 	if r.Recipient == "" {
@@ -315,7 +309,7 @@ func (s *Simulation) refusedThen(ctx context.Context, e *sidecar.LogEntry) {
 	if again { // the client has tried again
 		n = 0
 	}
-	a.tries(n)
+	a.countTries(n)
 	if !ok {
 		a.refuse(n, s.now)
 	}
@@ -326,9 +320,9 @@ func number(digits string) int {
 	return n
 }
 
-// countedBefore tells whether a send is one that was refused at the time, let
-// through here, and tried again by its client.
-func (s *Simulation) countedBefore(m ratelimit.Token) bool {
+// passedBefore reports whether a send is the second try of one that was refused at the time,
+// and let pass and counted here at the first.
+func (s *Simulation) passedBefore(m ratelimit.Token) bool {
 	t := s.tried[m]
 	if t.passed {
 		delete(s.tried, m)

@@ -7,7 +7,7 @@ import (
 	"sluice/sidecar/delivery"
 )
 
-// An author is who sends messages, with what is counted of it.
+// An author is who sends messages, with what is counted of them.
 type author struct {
 	*delivery.Source
 	delivery.PayerLimits
@@ -15,11 +15,11 @@ type author struct {
 	tried        *int64 // in domainTally.by; nil if there are too many
 }
 
-// maxBy bounds the authors of a domain that are told apart.
+// maxBy bounds the authors of a domain that are counted apart.
 const maxBy = 200
 
-// authorOf finds who sends a message that arrives. Those who have logged in are
-// remembered: most messages are of few.
+// authorOf returns the author of a message that arrives. Those that have logged in are kept:
+// they send most messages.
 func (s *Simulation) authorOf(from *delivery.Source) *author {
 	if a := s.authors[from]; a != nil {
 		return a
@@ -36,13 +36,13 @@ func (s *Simulation) authorOf(from *delivery.Source) *author {
 	return a
 }
 
-// authorBy finds who pays for what is asked about, and who of them sends it.
+// authorBy returns who pays for what is asked about, and who of them sends it.
 func (s *Simulation) authorBy(r *sidecar.Request) *author {
 	who := s.settings.Payer(r)
 	if who.Class != sidecar.Charged {
 		return &author{PayerLimits: delivery.PayerLimits{Who: sidecar.Payer{Class: who.Class}}}
 	}
-	a := &author{PayerLimits: delivery.Paying(s.settings, who.Clone()), domainTally: s.domain(who.Domain)}
+	a := &author{PayerLimits: *delivery.NewPayerLimits(s.settings, who.Clone()), domainTally: s.domain(who.Domain)}
 	by := by(who, r)
 	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
 		a.tried = new(int64)
@@ -51,7 +51,7 @@ func (s *Simulation) authorBy(r *sidecar.Request) *author {
 	return a
 }
 
-// by names who of a domain sends: a mailbox, a script's directory, a login or a client.
+// by names the author within a domain: a mailbox, a script's directory, a login or a client.
 func by(who sidecar.Payer, r *sidecar.Request) string {
 	switch {
 	case who.Mailbox != "":
@@ -66,8 +66,8 @@ func by(who sidecar.Payer, r *sidecar.Request) string {
 	return "client " + r.ClientAddress
 }
 
-// tries notes that some sends are tried.
-func (a *author) tries(n int) {
+// countTries counts sends that an author has tried.
+func (a *author) countTries(n int) {
 	if a.tried != nil {
 		*a.tried += int64(n)
 	}

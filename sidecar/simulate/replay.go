@@ -13,35 +13,34 @@ import (
 	"sluice/sidecar/hold"
 )
 
-// A Replay tells simulations what a log says, in its order and at its times.
+// A Replay passes the lines of a log to simulations, in its order and at its times.
 //
-// Exim asks about a message with all of its recipients, but the line of its
-// arrival names them only where that is configured. So a Replay reads ahead,
-// until the first attempts at them are logged. And where scripts are run, the line
-// that says so stands above the message's, without its id.
+// Exim asks about a message with all of its recipients, but the line of its arrival names
+// them only if that is configured. So a Replay reads ahead until the first attempts at them
+// are logged. And if scripts are run, the line about that comes before the message's, without
+// its id.
 //
-// Prepare hears what lines say of their messages, and what it returns, which may run
-// beside it, replays them. A message's recipients change hands between the two:
-// Prepare adds none that is logged more than readAhead or maxReadAhead behind the
-// arrival, and the arrival is replayed only when a line that is has been read.
+// Prepare takes in what lines say of their messages. The func that it returns replays earlier
+// lines, and may run at the same time. The recipients of a message pass from one to the
+// other: Prepare adds none that is logged more than readAhead or maxReadAhead behind the
+// arrival, and an arrival is replayed only once a line beyond those was read.
 type Replay struct {
 	sims  []*Simulation
-	hears hearing
+	index index
 
-	ahead []replayBlock // that are not replayed to their end
-	next  int           // of the first one: the line to replay next
-	lines int           // that are ahead
+	ahead []block // not replayed to their end
+	next  int     // of the first one: the line to replay next
+	lines int     // that are ahead
 }
 
-// A replayBlock is a block of the log, and beside it what was heard in it.
-type replayBlock struct {
+// A block is a part of the log, with its lines understood.
+type block struct {
 	entries []sidecar.LogEntry
-	heard   []heard
+	lines   []line
 }
 
-// heard is a line, and the message that it is about: nil if its arrival is not in
-// the log.
-type heard struct {
+// A line of the log, with its message: nil if the arrival of that is not in the log.
+type line struct {
 	delivery.Judged
 	message *message
 }
@@ -53,21 +52,21 @@ const (
 	maxReadAhead = 1 << 15 // lines
 )
 
-// A message is one on its way through the log.
+// A message on its way through the log.
 type message struct {
-	passages    []passage  // one for each simulation
-	onlyPassage [1]passage // room for one: most messages pass through no more
+	states    []state  // one for each simulation
+	onlyState [1]state // backs states while there is one
 
 	at     time.Time    // of its arrival
 	line   int          // number of its arrival
 	alike  bool         // two of its recipients fold to one address
 	early  bool         // something was delivered before its arrival was logged: cutthrough
 	to     []recipient  // until its arrival is replayed; parts of the log
-	onlyTo [1]recipient // room for one
+	onlyTo [1]recipient // backs to while there is one
 }
 
-// A messageID is the id of a message of Exim, of 16 or 23 characters: as a key that
-// is compared without a look at memory elsewhere.
+// A messageID is the id of a message of Exim, of 16 or 23 characters, as a map key without a
+// pointer.
 type messageID [23]byte
 
 func idOf(e *sidecar.LogEntry) (id messageID) {
@@ -75,8 +74,8 @@ func idOf(e *sidecar.LogEntry) (id messageID) {
 	return id
 }
 
-// A recipient is one of a message as it was sent to it, whatever aliases and lists
-// have made of it.
+// A recipient is one that the sender of a message has named, whatever aliases and lists have
+// made of it.
 type recipient struct {
 	written string
 	envelope.Address
@@ -85,25 +84,25 @@ type recipient struct {
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	return &Replay{sims: sims, hears: hearing{messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
+	return &Replay{sims: sims, index: index{messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
 }
 
-// Prepare takes the next lines of the log. What it returns replays what is far enough
-// behind them, and returns the blocks of lines that are no longer needed.
+// Prepare takes the next lines of the log. The func that it returns replays lines that are far
+// enough behind these, and returns the blocks that are no longer needed.
 func (r *Replay) Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry)) {
-	b := replayBlock{entries, make([]heard, 0, len(entries))}
+	b := block{entries, make([]line, 0, len(entries))}
 	for i := range entries {
-		h := heard{Judged: delivery.Judged{LogEntry: &entries[i]}}
+		h := line{Judged: delivery.Judged{LogEntry: &entries[i]}}
 		if h.IsOutcome() && len(r.sims) == 1 { // several may judge differently
 			delivery.Judge(r.sims[0].settings, &h.Judged)
 		}
-		h.message = r.hears.hear(&h.Judged, len(r.sims))
-		b.heard = append(b.heard, h)
+		h.message = r.index.add(&h.Judged, len(r.sims))
+		b.lines = append(b.lines, h)
 	}
 	return func(ctx context.Context) [][]sidecar.LogEntry { return r.read(ctx, b) }
 }
 
-func (r *Replay) read(ctx context.Context, b replayBlock) (done [][]sidecar.LogEntry) {
+func (r *Replay) read(ctx context.Context, b block) (done [][]sidecar.LogEntry) {
 	if len(b.entries) == 0 {
 		return [][]sidecar.LogEntry{b.entries}
 	}
@@ -120,15 +119,15 @@ func (r *Replay) End(ctx context.Context) {
 	}
 }
 
-// replay replays what lies far enough behind a time, or behind the last line.
+// replay replays the lines that are far enough behind last, or behind the last line.
 func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]sidecar.LogEntry) {
 	for len(r.ahead) > 0 {
-		for block := r.ahead[0].heard; r.next < len(block); r.next++ {
+		for block := r.ahead[0].lines; r.next < len(block); r.next++ {
 			h := &block[r.next]
 			if r.lines <= maxReadAhead && last.Sub(h.At) <= readAhead {
 				return done
 			}
-			r.play(ctx, h)
+			r.replayLine(ctx, h)
 			r.lines--
 		}
 		for _, s := range r.sims {
@@ -140,15 +139,15 @@ func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]sidecar.L
 	return done
 }
 
-// play replays a line in all simulations.
-func (r *Replay) play(ctx context.Context, h *heard) {
+// replayLine replays a line in all simulations.
+func (r *Replay) replayLine(ctx context.Context, h *line) {
 	m := h.message
 	for i, s := range r.sims {
-		var p *passage
+		var p *state
 		if m != nil {
-			p = &m.passages[i]
+			p = &m.states[i]
 		}
-		s.play(ctx, &h.Judged, m, p)
+		s.replay(ctx, &h.Judged, m, p)
 	}
 	if m != nil && h.Kind == sidecar.LogArrived {
 		m.to, m.onlyTo = nil, [1]recipient{}
@@ -159,8 +158,8 @@ func (r *Replay) play(ctx context.Context, h *heard) {
 // delivered before their arrival was logged.
 const maxEarly = 1000
 
-// hearing is what was heard so far of the messages of a log.
-type hearing struct {
+// An index finds the messages of a log.
+type index struct {
 	messages map[messageID]*message
 	id       string             // of the last line: lines of one message often follow each other
 	message  *message           // that it is about; nil if its arrival is not in the log
@@ -175,14 +174,14 @@ type hearing struct {
 const (
 	// maxRan bounds the programs that were run and have submitted nothing yet.
 	maxRan = 100
-	// messageFor is how long a message is remembered that never leaves the queue: it
-	// was removed behind the log's back. What becomes of it later counts in no window.
+	// messageFor is how long a message is kept that is never logged to leave the queue. What
+	// becomes of it later is in no window any more.
 	messageFor = hold.HoldFor
 )
 
-// hear notes what a line says of its message, and finds which that is: none if its
-// arrival is not in the log.
-func (h *hearing) hear(l *delivery.Judged, sims int) *message {
+// add takes in what a line says of its message, and returns the message: nil if its arrival
+// is not in the log.
+func (h *index) add(l *delivery.Judged, sims int) *message {
 	e := l.LogEntry
 	h.lines++
 	if e.At.After(h.last) {
@@ -212,8 +211,8 @@ func (h *hearing) hear(l *delivery.Judged, sims int) *message {
 		l.From = h.senders.Get(delivery.OriginOf(e))
 		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e)]}
 		delete(h.early, idOf(e))
-		if m.to, m.passages = m.onlyTo[:0], m.onlyPassage[:]; sims != 1 {
-			m.passages = make([]passage, sims)
+		if m.to, m.states = m.onlyTo[:0], m.onlyState[:]; sims != 1 {
+			m.states = make([]state, sims)
 		}
 		h.message = m
 		h.messages[idOf(e)] = m
@@ -231,9 +230,9 @@ func (h *hearing) hear(l *delivery.Judged, sims int) *message {
 	return m
 }
 
-// claim finds the directory of the program that has submitted a message: that of
-// its own process where those are logged, else of the last one that was run.
-func (h *hearing) claim(e *sidecar.LogEntry) (directory string) {
+// claim returns the directory of the program that has submitted a message: the one with its
+// process id where those are logged, else the last that was run.
+func (h *index) claim(e *sidecar.LogEntry) (directory string) {
 	i := len(h.ran) - 1
 	if e.Process != "" {
 		i = slices.IndexFunc(h.ran, func(ran sidecar.LogEntry) bool { return ran.Process == e.Process })
@@ -246,7 +245,7 @@ func (h *hearing) claim(e *sidecar.LogEntry) (directory string) {
 	return directory
 }
 
-// sentTo is the recipient that a line is about.
+// sentTo returns the recipient that a line is about.
 func sentTo(l *delivery.Judged) recipient {
 	switch {
 	case l.Original != "":
@@ -257,7 +256,7 @@ func sentTo(l *delivery.Judged) recipient {
 	return recipient{written: l.Recipient, Address: envelope.FoldRouted(l.Recipient)}
 }
 
-// add adds a recipient, unless it is known.
+// add adds a recipient, unless the message has it.
 func (m *message) add(to recipient) {
 	if to.written == "" {
 		return
@@ -271,8 +270,8 @@ func (m *message) add(to recipient) {
 	m.to = append(m.to, to)
 }
 
-// expire forgets the messages that have left behind the log's back.
-func (h *hearing) expire() {
+// expire forgets messages that are too old.
+func (h *index) expire() {
 	if h.last.Sub(h.expired) < time.Hour {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// A SimulationReport is what a Simulation has found.
+// A Report is what a Simulation has found.
 type Report struct {
 	From    time.Time      `json:"from,omitzero"` // of the first line; zero: there is none
 	To      time.Time      `json:"to,omitzero"`   // of the last one
@@ -26,7 +26,7 @@ type Report struct {
 	Domains []DomainReport `json:"domains"` // those with any Refused or Watched, the most first
 }
 
-// A SimulatedDomain is what would have become of the mail of one domain.
+// A DomainReport is what would have become of the mail of one domain.
 type DomainReport struct {
 	Domain   string    `json:"domain"`
 	Sent     int64     `json:"sent"`                   // sends that were let through
@@ -42,7 +42,7 @@ type DomainReport struct {
 	MostlyOf int64     `json:"mostly_sent"`      // how much of Sent and Refused that was
 }
 
-// tally counts what a Simulation decides.
+// A tally counts what a Simulation decides.
 type tally struct {
 	settings *settings.Settings
 	began    time.Time
@@ -54,10 +54,10 @@ type tally struct {
 type domainTally struct {
 	DomainReport
 	by         map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	waits      uint64            // the flush that something of it waits for, or has waited for last
-	waitingBad int64             // how much of that is bad
+	waitsFor   uint64            // the last flush that something of it waits for or has waited for
+	waitingBad int64             // sends of what waits that are bad
 	deferfail  deferfail.Rate    // what trips it, with nothing counted
-	spare      int64             // for how many sends its limits have room at least
+	spare      int64             // sends for which its limits have room, at least
 	locks      int               // that stand
 	since      time.Time         // when the first of them was made
 	limited    time.Duration     // for how long there were any before
@@ -85,8 +85,9 @@ func (d *domainTally) refuse(n int, now time.Time) {
 	d.Last = now
 }
 
-// outcome notes what became of a send of a domain.
-func (p *passage) outcome(d *domainTally, to string, bad bool) {
+// outcome counts what became of a send of a domain. A bad send that is delivered later is
+// bad no more.
+func (p *state) outcome(d *domainTally, to string, bad bool) {
 	if !bad && p.exceptions == nil {
 		return
 	}
@@ -112,7 +113,7 @@ func (t *tally) end(now time.Time) {
 	}
 }
 
-// Report is what was found up to the end of the log.
+// Report returns what was found up to the end of the log.
 func (s *Simulation) Report() Report {
 	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}}
 	for _, d := range s.domains {
@@ -139,12 +140,12 @@ func (d *domainTally) result() DomainReport {
 	return one
 }
 
-// Suggest is the least hourly limit of the default scope that would have refused
-// something of at most so many domains, given a simulation without one. Domains
-// that have a limit of their own are not among them.
+// Suggest returns the least hourly limit of the default scope that would have refused
+// something of at most so many domains, from a simulation without such a limit. Domains that
+// have a limit of their own are left out.
 //
-// Up to its first refusal a domain sends under a limit what it sends without. So
-// it meets the limits below its peak, and no other.
+// Up to its first refusal a domain sends under a limit what it sends without. So it meets
+// the limits below its peak, and no other.
 func (s *Simulation) Suggest(domains int) int64 {
 	var peaks []int64
 	for name, d := range s.domains {
@@ -159,7 +160,7 @@ func (s *Simulation) Suggest(domains int) int64 {
 	return max(1, peaks[domains])
 }
 
-// A tallyStore is a ledger in memory that notes what is charged.
+// A tallyStore is a store in memory that counts in a tally what is charged.
 type tallyStore struct {
 	*ratelimit.Ledger
 	tally *tally
@@ -191,7 +192,7 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 	return r, nil
 }
 
-// watchedRoom is for how many sends the watched limits of a Take have room.
+// watchedRoom returns for how many sends the watched limits of a Take have room.
 func (s tallyStore) watchedRoom(now time.Time, t ratelimit.Take) int64 {
 	room := int64(sidecar.RoomUnlimited)
 	for _, sub := range t.Subjects {
@@ -223,7 +224,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 			if sidecar.IsDomain(sub.Name) {
 				d := s.tally.domain(sub.Name)
 				d.Sent++
-				if reports[i].Told != 0 { // else it was let pass, see passSurely
+				if reports[i].Told != 0 { // else passUnasked has done it
 					d.spare--
 				}
 				charged[d] = true
@@ -242,8 +243,8 @@ func (s tallyStore) Reset(_ context.Context, now time.Time, subject string, seen
 
 func (tallyStore) Failure() error { return nil }
 
-// tallyLocks is a lock directory that is none: it notes for how long there would
-// have been a lock.
+// tallyLocks is a lock directory without files: it counts for how long there would have been
+// a lock.
 type tallyLocks struct {
 	sim     *Simulation
 	files   map[string][]sidecar.LockFile // by domain

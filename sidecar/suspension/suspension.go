@@ -8,13 +8,15 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// panelBlocker blocks whom the panel has suspended, or, with suspended false, has
-// put on hold. A suspension is refused for good and speaks before a lock by hand.
+// Blocker blocks payers that the panel has suspended, or, with Suspended false, has put
+// on hold. They are two, because an operator's lock comes between them: a suspension is
+// refused for good, and so answers before the lock, which defers.
 type Blocker struct {
 	Settings  func() *settings.Settings
 	Suspended bool
 }
 
+// Block implements policy.Blocker.
 func (b Blocker) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	s := b.Settings()
 	whose, by := s.PanelBlockOf(who)
@@ -27,13 +29,12 @@ func (b Blocker) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sideca
 		block.SMTP, block.Local, text = sidecar.Reject, sidecar.Reject, textSuspended
 	}
 	block.Text = func(sidecar.Action) string {
-		return fmt.Sprintf(text, whose) + fmt.Sprintf(" [%s; sluice on %s]", by.Place, s.Node)
+		return fmt.Sprintf(text+" [%s; sluice on %s]", whose, by.Place, s.Node)
 	}
 	return block, true
 }
 
-// Operators grep for these texts, like for those of package policy; cPanel words the
-// first "has an outgoing mail suspension".
+// Operators grep for these texts. cPanel words the first "has an outgoing mail suspension".
 const (
 	textSuspended = "%s has been suspended from sending.  Message discarded."
 	textHeld      = "%s is on hold.  Message will be reattempted later"
