@@ -46,7 +46,8 @@ func (o optional[T]) Get() any {
 
 func (o optional[T]) Typed(text string) any { return o.of(new(T)).Typed(text) }
 
-// value is a field with the functions of its type. parse may have an error as Set has.
+// value is a field of type T. Its methods call these functions; parse returns the error of
+// Set.
 type value[T any] struct {
 	field *T
 	parse func(any) (T, error)
@@ -66,10 +67,10 @@ func (f value[T]) Get() any { return f.show(*f.field) }
 
 func (f value[T]) Typed(text string) any { return f.typed(text) }
 
-// asText is Typed of what is written as a text in the file.
+// asText is Typed for values that are texts in the file.
 func asText(text string) any { return text }
 
-// typedBy is Typed by a parser of package strconv.
+// typedBy makes a Typed of a parser from package strconv.
 func typedBy[T any](parse func(string) (T, error)) func(string) any {
 	return func(text string) any {
 		if v, err := parse(text); err == nil {
@@ -79,6 +80,7 @@ func typedBy[T any](parse func(string) (T, error)) func(string) any {
 	}
 }
 
+// identical is show for types that Get may return as they are.
 func identical[T any](v T) any { return v }
 
 // Text is a field with a text that a check allows.
