@@ -46,31 +46,54 @@ func (o optional[T]) Get() any {
 
 func (o optional[T]) Typed(text string) any { return o.of(new(T)).Typed(text) }
 
-type textValue[S ~string] struct {
-	field *S
-	check Check
+// value is a field of type T. Its methods call these functions; parse returns the error of
+// Set.
+type value[T any] struct {
+	field *T
+	parse func(any) (T, error)
+	show  func(T) any
+	typed func(string) any
 }
 
-// Text is a field with a text that a check allows.
-func Text[S ~string](field *S, check Check) Value { return textValue[S]{field, check} }
-
-func (t textValue[S]) Set(v any) error {
-	s, ok := v.(string)
-	if !ok {
-		return errors.New("a text in quotes")
-	}
-	s, err := t.check(s)
+func (f value[T]) Set(v any) error {
+	parsed, err := f.parse(v)
 	if err == nil {
-		*t.field = S(s)
+		*f.field = parsed
 	}
 	return err
 }
 
-func (t textValue[S]) Get() any { return string(*t.field) }
+func (f value[T]) Get() any { return f.show(*f.field) }
 
-func (t textValue[S]) Typed(text string) any { return text }
+func (f value[T]) Typed(text string) any { return f.typed(text) }
 
-type wordValue[S ~string] struct{ textValue[S] }
+// asText is Typed for values that are texts in the file.
+func asText(text string) any { return text }
+
+// typedBy makes a Typed of a parser from package strconv.
+func typedBy[T any](parse func(string) (T, error)) func(string) any {
+	return func(text string) any {
+		if v, err := parse(text); err == nil {
+			return v
+		}
+		return text
+	}
+}
+
+// identical is show for types that Get may return as they are.
+func identical[T any](v T) any { return v }
+
+// Text is a field with a text that a check allows.
+func Text[S ~string](field *S, check Check) Value {
+	return value[S]{field, func(v any) (S, error) {
+		s, ok := v.(string)
+		if !ok {
+			return "", errors.New("a text in quotes")
+		}
+		s, err := check(s)
+		return S(s), err
+	}, func(s S) any { return string(s) }, asText}
+}
 
 // Word is a field with one of some words.
 func Word[S ~string](field *S, words ...S) Value {
@@ -78,134 +101,84 @@ func Word[S ~string](field *S, words ...S) Value {
 	for i, w := range words {
 		texts[i] = string(w)
 	}
-	return wordValue[S]{textValue[S]{field, OneOf(texts...)}}
-}
-
-func (w wordValue[S]) Set(v any) error {
-	s, _ := v.(string)
-	return w.textValue.Set(s)
-}
-
-type listValue[S ~string] struct {
-	field *[]S
-	check Check
+	check := OneOf(texts...)
+	return value[S]{field, func(v any) (S, error) {
+		s, _ := v.(string)
+		s, err := check(s)
+		return S(s), err
+	}, func(s S) any { return string(s) }, asText}
 }
 
 // List is a field with a list of texts that a check allows.
-func List[S ~string](field *[]S, check Check) Value { return listValue[S]{field, check} }
-
-func (l listValue[S]) Set(v any) error {
-	elements, ok := v.([]any)
-	if texts, is := v.([]string); is { // as Get returns it
-		ok = true
-		for _, s := range texts {
-			elements = append(elements, s)
+func List[S ~string](field *[]S, check Check) Value {
+	return value[[]S]{field, func(v any) (list []S, err error) {
+		elements, ok := v.([]any)
+		if texts, is := v.([]string); is { // as Get returns it
+			ok = true
+			for _, s := range texts {
+				elements = append(elements, s)
+			}
 		}
-	}
-	if !ok {
-		return errors.New(`a list of texts, like ["one", "two"]`)
-	}
-	var list []S
-	for _, e := range elements {
-		var s S
-		if err := Text(&s, l.check).Set(e); err != nil {
-			return fmt.Errorf("a list, each %w; %s is not", err, TOML(e))
+		if !ok {
+			return nil, errors.New(`a list of texts, like ["one", "two"]`)
 		}
-		list = append(list, s)
-	}
-	*l.field = list
-	return nil
-}
-
-func (l listValue[S]) Get() any {
-	list := make([]string, 0, len(*l.field))
-	for _, s := range *l.field {
-		list = append(list, string(s))
-	}
-	return list
-}
-
-func (l listValue[S]) Typed(text string) any {
-	list := []any{}
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []\"", r) }) {
-		list = append(list, word)
-	}
-	return list
-}
-
-type wholeValue struct {
-	field    *int64
-	min, max int64
+		for _, e := range elements {
+			var s S
+			if err := Text(&s, check).Set(e); err != nil {
+				return nil, fmt.Errorf("a list, each %w; %s is not", err, TOML(e))
+			}
+			list = append(list, s)
+		}
+		return list, nil
+	}, func(list []S) any {
+		texts := make([]string, len(list))
+		for i, s := range list {
+			texts[i] = string(s)
+		}
+		return texts
+	}, func(text string) any {
+		list := []any{}
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []\"", r) }) {
+			list = append(list, word)
+		}
+		return list
+	}}
 }
 
 // Whole is a field with a whole number from min to max.
-func Whole(field *int64, min, max int64) Value { return wholeValue{field, min, max} }
-
-func (w wholeValue) Set(v any) error {
-	n, ok := v.(int64)
-	if !ok || n < w.min || n > w.max {
-		return fmt.Errorf("a whole number from %d to %d", w.min, w.max)
-	}
-	*w.field = n
-	return nil
+func Whole(field *int64, min, max int64) Value {
+	return value[int64]{field, func(v any) (int64, error) {
+		n, ok := v.(int64)
+		if !ok || n < min || n > max {
+			return 0, fmt.Errorf("a whole number from %d to %d", min, max)
+		}
+		return n, nil
+	}, identical[int64], typedBy(func(text string) (int64, error) { return strconv.ParseInt(text, 10, 64) })}
 }
-
-func (w wholeValue) Get() any { return *w.field }
-
-func (w wholeValue) Typed(text string) any {
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return n
-	}
-	return text
-}
-
-type boolValue struct{ field *bool }
 
 // Bool is a field that is true or false.
-func Bool(field *bool) Value { return boolValue{field} }
-
-func (b boolValue) Set(v any) error {
-	is, ok := v.(bool)
-	if !ok {
-		return errors.New("true or false")
-	}
-	*b.field = is
-	return nil
-}
-
-func (b boolValue) Get() any { return *b.field }
-
-func (b boolValue) Typed(text string) any {
-	if is, err := strconv.ParseBool(text); err == nil {
-		return is
-	}
-	return text
-}
-
-type durationValue struct {
-	field    *time.Duration
-	min, max time.Duration
+func Bool(field *bool) Value {
+	return value[bool]{field, func(v any) (bool, error) {
+		is, ok := v.(bool)
+		if !ok {
+			return false, errors.New("true or false")
+		}
+		return is, nil
+	}, identical[bool], typedBy(strconv.ParseBool)}
 }
 
 // Duration is a field with a duration from min to max, in the syntax of
 // time.ParseDuration.
 func Duration(field *time.Duration, min, max time.Duration) Value {
-	return durationValue{field, min, max}
+	return value[time.Duration]{field, func(v any) (time.Duration, error) {
+		s, _ := v.(string) // a number without unit is a mistake rather than nanoseconds
+		n, err := time.ParseDuration(s)
+		if err != nil || n < min || n > max || n%time.Millisecond != 0 {
+			return 0, fmt.Errorf(`a duration in quotes, from "%s" to "%s"`, durationText(min), durationText(max))
+		}
+		return n, nil
+	}, func(d time.Duration) any { return durationText(d) }, asText}
 }
-
-func (d durationValue) Set(v any) error {
-	s, _ := v.(string) // a number without unit is a mistake rather than nanoseconds
-	n, err := time.ParseDuration(s)
-	if err != nil || n < d.min || n > d.max || n%time.Millisecond != 0 {
-		return fmt.Errorf(`a duration in quotes, from "%s" to "%s"`, durationText(d.min), durationText(d.max))
-	}
-	*d.field = n
-	return nil
-}
-
-func (d durationValue) Get() any { return durationText(*d.field) }
-
-func (d durationValue) Typed(text string) any { return text }
 
 // durationText is Duration.String without trailing zeros: "1h" for "1h0m0s".
 func durationText(d time.Duration) string {
