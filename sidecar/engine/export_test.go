@@ -20,9 +20,6 @@ func (e *Engine) Reconcile(ctx context.Context, now time.Time) {
 	e.loop.Step(ctx, now)
 }
 
-// Wake is what Run does as soon as a domain is to be reconciled.
-func (e *Engine) Wake(ctx context.Context, now time.Time) { e.loop.Step(ctx, now) }
-
 // ShowUsage is what Run does every ten seconds.
 func (e *Engine) ShowUsage(now time.Time) { e.loop.Survey(now) }
 

@@ -13,7 +13,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// An awayBoard is a board whose server has gone away: once it is told to, a Post
+// An awayBoard is a board whose server has gone away: once posts is set, a Post
 // waits for as long as the test likes, and fails.
 type awayBoard struct {
 	mu     sync.Mutex

@@ -21,8 +21,8 @@ import (
 	"sluice/sidecar/lockdir"
 )
 
-// A site is a Policy on its real store and lock directory, and an Exim that
-// does nothing but remember what it was told to deliver.
+// A site is an Engine on its real store and lock directory, and an Exim that
+// only records what it is asked to deliver.
 type site struct {
 	ids int // of messages so far
 	*engine.Engine

@@ -24,12 +24,12 @@ import (
 	"sluice/sidecar/simulate"
 )
 
-// A liveExim is an Exim of hours within seconds: it asks a live Policy as our
-// ACLs and routers do, logs what comes of it as Exim does, and has the Policy read
-// that log. What the Policy decided is noted.
+// A liveExim is an Exim of hours within seconds: it asks a live engine as our
+// ACLs and routers do, logs what comes of it as Exim does, and has the engine read
+// that log. What the engine decided is noted.
 //
-//	random clients, sendmail ─→ liveExim ─ask─→ Policy ─→ did
-//	                               └─→ log ─┬─→ Policy
+//	random clients, sendmail ─→ liveExim ─ask─→ engine ─→ did
+//	                               └─→ log ─┬─→ engine
 //	                                        └─→ Simulation ─→ the same
 type liveExim struct {
 	*site
@@ -42,7 +42,7 @@ type liveExim struct {
 	locked map[string]time.Time // since when, by domain
 }
 
-// A deed is what a live Policy did to a domain.
+// A deed is what a live engine did to a domain.
 type deed struct {
 	simulate.DomainReport
 	refused map[string]bool
@@ -83,7 +83,7 @@ func (d *deed) refuse(key string, now time.Time) {
 	d.Last = now
 }
 
-// say logs a line, and the Policy reads it.
+// say logs a line, and the engine reads it.
 func (x *liveExim) say(format string, args ...any) {
 	line := x.now.Format("2006-01-02 15:04:05.000 ") + fmt.Sprintf(format, args...)
 	x.log.WriteString(line + "\n")
@@ -227,7 +227,7 @@ func (x *liveExim) counted(domain string) int64 {
 	return 0
 }
 
-// accepted is how many sends the Policy has charged when it was asked.
+// accepted is how many sends the engine has charged when it was asked.
 func (x *liveExim) accepted() int64 {
 	s, _ := x.Status(context.Background(), x.now, "nobody.example") // unknown: only the totals matter
 	return s.Totals.Accepted
@@ -304,7 +304,7 @@ daily = 150
 mode = "enforce"
 `
 
-// live has a live Policy decide on three hours of mail.
+// live has a live engine decide on three hours of mail.
 func live(t *testing.T, seed uint64, config string) *liveExim {
 	x := newLiveExim(t, seed, config)
 	end := x.now.Add(3 * time.Hour)
@@ -351,7 +351,7 @@ func replayed(t *testing.T, log string, config *config.Config, set ...limit.Sett
 }
 
 // Whom a simulation would have refused, when first, how often and for how long is
-// what the live Policy did while that log was written, and so is what passed
+// what the live engine did while that log was written, and so is what passed
 // limits that are only watched. The soak tries other mail.
 func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
 	seeds := uint64(1)
@@ -386,7 +386,7 @@ func TestSimulationEqualsWhatTheLivePolicyDid(t *testing.T) {
 	}
 }
 
-// report is what the live Policy did to the domains that it has refused something,
+// report is what the live engine did to the domains that it has refused something,
 // or has watched.
 func (x *liveExim) report() (domains map[string]simulate.DomainReport, refused, watched int) {
 	domains = map[string]simulate.DomainReport{}
