@@ -80,7 +80,7 @@ type Outcome struct {
 	Token   ratelimit.Token // of the send
 	When    time.Time       // when its message arrived
 	To      string          // domain of the recipient
-	Kind    ratelimit.Outcome
+	Result  ratelimit.Outcome
 	Cause   Cause // of a defer or failure
 	Excused bool  // it does not count as bad for the payer
 	Charged bool  // nobody had asked about the send: this line of the log charges it

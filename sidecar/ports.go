@@ -18,9 +18,9 @@ type Counts interface {
 // A Reconciler checks domains in the background, and resets them: a reconcile.Loop.
 type Reconciler interface {
 	// Look has domains checked soon. It never waits.
-	Look(domains ...string)
-	// LookAtNextTick has domains checked within a second. It never waits.
-	LookAtNextTick(domains ...string)
+	ReconcileSoon(domains ...string)
+	// ReconcileAtTick has domains checked within a second. It never waits.
+	ReconcileAtTick(domains ...string)
 	// Reset starts the counts of a domain at zero, on all nodes, unless it was reset
 	// since its epoch was seen. A negative seen always resets.
 	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
@@ -120,14 +120,14 @@ type LockEventKind int
 
 // The kinds of LockEvent.
 const (
-	LockReleased  LockEventKind = iota // an operator removed a lock or usage file: release and reset the domain
-	LockMade                           // an operator made a lock file
-	LockTaken                          // an operator touched or edited a file of Sluice's, which now is the operator's
-	LockDirLost                        // the directory is missing or another one: our locks were made anew
-	LockTrouble                        // a lock or usage file could not be made, removed or read: Err
-	LockMended                         // nothing is in trouble any more
-	LockDirShared                      // cPanel's own limiter uses the directory too: Err
-	LockIgnored                        // files are named nearly like locks, and have no effect: Err
+	LockRemovedByHand LockEventKind = iota // an operator removed a lock or usage file: release and reset the domain
+	LockMade                               // an operator made a lock file
+	LockTakenOver                          // an operator touched or edited a file of Sluice's, which now is the operator's
+	LockDirLost                            // the directory is missing or another one: our locks were made anew
+	LockTrouble                            // a lock or usage file could not be made, removed or read: Err
+	LockDirMended                          // nothing is in trouble any more
+	LockDirShared                          // cPanel's own limiter uses the directory too: Err
+	LockIgnored                            // files are named nearly like locks, and have no effect: Err
 )
 
 // A LockEvent is something that has happened in the lock directory without Sluice.

@@ -132,7 +132,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if n.shared != nil {
 		options.Store, options.Board = n.shared, n.shared
 	} else {
-		options.Left = redisstore.Left{Ledger: n.ledger}
+		options.FormerBoard = redisstore.FormerBoard{Ledger: n.ledger}
 	}
 	n.engine = engine.New(options)
 	n.ledger.KeepFor(time.Now(), n.engine.Keep())

@@ -195,7 +195,7 @@ func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 		return nil, nil
 	}
 	changes, err := ask(t, "--live: find what is set", func(a *admin.Client) ([]history.Change, error) { return a.History(t.ctx, "") })
-	return history.SetBy(changes, time.Now()), err
+	return history.SettingsOf(changes, time.Now()), err
 }
 
 // simulateGarbage is the GOGC of a simulation. It runs only briefly, and more memory makes

@@ -20,7 +20,7 @@ const embedded = "embedded:"
 func (n *node) openStore() (err error) {
 	c := n.config
 	n.ledger, err = journal.Open(c.Store.Dir, journal.Options{
-		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.Keep()},
+		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.LongestWindow()},
 		Reporter: storeEvents{n.events},
 	})
 	if err != nil {
@@ -32,7 +32,7 @@ func (n *node) openStore() (err error) {
 	n.shared, err = redisstore.Open(redisstore.Options{
 		URL: c.Store.URL, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
 		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: storeEvents{n.events},
-		Turned: func(subject string) { n.engine.Turned(subject) },
+		Changed: func(subject string) { n.engine.Changed(subject) },
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Origin("store.url"), err)

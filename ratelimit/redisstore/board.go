@@ -288,10 +288,10 @@ func (b *board) source() string {
 }
 
 // A Left has what is left of the board on a node that no longer shares a Redis.
-type Left struct{ Ledger Ledger }
+type FormerBoard struct{ Ledger Ledger }
 
 // Entries calls f for each value that was set by Post and whose key has a prefix.
-func (l Left) Entries(prefix string, f func(key string, value []byte)) {
+func (l FormerBoard) Entries(prefix string, f func(key string, value []byte)) {
 	l.Ledger.Notes(noteBoard+prefix, func(key string, value []byte) {
 		var e entry
 		if json.Unmarshal(value, &e) == nil && len(e.Value) > 0 {

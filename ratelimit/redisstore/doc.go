@@ -2,7 +2,7 @@
 // while Redis does not answer. It owns the links to the servers, the outbox of what
 // Redis must still be given, the usage cache and this node's copy of the board. It asks
 // Redis, and the node's own Ledger, which has the sends that this node accepted. It
-// tells a Reporter when Redis is lost or back, and Options.Turned which subjects have
+// tells a Reporter when Redis is lost or back, and Options.Changed which subjects have
 // reached a limit or are below it again.
 //
 // A send that the node's Ledger knows is accepted without asking. Everything else is

@@ -170,10 +170,10 @@ func (s *Store) receiveReset(subject string, e entry) {
 }
 
 func (s *Store) notifyChanged(subjects ...string) {
-	if s.options.Turned == nil {
+	if s.options.Changed == nil {
 		return
 	}
 	for _, subject := range subjects {
-		s.options.Turned(subject)
+		s.options.Changed(subject)
 	}
 }

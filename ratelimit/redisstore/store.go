@@ -59,9 +59,9 @@ type Options struct {
 	Ledger   Ledger
 	Reporter Reporter
 
-	// Turned is called when this or another node sees that a subject has reached a
+	// Changed is called when this or another node sees that a subject has reached a
 	// limit or is below one again, and when another node has reset it. May be nil.
-	Turned func(subject string)
+	Changed func(subject string)
 
 	// redisTime, in tests, replaces Redis's clock.
 	redisTime func() time.Time

@@ -235,7 +235,7 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, limit.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, history.ErrNoEffect), errors.Is(err, operator.ErrStopped):
+	case errors.Is(err, history.ErrNoEffect), errors.Is(err, operator.ErrBlockedByPanel):
 		return http.StatusConflict
 	}
 	return http.StatusInternalServerError

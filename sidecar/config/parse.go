@@ -126,7 +126,7 @@ func (p *configParser) thresholds(prefix, name string, s *tomlNode) limit.Thresh
 	var t limit.Thresholds
 	for _, n := range s.children {
 		value := t.Field(n.name)
-		switch err := limit.Misplaced(name, n.name); {
+		switch err := limit.CheckScope(name, n.name); {
 		case prefix == "limits.mailbox" && err != nil:
 			p.mistake(n.line, "%v", err)
 		case value != nil:

@@ -24,7 +24,7 @@ func (v Value) Of() limit.Origin {
 	if v.Origin == string(limit.LayerPanel) {
 		return limit.Origin{Layer: limit.LayerPanel}
 	}
-	return limit.Placed(v.Origin)
+	return limit.OriginOf(v.Origin)
 }
 
 // Values lists the effective configuration, in the order of the sections.

@@ -14,8 +14,8 @@ import (
 	"sluice/sidecar/limit"
 )
 
-// Assume sets a key that the file does not set, to what the hosting panel has.
-func (c *Config) Assume(key string, value any) {
+// SetUnlessInFile sets a key that the file does not set, to what the hosting panel has.
+func (c *Config) SetUnlessInFile(key string, value any) {
 	if c.Origin(key) != limit.BuiltIn {
 		return
 	}
@@ -41,8 +41,10 @@ func (c *Config) Hash() string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Keep is the longest window of any limit in the file.
-func (c *Config) Keep() time.Duration { return limit.NewTable(c.Limits.Window, c.Settings()).Keep() }
+// LongestWindow is the longest window of any limit in the file.
+func (c *Config) LongestWindow() time.Duration {
+	return limit.NewTable(c.Limits.Window, c.Settings()).LongestWindow()
+}
 
 // KeepRunning gives a new configuration those values of the running one that cannot
 // change without a restart, and returns their keys.
@@ -97,7 +99,7 @@ func (c *Config) Settings() (all []limit.Setting) {
 func settingsOf(t *limit.Thresholds, scope, prefix string, origin func(key string) string) (all []limit.Setting) {
 	for _, k := range keysOf(t, "") {
 		if v := k.value.Get(); v != nil {
-			all = append(all, limit.Setting{Scope: scope, Key: k.name, Value: v, Origin: limit.Placed(origin(prefix + k.name))})
+			all = append(all, limit.Setting{Scope: scope, Key: k.name, Value: v, Origin: limit.OriginOf(origin(prefix + k.name))})
 		}
 	}
 	return all

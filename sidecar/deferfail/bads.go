@@ -70,8 +70,8 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	for i := range news {
 		o := &news[i]
 		d.bads.note(o, func(domain string) int64 { return d.epochOf(now, domain) })
-		if o.Kind == ratelimit.Delivered && d.trips.has(o.Payer.Domain) {
-			d.reconciler.Look(o.Payer.Domain) // its trip may end
+		if o.Result == ratelimit.Delivered && d.trips.has(o.Payer.Domain) {
+			d.reconciler.ReconcileSoon(o.Payer.Domain) // its trip may end
 		}
 	}
 }
@@ -79,13 +79,13 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 // note takes in the new outcome of a send. mu is held.
 func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
 	to := b.destinations.observe(o)
-	if o.Charged && o.Kind == ratelimit.Delivered {
+	if o.Charged && o.Result == ratelimit.Delivered {
 		return // this is its first outcome, so it was never bad
 	}
 	domain := o.Payer.Domain
 	d := b.domains[domain]
 	if d == nil {
-		if o.Kind == ratelimit.Delivered {
+		if o.Result == ratelimit.Delivered {
 			return
 		}
 		d = newDomainBad()
@@ -98,7 +98,7 @@ func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
 // observe keeps a bad send, with its destination, and forgets one that was delivered in
 // the end.
 func (d *domainBad) observe(o *sidecar.Outcome, to string) {
-	if o.Kind == ratelimit.Delivered {
+	if o.Result == ratelimit.Delivered {
 		if n := len(d.Sends); n > 0 {
 			delete(d.Sends, o.Token)
 			d.dirty = d.dirty || len(d.Sends) != n

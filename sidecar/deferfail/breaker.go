@@ -62,7 +62,7 @@ func New(o Options) *Breaker {
 // Tick has the tripped domains reconciled: bad sends leave the window without a line in
 // the log.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
-	d.reconciler.LookAtNextTick(d.trips.domains()...)
+	d.reconciler.ReconcileAtTick(d.trips.domains()...)
 	if d.bads.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
 	}
@@ -81,7 +81,7 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
 		if sidecar.IsDomain(st.Name) && hasBad(st) && rateOf(s, st).Over() && !d.trips.has(st.Name) {
-			d.reconciler.Look(st.Name)
+			d.reconciler.ReconcileSoon(st.Name)
 		}
 	}
 	return each, func() { d.Forget(now) }
@@ -180,7 +180,7 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 		if !d.trips.has(domain) {
 			d.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
 			d.logTrouble(domain, d.trips.set(domain, now, d.epochOf(now, domain)))
-			d.reconciler.Look(domain)
+			d.reconciler.ReconcileSoon(domain)
 		}
 		d.logTrouble(domain, d.trips.noteShared(domain))
 	}
@@ -189,13 +189,13 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 		case tripped[domain]:
 		case d.trips.isShared(domain):
 			d.logTrouble(domain, d.trips.end(domain))
-			d.reconciler.Look(domain)
+			d.reconciler.ReconcileSoon(domain)
 		default:
 			d.logTrouble(domain, d.trips.endBefore(domain, d.epochOf(now, domain)))
 			if d.trips.has(domain) {
 				d.shareTrip(ctx, domain)
 			} else {
-				d.reconciler.Look(domain)
+				d.reconciler.ReconcileSoon(domain)
 			}
 		}
 	}

@@ -40,7 +40,7 @@ type seenOutcome struct {
 // empty for a delivery where nothing was bad. That an address does not exist is no sign of
 // an outage.
 func (d destinations) observe(o *sidecar.Outcome) (name string) {
-	to, bad := d[o.To], o.Kind != ratelimit.Delivered
+	to, bad := d[o.To], o.Result != ratelimit.Delivered
 	switch {
 	case to == nil && !bad:
 		return ""

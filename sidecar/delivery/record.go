@@ -50,13 +50,13 @@ type Options struct {
 	// of Postfix gave a queue id in the second of at; empty if that is not known.
 	Charged func(id, process string, at time.Time) string
 	// Look has domains reconciled that may have come over a limit.
-	Look func(domains ...string)
+	ReconcileSoon func(domains ...string)
 }
 
 // New returns a Recorder that goes on from the messages in its notes.
 func New(o Options) *Recorder {
 	return &Recorder{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, notes: o.Notes, charged: o.Charged,
-		look: o.Look, messages: newMessages(o.Notes, o.Events)}
+		look: o.ReconcileSoon, messages: newMessages(o.Notes, o.Events)}
 }
 
 // AddObserver adds an Observer. Call it before the first Record.
@@ -227,7 +227,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 			continue
 		}
 		b.news = append(b.news, sidecar.Outcome{Entry: o.LogEntry, Payer: &o.Payer.Who, Token: r.Token, When: o.when, To: o.To.Domain,
-			Kind: o.Outcome, Cause: o.cause, Excused: r.Told&ratelimit.Excused != 0, Charged: r.Charged})
+			Result: o.Outcome, Cause: o.cause, Excused: r.Told&ratelimit.Excused != 0, Charged: r.Charged})
 		if (r.Charged || o.Outcome != ratelimit.Delivered) && o.Payer.batch != b.n {
 			o.Payer.batch = b.n
 			b.domains = append(b.domains, o.Payer.Who.Domain)

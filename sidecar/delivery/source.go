@@ -107,7 +107,7 @@ func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
 	p := &PayerLimits{Who: who}
 	if who.Class == sidecar.Charged {
-		p.Subjects, p.ignores = s.AppendSubjects(nil, who), s.Ignored(who)
+		p.Subjects, p.ignores = s.AppendSubjects(nil, who), s.IgnoredCauses(who)
 	}
 	return p
 }

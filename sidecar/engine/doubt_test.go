@@ -91,7 +91,7 @@ func TestUnlockOfWhomThePanelStops(t *testing.T) {
 	}
 	for domain, want := range map[string]string{"a.example": "/etc/hold_users:1 holds it", "b.example": "/etc/suspended:2 suspends it"} {
 		err := s.Unlock(context.Background(), s.now, domain, "root")
-		if !errors.Is(err, operator.ErrStopped) || !strings.Contains(err.Error(), want) {
+		if !errors.Is(err, operator.ErrBlockedByPanel) || !strings.Contains(err.Error(), want) {
 			t.Errorf("unlock %s: %v, want %q", domain, err, want)
 		}
 	}

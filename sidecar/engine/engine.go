@@ -35,26 +35,26 @@ type Engine struct {
 
 // Options are what an Engine is made with; all are needed but Panel, Board and Left.
 type Options struct {
-	Config    *config.Config
-	Panel     settings.Panel // what the panel's files say; zero: there is none
-	Node      string         // name of this node: Config.Store.Node or the host name
-	EximUser  string         // login name of Exim's own user
-	AnySender bool           // Exim lets any local user send in any name
-	Store     Store
-	Notes     sidecar.Notes
-	Board     sidecar.Board     // nil: this node shares with nobody
-	Left      sidecar.LeftBoard // the board of an earlier store.url; nil: there is none
-	Locks     sidecar.LockDir
-	Queue     sidecar.Queue
-	Events    event.Sink
-	Now       time.Time // with a monotonic reading
+	Config      *config.Config
+	Panel       settings.Panel // what the panel's files say; zero: there is none
+	Node        string         // name of this node: Config.Store.Node or the host name
+	EximUser    string         // login name of Exim's own user
+	AnySender   bool           // Exim lets any local user send in any name
+	Store       Store
+	Notes       sidecar.Notes
+	Board       sidecar.Board     // nil: this node shares with nobody
+	FormerBoard sidecar.LeftBoard // the board of an earlier store.url; nil: there is none
+	Locks       sidecar.LockDir
+	Queue       sidecar.Queue
+	Events      event.Sink
+	Now         time.Time // with a monotonic reading
 }
 
 // New returns an Engine that goes on from its notes. Run starts it.
 func New(o Options) *Engine {
 	e := &Engine{events: o.Events}
 	var board sidecar.Board = &notes.Board{Notes: o.Notes}
-	left, changed := o.Left, (<-chan struct{})(nil)
+	left, changed := o.FormerBoard, (<-chan struct{})(nil)
 	if o.Board != nil {
 		board, left, changed = o.Board, board, o.Board.Changed()
 	}
@@ -72,7 +72,7 @@ func New(o Options) *Engine {
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
-		Charged: e.Charged, Look: e.loop.Look})
+		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Late: e.Late})
 
@@ -121,7 +121,7 @@ type fullDomains struct {
 // it matters only if another node may have filled the domain.
 func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
 	if d.Full && (!d.Refused || f.clustered) {
-		f.loop.Look(d.Payer.Domain)
+		f.loop.ReconcileSoon(d.Payer.Domain)
 	}
 }
 
@@ -142,11 +142,11 @@ func (e *Engine) Forget(now time.Time) {
 	e.Holds.Forget(now)
 }
 
-// Turned has a subject reconciled, if it is a domain: it was brought to a limit, released
+// Changed has a subject reconciled, if it is a domain: it was brought to a limit, released
 // or reset, here or by another node.
-func (e *Engine) Turned(subject string) {
+func (e *Engine) Changed(subject string) {
 	if sidecar.IsDomain(subject) {
-		e.loop.Look(subject)
+		e.loop.ReconcileSoon(subject)
 	}
 }
 
@@ -159,7 +159,7 @@ func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.Lock
 func (e *Engine) Config() *config.Config { return e.Settings.Load().Config }
 
 // Keep returns the longest window that is limited for anybody.
-func (e *Engine) Keep() time.Duration { return e.Settings.Load().Keep() }
+func (e *Engine) Keep() time.Duration { return e.Settings.Load().LongestWindow() }
 
 // SetConfig puts a configuration in force; see settings.Live.
 func (e *Engine) SetConfig(now time.Time, c *config.Config) { e.Settings.SetConfig(now, c) }

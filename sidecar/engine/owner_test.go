@@ -43,7 +43,7 @@ func TestANewOwnerIsToldOfEveryReset(t *testing.T) {
 		"reset":  func(s *site) error { return s.Operator.Reset(ctx, s.now, domain, "root") },
 		"another node's": func(s *site) error { // the shared store tells of a new epoch, and that the domain has changed
 			_, err := s.store.Reset(ctx, s.now, domain, -1)
-			s.Turned(domain)
+			s.Changed(domain)
 			return err
 		},
 	} {

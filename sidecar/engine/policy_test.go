@@ -79,7 +79,7 @@ func (s *site) open() {
 	s.t.Helper()
 	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
 	var err error
-	s.store, err = journal.Open(s.ledger, journal.Options{Ledger: ratelimit.Options{Keep: s.config.Keep(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
+	s.store, err = journal.Open(s.ledger, journal.Options{Ledger: ratelimit.Options{Keep: s.config.LongestWindow(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -385,7 +385,7 @@ func TestAStaleHandEndsNoLaterTrip(t *testing.T) {
 	}
 	s.wantTripped("a.example", true)
 	old := sidecar.LockFile{Lock: sidecar.Lock{Kind: sidecar.LockHourly, Domain: "a.example"}}
-	s.LockEvent(context.Background(), s.now, sidecar.LockEvent{Kind: sidecar.LockReleased, File: old})
+	s.LockEvent(context.Background(), s.now, sidecar.LockEvent{Kind: sidecar.LockRemovedByHand, File: old})
 	s.wantTripped("a.example", true)
 	s.wantOutcomes("a.example", 5, 0, 0, 5)
 }

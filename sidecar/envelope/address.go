@@ -84,9 +84,9 @@ func IndexUnquoted(s string, c byte) int {
 	return -1
 }
 
-// UnquotedIs reports whether an address has quotes or backslashes, and equals plain
+// EqualUnquoted reports whether an address has quotes or backslashes, and equals plain
 // without them.
-func UnquotedIs(address, plain string) bool {
+func EqualUnquoted(address, plain string) bool {
 	return len(address) > len(plain) && lowerASCII(dequote(address)) == lowerASCII(plain)
 }
 

@@ -128,8 +128,8 @@ func (t Log) Last() int64 {
 	return t[len(t)-1].Number
 }
 
-// SetBy lists what is set at a time by changes in any order, as Live.History returns them.
-func SetBy(changes []Change, now time.Time) []limit.Setting {
+// SettingsOf lists what is set at a time by changes in any order, as Live.History returns them.
+func SettingsOf(changes []Change, now time.Time) []limit.Setting {
 	t := Log(slices.Clone(changes))
 	slices.SortFunc(t, func(a, b Change) int { return cmp.Compare(a.Number, b.Number) })
 	settings := t.Effective(now).Settings

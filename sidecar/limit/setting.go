@@ -57,8 +57,8 @@ func (o Origin) String() string {
 // BuiltIn is the place of a value that no file sets.
 const BuiltIn = "built-in"
 
-// Placed is the origin of a value of the configuration: place is BuiltIn or FILE:LINE.
-func Placed(place string) Origin {
+// OriginOf is the origin of a value of the configuration: place is BuiltIn or FILE:LINE.
+func OriginOf(place string) Origin {
 	if place == BuiltIn {
 		return Origin{Layer: LayerBuiltIn}
 	}
@@ -98,7 +98,7 @@ func NewSetting(scope, key, text string, o Origin) (Setting, error) {
 	if err != nil {
 		return Setting{}, err
 	}
-	if err := Misplaced(scope, key); err != nil {
+	if err := CheckScope(scope, key); err != nil {
 		return Setting{}, err
 	}
 	if text = strings.TrimSpace(text); IsLimit(key) && text == Unlimited {

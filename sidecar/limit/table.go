@@ -15,12 +15,12 @@ import (
 type Table struct {
 	Window time.Duration // that of hourly limits
 
-	Scopes   map[string]*scoped           // what each scope sets; the default scope sets every key
-	ByName   map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
-	fallback []ratelimit.Limit            // limits of any other domain
-	Accounts bool                         // ByName has an account
-	Watches  bool                         // some scope is watched
-	exempts  bool                         // some scope is exempt
+	Scopes      map[string]*scoped           // what each scope sets; the default scope sets every key
+	Limits      map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
+	fallback    []ratelimit.Limit            // limits of any other domain
+	HasAccounts bool                         // ByName has an account
+	HasWatched  bool                         // some scope is watched
+	exempts     bool                         // some scope is exempt
 }
 
 // scoped is what all layers together set for one scope.
@@ -57,7 +57,7 @@ func (s *scoped) put(setting *Setting) {
 // NewTable compiles layers of settings, of which a later one overrides an earlier one.
 // The first one sets every key of the default scope.
 func NewTable(window time.Duration, layers ...[]Setting) *Table {
-	t := &Table{Window: window, Scopes: map[string]*scoped{sidecar.DefaultScope: {}}, ByName: map[string][]ratelimit.Limit{}}
+	t := &Table{Window: window, Scopes: map[string]*scoped{sidecar.DefaultScope: {}}, Limits: map[string][]ratelimit.Limit{}}
 	for _, layer := range layers {
 		for i := range layer {
 			scope := t.Scopes[layer[i].Scope]
@@ -70,11 +70,11 @@ func NewTable(window time.Duration, layers ...[]Setting) *Table {
 	}
 	t.fallback = t.compileLimits("", t.Scopes[sidecar.DefaultScope])
 	for name, scope := range t.Scopes {
-		t.Watches = t.Watches || scope.Mode != nil && *scope.Mode == Watch
+		t.HasWatched = t.HasWatched || scope.Mode != nil && *scope.Mode == Watch
 		t.exempts = t.exempts || scope.Exempt != nil && *scope.Exempt
 		if name != sidecar.DefaultScope {
-			t.ByName[name] = t.compileLimits(name, scope)
-			t.Accounts = t.Accounts || sidecar.IsAccount(name)
+			t.Limits[name] = t.compileLimits(name, scope)
+			t.HasAccounts = t.HasAccounts || sidecar.IsAccount(name)
 		}
 	}
 	return t
@@ -98,10 +98,10 @@ func (t *Table) compileLimits(name string, own *scoped) []ratelimit.Limit {
 	return limits
 }
 
-// Keep is the longest window of any limit: how long sends must be remembered.
-func (t *Table) Keep() time.Duration {
+// LongestWindow is the longest window of any limit: how long sends must be remembered.
+func (t *Table) LongestWindow() time.Duration {
 	longest := t.Window
-	for _, limits := range slices.AppendSeq([][]ratelimit.Limit{t.fallback}, maps.Values(t.ByName)) {
+	for _, limits := range slices.AppendSeq([][]ratelimit.Limit{t.fallback}, maps.Values(t.Limits)) {
 		for _, limit := range limits {
 			longest = max(longest, limit.Window)
 		}
@@ -112,17 +112,17 @@ func (t *Table) Keep() time.Duration {
 // AppendSubjects appends to an empty slice the subjects that are charged for a message:
 // its domain in any case, its mailbox and account if they have limits of their own.
 func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) []ratelimit.Subject {
-	if limits := t.ByName[who.Mailbox]; len(limits) > 0 {
+	if limits := t.Limits[who.Mailbox]; len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.Mailbox, Limits: limits})
 	}
 	subjects = append(subjects, ratelimit.Subject{Name: who.Domain, Limits: t.LimitsOf(who.Domain)})
-	if who.Account != "" && t.Accounts {
+	if who.Account != "" && t.HasAccounts {
 		name := sidecar.AccountPrefix + who.Account
-		if limits := t.ByName[name]; len(limits) > 0 {
+		if limits := t.Limits[name]; len(limits) > 0 {
 			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: limits})
 		}
 	}
-	if t.Watches {
+	if t.HasWatched {
 		for i := range subjects {
 			subjects[i].Watched = t.Watched(who, subjects[i].Name)
 		}
@@ -132,7 +132,7 @@ func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) 
 
 // LimitsOf are the limits of a subject.
 func (t *Table) LimitsOf(subject string) []ratelimit.Limit {
-	if own, ok := t.ByName[subject]; ok || !sidecar.IsDomain(subject) {
+	if own, ok := t.Limits[subject]; ok || !sidecar.IsDomain(subject) {
 		return own
 	}
 	return t.fallback
@@ -208,8 +208,8 @@ func (t *Table) DeferfailOrigin(who sidecar.Payer) Origin {
 	return origin
 }
 
-// Ignored are the causes by which defers and failures are not bad for somebody.
-func (t *Table) Ignored(who sidecar.Payer) []sidecar.Cause {
+// IgnoredCauses are the causes by which defers and failures are not bad for somebody.
+func (t *Table) IgnoredCauses(who sidecar.Payer) []sidecar.Cause {
 	causes, _ := InForce(t, who, "deferfail_ignore", func(t *Thresholds) *[]sidecar.Cause { return t.DeferfailIgnore })
 	return causes
 }
@@ -243,20 +243,20 @@ func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
 	return all
 }
 
-// Full is the first limit that a subject has used up; false if it has room.
-func (t *Table) Full(standing ratelimit.Standing) (ratelimit.Use, bool) {
+// UsedUp is the first limit that a subject has used up; false if it has room.
+func (t *Table) UsedUp(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	for _, limit := range t.LimitsOf(standing.Name) {
 		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
 			Used: standing.Sent(limit.Window), Refused: standing.Refused}
-		if AtLimit(u) {
+		if UsedUp(u) {
 			return u, true
 		}
 	}
 	return ratelimit.Use{}, false
 }
 
-// AtLimit reports whether a limit is used up.
-func AtLimit(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
+// UsedUp reports whether a limit is used up.
+func UsedUp(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
 
 // A Value is one threshold that is in force for somebody.
 type Value struct {

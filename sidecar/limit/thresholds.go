@@ -50,13 +50,13 @@ func Keys() []string {
 	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "exempt"}
 }
 
-// IsTrip reports whether a key says when a domain is blocked for bad sends: always as
+// IsDeferfail reports whether a key says when a domain is blocked for bad sends: always as
 // a whole, never one mailbox.
-func IsTrip(key string) bool { return key == "deferfail_percent" || key == "deferfail_min" }
+func IsDeferfail(key string) bool { return key == "deferfail_percent" || key == "deferfail_min" }
 
-// Misplaced says why a key would have no effect in a scope; nil if it has one.
-func Misplaced(scope, key string) error {
-	if domain := envelope.DomainOf(scope); domain != "" && !sidecar.IsAccount(scope) && IsTrip(key) {
+// CheckScope says why a key would have no effect in a scope; nil if it has one.
+func CheckScope(scope, key string) error {
+	if domain := envelope.DomainOf(scope); domain != "" && !sidecar.IsAccount(scope) && IsDeferfail(key) {
 		return fmt.Errorf("%s is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for %s", key, domain)
 	}
 	return nil

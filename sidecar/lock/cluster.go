@@ -62,7 +62,7 @@ func (l *Locks) Follow(ctx context.Context, _ time.Time) {
 			l.events.Emit(event.Event{Kind: event.UnlockedElsewhere, Domain: domain})
 			l.logTrouble(domain, l.dir.Remove(hourly(domain)))
 			l.forget(domain)
-			l.reconciler.Look(domain)
+			l.reconciler.ReconcileSoon(domain)
 		}
 	}
 	for domain, c := range board {

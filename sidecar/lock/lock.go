@@ -57,7 +57,7 @@ func (l *Locks) Start(_ context.Context, now time.Time) {
 	l.store.Standings(at, func(s ratelimit.Standing) bool {
 		if sidecar.IsDomain(s.Name) {
 			if _, full := l.fullest(s); full {
-				l.reconciler.Look(s.Name)
+				l.reconciler.ReconcileSoon(s.Name)
 			}
 		}
 		return true
@@ -69,7 +69,7 @@ func (l *Locks) Start(_ context.Context, now time.Time) {
 func (l *Locks) Tick(context.Context, time.Time) {
 	for _, f := range l.dir.Files("") {
 		if !f.Operator {
-			l.reconciler.LookAtNextTick(f.Domain)
+			l.reconciler.ReconcileAtTick(f.Domain)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func hourly(domain string) sidecar.Lock {
 // fullest returns the limit of a domain that is used up, if one is that is enforced.
 func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	s := l.settings()
-	if u, full := s.Full(standing); full && s.Enforces(standing.Name) {
+	if u, full := s.UsedUp(standing); full && s.Enforces(standing.Name) {
 		return u, true
 	}
 	return ratelimit.Use{}, false
@@ -117,7 +117,7 @@ func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 // Event follows what an operator did by hand in the lock directory. If a lock file was
 // removed, the domain starts at zero.
 func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
-	if e.Kind != sidecar.LockReleased {
+	if e.Kind != sidecar.LockRemovedByHand {
 		l.events.Emit(EventOf(e))
 		return
 	}
@@ -131,7 +131,7 @@ func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 		l.fileRemoved(ctx, e.File.Domain)
 	case l.store.Standing(l.clock.Store(now), e.File.Domain).Epoch > seen:
 		l.events.Emit(event.Event{Kind: event.LockRemovedLate, Domain: e.File.Domain, Attrs: event.Attrs("lock", string(e.File.Kind))})
-		l.reconciler.Look(e.File.Domain)
+		l.reconciler.ReconcileSoon(e.File.Domain)
 		return
 	}
 	l.events.Emit(EventOf(e))
@@ -169,14 +169,14 @@ func (l *Locks) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar
 
 // lockEvents are the events that operators see of the lock directory.
 var lockEvents = map[sidecar.LockEventKind]event.Kind{
-	sidecar.LockReleased:  event.LockRemoved,
-	sidecar.LockMade:      event.LockMade,
-	sidecar.LockTaken:     event.LockTaken,
-	sidecar.LockDirLost:   event.LockDirLost,
-	sidecar.LockTrouble:   event.LockTrouble,
-	sidecar.LockMended:    event.LockDirMended,
-	sidecar.LockDirShared: event.LockDirShared,
-	sidecar.LockIgnored:   event.LockIgnored,
+	sidecar.LockRemovedByHand: event.LockRemoved,
+	sidecar.LockMade:          event.LockMade,
+	sidecar.LockTakenOver:     event.LockTaken,
+	sidecar.LockDirLost:       event.LockDirLost,
+	sidecar.LockTrouble:       event.LockTrouble,
+	sidecar.LockDirMended:     event.LockDirMended,
+	sidecar.LockDirShared:     event.LockDirShared,
+	sidecar.LockIgnored:       event.LockIgnored,
 }
 
 // EventOf returns the event that operators see of it.

@@ -259,9 +259,9 @@ func (r *rig) wantState(l sidecar.Lock, want string) {
 // short words events for comparison: kind, file and owner.
 func short(events []sidecar.LockEvent) []string {
 	names := map[sidecar.LockEventKind]string{
-		sidecar.LockReleased: "released", sidecar.LockMade: "made", sidecar.LockTaken: "taken",
+		sidecar.LockRemovedByHand: "released", sidecar.LockMade: "made", sidecar.LockTakenOver: "taken",
 		sidecar.LockDirLost: "lost", sidecar.LockTrouble: "trouble",
-		sidecar.LockMended: "mended", sidecar.LockDirShared: "shared",
+		sidecar.LockDirMended: "mended", sidecar.LockDirShared: "shared",
 		sidecar.LockIgnored: "ignored",
 	}
 	words := []string{}

@@ -180,7 +180,7 @@ func (d *Dir) Unmake(l sidecar.Lock) error {
 	case !s.there && e.State == made && e.Dir == at.id:
 		return nil // an operator was faster: the scan reports that
 	case s.there && e.State == made && !e.stands(at, s):
-		return d.giveToOperator(at, l, e.record, s, sidecar.LockTaken)
+		return d.giveToOperator(at, l, e.record, s, sidecar.LockTakenOver)
 	}
 	return d.finish(at, l, e.record)
 }

@@ -65,7 +65,7 @@ func (r *rig) releasedAtOnce(events <-chan sidecar.LockEvent) {
 	hosttest.Eventually(r.t, "no look is due", func() bool { return !r.d.unsettled(time.Now()) })
 	time.Sleep(quiet) // the last one, which was due before
 	r.rm(hourly)
-	next(r.t, events, sidecar.LockReleased)
+	next(r.t, events, sidecar.LockRemovedByHand)
 }
 
 const never = time.Hour // a poll that does not help
@@ -78,7 +78,7 @@ func TestRunNoticesAHandAtOnce(t *testing.T) {
 	r.releasedAtOnce(events)
 	r.make(hourly)
 	r.touch(hourly, noon)
-	next(t, events, sidecar.LockTaken)
+	next(t, events, sidecar.LockTakenOver)
 }
 
 func TestRunPollsBehindTheWatch(t *testing.T) {
@@ -86,7 +86,7 @@ func TestRunPollsBehindTheWatch(t *testing.T) {
 	r.make(hourly)
 	events := r.runningOn(t.TempDir(), 20*time.Millisecond, ignore)
 	r.rm(hourly)
-	next(t, events, sidecar.LockReleased)
+	next(t, events, sidecar.LockRemovedByHand)
 	r.create(other)
 	next(t, events, sidecar.LockMade)
 }
@@ -127,7 +127,7 @@ func TestRunTellsRmRfFromRmStar(t *testing.T) {
 	}
 	var released []sidecar.Lock
 	for range locks {
-		released = append(released, next(t, events, sidecar.LockReleased).File.Lock)
+		released = append(released, next(t, events, sidecar.LockRemovedByHand).File.Lock)
 	}
 	slices.SortFunc(released, byName)
 	if !slices.Equal(released, locks) {
@@ -142,7 +142,7 @@ func TestRunCallsBack(t *testing.T) {
 	r.make(hourly)
 	r.make(deferfail)
 	events := r.running(never, func(e sidecar.LockEvent) {
-		if e.Kind == sidecar.LockReleased {
+		if e.Kind == sidecar.LockRemovedByHand {
 			r.must(r.d.Unmake(deferfail))
 			r.must(r.d.Remove(other))
 			r.make(other)
@@ -150,11 +150,11 @@ func TestRunCallsBack(t *testing.T) {
 		}
 	})
 	r.rm(hourly)
-	next(t, events, sidecar.LockReleased)
+	next(t, events, sidecar.LockRemovedByHand)
 	r.wantState(other, "sluice")
 	r.edit(other)
 	r.must(r.d.Unmake(other))
-	next(t, events, sidecar.LockTaken)
+	next(t, events, sidecar.LockTakenOver)
 }
 
 // None of our own doings is an event, however many goroutines do them while

@@ -168,7 +168,7 @@ func (d *Dir) releaseVanished(now time.Time) {
 		} else {
 			d.drop(l)
 		}
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockReleased, File: file})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockRemovedByHand, File: file})
 	}
 }
 
@@ -222,7 +222,7 @@ func (d *Dir) setTrouble(about string, err error) {
 	}
 	if len(d.reports.troubles) == 0 {
 		d.reports.failure.Store(nil)
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockMended})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirMended})
 		return
 	}
 	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(d.reports.troubles))), "; ")
@@ -248,7 +248,7 @@ func (d *Dir) deliver(report func(sidecar.LockEvent)) {
 		d.mu.Unlock()
 
 		report(event)
-		if event.Kind == sidecar.LockReleased {
+		if event.Kind == sidecar.LockRemovedByHand {
 			d.forgetReleased(event.File.Lock)
 		}
 	}

@@ -40,7 +40,7 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case e.Operator || e.stands(at, s):
 		return false, d.confirm(at, l, e.record, s)
 	}
-	return false, d.giveToOperator(at, l, e.record, s, sidecar.LockTaken)
+	return false, d.giveToOperator(at, l, e.record, s, sidecar.LockTakenOver)
 }
 
 // stands reports whether the file that was seen is the recorded one. In another directory

@@ -357,7 +357,7 @@ func TestRunNoticesAUsageFileRemovedAtOnce(t *testing.T) {
 	next(t, events, sidecar.LockMade)
 	r.show("example.com")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
-	if e := next(t, events, sidecar.LockReleased); e.File.Domain != "example.com" || e.File.Kind != sidecar.LockUsage {
+	if e := next(t, events, sidecar.LockRemovedByHand); e.File.Domain != "example.com" || e.File.Kind != sidecar.LockUsage {
 		t.Errorf("%+v", e)
 	}
 }

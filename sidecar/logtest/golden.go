@@ -77,7 +77,7 @@ func (g *Golden) open() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	if g.store, err = journal.Open(g.ledger, journal.Options{Ledger: ratelimit.Options{Keep: config.Keep()}}); err != nil {
+	if g.store, err = journal.Open(g.ledger, journal.Options{Ledger: ratelimit.Options{Keep: config.LongestWindow()}}); err != nil {
 		g.t.Fatal(err)
 	}
 	locks, err := lockdir.Open(lockdir.Options{Path: g.t.TempDir(), Notes: g.store})

@@ -21,7 +21,7 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	if strings.HasPrefix(rest, " <") {
 		e.Original, rest = cutAngles(rest[1:])
 	}
-	if isPipeOrFile(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.UnquotedIs(e.Original, e.Recipient) {
+	if isPipeOrFile(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.EqualUnquoted(e.Original, e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
 	// A server that answers with all of the line before its answer, with quotes,
@@ -130,7 +130,7 @@ func recipientEnd(s string) int {
 		if at == 0 || near[at-1] != ' ' {
 			continue
 		}
-		if original, _ := cutAngles(near[at:]); envelope.UnquotedIs(original, s[:at-1]) {
+		if original, _ := cutAngles(near[at:]); envelope.EqualUnquoted(original, s[:at-1]) {
 			return at - 1
 		}
 	}

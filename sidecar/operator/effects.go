@@ -57,7 +57,7 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
 	for _, e := range o.effects(now, before, after) {
 		if who := after.PayerOfScope(e.Scope); who.Domain != "" {
-			o.reconciler.Look(who.Domain)
+			o.reconciler.ReconcileSoon(who.Domain)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 	if s.Mode(who, st.Name) != limit.Enforce {
 		return e
 	}
-	if u, full := s.Full(st); full {
+	if u, full := s.UsedUp(st); full {
 		return Effect{st.Name, true, u.Used, u.Limit.Max, sidecar.Ratio(u.Used, u.Limit.Max)}
 	}
 	if sidecar.IsDomain(st.Name) {

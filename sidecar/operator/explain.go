@@ -35,7 +35,7 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	for _, key := range limit.Keys() {
 		if limit.IsLimit(key) {
 			e.Values = append(e.Values, s.LimitsIn(key, scope, names)...)
-		} else if who.Mailbox != "" && limit.IsTrip(key) {
+		} else if who.Mailbox != "" && limit.IsDeferfail(key) {
 			v, _ := s.Decisive(key, s.PayerOfDomain(who.Domain).Scopes())
 			v.Of = who.Domain
 			e.Values = append(e.Values, v)

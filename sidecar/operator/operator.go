@@ -22,7 +22,7 @@ import (
 )
 
 // ErrStopped is wrapped by errors about a domain that the panel still blocks.
-var ErrStopped = errors.New("still stopped by the panel")
+var ErrBlockedByPanel = errors.New("still stopped by the panel")
 
 // An Operator carries out the commands of people who operate a node, and shows it to them.
 type Operator struct {
@@ -295,7 +295,7 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	err := o.locks.UnlockForAll(ctx, domain)
 	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
 	if err == nil && by.Place != "" {
-		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrStopped, by.Place, by.Verb())
+		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrBlockedByPanel, by.Place, by.Verb())
 	}
 	return err
 }
@@ -317,7 +317,7 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 	_, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
-		o.reconciler.Look(domain)
+		o.reconciler.ReconcileSoon(domain)
 	}
 	return err
 }

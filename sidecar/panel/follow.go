@@ -206,11 +206,11 @@ func Assume(c *config.Config, root string) {
 	exists := func(path string) bool { _, err := os.Stat(root + path); return err == nil }
 	switch {
 	case exists(cpanelOwners) && root != "":
-		c.Assume("identity.owners", root+cpanelOwners)
-		c.Assume("identity.main_domains", root+"/etc/trueuserdomains")
-		c.Assume("exim.local_domains", []string{root + "/etc/localdomains"})
+		c.SetUnlessInFile("identity.owners", root+cpanelOwners)
+		c.SetUnlessInFile("identity.main_domains", root+"/etc/trueuserdomains")
+		c.SetUnlessInFile("exim.local_domains", []string{root + "/etc/localdomains"})
 	case !exists(cpanelOwners) && exists(daOwners):
-		c.Assume("identity.owners", root+daOwners)
-		c.Assume("exim.local_domains", []string{root + daDomains})
+		c.SetUnlessInFile("identity.owners", root+daOwners)
+		c.SetUnlessInFile("exim.local_domains", []string{root + daDomains})
 	}
 }

@@ -205,7 +205,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 	p.totals.accepted.Add(int64(result.Charged))
 	p.countWatched(q, result)
 	p.notify(q, Decision{Charged: result.Charged, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
-		return u.Subject == q.who.Domain && limit.AtLimit(u)
+		return u.Subject == q.who.Domain && limit.UsedUp(u)
 	})})
 	return nil, nil
 }
@@ -223,7 +223,7 @@ func room(r ratelimit.Result) int {
 
 // countWatched counts a message that passed only because its limit is watched, and warns.
 func (p *Policy) countWatched(q *question, r ratelimit.Result) {
-	if !q.Watches {
+	if !q.HasWatched {
 		return
 	}
 	for _, u := range r.Uses {
@@ -284,7 +284,7 @@ func (r *refusal) before(o *refusal) bool {
 }
 
 func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
-	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Domain && limit.AtLimit(r.use)})
+	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Domain && limit.UsedUp(r.use)})
 	return p.refuseWith(q, r.action, r.text(q.Node))
 }
 

@@ -154,7 +154,7 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) int
 // Charged returns the id under which a message was charged to which an smtpd process of
 // Postfix gave a queue id in the second of at; empty if that is not known.
 func (p *Policy) Charged(queue, process string, at time.Time) string {
-	return p.incoming.Look(p.incoming.Logged(queue, process, at)).Id
+	return p.incoming.Copy(p.incoming.FindLogged(queue, process, at)).ID
 }
 
 // totals count since the start.

@@ -18,11 +18,11 @@ import (
 // END-OF-MESSAGE names none either, so by that token it finds in the store that the
 // message was charged, even after a restart.
 func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) sidecar.Reply {
-	open := p.incoming.Of(q.now, &q.Request)
+	open := p.incoming.FindOrBegin(q.now, &q.Request)
 	if q.ChargeAtEnd {
 		return p.remember(ctx, q, open)
 	}
-	t, to := p.incoming.Look(open), q.to[0]
+	t, to := p.incoming.Copy(open), q.to[0]
 	full, err := p.chargeAs(ctx, q, []ratelimit.Token{tokenAtRcpt(&t, q.Settings, to)})
 	switch {
 	case err != nil:
@@ -30,7 +30,7 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) sidecar.Reply 
 	case full != nil:
 		return p.refuse(q, full)
 	}
-	p.incoming.Pass(open, q.now, func(t *transaction.Transaction) {
+	p.incoming.Accept(open, q.now, func(t *transaction.Transaction) {
 		if t.First == (envelope.Address{}) {
 			t.First = to
 		}
@@ -41,19 +41,19 @@ func (p *Policy) askPostfixRcpt(ctx context.Context, q *question) sidecar.Reply 
 // tokenAtRcpt names the send of a recipient that is charged at RCPT.
 func tokenAtRcpt(t *transaction.Transaction, s *settings.Settings, to envelope.Address) ratelimit.Token {
 	if t.First == (envelope.Address{}) || t.First == to {
-		return s.Token(t.Id, envelope.Address{}, 0)
+		return s.Token(t.ID, envelope.Address{}, 0)
 	}
-	return s.Token(t.Id, to, 0)
+	return s.Token(t.ID, to, 0)
 }
 
 // remember accepts a recipient for which there is room, to be charged at the end.
 func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Transaction) sidecar.Reply {
-	t, to := p.incoming.Look(open), q.to[0]
-	if slices.Contains(t.Named, to) {
+	t, to := p.incoming.Copy(open), q.to[0]
+	if slices.Contains(t.Recipients, to) {
 		return sidecar.Reply{}
 	}
 	take := q.take()
-	take.Ahead = int64(len(t.Named))
+	take.Ahead = int64(len(t.Recipients))
 	result, err := p.store.Look(ctx, q.at, take)
 	if err != nil {
 		return p.cannotCount(q, err)
@@ -62,7 +62,7 @@ func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Tr
 		return p.refuse(q, p.refusal(q, take, result))
 	}
 	p.countWatched(q, result)
-	p.incoming.Pass(open, q.now, func(t *transaction.Transaction) { t.Named = append(t.Named, to) })
+	p.incoming.Accept(open, q.now, func(t *transaction.Transaction) { t.Recipients = append(t.Recipients, to) })
 	return sidecar.Reply{Warning: q.warning}
 }
 
@@ -70,7 +70,7 @@ func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Tr
 // recipients that were remembered, or where RCPT was not asked, for as many as Postfix
 // counts.
 func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
-	t := p.incoming.Look(p.incoming.Find(&q.Request))
+	t := p.incoming.Copy(p.incoming.Find(&q.Request))
 	if q.ID == "" {
 		q.ID = q.Instance
 	}
@@ -81,7 +81,7 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 	case q.who.Class != sidecar.Charged && !p.blocked(q):
 		p.countUncharged(q)
 		return sidecar.Reply{}
-	case !q.ChargeAtEnd && (t.Asked() || p.chargedAtRcpt(q, &t)):
+	case !q.ChargeAtEnd && (t.Accepted() || p.chargedAtRcpt(q, &t)):
 		return sidecar.Reply{}
 	case p.blocked(q):
 		return p.refuseBlocked(q, q.block.SMTP)
@@ -92,8 +92,8 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 // recipientsAtEnd returns the remote recipients of a message at its end. Where only their
 // number is known, it returns as many empty addresses: tokens number those.
 func (q *question) recipientsAtEnd(t *transaction.Transaction) []envelope.Address {
-	if t.Asked() && q.ChargeAtEnd {
-		return t.Named[:min(len(t.Named), max(q.Count, 1))]
+	if t.Accepted() && q.ChargeAtEnd {
+		return t.Recipients[:min(len(t.Recipients), max(q.Count, 1))]
 	}
 	if q.Recipient == "" {
 		return make([]envelope.Address, q.Count)
@@ -107,7 +107,7 @@ func (q *question) recipientsAtEnd(t *transaction.Transaction) []envelope.Addres
 
 // chargedAtRcpt reports whether the first send of a transaction was charged at RCPT.
 func (p *Policy) chargedAtRcpt(q *question, t *transaction.Transaction) bool {
-	return slices.ContainsFunc([]string{q.ID, q.Instance, t.Id}, func(id string) bool {
+	return slices.ContainsFunc([]string{q.ID, q.Instance, t.ID}, func(id string) bool {
 		return id != "" && p.store.Known(q.at, q.Token(id, envelope.Address{}, 0))
 	})
 }
@@ -116,11 +116,11 @@ func (p *Policy) chargedAtRcpt(q *question, t *transaction.Transaction) bool {
 // also asks by its policy protocol and has charged.
 func (p *Policy) askMilter(ctx context.Context, q *question) sidecar.Reply {
 	q.to = distinct(q.to)
-	t := p.incoming.Look(p.incoming.Find(&q.Request))
+	t := p.incoming.Copy(p.incoming.Find(&q.Request))
 	switch {
 	case q.Stage == sidecar.StageMilterEnd && (q.ChargeAtEnd || !p.chargedAtRcpt(q, &t)):
 		return p.askData(ctx, q)
-	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.Id == "" || !p.store.Known(q.at, tokenAtRcpt(&t, q.Settings, q.to[0]))):
+	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.ID == "" || !p.store.Known(q.at, tokenAtRcpt(&t, q.Settings, q.to[0]))):
 		return p.askRcpt(ctx, q)
 	}
 	return sidecar.Reply{}
@@ -140,7 +140,7 @@ func distinct(all []envelope.Address) []envelope.Address {
 // was asked about.
 func (p *Policy) passLocal(q *question) sidecar.Reply {
 	if q.Stage == sidecar.StagePostfixRcpt {
-		p.incoming.Pass(p.incoming.Of(q.now, &q.Request), q.now, func(*transaction.Transaction) {})
+		p.incoming.Accept(p.incoming.FindOrBegin(q.now, &q.Request), q.now, func(*transaction.Transaction) {})
 	}
 	r := q.unlessMore(pass(q.Stage))
 	r.Local = true

@@ -80,19 +80,19 @@ func New(o Options) *Loop {
 func (l *Loop) Add(o Owner) { l.owners = append(l.owners, o) }
 
 // Look has domains reconciled soon. It never waits: a question is being answered.
-func (l *Loop) Look(domains ...string) {
+func (l *Loop) ReconcileSoon(domains ...string) {
 	if len(domains) == 0 {
 		return
 	}
-	l.LookAtNextTick(domains...)
+	l.ReconcileAtTick(domains...)
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// LookAtNextTick has domains reconciled within a second.
-func (l *Loop) LookAtNextTick(domains ...string) {
+// ReconcileAtTick has domains reconciled within a second.
+func (l *Loop) ReconcileAtTick(domains ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, domain := range domains {
@@ -217,7 +217,7 @@ func (l *Loop) Reset(ctx context.Context, now time.Time, domain string, seen int
 		return err
 	}
 	err = l.reset(ctx, now, sidecar.Reset{Domain: domain, Epoch: epoch})
-	l.Look(domain) // what was held is released then
+	l.ReconcileSoon(domain) // what was held is released then
 	return err
 }
 

@@ -139,7 +139,7 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 	case "deferfail_ignore":
 		ignored := []string{}
 		for _, c := range sidecar.Causes() {
-			if slices.Contains(s.Ignored(oracleWho), c) {
+			if slices.Contains(s.IgnoredCauses(oracleWho), c) {
 				ignored = append(ignored, string(c))
 			}
 		}
@@ -169,8 +169,8 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 
 // modes shows which of account, domain and mailbox are watched.
 func modes(s *limit.Table) any {
-	s.ByName["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
-	s.ByName["news@example.com"], s.Accounts = s.ByName["account:bob"], true
+	s.Limits["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
+	s.Limits["news@example.com"], s.HasAccounts = s.Limits["account:bob"], true
 	watched := map[string]bool{}
 	for _, subject := range s.AppendSubjects(nil, oracleWho) {
 		watched[subject.Name] = subject.Watched

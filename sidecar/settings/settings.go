@@ -76,7 +76,7 @@ func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
 // Enforces reports whether limits refuse mail of a domain: neither watch nor exempt.
 func (s *Settings) Enforces(domain string) bool {
 	who := s.PayerOfDomain(domain)
-	return !(s.Watches && s.Watched(who, domain)) && !s.ExemptScope(who)
+	return !(s.HasWatched && s.Watched(who, domain)) && !s.ExemptScope(who)
 }
 
 // Token names the n-th send of a message of this node to one recipient.

@@ -73,7 +73,7 @@ func New(o Options) *Simulation {
 func (s *Simulation) begin(now time.Time) {
 	o := s.options
 	s.now, s.began = now, now
-	s.keep = s.settings.Keep()
+	s.keep = s.settings.LongestWindow()
 	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
 	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}, tripped: map[string]bool{}}
 	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: s.store,
@@ -194,7 +194,7 @@ func (s *Simulation) second(ctx context.Context, now time.Time) {
 	}
 	s.now = now
 	for domain := range s.locks.tripped {
-		s.engine.Turned(domain)
+		s.engine.Changed(domain)
 	}
 	if surveyNow {
 		s.surveyed = step
@@ -210,12 +210,12 @@ func (s *Simulation) second(ctx context.Context, now time.Time) {
 // left the window, and now and then forgets what is too old.
 func (s *Simulation) survey(now time.Time) {
 	for domain := range s.locks.files {
-		s.engine.Turned(domain)
+		s.engine.Changed(domain)
 	}
 	for d := range s.suspects {
 		f := s.rateOf(d)
 		if f.Over() {
-			s.engine.Turned(d.Domain)
+			s.engine.Changed(d.Domain)
 		}
 		if !f.Suspect() {
 			delete(s.suspects, d)

@@ -16,12 +16,12 @@ import (
 // Postfix names it by an instance, and by its queue id too only from the second recipient
 // on (unless smtpd_delay_open_until_valid_rcpt is no).
 type Transaction struct {
-	Id      string             // under which its sends are charged: the queue id, or the instance if the first question had none
-	queue   string             // the queue id; empty while it is not known
-	process string             // process id of the smtpd that receives it, as the log has it
-	passed  time.Time          // when its first recipient was accepted
-	First   envelope.Address   // the first recipient charged at RCPT, whose token has no recipient: see Policy.askPostfixRcpt
-	Named   []envelope.Address // the remote recipients accepted at RCPT, if they are charged at the end
+	ID         string             // under which its sends are charged: the queue id, or the instance if the first question had none
+	queue      string             // the queue id; empty while it is not known
+	process    string             // process id of the smtpd that receives it, as the log has it
+	passed     time.Time          // when its first recipient was accepted
+	First      envelope.Address   // the first recipient charged at RCPT, whose token has no recipient: see Policy.askPostfixRcpt
+	Recipients []envelope.Address // the remote recipients accepted at RCPT, if they are charged at the end
 }
 
 // A Table has the transactions of two generations: those begun within the last half hour,
@@ -54,8 +54,8 @@ func newGeneration() generation {
 	return generation{map[string]*Transaction{}, map[string][]*Transaction{}}
 }
 
-// Of returns the transaction of a question at RCPT. If there is none it begins one.
-func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
+// FindOrBegin returns the transaction of a question at RCPT. If there is none it begins one.
+func (ts *Table) FindOrBegin(now time.Time, r *sidecar.Request) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if now.Sub(ts.began) > generationTime || len(ts.young.by) > generationSize {
@@ -63,7 +63,7 @@ func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
 	}
 	t := ts.get(r.Instance)
 	if t == nil {
-		t = &Transaction{Id: cmp.Or(r.ID, r.Instance), process: processOf(r.Instance)}
+		t = &Transaction{ID: cmp.Or(r.ID, r.Instance), process: processOf(r.Instance)}
 	}
 	ts.young.by[r.Instance] = t
 	if client := clientKey(r); client != "" {
@@ -75,8 +75,8 @@ func (ts *Table) Of(now time.Time, r *sidecar.Request) *Transaction {
 	return t
 }
 
-// Asked reports whether a recipient was asked about and accepted.
-func (t *Transaction) Asked() bool { return !t.passed.IsZero() }
+// Accepted reports whether a recipient was asked about and accepted.
+func (t *Transaction) Accepted() bool { return !t.passed.IsZero() }
 
 // Find returns the transaction of a question; nil if there was no question at RCPT.
 func (ts *Table) Find(r *sidecar.Request) *Transaction {
@@ -122,8 +122,8 @@ func (ts *Table) join(t *Transaction, queue string) {
 	}
 }
 
-// Pass records that a recipient was accepted; note adds it to the transaction.
-func (ts *Table) Pass(t *Transaction, now time.Time, note func(*Transaction)) {
+// Accept records that a recipient was accepted; note adds it to the transaction.
+func (ts *Table) Accept(t *Transaction, now time.Time, note func(*Transaction)) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	note(t)
@@ -136,9 +136,9 @@ func (ts *Table) Pass(t *Transaction, now time.Time, note func(*Transaction)) {
 	}
 }
 
-// Look copies a transaction, which other questions may change meanwhile; nil gives the
+// Copy copies a transaction, which other questions may change meanwhile; nil gives the
 // zero one.
-func (ts *Table) Look(t *Transaction) Transaction {
+func (ts *Table) Copy(t *Transaction) Transaction {
 	if t == nil {
 		return Transaction{}
 	}
@@ -147,12 +147,12 @@ func (ts *Table) Look(t *Transaction) Transaction {
 	return *t
 }
 
-// Logged returns the transaction to which an smtpd gave a queue id, as its log says, in
+// FindLogged returns the transaction to which an smtpd gave a queue id, as its log says, in
 // the second of at; nil if none is known. Postfix logs that right after the first
 // recipient that it accepts. So it is the first one of the process that waits for a queue
 // id, but for those that another rule refused after they were accepted here: behind them
 // another one was waiting before this second.
-func (ts *Table) Logged(queue, process string, at time.Time) *Transaction {
+func (ts *Table) FindLogged(queue, process string, at time.Time) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t := ts.get(queue); t != nil {
