@@ -42,15 +42,23 @@ type LogEntry struct {
 	Line    string // the whole line, without its end
 	Process string // process id of who logged it, where that is known
 
-	// Of LogArrived, as in Request; the sender of Postfix comes with LogSender.
+	Arrival
+	Attempt
+}
+
+// An Arrival is what LogArrived tells, as in Request; the sender of Postfix comes with
+// LogSender.
+type Arrival struct {
 	Sender        string // empty: the null sender
 	Auth          string // id of an authenticated SMTP client
 	Login         string // login name of whoever ran sendmail
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
 	Recipients    string // all of them, separated by spaces; empty where they are not logged
 	Directory     string // of LogRan, and of an arrival where that is known: where the program was run
+}
 
-	// Of an outcome. LogRefused has Recipient and Text, and what LogArrived has.
+// An Attempt is what an outcome tells. LogRefused has Recipient and Text, and an Arrival.
+type Attempt struct {
 	Recipient string // the final address, as the log shows it
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none

@@ -27,22 +27,31 @@ const (
 // mean unknown, except in Sender, where empty is the null sender (RFC 5321, section
 // 4.5.5). They may be parts of one longer string: clone those that are kept.
 type Request struct {
-	Stage         Stage
-	ID            string // Exim's message id, unknown before the DATA ACL; Postfix's or Sendmail's queue id
-	Sender        string // envelope sender
-	Recipients    string // Exim's $recipients, whole; at data and local
-	Recipient     string // one address; at rcpt and route
+	Stage      Stage
+	ID         string // Exim's message id, unknown before the DATA ACL; Postfix's or Sendmail's queue id
+	Sender     string // envelope sender
+	Recipients string // Exim's $recipients, whole; at data and local
+	Recipient  string // one address; at rcpt and route
+	Original   string // the address that an alias or list redirected; at route
+	Charged    bool   // the message was charged at data or local
+	Sent       int    // remote recipients already accepted for this message; at rcpt
+
+	Submitter
+	Postfix
+}
+
+// A Submitter is who has submitted a message, as far as a mail server knows.
+type Submitter struct {
 	Auth          string // $authenticated_id, only of an authenticated SMTP client
 	Login         string // login name of whoever ran sendmail
 	UID           string // numeric user id of whoever ran sendmail
 	CWD           string // directory in which sendmail was run
 	Script        string // X-PHP-Originating-Script
 	ClientAddress string // IP address of the SMTP client; unknown for local submissions
-	Original      string // the address that an alias or list redirected; at route
-	Charged       bool   // the message was charged at data or local
-	Sent          int    // remote recipients already accepted for this message; at rcpt
+}
 
-	// Of Postfix, and of the milter, which does not have all of them.
+// Postfix is what only Postfix tells of a message, and the milter in part.
+type Postfix struct {
 	Instance   string // the same in all questions about one message
 	ClientPort string // TCP port of the SMTP client: with its address it identifies the connection
 	Count      int    // recipients that Postfix accepted, local ones too; at postfix-end

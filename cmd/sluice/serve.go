@@ -126,7 +126,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	options := engine.Options{
-		Config: c, Panel: n.readPanel(), Node: n.name, EximUser: mta.User, AnySender: mta.AnySender, Store: n.ledger, Notes: n.ledger,
+		Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
 		Locks: n.locks, Queue: mta, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {

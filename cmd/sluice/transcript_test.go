@@ -145,21 +145,20 @@ var stages = map[string]stage{
 	"busy": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{
-			{Domain: "a.example", Sent: 3, Hourly: 500, Mode: limit.Enforce, Windows: window(3600, 3, 500)},
-			{Domain: "bulk.example", Sent: 12345, Hourly: 0, Mode: limit.Watch, Windows: window(3600, 12345, 0)},
+			{Domain: "a.example", Counts: operator.Counts{Sent: 3}, Usage: operator.Usage{Hourly: 500, Windows: window(3600, 3, 500)}, Mode: limit.Enforce},
+			{Domain: "bulk.example", Counts: operator.Counts{Sent: 12345}, Usage: operator.Usage{Hourly: 0, Windows: window(3600, 12345, 0)}, Mode: limit.Watch},
 			{
-				Domain: "example.com", Account: "bob", Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1,
-				Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20), DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5, Held: 1,
+				Domain: "example.com", Account: "bob", Counts: operator.Counts{Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1},
+				Usage: operator.Usage{Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5}, Held: 1,
 				Locks:   []operator.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
 				FreesAt: at(12 * time.Minute),
 			},
 			{
-				Domain: "held.example", Sent: 450, Hourly: 500, HourlyPercent: 90, DeferfailPercent: 25, DeferfailMin: 5,
-				Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...),
-				Locks:   []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
+				Domain: "held.example", Counts: operator.Counts{Sent: 450}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 90, Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailMin: 5},
+				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
-			{Domain: "stopped.example", Hourly: 500, Windows: window(3600, 0, 500), Stopped: "Account carol is on hold.", StoppedBy: "panel"},
-			{Domain: "near.example", Sent: 499, Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)},
+			{Domain: "stopped.example", Usage: operator.Usage{Hourly: 500, Windows: window(3600, 0, 500)}, Blocked: operator.Blocked{Stopped: "Account carol is on hold.", StoppedBy: "panel"}},
+			{Domain: "near.example", Counts: operator.Counts{Sent: 499}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)}},
 		},
 		Scopes: []operator.ScopeStatus{
 			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
@@ -170,7 +169,7 @@ var stages = map[string]stage{
 	}},
 	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,
-		Domains: []operator.DomainStatus{{Domain: "example.com", Sent: 24, Hourly: 40, Windows: window(3600, 24, 40), Partial: true}},
+		Domains: []operator.DomainStatus{{Domain: "example.com", Counts: operator.Counts{Sent: 24}, Usage: operator.Usage{Hourly: 40, Windows: window(3600, 24, 40)}, Partial: true}},
 		Scopes:  []operator.ScopeStatus{{Scope: "news@example.com", Windows: window(3600, 9, 20), Partial: true}},
 		Totals: operator.Totals{Journal: "ok", Locks: "ok", Shared: &operator.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,

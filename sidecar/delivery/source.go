@@ -114,5 +114,5 @@ func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
 
 // Request returns a Request with what an origin tells about the sender.
 func (o origin) Request() sidecar.Request {
-	return sidecar.Request{Sender: o.Sender, Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}
+	return sidecar.Request{Sender: o.Sender, Submitter: sidecar.Submitter{Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}}
 }

@@ -38,8 +38,7 @@ type Options struct {
 	Config      *config.Config
 	Panel       settings.Panel // what the panel's files say; zero: there is none
 	Node        string         // name of this node: Config.Store.Node or the host name
-	EximUser    string         // login name of Exim's own user
-	AnySender   bool           // Exim lets any local user send in any name
+	Exim        Exim
 	Store       Store
 	Notes       sidecar.Notes
 	Board       sidecar.Board     // nil: this node shares with nobody
@@ -48,6 +47,12 @@ type Options struct {
 	Queue       sidecar.Queue
 	Events      event.Sink
 	Now         time.Time // with a monotonic reading
+}
+
+// An Exim is what matters of the Exim that asks.
+type Exim struct {
+	User      string // login name of its own user
+	AnySender bool   // it lets any local user send in any name
 }
 
 // New returns an Engine that goes on from its notes. Run starts it.
@@ -60,7 +65,7 @@ func New(o Options) *Engine {
 	}
 	clock := sidecar.NewClock(o.Now, o.Store)
 
-	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser,
+	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User,
 		Board: board, Left: left, Notes: o.Notes, Events: o.Events, Now: o.Now})
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
@@ -105,7 +110,7 @@ func (e *Engine) warn(o Options) {
 	if s.Locals.Get().Empty() {
 		o.Events.Emit(event.Event{Kind: event.NoLocalDomains, Attrs: event.Attrs("local_domains", o.Config.Exim.LocalDomains)})
 	}
-	if o.AnySender && !s.OwnerMap.Get().Known() {
+	if o.Exim.AnySender && !s.OwnerMap.Get().Known() {
 		o.Events.Emit(event.Event{Kind: event.NoOwners, Attrs: event.Attrs("identity.owners", o.Config.Identity.Owners)})
 	}
 	e.Settings.EmitPanelSkipped(o.Panel.Trouble)

@@ -83,7 +83,7 @@ func TestEditsOfMainAndLocalDomainsAreFollowed(t *testing.T) {
 			edit(step.file, step.text)
 		}
 		for _, login := range []string{"alice", "carl"} {
-			s.want(s.Ask(context.Background(), s.now, sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: login,
+			s.want(s.Ask(context.Background(), s.now, sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: login},
 				Sender: "x@elsewhere.example", Recipients: login + "@far.example"}), sidecar.Accept, "")
 		}
 		s.sent("a.example", step.a)

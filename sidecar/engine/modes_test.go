@@ -54,7 +54,7 @@ func TestAWatchedDomainGetsNoLockAndRouteAndLogAddNothing(t *testing.T) {
 	s := newSite(t, shortWindow+"[limits.domain.\"a.example\"]\nmode = \"watch\"\n[limits.account.bob]\nhourly = 100\n")
 	s.now = time.Now()
 	s.run()
-	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example",
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@a.example",
 		Recipients: "u1@far.example, u2@far.example, u3@far.example, u4@far.example"}
 	if r := s.Ask(context.Background(), s.now, local); !r.Charged {
 		t.Fatalf("%+v", r)
@@ -64,7 +64,7 @@ func TestAWatchedDomainGetsNoLockAndRouteAndLogAddNothing(t *testing.T) {
 		route.Stage, route.Recipient = sidecar.StageRoute, fmt.Sprintf("u%d@far.example", i+1)
 		s.want(s.Ask(context.Background(), s.now, route), sidecar.Accept, "")
 		s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: local.ID, At: s.now,
-			Recipient: route.Recipient, Transport: "remote_smtp"}})
+			Attempt: sidecar.Attempt{Recipient: route.Recipient, Transport: "remote_smtp"}}})
 	}
 	status := s.status("")
 	if d := status.Domains[0]; d.Sent != 3 || d.Delivered != 3 || d.Refused != 1 {
@@ -113,7 +113,7 @@ func TestOverLimit(t *testing.T) {
 func TestDiscardOfALocalMessage(t *testing.T) {
 	s := newSite(t, limit20+"over_limit = \"discard\"\n")
 	s.send(19)
-	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example",
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@a.example",
 		Recipients: "u1@far.example, u2@far.example"}
 	if r := s.Ask(context.Background(), s.now, local); r.Action != sidecar.Accept || r.Charged {
 		t.Fatalf("%+v", r)
@@ -140,8 +140,8 @@ func TestNobodyPaysForAnExemptDomain(t *testing.T) {
 	}
 	// The log adds nothing, and a hand stops it all the same.
 	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogArrived, ID: "1xUzSN-0005dd-0q", At: s.now,
-		Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
-	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: "1xUzSN-0005dd-0q", At: s.now, Recipient: "x@far.example"}})
+		Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}}})
+	s.Record(context.Background(), s.now, []sidecar.LogEntry{{Kind: sidecar.LogDelivered, ID: "1xUzSN-0005dd-0q", At: s.now, Attempt: sidecar.Attempt{Recipient: "x@far.example"}}})
 	s.sent("a.example", 1)
 	if _, err := s.Lock(context.Background(), s.now, "a.example", "root"); err != nil {
 		t.Fatal(err)

@@ -87,7 +87,7 @@ func TestANewKindOfBlockerBlocksAtEachStage(t *testing.T) {
 	const text = "Domain a.example is in quarantine"
 	s.want(s.rcpt("u@far.example", 0), sidecar.Reject, text)
 	s.want(s.send(1), sidecar.Reject, text)
-	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example", Recipients: "u@far.example"}
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@a.example", Recipients: "u@far.example"}
 	ask := func(r sidecar.Request) sidecar.Reply { return s.Ask(context.Background(), s.now, r) }
 	s.want(ask(local), sidecar.Reject, text)
 	route := local

@@ -39,7 +39,7 @@ func TestAWatchedOrExemptDomainDoesNotTrip(t *testing.T) {
 func TestAPanelHoldsAndSuspends(t *testing.T) {
 	t.Parallel() // it waits
 	s := running(t, limit20)
-	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example", Recipients: "u@far.example"}
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@a.example", Recipients: "u@far.example"}
 	route := local
 	route.Stage, route.Recipient = sidecar.StageRoute, "u@far.example"
 	ask := func(r sidecar.Request) sidecar.Reply { return s.Ask(context.Background(), s.now, r) }

@@ -86,7 +86,7 @@ func (s *site) open() {
 	if s.locks, err = lockdir.Open(lockdir.Options{Path: s.dir, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.Engine = engine.New(engine.Options{Config: s.config, Node: "node1", EximUser: "exim", AnySender: s.anySender, Store: s.store,
+	s.Engine = engine.New(engine.Options{Config: s.config, Node: "node1", Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: s.store,
 		Notes: s.store, Board: s.board, Locks: s.locks, Queue: s, Events: events, Now: s.now})
 	s.store.KeepFor(s.now, s.Engine.Keep())
 }
@@ -104,7 +104,7 @@ const limit20 = "[limits]\nhourly = 20\n"
 
 // authed is a question of news@a.example, who has logged in.
 func authed(stage sidecar.Stage) sidecar.Request {
-	return sidecar.Request{Stage: stage, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}
+	return sidecar.Request{Stage: stage, Sender: "news@a.example", Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "192.0.2.1"}}
 }
 
 // send charges a message of n recipients at DATA.
@@ -214,7 +214,7 @@ func (s *site) sent(domain string, want int64) {
 func TestSendmailBetweenLimitAndCutoffIsHeldAndFromTheCutoffRefused(t *testing.T) {
 	s := newSite(t, limit20)
 	s.send(20)
-	local := sidecar.Request{Stage: sidecar.StageLocal, Sender: "www@a.example", Login: "www"}
+	local := sidecar.Request{Stage: sidecar.StageLocal, Sender: "www@a.example", Submitter: sidecar.Submitter{Login: "www"}}
 	for i := 21; i <= 25; i++ {
 		local.ID, local.Recipients = fmt.Sprintf("1xUzSN-%06d-1q", i), fmt.Sprintf("v%d@far.example", i)
 		got := s.Ask(context.Background(), s.now, local)
@@ -281,13 +281,13 @@ hourly = 5
 hourly = 5
 `
 	auth := func(id, sender string) sidecar.Request {
-		return sidecar.Request{Auth: id, Sender: sender, ClientAddress: "203.0.113.5"}
+		return sidecar.Request{Submitter: sidecar.Submitter{Auth: id, ClientAddress: "203.0.113.5"}, Sender: sender}
 	}
 	local := func(login, sender string) sidecar.Request {
-		return sidecar.Request{Login: login, Sender: sender}
+		return sidecar.Request{Submitter: sidecar.Submitter{Login: login}, Sender: sender}
 	}
 	remote := func(client, sender, original string) sidecar.Request {
-		return sidecar.Request{ClientAddress: client, Sender: sender, Original: original}
+		return sidecar.Request{Submitter: sidecar.Submitter{ClientAddress: client}, Sender: sender, Original: original}
 	}
 	for name, c := range map[string]struct {
 		request sidecar.Request
@@ -299,9 +299,9 @@ hourly = 5
 		"auth without domain, null sender": {auth("bob", ""), "account:bob node1"},
 		"local":                            {local("bob", "x@b.example"), "account:bob b.example"},
 		"local, null sender":               {local("bob", ""), "account:bob node1"},
-		"local, redirected":                {sidecar.Request{Login: "bob", Sender: "x@b.example", Original: "l@local.example"}, "account:bob b.example"},
+		"local, redirected":                {sidecar.Request{Submitter: sidecar.Submitter{Login: "bob"}, Sender: "x@b.example", Original: "l@local.example"}, "account:bob b.example"},
 		"bounce of Exim":                   {local("exim", ""), ""},
-		"bounce of Exim, redirected":       {sidecar.Request{Login: "exim", Original: "fwd@c.example"}, ""},
+		"bounce of Exim, redirected":       {sidecar.Request{Submitter: sidecar.Submitter{Login: "exim"}, Original: "fwd@c.example"}, ""},
 		"redirected":                       {remote("203.0.113.5", "x@elsewhere.example", "fwd@C.example"), "c.example"},
 		"redirected, null sender":          {remote("203.0.113.5", "", "fwd@c.example"), ""},
 		"redirected by case only":          {remote("203.0.113.5", "x@elsewhere.example", `"U"@FAR.example`), ""},
@@ -351,7 +351,7 @@ daily = 5
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer,
 		"Mailbox news@a.example has exceeded the max emails per hour (11/10 (110%)) allowed.  Message will be reattempted later "+
 			"[10 sent in an hour, limit from test.toml:6; room at 2026-03-01 13:01:00 +0000; sluice on node1]")
-	bob := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@b.example",
+	bob := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@b.example",
 		Recipients: "a@far.example, b@far.example, c@far.example, d@far.example, e@far.example"}
 	s.want(s.Ask(context.Background(), s.now, bob), sidecar.Accept, "")
 	bob.Stage, bob.Recipient, bob.ID = sidecar.StageRoute, "f@far.example", "1xUzSN-0005de-0q"
@@ -369,7 +369,7 @@ func TestAnOldHoldOfALockedDomain(t *testing.T) {
 	locked := "Domain a.example is locked.  Message will be reattempted later"
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, locked)
 	s.want(s.send(1), sidecar.Defer, locked)
-	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Login: "bob", Sender: "bob@a.example", Recipients: "u@far.example"}
+	local := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@a.example", Recipients: "u@far.example"}
 	if r := s.Ask(ctx, s.now, local); r.Action != sidecar.Accept || r.Charged {
 		t.Fatalf("sendmail under a lock by hand: %+v, want it accepted uncharged", r)
 	}

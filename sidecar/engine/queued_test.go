@@ -23,14 +23,14 @@ func (s *site) pfTell(e sidecar.LogEntry) {
 
 // logArrived tells that an smtpd took a message of news@a.example.
 func (s *site) logArrived(queue, process string) {
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: process, Auth: "news@a.example", ClientAddress: "192.0.2.1"})
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogSender, ID: queue, Sender: "news@a.example"})
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: process, Arrival: sidecar.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogSender, ID: queue, Arrival: sidecar.Arrival{Sender: "news@a.example"}})
 }
 
 // logOutcome tells what became of a recipient; original is empty unless an alias
 // was expanded.
 func (s *site) logOutcome(kind sidecar.EntryKind, queue, to, original string) {
-	s.pfTell(sidecar.LogEntry{Kind: kind, ID: queue, Recipient: to, Original: original, Transport: "smtp", Text: "host mx said: 450 4.2.0 later"})
+	s.pfTell(sidecar.LogEntry{Kind: kind, ID: queue, Attempt: sidecar.Attempt{Recipient: to, Original: original, Transport: "smtp", Text: "host mx said: 450 4.2.0 later"}})
 }
 
 // Each recipient of a message that RCPT charged gets its outcome, whatever of the
@@ -66,7 +66,7 @@ func TestPostfixMessagesAreJoinedByProcessAndTime(t *testing.T) {
 	at := s.now.Add(-2 * time.Second)
 	for i := range 5 {
 		queue := fmt.Sprintf("Q%d", i)
-		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: "208", Auth: "news@a.example", ClientAddress: "192.0.2.1", At: at})
+		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: "208", Arrival: sidecar.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}, At: at})
 		s.logOutcome(sidecar.LogDelivered, queue, fmt.Sprintf("u%d@far.example", i), "")
 	}
 	s.logArrived("Q5", "208")
@@ -98,7 +98,7 @@ func TestPostfixLogChargesWhatWasMissed(t *testing.T) {
 			s.logOutcome(sidecar.LogFailed, "Q1", "u2@far.example", "")
 			s.logOutcome(sidecar.LogDelivered, "Q1", "u3@far.example", "info@local.example")
 			s.logOutcome(sidecar.LogDelivered, "Q1", "x@local.example", "")
-			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: "Q1", Recipient: "y@far.example", Transport: "pipe"})
+			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: "Q1", Attempt: sidecar.Attempt{Recipient: "y@far.example", Transport: "pipe"}})
 			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: "Q1"})
 		}
 		d := s.outcomes("a.example")
@@ -146,17 +146,16 @@ func TestPostfixMessagesExpire(t *testing.T) {
 	s.logArrived(m.queue, "208")
 	s.logOutcome(sidecar.LogDeferred, m.queue, "a@far.example", "")
 	s.logOutcome(sidecar.LogDelivered, m.queue, "b@far.example", "")
-	suspended := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Recipient: "c@far.example", Transport: "error",
-		Text: "delivery temporarily suspended: connect to far.example: Connection refused"}
+	suspended := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Attempt: sidecar.Attempt{Recipient: "c@far.example", Transport: "error", Text: "delivery temporarily suspended: connect to far.example: Connection refused"}}
 	s.pfTell(suspended)
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Recipient: "x@far.example", Transport: "local", Text: "mailbox full"})
+	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "local", Text: "mailbox full"}})
 	s.wantOutcomes("a.example", 3, 1, 1, 0)
 	if err := s.Checkpoint(s.now, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	s.restart()
 	for range 2 {
-		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogExpired, ID: m.queue, Sender: "news@a.example", Text: "expired, returned to sender"})
+		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogExpired, ID: m.queue, Arrival: sidecar.Arrival{Sender: "news@a.example"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}})
 		s.wantOutcomes("a.example", 3, 1, 0, 2)
 	}
 }

@@ -27,7 +27,7 @@ func (s *site) tell(e sidecar.LogEntry) {
 func (s *site) arrived(domain string) (id string) {
 	s.ids++
 	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@" + domain, Auth: "news@" + domain, ClientAddress: "192.0.2.1"})
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@" + domain, Auth: "news@" + domain, ClientAddress: "192.0.2.1"}})
 	return id
 }
 
@@ -38,15 +38,15 @@ const (
 )
 
 func (s *site) deferred(id, to, text string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text})
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
 }
 
 func (s *site) failed(id, to, text string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text})
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
 }
 
 func (s *site) gotThrough(id, to string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: id, Recipient: to, Router: "dnslookup", Transport: "remote_smtp"})
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp"}})
 }
 
 // outcomes is the status of one domain; of one that is not known, the zero value.
@@ -115,9 +115,8 @@ func TestGreylistingAndForwardsTripIt(t *testing.T) {
 	// Mail from elsewhere to an address here that is forwarded: greylisted, then taken.
 	for n := range 12 {
 		id := s.arrived("else.example")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "who@else.example", ClientAddress: "192.0.2.9"})
-		forward := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example",
-			Router: "dnslookup", Transport: "remote_smtp", Text: greylisted}
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
+		forward := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: greylisted}}
 		s.tell(forward)
 		forward.Kind, forward.Text = sidecar.LogDelivered, ""
 		s.tell(forward)
@@ -187,7 +186,7 @@ func TestFiveOfTwoHundredDoNotTripInAnyOrder(t *testing.T) {
 			s.send(200)
 			n := s.ids
 			id := fmt.Sprintf("1xUzSN-%06d-0q", n)
-			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
+			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 			for i := range 200 {
 				to := fmt.Sprintf("u%d-%d@far.example", n, i)
 				if !bad(i) {
@@ -209,12 +208,12 @@ func TestOurOwnRefusalsAddNothing(t *testing.T) {
 	s := running(t, quarter)
 	id := s.arrived("a.example")
 	for _, e := range []sidecar.LogEntry{
-		{Kind: sidecar.LogDeferred, Recipient: "1xUzSN-abc@hold.sluice.invalid", Original: "x@far.example", Router: "sluice_hold", Text: "Domain a.example has"},
-		{Kind: sidecar.LogFailed, Recipient: "x@far.example", Router: "enforce_mail_permissionsHG", Text: "Domain a.example has exceeded"},
-		{Kind: sidecar.LogDeferred, Recipient: "x@far.example", Text: "retry time not reached"},
-		{Kind: sidecar.LogFailed, Recipient: "bob@local.example", Transport: "remote_smtp", Text: "mailbox full"},
-		{Kind: sidecar.LogDelivered, Recipient: "x@far.example", Transport: "local_delivery"},
-		{Kind: sidecar.LogFailed, Recipient: "|/bin/false", Original: "p@local.example", Transport: "address_pipe"},
+		{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "1xUzSN-abc@hold.sluice.invalid", Original: "x@far.example", Router: "sluice_hold", Text: "Domain a.example has"}},
+		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "x@far.example", Router: "enforce_mail_permissionsHG", Text: "Domain a.example has exceeded"}},
+		{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "x@far.example", Text: "retry time not reached"}},
+		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "bob@local.example", Transport: "remote_smtp", Text: "mailbox full"}},
+		{Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "local_delivery"}},
+		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "|/bin/false", Original: "p@local.example", Transport: "address_pipe"}},
 	} {
 		e.ID = id
 		s.tell(e)
@@ -229,7 +228,7 @@ func TestReadingAgainChangesNothing(t *testing.T) {
 	n := s.ids
 	id := fmt.Sprintf("1xUzSN-%06d-0q", n)
 	lines := func() {
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 		s.gotThrough(id, fmt.Sprintf("U%d-0@Far.example", n)) // the log's case is not the client's
 		s.deferred(id, fmt.Sprintf("u%d-1@far.example", n), refused)
 	}
@@ -252,10 +251,10 @@ func TestReadingAgainBehindTheWindowsChangesNothing(t *testing.T) {
 	began, old, recent := s.now, s.arrived("a.example"), ""
 	lines := func() {
 		for _, e := range []sidecar.LogEntry{
-			{Kind: sidecar.LogArrived, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"},
-			{Kind: sidecar.LogDeferred, Recipient: "x@far.example", Transport: "remote_smtp", Text: refused},
-			{Kind: sidecar.LogFailed, Recipient: "x@far.example", Transport: "remote_smtp", Text: noSuchUser},
-			{Kind: sidecar.LogDelivered, Recipient: "y@far.example", Transport: "remote_smtp"},
+			{Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}},
+			{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: refused}},
+			{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: noSuchUser}},
+			{Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "y@far.example", Transport: "remote_smtp"}},
 			{Kind: sidecar.LogCompleted},
 		} {
 			e.ID, e.At = old, began
@@ -318,7 +317,7 @@ func TestADeliveryBeforeItsArrival(t *testing.T) {
 	id := messageID(s.now)
 	s.gotThrough(id, "x@far.example")
 	s.wantOutcomes("a.example", 0, 0, 0, 0)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"})
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 	s.wantOutcomes("a.example", 1, 1, 0, 0)
 }
 

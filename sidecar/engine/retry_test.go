@@ -59,7 +59,7 @@ func TestFiftyGreylistedAndDeliveredAtTheRetry(t *testing.T) {
 
 // spelled tells of a delivery to an address as its message's sender wrote it.
 func (s *site) spelled(kind sidecar.EntryKind, id, to, original string) {
-	s.tell(sidecar.LogEntry{Kind: kind, ID: id, Recipient: to, Original: original, Router: "dnslookup", Transport: "remote_smtp", Text: refused})
+	s.tell(sidecar.LogEntry{Kind: kind, ID: id, Attempt: sidecar.Attempt{Recipient: to, Original: original, Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
 }
 
 // bob@ is written in three ways, and Exim delivers three times. That is charged
@@ -109,7 +109,7 @@ func TestASpellingThatWasAskedAboutIsNotChargedAgain(t *testing.T) {
 		r := authed(sidecar.StageData)
 		r.ID, r.Recipients = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], 900+n), recipients
 		s.want(s.Ask(t.Context(), s.now, r), sidecar.Accept, "")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Sender: r.Sender, Auth: r.Auth, ClientAddress: r.ClientAddress})
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: r.Sender, Auth: r.Auth, ClientAddress: r.ClientAddress}})
 		if n == 0 {
 			s.spelled(sidecar.LogDelivered, r.ID, "john.smith@far.example", "John.Smith@far.example")
 			s.wantOutcomes("a.example", 1, 1, 0, 0)

@@ -255,7 +255,7 @@ func TestAFailedDeliveryForgetsNoHold(t *testing.T) {
 func TestAChargedRecipientHeldUnderALockIsNotChargedAgain(t *testing.T) {
 	s := newSite(t, limit20)
 	ctx := context.Background()
-	r := sidecar.Request{Stage: sidecar.StageRoute, ClientAddress: "203.0.113.5", Sender: "x@else.example",
+	r := sidecar.Request{Stage: sidecar.StageRoute, Submitter: sidecar.Submitter{ClientAddress: "203.0.113.5"}, Sender: "x@else.example",
 		ID: messageID(s.now), Original: "fwd@a.example", Recipient: "u@far.example"}
 	s.want(s.Ask(ctx, s.now, r), sidecar.Accept, "")
 	if _, err := s.Lock(ctx, s.now, "a.example", "root"); err != nil {

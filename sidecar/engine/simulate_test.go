@@ -105,7 +105,7 @@ func (x *liveExim) smtp(domain, user string, to []string) {
 	x.n++
 	id := mainlogtest.ID(x.now, x.n)
 	from := user + "@" + domain
-	r := sidecar.Request{Sender: from, Auth: from, ClientAddress: "192.0.2.1"}
+	r := sidecar.Request{Sender: from, Submitter: sidecar.Submitter{Auth: from, ClientAddress: "192.0.2.1"}}
 	said := fmt.Sprintf("H=(pc) [192.0.2.1] F=<%s> A=plain:%s", from, from)
 	var passed []string
 	room := 0
@@ -142,7 +142,7 @@ func (x *liveExim) smtp(domain, user string, to []string) {
 // sendmail sends a message of one recipient by a local user, who owns a domain.
 func (x *liveExim) sendmail(domain, user, directory string, to []string) {
 	x.n++
-	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "www@" + domain, Login: user, CWD: directory,
+	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "www@" + domain, Submitter: sidecar.Submitter{Login: user, CWD: directory},
 		Stage: sidecar.StageLocal, Recipients: strings.Join(to, ", ")}
 	x.say("cwd=%s 3 args: /usr/sbin/sendmail -t -i", directory)
 	reply := x.ask(q)
@@ -158,7 +158,7 @@ func (x *liveExim) sendmail(domain, user, directory string, to []string) {
 // inbound is a message from elsewhere to an alias, which sends it on to strangers.
 func (x *liveExim) inbound(domain string, to []string) {
 	x.n++
-	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "friend@elsewhere.example", ClientAddress: "198.51.100.1"}
+	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "friend@elsewhere.example", Submitter: sidecar.Submitter{ClientAddress: "198.51.100.1"}}
 	x.say("%s <= %s H=(mx) [198.51.100.1] P=esmtp S=900", q.ID, q.Sender)
 	q.Original = "all@" + domain
 	x.accept(q, domain, false, to)

@@ -85,7 +85,7 @@ func (g *Golden) open() {
 		g.t.Fatal(err)
 	}
 	g.parser = g.options.NewParser()
-	g.Engine = engine.New(engine.Options{Config: config, Node: "node.test", EximUser: "Debian-exim", Store: g.store, Notes: g.store,
+	g.Engine = engine.New(engine.Options{Config: config, Node: "node.test", Exim: engine.Exim{User: "Debian-exim"}, Store: g.store, Notes: g.store,
 		Locks: locks, Queue: noQueue{}, Events: event.NewStream(), Now: g.options.Now})
 }
 

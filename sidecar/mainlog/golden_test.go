@@ -51,7 +51,7 @@ func ask(t *testing.T, g *logtest.Golden, line string) {
 	if !ok {
 		t.Fatalf("no recipients in %s", line)
 	}
-	r := sidecar.Request{Stage: sidecar.StageData, ID: e.ID, Sender: e.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress,
+	r := sidecar.Request{Stage: sidecar.StageData, ID: e.ID, Sender: e.Sender, Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress},
 		Recipients: strings.ReplaceAll(recipients, " ", ", ")}
 	if e.ClientAddress == "" {
 		r.Stage = sidecar.StageLocal

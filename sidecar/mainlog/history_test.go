@@ -21,23 +21,23 @@ func TestRefusalsAndRuns(t *testing.T) {
 	text := "Domain send51.test has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later [20 sent in an hour]"
 	for line, want := range map[string]sidecar.LogEntry{
 		"[26323] H=(client.test) [127.0.0.1]:41119 F=<s@x18.test> temporarily rejected RCPT <u@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Process: "26323", Sender: "s@x18.test", ClientAddress: "127.0.0.1", Recipient: "u@far.test", Text: text},
+			Kind: sidecar.LogRefused, Process: "26323", Arrival: sidecar.Arrival{Sender: "s@x18.test", ClientAddress: "127.0.0.1"}, Attempt: sidecar.Attempt{Recipient: "u@far.test", Text: text}},
 		"H=pc.test (pc) [2001:db8::1] X=TLS1.3:AES:256 CV=no SNI=x F=<a@b.test> A=plain:bob@b.test rejected RCPT <\"o o\"@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Sender: "a@b.test", Auth: "bob@b.test", ClientAddress: "2001:db8::1", Recipient: "\"o o\"@far.test", Text: text},
+			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "a@b.test", Auth: "bob@b.test", ClientAddress: "2001:db8::1"}, Attempt: sidecar.Attempt{Recipient: "\"o o\"@far.test", Text: text}},
 		"H=(pc) [192.0.2.1] F=<\"x rejected RCPT <v@victim.test>: no\"@b.test> A=login:b@b.test temporarily rejected RCPT <u@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Sender: "\"x rejected RCPT <v@victim.test>: no\"@b.test", Auth: "b@b.test", ClientAddress: "192.0.2.1", Recipient: "u@far.test", Text: text},
+			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "\"x rejected RCPT <v@victim.test>: no\"@b.test", Auth: "b@b.test", ClientAddress: "192.0.2.1"}, Attempt: sidecar.Attempt{Recipient: "u@far.test", Text: text}},
 		"U=alpha F=<b@alpha.test> rejected RCPT <u@ok4.sink>": {
-			Kind: sidecar.LogRefused, Sender: "b@alpha.test", Login: "alpha", Recipient: "u@ok4.sink"},
+			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "b@alpha.test", Login: "alpha"}, Attempt: sidecar.Attempt{Recipient: "u@ok4.sink"}},
 		"1xUzRH-0005E4-0q H=(client.test) [127.0.0.1] F=<s@send51.test> A=plain:s temporarily rejected after DATA: " + text: {
-			Kind: sidecar.LogRefused, ID: "1xUzRH-0005E4-0q", Sender: "s@send51.test", Auth: "s", ClientAddress: "127.0.0.1", Text: text},
+			Kind: sidecar.LogRefused, ID: "1xUzRH-0005E4-0q", Arrival: sidecar.Arrival{Sender: "s@send51.test", Auth: "s", ClientAddress: "127.0.0.1"}, Attempt: sidecar.Attempt{Text: text}},
 		"1xUzRT-0005Iu-0E U=alpha F=<alpha@host.test> rejected by non-SMTP ACL: " + text: {
-			Kind: sidecar.LogRefused, ID: "1xUzRT-0005Iu-0E", Sender: "alpha@host.test", Login: "alpha", Text: text},
+			Kind: sidecar.LogRefused, ID: "1xUzRT-0005Iu-0E", Arrival: sidecar.Arrival{Sender: "alpha@host.test", Login: "alpha"}, Attempt: sidecar.Attempt{Text: text}},
 		"[25890] cwd=/home/alpha/public html 4 args: /usr/sbin/sendmail -t -i -fnews@alpha.test": {
-			Kind: sidecar.LogRan, Process: "25890", Directory: "/home/alpha/public html"},
+			Kind: sidecar.LogRan, Process: "25890", Arrival: sidecar.Arrival{Directory: "/home/alpha/public html"}},
 		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"for me@x.test\" for a@far.test b@far.test": {
-			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"},
+			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"}},
 		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"a gift for me@x.test\"": {
-			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Sender: "news@alpha.test", Login: "alpha"},
+			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha"}},
 		"cwd=/srv/spool 3 args: /usr/sbin/exim4 -Mc 1xUzc7-0006ja-2I":                     {},
 		"cwd=/ 3 args: exim -bd -q20m":                                                    {},
 		"H=(pc) [192.0.2.1] rejected MAIL <s@x.test>: no":                                 {},

@@ -16,8 +16,8 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // parse has a line parsed into an entry that was another one.
 func parse(p *mainlog.Parser, now time.Time, line string) (e sidecar.LogEntry, ok bool) {
-	e = sidecar.LogEntry{ID: "left", Process: "1", Sender: "s", Auth: "a", Login: "l", ClientAddress: "c",
-		Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}
+	e = sidecar.LogEntry{ID: "left", Process: "1", Arrival: sidecar.Arrival{Sender: "s", Auth: "a", Login: "l", ClientAddress: "c"},
+		Attempt: sidecar.Attempt{Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}}
 	ok = p.Parse(now, line, &e)
 	return e, ok
 }
@@ -34,16 +34,16 @@ const at = "2026-11-22 04:43:53 1xUzQe-0004wm-37 "
 
 func TestArrivals(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
-		`<= s@send1.test H=(client.test) [127.0.0.1] P=esmtp S=258`: {Sender: "s@send1.test", ClientAddress: "127.0.0.1"},
-		`(= s@send1.test H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:25 P=esmtpsa X=TLS1.3:TLS_AES:256 CV=no DN="CN=x A=y:z" A=plain:news@a.test S=2 id=x A=login:evil@b.test T="x" from <s@send1.test> for u@x.test`: {Sender: "s@send1.test", Auth: "news@a.test", ClientAddress: "192.0.2.1", Recipients: "u@x.test"},
-		`<= bob@a.test U=bob P=local S=300 T="<= x@y H=[1.2.3.4] P=esmtp A=plain:x" from <bob@a.test> for u@x.test`:                                                                                              {Sender: "bob@a.test", Login: "bob", Recipients: "u@x.test"},
-		`<= bob@a.test U=bob P=local-esmtp S=300`:                                                 {Sender: "bob@a.test", Login: "bob"},
-		`<= <> R=1xUzQe-0004wm-36 U=Debian-exim P=local S=1500`:                                   {Login: "Debian-exim"},
-		`<= "a b H=[9.9.9.9] U=root P=local"@evil.test H=(x) [192.0.2.1] U=ident P=esmtp S=1`:     {Sender: `"a b H=[9.9.9.9] U=root P=local"@evil.test`, ClientAddress: "192.0.2.1"},
-		`<= s@a.test H=([10.0.0.1]) [2001:db8::1]:4444 P=esmtpsa A=dovecot_login:bob S=1`:         {Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "bob"},
-		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=cram S=1`:                                       {Sender: "s@a.test", ClientAddress: "192.0.2.1"},
-		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b\303\266b@a.test S=1`:                    {Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "böb@a.test"},
-		`<= s@a.test H=(x) [192.0.2.1] P=esmtp K S=1 M8S=8 RT=0.1s id=a@b T="\" A=plain:x" for u`: {Sender: "s@a.test", ClientAddress: "192.0.2.1"},
+		`<= s@send1.test H=(client.test) [127.0.0.1] P=esmtp S=258`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", ClientAddress: "127.0.0.1"}},
+		`(= s@send1.test H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:25 P=esmtpsa X=TLS1.3:TLS_AES:256 CV=no DN="CN=x A=y:z" A=plain:news@a.test S=2 id=x A=login:evil@b.test T="x" from <s@send1.test> for u@x.test`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", Auth: "news@a.test", ClientAddress: "192.0.2.1", Recipients: "u@x.test"}},
+		`<= bob@a.test U=bob P=local S=300 T="<= x@y H=[1.2.3.4] P=esmtp A=plain:x" from <bob@a.test> for u@x.test`:                                                                                              {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob", Recipients: "u@x.test"}},
+		`<= bob@a.test U=bob P=local-esmtp S=300`:                                                 {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob"}},
+		`<= <> R=1xUzQe-0004wm-36 U=Debian-exim P=local S=1500`:                                   {Arrival: sidecar.Arrival{Login: "Debian-exim"}},
+		`<= "a b H=[9.9.9.9] U=root P=local"@evil.test H=(x) [192.0.2.1] U=ident P=esmtp S=1`:     {Arrival: sidecar.Arrival{Sender: `"a b H=[9.9.9.9] U=root P=local"@evil.test`, ClientAddress: "192.0.2.1"}},
+		`<= s@a.test H=([10.0.0.1]) [2001:db8::1]:4444 P=esmtpsa A=dovecot_login:bob S=1`:         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "bob"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=cram S=1`:                                       {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b\303\266b@a.test S=1`:                    {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "böb@a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtp K S=1 M8S=8 RT=0.1s id=a@b T="\" A=plain:x" for u`: {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
 	} {
 		want.Kind = sidecar.LogArrived
 		if got, ok := parsed(t, at+rest); !ok || got != want {
@@ -54,28 +54,28 @@ func TestArrivals(t *testing.T) {
 
 func TestOutcomesOfLines(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
-		`=> u1@ok1.sink R=r_main T=remote_smtp H=mx.test [127.0.0.1] C="250 OK id=1"`:                                                        {Kind: sidecar.LogDelivered, Recipient: "u1@ok1.sink", Router: "r_main", Transport: "remote_smtp"},
-		`-> u2@ok1.sink F=<s@a.test> P=<s@a.test> R=r T=remote_smtp S=3 H=[127.0.0.1]`:                                                       {Kind: sidecar.LogDelivered, Recipient: "u2@ok1.sink", Router: "r", Transport: "remote_smtp"},
-		`>> u@x.test R=r T=remote_smtp H=mx.test [127.0.0.1] C="250 OK"`:                                                                     {Kind: sidecar.LogDelivered, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp"},
-		`=> a@x.test (b@y.test) <c@z.test> R=r T=remote_smtp`:                                                                                {Kind: sidecar.LogDelivered, Recipient: "a@x.test", Original: "c@z.test", Router: "r", Transport: "remote_smtp"},
-		`=> a b@x.test <"a b"@x.test> R=r T=remote_smtp`:                                                                                     {Kind: sidecar.LogDelivered, Recipient: "a b@x.test", Original: `"a b"@x.test`, Router: "r", Transport: "remote_smtp"},
-		`=> a@b R=sluice T=x@x.test <"a@b R=sluice T=x"@x.test> R=r T=remote_smtp`:                                                           {Kind: sidecar.LogDelivered, Recipient: "a@b R=sluice T=x@x.test", Original: `"a@b R=sluice T=x"@x.test`, Router: "r", Transport: "remote_smtp"},
-		`=> a => b@x.test <"a => b"@x.test> R=r T=remote_smtp`:                                                                               {Kind: sidecar.LogDelivered, Recipient: "a => b@x.test", Original: `"a => b"@x.test`, Router: "r", Transport: "remote_smtp"},
-		`=> bob <bob@here.test> R=localuser T=local_delivery`:                                                                                {Kind: sidecar.LogDelivered, Recipient: "bob", Original: "bob@here.test", Router: "localuser", Transport: "local_delivery"},
-		`=> :blackhole: <u@x.test> R=r`:                                                                                                      {Kind: sidecar.LogDelivered, Original: "u@x.test", Router: "r"},
-		`=> /var/mail/x <u@x.test> R=r T=address_file`:                                                                                       {Kind: sidecar.LogDelivered, Original: "u@x.test", Router: "r", Transport: "address_file"},
-		`=> >bob@x.test <c@here.test> R=auto T=reply`:                                                                                        {Kind: sidecar.LogDelivered, Original: "c@here.test", Router: "auto", Transport: "reply"},
-		`** |/bin/sh -c 'mail a@x.test; exit 3' <p@here.test> R=aliases T=address_pipe: returned 3`:                                          {Kind: sidecar.LogFailed, Original: "p@here.test", Router: "aliases", Transport: "address_pipe", Text: "returned 3"},
-		`** s@send4.test: Unrouteable address`:                                                                                               {Kind: sidecar.LogFailed, Recipient: "s@send4.test", Text: "Unrouteable address"},
-		`** s@send4.test : Unrouteable address`:                                                                                              {Kind: sidecar.LogFailed, Recipient: "s@send4.test", Text: "Unrouteable address"},
-		`** u@x.test R=r T=remote_smtp H=mx [1.1.1.1] : SMTP error R=evil`:                                                                   {Kind: sidecar.LogFailed, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "SMTP error R=evil"},
-		`== u@x.test R=r T=remote_smtp defer H=mx [1.1.1.1]: 450 4.2.0 wait`:                                                                 {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "H=mx [1.1.1.1]: 450 4.2.0 wait"},
-		`** u@x.test <v@y.test>: retry timeout exceeded`:                                                                                     {Kind: sidecar.LogFailed, Recipient: "u@x.test", Original: "v@y.test", Text: "retry timeout exceeded"},
-		`** u@x.test R=r T=remote_smtp H=mx [1.1.1.1]: SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 5.1.1 R=evil T=evil`: {Kind: sidecar.LogFailed, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 5.1.1 R=evil T=evil"},
-		`== u@x.test R=r T=remote_smtp defer (-44) H=mx [1.1.1.1]: 450 4.2.0 wait`:                                                           {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(-44) H=mx [1.1.1.1]: 450 4.2.0 wait"},
-		`== u@x.test R=r T=remote_smtp defer (Connection timed out)`:                                                                         {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(Connection timed out)"},
-		`== u@x.test routing defer (-52): retry time not reached`:                                                                            {Kind: sidecar.LogDeferred, Recipient: "u@x.test", Text: "(-52): retry time not reached"},
-		`== 1xUz-ab@hold.sluice.invalid <u@x.test> R=sluice_hold defer: Domain a`:                                                            {Kind: sidecar.LogDeferred, Recipient: "1xUz-ab@hold.sluice.invalid", Original: "u@x.test", Router: "sluice_hold", Text: " Domain a"},
+		`=> u1@ok1.sink R=r_main T=remote_smtp H=mx.test [127.0.0.1] C="250 OK id=1"`:                                                        {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u1@ok1.sink", Router: "r_main", Transport: "remote_smtp"}},
+		`-> u2@ok1.sink F=<s@a.test> P=<s@a.test> R=r T=remote_smtp S=3 H=[127.0.0.1]`:                                                       {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u2@ok1.sink", Router: "r", Transport: "remote_smtp"}},
+		`>> u@x.test R=r T=remote_smtp H=mx.test [127.0.0.1] C="250 OK"`:                                                                     {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp"}},
+		`=> a@x.test (b@y.test) <c@z.test> R=r T=remote_smtp`:                                                                                {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "a@x.test", Original: "c@z.test", Router: "r", Transport: "remote_smtp"}},
+		`=> a b@x.test <"a b"@x.test> R=r T=remote_smtp`:                                                                                     {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "a b@x.test", Original: `"a b"@x.test`, Router: "r", Transport: "remote_smtp"}},
+		`=> a@b R=sluice T=x@x.test <"a@b R=sluice T=x"@x.test> R=r T=remote_smtp`:                                                           {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "a@b R=sluice T=x@x.test", Original: `"a@b R=sluice T=x"@x.test`, Router: "r", Transport: "remote_smtp"}},
+		`=> a => b@x.test <"a => b"@x.test> R=r T=remote_smtp`:                                                                               {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "a => b@x.test", Original: `"a => b"@x.test`, Router: "r", Transport: "remote_smtp"}},
+		`=> bob <bob@here.test> R=localuser T=local_delivery`:                                                                                {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "bob", Original: "bob@here.test", Router: "localuser", Transport: "local_delivery"}},
+		`=> :blackhole: <u@x.test> R=r`:                                                                                                      {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Original: "u@x.test", Router: "r"}},
+		`=> /var/mail/x <u@x.test> R=r T=address_file`:                                                                                       {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Original: "u@x.test", Router: "r", Transport: "address_file"}},
+		`=> >bob@x.test <c@here.test> R=auto T=reply`:                                                                                        {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Original: "c@here.test", Router: "auto", Transport: "reply"}},
+		`** |/bin/sh -c 'mail a@x.test; exit 3' <p@here.test> R=aliases T=address_pipe: returned 3`:                                          {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Original: "p@here.test", Router: "aliases", Transport: "address_pipe", Text: "returned 3"}},
+		`** s@send4.test: Unrouteable address`:                                                                                               {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "s@send4.test", Text: "Unrouteable address"}},
+		`** s@send4.test : Unrouteable address`:                                                                                              {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "s@send4.test", Text: "Unrouteable address"}},
+		`** u@x.test R=r T=remote_smtp H=mx [1.1.1.1] : SMTP error R=evil`:                                                                   {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "SMTP error R=evil"}},
+		`== u@x.test R=r T=remote_smtp defer H=mx [1.1.1.1]: 450 4.2.0 wait`:                                                                 {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "H=mx [1.1.1.1]: 450 4.2.0 wait"}},
+		`** u@x.test <v@y.test>: retry timeout exceeded`:                                                                                     {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "v@y.test", Text: "retry timeout exceeded"}},
+		`** u@x.test R=r T=remote_smtp H=mx [1.1.1.1]: SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 5.1.1 R=evil T=evil`: {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 5.1.1 R=evil T=evil"}},
+		`== u@x.test R=r T=remote_smtp defer (-44) H=mx [1.1.1.1]: 450 4.2.0 wait`:                                                           {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(-44) H=mx [1.1.1.1]: 450 4.2.0 wait"}},
+		`== u@x.test R=r T=remote_smtp defer (Connection timed out)`:                                                                         {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(Connection timed out)"}},
+		`== u@x.test routing defer (-52): retry time not reached`:                                                                            {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Text: "(-52): retry time not reached"}},
+		`== 1xUz-ab@hold.sluice.invalid <u@x.test> R=sluice_hold defer: Domain a`:                                                            {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "1xUz-ab@hold.sluice.invalid", Original: "u@x.test", Router: "sluice_hold", Text: " Domain a"}},
 		`Completed`: {Kind: sidecar.LogCompleted},
 	} {
 		got, ok := parsed(t, at+rest)

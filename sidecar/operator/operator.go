@@ -37,8 +37,13 @@ type Operator struct {
 	deferfail  *deferfail.Breaker
 	reconciler sidecar.Reconciler
 	late       func() int64
-	logs       atomic.Pointer[func() []sidecar.LogProgress]
-	shared     atomic.Pointer[func() SharedStatus]
+	shown
+}
+
+// shown is what others show of themselves in a Status.
+type shown struct {
+	logs   atomic.Pointer[func() []sidecar.LogProgress]
+	shared atomic.Pointer[func() SharedStatus]
 }
 
 // Store is what an Operator needs of the store that counts sends.
@@ -190,7 +195,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	settings := o.settings.Load()
 	who := settings.PayerOfDomain(domain)
 	standing := o.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.Account, Refused: standing.Refused, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.Account, Counts: Counts{Refused: standing.Refused}, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
 		Mode: settings.Mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)

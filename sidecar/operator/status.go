@@ -23,28 +23,48 @@ type Status struct {
 // A DomainStatus is the state of one domain: its sends in the window of hourly limits,
 // their outcomes, its limits, locks and blocks.
 type DomainStatus struct {
-	Domain           string                  `json:"domain"`
-	Account          string                  `json:"account"` // owner, empty if unknown
-	Sent             int64                   `json:"sent"`
-	Refused          int64                   `json:"refused"` // distinct sends refused since the limit was reached
-	Delivered        int64                   `json:"delivered"`
-	Deferred         int64                   `json:"deferred"`
-	Failed           int64                   `json:"failed"`
-	Hourly           int64                   `json:"hourly"`            // limit; 0 is unlimited
-	HourlyPercent    int64                   `json:"hourly_percent"`    // sent of hourly, rounded down; 0 if unlimited
-	Windows          []Window                `json:"windows"`           // that of hourly first
+	Domain  string `json:"domain"`
+	Account string `json:"account"` // owner, empty if unknown
+	Counts
+	Usage
+	DeferfailStatus
+	Locks   []LockStatus `json:"locks"`
+	FreesAt *time.Time   `json:"frees_at"` // when the next send is accepted; null if now, or if it is blocked
+	Held    int          `json:"held"`     // recipients that wait in Exim's queue
+	Mode    limit.Mode   `json:"mode"`     // enforce; watch; exempt: nothing of it is charged
+	Blocked
+	Partial bool `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
+}
+
+// Counts are the sends of the last hour, and what became of them.
+type Counts struct {
+	Sent      int64 `json:"sent"`
+	Refused   int64 `json:"refused"` // distinct sends refused since the limit was reached
+	Delivered int64 `json:"delivered"`
+	Deferred  int64 `json:"deferred"`
+	Failed    int64 `json:"failed"`
+}
+
+// A Usage is how much of its limits a domain has used.
+type Usage struct {
+	Hourly        int64    `json:"hourly"`         // limit; 0 is unlimited
+	HourlyPercent int64    `json:"hourly_percent"` // sent of hourly, rounded down; 0 if unlimited
+	Windows       []Window `json:"windows"`        // that of hourly first
+}
+
+// A DeferfailStatus is how a domain stands with its defers and failures.
+type DeferfailStatus struct {
 	DeferfailPercent int64                   `json:"deferfail_percent"` // limit
 	DeferfailNow     int64                   `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
 	DeferfailMin     int64                   `json:"deferfail_min"`
 	Causes           []deferfail.CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
 	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what does not count towards a trip
-	Locks            []LockStatus            `json:"locks"`
-	FreesAt          *time.Time              `json:"frees_at"`   // when the next send is accepted; null if now, or if it is blocked
-	Held             int                     `json:"held"`       // recipients that wait in Exim's queue
-	Mode             limit.Mode              `json:"mode"`       // enforce; watch; exempt: nothing of it is charged
-	Stopped          string                  `json:"stopped"`    // what is answered while an operator or the panel blocks it; else empty
-	StoppedBy        string                  `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
-	Partial          bool                    `json:"partial"`    // the shared store does not answer: counts are this node's, or the last seen of all
+}
+
+// Blocked is that an operator or the panel lets nothing go.
+type Blocked struct {
+	Stopped   string `json:"stopped"`    // what is answered meanwhile; else empty
+	StoppedBy string `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or

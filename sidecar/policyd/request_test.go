@@ -39,16 +39,15 @@ func TestParse(t *testing.T) {
 				"\nscript=" + b64("33:mail.php") + "\nclient_address=" + b64("192.0.2.1") +
 				"\noriginal=" + b64("o@x") + "\ncharged=" + b64("yes") + "\nsent=" + b64("12") + "\n",
 			sidecar.Request{Stage: sidecar.StageRoute, ID: "1xUzSN-0005dd-0q", Sender: "s@x",
-				Recipients: "r@x, q@y", Recipient: "r@x", Auth: "u", Login: "l", UID: "33", CWD: "/home/bob",
-				Script: "33:mail.php", ClientAddress: "192.0.2.1", Original: "o@x", Charged: true, Sent: 12},
+				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12},
 		},
 		"any byte in a value": {
 			"stage=data\nencoding=base64\nscript=" + b64(hostile) + "\n",
-			sidecar.Request{Stage: sidecar.StageData, Script: hostile},
+			sidecar.Request{Stage: sidecar.StageData, Submitter: sidecar.Submitter{Script: hostile}},
 		},
 		"unpadded": {
 			"stage=data\nencoding=base64\nsender=QQ\nauth=QUI\nlogin=QUJD\ncwd=QQ==\n",
-			sidecar.Request{Stage: sidecar.StageData, Sender: "A", Auth: "AB", Login: "ABC", CWD: "A"},
+			sidecar.Request{Stage: sidecar.StageData, Sender: "A", Submitter: sidecar.Submitter{Auth: "AB", Login: "ABC", CWD: "A"}},
 		},
 		"empty values": {
 			"stage=data\nencoding=base64\nsender=\nsent=\ncharged=\n",

@@ -19,8 +19,8 @@ func newParser() *Parser {
 
 // parse has a line parsed into an entry that was another one.
 func parse(p *Parser, now time.Time, line string) (e sidecar.LogEntry, ok bool) {
-	e = sidecar.LogEntry{ID: "left", Process: "1", Sender: "s", Auth: "a", Login: "l", ClientAddress: "c",
-		Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}
+	e = sidecar.LogEntry{ID: "left", Process: "1", Arrival: sidecar.Arrival{Sender: "s", Auth: "a", Login: "l", ClientAddress: "c"},
+		Attempt: sidecar.Attempt{Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}}
 	ok = p.Parse(now, line, &e)
 	return e, ok
 }
@@ -31,41 +31,41 @@ func TestParse(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for line, want := range map[string]sidecar.LogEntry{
 		"smtpd[152]: 1A4FC2525F: client=localhost[127.0.0.1], sasl_method=PLAIN, sasl_username=news@shop.example": {
-			Kind: sidecar.LogArrived, ID: "1A4FC2525F", Process: "152", ClientAddress: "127.0.0.1", Auth: "news@shop.example"},
+			Kind: sidecar.LogArrived, ID: "1A4FC2525F", Process: "152", Arrival: sidecar.Arrival{ClientAddress: "127.0.0.1", Auth: "news@shop.example"}},
 		"submission/smtpd[7]: 4XqZ6W3yqKz2Xs: client=mail.x[2001:db8::1]:4711, sasl_method=LOGIN, sasl_username=u, sasl_sender=a@b": {
-			Kind: sidecar.LogArrived, ID: "4XqZ6W3yqKz2Xs", Process: "7", ClientAddress: "2001:db8::1", Auth: "u"},
+			Kind: sidecar.LogArrived, ID: "4XqZ6W3yqKz2Xs", Process: "7", Arrival: sidecar.Arrival{ClientAddress: "2001:db8::1", Auth: "u"}},
 		"smtpd[1]: 822E8990043: client=sasl_username=x[192.0.2.1]": {
-			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", ClientAddress: "192.0.2.1"},
+			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", Arrival: sidecar.Arrival{ClientAddress: "192.0.2.1"}},
 		"smtpd[1]: 822E8990043: client=unknown[unknown]": {
-			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", ClientAddress: "unknown"},
-		"pickup[9]: 822E8990043: uid=2001 from=<alice>": {Kind: sidecar.LogArrived, ID: "822E8990043", Login: "alice"},
-		"pickup[9]: 822E8990043: uid=33 from=<www>":     {Kind: sidecar.LogArrived, ID: "822E8990043", Login: "33"},
+			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", Arrival: sidecar.Arrival{ClientAddress: "unknown"}},
+		"pickup[9]: 822E8990043: uid=2001 from=<alice>": {Kind: sidecar.LogArrived, ID: "822E8990043", Arrival: sidecar.Arrival{Login: "alice"}},
+		"pickup[9]: 822E8990043: uid=33 from=<www>":     {Kind: sidecar.LogArrived, ID: "822E8990043", Arrival: sidecar.Arrival{Login: "33"}},
 		"qmgr[9]: 822E8990043: from=<a@b.example>, size=292, nrcpt=1 (queue active)": {
-			Kind: sidecar.LogSender, ID: "822E8990043", Sender: "a@b.example"},
+			Kind: sidecar.LogSender, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b.example"}},
 		"qmgr[9]: 822E8990043: from=<>, size=2115, nrcpt=1 (queue active)": {Kind: sidecar.LogSender, ID: "822E8990043"},
 		`qmgr[9]: 822E8990043: from=<"a>, size=1"@b.example>, size=2, nrcpt=1 (queue active)`: {
-			Kind: sidecar.LogSender, ID: "822E8990043", Sender: `"a>, size=1"@b.example`},
+			Kind: sidecar.LogSender, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: `"a>, size=1"@b.example`}},
 		"qmgr[9]: 822E8990043: from=<a@b>, status=expired, returned to sender": {
-			Kind: sidecar.LogExpired, ID: "822E8990043", Sender: "a@b", Text: "expired, returned to sender"},
+			Kind: sidecar.LogExpired, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}},
 		"qmgr[9]: 822E8990043: from=<a@b>, status=force-expired, returned to sender": {
-			Kind: sidecar.LogExpired, ID: "822E8990043", Sender: "a@b", Text: "expired, returned to sender"},
+			Kind: sidecar.LogExpired, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}},
 		"qmgr[9]: 822E8990043: removed":      {Kind: sidecar.LogCompleted, ID: "822E8990043"},
 		"postsuper[9]: 822E8990043: removed": {Kind: sidecar.LogCompleted, ID: "822E8990043"},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=0.03, delays=0.01/0.02/0/0, dsn=2.0.0, status=sent (250 2.0.0 OK: queued)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Transport: "smtp", Recipient: "u@far.example"},
+			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example"}},
 		"relay/smtp[9]: 822E8990043: to=<u@far.example>, orig_to=<o@here>, relay=none, conn_use=2, delay=1, delays=1/0/0/0, dsn=4.4.1, status=deferred (connect to x[192.0.2.1]:25: Connection refused)": {
-			Kind: sidecar.LogDeferred, ID: "822E8990043", Transport: "smtp", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"},
+			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=1, delays=1/0/0/0, dsn=5.1.1, status=bounced (host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command))": {
-			Kind: sidecar.LogFailed, ID: "822E8990043", Transport: "smtp", Recipient: "u@far.example", Text: "host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)"},
+			Kind: sidecar.LogFailed, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example", Text: "host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx, delay=1, delays=1/0/0/0, dsn=5.1.1, status=SOFTBOUNCE (no)": {
-			Kind: sidecar.LogDeferred, ID: "822E8990043", Transport: "smtp", Recipient: "u@far.example", Text: "no"},
+			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example", Text: "no"}},
 		"local[9]: 822E8990043: to=<alice@here.example>, relay=local, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (delivered to mailbox)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Transport: "local", Recipient: "alice@here.example"},
+			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "local", Recipient: "alice@here.example"}},
 		// What the sender and the remote side may choose.
 		`smtp[9]: 822E8990043: to=<"x>, relay=a, status=sent (b"@far.example>, relay=mx, delay=1, dsn=5.0.0, status=bounced (said: 550 >, status=sent (x))`: {
-			Kind: sidecar.LogFailed, ID: "822E8990043", Transport: "smtp", Recipient: `"x>, relay=a, status=sent (b"@far.example`, Text: "said: 550 >, status=sent (x)"},
+			Kind: sidecar.LogFailed, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: `"x>, relay=a, status=sent (b"@far.example`, Text: "said: 550 >, status=sent (x)"}},
 		"smtp[9]: 822E8990043: to=<" + long + "@x>, relay=mx, delay=1, dsn=2.0.0, status=sent (ok)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Transport: "smtp", Recipient: long + "@x"},
+			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: long + "@x"}},
 	} {
 		e, ok := parse(newParser(), noon, prefix+line)
 		want.Postfix, want.At, want.Line = true, noon.Add(-2*time.Second), prefix+line

@@ -43,10 +43,10 @@ func twoTenants(t *testing.T) *Settings {
 func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
 	s := twoTenants(t)
 	local := func(login, sender, cwd string) sidecar.Request {
-		return sidecar.Request{Login: login, Sender: sender, CWD: cwd}
+		return sidecar.Request{Submitter: sidecar.Submitter{Login: login, CWD: cwd}, Sender: sender}
 	}
 	auth := func(id, sender string) sidecar.Request {
-		return sidecar.Request{Auth: id, Sender: sender, ClientAddress: "203.0.113.5"}
+		return sidecar.Request{Submitter: sidecar.Submitter{Auth: id, ClientAddress: "203.0.113.5"}, Sender: sender}
 	}
 	for name, c := range map[string]struct {
 		request sidecar.Request
@@ -68,8 +68,8 @@ func TestNeitherTenantSpendsTheOthersBudget(t *testing.T) {
 		"web server, nowhere, null sender":    {local("www", "", "/srv/www"), "node1 www "},
 		"root, in the host's name":            {local("root", "root@host.example", "/root"), "node1 root "},
 		"root, in a tenant's name":            {local("root", "x@a.example", "/root"), "node1 root "},
-		"loopback":                            {sidecar.Request{ClientAddress: "127.0.0.1", Sender: "x@a.example"}, "node1  "},
-		"forward":                             {sidecar.Request{ClientAddress: "203.0.113.5", Sender: "x@else.example", Original: "f@addon.example"}, "addon.example alice "},
+		"loopback":                            {sidecar.Request{Submitter: sidecar.Submitter{ClientAddress: "127.0.0.1"}, Sender: "x@a.example"}, "node1  "},
+		"forward":                             {sidecar.Request{Submitter: sidecar.Submitter{ClientAddress: "203.0.113.5"}, Sender: "x@else.example", Original: "f@addon.example"}, "addon.example alice "},
 	} {
 		who := s.Payer(&c.request)
 		if got := fmt.Sprintf("%s %s %s", who.Domain, who.Account, who.Mailbox); who.Class != sidecar.Charged || got != c.want {

@@ -286,7 +286,7 @@ func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 	if limit == nil {
 		return // by somebody else, or by an operator
 	}
-	r := sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, Recipient: e.Recipient}
+	r := sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress}, Recipient: e.Recipient}
 	if r.Recipient == "" {
 		r.Recipient = e.ID + "@refused.sluice.invalid"
 	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {

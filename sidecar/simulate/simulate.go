@@ -76,7 +76,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.keep = s.settings.LongestWindow()
 	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
 	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}, tripped: map[string]bool{}}
-	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, EximUser: o.EximUser, Store: s.store,
+	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
 		Events: event.NewStream(), Now: now})
 	s.engine.Settings.Fix(s.settings)
