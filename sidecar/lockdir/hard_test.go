@@ -227,17 +227,17 @@ func TestMissingParentIsMade(t *testing.T) {
 
 func TestFailureIsAllThatIsLeft(t *testing.T) {
 	r := newRig(t)
-	r.d.setTrouble("scan", errors.New("one"))
-	r.d.setTrouble("usage", errors.New("two"))
+	r.d.reports.setTrouble("scan", errors.New("one"))
+	r.d.reports.setTrouble("usage", errors.New("two"))
 	if err := r.d.Failure(); err.Error() != "one; two" {
 		t.Errorf("failure: %v", err)
 	}
-	r.d.setTrouble("scan", nil)
+	r.d.reports.setTrouble("scan", nil)
 	if err := r.d.Failure(); err == nil || err.Error() != "two" {
 		t.Errorf("failure: %v", err)
 	}
 	r.wantEvents(r.reported(), "trouble", "trouble")
-	r.d.setTrouble("usage", nil)
+	r.d.reports.setTrouble("usage", nil)
 	r.wantEvents(r.reported(), "mended")
 }
 
@@ -250,5 +250,5 @@ func TestDirectoryThatGoesDuringAScanIsNoTrouble(t *testing.T) {
 	r.rmRf()
 	_, err = r.d.list(at, r.now)
 	r.must(err)
-	r.must(r.d.writable(at))
+	r.must(canWrite(at, r.d.path))
 }

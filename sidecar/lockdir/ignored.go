@@ -22,20 +22,20 @@ func likeLock(name string) bool {
 
 // reportIgnored reports files that were perhaps meant as locks, each once for as long as
 // it exists.
-func (d *Dir) reportIgnored(names []string) {
+func (r *reports) reportIgnored(dir string, names []string) {
 	var reasons []string
 	for _, name := range names {
-		if !slices.Contains(d.reports.ignored, name) {
+		if !slices.Contains(r.ignored, name) {
 			reasons = append(reasons, whyIgnored(name))
 		}
 	}
-	d.reports.ignored = names
+	r.ignored = names
 	if n := len(reasons); n > maxIgnored {
 		reasons = append(reasons[:maxIgnored], fmt.Sprintf("and %d more", n-maxIgnored))
 	}
 	if len(reasons) > 0 {
-		err := fmt.Errorf("lock directory %s: %s", d.path, strings.Join(reasons, "; "))
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockIgnored, Err: err})
+		err := fmt.Errorf("lock directory %s: %s", dir, strings.Join(reasons, "; "))
+		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockIgnored, Err: err})
 	}
 }
 

@@ -34,18 +34,23 @@ type Notes interface {
 // goroutine. All but Files and Failure work on the disk (a few fsyncs), so no answer to
 // a mail server may wait for them.
 type Dir struct {
-	path  string
-	notes Notes
-	poll  time.Duration
-	wake  chan struct{} // wakes Run when there is something to report
+	path string
+	poll time.Duration
+	wake chan struct{} // wakes Run when there is something to report
 
 	mu        sync.Mutex // guards what follows, and is held while files change
 	id        dirID      // the directory of the last scan; zero before the first
 	movedFrom string     // locks.dir as it was when locks were noted, if another; until a scan reports that
-	locks     map[sidecar.Lock]entry
-	absent    absences
-	usage     usageFiles
-	reports   reports
+	records
+	absent  absences
+	usage   usageFiles
+	reports reports
+}
+
+// records are what is noted of the lock files.
+type records struct {
+	notes Notes
+	locks map[sidecar.Lock]entry
 
 	// standing is what Files returns for each domain: string to []sidecar.LockFile, by
 	// name. Every question to the policy looks there, and nearly none finds anything: with
@@ -85,12 +90,11 @@ func Open(o Options) (*Dir, error) {
 	}
 	d := &Dir{
 		path:    filepath.Clean(o.Path),
-		notes:   o.Notes,
 		poll:    o.Poll,
 		wake:    make(chan struct{}, 1),
-		locks:   map[sidecar.Lock]entry{},
+		records: records{notes: o.Notes, locks: map[sidecar.Lock]entry{}},
 		absent:  absences{locks: map[sidecar.Lock]time.Time{}},
-		usage:   usageFiles{files: map[string]usageFile{}},
+		usage:   usageFiles{path: filepath.Clean(o.Path), files: map[string]usageFile{}},
 		reports: reports{troubles: map[string]string{}},
 	}
 	d.load()
@@ -211,7 +215,7 @@ func (d *Dir) Remove(l sidecar.Lock) error {
 
 // Files lists the lock files of a domain, or of all domains for "", by name. It includes
 // those that could not be made, or not be removed, yet.
-func (d *Dir) Files(domain string) []sidecar.LockFile {
+func (d *records) Files(domain string) []sidecar.LockFile {
 	if domain != "" {
 		if files, ok := d.standing.Load(domain); ok {
 			return slices.Clone(files.([]sidecar.LockFile))

@@ -68,7 +68,7 @@ func (d *Dir) load() {
 
 // save stores a record in memory and notes it, if it has changed. After an error it is
 // in memory all the same.
-func (d *Dir) save(l sidecar.Lock, r record) error {
+func (d *records) save(l sidecar.Lock, r record) error {
 	e, known := d.locks[l]
 	if known && e.record == r && e.noted {
 		return nil
@@ -95,7 +95,7 @@ func (d *Dir) forget(l sidecar.Lock) error {
 }
 
 // put and drop are the only ones to change d.locks.
-func (d *Dir) put(l sidecar.Lock, e entry) {
+func (d *records) put(l sidecar.Lock, e entry) {
 	d.locks[l] = e
 	d.publish(l.Domain)
 }
@@ -107,7 +107,7 @@ func (d *Dir) drop(l sidecar.Lock) {
 }
 
 // publish updates what Files returns for a domain.
-func (d *Dir) publish(domain string) {
+func (d *records) publish(domain string) {
 	var files []sidecar.LockFile
 	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
 		l := sidecar.Lock{Kind: kind, Domain: domain}

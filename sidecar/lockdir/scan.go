@@ -47,7 +47,7 @@ func (d *Dir) check(now time.Time, l sidecar.Lock) {
 		return
 	}
 	if _, err := d.step(at, l, now); err != nil {
-		d.setTrouble("scan", err)
+		d.reports.setTrouble("scan", err)
 	}
 }
 
@@ -56,7 +56,7 @@ func (d *Dir) scanLocked(now time.Time) {
 	if at == nil {
 		clear(d.absent.locks) // the directory is missing, not single files
 		if err != nil {
-			d.setTrouble("scan", err)
+			d.reports.setTrouble("scan", err)
 		}
 		return
 	}
@@ -76,12 +76,13 @@ func (d *Dir) scanLocked(now time.Time) {
 	d.releaseVanished(now)
 	d.id = at.id
 	if err == nil {
-		err = d.writable(at)
+		err = canWrite(at, d.path)
 	}
 	if lost || len(remade) > 0 {
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: d.lost(remade)})
+		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: lossOf(d.path, d.movedFrom, remade)})
+		d.movedFrom = ""
 	}
-	d.setTrouble("scan", err)
+	d.reports.setTrouble("scan", err)
 }
 
 // enter opens the directory, and makes it if it has been missing for longer than
@@ -137,7 +138,7 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 			ignored = append(ignored, name)
 		}
 	}
-	d.reportIgnored(ignored)
+	d.reports.reportIgnored(d.path, ignored)
 	for l := range d.locks {
 		all[l] = true
 	}
@@ -147,9 +148,9 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 // markVanished notes that the file of a lock is missing. It need not have been removed
 // for good: `rm -rf` of the whole directory removes the files one by one before it, and
 // an editor may put a new file in its place a moment later.
-func (d *Dir) markVanished(l sidecar.Lock, now time.Time) {
-	if _, ok := d.absent.locks[l]; !ok {
-		d.absent.locks[l], d.absent.last = now, now
+func (a *absences) markVanished(l sidecar.Lock, now time.Time) {
+	if _, ok := a.locks[l]; !ok {
+		a.locks[l], a.last = now, now
 	}
 }
 
@@ -179,8 +180,8 @@ func (d *Dir) unsettled(now time.Time) bool {
 	return len(d.absent.locks) > 0 || !d.absent.dir.IsZero() && now.Sub(d.absent.dir) < patience
 }
 
-// lost words a LockDirLost; remade are the names of the files made again.
-func (d *Dir) lost(remade []string) error {
+// lossOf words a LockDirLost; remade are the names of the files made again.
+func lossOf(dir, before string, remade []string) error {
 	what := "no lock had to be made again"
 	if n := len(remade); n > 0 {
 		what = fmt.Sprintf("made %d lock files again: %s", n, strings.Join(remade[:min(n, 10)], ", "))
@@ -191,45 +192,44 @@ func (d *Dir) lost(remade []string) error {
 			what += ", ..."
 		}
 	}
-	if before := d.movedFrom; before != "" {
-		d.movedFrom = ""
+	if before != "" {
 		return fmt.Errorf("locks.dir was %s and is %s now; nothing is released; %s; "+
-			"the files in %s stay: set Exim's SLUICE_LOCKS too, then remove them", before, d.path, what, before)
+			"the files in %s stay: set Exim's SLUICE_LOCKS too, then remove them", before, dir, what, before)
 	}
-	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", d.path, what)
+	return fmt.Errorf("lock directory %s was removed, replaced or mounted over; nothing is released; %s", dir, what)
 }
 
-// writable returns why lock files could not be made, so that operators learn of it
+// canWrite returns why lock files could not be made, so that operators learn of it
 // before one is needed.
-func (d *Dir) writable(at *handle) error {
+func canWrite(at *handle, dir string) error {
 	if err := at.writable(); err != nil {
-		return withRemedy("write to lock directory", d.path, err)
+		return withRemedy("write to lock directory", dir, err)
 	}
 	return nil
 }
 
 // setTrouble notes what is wrong now with what was being done, nil if nothing. It reports
 // an error once, and that all is well again.
-func (d *Dir) setTrouble(about string, err error) {
-	last, reported := d.reports.troubles[about]
+func (r *reports) setTrouble(about string, err error) {
+	last, reported := r.troubles[about]
 	switch {
 	case err == nil && !reported, err != nil && last == err.Error():
 		return
 	case err == nil:
-		delete(d.reports.troubles, about)
+		delete(r.troubles, about)
 	default:
-		d.reports.troubles[about] = err.Error()
+		r.troubles[about] = err.Error()
 	}
-	if len(d.reports.troubles) == 0 {
-		d.reports.failure.Store(nil)
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirMended})
+	if len(r.troubles) == 0 {
+		r.failure.Store(nil)
+		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockDirMended})
 		return
 	}
-	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(d.reports.troubles))), "; ")
-	d.reports.failure.Store(&all)
+	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(r.troubles))), "; ")
+	r.failure.Store(&all)
 	if err != nil {
 		err = fmt.Errorf("%w; tried again by itself", err)
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 	}
 }
 
@@ -261,7 +261,7 @@ func (d *Dir) forgetReleased(l sidecar.Lock) {
 	if _, known := d.locks[l]; known || l.Kind == sidecar.LockUsage {
 		return
 	}
-	d.setTrouble("forget", d.forget(l))
+	d.reports.setTrouble("forget", d.forget(l))
 }
 
 func byName(a, b sidecar.Lock) int { return strings.Compare(entryName(a), entryName(b)) }
@@ -275,6 +275,4 @@ func entryName(l sidecar.Lock) string {
 	return string(l.Kind) + "_" + l.Domain
 }
 
-func (d *Dir) pathOf(l sidecar.Lock) string { return d.file(entryName(l)) }
-
-func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }
+func (d *Dir) pathOf(l sidecar.Lock) string { return filepath.Join(d.path, entryName(l)) }

@@ -32,7 +32,7 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case e.State == unmaking:
 		return false, d.finish(at, l, e.record)
 	case !s.there && here:
-		d.markVanished(l, now)
+		d.absent.markVanished(l, now)
 		return false, nil
 	case !s.there:
 		err := d.create(at, l, e.record)

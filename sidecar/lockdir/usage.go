@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ const usageBatch = 16
 
 // usageFiles are the usage files that are ours.
 type usageFiles struct {
+	path  string               // of the lock directory
 	files map[string]usageFile // by name, which is the domain
 	dir   dirID                // the directory that they are in
 }
@@ -57,7 +59,7 @@ func (d *Dir) ShowUsage(files []sidecar.Usage) {
 	}
 	d.mu.Lock()
 	defer d.done()
-	d.setTrouble("usage", failed)
+	d.reports.setTrouble("usage", failed)
 }
 
 // usageName reports whether a domain may name a usage file. Without a dot it could be
@@ -84,7 +86,7 @@ func (d *Dir) staleUsage(want map[string]sidecar.Usage) []string {
 	names := slices.Sorted(maps.Keys(d.usage.files))
 	if at.id != d.usage.dir {
 		clear(d.usage.files)
-		d.unmarkUsage()
+		d.absent.unmarkUsage()
 		d.usage.dir = at.id
 		names, _ = at.names() // the scan reports an error
 	}
@@ -108,50 +110,50 @@ func (d *Dir) writeUsageBatch(names []string, want map[string]sidecar.Usage) (fa
 	}
 	for _, name := range names {
 		u, wanted := want[name]
-		if err := d.updateUsage(at, name, u, wanted); err != nil && failed == nil {
+		if err := d.usage.update(at, name, u, wanted); err != nil && failed == nil {
 			failed = err
 		}
 	}
 	return failed
 }
 
-// updateUsage writes the usage file of one domain, or removes it if it is not wanted.
-func (d *Dir) updateUsage(at *handle, name string, u sidecar.Usage, wanted bool) error {
-	have, known := d.usage.files[name]
+// update writes the usage file of one domain, or removes it if it is not wanted.
+func (f *usageFiles) update(at *handle, name string, u sidecar.Usage, wanted bool) error {
+	have, known := f.files[name]
 	if known && wanted && have.Content == u.Content {
 		have.epoch = u.Epoch
-		d.usage.files[name] = have
+		f.files[name] = have
 		return nil
 	}
-	s, there, err := d.inspectUsage(at, name)
+	s, there, err := f.inspect(at, name)
 	switch {
 	case err != nil:
 		return err
 	case !there && known:
 		return nil // removed by an operator, as the next scan will find
 	case there && s.Ino == 0: // somebody else's
-		delete(d.usage.files, name)
+		delete(f.files, name)
 		return nil
 	case there && wanted && s.Content == u.Content: // left by an earlier process, and still right
-		d.usage.files[name] = usageFile{s, u.Epoch}
+		f.files[name] = usageFile{s, u.Epoch}
 		return nil
 	case wanted:
-		return d.writeUsage(at, u, there)
+		return f.write(at, u, there)
 	case there:
-		d.usage.files[name] = usageFile{stamp: s} // still ours if it cannot be removed now
-		return d.removeUsage(at, name)
+		f.files[name] = usageFile{stamp: s} // still ours if it cannot be removed now
+		return f.remove(at, name)
 	}
 	return nil
 }
 
-// inspectUsage reports whether a file of that name exists. Its stamp is zero unless it is
+// inspect reports whether a file of that name exists. Its stamp is zero unless it is
 // a usage file of ours.
-func (d *Dir) inspectUsage(at *handle, name string) (s stamp, there bool, err error) {
-	have, known := d.usage.files[name]
+func (f *usageFiles) inspect(at *handle, name string) (s stamp, there bool, err error) {
+	have, known := f.files[name]
 	now, st, err := at.stat(name)
 	switch {
 	case err != nil:
-		return stamp{}, false, withRemedy("look at usage file", d.file(name), err)
+		return stamp{}, false, withRemedy("look at usage file", filepath.Join(f.path, name), err)
 	case !now.there:
 		return stamp{}, false, nil
 	case known:
@@ -165,7 +167,7 @@ func (d *Dir) inspectUsage(at *handle, name string) (s stamp, there bool, err er
 	}
 	now, err = at.read(name, now)
 	if err != nil {
-		return stamp{}, true, withRemedy("read usage file", d.file(name), err)
+		return stamp{}, true, withRemedy("read usage file", filepath.Join(f.path, name), err)
 	}
 	if !leftover(now.Content) {
 		return stamp{}, true, nil
@@ -186,9 +188,9 @@ func leftover(content string) bool {
 		fmt.Sprintf("%d/%d (%d%%)", used, limit, percent) == content
 }
 
-// writeUsage writes a usage file; over says that it replaces one of ours. It need not
+// write writes a usage file; over says that it replaces one of ours. It need not
 // survive a power cut, so nothing is synced.
-func (d *Dir) writeUsage(at *handle, u sidecar.Usage, over bool) error {
+func (f *usageFiles) write(at *handle, u sidecar.Usage, over bool) error {
 	temp, s, err := at.writeTemp(u.Content, false)
 	if err == nil {
 		if over {
@@ -201,17 +203,17 @@ func (d *Dir) writeUsage(at *handle, u sidecar.Usage, over bool) error {
 		}
 	}
 	if err != nil {
-		return withRemedy("write usage file", d.file(u.Domain), err)
+		return withRemedy("write usage file", filepath.Join(f.path, u.Domain), err)
 	}
-	d.usage.files[u.Domain] = usageFile{s, u.Epoch}
+	f.files[u.Domain] = usageFile{s, u.Epoch}
 	return nil
 }
 
-func (d *Dir) removeUsage(at *handle, name string) error {
+func (f *usageFiles) remove(at *handle, name string) error {
 	if err := at.unlink(name); err != nil {
-		return withRemedy("remove usage file", d.file(name), err)
+		return withRemedy("remove usage file", filepath.Join(f.path, name), err)
 	}
-	delete(d.usage.files, name)
+	delete(f.files, name)
 	return nil
 }
 
@@ -219,7 +221,7 @@ func (d *Dir) removeUsage(at *handle, name string) error {
 // directory. Mostly all are there, and it checks none.
 func (d *Dir) findVanishedUsage(at *handle, names []string, now time.Time) {
 	if at.id != d.usage.dir {
-		d.unmarkUsage()
+		d.absent.unmarkUsage()
 		return
 	}
 	there := 0
@@ -229,7 +231,7 @@ func (d *Dir) findVanishedUsage(at *handle, names []string, now time.Time) {
 		}
 	}
 	if there == len(d.usage.files) {
-		d.unmarkUsage()
+		d.absent.unmarkUsage()
 		return
 	}
 	for name := range d.usage.files {
@@ -243,15 +245,15 @@ func (d *Dir) checkUsage(at *handle, name string, now time.Time) {
 		return
 	}
 	if s, _, err := at.stat(name); err == nil && !s.there {
-		d.markVanished(usageLock(name), now)
+		d.absent.markVanished(usageLock(name), now)
 	} else {
 		delete(d.absent.locks, usageLock(name))
 	}
 }
 
 // unmarkUsage drops the marks of missing usage files: no operator has removed them.
-func (d *Dir) unmarkUsage() {
-	maps.DeleteFunc(d.absent.locks, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
+func (a *absences) unmarkUsage() {
+	maps.DeleteFunc(a.locks, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
 }
 
 // usageReleased drops a usage file that an operator removed, and returns it.

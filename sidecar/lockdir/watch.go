@@ -59,7 +59,7 @@ func (d *Dir) rescan(w *watch) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.setTrouble("watch", err)
+	d.reports.setTrouble("watch", err)
 }
 
 // handleEvent checks the file that the kernel says something happened to.
