@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/ratelimit/redisurl"
 )
 
 // slots is how many hash slots a Redis Cluster has.
@@ -30,12 +32,12 @@ type servers struct {
 func newServers(a address, timeout time.Duration, changed func()) *servers {
 	quiet()
 	s := &servers{address: a, timeout: timeout, changed: changed}
-	if a.kind != "cluster" {
-		s.single = s.link(strings.Join(a.hosts, ","), a.hosts[0])
+	if a.Kind != redisurl.Cluster {
+		s.single = s.link(strings.Join(a.Hosts, ","), a.Hosts[0])
 		s.single.master = "sluice:{*}"
 		return s
 	}
-	for _, h := range a.hosts {
+	for _, h := range a.Hosts {
 		s.seeds = append(s.seeds, a.client(h, timeout, nil))
 	}
 	return s
