@@ -86,12 +86,14 @@ func (a address) client(host string, timeout time.Duration, f onConnect) *redis.
 	if strings.HasPrefix(host, "/") {
 		o.Network = "unix"
 	}
-	return redis.NewClient(o)
+	c := redis.NewClient(o)
+	c.AddHook(discreet{a.secrets()})
+	return c
 }
 
 // failover makes a client for the master that the Sentinels name.
 func (a address) failover(timeout time.Duration, f onConnect) *redis.Client {
-	return redis.NewFailoverClient(&redis.FailoverOptions{
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: a.Master, SentinelAddrs: slices.Clone(a.Hosts), Username: a.User, Password: a.Password,
 		SentinelUsername: a.SentinelUser, SentinelPassword: a.SentinelPassword,
 		Protocol: 2, DisableIdentity: true,
@@ -100,6 +102,8 @@ func (a address) failover(timeout time.Duration, f onConnect) *redis.Client {
 		PoolSize: poolSize, ConnMaxIdleTime: -1,
 		Dialer: a.dialer(timeout), OnConnect: f,
 	})
+	c.AddHook(discreet{a.secrets()})
+	return c
 }
 
 // quiet has go-redis log nothing: operators get what matters from the Reporter.
