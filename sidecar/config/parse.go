@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -45,15 +46,19 @@ func (p *configParser) err() error {
 	return errors.Join(errs...)
 }
 
+// quoted is what an error of the TOML library repeats of the file, but for single
+// characters and bare keys: where a quote is missing that is a part of a password.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\b[0-9]{5,}`)
+
 func (p *configParser) parse(text string) {
 	tree, err := parseTOML(text)
 	var bad toml.ParseError
 	if errors.As(err, &bad) {
-		p.mistake(bad.Position.Line, "not valid TOML: %s", bad.Message)
+		p.mistake(bad.Position.Line, "not valid TOML: %s", quoted.ReplaceAllString(bad.Message, `"..."`))
 		return
 	}
 	if err != nil {
-		p.mistake(1, "not valid TOML: %v", err)
+		p.mistake(1, "not valid TOML: %s", quoted.ReplaceAllString(err.Error(), `"..."`))
 		return
 	}
 	for _, section := range tree.children {
