@@ -3,6 +3,9 @@ package redisstore
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +46,68 @@ func TestSentinelsWithAPassword(t *testing.T) {
 				n.stop()
 			}
 		})
+	}
+}
+
+// B-01: the hosts of a list are dialled as they stand there.
+func TestIPv6HostsInAListAreDialled(t *testing.T) {
+	t.Parallel()
+	dialled := make(chan string, 64)
+	listen := func() string {
+		l, err := net.Listen("tcp", "[::1]:0")
+		if err != nil {
+			t.Skipf("no IPv6 on this host: %v", err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+				select {
+				case dialled <- l.Addr().String():
+				default:
+				}
+			}
+		}()
+		return l.Addr().String()
+	}
+	for _, form := range []string{"redis-cluster://%s,%s", "redis-cluster://%s, %s", "redis-sentinel://%s,%s/m"} {
+		want := map[string]bool{listen(): true, listen(): true}
+		hosts := slices.Collect(maps.Keys(want))
+		n := openNode(t, t.TempDir(), Options{URL: fmt.Sprintf(form, hosts[0], hosts[1]), Timeout: hosttest.Deadline(200 * time.Millisecond)})
+		late := time.After(hosttest.Patience())
+		for len(want) > 0 {
+			select {
+			case host := <-dialled:
+				delete(want, host)
+			case <-late:
+				t.Fatalf("%s: not dialled: %v", form, want)
+			}
+		}
+		n.stop()
+	}
+}
+
+// B-02: no URL with a mistake about TLS ever gets as far as to connect.
+func TestAMisspeltTLSParameterOpensNothing(t *testing.T) {
+	for _, url := range []string{
+		"redis://127.0.0.1:7622?tls=1", "redis://127.0.0.1:7622?tls=True", "redis://127.0.0.1:7622?TLS=true", "redis://127.0.0.1:7622?ssl=true",
+		"redis://127.0.0.1:7622?cafile=/etc/ssl/x.pem", "redis://127.0.0.1:7622?key=/etc/ssl/k.pem", "redis-sentinel://127.0.0.1/m?tls=on",
+		"redis-cluster://127.0.0.1?tsl=true", "redis-cluster://127.0.0.1?tls=false&ca=/etc/ssl/x.pem",
+	} {
+		if _, err := Open(Options{URL: url}); err == nil {
+			t.Errorf("%s: opened", url)
+		}
+	}
+	for url, secure := range map[string]bool{
+		"redis://h": false, "redis-cluster://h?tls=false": false, "rediss://h": true, "redis-cluster://h?tls=true": true, "redis-sentinel://h/m?tls=true": true,
+	} {
+		if a, err := parseURL(url); err != nil || (a.tls != nil) != secure {
+			t.Errorf("%s: TLS %v, %v", url, a.tls != nil, err)
+		}
 	}
 }
 

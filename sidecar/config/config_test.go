@@ -155,6 +155,36 @@ func TestStoreURLFile(t *testing.T) {
 	}
 }
 
+// Another store.url, or another place for it, waits for a restart, and the running one is
+// kept whole.
+func TestAnotherStoreURLNeedsARestart(t *testing.T) {
+	texts := map[string]string{
+		"password": `url = "redis://:Secret1@h"`,
+		"another":  `url = "redis://:Secret2@h"`,
+		"file":     `url_file = "/etc/sluice/redis.url"`,
+		"none":     ``,
+	}
+	for from, old := range texts {
+		for to, text := range texts {
+			running, err := Parse("x.toml", "[store]\n"+old+"\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := Parse("x.toml", "[store]\n"+text+"\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			restart := c.KeepRunning(running)
+			if (len(restart) == 0) != (from == to) || c.Store.URL != running.Store.URL || c.Store.URLFile != running.Store.URLFile {
+				t.Errorf("from %s to %s: restart for %v, store %+v", from, to, restart, c.Store)
+			}
+			if diff := cmp.Diff(running.Values(), c.Values()); diff != "" {
+				t.Errorf("from %s to %s (-running +kept):\n%s", from, to, diff)
+			}
+		}
+	}
+}
+
 func TestEveryKeyHasADefaultInRange(t *testing.T) {
 	var printed bytes.Buffer
 	if err := WriteTOML(&printed, Default().Values()); err != nil {

@@ -47,7 +47,8 @@ func (c *Config) ShownURL() string {
 
 // HasPassword reports whether the configuration file itself has a password in it.
 func (c *Config) HasPassword() bool {
-	return c.ShownURL() != "" && strings.Contains(c.ShownURL(), redisurl.Mask)
+	u, err := redisurl.Parse(c.Store.URL)
+	return err == nil && u.Password+u.SentinelPassword != ""
 }
 
 func checkStoreURL(s string) (string, error) {
