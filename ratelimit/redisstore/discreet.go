@@ -9,14 +9,18 @@ import (
 	"sluice/ratelimit/redisurl"
 )
 
-// discreet takes passwords out of errors. A server that does not know AUTH, because it
+// discreet takes passwords out of errors, and adds which one the Sentinels want. A server that does not know AUTH, because it
 // was renamed or because it is a proxy, quotes the arguments of that call in its answer.
 type discreet struct{ secrets []string }
+
+// minSecret is the shortest password that is looked for, in bytes: a shorter one may be a
+// part of any word.
+const minSecret = 6
 
 // secrets are the passwords of the URL.
 func (a address) secrets() (all []string) {
 	for _, s := range []string{a.Password, a.SentinelPassword} {
-		if s != "" {
+		if len(s) >= minSecret {
 			all = append(all, s)
 		}
 	}
@@ -59,12 +63,18 @@ func (d discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// hide returns the error itself, unless there is a password in its text.
+// hide returns the error itself, unless there is a password in its text or wanting.
 func (d discreet) hide(err error) error {
 	text := err.Error()
 	hidden := text
+	if what, _, quotes := strings.Cut(text, ", with args beginning with"); quotes { // 128 bytes of them, so a part of a long password
+		hidden = what
+	}
 	for _, s := range d.secrets {
 		hidden = strings.ReplaceAll(hidden, s, redisurl.Mask)
+	}
+	if strings.Contains(text, "all sentinels") && (strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS")) {
+		hidden += " (sentinel_user and sentinel_password in the URL are what the Sentinels are told)"
 	}
 	if hidden == text {
 		return err
