@@ -27,8 +27,9 @@ var layers = []layer{
 
 	{packages: "sluice/ratelimit"}, // the standard library
 	{packages: "sluice/ratelimit/ordered"},
+	{packages: "sluice/ratelimit/redisurl"},
 	{packages: "sluice/ratelimit/storetest", own: []string{"sluice/ratelimit"}, foreign: []string{"*"}},
-	{packages: "sluice/ratelimit/*", own: []string{"sluice/ratelimit", "sluice/ratelimit/ordered"}, foreign: []string{"*"}},
+	{packages: "sluice/ratelimit/*", own: []string{"sluice/ratelimit", "sluice/ratelimit/ordered", "sluice/ratelimit/redisurl"}, foreign: []string{"*"}},
 	{packages: "sluice/ratelimit/redisstore/redistest", own: []string{"sluice/sidecar/hosttest"}, foreign: []string{"*"}},
 
 	// For tests.
@@ -48,7 +49,7 @@ var layers = []layer{
 	// What is in force.
 	{packages: "sluice/sidecar/identity", own: words("envelope", "follow")},
 	{packages: "sluice/sidecar/limit", own: words("envelope", "field")},
-	{packages: "sluice/sidecar/config", own: words("envelope", "field", "limit"), foreign: []string{"github.com/BurntSushi/toml"}},
+	{packages: "sluice/sidecar/config", own: append(words("envelope", "field", "limit"), "sluice/ratelimit/redisurl"), foreign: []string{"github.com/BurntSushi/toml"}},
 	{packages: "sluice/sidecar/history", own: words("envelope", "field", "event", "limit")},
 	{packages: "sluice/sidecar/settings", own: words("envelope", "field", "event", "notes", "identity", "limit", "config", "history")},
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/policyd/policytest"
 )
@@ -21,7 +22,7 @@ import (
 //	                              └─→ sluice ─→ Redis Cluster of one, two, three masters
 func BenchmarkRedis(b *testing.B) {
 	names := []string{"embedded", "redis"}
-	urls := []string{embedded, "unix://" + redistest.Start(b).Socket()}
+	urls := []string{config.Embedded, "unix://" + redistest.Start(b).Socket()}
 	for masters := 1; masters <= 3; masters++ {
 		url, _ := redistest.StartCluster(b, masters)
 		names, urls = append(names, fmt.Sprintf("cluster-of-%d", masters)), append(urls, url)

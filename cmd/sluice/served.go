@@ -37,11 +37,11 @@ func checkServed(c *config.Config) error {
 // served, or because a file that it names cannot be read.
 func checkServable(c *config.Config) error {
 	err := checkServed(c)
-	if c.Store.URL != embedded {
-		if urlErr := redisstore.CheckURL(c.Store.URL); urlErr != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", c.Origin("store.url"), urlErr))
-		}
+	url, urlErr := storeURL(c)
+	if urlErr == nil && url != config.Embedded {
+		urlErr = storeError(c, redisstore.CheckURL(url))
 	}
+	err = errors.Join(err, urlErr)
 	if slices.ContainsFunc(c.Listen.Policy, func(l config.Listener) bool { return l.Network() == "tcp" }) {
 		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
 		err = errors.Join(err, tokenErr)

@@ -9,16 +9,36 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore"
+	"sluice/sidecar/config"
 	"sluice/sidecar/operator"
 )
 
-// embedded is the store.url of a node that counts by itself.
-const embedded = "embedded:"
+// storeURL is store.url, wherever it is.
+func storeURL(c *config.Config) (string, error) {
+	url, err := c.StoreURL()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.Origin("store.url_file"), err)
+	}
+	return url, err
+}
+
+// storeError says where the store.url is from which an error came. Errors about it never
+// have the URL itself in them.
+func storeError(c *config.Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: store.url: %w", c.Origin("store.url"), err)
+}
 
 // openStore opens the node's own ledger, and if nodes share a Redis, the store on top of
 // both. That Redis need not answer yet.
 func (n *node) openStore() (err error) {
 	c := n.config
+	url, err := storeURL(c)
+	if err != nil {
+		return err
+	}
 	n.ledger, err = journal.Open(c.Store.Dir, journal.Options{
 		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.LongestWindow()},
 		Reporter: storeEvents{n.events},
@@ -26,16 +46,16 @@ func (n *node) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.Store.URL == embedded {
+	if url == config.Embedded {
 		return nil
 	}
 	n.shared, err = redisstore.Open(redisstore.Options{
-		URL: c.Store.URL, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
+		URL: url, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
 		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: storeEvents{n.events},
 		Changed: func(subject string) { n.engine.Changed(subject) },
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Origin("store.url"), err)
+		return storeError(c, err)
 	}
 	n.shared.SetConfig(c.Hash())
 	return nil

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,20 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"sluice/ratelimit/redisurl"
 )
 
 // An address is a parsed store URL.
 type address struct {
-	kind     string // redis, sentinel, cluster
-	hosts    []string
-	master   string // of Sentinel
-	user     string
-	password string
-	db       int
-	tls      *tls.Config
+	redisurl.URL
+	tls *tls.Config
 }
-
-const defaultPort = "6379"
 
 // CheckURL returns the error that Open would return for a URL, or for a file it names.
 func CheckURL(text string) error {
@@ -38,70 +31,32 @@ func CheckURL(text string) error {
 	return err
 }
 
-// parseURL reads redis://, rediss://, unix://, redis-sentinel://h1,h2/master or
-// redis-cluster://h1,h2,h3, each with user:password@ and with the parameters
-// ca=, cert= and key=, which name PEM files, or tls=true.
+// parseURL parses a store URL, and reads the PEM files that it names.
 func parseURL(text string) (a address, err error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return a, errors.New("store.url: it is no URL") // err has the password in it
+	if a.URL, err = redisurl.Parse(text); err == nil {
+		a.tls, err = tlsConfig(a.URL)
 	}
-	a.user = u.User.Username()
-	a.password, _ = u.User.Password()
-	path := strings.Trim(u.Path, "/")
-	switch u.Scheme {
-	case "redis", "rediss":
-		a.kind, a.hosts = "redis", hostList(u.Host, defaultPort)
-		if path != "" {
-			if a.db, err = strconv.Atoi(path); err != nil {
-				return a, fmt.Errorf("store.url: the database %q is no number", path)
-			}
-		}
-	case "unix":
-		a.kind, a.hosts = "redis", []string{u.Path}
-	case "redis-sentinel":
-		a.kind, a.hosts, a.master = "sentinel", hostList(u.Host, "26379"), path
-		if path == "" {
-			return a, errors.New("store.url: redis-sentinel:// needs the name of the master after the hosts")
-		}
-	case "redis-cluster":
-		a.kind, a.hosts = "cluster", hostList(u.Host, defaultPort)
-	default:
-		return a, fmt.Errorf("store.url: unknown scheme %q", u.Scheme)
-	}
-	a.tls, err = tlsConfig(u.Scheme == "rediss", u.Query())
 	return a, err
 }
 
-// hostList splits the hosts of a URL, and gives each a port.
-func hostList(hosts, port string) (all []string) {
-	for h := range strings.SplitSeq(hosts, ",") {
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			h = net.JoinHostPort(strings.Trim(h, "[]"), port)
-		}
-		all = append(all, h)
-	}
-	return all
-}
-
-func tlsConfig(required bool, q url.Values) (*tls.Config, error) {
-	if !required && q.Get("tls") != "true" && q.Get("ca") == "" && q.Get("cert") == "" {
+func tlsConfig(u redisurl.URL) (*tls.Config, error) {
+	if !u.TLS {
 		return nil, nil
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if file := q.Get("ca"); file != "" {
-		pem, err := os.ReadFile(file)
+	if u.CA != "" {
+		pem, err := os.ReadFile(u.CA)
 		if err != nil {
-			return nil, fmt.Errorf("store.url: read ca: %w", err)
+			return nil, fmt.Errorf("read ca: %w", err)
 		}
 		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("store.url: read ca: %s holds no certificate", file)
+			return nil, fmt.Errorf("read ca: %s holds no certificate", u.CA)
 		}
 	}
-	if file := q.Get("cert"); file != "" {
-		pair, err := tls.LoadX509KeyPair(file, q.Get("key"))
+	if u.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(u.Cert, u.Key)
 		if err != nil {
-			return nil, fmt.Errorf("store.url: read cert and key: %w", err)
+			return nil, fmt.Errorf("read cert and key: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
@@ -116,11 +71,11 @@ type onConnect func(context.Context, *redis.Conn) error
 // By default go-redis repeats a command whose reply is lost, which would count twice,
 // and waits for seconds; here it does not.
 func (a address) client(host string, timeout time.Duration, f onConnect) *redis.Client {
-	if a.kind == "sentinel" {
+	if a.Kind == redisurl.Sentinel {
 		return a.failover(timeout, f)
 	}
 	o := &redis.Options{
-		Network: "tcp", Addr: host, Username: a.user, Password: a.password, DB: a.db,
+		Network: "tcp", Addr: host, Username: a.User, Password: a.Password, DB: a.DB,
 		Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
@@ -131,19 +86,24 @@ func (a address) client(host string, timeout time.Duration, f onConnect) *redis.
 	if strings.HasPrefix(host, "/") {
 		o.Network = "unix"
 	}
-	return redis.NewClient(o)
+	c := redis.NewClient(o)
+	c.AddHook(discreet{a.secrets()})
+	return c
 }
 
 // failover makes a client for the master that the Sentinels name.
 func (a address) failover(timeout time.Duration, f onConnect) *redis.Client {
-	return redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: a.master, SentinelAddrs: a.hosts, Username: a.user, Password: a.password,
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: a.Master, SentinelAddrs: slices.Clone(a.Hosts), Username: a.User, Password: a.Password,
+		SentinelUsername: a.SentinelUser, SentinelPassword: a.SentinelPassword,
 		Protocol: 2, DisableIdentity: true,
 		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
 		PoolSize: poolSize, ConnMaxIdleTime: -1,
 		Dialer: a.dialer(timeout), OnConnect: f,
 	})
+	c.AddHook(discreet{a.secrets()})
+	return c
 }
 
 // quiet has go-redis log nothing: operators get what matters from the Reporter.

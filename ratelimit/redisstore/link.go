@@ -381,7 +381,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 // (master_replid), which changes when a replica is promoted. A Sentinel's is "".
 func serverOf(info string) (string, error) {
 	field := fieldsOf(info)
-	if field["redis_mode"] == "sentinel" {
+	if cmp.Or(field["redis_mode"], field["server_mode"]) == "sentinel" { // the latter is Valkey's
 		return "", nil
 	}
 	if field["role"] != "master" {

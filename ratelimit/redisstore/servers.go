@@ -1,14 +1,18 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/ratelimit/redisurl"
 )
 
 // slots is how many hash slots a Redis Cluster has.
@@ -30,12 +34,12 @@ type servers struct {
 func newServers(a address, timeout time.Duration, changed func()) *servers {
 	quiet()
 	s := &servers{address: a, timeout: timeout, changed: changed}
-	if a.kind != "cluster" {
-		s.single = s.link(strings.Join(a.hosts, ","), a.hosts[0])
+	if a.Kind != redisurl.Cluster {
+		s.single = s.link(strings.Join(a.Hosts, ","), a.Hosts[0])
 		s.single.master = "sluice:{*}"
 		return s
 	}
-	for _, h := range a.hosts {
+	for _, h := range a.Hosts {
 		s.seeds = append(s.seeds, a.client(h, timeout, nil))
 	}
 	return s
@@ -97,26 +101,61 @@ func (s *servers) refresh(ctx context.Context) (err error) {
 		clients = append(clients, l.client)
 	}
 	for _, c := range clients {
-		var ranges []redis.ClusterSlot
-		//lint:ignore SA1019 all that speak the protocol of Redis have it, CLUSTER SHARDS not
-		if ranges, err = c.ClusterSlots(ctx).Result(); err == nil {
-			s.setLayout(ranges)
-			return nil
+		var reply []any
+		if reply, err = c.Do(ctx, "cluster", "slots").Slice(); err == nil {
+			var ranges []slotRange
+			if ranges, err = parseSlots(reply, c.Options().Addr); err == nil {
+				s.setLayout(ranges)
+				return nil
+			}
 		}
 	}
 	return fmt.Errorf("ask for the layout of the cluster: %w", err)
 }
 
-func (s *servers) setLayout(ranges []redis.ClusterSlot) {
+// A slotRange is slots that one master has.
+type slotRange struct {
+	first, last int64
+	master      string // host and port
+}
+
+// parseSlots parses the answer to CLUSTER SLOTS, which all have that speak the protocol
+// of Redis, CLUSTER SHARDS not. go-redis fails where a server has no host: where
+// cluster-preferred-endpoint-type is unknown-endpoint it is null, and means the one that
+// was asked.
+func parseSlots(reply []any, asked string) (all []slotRange, err error) {
+	askedHost, _, err := net.SplitHostPort(asked)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range reply {
+		entry, _ := r.([]any)
+		if len(entry) < 3 {
+			continue // nobody has them
+		}
+		first, ok1 := entry[0].(int64)
+		last, ok2 := entry[1].(int64)
+		master, _ := entry[2].([]any)
+		if !ok1 || !ok2 || len(master) < 2 || first < 0 {
+			return nil, errReply
+		}
+		port, ok := master[1].(int64)
+		if !ok {
+			return nil, errReply
+		}
+		host, _ := master[0].(string)
+		all = append(all, slotRange{first, last, net.JoinHostPort(cmp.Or(host, askedHost), fmt.Sprint(port))})
+	}
+	return all, nil
+}
+
+func (s *servers) setLayout(ranges []slotRange) {
 	t := new([slots]*link)
 	masters := map[*link]bool{}
 	for _, r := range ranges {
-		if len(r.Nodes) == 0 {
-			continue
-		}
-		l := s.link(r.Nodes[0].Addr, r.Nodes[0].Addr)
+		l := s.link(r.master, r.master)
 		masters[l] = true
-		for i := r.Start; i <= r.End && i < slots; i++ {
+		for i := r.first; i <= r.last && i < slots; i++ {
 			t[i] = l
 		}
 	}

@@ -30,7 +30,8 @@ type Config struct {
 		Node        string // empty: the host name
 		MaxSubjects int64
 		Dir         string
-		URL         string
+		URL         string // empty: it is in URLFile; see StoreURL
+		URLFile     string
 		Timeout     time.Duration
 		Outage      string // what to do without Redis: share, local, open or closed
 		Nodes       int64
@@ -84,7 +85,7 @@ func Default() *Config {
 
 	c.Store.MaxSubjects = 4_000_000
 	c.Store.Dir = "/var/lib/sluice"
-	c.Store.URL = "embedded:"
+	c.Store.URL = Embedded
 	c.Store.Timeout = 50 * time.Millisecond // several questions must fit into Exim's 300 ms
 	c.Store.Outage = "share"
 	c.Store.Nodes = 1
@@ -156,7 +157,7 @@ func Sockets(path string) (policy []Listener, admin Listener, trouble, err error
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, "", nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
-	p := configParser{config: Default(), file: name}
+	p := newParser(name)
 	p.parse(string(text))
 	return p.config.Listen.Policy, p.config.Listen.Admin, p.err(), nil
 }
@@ -164,8 +165,7 @@ func Sockets(path string) (policy []Listener, admin Listener, trouble, err error
 // Parse validates the text of a configuration file. The name is only for errors and
 // origins.
 func Parse(name, text string) (*Config, error) {
-	p := configParser{config: Default(), file: name}
-	p.config.file = name
+	p := newParser(name)
 	p.parse(text)
 	if err := p.err(); err != nil {
 		return nil, err

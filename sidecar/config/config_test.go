@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/ratelimit/redisurl"
 )
 
 var updateGolden = flag.Bool("update", false, "rewrite the golden files of the configuration")
@@ -63,13 +65,16 @@ func TestBadConfigs(t *testing.T) {
 			if c != nil {
 				t.Error("a refused file left a configuration")
 			}
+			if strings.Contains(err.Error(), "Secret") {
+				t.Errorf("the error has the password: %v", err)
+			}
 			golden(t, strings.TrimSuffix(file, ".toml")+".error", err.Error()+"\n")
 		})
 	}
 }
 
 // The effective configuration of each good file is printed as in its golden file, and
-// parsing what was printed gives the same configuration.
+// parsing what was printed gives the same configuration, with the password put in.
 func TestGoodConfigs(t *testing.T) {
 	for _, file := range configCases(t, "good") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -82,16 +87,101 @@ func TestGoodConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, strings.TrimSuffix(file, ".toml")+".effective", printed.String())
+			if strings.Contains(strings.ToLower(printed.String()), "secret") {
+				t.Errorf("the password is printed")
+			}
 
-			again, err := Parse("printed", printed.String())
+			again, err := Parse("printed", strings.ReplaceAll(printed.String(), redisurl.Mask, "put-in"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			again.origins, again.file = c.origins, c.file
+			again.origins, again.file, again.Store.URL = c.origins, c.file, c.Store.URL
 			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{})); diff != "" {
 				t.Errorf("printed and read again (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// store.url_file is read by whoever needs the URL, if nobody else can read it.
+func TestStoreURLFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name, text string
+		mode       fs.FileMode
+		want       string // an error, or the URL
+	}{
+		{"good", "redis://:Secret99@h\n", 0o600, "redis://:Secret99@h"},
+		{"read-only", "redis://:Secret99@h\r\n", 0o400, "redis://:Secret99@h"},
+		{"embedded", "embedded:", 0o600, "embedded:"},
+		{"group", "redis://:Secret99@h\n", 0o640, "others must not be able to read or write it: its mode is 0640; chmod 600 it"},
+		{"world", "redis://:Secret99@h\n", 0o604, "its mode is 0604"},
+		{"empty", "\n", 0o600, "it is empty"},
+		{"two", "redis://:Secret99@h\nredis://:Secret99@i\n", 0o600, "it must be one line"},
+		{"mistake", "redis://:Top/Secret99@h\n", 0o600, "characters that must be percent-encoded"},
+		{"other", "node:Secret99\n", 0o600, "a URL that begins with"},
+	} {
+		file := filepath.Join(dir, c.name)
+		if err := errors.Join(os.WriteFile(file, []byte(c.text), c.mode), os.Chmod(file, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := Parse("x.toml", "[store]\nurl_file = \""+file+"\"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch url, err := parsed.StoreURL(); {
+		case err == nil && url != c.want:
+			t.Errorf("%s: %s", c.name, url)
+		case err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "Secret") || !strings.HasPrefix(err.Error(), "store.url_file: "+file+": ")):
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	for what, want := range map[string]string{"none": "no such file", ".": "it must be a file"} {
+		parsed, _ := Parse("x.toml", "[store]\nurl_file = \""+filepath.Join(dir, what)+"\"\n")
+		if _, err := parsed.StoreURL(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	file := filepath.Join(dir, "good")
+	if err := os.Chown(file, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	parsed, _ := Parse("x.toml", "[store]\nurl_file = \""+file+"\"\n")
+	if _, err := parsed.StoreURL(); err == nil || !strings.Contains(err.Error(), "belongs to uid 65534") {
+		t.Errorf("of another user: %v", err)
+	}
+}
+
+// Another store.url, or another place for it, waits for a restart, and the running one is
+// kept whole.
+func TestAnotherStoreURLNeedsARestart(t *testing.T) {
+	texts := map[string]string{
+		"password": `url = "redis://:Secret1@h"`,
+		"another":  `url = "redis://:Secret2@h"`,
+		"file":     `url_file = "/etc/sluice/redis.url"`,
+		"none":     ``,
+	}
+	for from, old := range texts {
+		for to, text := range texts {
+			running, err := Parse("x.toml", "[store]\n"+old+"\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := Parse("x.toml", "[store]\n"+text+"\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			restart := c.KeepRunning(running)
+			if (len(restart) == 0) != (from == to) || c.Store.URL != running.Store.URL || c.Store.URLFile != running.Store.URLFile {
+				t.Errorf("from %s to %s: restart for %v, store %+v", from, to, restart, c.Store)
+			}
+			if diff := cmp.Diff(running.Values(), c.Values()); diff != "" {
+				t.Errorf("from %s to %s (-running +kept):\n%s", from, to, diff)
+			}
+		}
 	}
 }
 
@@ -163,7 +253,7 @@ func FuzzParseConfig(f *testing.F) {
 		if err := WriteTOML(&printed, c.Values()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Parse("printed", printed.String()); err != nil {
+		if _, err := Parse("printed", printed.String()); (err != nil) != c.HasPassword() {
 			t.Fatalf("%v in\n%s", err, printed.String())
 		}
 	})

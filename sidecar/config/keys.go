@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +26,8 @@ func (c *Config) keys() []configKey {
 		{"store.node", field.Text(&c.Store.Node, field.OrEmpty(field.Domain))},
 		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
 		{"store.dir", field.Text(&c.Store.Dir, field.AbsolutePath)},
-		{"store.url", field.Text(&c.Store.URL, storeURL)},
+		{"store.url", storeURL{c, field.Text(&c.Store.URL, checkStoreURL)}},
+		{"store.url_file", field.Text(&c.Store.URLFile, field.OrEmpty(field.AbsolutePath))},
 		{"store.timeout", field.Duration(&c.Store.Timeout, time.Millisecond, 10*time.Second)},
 		{"store.outage", field.Text(&c.Store.Outage, field.OneOf("share", "local", "open", "closed"))},
 		{"store.nodes", field.Whole(&c.Store.Nodes, 1, 1000)},
@@ -114,19 +113,6 @@ func addressOrNetwork(s string) (string, error) {
 		return n.Masked().String(), nil
 	}
 	return "", errors.New(`an address or a network like "192.0.2.1" or "192.0.2.0/24"`)
-}
-
-func storeURL(s string) (string, error) {
-	u, err := url.Parse(s)
-	switch {
-	case s == "embedded:":
-		return s, nil
-	case err != nil:
-	case u.Scheme == "unix" && u.Host == "" && u.Path != "",
-		u.Host != "" && slices.Contains([]string{"redis", "rediss", "redis-sentinel", "redis-cluster"}, u.Scheme):
-		return s, nil
-	}
-	return "", errors.New(`"embedded:", or a URL that begins with redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://`)
 }
 
 // keysOf lists the keys of one scope with their fields.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +19,13 @@ type configParser struct {
 	config   *Config
 	file     string
 	mistakes []configMistake
+	lines    map[string]int // of the keys that are set
+}
+
+func newParser(file string) configParser {
+	p := configParser{config: Default(), file: file, lines: make(map[string]int)}
+	p.config.file = file
+	return p
 }
 
 type configMistake struct {
@@ -38,19 +46,40 @@ func (p *configParser) err() error {
 	return errors.Join(errs...)
 }
 
+// quoted is what an error of the TOML library repeats of the file, but for single
+// characters and bare keys: where a quote is missing that is a part of a password.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\b[0-9]{5,}`)
+
 func (p *configParser) parse(text string) {
 	tree, err := parseTOML(text)
 	var bad toml.ParseError
 	if errors.As(err, &bad) {
-		p.mistake(bad.Position.Line, "not valid TOML: %s", bad.Message)
+		p.mistake(bad.Position.Line, "not valid TOML: %s", quoted.ReplaceAllString(bad.Message, `"..."`))
 		return
 	}
 	if err != nil {
-		p.mistake(1, "not valid TOML: %v", err)
+		p.mistake(1, "not valid TOML: %s", quoted.ReplaceAllString(err.Error(), `"..."`))
 		return
 	}
 	for _, section := range tree.children {
 		p.section(section)
+	}
+	p.storeURL()
+}
+
+// storeURL looks whether store.url and store.url_file are not both there.
+func (p *configParser) storeURL() {
+	store := &p.config.Store
+	line, set := p.lines["store.url"]
+	switch {
+	case store.URLFile == "" && set && store.URL == "":
+		p.mistake(line, "store.url is empty; leave it out, or set store.url_file")
+	case store.URLFile == "":
+	case set && store.URL != "":
+		p.mistake(line, "store.url and store.url_file, in line %d, are both there; take one out", p.lines["store.url_file"])
+	default:
+		store.URL = ""
+		p.config.origins["store.url"] = store.URLFile
 	}
 }
 
@@ -88,8 +117,14 @@ func (p *configParser) section(s *tomlNode) {
 }
 
 func (p *configParser) set(key string, value field.Value, n *tomlNode) {
-	if err := value.Set(n.value); err != nil {
-		p.mistake(n.line, "%s is %s, it must be %v", key, field.TOML(n.value), err)
+	p.lines[key] = n.line
+	switch err := value.Set(n.value); {
+	case err == nil:
+	case secret(value):
+		p.mistake(n.line, "%s: %v", key, err)
+		return
+	default:
+		p.mistake(n.line, "%s", withoutURLs(n.value, fmt.Sprintf("%s is %s, it must be %v", key, field.TOML(n.value), err)))
 		return
 	}
 	p.config.origins[key] = fmt.Sprintf("%s:%d", p.file, n.line)
@@ -174,7 +209,7 @@ func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 	if home := p.homeOf(n.name); home != "" && home != section && field.Nearest(n.name, known) == "" {
 		hint = fmt.Sprintf("it belongs in [%s]", home)
 	}
-	p.mistake(n.line, "unknown %s %s%s; %s", what, field.QuoteTOML(n.name), where, hint)
+	p.mistake(n.line, "unknown %s %s%s; %s", what, withoutURLs(n.name, field.QuoteTOML(n.name)), where, hint)
 }
 
 // homeOf finds the section of a key; empty if there is no such key.

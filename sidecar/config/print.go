@@ -27,7 +27,8 @@ func (v Value) Of() limit.Origin {
 	return limit.OriginOf(v.Origin)
 }
 
-// Values lists the effective configuration, in the order of the sections.
+// Values lists the effective configuration, in the order of the sections, without
+// passwords.
 func (c *Config) Values() []Value {
 	values := c.values(c.keys())
 	for _, kind := range c.scopeKinds() {
@@ -42,7 +43,7 @@ func (c *Config) Values() []Value {
 func (c *Config) values(keys []configKey) []Value {
 	var values []Value
 	for _, k := range keys {
-		if v := k.value.Get(); v != nil {
+		if v := shown(k.value); v != nil {
 			values = append(values, Value{k.name, v, c.Origin(k.name)})
 		}
 	}
@@ -50,7 +51,7 @@ func (c *Config) values(keys []configKey) []Value {
 }
 
 // WriteTOML prints values as a configuration file that sets them all, with the origin of
-// each as a comment.
+// each as a comment. A password is not printed, and the file is refused until it is put in.
 func WriteTOML(w io.Writer, values []Value) error {
 	b := bufio.NewWriter(w)
 	last := ""

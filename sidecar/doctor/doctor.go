@@ -86,6 +86,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	} else {
 		d.ok("configuration", "%s is good", o.File)
 	}
+	d.checkPassword()
 	d.exim = exim.Find(ctx, d.config.Exim.Binary)
 	d.running = d.ask()
 	d.checkServe()

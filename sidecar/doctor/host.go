@@ -78,3 +78,18 @@ func sameFile(a, b string) bool {
 	y, errY := os.Stat(b)
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
+
+// checkPassword looks who may read the configuration file, if a password is in it: with it
+// any local user could change the counts in Redis.
+func (d *doctor) checkPassword() {
+	info, err := os.Stat(d.File)
+	if err != nil || !d.config.HasPassword() {
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o004 != 0 {
+		d.wrong("password", "chmod o-r "+d.File+", or put the URL into a file of mode 0600 that store.url_file names; and change the password.",
+			"any local user may read %s (mode %04o), which has the password of store.url in it", d.File, mode)
+		return
+	}
+	d.ok("password", "not everybody may read %s, which has that of store.url in it", d.File)
+}

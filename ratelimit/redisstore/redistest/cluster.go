@@ -43,9 +43,17 @@ type Pair struct {
 }
 
 // StartPair starts a Pair.
-func StartPair(t testing.TB) Pair {
+func StartPair(t testing.TB) Pair { return StartPairWith(t, "", "") }
+
+// StartPairWith starts a Pair whose servers and whose Sentinels want passwords; "" is
+// none. The URL has neither.
+func StartPairWith(t testing.TB, password, sentinelPassword string) Pair {
 	t.Helper()
-	p := Pair{Master: Start(t), Replica: Start(t)}
+	var secrets []string
+	if password != "" {
+		secrets = []string{"--requirepass", password, "--masterauth", password}
+	}
+	p := Pair{Master: start(t, password, secrets...), Replica: start(t, password, secrets...)}
 	p.Replica.Do("replicaof", "127.0.0.1", p.Master.Port)
 	hosttest.Eventually(t, "the replica", func() bool {
 		return strings.Contains(fmt.Sprint(p.Replica.Do("info", "replication")), "master_link_status:up")
@@ -53,10 +61,16 @@ func StartPair(t testing.TB) Pair {
 	var hosts []string
 	var sentinels []*Server
 	for range 3 {
-		s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t)}
+		s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t), Password: sentinelPassword}
 		conf := filepath.Join(s.Dir, "sentinel.conf")
 		text := fmt.Sprintf("port %d\nbind 127.0.0.1\nunixsocket %s\ndir %s\nlogfile %s/log\nsentinel monitor pair 127.0.0.1 %d 2\n"+
 			"sentinel down-after-milliseconds pair 500\nsentinel failover-timeout pair 3000\n", s.Port, s.Socket(), s.Dir, s.Dir, p.Master.Port)
+		if password != "" {
+			text += "sentinel auth-pass pair " + password + "\n"
+		}
+		if sentinelPassword != "" {
+			text += "requirepass " + sentinelPassword + "\nsentinel sentinel-pass " + sentinelPassword + "\n"
+		}
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -31,10 +31,12 @@ type Server struct {
 var Quiet = sync.OnceFunc(logging.Disable)
 
 // Start starts a server, killed at the end of the test.
-func Start(t testing.TB, args ...string) *Server {
+func Start(t testing.TB, args ...string) *Server { return start(t, "", args...) }
+
+func start(t testing.TB, password string, args ...string) *Server {
 	t.Helper()
 	Quiet()
-	s := &Server{t: t, Dir: t.TempDir(), Port: hosttest.FreePort(t), args: args}
+	s := &Server{t: t, Password: password, Dir: t.TempDir(), Port: hosttest.FreePort(t), args: args}
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
