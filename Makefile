@@ -52,10 +52,10 @@ check: light ## gofmt, go vet, staticcheck, and the tests that need no root and 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
 	@echo "It takes 4 minutes on a fast machine with two cores, 6 on a slow one, and longer the first time or with other work beside it;"
-	@echo "exim-config is the last to end. With nothing changed since, it takes a minute."
+	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
-	@$(seen) $(report) -slowest 10 -- "$(timeout) -parallel 4 -race -p 1 ./cmd/sluice ./ratelimit/redisstore" "$(timeout) ./exim-config"
+	@$(seen) $(report) -slowest 10 -- "$(timeout) -parallel 4 -race ./cmd/sluice" "$(timeout) -parallel 4 -race ./ratelimit/redisstore" "$(timeout) ./exim-config"
 
 one: deps ## one end-to-end test, with its log: make one T=TestReadme
 	@test -n "$(T)" || { echo "which one? make one T=TestReadme" >&2; exit 1; }
