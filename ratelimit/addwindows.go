@@ -22,11 +22,13 @@ func (w window) nests(in window) bool { return w.length <= in.length && in.bucke
 // this one.
 func Nests(window, in time.Duration) bool { return newWindow(window).nests(newWindow(in)) }
 
-// start is the time since which a pruned ring has all sends, if it is old enough.
+// start is the time, in Unix milliseconds, since which a ring that was pruned at time ms
+// has all sends, provided that the ring has been counted for that long.
 func (w window) start(ms int64) int64 { return (w.oldest(ms)*w.bucket + 999) / 1000 }
 
-// seedFrom seeds a new, longer window from the counts of the shorter one that reaches
-// back furthest; ok is false if the buckets of none nest, and the ring is empty.
+// seedFrom makes the ring of a new, longer window. It starts with the counts of the
+// shorter window that reaches back furthest. If no shorter window nests in it, ok is
+// false and the ring is empty.
 func seedFrom(rings []ring, w window, at int64) (r ring, ok bool) {
 	r = ring{window: w, since: at}
 	for i := range rings {
@@ -54,9 +56,9 @@ func (r *ring) coarsen(w window) (all []bucket) {
 	return all
 }
 
-// addWindows adds the windows of limits to subjects that are counted, but not in
-// those. If one starts empty, the clock is moved on by a millisecond first: earlier
-// sends of this millisecond are not in it.
+// addWindows makes subjects that are counted already be counted in all windows of their
+// limits. If a new window starts empty, the clock is moved on by a millisecond first,
+// because sends made earlier in this millisecond are not in that window.
 func (l *Ledger) addWindows(subjects []Subject) {
 	gains := make([]windowAddition, 0, len(subjects))
 	for _, sub := range subjects {

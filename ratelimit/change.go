@@ -151,9 +151,9 @@ func (l *Ledger) count(id uint32, s *subject, c *charge, limits []Limit) {
 	}
 }
 
-// addRings returns the rings of a subject to be changed, and adds those of limits
-// that have none: those of a new subject, or in an old journal, of a version that did
-// not record a windowAddition.
+// addRings returns the rings of a subject, which the caller may change. It first adds
+// a ring for each limit whose window has none. That is so for a new subject, and when
+// replaying the journal of an old version, which did not record a windowAddition.
 func (l *Ledger) addRings(id uint32, limits []Limit, at int64) []ring {
 	rings := l.subjects.open(id, at)
 	since := at

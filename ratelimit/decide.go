@@ -191,7 +191,8 @@ func (l *Ledger) forgive(d *decision, ahead int64) {
 }
 
 // charge counts sends and keeps their records. Watched subjects may be charged for
-// fewer sends than the others, so it goes by runs of sends with the same payers.
+// fewer sends than the others, so it charges one run of sends with the same payers
+// after the other.
 func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	d.result.OK, d.result.Charged = true, len(tokens)
 	if t.Outcome != 0 {
@@ -208,8 +209,8 @@ func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	}
 }
 
-// chargeAdmitted charges sends, of which the first is number from of the Take, to the
-// subjects that are charged for more than from sends.
+// chargeAdmitted charges one run of sends. from is how many sends of the Take come
+// before the run; subjects that are charged for no more than those are left out.
 func (l *Ledger) chargeAdmitted(d *decision, t *Take, tokens []Token, from int) {
 	members, limits := l.space.members[:0], l.space.limits[:0]
 	unkept := len(d.candidates) > 0

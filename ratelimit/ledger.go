@@ -9,8 +9,8 @@ import (
 // A Ledger is a store in memory: it has the counts of all subjects and a record of
 // every send. Its methods may be called concurrently.
 //
-// It has a clock, which is the latest time that a caller gave it, in milliseconds: a
-// time before that counts as that.
+// Its clock is the latest time that a caller gave it, in milliseconds. A call with an
+// earlier time is treated as if it were made at the time of the clock.
 type Ledger struct {
 	mu      sync.Mutex
 	options Options
@@ -99,9 +99,9 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 	return d.result
 }
 
-// Look decides like Take but charges nothing. It is about as many sends as t has
-// marks, at least one; those that are or, of watched subjects, would be refused are
-// counted as refused.
+// Look decides like Take but charges nothing. It asks about as many sends as t has
+// marks, at least one. Sends that it refuses, or would refuse if a watched limit were
+// not only watched, are counted as refused.
 func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()

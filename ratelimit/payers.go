@@ -2,8 +2,9 @@ package ratelimit
 
 import "encoding/binary"
 
-// payers is in 32 bits who was charged for a send, and its outcome: the number of
-// a subject or, with payersGroup set, of a group; the upper three bits are the Outcome.
+// payers packs into 32 bits who was charged for a send and what became of it. The upper
+// three bits are the Outcome. The rest is the number of a subject or, with payersGroup
+// set, of a group.
 type payers uint32
 
 const (

@@ -14,7 +14,8 @@ type ring struct {
 	due     int64    // Unix milliseconds: until then prune has nothing to do; 0: not known
 }
 
-// fewBuckets is up to how many buckets prune moves to the front of their memory.
+// fewBuckets is the most buckets of a ring for which prune moves those that remain to
+// the front of the slice. With more, it only cuts off the front.
 const fewBuckets = 8
 
 // A bucket has the counts of one part of a window.

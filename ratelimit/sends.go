@@ -21,8 +21,8 @@ type sends [sendShards]sendShard
 
 func (t *sends) shard(token Token) *sendShard { return &t[shardOf(token)] }
 
-// mix hashes a token, for those of tests are no hashes. Low bits choose the shard,
-// high bits the slot.
+// mix hashes a token once more, because tests use tokens that are no hashes, such as 1,
+// 2, 3. Low bits choose the shard, high bits the slot.
 func mix(t Token) uint64 { return uint64(t) * 0x9e3779b97f4a7c15 }
 
 func shardOf(t Token) int { return int(mix(t) >> 8 % sendShards) }

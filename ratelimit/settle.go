@@ -81,7 +81,7 @@ func (l *Ledger) chargeReported(b *batch, r *Report) {
 		return
 	}
 	p := l.payee(b, r.Subjects)
-	if when == at { // now: payee may have moved the clock on
+	if when == at { // sent just now; b.at is later than at if payee has moved the clock on
 		when = b.at
 	}
 	outcome := Outcome(0).then(r.Told)
@@ -92,7 +92,7 @@ func (l *Ledger) chargeReported(b *batch, r *Report) {
 	}
 	l.putSend(send{r.Token, uint32(when), p.payers.with(outcome)}, b.at)
 	part := b.part(p.payers)
-	if part.limits != nil && &part.limits[0] != &p.limits[0] { // the same payers by other limits
+	if part.limits != nil && &part.limits[0] != &p.limits[0] { // other limits for the same payers: a part has one list
 		l.flush(b)
 		part = b.part(p.payers)
 	}
@@ -168,7 +168,7 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 		return p
 	}
 	if l.needWindows(subjects) {
-		l.flush(b) // its charges may make these windows
+		l.flush(b) // the charges collected so far may add these windows
 		l.addWindows(subjects)
 		b.at = l.last
 	}
@@ -186,7 +186,7 @@ func (l *Ledger) payee(b *batch, subjects []Subject) payee {
 	if len(members) > 0 {
 		p.payers = l.payers(members)
 	}
-	if p.uncounted == 0 { // or there may be room later
+	if p.uncounted == 0 { // else ask again next time: there may be room by then
 		b.payees[key] = p
 	}
 	return p

@@ -68,8 +68,8 @@ func (t *subjects) growTo(n int) {
 	}
 }
 
-// place puts a new subject at a number. In a replay that may still be taken by a
-// subject that had been dropped before: dropping is not recorded.
+// place puts a new subject at a number. In a replay the number may still belong to a
+// subject that had been dropped by then, because drops are not recorded.
 func (t *subjects) place(id uint32, s subject) {
 	t.drop(id)
 	t.page(id).used++

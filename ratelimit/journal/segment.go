@@ -11,8 +11,8 @@ import (
 
 // A segment is a file to which changes are appended. It is written through a shared
 // memory mapping: a caller waits only for a copy in memory, which is the kernel's at
-// once and survives kill -9 as a write does. (With one write for a group of callers,
-// each waited for the write before.)
+// once and survives kill -9 as a write does. (Collecting the changes of several callers
+// for one write(2) was slower: each caller waited for the write before its own.)
 type segment struct {
 	file       *os.File
 	n          uint64 // number in the file name

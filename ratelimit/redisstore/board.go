@@ -90,8 +90,9 @@ func (s *Store) Remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// write makes one call that changes the board, after what this node knows is on it.
-// The list is nil if there is no server.
+// write makes one call that changes the board. If another server answers than the one
+// the copy is of, it first puts there what this node knows. The list is nil if no server
+// can be asked.
 func (s *Store) write(ctx context.Context, op string, args ...any) ([]any, error) {
 	deadline := s.deadline()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -175,7 +176,7 @@ func (s *Store) poll(ctx context.Context) error {
 		}
 	}
 	s.board.mu.Lock()
-	s.board.server = now // last: until then write must not take the copy for complete
+	s.board.server = now // set last, because with this write takes the copy for complete
 	s.board.mu.Unlock()
 	return nil
 }
@@ -287,7 +288,7 @@ func (b *board) source() string {
 	return b.server
 }
 
-// A Left has what is left of the board on a node that no longer shares a Redis.
+// A FormerBoard is the copy of the board on a node that no longer shares a Redis.
 type FormerBoard struct{ Ledger Ledger }
 
 // Entries calls f for each value that was set by Post and whose key has a prefix.

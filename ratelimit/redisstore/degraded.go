@@ -60,7 +60,7 @@ func (s *Store) acceptDegraded(ctx context.Context, now time.Time, t ratelimit.T
 	return nil
 }
 
-// within returns those subjects that are among some.
+// within returns those of subjects whose names are also in some.
 func within(subjects, some []ratelimit.Subject) []ratelimit.Subject {
 	return slices.DeleteFunc(slices.Clone(subjects), func(sub ratelimit.Subject) bool {
 		return !slices.ContainsFunc(some, func(s ratelimit.Subject) bool { return s.Name == sub.Name })

@@ -9,8 +9,9 @@ import (
 	"sluice/ratelimit/redisurl"
 )
 
-// discreet takes passwords out of errors, and adds which one the Sentinels want. A server that does not know AUTH, because it
-// was renamed or because it is a proxy, quotes the arguments of that call in its answer.
+// discreet takes passwords out of errors: a server that does not know the command AUTH,
+// because AUTH was renamed there or the server is a proxy, quotes its arguments in the
+// error. If Sentinels reject the login, discreet adds where the URL has theirs.
 type discreet struct{ secrets []string }
 
 // minSecret is the shortest password that is looked for, in bytes: a shorter one may be a
@@ -63,11 +64,12 @@ func (d discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// hide returns the error itself, unless there is a password in its text or wanting.
+// hide returns err itself unless its text must change: because it may have a password in
+// it, or because Sentinels want one that they were not given.
 func (d discreet) hide(err error) error {
 	text := err.Error()
 	hidden := text
-	if what, _, quotes := strings.Cut(text, ", with args beginning with"); quotes { // 128 bytes of them, so a part of a long password
+	if what, _, quotes := strings.Cut(text, ", with args beginning with"); quotes { // cut to 128 bytes, so of a long password only a part, not found below
 		hidden = what
 	}
 	for _, s := range d.secrets {

@@ -39,7 +39,7 @@ type link struct {
 	timeout time.Duration
 	places  chan struct{} // has an element for each pipeline that may begin
 	jobs    chan *job
-	running sync.WaitGroup // drains
+	running sync.WaitGroup // calls of drain that are under way
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	changed func()        // called after a failure, or when another server answers
 	lost    chan struct{} // has an element when it is no longer ready

@@ -27,8 +27,8 @@ func (s *Store) runMerge(ctx context.Context) {
 	}
 }
 
-// merge gives Redis the outbox, then has those masters decide again that have
-// everything. It reports whether the outbox is empty.
+// merge gives Redis the outbox. Masters that have everything by then decide again. It
+// reports whether the outbox is empty.
 func (s *Store) merge(ctx context.Context) bool {
 	s.merging.Lock()
 	defer s.merging.Unlock()
@@ -118,8 +118,8 @@ func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []
 	}
 }
 
-// rejoin has those masters decide again that answer and have everything. It reports
-// whether all masters decide.
+// rejoin lets those masters decide again that answer and have everything. It reports
+// whether all masters decide now.
 func (s *Store) rejoin() bool {
 	if !s.anyCatching() {
 		return !slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return !l.ready.Load() })

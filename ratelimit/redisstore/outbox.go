@@ -102,8 +102,8 @@ func (o *outbox) note(e *pendingWrite) error {
 	return nil
 }
 
-// prepare makes an entry survive a crash whose sends are not in the ledger yet. When
-// they are, the caller merges it at once, or calls commit to have it merged later.
+// prepare makes an entry survive a crash before its sends are put in the ledger. Once
+// they are there, the caller merges the entry, or calls commit to have it merged later.
 func (o *outbox) prepare(e *pendingWrite) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

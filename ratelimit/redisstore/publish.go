@@ -112,8 +112,9 @@ func (s *Store) publish(ctx context.Context) {
 }
 
 // resetArgs are the arguments that put resets on the board. A reset's entry expires
-// removedFor after the reset, so that each node can tell its age by Redis's clock, also
-// on another server: to within two round trips, and rather too old.
+// removedFor after the reset. From that, and Redis's clock, each node finds the age of
+// the reset, on whatever server. It is wrong by two round trips at most, then too old
+// rather than too young.
 func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]localReset) (args []any, err error) {
 	if len(resets) == 0 {
 		return nil, nil

@@ -14,8 +14,8 @@ type Reporter interface {
 	// RedisReplaced: another server, or a promoted replica, answers. This and the
 	// other nodes replay to it what they accepted before it decides.
 	RedisReplaced(server string)
-	// RedisReplayed: this node has replayed so many sends; nodes of all the nodes
-	// have finished.
+	// RedisReplayed: this node has replayed that many sends. Of all nodes, whose number
+	// is of, nodes have finished their replay.
 	RedisReplayed(server string, sends, nodes, of int)
 	// RedisEvicts: when its memory is full, the server drops counters, so that full
 	// limits have room again. It should have maxmemory-policy noeviction.

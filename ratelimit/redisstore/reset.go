@@ -32,8 +32,9 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 	return s.resetDegraded(ctx, now, subject, seen)
 }
 
-// latest is the latest time of a reset that is called now. A server that is frozen may
-// run it much later, and must not forget what this node has accepted meanwhile.
+// latest is the latest date, by Redis's clock, that a reset called now may get; zero if
+// that is not known. A frozen server may run the call much later, and must then not
+// forget what this node has accepted meanwhile.
 func (s *Store) latest(l *link) time.Time {
 	if at, ok := l.timeIn(s.options.Timeout); ok && s.options.redisTime == nil {
 		return at
@@ -66,9 +67,9 @@ func (s *Store) resetDegraded(ctx context.Context, now time.Time, subject string
 // writeReset has Redis reset a subject as of a time of this node's clock.
 //
 // Redis dates merged sends a little late, because their age does not include the time
-// that the call takes. If it dated a reset later still, sends just after it would not
-// count. So the reset is dated by Redis's time of before: never late. Sends before
-// the reset are marked as Past.
+// that the call takes. If the reset got an even later date, sends made just after it
+// would not count. So Redis is asked for its time first, and the date is reckoned back
+// from that: it is never too late. Sends before the reset are marked as Past.
 func (s *Store) writeReset(ctx context.Context, l *link, subject string, at time.Time, seen int64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()

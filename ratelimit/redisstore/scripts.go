@@ -108,8 +108,9 @@ func dropCall(t terms, subjects []ratelimit.Subject, tokens []ratelimit.Token) c
 	return c
 }
 
-// resetCall restarts a subject at zero, as of a time by Redis's clock or, if that is
-// zero or later, of when it is run; for seen see Store.Reset.
+// resetCall restarts a subject at zero, as of asOf by Redis's clock. If asOf is zero, or
+// later than the time at which Redis runs the call, that time counts. For seen see
+// Store.Reset.
 func resetCall(t terms, subject string, asOf time.Time, seen int64) call {
 	c := newCall("reset", t, []ratelimit.Subject{{Name: subject}})
 	at := any("")

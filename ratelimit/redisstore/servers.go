@@ -119,10 +119,10 @@ type slotRange struct {
 	master      string // host and port
 }
 
-// parseSlots parses the answer to CLUSTER SLOTS, which all have that speak the protocol
-// of Redis, CLUSTER SHARDS not. go-redis fails where a server has no host: where
-// cluster-preferred-endpoint-type is unknown-endpoint it is null, and means the one that
-// was asked.
+// parseSlots parses the answer to CLUSTER SLOTS, which every program that speaks the
+// protocol of Redis knows, unlike CLUSTER SHARDS. The parser of go-redis fails where the
+// host is null, as with cluster-preferred-endpoint-type unknown-endpoint. A null means the
+// host that was asked.
 func parseSlots(reply []any, asked string) (all []slotRange, err error) {
 	askedHost, _, err := net.SplitHostPort(asked)
 	if err != nil {

@@ -189,8 +189,8 @@ func (s *Store) steps(subjects []ratelimit.Subject) (all []step, ok bool) {
 	return all, ok
 }
 
-// rank orders accounts before domains. A step that refuses makes those before it be
-// undone, and most accounts have room.
+// rank orders accounts before domains: when a step refuses, the steps before it must be
+// undone, and accounts seldom refuse.
 func rank(s step) int {
 	if slotOf(s.subjects[0].Name) == s.subjects[0].Name && isAccount(s.subjects[0].Name) {
 		return 0
@@ -281,7 +281,7 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 // subjects that are charged for fewer than all sends, and for how many.
 func (s *Store) recordLocally(ctx context.Context, now time.Time, t ratelimit.Take, admitted map[string]int) (charged, moved int, err error) {
 	t.Force = true
-	if len(admitted) > 0 { // the limits of all subjects say how long sends are kept, also of one charged for none
+	if len(admitted) > 0 { // charges nothing: all windows of t, also of those who pay nothing, say how long sends are kept
 		if _, err := s.ledger.Take(ctx, now, ratelimit.Take{Subjects: t.Subjects}); err != nil {
 			return 0, 0, fmt.Errorf("keep what was accepted: %w", err)
 		}

@@ -105,8 +105,9 @@ func Parse(text string) (u URL, err error) {
 	return u, nil
 }
 
-// split finds the parts of what follows "//". A / # or ? in a password would end the
-// first part, and leave an @ in another.
+// split finds the parts of what follows "//"; path and query begin with their / and ?.
+// A / # or ? in a password would end the authority too early. That shows by an @ in
+// another part, and is an error.
 func split(rest string) (authority, path, query string, err error) {
 	i := strings.IndexAny(rest, "/?#")
 	if i < 0 {
@@ -123,8 +124,8 @@ func split(rest string) (authority, path, query string, err error) {
 	return authority, path, query, nil
 }
 
-// loginBytes may stand unencoded in a user or password (RFC 3986, section 3.2.1), and @,
-// for the last one ends them.
+// loginBytes are the bytes that may stand in USER:PASSWORD as they are (RFC 3986, section
+// 3.2.1). @ is added, because only the last @ ends the password.
 const loginBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:@%"
 
 func (u *URL) login(text string) (err error) {
@@ -192,7 +193,7 @@ func encoded(err error) error {
 	return nil
 }
 
-// parameters parses what follows the ?, which is in query too.
+// parameters parses a query, which is empty or begins with its ?.
 func (u *URL) parameters(name string, s scheme, query string) error {
 	fields := map[string]*string{"ca": &u.CA, "cert": &u.Cert, "key": &u.Key, "tls": new(string),
 		"sentinel_user": &u.SentinelUser, "sentinel_password": &u.SentinelPassword}
@@ -249,8 +250,9 @@ func (u *URL) together(name, tls string) error {
 	return nil
 }
 
-// unknown says what is wrong with a parameter that the scheme does not have. After a
-// password it quotes nothing: a raw & there makes a name of its end.
+// unknown says what is wrong with a parameter that the scheme does not have. It quotes
+// nothing that follows sentinel_password: if that has an & which is not encoded, the rest
+// of the password looks like the name of a parameter.
 func unknown(name string, s scheme, key string, elsewhere bool, seen string) error {
 	switch {
 	case !elsewhere && strings.Contains(seen, "password"):
