@@ -68,7 +68,7 @@ func (c checkCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("check: read the question %w", err)
 	}
-	if c.Base64 == "" { // --base64 is Exim, whose question only the server judges
+	if c.Base64 == "" { // with --base64 Exim asks, and only the server judges its questions
 		if err := validate(fields); err != nil {
 			return fmt.Errorf("check: %w\nTry: sluice check --help", err)
 		}

@@ -50,8 +50,8 @@ func jsonFields(t reflect.Type) string {
 	return strings.Join(fields, " ")
 }
 
-// promoted reports whether a field of an embedded struct is printed beside the others, as
-// it is where the struct has no name of its own.
+// promoted reports whether a field of an embedded struct is printed among the fields of t
+// itself. That is so unless the struct has a JSON name of its own.
 func promoted(t reflect.Type, f reflect.StructField) bool {
 	return t.Field(f.Index[0]).Tag.Get("json") == ""
 }

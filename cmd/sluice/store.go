@@ -22,8 +22,8 @@ func storeURL(c *config.Config) (string, error) {
 	return url, err
 }
 
-// storeError says where the store.url is from which an error came. Errors about it never
-// have the URL itself in them.
+// storeError adds to an error about store.url where that is set. Such errors never have
+// the URL itself in them.
 func storeError(c *config.Config, err error) error {
 	if err == nil {
 		return nil
@@ -31,8 +31,8 @@ func storeError(c *config.Config, err error) error {
 	return fmt.Errorf("%s: store.url: %w", c.Origin("store.url"), err)
 }
 
-// openStore opens the node's own ledger, and if nodes share a Redis, the store on top of
-// both. That Redis need not answer yet.
+// openStore opens the node's own ledger. If nodes share a Redis, it also opens the shared
+// store, which uses both the ledger and Redis. Redis need not answer yet.
 func (n *node) openStore() (err error) {
 	c := n.config
 	url, err := storeURL(c)

@@ -46,8 +46,9 @@ func (p *configParser) err() error {
 	return errors.Join(errs...)
 }
 
-// quoted is what an error of the TOML library repeats of the file, but for single
-// characters and bare keys: where a quote is missing that is a part of a password.
+// quoted matches what the TOML library's errors repeat of the file, except single
+// characters and bare keys. It is replaced, because where a quote is missing in the file,
+// it may be a part of a password.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\b[0-9]{5,}`)
 
 func (p *configParser) parse(text string) {
@@ -67,7 +68,7 @@ func (p *configParser) parse(text string) {
 	p.storeURL()
 }
 
-// storeURL looks whether store.url and store.url_file are not both there.
+// storeURL checks that store.url is not empty, and not set beside store.url_file.
 func (p *configParser) storeURL() {
 	store := &p.config.Store
 	line, set := p.lines["store.url"]

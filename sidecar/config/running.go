@@ -57,7 +57,7 @@ func (c *Config) KeepRunning(running *Config) (restart []string) {
 			continue
 		}
 		restart = append(restart, k.name)
-		if err := k.value.Set(value); err == nil { // a flag may have set what no file may
+		if err := k.value.Set(value); err == nil { // it fails for a value that only a flag can set, which a file must not have
 			c.origins[k.name] = running.Origin(k.name)
 		}
 	}

@@ -15,14 +15,15 @@ import (
 // Embedded is the store.url of a node that counts by itself.
 const Embedded = "embedded:"
 
-// A storeURL is the field of store.url. Its value is not to be shown: in an error not at
-// all, for in a URL with a mistake nobody knows where the password is.
+// A storeURL is the field of store.url. Its value is shown only with the passwords masked,
+// and never in an error: in a URL with a mistake nobody knows where the password is.
 type storeURL struct {
 	config *Config
 	field.Value
 }
 
-// Set is as in field.Value, but its errors are sentences of their own.
+// Set sets the value. Its errors are whole sentences; those of other fields complete one
+// that ends in "must be".
 func (u storeURL) Set(v any) error {
 	if _, ok := v.(string); !ok {
 		return errors.New("it must be a text in quotes")
@@ -72,8 +73,8 @@ func secret(v field.Value) bool {
 	return ok
 }
 
-// withoutURLs takes URLs out of an error about the value of another key: one that stands
-// in the wrong place has its password with it.
+// withoutURLs takes URLs out of an error about the value of another key: somebody may have
+// put a URL with a password there by mistake.
 func withoutURLs(value any, text string) string {
 	switch v := value.(type) {
 	case string:

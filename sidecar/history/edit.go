@@ -18,7 +18,7 @@ type Edit struct {
 	Scope    string        // in any form that limit.CanonicalScope takes
 	Set      []string      // KEY=VALUE
 	Unset    []string      // keys; if Set is empty too: all that are set live
-	Rollback int64         // number of a change to undo; 0, or without Set and Unset
+	Rollback int64         // number of a change to undo; 0: none; otherwise Set and Unset are ignored
 	For      time.Duration // after which it expires; 0 is never
 	Why      string
 	Who      string

@@ -144,7 +144,7 @@ func SettingsOf(changes []Change, now time.Time) []limit.Setting {
 type effectiveChanges struct {
 	States   map[int64]ChangeState
 	Settings []limit.Setting
-	lasting  map[int64][]KeyChange // keys by change that have an effect now, or will when a later change expires
+	lasting  map[int64][]KeyChange // by number of the change: its keys that have an effect now, or will when a later change expires
 	Next     time.Time             // when the next change expires; zero: none does
 }
 

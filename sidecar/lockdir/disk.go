@@ -248,8 +248,8 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// bareError returns an error without the words and path of package os: our own name the
-// file already.
+// bareError returns an error without the words and path that package os adds: our own
+// messages name the file already.
 func bareError(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {

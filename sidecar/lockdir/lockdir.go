@@ -40,7 +40,7 @@ type Dir struct {
 
 	mu        sync.Mutex // guards what follows, and is held while files change
 	id        dirID      // the directory of the last scan; zero before the first
-	movedFrom string     // locks.dir as it was when locks were noted, if another; until a scan reports that
+	movedFrom string     // the earlier locks.dir, if the records are of another than path; empty once reported
 	records
 	absent  absences
 	usage   usageFiles

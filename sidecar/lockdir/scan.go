@@ -233,8 +233,8 @@ func (r *reports) setTrouble(about string, err error) {
 	}
 }
 
-// deliver calls report for all that is pending, without the mutex: who is told of a
-// release removes other lock files.
+// deliver calls report for all that is pending. It does not hold the mutex then, because
+// whoever is told of a release may remove other lock files, which takes the mutex.
 func (d *Dir) deliver(report func(sidecar.LockEvent)) {
 	for {
 		d.mu.Lock()

@@ -44,9 +44,9 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 }
 
 // stands reports whether the file that was seen is the recorded one. In another directory
-// it is enough that size and content are ours: a directory that was unmounted comes back
-// with its old files, and ours were made again meanwhile. That does not hold for an
-// operator's file, which is often empty.
+// it is enough that size and content are ours. That happens when a directory is unmounted
+// and comes back: its old files differ in time and inode from those that were made again
+// meanwhile. For an operator's file it is not enough, because those are often empty.
 func (r record) stands(at *handle, s fileState) bool {
 	if r.Dir == at.id || r.Dir == (dirID{}) || r.Operator {
 		return s.stamp == r.File

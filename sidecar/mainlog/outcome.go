@@ -24,8 +24,8 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	if isPipeOrFile(e.Recipient) && e.Original != "" && !strings.EqualFold(e.Original, e.Recipient) && !envelope.EqualUnquoted(e.Original, e.Recipient) {
 		e.Recipient = "" // a pipe, a file or a notification: no address
 	}
-	// A server that answers with all of the line before its answer, with quotes,
-	// makes it look like a local part.
+	// A remote server may repeat in its answer, in quotes, the whole line before that
+	// answer. Then all of that looks like a quoted local part, with this text in it.
 	e.Doubtful = strings.Contains(e.Recipient, " error from remote mail server after ")
 	parseFields(e, rest)
 }

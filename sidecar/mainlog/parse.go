@@ -137,7 +137,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 		e.ClientAddress = unknownAddress
 	default:
 		e.ClientAddress = addressOf(h.host)
-		if !strings.HasSuffix(h.protocol, "smtp") && !strings.HasSuffix(h.protocol, "smtps") { // with AUTH it ends in a
+		if !strings.HasSuffix(h.protocol, "smtp") && !strings.HasSuffix(h.protocol, "smtps") { // with AUTH it ends in "a": esmtpa, esmtpsa
 			e.Auth = authID(h.auth)
 		}
 	}

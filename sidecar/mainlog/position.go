@@ -33,7 +33,8 @@ func (p *position) find(s *source) (key uint64, read int64) {
 	return key, read
 }
 
-// set notes how much of a file was read, whose key was was before.
+// set notes how much of a file was read. The file's key may change as more of it is read:
+// was is the key before.
 func (p *position) set(was, key uint64, read int64) {
 	delete(p.Read, was)
 	p.Read[key], p.In = read, key

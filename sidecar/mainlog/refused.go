@@ -97,7 +97,8 @@ func indexOfRefusal(s string) (at int, what string) {
 }
 
 // recipients are those at the end of an arrival line, where they are logged
-// (+received_recipients). A quoted subject that looks like them has none.
+// (+received_recipients). A logged subject with " for " in it is not taken for them,
+// because its last word ends with a quote.
 func recipients(s string) string {
 	if !strings.Contains(s, " for ") { // nearly always; LastIndex takes ten times as long to tell
 		return ""

@@ -138,8 +138,8 @@ func withoutCopies(files []*source) (kept []*source) {
 	return kept
 }
 
-// isDuplicate reports whether a file has nothing that others do not have; of two with the
-// same content, only the first is one.
+// isDuplicate reports whether another file has all that file i has. Of two with the same
+// content only the first is a duplicate, so that the other one is kept.
 func isDuplicate(files []*source, i int) bool {
 	s := files[i]
 	for j, o := range files {

@@ -18,7 +18,7 @@ const (
 	cpanelSuspended = "/etc/outgoing_mail_suspended_users"
 )
 
-// unlimited is the value that settings take for one of cPanel's: 0 is no limit.
+// unlimited turns a limit of cPanel's into one of ours: what means no limit becomes 0.
 func unlimited(value string) string {
 	switch strings.ToLower(value) {
 	case "", "unlimited":

@@ -159,7 +159,7 @@ func stampOf(path string) follow.Stamp {
 	return follow.StampOf(info)
 }
 
-// parse parses the files, those first over which others win.
+// parse parses the files. Where two set the same, the one that is parsed later wins.
 func (f *Follower) parse() settings.Panel {
 	r := &parser{Panel: settings.Panel{Blocks: map[string]settings.PanelBlock{}}, owners: map[string][]string{}}
 	files := f.texts()

@@ -25,7 +25,7 @@ type Asker interface {
 // Options are the settings of a Server. A zero value means the default.
 type Options struct {
 	// MaxRequest is the largest request in bytes. Default 4 MiB: some 50,000 recipients.
-	// About those of a larger message the router asks one by one.
+	// About the recipients of a larger message Exim's router asks one by one.
 	MaxRequest int
 	// MaxAttributes is the largest number of lines in a request. Default 64: Postfix sends
 	// up to 40, our Exim configuration 16.

@@ -30,8 +30,8 @@ type state struct {
 	arrival delivery.Arrived // as the engine would know it
 }
 
-// exceptions are the recipients of a message that did not just get it. Most messages have
-// none.
+// exceptions are the recipients to which a message was not simply delivered. Most messages
+// have none.
 type exceptions struct {
 	dropped []string // count no further: refused, or counted before
 	held    []string // the router would have held
@@ -218,9 +218,9 @@ func (s *Simulation) mayTrip(d *domainTally) bool {
 	return f.Over()
 }
 
-// attemptHeld decides on a recipient that was held at the time, and may pass here. If an
-// alias or list has made it of another address, the log has only a hash of it; see
-// exim-config/routers.conf.
+// attemptHeld decides on a recipient that was held at the time, and may pass here. Behind
+// an alias or list of this host, the log does not have the final address, only a hash of
+// it, which serves as the recipient; see exim-config/routers.conf.
 func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *state) {
 	if !limitRefused.MatchString(e.Text) {
 		return // by an operator, or because it could not be counted
@@ -320,8 +320,9 @@ func number(digits string) int {
 	return n
 }
 
-// passedBefore reports whether a send is the second try of one that was refused at the time,
-// and let pass and counted here at the first.
+// passedBefore reports whether a send was refused at the time of the log at its first try,
+// but passed and was counted here at that try. It says so once: the second try must not be
+// counted again.
 func (s *Simulation) passedBefore(m ratelimit.Token) bool {
 	t := s.tried[m]
 	if t.passed {

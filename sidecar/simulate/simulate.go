@@ -47,8 +47,8 @@ type times struct {
 // waiting is what was decided since the last flush. To count many sends at once is much
 // cheaper than one by one.
 type waiting struct {
-	flushes  uint64             // that were made, plus 1
-	charges  []ratelimit.Report // of what passUnasked let pass; ages are as of the beginning
+	flushes  uint64             // number of the next flush; the first is 1
+	charges  []ratelimit.Report // of what passUnasked let pass; until flush, ages are as of began
 	outcomes delivery.Batch
 }
 
@@ -57,7 +57,7 @@ type Options struct {
 	Config   *config.Config
 	Node     string          // as of engine.Options
 	EximUser string          // as of engine.Options
-	Panel    settings.Panel  // as of engine.Options, but for its blocks, which are of today
+	Panel    settings.Panel  // as of engine.Options; its blocks are left out, as they are today's and not the log's
 	Set      []limit.Setting // put on top of the configuration
 }
 

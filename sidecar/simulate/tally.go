@@ -48,7 +48,7 @@ type tally struct {
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
-	suspects map[*domainTally]bool // that have as many bad sends as trip them, if their share is
+	suspects map[*domainTally]bool // domains with enough bad sends to trip, if those are also a large enough share of all
 }
 
 type domainTally struct {
@@ -144,8 +144,8 @@ func (d *domainTally) result() DomainReport {
 // something of at most so many domains, from a simulation without such a limit. Domains that
 // have a limit of their own are left out.
 //
-// Up to its first refusal a domain sends under a limit what it sends without. So it meets
-// the limits below its peak, and no other.
+// Until its first refusal, a domain sends the same with a limit as without. So it is
+// refused something by every limit below its peak, and by no other.
 func (s *Simulation) Suggest(domains int) int64 {
 	var peaks []int64
 	for name, d := range s.domains {
