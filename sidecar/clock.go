@@ -7,9 +7,9 @@ import (
 	"sluice/ratelimit"
 )
 
-// A Clock turns the time that a caller read into the time of the store. The store's
-// time runs evenly when somebody sets the system's clock: counts are neither forgotten
-// early nor kept for hours.
+// A Clock turns a time that was read from the system's clock into the time of the store.
+// The store's time runs evenly even if somebody sets the system's clock: so counts are
+// neither forgotten early nor kept for hours too long.
 type Clock struct {
 	Start time.Time // with a monotonic reading
 	base  time.Time // the store's time at Start

@@ -1,11 +1,13 @@
 // Package sidecar is the vocabulary of Sluice's policy: what a mail server asks and
 // is answered, who is charged, what a line of its log says, which lock files there are,
 // and the interfaces to a store, a lock directory and Exim's queue. It owns no state.
-// It asks nobody. It tells nobody: each package below it owns one kind of state, these
-// owners do not import each other, and package engine connects them.
+// It asks nobody. It tells nobody. Each package below it says in its comment, as here,
+// what it owns, whom it asks and whom it tells. An owner keeps one kind of state; owners
+// do not import each other, and package engine connects them.
 //
-// A front (policyd, milter) turns what a mail server asks into a Request and hands it
-// to Policy.Ask, in policy/policy.go, which
+// The fronts are the packages that speak with other programs. Those that mail servers ask
+// (policyd, milter) turn a question into a Request and hand it to Policy.Ask, in
+// policy/policy.go, which
 //
 //  1. finds out who is charged: Rules.Payer, in identity/identity.go;
 //  2. asks whether their mail is blocked: Policy.BlockOf, in policy/block.go, by the
@@ -26,6 +28,6 @@
 // The settings in force are compiled from the file (config), a hosting panel (panel) and
 // the changes of operators: Live.swap, in settings/live.go. The commands are carried out
 // by an Operator, in operator/operator.go. What operators should know of is an event: all
-// are in event/kinds.go. A Simulation, in simulate/simulate.go, has an engine decide on
-// the log of another time.
+// are in event/kinds.go. A Simulation, in simulate/simulate.go, has an engine decide again
+// on the mail of an old log, to show what other limits would have done to it.
 package sidecar

@@ -19,7 +19,7 @@ const (
 	LogFailed                         // a recipient will never get it
 	LogCompleted                      // the message has left the queue
 
-	// Of Postfix, whose line of an arrival does not have the sender.
+	// Postfix only: its log names the sender in a line of its own, after the arrival.
 	LogSender  // who sent the message; repeated at every attempt
 	LogExpired // all recipients that are deferred have failed
 
@@ -46,8 +46,8 @@ type LogEntry struct {
 	Attempt
 }
 
-// An Arrival is what LogArrived tells, as in Request; the sender of Postfix comes with
-// LogSender.
+// An Arrival is what a line of kind LogArrived says about the message; the fields mean
+// the same as in Request. For Postfix, Sender comes later, with LogSender.
 type Arrival struct {
 	Sender        string // empty: the null sender
 	Auth          string // id of an authenticated SMTP client
@@ -57,7 +57,8 @@ type Arrival struct {
 	Directory     string // of LogRan, and of an arrival where that is known: where the program was run
 }
 
-// An Attempt is what an outcome tells. LogRefused has Recipient and Text, and an Arrival.
+// An Attempt is what the line of an outcome says about one recipient. A line of kind
+// LogRefused has Recipient and Text of it, and an Arrival.
 type Attempt struct {
 	Recipient string // the final address, as the log shows it
 	Original  string // the first address where aliases or lists redirected; else empty

@@ -9,7 +9,7 @@ type Class int
 const (
 	Charged      Class = iota
 	Nobody             // bounces that Exim made itself, null senders from elsewhere
-	Inbound            // from elsewhere: only a redirect makes it a send of ours
+	Inbound            // from elsewhere, and not redirected by an alias or list of ours
 	Exempt             // list software, or exempt by the settings
 	Unidentified       // somebody should be charged, but no domain is known
 )

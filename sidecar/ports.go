@@ -17,20 +17,21 @@ type Counts interface {
 
 // A Reconciler checks domains in the background, and resets them: a reconcile.Loop.
 type Reconciler interface {
-	// Look has domains checked soon. It never waits.
+	// ReconcileSoon has domains checked as soon as possible. It never waits.
 	ReconcileSoon(domains ...string)
 	// ReconcileAtTick has domains checked within a second. It never waits.
 	ReconcileAtTick(domains ...string)
-	// Reset starts the counts of a domain at zero, on all nodes, unless it was reset
-	// since its epoch was seen. A negative seen always resets.
+	// Reset starts the counts of a domain at zero, on all nodes, unless the domain was
+	// reset already after the epoch seen; see Reset.Epoch. A negative seen always resets.
 	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
 }
 
-// A Reset is that the counts of a domain have started at zero. Owners drop what they
-// have recorded of it under an earlier epoch. They may get the same one twice.
+// A Reset says that the counts of a domain have started at zero. Each owner of state
+// drops what it has recorded of the domain under an earlier epoch. It may get the same
+// Reset twice.
 type Reset struct {
 	Domain    string
-	Epoch     int64 // of the counts since
+	Epoch     int64 // time of the reset by the store's clock, in Unix milliseconds: the counts since then carry it
 	Elsewhere bool  // another node has reset it, and informed all others
 }
 
@@ -55,13 +56,14 @@ type Board interface {
 	Changed() <-chan struct{}
 }
 
-// A LeftBoard only reads a Board, like the one that store.url named before.
+// A LeftBoard is a Board that can only be read: the one of the store that store.url named
+// before, which this node has left.
 type LeftBoard interface {
 	// Entries calls f for every key that begins with prefix, in the order of keys.
 	Entries(prefix string, f func(key string, value []byte))
 }
 
-// A LockKind is one of the two lock files that a domain can have.
+// A LockKind is the kind of a lock file. A domain can have one file of each kind.
 type LockKind string
 
 // The kinds of lock, named like their files.
@@ -85,7 +87,7 @@ type LockFile struct {
 	Lock
 	Operator bool      // made, touched or edited by an operator: Sluice leaves it alone
 	Since    time.Time // modification time of the file
-	Epoch    int64     // epoch of the domain when Sluice made it
+	Epoch    int64     // the epoch of the domain, as in Reset, when Sluice made the file
 	Content  string
 }
 
@@ -93,7 +95,7 @@ type LockFile struct {
 type Usage struct {
 	Domain  string // lower-case A-label
 	Content string // "15/20 (75%)", as in a lock file
-	Epoch   int64  // epoch of the domain
+	Epoch   int64  // the epoch of the domain, as in Reset
 }
 
 // A LockDir is the email_send_limits directory.

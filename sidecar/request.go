@@ -75,7 +75,7 @@ const RoomUnlimited = 1000000
 type Reply struct {
 	Action  Action
 	Text    string // answer to the client, without codes; empty for Accept
-	Room    int    // at rcpt: remote recipients for which the whole message has room
+	Room    int    // at rcpt: how many remote recipients the message may have in all
 	Charged bool   // at data and local: the router need not charge it
 	Warning string // of Accept, for Postfix to log; empty for none
 	Local   bool   // at milter-rcpt: the recipient is not remote, and never counts

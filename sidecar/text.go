@@ -47,7 +47,8 @@ func Count(n int64, one, many string) string {
 // DateTime is a time as operators read it, in the time zone of this program.
 func DateTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
-// Brief is a duration as short as it is read: "45s", "12m", "3h10m", "2d4h".
+// Brief is a duration in its one or two largest units, for reading: "45s", "12m", "3h10m",
+// "2d4h".
 func Brief(d time.Duration) string {
 	d = max(0, d.Round(time.Second))
 	if d > time.Minute {

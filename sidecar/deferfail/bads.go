@@ -44,7 +44,8 @@ type badSend struct {
 	Excused bool          `json:"excused,omitempty"`
 }
 
-// saveEvery is how often bads are saved: a crash may lose those since.
+// saveEvery is how often bads are saved. A crash may lose those recorded since the last
+// time: their causes, not their number, which the store keeps.
 const saveEvery = 10 * time.Second
 
 func newBads(store sidecar.Notes, events event.Sink) *bads {
@@ -131,7 +132,7 @@ func (d *domainBad) prune(since time.Time) {
 	maps.DeleteFunc(d.Last, func(c sidecar.Cause, _ string) bool { return !used[c] })
 }
 
-// forget forgets what was bad of a domain before a reset, which began this epoch.
+// forget forgets the bad sends of a domain from before a reset, with which epoch began.
 func (b *bads) forget(domain string, epoch int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -59,8 +59,8 @@ func New(o Options) *Breaker {
 		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
 }
 
-// Tick has the tripped domains reconciled: bad sends leave the window without a line in
-// the log.
+// Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
+// of the log shows when. It also saves the causes of bad sends, every saveEvery.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.ReconcileAtTick(d.trips.domains()...)
 	if d.bads.saved.Add(saveEvery).Before(now) {
@@ -75,8 +75,8 @@ func (d *Breaker) Stop(_ context.Context, now time.Time) {
 	}
 }
 
-// Survey has domains reconciled of which too much is bad because their good sends have
-// left the window.
+// Survey has the loop reconcile domains that should trip though nothing new went wrong:
+// their good sends have left the window, so the share of bad ones has grown.
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
@@ -245,8 +245,8 @@ func (d *Breaker) logTrouble(domain string, err error) {
 	}
 }
 
-// Block blocks tripped domains, unless they have become watched or exempt, or have no
-// percentage any more.
+// Block blocks tripped domains, unless the settings have changed since: the domain is
+// watched or exempt now, or its deferfail_percent is 0.
 func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	if !d.trips.has(who.Domain) {
 		return sidecar.Block{}, false

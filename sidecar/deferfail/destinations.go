@@ -9,9 +9,9 @@ import (
 	"sluice/sidecar"
 )
 
-// A destination fails for everybody if at least outagePercent of the last outcomes of
-// other domains there are bad. These are to be outageLeast outcomes or more, of
-// outageOthers domains or more.
+// When a domain has bad sends to a destination, the outcomes that other domains had there
+// tell whether the destination fails for everybody. It does if at least outagePercent of
+// these are bad, and if there are at least outageLeast, of at least outageOthers domains.
 const (
 	outageSeen    = 64 // outcomes kept of a destination
 	outageOthers  = 2
@@ -36,9 +36,9 @@ type seenOutcome struct {
 	bad    bool
 }
 
-// observe takes in an outcome, and returns its destination, which the caller may keep;
-// empty for a delivery where nothing was bad. That an address does not exist is no sign of
-// an outage.
+// observe takes in an outcome, and returns the name of its destination, which the caller
+// may keep. It is empty for a delivery to a destination of which no bad outcome is kept. An
+// address that does not exist is not kept: it is no sign of an outage.
 func (d destinations) observe(o *sidecar.Outcome) (name string) {
 	to, bad := d[o.To], o.Result != ratelimit.Delivered
 	switch {

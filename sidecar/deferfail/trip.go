@@ -51,8 +51,7 @@ func (r Rate) off() bool { return r.watched || r.percent == 0 }
 // Over reports whether a domain trips.
 func (r Rate) Over() bool { return r.Suspect() && r.Bad*100 >= r.percent*r.sent }
 
-// Suspect reports whether a domain has as many bad sends as trip it, if their share is as
-// high.
+// Suspect reports whether a domain has enough bad sends to trip, whatever their percentage.
 func (r Rate) Suspect() bool { return !r.off() && r.Bad >= r.min }
 
 // calm reports whether a trip may end: below 80% of what trips, so that one more bad send
@@ -66,18 +65,19 @@ func (r Rate) ratio() string {
 	return fmt.Sprintf("%d/%d (%d%%)", r.Bad, r.min, r.Bad*100/max(1, r.sent))
 }
 
-// trips are the tripped domains. They are noted, because the counts do not tell: a domain
-// that is neither over nor calm is tripped if it was before.
+// trips are the tripped domains. They are noted, because the counts alone do not say who
+// is tripped: a domain whose Rate is neither Over nor calm stays as it was.
 type trips struct {
 	notes notes.Map[trip] // by domain
 	mu    sync.RWMutex
 	all   map[string]trip
 }
 
-// A trip of a domain. Told is noted too, or a node that was down would post a trip again
-// that the others have ended meanwhile.
+// A trip of a domain. Told says that this node has seen the trip on the board. It is noted
+// too: without it, a node that was down would take a trip that the others have ended
+// meanwhile for one that is not on the board yet, and post it again.
 type trip struct {
-	Since time.Time `json:"since"`           // on the wall
+	Since time.Time `json:"since"`           // by the system's clock
 	Epoch int64     `json:"epoch,omitempty"` // of the counts that tripped it
 	Told  bool      `json:"told,omitempty"`  // it was on the board
 }
@@ -132,8 +132,9 @@ func (t *trips) end(domain string) error {
 	return t.notes.Drop(domain)
 }
 
-// endBefore ends a trip that was not on the board, if the counts that tripped it were
-// reset before this epoch: a node that starts can trip a domain before it learns of that.
+// endBefore ends a trip that was never on the board, if the counts that tripped the domain
+// are older than epoch, and so were reset. That happens when a node starts: it can trip a
+// domain before it learns that another node has reset it.
 func (t *trips) endBefore(domain string, epoch int64) error {
 	t.mu.RLock()
 	noted, tripped := t.all[domain]

@@ -17,7 +17,7 @@ type messages struct {
 	notes    notes.Map[arrivalNote] // by id
 	mu       sync.Mutex
 	arrivals map[string]*Arrived
-	last     *Arrived // what of returned last: lines of one message often follow each other
+	last     *Arrived // what method of returned last: lines of one message often follow each other
 	sources  Sources
 	early    map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
 	unnoted  []*Arrived                    // new or changed since the last Checkpoint
@@ -34,7 +34,7 @@ type Arrived struct {
 	Sender    *Source
 	spellings []spelling
 	only      [1]spelling     // backs spellings while there is one
-	Distinct  bool            // all of its recipients fold to different addresses; false if unknown
+	Distinct  bool            // all of its recipients fold to different addresses; only a simulation knows and sets it
 	postfix   *postfixMessage // of a message of Postfix; nil if nothing more is known
 	noted     bool
 	stale     bool // noted, and changed since
@@ -54,8 +54,8 @@ const (
 	// maxEarly bounds outcomes that wait for their arrival. Exim logs cutthrough
 	// deliveries just before it.
 	maxEarly = 1000
-	// arrivalFor is how long a message is kept that is never logged to leave. Exim gives
-	// up on messages long before.
+	// arrivalFor is how long a message is kept if no line of the log says that it has left
+	// the queue. Exim gives up on messages long before.
 	arrivalFor = 32 * 24 * time.Hour
 )
 

@@ -10,7 +10,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// Judged is a line of the log with what it means by itself.
+// Judged is a line of the log, with what can be said of it without any other line.
 type Judged struct {
 	*sidecar.LogEntry
 	judgement
@@ -20,7 +20,7 @@ type Judged struct {
 type judgement struct {
 	By      *settings.Settings // nil if it was not judged yet
 	From    *Source            // of an arrival; nil if not looked up yet
-	Counts  bool               // it is the outcome of an attempt to send to elsewhere
+	Counts  bool               // it is the outcome of an attempt to send to another host
 	Outcome ratelimit.Outcome
 	First   ratelimit.Token // of the first send of its message to its recipient
 	Spelled uint64          // hash of the local part as the sender wrote it; 0 if an alias made the address
@@ -28,8 +28,8 @@ type judgement struct {
 	cause   sidecar.Cause // of a bad outcome
 }
 
-// Judge finds out what a line means by itself. An outcome does not count if its recipient
-// is local, if nothing was attempted, or if Sluice itself held it.
+// Judge finds out what can be said of a line without any other line. An outcome does not
+// count if its recipient is local, if nothing was attempted, or if Sluice itself held it.
 func Judge(s *settings.Settings, l *Judged) {
 	l.judgement = judgement{By: s}
 	e, j := l.LogEntry, &l.judgement

@@ -15,7 +15,7 @@ import (
 // A postfixMessage is what is known of a message in Postfix's queue beside its arrival.
 type postfixMessage struct {
 	Charged string              `json:"charged,omitempty"` // the id under which RCPT charged it, if not its queue id
-	Numbers map[string]int      `json:"numbers,omitempty"` // by recipient, of sends that were charged without one
+	Numbers map[string]int      `json:"numbers,omitempty"` // by recipient: see numberedToken
 	Waiting map[string]deferral `json:"waiting,omitempty"` // deferred recipients
 }
 
@@ -28,8 +28,8 @@ type deferral struct {
 // maxDeferral bounds deferral.Text, in bytes.
 const maxDeferral = 300
 
-// recordPostfix takes in a line of Postfix's log. It reports false, and does nothing, for
-// one that means the same in Exim's.
+// recordPostfix takes in a line of Postfix's log. It does nothing and reports false for a
+// line that is to be treated like one of Exim's log.
 func (d *Recorder) recordPostfix(s *settings.Settings, now time.Time, l *Judged) bool {
 	r := d.messages
 	switch l.Kind {
@@ -62,8 +62,8 @@ func (r *messages) setSender(e *sidecar.LogEntry) {
 	r.changed(a)
 }
 
-// failDeferred fails all deferred recipients of a message that Postfix has given up on:
-// that line of the log does not name them.
+// failDeferred records as failed all deferred recipients of a message that Postfix has
+// given up on: the line of the log that says so does not name them.
 func (d *Recorder) failDeferred(s *settings.Settings, now time.Time, e *sidecar.LogEntry) {
 	a := d.messages.arrivals[e.ID]
 	if a == nil || a.postfix == nil {
@@ -90,11 +90,11 @@ func (d *Recorder) addPostfixOutcome(s *settings.Settings, now time.Time, l *Jud
 		r.noteDeferred(a, e)
 	}
 	before := len(r.batch.Outcomes)
-	asked := envelope.Fold(e.Recipient) // about whom RCPT asked
+	asked := envelope.Fold(e.Recipient) // the recipient about whom RCPT asked
 	if e.Original != "" {
 		asked = envelope.Fold(e.Original)
 		if !s.Locals.Get().Has(asked.Domain) {
-			e.Original = "" // only rewritten: it is not forwarded for a domain of ours
+			e.Original = "" // the address was only rewritten: no domain of ours forwards it
 		}
 	}
 	r.addOutcome(s, l)
@@ -122,9 +122,10 @@ func (r *messages) noteDeferred(a *Arrived, e *sidecar.LogEntry) {
 	r.changed(a)
 }
 
-// tokenOfPostfix finds the token of an outcome's send. It was charged for the address that
-// RCPT asked about or for the final one, behind aliases; under the queue id or the id that
-// RCPT had before there was one; or without an address, under a number.
+// tokenOfPostfix finds under which token an outcome's send was charged, by trying all that
+// are possible. The id is the queue id, or the one that RCPT knew before there was a queue
+// id. The address is the one that RCPT asked about, or the final one behind aliases, or
+// none but a number.
 func (d *Recorder) tokenOfPostfix(s *settings.Settings, at time.Time, asked envelope.Address, o *Outcome, r *ratelimit.Report) {
 	ids := []string{o.ID}
 	if o.Of != nil && o.Of.postfix != nil && o.Of.postfix.Charged != "" {

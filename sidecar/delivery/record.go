@@ -46,10 +46,10 @@ type Options struct {
 	Clock    sidecar.Clock
 	Events   event.Sink
 	Notes    sidecar.Notes
-	// Charged returns the id under which a message was charged to which an smtpd process
-	// of Postfix gave a queue id in the second of at; empty if that is not known.
+	// Charged returns the id under which a message of Postfix was charged; see
+	// policy.Policy.Charged. It is empty if that is not known.
 	Charged func(id, process string, at time.Time) string
-	// Look has domains reconciled that may have come over a limit.
+	// ReconcileSoon has the loop reconcile domains that may have come over a limit.
 	ReconcileSoon func(domains ...string)
 }
 
@@ -122,7 +122,7 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 type Batch struct {
 	Outcomes []Outcome
 	reports  []ratelimit.Report
-	more     []int             // indexes of deliveries that may be of several sends
+	more     []int             // indexes of deliveries that may stand for several sends; see settleDuplicates
 	n        uint64            // number of the batch
 	news     []sidecar.Outcome // reused by notify, like domains
 	domains  []string          // that may have come over a limit
@@ -190,8 +190,8 @@ func (o *Outcome) token(s *settings.Settings, n int) ratelimit.Token {
 	return s.Token(o.ID, o.To, n)
 }
 
-// Settle has the store count a batch. It charges sends about which Sluice was not asked:
-// it was down, or the message was delivered while it arrived.
+// Settle has the store count a batch. The store charges the sends about which Sluice was
+// not asked, because Sluice was down or Exim delivered the message while it received it.
 func (d *Recorder) Settle(ctx context.Context, now time.Time, s *settings.Settings, b *Batch) {
 	at := d.clock.Store(now)
 	for i := range b.reports {

@@ -56,19 +56,21 @@ type PayerLimits struct {
 	batch    uint64              // the last Batch in which its domain's counts have changed
 }
 
-// Sources keeps those that have logged in, of whom most of a log's lines are.
+// Sources keeps the Sources of authenticated clients and local users: most lines of a log
+// are about them.
 type Sources struct {
-	mu    sync.Mutex // Prepare and Record call Get at once
+	mu    sync.Mutex // Prepare and Record may call Get at the same time
 	Known map[string]*Source
 	key   []byte // reused by Get
 }
 
-// MaxSenders bounds the Sources that are kept. Messages keep those that they need.
+// MaxSenders bounds the Sources that are kept. At this number all are dropped; a message
+// keeps its own Source all the same.
 const MaxSenders = 20_000
 
 // Get returns the Source of an origin: the same one again for those that are kept.
 func (s *Sources) Get(o origin) *Source {
-	if o.Client != "" { // anybody in the world, perhaps never again
+	if o.Client != "" { // not authenticated: anybody in the world, perhaps never seen again
 		return &Source{origin: o.clone()}
 	}
 	s.mu.Lock()

@@ -33,7 +33,7 @@ type Engine struct {
 	loop      *reconcile.Loop
 }
 
-// Options are what an Engine is made with; all are needed but Panel, Board and Left.
+// Options are what an Engine is made with; all are needed but Panel, Board and FormerBoard.
 type Options struct {
 	Config      *config.Config
 	Panel       settings.Panel // what the panel's files say; zero: there is none
@@ -49,7 +49,7 @@ type Options struct {
 	Now         time.Time // with a monotonic reading
 }
 
-// An Exim is what matters of the Exim that asks.
+// An Exim is what an Engine needs to know of the Exim that asks it.
 type Exim struct {
 	User      string // login name of its own user
 	AnySender bool   // it lets any local user send in any name
@@ -163,7 +163,7 @@ func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.Lock
 // Config returns the configuration in force.
 func (e *Engine) Config() *config.Config { return e.Settings.Load().Config }
 
-// Keep returns the longest window that is limited for anybody.
+// Keep returns the longest window of any limit: so long the store must remember sends.
 func (e *Engine) Keep() time.Duration { return e.Settings.Load().LongestWindow() }
 
 // SetConfig puts a configuration in force; see settings.Live.

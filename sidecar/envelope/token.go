@@ -16,9 +16,9 @@ import (
 // recipients of the message that fold to the same address. The node is part of it
 // because Exim's message ids are unique on one host only.
 //
-// It is SipHash (Aumasson, Bernstein 2012) with the id as key. Nobody knows that before
-// the message is there, and so nobody can choose a recipient whose token equals that of
-// another one, which was charged already.
+// It is SipHash (Aumasson, Bernstein 2012) with the message id as key. Nobody knows the id
+// before the message is accepted. So no sender can choose a recipient whose token equals
+// that of a send which was charged already, and get the second one for nothing.
 func Token(node, id string, to Address, n int) ratelimit.Token {
 	var key [16]byte
 	copy(key[:], id)
@@ -31,9 +31,9 @@ func Token(node, id string, to Address, n int) ratelimit.Token {
 }
 
 // Mark identifies refused sends, so that a client that tries the same recipient again
-// does not count twice. Whoever made two marks equal would be refused all the same:
-// a fast hash is enough, which multiplies eight bytes at a time to 128 bits, and xors
-// the halves.
+// does not count twice. Unlike a token it need not resist forgery: two sends with the same
+// mark are both refused, and only one of them is counted. So a fast hash is enough. It
+// multiplies eight bytes at a time to 128 bits, and xors the halves.
 func Mark(sender string, to Address) ratelimit.Token {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio
 	h := uint64(14695981039346656037)

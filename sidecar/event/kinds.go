@@ -5,7 +5,7 @@ import "log/slog"
 // Kinds of limits and held mail. After the colon are the attributes of each.
 const (
 	LimitReached  Kind = "limit-reached"  // a domain has used up its limit: sent
-	LimitFreed    Kind = "limit-freed"    // it may send again
+	LimitFreed    Kind = "limit-freed"    // a domain is below its limit again
 	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
 	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text
@@ -16,7 +16,7 @@ const (
 // Kinds of defers and failures.
 const (
 	Tripped          Kind = "trip"            // too much of what a domain sent was deferred or failed: bad, mostly
-	TripEnded        Kind = "trip-ended"      // it is no longer too much: bad
+	TripEnded        Kind = "trip-ended"      // a tripped domain may send again: bad
 	TrippedElsewhere Kind = "trip-elsewhere"  // another node has blocked a domain for its bad sends
 	OutageLeftOut    Kind = "outage-left-out" // sends to a destination that fails for everybody are not bad: destination, sends
 )
@@ -29,7 +29,7 @@ const (
 	LockTaken       Kind = "lock-taken"            // an operator touched or edited a lock of Sluice's, and owns it now: lock
 	LockRemovedLate Kind = "lock-removed-late"     // by hand, when its domain was already reset since: lock
 	LockTrouble     Kind = "lock-trouble"          // a lock file could not be made or removed
-	LockDirLost     Kind = "lock-directory-lost"   // it was missing or another one; locks are made anew
+	LockDirLost     Kind = "lock-directory-lost"   // the directory was missing, or replaced; locks are made anew
 	LockDirShared   Kind = "lock-directory-shared" // two limiters in one directory
 	LockIgnored     Kind = "lock-files-ignored"    // files are named nearly like locks
 	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble
@@ -65,7 +65,7 @@ const (
 // Kinds of the logs of Exim and Postfix.
 const (
 	LogTrouble    Kind = "log-trouble"     // a log cannot be read: file
-	LogMended     Kind = "log-mended"      // it can again: file
+	LogMended     Kind = "log-mended"      // the end of log-trouble: file
 	LogLost       Kind = "log-lost"        // a part of a log may be missing: file
 	LogSkipped    Kind = "log-skipped"     // a rotated file cannot be read: file
 	LogCatchingUp Kind = "log-catching-up" // much was written while nobody read: file, bytes
@@ -81,15 +81,15 @@ const (
 	JournalCut     Kind = "journal-cut"     // the last write before a crash was incomplete: file, at, bytes
 	JournalDamaged Kind = "journal-damaged" // a part of the journal is lost: file, at, bytes, reason
 	JournalFailed  Kind = "journal-failed"  // answers do not survive a crash from now on
-	JournalMended  Kind = "journal-mended"  // they do again
+	JournalMended  Kind = "journal-mended"  // the end of journal-failed
 )
 
 // Kinds of Redis, where nodes share one.
 const (
 	RedisAway     Kind = "redis-away"     // a node decides alone from now on: server, outage
-	RedisBack     Kind = "redis-back"     // it no longer does: server, after
+	RedisBack     Kind = "redis-back"     // the end of redis-away: server, after
 	RedisReplaced Kind = "redis-replaced" // a Redis does not have the counts of this node yet: server
-	RedisReplayed Kind = "redis-replayed" // now it has them: server, sends, nodes_that_told, store.nodes
+	RedisReplayed Kind = "redis-replayed" // the end of redis-replaced: server, sends, nodes_that_told, store.nodes
 	RedisEvicts   Kind = "redis-evicts"   // a Redis drops counters when its memory is full: server, maxmemory-policy
 	RedisCrowded  Kind = "redis-crowded"  // more nodes than store.nodes, whose shares are too large: nodes, store.nodes
 )

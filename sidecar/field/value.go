@@ -192,8 +192,8 @@ func durationText(d time.Duration) string {
 	return s
 }
 
-// TOML writes a value as it would be in the configuration file. Of a kind of value that
-// is never in it, it says which kind that is.
+// TOML writes a value as it would be in the configuration file, for messages. For a table
+// or a date, which no key takes, it only says that it is one.
 func TOML(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -17,8 +17,9 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// HoldFor is how long a held recipient is kept after the router last asked about it. It
-// asks in each queue run, so the message has left the queue without Sluice's knowledge.
+// HoldFor is how long a held recipient is kept after the router last asked about it. The
+// router asks in each queue run. If it has not asked for so long, the message has left the
+// queue without Sluice's knowledge.
 const HoldFor = 7 * 24 * time.Hour
 
 // Holds are the recipients of accepted messages that wait in Exim's queue because the
@@ -59,7 +60,7 @@ type heldMessage struct {
 
 type heldRecipient struct {
 	since   time.Time
-	charged bool // before it was held by a block
+	charged bool // it was charged before the router held it: a block held it, not a limit
 }
 
 // A heldNote is a held recipient as it is noted.
@@ -128,9 +129,9 @@ func (h *Holds) logFailure(err error) {
 	}
 }
 
-// Reset lets another release of a domain begin at once: the one that is running may wait
-// for Exim much longer than an operator would. That one ends with the messages that it is
-// delivering.
+// Reset lets another release of a domain begin at once: one that is running may wait for
+// Exim much longer than an operator wants to. The old release still finishes the messages
+// that it is delivering, and then ends.
 func (h *Holds) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -189,7 +190,8 @@ func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r held
 	return h.notes.Put(heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged}, who.Domain, id, tokenName(token))
 }
 
-// release forgets a recipient that is held no more.
+// release forgets a recipient that is held no more. It does not have Exim deliver it, as
+// runRelease does.
 func (h *Holds) release(domain, id string, token ratelimit.Token) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -16,11 +16,11 @@ import (
 const (
 	releaseProcesses = 2
 	releaseMessages  = 20
-	// releaseAgain is how long a message waits that was tried without a question from
-	// the router: Exim could not be run, or had the message open just then.
+	// releaseAgain is how long a message waits for its next try if the router has not
+	// asked since the last one: Exim could not be run, or had the message open just then.
 	releaseAgain = time.Minute
-	// releaseSoon is used instead if the router had asked less than that before the try:
-	// the Exim process that asked still had the message open.
+	// releaseSoon is used instead if the router had asked less than releaseSoon before
+	// the try: then the Exim process that asked still had the message open.
 	releaseSoon = 2 * time.Second
 )
 

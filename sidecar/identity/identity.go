@@ -31,9 +31,9 @@ type Options struct {
 	ExemptLogins  []string // local users that run list software
 }
 
-// New makes rules. It goes on with the files of the rules before, which may be nil,
-// where they are the same. With an error too it returns rules, without what the files
-// hold that cannot be read.
+// New makes rules. Where o names the same files as the rules before, it takes over what
+// was read of them; before may be nil. If a file cannot be read, New returns an error and
+// also rules that work, without what is in that file.
 func New(o Options, before *Rules) (*Rules, error) {
 	r := &Rules{Options: o}
 	for _, relay := range o.Relay {
@@ -42,8 +42,8 @@ func New(o Options, before *Rules) (*Rules, error) {
 	return r, r.follow(before)
 }
 
-// follow begins to follow the files of local domains and owners, or goes on with those
-// of the rules before.
+// follow begins to follow the files of local domains and of owners, or takes over those
+// of the rules before, so that they are not read again.
 func (r *Rules) follow(before *Rules) error {
 	var errs []error
 	if before != nil && slices.Equal(before.LocalDomains, r.LocalDomains) {
@@ -129,8 +129,9 @@ func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 }
 
 // identifyLogin finds the payer by an authenticated id, or by the login name of a local
-// user. One without a domain is an account, whose sends charge only domains of its own.
-// A null sender counts as one of the node's domain.
+// user. An id without a domain is taken for an account: with an owner map, it can charge
+// only a domain that the account owns, or the node's. A null sender counts as one of the
+// node's domain.
 func (s *Rules) identifyLogin(id string, r *sidecar.Request) sidecar.Payer {
 	if mailbox := envelope.Fold(id); mailbox.Domain != "" {
 		who := s.payer(mailbox.Domain)
@@ -164,8 +165,8 @@ func (s *Rules) identifyLogin(id string, r *sidecar.Request) sidecar.Payer {
 	return s.payer(owners.Main[account])
 }
 
-// payer is PayerOfDomain, or Unidentified without a domain: those would share one limit,
-// and each could use all of it.
+// payer is PayerOfDomain, or Unidentified for an empty domain. Otherwise all mail without
+// a domain would share the limit of "", and one sender could use up all of it.
 func (s *Rules) payer(domain string) sidecar.Payer {
 	if domain == "" {
 		return sidecar.Payer{Class: sidecar.Unidentified}

@@ -116,7 +116,7 @@ const Unlimited = "unlimited"
 // IsLimit reports whether a key is a number of sends in a window.
 func IsLimit(key string) bool { return key == "hourly" || key == "daily" }
 
-// Key is Field with an error, which suggests a key, in place of nil.
+// Key is Field, but for an unknown name it returns an error that suggests a key, not nil.
 func (t *Thresholds) Key(name string) (field.Value, error) {
 	if value := t.Field(name); value != nil {
 		return value, nil

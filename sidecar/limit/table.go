@@ -18,7 +18,7 @@ type Table struct {
 	Scopes      map[string]*scoped           // what each scope sets; the default scope sets every key
 	Limits      map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
 	fallback    []ratelimit.Limit            // limits of any other domain
-	HasAccounts bool                         // ByName has an account
+	HasAccounts bool                         // Limits has an account
 	HasWatched  bool                         // some scope is watched
 	exempts     bool                         // some scope is exempt
 }
@@ -214,7 +214,8 @@ func (t *Table) IgnoredCauses(who sidecar.Payer) []sidecar.Cause {
 	return causes
 }
 
-// Decisive is the value of the first of some scopes that sets a key; false if none does.
+// Decisive is the value of a key in the first of the named scopes that sets it; false if
+// none does.
 func (t *Table) Decisive(key string, names []string) (Value, bool) {
 	for _, name := range names {
 		if set := t.Scopes[name].Set(key); set != nil {
@@ -224,8 +225,8 @@ func (t *Table) Decisive(key string, names []string) (Value, bool) {
 	return Value{}, false
 }
 
-// LimitsIn lists the limits by a key, hourly or daily, that must all have room for a send
-// of a scope. names are the scopes that apply to it.
+// LimitsIn lists the limits of one key, hourly or daily, that must all have room before
+// scope may send. names are the scopes that apply to it, as Payer.Scopes returns them.
 func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
 	for _, name := range names {
 		from := []string{name}
@@ -261,7 +262,7 @@ func UsedUp(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.
 // A Value is one threshold that is in force for somebody.
 type Value struct {
 	Key    string `json:"key"`
-	Of     string `json:"of"`     // of a limit: whose, of the scope itself or one that it belongs to
+	Of     string `json:"of"`     // whose value it is: of a limit, the scope asked about or one that contains it
 	Value  any    `json:"value"`  // as in Setting
 	Set    string `json:"set_in"` // the scope in which it is set
 	Origin `json:"origin"`

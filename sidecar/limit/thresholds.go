@@ -8,12 +8,13 @@ import (
 	"sluice/sidecar/field"
 )
 
-// Thresholds are the values that one scope sets; nil leaves a key to less specific ones.
+// Thresholds are the values that one scope sets. A key that is nil is not set here: a
+// less specific scope decides.
 type Thresholds struct {
-	Hourly           *int64           // sends in Limits.Window; 0 is unlimited
+	Hourly           *int64           // sends in Table.Window, by default an hour; 0 is unlimited
 	Daily            *int64           // sends in 24 hours; 0 is unlimited
-	DeferfailPercent *int64           // percent of the sends that may be bad; 0 never trips
-	DeferfailMin     *int64           // with fewer bad sends nothing trips
+	DeferfailPercent *int64           // percent of bad sends (deferred or failed) that blocks the domain; 0: never
+	DeferfailMin     *int64           // with fewer bad sends the domain is not blocked, whatever their percentage
 	DeferfailIgnore  *[]sidecar.Cause // defers and failures by these causes are not bad
 	DeferCutoff      *int64           // percent of the limit from which 450 becomes 550
 	Mode             *Mode            // whether limits refuse

@@ -42,8 +42,8 @@ func (c clusterLock) in(s state) clusterLock {
 	return c
 }
 
-// Follow makes and removes files as the board has it, and posts and withdraws what could
-// not be before.
+// Follow makes and removes this node's files so that they match the locks on the board. It
+// also puts on the board, or takes off it, what could not be while it was out of reach.
 func (l *Locks) Follow(ctx context.Context, _ time.Time) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
@@ -144,8 +144,9 @@ func (l *Locks) UnlockForAll(ctx context.Context, domain string) (err error) {
 	return err
 }
 
-// fileRemoved is called when an operator has removed a lock file of theirs: if it was of
-// a clusterLock, that ends on all nodes. A file that stands now was made since.
+// fileRemoved is called when an operator has removed a lock file that an operator made. If
+// the file belonged to a clusterLock, that lock ends on all nodes; unless there is such a
+// file now, which was made since and goes on with the lock.
 func (l *Locks) fileRemoved(ctx context.Context, domain string) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
@@ -155,9 +156,9 @@ func (l *Locks) fileRemoved(ctx context.Context, domain string) {
 	}
 }
 
-// withdraw removes a lock from the board whose file was removed here. l.cluster is held.
+// withdraw takes a lock off the board after its file was removed here. l.cluster is held.
 func (l *Locks) withdraw(ctx context.Context, domain string, c clusterLock) {
-	if l.board != nil { // else this node has left the others since it was made
+	if l.board != nil { // nil: since the lock was made, this node stopped sharing with others
 		if err := l.board.Remove(ctx, lockKeys+domain); err != nil {
 			l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 			l.note(domain, c.in(removed))

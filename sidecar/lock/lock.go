@@ -51,7 +51,8 @@ func New(o Options) *Locks {
 	return l
 }
 
-// Start has the domains at their limit reconciled: a crash may have prevented a lock file.
+// Start has the loop reconcile the domains that are at their limit: a crash may have come
+// before their lock files were made.
 func (l *Locks) Start(_ context.Context, now time.Time) {
 	at := l.clock.Store(now)
 	l.store.Standings(at, func(s ratelimit.Standing) bool {
@@ -64,8 +65,8 @@ func (l *Locks) Start(_ context.Context, now time.Time) {
 	})
 }
 
-// Tick has the domains reconciled that Sluice has locked: sends leave their window
-// without a question that would show it.
+// Tick has the loop reconcile the domains that Sluice has locked: they get room again as
+// sends leave the window, and no question of a mail server shows when.
 func (l *Locks) Tick(context.Context, time.Time) {
 	for _, f := range l.dir.Files("") {
 		if !f.Operator {
@@ -105,7 +106,8 @@ func hourly(domain string) sidecar.Lock {
 	return sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}
 }
 
-// fullest returns the limit of a domain that is used up, if one is that is enforced.
+// fullest returns the first limit that a domain has used up; false if it has used up none,
+// or if its limits are not enforced.
 func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 	s := l.settings()
 	if u, full := s.UsedUp(standing); full && s.Enforces(standing.Name) {
@@ -138,7 +140,7 @@ func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 	l.logStoreFailed(l.reconciler.Reset(ctx, now, e.File.Domain, seen))
 }
 
-// Reset removes the lock files that Sluice made because of what was counted before.
+// Reset removes the lock files that Sluice made for counts from before the reset.
 func (l *Locks) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	before := false
 	for _, f := range l.dir.Files(r.Domain) {

@@ -55,8 +55,8 @@ func fullestOf(s ratelimit.Standing, limits []ratelimit.Limit) (most ratelimit.U
 	return most
 }
 
-// A usageList keeps the fullest uses that are added: most at the end, and less than
-// twice as many in between.
+// A usageList keeps the fullest of the uses that are added, up to the number in most.
+// Until it is sorted it may have nearly twice as many.
 type usageList struct {
 	most int
 	uses []ratelimit.Use

@@ -22,7 +22,7 @@ type Result struct {
 	Warning string         `json:"warning"` // of a scope that may be a typo; else empty
 }
 
-// An Effect is that mail of a scope is refused from now on, or no more.
+// An Effect says that mail of a scope is refused from now on, or no longer.
 type Effect struct {
 	Scope   string `json:"scope"`
 	Refused bool   `json:"refused"` // now; otherwise released
@@ -53,7 +53,8 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 	return r, nil
 }
 
-// Swapped has the domains reconciled that new settings refuse or no longer refuse.
+// Swapped is called when other settings have come into force. It has the loop reconcile
+// the domains whose mail is refused only by the old or only by the new ones.
 func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
 	for _, e := range o.effects(now, before, after) {
 		if who := after.PayerOfScope(e.Scope); who.Domain != "" {

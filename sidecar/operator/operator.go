@@ -21,7 +21,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// ErrStopped is wrapped by errors about a domain that the panel still blocks.
+// ErrBlockedByPanel is wrapped by errors about a domain that the panel still blocks.
 var ErrBlockedByPanel = errors.New("still stopped by the panel")
 
 // An Operator carries out the commands of people who operate a node, and shows it to them.
@@ -40,7 +40,8 @@ type Operator struct {
 	shown
 }
 
-// shown is what others show of themselves in a Status.
+// shown has the funcs by which the readers of the logs and the shared store, which package
+// operator does not import, add their part to a Status.
 type shown struct {
 	logs   atomic.Pointer[func() []sidecar.LogProgress]
 	shared atomic.Pointer[func() SharedStatus]
@@ -79,7 +80,7 @@ func New(o Options) *Operator {
 // ShowProgress has Status show how far the logs were read.
 func (o *Operator) ShowProgress(of func() []sidecar.LogProgress) { o.logs.Store(&of) }
 
-// ShowShared has Status show how the store is that nodes share.
+// ShowShared has Status show the state of the store that the nodes share.
 func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
 
 // Status returns the state of a domain, mailbox or account, or for "" of all that have
@@ -288,8 +289,8 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 
 // Unlock removes every lock file of a domain and restarts it at zero, on all nodes. Only
 // files that an operator made by hand on another node stay. The error wraps ErrNotFound
-// if nothing is known of the domain, which may be a typo, and ErrStopped if the panel
-// still blocks it.
+// if nothing is known of the domain, which may be a typo, and ErrBlockedByPanel if the
+// panel still blocks it.
 func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	settings := o.settings.Load()
 	_, by := settings.PanelBlockOf(settings.PayerOfDomain(domain))

@@ -36,7 +36,7 @@ type DomainStatus struct {
 	Partial bool `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
 }
 
-// Counts are the sends of the last hour, and what became of them.
+// Counts are the sends in the window of hourly limits, and what became of them.
 type Counts struct {
 	Sent      int64 `json:"sent"`
 	Refused   int64 `json:"refused"` // distinct sends refused since the limit was reached
@@ -61,9 +61,9 @@ type DeferfailStatus struct {
 	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what does not count towards a trip
 }
 
-// Blocked is that an operator or the panel lets nothing go.
+// Blocked says whether an operator or the panel lets a domain send nothing.
 type Blocked struct {
-	Stopped   string `json:"stopped"`    // what is answered meanwhile; else empty
+	Stopped   string `json:"stopped"`    // the refusal that its clients get; empty if it is not blocked
 	StoppedBy string `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
 }
 
@@ -74,11 +74,11 @@ type ScopeStatus struct {
 	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
-	Mode    limit.Mode `json:"mode"`     // as of a domain
-	Stopped string     `json:"stopped"`  // as of a domain
+	Mode    limit.Mode `json:"mode"`     // as in DomainStatus
+	Stopped string     `json:"stopped"`  // as in DomainStatus
 
-	StoppedBy string `json:"stopped_by"` // as of a domain
-	Partial   bool   `json:"partial"`    // as of a domain
+	StoppedBy string `json:"stopped_by"` // as in DomainStatus
+	Partial   bool   `json:"partial"`    // as in DomainStatus
 }
 
 // A Window is what is used of one limit.

@@ -1,3 +1,4 @@
 // Package peer finds out which process is at the other end of a unix socket. It owns
-// nothing. It asks the kernel. It tells the fronts, which admit only some users.
+// nothing. It asks the kernel. It tells the servers that answer there, which admit only
+// some users.
 package peer

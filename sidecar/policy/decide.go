@@ -166,8 +166,8 @@ func (p *Policy) askRoute(ctx context.Context, q *question) sidecar.Reply {
 }
 
 // settled reports whether a recipient at the router needs no charge: it was charged, or
-// its message is older than everything that counts now. A recipient that was held for all
-// of that time was never charged, and is to be.
+// its message is older than the store's memory, so that a charge may have been forgotten.
+// One that is held and was never charged, however old, is not settled.
 func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	if q.Charged && identity.Redirected(&q.Request) == "" || p.store.Known(q.at, token) {
 		return true
@@ -244,7 +244,7 @@ type refusal struct {
 	per       string       // hour or day
 	attempted int64        // sends: used, promised to this message, and refused since the limit was reached
 	action    sidecar.Action
-	frees     time.Time // on the wall; zero if there never is room for so many
+	frees     time.Time // when there is room, by the system's clock; zero if there never is room for so many
 }
 
 // refusal returns the full limit to name: one that rejects before one that defers, and of

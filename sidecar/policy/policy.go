@@ -26,7 +26,7 @@ type Policy struct {
 	observers []Observer
 	incoming  *transaction.Table // of Postfix
 	totals    totals
-	unknown   atomic.Int64 // messages without an id so far
+	unknown   atomic.Int64 // how many messages have got a made-up id; see ask
 	buffers   sync.Pool    // of *buffers
 }
 
@@ -100,7 +100,7 @@ func (p *Policy) Ask(ctx context.Context, now time.Time, r sidecar.Request) side
 type question struct {
 	sidecar.Request
 	*settings.Settings
-	now     time.Time // on the wall
+	now     time.Time // by the system's clock
 	at      time.Time // by the store's clock
 	who     sidecar.Payer
 	to      []envelope.Address // the remote recipients
@@ -151,8 +151,9 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) int
 	return room(result)
 }
 
-// Charged returns the id under which a message was charged to which an smtpd process of
-// Postfix gave a queue id in the second of at; empty if that is not known.
+// Charged returns the id under which a message of Postfix was charged; empty if that is
+// not known. The message is the one to which this smtpd process gave this queue id in the
+// second of at.
 func (p *Policy) Charged(queue, process string, at time.Time) string {
 	return p.incoming.Copy(p.incoming.FindLogged(queue, process, at)).ID
 }

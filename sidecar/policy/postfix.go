@@ -90,7 +90,7 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 }
 
 // recipientsAtEnd returns the remote recipients of a message at its end. Where only their
-// number is known, it returns as many empty addresses: tokens number those.
+// number is known, it returns as many empty addresses, whose tokens differ by their number.
 func (q *question) recipientsAtEnd(t *transaction.Transaction) []envelope.Address {
 	if t.Accepted() && q.ChargeAtEnd {
 		return t.Recipients[:min(len(t.Recipients), max(q.Count, 1))]
@@ -136,8 +136,8 @@ func distinct(all []envelope.Address) []envelope.Address {
 	})
 }
 
-// passLocal accepts recipients that are not remote. Postfix's transaction learns that it
-// was asked about.
+// passLocal accepts recipients that are not remote. For Postfix it records that RCPT was
+// asked, so that the end of the message does not charge for these recipients.
 func (p *Policy) passLocal(q *question) sidecar.Reply {
 	if q.Stage == sidecar.StagePostfixRcpt {
 		p.incoming.Accept(p.incoming.FindOrBegin(q.now, &q.Request), q.now, func(*transaction.Transaction) {})

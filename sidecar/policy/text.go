@@ -8,8 +8,8 @@ import (
 	"sluice/sidecar/event"
 )
 
-// Operators grep for these texts, which are cPanel's to the letter, two spaces included.
-// What Sluice adds follows in brackets.
+// Operators grep for these texts, so they do not change. textHourly and its two endings
+// are cPanel's to the letter, two spaces included. What Sluice adds follows in brackets.
 const (
 	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
 	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"

@@ -23,7 +23,7 @@ type Owner struct {
 	// Follow takes in what other nodes have changed on the board. It is called when the
 	// board has changed, and before each Tick in case that went unnoticed.
 	Follow Step
-	// Reconcile makes true for a domain what follows from its counts.
+	// Reconcile brings what the owner keeps of a domain in line with the domain's counts.
 	Reconcile func(ctx context.Context, now time.Time, domain string) error
 	// Stepped is called after dirty domains were reconciled.
 	Stepped Step
@@ -55,7 +55,7 @@ type Loop struct {
 
 	mu    sync.Mutex
 	dirty map[string]bool // domains to reconcile
-	wake  chan struct{}   // has an element if that is not to wait for the next tick
+	wake  chan struct{}   // has an element if dirty domains are not to wait for the next tick
 
 	// What Watch found the last time.
 	uncounted int64
@@ -79,7 +79,8 @@ func New(o Options) *Loop {
 // Add adds an owner behind those there are. Call it before Run.
 func (l *Loop) Add(o Owner) { l.owners = append(l.owners, o) }
 
-// Look has domains reconciled soon. It never waits: a question is being answered.
+// ReconcileSoon has domains reconciled as soon as possible. It never waits: a question is
+// being answered.
 func (l *Loop) ReconcileSoon(domains ...string) {
 	if len(domains) == 0 {
 		return
@@ -100,8 +101,9 @@ func (l *Loop) ReconcileAtTick(domains ...string) {
 	}
 }
 
-// While a long log is read that was missed, most domains are dirty all the time. After
-// more than manyDirty were reconciled, Run leaves restFor times as long to the reading.
+// While Sluice catches up with a long log, most domains are dirty all the time. After Run
+// has reconciled more than manyDirty domains at once, it ignores wake for restFor times as
+// long as that took, so that the log is read meanwhile.
 const (
 	manyDirty = 100
 	restFor   = 10
@@ -243,7 +245,7 @@ func (l *Loop) reset(ctx context.Context, now time.Time, r sidecar.Reset) (err e
 const (
 	// surveyEvery is how often all subjects are looked at.
 	surveyEvery = 10 * time.Second
-	// surveyShare is the least ratio of all time to that of surveys: to go through a
+	// surveyShare bounds the time of surveys to one part in surveyShare: to go through a
 	// million domains takes long enough to slow mail down.
 	surveyShare = 20
 )

@@ -20,8 +20,8 @@ const (
 	longestWhy    = 500                    // bytes
 )
 
-// Change carries out an edit, on all nodes. Its error, with which nothing is changed, is
-// for the operator.
+// Change carries out an edit, on all nodes. If it returns an error, nothing was changed;
+// the error is worded for the operator.
 func (l *Live) Change(ctx context.Context, now time.Time, o history.Edit) (history.Change, error) {
 	all, err := l.post(ctx, now, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
 	if err != nil {
@@ -81,7 +81,7 @@ func (l *Live) preview(now time.Time, draft func(history.Log) ([]history.Change,
 	return all[len(t):], settings, nil
 }
 
-// draft makes an edit a change: one that has an effect.
+// draft makes a change of an edit. It is an error if the edit would have no effect.
 func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Change, error) {
 	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
 		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/sidecar.Day, longestWhy)

@@ -20,7 +20,7 @@ import (
 type Live struct {
 	node, eximUser string
 	board          sidecar.Board     // has the changes, for all nodes
-	left           sidecar.LeftBoard // that of the store that store.url named before, or nil
+	left           sidecar.LeftBoard // the board of the store that store.url named before, or nil
 	events         event.Sink
 	notes          notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
 	onSwap         []func(now time.Time, before, after *Settings)
@@ -77,7 +77,8 @@ func NewLive(o LiveOptions) *Live {
 // Load returns the settings in force.
 func (l *Live) Load() *Settings { return l.now.Load().settings }
 
-// Fix puts settings in force that nothing changes: those of a simulation.
+// Fix puts in force the settings of a simulation, which it has made itself and which do
+// not change after that.
 func (l *Live) Fix(s *Settings) {
 	fixed := *l.now.Load()
 	fixed.settings = s
@@ -112,7 +113,8 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 	}
 }
 
-// compile makes settings of the sources, and of the changes, which it reads.
+// compile reads the changes of operators from the board, and makes f.settings of them and
+// of f.from.
 func (l *Live) compile(f *liveValue, now time.Time) {
 	f.changes = history.Read(l.board, l.events)
 	f.settings, f.expires = l.settingsWith(f, f.changes, now)
@@ -187,14 +189,14 @@ func (l *Live) EmitPanelSkipped(lines []string) {
 }
 
 // Reload puts in force what other nodes have changed. It compiles nothing if there is no
-// new change: most news of the board are others.
+// new change: mostly the board was changed for something else, such as a lock.
 func (l *Live) Reload(now time.Time) {
 	if history.Read(l.board, l.events).Last() != l.now.Load().changes.Last() {
 		l.swap(now, func(*liveValue) {})
 	}
 }
 
-// Expire ends the changes that were made for a time which is over.
+// Expire ends the changes whose time (sluice set --for) is over.
 func (l *Live) Expire(now time.Time) {
 	if at := l.now.Load().expires; !at.IsZero() && !now.Before(at) {
 		l.events.Emit(event.Event{Kind: event.Expired})

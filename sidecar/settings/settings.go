@@ -39,15 +39,15 @@ type Panel struct {
 	Trouble      []string              // lines that were skipped, as "FILE:LINE: why"
 }
 
-// A PanelBlock is that a panel lets somebody send nothing.
+// A PanelBlock says that a panel lets somebody send nothing.
 type PanelBlock struct {
 	Suspended bool   // refused for good; otherwise on hold, and sent later
 	Place     string // FILE:LINE that says so
 }
 
-// New compiles settings, so that no question has to. It goes on with the files that the
-// settings before, which may be nil, follow. With an error too it returns settings,
-// without what the files hold that cannot be read.
+// New compiles settings once, so that this need not be done for each question. It takes
+// over the files that the settings before follow; before may be nil. If a file cannot be
+// read, New returns an error and also settings that work, without what is in that file.
 func New(from Sources, node, eximUser string, before *Settings) (*Settings, error) {
 	c := from.Config
 	var rulesBefore *identity.Rules
@@ -89,8 +89,8 @@ func (s *Settings) AppendTokens(ts []ratelimit.Token, id string, to []envelope.A
 	return envelope.AppendTokens(ts, s.Node, id, to)
 }
 
-// RemoteTransport reports whether a transport is remote. Without a name, as in log lines
-// that have none, it is taken to be.
+// RemoteTransport reports whether a transport of Exim delivers to other hosts. An empty
+// name, from a log line that names no transport, counts as remote.
 func (s *Settings) RemoteTransport(name string) bool {
 	return name == "" || slices.ContainsFunc(s.remoteTransports, func(glob string) bool { return matches(glob, name) })
 }
@@ -105,9 +105,9 @@ func matches(glob, name string) bool {
 	return match
 }
 
-// PanelBlockOf finds who of a mailbox, its domain and its account is blocked by the
-// panel, as refusals call them; "" if none is. A suspension goes before a hold, and of
-// two the more specific one.
+// PanelBlockOf finds which of a payer's mailbox, domain and account the panel blocks. It
+// returns the name that refusals use, like "Domain example.com"; "" if none is blocked. A
+// suspension wins over a hold, and between two of a kind the more specific scope wins.
 func (s *Settings) PanelBlockOf(who sidecar.Payer) (whose string, by PanelBlock) {
 	if len(s.PanelBlocks) == 0 {
 		return "", PanelBlock{}

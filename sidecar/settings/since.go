@@ -8,15 +8,17 @@ import (
 	"sluice/sidecar/event"
 )
 
-// The hour of a domain counts from its first send on. Other limits count from when they
-// are first set: those of mailboxes and accounts, and daily ones, which begin with the
-// sends of the hour where these are counted. Notes keep when that was, for explain.
+// The hourly limit of a domain counts from its first send on. All other limits (those of
+// mailboxes and accounts, and daily ones) count from when they are first set. A new daily
+// limit starts with the sends of the last hour, if the hourly window has counted them.
+// Notes keep when each limit began to count, for `sluice explain`.
 
 // A countedLimit is a limit that counts from when it is set.
 type countedLimit struct{ key, scope string }
 
-// countsBegan returns since when each limit counts: those that were there before as
-// before. At the start of the service the hour before has not been counted.
+// countsBegan returns since when each limit counts. A limit that is in before keeps its
+// time, a new one begins now. At the start of the service a new daily limit does not
+// include the last hour, which has not been counted.
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
 	add := func(limit countedLimit) {
@@ -40,8 +42,8 @@ func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time,
 	return all
 }
 
-// hourBefore is since when a daily limit counts that is new: it begins with the sends of
-// the hourly window.
+// hourBefore is since when a new daily limit counts: it starts with the sends that the
+// hourly window of the same scope has counted, if it has any.
 func hourBefore(began map[countedLimit]time.Time, now time.Time, scope string, window time.Duration) time.Time {
 	hourly, counted := began[countedLimit{"hourly", scope}]
 	switch before := now.Add(-window); {

@@ -9,8 +9,8 @@ import (
 )
 
 // Blocker blocks payers that the panel has suspended, or, with Suspended false, has put
-// on hold. They are two, because an operator's lock comes between them: a suspension is
-// refused for good, and so answers before the lock, which defers.
+// on hold. Package engine adds one of each to the policy, and an operator's lock between
+// them: a suspension refuses for good, so it must answer before the lock, which defers.
 type Blocker struct {
 	Settings  func() *settings.Settings
 	Suspended bool

@@ -24,16 +24,17 @@ type Transaction struct {
 	Recipients []envelope.Address // the remote recipients accepted at RCPT, if they are charged at the end
 }
 
-// A Table has the transactions of two generations: those begun within the last half hour,
-// and some older ones. The store has the tokens of all sends that were charged, so that
-// those of a message which takes longer are not charged again.
+// A Table has the transactions of two generations, a young and an old one. When the young
+// one is half an hour old it becomes the old one, and the old one is forgotten. A message
+// that takes longer than that is still not charged twice: the store knows the tokens of
+// all sends that were charged.
 type Table struct {
 	mu         sync.Mutex
 	young, old generation
-	began      time.Time // when the young generation did
+	began      time.Time // when the young generation began
 }
 
-// A generation is the transactions that began within some time.
+// A generation is the transactions that began, or were asked about, within generationTime.
 type generation struct {
 	by      map[string]*Transaction   // by instance, queue id or client
 	waiting map[string][]*Transaction // by process: those with an accepted recipient and no queue id, in order
@@ -147,11 +148,12 @@ func (ts *Table) Copy(t *Transaction) Transaction {
 	return *t
 }
 
-// FindLogged returns the transaction to which an smtpd gave a queue id, as its log says, in
-// the second of at; nil if none is known. Postfix logs that right after the first
-// recipient that it accepts. So it is the first one of the process that waits for a queue
-// id, but for those that another rule refused after they were accepted here: behind them
-// another one was waiting before this second.
+// FindLogged returns the transaction to which an smtpd process gave a queue id, as its log
+// says, in the second of at; nil if none is known. Postfix logs that right after the first
+// recipient that it accepts, so it is the first transaction of the process that waits for a
+// queue id. But Postfix may have refused that one by another rule after it was accepted
+// here, and it then waits for ever. It is skipped if the next one was accepted before this
+// second.
 func (ts *Table) FindLogged(queue, process string, at time.Time) *Transaction {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -173,8 +175,8 @@ func (ts *Table) FindLogged(queue, process string, at time.Time) *Transaction {
 	return t
 }
 
-// clockSlack is how much later than its line in the log a question may seem to be: syslog
-// reads a coarser clock.
+// clockSlack is by how much a question may seem to come after the log line that in truth
+// followed it: syslog reads a coarser clock.
 const clockSlack = 50 * time.Millisecond
 
 // processOf is the process id with which an instance begins, there in hexadecimal
