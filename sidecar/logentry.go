@@ -18,6 +18,7 @@ const (
 	LogDeferred                       // an attempt failed and will be repeated
 	LogFailed                         // a recipient will never get it
 	LogCompleted                      // the message has left the queue
+	LogMoved                          // the message is in another queue of Exim's now, or back in its main one
 
 	// Postfix only: its log names the sender in a line of its own, after the arrival.
 	LogSender  // who sent the message; repeated at every attempt
@@ -64,6 +65,7 @@ type Attempt struct {
 	Original  string // the first address where aliases or lists redirected; else empty
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
+	Host      string // name of the remote host that was spoken to, as the log shows it; empty if the line has none
 	Text      string // of LogDeferred, LogFailed and LogRefused: the remote answer, or what went wrong
 }
 
@@ -71,7 +73,7 @@ type Attempt struct {
 func (e *LogEntry) Clone() LogEntry {
 	c := *e
 	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
-		&c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Text} {
+		&c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Host, &c.Text} {
 		*s = strings.Clone(*s)
 	}
 	return c

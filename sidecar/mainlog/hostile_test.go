@@ -20,7 +20,7 @@ func TestWhatOthersChooseIsNoField(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
 		// Local parts that look like what follows an address; all of these are valid (RFC 5321, Quoted-string).
 		`** a@b` + fake + `@x.test <"a@b` + fake + `"@x.test> R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 real`: {Kind: sidecar.LogFailed,
-			Attempt: sidecar.Attempt{Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Text: "550 real"}},
+			Attempt: sidecar.Attempt{Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 real"}},
 		`== a b defer (-52): retry time not reached@x.test <"A b defer (-52): retry time not reached"@X.test> R=r T=t defer (-44): 450 real`: {Kind: sidecar.LogDeferred,
 			Attempt: sidecar.Attempt{Recipient: "a b defer (-52): retry time not reached@x.test", Original: `"A b defer (-52): retry time not reached"@X.test`, Router: "r", Transport: "t", Text: "(-44): 450 real"}},
 		`=> a.b <c> R=x@x.test <a."b <c> R=x"@x.test> R=r T=t`: {Kind: sidecar.LogDelivered,
@@ -32,15 +32,19 @@ func TestWhatOthersChooseIsNoField(t *testing.T) {
 			Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "c@z.test", Router: "r", Transport: "t"}},
 		// A server's certificate and its reply.
 		`=> u@x.test R=r T=t H=mx.test [192.0.2.1] X=TLS1.3:A:256 CV=no DN="CN=\" R=sluice T=local C=" C="250 \"R=x\" T=y \\ H=z" QT=1s DT=0s`: {Kind: sidecar.LogDelivered,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t"}},
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test"}},
 		`** u@x.test R=r T=t H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:4711 X=A:256 CV=yes: SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`: {Kind: sidecar.LogFailed,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`}},
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`}},
 		`== u@x.test R=r T=t defer (110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"}},
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"}},
+		`== u@x.test R=r T=t defer (111): Connection refused H=mx.test [2001:db8::1]:25`: {Kind: sidecar.LogDeferred,
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(111): Connection refused H=mx.test [2001:db8::1]:25"}},
+		`== u@x.test R=r T=t defer (-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`: {Kind: sidecar.LogDeferred,
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: `(-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`}},
 		`== u@x.test R=r T=t defer (2): No such file or directory: H=x R=y`: {Kind: sidecar.LogDeferred,
 			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(2): No such file or directory: H=x R=y"}},
 		`== u@x.test R=r T=t defer (Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"}},
+			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"}},
 		`== u@x.test R=r T=t defer: the text`:             {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "the text"}},
 		`== u@[IPv6:2001:db8::1] transporting defer (-1)`: {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@[IPv6:2001:db8::1]", Text: "(-1)"}},
 		// Pipes, files, notifications.
@@ -148,7 +152,7 @@ func TestNoRecipientLooksLikeAnother(t *testing.T) {
 	} {
 		got, ok := parsed(t, at+rest)
 		want.Kind = sidecar.LogFailed
-		want.Transport, want.Text = got.Transport, got.Text
+		want.Transport, want.Host, want.Text = got.Transport, got.Host, got.Text
 		if !ok || got != want {
 			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
 		}
@@ -163,11 +167,11 @@ func TestLongLinesAndIDs(t *testing.T) {
 		for rest, want := range map[string]sidecar.LogEntry{
 			`<= s@a.test U=bob P=local S=3 T="` + long + `" from <s@a.test> for u@x.test`:         {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Login: "bob", Recipients: "u@x.test"}},
 			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1"}},
-			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp"}},
-			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp"}},
-			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "550 " + long}},
+			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
+			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
+			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 " + long}},
 			`** u@x.test : ` + long: {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Text: long}},
-			`== u@x.test R=r T=remote_smtp defer (-44) H=mx.test [192.0.2.1]: 450 ` + long: {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: "(-44) H=mx.test [192.0.2.1]: 450 " + long}},
+			`== u@x.test R=r T=remote_smtp defer (-44) H=mx.test [192.0.2.1]: 450 ` + long: {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "(-44) H=mx.test [192.0.2.1]: 450 " + long}},
 			`== u@x.test R=r T=remote_smtp defer: ` + long:                                 {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: long}},
 		} {
 			got, ok := parse(mainlog.NewParser(time.UTC), noon, "2026-11-22 04:43:53 "+id+" "+rest)

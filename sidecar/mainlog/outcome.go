@@ -46,24 +46,44 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 		}
 		rest = rest[1:] // the space
 		if e.Kind == sidecar.LogDelivered && strings.HasPrefix(rest, "H=") {
-			return // nearly all lines; its end need not be found
+			e.Host = rest[len("H="):wordEnd(rest)] // nearly all lines; what follows tells nothing more
+			return
 		}
 		word := rest[:fieldEnd(rest)]
 		switch key, value, _ := strings.Cut(word, "="); {
 		case word == "defer":
-			e.Text = strings.TrimLeft(rest[len(word):], ": ")
+			rest = rest[len(word):]
+			e.Text, e.Host = strings.TrimLeft(rest, ": "), deferredHost(rest)
 			return
 		case key == "R" && !remote && e.Router == "":
 			e.Router = value
 		case key == "T" && !remote && e.Transport == "":
 			e.Transport = value
-		case key == "H" && e.Kind == sidecar.LogDelivered:
-			return
-		case key == "H":
-			remote = true
+		case key == "H" && !remote:
+			e.Host, remote = value, true
 		}
 		rest = rest[len(word):]
 	}
+}
+
+// deferredHost finds the host in what follows "defer":
+//
+//	(errno): strerror H=host [address]: text
+//
+// where errno, strerror and host may be missing, and a server may choose the text.
+func deferredHost(s string) string {
+	number := ""
+	if strings.HasPrefix(s, " (") {
+		number, s, _ = strings.Cut(s[len(" ("):], ")")
+	}
+	if strerror, ok := strings.CutPrefix(s, ": "); ok && number != "" && '1' <= number[0] && number[0] <= '9' { // only a positive errno has it
+		strerror, _, _ = strings.Cut(strerror, ": ")
+		s = strerror[max(0, strings.Index(strerror, " H=")):]
+	}
+	if host, ok := strings.CutPrefix(s, " H="); ok {
+		return host[:wordEnd(host)]
+	}
+	return ""
 }
 
 // fieldEnd is where a word after the address ends: at a space, or at a colon with a space

@@ -74,7 +74,10 @@ func parseEvent(e *sidecar.LogEntry, s string) bool {
 	case "Completed":
 		e.Kind = sidecar.LogCompleted
 	default:
-		return parseRefusal(e, s)
+		if !strings.HasPrefix(s, "moved from ") { // exim -MG (spool_out.c)
+			return parseRefusal(e, s)
+		}
+		e.Kind = sidecar.LogMoved
 	}
 	return true
 }

@@ -165,8 +165,12 @@ func parseDelivery(e *sidecar.LogEntry, s string) bool {
 			return false
 		}
 	}
-	if !strings.HasPrefix(rest, ", relay=") {
+	relay, ok := strings.CutPrefix(rest, ", relay=")
+	if !ok {
 		return false
+	}
+	if host, _, ok := strings.Cut(relay[:fieldEnd(relay)], "["); ok { // without an address it is "none" or "local"
+		e.Host = host
 	}
 	_, status, ok := strings.Cut(rest, ", status=")
 	if !ok {
@@ -186,6 +190,14 @@ func parseDelivery(e *sidecar.LogEntry, s string) bool {
 	}
 	e.Text = strings.TrimSuffix(strings.TrimPrefix(text, "("), ")")
 	return true
+}
+
+// fieldEnd is where the value of a field ends.
+func fieldEnd(s string) int {
+	if i := strings.Index(s, ", "); i >= 0 {
+		return i
+	}
+	return len(s)
 }
 
 // cutAddress cuts an address and the closing bracket after it. A bracket within a quoted
