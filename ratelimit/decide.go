@@ -249,7 +249,7 @@ func (l *Ledger) ensureSubject(c *candidate, at int64) bool {
 		c.id, c.known = id, true
 		return true
 	}
-	if l.ceiling() {
+	if l.pastCeiling(c.name) {
 		return false
 	}
 	c.id, c.known = l.subjects.vacant(), true

@@ -39,8 +39,12 @@ type times struct {
 // Options are the options of NewLedger.
 type Options struct {
 	// MaxSubjects is the memory ceiling: when so many subjects are counted, sends
-	// of new ones pass uncounted. 0: no ceiling.
+	// of new ones pass uncounted, unless an operator names them. 0: no ceiling.
 	MaxSubjects int
+	// Named reports whether an operator names a subject: it is counted past the
+	// ceiling too, or whoever makes up names could have it pass uncounted. It is
+	// asked at the ceiling only. It must not call the Ledger, nor keep the name. nil: none is named.
+	Named func(subject string) bool
 	// Keep is the longest limited window. A Take with a longer one extends it.
 	Keep time.Duration
 	// Record is given every change, encoded for Replay, in order, by the call that
@@ -61,7 +65,7 @@ func NewLedger(o Options) *Ledger {
 // Watched subjects are charged for as many sends as they have room for, see Subject.
 // A token that is known is accepted and charges nothing. A Take older than the
 // longest limited window is accepted and changes nothing. If the memory ceiling is
-// reached, a new subject passes uncounted.
+// reached, a new subject passes uncounted unless it is named.
 func (l *Ledger) Take(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +181,7 @@ func (l *Ledger) Reset(now time.Time, name string, seen int64) int64 {
 		return s.epoch
 	}
 	if s == nil {
-		if l.ceiling() {
+		if l.pastCeiling(name) {
 			return 0
 		}
 		id = l.subjects.vacant()
@@ -295,9 +299,10 @@ func (l *Ledger) extend(subjects []Subject) {
 	}
 }
 
-// ceiling reports whether no more subjects can be counted.
-func (l *Ledger) ceiling() bool {
-	return l.options.MaxSubjects > 0 && len(l.subjects.index) >= l.options.MaxSubjects
+// pastCeiling reports whether a new subject cannot be counted.
+func (l *Ledger) pastCeiling(name string) bool {
+	return l.options.MaxSubjects > 0 && len(l.subjects.index) >= l.options.MaxSubjects &&
+		(l.options.Named == nil || !l.options.Named(name))
 }
 
 // live reports whether a send still counts as kept. Its record is removed some time

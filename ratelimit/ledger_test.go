@@ -51,3 +51,7 @@ func TestMain(m *testing.M) {
 func TestLedgerAgainstAnExactLog(t *testing.T) {
 	storetest.Property(t, func() storetest.Store { return bare{ratelimit.NewLedger(ratelimit.Options{})} })
 }
+
+func TestLedgerAtItsCeiling(t *testing.T) {
+	storetest.Ceiling(t, func(o ratelimit.Options) storetest.Store { return bare{ratelimit.NewLedger(o)} })
+}

@@ -182,6 +182,28 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 // textLog logs into a buffer as serve does.
 func textLog(b *hosttest.Log) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
+// Whoever makes up names until store.max_subjects is reached pushes out nobody whom an
+// operator names: in the file, live, or in the owner map.
+func TestNamedDomainsAreCountedPastTheCeiling(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir+"/owners", "owned.example: alice\n")
+	config := strings.Replace(serveConfig(dir), "[store]", fmt.Sprintf("[identity]\nowners = %q\n[store]\nmax_subjects = 1", dir+"/owners"), 1)
+	n := startServeWith(t, dir, config+"[limits.domain.\"file.example\"]\nhourly = 5\n")
+	if out, code := n.sluice(t, "set", "live.example", "hourly=5"); code != 0 {
+		t.Fatal(out)
+	}
+	send := func(domain string) {
+		n.sluice(t, "check", "--stage", "data", "--id", "1xUzSN-000001-0q", "--auth", "x@"+domain, "--recipients", domain+"@far.example")
+	}
+	send("made-up-1.example")
+	for domain, counted := range map[string]bool{"made-up-2.example": false, "owned.example": true, "file.example": true, "live.example": true} {
+		send(domain)
+		if out, code := n.sluice(t, "status", domain, "--json"); (code == 0) != counted || strings.Contains(out, `"sent": 1`) != counted {
+			t.Errorf("%s counted: %v\n%s", domain, !counted, out)
+		}
+	}
+}
+
 // An Exim without Perl asks on TCP, with a token.
 func TestServeTCP(t *testing.T) {
 	dir := t.TempDir()

@@ -40,7 +40,8 @@ func (n *node) openStore() (err error) {
 		return err
 	}
 	n.ledger, err = journal.Open(c.Store.Dir, journal.Options{
-		Ledger:   ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.LongestWindow()},
+		Ledger: ratelimit.Options{MaxSubjects: int(c.Store.MaxSubjects), Keep: c.LongestWindow(),
+			Named: func(subject string) bool { return n.engine != nil && n.engine.Names(subject) }},
 		Reporter: storeEvents{n.events},
 	})
 	if err != nil {

@@ -104,14 +104,25 @@ func TestAgainstAnExactLog(t *testing.T) {
 		r.Do("flushall")
 		n++
 		var s storetest.Store
-		s, stop = openTimed(t, r, filepath.Join(dir, fmt.Sprint(n)))
+		s, stop = openTimed(t, r, filepath.Join(dir, fmt.Sprint(n)), ratelimit.Options{})
 		return s
 	})
 	stop()
 }
 
-func openTimed(t *testing.T, r *redistest.Server, dir string) (storetest.Store, func()) {
-	own, err := journal.Open(dir, journal.Options{Reporter: &heard{}})
+func TestAtTheCeiling(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t, "--unixsocketperm", "700")
+	storetest.Ceiling(t, func(o ratelimit.Options) storetest.Store {
+		s, stop := openTimed(t, r, t.TempDir(), o)
+		t.Cleanup(stop)
+		return s
+	})
+}
+
+// openTimed opens a store with a ledger of its own, and returns what closes both.
+func openTimed(t *testing.T, r *redistest.Server, dir string, o ratelimit.Options) (storetest.Store, func()) {
+	own, err := journal.Open(dir, journal.Options{Ledger: o, Reporter: &heard{}})
 	if err != nil {
 		t.Fatal(err)
 	}

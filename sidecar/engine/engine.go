@@ -160,6 +160,10 @@ func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.Lock
 	e.locks.Event(ctx, now, what)
 }
 
+// Names reports whether operators name a subject, so that it is counted past
+// store.max_subjects too.
+func (e *Engine) Names(subject string) bool { return e.Settings.Load().Names(subject) }
+
 // Config returns the configuration in force.
 func (e *Engine) Config() *config.Config { return e.Settings.Load().Config }
 

@@ -79,6 +79,12 @@ func (s *Settings) Enforces(domain string) bool {
 	return !(s.HasWatched && s.Watched(who, domain)) && !s.ExemptScope(who)
 }
 
+// Names reports whether operators name a subject, in the file, the panel's files, live
+// values or the owner map: it is none that a sender has made up.
+func (s *Settings) Names(subject string) bool {
+	return s.Scopes[subject] != nil || subject == s.Node || s.OwnerMap.Get().Account[subject] != ""
+}
+
 // Token names the n-th send of a message of this node to one recipient.
 func (s *Settings) Token(id string, to envelope.Address, n int) ratelimit.Token {
 	return envelope.Token(s.Node, id, to, n)
