@@ -122,8 +122,8 @@ func TestRefusals(t *testing.T) {
 			return pass("1")(q)
 		}
 		return map[string]string{
-			"450":     "action=450 4.7.1 later\n\n",
-			"550":     "action=550 5.7.1 never\n\n",
+			"450":     "action=450 4.7.1 later\nlog=later [for operators]\n\n",
+			"550":     "action=550 5.7.1 never\nlog=never [for operators]\n\n",
 			"discard": "action=DISCARD gone\n\n",
 		}[verdict]
 	})
@@ -148,8 +148,14 @@ func TestRefusals(t *testing.T) {
 	// sendmail has no 450. For a discard Exim itself exits 1, but makes no bounce.
 	for sender, want := range map[string]int{"local.450": 0, "local.550": 1, "local.discard": 1} {
 		rcpt := strings.Replace(sender, ".", "-", 1) + "@far.example"
-		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oep", "-f", sender+"@here.example", rcpt); code != want {
+		out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oep", "-f", sender+"@here.example", rcpt)
+		if code != want || strings.Contains(out, "for operators") {
 			t.Errorf("%s: sendmail: exit %d, want %d\n%s", sender, code, want, out)
+		}
+	}
+	for _, line := range []string{"rejected RCPT <x@far.example>: later", "rejected RCPT <x@far.example>: never", "rejected after DATA: later", "rejected by non-SMTP ACL: never"} {
+		if !strings.Contains(h.mainlog(), line+" [for operators]") {
+			t.Errorf("the main log has no %q", line+" [for operators]")
 		}
 	}
 	hosttest.Eventually(t, "all is delivered", func() bool { return h.sink.Count() == 2 })

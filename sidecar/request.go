@@ -1,5 +1,7 @@
 package sidecar
 
+import "strings"
+
 // A Stage is the place in a mail server from which a question comes.
 type Stage string
 
@@ -75,6 +77,7 @@ const RoomUnlimited = 1000000
 type Reply struct {
 	Action  Action
 	Text    string // answer to the client, without codes; empty for Accept
+	Log     string // what the mail server logs where that is more than Text; else empty
 	Room    int    // at rcpt: how many remote recipients the message may have in all
 	Charged bool   // at data and local: the router need not charge it
 	Warning string // of Accept, for Postfix to log; empty for none
@@ -97,7 +100,33 @@ type Block struct {
 	Local Action // to sendmail: Reject, or Accept for mail that the router then holds
 	By    string // who blocks: ByPanel, ByOperator or ByDeferfail
 	// Text is the answer for Defer or Reject.
-	Text func(Action) string
+	Text func(Action) RefusalText
+}
+
+// A RefusalText is how a refusal is worded.
+type RefusalText struct {
+	Text  string // to the letter, for operators' scripts search for it
+	Why   string // what is counted, and when there is room again
+	Where string // what only operators need: files and nodes; empty for none
+}
+
+// For returns the text with what explains it in brackets. Without operator it leaves out
+// what only operators need. help is a link for whoever is refused; empty for none.
+func (t RefusalText) For(operator bool, help string) string {
+	parts := make([]string, 0, 3)
+	if t.Why != "" {
+		parts = append(parts, t.Why)
+	}
+	if help != "" {
+		parts = append(parts, "see "+help)
+	}
+	if operator && t.Where != "" {
+		parts = append(parts, t.Where)
+	}
+	if len(parts) == 0 {
+		return t.Text
+	}
+	return t.Text + " [" + strings.Join(parts, "; ") + "]"
 }
 
 // Who blocks, as status shows it.

@@ -60,6 +60,10 @@ type Config struct {
 		Follow bool   // read the files of cPanel, DirectAdmin and CloudLinux where there are any
 		Root   string // under which they are
 	}
+	Refusal struct {
+		Help    string // a link for whoever is refused; empty for none
+		Details string // DetailsAll or DetailsOperator
+	}
 	Limits Limits
 
 	file    string            // empty: there is none
@@ -105,6 +109,8 @@ func Default() *Config {
 	c.Panel.Follow = true
 	c.Panel.Root = "/"
 
+	c.Refusal.Details = DetailsAll
+
 	c.Limits.Window = time.Hour
 	c.Limits.Default = limit.Thresholds{
 		Hourly:           new(int64(500)),
@@ -127,6 +133,12 @@ func Default() *Config {
 const (
 	ChargeAtRcpt = "rcpt"           // each recipient, when it is accepted
 	ChargeAtEnd  = "end-of-message" // the whole message, at its end
+)
+
+// Who is told all of a refusal, files and nodes too: refusal.details.
+const (
+	DetailsAll      = "all"      // clients too
+	DetailsOperator = "operator" // only the mail server's log
 )
 
 // ErrUnread is wrapped by errors about a configuration file that cannot be read.

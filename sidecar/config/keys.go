@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -50,6 +51,9 @@ func (c *Config) keys() []configKey {
 
 		{"panel.follow", field.Bool(&c.Panel.Follow)},
 		{"panel.root", field.Text(&c.Panel.Root, field.AbsolutePath)},
+
+		{"refusal.help", field.Text(&c.Refusal.Help, field.OrEmpty(link))},
+		{"refusal.details", field.Text(&c.Refusal.Details, field.OneOf(DetailsAll, DetailsOperator))},
 
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
 	}, keysOf(&c.Limits.Default, "limits.")...)
@@ -99,6 +103,17 @@ func mailboxOrDomain(s string) (string, error) {
 func glob(s string) (string, error) {
 	if _, err := path.Match(s, ""); err != nil || s == "" {
 		return "", errors.New(`a name, or a pattern like "*smtp*"`)
+	}
+	return s, nil
+}
+
+// link allows what fits into one line of SMTP and is printed as it is.
+func link(s string) (string, error) {
+	const most = 200 // bytes
+	u, err := url.Parse(s)
+	odd := strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || odd || len(s) > most {
+		return "", fmt.Errorf(`a link like "https://example.com/limits", of ASCII without blanks, %d bytes at most`, most)
 	}
 	return s, nil
 }

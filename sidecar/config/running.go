@@ -73,6 +73,7 @@ func (c *Config) LocalDomains() []string {
 // not: listeners, the store, the log.
 var followedKeys = []string{
 	"exim.local_domains", "exim.remote_transports", "postfix.charge", "postfix.local_domains",
+	"refusal.help", "refusal.details",
 	"identity.owners", "identity.main_domains", "identity.relay", "identity.exempt_senders",
 }
 

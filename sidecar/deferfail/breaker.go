@@ -255,13 +255,16 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 	if _, percent := s.DeferfailLimits(s.PayerOfDomain(who.Domain)); percent == 0 || !s.Enforces(who.Domain) {
 		return sidecar.Block{}, false
 	}
-	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) string {
+	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) sidecar.RefusalText {
 		text := textDeferfail
 		if a == sidecar.Defer {
 			text = textDeferfailHeld
 		}
 		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.Domain))
-		return fmt.Sprintf(text+" [%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d, from %s; sluice on %s]",
-			who.Domain, f.ratio(), f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min, s.DeferfailOrigin(who), s.Node)
+		return sidecar.RefusalText{
+			Text:  fmt.Sprintf(text, who.Domain, f.ratio()),
+			Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min),
+			Where: fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
+		}
 	}}, true
 }

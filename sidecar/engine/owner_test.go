@@ -76,7 +76,9 @@ type quarantine struct{ domain string }
 
 func (b quarantine) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: "quarantine",
-		Text: func(sidecar.Action) string { return "Domain " + who.Domain + " is in quarantine" }}, who.Domain == b.domain
+		Text: func(sidecar.Action) sidecar.RefusalText {
+			return sidecar.RefusalText{Text: "Domain " + who.Domain + " is in quarantine"}
+		}}, who.Domain == b.domain
 }
 
 // A new kind of Blocker in the list blocks at each stage in which a message may still be

@@ -19,6 +19,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/settings"
 )
 
 // A site is an Engine on its real store and lock directory, and an Exim that
@@ -350,14 +351,41 @@ daily = 5
 	s.want(s.send(10), sidecar.Accept, "")
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer,
 		"Mailbox news@a.example has exceeded the max emails per hour (11/10 (110%)) allowed.  Message will be reattempted later "+
-			"[10 sent in an hour, limit from test.toml:6; room at 2026-03-01 13:01:00 +0000; sluice on node1]")
+			"[10 sent in an hour; room at 2026-03-01 13:01:00 +0000; limit from test.toml:6; sluice on node1]")
 	bob := sidecar.Request{Stage: sidecar.StageLocal, ID: messageID(s.now), Submitter: sidecar.Submitter{Login: "bob"}, Sender: "bob@b.example",
 		Recipients: "a@far.example, b@far.example, c@far.example, d@far.example, e@far.example"}
 	s.want(s.Ask(context.Background(), s.now, bob), sidecar.Accept, "")
 	bob.Stage, bob.Recipient, bob.ID = sidecar.StageRoute, "f@far.example", "1xUzSN-0005de-0q"
 	s.want(s.Ask(context.Background(), s.now, bob), sidecar.Defer,
 		"Account bob has exceeded the max emails per day (6/5 (120%)) allowed.  Message will be reattempted later "+
-			"[5 sent in a day, limit from test.toml:8;")
+			"[5 sent in a day; room at 2026-03-02 12:24:00 +0000; limit from test.toml:8; sluice on node1]")
+}
+
+// With details = "operator" files and nodes are for the mail server's log only.
+func TestWhatOnlyOperatorsNeed(t *testing.T) {
+	s := newSite(t, limit20+`
+[refusal]
+help = "https://here.example/limits"
+details = "operator"
+`)
+	s.SetPanel(s.now, settings.Panel{Blocks: map[string]settings.PanelBlock{"b.example": {Place: "hold_users:1"}}})
+	s.want(s.send(20), sidecar.Accept, "")
+	held := authed(sidecar.StageRcpt)
+	held.Auth, held.Recipient = "b@b.example", "u@far.example"
+	for _, c := range []struct {
+		reply     sidecar.Reply
+		said, log string
+	}{
+		{s.rcpt("u@far.example", 0),
+			"20 sent in an hour; room at 2026-03-01 13:01:00 +0000; see https://here.example/limits]", "limit from test.toml:2; sluice on node1]"},
+		{s.Ask(context.Background(), s.now, held),
+			"Domain b.example is on hold.  Message will be reattempted later [see https://here.example/limits]", "hold_users:1; sluice on node1]"},
+	} {
+		said := strings.TrimSuffix(c.said, "]")
+		if !strings.HasSuffix(c.reply.Text, c.said) || !strings.HasSuffix(c.reply.Log, said+"; "+c.log) {
+			t.Errorf("told %q, logged %q, want %q and there also %q", c.reply.Text, c.reply.Log, c.said, c.log)
+		}
+	}
 }
 
 func TestAnOldHoldOfALockedDomain(t *testing.T) {

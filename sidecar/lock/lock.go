@@ -166,7 +166,9 @@ func (l *Locks) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar
 	if who.Domain == "" || !slices.ContainsFunc(l.dir.Files(who.Domain), func(f sidecar.LockFile) bool { return f.Operator }) {
 		return sidecar.Block{}, false
 	}
-	return sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByOperator, Text: func(sidecar.Action) string { return fmt.Sprintf(textLocked, who.Domain) }}, true
+	return sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByOperator, Text: func(sidecar.Action) sidecar.RefusalText {
+		return sidecar.RefusalText{Text: fmt.Sprintf(textLocked, who.Domain)}
+	}}, true
 }
 
 // lockEvents are the events that operators see of the lock directory.

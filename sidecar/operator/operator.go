@@ -160,7 +160,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 // which of the two does; "" if neither.
 func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
 	if b, blocked := o.policy.BlockOf(now, sidecar.Author{}, who); blocked && b.By != sidecar.ByDeferfail {
-		return b.Text(b.SMTP), b.By
+		return b.Text(b.SMTP).For(true, ""), b.By
 	}
 	return "", ""
 }

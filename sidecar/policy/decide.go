@@ -8,6 +8,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/identity"
@@ -288,16 +289,24 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 	return p.refuseWith(q, r.action, r.text(q.Node))
 }
 
-func (p *Policy) refuseWith(q *question, a sidecar.Action, text string) sidecar.Reply {
+// refuseWith refuses. With refusal.details = "operator", clients are not told all that is
+// logged.
+func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalText) sidecar.Reply {
 	p.totals.refused.Add(1)
-	p.emitRefused(&q.Request, a, text)
-	return sidecar.Reply{Action: a, Text: text}
+	said := q.Config.Refusal
+	all := text.For(true, said.Help)
+	p.emitRefused(&q.Request, a, all)
+	if said.Details == config.DetailsAll {
+		return sidecar.Reply{Action: a, Text: all}
+	}
+	return sidecar.Reply{Action: a, Text: text.For(false, said.Help), Log: all}
 }
 
 // cannotCount defers mail while the store fails.
 func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 	p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	return sidecar.Reply{Action: sidecar.Defer, Text: fmt.Sprintf(textUncounted, q.who.Domain)}
+	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, q.who.Domain)}
+	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
 }
 
 // hold records that the router holds a recipient, and returns the answer that has it do so.

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
@@ -19,23 +18,21 @@ const (
 	discarded   = "discarded."
 )
 
-// text words a refusal: who exceeded which limit by how much, and in brackets what is
-// counted, where the limit comes from and when there is room.
-func (r *refusal) text(node string) string {
-	what := reattempted
+// text words a refusal: who exceeded which limit by how much, what is counted, when there
+// is room, and where the limit comes from.
+func (r *refusal) text(node string) sidecar.RefusalText {
+	what, room := reattempted, "more than the limit at once"
 	if r.action != sidecar.Defer {
 		what = discarded
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, textHourly, sidecar.TitleOf(r.use.Subject), r.per, sidecar.Ratio(r.attempted, r.use.Limit.Max), what)
-	fmt.Fprintf(&b, " [%d sent in %s, limit from %s; ", r.use.Used, sidecar.Span(r.use.Limit.Window), r.origin)
-	if r.frees.IsZero() {
-		b.WriteString("more than the limit at once; ")
-	} else {
-		fmt.Fprintf(&b, "room at %s; ", r.frees.Format("2006-01-02 15:04:05 -0700"))
+	if !r.frees.IsZero() {
+		room = "room at " + r.frees.Format("2006-01-02 15:04:05 -0700")
 	}
-	fmt.Fprintf(&b, "sluice on %s]", node)
-	return b.String()
+	return sidecar.RefusalText{
+		Text:  fmt.Sprintf(textHourly, sidecar.TitleOf(r.use.Subject), r.per, sidecar.Ratio(r.attempted, r.use.Limit.Max), what),
+		Why:   fmt.Sprintf("%d sent in %s; %s", r.use.Used, sidecar.Span(r.use.Limit.Window), room),
+		Where: fmt.Sprintf("limit from %s; sluice on %s", r.origin, node),
+	}
 }
 
 func (p *Policy) emitRefused(r *sidecar.Request, a sidecar.Action, text string) {

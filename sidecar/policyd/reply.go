@@ -16,7 +16,7 @@ const maxText = 900
 // 5.7.1 of RFC 3463: delivery not authorized.
 //
 // charged=yes tells Exim that its router has nothing left to charge. The action alone does
-// not: for a held message it is DUNNO too.
+// not: for a held message it is DUNNO too. log= is what Exim logs where clients are told less.
 func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 	switch r.Action {
 	case sidecar.Defer:
@@ -36,21 +36,27 @@ func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 			dst = strconv.AppendInt(dst, int64(max(r.Room, 0)), 10)
 		}
 	}
+	if r.Log != "" && stage != sidecar.StagePostfixRcpt && stage != sidecar.StagePostfixEnd {
+		dst = appendPrintable(append(dst, "\nlog="...), r.Log)
+	}
 	if r.Charged && (stage == sidecar.StageData || stage == sidecar.StageLocal) {
 		dst = append(dst, "\ncharged=yes"...)
 	}
 	return append(dst, "\n\n"...)
 }
 
-// appendText appends a space and the text, limited to what an SMTP reply may have:
-// printable ASCII. (Other characters need SMTPUTF8, RFC 6531 section 3.7.4, which the
-// client may not have asked for.) A control character becomes a space, any other a
-// question mark.
+// appendText appends a space and the text, if there is one.
 func appendText(dst []byte, text string) []byte {
 	if text == "" {
 		return dst
 	}
-	dst = append(dst, ' ')
+	return appendPrintable(append(dst, ' '), text)
+}
+
+// appendPrintable appends a text, limited to what an SMTP reply may have: printable ASCII.
+// (Other characters need SMTPUTF8, RFC 6531 section 3.7.4, which the client may not have
+// asked for.) A control character becomes a space, any other a question mark.
+func appendPrintable(dst []byte, text string) []byte {
 	end := len(dst) + maxText
 	for i := 0; i < len(text) && len(dst) < end; {
 		switch b := text[i]; {

@@ -147,6 +147,8 @@ func TestReply(t *testing.T) {
 		"accept at route":     {sidecar.StageRoute, sidecar.Reply{Charged: true}, "action=DUNNO\n\n"},
 		"defer":               {sidecar.StageRcpt, sidecar.Reply{Action: sidecar.Defer, Text: "Domain d is locked."}, "action=450 4.7.1 Domain d is locked.\n\n"},
 		"reject":              {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no"}, "action=550 5.7.1 no\n\n"},
+		"reject, log more":    {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a\r\nb]"}, "action=550 5.7.1 no\nlog=no [a  b]\n\n"},
+		"Postfix has no log=": {sidecar.StagePostfixEnd, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a]"}, "action=550 5.7.1 no\n\n"},
 		"discard":             {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard, Text: "gone"}, "action=DISCARD gone\n\n"},
 		"discard, no text":    {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard}, "action=DISCARD\n\n"},
 		"unknown action":      {sidecar.StageData, sidecar.Reply{Action: 99, Text: "x"}, "action=DUNNO\n\n"},

@@ -28,8 +28,8 @@ func (b Blocker) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sideca
 	if by.Suspended {
 		block.SMTP, block.Local, text = sidecar.Reject, sidecar.Reject, textSuspended
 	}
-	block.Text = func(sidecar.Action) string {
-		return fmt.Sprintf(text+" [%s; sluice on %s]", whose, by.Place, s.Node)
+	block.Text = func(sidecar.Action) sidecar.RefusalText {
+		return sidecar.RefusalText{Text: fmt.Sprintf(text, whose), Where: fmt.Sprintf("%s; sluice on %s", by.Place, s.Node)}
 	}
 	return block, true
 }
