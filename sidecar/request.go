@@ -39,6 +39,7 @@ type Request struct {
 	Sent       int    // remote recipients already accepted for this message; at rcpt
 
 	Submitter
+	Connection
 	Postfix
 }
 
@@ -52,11 +53,26 @@ type Submitter struct {
 	ClientAddress string // IP address of the SMTP client; unknown for local submissions
 }
 
-// Postfix is what only Postfix tells of a message, and the milter in part.
+// A Connection is the TCP connection of an SMTP client to the mail server.
+type Connection struct {
+	ClientPort    string // with ClientAddress it identifies the connection
+	ServerAddress string // IP address of the mail server's end, and its port
+	ServerPort    string
+	ProxyAddress  string // of a proxy that claims the client's address in a PROXY header: its own end of the connection; else empty
+	ProxyPort     string
+	Socket        string // whose socket the client's end is: "uid:N", SocketLoopback or SocketGone; empty where it is not on this host, or unknown
+}
+
+// Values of Connection.Socket beside "uid:N".
+const (
+	SocketLoopback = "loopback" // of this host's addresses, but of no process here: a container
+	SocketGone     = "gone"     // the client had closed it when Sluice was first asked
+)
+
+// Postfix is what only Postfix tells of a message.
 type Postfix struct {
-	Instance   string // the same in all questions about one message
-	ClientPort string // TCP port of the SMTP client: with its address it identifies the connection
-	Count      int    // recipients that Postfix accepted, local ones too; at postfix-end
+	Instance string // the same in all questions about one message
+	Count    int    // recipients that Postfix accepted, local ones too; at postfix-end
 }
 
 // An Action is what the asking mail server does.
@@ -82,6 +98,7 @@ type Reply struct {
 	Charged bool   // at data and local: the router need not charge it
 	Warning string // of Accept, for Postfix to log; empty for none
 	Local   bool   // at milter-rcpt: the recipient is not remote, and never counts
+	Socket  string // Connection.Socket, which the mail server keeps for the next question about the connection
 }
 
 // An Author is who submits a message, as the mail server has established it. The

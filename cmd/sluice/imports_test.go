@@ -40,7 +40,7 @@ var layers = []layer{
 	// What everybody may import: words, and values.
 	{packages: "sluice/sidecar", own: []string{"sluice/ratelimit"}},
 	{packages: "sluice/sidecar/event"},
-	{packages: "sluice/sidecar/peer", foreign: []string{"golang.org/x/sys/unix"}},
+	{packages: "sluice/sidecar/peer", own: words(), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},
 	{packages: "sluice/sidecar/notes"},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},

@@ -24,7 +24,7 @@ func (s *site) pfMessage() *pfMessage {
 }
 
 func (m *pfMessage) question(stage sidecar.Stage) sidecar.Request {
-	return sidecar.Request{Stage: stage, Postfix: sidecar.Postfix{Instance: m.instance, ClientPort: "4711"}, ID: m.queue, Sender: "news@a.example", Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "192.0.2.1"}}
+	return sidecar.Request{Stage: stage, Postfix: sidecar.Postfix{Instance: m.instance}, Connection: sidecar.Connection{ClientPort: "4711"}, ID: m.queue, Sender: "news@a.example", Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "192.0.2.1"}}
 }
 
 // rcpt asks as Postfix does at RCPT, which has no queue id before the first

@@ -33,7 +33,7 @@ func TestTwoMessagesOfOneConnection(t *testing.T) {
 	if !m.unregister() {
 		t.Error("open after QUIT")
 	}
-	base := sidecar.Request{Stage: sidecar.StageMilterRcpt, Submitter: sidecar.Submitter{ClientAddress: "192.0.2.17"}, Postfix: sidecar.Postfix{ClientPort: "4711"}}
+	base := sidecar.Request{Stage: sidecar.StageMilterRcpt, Submitter: sidecar.Submitter{ClientAddress: "192.0.2.17"}, Connection: sidecar.Connection{ClientPort: "4711"}}
 	with := func(id, sender, auth, recipient string, sent int) sidecar.Request {
 		r := base
 		r.ID, r.Sender, r.Auth, r.Recipient, r.Sent = id, sender, auth, recipient, sent

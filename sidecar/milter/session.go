@@ -116,7 +116,7 @@ func (c *session) reset() {
 }
 
 func (c *session) request(stage sidecar.Stage) sidecar.Request {
-	return sidecar.Request{Stage: stage, ID: c.queue, Sender: c.sender, Submitter: sidecar.Submitter{Auth: c.auth, ClientAddress: c.client}, Postfix: sidecar.Postfix{ClientPort: c.port}}
+	return sidecar.Request{Stage: stage, ID: c.queue, Sender: c.sender, Submitter: sidecar.Submitter{Auth: c.auth, ClientAddress: c.client}, Connection: sidecar.Connection{ClientPort: c.port}}
 }
 
 // ask calls the Asker. A panic there is a bug that this one message triggers, and costs

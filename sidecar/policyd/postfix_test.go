@@ -48,7 +48,7 @@ func parsePostfix(raw string) (sidecar.Request, error) {
 }
 
 func TestPostfixQuestions(t *testing.T) {
-	want := sidecar.Request{Stage: sidecar.StagePostfixEnd, Postfix: sidecar.Postfix{Instance: "d0.6b06f2d7.802cf.0", Count: 3, ClientPort: "4711"}, ID: "822E8990043", Sender: "news@a.example",
+	want := sidecar.Request{Stage: sidecar.StagePostfixEnd, Postfix: sidecar.Postfix{Instance: "d0.6b06f2d7.802cf.0", Count: 3}, Connection: sidecar.Connection{ClientPort: "4711"}, ID: "822E8990043", Sender: "news@a.example",
 		Recipient: "u@far.example", Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "192.0.2.17"}}
 	got, err := parsePostfix(pfQuestion("END-OF-MESSAGE", "3"))
 	if d := cmp.Diff(want, got); d != "" || err != nil {
