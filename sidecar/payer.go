@@ -17,14 +17,25 @@ const (
 // A Payer is who is charged for a message.
 type Payer struct {
 	Class   Class
-	Domain  string // never empty if Class is Charged
+	Domain  string // whose settings apply; empty only if there is a Special
+	Special string // the subject that is charged in place of Domain; empty: Domain is
 	Mailbox string // empty if unknown
 	Account string // empty if unknown
 }
 
+// Subject is what is charged in any case: the domain, or what stands in its place. It is
+// never empty if Class is Charged.
+func (who Payer) Subject() string {
+	if who.Special != "" {
+		return who.Special
+	}
+	return who.Domain
+}
+
 // Clone copies the strings, so that the request they are parts of can be freed.
 func (who Payer) Clone() Payer {
-	who.Domain, who.Mailbox, who.Account = strings.Clone(who.Domain), strings.Clone(who.Mailbox), strings.Clone(who.Account)
+	who.Domain, who.Special = strings.Clone(who.Domain), strings.Clone(who.Special)
+	who.Mailbox, who.Account = strings.Clone(who.Mailbox), strings.Clone(who.Account)
 	return who
 }
 
@@ -38,9 +49,12 @@ func (who Payer) WithAccount(account string) Payer {
 
 // Scopes lists the scopes whose settings apply, from the most specific to the default.
 func (who Payer) Scopes() []string {
-	names := make([]string, 0, 4)
+	names := make([]string, 0, 5)
 	if who.Mailbox != "" {
 		names = append(names, who.Mailbox)
+	}
+	if who.Special != "" {
+		names = append(names, who.Special)
 	}
 	if who.Domain != "" {
 		names = append(names, who.Domain)
@@ -51,28 +65,18 @@ func (who Payer) Scopes() []string {
 	return append(names, DefaultScope)
 }
 
-// DefaultScope is the scope whose settings apply where no other one has them.
-const DefaultScope = "default"
-
-// AccountPrefix begins the name of an account's subject or scope. That of a domain is
-// the domain, and that of a mailbox its address.
-const AccountPrefix = "account:"
-
-// IsDomain reports whether a subject is a domain.
-func IsDomain(subject string) bool {
-	return !strings.Contains(subject, "@") && !IsAccount(subject)
-}
-
-// IsAccount reports whether a subject is an account.
-func IsAccount(subject string) bool { return strings.HasPrefix(subject, AccountPrefix) }
-
-// TitleOf names a subject in the text of a refusal.
-func TitleOf(subject string) string {
-	switch account, ok := strings.CutPrefix(subject, AccountPrefix); {
-	case ok:
-		return "Account " + account
-	case IsDomain(subject):
-		return "Domain " + subject
+// LimitScopes lists the scopes of which the first that sets a limit says how much Subject
+// may send.
+func (who Payer) LimitScopes() []string {
+	names := make([]string, 0, 3)
+	if who.Special != "" {
+		names = append(names, who.Special)
 	}
-	return "Mailbox " + subject
+	if who.Domain != "" {
+		names = append(names, who.Domain)
+	}
+	if Unlimited(who.Special) {
+		return names
+	}
+	return append(names, DefaultScope)
 }

@@ -71,8 +71,8 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	for i := range news {
 		o := &news[i]
 		d.bads.note(o, func(domain string) int64 { return d.epochOf(now, domain) })
-		if o.Result == ratelimit.Delivered && d.trips.has(o.Payer.Domain) {
-			d.reconciler.ReconcileSoon(o.Payer.Domain) // its trip may end
+		if o.Result == ratelimit.Delivered && d.trips.has(o.Payer.Subject()) {
+			d.reconciler.ReconcileSoon(o.Payer.Subject()) // its trip may end
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
 	if o.Charged && o.Result == ratelimit.Delivered {
 		return // this is its first outcome, so it was never bad
 	}
-	domain := o.Payer.Domain
+	domain := o.Payer.Subject()
 	d := b.domains[domain]
 	if d == nil {
 		if o.Result == ratelimit.Delivered {

@@ -95,6 +95,9 @@ func (d *Breaker) Forget(now time.Time) {
 
 // Reconcile trips a domain or ends its trip, and makes or removes its lock file.
 func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) error {
+	if !sidecar.IsDomain(domain) {
+		return nil
+	}
 	s, at := d.settings(), d.clock.Store(now)
 	f := rateOf(s, d.store.Standing(at, domain))
 	if (f.Over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
@@ -248,11 +251,12 @@ func (d *Breaker) logTrouble(domain string, err error) {
 // Block blocks tripped domains, unless the settings have changed since: the domain is
 // watched or exempt now, or its deferfail_percent is 0.
 func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
-	if !d.trips.has(who.Domain) {
+	subject := who.Subject()
+	if !d.trips.has(subject) {
 		return sidecar.Block{}, false
 	}
 	s := d.settings()
-	if _, percent := s.DeferfailLimits(s.PayerOfDomain(who.Domain)); percent == 0 || !s.Enforces(who.Domain) {
+	if _, percent := s.DeferfailLimits(s.PayerOfScope(subject)); percent == 0 || !s.Enforces(subject) {
 		return sidecar.Block{}, false
 	}
 	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) sidecar.RefusalText {
@@ -260,10 +264,10 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 		if a == sidecar.Defer {
 			text = textDeferfailHeld
 		}
-		f := rateOf(s, d.store.Standing(d.clock.Store(now), who.Domain))
+		f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
 		return sidecar.RefusalText{
-			Text:  fmt.Sprintf(text, who.Domain, f.ratio()),
-			Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(who.Domain), f.percent, f.min),
+			Text:  fmt.Sprintf(text, subject, f.ratio()),
+			Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
 			Where: fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
 		}
 	}}, true

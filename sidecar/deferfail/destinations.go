@@ -51,7 +51,7 @@ func (d destinations) observe(o *sidecar.Outcome) (name string) {
 		d[to.name] = to
 	}
 	if o.Cause != sidecar.NoSuchUser {
-		to.seen[to.n%outageSeen] = seenOutcome{o.Payer.Domain, o.When, bad}
+		to.seen[to.n%outageSeen] = seenOutcome{o.Payer.Subject(), o.When, bad}
 		to.n++
 	}
 	return to.name

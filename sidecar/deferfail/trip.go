@@ -31,7 +31,7 @@ func rateOf(s *settings.Settings, standing ratelimit.Standing) Rate {
 // TripsAt returns the Rate of a domain before anything is counted.
 func TripsAt(s *settings.Settings, domain string) Rate {
 	r := Rate{watched: !s.Enforces(domain)}
-	r.min, r.percent = s.DeferfailLimits(s.PayerOfDomain(domain))
+	r.min, r.percent = s.DeferfailLimits(s.PayerOfScope(domain))
 	return r
 }
 

@@ -230,7 +230,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 			Result: o.Outcome, Cause: o.cause, Excused: r.Told&ratelimit.Excused != 0, Charged: r.Charged})
 		if (r.Charged || o.Outcome != ratelimit.Delivered) && o.Payer.batch != b.n {
 			o.Payer.batch = b.n
-			b.domains = append(b.domains, o.Payer.Who.Domain)
+			b.domains = append(b.domains, o.Payer.Who.Subject())
 		}
 	}
 	for _, o := range d.observers {

@@ -126,7 +126,7 @@ type fullDomains struct {
 // it matters only if another node may have filled the domain.
 func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
 	if d.Full && (!d.Refused || f.clustered) {
-		f.loop.ReconcileSoon(d.Payer.Domain)
+		f.loop.ReconcileSoon(d.Payer.Subject())
 	}
 }
 
@@ -147,10 +147,10 @@ func (e *Engine) Forget(now time.Time) {
 	e.Holds.Forget(now)
 }
 
-// Changed has a subject reconciled, if it is a domain: it was brought to a limit, released
+// Changed has a subject reconciled, unless it is a mailbox or account: it was brought to a limit, released
 // or reset, here or by another node.
 func (e *Engine) Changed(subject string) {
-	if sidecar.IsDomain(subject) {
+	if sidecar.AlwaysCounted(subject) {
 		e.loop.ReconcileSoon(subject)
 	}
 }

@@ -26,18 +26,18 @@ const HoldFor = 7 * 24 * time.Hour
 // router held them. They are noted, so that after a restart they are still released, and
 // charged then however old their messages are.
 type Holds struct {
-	notes    notes.Map[heldNote] // by domain, message id and token
+	notes    notes.Map[heldNote] // by subject, message id and token
 	events   event.Sink
 	exim     sidecar.Queue
 	room     func(ctx context.Context, now time.Time, who sidecar.Payer) int
 	releases sync.WaitGroup
 
-	mu      sync.Mutex
-	domains map[string]map[string]*heldMessage // by domain and message id
-	current map[string]int                     // number of the release that is running, by domain
-	epochs  map[string]int64                   // of the last reset of each domain with held mail
-	begun   int                                // how many releases have begun
-	count   int                                // of all recipients
+	mu       sync.Mutex
+	subjects map[string]map[string]*heldMessage // by the payer's subject and message id
+	current  map[string]int                     // number of the release that is running, by subject
+	epochs   map[string]int64                   // of the last reset of each subject with held mail
+	begun    int                                // how many releases have begun
+	count    int                                // of all recipients
 }
 
 // Options are what Holds are made with; all are needed.
@@ -66,6 +66,7 @@ type heldRecipient struct {
 // A heldNote is a held recipient as it is noted.
 type heldNote struct {
 	Since   time.Time `json:"since"`
+	Domain  string    `json:"domain,omitempty"` // of a special subject
 	Mailbox string    `json:"mailbox,omitempty"`
 	Account string    `json:"account,omitempty"`
 	Charged bool      `json:"charged,omitempty"`
@@ -74,11 +75,15 @@ type heldNote struct {
 // New returns Holds with what was noted.
 func New(o Options) *Holds {
 	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room,
-		domains: map[string]map[string]*heldMessage{}, current: map[string]int{}, epochs: map[string]int64{}}
+		subjects: map[string]map[string]*heldMessage{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
 		token, err := strconv.ParseUint(name[2], 16, 64)
 		if err == nil {
-			h.put(sidecar.Payer{Domain: name[0], Mailbox: n.Mailbox, Account: n.Account}, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged})
+			who := sidecar.Payer{Domain: name[0], Mailbox: n.Mailbox, Account: n.Account}
+			if sidecar.IsSpecial(name[0]) {
+				who.Special, who.Domain = name[0], n.Domain
+			}
+			h.put(who, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged})
 		}
 		return err
 	})
@@ -87,8 +92,8 @@ func New(o Options) *Holds {
 
 // ReleaseAll begins to release what there is room for.
 func (h *Holds) ReleaseAll(ctx context.Context, now time.Time) {
-	for _, domain := range h.Domains() {
-		h.startRelease(ctx, now, domain)
+	for _, subject := range h.Subjects() {
+		h.startRelease(ctx, now, subject)
 	}
 }
 
@@ -101,8 +106,8 @@ func (h *Holds) Hold(now time.Time, who sidecar.Payer, id string, token ratelimi
 }
 
 // Drop forgets a recipient that is held no more.
-func (h *Holds) Drop(domain, id string, token ratelimit.Token) {
-	h.logFailure(h.release(domain, id, token))
+func (h *Holds) Drop(subject, id string, token ratelimit.Token) {
+	h.logFailure(h.release(subject, id, token))
 }
 
 // Recorded implements delivery.Observer. A send that is charged only by its line in the
@@ -110,7 +115,7 @@ func (h *Holds) Drop(domain, id string, token ratelimit.Token) {
 func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	for i := range news {
 		if o := &news[i]; o.Charged {
-			h.Drop(o.Payer.Domain, o.Entry.ID, o.Token)
+			h.Drop(o.Payer.Subject(), o.Entry.ID, o.Token)
 		}
 	}
 }
@@ -118,8 +123,8 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 // Forget forgets messages about which the router has not asked for HoldFor. Releases do
 // that too; a simulation makes none.
 func (h *Holds) Forget(now time.Time) {
-	for _, domain := range h.Domains() {
-		h.logFailure(h.expire(domain, now))
+	for _, subject := range h.Subjects() {
+		h.logFailure(h.expire(subject, now))
 	}
 }
 
@@ -129,13 +134,13 @@ func (h *Holds) logFailure(err error) {
 	}
 }
 
-// Reset lets another release of a domain begin at once: one that is running may wait for
+// Reset lets another release of a subject begin at once: one that is running may wait for
 // Exim much longer than an operator wants to. The old release still finishes the messages
 // that it is delivering, and then ends.
 func (h *Holds) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.domains[r.Domain] != nil && h.epochs[r.Domain] < r.Epoch {
+	if h.subjects[r.Domain] != nil && h.epochs[r.Domain] < r.Epoch {
 		h.epochs[r.Domain] = r.Epoch
 		delete(h.current, r.Domain)
 	}
@@ -148,10 +153,10 @@ func tokenName(token ratelimit.Token) string { return fmt.Sprintf("%016x", uint6
 // or nobody else has h yet.
 func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) bool {
 	who, id = who.Clone(), strings.Clone(id)
-	messages := h.domains[who.Domain]
+	messages := h.subjects[who.Subject()]
 	if messages == nil {
 		messages = map[string]*heldMessage{}
-		h.domains[who.Domain] = messages
+		h.subjects[who.Subject()] = messages
 	}
 	m := messages[id]
 	if m == nil {
@@ -168,10 +173,10 @@ func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldR
 }
 
 // Uncharged reports whether a recipient is held and was never charged.
-func (h *Holds) Uncharged(domain, id string, token ratelimit.Token) bool {
+func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.domains[domain][id]
+	m := h.subjects[subject][id]
 	if m == nil {
 		return false
 	}
@@ -187,20 +192,24 @@ func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r held
 	if !h.put(who, id, token, r) {
 		return nil
 	}
-	return h.notes.Put(heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged}, who.Domain, id, tokenName(token))
+	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged}
+	if who.Special != "" {
+		n.Domain = who.Domain
+	}
+	return h.notes.Put(n, who.Subject(), id, tokenName(token))
 }
 
 // release forgets a recipient that is held no more. It does not have Exim deliver it, as
 // runRelease does.
-func (h *Holds) release(domain, id string, token ratelimit.Token) error {
+func (h *Holds) release(subject, id string, token ratelimit.Token) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.drop(domain, id, token)
+	return h.drop(subject, id, token)
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.
-func (h *Holds) drop(domain, id string, token ratelimit.Token) error {
-	m := h.domains[domain][id]
+func (h *Holds) drop(subject, id string, token ratelimit.Token) error {
+	m := h.subjects[subject][id]
 	if m == nil {
 		return nil
 	}
@@ -210,57 +219,57 @@ func (h *Holds) drop(domain, id string, token ratelimit.Token) error {
 	delete(m.recipients, token)
 	h.count--
 	if len(m.recipients) == 0 {
-		delete(h.domains[domain], id)
+		delete(h.subjects[subject], id)
 	}
-	if len(h.domains[domain]) == 0 {
-		delete(h.domains, domain)
-		delete(h.epochs, domain)
+	if len(h.subjects[subject]) == 0 {
+		delete(h.subjects, subject)
+		delete(h.epochs, subject)
 	}
-	return h.notes.Drop(domain, id, tokenName(token))
+	return h.notes.Drop(subject, id, tokenName(token))
 }
 
 // setTried records that Exim is asked to deliver messages.
-func (h *Holds) setTried(domain string, ids []string, now time.Time) {
+func (h *Holds) setTried(subject string, ids []string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
-		if m := h.domains[domain][id]; m != nil {
+		if m := h.subjects[subject][id]; m != nil {
 			m.tried = now
 		}
 	}
 }
 
-// expire forgets the messages of a domain about which the router has not asked for HoldFor.
-func (h *Holds) expire(domain string, now time.Time) error {
+// expire forgets the messages of a subject about which the router has not asked for HoldFor.
+func (h *Holds) expire(subject string, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error
-	for id, m := range h.domains[domain] {
+	for id, m := range h.subjects[subject] {
 		if now.Sub(m.asked) <= HoldFor {
 			continue
 		}
 		for token := range m.recipients {
-			errs = append(errs, h.drop(domain, id, token))
+			errs = append(errs, h.drop(subject, id, token))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// heldIn returns the held messages of a domain without their recipients, in no order.
-func (h *Holds) heldIn(domain string) (all []heldMessage) {
+// heldIn returns the held messages of a subject without their recipients, in no order.
+func (h *Holds) heldIn(subject string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, m := range h.domains[domain] {
+	for _, m := range h.subjects[subject] {
 		all = append(all, heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried})
 	}
 	return all
 }
 
-// NumberIn returns how many recipients of a domain are held.
-func (h *Holds) NumberIn(domain string) (n int) {
+// NumberIn returns how many recipients of a subject are held.
+func (h *Holds) NumberIn(subject string) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, m := range h.domains[domain] {
+	for _, m := range h.subjects[subject] {
 		n += len(m.recipients)
 	}
 	return n
@@ -273,9 +282,9 @@ func (h *Holds) Number() int {
 	return h.count
 }
 
-// Domains returns the domains with held mail.
-func (h *Holds) Domains() []string {
+// Subjects returns the subjects with held mail: domains and special ones.
+func (h *Holds) Subjects() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Collect(maps.Keys(h.domains))
+	return slices.Collect(maps.Keys(h.subjects))
 }

@@ -41,3 +41,30 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 		}
 	}
 }
+
+// After a restart what is held is released to the payer whose mail it is: a forwarder's
+// with the room of its domain, a website's with that of its account.
+func TestHoldsKnowTheirPayerAfterARestart(t *testing.T) {
+	nobody := event.NewStream()
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	payers := []sidecar.Payer{
+		{Domain: "a.example", Account: "alice", Mailbox: "news@a.example"},
+		{Special: "forward:a.example", Domain: "a.example", Account: "alice"},
+		{Special: "web:bob", Domain: "b.example", Account: "bob"},
+		{Special: "relay:2001:db8::/64"},
+	}
+	before := New(Options{Notes: store, Events: nobody})
+	for _, who := range payers {
+		before.Hold(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), who, "id", 7, false)
+	}
+	after := New(Options{Notes: store, Events: nobody})
+	for _, who := range payers {
+		if held := after.heldIn(who.Subject()); len(held) != 1 || held[0].who != who {
+			t.Errorf("held for %s: %+v, want it for %+v", who.Subject(), held, who)
+		}
+	}
+}

@@ -24,68 +24,68 @@ const (
 	releaseSoon = 2 * time.Second
 )
 
-// startRelease begins to deliver what is held of a domain, unless that is going on or
+// startRelease begins to deliver what is held of a subject, unless that is going on or
 // there is no room.
-func (h *Holds) startRelease(ctx context.Context, now time.Time, domain string) {
-	if len(h.releasable(ctx, now, domain, now)) == 0 {
+func (h *Holds) startRelease(ctx context.Context, now time.Time, subject string) {
+	if len(h.releasable(ctx, now, subject, now)) == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.current[domain] == 0 {
+	if h.current[subject] == 0 {
 		h.begun++
 		number := h.begun
-		h.current[domain] = number
-		h.releases.Go(func() { h.runRelease(ctx, domain, number) })
+		h.current[subject] = number
+		h.releases.Go(func() { h.runRelease(ctx, subject, number) })
 	}
 }
 
-// isCurrent reports whether a release is still the one of its domain; see Reset.
-func (h *Holds) isCurrent(domain string, number int) bool {
+// isCurrent reports whether a release is still the one of its subject; see Reset.
+func (h *Holds) isCurrent(subject string, number int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.current[domain] == number
+	return h.current[subject] == number
 }
 
 // runRelease has Exim deliver held messages, the oldest first, until the limit is
 // reached again. Each is tried once; the router asks about it as always.
-func (h *Holds) runRelease(ctx context.Context, domain string, number int) {
-	before, began := h.NumberIn(domain), time.Now()
-	for ctx.Err() == nil && h.isCurrent(domain, number) {
+func (h *Holds) runRelease(ctx context.Context, subject string, number int) {
+	before, began := h.NumberIn(subject), time.Now()
+	for ctx.Err() == nil && h.isCurrent(subject, number) {
 		start := time.Now()
-		ids := h.releasable(ctx, start, domain, began)
+		ids := h.releasable(ctx, start, subject, began)
 		if len(ids) == 0 {
 			break
 		}
-		h.setTried(domain, ids, start)
+		h.setTried(subject, ids, start)
 		h.deliver(ctx, ids)
 	}
-	if !h.end(domain, number) {
+	if !h.end(subject, number) {
 		return
 	}
-	h.logFailure(h.expire(domain, time.Now()))
-	if left := h.NumberIn(domain); left < before {
-		h.events.Emit(event.Event{Kind: event.Released, Domain: domain, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
+	h.logFailure(h.expire(subject, time.Now()))
+	if left := h.NumberIn(subject); left < before {
+		h.events.Emit(event.Event{Kind: event.Released, Domain: subject, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
 	}
 }
 
-// end ends a release, and reports whether it was still the one of its domain.
-func (h *Holds) end(domain string, number int) bool {
+// end ends a release, and reports whether it was still the one of its subject.
+func (h *Holds) end(subject string, number int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.current[domain] != number {
+	if h.current[subject] != number {
 		return false
 	}
-	delete(h.current, domain)
+	delete(h.current, subject)
 	return true
 }
 
 // releasable returns the ids of the oldest held messages for which there is room and that
 // were not tried after since, at most as many as are delivered at once.
-func (h *Holds) releasable(ctx context.Context, now time.Time, domain string, since time.Time) (ids []string) {
+func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, since time.Time) (ids []string) {
 	room := map[sidecar.Payer]int{}
 	var waiting []heldMessage
-	for _, m := range h.heldIn(domain) {
+	for _, m := range h.heldIn(subject) {
 		again := releaseAgain
 		if m.tried.Sub(m.asked) < releaseSoon {
 			again = releaseSoon

@@ -91,12 +91,27 @@ func (r *Rules) PayerOfScope(subject string) sidecar.Payer {
 	if account, ok := strings.CutPrefix(subject, sidecar.AccountPrefix); ok {
 		return sidecar.Payer{Account: account}
 	}
+	if sidecar.IsSpecial(subject) {
+		return r.payerOfSpecial(subject)
+	}
 	domain := envelope.DomainOf(subject)
 	if domain == "" {
 		return r.PayerOfDomain(subject)
 	}
 	who := r.PayerOfDomain(domain)
 	who.Mailbox = subject
+	return who
+}
+
+// payerOfSpecial is the payer of a special subject: that of a domain or of an account has
+// their settings where it has none of its own.
+func (r *Rules) payerOfSpecial(subject string) (who sidecar.Payer) {
+	if domain, ok := strings.CutPrefix(subject, sidecar.ForwardPrefix); ok {
+		who = r.PayerOfDomain(domain)
+	} else if account, ok := strings.CutPrefix(subject, sidecar.WebPrefix); ok {
+		who = sidecar.Payer{Account: account, Domain: r.OwnerMap.Get().Main[account]}
+	}
+	who.Special = subject
 	return who
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -134,17 +135,42 @@ func CanonicalDomain(s string) (string, error) {
 	return domain, nil
 }
 
+// prefixed are the scopes that are named by a prefix and what follows it.
+var prefixed = []struct {
+	prefix, what string
+	check        field.Check
+}{
+	{sidecar.AccountPrefix, "the account", field.NotEmpty},
+	{sidecar.ServicePrefix, "the login", field.NotEmpty},
+	{sidecar.WebPrefix, "the account", field.NotEmpty},
+	{sidecar.ForwardPrefix, "the domain", field.Domain},
+	{sidecar.RelayPrefix, "the client", relayed},
+}
+
+// relayed is a Check for the client of a relay: its address, or for IPv6 its network.
+func relayed(s string) (string, error) {
+	address, _ := strings.CutSuffix(s, "/64")
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return "", errors.New(`an address like "192.0.2.1", or "2001:db8::/64"`)
+	}
+	return strings.TrimPrefix(sidecar.RelayOf(ip), sidecar.RelayPrefix), nil
+}
+
 // CanonicalScope returns the canonical form of a scope: "default", "example.com",
-// "account:bob" or "news@example.com".
+// "account:bob", "news@example.com", or that of a special subject.
 func CanonicalScope(s string) (string, error) {
-	if s == sidecar.DefaultScope {
+	if s == sidecar.DefaultScope || s == sidecar.System || s == sidecar.Loopback {
 		return s, nil
 	}
-	if account, ok := strings.CutPrefix(s, sidecar.AccountPrefix); ok {
-		if _, err := field.NotEmpty(account); err != nil {
-			return "", fmt.Errorf("scope %q: the account must be %w", s, err)
+	for _, p := range prefixed {
+		if name, ok := strings.CutPrefix(s, p.prefix); ok && !sidecar.IsMailbox(s) {
+			name, err := p.check(name)
+			if err != nil {
+				return "", fmt.Errorf("scope %q: %s must be %w", s, p.what, err)
+			}
+			return p.prefix + name, nil
 		}
-		return s, nil
 	}
 	check := field.Domain
 	if strings.Contains(s, "@") {
@@ -152,7 +178,7 @@ func CanonicalScope(s string) (string, error) {
 	}
 	canonical, err := check(s)
 	if err != nil {
-		return "", fmt.Errorf(`scope %q must be "default", "example.com", "account:bob" or "news@example.com"`, s)
+		return "", fmt.Errorf(`scope %q must be "default", "example.com", "account:bob" or "news@example.com"; or "system", "loopback", "service:www-data", "relay:192.0.2.1", "forward:example.com" or "web:bob"`, s)
 	}
 	return canonical, nil
 }

@@ -18,6 +18,7 @@ type Table struct {
 	Scopes      map[string]*scoped           // what each scope sets; the default scope sets every key
 	Limits      map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
 	fallback    []ratelimit.Limit            // limits of any other domain
+	unlimited   []ratelimit.Limit            // limits of special subjects that have none
 	HasAccounts bool                         // Limits has an account
 	HasWatched  bool                         // some scope is watched
 	exempts     bool                         // some scope is exempt
@@ -68,32 +69,43 @@ func NewTable(window time.Duration, layers ...[]Setting) *Table {
 			scope.put(&layer[i])
 		}
 	}
-	t.fallback = t.compileLimits("", t.Scopes[sidecar.DefaultScope])
+	t.fallback, t.unlimited = t.compileLimits("", []string{sidecar.DefaultScope}), t.compileLimits("", nil)
 	for name, scope := range t.Scopes {
 		t.HasWatched = t.HasWatched || scope.Mode != nil && *scope.Mode == Watch
 		t.exempts = t.exempts || scope.Exempt != nil && *scope.Exempt
 		if name != sidecar.DefaultScope {
-			t.Limits[name] = t.compileLimits(name, scope)
+			t.Limits[name] = t.compileLimits(name, scopesOfLimits(name))
 			t.HasAccounts = t.HasAccounts || sidecar.IsAccount(name)
 		}
 	}
 	return t
 }
 
-// compileLimits finds the limits of a subject; a mailbox or account without any is not
-// counted. A limit is for its own subject only, but those of the default scope are for
-// each domain by itself.
-func (t *Table) compileLimits(name string, own *scoped) []ratelimit.Limit {
-	var fallback Thresholds
-	if sidecar.IsDomain(name) {
-		fallback = t.Scopes[sidecar.DefaultScope].Thresholds
+// scopesOfLimits lists the scopes of which the first that sets a limit says how much a
+// subject may send. A limit is for its own subject only, but those of the default scope
+// are for each domain by itself.
+func scopesOfLimits(name string) []string {
+	if sidecar.AlwaysCounted(name) && !sidecar.Unlimited(name) {
+		return []string{name, sidecar.DefaultScope}
+	}
+	return []string{name}
+}
+
+// compileLimits finds the limits of a subject in the scopes that may set them, of which
+// the first that does decides. A mailbox or account without any is not counted.
+func (t *Table) compileLimits(name string, scopes []string) []ratelimit.Limit {
+	var hourly, daily int64
+	for _, scope := range slices.Backward(scopes) {
+		if set := t.Scopes[scope]; set != nil {
+			hourly, daily = *cmp.Or(set.Hourly, &hourly), *cmp.Or(set.Daily, &daily)
+		}
 	}
 	var limits []ratelimit.Limit
-	if hourly := cmp.Or(own.Hourly, fallback.Hourly, new(int64)); *hourly > 0 || sidecar.IsDomain(name) {
-		limits = append(limits, ratelimit.Limit{Window: t.Window, Max: *hourly})
+	if hourly > 0 || sidecar.AlwaysCounted(name) {
+		limits = append(limits, ratelimit.Limit{Window: t.Window, Max: hourly})
 	}
-	if daily := cmp.Or(own.Daily, fallback.Daily, new(int64)); *daily > 0 && t.Window != sidecar.Day {
-		limits = append(limits, ratelimit.Limit{Window: sidecar.Day, Max: *daily})
+	if daily > 0 && t.Window != sidecar.Day {
+		limits = append(limits, ratelimit.Limit{Window: sidecar.Day, Max: daily})
 	}
 	return limits
 }
@@ -110,13 +122,14 @@ func (t *Table) LongestWindow() time.Duration {
 }
 
 // AppendSubjects appends to an empty slice the subjects that are charged for a message:
-// its domain in any case, its mailbox and account if they have limits of their own.
+// its domain in any case, its mailbox and account if they have limits of their own. A
+// special subject is charged alone.
 func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) []ratelimit.Subject {
 	if limits := t.Limits[who.Mailbox]; len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.Mailbox, Limits: limits})
 	}
-	subjects = append(subjects, ratelimit.Subject{Name: who.Domain, Limits: t.LimitsOf(who.Domain)})
-	if who.Account != "" && t.HasAccounts {
+	subjects = append(subjects, ratelimit.Subject{Name: who.Subject(), Limits: t.LimitsOf(who)})
+	if who.Account != "" && who.Special == "" && t.HasAccounts {
 		name := sidecar.AccountPrefix + who.Account
 		if limits := t.Limits[name]; len(limits) > 0 {
 			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: limits})
@@ -130,9 +143,19 @@ func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) 
 	return subjects
 }
 
-// LimitsOf are the limits of a subject.
-func (t *Table) LimitsOf(subject string) []ratelimit.Limit {
-	if own, ok := t.Limits[subject]; ok || !sidecar.IsDomain(subject) {
+// LimitsOf are the limits of who's Subject.
+func (t *Table) LimitsOf(who sidecar.Payer) []ratelimit.Limit {
+	if who.Special != "" {
+		switch own, ok := t.Limits[who.Special]; {
+		case ok && who.Domain != "": // its domain may have changed: an account's other main domain
+			return t.compileLimits(who.Special, who.LimitScopes())
+		case ok:
+			return own
+		case sidecar.Unlimited(who.Special):
+			return t.unlimited
+		}
+	}
+	if own, ok := t.Limits[who.Domain]; ok {
 		return own
 	}
 	return t.fallback
@@ -171,13 +194,18 @@ func (t *Table) ExemptScope(who sidecar.Payer) bool {
 	return exempt
 }
 
-// LimitOrigin says who set the limit of a subject in a window.
-func (t *Table) LimitOrigin(subject string, window time.Duration) Origin {
+// LimitOrigin says who set the limit of a subject in a window, one of those charged for a
+// message of who.
+func (t *Table) LimitOrigin(who sidecar.Payer, subject string, window time.Duration) Origin {
 	key := "hourly"
 	if window != t.Window {
 		key = "daily"
 	}
-	v, _ := t.Decisive(key, []string{subject, sidecar.DefaultScope})
+	scopes := []string{subject}
+	if subject == who.Subject() {
+		scopes = who.LimitScopes()
+	}
+	v, _ := t.Decisive(key, scopes)
 	return v.Origin
 }
 
@@ -226,15 +254,15 @@ func (t *Table) Decisive(key string, names []string) (Value, bool) {
 }
 
 // LimitsIn lists the limits of one key, hourly or daily, that must all have room before
-// scope may send. names are the scopes that apply to it, as Payer.Scopes returns them.
-func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
-	for _, name := range names {
+// scope may send. who is the payer of that scope.
+func (t *Table) LimitsIn(key, scope string, who sidecar.Payer) (all []Value) {
+	for _, name := range who.Scopes() {
 		from := []string{name}
 		switch {
-		case name == sidecar.DefaultScope && scope != sidecar.DefaultScope:
+		case name == sidecar.DefaultScope && scope != sidecar.DefaultScope, who.Special != "" && name != who.Special:
 			continue
-		case sidecar.IsDomain(name):
-			from = append(from, sidecar.DefaultScope)
+		case name == who.Subject():
+			from = who.LimitScopes()
 		}
 		if v, set := t.Decisive(key, from); set {
 			v.Of = name
@@ -242,18 +270,6 @@ func (t *Table) LimitsIn(key, scope string, names []string) (all []Value) {
 		}
 	}
 	return all
-}
-
-// UsedUp is the first limit that a subject has used up; false if it has room.
-func (t *Table) UsedUp(standing ratelimit.Standing) (ratelimit.Use, bool) {
-	for _, limit := range t.LimitsOf(standing.Name) {
-		u := ratelimit.Use{Subject: standing.Name, Limit: limit, Epoch: standing.Epoch,
-			Used: standing.Sent(limit.Window), Refused: standing.Refused}
-		if UsedUp(u) {
-			return u, true
-		}
-	}
-	return ratelimit.Use{}, false
 }
 
 // UsedUp reports whether a limit is used up.

@@ -78,6 +78,9 @@ func (l *Locks) Tick(context.Context, time.Time) {
 // Reconcile makes the lock file of a domain that is at its limit, and removes it when
 // there is room again. An operator's file stays, whatever is counted.
 func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error {
+	if !sidecar.IsDomain(domain) {
+		return nil
+	}
 	lock := hourly(domain)
 	var ours bool
 	for _, f := range l.dir.Files(domain) {

@@ -54,11 +54,11 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 }
 
 // Swapped is called when other settings have come into force. It has the loop reconcile
-// the domains whose mail is refused only by the old or only by the new ones.
+// the subjects whose mail is refused only by the old or only by the new ones.
 func (o *Operator) Swapped(now time.Time, before, after *settings.Settings) {
 	for _, e := range o.effects(now, before, after) {
-		if who := after.PayerOfScope(e.Scope); who.Domain != "" {
-			o.reconciler.ReconcileSoon(who.Domain)
+		if who := after.PayerOfScope(e.Scope); who.Subject() != "" {
+			o.reconciler.ReconcileSoon(who.Subject())
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	names := who.Scopes()
 	for _, key := range limit.Keys() {
 		if limit.IsLimit(key) {
-			e.Values = append(e.Values, s.LimitsIn(key, scope, names)...)
+			e.Values = append(e.Values, s.LimitsIn(key, scope, who)...)
 		} else if who.Mailbox != "" && limit.IsDeferfail(key) {
 			v, _ := s.Decisive(key, s.PayerOfDomain(who.Domain).Scopes())
 			v.Of = who.Domain

@@ -116,7 +116,7 @@ func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Sta
 // notFound returns the error about a scope of which nothing is known, with the one that
 // was probably meant.
 func (o *Operator) notFound(now time.Time, scope string) error {
-	if sidecar.IsDomain(scope) {
+	if sidecar.AlwaysCounted(scope) {
 		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, o.suggest(now, scope))
 	}
 	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, o.suggest(now, scope))
@@ -134,8 +134,8 @@ func (o *Operator) subjects(now time.Time) map[string]bool {
 	for _, f := range o.dir.Files("") {
 		names[f.Domain] = true
 	}
-	for _, domain := range o.holds.Domains() {
-		names[domain] = true
+	for _, subject := range o.holds.Subjects() {
+		names[subject] = true
 	}
 	for scope := range o.settings.Load().PanelBlocks {
 		names[scope] = true
@@ -143,17 +143,21 @@ func (o *Operator) subjects(now time.Time) map[string]bool {
 	return names
 }
 
-// scopeStatus returns the state of a mailbox or an account. It is known if a limit names
-// it, sends of it are counted, or it is blocked.
+// scopeStatus returns the state of a mailbox, an account or a special subject. It is known
+// if a limit names it, sends of it are counted or held, or it is blocked.
 func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) (s ScopeStatus, known bool) {
 	standing := o.store.Standing(o.clock.Store(now), name)
 	settings := o.settings.Load()
 	limits := settings.LimitsOf(name)
 	who := settings.PayerOfScope(name)
-	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Mode: settings.Mode(who, name),
+	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, who)
-	return s, len(s.Windows) > 0 || s.Stopped != ""
+	limited := len(s.Windows) > 0
+	if sidecar.IsSpecial(name) { // it always has some, like a domain
+		limited = settings.Scopes[name] != nil
+	}
+	return s, limited || anySent(s.Windows) || s.Refused > 0 || s.Held > 0 || s.Stopped != ""
 }
 
 // stopped returns what is answered while an operator or the panel blocks a payer, and
@@ -306,12 +310,12 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	return err
 }
 
-// Reset restarts a domain, an account or a mailbox at zero. The locks that Sluice made of
+// Reset restarts a domain, or any other scope, at zero. The locks that Sluice made of
 // a domain go too; those of operators stay. The error wraps ErrNotFound if nothing is
 // known of the scope.
 func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) error {
-	if sidecar.IsDomain(scope) {
-		if _, known := o.domainStatus(ctx, now, scope); !known {
+	if sidecar.AlwaysCounted(scope) {
+		if !o.counts(ctx, now, scope) {
 			return o.notFound(now, scope)
 		}
 		o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
@@ -326,4 +330,15 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 		o.reconciler.ReconcileSoon(domain)
 	}
 	return err
+}
+
+// counts reports whether sends of a domain or a special subject are counted, refused, held
+// or locked.
+func (o *Operator) counts(ctx context.Context, now time.Time, subject string) (known bool) {
+	if sidecar.IsDomain(subject) {
+		_, known = o.domainStatus(ctx, now, subject)
+	} else {
+		_, known = o.scopeStatus(ctx, now, subject)
+	}
+	return known
 }

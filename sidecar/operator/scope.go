@@ -22,7 +22,7 @@ func (o *Operator) checkScope(now time.Time, scope string) (warning string, err 
 		return "", nil
 	}
 	domain := cmp.Or(envelope.DomainOf(scope), scope)
-	if !sidecar.IsAccount(scope) && !strings.Contains(domain, ".") {
+	if sidecar.IsDomain(domain) && !strings.Contains(domain, ".") {
 		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, o.suggest(now, scope))
 	}
 	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, o.suggest(now, scope)), nil
@@ -41,6 +41,10 @@ func (o *Operator) knows(now time.Time, scope string) bool {
 	}
 	if domain := envelope.DomainOf(scope); domain != "" {
 		return o.knows(now, domain)
+	}
+	if sidecar.IsSpecial(scope) {
+		who := s.PayerOfScope(scope)
+		return scope == sidecar.System || scope == sidecar.Loopback || who.Domain != "" && o.knows(now, who.Domain) || o.holds.NumberIn(scope) > 0
 	}
 	return scope == s.Node || s.OwnerMap.Get().Account[scope] != "" || s.Locals.Get().Has(scope) ||
 		len(o.dir.Files(scope)) > 0 || o.holds.NumberIn(scope) > 0

@@ -15,7 +15,7 @@ type Status struct {
 	Node    string                `json:"node"`
 	Now     time.Time             `json:"now"`
 	Domains []DomainStatus        `json:"domains"`
-	Scopes  []ScopeStatus         `json:"scopes"` // mailboxes and accounts
+	Scopes  []ScopeStatus         `json:"scopes"` // mailboxes, accounts and special subjects
 	Totals  Totals                `json:"totals"`
 	Config  settings.ConfigStatus `json:"config"`
 }
@@ -67,13 +67,14 @@ type Blocked struct {
 	StoppedBy string `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
 }
 
-// A ScopeStatus is the state of a mailbox or an account that a limit names, or
-// has named, or that is blocked. Only domains have lock files and held mail.
+// A ScopeStatus is the state of a mailbox or an account that a limit names, or has named,
+// or that is blocked, or of a special subject. Only domains have lock files.
 type ScopeStatus struct {
-	Scope   string     `json:"scope"`   // news@example.com, account:bob
+	Scope   string     `json:"scope"`   // news@example.com, account:bob, service:www-data
 	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
+	Held    int        `json:"held"`     // recipients that wait in Exim's queue: of a special subject
 	Mode    limit.Mode `json:"mode"`     // as in DomainStatus
 	Stopped string     `json:"stopped"`  // as in DomainStatus
 

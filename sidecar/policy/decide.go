@@ -89,7 +89,7 @@ func (p *Policy) countUncharged(q *question) {
 		if q.Stage == sidecar.StageData || q.Stage == sidecar.StageLocal {
 			p.totals.exempt.Add(int64(len(q.to)))
 		}
-		if q.Stage == sidecar.StageRoute && q.who.Domain != "" { // perhaps it was held before it was exempt
+		if q.Stage == sidecar.StageRoute && q.who.Subject() != "" { // perhaps it was held before it was exempt
 			p.drop(q, q.Token(q.ID, q.to[0], 0))
 		}
 	case sidecar.Unidentified:
@@ -175,7 +175,7 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	}
 	arrived, known := envelope.IDTime(q.ID)
 	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
-	return old && !p.held.Uncharged(q.who.Domain, q.ID, token)
+	return old && !p.held.Uncharged(q.who.Subject(), q.ID, token)
 }
 
 // take is what the store is asked about a question.
@@ -206,7 +206,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 	p.totals.accepted.Add(int64(result.Charged))
 	p.countWatched(q, result)
 	p.notify(q, Decision{Charged: result.Charged, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
-		return u.Subject == q.who.Domain && limit.UsedUp(u)
+		return u.Subject == q.who.Subject() && limit.UsedUp(u)
 	})})
 	return nil, nil
 }
@@ -258,7 +258,7 @@ func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result)
 		if !u.Full || u.Watched {
 			continue
 		}
-		r := &refusal{use: u, per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.LimitOrigin(u.Subject, u.Limit.Window)}
+		r := &refusal{use: u, per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.LimitOrigin(q.who, u.Subject, u.Limit.Window)}
 		r.action = over.Action(r.attempted*100 >= cutoff*u.Limit.Max)
 		if !u.Frees.IsZero() {
 			r.frees = p.clock.Wall(q.now, u.Frees)
@@ -285,7 +285,7 @@ func (r *refusal) before(o *refusal) bool {
 }
 
 func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
-	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Domain && limit.UsedUp(r.use)})
+	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Subject() && limit.UsedUp(r.use)})
 	return p.refuseWith(q, r.action, r.text(q.Node))
 }
 
@@ -305,7 +305,7 @@ func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalT
 // cannotCount defers mail while the store fails.
 func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 	p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, q.who.Domain)}
+	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, sidecar.TitleOf(q.who.Subject()))}
 	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
 }
 
@@ -316,7 +316,7 @@ func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sideca
 }
 
 // drop forgets that the router held a recipient.
-func (p *Policy) drop(q *question, token ratelimit.Token) { p.held.Drop(q.who.Domain, q.ID, token) }
+func (p *Policy) drop(q *question, token ratelimit.Token) { p.held.Drop(q.who.Subject(), q.ID, token) }
 
 // notify tells the observers what was decided.
 func (p *Policy) notify(q *question, d Decision) {

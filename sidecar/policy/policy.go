@@ -43,9 +43,9 @@ type HeldMail interface {
 	// Hold records a held recipient. charged: it was charged before it was held.
 	Hold(now time.Time, who sidecar.Payer, id string, token ratelimit.Token, charged bool)
 	// Drop forgets a recipient that is held no more.
-	Drop(domain, id string, token ratelimit.Token)
+	Drop(subject, id string, token ratelimit.Token)
 	// Uncharged reports whether a recipient is held and was never charged.
-	Uncharged(domain, id string, token ratelimit.Token) bool
+	Uncharged(subject, id string, token ratelimit.Token) bool
 }
 
 // An Observer is called with each decision that the limits make. It must not wait, and
@@ -60,7 +60,7 @@ type Decision struct {
 	Payer   sidecar.Payer
 	Charged int  // sends that were charged
 	Refused bool // refused or held by a limit
-	Full    bool // the payer's domain is at its limit now
+	Full    bool // the payer's Subject is at its limit now
 }
 
 // Options are what a Policy is made with; all are needed.

@@ -12,7 +12,7 @@ import (
 const (
 	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
 	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
-	textUncounted = "Domain %s cannot be counted now.  Message will be reattempted later"
+	textUncounted = "%s cannot be counted now.  Message will be reattempted later"
 
 	reattempted = "will be reattempted later"
 	discarded   = "discarded."

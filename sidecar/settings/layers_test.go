@@ -98,7 +98,7 @@ func checkLimits(t *testing.T, s *limit.Table, key string, set uint) {
 		} else if sidecar.IsDomain(scope) && key == "hourly" {
 			want[scope] = 500 // built-in
 		}
-		if origin := s.LimitOrigin(scope, window); (value != nil || sidecar.IsDomain(scope)) && origin.Layer != layer {
+		if origin := s.LimitOrigin(oracleWho, scope, window); (value != nil || sidecar.IsDomain(scope)) && origin.Layer != layer {
 			t.Errorf("%s: from %+v, want %s", scope, origin, layer)
 		}
 	}

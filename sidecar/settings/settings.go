@@ -73,10 +73,30 @@ func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
 	return who
 }
 
-// Enforces reports whether limits refuse mail of a domain: neither watch nor exempt.
-func (s *Settings) Enforces(domain string) bool {
-	who := s.PayerOfDomain(domain)
-	return !(s.HasWatched && s.Watched(who, domain)) && !s.ExemptScope(who)
+// Enforces reports whether limits refuse mail of a subject: neither watch nor exempt.
+func (s *Settings) Enforces(subject string) bool {
+	who := s.PayerOfScope(subject)
+	return !(s.HasWatched && s.Watched(who, subject)) && !s.ExemptScope(who)
+}
+
+// LimitsOf are the limits of a subject. A mailbox or account that no limit names has none.
+func (s *Settings) LimitsOf(subject string) []ratelimit.Limit {
+	if sidecar.AlwaysCounted(subject) {
+		return s.Table.LimitsOf(s.PayerOfScope(subject))
+	}
+	return s.Limits[subject]
+}
+
+// UsedUp is the first limit that a subject has used up; false if it has room.
+func (s *Settings) UsedUp(standing ratelimit.Standing) (ratelimit.Use, bool) {
+	for _, l := range s.LimitsOf(standing.Name) {
+		u := ratelimit.Use{Subject: standing.Name, Limit: l, Epoch: standing.Epoch,
+			Used: standing.Sent(l.Window), Refused: standing.Refused}
+		if limit.UsedUp(u) {
+			return u, true
+		}
+	}
+	return ratelimit.Use{}, false
 }
 
 // Names reports whether operators name a subject, in the file, the panel's files, live
@@ -138,8 +158,10 @@ func (s PanelBlock) Verb() string {
 // valueOf is the value in force of a key for a scope; nil if there is none.
 func (s *Settings) valueOf(key, scope string) any {
 	if limit.IsLimit(key) {
-		for _, v := range s.LimitsIn(key, scope, []string{scope}) {
-			return v.Value
+		for _, v := range s.LimitsIn(key, scope, s.PayerOfScope(scope)) {
+			if v.Of == scope {
+				return v.Value
+			}
 		}
 		return nil
 	}

@@ -32,7 +32,7 @@ func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time,
 		all[limit] = began
 	}
 	for name, scope := range s.Scopes {
-		if scope.Hourly != nil && *scope.Hourly > 0 && !sidecar.IsDomain(name) {
+		if scope.Hourly != nil && *scope.Hourly > 0 && !sidecar.AlwaysCounted(name) {
 			add(countedLimit{"hourly", name})
 		}
 		if scope.Daily != nil && *scope.Daily > 0 {
@@ -47,7 +47,7 @@ func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time,
 func hourBefore(began map[countedLimit]time.Time, now time.Time, scope string, window time.Duration) time.Time {
 	hourly, counted := began[countedLimit{"hourly", scope}]
 	switch before := now.Add(-window); {
-	case scope == sidecar.DefaultScope, sidecar.IsDomain(scope), counted && hourly.Before(before):
+	case scope == sidecar.DefaultScope, sidecar.AlwaysCounted(scope), counted && hourly.Before(before):
 		return before
 	case counted:
 		return hourly
@@ -85,7 +85,7 @@ func (l *Live) reportFailure(err error) {
 func (l *Live) CountedSince(key, subject string) time.Time {
 	began := l.now.Load().began
 	since := began[countedLimit{key, subject}]
-	if all := began[countedLimit{key, sidecar.DefaultScope}]; sidecar.IsDomain(subject) && !all.IsZero() && (since.IsZero() || all.Before(since)) {
+	if all := began[countedLimit{key, sidecar.DefaultScope}]; sidecar.AlwaysCounted(subject) && !sidecar.Unlimited(subject) && !all.IsZero() && (since.IsZero() || all.Before(since)) {
 		return all
 	}
 	return since

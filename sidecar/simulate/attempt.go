@@ -265,14 +265,14 @@ func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, 
 		return
 	}
 	for _, to := range p.held {
-		s.engine.Holds.Drop(p.Who.Domain, l.ID, s.settings.Token(l.ID, envelope.FoldRouted(to), 0))
+		s.engine.Holds.Drop(p.Who.Subject(), l.ID, s.settings.Token(l.ID, envelope.FoldRouted(to), 0))
 	}
 }
 
 // The texts by which a limit refuses, and in brackets behind them what was counted; see
 // policy/text.go. Their numbers tell how many recipients of the message passed before.
 var (
-	limitRefused = regexp.MustCompile(`^(?:\(-?\d+\): )?(?:Domain|Mailbox|Account) \S+ has exceeded the max (?:emails per (?:hour|day) \(\d+/(\d+) |defers and failures per hour )`)
+	limitRefused = regexp.MustCompile(`^(?:\(-?\d+\): )?(?:Domain|Mailbox|Account|Service|Relay|Forwarder|Website|System|Loopback) \S+ has exceeded the max (?:emails per (?:hour|day) \(\d+/(\d+) |defers and failures per hour )`)
 	limitCounted = regexp.MustCompile(` \[(\d+) sent in `)
 )
 

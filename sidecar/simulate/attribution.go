@@ -42,7 +42,7 @@ func (s *Simulation) authorBy(r *sidecar.Request) *author {
 	if who.Class != sidecar.Charged {
 		return &author{PayerLimits: delivery.PayerLimits{Who: sidecar.Payer{Class: who.Class}}}
 	}
-	a := &author{PayerLimits: *delivery.NewPayerLimits(s.settings, who.Clone()), domainTally: s.domain(who.Domain)}
+	a := &author{PayerLimits: *delivery.NewPayerLimits(s.settings, who.Clone()), domainTally: s.domain(who.Subject())}
 	by := by(who, r)
 	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
 		a.tried = new(int64)

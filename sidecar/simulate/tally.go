@@ -173,7 +173,7 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 		return r, nil
 	}
 	for i, u := range r.Uses {
-		if !sidecar.IsDomain(u.Subject) {
+		if !sidecar.AlwaysCounted(u.Subject) {
 			continue
 		}
 		d := s.tally.domain(u.Subject)
@@ -221,7 +221,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 			continue
 		}
 		for _, sub := range reports[i].Subjects {
-			if sidecar.IsDomain(sub.Name) {
+			if sidecar.AlwaysCounted(sub.Name) {
 				d := s.tally.domain(sub.Name)
 				d.Sent++
 				if reports[i].Told != 0 { // else passUnasked has done it
