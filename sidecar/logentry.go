@@ -54,6 +54,7 @@ type Arrival struct {
 	Auth          string // id of an authenticated SMTP client
 	Login         string // login name of whoever ran sendmail
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
+	Answers       string // of a local message without a sender: id of the one that it answers, where it says so; see delivery.Bounce
 	Recipients    string // all of them, separated by spaces; empty where they are not logged
 	Directory     string // of LogRan, and of an arrival where that is known: where the program was run
 }
@@ -73,7 +74,7 @@ type Attempt struct {
 func (e *LogEntry) Clone() LogEntry {
 	c := *e
 	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
-		&c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Host, &c.Text} {
+		&c.Answers, &c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Host, &c.Text} {
 		*s = strings.Clone(*s)
 	}
 	return c

@@ -136,6 +136,9 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 		if strings.HasPrefix(h.protocol, "local") {
 			e.Login = h.login
 		}
+		if e.Sender == "" {
+			e.Answers = h.answers
+		}
 	case h.ambiguous || !h.size || h.protocol == "" || h.mayRepeat(tail):
 		e.ClientAddress = unknownAddress
 	default:
@@ -158,7 +161,7 @@ const unknownAddress = "unknown"
 // An honest line whose message id or subject looks like that is treated alike: better
 // nobody is charged than somebody else.
 type head struct {
-	host, login, protocol, auth string
+	host, login, protocol, auth, answers string
 
 	size      bool // S= was found
 	ambiguous bool // it has what an honest line would not have
@@ -172,6 +175,8 @@ func (h *head) add(key, value string) {
 		h.ambiguous = h.ambiguous || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
 	case "H":
 		h.ambiguous, h.host = h.ambiguous || h.host != "", value
+	case "R":
+		h.answers = value
 	case "U":
 		h.login = value
 	case "P":

@@ -38,7 +38,10 @@ func TestArrivals(t *testing.T) {
 		`(= s@send1.test H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:25 P=esmtpsa X=TLS1.3:TLS_AES:256 CV=no DN="CN=x A=y:z" A=plain:news@a.test S=2 id=x A=login:evil@b.test T="x" from <s@send1.test> for u@x.test`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", Auth: "news@a.test", ClientAddress: "192.0.2.1", Recipients: "u@x.test"}},
 		`<= bob@a.test U=bob P=local S=300 T="<= x@y H=[1.2.3.4] P=esmtp A=plain:x" from <bob@a.test> for u@x.test`:                                                                                              {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob", Recipients: "u@x.test"}},
 		`<= bob@a.test U=bob P=local-esmtp S=300`:                                                 {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob"}},
-		`<= <> R=1xUzQe-0004wm-36 U=Debian-exim P=local S=1500`:                                   {Arrival: sidecar.Arrival{Login: "Debian-exim"}},
+		`<= <> R=1xUzQe-0004wm-36 U=Debian-exim P=local S=1500`:                                   {Arrival: sidecar.Arrival{Login: "Debian-exim", Answers: "1xUzQe-0004wm-36"}},
+		`<= <> R=1xAAAA-00000000001-0001 U=mailnull P=local S=2000 T="R=x" for e@other.test`:      {Arrival: sidecar.Arrival{Login: "mailnull", Answers: "1xAAAA-00000000001-0001", Recipients: "e@other.test"}}, // A-10
+		`<= bob@a.test R=1xUzQe-0004wm-36 U=bob P=local S=300`:                                    {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob"}},
+		`<= <> R=1xUzQe-0004wm-36 H=(x) [192.0.2.1] P=esmtp S=300`:                                {Arrival: sidecar.Arrival{ClientAddress: "192.0.2.1"}},
 		`<= "a b H=[9.9.9.9] U=root P=local"@evil.test H=(x) [192.0.2.1] U=ident P=esmtp S=1`:     {Arrival: sidecar.Arrival{Sender: `"a b H=[9.9.9.9] U=root P=local"@evil.test`, ClientAddress: "192.0.2.1"}},
 		`<= s@a.test H=([10.0.0.1]) [2001:db8::1]:4444 P=esmtpsa A=dovecot_login:bob S=1`:         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "bob"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=cram S=1`:                                       {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
