@@ -165,10 +165,14 @@ func (c *serverClock) observeTime(at time.Time) {
 	c.clockOffset.Store(at.UnixMilli() - time.Since(c.started).Milliseconds())
 }
 
-// timeIn is the server's time in d from now; false if its clock is not known.
-func (c *serverClock) timeIn(d time.Duration) (time.Time, bool) {
+// forgetTime is for another server, whose clock may be another one.
+func (c *serverClock) forgetTime() { c.clockOffset.Store(0) }
+
+// timeAt is the server's time at a time of this node, to within a millisecond, or earlier
+// by what the answer took that it is known from; false if its clock is not known.
+func (c *serverClock) timeAt(t time.Time) (time.Time, bool) {
 	offset := c.clockOffset.Load()
-	return time.UnixMilli(offset).Add(time.Since(c.started) + d), offset != 0
+	return time.UnixMilli(offset).Add(t.Sub(c.started)), offset != 0
 }
 
 // enter takes a place, if one is free.
@@ -368,6 +372,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.server = server
 	if another {
 		l.unready()
+		l.forgetTime()
 		l.serverChanges.Add(1)
 	}
 	l.mu.Unlock()
