@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,8 +40,12 @@ type link struct {
 	jobs    chan *job
 	running sync.WaitGroup // calls of drain that are under way
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
+	cluster bool          // it is a master of a Cluster
 	changed func()        // called after a failure, or when another server answers
 	lost    chan struct{} // has an element when it is no longer ready
+
+	// keyFailed is called after an answer about the keys of a call; see aboutKey.
+	keyFailed func(*link, error)
 
 	linkState
 	serverClock
@@ -63,6 +66,8 @@ type linkState struct {
 	latency   time.Duration // of the last heartbeat
 	since     time.Time     // of the present state
 	policy    string        // what the server does when its memory is full
+	badKey    error         // the last answer about a key that cannot be used
+	badKeyAt  time.Time     // when it came
 	master    string        // a key prefix that lies on this master
 }
 
@@ -252,7 +257,7 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	}
 	epoch := l.serverChanges.Load()
 	l.exec(ctx, calls, replies, errs)
-	done(l.recordFailure(errs))
+	done(l.failure(errs))
 	if l.serverChanges.Load() != epoch {
 		// The server that answered may lack what the one before had.
 		for i := range errs {
@@ -268,20 +273,25 @@ func (l *link) runOne(ctx context.Context, c call) (any, error) {
 	return replies[0], errs[0]
 }
 
-// recordFailure returns the first error, and keeps it for operators.
-func (l *link) recordFailure(errs []error) error {
+// failure returns the first error that is about the server, and keeps it for operators.
+func (l *link) failure(errs []error) error {
 	for _, err := range errs {
-		if err != nil {
-			l.mu.Lock()
-			l.lastError = err
-			l.mu.Unlock()
-			if refused(err) {
-				l.refuses.Store(true)
-				l.unready()
-			}
-			l.changed()
-			return err
+		switch {
+		case err == nil:
+			continue
+		case l.aboutKey(err):
+			l.keyFailed(l, err)
+			continue
 		}
+		l.mu.Lock()
+		l.lastError = err
+		l.mu.Unlock()
+		if refused(err) {
+			l.refuses.Store(true)
+			l.unready()
+		}
+		l.changed()
+		return err
 	}
 	return nil
 }
@@ -289,8 +299,7 @@ func (l *link) recordFailure(errs []error) error {
 // refused reports whether a server refuses all writes now. Reads may still succeed, so
 // that the breaker would not open.
 func refused(err error) bool {
-	return slices.ContainsFunc([]string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"},
-		func(code string) bool { return redis.HasErrorPrefix(err, code) })
+	return beginsWith(err, "OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM")
 }
 
 // exec sends calls, and again those for which the server lacked the script: in a
@@ -326,7 +335,7 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
-				errs[i] = l.wrapError(errs[i])
+				errs[i] = l.explain(&calls[i], errs[i])
 			}
 		}
 		if todo = missing; len(todo) == 0 {
@@ -342,19 +351,9 @@ func (l *link) execOne(ctx context.Context, c *call) (any, error) {
 		reply, err = l.client.Eval(ctx, c.source, c.keys, c.args...).Result()
 	}
 	if err != nil {
-		return nil, l.wrapError(err)
+		return nil, l.explain(c, err)
 	}
 	return reply, nil
-}
-
-// wrapError adds what failed. To an operator a timeout of the context and one of the
-// connection are the same.
-func (l *link) wrapError(err error) error {
-	var late interface{ Timeout() bool }
-	if errors.As(err, &late) && late.Timeout() {
-		return fmt.Errorf("ask %s: timeout: no answer within %v: %w", l.name, l.timeout, err)
-	}
-	return fmt.Errorf("ask %s: %w", l.name, err)
 }
 
 // connected finds out which server is at the other end of a new connection.

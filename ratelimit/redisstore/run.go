@@ -45,6 +45,8 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.servers.stale:
+			next = time.Time{}
 		case <-tick.C:
 		}
 	}

@@ -141,6 +141,7 @@ type ServerStatus struct {
 	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life of this node
 	Trouble      string    `json:"trouble"`      // why it does not decide
 	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
+	BadKey       string    `json:"bad_key"`      // what it answered within a minute about a key that cannot be used; else empty
 }
 
 // A NodeStatus is one of the nodes that share the store, by its last sign of life.
