@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -112,20 +114,63 @@ var quiet = sync.OnceFunc(logging.Disable)
 // poolSize is more connections than are ever used at once to one server.
 const poolSize = 8
 
-// dialer also applies the deadline of its context to a TLS handshake.
+// dialer connects, and shakes hands where TLS is wanted, in nine tenths of the timeout: so
+// the error says what went wrong, and not that whoever waited for it has gone.
 func (a address) dialer(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	if a.tls == nil {
-		return d.DialContext
-	}
-	secure := &tls.Dialer{NetDialer: d, Config: a.tls}
+	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := secure.DialContext(ctx, network, addr)
+		ctx, cancel := context.WithTimeout(ctx, timeout-timeout/10)
+		defer cancel()
+		c, err := d.DialContext(ctx, network, addr)
 		if err != nil {
-			return nil, err
+			return nil, blockedOr(err)
 		}
-		return abrupt{c.(*tls.Conn)}, nil
+		if a.tls == nil {
+			return c, nil
+		}
+		return a.handshake(ctx, c, addr)
 	}
+}
+
+// handshake speaks TLS over a connection. If it fails, that is closed.
+func (a address) handshake(ctx context.Context, c net.Conn, addr string) (net.Conn, error) {
+	config := a.tls.Clone()
+	config.ServerName, _, _ = net.SplitHostPort(addr)
+	secure := tls.Client(c, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
+	}
+	return abrupt{secure}, nil
+}
+
+// errBlocked means that this host itself lets nothing be sent to a server.
+var errBlocked = errors.New("this host lets sluice send nothing there: IPAddressDeny of its systemd unit, or a firewall")
+
+// isBlocked reports whether an error has errBlocked in it. Not everything between here
+// and the dial keeps the error itself.
+func isBlocked(err error) bool { return strings.Contains(err.Error(), errBlocked.Error()) }
+
+// blockedOr returns the error of a failed dial, with errBlocked if that is why. What the
+// kernel drops before it leaves the host is lost for TCP, which waits in vain. The sender
+// of a UDP packet is told.
+func blockedOr(err error) error {
+	if errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("%w (%v)", err, errBlocked)
+	}
+	var dial *net.OpError
+	if !errors.As(err, &dial) || !dial.Timeout() || dial.Addr == nil {
+		return err
+	}
+	c, failed := net.Dial("udp", dial.Addr.String())
+	if failed == nil {
+		_, failed = c.Write([]byte{0})
+		c.Close()
+	}
+	if errors.Is(failed, syscall.EPERM) {
+		return fmt.Errorf("%w (%v)", err, errBlocked)
+	}
+	return err
 }
 
 // abrupt closes without TLS's close_notify, which crypto/tls would try to send for

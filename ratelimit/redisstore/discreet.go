@@ -11,7 +11,7 @@ import (
 
 // discreet takes passwords out of errors: a server that does not know the command AUTH,
 // because AUTH was renamed there or the server is a proxy, quotes its arguments in the
-// error. If Sentinels reject the login, discreet adds where the URL has theirs.
+// error. It makes one line of what several Sentinels say, and adds what to do about it.
 type discreet struct{ secrets []string }
 
 // minSecret is the shortest password that is looked for, in bytes: a shorter one may be a
@@ -65,7 +65,7 @@ func (d discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // hide returns err itself unless its text must change: because it may have a password in
-// it, or because Sentinels want one that they were not given.
+// it, or because Sentinels want one that they were not given or do not know the master.
 func (d discreet) hide(err error) error {
 	text := err.Error()
 	hidden := text
@@ -75,9 +75,16 @@ func (d discreet) hide(err error) error {
 	for _, s := range d.secrets {
 		hidden = strings.ReplaceAll(hidden, s, redisurl.Mask)
 	}
-	if strings.Contains(text, "all sentinels") && (strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS")) {
-		hidden += " (sentinel_user and sentinel_password in the URL are what the Sentinels are told)"
+	if strings.Contains(text, "all sentinels") {
+		hidden = strings.ReplaceAll(hidden, redis.Nil.Error(), "watches no master of the name in the URL")
+		switch {
+		case strings.Contains(text, "NOAUTH"), strings.Contains(text, "WRONGPASS"):
+			hidden += " (sentinel_user and sentinel_password in the URL are what the Sentinels are told)"
+		case strings.Contains(text, "unknown command"):
+			hidden += " (no Sentinel answers there)"
+		}
 	}
+	hidden = strings.ReplaceAll(hidden, "\n", "; ")
 	if hidden == text {
 		return err
 	}

@@ -5,13 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
+
+	"sluice/ratelimit/redisurl"
 )
 
 const (
@@ -34,18 +39,15 @@ var errUnsent = errors.New("not sent")
 // takes all that wait, up to a batch.
 type link struct {
 	name    string // host and port, for operators
+	kind    redisurl.Kind
 	client  *redis.Client
 	timeout time.Duration
 	places  chan struct{} // has an element for each pipeline that may begin
 	jobs    chan *job
 	running sync.WaitGroup // calls of drain that are under way
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
-	cluster bool          // it is a master of a Cluster
 	changed func()        // called after a failure, or when another server answers
 	lost    chan struct{} // has an element when it is no longer ready
-
-	// keyFailed is called after an answer about the keys of a call; see aboutKey.
-	keyFailed func(*link, error)
 
 	linkState
 	serverClock
@@ -66,8 +68,6 @@ type linkState struct {
 	latency   time.Duration // of the last heartbeat
 	since     time.Time     // of the present state
 	policy    string        // what the server does when its memory is full
-	badKey    error         // the last answer about a key that cannot be used
-	badKeyAt  time.Time     // when it came
 	master    string        // a key prefix that lies on this master
 }
 
@@ -170,14 +170,10 @@ func (c *serverClock) observeTime(at time.Time) {
 	c.clockOffset.Store(at.UnixMilli() - time.Since(c.started).Milliseconds())
 }
 
-// forgetTime is for another server, whose clock may be another one.
-func (c *serverClock) forgetTime() { c.clockOffset.Store(0) }
-
-// timeAt is the server's time at a time of this node, to within a millisecond, or earlier
-// by what the answer took that it is known from; false if its clock is not known.
-func (c *serverClock) timeAt(t time.Time) (time.Time, bool) {
+// timeIn is the server's time in d from now; false if its clock is not known.
+func (c *serverClock) timeIn(d time.Duration) (time.Time, bool) {
 	offset := c.clockOffset.Load()
-	return time.UnixMilli(offset).Add(t.Sub(c.started)), offset != 0
+	return time.UnixMilli(offset).Add(time.Since(c.started) + d), offset != 0
 }
 
 // enter takes a place, if one is free.
@@ -257,7 +253,7 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	}
 	epoch := l.serverChanges.Load()
 	l.exec(ctx, calls, replies, errs)
-	done(l.failure(errs))
+	done(l.recordFailure(errs))
 	if l.serverChanges.Load() != epoch {
 		// The server that answered may lack what the one before had.
 		for i := range errs {
@@ -273,25 +269,20 @@ func (l *link) runOne(ctx context.Context, c call) (any, error) {
 	return replies[0], errs[0]
 }
 
-// failure returns the first error that is about the server, and keeps it for operators.
-func (l *link) failure(errs []error) error {
+// recordFailure returns the first error, and keeps it for operators.
+func (l *link) recordFailure(errs []error) error {
 	for _, err := range errs {
-		switch {
-		case err == nil:
-			continue
-		case l.aboutKey(err):
-			l.keyFailed(l, err)
-			continue
+		if err != nil {
+			l.mu.Lock()
+			l.lastError = err
+			l.mu.Unlock()
+			if refused(err) {
+				l.refuses.Store(true)
+				l.unready()
+			}
+			l.changed()
+			return err
 		}
-		l.mu.Lock()
-		l.lastError = err
-		l.mu.Unlock()
-		if refused(err) {
-			l.refuses.Store(true)
-			l.unready()
-		}
-		l.changed()
-		return err
 	}
 	return nil
 }
@@ -299,7 +290,8 @@ func (l *link) failure(errs []error) error {
 // refused reports whether a server refuses all writes now. Reads may still succeed, so
 // that the breaker would not open.
 func refused(err error) bool {
-	return beginsWith(err, "OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM")
+	return slices.ContainsFunc([]string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"},
+		func(code string) bool { return redis.HasErrorPrefix(err, code) })
 }
 
 // exec sends calls, and again those for which the server lacked the script: in a
@@ -335,7 +327,7 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
-				errs[i] = l.explain(&calls[i], errs[i])
+				errs[i] = l.wrapError(errs[i])
 			}
 		}
 		if todo = missing; len(todo) == 0 {
@@ -351,9 +343,27 @@ func (l *link) execOne(ctx context.Context, c *call) (any, error) {
 		reply, err = l.client.Eval(ctx, c.source, c.keys, c.args...).Result()
 	}
 	if err != nil {
-		return nil, l.explain(c, err)
+		return nil, l.wrapError(err)
 	}
 	return reply, nil
+}
+
+// wrapError adds what failed.
+func (l *link) wrapError(err error) error {
+	return askError(l.name, l.timeout, l.serverNow() == "", err)
+}
+
+// askError is the error of a server that was asked, for the first time perhaps. To an
+// operator a timeout of the context and one of the connection are the same.
+func askError(server string, timeout time.Duration, first bool, err error) error {
+	var late interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &late) && late.Timeout():
+		return fmt.Errorf("ask %s: timeout: no answer within %v: %w", server, timeout, err)
+	case first && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		return fmt.Errorf("ask %s: it closes connections at once (does that port want TLS or a client certificate, or has it too many clients?): %w", server, err)
+	}
+	return fmt.Errorf("ask %s: %w", server, err)
 }
 
 // connected finds out which server is at the other end of a new connection.
@@ -362,7 +372,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	if err != nil {
 		return fmt.Errorf("ask for INFO: %w", err)
 	}
-	server, err := serverOf(info)
+	server, err := serverOf(info, l.kind)
 	if server == "" || err != nil {
 		return err
 	}
@@ -371,7 +381,6 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.server = server
 	if another {
 		l.unready()
-		l.forgetTime()
 		l.serverChanges.Add(1)
 	}
 	l.mu.Unlock()
@@ -382,16 +391,21 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 }
 
 // serverOf identifies a server by its process (run_id) and by its replication history
-// (master_replid), which changes when a replica is promoted. A Sentinel's is "".
-func serverOf(info string) (string, error) {
+// (master_replid), which changes when a replica is promoted. A Sentinel's is "". A server
+// of another kind than the URL says is an error.
+func serverOf(info string, kind redisurl.Kind) (string, error) {
 	field := fieldsOf(info)
-	if cmp.Or(field["redis_mode"], field["server_mode"]) == "sentinel" { // the latter is Valkey's
+	mode := cmp.Or(field["redis_mode"], field["server_mode"]) // the latter is Valkey's
+	switch {
+	case mode == "sentinel" && kind == redisurl.Sentinel:
 		return "", nil
-	}
-	if field["role"] != "master" {
+	case mode == "sentinel":
+		return "", errors.New("connect: a Sentinel answers there: write redis-sentinel://HOST,HOST/MASTER")
+	case mode == "cluster" && kind != redisurl.Cluster:
+		return "", errors.New("connect: the server is one of a Redis Cluster: write redis-cluster://HOST,HOST")
+	case field["role"] != "master":
 		return "", errors.New("connect: the server is a replica, not a master")
-	}
-	if field["run_id"] == "" {
+	case field["run_id"] == "":
 		return "", errors.New("connect: the server does not tell its run_id")
 	}
 	return field["run_id"] + "/" + field["master_replid"], nil

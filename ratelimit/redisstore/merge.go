@@ -51,33 +51,14 @@ func (s *Store) anyCatching() bool {
 	return slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return l.alive() && !l.ready.Load() })
 }
 
-// A result is what became of an entry.
-type result int
-
-const (
-	merged result = iota
-	failed
-	failedByKey // only for its own keys; see aboutKey
-)
-
-func (r *result) join(l *link, err error) {
-	if err == nil || *r == failed {
-		return
-	}
-	*r = failed
-	if l.aboutKey(err) {
-		*r = failedByKey
-	}
-}
-
 // mergeSome gives Redis some entries, and removes those that all their masters have.
 // It reports whether those are all.
 func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWrite) bool {
 	byLink := map[*link][]entryCall{}
-	results := make([]result, len(some))
+	failed := make([]bool, len(some))
 	for i, e := range some {
 		if e.Reset != "" { // first: it decides which of the sends count
-			results[i] = s.mergeReset(ctx, e)
+			failed[i] = !s.mergeReset(ctx, e)
 		}
 	}
 	for i, e := range some {
@@ -86,52 +67,42 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWri
 		}
 		for _, c := range s.callsFor(now, e) {
 			if c.link == nil || !c.link.alive() {
-				results[i] = failed
+				failed[i] = true
 				continue
 			}
-			byLink[c.link] = append(byLink[c.link], entryCall{c, &results[i]})
+			byLink[c.link] = append(byLink[c.link], entryCall{c, i})
 		}
 	}
 	for l, calls := range byLink {
 		for some := range slices.Chunk(calls, batch) {
-			s.runPipeline(ctx, now, l, some)
+			s.runPipeline(ctx, now, l, some, failed)
 		}
 	}
-	var postponed []*pendingWrite
 	all := true
 	for i, e := range some {
-		switch results[i] {
-		case merged:
-			s.outbox.remove(now, e)
+		if failed[i] {
+			all = false
 			continue
-		case failedByKey:
-			postponed = append(postponed, e)
 		}
-		all = false
+		s.outbox.remove(now, e)
 	}
-	s.outbox.postpone(postponed)
 	return all
 }
 
-// mergeReset gives Redis a reset.
-func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) result {
+// mergeReset gives Redis a reset, and reports whether that succeeded.
+func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) bool {
 	l := s.servers.linkOf(slotOf(e.Reset))
-	if l == nil || !l.alive() {
-		return failed
-	}
-	r := merged
-	r.join(l, s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen))
-	return r
+	return l != nil && l.alive() && s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
 }
 
-// An entryCall is a call that is part of an entry, and what became of the entry.
+// An entryCall is a call that is part of an entry, and the number of the entry.
 type entryCall struct {
 	linkCall
-	result *result
+	entry int
 }
 
-// runPipeline runs calls to one master.
-func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall) {
+// runPipeline runs calls, and marks the entries of those that fail.
+func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall, failed []bool) {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	calls := make([]call, len(some))
@@ -140,11 +111,7 @@ func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []
 	}
 	replies, errs := l.run(short, calls)
 	for k, c := range some {
-		err := errs[k]
-		if err == nil && !carriedOut(replies[k]) {
-			err = errReply
-		}
-		c.result.join(l, err)
+		failed[c.entry] = failed[c.entry] || errs[k] != nil || !carriedOut(replies[k])
 		if a, err := answerOf(replies[k], c.subjects); err == nil {
 			s.notifyChanged(s.usage.observeMerged(now, a.Result)...)
 		}
@@ -161,9 +128,6 @@ func (s *Store) rejoin() bool {
 	defer s.outbox.mu.Unlock()
 	owed := map[*link]bool{}
 	for _, e := range s.outbox.entries {
-		if e.waits() {
-			continue
-		}
 		for _, name := range s.subjectsOf(e) {
 			owed[s.servers.linkOf(slotOf(name))] = true
 		}

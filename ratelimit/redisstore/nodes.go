@@ -62,7 +62,7 @@ func (s *Store) beat(ctx context.Context, l *link, replayed bool) (replayedNodes
 	}
 	l.refuses.Store(false)
 	l.mu.Lock()
-	l.latency = time.Since(start)
+	l.latency, l.lastError = time.Since(start), nil
 	l.mu.Unlock()
 	list, ok := replies[0].([]any)
 	if !ok || len(list)%3 != 1 {

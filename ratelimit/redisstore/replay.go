@@ -92,9 +92,6 @@ func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err er
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
 		if st.Epoch > 0 && s.servers.linkOf(slotOf(st.Name)) == l {
 			err = s.writeReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
-			if l.aboutKey(err) {
-				err = s.outbox.add(&pendingWrite{Reset: st.Name, At: st.Epoch, Seen: -1})
-			}
 		}
 		return err == nil
 	})
@@ -102,7 +99,7 @@ func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err er
 }
 
 // writeSends gives a server some sends as the ledger has them now; much later their
-// ages would be wrong. Those that fail by their keys are left to the outbox.
+// ages would be wrong.
 func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Token) error {
 	now := s.clock.now()
 	var mine []linkCall
@@ -111,16 +108,11 @@ func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Toke
 			mine = append(mine, c)
 		}
 	}
-	err := runAll(ctx, s.options.Timeout, mine)
-	if l.aboutKey(err) {
-		err = s.outbox.add(&pendingWrite{Tokens: slices.Clone(tokens)})
-	}
-	return err
+	return runAll(ctx, s.options.Timeout, mine)
 }
 
-// runAll runs calls to one master, in one pipeline after the other. If it returns an error
-// about a key, all others have been run.
-func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) (byKey error) {
+// runAll runs calls to one master, in one pipeline after the other.
+func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error {
 	for part := range slices.Chunk(calls, batch) {
 		var some []call
 		for _, c := range part {
@@ -129,17 +121,11 @@ func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) (byKey
 		short, cancel := context.WithTimeout(ctx, timeout)
 		_, errs := calls[0].link.run(short, some)
 		cancel()
-		for _, err := range errs {
-			switch {
-			case err == nil:
-			case calls[0].link.aboutKey(err):
-				byKey = err
-			default:
-				return err
-			}
+		if err := errors.Join(errs...); err != nil {
+			return err
 		}
 	}
-	return byKey
+	return nil
 }
 
 // extendRetention has Redis keep sends for longer in all slots, after a longer limit
@@ -161,7 +147,7 @@ func (s *Store) extendRetention(ctx context.Context) error {
 		if l == nil || !l.alive() {
 			return nil // tried again with the next heartbeat
 		}
-		if err := runAll(ctx, s.options.Timeout, some); err != nil && !beginsWith(err, unusable...) {
+		if err := runAll(ctx, s.options.Timeout, some); err != nil {
 			return err
 		}
 	}

@@ -20,9 +20,6 @@ type Reporter interface {
 	// RedisEvicts: when its memory is full, the server drops counters, so that full
 	// limits have room again. It should have maxmemory-policy noeviction.
 	RedisEvicts(server, policy string)
-	// RedisKeyUnusable: somebody else has written where counts should be. Whom they are
-	// about each node counts alone until the key is deleted.
-	RedisKeyUnusable(server string, reason error)
 	// RedisCrowded: more nodes send heartbeats than Options.Nodes, so their shares
 	// are too large.
 	RedisCrowded(nodes, of int)
@@ -40,13 +37,13 @@ type Status struct {
 
 // A ServerStatus is the state of one master.
 type ServerStatus struct {
-	Name    string // host and port
+	Name    string // host and port; of a Cluster whose masters are not all known: those of the URL
 	Mode    string // "shared", or the Outage mode while it does not decide
 	Since   time.Time
 	Latency time.Duration // of the last heartbeat
 	Trouble string        // the last error, while it does not decide
+	Blocked bool          // this host itself lets nothing be sent to it
 	Evicts  string        // its maxmemory-policy, if that drops counters
-	BadKey  string        // what it answered within a minute about a key that cannot be used
 }
 
 // A Node is one of the nodes that share the Redis, by its last heartbeat.
@@ -63,6 +60,10 @@ const modeShared = "shared"
 // Status returns the state of the store.
 func (s *Store) Status() Status {
 	st := Status{Mode: s.mode(), Changes: s.modeChanges.Load(), Unmerged: s.outbox.len(), Nodes: s.nodes.list(), Config: s.nodes.configHash()}
+	if since, trouble := s.servers.why(); trouble != nil {
+		st.Servers = append(st.Servers, ServerStatus{Name: s.servers.name(), Mode: string(s.options.Outage), Since: since,
+			Trouble: trouble.Error(), Blocked: isBlocked(trouble)})
+	}
 	for _, l := range s.servers.masters() {
 		st.Servers = append(st.Servers, l.status(s.options.Outage))
 	}
@@ -76,24 +77,21 @@ func (l *link) status(o Outage) ServerStatus {
 	if !l.ready.Load() {
 		st.Mode, st.Trouble = string(o), "it does not know this node's counts yet"
 		if l.lastError != nil {
-			st.Trouble = l.lastError.Error()
+			st.Trouble, st.Blocked = l.lastError.Error(), isBlocked(l.lastError)
 		}
 	}
 	if evicts(l.policy) {
 		st.Evicts = l.policy
-	}
-	if l.badKey != nil && time.Since(l.badKeyAt) < badKeyFor {
-		st.BadKey = l.badKey.Error()
 	}
 	return st
 }
 
 func evicts(policy string) bool { return policy != "" && policy != "noeviction" }
 
-// mode is "shared" if all masters decide.
+// mode is "shared" if all masters are known and decide.
 func (s *Store) mode() string {
 	masters := s.servers.masters()
-	if len(masters) == 0 || slices.ContainsFunc(masters, func(l *link) bool { return !l.ready.Load() }) {
+	if len(masters) == 0 || !s.servers.whole() || slices.ContainsFunc(masters, func(l *link) bool { return !l.ready.Load() }) {
 		return string(s.options.Outage)
 	}
 	return modeShared

@@ -27,14 +27,13 @@ func (s *Store) Run(ctx context.Context) error {
 	running := map[*link]bool{}
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
-	next := time.Time{}
-	for {
-		if now := time.Now(); s.servers.single == nil && now.After(next) {
-			short, cancel := context.WithTimeout(ctx, s.options.Timeout)
-			if err := s.servers.refresh(short); err == nil {
-				next = now.Add(beatEvery)
-			}
-			cancel()
+	var next, lost time.Time
+	for ctx.Err() == nil {
+		if now := time.Now(); s.servers.single == nil && now.After(next) && s.servers.refresh(ctx) == nil {
+			next = now.Add(beatEvery)
+		}
+		if ctx.Err() == nil {
+			lost = s.announceLayout(lost)
 		}
 		for _, l := range s.servers.masters() {
 			if !running[l] {
@@ -44,12 +43,28 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-s.servers.stale:
-			next = time.Time{}
 		case <-tick.C:
 		}
 	}
+	return nil
+}
+
+// announceLayout reports to operators what keeps the masters of a Cluster from being
+// known, and when they are and all decide. lost is since when that is reported; zero: it
+// is not.
+func (s *Store) announceLayout(lost time.Time) (since time.Time) {
+	since, trouble := s.servers.why()
+	switch {
+	case trouble != nil && lost.IsZero():
+		s.modeChanges.Add(1)
+		s.report.RedisLost(s.servers.name(), string(s.options.Outage), trouble)
+		return since
+	case trouble == nil && !lost.IsZero() && s.mode() == modeShared:
+		s.modeChanges.Add(1)
+		s.report.RedisBack(s.servers.name(), time.Since(lost))
+		return time.Time{}
+	}
+	return lost
 }
 
 // wakeMerge has runMerge merge the outbox now.

@@ -3,8 +3,10 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,23 +25,21 @@ type servers struct {
 	address
 	timeout time.Duration
 	changed func()                       // see link.changed
-	failed  func(*link, error)           // see link.keyFailed
-	stale   chan struct{}                // has an element when the layout of the Cluster has changed
 	single  *link                        // nil for a Cluster
 	table   atomic.Pointer[[slots]*link] // of a Cluster; nil until it is known
 
-	refreshing sync.Mutex
-
-	mu    sync.Mutex
-	links []*link // all that were ever in the table
-	seeds []*redis.Client
+	mu      sync.Mutex
+	links   []*link // all that were ever in the table
+	seeds   []*redis.Client
+	trouble error     // why not all masters of a Cluster are known; nil if they are
+	since   time.Time // when that began
 }
 
-func newServers(a address, timeout time.Duration, changed func(), failed func(*link, error)) *servers {
+func newServers(a address, timeout time.Duration, changed func()) *servers {
 	quiet()
-	s := &servers{address: a, timeout: timeout, changed: changed, failed: failed, stale: make(chan struct{}, 1)}
+	s := &servers{address: a, timeout: timeout, changed: changed, since: time.Now()}
 	if a.Kind != redisurl.Cluster {
-		s.single = s.link(strings.Join(a.Hosts, ","), a.Hosts[0])
+		s.single = s.link(s.name(), a.Hosts[0])
 		s.single.master = "sluice:{*}"
 		return s
 	}
@@ -59,7 +59,7 @@ func (s *servers) link(name, host string) *link {
 		}
 	}
 	l := newLink(name, s.timeout)
-	l.changed, l.keyFailed, l.cluster = s.changed, s.failed, s.Kind == redisurl.Cluster
+	l.changed, l.kind = s.changed, s.Kind
 	l.client = s.client(host, s.timeout, l.connected)
 	s.links = append(s.links, l)
 	return l
@@ -95,26 +95,75 @@ func (s *servers) masters() (all []*link) {
 	return all
 }
 
-// refresh asks a Cluster which master has which slots.
-func (s *servers) refresh(ctx context.Context) (err error) {
-	if s.single != nil {
+// name is what operators know the servers by while no single one is meant.
+func (s *servers) name() string { return strings.Join(s.Hosts, ",") }
+
+// refresh asks a Cluster which master has which slots. An error means that not all
+// masters are known.
+func (s *servers) refresh(ctx context.Context) error {
+	err := s.readLayout(ctx)
+	if s.whole() {
+		err = nil // that masters which are known do not answer is told by their links
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (err == nil) != (s.trouble == nil) {
+		s.since = time.Now()
+	}
+	s.trouble = err
+	return err
+}
+
+// readLayout asks one server after the other, until one tells the layout.
+func (s *servers) readLayout(ctx context.Context) error {
+	var reasons []string
+	asked := map[string]bool{}
+	for _, c := range s.clients() {
+		host := c.Options().Addr
+		if asked[host] {
+			continue
+		}
+		asked[host] = true
+		short, cancel := context.WithTimeout(ctx, s.timeout) // its own: a server that is silent keeps none of the others from being asked
+		reply, err := c.Do(short, "cluster", "slots").Slice()
+		cancel()
+		if err != nil {
+			reasons = append(reasons, askError(host, s.timeout, s.table.Load() == nil, err).Error())
+			continue
+		}
+		ranges, err := parseSlots(reply, host)
+		if err != nil {
+			reasons = append(reasons, fmt.Sprintf("ask %s: %v", host, err))
+			continue
+		}
+		if n := s.setLayout(ranges); n > 0 {
+			return fmt.Errorf("ask %s: %d of %d slots of the cluster are on no server: see `redis-cli --cluster check %s`", host, n, slots, host)
+		}
 		return nil
 	}
-	clients := append([]*redis.Client{}, s.seeds...)
+	return errors.New(strings.Join(reasons, "; "))
+}
+
+// clients are all servers of a Cluster that may know its layout.
+func (s *servers) clients() []*redis.Client {
+	all := slices.Clone(s.seeds)
 	for _, l := range s.masters() {
-		clients = append(clients, l.client)
+		all = append(all, l.client)
 	}
-	for _, c := range clients {
-		var reply []any
-		if reply, err = c.Do(ctx, "cluster", "slots").Slice(); err == nil {
-			var ranges []slotRange
-			if ranges, err = parseSlots(reply, c.Options().Addr); err == nil {
-				s.setLayout(ranges)
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("ask for the layout of the cluster: %w", err)
+	return all
+}
+
+// whole reports whether a master is known for every slot.
+func (s *servers) whole() bool {
+	t := s.table.Load()
+	return s.single != nil || t != nil && !slices.Contains(t[:], nil)
+}
+
+// why is since when and why not all masters of a Cluster are known; nil if they are.
+func (s *servers) why() (since time.Time, trouble error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since, s.trouble
 }
 
 // A slotRange is slots that one master has.
@@ -153,18 +202,8 @@ func parseSlots(reply []any, asked string) (all []slotRange, err error) {
 	return all, nil
 }
 
-// refreshUnless asks for the layout unless it is right by now: of callers that come at the
-// same time, the first one asks.
-func (s *servers) refreshUnless(ctx context.Context, right func() bool) error {
-	s.refreshing.Lock()
-	defer s.refreshing.Unlock()
-	if right() {
-		return nil
-	}
-	return s.refresh(ctx)
-}
-
-func (s *servers) setLayout(ranges []slotRange) {
+// setLayout puts a layout in force, and returns how many slots are on no server.
+func (s *servers) setLayout(ranges []slotRange) (missing int) {
 	t := new([slots]*link)
 	masters := map[*link]bool{}
 	for _, r := range ranges {
@@ -178,6 +217,12 @@ func (s *servers) setLayout(ranges []slotRange) {
 		l.setMaster(t)
 	}
 	s.table.Store(t)
+	for _, l := range t {
+		if l == nil {
+			missing++
+		}
+	}
+	return missing
 }
 
 // setMaster finds a key that this master has, for the signs of life of nodes.

@@ -15,6 +15,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/ratelimit/redisurl"
 	"sluice/sidecar/hosttest"
 )
 
@@ -115,7 +116,7 @@ func (s *simulation) replace() {
 	s.redis.Do("flushall")
 	s.redis.Do("replicaof", "127.0.0.1", "1")
 	s.redis.Do("replicaof", "no", "one") // which names the history of its data anew
-	server, err := serverOf(s.redis.Do("info").(string))
+	server, err := serverOf(s.redis.Do("info").(string), redisurl.Single)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -179,15 +179,25 @@ func TestParseSlots(t *testing.T) {
 	}
 }
 
-func TestSentinelsOfRedisAndValkey(t *testing.T) {
-	for info, want := range map[string]string{
-		"redis_mode:sentinel\r\nrun_id:a\r\n":                                      "",
-		"server_mode:sentinel\r\nrun_id:a\r\n":                                     "",
-		"redis_mode:standalone\r\nrole:master\r\nrun_id:a\r\nmaster_replid:b\r\n":  "a/b",
-		"server_mode:standalone\r\nrole:master\r\nrun_id:a\r\nmaster_replid:b\r\n": "a/b",
+func TestServersOfRedisAndValkey(t *testing.T) {
+	const master = ":standalone\r\nrole:master\r\nrun_id:a\r\nmaster_replid:b\r\n"
+	for _, c := range []struct {
+		info      string
+		kind      redisurl.Kind
+		want, err string
+	}{
+		{"redis_mode:sentinel\r\nrun_id:a\r\n", redisurl.Sentinel, "", ""},
+		{"server_mode:sentinel\r\nrun_id:a\r\n", redisurl.Sentinel, "", ""},
+		{"redis_mode" + master, redisurl.Single, "a/b", ""},
+		{"server_mode" + master, redisurl.Sentinel, "a/b", ""},
+		{"redis_mode:sentinel\r\nrun_id:a\r\n", redisurl.Single, "", "a Sentinel answers there"},
+		{"server_mode:sentinel\r\nrun_id:a\r\n", redisurl.Cluster, "", "a Sentinel answers there"},
+		{"redis_mode:cluster\r\nrole:master\r\nrun_id:a\r\n", redisurl.Single, "", "redis-cluster://"},
+		{"server_mode:cluster\r\nrole:master\r\nrun_id:a\r\n", redisurl.Single, "", "redis-cluster://"},
 	} {
-		if got, err := serverOf(info); got != want || err != nil {
-			t.Errorf("%q: %q, %v", info, got, err)
+		got, err := serverOf(c.info, c.kind)
+		if got != c.want || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%q: %q, %v", c.info, got, err)
 		}
 	}
 }
