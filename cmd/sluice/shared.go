@@ -11,6 +11,10 @@ import (
 
 // printShared prints the nodes that share the counts.
 func printShared(w io.Writer, s operator.SharedStatus) {
+	if len(s.Nodes) == 0 {
+		fmt.Fprintln(w, "\nWhich nodes share the counts is not known until Redis answers.")
+		return
+	}
 	rows := [][]string{{"NODE", "LAST SIGN", "MODE", "STORE"}}
 	for _, n := range s.Nodes {
 		age := time.Duration(n.SignAge * float64(time.Second))
@@ -37,9 +41,6 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 		}
 		if server.Evicts != "" {
 			w = append(w, evictionWarning(server))
-		}
-		if server.BadKey != "" {
-			w = append(w, fmt.Sprintf("a key of Redis is not as Sluice writes it: %s. Whom it is about each node counts alone; delete it there (redis-cli DEL).", server.BadKey))
 		}
 	}
 	if s.Unmerged > 0 {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
@@ -28,6 +29,8 @@ import (
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 )
+
+var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 
 func TestMain(m *testing.M) {
 	policytest.Main()
@@ -225,7 +228,11 @@ func playTranscript(t *testing.T, file string) {
 			got.WriteString(play(t, dir, args))
 		}
 	}
-	hosttest.Golden(t, file, got.String())
+	if *update {
+		writeFile(t, file, got.String())
+	} else if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 // play runs one command; "ARGS < TEXT" gives it TEXT on stdin, where \n is a

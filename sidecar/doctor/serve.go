@@ -142,6 +142,10 @@ func (d *doctor) checkShared() {
 	for _, server := range s.Servers {
 		d.checkServer(server, s)
 	}
+	if !s.Reached() {
+		d.note("nodes", "", "which nodes share this Redis is not known until it answers")
+		return
+	}
 	var silent, differ []string
 	for _, n := range s.Nodes {
 		if n.SignAge > signPatience {
@@ -171,10 +175,11 @@ const signPatience = 10
 func (d *doctor) checkServer(server operator.ServerStatus, s *operator.SharedStatus) {
 	check := "Redis " + server.Server
 	switch {
+	case server.Blocked:
+		d.wrong(check, "Where the unit denies all addresses, allow those of Redis: `systemctl edit sluice`, [Service], IPAddressAllow=ADDRESS, then systemctl restart sluice (docs/cluster.md). Else see to the firewall of this host.",
+			"does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
 	case server.Trouble != "":
 		d.wrong(check, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
-	case server.BadKey != "":
-		d.wrong(check, "Delete that key (redis-cli DEL), and see who else writes to this Redis.", "whom a key is about each node counts alone: %s", server.BadKey)
 	case server.Evicts != "":
 		d.wrong(check, "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf.", "its maxmemory-policy is %s: when its memory is full it drops counts, and so hands out new budgets", server.Evicts)
 	default:

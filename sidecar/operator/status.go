@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"slices"
 	"time"
 
 	"sluice/sidecar"
@@ -140,8 +141,13 @@ type ServerStatus struct {
 	Since        time.Time `json:"since"`
 	Milliseconds float64   `json:"milliseconds"` // that it took to answer the last sign of life of this node
 	Trouble      string    `json:"trouble"`      // why it does not decide
+	Blocked      bool      `json:"blocked"`      // because this host itself lets nothing be sent to it
 	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
-	BadKey       string    `json:"bad_key"`      // what it answered within a minute about a key that cannot be used; else empty
+}
+
+// Reached reports whether a server answers, so that what is known of the nodes is of now.
+func (s *SharedStatus) Reached() bool {
+	return slices.ContainsFunc(s.Servers, func(server ServerStatus) bool { return server.Mode == "shared" })
 }
 
 // A NodeStatus is one of the nodes that share the store, by its last sign of life.
