@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
+	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/policyd"
 )
 
 type configCmd struct {
@@ -32,10 +36,11 @@ Examples:
 }
 
 func (c configCmd) Run(t *terminal) error {
+	if c.Check {
+		return c.check(t)
+	}
 	values, err := c.values(t)
 	switch {
-	case c.Check:
-		return c.checked(t, err)
 	case err != nil:
 		return err
 	case c.JSON:
@@ -47,24 +52,32 @@ func (c configCmd) Run(t *terminal) error {
 // A configCheck is the result of --check.
 type configCheck struct {
 	Good  bool   `json:"good"`
+	File  string `json:"file"`  // empty where there is none, and all values are built in
 	Error string `json:"error"` // what is wrong, a line each; empty where nothing is
 }
 
-// checked reports whether the file is valid. One that cannot be read is neither valid nor
+// check reports whether the file is valid. One that cannot be read is neither valid nor
 // invalid.
-func (c configCmd) checked(t *terminal, err error) error {
+func (c configCmd) check(t *terminal) error {
+	file, err := t.loadConfig()
 	if errors.Is(err, config.ErrUnread) {
 		return err
 	}
-	found := configCheck{Good: err == nil}
+	found := configCheck{File: cmp.Or(t.configFile, config.DefaultPath)}
+	if err == nil {
+		found.File, err = file.File(), checkServable(file)
+	}
+	found.Good = err == nil
 	if err != nil {
 		found.Error, err = err.Error(), no{err}
 	}
 	switch {
 	case c.JSON:
 		return errors.Join(printJSON(t.stdout, found), err)
+	case found.Good && found.File == "":
+		fmt.Fprintf(t.stdout, "there is no %s, so all values are built in\n", config.DefaultPath)
 	case found.Good:
-		fmt.Fprintln(t.stdout, "the configuration is good")
+		fmt.Fprintf(t.stdout, "%s is good\n", found.File)
 	}
 	return err
 }
@@ -103,10 +116,21 @@ func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Check {
-		err = checkServable(config)
+	return config.Values(), nil
+}
+
+// checkServable fails if serve would not start with a configuration, because a file that it
+// names cannot be read.
+func checkServable(c *config.Config) error {
+	url, err := storeURL(c)
+	if err == nil && url != config.Embedded {
+		err = storeError(c, redisstore.CheckURL(url))
 	}
-	return config.Values(), err
+	if slices.ContainsFunc(c.Listen.Policy, func(l config.Listener) bool { return l.Network() == "tcp" }) {
+		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
+		err = errors.Join(err, tokenErr)
+	}
+	return err
 }
 
 type versionCmd struct {

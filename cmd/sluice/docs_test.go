@@ -75,15 +75,10 @@ func defines(content, name string) bool {
 	return regexp.MustCompile(`(?m)^(func |package |type |sub |sub main::)?` + name + `( =|:|\(| {|$| struct| interface)|\b` + name + `\s*=`).MatchString(content)
 }
 
-// The configurations that we ship are valid, and this version serves them.
+// The configurations that we ship are valid.
 func TestShippedConfigs(t *testing.T) {
 	for _, file := range []string{"../../docs/sluice.toml", "../../testdata/demo/sluice.toml", "../../testdata/compose/sluice.toml"} {
-		c, err := config.Load(file)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if err := checkServed(c); err != nil {
+		if _, err := config.Load(file); err != nil {
 			t.Error(err)
 		}
 	}
@@ -100,10 +95,7 @@ func TestComposedStores(t *testing.T) {
 		t.Fatalf("docker-compose.yml has %d stores, not one Redis, a cluster and Sentinel", len(stores))
 	}
 	for _, store := range stores {
-		c, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1]))
-		if err != nil {
-			t.Error(err)
-		} else if err := checkServed(c); err != nil {
+		if _, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1])); err != nil {
 			t.Error(err)
 		}
 	}

@@ -49,7 +49,7 @@ func (c serveCmd) Run(t *terminal) error {
 	if c.Debug {
 		level = slog.LevelDebug
 	}
-	log := newLog(t.stderr, level)
+	log := newLog(t.log, level)
 	file := followConfig(t.configFile, t.servedConfig)
 	config, err := t.servedConfig()
 	if err != nil {
@@ -66,8 +66,7 @@ func (c serveCmd) Run(t *terminal) error {
 	return n.run(t.ctx)
 }
 
-// servedConfig reads the configuration. It fails if that asks for what this version does
-// not serve.
+// servedConfig reads the configuration, with the admin socket of the command line.
 func (t *terminal) servedConfig() (*config.Config, error) {
 	c, err := t.loadConfig()
 	if err != nil {
@@ -76,7 +75,7 @@ func (t *terminal) servedConfig() (*config.Config, error) {
 	if t.adminSocket != "" {
 		c.Listen.Admin = config.Listener("unix:" + t.adminSocket)
 	}
-	return c, checkServed(c)
+	return c, nil
 }
 
 // panelRoot is what the paths of a panel's files begin with; "" for "/".

@@ -22,7 +22,7 @@ func (c *Config) keys() []configKey {
 		{"listen.milter", field.List(&c.Listen.Milter, policyListener)},
 		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
 		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
-		{"listen.http", field.Text(&c.Listen.HTTP, field.OrEmpty(loopbackAddress))},
+		{"listen.http", field.Text(&c.Listen.HTTP, notServed)},
 
 		{"store.node", field.Text(&c.Store.Node, field.OrEmpty(field.Domain))},
 		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
@@ -72,6 +72,15 @@ func (c *Config) scopeKinds() []scopeKind {
 		{"account", c.Limits.Account, field.NotEmpty},
 		{"mailbox", c.Limits.Mailbox, field.Mailbox},
 	}
+}
+
+// notServed allows only the empty text: the key is of a later version. What is not served
+// must not look as if it were.
+func notServed(s string) (string, error) {
+	if s != "" {
+		return "", errors.New("empty: this version serves no page and no metrics")
+	}
+	return "", nil
 }
 
 func localDomain(s string) (string, error) {

@@ -27,6 +27,9 @@ func (v Value) Of() limit.Origin {
 	return limit.OriginOf(v.Origin)
 }
 
+// unserved is the key that is refused unless it is empty. It is not listed.
+const unserved = "listen.http"
+
 // Values lists the effective configuration, in the order of the sections, without
 // passwords.
 func (c *Config) Values() []Value {
@@ -43,7 +46,7 @@ func (c *Config) Values() []Value {
 func (c *Config) values(keys []configKey) []Value {
 	var values []Value
 	for _, k := range keys {
-		if v := shown(k.value); v != nil {
+		if v := shown(k.value); v != nil && k.name != unserved {
 			values = append(values, Value{k.name, v, c.Origin(k.name)})
 		}
 	}

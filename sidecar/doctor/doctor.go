@@ -83,6 +83,8 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	}
 	if err := o.Serves(d.config); err != nil {
 		d.wrong("configuration", "`sluice serve` would not start with it: mend that.", "%v", err)
+	} else if d.config.File() == "" {
+		d.note("configuration", "", "there is no %s: all values are built in", o.File)
 	} else {
 		d.ok("configuration", "%s is good", o.File)
 	}

@@ -57,6 +57,7 @@ type clinic struct {
 	version       string            // of the running sluice; this one if empty
 	unfit         error             // why serve would not start
 	status        operator.Status   // of the running sluice
+	noFile        bool              // the configuration is built in
 	locked        string            // a directory in the lock directory, if any
 	says          map[string]string // what Exim answers, by its arguments
 }
@@ -137,7 +138,12 @@ func (c *clinic) look(t *testing.T) []Finding {
 	writeFile(t, file, c.file)
 	found, err := Examine(t.Context(), Options{
 		File: file, Version: thisVersion,
-		Load:   func() (*config.Config, error) { return config.Load(file) },
+		Load: func() (*config.Config, error) {
+			if c.noFile { // as at the default path, which is not this test's
+				return config.Parse("", c.file)
+			}
+			return config.Load(file)
+		},
 		Serves: func(*config.Config) error { return c.unfit },
 		Ask:    func(ask func(*admin.Client) error) error { return ask(admin.NewClient(c.dir + "/admin.sock")) },
 	})
@@ -224,6 +230,9 @@ func writeFile(t *testing.T, name, text string) {
 func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	hosttest.Root(t) // who may ask as Exim's user
 	c := newClinic(t)
+	// A file of Exim's that is not followed, and has nothing that is not known.
+	writeFile(t, c.dir+"/local", "# ours\nhere.example: bob\n\n")
+	c.says["-bP +local_domains"] = "domainlist local_domains = here.example : lsearch;" + c.dir + "/local"
 	c.install(t)
 	found, well := c.examine(t)
 	want := []string{"configuration", "serve", "configuration in force", "counts", "Exim", "ACLs", "routers", "asking", "transports",
@@ -242,6 +251,7 @@ var ailments = []struct {
 	says  string // of what is there, and what to do
 }{
 	{"serve would not start", func(c *clinic) { c.unfit = errors.New("not served") }, "configuration", Wrong, "not served"},
+	{"there is no file", func(c *clinic) { c.noFile = true }, "configuration", Note, "/sluice.toml: all values are built in"},
 	{"another version runs", func(c *clinic) { c.version = "v0.1" }, "serve", Wrong, "version v0.1 runs since"},
 	{"the journal is in trouble", func(c *clinic) { c.status.Totals.Journal = "no space left" }, "counts", Wrong, "Make room in"},
 	{"sends pass uncounted", func(c *clinic) { c.status.Totals.Uncounted = 7 }, "counts", Wrong, "7 sends passed uncounted"},
@@ -268,6 +278,9 @@ var ailments = []struct {
 	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", Wrong, "does not list its transports"},
 	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", Wrong, "has none: local mail is counted"},
 	{"Exim has no such list", func(c *clinic) { delete(c.says, "-bP +local_domains") }, "local domains", Wrong, "no domain list local_domains"},
+	{"Exim has a file of local domains that is not followed", func(c *clinic) {
+		c.says["-bP +local_domains"] = "domainlist local_domains = lsearch;" + c.dir + "/owners"
+	}, "local domains", Wrong, "that mail to them is counted: the domains in "},
 	{"lock files cannot be made", func(c *clinic) { c.status.Totals.Locks = "make lock file: oh" }, "lock directory", Wrong, "ReadWritePaths"},
 	{"Exim has no macro of the lock directory", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=SLUICE_LOCKS" },
 		"lock directory", Wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},

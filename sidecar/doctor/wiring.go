@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/identity"
 )
 
 // eximUses are options of Exim, and which ACL of Sluice each has to ask first.
@@ -98,15 +101,36 @@ func (d *doctor) checkLocalDomains() {
 	}
 	var missing []string
 	for _, item := range domains {
-		if !local.Has(envelope.FoldDomain(item)) && !slices.Contains(d.config.Exim.LocalDomains, item) && !slices.Contains(missing, item) {
+		file := filepath.IsAbs(item)
+		switch {
+		case slices.Contains(d.config.Exim.LocalDomains, item):
+		case file && allLocal(item, local):
+		case file:
+			missing = append(missing, "the domains in "+item)
+		case !local.Has(envelope.FoldDomain(item)):
 			missing = append(missing, item)
 		}
 	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
 	if len(missing) > 0 {
-		d.wrong(check, "Add them to exim.local_domains.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
+		d.wrong(check, "Add them to exim.local_domains; a file by its path.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
 		return
 	}
 	d.ok(check, "%s, and all that Exim names are among them", sidecar.Count(int64(len(local.Domains)+len(local.Parents)), "domain", "domains"))
+}
+
+// allLocal reports whether all domains that a file of Exim's lists, one a line, are known
+// as local.
+func allLocal(file string, local *identity.DomainSet) bool {
+	text, err := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		name := strings.FieldsFunc(line, func(r rune) bool { return r == ':' || unicode.IsSpace(r) }) // what follows is for lsearch
+		if len(name) > 0 && name[0][0] != '#' && !local.Has(envelope.FoldDomain(name[0])) {
+			return false
+		}
+	}
+	return err == nil
 }
 
 // checkForgery looks whether local users can write lines of their own into the
