@@ -38,6 +38,26 @@ func (s *site) limit(want int64) {
 	}
 }
 
+// A limit of 0 is none. Who types it to stop somebody is told so, and what stops him.
+func TestZeroIsUnlimitedAndSaysSo(t *testing.T) {
+	s := newSite(t, limit20)
+	s.send(1)
+	s.Lock(context.Background(), s.now, "a.example", "root") // so that it is known
+	for set, want := range map[string]string{
+		"a.example hourly=0":         "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
+		"a.example hourly=unlimited": "",
+		"a.example hourly=5 daily=0": "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
+		"default hourly=00":          "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
+		"u@a.example daily=0":        "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
+		"a.example deferfail_min=1":  "",
+	} {
+		words := strings.Fields(set)
+		if r := s.set(words[0], words[1:]...); r.Warning != want {
+			t.Errorf("%s: warned %q, want %q", set, r.Warning, want)
+		}
+	}
+}
+
 func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s := newSite(t, limit20)
 	s.send(20)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -19,7 +20,7 @@ import (
 type Result struct {
 	Change  history.Change `json:"change"`
 	Effects []Effect       `json:"effects"` // at once, on what is counted now
-	Warning string         `json:"warning"` // of a scope that may be a typo; else empty
+	Warning string         `json:"warning"` // of a scope that may be a typo, or of a 0 that means no limit; else empty
 }
 
 // An Effect says that mail of a scope is refused from now on, or no longer.
@@ -34,10 +35,11 @@ type Effect struct {
 // Change changes limits, or with Preview only returns what that would do. It checks first
 // whether the scope may be a typo.
 func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit) (r Result, err error) {
-	if scope, _, bad := history.ParseEdit(edit); bad == nil && len(edit.Set) > 0 {
+	if scope, set, bad := history.ParseEdit(edit); bad == nil && len(edit.Set) > 0 {
 		if r.Warning, err = o.checkScope(now, scope); err != nil {
 			return Result{}, err
 		}
+		r.Warning = strings.TrimPrefix(r.Warning+unlimited(scope, set, edit.Set), "; ")
 	}
 	before, after := o.settings.Load(), (*settings.Settings)(nil)
 	if edit.Preview {
@@ -51,6 +53,20 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 	}
 	r.Effects = o.effects(now, before, after)
 	return r, nil
+}
+
+// unlimited warns of limits that were typed as 0, which somebody may take for a stop.
+func unlimited(scope string, set []limit.Setting, typed []string) string {
+	stop := "sluice lock " + scope
+	if !sidecar.IsDomain(scope) || scope == sidecar.DefaultScope {
+		stop = "sluice lock DOMAIN"
+	}
+	for i, s := range set {
+		if limit.IsLimit(s.Key) && s.Value == int64(0) && !strings.Contains(typed[i], limit.Unlimited) {
+			return fmt.Sprintf("; %s=0 is UNLIMITED, and stops nothing; what stops a domain is `%s`", s.Key, stop)
+		}
+	}
+	return ""
 }
 
 // Swapped is called when other settings have come into force. It has the loop reconcile
