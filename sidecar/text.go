@@ -44,8 +44,8 @@ func Count(n int64, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// DateTime is a time as operators read it, in the time zone of this program.
-func DateTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// DateTime is a time as operators read it, in the time zone of this program, which it names.
+func DateTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -0700") }
 
 // Brief is a duration in its one or two largest units, for reading: "45s", "12m", "3h10m",
 // "2d4h".

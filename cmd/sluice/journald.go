@@ -9,13 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
 
+	"sluice/sidecar"
 	"sluice/sidecar/event"
 )
 
@@ -116,9 +115,7 @@ func priority(l slog.Level) journal.Priority {
 // oneLine is a text with its attributes in the format of slog's TextHandler, which escapes
 // what senders have chosen.
 func oneLine(text string, attrs []slog.Attr) string {
-	if strings.ContainsFunc(text, unicode.IsControl) {
-		text = strconv.Quote(text)
-	}
+	text = sidecar.Printable(text)
 	var b bytes.Buffer
 	h := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.LevelKey || a.Key == slog.MessageKey {
@@ -145,8 +142,10 @@ func fieldName(key string) string {
 	}, key)
 }
 
-// fieldValue is the value unescaped, because the journal stores any bytes.
-func fieldValue(v slog.Value) string {
+// fieldValue is the value as it may be shown: `journalctl -o verbose` shows it.
+func fieldValue(v slog.Value) string { return sidecar.PrintableLines(textOf(v)) }
+
+func textOf(v slog.Value) string {
 	v = v.Resolve()
 	if v.Kind() == slog.KindTime {
 		return v.Time().Format(time.RFC3339Nano)

@@ -215,7 +215,7 @@ func TestJournalEntries(t *testing.T) {
 		{`too many defers and failures, domain locked domain=a.example bad="5/5 (100%)"`, journal.PriWarning,
 			name("SLUICE_EVENT", "trip", "SLUICE_DOMAIN", "a.example", "SLUICE_BAD", "5/5 (100%)")},
 		{`store failed error="disk full"`, journal.PriErr, name("SLUICE_EVENT", "store-failed", "SLUICE_ERROR", "disk full")},
-		{`"two\nlines" until=2026-03-01T12:00:00.000Z`, journal.PriInfo, name("SLUICE_UNTIL", "2026-03-01T12:00:00Z")},
+		{`two\u000alines until=2026-03-01T12:00:00.000Z`, journal.PriInfo, name("SLUICE_UNTIL", "2026-03-01T12:00:00Z")},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -60,15 +60,17 @@ type commands struct {
 type terminal struct {
 	ctx            context.Context
 	stdin          io.Reader
-	stdout, stderr io.Writer
-	configFile     string // "": the default one
-	adminSocket    string // "": the configured one
+	stdout, stderr io.Writer // screens
+	log            io.Writer // stderr as it is, for what escapes by itself
+	configFile     string    // "": the default one
+	adminSocket    string    // "": the configured one
 }
 
 // run runs the command in args and returns the exit code.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer) int {
 	var cmd commands
 	helped := false
+	stdout, stderr := newScreen(out), newScreen(log)
 	parser, err := kong.New(&cmd,
 		kong.Name("sluice"),
 		kong.Description("A policy sidecar for Exim: limits how much each domain may send."),
@@ -83,14 +85,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitError
 	}
 	parsed, err := parser.Parse(normalize(args))
-	if helped {
+	switch {
+	case helped && len(args) == 0:
+		return exitError
+	case helped:
 		return exitDone
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitError
 	}
-	t := &terminal{ctx, stdin, stdout, stderr, cmd.Config, cmd.Admin}
+	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin}
 	if err := parsed.Run(t); err != nil {
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitCode(err)
@@ -99,9 +104,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // normalize turns what other programs take, `help COMMAND` and --version, into what this
-// one takes: COMMAND --help and the command version.
+// one takes: COMMAND --help and the command version. No command at all is --help.
 func normalize(args []string) []string {
 	switch {
+	case len(args) == 0:
+		return []string{"--help"}
 	case len(args) > 0 && args[0] == "help":
 		return append(slices.Clone(args[1:]), "--help")
 	case len(args) > 0 && args[0] == "--version":

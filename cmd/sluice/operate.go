@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
 )
@@ -117,6 +118,6 @@ type done struct {
 // warn warns that what was done may not be what was meant.
 func (t *terminal) warn(text string) {
 	if text != "" {
-		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", text)
+		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", sidecar.Printable(text))
 	}
 }

@@ -208,7 +208,7 @@ func (c simulateCmd) replay(t *terminal, replay *simulate.Replay) error {
 		return err
 	}
 	defer logs.Close()
-	bar := newProgressBar(t.stderr, logs.Size, time.Now())
+	bar := newProgressBar(t.log, logs.Size, time.Now())
 	defer bar.clear()
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(simulateGarbage))

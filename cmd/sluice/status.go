@@ -90,7 +90,7 @@ func printStatus(w io.Writer, s operator.Status) {
 		printShared(w, *s.Totals.Shared)
 	}
 	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared), partialWarning(s)) {
-		fmt.Fprintf(w, "WARNING: %s\n", warning)
+		fmt.Fprintf(w, "WARNING: %s\n", sidecar.Printable(warning))
 	}
 }
 
@@ -260,7 +260,7 @@ func warnings(t operator.Totals) []string {
 type detail struct{ w io.Writer }
 
 func (d detail) line(name, format string, args ...any) {
-	fmt.Fprintf(d.w, "  %-15s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.w, "  %-15s %s\n", name, sidecar.Printable(fmt.Sprintf(format, args...)))
 }
 
 // counts prints how much of each limit is used, and how much was refused.
@@ -308,7 +308,7 @@ func (d detail) frees(now time.Time, at *time.Time) {
 
 // printScope prints the status of a mailbox or an account.
 func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
-	fmt.Fprintf(w, "%s on %s\n", sc.Scope, s.Node)
+	fmt.Fprintf(w, "%s on %s\n", sidecar.Printable(sc.Scope), s.Node)
 	d := detail{w}
 	d.mode(sc.Mode)
 	d.stopped(sc.Stopped)
@@ -319,7 +319,7 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 
 // printDomain prints the status of one domain.
 func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
-	fmt.Fprintf(w, "%s on %s\n", d.Domain, s.Node)
+	fmt.Fprintf(w, "%s on %s\n", sidecar.Printable(d.Domain), s.Node)
 	p := detail{w}
 	line := p.line
 	if d.Account != "" {

@@ -164,7 +164,7 @@ func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
 		if e.Refused {
 			what = "refused"
 		}
-		fmt.Fprintf(w, "  %s %s %s at once: %s\n", e.Scope, would, what, e.Text)
+		fmt.Fprintf(w, "  %s %s %s at once: %s\n", sidecar.Printable(e.Scope), would, what, e.Text)
 	}
 	if len(effects) == 0 {
 		fmt.Fprintf(w, "  nobody %s refused or released at once\n", would)

@@ -84,5 +84,5 @@ func (o *Operator) suggest(now time.Time, scope string) string {
 	if meant == "" {
 		return ""
 	}
-	return fmt.Sprintf("; did you mean %s?", meant)
+	return fmt.Sprintf("; did you mean %s?", sidecar.Printable(meant))
 }
