@@ -42,7 +42,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/event"},
 	{packages: "sluice/sidecar/peer", own: words(), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},
-	{packages: "sluice/sidecar/notes"},
+	{packages: "sluice/sidecar/notes", own: []string{"sluice/sidecar"}},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},
 	{packages: "sluice/sidecar/field", own: []string{"sluice/sidecar/envelope"}},
 

@@ -253,7 +253,7 @@ func (h *history) charge(t ratelimit.Take) {
 	}
 	switch {
 	case !r.OK:
-		h.checkRefusal(t, r, when, int64(len(fresh)))
+		h.checkRefusal(t, r, int64(len(fresh)))
 		return
 	case r.Charged == 0: // all known, or too old to matter
 		return
@@ -340,7 +340,7 @@ func (h *history) checkUses(t ratelimit.Take, r ratelimit.Result, when int64, ad
 
 // checkRefusal checks that a refusal was right, which limit is full, and when there is
 // room.
-func (h *history) checkRefusal(t ratelimit.Take, r ratelimit.Result, when, n int64) {
+func (h *history) checkRefusal(t ratelimit.Take, r ratelimit.Result, n int64) {
 	full := false
 	for _, u := range r.Uses {
 		if !u.Full {
@@ -371,7 +371,7 @@ func (h *history) look() {
 	if r.OK {
 		return
 	}
-	h.checkRefusal(t, r, h.last, int64(len(t.Marks)))
+	h.checkRefusal(t, r, int64(len(t.Marks)))
 	frees := time.Time{}
 	for _, u := range r.Uses {
 		if u.Full && u.Frees.IsZero() {

@@ -5,12 +5,14 @@ import (
 	"context"
 	"strings"
 	"sync"
+
+	"sluice/sidecar"
 )
 
 // A Board is the board of a node that shares its counts with no other: it keeps the
 // values as notes.
 type Board struct {
-	Notes Store
+	Notes sidecar.Notes
 	mu    sync.Mutex // held while a key is looked up and written
 }
 

@@ -6,15 +6,9 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-)
 
-// A Store keeps notes by key.
-type Store interface {
-	Note(key string, value []byte) error
-	Forget(key string) error
-	// Notes calls f for every key that begins with prefix, in the order of keys.
-	Notes(prefix string, f func(key string, value []byte))
-}
+	"sluice/sidecar"
+)
 
 // An Unread is called for a note that cannot be read.
 type Unread func(key string, err error)
@@ -22,14 +16,14 @@ type Unread func(key string, err error)
 // A Map is the notes under one prefix. The names of all have the same number of parts,
 // one or more. The key of a note is prefix/PART/PART, and its value JSON.
 type Map[T any] struct {
-	store  Store
+	store  sidecar.Notes
 	prefix string // with a slash at the end
 	parts  int
 	unread Unread
 }
 
 // New returns the Map of a prefix, which has no slash.
-func New[T any](store Store, prefix string, parts int, unread Unread) Map[T] {
+func New[T any](store sidecar.Notes, prefix string, parts int, unread Unread) Map[T] {
 	return Map[T]{store, prefix + "/", parts, unread}
 }
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// memory is a Store for as long as the test runs.
+// memory keeps notes for as long as the test runs.
 type memory map[string][]byte
 
 func (m memory) Note(key string, value []byte) error {

@@ -42,7 +42,7 @@ func (r *parser) readVE(t text, users map[string]string) {
 			case "lveconfig>defaults":
 				scope = "default"
 			case "lveconfig>lve":
-				scope = r.lve(place, e, users)
+				scope = lveAccount(e, users)
 			case "lveconfig>defaults>mail", "lveconfig>lve>mail":
 				if scope == "" {
 					r.warn(place, "<mail> of an LVE whose id is no user's")
@@ -56,8 +56,8 @@ func (r *parser) readVE(t text, users map[string]string) {
 	}
 }
 
-// lve returns the account of an LVE; "" if its id is no user's.
-func (r *parser) lve(place string, e xml.StartElement, users map[string]string) string {
+// lveAccount returns the account of an LVE; "" if its id is no user's.
+func lveAccount(e xml.StartElement, users map[string]string) string {
 	name := attribute(e, "user")
 	if name == "" {
 		name = users[attribute(e, "id")]
