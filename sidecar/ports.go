@@ -46,21 +46,15 @@ type Notes interface {
 // A Board has small values that all nodes see within a second. A node without others
 // keeps them in its Notes.
 type Board interface {
-	LeftBoard
 	// Post writes a value under a key that has none, and returns the value that the
 	// key then has: this one, or that of another node that was first. It may be
 	// repeated when its answer was lost.
 	Post(ctx context.Context, key string, value []byte) (stands []byte, err error)
 	Remove(ctx context.Context, key string) error
-	// Changed has an element after another node has changed something.
-	Changed() <-chan struct{}
-}
-
-// A LeftBoard is a Board that can only be read: the one of the store that store.url named
-// before, which this node has left.
-type LeftBoard interface {
 	// Entries calls f for every key that begins with prefix, in the order of keys.
 	Entries(prefix string, f func(key string, value []byte))
+	// Changed has an element after another node has changed something.
+	Changed() <-chan struct{}
 }
 
 // A LockKind is the kind of a lock file. A domain can have one file of each kind.

@@ -25,17 +25,20 @@ func TestACrashWithinALockForAllNodes(t *testing.T) {
 	for i, c := range []struct {
 		name  string
 		note  string   // of mx1 about its own lock, after the crash
-		file  bool     // the lock file was there
+		file  bool     // the lock file was there, and the lock directory had noted it
 		other []string // what mx2 does meanwhile
 		want  bool     // the lock stands in the end, on both
+		rm    bool     // an operator removes the file before the next start
 	}{
-		{"within lock, before the file", "making", false, nil, true},
-		{"within lock, after the file", "making", true, nil, true},
-		{"within lock, and it was released meanwhile", "making", false, []string{"unlock"}, false},
-		{"within unlock, before the file is gone", "removing", true, nil, false},
-		{"within unlock, after it", "removing", false, nil, false},
-		{"of a lock that was released and made again", "stands", false, []string{"unlock", "lock"}, true},
-		{"of one that was removed here first", "removed", false, []string{"unlock", "lock"}, true},
+		{"within lock, before the file", "stands", false, nil, true, false},
+		{"within lock of an earlier version, before the file", "making", false, nil, true, false},
+		{"within lock, after the file", "making", true, nil, true, false},
+		{"within lock, and it was released meanwhile", "making", false, []string{"unlock"}, false, false},
+		{"within unlock, before the file is gone", "removing", true, nil, false, false},
+		{"within unlock, after it", "removing", false, nil, false, false},
+		{"of a lock that was released and made again", "stands", false, []string{"unlock", "lock"}, true, false},
+		{"of one that was removed here first", "removed", false, []string{"unlock", "lock"}, true, false},
+		{"of none, but the file was removed by hand meanwhile", "stands", true, nil, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -53,6 +56,11 @@ func TestACrashWithinALockForAllNodes(t *testing.T) {
 				}
 			}
 			a.crashed(t, domain, c.note, c.file)
+			if c.rm {
+				if err := os.Remove(a.file(lock)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			a = startServeWith(t, dir, config)
 			hosttest.Eventually(t, fmt.Sprintf("the lock: %v", c.want), func() bool {
 				return exists(a.file(lock)) == c.want && exists(b.file(lock)) == c.want

@@ -23,6 +23,7 @@ import (
 	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/history"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
@@ -131,7 +132,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if n.shared != nil {
 		options.Store, options.Board = n.shared, n.shared
 	} else {
-		options.FormerBoard = redisstore.FormerBoard{Ledger: n.ledger}
+		options.Former = history.Read(redisstore.FormerEntries(n.ledger), n.events)
 	}
 	n.engine = engine.New(options)
 	n.ledger.KeepFor(time.Now(), n.engine.Keep())

@@ -42,6 +42,9 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 		if server.Evicts != "" {
 			w = append(w, evictionWarning(server))
 		}
+		if server.BadKey != "" {
+			w = append(w, fmt.Sprintf("a key of Redis is not as Sluice writes it: %s. Whom it is about each node counts alone; delete it there (redis-cli DEL).", server.BadKey))
+		}
 	}
 	if s.Unmerged > 0 {
 		w = append(w, fmt.Sprintf("%s happened here that Redis does not know yet; it is told when it answers.",

@@ -92,7 +92,7 @@ func (n *node) sharedStatus() operator.SharedStatus {
 		Servers: []operator.ServerStatus{}, Nodes: []operator.NodeStatus{}}
 	for _, s := range st.Servers {
 		status.Servers = append(status.Servers, operator.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
-			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Blocked: s.Blocked, Evicts: s.Evicts})
+			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Blocked: s.Blocked, Evicts: s.Evicts, BadKey: s.BadKey})
 	}
 	for _, o := range st.Nodes {
 		if o.Name == n.name { // what it last announced to the others may be out of date

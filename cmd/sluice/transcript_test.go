@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"sluice/sidecar"
@@ -29,8 +28,6 @@ import (
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.txt")
 
 func TestMain(m *testing.M) {
 	policytest.Main()
@@ -228,11 +225,7 @@ func playTranscript(t *testing.T, file string) {
 			got.WriteString(play(t, dir, args))
 		}
 	}
-	if *update {
-		writeFile(t, file, got.String())
-	} else if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
+	hosttest.Golden(t, file, got.String())
 }
 
 // play runs one command; "ARGS < TEXT" gives it TEXT on stdin, where \n is a

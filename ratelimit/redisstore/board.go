@@ -118,7 +118,17 @@ func boardCall(op string, args ...any) call {
 // Entries calls f for each value that was set by Post and whose key has a prefix, in
 // the order of keys.
 func (s *Store) Entries(prefix string, f func(key string, value []byte)) {
-	for _, e := range s.board.withPrefix(prefix) {
+	s.board.values(prefix, f)
+}
+
+// FormerEntries is Entries on a node that no longer shares a Redis, of what its ledger
+// still has.
+func FormerEntries(l Ledger) func(prefix string, f func(key string, value []byte)) {
+	return newBoard(l).values
+}
+
+func (b *board) values(prefix string, f func(key string, value []byte)) {
+	for _, e := range b.withPrefix(prefix) {
 		if len(e.Value) > 0 && isSharedValue(e.key) {
 			f(e.key, e.Value)
 		}
@@ -286,17 +296,4 @@ func (b *board) source() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.server
-}
-
-// A FormerBoard is the copy of the board on a node that no longer shares a Redis.
-type FormerBoard struct{ Ledger Ledger }
-
-// Entries calls f for each value that was set by Post and whose key has a prefix.
-func (l FormerBoard) Entries(prefix string, f func(key string, value []byte)) {
-	l.Ledger.Notes(noteBoard+prefix, func(key string, value []byte) {
-		var e entry
-		if json.Unmarshal(value, &e) == nil && len(e.Value) > 0 {
-			f(strings.TrimPrefix(key, noteBoard), e.Value)
-		}
-	})
 }

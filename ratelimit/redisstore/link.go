@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +48,9 @@ type link struct {
 	changed func()        // called after a failure, or when another server answers
 	lost    chan struct{} // has an element when it is no longer ready
 
+	// keyFailed is called after an answer about the keys of a call; see aboutKey.
+	keyFailed func(*link, error)
+
 	linkState
 	serverClock
 	announced
@@ -68,6 +70,8 @@ type linkState struct {
 	latency   time.Duration // of the last heartbeat
 	since     time.Time     // of the present state
 	policy    string        // what the server does when its memory is full
+	badKey    error         // the last answer about a key that cannot be used
+	badKeyAt  time.Time     // when it came
 	master    string        // a key prefix that lies on this master
 }
 
@@ -170,10 +174,14 @@ func (c *serverClock) observeTime(at time.Time) {
 	c.clockOffset.Store(at.UnixMilli() - time.Since(c.started).Milliseconds())
 }
 
-// timeIn is the server's time in d from now; false if its clock is not known.
-func (c *serverClock) timeIn(d time.Duration) (time.Time, bool) {
+// forgetTime is for another server, whose clock may be another one.
+func (c *serverClock) forgetTime() { c.clockOffset.Store(0) }
+
+// timeAt is the server's time at a time of this node, to within a millisecond, or earlier
+// by what the answer took that it is known from; false if its clock is not known.
+func (c *serverClock) timeAt(t time.Time) (time.Time, bool) {
 	offset := c.clockOffset.Load()
-	return time.UnixMilli(offset).Add(time.Since(c.started) + d), offset != 0
+	return time.UnixMilli(offset).Add(t.Sub(c.started)), offset != 0
 }
 
 // enter takes a place, if one is free.
@@ -253,7 +261,7 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 	}
 	epoch := l.serverChanges.Load()
 	l.exec(ctx, calls, replies, errs)
-	done(l.recordFailure(errs))
+	done(l.failure(errs))
 	if l.serverChanges.Load() != epoch {
 		// The server that answered may lack what the one before had.
 		for i := range errs {
@@ -269,20 +277,25 @@ func (l *link) runOne(ctx context.Context, c call) (any, error) {
 	return replies[0], errs[0]
 }
 
-// recordFailure returns the first error, and keeps it for operators.
-func (l *link) recordFailure(errs []error) error {
+// failure returns the first error that is about the server, and keeps it for operators.
+func (l *link) failure(errs []error) error {
 	for _, err := range errs {
-		if err != nil {
-			l.mu.Lock()
-			l.lastError = err
-			l.mu.Unlock()
-			if refused(err) {
-				l.refuses.Store(true)
-				l.unready()
-			}
-			l.changed()
-			return err
+		switch {
+		case err == nil:
+			continue
+		case l.aboutKey(err):
+			l.keyFailed(l, err)
+			continue
 		}
+		l.mu.Lock()
+		l.lastError = err
+		l.mu.Unlock()
+		if refused(err) {
+			l.refuses.Store(true)
+			l.unready()
+		}
+		l.changed()
+		return err
 	}
 	return nil
 }
@@ -290,8 +303,7 @@ func (l *link) recordFailure(errs []error) error {
 // refused reports whether a server refuses all writes now. Reads may still succeed, so
 // that the breaker would not open.
 func refused(err error) bool {
-	return slices.ContainsFunc([]string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"},
-		func(code string) bool { return redis.HasErrorPrefix(err, code) })
+	return beginsWith(err, "OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM")
 }
 
 // exec sends calls, and again those for which the server lacked the script: in a
@@ -327,7 +339,7 @@ func (l *link) exec(ctx context.Context, calls []call, replies []any, errs []err
 			if redis.HasErrorPrefix(errs[i], "NOSCRIPT") {
 				missing = append(missing, i)
 			} else if errs[i] != nil {
-				errs[i] = l.wrapError(errs[i])
+				errs[i] = l.explain(&calls[i], errs[i])
 			}
 		}
 		if todo = missing; len(todo) == 0 {
@@ -343,14 +355,9 @@ func (l *link) execOne(ctx context.Context, c *call) (any, error) {
 		reply, err = l.client.Eval(ctx, c.source, c.keys, c.args...).Result()
 	}
 	if err != nil {
-		return nil, l.wrapError(err)
+		return nil, l.explain(c, err)
 	}
 	return reply, nil
-}
-
-// wrapError adds what failed.
-func (l *link) wrapError(err error) error {
-	return askError(l.name, l.timeout, l.serverNow() == "", err)
 }
 
 // askError is the error of a server that was asked, for the first time perhaps. To an
@@ -381,6 +388,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.server = server
 	if another {
 		l.unready()
+		l.forgetTime()
 		l.serverChanges.Add(1)
 	}
 	l.mu.Unlock()

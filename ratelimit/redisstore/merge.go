@@ -51,14 +51,33 @@ func (s *Store) anyCatching() bool {
 	return slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return l.alive() && !l.ready.Load() })
 }
 
+// A result is what became of an entry.
+type result int
+
+const (
+	merged result = iota
+	failed
+	failedByKey // only for its own keys; see aboutKey
+)
+
+func (r *result) join(l *link, err error) {
+	if err == nil || *r == failed {
+		return
+	}
+	*r = failed
+	if l.aboutKey(err) {
+		*r = failedByKey
+	}
+}
+
 // mergeSome gives Redis some entries, and removes those that all their masters have.
 // It reports whether those are all.
 func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWrite) bool {
 	byLink := map[*link][]entryCall{}
-	failed := make([]bool, len(some))
+	results := make([]result, len(some))
 	for i, e := range some {
 		if e.Reset != "" { // first: it decides which of the sends count
-			failed[i] = !s.mergeReset(ctx, e)
+			results[i] = s.mergeReset(ctx, e)
 		}
 	}
 	for i, e := range some {
@@ -67,42 +86,52 @@ func (s *Store) mergeSome(ctx context.Context, now time.Time, some []*pendingWri
 		}
 		for _, c := range s.callsFor(now, e) {
 			if c.link == nil || !c.link.alive() {
-				failed[i] = true
+				results[i] = failed
 				continue
 			}
-			byLink[c.link] = append(byLink[c.link], entryCall{c, i})
+			byLink[c.link] = append(byLink[c.link], entryCall{c, &results[i]})
 		}
 	}
 	for l, calls := range byLink {
 		for some := range slices.Chunk(calls, batch) {
-			s.runPipeline(ctx, now, l, some, failed)
+			s.runPipeline(ctx, now, l, some)
 		}
 	}
+	var postponed []*pendingWrite
 	all := true
 	for i, e := range some {
-		if failed[i] {
-			all = false
+		switch results[i] {
+		case merged:
+			s.outbox.remove(now, e)
 			continue
+		case failedByKey:
+			postponed = append(postponed, e)
 		}
-		s.outbox.remove(now, e)
+		all = false
 	}
+	s.outbox.postpone(postponed)
 	return all
 }
 
-// mergeReset gives Redis a reset, and reports whether that succeeded.
-func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) bool {
+// mergeReset gives Redis a reset.
+func (s *Store) mergeReset(ctx context.Context, e *pendingWrite) result {
 	l := s.servers.linkOf(slotOf(e.Reset))
-	return l != nil && l.alive() && s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen) == nil
+	if l == nil || !l.alive() {
+		return failed
+	}
+	r := merged
+	r.join(l, s.writeReset(ctx, l, e.Reset, time.UnixMilli(e.At), e.Seen))
+	return r
 }
 
-// An entryCall is a call that is part of an entry, and the number of the entry.
+// An entryCall is a call that is part of an entry, and what became of the entry.
 type entryCall struct {
 	linkCall
-	entry int
+	result *result
 }
 
-// runPipeline runs calls, and marks the entries of those that fail.
-func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall, failed []bool) {
+// runPipeline runs calls to one master.
+func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []entryCall) {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	calls := make([]call, len(some))
@@ -111,7 +140,11 @@ func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []
 	}
 	replies, errs := l.run(short, calls)
 	for k, c := range some {
-		failed[c.entry] = failed[c.entry] || errs[k] != nil || !carriedOut(replies[k])
+		err := errs[k]
+		if err == nil && !carriedOut(replies[k]) {
+			err = errReply
+		}
+		c.result.join(l, err)
 		if a, err := answerOf(replies[k], c.subjects); err == nil {
 			s.notifyChanged(s.usage.observeMerged(now, a.Result)...)
 		}
@@ -128,6 +161,9 @@ func (s *Store) rejoin() bool {
 	defer s.outbox.mu.Unlock()
 	owed := map[*link]bool{}
 	for _, e := range s.outbox.entries {
+		if e.waits() {
+			continue
+		}
 		for _, name := range s.subjectsOf(e) {
 			owed[s.servers.linkOf(slotOf(name))] = true
 		}

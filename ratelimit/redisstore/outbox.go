@@ -30,7 +30,8 @@ type outbox struct {
 
 // A pendingWrite is an entry of the outbox, stored as JSON.
 type pendingWrite struct {
-	seq int64
+	seq   int64
+	later time.Time // it waits until then, because it failed by a key of its own; see aboutKey
 
 	// Tokens are sends to be charged as the ledger has them when it is merged. If
 	// Undo is set, charges of Subjects by attempts up to that number are undone.
@@ -169,10 +170,22 @@ func (o *outbox) undoes(tokens []ratelimit.Token) bool {
 	return slices.ContainsFunc(tokens, func(t ratelimit.Token) bool { return o.undoing[t] > 0 })
 }
 
-// list returns all entries, the oldest first.
+// postpone has entries wait that failed by their keys.
+func (o *outbox) postpone(some []*pendingWrite) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range some {
+		e.later = time.Now().Add(keyRetryEvery)
+	}
+}
+
+// waits reports whether an entry is not to be merged yet. mu is held.
+func (e *pendingWrite) waits() bool { return !e.later.IsZero() && time.Now().Before(e.later) }
+
+// list returns all entries that are to be merged, the oldest first.
 func (o *outbox) list() []*pendingWrite {
 	o.mu.Lock()
-	all := slices.Collect(maps.Values(o.entries))
+	all := slices.DeleteFunc(slices.Collect(maps.Values(o.entries)), (*pendingWrite).waits)
 	o.mu.Unlock() // before sorting many: takeDegraded waits for mu
 	slices.SortFunc(all, func(x, y *pendingWrite) int { return int(x.seq - y.seq) })
 	return all

@@ -92,6 +92,9 @@ func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err er
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
 		if st.Epoch > 0 && s.servers.linkOf(slotOf(st.Name)) == l {
 			err = s.writeReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
+			if l.aboutKey(err) {
+				err = s.outbox.add(&pendingWrite{Reset: st.Name, At: st.Epoch, Seen: -1})
+			}
 		}
 		return err == nil
 	})
@@ -99,7 +102,7 @@ func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err er
 }
 
 // writeSends gives a server some sends as the ledger has them now; much later their
-// ages would be wrong.
+// ages would be wrong. Those that fail by their keys are left to the outbox.
 func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Token) error {
 	now := s.clock.now()
 	var mine []linkCall
@@ -108,11 +111,16 @@ func (s *Store) writeSends(ctx context.Context, l *link, tokens []ratelimit.Toke
 			mine = append(mine, c)
 		}
 	}
-	return runAll(ctx, s.options.Timeout, mine)
+	err := runAll(ctx, s.options.Timeout, mine)
+	if l.aboutKey(err) {
+		err = s.outbox.add(&pendingWrite{Tokens: slices.Clone(tokens)})
+	}
+	return err
 }
 
-// runAll runs calls to one master, in one pipeline after the other.
-func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error {
+// runAll runs calls to one master, in one pipeline after the other. If it returns an error
+// about a key, all others have been run.
+func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) (byKey error) {
 	for part := range slices.Chunk(calls, batch) {
 		var some []call
 		for _, c := range part {
@@ -121,11 +129,17 @@ func runAll(ctx context.Context, timeout time.Duration, calls []linkCall) error 
 		short, cancel := context.WithTimeout(ctx, timeout)
 		_, errs := calls[0].link.run(short, some)
 		cancel()
-		if err := errors.Join(errs...); err != nil {
-			return err
+		for _, err := range errs {
+			switch {
+			case err == nil:
+			case calls[0].link.aboutKey(err):
+				byKey = err
+			default:
+				return err
+			}
 		}
 	}
-	return nil
+	return byKey
 }
 
 // extendRetention has Redis keep sends for longer in all slots, after a longer limit
@@ -147,7 +161,7 @@ func (s *Store) extendRetention(ctx context.Context) error {
 		if l == nil || !l.alive() {
 			return nil // tried again with the next heartbeat
 		}
-		if err := runAll(ctx, s.options.Timeout, some); err != nil {
+		if err := runAll(ctx, s.options.Timeout, some); err != nil && !beginsWith(err, unusable...) {
 			return err
 		}
 	}

@@ -20,6 +20,9 @@ type Reporter interface {
 	// RedisEvicts: when its memory is full, the server drops counters, so that full
 	// limits have room again. It should have maxmemory-policy noeviction.
 	RedisEvicts(server, policy string)
+	// RedisKeyUnusable: somebody else has written where counts should be. Whom they are
+	// about each node counts alone until the key is deleted.
+	RedisKeyUnusable(server string, reason error)
 	// RedisCrowded: more nodes send heartbeats than Options.Nodes, so their shares
 	// are too large.
 	RedisCrowded(nodes, of int)
@@ -44,6 +47,7 @@ type ServerStatus struct {
 	Trouble string        // the last error, while it does not decide
 	Blocked bool          // this host itself lets nothing be sent to it
 	Evicts  string        // its maxmemory-policy, if that drops counters
+	BadKey  string        // what it answered within a minute about a key that cannot be used
 }
 
 // A Node is one of the nodes that share the Redis, by its last heartbeat.
@@ -82,6 +86,9 @@ func (l *link) status(o Outage) ServerStatus {
 	}
 	if evicts(l.policy) {
 		st.Evicts = l.policy
+	}
+	if l.badKey != nil && time.Since(l.badKeyAt) < badKeyFor {
+		st.BadKey = l.badKey.Error()
 	}
 	return st
 }

@@ -14,7 +14,8 @@ import (
 func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	s.clock.set(now)
 	if l := s.servers.linkOf(slotOf(subject)); l != nil && l.ready.Load() {
-		reply, err := l.do(s.deadline(), resetCall(s.terms(now, nil), subject, s.latest(l), seen))
+		deadline := s.deadline()
+		reply, err := l.do(deadline, resetCall(s.terms(now, nil), subject, s.latest(l, deadline), seen))
 		numbers, bad := integers(reply)
 		switch {
 		case err == nil && bad == nil && len(numbers) == 2:
@@ -32,12 +33,13 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 	return s.resetDegraded(ctx, now, subject, seen)
 }
 
-// latest is the latest date, by Redis's clock, that a reset called now may get; zero if
-// that is not known. A frozen server may run the call much later, and must then not
-// forget what this node has accepted meanwhile.
-func (s *Store) latest(l *link) time.Time {
-	if at, ok := l.timeIn(s.options.Timeout); ok && s.options.redisTime == nil {
-		return at
+// latest is the latest date, by Redis's clock, that a reset with a deadline may get; zero
+// if that is not known. A frozen server may run the call much later, and must then not
+// forget what this node has accepted since the deadline. As Redis's clock is known to
+// within a millisecond, the date is two earlier than the deadline.
+func (s *Store) latest(l *link, deadline time.Time) time.Time {
+	if at, ok := l.timeAt(deadline); ok && s.options.redisTime == nil {
+		return at.Add(-2 * time.Millisecond)
 	}
 	return time.Time{}
 }
@@ -81,6 +83,7 @@ func (s *Store) writeReset(ctx context.Context, l *link, subject string, at time
 	if err != nil {
 		return err
 	}
+	l.observeTime(redisNow)
 	now := s.clock.now()
 	reply, err = l.runOne(ctx, resetCall(s.terms(now, nil), subject, redisNow.Add(-max(0, now.Sub(at))), seen))
 	if err != nil {

@@ -154,6 +154,25 @@ func TestAServerIsReplacedAfterResets(t *testing.T) {
 	}
 }
 
+// The latest date of a reset follows from its deadline, however long the machine lets the
+// caller wait before the call is made: what is sent after the deadline is sent later.
+func TestAResetIsDatedByItsDeadline(t *testing.T) {
+	s, l := &Store{}, newLink("redis.example", time.Second)
+	if at := s.latest(l, time.Now()); !at.IsZero() {
+		t.Fatalf("%v, though Redis's clock is not known", at)
+	}
+	deadline := time.Now()
+	answer := time.UnixMilli(1_800_000_000_000)
+	l.observeTime(answer) // which came after the deadline
+	if at := s.latest(l, deadline); !at.Before(answer) || at.Before(answer.Add(-hosttest.Patience())) {
+		t.Errorf("%v, an answer of after the deadline is of %v", at, answer)
+	}
+	l.forgetTime()
+	if at := s.latest(l, deadline); !at.IsZero() {
+		t.Errorf("%v by the clock of another server", at)
+	}
+}
+
 // A reset that Redis runs late, after the node has gone on alone, forgets nothing of
 // what was sent since.
 func TestALateResetIsOfItsTime(t *testing.T) {

@@ -43,6 +43,8 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+		case <-s.servers.stale:
+			next = time.Time{}
 		case <-tick.C:
 		}
 	}

@@ -25,8 +25,12 @@ type servers struct {
 	address
 	timeout time.Duration
 	changed func()                       // see link.changed
+	failed  func(*link, error)           // see link.keyFailed
+	stale   chan struct{}                // has an element when the layout of the Cluster has changed
 	single  *link                        // nil for a Cluster
 	table   atomic.Pointer[[slots]*link] // of a Cluster; nil until it is known
+
+	refreshing sync.Mutex
 
 	mu      sync.Mutex
 	links   []*link // all that were ever in the table
@@ -35,9 +39,9 @@ type servers struct {
 	since   time.Time // when that began
 }
 
-func newServers(a address, timeout time.Duration, changed func()) *servers {
+func newServers(a address, timeout time.Duration, changed func(), failed func(*link, error)) *servers {
 	quiet()
-	s := &servers{address: a, timeout: timeout, changed: changed, since: time.Now()}
+	s := &servers{address: a, timeout: timeout, changed: changed, failed: failed, stale: make(chan struct{}, 1), since: time.Now()}
 	if a.Kind != redisurl.Cluster {
 		s.single = s.link(s.name(), a.Hosts[0])
 		s.single.master = "sluice:{*}"
@@ -59,7 +63,7 @@ func (s *servers) link(name, host string) *link {
 		}
 	}
 	l := newLink(name, s.timeout)
-	l.changed, l.kind = s.changed, s.Kind
+	l.changed, l.keyFailed, l.kind = s.changed, s.failed, s.Kind
 	l.client = s.client(host, s.timeout, l.connected)
 	s.links = append(s.links, l)
 	return l
@@ -200,6 +204,17 @@ func parseSlots(reply []any, asked string) (all []slotRange, err error) {
 		all = append(all, slotRange{first, last, net.JoinHostPort(cmp.Or(host, askedHost), fmt.Sprint(port))})
 	}
 	return all, nil
+}
+
+// refreshUnless asks for the layout unless it is right by now: of callers that come at the
+// same time, the first one asks.
+func (s *servers) refreshUnless(ctx context.Context, right func() bool) error {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	if right() {
+		return nil
+	}
+	return s.refresh(ctx)
 }
 
 // setLayout puts a layout in force, and returns how many slots are on no server.

@@ -121,7 +121,7 @@ func Open(o Options) (*Store, error) {
 	s.retention.Store(int64(keep))
 	s.usage, s.board = newUsageCache(), newBoard(o.Ledger)
 	s.outbox = newOutbox(o.Ledger, at)
-	s.servers = newServers(a, o.Timeout, s.wakeMerge)
+	s.servers = newServers(a, o.Timeout, s.wakeMerge, s.keyFailed)
 	return s, nil
 }
 
@@ -315,10 +315,14 @@ func (s *Store) recordLocally(ctx context.Context, now time.Time, t ratelimit.Ta
 func (s *Store) ask(deadline time.Time, terms terms, steps []step, t ratelimit.Take,
 	make func(terms, ratelimit.Take) call) (all answer, err error) {
 	all.OK = true
-	for i, st := range steps {
-		part := t
+	for i := range steps {
+		st, part := &steps[i], t
 		part.Subjects = st.subjects
-		reply, err := st.link.do(deadline, make(terms, part))
+		c := make(terms, part)
+		reply, err := st.link.do(deadline, c)
+		if err != nil {
+			reply, err = s.follow(deadline, st, c, err)
+		}
 		if err != nil {
 			if i > 0 && errors.Is(err, errUnsent) {
 				err = fmt.Errorf("after a first step: %v", err)

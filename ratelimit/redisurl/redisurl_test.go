@@ -1,7 +1,6 @@
 package redisurl
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -9,9 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden file")
+	"sluice/sidecar/hosttest"
+)
 
 func TestGoodURLs(t *testing.T) {
 	for text, want := range map[string]URL{
@@ -74,19 +73,7 @@ func TestBadURLs(t *testing.T) {
 		}
 		fmt.Fprintf(&got, "%s\n\t%v\n", line, err)
 	}
-	const golden = "testdata/bad.want"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
+	hosttest.Golden(t, "testdata/bad.want", got.String())
 }
 
 func TestShown(t *testing.T) {

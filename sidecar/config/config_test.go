@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,28 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/ratelimit/redisurl"
+	"sluice/sidecar/hosttest"
 )
 
-var updateGolden = flag.Bool("update", false, "rewrite the golden files of the configuration")
-
 const configTestdata = "../../testdata/config"
-
-// golden compares a text with a golden file.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *updateGolden {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 func configCases(t *testing.T, dir string) []string {
 	t.Helper()
@@ -68,7 +49,7 @@ func TestBadConfigs(t *testing.T) {
 			if strings.Contains(err.Error(), "Secret") {
 				t.Errorf("the error has the password: %v", err)
 			}
-			golden(t, strings.TrimSuffix(file, ".toml")+".error", err.Error()+"\n")
+			hosttest.Golden(t, strings.TrimSuffix(file, ".toml")+".error", err.Error()+"\n")
 		})
 	}
 }
@@ -86,7 +67,7 @@ func TestGoodConfigs(t *testing.T) {
 			if err := WriteTOML(&printed, c.Values()); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, strings.TrimSuffix(file, ".toml")+".effective", printed.String())
+			hosttest.Golden(t, strings.TrimSuffix(file, ".toml")+".effective", printed.String())
 			if strings.Contains(strings.ToLower(printed.String()), "secret") {
 				t.Errorf("the password is printed")
 			}

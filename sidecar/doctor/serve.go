@@ -180,6 +180,8 @@ func (d *doctor) checkServer(server operator.ServerStatus, s *operator.SharedSta
 			"does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
 	case server.Trouble != "":
 		d.wrong(check, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
+	case server.BadKey != "":
+		d.wrong(check, "Delete that key (redis-cli DEL), and see who else writes to this Redis.", "whom a key is about each node counts alone: %s", server.BadKey)
 	case server.Evicts != "":
 		d.wrong(check, "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf.", "its maxmemory-policy is %s: when its memory is full it drops counts, and so hands out new budgets", server.Evicts)
 	default:

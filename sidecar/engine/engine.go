@@ -10,6 +10,7 @@ import (
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/history"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/lock"
 	"sluice/sidecar/notes"
@@ -33,20 +34,20 @@ type Engine struct {
 	loop      *reconcile.Loop
 }
 
-// Options are what an Engine is made with; all are needed but Panel, Board and FormerBoard.
+// Options are what an Engine is made with; all are needed but Panel, Board and Former.
 type Options struct {
-	Config      *config.Config
-	Panel       settings.Panel // what the panel's files say; zero: there is none
-	Node        string         // name of this node: Config.Store.Node or the host name
-	Exim        Exim
-	Store       Store
-	Notes       sidecar.Notes
-	Board       sidecar.Board     // nil: this node shares with nobody
-	FormerBoard sidecar.LeftBoard // the board of an earlier store.url; nil: there is none
-	Locks       sidecar.LockDir
-	Queue       sidecar.Queue
-	Events      event.Sink
-	Now         time.Time // with a monotonic reading
+	Config *config.Config
+	Panel  settings.Panel // what the panel's files say; zero: there is none
+	Node   string         // name of this node: Config.Store.Node or the host name
+	Exim   Exim
+	Store  Store
+	Notes  sidecar.Notes
+	Board  sidecar.Board // nil: this node shares with nobody
+	Former history.Log   // without Board: the changes made while this node shared
+	Locks  sidecar.LockDir
+	Queue  sidecar.Queue
+	Events event.Sink
+	Now    time.Time // with a monotonic reading
 }
 
 // An Exim is what an Engine needs to know of the Exim that asks it.
@@ -59,14 +60,15 @@ type Exim struct {
 func New(o Options) *Engine {
 	e := &Engine{events: o.Events}
 	var board sidecar.Board = &notes.Board{Notes: o.Notes}
-	left, changed := o.FormerBoard, (<-chan struct{})(nil)
+	former, changed := o.Former, (<-chan struct{})(nil)
 	if o.Board != nil {
-		board, left, changed = o.Board, board, o.Board.Changed()
+		former = history.Read(board.Entries, o.Events)
+		board, changed = o.Board, o.Board.Changed()
 	}
 	clock := sidecar.NewClock(o.Now, o.Store)
 
 	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User,
-		Board: board, Left: left, Notes: o.Notes, Events: o.Events, Now: o.Now})
+		Board: board, Former: former, Notes: o.Notes, Events: o.Events, Now: o.Now})
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
 	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,

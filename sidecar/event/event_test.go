@@ -3,13 +3,11 @@ package event
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"log/slog"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,9 +16,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"sluice/sidecar/hosttest"
+)
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -78,19 +76,7 @@ func TestWording(t *testing.T) {
 	for _, k := range values {
 		fmt.Fprintf(&got, "%s %s%s: %s\n", k.Level(), k, limits[kinds[k].limit], k.Text())
 	}
-	const golden = "testdata/wording"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
+	hosttest.Golden(t, "testdata/wording", got.String())
 }
 
 // recorded is a Sink that records all events.

@@ -54,7 +54,7 @@ func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 // changes for the log as it is; if another node posts first, it is called again.
 func Post(ctx context.Context, board sidecar.Board, events event.Sink, draft func(Log) ([]Change, error)) ([]Change, error) {
 	for range maxPosts {
-		t := Read(board, events)
+		t := Read(board.Entries, events)
 		drafted, err := draft(t)
 		if err != nil {
 			return nil, err

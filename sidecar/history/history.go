@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
 )
@@ -68,9 +67,10 @@ func Key(number int64) string { return fmt.Sprintf("%s%012d", changeKeys, number
 // A Log is all changes, by number.
 type Log []Change
 
-// Read reads the changes of a board. It reports those that cannot be read as events.
-func Read(board sidecar.LeftBoard, events event.Sink) (t Log) {
-	board.Entries(changeKeys, func(key string, value []byte) {
+// Read reads the changes of a board, whose Entries it gets. It reports those that cannot
+// be read as events.
+func Read(entries func(prefix string, f func(key string, value []byte)), events event.Sink) (t Log) {
+	entries(changeKeys, func(key string, value []byte) {
 		var posted postedChange
 		if err := json.Unmarshal(value, &posted); err != nil {
 			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})

@@ -107,7 +107,10 @@ func (h *Holds) Hold(now time.Time, who sidecar.Payer, id string, token ratelimi
 
 // Drop forgets a recipient that is held no more.
 func (h *Holds) Drop(subject, id string, token ratelimit.Token) {
-	h.logFailure(h.release(subject, id, token))
+	h.mu.Lock()
+	err := h.drop(subject, id, token)
+	h.mu.Unlock()
+	h.logFailure(err)
 }
 
 // Recorded implements delivery.Observer. A send that is charged only by its line in the
@@ -185,7 +188,7 @@ func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 }
 
 // hold adds a held recipient in memory and in the notes. mu is held for both, as in
-// release, so that the two never disagree.
+// Drop, so that the two never disagree.
 func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -197,14 +200,6 @@ func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r held
 		n.Domain = who.Domain
 	}
 	return h.notes.Put(n, who.Subject(), id, tokenName(token))
-}
-
-// release forgets a recipient that is held no more. It does not have Exim deliver it, as
-// runRelease does.
-func (h *Holds) release(subject, id string, token ratelimit.Token) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.drop(subject, id, token)
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.

@@ -29,11 +29,7 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			queueRuns.Go(func() {
-				if err := h.release("a.example", "id", 7); err != nil {
-					t.Error(err)
-				}
-			})
+			queueRuns.Go(func() { h.Drop("a.example", "id", 7) })
 		}
 		queueRuns.Wait()
 		if noted := New(Options{Notes: store, Events: nobody}).Number(); noted != h.Number() {

@@ -14,7 +14,7 @@ import (
 )
 
 // A clusterLock is a lock that `sluice lock` made, which stands on all nodes until it is
-// removed on one. The board has who made it and its mark. Each node notes its state before
+// removed on one. The board has who made it and its mark. Each node notes the lock before
 // it makes or removes its own file, so that after a crash it can complete that.
 type clusterLock struct {
 	State state  `json:"state,omitempty"` // not on the board
@@ -22,25 +22,19 @@ type clusterLock struct {
 	Mark  string `json:"mark"` // random, so that two locks of a domain differ
 }
 
-// A state is how far a node is with its own file of a clusterLock.
+// A state is how far a node is with its own file of a clusterLock. "making", which an
+// earlier version noted, is treated like stands.
 type state string
 
 const (
-	making   state = "making"   // the file is to be made; the lock may be on the board or not
-	unposted state = "new"      // the file is made, the lock is not on the board yet
-	stands   state = "stands"   // the file is made, the lock is on the board
+	stands   state = "stands"   // the file is made, after a crash by the next start; the lock is on the board
+	unposted state = "new"      // the file is made, and the lock is to be put on the board
 	removing state = "removing" // the file is to be removed, then the lock on the board
 	removed  state = "removed"  // the file is removed, the lock is still on the board
 )
 
 // lockKeys begin the keys of locks on the board; a domain follows.
 const lockKeys = "lock/"
-
-// in returns the lock in another state.
-func (c clusterLock) in(s state) clusterLock {
-	c.State = s
-	return c
-}
 
 // Follow makes and removes this node's files so that they match the locks on the board. It
 // also puts on the board, or takes off it, what could not be while it was out of reach.
@@ -70,22 +64,22 @@ func (l *Locks) Follow(ctx context.Context, _ time.Time) {
 			continue
 		}
 		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", c.Who)})
-		l.note(domain, c.in(making))
+		l.note(domain, c, stands)
 		l.logTrouble(domain, l.makeFile(domain, c))
-		l.note(domain, c.in(stands))
 	}
 }
 
-// resume completes what a crash has interrupted.
+// resume completes what a crash has interrupted. The directory knows which files it has
+// made: it makes none twice, nor one that an operator has removed.
 func (l *Locks) resume() {
 	for domain, c := range l.clusterLocks() {
 		switch c.State {
-		case making:
-			l.logTrouble(domain, l.makeFile(domain, c))
-			l.note(domain, c.in(stands))
+		case removed:
 		case removing:
 			l.logTrouble(domain, l.dir.Remove(hourly(domain)))
-			l.note(domain, c.in(removed))
+			l.note(domain, c, removed)
+		default:
+			l.logTrouble(domain, l.makeFile(domain, c))
 		}
 	}
 }
@@ -99,7 +93,7 @@ func (l *Locks) LockForAll(ctx context.Context, domain, who string) error {
 	}
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	l.note(domain, c.in(making))
+	l.note(domain, c, stands)
 	if err := l.makeFile(domain, c); err != nil {
 		l.forget(domain)
 		return err
@@ -114,16 +108,17 @@ func (l *Locks) makeFile(domain string, c clusterLock) error {
 
 // post puts a lock whose file was made here on the board. l.cluster is held.
 func (l *Locks) post(ctx context.Context, domain string, c clusterLock) {
-	value, err := json.Marshal(c.in(""))
+	c.State = ""
+	value, err := json.Marshal(c)
 	if err == nil {
 		value, err = l.board.Post(ctx, lockKeys+domain, value)
 	}
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-		l.note(domain, c.in(unposted))
+		l.note(domain, c, unposted)
 		return
 	}
-	l.note(domain, readClusterLock(value).in(stands))
+	l.note(domain, readClusterLock(value), stands)
 }
 
 // UnlockForAll removes every lock file of a domain on this node. If LockForAll has locked
@@ -133,7 +128,7 @@ func (l *Locks) UnlockForAll(ctx context.Context, domain string) (err error) {
 	defer l.cluster.Unlock()
 	c, locked := l.clusterLocks()[domain]
 	if locked {
-		l.note(domain, c.in(removing))
+		l.note(domain, c, removing)
 	}
 	for _, f := range l.dir.Files(domain) {
 		err = errors.Join(err, l.dir.Remove(f.Lock))
@@ -161,7 +156,7 @@ func (l *Locks) withdraw(ctx context.Context, domain string, c clusterLock) {
 	if l.board != nil { // nil: since the lock was made, this node stopped sharing with others
 		if err := l.board.Remove(ctx, lockKeys+domain); err != nil {
 			l.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
-			l.note(domain, c.in(removed))
+			l.note(domain, c, removed)
 			return
 		}
 	}
@@ -190,7 +185,10 @@ func (l *Locks) clusterLocks() map[string]clusterLock {
 	return all
 }
 
-func (l *Locks) note(domain string, c clusterLock) { l.logStoreFailed(l.noted.Put(c, domain)) }
+func (l *Locks) note(domain string, c clusterLock, s state) {
+	c.State = s
+	l.logStoreFailed(l.noted.Put(c, domain))
+}
 
 func (l *Locks) forget(domain string) { l.logStoreFailed(l.noted.Drop(domain)) }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
+	"sluice/sidecar/notes"
 )
 
 // Options are what Open needs.
@@ -49,7 +50,8 @@ type Dir struct {
 
 // records are what is noted of the lock files.
 type records struct {
-	notes Notes
+	store Notes             // keeps the notes
+	notes notes.Map[record] // by kind and domain
 	locks map[sidecar.Lock]entry
 
 	// standing is what Files returns for each domain: string to []sidecar.LockFile, by
@@ -92,7 +94,7 @@ func Open(o Options) (*Dir, error) {
 		path:    filepath.Clean(o.Path),
 		poll:    o.Poll,
 		wake:    make(chan struct{}, 1),
-		records: records{notes: o.Notes, locks: map[sidecar.Lock]entry{}},
+		records: records{store: o.Notes, locks: map[sidecar.Lock]entry{}},
 		absent:  absences{locks: map[sidecar.Lock]time.Time{}},
 		usage:   usageFiles{path: filepath.Clean(o.Path), files: map[string]usageFile{}},
 		reports: reports{troubles: map[string]string{}},

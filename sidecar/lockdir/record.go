@@ -1,12 +1,11 @@
 package lockdir
 
 import (
-	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/notes"
 )
 
 // A state is how far a lock has come.
@@ -35,33 +34,32 @@ type entry struct {
 	noted bool      // whether the record is in the notes; if not, the next scan tries again
 }
 
-const notePrefix = "lock/"
-
-func noteKey(l sidecar.Lock) string { return notePrefix + string(l.Kind) + "/" + l.Domain }
-
-// load reads the records back. One that cannot be parsed is reported and forgotten. Its
+// load reads the records back. One that cannot be read is reported and forgotten. Its
 // file then counts as the operator's, which is the safe side: Sluice never removes it.
 func (d *Dir) load() {
 	var bad []string
-	d.notes.Notes(notePrefix, func(key string, value []byte) {
-		kind, domain, _ := strings.Cut(strings.TrimPrefix(key, notePrefix), "/")
-		l := sidecar.Lock{Kind: sidecar.LockKind(kind), Domain: domain}
-		var r record
-		if _, err := fileName(l); err != nil || json.Unmarshal(value, &r) != nil ||
-			r.State != making && r.State != made && r.State != unmaking {
-			bad = append(bad, key)
-			return
+	unread := func(key string, err error) {
+		bad = append(bad, key)
+		d.reports.addTrouble(fmt.Errorf("read note %q of a lock: %w; if its file stands it counts as made by hand", key, err))
+	}
+	d.notes = notes.New[record](d.store, "lock", 2, unread)
+	d.notes.Load(func(name []string, r record) error {
+		l := sidecar.Lock{Kind: sidecar.LockKind(name[0]), Domain: name[1]}
+		if _, err := fileName(l); err != nil {
+			return err
+		}
+		if r.State != making && r.State != made && r.State != unmaking {
+			return fmt.Errorf("there is no state %q", r.State)
 		}
 		if before := r.Dir.Path; before != d.path && before != "" {
 			d.movedFrom = before
 		}
 		d.put(l, entry{record: r, noted: true})
+		return nil
 	})
 	for _, key := range bad {
-		err := fmt.Errorf("read note %q of a lock: not understood; if its file stands it counts as made by hand", key)
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
-		if err := d.notes.Forget(key); err != nil {
-			d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		if err := d.store.Forget(key); err != nil {
+			d.reports.addTrouble(err)
 		}
 	}
 }
@@ -73,10 +71,7 @@ func (d *records) save(l sidecar.Lock, r record) error {
 	if known && e.record == r && e.noted {
 		return nil
 	}
-	value, err := json.Marshal(r)
-	if err == nil {
-		err = d.notes.Note(noteKey(l), value)
-	}
+	err := d.notes.Put(r, string(l.Kind), l.Domain)
 	e.record, e.noted = r, err == nil
 	d.put(l, e)
 	if err != nil {
@@ -88,7 +83,7 @@ func (d *records) save(l sidecar.Lock, r record) error {
 // forget drops a record whose file is gone for good, from memory and from the notes.
 func (d *Dir) forget(l sidecar.Lock) error {
 	d.drop(l)
-	if err := d.notes.Forget(noteKey(l)); err != nil {
+	if err := d.notes.Drop(string(l.Kind), l.Domain); err != nil {
 		return fmt.Errorf("forget the lock file %s_%s: %w", l.Kind, l.Domain, err)
 	}
 	return nil

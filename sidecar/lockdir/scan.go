@@ -228,9 +228,12 @@ func (r *reports) setTrouble(about string, err error) {
 	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(r.troubles))), "; ")
 	r.failure.Store(&all)
 	if err != nil {
-		err = fmt.Errorf("%w; tried again by itself", err)
-		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+		r.addTrouble(fmt.Errorf("%w; tried again by itself", err))
 	}
+}
+
+func (r *reports) addTrouble(err error) {
+	r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
 }
 
 // deliver calls report for all that is pending. It does not hold the mutex then, because

@@ -121,7 +121,7 @@ func (d *Dir) create(at *handle, l sidecar.Lock, r record) error {
 // checkDurable fails if a record would not survive a crash and must. An operator's file
 // needs none: a file without a record is the operator's.
 func (d *Dir) checkDurable(l sidecar.Lock, r record) error {
-	if err := d.notes.Failure(); err != nil && !r.Operator {
+	if err := d.store.Failure(); err != nil && !r.Operator {
 		return fmt.Errorf("make lock file %s: not before it can be noted whose it is: %w", d.pathOf(l), err)
 	}
 	return nil

@@ -119,32 +119,32 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 	if e.Sender = s[:end]; e.Sender == "<>" {
 		e.Sender = ""
 	}
-	var h head
+	var f arrivalFields
 	tail := ""
 	for rest := s[end:]; rest != ""; {
 		var key, value string
 		if key, value, rest = cutField(rest); key == "S" {
-			h.size, tail, rest = true, rest, ""
+			f.size, tail, rest = true, rest, ""
 		} else {
-			h.add(key, value)
+			f.add(key, value)
 		}
 	}
 	e.Recipients = recipients(tail)
 	switch {
-	case h.host == "":
-		e.Auth = authID(h.auth)
-		if strings.HasPrefix(h.protocol, "local") {
-			e.Login = h.login
+	case f.host == "":
+		e.Auth = authID(f.auth)
+		if strings.HasPrefix(f.protocol, "local") {
+			e.Login = f.login
 		}
 		if e.Sender == "" {
-			e.Answers = h.answers
+			e.Answers = f.answers
 		}
-	case h.ambiguous || !h.size || h.protocol == "" || h.mayRepeat(tail):
+	case f.ambiguous || !f.size || f.protocol == "" || f.sizeMayBeForged(tail):
 		e.ClientAddress = unknownAddress
 	default:
-		e.ClientAddress = addressOf(h.host)
-		if !strings.HasSuffix(h.protocol, "smtp") && !strings.HasSuffix(h.protocol, "smtps") { // with AUTH it ends in "a": esmtpa, esmtpsa
-			e.Auth = authID(h.auth)
+		e.ClientAddress = addressOf(f.host)
+		if !strings.HasSuffix(f.protocol, "smtp") && !strings.HasSuffix(f.protocol, "smtps") { // with AUTH it ends in "a": esmtpa, esmtpsa
+			e.Auth = authID(f.auth)
 		}
 	}
 }
@@ -153,14 +153,14 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 // another host.
 const unknownAddress = "unknown"
 
-// A head is the fields of an arrival up to S=.
+// arrivalFields are the fields of an arrival up to S=.
 //
 // A client may have made some of them up: in the HELO, where Exim accepts junk
 // (helo_accept_junk_hosts), as ident (rfc1413_hosts), or in a certificate or SNI. Exim
 // writes these without escaping. So a line that can be read in two ways names no client.
 // An honest line whose message id or subject looks like that is treated alike: better
 // nobody is charged than somebody else.
-type head struct {
+type arrivalFields struct {
 	host, login, protocol, auth, answers string
 
 	size      bool // S= was found
@@ -169,34 +169,34 @@ type head struct {
 }
 
 // add adds a field. A word without "=" has an empty key.
-func (h *head) add(key, value string) {
+func (f *arrivalFields) add(key, value string) {
 	switch key {
 	case "":
-		h.ambiguous = h.ambiguous || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
+		f.ambiguous = f.ambiguous || value != "" && (value[0] == '[' || value[0] == ')') // the end of a HELO
 	case "H":
-		h.ambiguous, h.host = h.ambiguous || h.host != "", value
+		f.ambiguous, f.host = f.ambiguous || f.host != "", value
 	case "R":
-		h.answers = value
+		f.answers = value
 	case "U":
-		h.login = value
+		f.login = value
 	case "P":
-		h.ambiguous, h.protocol = h.ambiguous || h.protocol != "", value
+		f.ambiguous, f.protocol = f.ambiguous || f.protocol != "", value
 	case "A":
-		h.ambiguous, h.auth = h.ambiguous || h.auth != "", value
+		f.ambiguous, f.auth = f.ambiguous || f.auth != "", value
 		if strings.IndexByte(value, ' ') >= 0 {
-			h.ambiguous = h.ambiguous || strings.Contains(value, " A=") || strings.Contains(value, " P=")
+			f.ambiguous = f.ambiguous || strings.Contains(value, " A=") || strings.Contains(value, " P=")
 		}
 	case "DN", "SNI":
-		h.quoted = true
-		h.ambiguous = h.ambiguous || strings.Contains(value, " P=")
+		f.quoted = true
+		f.ambiguous = f.ambiguous || strings.Contains(value, " P=")
 	default:
-		h.ambiguous = h.ambiguous || value != "" && value[0] == '"'
+		f.ambiguous = f.ambiguous || value != "" && value[0] == '"'
 	}
 }
 
-// mayRepeat reports whether what follows S= may be the end of another head, so that the S=
-// before it was made up.
-func (h *head) mayRepeat(tail string) bool {
+// sizeMayBeForged reports whether what follows S= looks like the fields before it and
+// another S=, so that a client may have made up the first.
+func (f *arrivalFields) sizeMayBeForged(tail string) bool {
 	begun := false
 	for i := strings.IndexByte(tail, '='); i >= 0; i = indexFrom(tail, i+1, "=") {
 		if i < 2 || tail[i-2] != ' ' {
@@ -206,7 +206,7 @@ func (h *head) mayRepeat(tail string) bool {
 		case 'P':
 			begun = true
 		case 'A':
-			begun = begun || h.quoted
+			begun = begun || f.quoted
 		case 'S':
 			if begun && i+1 < len(tail) && '0' <= tail[i+1] && tail[i+1] <= '9' {
 				return true

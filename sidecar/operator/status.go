@@ -143,6 +143,7 @@ type ServerStatus struct {
 	Trouble      string    `json:"trouble"`      // why it does not decide
 	Blocked      bool      `json:"blocked"`      // because this host itself lets nothing be sent to it
 	Evicts       string    `json:"evicts"`       // its maxmemory-policy, if that drops counters; else empty
+	BadKey       string    `json:"bad_key"`      // what it answered within a minute about a key that cannot be used; else empty
 }
 
 // Reached reports whether a server answers, so that what is known of the nodes is of now.

@@ -2,7 +2,6 @@ package panel
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,8 +18,6 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/panel/*.want")
 
 func TestMain(m *testing.M) {
 	hosttest.Shuffle()
@@ -66,18 +63,7 @@ func TestTrees(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root, want := filepath.Join(trees, name), filepath.Join(trees, name+".want")
 			got := said(root, New(root).Read(time.Now()))
-			if *update {
-				if err := os.WriteFile(want, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			b, err := os.ReadFile(want)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(b), got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
+			hosttest.Golden(t, want, got)
 		})
 	}
 }

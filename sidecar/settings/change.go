@@ -71,7 +71,7 @@ func (l *Live) post(ctx context.Context, now time.Time, draft func(history.Log) 
 
 // preview returns the drafted changes, and the settings that would be in force with them.
 func (l *Live) preview(now time.Time, draft func(history.Log) ([]history.Change, error)) ([]history.Change, *Settings, error) {
-	t := history.Read(l.board, l.events)
+	t := history.Read(l.board.Entries, l.events)
 	drafted, err := draft(t)
 	if err != nil {
 		return nil, nil, err
@@ -185,7 +185,7 @@ func (l *Live) History(now time.Time, scope string) ([]history.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := history.Read(l.board, l.events)
+	t := history.Read(l.board.Entries, l.events)
 	states := t.Effective(now).States
 	all := []history.Change{}
 	for _, c := range slices.Backward(t) {
@@ -206,7 +206,7 @@ func (l *Live) Export(now time.Time, scope string, left bool) ([]history.Saved, 
 	}
 	changes := l.stayedBehind(now)
 	if !left {
-		changes = history.Read(l.board, l.events).Saved(now)
+		changes = history.Read(l.board.Entries, l.events).Saved(now)
 	}
 	return slices.DeleteFunc(changes, func(c history.Saved) bool { return scope != "" && c.Scope != scope }), nil
 }
@@ -222,11 +222,8 @@ func canonicalOrAll(scope string) (string, error) {
 // stayedBehind lists what was set while store.url named another store, without the keys
 // that were set or unset since.
 func (l *Live) stayedBehind(now time.Time) (all []history.Saved) {
-	if l.left == nil {
-		return nil
-	}
-	here := history.Read(l.board, l.events)
-	for _, c := range history.Read(l.left, l.events).Saved(now) {
+	here := history.Read(l.board.Entries, l.events)
+	for _, c := range l.former.Saved(now) {
 		c.Set = slices.DeleteFunc(c.Set, func(assignment string) bool {
 			key, _, _ := strings.Cut(assignment, "=")
 			return slices.ContainsFunc(here, func(h history.Change) bool {

@@ -19,8 +19,8 @@ import (
 // writes to Redis. If two change it at once, the second compiles its value again.
 type Live struct {
 	node, eximUser string
-	board          sidecar.Board     // has the changes, for all nodes
-	left           sidecar.LeftBoard // the board of the store that store.url named before, or nil
+	board          sidecar.Board // has the changes, for all nodes
+	former         history.Log   // the changes made while store.url named another store
 	events         event.Sink
 	notes          notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
 	onSwap         []func(now time.Time, before, after *Settings)
@@ -47,7 +47,7 @@ type LiveOptions struct {
 	Panel          Panel
 	Node, EximUser string
 	Board          sidecar.Board
-	Left           sidecar.LeftBoard // of the store that store.url named before; nil: none
+	Former         history.Log // the changes made while store.url named another store
 	Notes          sidecar.Notes
 	Events         event.Sink
 	Now            time.Time
@@ -55,7 +55,7 @@ type LiveOptions struct {
 
 // NewLive puts in force what there is at the start.
 func NewLive(o LiveOptions) *Live {
-	l := &Live{node: o.Node, eximUser: o.EximUser, board: o.Board, left: o.Left, events: o.Events,
+	l := &Live{node: o.Node, eximUser: o.EximUser, board: o.Board, former: o.Former, events: o.Events,
 		notes: notes.New[int64](o.Notes, "since", 2, event.Unread(o.Events, event.NoteUnread)), noted: map[countedLimit]time.Time{}}
 	l.notes.Load(func(name []string, ms int64) error {
 		l.noted[countedLimit{name[0], name[1]}] = time.UnixMilli(ms)
@@ -116,7 +116,7 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 // compile reads the changes of operators from the board, and makes f.settings of them and
 // of f.from.
 func (l *Live) compile(f *liveValue, now time.Time) {
-	f.changes = history.Read(l.board, l.events)
+	f.changes = history.Read(l.board.Entries, l.events)
 	f.settings, f.expires = l.settingsWith(f, f.changes, now)
 }
 
@@ -191,7 +191,7 @@ func (l *Live) EmitPanelSkipped(lines []string) {
 // Reload puts in force what other nodes have changed. It compiles nothing if there is no
 // new change: mostly the board was changed for something else, such as a lock.
 func (l *Live) Reload(now time.Time) {
-	if history.Read(l.board, l.events).Last() != l.now.Load().changes.Last() {
+	if history.Read(l.board.Entries, l.events).Last() != l.now.Load().changes.Last() {
 		l.swap(now, func(*liveValue) {})
 	}
 }

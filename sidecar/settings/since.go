@@ -17,8 +17,8 @@ import (
 type countedLimit struct{ key, scope string }
 
 // countsBegan returns since when each limit counts. A limit that is in before keeps its
-// time, a new one begins now. At the start of the service a new daily limit does not
-// include the last hour, which has not been counted.
+// time, a new one begins now; a new daily limit an hour ago, except at the start of the
+// service: nobody knows then whether the last hour was counted.
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
 	add := func(limit countedLimit) {

@@ -47,9 +47,9 @@ type times struct {
 // waiting is what was decided since the last flush. To count many sends at once is much
 // cheaper than one by one.
 type waiting struct {
-	flushes  uint64             // number of the next flush; the first is 1
-	charges  []ratelimit.Report // of what passUnasked let pass; until flush, ages are as of began
-	outcomes delivery.Batch
+	nextFlush uint64             // the first is 1
+	charges   []ratelimit.Report // of what passUnasked let pass; until flush, ages are as of began
+	outcomes  delivery.Batch
 }
 
 // Options are what a Simulation is made with.
@@ -63,7 +63,7 @@ type Options struct {
 
 // New returns a Simulation of some settings.
 func New(o Options) *Simulation {
-	sim := &Simulation{options: o, waiting: waiting{flushes: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
+	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
 	sim.settings, sim.unread = settings.New(from, envelope.FoldDomain(o.Node), o.EximUser, nil)
 	return sim
@@ -116,14 +116,14 @@ func (s *Simulation) record(ctx context.Context, l *delivery.Judged) {
 
 // setWaiting marks a domain as one of which something waits for the next flush.
 func (w *waiting) setWaiting(d *domainTally) {
-	if d.waitsFor != w.flushes {
-		d.waitsFor, d.waitingBad = w.flushes, 0
+	if d.awaitedFlush != w.nextFlush {
+		d.awaitedFlush, d.waitingBad = w.nextFlush, 0
 	}
 }
 
 // flush has the store count what passed and what became of sends.
 func (s *Simulation) flush(ctx context.Context) {
-	s.flushes++
+	s.nextFlush++
 	if len(s.charges) > 0 {
 		for i := range s.charges {
 			s.charges[i].Age += s.now.Sub(s.began)
@@ -141,7 +141,7 @@ func (s *Simulation) flush(ctx context.Context) {
 // ask has the engine decide about a domain, after a flush if something of it waits, and
 // reports whether the mail may pass.
 func (s *Simulation) ask(ctx context.Context, d *domainTally, r *sidecar.Request) (reply sidecar.Reply, ok bool) {
-	if d.waitsFor == s.flushes {
+	if d.awaitedFlush == s.nextFlush {
 		s.flush(ctx)
 	}
 	reply = s.engine.Ask(ctx, s.now, *r)

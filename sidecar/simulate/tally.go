@@ -53,14 +53,14 @@ type tally struct {
 
 type domainTally struct {
 	DomainReport
-	by         map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
-	waitsFor   uint64            // the last flush that something of it waits for or has waited for
-	waitingBad int64             // sends of what waits that are bad
-	deferfail  deferfail.Rate    // what trips it, with nothing counted
-	spare      int64             // sends for which its limits have room, at least
-	locks      int               // that stand
-	since      time.Time         // when the first of them was made
-	limited    time.Duration     // for how long there were any before
+	by           map[string]*int64 // sends that were tried, by mailbox or what else tells authors apart
+	awaitedFlush uint64            // number of the last flush for which something of it waits, or has waited
+	waitingBad   int64             // sends of what waits that are bad
+	deferfail    deferfail.Rate    // what trips it, with nothing counted
+	spare        int64             // sends for which its limits have room, at least
+	locks        int               // that stand
+	since        time.Time         // when the first of them was made
+	limited      time.Duration     // for how long there were any before
 }
 
 func newTally() tally {
