@@ -87,7 +87,7 @@ end
 
 -- beat is a node's sign of life: KEYS[1] has the nodes, KEYS[2] those that have
 -- told the server ARGV[4] all they know; ARGV[5] says that this one has.
--- Returns how many have, then name, value and age of each node.
+-- Returns name, value and age of each node, and 1 if it has told the server.
 function op.beat()
   call('HSET', KEYS[1], ARGV[2], now .. ' ' .. ARGV[3])
   call('PEXPIRE', KEYS[1], 86400000)
@@ -96,9 +96,8 @@ function op.beat()
     call('HSET', KEYS[2], '', ARGV[4], 'n' .. ARGV[2], '1')
     call('PEXPIRE', KEYS[2], 86400000)
   end
-  local out = {0}
-  if call('HGET', KEYS[2], '') == ARGV[4] then out[1] = call('HLEN', KEYS[2]) - 1 end
-  local all = call('HGETALL', KEYS[1])
+  local ours = call('HGET', KEYS[2], '') == ARGV[4]
+  local out, all = {}, call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
     local at, value = all[i + 1]:match('(%d+) (.*)')
     if now - at > 86400000 then
@@ -107,6 +106,7 @@ function op.beat()
       out[#out + 1] = all[i]
       out[#out + 1] = value
       out[#out + 1] = now - at
+      out[#out + 1] = ours and call('HEXISTS', KEYS[2], 'n' .. all[i]) or 0
     end
   end
   return out

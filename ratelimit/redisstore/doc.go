@@ -17,6 +17,6 @@
 //
 // link.go makes calls, run.go finds out whether a server decides. degraded.go decides
 // while it does not, outbox.go keeps what was decided, merge.go gives it to Redis
-// afterwards, and replay.go gives a new server everything. The nodes exchange uses and
+// afterwards. catchup.go brings a new server up to date, to which replay.go gives everything. The nodes exchange uses and
 // resets (usage.go, publish.go) by the board (board.go).
 package redisstore

@@ -65,7 +65,17 @@ func insist(n *node, t ratelimit.Take) (bool, error) {
 }
 
 // three starts three nodes whose clocks are minutes apart.
-func three(t *testing.T, url string, o Options) (nodes []*node) {
+func three(t *testing.T, url string, o Options) []*node {
+	t.Helper()
+	nodes := openThree(t, url, o)
+	for _, n := range nodes {
+		n.shared()
+	}
+	return nodes
+}
+
+// openThree starts them without waiting for them to work with Redis.
+func openThree(t *testing.T, url string, o Options) (nodes []*node) {
 	t.Helper()
 	o.URL, o.Nodes = url, 3
 	for i, offset := range []time.Duration{0, -4 * time.Minute, 7 * time.Minute} {
@@ -73,9 +83,6 @@ func three(t *testing.T, url string, o Options) (nodes []*node) {
 		n := openNode(t, t.TempDir(), o)
 		n.offset = offset
 		nodes = append(nodes, n)
-	}
-	for _, n := range nodes {
-		n.shared()
 	}
 	return nodes
 }

@@ -60,12 +60,12 @@ type link struct {
 type linkState struct {
 	open          atomic.Bool  // the breaker is not closed: only probes are sent
 	refuses       atomic.Bool  // it answers and refuses to write, until a heartbeat succeeds
-	ready         atomic.Bool  // it has all that this node has accepted, and decides
-	serverChanges atomic.Int64 // how often another server has answered
+	ready         atomic.Bool  // it has all that the nodes have accepted, and decides
+	serverChanges atomic.Int64 // how often another server has answered than the one before
 
 	mu        sync.Mutex // guards the rest
-	caughtUp  string     // the server that has everything but the outbox
 	server    string     // the server that answers; see serverOf
+	stage     stage
 	lastError error
 	latency   time.Duration // of the last heartbeat
 	since     time.Time     // of the present state
@@ -75,8 +75,9 @@ type linkState struct {
 	master    string        // a key prefix that lies on this master
 }
 
-// announced is what was reported to operators. Only runLink uses it.
+// announced is what was reported to operators, or is to be. Only runLink uses it.
 type announced struct {
+	replayedSends  int
 	announcedReady bool
 	everReady      bool
 	warnedPolicy   string
@@ -384,12 +385,14 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 		return err
 	}
 	l.mu.Lock()
-	another := l.server != server
-	l.server = server
+	another, first := l.server != server, l.server == ""
 	if another {
+		l.server, l.stage = server, unmet
 		l.unready()
 		l.forgetTime()
-		l.serverChanges.Add(1)
+		if !first {
+			l.serverChanges.Add(1)
+		}
 	}
 	l.mu.Unlock()
 	if another {

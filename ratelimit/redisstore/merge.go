@@ -33,13 +33,14 @@ func (s *Store) merge(ctx context.Context) bool {
 	s.merging.Lock()
 	defer s.merging.Unlock()
 	for range 1000 {
-		for some := range slices.Chunk(s.outbox.list(), batch) {
+		list := s.outbox.list()
+		for some := range slices.Chunk(list, batch) {
 			if ctx.Err() != nil {
 				break
 			}
 			s.mergeSome(ctx, s.clock.now(), some)
 		}
-		if s.rejoin() || ctx.Err() != nil || !s.anyCatching() {
+		if s.rejoin() || ctx.Err() != nil || len(list) == 0 || !s.anyCatching() {
 			break
 		}
 	}
@@ -146,19 +147,43 @@ func (s *Store) runPipeline(ctx context.Context, now time.Time, l *link, some []
 		}
 		c.result.join(l, err)
 		if a, err := answerOf(replies[k], c.subjects); err == nil {
-			s.notifyChanged(s.usage.observeMerged(now, a.Result)...)
+			s.notifyChanged(s.usage.observeMerged(now, a.Result, l.stageNow() == complete)...)
 		}
 	}
 }
 
-// rejoin lets those masters decide again that answer and have everything. It reports
-// whether all masters decide now.
+// rejoin lets those masters decide again whose counts are complete. It reports whether all
+// masters decide now.
 func (s *Store) rejoin() bool {
-	if !s.anyCatching() {
-		return !slices.ContainsFunc(s.servers.masters(), func(l *link) bool { return !l.ready.Load() })
+	masters := s.servers.masters()
+	undecided := func(l *link) bool { return !l.ready.Load() }
+	if !slices.ContainsFunc(masters, undecided) {
+		return true
 	}
 	s.outbox.mu.Lock() // so that takeDegraded accepts nothing meanwhile
 	defer s.outbox.mu.Unlock()
+	owed := s.owedLocked()
+	for _, l := range masters {
+		if !l.ready.Load() && !owed[l] {
+			l.rejoin()
+		}
+	}
+	if slices.ContainsFunc(masters, undecided) {
+		return false
+	}
+	s.outbox.counts.Uncharge(s.clock.now(), s.outbox.reserved)
+	s.outbox.reserved = nil
+	return true
+}
+
+// owed are the masters to which something in the outbox is to go that they can take.
+func (s *Store) owed() map[*link]bool {
+	s.outbox.mu.Lock()
+	defer s.outbox.mu.Unlock()
+	return s.owedLocked()
+}
+
+func (s *Store) owedLocked() map[*link]bool {
 	owed := map[*link]bool{}
 	for _, e := range s.outbox.entries {
 		if e.waits() {
@@ -171,14 +196,7 @@ func (s *Store) rejoin() bool {
 			break
 		}
 	}
-	all := true
-	for _, l := range s.servers.masters() {
-		if !l.ready.Load() && !owed[l] {
-			l.rejoin()
-		}
-		all = all && l.ready.Load()
-	}
-	return all
+	return owed
 }
 
 // subjectsOf returns the names of the subjects of an entry.

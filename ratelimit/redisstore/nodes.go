@@ -41,61 +41,85 @@ func (n *nodes) list() []Node {
 	return all
 }
 
-// beat sends one heartbeat, which also proves that the server can be written to. It
-// returns how many nodes have replayed to this server.
-func (s *Store) beat(ctx context.Context, l *link, replayed bool) (replayedNodes int, err error) {
+// signs are what a heartbeat finds out about all nodes.
+type signs struct {
+	told   int // how many have given this server all that they accepted
+	behind int // how many others are alive and have not
+}
+
+// aliveFor is after how long without a sign a node may be down.
+const aliveFor = 10 * time.Second
+
+// beat sends one heartbeat, which also proves that the server can be written to.
+func (s *Store) beat(ctx context.Context, l *link) (found signs, err error) {
 	l.mu.Lock()
-	key, latency := l.master, l.latency
+	key, latency, server := l.master, l.latency, l.server
 	l.mu.Unlock()
 	me := Node{Name: s.options.Node, Mode: s.mode(), Latency: latency, Config: s.nodes.configHash()}
 	value, err := json.Marshal(me)
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	start := time.Now()
-	replies, errs := l.run(ctx, []call{{
+	reply, err := l.runOne(ctx, call{
 		script: boardScript, keys: []string{key + ":nodes", key + ":told"},
-		args: []any{"beat", s.options.Node, string(value), l.serverNow(), bit(replayed)},
-	}})
-	if errs[0] != nil {
-		return 0, errs[0]
+		args: []any{"beat", s.options.Node, string(value), server, bit(s.hasTold(l))},
+	})
+	if err != nil {
+		return found, err
 	}
 	l.refuses.Store(false)
 	l.mu.Lock()
 	l.latency, l.lastError = time.Since(start), nil
 	l.mu.Unlock()
-	list, ok := replies[0].([]any)
-	if !ok || len(list)%3 != 1 {
-		return 0, errReply
+	all, found, err := readSigns(reply)
+	if err != nil {
+		return found, err
 	}
-	n, _ := list[0].(int64)
-	if alive := s.nodes.update(list[1:]); alive > s.options.Nodes {
-		s.report.RedisCrowded(alive, s.options.Nodes)
-	}
-	return int(n), nil
-}
-
-// update takes name, value and age in ms of each node, and returns how many have sent
-// a heartbeat within a minute.
-func (n *nodes) update(list []any) (alive int) {
-	var all []Node
-	for ; len(list) > 0; list = list[3:] {
-		name, _ := list[0].(string)
-		value, _ := list[1].(string)
-		ms, _ := list[2].(int64)
-		node := Node{}
-		if json.Unmarshal([]byte(value), &node) != nil {
-			continue
-		}
-		node.Name, node.Age = name, time.Duration(ms)*time.Millisecond
-		all = append(all, node)
-		if node.Age < time.Minute {
+	s.nodes.set(all)
+	alive := 0
+	for _, n := range all {
+		if n.Age < time.Minute {
 			alive++
 		}
 	}
+	if alive > s.options.Nodes {
+		s.report.RedisCrowded(alive, s.options.Nodes)
+	}
+	return found, nil
+}
+
+// readSigns reads the answer to a heartbeat: name, value, age in ms of each node, and 1 if it
+// has told this server all.
+func readSigns(reply any) (all []Node, found signs, err error) {
+	list, ok := reply.([]any)
+	if !ok || len(list)%4 != 0 {
+		return nil, found, errReply
+	}
+	for ; len(list) > 0; list = list[4:] {
+		name, _ := list[0].(string)
+		value, _ := list[1].(string)
+		ms, _ := list[2].(int64)
+		n := Node{}
+		if json.Unmarshal([]byte(value), &n) != nil {
+			continue
+		}
+		n.Name, n.Age = name, time.Duration(ms)*time.Millisecond
+		all = append(all, n)
+		switch told, _ := list[3].(int64); {
+		case told > 0:
+			found.told++
+		case n.Age < aliveFor:
+			found.behind++
+		}
+	}
+	return all, found, nil
+}
+
+// set takes what a heartbeat has found.
+func (n *nodes) set(all []Node) {
 	slices.SortFunc(all, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.all, n.updated = all, time.Now()
-	return alive
 }

@@ -22,6 +22,7 @@ type outbox struct {
 	counts *ratelimit.Ledger
 
 	mu        sync.Mutex
+	reserved  []ratelimit.Token // sends in counts that Redis has; see endReservation
 	seq       int64
 	entries   map[int64]*pendingWrite
 	undoing   map[ratelimit.Token]int // how many entries undo a token

@@ -3,25 +3,16 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"sluice/ratelimit"
 )
 
-// replayed reports whether a server has what this node accepted, except the outbox.
-func (s *Store) replayed(server string) (yes bool) {
-	s.ledger.Notes(noteServer+server, func(string, []byte) { yes = server != "" })
-	return yes
-}
-
-// replay gives a server all resets and sends that this node has, and waits until the
-// other nodes have done so too.
-func (s *Store) replay(ctx context.Context, l *link, server string) error {
+// replay gives a server all resets and sends that this node has.
+func (s *Store) replay(ctx context.Context, l *link) error {
 	s.report.RedisReplaced(l.name)
-	start := time.Now()
-	sends := 0
+	l.replayedSends = 0
 	if err := s.writeResets(ctx, l, s.clock.now()); err != nil {
 		return err
 	}
@@ -29,62 +20,17 @@ func (s *Store) replay(ctx context.Context, l *link, server string) error {
 	var err error
 	s.ledger.Sends(s.clock.now(), func(send ratelimit.Send) bool {
 		if part = append(part, send.Token); len(part) == batch {
-			sends += len(part)
+			l.replayedSends += len(part)
 			err = s.writeSends(ctx, l, part)
 			part = part[:0]
 		}
 		return err == nil && ctx.Err() == nil
 	})
 	if err == nil {
-		sends += len(part)
+		l.replayedSends += len(part)
 		err = s.writeSends(ctx, l, part)
 	}
-	if err = errors.Join(err, ctx.Err()); err != nil {
-		return err
-	}
-	nodes, err := s.awaitOthers(ctx, l, start)
-	if err != nil {
-		return err
-	}
-	s.report.RedisReplayed(l.name, sends, nodes, s.options.Nodes)
-	return s.noteReplayed(l, server)
-}
-
-// awaitOthers waits until all nodes have replayed, or for replayWait, and returns how
-// many have.
-func (s *Store) awaitOthers(ctx context.Context, l *link, start time.Time) (nodes int, err error) {
-	for {
-		short, cancel := context.WithTimeout(ctx, s.options.Timeout)
-		nodes, err = s.beat(short, l, true)
-		cancel()
-		if err != nil || nodes >= s.options.Nodes || time.Since(start) > replayWait {
-			return nodes, err
-		}
-		select {
-		case <-ctx.Done():
-			return nodes, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// noteReplayed notes that a server has had a replay, in place of those before it.
-func (s *Store) noteReplayed(l *link, server string) error {
-	var old []string
-	s.ledger.Notes(noteServer, func(key string, value []byte) {
-		if string(value) == l.name {
-			old = append(old, key)
-		}
-	})
-	if err := s.ledger.Note(noteServer+server, []byte(l.name)); err != nil {
-		return fmt.Errorf("note that %s was told: %w", l.name, err)
-	}
-	for _, key := range old {
-		if key != noteServer+server {
-			s.ledger.Forget(key)
-		}
-	}
-	return nil
+	return errors.Join(err, ctx.Err())
 }
 
 // writeResets gives a server the resets that this node's ledger has.

@@ -11,8 +11,8 @@ type Reporter interface {
 	RedisLost(server, mode string, reason error)
 	// RedisBack: Redis decides again, and has what was accepted meanwhile.
 	RedisBack(server string, after time.Duration)
-	// RedisReplaced: another server, or a promoted replica, answers. This and the
-	// other nodes replay to it what they accepted before it decides.
+	// RedisReplaced: a new server, or a promoted replica, answers. This and the
+	// other nodes replay to it what they accepted before it decides alone.
 	RedisReplaced(server string)
 	// RedisReplayed: this node has replayed that many sends. Of all nodes, whose number
 	// is of, nodes have finished their replay.

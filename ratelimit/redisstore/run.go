@@ -10,8 +10,8 @@ import (
 const (
 	beatEvery = time.Second
 
-	// replayWait is how long this node waits for the others to replay to a new server
-	// what they accepted, before it lets the server decide.
+	// replayWait is how long this node waits for the others to give a new server what they
+	// accepted, before it lets the server decide.
 	replayWait = 3 * time.Second
 
 	noteServer = "redis/server/"
@@ -119,40 +119,23 @@ func (s *Store) announce(l *link, err error) {
 	}
 }
 
-// heartbeat sends a sign of life to one master. If that succeeds and the master is not
-// ready, it replays and merges what the master lacks.
+// heartbeat sends a sign of life to one master. If that succeeds and the master does not
+// decide, it catches up with it.
 func (s *Store) heartbeat(ctx context.Context, l *link) error {
 	short, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	epoch := l.serverChanges.Load()
-	server := l.serverNow()
-	if _, err := s.beat(short, l, s.replayed(server)); err != nil {
-		if l.serverChanges.Load() == epoch { // else the error is that it is another server now
-			return err
-		}
-		server = l.serverNow()
+	changes := l.serverChanges.Load()
+	_, err := s.beat(short, l)
+	if err != nil && !l.aboutKey(err) && l.serverChanges.Load() == changes { // else it is another server now
+		return err
 	}
 	s.checkEviction(short, l)
-	if l.ready.Load() {
-		return s.extendRetention(ctx)
-	}
-	if l.alive() {
-		s.merge(ctx)
-		return nil
-	}
-	if l.everReady {
-		s.announce(l, nil)
-	}
-	if !s.replayed(server) {
-		if err := s.replay(ctx, l, server); err != nil {
+	if !l.ready.Load() {
+		if err := s.catchUp(ctx, l); err != nil {
 			return err
 		}
 	}
-	l.mu.Lock()
-	l.caughtUp = server
-	l.mu.Unlock()
-	s.merge(ctx)
-	return nil
+	return errors.Join(s.lookAgain(ctx), s.extendRetention(ctx))
 }
 
 // checkEviction asks what the server does when its memory is full. It asks with every
@@ -172,15 +155,15 @@ func (s *Store) checkEviction(ctx context.Context, l *link) {
 	l.warnedPolicy = policy
 }
 
-// rejoin makes the link ready, if its server has everything.
+// rejoin makes the link ready, if what its server has counted is complete.
 func (l *link) rejoin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server == "" || l.caughtUp != l.server || l.open.Load() || l.refuses.Load() {
+	if l.stage < complete || !l.answers() {
 		return
 	}
 	l.ready.Store(true)
-	if l.open.Load() || l.refuses.Load() { // it may have failed just now
+	if !l.answers() { // it may have failed just now
 		l.ready.Store(false)
 	}
 }
@@ -190,7 +173,7 @@ func (l *link) rejoin() {
 func (l *link) alive() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.server != "" && l.caughtUp == l.server && !l.open.Load() && !l.refuses.Load()
+	return l.stage >= replayed && l.answers()
 }
 
 func (l *link) serverNow() string {

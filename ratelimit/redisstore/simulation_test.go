@@ -88,10 +88,15 @@ func (s *simulation) arrival() time.Time {
 }
 
 // cut has a node no longer reach Redis.
-func (s *simulation) cut(i int) { s.nodes[i].servers.single.unready() }
+func (s *simulation) cut(i int) {
+	l := s.nodes[i].servers.single
+	l.refuses.Store(true)
+	l.unready()
+}
 
 // heal has it reach Redis again: it merges its outbox and decides there.
 func (s *simulation) heal(i int) {
+	s.nodes[i].servers.single.refuses.Store(false)
 	if !s.nodes[i].merge(context.Background()) || !s.nodes[i].servers.single.ready.Load() {
 		s.t.Fatalf("node %d does not come back", i)
 	}
@@ -111,8 +116,42 @@ func (s *simulation) healAll() {
 	running.Wait()
 }
 
+// catchUp has a node that reaches Redis give it all that it has. When all nodes have done so,
+// all decide there again, without that any has waited for the others.
+func (s *simulation) catchUp(i int) {
+	n, ctx := s.nodes[i], context.Background()
+	l := n.servers.single
+	l.refuses.Store(false)
+	if l.stageNow() == unmet {
+		if err := n.replay(ctx, l); err != nil {
+			s.t.Fatal(err)
+		}
+		l.advance(l.serverNow(), replayed)
+	}
+	n.merge(ctx)
+	for _, n := range s.nodes {
+		if !n.hasTold(n.servers.single) {
+			return
+		}
+	}
+	for _, n := range s.nodes {
+		l := n.servers.single
+		l.advance(l.serverNow(), complete)
+		n.merge(ctx)
+		if err := n.lookAgain(ctx); err != nil || l.answers() && !l.ready.Load() {
+			s.t.Fatalf("node %s does not come back: %v", n.options.Node, err)
+		}
+	}
+}
+
 // replace has Redis come back empty, as another server.
 func (s *simulation) replace() {
+	s.swap()
+	s.healAll()
+}
+
+// swap has Redis come back empty, as another server with which no node has caught up.
+func (s *simulation) swap() {
 	s.redis.Do("flushall")
 	s.redis.Do("replicaof", "127.0.0.1", "1")
 	s.redis.Do("replicaof", "no", "one") // which names the history of its data anew
@@ -126,11 +165,10 @@ func (s *simulation) replace() {
 			s.t.Fatal("it is no other server")
 		}
 		l.mu.Lock()
-		l.server = server
+		l.server, l.stage = server, unmet
 		l.unready()
 		l.mu.Unlock()
 	}
-	s.healAll()
 }
 
 // take asks for one send. With lost, Redis runs it and the reply is lost.
@@ -141,7 +179,7 @@ func (s *simulation) take(i int, subject ratelimit.Subject, lost bool) bool {
 	now, ctx := s.now(), context.Background()
 	var r ratelimit.Result
 	var err error
-	if l := n.servers.single; lost && l.ready.Load() {
+	if l := n.servers.single; lost && l.answers() {
 		terms := n.terms(now, t.Subjects)
 		if _, err := l.do(time.Now().Add(5*time.Second), takeCall(terms, t)); err != nil {
 			s.t.Fatal(err)
@@ -224,7 +262,12 @@ func (c *schedule) run() error {
 		}
 	}
 	for i := range c.nodes {
-		c.heal(i)
+		c.catchUp(i)
+	}
+	for _, n := range c.nodes {
+		if !n.servers.single.ready.Load() || n.outbox.len() > 0 {
+			return fmt.Errorf("node %s does not come back", n.options.Node)
+		}
 	}
 	for _, w := range c.nodes[0].Standing(c.now(), c.subject.Name).Windows {
 		if w.Sent != c.accepted {
@@ -241,18 +284,26 @@ func (c *schedule) step(i int) {
 		c.alone[i] = true
 		c.say("cut %d; ", i)
 	case step < 3:
-		c.heal(i)
+		c.catchUp(i)
 		c.say("heal %d; ", i)
 	case step < 4:
 		c.share()
 	case step == 4 && c.random.IntN(4) == 0:
-		c.replace()
+		if c.swap(); c.random.IntN(2) == 0 {
+			c.healAll()
+		}
+		for i, n := range c.nodes { // while they catch up, each has its share
+			c.alone[i] = c.alone[i] || !n.servers.single.ready.Load()
+		}
 		c.say("replace; ")
 	case step == 5:
 		c.alone[i] = true
 		c.take(i, true)
 	case step < 8:
 		c.take(i, false) // in the same moment as the reset
+		if !c.nodes[i].servers.single.ready.Load() {
+			c.jump(5 * time.Millisecond) // times of this node and of Redis are told apart to within as much
+		}
 		c.reset(i)
 		c.take(i, false)
 	default:

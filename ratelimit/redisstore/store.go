@@ -65,6 +65,8 @@ type Options struct {
 
 	// redisTime, in tests, replaces Redis's clock.
 	redisTime func() time.Time
+	// replayWait, in tests, replaces the constant.
+	replayWait time.Duration
 	// answered, in tests, is called with Redis's answer to a Take, and when it was asked.
 	answered func(t ratelimit.Take, began time.Time, a answer)
 }
@@ -85,7 +87,10 @@ type Store struct {
 	usage   *usageCache
 	board   *board
 	nodes   nodes
-	clock   clock
+
+	neverShared bool // when it was opened, this node had never worked with a Redis
+
+	clock clock
 	numbers
 
 	wake    chan struct{} // has an element when the outbox is to be merged
@@ -121,6 +126,8 @@ func Open(o Options) (*Store, error) {
 	s.retention.Store(int64(keep))
 	s.usage, s.board = newUsageCache(), newBoard(o.Ledger)
 	s.outbox = newOutbox(o.Ledger, at)
+	s.neverShared = true
+	o.Ledger.Notes(noteServer, func(string, []byte) { s.neverShared = false })
 	s.servers = newServers(a, o.Timeout, s.wakeMerge, s.keyFailed)
 	return s, nil
 }
@@ -166,7 +173,7 @@ type step struct {
 }
 
 // steps divides subjects among the masters, accounts first. ok is false if one of the
-// masters cannot be asked.
+// masters does not decide.
 func (s *Store) steps(subjects []ratelimit.Subject) (all []step, ok bool) {
 	if l := s.servers.single; l != nil {
 		return []step{{l, subjects}}, l.ready.Load()
@@ -252,9 +259,15 @@ func (s *Store) deadline() time.Time { return time.Now().Add(s.options.Timeout) 
 
 // decide has Redis decide or, if it does not answer, this node alone.
 func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit.Take) (ratelimit.Result, error) {
-	steps, ok := s.steps(t.Subjects)
-	if !ok {
-		return s.takeDegraded(ctx, now, t, 0)
+	steps, ready := s.steps(t.Subjects)
+	if !ready {
+		if !answering(steps) {
+			return s.takeDegraded(ctx, now, t, 0)
+		}
+		if r, err := s.reserve(ctx, now, t); err != nil || !r.OK {
+			return r, err
+		}
+		t.Force = t.Force || s.options.Outage == OutageOpen
 	}
 	terms := s.terms(now, t.Subjects)
 	terms.again = s.outbox.undoes(t.Tokens)
@@ -263,9 +276,12 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 	if err == nil && s.options.answered != nil {
 		s.options.answered(t, began, a)
 	}
+	if !ready {
+		s.endReservation(now, steps, t, err == nil && a.OK)
+	}
 	switch {
 	case err == nil:
-		s.notifyChanged(s.usage.observe(now, a.Result)...)
+		s.notifyChanged(s.usage.observe(now, a.Result, ready || allComplete(steps))...)
 		r := s.inLocalTime(now, a.Result)
 		if r.OK {
 			r.Charged, r.Moved, err = s.recordLocally(ctx, now, t, a.admitted)
@@ -411,16 +427,27 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	if len(t.Subjects) == 0 {
 		return s.ledger.Look(ctx, now, t)
 	}
-	steps, ok := s.steps(t.Subjects)
-	if !ok {
-		return s.lookDegraded(ctx, now, t)
+	steps, ready := s.steps(t.Subjects)
+	var own ratelimit.Result
+	if !ready {
+		var err error
+		if own, err = s.lookDegraded(ctx, now, t); err != nil || !own.OK || !answering(steps) || s.options.Outage == OutageOpen {
+			return own, err
+		}
 	}
 	a, err := s.ask(deadline, s.terms(now, nil), steps, t, lookCall)
-	if err != nil {
+	switch {
+	case err != nil && ready:
 		return s.lookDegraded(ctx, now, t)
+	case err != nil:
+		return own, nil
 	}
-	s.notifyChanged(s.usage.observe(now, a.Result)...)
-	return s.inLocalTime(now, a.Result), nil
+	s.notifyChanged(s.usage.observe(now, a.Result, ready || allComplete(steps))...)
+	r := s.inLocalTime(now, a.Result)
+	if !ready && r.OK {
+		r = tighter(own, r)
+	}
+	return r, nil
 }
 
 // Known reports whether this node has charged a send and still keeps it.

@@ -20,6 +20,7 @@ type usageCache struct {
 	unsent map[usageKey]usage    // seen by this node and not published yet
 	resets map[string]localReset // subjects reset by this node and not published yet
 	epochs map[string]int64      // of subjects that were reset, by Redis's clock
+	again  map[string]bool       // subjects of which only a part was counted when they were seen
 }
 
 // A localReset is a reset to be published.
@@ -60,14 +61,17 @@ func (v *usage) parse(text string) {
 func (v usage) olderThan(o usage) bool { return v.at < o.at || v.at == o.at && v.used < o.used }
 
 func newUsageCache() *usageCache {
-	return &usageCache{urgent: make(chan struct{}, 1), uses: map[usageKey]usage{}, unsent: map[usageKey]usage{}, resets: map[string]localReset{}, epochs: map[string]int64{}}
+	return &usageCache{urgent: make(chan struct{}, 1), uses: map[usageKey]usage{}, unsent: map[usageKey]usage{}, resets: map[string]localReset{},
+		epochs: map[string]int64{}, again: map[string]bool{}}
 }
 
 // observe takes an answer of Redis. changed are the subjects that have reached a
-// limit, or are below it again.
-func (c *usageCache) observe(now time.Time, r ratelimit.Result) (changed []string) {
+// limit, or are below it again. What Redis has counted may not be complete yet: then only
+// more than was seen before counts, and the subjects are to be looked at again.
+func (c *usageCache) observe(now time.Time, r ratelimit.Result, complete bool) (changed []string) {
 	for _, u := range r.Uses {
-		if c.observeUse(now, r.At.UnixMilli(), u, u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max) {
+		half, full := u.Limit.Max > 0 && 2*u.Used >= u.Limit.Max, u.Limit.Max > 0 && u.Used >= u.Limit.Max
+		if c.counts(u, complete) && c.observeUse(now, r.At.UnixMilli(), u, half, full) {
 			changed = append(changed, u.Subject)
 		}
 	}
@@ -77,13 +81,39 @@ func (c *usageCache) observe(now time.Time, r ratelimit.Result) (changed []strin
 // observeMerged takes the answer to a charge that was just merged: without it, a node
 // that is cut off again at once would have the same share a second time. The answer
 // has no limits, so that any use may be at its limit.
-func (c *usageCache) observeMerged(now time.Time, r ratelimit.Result) (changed []string) {
+func (c *usageCache) observeMerged(now time.Time, r ratelimit.Result, complete bool) (changed []string) {
 	for _, u := range r.Uses {
-		if c.observeUse(now, r.At.UnixMilli(), u, u.Used > 0, u.Used > 0) {
+		if c.counts(u, complete) && c.observeUse(now, r.At.UnixMilli(), u, u.Used > 0, u.Used > 0) {
 			changed = append(changed, u.Subject)
 		}
 	}
 	return changed
+}
+
+// counts reports whether a use is to be observed. One that is not complete is noted in again.
+func (c *usageCache) counts(u ratelimit.Use, complete bool) bool {
+	if complete {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.again[strings.Clone(u.Subject)] = true
+	return u.Used >= c.uses[usageKey{u.Subject, u.Limit.Window}].used
+}
+
+// takeAgain returns and clears which subjects are to be looked at again.
+func (c *usageCache) takeAgain() (names map[string]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names, c.again = c.again, map[string]bool{}
+	return names
+}
+
+// putAgain has subjects looked at again after all.
+func (c *usageCache) putAgain(names map[string]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.again, names)
 }
 
 // observeUse takes one use, and reports whether its limit was reached or has room

@@ -13,7 +13,7 @@ func TestTheNewerSightIsToldAgain(t *testing.T) {
 	now, key := time.Now(), usageKey{"a.example", time.Hour}
 	see := func(s *usageCache, used int64, at time.Duration) {
 		u := ratelimit.Use{Subject: key.subject, Limit: ratelimit.Limit{Window: key.window, Max: 100}, Used: used}
-		s.observe(now, ratelimit.Result{At: now.Add(at), Uses: []ratelimit.Use{u}})
+		s.observe(now, ratelimit.Result{At: now.Add(at), Uses: []ratelimit.Use{u}}, true)
 	}
 	board := ""
 	tell := func(s *usageCache) {

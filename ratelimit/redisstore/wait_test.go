@@ -116,7 +116,7 @@ func (s *badServer) ask(t *testing.T, dir string, callers int) {
 	o.Dialer, o.OnConnect = s.dial, l.connected
 	l.client.Close()
 	l.client = redis.NewClient(&o)
-	l.server, l.caughtUp = "test/", "test/"
+	l.server, l.stage = "test/", complete
 	waited := time.Duration(0)
 	var mu sync.Mutex
 	var running sync.WaitGroup

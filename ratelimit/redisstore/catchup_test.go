@@ -1,0 +1,109 @@
+package redisstore
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
+)
+
+// never is longer than any test: who waits for so long waits in vain.
+const never = 24 * time.Hour
+
+// Three nodes are asked from the moment they start, on a new Redis: nobody has sent anything,
+// and 1,000 of 1,000 pass.
+func TestExactFromTheStart(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	var next atomic.Int64
+	for run := range soak(20, 3) {
+		r.Do("flushall")
+		nodes := openThree(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second), replayWait: never})
+		domain := hourly("a.example", 1000)
+		if n := drain(t, nodes, 64, &next, domain); n != 1000 {
+			t.Errorf("run %d: %d accepted", run, n)
+		}
+		for _, n := range nodes {
+			n.shared()
+			if n.Status().Unmerged > 0 || n.heard.has("lost") {
+				t.Errorf("run %d: %+v\n%s", run, n.Status(), n.heard)
+			}
+			n.stop()
+		}
+	}
+}
+
+// A node that starts for the first time does not wait for nodes that are not there yet.
+func TestAFirstNodeSharesAtOnce(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	o := Options{URL: r.URL(), Nodes: 3, Timeout: hosttest.Deadline(2 * time.Second), replayWait: never}
+	first := startNode(t, o)
+	for i := range 10 {
+		if res, err := first.take(take(1+i, 1, hourly("a.example", 10))); err != nil || !res.OK {
+			t.Fatalf("send %d of 10: %+v, %v", i+1, res, err)
+		}
+	}
+	startNode(t, o)
+}
+
+// Redis comes back empty, and another node, which knows of sends, is away: until it is
+// back, a node charges in Redis what its share allows, and nothing is left to be merged.
+func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		outage  Outage
+		passing int
+	}{{OutageShare, 10}, {OutageClosed, 0}, {OutageLocal, 34}, {OutageOpen, 50}} {
+		t.Run(string(test.outage), func(t *testing.T) {
+			t.Parallel()
+			r, domain := redistest.Start(t), hourly("a.example", 40)
+			o := Options{URL: r.URL(), Nodes: 2, Outage: test.outage, Timeout: hosttest.Deadline(2 * time.Second), replayWait: never}
+			dir := t.TempDir()
+			n, other := openNode(t, t.TempDir(), o), openNode(t, dir, o)
+			n.shared()
+			other.shared()
+			n.take(take(1, 6, domain))
+			other.take(take(101, 7, domain))
+			other.stop()
+			r.Kill()
+			r.Start()
+			hosttest.Eventually(t, "a replay", func() bool {
+				return strings.Count(n.heard.String(), "replaced") == 2 && n.servers.single.stageNow() == replayed
+			})
+			passed := 0
+			for i := range 50 {
+				res, err := n.take(take(1001+i, 1, domain))
+				if err != nil && !errors.Is(err, ErrUncounted) {
+					t.Fatal(err)
+				}
+				if res.OK {
+					passed++
+				}
+			}
+			if passed != test.passing || n.Status().Unmerged > 0 {
+				t.Errorf("%d passed, want %d; %+v", passed, test.passing, n.Status())
+			}
+			look, err := n.Look(t.Context(), n.time(), ratelimit.Take{Subjects: []ratelimit.Subject{domain}})
+			if test.outage == OutageShare && !errors.Is(err, ErrUncounted) || test.outage == OutageLocal && look.OK {
+				t.Errorf("a look: %+v, %v", look, err)
+			}
+			other = openNode(t, dir, o)
+			other.shared()
+			n.shared()
+			if st := other.Standing(other.time(), domain.Name); st.Windows[0].Sent != int64(13+passed) {
+				t.Errorf("%+v, want %d", st, 13+passed)
+			}
+			var next atomic.Int64
+			next.Store(5000)
+			if more := drain(t, []*node{n, other}, 4, &next, domain); more != max(0, int64(40-13-passed)) {
+				t.Errorf("%d more passed after %d", more, 13+passed)
+			}
+		})
+	}
+}
