@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -269,23 +268,8 @@ func serveStage(t *testing.T, dir string, s stage) {
 		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
 		Log:     log,
 	})
-	serveUntilEnd(t, adminServer, adminSocket)
-	serveUntilEnd(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
-}
-
-func serveUntilEnd(t *testing.T, s interface {
-	Serve(context.Context, net.Listener) error
-}, l net.Listener,
-) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	hosttest.Serve(t, adminServer, adminSocket)
+	hosttest.Serve(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)
 }
 
 func writeFile(t testing.TB, name, text string) {

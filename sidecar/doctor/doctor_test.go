@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -175,9 +174,9 @@ func (c *clinic) examine(t *testing.T) (found []Finding, well []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, admin.New(admin.Options{Backend: c, Config: running.Values, Log: log,
+	hosttest.Serve(t, admin.New(admin.Options{Backend: c, Config: running.Values, Log: log,
 		Version: admin.Version{Version: cmp.Or(c.version, thisVersion), Started: noon, PID: os.Getpid()}}), adminSocket)
-	serve(t, policyd.New(c, policyd.Options{Events: event.NewLog(log)}), policySocket)
+	hosttest.Serve(t, policyd.New(c, policyd.Options{Events: event.NewLog(log)}), policySocket)
 	for _, f := range c.look(t) {
 		if strings.Contains(f.Found, "0001-01-01") {
 			t.Errorf("%s: %s", f.Check, f.Found)
@@ -202,22 +201,6 @@ func (c *clinic) Status(context.Context, time.Time, string) (operator.Status, er
 // Ask is the running sluice's answer to a mail server.
 func (c *clinic) Ask(context.Context, time.Time, sidecar.Request) sidecar.Reply {
 	return sidecar.Reply{}
-}
-
-// serve serves until the test ends.
-func serve(t *testing.T, s interface {
-	Serve(context.Context, net.Listener) error
-}, l net.Listener,
-) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func writeFile(t *testing.T, name, text string) {
