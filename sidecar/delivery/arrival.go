@@ -14,16 +14,17 @@ import (
 
 // messages are those still on their way, as far as the log tells.
 type messages struct {
-	notes    notes.Map[arrivalNote] // by id
-	mu       sync.Mutex
-	arrivals map[string]*Arrived
-	last     *Arrived // what method of returned last: lines of one message often follow each other
-	sources  Sources
-	early    map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
-	unnoted  []*Arrived                    // new or changed since the last Checkpoint
-	gone     []string                      // ids of noted arrivals whose messages have left
-	expired  time.Time                     // when expire last went through arrivals
-	batch    Batch
+	notes     notes.Map[arrivalNote] // by id
+	mu        sync.Mutex
+	arrivals  map[string]*Arrived
+	last      *Arrived // what method of returned last: lines of one message often follow each other
+	sources   Sources
+	early     map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
+	redirects *redirects
+	unnoted   []*Arrived // new or changed since the last Checkpoint
+	gone      []string   // ids of noted arrivals whose messages have left
+	expired   time.Time  // when expire last went through arrivals
+	batch     Batch
 }
 
 // Arrived is a message whose arrival was logged, with what tells who is charged. It is
@@ -61,7 +62,7 @@ const (
 
 func newMessages(store sidecar.Notes, events event.Sink) *messages {
 	r := &messages{notes: notes.New[arrivalNote](store, "arrival", 1, event.Unread(events, event.NoteUnread)),
-		arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, sources: Sources{Known: map[string]*Source{}}}
+		arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, sources: Sources{Known: map[string]*Source{}}, redirects: newRedirects(store, events)}
 	r.notes.Load(func(name []string, note arrivalNote) error {
 		id := name[0]
 		r.arrivals[id] = &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), postfix: note.Postfix, noted: true}
@@ -97,6 +98,7 @@ func (r *messages) of(id string) *Arrived {
 
 // leave forgets a message that has left the queue.
 func (r *messages) leave(id string) {
+	r.redirects.leave(id)
 	a := r.of(id)
 	if a == nil {
 		return
@@ -203,7 +205,7 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 		}
 		r.gone = r.gone[1:]
 	}
-	return nil
+	return r.redirects.save()
 }
 
 // Forget forgets messages that are too old. Checkpoint does that too; a simulation makes
@@ -227,6 +229,7 @@ func (r *messages) expire(now time.Time) {
 			r.leave(id)
 		}
 	}
+	r.redirects.expire(now)
 }
 
 // Position returns what Checkpoint was last given; nil at the first start.

@@ -18,14 +18,15 @@ type Judged struct {
 
 // A judgement is what a line means under some settings.
 type judgement struct {
-	By      *settings.Settings // nil if it was not judged yet
-	From    *Source            // of an arrival; nil if not looked up yet
-	Counts  bool               // it is the outcome of an attempt to send to another host
-	Outcome ratelimit.Outcome
-	First   ratelimit.Token // of the first send of its message to its recipient
-	Spelled uint64          // hash of the local part as the sender wrote it; 0 if an alias made the address
-	To      envelope.Address
-	cause   sidecar.Cause // of a bad outcome
+	By         *settings.Settings // nil if it was not judged yet
+	From       *Source            // of an arrival; nil if not looked up yet
+	Counts     bool               // it is the outcome of an attempt to send to another host
+	Redirected bool               // it is about an address that an alias or list made, and that our router let pass; not of Postfix, which makes all when a message arrives
+	Outcome    ratelimit.Outcome
+	First      ratelimit.Token // of the first send of its message to its recipient
+	Spelled    uint64          // hash of the local part as the sender wrote it; 0 if an alias made the address
+	To         envelope.Address
+	cause      sidecar.Cause // of a bad outcome
 }
 
 // Judge finds out what can be said of a line without any other line. An outcome does not
@@ -46,14 +47,21 @@ func Judge(s *settings.Settings, l *Judged) {
 		if e.Postfix { // it shows addresses as they came by SMTP
 			j.To = envelope.Fold(e.Recipient)
 		}
-		j.Counts = j.To.Domain != "" && j.To.Domain != HoldDomain && !isLimiter(e.Router) && (j.Outcome != ratelimit.Deferred || attempted(e.Text)) &&
-			!s.Locals.Get().Has(j.To.Domain) && s.RemoteTransport(e.Transport)
+		j.judgeOutcome(s, e)
 	}
-	if j.Counts {
-		j.First, j.Spelled = s.Token(e.ID, j.To, 0), spellingOf(e, j.To)
-		if j.Outcome != ratelimit.Delivered {
-			j.cause = causeOf(e)
-		}
+}
+
+func (j *judgement) judgeOutcome(s *settings.Settings, e *sidecar.LogEntry) {
+	tried := j.Outcome != ratelimit.Deferred || attempted(e.Text)
+	if !tried && e.Original == "" || j.To.Domain == "" || j.To.Domain == HoldDomain || isLimiter(e.Router) ||
+		s.Locals.Get().Has(j.To.Domain) || !s.RemoteTransport(e.Transport) {
+		return
+	}
+	j.Counts = tried
+	j.First, j.Spelled = s.Token(e.ID, j.To, 0), spellingOf(e, j.To)
+	j.Redirected = j.Spelled == 0 && !e.Postfix
+	if tried && j.Outcome != ratelimit.Delivered {
+		j.cause = causeOf(e)
 	}
 }
 

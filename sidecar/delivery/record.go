@@ -143,6 +143,7 @@ type Outcome struct {
 	number int          // of its spelling; see Arrived.numberOf
 	Of     *Arrived     // nil if the message's arrival is not known
 	Payer  *PayerLimits // nil likewise
+	Tried  time.Time    // when a redirected recipient was first tried; of others zero
 }
 
 // addOutcome takes in the line of an outcome.
@@ -150,10 +151,14 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 	if l.By != s { // not judged yet, or the settings have changed since
 		Judge(s, l)
 	}
+	o := Outcome{Judged: l}
+	if l.Redirected {
+		o.Tried = r.redirects.observe(l)
+	}
 	if !l.Counts {
 		return
 	}
-	o := Outcome{Judged: l, Of: r.of(l.ID)}
+	o.Of = r.of(l.ID)
 	if o.Of != nil {
 		o.Payer = o.Of.Sender.payerOf(s, &o)
 	} else if !l.Postfix {
@@ -167,6 +172,9 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	report := ratelimit.Report{Told: o.Outcome}
 	if o.Of != nil {
 		o.number, o.when = o.Of.numberOf(&o), o.Of.At
+		if !o.Tried.IsZero() {
+			o.when = o.Tried
+		}
 		if !o.Doubtful {
 			report.Subjects = o.Payer.Subjects
 		}

@@ -168,14 +168,16 @@ func (p *Policy) askRoute(ctx context.Context, q *question) sidecar.Reply {
 
 // settled reports whether a recipient at the router needs no charge: it was charged, or
 // its message is older than the store's memory, so that a charge may have been forgotten.
-// One that is held and was never charged, however old, is not settled.
+// However old its message, a recipient is not settled that is held and was never charged,
+// nor one that an alias or list has made and that Exim has never tried: it may have come
+// into being just now.
 func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	if q.Charged && identity.Redirected(&q.Request) == "" || p.store.Known(q.at, token) {
 		return true
 	}
 	arrived, known := envelope.IDTime(q.ID)
 	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
-	return old && !p.held.Uncharged(q.who.Subject(), q.ID, token)
+	return old && !p.held.Uncharged(q.who.Subject(), q.ID, token) && (identity.Redirected(&q.Request) == "" || p.tried(q.ID, token))
 }
 
 // take is what the store is asked about a question.

@@ -22,6 +22,7 @@ type Policy struct {
 	clock     sidecar.Clock
 	events    event.Sink
 	held      HeldMail
+	tried     func(id string, token ratelimit.Token) bool
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
 	incoming  *transaction.Table // of Postfix
@@ -70,11 +71,14 @@ type Options struct {
 	Clock    sidecar.Clock
 	Events   event.Sink
 	Held     HeldMail
+	// Tried reports whether Exim has tried a recipient of a message that an alias or list
+	// has made; see delivery.Recorder. It must not wait.
+	Tried func(id string, token ratelimit.Token) bool
 }
 
 // New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, incoming: transaction.New()}
+	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, incoming: transaction.New()}
 }
 
 // AddBlocker adds a Blocker behind those there are. Call it before the first question.

@@ -199,7 +199,11 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 	}
 	bad := l.Outcome != ratelimit.Delivered
 	p.outcome(a.domainTally, l.Recipient, bad)
-	s.outcomes.Add(s.settings, delivery.Outcome{Judged: l, Of: &p.arrival, Payer: &a.PayerLimits})
+	o := delivery.Outcome{Judged: l, Of: &p.arrival, Payer: &a.PayerLimits}
+	if l.Redirected {
+		o.Tried = s.engine.FirstTried(l)
+	}
+	s.outcomes.Add(s.settings, o)
 	s.setWaiting(a.domainTally)
 	if bad && s.mayTrip(a.domainTally) || s.locks.tripped[a.Domain] {
 		s.flush(ctx) // it may trip now, or its trip may end
@@ -261,6 +265,7 @@ func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, 
 	if m.early {
 		s.record(ctx, l)
 	}
+	s.engine.Left(l.ID)
 	if p.exceptions == nil {
 		return
 	}
