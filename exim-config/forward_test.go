@@ -10,7 +10,7 @@ import (
 
 // Who pays, with the real sidecar:
 //
-//	elsewhere ─→ Exim ─ alias, list ─ delivery ─→ sluice: the alias's domain
+//	elsewhere ─→ Exim ─ alias, list ─ delivery ─→ sluice: forwards of the alias's domain
 //	null sender, AUTH or sendmail ─→ Exim ─→ sluice: whoever sent it
 
 func TestForwardsAndListsAreCharged(t *testing.T) {
@@ -20,23 +20,25 @@ func TestForwardsAndListsAreCharged(t *testing.T) {
 	c := h.dialFrom(t, "192.0.2.9")
 	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
 	hosttest.Eventually(t, "the forward is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
-	if got := h.status(t, "here.example"); got.Sent != 1 {
+	if got := h.forwards(t, "here.example"); got.Windows[0].Sent != 1 {
 		t.Errorf("after a forward: %+v", got)
 	}
 	c.Want(c.Send("who@else.example", hosttest.Letter("x"), "list@here.example"), 250)
 	hosttest.Eventually(t, "two of the list are served and one is held", func() bool {
-		return h.sink.Count() == 3 && h.heldLines(hourlyText("here.example", 4, 3, laterText)) == 1
+		return h.sink.Count() == 3 && h.heldLines(forwardText("here.example", 4, 3)) == 1
 	})
 	for range 3 {
 		h.queueRun(t, "-q")
 	}
-	if got := h.status(t, "here.example"); got.Sent != 3 || got.Held != 1 || got.Refused != 1 {
+	if got := h.forwards(t, "here.example"); got.Windows[0].Sent != 3 || got.Held != 1 || got.Refused != 1 {
 		t.Errorf("after queue runs: %+v", got)
 	}
 	if strings.Contains(h.mainlog(), "**") || h.sink.Count() != 3 {
 		t.Error("it bounced, or was sent")
 	}
-	h.unlockAll(t, "here.example")
+	if err := h.reset(t, "forward:here.example"); err != nil {
+		t.Fatal(err)
+	}
 	hosttest.Eventually(t, "it is released", func() bool { return h.sink.Count() == 4 && len(h.queue()) == 0 })
 	want := []string{"one@far.example", "someone@far.example", "three@far.example", "two@far.example"}
 	if got := h.sink.Recipients(); !slices.Equal(got, want) {
@@ -59,7 +61,7 @@ func TestRetriesAreChargedOnce(t *testing.T) {
 	h.sink.Accept("someone@far.example")
 	h.queueRun(t, "-qf")
 	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 })
-	if got := h.status(t, "here.example"); got.Sent != 1 {
+	if got := h.forwards(t, "here.example"); got.Windows[0].Sent != 1 {
 		t.Errorf("%+v", got)
 	}
 }

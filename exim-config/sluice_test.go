@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
@@ -128,11 +129,19 @@ func (h *host) status(t testing.TB, domain string) operator.DomainStatus {
 	return s.Domains[i]
 }
 
-func (h *host) unlockAll(t testing.TB, domain string) {
+// forwards is the status of what aliases and lists of a domain redirect.
+func (h *host) forwards(t testing.TB, domain string) operator.ScopeStatus {
 	t.Helper()
-	if err := h.ask(t, func(ctx context.Context, c *admin.Client) error { return c.Unlock(ctx, domain) }); err != nil {
-		t.Fatal(err)
+	scope := sidecar.ForwardPrefix + domain
+	var s operator.Status
+	err := h.ask(t, func(ctx context.Context, c *admin.Client) (err error) { s, err = c.Status(ctx, scope); return err })
+	if errors.Is(err, limit.ErrNotFound) {
+		return operator.ScopeStatus{Scope: scope, Windows: []operator.Window{{}}}
 	}
+	if err != nil || len(s.Scopes) != 1 {
+		t.Fatalf("status of %s: %v, %+v", scope, err, s)
+	}
+	return s.Scopes[0]
 }
 
 func (h *host) reset(t testing.TB, domain string) error {
@@ -144,6 +153,11 @@ func (h *host) reset(t testing.TB, domain string) error {
 func hourlyText(domain string, attempted, limit int, what string) string {
 	return fmt.Sprintf("Domain %s has exceeded the max emails per hour (%d/%d (%d%%)) allowed.  Message %s",
 		domain, attempted, limit, attempted*100/limit, what)
+}
+
+// forwardText is hourlyText about what a domain redirects.
+func forwardText(domain string, attempted, limit int) string {
+	return strings.Replace(hourlyText(domain, attempted, limit, laterText), "Domain", "Forwarder", 1)
 }
 
 const (

@@ -91,11 +91,11 @@ func (s *Sources) Get(o origin) *Source {
 }
 
 // payerOf returns who is charged for a send of a message. It is the same for all of its
-// sends, unless an alias or list has redirected mail from elsewhere.
+// sends, but for those that an alias or list has made.
 func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 	r := x.Request()
 	r.Stage = sidecar.StageRoute
-	if x.Auth == "" && x.Client != "" && o.Original != "" {
+	if o.Original != "" && o.Spelled == 0 {
 		r.Recipient, r.Original = o.Recipient, o.Original
 		return NewPayerLimits(s, s.Payer(&r))
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/operator"
 )
@@ -56,6 +57,14 @@ func (s *site) outcomes(domain string) operator.DomainStatus {
 		return operator.DomainStatus{}
 	}
 	return st.Domains[0]
+}
+
+// counted is what is counted of a subject in the window of hourly limits.
+func (s *site) counted(subject string) ratelimit.Counts {
+	for _, w := range s.store.Standing(s.now, subject).Windows {
+		return w.Counts
+	}
+	return ratelimit.Counts{}
 }
 
 func (s *site) wantOutcomes(domain string, sent, delivered, deferred, failed int64) {
@@ -121,7 +130,9 @@ func TestGreylistingAndForwardsTripIt(t *testing.T) {
 		forward.Kind, forward.Text = sidecar.LogDelivered, ""
 		s.tell(forward)
 	}
-	s.wantOutcomes("local.example", 12, 12, 0, 0)
+	if got := s.counted("forward:local.example"); got.Sent != 12 || got.Delivered != 12 || got.Bad() != 0 {
+		t.Errorf("forwards: %+v", got)
+	}
 	s.wantTripped("local.example", false)
 }
 

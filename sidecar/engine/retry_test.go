@@ -122,12 +122,12 @@ func TestASpellingThatWasAskedAboutIsNotChargedAgain(t *testing.T) {
 	s.wantOutcomes("a.example", 4, 4, 0, 0)
 }
 
-// An alias or a list makes of two addresses one: it is charged once, as at the
-// router.
+// An alias or a list of the domain itself makes of two addresses one: it is charged once,
+// as at the router.
 func TestWhatAnAliasMadeIsNoSpelling(t *testing.T) {
 	s := newSite(t, quarter)
 	id := s.arrived("a.example")
-	for _, original := range []string{"one@local.example", "", "two@local.example"} {
+	for _, original := range []string{"one@a.example", "", "two@a.example"} {
 		s.spelled(sidecar.LogDelivered, id, "bob@far.example", original)
 	}
 	s.wantOutcomes("a.example", 1, 1, 0, 0)

@@ -161,7 +161,7 @@ func (x *liveExim) inbound(domain string, to []string) {
 	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "friend@elsewhere.example", Submitter: sidecar.Submitter{ClientAddress: "198.51.100.1"}}
 	x.say("%s <= %s H=(mx) [198.51.100.1] P=esmtp S=900", q.ID, q.Sender)
 	q.Original = "all@" + domain
-	x.accept(q, domain, false, to)
+	x.accept(q, sidecar.ForwardPrefix+domain, false, to)
 }
 
 func (x *liveExim) accept(q sidecar.Request, domain string, charged bool, to []string) {

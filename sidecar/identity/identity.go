@@ -118,6 +118,15 @@ func (r *Rules) payerOfSpecial(subject string) (who sidecar.Payer) {
 // Payer finds who is charged: by the first rule that matches of the table in
 // docs/flow.md.
 func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
+	who := s.sender(r)
+	if r.Original != "" {
+		who = s.redirected(who, Redirected(r))
+	}
+	return who
+}
+
+// sender finds who is charged for a message that nothing has redirected.
+func (s *Rules) sender(r *sidecar.Request) sidecar.Payer {
 	local := r.ClientAddress == ""
 	if s.exemptSender(r.Sender) || local && slices.Contains(s.ExemptLogins, r.Login) {
 		return sidecar.Payer{Class: sidecar.Exempt}
@@ -125,7 +134,6 @@ func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 	// Null senders are bounces, which charge nobody; but not of somebody who logged
 	// in or ran sendmail: anybody could send uncharged that way.
 	null := r.Sender == ""
-	original := Redirected(r)
 	switch {
 	case r.Auth != "":
 		return s.identifyLogin(r.Auth, r)
@@ -133,8 +141,6 @@ func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
 		return s.identifyLogin(r.Login, r)
 	case null:
 		return sidecar.Payer{Class: sidecar.Nobody}
-	case original != "":
-		return s.payer(original)
 	case s.relays(r.ClientAddress):
 		return s.payer(envelope.DomainOf(r.Sender))
 	case loopback(r.ClientAddress):
@@ -187,19 +193,6 @@ func (s *Rules) payer(domain string) sidecar.Payer {
 		return sidecar.Payer{Class: sidecar.Unidentified}
 	}
 	return s.PayerOfDomain(domain)
-}
-
-// Redirected is the domain of the address that an alias or list redirected.
-// It is empty if the address was only changed in case or quotes.
-func Redirected(r *sidecar.Request) string {
-	if r.Original == "" {
-		return ""
-	}
-	recipient, original := envelope.FoldRouted(r.Recipient), envelope.FoldRouted(r.Original)
-	if original == recipient || envelope.Fold(r.Original) == recipient {
-		return ""
-	}
-	return original.Domain
 }
 
 // exemptSender reports whether a sender is in identity.exempt_senders: an address, or

@@ -102,7 +102,8 @@ func (s *Settings) UsedUp(standing ratelimit.Standing) (ratelimit.Use, bool) {
 // Names reports whether operators name a subject, in the file, the panel's files, live
 // values or the owner map: it is none that a sender has made up.
 func (s *Settings) Names(subject string) bool {
-	return s.Scopes[subject] != nil || subject == s.Node || s.OwnerMap.Get().Account[subject] != ""
+	special := sidecar.IsSpecial(subject) && !strings.HasPrefix(subject, sidecar.RelayPrefix)
+	return special || s.Scopes[subject] != nil || subject == s.Node || s.PayerOfScope(subject).Account != ""
 }
 
 // Token names the n-th send of a message of this node to one recipient.
