@@ -16,7 +16,7 @@ func TestSendsMakeTheSameCountsElsewhere(t *testing.T) {
 	l.Take(noon, take(1, 3, daily(hourly("a.example", 10), 0), hourly("account:bob", 5)))
 	late := noon.Add(10 * time.Minute)
 	l.Take(late, take(11, 2, hourly("b.example", 2)))
-	l.Settle(late, []ratelimit.Report{{Token: 2, Told: ratelimit.Failed | ratelimit.Excused}})
+	l.Settle(late, []ratelimit.Report{{Token: 2, Outcome: ratelimit.Failed | ratelimit.Excused}})
 	l.Uncharge(late, tokens(3, 1))
 
 	other := ratelimit.NewLedger(ratelimit.Options{Keep: 24 * time.Hour})

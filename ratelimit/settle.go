@@ -8,7 +8,7 @@ import (
 // A Report is what became of one send. Settle fills in the last three fields.
 type Report struct {
 	Token    Token
-	Told     Outcome       // the outcome that is reported
+	Outcome  Outcome       // the outcome that is reported
 	Subjects []Subject     // who is charged if the send is not known; nobody if empty. Must never be changed
 	Age      time.Duration // how long ago the send was made
 
@@ -44,7 +44,7 @@ func (l *Ledger) settle(at int64, reports []Report) {
 		if j := sh.find(r.Token); j >= 0 && l.live(sh.slots[j], b.at) {
 			s := &sh.slots[j]
 			have := s.payers.outcome()
-			want := have.then(r.Told)
+			want := have.then(r.Outcome)
 			r.Known, r.Moved = true, want != have
 			if r.Moved {
 				b.part(s.payers.who()).add(move{token: s.token, when: s.when, from: have, to: want})
@@ -61,7 +61,7 @@ func (l *Ledger) settle(at int64, reports []Report) {
 func (l *Ledger) settleTokens(at int64, tokens []Token, o Outcome) (moved int) {
 	reports := make([]Report, len(tokens))
 	for i, t := range tokens {
-		reports[i] = Report{Token: t, Told: o}
+		reports[i] = Report{Token: t, Outcome: o}
 	}
 	l.settle(at, reports)
 	for i := range reports {
@@ -84,7 +84,7 @@ func (l *Ledger) chargeReported(b *batch, r *Report) {
 	if when == at { // sent just now; b.at is later than at if payee has moved the clock on
 		when = b.at
 	}
-	outcome := Outcome(0).then(r.Told)
+	outcome := Outcome(0).then(r.Outcome)
 	r.Charged, r.Moved = true, outcome != 0
 	l.uncounted += p.uncounted
 	if p.limits == nil {

@@ -200,11 +200,11 @@ func TestAWindowThatComesLater(t *testing.T) {
 	l := ratelimit.NewLedger(ratelimit.Options{})
 	l.Take(noon.Add(-2*time.Hour), take(91, 4, hourly("a.example", 10))) // of which nothing is known any more
 	l.Take(noon, take(1, 3, hourly("a.example", 10)))
-	l.Settle(noon, []ratelimit.Report{{Token: 1, Told: ratelimit.Failed}})
+	l.Settle(noon, []ratelimit.Report{{Token: 1, Outcome: ratelimit.Failed}})
 	now := noon.Add(30 * time.Minute)
 	l.Take(now, take(11, 2, daily(hourly("a.example", 10), 10)))
 	wantSent(t, l, now, "a.example", 5, 5)
-	l.Settle(now, []ratelimit.Report{{Token: 2, Told: ratelimit.Deferred}})
+	l.Settle(now, []ratelimit.Report{{Token: 2, Outcome: ratelimit.Deferred}})
 	if st := l.Standing(now, "a.example"); st.Windows[1].Failed != 1 || st.Windows[1].Deferred != 1 {
 		t.Errorf("outcomes of the day: %+v", st)
 	}

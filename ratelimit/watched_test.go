@@ -36,7 +36,7 @@ func TestAWatchedLimitNeverRefusesAndIsNeverExceeded(t *testing.T) {
 	}
 	var reports []ratelimit.Report
 	for _, token := range tokens(1, 7) {
-		reports = append(reports, ratelimit.Report{Token: token, Told: ratelimit.Failed})
+		reports = append(reports, ratelimit.Report{Token: token, Outcome: ratelimit.Failed})
 	}
 	l.Settle(noon, reports)
 	for _, r := range reports {

@@ -223,7 +223,7 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 	domain := hourly("a.example", 10)
 	for i, n := range nodes {
 		n.take(take(1+10*i, 2, domain))
-		report := []ratelimit.Report{{Token: ratelimit.Token(1 + 10*i), Told: ratelimit.Failed}}
+		report := []ratelimit.Report{{Token: ratelimit.Token(1 + 10*i), Outcome: ratelimit.Failed}}
 		if err := n.Settle(ctx, n.time(), report); err != nil || !report[0].Moved {
 			t.Fatalf("%+v, %v", report, err)
 		}

@@ -44,7 +44,7 @@ func TestMemory(t *testing.T) {
 		one.Tokens[0] = hashed(i)
 		n.take(one)
 		outcome := []ratelimit.Outcome{ratelimit.Delivered, ratelimit.Deferred, ratelimit.Failed}[i%3]
-		n.Settle(context.Background(), n.time(), []ratelimit.Report{{Token: one.Tokens[0], Told: outcome}})
+		n.Settle(context.Background(), n.time(), []ratelimit.Report{{Token: one.Tokens[0], Outcome: outcome}})
 	}
 	ten, _ := used(t, r, "shop-with-a-name.example")
 	const more = 5000

@@ -45,7 +45,7 @@ func (s *Store) Settle(ctx context.Context, now time.Time, reports []ratelimit.R
 func charged(r *ratelimit.Report) ratelimit.Send {
 	send := ratelimit.Send{Token: r.Token, Age: r.Age, Subjects: r.Subjects}
 	if r.Moved {
-		send.Outcome = r.Told
+		send.Outcome = r.Outcome
 	}
 	return send
 }
@@ -54,7 +54,7 @@ func charged(r *ratelimit.Report) ratelimit.Send {
 func (s *Store) settle(ctx context.Context, now time.Time, tokens []ratelimit.Token, o ratelimit.Outcome) (moved int, err error) {
 	reports := make([]ratelimit.Report, len(tokens))
 	for i, token := range tokens {
-		reports[i] = ratelimit.Report{Token: token, Told: o}
+		reports[i] = ratelimit.Report{Token: token, Outcome: o}
 	}
 	err = s.Settle(ctx, now, reports)
 	for i := range reports {

@@ -39,7 +39,7 @@ func Ceiling(t *testing.T, open func(ratelimit.Options) Store) {
 			t.Fatal("what an operator names is not counted past the ceiling")
 		}
 	}
-	late := []ratelimit.Report{{Token: 100, Told: ratelimit.Failed, Subjects: subject("named.example")}}
+	late := []ratelimit.Report{{Token: 100, Outcome: ratelimit.Failed, Subjects: subject("named.example")}}
 	if err := s.Settle(ctx, now, late); err != nil || !late[0].Charged {
 		t.Fatalf("%+v, %v", late[0], err)
 	}

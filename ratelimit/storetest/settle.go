@@ -20,8 +20,8 @@ func (h *history) settle() {
 	for i := range reports {
 		r := &reports[i]
 		r.Token = ratelimit.Token(rapid.Uint64Range(1, uint64(fresh)).Draw(h.T, "token"))
-		if r.Told = h.outcome(); r.Told == 0 && rapid.Bool().Draw(h.T, "excused") { // else nothing is known yet
-			r.Told = ratelimit.Excused
+		if r.Outcome = h.outcome(); r.Outcome == 0 && rapid.Bool().Draw(h.T, "excused") { // else nothing is known yet
+			r.Outcome = ratelimit.Excused
 		}
 		r.Subjects = rapid.SampledFrom(payers).Draw(h.T, "charged")
 		if rapid.IntRange(0, 2).Draw(h.T, "aged") == 0 {
@@ -74,9 +74,9 @@ func (h *history) checkReport(r *ratelimit.Report, known map[ratelimit.Token]boo
 	case r.Known != known[r.Token]:
 		h.Fatalf("token %d: known %v, not %v", r.Token, r.Known, known[r.Token])
 	case r.Known:
-		moved := h.settleLog([]ratelimit.Token{r.Token}, r.Told)
+		moved := h.settleLog([]ratelimit.Token{r.Token}, r.Outcome)
 		if r.Charged || r.Moved != (moved == 1) {
-			h.Fatalf("outcome %d told of the known token %d: %+v, and it moves %d", r.Told, r.Token, *r, moved)
+			h.Fatalf("outcome %d told of the known token %d: %+v, and it moves %d", r.Outcome, r.Token, *r, moved)
 		}
 	case !r.Charged: // nobody pays, or it is too old to matter
 		if recent := r.Age < time.Second; r.Moved || recent && len(r.Subjects) > 0 {
@@ -90,7 +90,7 @@ func (h *history) checkReport(r *ratelimit.Report, known map[ratelimit.Token]boo
 
 // logLateCharge puts a send that was charged by a report in the log.
 func (h *history) logLateCharge(r *ratelimit.Report) {
-	if len(r.Subjects) == 0 || r.Moved != (r.Told.Kind() != 0) {
+	if len(r.Subjects) == 0 || r.Moved != (r.Outcome.Kind() != 0) {
 		h.Fatalf("%+v", *r)
 	}
 	when := h.last - r.Age.Milliseconds()
@@ -107,8 +107,8 @@ func (h *history) logLateCharge(r *ratelimit.Report) {
 		c.subjects = append(c.subjects, s.Name)
 	}
 	h.log = append(h.log, c)
-	if r.Told.Kind() != 0 {
-		h.settleLog([]ratelimit.Token{r.Token}, r.Told)
+	if r.Outcome.Kind() != 0 {
+		h.settleLog([]ratelimit.Token{r.Token}, r.Outcome)
 	}
 	for _, s := range r.Subjects {
 		h.checkStanding(s)

@@ -142,7 +142,7 @@ func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string
 	}
 	reports := make([]ratelimit.Report, len(sends))
 	for i, t := range sends {
-		reports[i] = ratelimit.Report{Token: t, Told: ratelimit.Excused}
+		reports[i] = ratelimit.Report{Token: t, Outcome: ratelimit.Excused}
 	}
 	if err := d.store.Settle(ctx, d.clock.Store(now), reports); err != nil {
 		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})

@@ -169,7 +169,7 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 
 // Add adds an outcome, whose Of and Payer are set if they are known.
 func (b *Batch) Add(s *settings.Settings, o Outcome) {
-	report := ratelimit.Report{Told: o.Outcome}
+	report := ratelimit.Report{Outcome: o.Outcome}
 	if o.Of != nil {
 		o.number, o.when = o.Of.numberOf(&o), o.Of.At
 		if !o.Tried.IsZero() {
@@ -184,7 +184,7 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 		o.when = o.At
 	}
 	if o.Outcome != ratelimit.Delivered && o.Payer != nil && slices.Contains(o.Payer.ignores, o.cause) {
-		report.Told |= ratelimit.Excused
+		report.Outcome |= ratelimit.Excused
 	}
 	report.Token = o.token(s, o.number)
 	b.Outcomes, b.reports = append(b.Outcomes, o), append(b.reports, report)
@@ -235,7 +235,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 			continue
 		}
 		b.news = append(b.news, sidecar.Outcome{Entry: o.LogEntry, Payer: &o.Payer.Who, Token: r.Token, When: o.when, To: o.To.Domain,
-			Result: o.Outcome, Cause: o.cause, Excused: r.Told&ratelimit.Excused != 0, Charged: r.Charged})
+			Result: o.Outcome, Cause: o.cause, Excused: r.Outcome&ratelimit.Excused != 0, Charged: r.Charged})
 		if (r.Charged || o.Outcome != ratelimit.Delivered) && o.Payer.batch != b.n {
 			o.Payer.batch = b.n
 			b.domains = append(b.domains, o.Payer.Who.Subject())
@@ -260,7 +260,7 @@ func (d *Recorder) settleDuplicates(ctx context.Context, at time.Time, s *settin
 			if o.Of != nil {
 				n = max(n, o.Of.spellingsOf(o.First)+ahead-1)
 			}
-			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Told: o.Outcome})
+			reports = append(reports, ratelimit.Report{Token: o.token(s, n), Outcome: o.Outcome})
 		}
 		if err := d.store.Settle(ctx, at, reports); err != nil {
 			return err

@@ -224,7 +224,7 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 			if sidecar.AlwaysCounted(sub.Name) {
 				d := s.tally.domain(sub.Name)
 				d.Sent++
-				if reports[i].Told != 0 { // else passUnasked has done it
+				if reports[i].Outcome != 0 { // else passUnasked has done it
 					d.spare--
 				}
 				charged[d] = true
