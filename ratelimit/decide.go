@@ -198,6 +198,13 @@ func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	if t.Outcome != 0 {
 		d.result.Moved += len(tokens)
 	}
+	if d.watchedFull {
+		for _, c := range d.candidates {
+			for i := c.from; i < c.to; i++ {
+				d.result.Uses[i].Over = int64(len(tokens) - c.admitted)
+			}
+		}
+	}
 	for from, to := 0, 0; from < len(tokens); from = to {
 		to = len(tokens)
 		for i := range d.candidates {

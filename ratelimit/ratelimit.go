@@ -62,6 +62,7 @@ type Use struct {
 	Refused int64     // distinct sends refused since the limit was reached, with these
 	Full    bool      // the limit had no room for all sends of the Take
 	Watched bool      // see Subject
+	Over    int64     // if Watched: how many sends of this Take were charged to the others only
 	Frees   time.Time // if Full: when there will be room; zero if never, the sends being more than Max
 	Epoch   int64     // when the subject was last reset, by the store's clock, Unix milliseconds; 0: never
 }

@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
 )
 
@@ -28,6 +29,9 @@ hour or in a day, whichever limit is nearer. Mailboxes and accounts are counted 
 when a limit in the configuration names them. DELIVERED, DEFERRED and FAILED are what
 became of the mail in the last hour, as Exim's main log tells. The detail of a domain
 shows why, and what is not held against it.
+WOULD REFUSE is of limits with mode = "watch": sends that passed only because of that,
+each once, on this node, since the limits are watched or were reset. It survives
+restarts, so that after a week of watching it shows who would have been refused what.
 
 Examples:
   sluice status
@@ -65,19 +69,20 @@ func printStatus(w io.Writer, s operator.Status) {
 	if len(s.Domains) == 0 {
 		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
 	} else {
-		printTable(w, "lrrrrrrrll", domainRows(s))
+		printWatched(w, s, "lrrrrrrrrll", wouldColumn, domainRows(s))
 	}
 	if len(s.Scopes) > 0 {
 		fmt.Fprintln(w)
-		printTable(w, "lrrrl", scopeRows(s))
+		printWatched(w, s, "lrrrrrl", wouldColumnOfScopes, scopeRows(s))
 	}
-	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted, %d refused or held, repeats included",
-		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted, s.Totals.Refused)
+	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted",
+		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted)
+	if s.Totals.Watched > 0 {
+		fmt.Fprintf(w, ", %d of them over a limit that is only watched", s.Totals.Watched)
+	}
+	fmt.Fprintf(w, ", %d refused or held, repeats included", s.Totals.Refused)
 	if s.Totals.Exempt > 0 {
 		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
-	}
-	if s.Totals.Watched > 0 {
-		fmt.Fprintf(w, ", %d over a watched limit", s.Totals.Watched)
 	}
 	if s.Totals.Late > 0 {
 		fmt.Fprintf(w, ", %d charged from the log", s.Totals.Late)
@@ -106,20 +111,40 @@ func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
 	fmt.Fprintln(w, "; outcomes since are not counted yet.")
 }
 
+// These are the columns of what watched limits would have refused.
+const (
+	wouldColumn         = 7
+	wouldColumnOfScopes = 4
+)
+
+// printWatched prints a table, without the column of what watched limits would have refused
+// unless some are watched.
+func printWatched(w io.Writer, s operator.Status, align string, column int, rows [][]string) {
+	watched := slices.ContainsFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Mode == limit.Watch }) ||
+		slices.ContainsFunc(s.Scopes, func(sc operator.ScopeStatus) bool { return sc.Mode == limit.Watch })
+	if !watched {
+		align = align[:column] + align[column+1:]
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], column, column+1)
+		}
+	}
+	printTable(w, align, rows)
+}
+
 func domainRows(s operator.Status) [][]string {
-	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "HELD", "LOCKS", "FREES"}}
+	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "WOULD REFUSE", "HELD", "LOCKS", "FREES"}}
 	for _, d := range byUrgency(s.Domains) {
 		used, percent := fullest(d.Windows, d.Partial)
 		rows = append(rows, []string{
 			d.Domain, used, percent, fmt.Sprint(d.Delivered), fmt.Sprint(d.Deferred), fmt.Sprint(d.Failed),
-			fmt.Sprint(d.Refused), fmt.Sprint(d.Held), lockNames(d), frees(s.Now, d),
+			fmt.Sprint(d.Refused), fmt.Sprint(d.Watch.Sends), fmt.Sprint(d.Held), lockNames(d), frees(s.Now, d),
 		})
 	}
 	return rows
 }
 
 func scopeRows(s operator.Status) [][]string {
-	rows := [][]string{{"MAILBOX OR ACCOUNT", "SENT/LIMIT", "%", "REFUSED", "FREES"}}
+	rows := [][]string{{"SUBJECT", "SENT/LIMIT", "%", "REFUSED", "WOULD REFUSE", "HELD", "FREES"}}
 	for _, sc := range s.Scopes {
 		used, percent := fullest(sc.Windows, sc.Partial)
 		free := "-"
@@ -131,7 +156,7 @@ func scopeRows(s operator.Status) [][]string {
 		case sc.FreesAt != nil:
 			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))
 		}
-		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), free})
+		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), fmt.Sprint(sc.Watch.Sends), fmt.Sprint(sc.Held), free})
 	}
 	return rows
 }
@@ -164,12 +189,14 @@ func partialWarning(s operator.Status) []string {
 }
 
 // byUrgency sorts first what an operator looks for: locked domains, then those with held
-// mail, then those nearest to their limit.
+// mail, then those of which watched limits would have refused most, then those nearest to
+// their limit.
 func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
 	return slices.SortedFunc(slices.Values(domains), func(a, b operator.DomainStatus) int {
 		return cmp.Or(
 			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
 			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
+			cmp.Compare(b.Watch.Sends, a.Watch.Sends),
 			cmp.Compare(operator.Tightest(b.Windows).Percent, operator.Tightest(a.Windows).Percent),
 			cmp.Compare(b.Sent, a.Sent),
 			cmp.Compare(a.Domain, b.Domain),
@@ -263,8 +290,8 @@ func (d detail) line(name, format string, args ...any) {
 	fmt.Fprintf(d.w, "  %-15s %s\n", name, sidecar.Printable(fmt.Sprintf(format, args...)))
 }
 
-// counts prints how much of each limit is used, and how much was refused.
-func (d detail) counts(windows []operator.Window, refused int64) {
+// counts prints how much of each limit is used.
+func (d detail) counts(windows []operator.Window) {
 	for _, w := range windows {
 		length := sidecar.WindowName(time.Duration(w.Seconds * float64(time.Second)))
 		if w.Limit > 0 {
@@ -273,7 +300,24 @@ func (d detail) counts(windows []operator.Window, refused int64) {
 			d.line("sent", "%d in the last %s, no limit", w.Sent, length)
 		}
 	}
-	d.line("refused", "%s since the limit was reached", sidecar.Count(refused, "recipient", "recipients"))
+}
+
+// refused prints how much was refused, or would have been by limits that are only watched.
+func (d detail) refused(n int64, blocked bool, mode limit.Mode, would refusal.Watch) {
+	since := "the limit was reached"
+	if blocked {
+		since = "its mail is blocked"
+	}
+	if n > 0 || mode != limit.Watch {
+		d.line("refused", "%s since %s", sidecar.Count(n, "recipient", "recipients"), since)
+	}
+	switch {
+	case would.Sends > 0:
+		d.line("would refuse", "%s, the first at %s, the last at %s; all of them passed",
+			sidecar.Count(would.Sends, "recipient", "recipients"), sidecar.DateTime(*would.First), sidecar.DateTime(*would.Last))
+	case mode == limit.Watch:
+		d.line("would refuse", "nothing so far")
+	}
 }
 
 // mode prints the mode if limits do not refuse.
@@ -300,6 +344,11 @@ func (d detail) partial(is bool) {
 	}
 }
 
+// held prints how much waits in Exim's queue.
+func (d detail) held(n int) {
+	d.line("held", "%s in Exim's queue", sidecar.Count(int64(n), "recipient", "recipients"))
+}
+
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
 		d.line("frees", "at %s, in %s", sidecar.DateTime(*at), sidecar.Brief(at.Sub(now)))
@@ -313,7 +362,11 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 	d.mode(sc.Mode)
 	d.stopped(sc.Stopped)
 	d.partial(sc.Partial)
-	d.counts(sc.Windows, sc.Refused)
+	d.counts(sc.Windows)
+	d.refused(sc.Refused, sc.Stopped != "", sc.Mode, sc.Watch)
+	if sidecar.IsSpecial(sc.Scope) {
+		d.held(sc.Held)
+	}
 	d.frees(s.Now, sc.FreesAt)
 }
 
@@ -328,7 +381,9 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	p.mode(d.Mode)
 	p.stopped(d.Stopped)
 	p.partial(d.Partial)
-	p.counts(d.Windows, d.Refused)
+	p.counts(d.Windows)
+	tripped := slices.ContainsFunc(d.Locks, func(l operator.LockStatus) bool { return l.Kind == sidecar.LockDeferFail })
+	p.refused(d.Refused, d.Stopped != "" || tripped, d.Mode, d.Watch)
 	known := d.Delivered+d.Deferred+d.Failed > 0
 	if known {
 		line("outcomes", "%d delivered, %d deferred, %d failed", d.Delivered, d.Deferred, d.Failed)
@@ -343,7 +398,7 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	for _, l := range d.LeftOut {
 		line("left out", "%s to %s (%s): not held against the domain", sidecar.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
 	}
-	line("held", "%s in Exim's queue", sidecar.Count(int64(d.Held), "recipient", "recipients"))
+	p.held(d.Held)
 	for _, l := range d.Locks {
 		until := "until it is removed: sluice unlock " + d.Domain
 		if l.Until != nil {

@@ -26,6 +26,7 @@ import (
 	"sluice/sidecar/policy"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
+	"sluice/sidecar/refusal"
 )
 
 func TestMain(m *testing.M) {
@@ -142,7 +143,8 @@ var stages = map[string]stage{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{
 			{Domain: "a.example", Counts: operator.Counts{Sent: 3}, Usage: operator.Usage{Hourly: 500, Windows: window(3600, 3, 500)}, Mode: limit.Enforce},
-			{Domain: "bulk.example", Counts: operator.Counts{Sent: 12345}, Usage: operator.Usage{Hourly: 0, Windows: window(3600, 12345, 0)}, Mode: limit.Watch},
+			{Domain: "bulk.example", Counts: operator.Counts{Sent: 500}, Watch: refusal.Watch{Sends: 4321, First: at(-6 * 24 * time.Hour), Last: at(-time.Minute)}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 100, Windows: window(3600, 500, 500)}, Mode: limit.Watch},
+			{Domain: "calm.example", Counts: operator.Counts{Sent: 5}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 1, Windows: window(3600, 5, 500)}, Mode: limit.Watch},
 			{
 				Domain: "example.com", Account: "bob", Counts: operator.Counts{Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1},
 				Usage: operator.Usage{Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5}, Held: 1,
@@ -154,14 +156,20 @@ var stages = map[string]stage{
 				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
 			{Domain: "stopped.example", Usage: operator.Usage{Hourly: 500, Windows: window(3600, 0, 500)}, Blocked: operator.Blocked{Stopped: "Account carol is on hold.", StoppedBy: "panel"}},
+			{Domain: "free.example", Counts: operator.Counts{Sent: 12345}, Usage: operator.Usage{Windows: window(3600, 12345, 0)}, Mode: limit.Enforce},
+			{
+				Domain: "tripped.example", Counts: operator.Counts{Sent: 12, Refused: 7, Failed: 6}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 2, Windows: window(3600, 12, 500)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 50, DeferfailMin: 5},
+				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-10 * time.Minute), Until: at(50 * time.Minute), Owner: "sluice"}},
+			},
 			{Domain: "near.example", Counts: operator.Counts{Sent: 499}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)}},
 		},
 		Scopes: []operator.ScopeStatus{
 			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
 			{Scope: "account:carol", Windows: []operator.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
+			{Scope: "service:www-data", Windows: window(3600, 500, 500), Held: 4, FreesAt: at(time.Minute)},
 		},
-		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2}, Journal: "ok", Locks: "ok"},
+		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok"},
 	}},
 	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,

@@ -285,6 +285,11 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 		r := s.inLocalTime(now, a.Result)
 		if r.OK {
 			r.Charged, r.Moved, err = s.recordLocally(ctx, now, t, a.admitted)
+			for i, u := range r.Uses {
+				if admitted, fewer := a.admitted[u.Subject]; fewer {
+					r.Uses[i].Over = int64(max(0, r.Charged-admitted))
+				}
+			}
 		}
 		return r, err
 	case errors.Is(err, errUnsent):

@@ -328,6 +328,9 @@ func (h *history) checkUses(t ratelimit.Take, r ratelimit.Result, when int64, ad
 	for _, u := range r.Uses {
 		span := u.Limit.Window.Microseconds()
 		low, high := h.count(u.Subject, u.Limit.Window, 0), h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
+		if over := int64(r.Charged - admitted[u.Subject]); u.Over != over {
+			h.Fatalf("%s: %d sends are said to be over a watched limit, it was %d of %d", u.Subject, u.Over, over, r.Charged)
+		}
 		if u.Used < low || u.Used > high {
 			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
 		}

@@ -18,6 +18,7 @@ import (
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/reconcile"
+	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/suspension"
 )
@@ -32,6 +33,7 @@ type Engine struct {
 	events    event.Sink
 	locks     *lock.Locks
 	deferfail *deferfail.Breaker
+	refusals  *refusal.Counts
 	loop      *reconcile.Loop
 }
 
@@ -82,8 +84,9 @@ func New(o Options) *Engine {
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon})
+	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Late: e.Late})
+		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Late: e.Late})
 
 	// The first Blocker with a reason answers.
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})
@@ -92,6 +95,7 @@ func New(o Options) *Engine {
 	e.AddBlocker(e.deferfail)
 
 	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
+	e.Policy.AddObserver(refusals{e.refusals})
 	e.Recorder.AddObserver(e.deferfail)
 	e.Recorder.AddObserver(e.Holds)
 	e.Settings.OnSwap(e.Swapped)
@@ -102,6 +106,7 @@ func New(o Options) *Engine {
 		Reset: e.locks.Reset, Survey: e.locks.Survey})
 	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
 		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
+	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
 
 	e.warn(o)
@@ -132,6 +137,33 @@ func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
 	if d.Full && (!d.Refused || f.clustered) {
 		f.loop.ReconcileSoon(d.Payer.Subject())
 	}
+}
+
+// refusals is an Observer that has refusals counted.
+type refusals struct{ counts *refusal.Counts }
+
+// Decided implements policy.Observer.
+func (r refusals) Decided(now time.Time, d *policy.Decision) {
+	if d.Blocked && d.Payer.Subject() != "" {
+		r.counts.Refused(d.Payer.Subject(), envelope.AppendMarks(nil, d.Request.Sender, d.To))
+	}
+	for i, u := range d.Uses {
+		if u.Over > 0 && (i == 0 || d.Uses[i-1].Subject != u.Subject) {
+			r.counts.WouldRefuse(now, u.Subject, u.Over, u.Epoch)
+		}
+	}
+}
+
+// isWatched reports whether the limits of a subject are only watched.
+func (e *Engine) isWatched(subject string) bool {
+	s := e.Settings.Load()
+	return s.HasWatched && s.Watched(s.PayerOfScope(subject), subject)
+}
+
+// isBlocked reports whether all mail of a subject is blocked.
+func (e *Engine) isBlocked(now time.Time, subject string) bool {
+	_, blocked := e.BlockOf(now, sidecar.Author{}, e.Settings.Load().PayerOfScope(subject))
+	return blocked
 }
 
 // Run makes and removes lock files and releases held mail until ctx is done. It waits for

@@ -41,10 +41,13 @@ func TestWatchAndEnforceAgree(t *testing.T) {
 		enforced.offer(n)
 	}
 	w, e := watched.status("a.example").Domains[0], enforced.status("a.example").Domains[0]
-	if w.Sent != 20 || w.Sent != e.Sent || w.Refused != 11 || w.Refused != e.Refused || w.Mode != limit.Watch {
-		t.Errorf("watched: %d sent, %d refused; enforced: %d, %d", w.Sent, w.Refused, e.Sent, e.Refused)
+	if w.Sent != 20 || w.Sent != e.Sent || w.Watch.Sends != 11 || e.Refused != 11 || w.Mode != limit.Watch {
+		t.Errorf("watched: %d sent, %d would be refused; enforced: %d, %d were", w.Sent, w.Watch.Sends, e.Sent, e.Refused)
 	}
-	if n := watched.status("").Totals; n.Watched == 0 || n.Refused != 0 {
+	if w.Refused != 0 || e.Watch.Sends != 0 {
+		t.Errorf("watched: %d are said to be refused; enforced: %d would be", w.Refused, e.Watch.Sends)
+	}
+	if n := watched.status("").Totals; n.Watched != 11 || n.Refused != 0 { // RCPT and DATA are one send
 		t.Errorf("%+v", n)
 	}
 }
@@ -67,7 +70,7 @@ func TestAWatchedDomainGetsNoLockAndRouteAndLogAddNothing(t *testing.T) {
 			Attempt: sidecar.Attempt{Recipient: route.Recipient, Transport: "remote_smtp"}}})
 	}
 	status := s.status("")
-	if d := status.Domains[0]; d.Sent != 3 || d.Delivered != 3 || d.Refused != 1 {
+	if d := status.Domains[0]; d.Sent != 3 || d.Delivered != 3 || d.Refused != 0 || d.Watch.Sends != 1 {
 		t.Errorf("%+v", d)
 	}
 	if a := status.Scopes[0]; a.Scope != "account:bob" || a.Windows[0].Sent != 4 || a.Mode != limit.Enforce {

@@ -18,6 +18,7 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/lock"
 	"sluice/sidecar/policy"
+	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
 )
 
@@ -36,6 +37,7 @@ type Operator struct {
 	holds      *hold.Holds
 	deferfail  *deferfail.Breaker
 	reconciler sidecar.Reconciler
+	refusals   *refusal.Counts
 	late       func() int64
 	shown
 }
@@ -68,13 +70,14 @@ type Options struct {
 	Holds      *hold.Holds
 	Deferfail  *deferfail.Breaker
 	Reconciler sidecar.Reconciler
+	Refusals   *refusal.Counts
 	Late       func() int64 // as Totals.Late
 }
 
 // New returns an Operator.
 func New(o Options) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, late: o.Late}
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, late: o.Late}
 }
 
 // ShowProgress has Status show how far the logs were read.
@@ -137,6 +140,9 @@ func (o *Operator) subjects(now time.Time) map[string]bool {
 	for _, subject := range o.holds.Subjects() {
 		names[subject] = true
 	}
+	for _, subject := range o.refusals.Subjects() {
+		names[subject] = true
+	}
 	for scope := range o.settings.Load().PanelBlocks {
 		names[scope] = true
 	}
@@ -153,11 +159,12 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, who)
+	s.Watch, s.Refused = o.refused(now, name, s.Mode, standing)
 	limited := len(s.Windows) > 0
 	if sidecar.IsSpecial(name) { // it always has some, like a domain
 		limited = settings.Scopes[name] != nil
 	}
-	return s, limited || anySent(s.Windows) || s.Refused > 0 || s.Held > 0 || s.Stopped != ""
+	return s, limited || anySent(s.Windows) || s.Refused > 0 || s.Watch.Sends > 0 || s.Held > 0 || s.Stopped != ""
 }
 
 // stopped returns what is answered while an operator or the panel blocks a payer, and
@@ -200,11 +207,12 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	settings := o.settings.Load()
 	who := settings.PayerOfDomain(domain)
 	standing := o.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.Account, Counts: Counts{Refused: standing.Refused}, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.Account, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
 		Mode: settings.Mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
 	d.Stopped, d.StoppedBy = o.stopped(now, who)
+	d.Watch, d.Refused = o.refused(now, domain, d.Mode, standing)
 	for _, w := range standing.Windows {
 		if w.Window == settings.Window {
 			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
@@ -228,7 +236,18 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 		}
 		d.Locks = append(d.Locks, l)
 	}
-	return d, anySent(d.Windows) || d.Refused > 0 || len(d.Locks) > 0 || d.Held > 0
+	return d, anySent(d.Windows) || d.Refused > 0 || d.Watch.Sends > 0 || len(d.Locks) > 0 || d.Held > 0
+}
+
+// refused returns what watched limits would have refused of a subject, and how many
+// distinct sends were refused: by its limits if they are more than watched, and because it
+// is blocked.
+func (o *Operator) refused(now time.Time, subject string, mode limit.Mode, standing ratelimit.Standing) (watch refusal.Watch, n int64) {
+	watch, n = o.refusals.Of(now, subject)
+	if mode != limit.Watch {
+		n += standing.Refused
+	}
+	return watch, n
 }
 
 // freesAt returns when the next send of a subject is accepted; nil if it would be now.
@@ -325,7 +344,8 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 		return o.notFound(now, scope)
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
-	_, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
+	epoch, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
+	err = errors.Join(err, o.refusals.Reset(ctx, now, sidecar.Reset{Domain: scope, Epoch: epoch}))
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
 		o.reconciler.ReconcileSoon(domain)
 	}

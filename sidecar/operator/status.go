@@ -8,6 +8,7 @@ import (
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/policy"
+	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
 )
 
@@ -27,6 +28,7 @@ type DomainStatus struct {
 	Domain  string `json:"domain"`
 	Account string `json:"account"` // owner, empty if unknown
 	Counts
+	refusal.Watch
 	Usage
 	DeferfailStatus
 	Locks   []LockStatus `json:"locks"`
@@ -40,7 +42,7 @@ type DomainStatus struct {
 // Counts are the sends in the window of hourly limits, and what became of them.
 type Counts struct {
 	Sent      int64 `json:"sent"`
-	Refused   int64 `json:"refused"` // distinct sends refused since the limit was reached
+	Refused   int64 `json:"refused"` // distinct sends refused since the limit was reached, or all is blocked; 0 by limits that are watched
 	Delivered int64 `json:"delivered"`
 	Deferred  int64 `json:"deferred"`
 	Failed    int64 `json:"failed"`
@@ -71,8 +73,9 @@ type Blocked struct {
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or has named,
 // or that is blocked, or of a special subject. Only domains have lock files.
 type ScopeStatus struct {
-	Scope   string     `json:"scope"`   // news@example.com, account:bob, service:www-data
-	Refused int64      `json:"refused"` // distinct sends refused since a limit was reached
+	Scope   string `json:"scope"`   // news@example.com, account:bob, service:www-data
+	Refused int64  `json:"refused"` // as in Counts
+	refusal.Watch
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
 	Held    int        `json:"held"`     // recipients that wait in Exim's queue: of a special subject

@@ -47,5 +47,8 @@ func (p *Policy) answerBlocked(q *question) sidecar.Reply {
 }
 
 func (p *Policy) refuseBlocked(q *question, a sidecar.Action) sidecar.Reply {
+	if q.Stage != sidecar.StageRoute {
+		p.notify(q, Decision{Blocked: true})
+	}
 	return p.refuseWith(q, a, q.block.Text(a))
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -109,7 +110,7 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) sidecar.Reply {
 	if !result.OK {
 		return p.refuse(q, p.refusal(q, t, result))
 	}
-	p.countWatched(q, result)
+	warnWatched(q, result)
 	return sidecar.Reply{Room: room(result)}
 }
 
@@ -207,7 +208,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 	}
 	p.totals.accepted.Add(int64(result.Charged))
 	p.countWatched(q, result)
-	p.notify(q, Decision{Charged: result.Charged, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
+	p.notify(q, Decision{Charged: result.Charged, Uses: result.Uses, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
 		return u.Subject == q.who.Subject() && limit.UsedUp(u)
 	})})
 	return nil, nil
@@ -224,19 +225,30 @@ func room(r ratelimit.Result) int {
 	return int(least)
 }
 
-// countWatched counts a message that passed only because its limit is watched, and warns.
-func (p *Policy) countWatched(q *question, r ratelimit.Result) {
+// warnWatched sets the warning of a recipient that passes only because a limit is watched.
+func warnWatched(q *question, r ratelimit.Result) {
 	if !q.HasWatched {
 		return
 	}
 	for _, u := range r.Uses {
 		if u.Full && u.Watched {
-			p.totals.watched.Add(1)
-			title, over := sidecar.TitleOf(u.Subject), sidecar.Ratio(u.Used+u.Refused, u.Limit.Max)
-			q.warning = fmt.Sprintf(textWatched, title, over)
-			p.emitWatched(&q.Request, title, over)
+			q.warning = fmt.Sprintf(textWatched, sidecar.TitleOf(u.Subject), sidecar.Ratio(u.Used+u.Refused, u.Limit.Max))
 			return
 		}
+	}
+}
+
+// countWatched counts the sends that were charged only because a limit is watched, each
+// once: RCPT, which only looks, counts none.
+func (p *Policy) countWatched(q *question, r ratelimit.Result) {
+	warnWatched(q, r)
+	if !q.HasWatched {
+		return
+	}
+	over := slices.MaxFunc(r.Uses, func(a, b ratelimit.Use) int { return cmp.Compare(a.Over, b.Over) })
+	if over.Over > 0 {
+		p.totals.watched.Add(over.Over)
+		p.emitWatched(&q.Request, sidecar.TitleOf(over.Subject), sidecar.Ratio(over.Used+over.Refused, over.Limit.Max))
 	}
 }
 
@@ -322,7 +334,7 @@ func (p *Policy) drop(q *question, token ratelimit.Token) { p.held.Drop(q.who.Su
 
 // notify tells the observers what was decided.
 func (p *Policy) notify(q *question, d Decision) {
-	d.Request, d.Payer = &q.Request, q.who
+	d.Request, d.Payer, d.To = &q.Request, q.who, q.to
 	q.buffers.decision = d // on the heap once, and not with each question
 	for _, o := range p.observers {
 		o.Decided(q.now, &q.buffers.decision)

@@ -55,13 +55,16 @@ type Observer interface {
 	Decided(now time.Time, d *Decision)
 }
 
-// A Decision is what the limits decided about a message, or one recipient of it.
+// A Decision is what was decided about a message, or one recipient of it.
 type Decision struct {
 	Request *sidecar.Request
 	Payer   sidecar.Payer
-	Charged int  // sends that were charged
-	Refused bool // refused or held by a limit
-	Full    bool // the payer's Subject is at its limit now
+	To      []envelope.Address // the remote recipients
+	Charged int                // sends that were charged
+	Uses    []ratelimit.Use    // of the limits under which they were charged
+	Refused bool               // refused or held by a limit
+	Full    bool               // the payer's Subject is at its limit now
+	Blocked bool               // refused, though not held, because the payer is blocked
 }
 
 // Options are what a Policy is made with; all are needed.
@@ -172,7 +175,7 @@ type Decisions struct {
 	Accepted     int64 `json:"accepted"`     // sends charged
 	Refused      int64 `json:"refused"`      // answers that refused or held
 	Exempt       int64 `json:"exempt"`       // recipients of messages for which nobody is charged: exempt senders and scopes
-	Watched      int64 `json:"watched"`      // answers that would have refused if the limit were not watched
+	Watched      int64 `json:"watched"`      // of Accepted: sends that a watched limit would have refused
 	Unidentified int64 `json:"unidentified"` // questions in which nobody could be found to charge
 }
 

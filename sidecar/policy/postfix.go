@@ -61,7 +61,7 @@ func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Tr
 	if !result.OK {
 		return p.refuse(q, p.refusal(q, take, result))
 	}
-	p.countWatched(q, result)
+	warnWatched(q, result)
 	p.incoming.Accept(open, q.now, func(t *transaction.Transaction) { t.Recipients = append(t.Recipients, to) })
 	return sidecar.Reply{Warning: q.warning}
 }

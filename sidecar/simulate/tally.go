@@ -167,10 +167,13 @@ type tallyStore struct {
 }
 
 func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
-	watched := s.watchedRoom(now, t)
 	r := s.Ledger.Take(now, t)
 	if r.Charged == 0 {
 		return r, nil
+	}
+	over := int64(0) // sends that only watched limits would have refused
+	for _, u := range r.Uses {
+		over = max(over, u.Over)
 	}
 	for i, u := range r.Uses {
 		if !sidecar.AlwaysCounted(u.Subject) {
@@ -179,7 +182,7 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 		d := s.tally.domain(u.Subject)
 		if i == 0 || r.Uses[i-1].Subject != u.Subject {
 			d.Sent += int64(r.Charged)
-			d.Watched += max(0, int64(r.Charged)-watched)
+			d.Watched += over
 			d.spare = sidecar.RoomUnlimited
 		}
 		if u.Limit.Window == s.tally.settings.Window {
@@ -190,23 +193,6 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 		}
 	}
 	return r, nil
-}
-
-// watchedRoom returns for how many sends the watched limits of a Take have room.
-func (s tallyStore) watchedRoom(now time.Time, t ratelimit.Take) int64 {
-	room := int64(sidecar.RoomUnlimited)
-	for _, sub := range t.Subjects {
-		if !sub.Watched {
-			continue
-		}
-		standing := s.Standing(now, sub.Name)
-		for _, limit := range sub.Limits {
-			if limit.Max > 0 {
-				room = min(room, max(0, limit.Max-standing.Sent(limit.Window)))
-			}
-		}
-	}
-	return room
 }
 
 func (s tallyStore) Look(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {

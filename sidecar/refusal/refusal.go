@@ -1,0 +1,211 @@
+package refusal
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
+)
+
+// A Watch is what watched limits of a subject would have refused since they are watched, or
+// since it was reset: each send once, however often its client asked. All of it passed.
+type Watch struct {
+	Sends int64      `json:"would_refuse"`
+	First *time.Time `json:"would_refuse_first"` // null: nothing
+	Last  *time.Time `json:"would_refuse_last"`
+}
+
+// Counts are the counts of all subjects of this node.
+type Counts struct {
+	Options
+	notes notes.Map[count]
+
+	mu    sync.Mutex
+	all   map[string]*count // by subject
+	marks int               // in all of them
+}
+
+// count is what is counted of one subject.
+type count struct {
+	Watch
+	Epoch   int64 `json:"epoch,omitempty"`   // when the subject was last reset, as in sidecar.Reset
+	Blocked int64 `json:"blocked,omitempty"` // distinct sends refused while all of its mail is
+
+	seen    map[ratelimit.Token]bool // of Blocked; those of before a restart are not known
+	changed bool                     // since it was saved
+}
+
+// Options are what Counts are made with; all are needed.
+type Options struct {
+	Notes     sidecar.Notes
+	Events    event.Sink
+	IsWatched func(subject string) bool
+	IsBlocked func(now time.Time, domain string) bool
+}
+
+// These bound the memory. What is beyond is not counted here; the totals of all subjects
+// have it.
+const (
+	maxSubjects = 100_000
+	maxSeen     = 4096    // of one domain, as many refused sends as of a limit
+	maxAllSeen  = 1 << 18 // of all domains
+)
+
+// New returns Counts that go on from their notes.
+func New(o Options) *Counts {
+	c := &Counts{Options: o, notes: notes.New[count](o.Notes, "refused", 1, event.Unread(o.Events, event.NoteUnread)), all: map[string]*count{}}
+	c.notes.Load(func(name []string, noted count) error {
+		c.all[name[0]] = &noted
+		return nil
+	})
+	return c
+}
+
+// of returns the count of a subject; nil if there is no room for another one. mu is held.
+func (c *Counts) of(subject string) *count {
+	one := c.all[subject]
+	if one == nil && len(c.all) < maxSubjects {
+		one = &count{}
+		c.all[subject] = one
+	}
+	return one
+}
+
+// WouldRefuse counts sends that passed only because a limit is watched.
+func (c *Counts) WouldRefuse(now time.Time, subject string, sends, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := c.of(subject)
+	if one == nil {
+		return
+	}
+	if one.Sends == 0 {
+		one.First = new(now)
+	}
+	one.Sends, one.Last, one.Epoch, one.changed = one.Sends+sends, new(now), epoch, true
+}
+
+// Refused counts sends, by their marks, that were refused because a domain is blocked.
+func (c *Counts) Refused(domain string, marks []ratelimit.Token) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := c.of(domain)
+	if one == nil {
+		return
+	}
+	for _, mark := range marks {
+		if one.seen[mark] || len(one.seen) == maxSeen || c.marks == maxAllSeen {
+			continue
+		}
+		if one.seen == nil {
+			one.seen = map[ratelimit.Token]bool{}
+		}
+		one.seen[mark] = true
+		c.marks++
+		one.Blocked, one.changed = one.Blocked+1, true
+	}
+}
+
+// Of returns what is counted of a subject. blocked is of a domain that is blocked now.
+func (c *Counts) Of(now time.Time, subject string) (watch Watch, blocked int64) {
+	watched, stopped := c.IsWatched(subject), c.IsBlocked(now, subject)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.all[subject]; one != nil && watched {
+		watch = one.Watch
+	}
+	if one := c.all[subject]; one != nil && stopped {
+		blocked = one.Blocked
+	}
+	return watch, blocked
+}
+
+// Subjects returns those of which something is counted.
+func (c *Counts) Subjects() []string {
+	return c.find(func(*count) bool { return true })
+}
+
+// Tick ends the counts of domains that are blocked no more, and saves what has changed.
+func (c *Counts) Tick(_ context.Context, now time.Time) {
+	for _, subject := range c.find(func(one *count) bool { return one.Blocked > 0 }) {
+		if !c.IsBlocked(now, subject) {
+			c.end(subject, false, true)
+		}
+	}
+	for _, subject := range c.find(func(one *count) bool { return one.changed }) {
+		c.save(subject)
+	}
+}
+
+// find returns the subjects for whose counts f is true.
+func (c *Counts) find(f func(*count) bool) (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for subject, one := range c.all {
+		if f(one) {
+			all = append(all, subject)
+		}
+	}
+	return all
+}
+
+func (c *Counts) save(subject string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	if one := c.all[subject]; one == nil {
+		err = c.notes.Drop(subject)
+	} else if err = c.notes.Put(*one, subject); err == nil {
+		one.changed = false
+	}
+	if err != nil { // what has changed is tried again
+		c.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	}
+}
+
+// Survey ends the counts of those whose limits are no longer only watched.
+func (c *Counts) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
+	return func(ratelimit.Standing) {}, func() {
+		for _, subject := range c.Subjects() {
+			if !c.IsWatched(subject) {
+				c.end(subject, true, false)
+			}
+		}
+	}
+}
+
+// Reset starts a subject at zero, unless that was done before.
+func (c *Counts) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
+	c.mu.Lock()
+	one := c.all[r.Domain]
+	before := one != nil && one.Epoch < r.Epoch
+	c.mu.Unlock()
+	c.end(r.Domain, before, !r.Elsewhere)
+	return nil
+}
+
+// end ends counts of a subject, and forgets a subject of which nothing is counted.
+func (c *Counts) end(subject string, watch, blocked bool) {
+	c.mu.Lock()
+	one := c.all[subject]
+	if one == nil {
+		c.mu.Unlock()
+		return
+	}
+	if watch {
+		one.Watch, one.changed = Watch{}, true
+	}
+	if blocked {
+		c.marks -= len(one.seen)
+		one.Blocked, one.seen, one.changed = 0, nil, true
+	}
+	if one.Sends == 0 && one.Blocked == 0 {
+		delete(c.all, subject)
+	}
+	c.mu.Unlock()
+	c.save(subject)
+}

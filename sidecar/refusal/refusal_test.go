@@ -1,0 +1,73 @@
+package refusal
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/ratelimit/journal"
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// newCounts are Counts under which everybody is watched and blocked.
+func newCounts(t *testing.T) *Counts {
+	t.Helper()
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return New(Options{Notes: store, Events: event.Func(func(e event.Event) { t.Errorf("%+v", e) }),
+		IsWatched: func(string) bool { return true }, IsBlocked: func(time.Time, string) bool { return true }})
+}
+
+// Made-up names and recipients fill no memory.
+func TestTheMemoryIsBounded(t *testing.T) {
+	c := newCounts(t)
+	for i := range maxSubjects + 10 {
+		c.WouldRefuse(noon, fmt.Sprintf("d%d.example", i), 1, 0)
+	}
+	c.WouldRefuse(noon, "d0.example", 1, 0)
+	if w, _ := c.Of(noon, "d0.example"); w.Sends != 2 || len(c.all) != maxSubjects {
+		t.Errorf("%+v of %d subjects", w, len(c.all))
+	}
+	var marks []ratelimit.Token
+	for i := range maxSeen + 10 {
+		marks = append(marks, ratelimit.Token(i+1))
+	}
+	for i := range maxAllSeen/maxSeen + 10 {
+		c.Refused(fmt.Sprintf("d%d.example", i), marks)
+	}
+	if _, n := c.Of(noon, "d0.example"); n != maxSeen || c.marks != maxAllSeen {
+		t.Errorf("%d refused of one domain, %d of all", n, c.marks)
+	}
+	c.end("d0.example", false, true) // which makes room
+	c.Refused("other.example", marks[:1])
+	c.Refused("d77.example", marks[:1])
+	if _, n := c.Of(noon, "d77.example"); n != 1 || c.marks != maxAllSeen-maxSeen+1 {
+		t.Errorf("%d refused of one domain, %d of all", n, c.marks)
+	}
+}
+
+// A reset that comes twice, or of before what is counted, takes nothing away.
+func TestALateResetTakesNothing(t *testing.T) {
+	c := newCounts(t)
+	c.WouldRefuse(noon, "a.example", 3, 7)
+	c.Refused("a.example", []ratelimit.Token{1})
+	for epoch, want := range []int64{6: 3, 7: 3, 8: 0} {
+		if epoch < 6 {
+			continue
+		}
+		if err := c.Reset(context.Background(), noon, sidecar.Reset{Domain: "a.example", Epoch: int64(epoch), Elsewhere: true}); err != nil {
+			t.Fatal(err)
+		}
+		if w, n := c.Of(noon, "a.example"); w.Sends != want || n != 1 {
+			t.Errorf("epoch %d: %+v, %d refused", epoch, w, n)
+		}
+	}
+}
