@@ -51,6 +51,9 @@ type link struct {
 	// keyFailed is called after an answer about the keys of a call; see aboutKey.
 	keyFailed func(*link, error)
 
+	stalls  *stalls
+	excuses atomic.Int32 // pipelines in a row that failed by stalls
+
 	linkState
 	serverClock
 	announced
@@ -111,6 +114,7 @@ func newLink(name string, timeout time.Duration) *link {
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Timeout:     retryEvery,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
+		IsExcluded:  func(err error) bool { return err == errStalled },
 		// The breaker is locked during this call: no method of it may be called here.
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			l.open.Store(to != gobreaker.StateClosed)
@@ -278,11 +282,15 @@ func (l *link) runOne(ctx context.Context, c call) (any, error) {
 	return replies[0], errs[0]
 }
 
-// failure returns the first error that is about the server, and keeps it for operators.
+// failure returns the first error that is about the server, and keeps it for operators. It
+// is errStalled if it says nothing against the server.
 func (l *link) failure(errs []error) error {
 	for _, err := range errs {
 		switch {
 		case err == nil:
+			if l.excuses.Load() > 0 {
+				l.excuses.Store(0)
+			}
 			continue
 		case l.aboutKey(err):
 			l.keyFailed(l, err)
@@ -296,6 +304,9 @@ func (l *link) failure(errs []error) error {
 			l.unready()
 		}
 		l.changed()
+		if l.excused(err) {
+			return errStalled
+		}
 		return err
 	}
 	return nil
@@ -387,7 +398,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.mu.Lock()
 	another, first := l.server != server, l.server == ""
 	if another {
-		l.server, l.stage = server, unmet
+		l.server, l.stage, l.lastError = server, unmet, nil
 		l.unready()
 		l.forgetTime()
 		if !first {

@@ -22,6 +22,7 @@ const (
 func (s *Store) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
+	all.Go(func() { s.servers.stalls.run(ctx, s.options.Timeout) })
 	all.Go(func() { s.runMerge(ctx) })
 	all.Go(func() { s.runPublish(ctx) })
 	running := map[*link]bool{}

@@ -24,6 +24,7 @@ const slots = 16384
 type servers struct {
 	address
 	timeout time.Duration
+	stalls  stalls
 	changed func()                       // see link.changed
 	failed  func(*link, error)           // see link.keyFailed
 	stale   chan struct{}                // has an element when the layout of the Cluster has changed
@@ -63,6 +64,7 @@ func (s *servers) link(name, host string) *link {
 		}
 	}
 	l := newLink(name, s.timeout)
+	l.stalls = &s.stalls
 	l.changed, l.keyFailed, l.kind = s.changed, s.failed, s.Kind
 	l.client = s.client(host, s.timeout, l.connected)
 	s.links = append(s.links, l)
