@@ -33,7 +33,7 @@ var buildSluice = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// node is what identity.go calls the node's own subject.
+// node is the name of the host.
 const node = "node.example"
 
 const sluiceConfig = `
@@ -129,6 +129,20 @@ func (h *host) status(t testing.TB, domain string) operator.DomainStatus {
 	return s.Domains[i]
 }
 
+// counts is what is counted of a subject, a domain or a special one.
+func (h *host) counts(t testing.TB, subject string) operator.Counts {
+	t.Helper()
+	if sidecar.IsDomain(subject) {
+		return h.status(t, subject).Counts
+	}
+	for _, s := range h.all(t).Scopes {
+		if s.Scope == subject {
+			return s.Counts
+		}
+	}
+	return operator.Counts{}
+}
+
 // forwards is the status of what aliases and lists of a domain redirect.
 func (h *host) forwards(t testing.TB, domain string) operator.ScopeStatus {
 	t.Helper()
@@ -150,9 +164,9 @@ func (h *host) reset(t testing.TB, domain string) error {
 }
 
 // hourlyText is how the limit of an hour refuses.
-func hourlyText(domain string, attempted, limit int, what string) string {
-	return fmt.Sprintf("Domain %s has exceeded the max emails per hour (%d/%d (%d%%)) allowed.  Message %s",
-		domain, attempted, limit, attempted*100/limit, what)
+func hourlyText(subject string, attempted, limit int, what string) string {
+	return fmt.Sprintf("%s has exceeded the max emails per hour (%d/%d (%d%%)) allowed.  Message %s",
+		sidecar.TitleOf(subject), attempted, limit, attempted*100/limit, what)
 }
 
 // forwardText is hourlyText about what a domain redirects.

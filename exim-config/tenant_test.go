@@ -2,11 +2,13 @@ package eximconfig_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
 )
 
@@ -32,7 +34,7 @@ defer_cutoff = 10000
 func newSharedHost(t *testing.T, limits string) *host {
 	t.Helper()
 	h := newHost(t)
-	h.write(t, "/run/userdomains", "alice.example: alice\nshop.example: alice\nbob.example: bob\n*: nobody\n")
+	h.write(t, "/run/userdomains", "alice.example: alice\nshop.example: alice\nxn--bcher-kva.example: alice\nbob.example: bob\n*: nobody\n")
 	h.write(t, "/run/trueuserdomains", "alice.example: alice\nbob.example: bob\n")
 	h.startSluice(t, tenants+limits)
 	return h
@@ -41,9 +43,14 @@ func newSharedHost(t *testing.T, limits string) *host {
 // php sends a message as the PHP of a user's site does.
 func (h *host) php(t *testing.T, site login, from string, to ...string) {
 	t.Helper()
-	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", web.id, hosttest.Letter("from a site"))
-	folder := "../" + site.name + "/public_html"
-	if out, code := h.sendmail(t, web, folder, message, append([]string{"-oi", "-f", from}, to...)...); code != 0 {
+	h.phpIn(t, site, site, from, to...)
+}
+
+// phpIn sends a message as PHP does that runs a script of one user in the folder of another.
+func (h *host) phpIn(t *testing.T, site, script login, from string, to ...string) {
+	t.Helper()
+	message := fmt.Sprintf("X-PHP-Originating-Script: %d:mailer.php\n%s", script.id, hosttest.Letter("from a site"))
+	if out, code := h.sendmail(t, web, "../"+site.name+"/public_html", message, append([]string{"-oi", "-f", from}, to...)...); code > 1 {
 		t.Fatalf("sendmail: exit %d\n%s", code, out)
 	}
 }
@@ -52,29 +59,48 @@ func (h *host) php(t *testing.T, site login, from string, to ...string) {
 func TestPHPMailOfAllTenantsPooledUnderOneEmptyKey(t *testing.T) {
 	t.Parallel()
 	h := newSharedHost(t, "hourly = 2")
-	for i := range 3 { // whoever the sender claims to be
-		h.php(t, alice, "joe@bob.example", fmt.Sprintf("a%d@far.example", i))
+	for i, from := range []string{"joe@alice.example", "joe@shop.example", "joe@free.example"} {
+		h.php(t, alice, from, fmt.Sprintf("a%d@far.example", i))
 	}
-	h.php(t, alice, "eva@shop.example", "shop@far.example") // her addon domain has its own limit
 	h.php(t, bob, "joe@bob.example", "b0@far.example")
-	held := hourlyText("alice.example", 3, 2, laterText)
-	hosttest.Eventually(t, "all but one are delivered", func() bool { return h.sink.Count() == 4 && h.heldLines(held) == 1 })
+	held := hourlyText("web:alice", 3, 2, laterText)
+	hosttest.Eventually(t, "all but one are delivered", func() bool { return h.sink.Count() == 3 && h.heldLines(held) == 1 })
 
 	h.queueRun(t, "-q") // from another directory
-	for domain, want := range map[string]int64{"alice.example": 2, "shop.example": 1, "bob.example": 1, node: 0} {
-		if got := h.status(t, domain); got.Sent != want {
-			t.Errorf("%s was charged %d, want %d", domain, got.Sent, want)
-		}
+	want := map[string]int64{"web:alice": 2, "web:bob": 1}
+	if got := h.sent(t); !maps.Equal(got, want) {
+		t.Errorf("charged %v, want %v", got, want)
 	}
-	if got := h.status(t, "alice.example"); got.Held != 1 || h.sink.Count() != 4 {
-		t.Errorf("after a queue run %d are held and %d delivered, want 1 and 4", got.Held, h.sink.Count())
+	if h.sink.Count() != 3 || len(h.queue()) != 1 || len(h.locks(t)) > 0 {
+		t.Errorf("after a queue run %d are delivered, and there are %d in the queue and the locks %v", h.sink.Count(), len(h.queue()), h.locks(t))
 	}
 
-	h.run(t, h.sluice(t, "unlock", "alice.example")...)
-	hosttest.Eventually(t, "what was held is delivered", func() bool { return h.sink.Count() == 5 && len(h.queue()) == 0 })
-	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 1 || b != 1 {
-		t.Errorf("after the release alice.example has %d and bob.example %d, want 1 each", a, b)
+	if err := h.reset(t, "web:alice"); err != nil {
+		t.Fatal(err)
 	}
+	hosttest.Eventually(t, "what was held is delivered", func() bool { return h.sink.Count() == 4 && len(h.queue()) == 0 })
+	want["web:alice"] = 1
+	if got := h.sent(t); !maps.Equal(got, want) {
+		t.Errorf("after the release charged %v, want %v", got, want)
+	}
+}
+
+// sent is how many sends of each domain and special subject are counted, of which there are
+// any.
+func (h *host) sent(t *testing.T) map[string]int64 {
+	t.Helper()
+	sent := map[string]int64{}
+	s := h.all(t)
+	for _, d := range s.Domains {
+		sent[d.Domain] = d.Sent
+	}
+	for _, sc := range s.Scopes {
+		if sidecar.IsSpecial(sc.Scope) {
+			sent[sc.Scope] = sc.Sent
+		}
+	}
+	maps.DeleteFunc(sent, func(_ string, n int64) bool { return n == 0 })
+	return sent
 }
 
 // A script that speaks SMTP to sendmail -bs is told apart too, also where an
@@ -83,47 +109,86 @@ func TestPHPMailOverAPipeIsNotPooled(t *testing.T) {
 	t.Parallel()
 	h := newSharedHost(t, "hourly = 5")
 	c := h.as(t, web, "../alice/cgi").pipe(t, "/usr/sbin/sendmail", "-bs")
-	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "one@far.example"), 250)
-	c.Want(c.Send("joe@bob.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	c.Want(c.Send("joe@free.example", hosttest.Letter("x"), "one@far.example"), 250)
+	c.Want(c.Send("joe@free.example", hosttest.Letter("x"), "forward@here.example"), 250)
 	hosttest.Eventually(t, "both are delivered", func() bool { return h.sink.Count() == 2 && len(h.queue()) == 0 })
-	if a, b := h.status(t, "alice.example").Sent, h.status(t, "bob.example").Sent; a != 2 || b != 0 {
-		t.Errorf("alice.example was charged %d and bob.example %d, want 2 and 0", a, b)
+	if got, want := h.sent(t), map[string]int64{"web:alice": 1, "forward:here.example": 1}; !maps.Equal(got, want) {
+		t.Errorf("charged %v, want %v", got, want)
 	}
 }
 
-// What alice may try to spend bob's budget, and who is charged for it.
-var forgeries = []struct {
+// An attack is how a tenant, or who is in a tenant's place, tries to send at another's
+// cost or at nobody's. It is tried three times with a limit of two.
+type attack struct {
 	name  string
 	payer string
-	send  func(t *testing.T, h *host, to string)
-}{
-	{"sendmail -f", "alice.example", func(t *testing.T, h *host, to string) {
-		h.sendmail(t, alice, "www", hosttest.Letter("x"), "-f", "joe@bob.example", to)
-	}},
-	{"a forged From", "alice.example", func(t *testing.T, h *host, to string) {
+	send  func(t *testing.T, h *host, n int, to string)
+}
+
+// forgedSender is an address that only the list software's login may exempt, and auth the
+// mailbox that the panel has suspended.
+const (
+	forgedSender = "ann-bounces+x=y@lists.example"
+	suspended    = "sam@shop.example"
+)
+
+const exemptions = `
+[[identity.exempt]]
+sender = "*-bounces*@lists.example"
+login = "mailman"
+[[identity.exempt]]
+sender = "*-bounces*@lists.example"
+auth = "` + suspended + `"
+`
+
+// bySendmail is an attack of alice by sendmail.
+func bySendmail(args ...string) func(*testing.T, *host, int, string) {
+	return func(t *testing.T, h *host, _ int, to string) {
+		h.sendmail(t, alice, "www", hosttest.Letter("x"), append(args, to)...)
+	}
+}
+
+// bySMTP is an attack by a client that logs in as each of some ids in turn, or not at all.
+func bySMTP(from string, ids ...string) func(*testing.T, *host, int, string) {
+	return func(t *testing.T, h *host, n int, to string) {
+		id := ""
+		if len(ids) > 0 {
+			id = ids[n%len(ids)]
+		}
+		h.attempt(t, id, from, to)
+	}
+}
+
+var attacks = []attack{
+	{"sendmail -f a neighbour", "alice.example", bySendmail("-f", "joe@bob.example")},
+	{"a forged From", "alice.example", func(t *testing.T, h *host, _ int, to string) {
 		h.sendmail(t, alice, "www", strings.ReplaceAll(hosttest.Letter("x"), "a@here.example", "joe@bob.example"), to)
 	}},
-	{"a null sender", "alice.example", func(t *testing.T, h *host, to string) {
-		h.sendmail(t, alice, "www", hosttest.Letter("x"), "-f", "<>", to)
+	{"null sender by sendmail", "alice.example", bySendmail("-f", "<>")},
+	{"null sender by AUTH", "alice.example", bySMTP("", "alice")},
+	{"null sender over the loopback (S-01)", "loopback", bySMTP("")},
+	{"a neighbour's sender over the loopback", "loopback", bySMTP("joe@bob.example")},
+	{"AUTH and a neighbour's sender", "alice.example", bySMTP("joe@bob.example", "alice")},
+	{"AUTH by a mailbox and a neighbour's sender", "shop.example", bySMTP("joe@bob.example", "eva@shop.example")},
+	{"forged exempt sender by sendmail (S-04)", "alice.example", bySendmail("-f", forgedSender)},
+	{"forged exempt sender by AUTH (S-04)", "shop.example", bySMTP(forgedSender, "eva@shop.example")},
+	{"forged exempt sender over the loopback", "loopback", bySMTP(forgedSender)},
+	{"chdir into a neighbour (S-05)", "service:web", func(t *testing.T, h *host, _ int, to string) {
+		h.phpIn(t, bob, alice, "eva@alice.example", to)
 	}},
-	{"her PHP", "alice.example", func(t *testing.T, h *host, to string) {
+	{"chdir into a neighbour, in his name", "service:web", func(t *testing.T, h *host, _ int, to string) {
+		h.phpIn(t, bob, alice, "joe@bob.example", to)
+	}},
+	{"PHP in the name of a neighbour", "service:web", func(t *testing.T, h *host, _ int, to string) {
 		h.php(t, alice, "joe@bob.example", to)
 	}},
-	{"AUTH and a foreign sender", "alice.example", func(t *testing.T, h *host, to string) {
-		h.attempt(t, "alice", "joe@bob.example", to)
-	}},
-	{"AUTH by a mailbox and a foreign sender", "shop.example", func(t *testing.T, h *host, to string) {
-		h.attempt(t, "eva@shop.example", "joe@bob.example", to)
-	}},
-	{"AUTH and a null sender", "alice.example", func(t *testing.T, h *host, to string) {
-		h.attempt(t, "alice", "", to)
-	}},
-	{"SMTP to the loopback", node, func(t *testing.T, h *host, to string) {
-		h.attempt(t, "", "joe@bob.example", to)
-	}},
-	{"PHP in nobody's folder", node, func(t *testing.T, h *host, to string) {
+	{"PHP in nobody's folder", "service:web", func(t *testing.T, h *host, _ int, to string) {
 		h.sendmail(t, web, "tmp", hosttest.Letter("x"), "-f", "joe@bob.example", to)
 	}},
+	{"other forms of a login (A-05)", "shop.example", bySMTP("x@free.example", "eva@shop.example", "eva+shop.example", "Eva%Shop.example", "eva:shop.example")},
+	{"other spellings of a domain", "shop.example", bySMTP("x@free.example", "eva@shop.example", "eva@SHOP.example..", "eva@shop\u3002example\uff0e")},
+	{"an IDN login (A-04)", "xn--bcher-kva.example", bySMTP("", "eva@xn--bcher-kva.example", "eva@b\u00fccher.example", "eva@B\u00dcCHER.example")},
+	{"a name that folds to nothing", "service:eva", bySMTP("x@bob.example", "eva@\u00ad", "eva@\u3002", "eva@..")},
 }
 
 // attempt sends by SMTP, where the recipient may be refused.
@@ -140,33 +205,55 @@ func (h *host) attempt(t *testing.T, id, from, to string) {
 	c.Want(c.Cmd("QUIT"), 221)
 }
 
-// Neither tenant spends or locks the other's budget.
+// Whatever is tried, the payer is charged to the last recipient, and nobody else.
 func TestNoTenantSpendsAnothersBudget(t *testing.T) {
 	t.Parallel()
-	h := newSharedHost(t, "hourly = 2")
+	h := newSharedHost(t, "hourly = 2"+exemptions)
 	h.startExim(t)
-	for i, f := range forgeries {
+	for i, a := range attacks {
 		h.dropQueue(t)      // a reset would send what the one before left
-		h.reset(t, f.payer) // fails where nothing is counted yet
-		for n := range 3 {  // one over the limit
-			f.send(t, h, fmt.Sprintf("r%d-%d@far.example", i, n))
+		h.reset(t, a.payer) // fails where nothing is counted yet
+		want := h.sent(t)
+		want[a.payer] = 2
+		for n := range 3 { // one over the limit
+			a.send(t, h, n, fmt.Sprintf("r%d-%d@far.example", i, n))
 		}
-		hosttest.Eventually(t, f.name+": "+f.payer+" is locked", func() bool {
-			return slices.Contains(h.locks(t), "max_hourly_"+f.payer)
-		})
-		if got := h.status(t, f.payer); got.Sent != 2 || got.Refused != 1 {
-			t.Errorf("%s: %s was charged %d and refused %d, want 2 and 1", f.name, f.payer, got.Sent, got.Refused)
+		hosttest.Eventually(t, a.name+": "+a.payer+" is refused the third", func() bool { return h.counts(t, a.payer).Refused == 1 })
+		if got := h.sent(t); !maps.Equal(got, want) {
+			t.Fatalf("%s: charged %v, want %v", a.name, got, want)
 		}
-		if got := h.status(t, "bob.example"); got.Sent != 0 || got.Refused != 0 {
-			t.Fatalf("%s: bob.example was charged %d and refused %d", f.name, got.Sent, got.Refused)
+		if locked := slices.Contains(h.locks(t), "max_hourly_"+a.payer); locked != sidecar.IsDomain(a.payer) {
+			t.Errorf("%s: %s has a lock file: %v", a.name, a.payer, locked)
 		}
 	}
 	h.attempt(t, "joe@bob.example", "joe@bob.example", "bob-1@far.example")
-	h.php(t, bob, "joe@bob.example", "bob-2@far.example")
+	h.sendmail(t, bob, "www", hosttest.Letter("x"), "-f", "joe@bob.example", "bob-2@far.example")
 	hosttest.Eventually(t, "bob sends all of his", func() bool {
 		to := h.sink.Recipients()
 		return slices.Contains(to, "bob-1@far.example") && slices.Contains(to, "bob-2@far.example")
 	})
+	if out, code := h.root().try(t, hosttest.Letter("x"), "/usr/sbin/sendmail", "-f", "root@"+node, "a@far.example", "b@far.example", "c@far.example"); code != 0 {
+		t.Errorf("an alarm is refused: exit %d\n%s", code, out)
+	}
+	if got := h.counts(t, "system"); got.Sent != 3 {
+		t.Errorf("system: %+v, want 3 sends", got)
+	}
+}
+
+// A mailbox that the panel has suspended stays refused, also if it writes a sender that
+// would be exempt.
+func TestASuspendedMailboxWithAnExemptSender(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.write(t, "/etc/outgoing_mail_suspended_users", suspended+"\n")
+	h.startSluice(t, exemptions)
+	h.startExim(t)
+	c := h.dial(t).Login(suspended)
+	c.Mail(forgedSender)
+	c.WantPart(c.Rcpt("r@far.example"), 550, "Mailbox "+suspended+" has been suspended from sending.")
+	if got := h.all(t).Totals; got.Exempt != 0 || got.Refused != 1 {
+		t.Errorf("%+v", got)
+	}
 }
 
 // dropQueue removes all messages.
@@ -209,7 +296,7 @@ func TestPanelHostsChargeTheOwner(t *testing.T) {
 				h.write(t, maps.main, "alice.example: alice\nbob.example: bob\nhere.example: carol\n")
 			}
 			h.startSluice(t, fmt.Sprintf("[identity]\nowners = %q\nmain_domains = %q\n", maps.owners, maps.main)+
-				"exempt_senders = [\"list-bounces@here.example\"]\n[limits]\ndefer_cutoff = 1000\n[limits.account.alice]\nhourly = 3\n")
+				"[[identity.exempt]]\nsender = \"list-*@here.example\"\nlogin = \"mail\"\n[limits]\ndefer_cutoff = 1000\n[limits.account.alice]\nhourly = 3\n")
 			h.startExim(t)
 			h.attempt(t, "eva@shop.example", "eva@shop.example", "mailbox@far.example")
 			h.attempt(t, "alice", "any@shop.example", "addon@far.example")
@@ -226,10 +313,9 @@ func TestPanelHostsChargeTheOwner(t *testing.T) {
 			}
 			// The forward is one, the list three, and the list software two, which is exempt.
 			hosttest.Eventually(t, "all are delivered", func() bool { return h.sink.Count() == 4+1+3+2 && len(h.queue()) == 0 })
-			for domain, want := range map[string]int64{"shop.example": 2, "alice.example": 1, "bob.example": 1, "here.example": 4, node: 0} {
-				if got := h.status(t, domain).Sent; got != want {
-					t.Errorf("%s was charged %d, want %d", domain, got, want)
-				}
+			want := map[string]int64{"shop.example": 2, "alice.example": 1, "bob.example": 1, "forward:here.example": 4}
+			if got := h.sent(t); len(got) != len(want) || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("charged %v, want %v", got, want)
 			}
 			if got := h.status(t, "shop.example").Account; got != "alice" {
 				t.Errorf("shop.example is shown as %q's", got)

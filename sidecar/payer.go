@@ -7,11 +7,10 @@ type Class int
 
 // The classes.
 const (
-	Charged      Class = iota
-	Nobody             // bounces that Exim made itself, null senders from elsewhere
-	Inbound            // from elsewhere, and not redirected by an alias or list of ours
-	Exempt             // list software, or exempt by the settings
-	Unidentified       // somebody should be charged, but no domain is known
+	Charged Class = iota
+	Nobody        // bounces that Exim made itself, null senders from elsewhere
+	Inbound       // from elsewhere, and not redirected by an alias or list of ours
+	Exempt        // list software, or exempt by the settings
 )
 
 // A Payer is who is charged for a message.

@@ -63,8 +63,9 @@ type Connection struct {
 	Socket        string // whose socket the client's end is: "uid:N", SocketLoopback or SocketGone; empty where it is not on this host, or unknown
 }
 
-// Values of Connection.Socket beside "uid:N".
+// Values of Connection.Socket.
 const (
+	SocketUID      = "uid:"     // begins "uid:N": of a process of this user
 	SocketLoopback = "loopback" // of this host's addresses, but of no process here: a container
 	SocketGone     = "gone"     // the client had closed it when Sluice was first asked
 )

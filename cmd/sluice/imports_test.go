@@ -49,7 +49,7 @@ var layers = []layer{
 	// What is in force.
 	{packages: "sluice/sidecar/identity", own: words("envelope", "follow")},
 	{packages: "sluice/sidecar/limit", own: words("envelope", "field")},
-	{packages: "sluice/sidecar/config", own: append(words("envelope", "field", "limit"), "sluice/ratelimit/redisurl"), foreign: []string{"github.com/BurntSushi/toml"}},
+	{packages: "sluice/sidecar/config", own: append(words("envelope", "field", "identity", "limit"), "sluice/ratelimit/redisurl"), foreign: []string{"github.com/BurntSushi/toml"}},
 	{packages: "sluice/sidecar/history", own: words("envelope", "field", "event", "limit")},
 	{packages: "sluice/sidecar/settings", own: words("envelope", "field", "event", "notes", "identity", "limit", "config", "history")},
 

@@ -276,10 +276,6 @@ func warnings(t operator.Totals) []string {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
 			"which is store.max_subjects. Raise it.", t.Uncounted, sidecar.Count(t.Subjects, "subject", "subjects")))
 	}
-	if t.Unidentified > 0 {
-		w = append(w, fmt.Sprintf("%s passed uncounted, because nobody could be found to charge. "+
-			"The log names them.", sidecar.Count(t.Unidentified, "question", "questions")))
-	}
 	return w
 }
 

@@ -164,7 +164,7 @@ var stages = map[string]stage{
 			{Domain: "near.example", Counts: operator.Counts{Sent: 499}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)}},
 		},
 		Scopes: []operator.ScopeStatus{
-			{Scope: "account:bob", Refused: 2, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
+			{Scope: "account:bob", Counts: operator.Counts{Refused: 2}, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
 			{Scope: "account:carol", Windows: []operator.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 			{Scope: "service:www-data", Windows: window(3600, 500, 500), Held: 4, FreesAt: at(time.Minute)},
@@ -186,7 +186,7 @@ var stages = map[string]stage{
 	"trouble": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Totals: operator.Totals{
-			Decisions: policy.Decisions{Unidentified: 1}, Uncounted: 70, Subjects: 4000000,
+			Uncounted: 70, Subjects: 4000000,
 			Logs: []sidecar.LogProgress{
 				{Key: "exim.mainlog", File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
 				{Key: "postfix.log", File: "/var/log/mail.log.1", Read: 5 << 20, Size: 10 << 20, Last: noon.Add(-time.Minute)},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/identity"
 	"sluice/sidecar/limit"
 )
 
@@ -51,10 +52,14 @@ type Config struct {
 		Log          string   // where Postfix logs; empty: nowhere
 	}
 	Identity struct {
-		Owners        string
-		MainDomains   string
-		Relay         []string // IP addresses and networks
-		ExemptSenders []string // addresses and domains
+		Owners       string
+		MainDomains  string
+		Relay        []identity.Relay // hosts and networks that may send without AUTH
+		RelayDomains []string         // as Exim.LocalDomains: this host is their MX, and passes their mail on
+		Proxies      []string         // logins whose PROXY header is believed
+		Reinject     []string         // logins of content filters
+		System       []string         // logins beside root whose mail is the host's own
+		Exempt       []identity.Exemption
 	}
 	Panel struct {
 		Follow bool   // read the files of cPanel, DirectAdmin and CloudLinux where there are any
@@ -105,6 +110,7 @@ func Default() *Config {
 
 	c.Identity.Owners = "/etc/userdomains"
 	c.Identity.MainDomains = "/etc/trueuserdomains"
+	c.Identity.RelayDomains = []string{"/etc/secondarymx"} // cPanel's
 
 	c.Panel.Follow = true
 	c.Panel.Root = "/"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"sluice/ratelimit/redisurl"
 	"sluice/sidecar/hosttest"
@@ -77,7 +79,7 @@ func TestGoodConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			again.origins, again.file, again.Store.URL = c.origins, c.file, c.Store.URL
-			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{})); diff != "" {
+			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 				t.Errorf("printed and read again (-want +got):\n%s", diff)
 			}
 		})

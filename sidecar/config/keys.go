@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"path"
 	"strings"
@@ -46,8 +45,12 @@ func (c *Config) keys() []configKey {
 
 		{"identity.owners", field.Text(&c.Identity.Owners, field.OrEmpty(field.AbsolutePath))},
 		{"identity.main_domains", field.Text(&c.Identity.MainDomains, field.OrEmpty(field.AbsolutePath))},
-		{"identity.relay", field.List(&c.Identity.Relay, addressOrNetwork)},
-		{"identity.exempt_senders", field.List(&c.Identity.ExemptSenders, mailboxOrDomain)},
+		{"identity.relay", relayList{&c.Identity.Relay}},
+		{"identity.relay_domains", field.List(&c.Identity.RelayDomains, localDomain)},
+		{"identity.proxies", field.List(&c.Identity.Proxies, field.NotEmpty)},
+		{"identity.reinject", field.List(&c.Identity.Reinject, field.NotEmpty)},
+		{"identity.system", field.List(&c.Identity.System, field.NotEmpty)},
+		{"identity.exempt", exemptList{&c.Identity.Exempt}},
 
 		{"panel.follow", field.Bool(&c.Panel.Follow)},
 		{"panel.root", field.Text(&c.Panel.Root, field.AbsolutePath)},
@@ -98,17 +101,6 @@ func localDomain(s string) (string, error) {
 	return r, nil
 }
 
-func mailboxOrDomain(s string) (string, error) {
-	if strings.Contains(s, "@") {
-		return field.Mailbox(s)
-	}
-	r, err := field.Domain(s)
-	if err != nil {
-		return "", fmt.Errorf(`%w, or an address like "news@example.com"`, err)
-	}
-	return r, nil
-}
-
 func glob(s string) (string, error) {
 	if _, err := path.Match(s, ""); err != nil || s == "" {
 		return "", errors.New(`a name, or a pattern like "*smtp*"`)
@@ -125,18 +117,6 @@ func link(s string) (string, error) {
 		return "", fmt.Errorf(`a link like "https://example.com/limits", of ASCII without blanks, %d bytes at most`, most)
 	}
 	return s, nil
-}
-
-// addressOrNetwork allows no host names: each question would wait for the resolver, and
-// whoever runs that would decide who may send.
-func addressOrNetwork(s string) (string, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return a.String(), nil
-	}
-	if n, err := netip.ParsePrefix(s); err == nil {
-		return n.Masked().String(), nil
-	}
-	return "", errors.New(`an address or a network like "192.0.2.1" or "192.0.2.0/24"`)
 }
 
 // keysOf lists the keys of one scope with their fields.

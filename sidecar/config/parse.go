@@ -207,10 +207,18 @@ func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 		}
 	}
 	hint := field.Suggest(n.name, known)
+	if instead := replaced[section+"."+n.name]; instead != "" {
+		hint = instead
+	}
 	if home := p.homeOf(n.name); home != "" && home != section && field.Nearest(n.name, known) == "" {
 		hint = fmt.Sprintf("it belongs in [%s]", home)
 	}
 	p.mistake(n.line, "unknown %s %s%s; %s", what, withoutURLs(n.name, field.QuoteTOML(n.name)), where, hint)
+}
+
+// replaced are keys that files of earlier versions have, and what stands in their place.
+var replaced = map[string]string{
+	"identity.exempt_senders": "anybody can write a sender, so [[identity.exempt]] with sender = and login, auth or host = has taken its place",
 }
 
 // homeOf finds the section of a key; empty if there is no such key.

@@ -34,7 +34,7 @@ func (c *Config) File() string { return c.file }
 func (c *Config) Hash() string {
 	h := sha256.New()
 	for _, v := range c.Values() {
-		if strings.HasPrefix(v.Key, "limits.") || slices.Contains([]string{"store.outage", "store.nodes", "identity.exempt_senders"}, v.Key) {
+		if strings.HasPrefix(v.Key, "limits.") || slices.Contains([]string{"store.outage", "store.nodes", "identity.exempt"}, v.Key) {
 			fmt.Fprintf(h, "%s=%s\n", v.Key, field.TOML(v.Value))
 		}
 	}
@@ -74,7 +74,8 @@ func (c *Config) LocalDomains() []string {
 var followedKeys = []string{
 	"exim.local_domains", "exim.remote_transports", "postfix.charge", "postfix.local_domains",
 	"refusal.help", "refusal.details",
-	"identity.owners", "identity.main_domains", "identity.relay", "identity.exempt_senders",
+	"identity.owners", "identity.main_domains", "identity.relay", "identity.relay_domains",
+	"identity.proxies", "identity.reinject", "identity.system", "identity.exempt",
 }
 
 // isFollowed reports whether a key comes into force while sluice runs.

@@ -91,11 +91,15 @@ func (s *Sources) Get(o origin) *Source {
 }
 
 // payerOf returns who is charged for a send of a message. It is the same for all of its
-// sends, but for those that an alias or list has made.
+// sends, but for those that an alias or list has made, and those of a client that has not
+// logged in: there it also matters whether this host is the MX of the recipient.
 func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 	r := x.Request()
 	r.Stage = sidecar.StageRoute
-	if o.Original != "" && o.Spelled == 0 {
+	if o.Postfix {
+		r.Stage = sidecar.StagePostfixEnd
+	}
+	if x.Client != "" || o.Original != "" && o.Spelled == 0 {
 		r.Recipient, r.Original = o.Recipient, o.Original
 		return NewPayerLimits(s, s.Payer(&r))
 	}

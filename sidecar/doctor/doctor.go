@@ -78,7 +78,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 		d.wrong("configuration", "Mend the file, then ask again: all else hangs on it.", "%v", err)
 		return d.findings, nil
 	}
-	if d.settings, err = settings.New(settings.Sources{Config: d.config}, "", "", nil); err != nil {
+	if d.settings, err = settings.New(settings.Sources{Config: d.config}, settings.Host{}, nil); err != nil {
 		return nil, fmt.Errorf("read the files that the configuration names: %w", err)
 	}
 	if err := o.Serves(d.config); err != nil {

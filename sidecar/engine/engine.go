@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"sluice/ratelimit"
@@ -37,12 +38,13 @@ type Engine struct {
 	loop      *reconcile.Loop
 }
 
-// Options are what an Engine is made with; all are needed but Panel, Board and Former.
+// Options are what an Engine is made with; all are needed but Panel, Own, Board and Former.
 type Options struct {
 	Config *config.Config
 	Panel  settings.Panel // what the panel's files say; zero: there is none
 	Node   string         // name of this node: Config.Store.Node or the host name
 	Exim   Exim
+	Own    func(netip.Addr) bool // whether an address is one of this host; nil: only the loopback's are
 	Store  Store
 	Notes  sidecar.Notes
 	Board  sidecar.Board // nil: this node shares with nobody
@@ -70,7 +72,7 @@ func New(o Options) *Engine {
 	}
 	clock := sidecar.NewClock(o.Now, o.Store)
 
-	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User,
+	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Host: settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User, Own: o.Own},
 		Board: board, Former: former, Notes: o.Notes, Events: o.Events, Now: o.Now})
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})

@@ -34,7 +34,7 @@ func TestStatusOfAMailbox(t *testing.T) {
 	s.rcpt("late@far.example", 0)
 	frees := s.now.Add(time.Hour + time.Minute)
 	want[0].Windows[0].Sent, want[0].Windows[0].Percent = 10, 100
-	want[0].Refused, want[0].FreesAt = 1, &frees
+	want[0].Counts, want[0].FreesAt = operator.Counts{Sent: 10, Refused: 1}, &frees
 	for _, scope := range []string{"news@a.example", ""} {
 		if diff := cmp.Diff(want, s.status(scope).Scopes); diff != "" {
 			t.Errorf("scope %q, -want +got:\n%s", scope, diff)

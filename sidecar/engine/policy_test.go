@@ -275,7 +275,9 @@ func TestWhoIsCharged(t *testing.T) {
 	config := limit20 + `
 [identity]
 relay = ["192.0.2.0/24"]
-exempt_senders = ["owner-list@lists.example", "quiet.example"]
+[[identity.exempt]]
+sender = "owner-list@lists.example"
+auth = "lists@a.example"
 [limits.account.bob]
 hourly = 5
 [limits.mailbox."news@a.example"]
@@ -297,25 +299,25 @@ hourly = 5
 		"auth with domain":                  {auth("News@A.example", "x@forged.example"), "a.example news@a.example"},
 		"auth with domain, null sender":     {auth("news@a.example", ""), "a.example news@a.example"},
 		"auth without domain":               {auth("bob", "x@b.example"), "account:bob b.example"},
-		"auth without domain, null sender":  {auth("bob", ""), "account:bob node1"},
+		"auth without domain, null sender":  {auth("bob", ""), "service:bob"},
 		"local":                             {local("bob", "x@b.example"), "account:bob b.example"},
-		"local, null sender":                {local("bob", ""), "account:bob node1"},
+		"local, null sender":                {local("bob", ""), "service:bob"},
 		"local, redirected":                 {sidecar.Request{Submitter: sidecar.Submitter{Login: "bob"}, Sender: "x@b.example", Original: "l@local.example"}, "forward:local.example"},
 		"local, redirected within a domain": {sidecar.Request{Submitter: sidecar.Submitter{Login: "bob"}, Sender: "x@b.example", Original: "l@b.example"}, "account:bob b.example"},
 		"bounce of Exim":                    {local("exim", ""), ""},
 		"bounce of Exim, redirected":        {sidecar.Request{Submitter: sidecar.Submitter{Login: "exim"}, Original: "fwd@c.example"}, "forward:c.example"},
 		"redirected":                        {remote("203.0.113.5", "x@elsewhere.example", "fwd@C.example"), "forward:c.example"},
-		"redirected, null sender":           {remote("203.0.113.5", "", "fwd@c.example"), "forward:c.example"}, // A-12
+		"redirected, null sender":           {remote("203.0.113.5", "", "fwd@c.example"), "forward:c.example"},
 		"auth, redirected":                  {sidecar.Request{Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "203.0.113.5"}, Sender: "news@a.example", Original: "fwd@c.example"}, "forward:c.example"},
-		"redirected by case only":           {remote("203.0.113.5", "x@elsewhere.example", `"U"@FAR.example`), ""},
+		"redirected by case only":           {remote("203.0.113.5", "x@elsewhere.example", `"U"@FAR.example`), "relay:203.0.113.5"},
 		"relay":                             {remote("192.0.2.7", "x@b.example", ""), "b.example"},
 		"relay over IPv6":                   {remote("::ffff:192.0.2.7", "x@b.example", ""), "b.example"},
-		"elsewhere":                         {remote("203.0.113.5", "x@a.example", ""), ""},
-		"loopback":                          {remote("127.0.0.1", "x@b.example", ""), "node1"},
-		"loopback over IPv6":                {remote("::1", "x@b.example", ""), "node1"},
-		"exempt sender":                     {auth("news@a.example", "Owner-List@lists.example"), ""},
-		"exempt domain":                     {auth("news@a.example", "any@quiet.example"), ""},
-		"nobody to be found":                {local("bob", "nodomain"), ""},
+		"relay that is not listed":          {remote("203.0.113.5", "x@a.example", ""), "relay:203.0.113.5"},
+		"loopback":                          {remote("127.0.0.1", "x@b.example", ""), "loopback"},
+		"loopback over IPv6":                {remote("::1", "x@b.example", ""), "loopback"},
+		"exempt sender":                     {auth("Lists@a.example", "Owner-List@lists.example"), ""},
+		"exempt sender, of somebody else":   {auth("news@a.example", "Owner-List@lists.example"), "a.example news@a.example"},
+		"no domain to be found":             {local("bob", "nodomain"), "service:bob"},
 		"domain in another script":          {local("bob", "x@bücher.example"), "account:bob xn--bcher-kva.example"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package envelope
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -20,7 +21,7 @@ func (a Address) String() string { return a.Local + "@" + a.Domain }
 // Fold is String for an address that was made of s. Where s has this form already,
 // as nearly all have, it returns s and copies nothing.
 func (a Address) Fold(s string) string {
-	if len(s) == len(a.Local)+1+len(a.Domain) && s[:len(a.Local)] == a.Local && s[len(a.Local)+1:] == a.Domain {
+	if at := len(a.Local); len(s) == at+1+len(a.Domain) && s[at] == '@' && s[:at] == a.Local && s[at+1:] == a.Domain {
 		return s
 	}
 	return a.String()
@@ -106,19 +107,94 @@ func lowerASCII(s string) string {
 	return s
 }
 
-// FoldDomain returns a domain as subjects and lock files have it: a lower-case A-label.
-// What is not a domain name is only made lower-case: it is counted all the same.
+// FoldDomain returns a domain as subjects and lock files have it: a lower-case A-label,
+// without white space and dots at its end. All spellings of a domain fold to the same name.
+// What is not a domain name is only made lower-case; see IsDomain.
 func FoldDomain(s string) string {
-	s = strings.TrimSuffix(s, ".")
+	for {
+		folded := foldOnce(s)
+		if folded == s {
+			return s
+		}
+		s = folded // what it folds to may fold further: ideographic dots become dots
+	}
+}
+
+func foldOnce(s string) string {
 	for i := range len(s) {
 		if s[i] >= 0x80 {
-			if label, err := idna.Lookup.ToASCII(s); err == nil {
-				return label
-			}
-			return strings.ToLower(s)
+			return foldUnicode(s)
+		}
+		if s[i] <= ' ' {
+			return foldUnicode(strings.TrimSpace(s))
 		}
 	}
-	return lowerASCII(s)
+	return lowerASCII(strings.TrimRight(s, "."))
+}
+
+// dots are the full stops of other scripts, which UTS #46 has for dots.
+var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
+
+func foldUnicode(s string) string {
+	s = strings.TrimRight(strings.TrimSpace(dots.Replace(s)), ".")
+	if strings.ContainsRune(s, utf8.RuneError) { // or bytes that are no UTF-8, for all of which it stands
+		return lowerASCII(s)
+	}
+	if label, err := idna.Lookup.ToASCII(s); err == nil {
+		return label
+	}
+	return strings.ToLower(s)
+}
+
+// IsDomain reports whether what FoldDomain has returned is a domain name (RFC 1035, section
+// 2.3.4). Underscores are allowed: names of hosts have them, whatever the standard says.
+func IsDomain(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	label := 0
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c == '.' && label > 0:
+			label = 0
+			continue
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+		if label++; label > 63 {
+			return false
+		}
+	}
+	return label > 0
+}
+
+// UnescapeLogin undoes how Exim hands over the non-ASCII bytes of an authenticated id, in
+// $authenticated_id and, from 4.97 on, in its log: as a backslash and three octal digits. A
+// backslash of the id itself stays: it separates domain and name of a Windows login.
+func UnescapeLogin(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && highOctal(s[i+1:i+4]) {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	if !utf8.ValidString(b.String()) {
+		return s
+	}
+	return b.String()
+}
+
+// highOctal reports whether three digits are the octal number of a byte over 127.
+func highOctal(s string) bool {
+	return '2' <= s[0] && s[0] <= '3' && '0' <= s[1] && s[1] <= '7' && '0' <= s[2] && s[2] <= '7'
 }
 
 // DomainOf is the Domain of Fold, without the work for the local part.

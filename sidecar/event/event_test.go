@@ -152,14 +152,14 @@ func TestEnabled(t *testing.T) {
 	if info.Enabled(Refused) || !info.Enabled(LimitReached) || !debug.Enabled(Refused) || NewStream().Enabled(LimitReached) {
 		t.Error("enabled for the wrong levels")
 	}
-	if !info.Enabled(Unidentified) {
+	if !info.Enabled(StoreFailed) {
 		t.Error("the first is not enabled")
 	}
-	info.Emit(Event{Kind: Unidentified})
-	if info.Enabled(Unidentified) {
+	info.Emit(Event{Kind: StoreFailed})
+	if info.Enabled(StoreFailed) {
 		t.Error("a repetition is enabled")
 	}
-	if made := testing.AllocsPerRun(100, func() { info.Enabled(Refused); info.Enabled(Unidentified) }); made > 0 {
+	if made := testing.AllocsPerRun(100, func() { info.Enabled(Refused); info.Enabled(StoreFailed) }); made > 0 {
 		t.Errorf("%v allocations", made)
 	}
 }

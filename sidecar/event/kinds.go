@@ -10,7 +10,6 @@ const (
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
 	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text
 	Watched       Kind = "watched"        // let pass because its limit is only watched: stage, id, sender, over, sent
-	Unidentified  Kind = "unidentified"   // a message for which nobody could be charged: stage, id, auth, login, sender
 )
 
 // Kinds of defers and failures.
@@ -148,7 +147,6 @@ var kinds = map[Kind]wording{
 	DeliverFailed: {slog.LevelWarn, "exim -M failed; held mail waits for the next queue run", unlimited},
 	Refused:       {slog.LevelDebug, "refused", unlimited},
 	Watched:       {slog.LevelDebug, "over a limit that is watched, passed", unlimited},
-	Unidentified:  {slog.LevelWarn, "passed uncharged: neither login, sender nor original recipient names a domain", perKind},
 
 	Tripped:          {slog.LevelWarn, "too many defers and failures, domain locked", unlimited},
 	TripEnded:        {slog.LevelInfo, "defers and failures low again, domain released", unlimited},

@@ -3,6 +3,8 @@ package field
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +15,8 @@ type Value interface {
 	// Set sets the field to a value as the TOML library decodes it. Its error says what
 	// is allowed, as the rest of a sentence that ends in "must be".
 	Set(v any) error
-	// Get returns a string, an int64, a bool or a []string; nil if the field is not set.
+	// Get returns a string, an int64, a bool, a []string or a list of tables; nil if the
+	// field is not set.
 	Get() any
 	// Typed parses a text from the command line to what the TOML library would decode.
 	// It returns the text itself if it cannot: then Set has the error.
@@ -192,8 +195,8 @@ func durationText(d time.Duration) string {
 	return s
 }
 
-// TOML writes a value as it would be in the configuration file, for messages. For a table
-// or a date, which no key takes, it only says that it is one.
+// TOML writes a value as it would be in the configuration file, for messages. For a date,
+// which no key takes, it only says that it is one, and likewise for tables outside of lists.
 func TOML(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -213,9 +216,21 @@ func TOML(v any) string {
 func tomlList[T any](elements []T) string {
 	texts := make([]string, len(elements))
 	for i, e := range elements {
-		texts[i] = TOML(e)
+		if table, is := any(e).(map[string]any); is {
+			texts[i] = inlineTable(table)
+		} else {
+			texts[i] = TOML(e)
+		}
 	}
 	return "[" + strings.Join(texts, ", ") + "]"
+}
+
+func inlineTable(table map[string]any) string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		texts = append(texts, name+" = "+TOML(table[name]))
+	}
+	return "{" + strings.Join(texts, ", ") + "}"
 }
 
 // QuoteTOML quotes a string for TOML. strconv.Quote would write \x00 and \a, which TOML

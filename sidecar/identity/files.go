@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 	"path/filepath"
 	"strings"
@@ -78,14 +79,16 @@ type Owners struct {
 	Account map[string]string // of a domain
 	Main    map[string]string // domain of an account: the main one, else the first
 	homes   map[string]string // account of a home directory
+	logins  map[string]string // name of a user id: the first, where several have it
+	names   map[string]bool   // of all logins
 }
 
 // FollowOwners follows the owner map (cPanel's /etc/userdomains, DirectAdmin's
 // domainowners) and the main domains (/etc/trueuserdomains), which have lines
-// "domain: account", and the home directories in passwd(5).
+// "domain: account", and the logins and home directories in passwd(5).
 func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners] {
 	return follow.New([]string{ownersFile, mainFile, passwdFile}, func(texts [][]byte) Owners {
-		o := Owners{map[string]string{}, map[string]string{}, map[string]string{}}
+		o := Owners{map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}, map[string]bool{}}
 		for domain, account := range ownerLines(texts[1]) {
 			o.Main[account] = domain
 		}
@@ -97,6 +100,10 @@ func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners]
 		}
 		for line := range bytes.Lines(texts[2]) {
 			f := strings.Split(strings.TrimSpace(string(line)), ":")
+			if len(f) >= 3 && f[0] != "" {
+				o.names[f[0]] = true
+				o.logins[f[2]] = cmp.Or(o.logins[f[2]], f[0])
+			}
 			if len(f) >= 6 && o.Main[f[0]] != "" && f[5] != "" && f[5] != "/" {
 				o.homes[strings.TrimSuffix(f[5], "/")] = f[0]
 			}
@@ -125,6 +132,17 @@ func (o *Owners) Known() bool { return len(o.Account) > 0 }
 
 // IsAccount reports whether a login name is an account: one that has a domain.
 func (o *Owners) IsAccount(login string) bool { return o.Main[login] != "" }
+
+// login is the name of a user id; the id itself if there is no such user.
+func (o *Owners) login(uid string) string { return cmp.Or(o.logins[uid], uid) }
+
+// fold is a login as it is charged. Some ways to log in take names in any case.
+func (o *Owners) fold(login string) string {
+	if lower := strings.ToLower(login); lower != login && !o.IsAccount(login) && !o.names[login] {
+		return lower
+	}
+	return login
+}
 
 // of is the account in whose home a directory is; empty if it is in no home.
 func (o *Owners) of(directory string) string {

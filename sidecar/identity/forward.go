@@ -9,12 +9,10 @@ import (
 // domain has made, of a message of who's. Strangers choose how much a forwarder gets: what
 // they cause is not charged to the domain itself, or its own mail would wait for theirs.
 func (s *Rules) redirected(who sidecar.Payer, domain string) sidecar.Payer {
-	if domain == "" || who.Class == sidecar.Exempt || s.ownRedirect(who, domain) {
+	if domainOf(domain) == "" || s.ownRedirect(who, domain) {
 		return who
 	}
-	forwards := s.PayerOfDomain(domain)
-	forwards.Special = sidecar.ForwardPrefix + domain
-	return forwards
+	return s.payerOfSpecial(sidecar.ForwardPrefix + domain)
 }
 
 // ownRedirect reports whether mail of a payer is redirected by an address of its own: of

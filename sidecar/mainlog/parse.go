@@ -3,7 +3,6 @@ package mainlog
 import (
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
@@ -225,7 +224,7 @@ func authID(value string) string {
 			id = id[:domain+i]
 		}
 	}
-	return unescape(id)
+	return envelope.UnescapeLogin(id)
 }
 
 // senderEnd is where the sender ends: its local part may have spaces in quotes.
@@ -333,30 +332,4 @@ func addressOf(host string) string {
 	}
 	address, _, _ := strings.Cut(host[open+1:], "]")
 	return address
-}
-
-// unescape undoes how Exim 4.97 and later write the non-ASCII bytes of an id: as a
-// backslash and three octal digits. A backslash of the id itself stays: it separates
-// domain and name of a Windows login.
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && highOctal(s[i+1:i+4]) {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	if !utf8.ValidString(b.String()) {
-		return s
-	}
-	return b.String()
-}
-
-func highOctal(s string) bool {
-	return s[0] >= '2' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
 }

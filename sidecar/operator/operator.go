@@ -156,7 +156,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	settings := o.settings.Load()
 	limits := settings.LimitsOf(name)
 	who := settings.PayerOfScope(name)
-	s = ScopeStatus{Scope: name, Refused: standing.Refused, Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
+	s = ScopeStatus{Scope: name, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, who)
 	s.Watch, s.Refused = o.refused(now, name, s.Mode, standing)
@@ -174,6 +174,16 @@ func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
 		return b.Text(b.SMTP).For(true, ""), b.By
 	}
 	return "", ""
+}
+
+// countsOf are the sends of a subject in the window of hourly limits, and what became of them.
+func countsOf(st ratelimit.Standing, window time.Duration) (c Counts) {
+	for _, w := range st.Windows {
+		if w.Window == window {
+			c.Sent, c.Delivered, c.Deferred, c.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
+		}
+	}
+	return c
 }
 
 func anySent(all []Window) bool {
@@ -207,7 +217,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	settings := o.settings.Load()
 	who := settings.PayerOfDomain(domain)
 	standing := o.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.Account, Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.Account, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
 		Mode: settings.Mode(who, domain)}
 	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
@@ -215,7 +225,6 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	d.Watch, d.Refused = o.refused(now, domain, d.Mode, standing)
 	for _, w := range standing.Windows {
 		if w.Window == settings.Window {
-			d.Sent, d.Delivered, d.Deferred, d.Failed = w.Sent, w.Delivered, w.Deferred, w.Failed
 			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}

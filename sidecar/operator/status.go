@@ -73,8 +73,8 @@ type Blocked struct {
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or has named,
 // or that is blocked, or of a special subject. Only domains have lock files.
 type ScopeStatus struct {
-	Scope   string `json:"scope"`   // news@example.com, account:bob, service:www-data
-	Refused int64  `json:"refused"` // as in Counts
+	Scope string `json:"scope"` // news@example.com, account:bob, service:www-data
+	Counts
 	refusal.Watch
 	Windows []Window   `json:"windows"`
 	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -44,7 +45,9 @@ func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 	return p.askRoute(ctx, q)
 }
 
-// remoteRecipients returns the recipients whose domain is not local.
+// remoteRecipients returns the recipients whose domain is not local. For hosts for which
+// Exim relays it also leaves out the domains of which this host is an MX: anybody may send
+// to those.
 func (q *question) remoteRecipients() []envelope.Address {
 	all := q.buffers.to[:0]
 	switch q.Stage {
@@ -55,9 +58,10 @@ func (q *question) remoteRecipients() []envelope.Address {
 	default:
 		all = envelope.AppendRecipients(all, q.Recipients)
 	}
+	relayed := strings.HasPrefix(q.who.Special, sidecar.RelayPrefix)
 	remote := all[:0]
 	for _, a := range all {
-		if a.Domain != "" && !q.Locals.Get().Has(a.Domain) {
+		if a.Domain != "" && !q.Locals.Get().Has(a.Domain) && !(relayed && q.RelayDomains.Get().Has(a.Domain)) {
 			remote = append(remote, a)
 		}
 	}
@@ -85,17 +89,14 @@ func (q *question) unlessMore(r sidecar.Reply) sidecar.Reply {
 
 // countUncharged counts recipients for whom nobody pays.
 func (p *Policy) countUncharged(q *question) {
-	switch q.who.Class {
-	case sidecar.Exempt:
-		if q.Stage == sidecar.StageData || q.Stage == sidecar.StageLocal {
-			p.totals.exempt.Add(int64(len(q.to)))
-		}
-		if q.Stage == sidecar.StageRoute && q.who.Subject() != "" { // perhaps it was held before it was exempt
-			p.drop(q, q.Token(q.ID, q.to[0], 0))
-		}
-	case sidecar.Unidentified:
-		p.totals.unidentified.Add(1)
-		p.emitUnidentified(&q.Request)
+	if q.who.Class != sidecar.Exempt {
+		return
+	}
+	switch q.Stage {
+	case sidecar.StageData, sidecar.StageLocal:
+		p.totals.exempt.Add(int64(len(q.to)))
+	case sidecar.StageRoute: // perhaps it was held before it was exempt
+		p.drop(q, q.Token(q.ID, q.to[0], 0))
 	}
 }
 

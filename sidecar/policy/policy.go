@@ -167,20 +167,19 @@ func (p *Policy) Charged(queue, process string, at time.Time) string {
 
 // totals count since the start.
 type totals struct {
-	accepted, refused, watched, exempt, unidentified atomic.Int64
+	accepted, refused, watched, exempt atomic.Int64
 }
 
 // Decisions are counters since the start.
 type Decisions struct {
-	Accepted     int64 `json:"accepted"`     // sends charged
-	Refused      int64 `json:"refused"`      // answers that refused or held
-	Exempt       int64 `json:"exempt"`       // recipients of messages for which nobody is charged: exempt senders and scopes
-	Watched      int64 `json:"watched"`      // of Accepted: sends that a watched limit would have refused
-	Unidentified int64 `json:"unidentified"` // questions in which nobody could be found to charge
+	Accepted int64 `json:"accepted"` // sends charged
+	Refused  int64 `json:"refused"`  // answers that refused or held
+	Exempt   int64 `json:"exempt"`   // recipients of messages for which nobody is charged: exempt senders and scopes
+	Watched  int64 `json:"watched"`  // of Accepted: sends that a watched limit would have refused
 }
 
 // Totals returns the counters as they are now.
 func (p *Policy) Totals() Decisions {
 	return Decisions{Accepted: p.totals.accepted.Load(), Refused: p.totals.refused.Load(), Exempt: p.totals.exempt.Load(),
-		Watched: p.totals.watched.Load(), Unidentified: p.totals.unidentified.Load()}
+		Watched: p.totals.watched.Load()}
 }

@@ -46,9 +46,3 @@ func (p *Policy) emitWatched(r *sidecar.Request, who, ratio string) {
 		p.events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
 	}
 }
-
-func (p *Policy) emitUnidentified(r *sidecar.Request) {
-	if p.events.Enabled(event.Unidentified) {
-		p.events.Emit(event.Event{Kind: event.Unidentified, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "auth", r.Auth, "login", r.Login, "sender", r.Sender)})
-	}
-}

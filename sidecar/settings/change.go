@@ -86,7 +86,7 @@ func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Ch
 	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
 		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/sidecar.Day, longestWhy)
 	}
-	c := history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: l.node, Why: o.Why}
+	c := history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: l.host.Node, Why: o.Why}
 	if o.Rollback != 0 {
 		undone, err := t.Find(o.Rollback, now)
 		c.Scope, c.Undoes = undone.Scope, o.Rollback
@@ -151,7 +151,7 @@ func (l *Live) draftImport(t history.Log, now time.Time, lines []history.Saved, 
 			}
 			set[at] = k.To
 		}
-		all = append(all, history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: who, Node: l.node, Why: line.Reason(),
+		all = append(all, history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: who, Node: l.host.Node, Why: line.Reason(),
 			Scope: scope, Until: line.Until, Keys: keys})
 	}
 	if len(errs) == 0 && len(all) == 0 {

@@ -18,12 +18,12 @@ import (
 // replaced as a whole and without a lock: nobody waits for someone who reads a file or
 // writes to Redis. If two change it at once, the second compiles its value again.
 type Live struct {
-	node, eximUser string
-	board          sidecar.Board // has the changes, for all nodes
-	former         history.Log   // the changes made while store.url named another store
-	events         event.Sink
-	notes          notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
-	onSwap         []func(now time.Time, before, after *Settings)
+	host   Host
+	board  sidecar.Board // has the changes, for all nodes
+	former history.Log   // the changes made while store.url named another store
+	events event.Sink
+	notes  notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
+	onSwap []func(now time.Time, before, after *Settings)
 
 	now atomic.Pointer[liveValue]
 
@@ -43,19 +43,19 @@ type liveValue struct {
 
 // LiveOptions are what NewLive needs.
 type LiveOptions struct {
-	Config         *config.Config
-	Panel          Panel
-	Node, EximUser string
-	Board          sidecar.Board
-	Former         history.Log // the changes made while store.url named another store
-	Notes          sidecar.Notes
-	Events         event.Sink
-	Now            time.Time
+	Config *config.Config
+	Panel  Panel
+	Host   Host
+	Board  sidecar.Board
+	Former history.Log // the changes made while store.url named another store
+	Notes  sidecar.Notes
+	Events event.Sink
+	Now    time.Time
 }
 
 // NewLive puts in force what there is at the start.
 func NewLive(o LiveOptions) *Live {
-	l := &Live{node: o.Node, eximUser: o.EximUser, board: o.Board, former: o.Former, events: o.Events,
+	l := &Live{host: o.Host, board: o.Board, former: o.Former, events: o.Events,
 		notes: notes.New[int64](o.Notes, "since", 2, event.Unread(o.Events, event.NoteUnread)), noted: map[countedLimit]time.Time{}}
 	l.notes.Load(func(name []string, ms int64) error {
 		l.noted[countedLimit{name[0], name[1]}] = time.UnixMilli(ms)
@@ -126,7 +126,7 @@ func (l *Live) settingsWith(f *liveValue, changes history.Log, now time.Time) (*
 	effective := changes.Effective(now)
 	from := f.from
 	from.Live = effective.Settings
-	s, err := New(from, l.node, l.eximUser, f.settings)
+	s, err := New(from, l.host, f.settings)
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}

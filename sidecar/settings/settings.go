@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -31,6 +32,13 @@ type Sources struct {
 	Live   []limit.Setting
 }
 
+// A Host is what matters of the host on which mail is sent.
+type Host struct {
+	Node     string                // name of the node, as a domain
+	EximUser string                // login name of Exim's own user
+	Own      func(netip.Addr) bool // whether an address is one of the host; nil: only the loopback's are
+}
+
 // A Panel is what the files of a hosting panel say.
 type Panel struct {
 	Settings     []limit.Setting
@@ -48,15 +56,16 @@ type PanelBlock struct {
 // New compiles settings once, so that this need not be done for each question. It takes
 // over the files that the settings before follow; before may be nil. If a file cannot be
 // read, New returns an error and also settings that work, without what is in that file.
-func New(from Sources, node, eximUser string, before *Settings) (*Settings, error) {
+func New(from Sources, host Host, before *Settings) (*Settings, error) {
 	c := from.Config
 	var rulesBefore *identity.Rules
 	if before != nil {
 		rulesBefore = before.Rules
 	}
 	rules, err := identity.New(identity.Options{
-		Node: node, EximUser: eximUser, LocalDomains: c.LocalDomains(), Owners: c.Identity.Owners, MainDomains: c.Identity.MainDomains,
-		Relay: c.Identity.Relay, ExemptSenders: c.Identity.ExemptSenders, ExemptLogins: from.Panel.ExemptLogins,
+		Node: host.Node, EximUser: host.EximUser, Own: host.Own, LocalDomains: c.LocalDomains(), MXDomains: c.Identity.RelayDomains,
+		Owners: c.Identity.Owners, MainDomains: c.Identity.MainDomains, Relay: c.Identity.Relay, Proxies: c.Identity.Proxies,
+		Reinject: c.Identity.Reinject, System: c.Identity.System, Exempt: c.Identity.Exempt, ExemptLogins: from.Panel.ExemptLogins,
 	}, rulesBefore)
 	return &Settings{
 		Table: limit.NewTable(c.Limits.Window, c.Settings(), from.Panel.Settings, from.Live), Rules: rules,

@@ -32,7 +32,7 @@ hourly = 7
 		live = append(live, set...)
 	}
 	owners := twoTenants(t)
-	s, err := New(Sources{Config: c, Live: live}, "node1", "exim", nil)
+	s, err := New(Sources{Config: c, Live: live}, Host{Node: "node1", EximUser: "exim"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

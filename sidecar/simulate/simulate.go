@@ -65,7 +65,7 @@ type Options struct {
 func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
-	sim.settings, sim.unread = settings.New(from, envelope.FoldDomain(o.Node), o.EximUser, nil)
+	sim.settings, sim.unread = settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser}, nil)
 	return sim
 }
 
