@@ -53,6 +53,10 @@ type Board interface {
 	Remove(ctx context.Context, key string) error
 	// Entries calls f for every key that begins with prefix, in the order of keys.
 	Entries(prefix string, f func(key string, value []byte))
+	// Watch calls f for every key that begins with prefix, in the order of keys, and
+	// from then on after one was written or removed, by whatever node; value is nil if it
+	// was removed. f must not call the Board.
+	Watch(prefix string, f func(key string, value []byte))
 	// Changed has an element after another node has changed something.
 	Changed() <-chan struct{}
 }

@@ -44,6 +44,10 @@ func (s storeEvents) RedisEvicts(server, policy string) {
 	s.Emit(event.Event{Kind: event.RedisEvicts, Attrs: event.Attrs("server", server, "maxmemory-policy", policy)})
 }
 
+func (s storeEvents) RedisValueUnread(key string, reason error) {
+	s.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: reason})
+}
+
 func (s storeEvents) RedisKeyUnusable(server string, reason error) {
 	s.Emit(event.Event{Kind: event.RedisKeyUnusable, Attrs: event.Attrs("server", server), Err: reason})
 }

@@ -46,14 +46,22 @@ type board struct {
 	ledger  Ledger
 	changed chan struct{}
 
-	mu      sync.Mutex
-	entries ordered.Map[entry]
-	last    int64  // number of the last change that is in entries
-	server  string // the server that the copy is of
+	mu       sync.Mutex
+	watchers []watcher
+	entries  ordered.Map[entry]
+	unread   map[string]bool // keys of values that cannot be read
+	last     int64           // number of the last change that is in entries
+	server   string          // the server that the copy is of
+}
+
+// A watcher is told of what happens to keys with a prefix.
+type watcher struct {
+	prefix string
+	f      func(key string, value []byte)
 }
 
 func newBoard(l Ledger) *board {
-	b := &board{ledger: l, changed: make(chan struct{}, 1)}
+	b := &board{ledger: l, changed: make(chan struct{}, 1), unread: map[string]bool{}}
 	l.Notes(noteBoard, func(key string, value []byte) {
 		var e entry
 		if json.Unmarshal(value, &e) == nil {
@@ -151,6 +159,32 @@ func (b *board) withPrefix(prefix string) (all []keyed) {
 	return all
 }
 
+// Watch calls f for each value whose key has a prefix, and from then on after one was set
+// or, with nil, removed. f must not call the Store.
+func (s *Store) Watch(prefix string, f func(key string, value []byte)) {
+	b := s.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, e := range b.entries.Prefix(prefix) {
+		if len(e.Value) > 0 && isSharedValue(key) {
+			f(key, e.Value)
+		}
+	}
+	b.watchers = append(b.watchers, watcher{prefix, f})
+}
+
+// tell tells the watchers of a key. b.mu is held.
+func (b *board) tell(key string, e entry) {
+	for _, w := range b.watchers {
+		if strings.HasPrefix(key, w.prefix) {
+			if len(e.Value) == 0 {
+				e.Value = nil
+			}
+			w.f(key, e.Value)
+		}
+	}
+}
+
 // Changed has an element after a value has been set or removed.
 func (s *Store) Changed() <-chan struct{} { return s.board.changed }
 
@@ -214,7 +248,11 @@ func (s *Store) readChanges(ctx context.Context, l *link, last int64) (n int, en
 		if ms, _ := list[4].(int64); ms > 0 {
 			e.Till = asked.Add(time.Duration(ms) * time.Millisecond)
 		}
-		s.receive(key, e)
+		if e.Stamp < 0 {
+			s.reportUnread(key)
+		} else {
+			s.receive(key, e)
+		}
 		n++
 	}
 	if n < sincePage {
@@ -226,6 +264,18 @@ func (s *Store) readChanges(ctx context.Context, l *link, last int64) (n int, en
 	return n, end, nil
 }
 
+// reportUnread reports, once, a value that somebody else has written on the board and that
+// cannot be read. It is passed over, and whoever posts under its key replaces it.
+func (s *Store) reportUnread(key string) {
+	s.board.mu.Lock()
+	known := s.board.unread[key]
+	s.board.unread[key] = true
+	s.board.mu.Unlock()
+	if !known {
+		s.report.RedisValueUnread(key, fmt.Errorf("its value in Redis is not as Sluice writes it (redis-cli HDEL '%s' '%s' removes it)", boardKeys[0], key))
+	}
+}
+
 // receive takes one entry, if it is newer than the copy's, and passes it on.
 func (s *Store) receive(key string, e entry) {
 	s.board.mu.Lock()
@@ -233,6 +283,7 @@ func (s *Store) receive(key string, e entry) {
 	newer := e.Stamp > old.Stamp
 	if newer {
 		s.board.entries.Set(key, e)
+		s.board.tell(key, e)
 	}
 	s.board.mu.Unlock()
 	switch {

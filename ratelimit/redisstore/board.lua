@@ -8,12 +8,20 @@ local call = redis.call
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
-local function last() return tonumber(call('HGET', KEYS[1], '') or 0) end
+local function last()
+  local n = tonumber(call('HGET', KEYS[1], '') or 0)
+  if n then return n end
+  local top = call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES') -- it cannot be read
+  return tonumber(top[2] or 0)
+end
 
+-- read returns the stamp of a value and the value; stamp 0 where there is none, and -1
+-- where somebody else has written something that cannot be read.
 local function read(key)
   local v = call('HGET', KEYS[1], key)
   if not v then return 0, '' end
   local stamp, value = v:match('^(%d+) (.*)$')
+  if not stamp then return -1, '' end
   return tonumber(stamp), value
 end
 
@@ -63,7 +71,8 @@ function op.restore()
 end
 
 -- since lists what changed after a number: the number of the last change, then
--- key, value, number, stamp and ms to live (0: forever) of each, the oldest first.
+-- key, value, number, stamp and ms to live (0: forever) of each, the oldest first. The
+-- stamp of a value that cannot be read is -1.
 function op.since()
   local gone = call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)
   for _, key in ipairs(gone) do
@@ -100,7 +109,7 @@ function op.beat()
   local out, all = {}, call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
     local at, value = all[i + 1]:match('(%d+) (.*)')
-    if now - at > 86400000 then
+    if not at or now - at > 86400000 then
       call('HDEL', KEYS[1], all[i])
     else
       out[#out + 1] = all[i]

@@ -2,8 +2,73 @@ package redisstore
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/hosttest"
 )
+
+// What somebody else has written on the board, or among the signs of the nodes, is passed
+// over and reported once: all other values are posted, read and removed as before.
+func TestAValueOnTheBoardThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	r.Do("hset", boardKeys[0], "threshold/000000000001", "garbage", "", "no number")
+	r.Do("zadd", boardKeys[1], 1, "threshold/000000000001")
+	r.Do("hset", "sluice:{*}:nodes", "garbage", "garbage")
+	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	a, b := startNode(t, o), startNode(t, o)
+	for _, key := range []string{"threshold/000000000002", "lock/a.example"} {
+		if stands, err := a.Post(t.Context(), key, []byte("x")); err != nil || string(stands) != "x" {
+			t.Errorf("post %s: %q, %v", key, stands, err)
+		}
+		hosttest.Eventually(t, "the other node has "+key, func() bool { return b.board.has(key) })
+	}
+	if err := b.Remove(t.Context(), "lock/a.example"); err != nil {
+		t.Error(err)
+	}
+	hosttest.Eventually(t, "it is removed", func() bool { return !a.board.has("lock/a.example") })
+	for _, n := range []*node{a, b} {
+		hosttest.Eventually(t, "it is reported", func() bool { return n.heard.has("unread threshold/000000000001: ") })
+	}
+	if stands, err := a.Post(t.Context(), "threshold/000000000001", []byte("y")); err != nil || string(stands) != "y" {
+		t.Errorf("its key is taken: %q, %v", stands, err)
+	}
+	hosttest.Eventually(t, "it is replaced", func() bool { return b.board.has("threshold/000000000001") })
+	if said := a.heard.String() + b.heard.String(); strings.Count(said, "unread ") != 2 {
+		t.Errorf("it says\n%s", said)
+	}
+}
+
+// Watch tells of what is there, and of each change once, whoever makes it.
+func TestTheBoardIsWatched(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	a, b := startNode(t, o), startNode(t, o)
+	post := func(n *node, key, value string) {
+		t.Helper()
+		if _, err := n.Post(t.Context(), key, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post(a, "t/1", "one")
+	hosttest.Eventually(t, "the first", func() bool { return b.board.has("t/1") })
+	saw := &heard{}
+	b.Watch("t/", func(key string, value []byte) { saw.say("%s=%s", key, value) })
+	post(a, "t/2", "two")
+	post(b, "other/1", "x")
+	post(b, "t/3", "three")
+	if err := a.Remove(t.Context(), "t/1"); err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "the removal", func() bool { return saw.has("t/1=\n") || strings.HasSuffix(saw.String(), "t/1=") })
+	if got := saw.String(); strings.Count(got, "=") != 4 || !strings.HasPrefix(got, "t/1=one\n") || !saw.has("t/2=two") || !saw.has("t/3=three") {
+		t.Errorf("saw\n%s", got)
+	}
+}
 
 // noNotes is a ledger that keeps no notes; nothing else of it is called.
 type noNotes struct{ Ledger }

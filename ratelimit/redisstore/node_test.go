@@ -41,6 +41,7 @@ func (h *heard) RedisReplaced(string)                   { h.say("replaced") }
 func (h *heard) RedisReplayed(_ string, sends, nodes, of int) {
 	h.say("replayed %d, %d of %d", sends, nodes, of)
 }
+func (h *heard) RedisValueUnread(key string, reason error)      { h.say("unread %s: %v", key, reason) }
 func (h *heard) RedisKeyUnusable(_ string, reason error)        { h.say("unusable: %v", reason) }
 func (h *heard) RedisEvicts(_, policy string)                   { h.say("evicts %s", policy) }
 func (h *heard) JournalCut(file string, at, bytes int64)        { h.say("cut") }

@@ -23,6 +23,8 @@ type Reporter interface {
 	// RedisKeyUnusable: somebody else has written where counts should be. Whom they are
 	// about each node counts alone until the key is deleted.
 	RedisKeyUnusable(server string, reason error)
+	// RedisValueUnread: somebody else has written a value of the board, which is passed over.
+	RedisValueUnread(key string, reason error)
 	// RedisCrowded: more nodes send heartbeats than Options.Nodes, so their shares
 	// are too large.
 	RedisCrowded(nodes, of int)

@@ -18,6 +18,7 @@ import (
 type awayBoard struct {
 	mu     sync.Mutex
 	values map[string][]byte
+	watch  func(key string, value []byte)
 	posts  chan struct{} // if not nil, a Post is announced here
 	fail   chan struct{} // and then waits for this
 }
@@ -34,6 +35,9 @@ func (b *awayBoard) Post(_ context.Context, key string, value []byte) ([]byte, e
 		return stands, nil
 	}
 	b.values[key] = value
+	if b.watch != nil {
+		b.watch(key, value)
+	}
 	return value, nil
 }
 
@@ -41,7 +45,15 @@ func (b *awayBoard) Remove(_ context.Context, key string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.values, key)
+	if b.watch != nil {
+		b.watch(key, nil)
+	}
 	return nil
+}
+
+func (b *awayBoard) Watch(prefix string, f func(key string, value []byte)) {
+	b.Entries(prefix, f)
+	b.watch = f
 }
 
 func (b *awayBoard) Entries(prefix string, f func(key string, value []byte)) {
@@ -92,6 +104,7 @@ func TestASetThatWaitsForRedisHoldsNothingUp(t *testing.T) {
 		step("another node's change is in force", func() {
 			b.mu.Lock()
 			b.values["threshold/000000000002"] = []byte(`{"number":2,"at":"2026-03-01T12:00:00Z","who":"carol","scope":"a.example","keys":[{"key":"hourly","to":5}]}`)
+			b.watch("threshold/000000000002", b.values["threshold/000000000002"])
 			b.mu.Unlock()
 			s.Engine.Reload(s.now)
 			s.limit(5)

@@ -2,14 +2,11 @@ package history
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
 )
 
@@ -48,32 +45,6 @@ func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 		settings = append(settings, limit.Setting{Scope: scope, Key: key})
 	}
 	return scope, settings, nil
-}
-
-// Post adds changes to the log, all or none, under the next numbers. draft makes the
-// changes for the log as it is; if another node posts first, it is called again.
-func Post(ctx context.Context, board sidecar.Board, events event.Sink, draft func(Log) ([]Change, error)) ([]Change, error) {
-	for range maxPosts {
-		t := Read(board.Entries, events)
-		drafted, err := draft(t)
-		if err != nil {
-			return nil, err
-		}
-		all := t.Add(drafted)[len(t):]
-		posted := postedChange{Change: all[0], Mark: rand.Text(), More: all[1:]}
-		value, err := json.Marshal(posted)
-		if err != nil {
-			return nil, err
-		}
-		stands, err := postPatiently(ctx, board, Key(posted.Number), value)
-		if err != nil {
-			return nil, fmt.Errorf("write the change for all nodes: %w; nothing is changed, unless `sluice history` shows it when Redis answers", err)
-		}
-		if strings.Contains(string(stands), posted.Mark) {
-			return all, nil
-		}
-	}
-	return nil, fmt.Errorf("other nodes change thresholds all the time: tried %d times; nothing was changed", maxPosts)
 }
 
 // Post tries for boardPatience. A node that Redis did not answer asks it again within a

@@ -67,35 +67,32 @@ func Key(number int64) string { return fmt.Sprintf("%s%012d", changeKeys, number
 // A Log is all changes, by number.
 type Log []Change
 
-// Read reads the changes of a board, whose Entries it gets. It reports those that cannot
-// be read as events.
-func Read(entries func(prefix string, f func(key string, value []byte)), events event.Sink) (t Log) {
-	entries(changeKeys, func(key string, value []byte) {
-		var posted postedChange
-		if err := json.Unmarshal(value, &posted); err != nil {
-			events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
-			return
-		}
-		for _, c := range append([]Change{posted.Change}, posted.More...) {
-			for i, k := range c.Keys {
-				c.Keys[i].From, c.Keys[i].To = fromJSON(k.From), fromJSON(k.To)
-			}
-			c.first = posted.Number
-			t = append(t, c)
-		}
-	})
-	return t
+// Read reads the changes among the entries of a board, and reports as events those that
+// cannot be read.
+func Read(entries func(prefix string, f func(key string, value []byte)), events event.Sink) Log {
+	b := &Book{events: events, groups: map[int64]Log{}, scopes: map[string]Log{}}
+	entries(changeKeys, b.receive)
+	return b.Log()
 }
 
-// Add returns a log with changes appended under the next numbers.
-func (t Log) Add(all []Change) Log {
-	t = slices.Clone(t)
-	first := t.Last() + 1
-	for _, c := range all {
-		c.Number, c.first = t.Last()+1, first
+// decode reads one value of the board: changes that were posted together, whose first has
+// a number.
+func decode(number int64, value []byte) (t Log, err error) {
+	var posted postedChange
+	if err := json.Unmarshal(value, &posted); err != nil {
+		return nil, err
+	}
+	if posted.Number != number || posted.Scope == "" {
+		return nil, fmt.Errorf("it is no change %d", number)
+	}
+	for _, c := range append([]Change{posted.Change}, posted.More...) {
+		for i, k := range c.Keys {
+			c.Keys[i].From, c.Keys[i].To = fromJSON(k.From), fromJSON(k.To)
+		}
+		c.first = number
 		t = append(t, c)
 	}
-	return t
+	return t, nil
 }
 
 // fromJSON gives a value that was decoded from JSON the type that it has in a Setting.
@@ -118,14 +115,6 @@ func fromJSON(v any) any {
 		return list
 	}
 	return v
-}
-
-// Last is the number of the last change; 0 if there is none.
-func (t Log) Last() int64 {
-	if len(t) == 0 {
-		return 0
-	}
-	return t[len(t)-1].Number
 }
 
 // SettingsOf lists what is set at a time by changes in any order, as Live.History returns them.

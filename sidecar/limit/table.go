@@ -27,7 +27,8 @@ type Table struct {
 // scoped is what all layers together set for one scope.
 type scoped struct {
 	Thresholds
-	from []*Setting // the origin of each of them, one for each key
+	from  []*Setting // the origin of each of them, one for each key
+	below *scoped    // what the layers below the live one set; nil: this is without that
 }
 
 // Set returns the setting of a key in this scope; nil if it does not set the key.
@@ -62,6 +63,10 @@ func NewTable(window time.Duration, layers ...[]Setting) *Table {
 	for _, layer := range layers {
 		for i := range layer {
 			scope := t.Scopes[layer[i].Scope]
+			if layer[i].Layer == LayerLive && (scope == nil || scope.below == nil) {
+				scope = scope.above()
+				t.Scopes[layer[i].Scope] = scope
+			}
 			if scope == nil {
 				scope = &scoped{}
 				t.Scopes[layer[i].Scope] = scope
@@ -69,16 +74,70 @@ func NewTable(window time.Duration, layers ...[]Setting) *Table {
 			scope.put(&layer[i])
 		}
 	}
+	t.compile()
+	return t
+}
+
+// above is a scope for the live layer, above the others; nil is an empty one.
+func (s *scoped) above() *scoped {
+	if s == nil {
+		s = &scoped{}
+	}
+	return &scoped{s.Thresholds, slices.Clone(s.from), s}
+}
+
+// With returns the table with other live settings in some scopes, instead of those that
+// it has there. Except for the default scope, only these are compiled.
+func (t *Table) With(live map[string][]Setting) *Table {
+	after := *t
+	after.Scopes, after.Limits = maps.Clone(t.Scopes), maps.Clone(t.Limits)
+	for name, settings := range live {
+		scope := after.Scopes[name]
+		if scope != nil && scope.below != nil {
+			scope = scope.below
+		}
+		if len(settings) > 0 {
+			scope = scope.above()
+			for i := range settings {
+				scope.put(&settings[i])
+			}
+		}
+		after.Scopes[name] = scope
+		if scope == nil || len(scope.from) == 0 && name != sidecar.DefaultScope {
+			delete(after.Scopes, name)
+			delete(after.Limits, name)
+		} else {
+			after.Limits[name] = after.compileLimits(name, scopesOfLimits(name))
+		}
+	}
+	if _, all := live[sidecar.DefaultScope]; all {
+		after.Limits = map[string][]ratelimit.Limit{}
+		after.compile()
+		return &after
+	}
+	after.compileFlags()
+	return &after
+}
+
+// compile finds the limits of all scopes.
+func (t *Table) compile() {
 	t.fallback, t.unlimited = t.compileLimits("", []string{sidecar.DefaultScope}), t.compileLimits("", nil)
+	for name := range t.Scopes {
+		if name != sidecar.DefaultScope {
+			t.Limits[name] = t.compileLimits(name, scopesOfLimits(name))
+		}
+	}
+	t.compileFlags()
+}
+
+// compileFlags finds out what no scope has, so that nobody has to look for it.
+func (t *Table) compileFlags() {
+	t.HasWatched, t.exempts, t.HasAccounts = false, false, false
 	for name, scope := range t.Scopes {
 		t.HasWatched = t.HasWatched || scope.Mode != nil && *scope.Mode == Watch
 		t.exempts = t.exempts || scope.Exempt != nil && *scope.Exempt
-		if name != sidecar.DefaultScope {
-			t.Limits[name] = t.compileLimits(name, scopesOfLimits(name))
-			t.HasAccounts = t.HasAccounts || sidecar.IsAccount(name)
-		}
+		t.HasAccounts = t.HasAccounts || sidecar.IsAccount(name)
 	}
-	return t
 }
 
 // scopesOfLimits lists the scopes of which the first that sets a limit says how much a

@@ -12,8 +12,32 @@ import (
 // A Board is the board of a node that shares its counts with no other: it keeps the
 // values as notes.
 type Board struct {
-	Notes sidecar.Notes
-	mu    sync.Mutex // held while a key is looked up and written
+	Notes    sidecar.Notes
+	mu       sync.Mutex // held while a key is looked up and written
+	watchers []watcher
+}
+
+// A watcher is told of what happens to keys with a prefix.
+type watcher struct {
+	prefix string
+	f      func(key string, value []byte)
+}
+
+// Watch tells f of what is there, and of what happens to it.
+func (b *Board) Watch(prefix string, f func(key string, value []byte)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Entries(prefix, f)
+	b.watchers = append(b.watchers, watcher{prefix, f})
+}
+
+// tell tells the watchers of a key. b.mu is held.
+func (b *Board) tell(key string, value []byte) {
+	for _, w := range b.watchers {
+		if strings.HasPrefix(key, w.prefix) {
+			w.f(key, value)
+		}
+	}
 }
 
 const boardNotes = "board/"
@@ -31,11 +55,16 @@ func (b *Board) Post(_ context.Context, key string, value []byte) (stands []byte
 	if stands != nil {
 		return stands, nil
 	}
-	return value, b.Notes.Note(boardNotes+key, value)
+	err = b.Notes.Note(boardNotes+key, value)
+	b.tell(key, value)
+	return value, err
 }
 
 // Remove removes a key.
 func (b *Board) Remove(_ context.Context, key string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tell(key, nil)
 	return b.Notes.Forget(boardNotes + key)
 }
 

@@ -23,7 +23,7 @@ const (
 // Change carries out an edit, on all nodes. If it returns an error, nothing was changed;
 // the error is worded for the operator.
 func (l *Live) Change(ctx context.Context, now time.Time, o history.Edit) (history.Change, error) {
-	all, err := l.post(ctx, now, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
+	all, err := l.post(ctx, now, func() ([]history.Change, error) { return l.draft(now, o) })
 	if err != nil {
 		return history.Change{}, err
 	}
@@ -32,7 +32,7 @@ func (l *Live) Change(ctx context.Context, now time.Time, o history.Edit) (histo
 
 // Preview is Change without an effect: it also returns the settings that would be in force.
 func (l *Live) Preview(now time.Time, o history.Edit) (history.Change, *Settings, error) {
-	all, settings, err := l.preview(now, func(t history.Log) ([]history.Change, error) { return l.draft(t, now, o) })
+	all, settings, err := l.preview(now, func() ([]history.Change, error) { return l.draft(now, o) })
 	if err != nil {
 		return history.Change{}, nil, err
 	}
@@ -41,54 +41,64 @@ func (l *Live) Preview(now time.Time, o history.Edit) (history.Change, *Settings
 
 // Import sets what was saved, each line as a change of its own, and all or nothing.
 func (l *Live) Import(ctx context.Context, now time.Time, lines []history.Saved, who string) ([]history.Change, error) {
-	return l.post(ctx, now, func(t history.Log) ([]history.Change, error) { return l.draftImport(t, now, lines, who) })
+	return l.post(ctx, now, func() ([]history.Change, error) { return l.draftImport(now, lines, who) })
 }
 
 // PreviewImport is Import without an effect: it also returns the settings that would be
 // in force.
 func (l *Live) PreviewImport(now time.Time, lines []history.Saved, who string) ([]history.Change, *Settings, error) {
-	return l.preview(now, func(t history.Log) ([]history.Change, error) { return l.draftImport(t, now, lines, who) })
+	return l.preview(now, func() ([]history.Change, error) { return l.draftImport(now, lines, who) })
 }
 
 // post makes the drafted changes on all nodes, and puts them in force here.
-func (l *Live) post(ctx context.Context, now time.Time, draft func(history.Log) ([]history.Change, error)) ([]history.Change, error) {
-	all, err := history.Post(ctx, l.board, l.events, draft)
+func (l *Live) post(ctx context.Context, now time.Time, draft func() ([]history.Change, error)) ([]history.Change, error) {
+	all, err := l.book.Post(ctx, draft)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range all {
 		l.emitChanged(c)
 	}
-	l.swap(now, func(*liveValue) {})
-	for _, number := range l.now.Load().changes.Compact(now, history.KeepChanges) {
-		if err := l.board.Remove(ctx, history.Key(number)); err != nil {
-			l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-			break
-		}
+	l.swap(now, nil)
+	if err := l.book.Compact(ctx, now); err != nil {
+		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 	return all, nil
 }
 
 // preview returns the drafted changes, and the settings that would be in force with them.
-func (l *Live) preview(now time.Time, draft func(history.Log) ([]history.Change, error)) ([]history.Change, *Settings, error) {
-	t := history.Read(l.board.Entries, l.events)
-	drafted, err := draft(t)
+func (l *Live) preview(now time.Time, draft func() ([]history.Change, error)) ([]history.Change, *Settings, error) {
+	drafted, err := draft()
 	if err != nil {
 		return nil, nil, err
 	}
-	all := t.Add(drafted)
-	settings, _ := l.settingsWith(l.now.Load(), all, now)
-	return all[len(t):], settings, nil
+	all := l.book.Next(drafted)
+	live := map[string][]limit.Setting{}
+	for _, c := range all {
+		live[c.Scope] = nil
+	}
+	for scope := range live {
+		with := slices.DeleteFunc(slices.Clone(all), func(c history.Change) bool { return c.Scope != scope })
+		live[scope] = append(l.book.Of(scope), with...).Effective(now).Settings
+	}
+	return all, l.Load().with(live), nil
+}
+
+// present is the settings in force with all that is on the board.
+func (l *Live) present(now time.Time) *Settings {
+	l.Expire(now)
+	l.Reload(now)
+	return l.Load()
 }
 
 // draft makes a change of an edit. It is an error if the edit would have no effect.
-func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Change, error) {
+func (l *Live) draft(now time.Time, o history.Edit) ([]history.Change, error) {
 	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
 		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/sidecar.Day, longestWhy)
 	}
 	c := history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: l.host.Node, Why: o.Why}
 	if o.Rollback != 0 {
-		undone, err := t.Find(o.Rollback, now)
+		undone, err := l.book.Find(o.Rollback, now)
 		c.Scope, c.Undoes = undone.Scope, o.Rollback
 		for _, k := range undone.Keys {
 			c.Keys = append(c.Keys, history.KeyChange{Key: k.Key, From: k.To, To: k.From})
@@ -102,7 +112,7 @@ func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Ch
 	if err != nil {
 		return nil, err
 	}
-	present, _ := l.settingsWith(l.now.Load(), t, now)
+	present := l.present(now)
 	isLive := func(key string) bool {
 		set := present.Scopes[scope].Set(key)
 		return set != nil && set.Layer == limit.LayerLive
@@ -126,8 +136,8 @@ func (l *Live) draft(t history.Log, now time.Time, o history.Edit) ([]history.Ch
 }
 
 // draftImport makes changes of what was saved. Its error is about all wrong lines.
-func (l *Live) draftImport(t history.Log, now time.Time, lines []history.Saved, who string) (all []history.Change, err error) {
-	present, _ := l.settingsWith(l.now.Load(), t, now)
+func (l *Live) draftImport(now time.Time, lines []history.Saved, who string) (all []history.Change, err error) {
+	present := l.present(now)
 	set := map[[2]string]any{} // values of the lines before, by scope and key
 	var errs []error
 	for _, line := range lines {
@@ -185,7 +195,7 @@ func (l *Live) History(now time.Time, scope string) ([]history.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := history.Read(l.board.Entries, l.events)
+	t := l.book.Log()
 	states := t.Effective(now).States
 	all := []history.Change{}
 	for _, c := range slices.Backward(t) {
@@ -206,7 +216,7 @@ func (l *Live) Export(now time.Time, scope string, left bool) ([]history.Saved, 
 	}
 	changes := l.stayedBehind(now)
 	if !left {
-		changes = history.Read(l.board.Entries, l.events).Saved(now)
+		changes = l.book.Log().Saved(now)
 	}
 	return slices.DeleteFunc(changes, func(c history.Saved) bool { return scope != "" && c.Scope != scope }), nil
 }
@@ -222,7 +232,7 @@ func canonicalOrAll(scope string) (string, error) {
 // stayedBehind lists what was set while store.url named another store, without the keys
 // that were set or unset since.
 func (l *Live) stayedBehind(now time.Time) (all []history.Saved) {
-	here := history.Read(l.board.Entries, l.events)
+	here := l.book.Log()
 	for _, c := range l.former.Saved(now) {
 		c.Set = slices.DeleteFunc(c.Set, func(assignment string) bool {
 			key, _, _ := strings.Cut(assignment, "=")

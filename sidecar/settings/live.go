@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
 )
 
@@ -19,7 +21,7 @@ import (
 // writes to Redis. If two change it at once, the second compiles its value again.
 type Live struct {
 	host   Host
-	board  sidecar.Board // has the changes, for all nodes
+	book   *history.Book // the changes, which the board has for all nodes
 	former history.Log   // the changes made while store.url named another store
 	events event.Sink
 	notes  notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
@@ -35,8 +37,8 @@ type Live struct {
 type liveValue struct {
 	settings *Settings
 	from     Sources
-	changes  history.Log                // as they were read last
-	expires  time.Time                  // when the next of them expires; zero: none does
+	version  int                        // of the book
+	expiring map[string]time.Time       // scopes of which a change expires, and when the next one does
 	began    map[countedLimit]time.Time // since when each limit counts
 	status   ConfigStatus
 }
@@ -55,7 +57,7 @@ type LiveOptions struct {
 
 // NewLive puts in force what there is at the start.
 func NewLive(o LiveOptions) *Live {
-	l := &Live{host: o.Host, board: o.Board, former: o.Former, events: o.Events,
+	l := &Live{host: o.Host, book: history.Open(o.Board, o.Events), former: o.Former, events: o.Events,
 		notes: notes.New[int64](o.Notes, "since", 2, event.Unread(o.Events, event.NoteUnread)), noted: map[countedLimit]time.Time{}}
 	l.notes.Load(func(name []string, ms int64) error {
 		l.noted[countedLimit{name[0], name[1]}] = time.UnixMilli(ms)
@@ -94,14 +96,19 @@ func (l *Live) OnSwap(f func(now time.Time, before, after *Settings)) {
 	l.onSwap = append(l.onSwap, f)
 }
 
-// swap puts in force what edit makes of the present value, and reads the changes again.
-// If the value was replaced meanwhile it starts over: edit may be called several times.
+// swap puts in force what edit makes of the present value, and what was changed on the
+// board. If the value was replaced meanwhile it starts over: edit may be called several
+// times. With nil only scopes that were changed are compiled.
 func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 	for {
 		before := l.now.Load()
 		after := *before
-		edit(&after)
-		l.compile(&after, now)
+		if edit == nil {
+			l.compileChanged(&after, now)
+		} else {
+			edit(&after)
+			l.compile(&after, now)
+		}
 		after.began = after.settings.countsBegan(before.began, now, false)
 		if l.now.CompareAndSwap(before, &after) {
 			l.noteBegan()
@@ -113,24 +120,54 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 	}
 }
 
-// compile reads the changes of operators from the board, and makes f.settings of them and
-// of f.from.
+// compile makes f.settings of f.from and of all that was changed.
 func (l *Live) compile(f *liveValue, now time.Time) {
-	f.changes = history.Read(l.board.Entries, l.events)
-	f.settings, f.expires = l.settingsWith(f, f.changes, now)
-}
-
-// settingsWith makes settings with some changes in force, and returns when the next of
-// these expires.
-func (l *Live) settingsWith(f *liveValue, changes history.Log, now time.Time) (*Settings, time.Time) {
-	effective := changes.Effective(now)
-	from := f.from
-	from.Live = effective.Settings
-	s, err := New(from, l.host, f.settings)
+	scopes, version := l.book.Touched(0)
+	f.version, f.expiring, f.from.Live = version, map[string]time.Time{}, nil
+	for _, set := range l.liveIn(f, scopes, now) {
+		f.from.Live = append(f.from.Live, set...)
+	}
+	settings, err := New(f.from, l.host, f.settings)
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
-	return s, effective.Next
+	f.settings = settings
+}
+
+// compileChanged makes f.settings anew where something was changed or has expired.
+func (l *Live) compileChanged(f *liveValue, now time.Time) {
+	scopes, version := l.book.Touched(f.version)
+	for scope, at := range f.expiring {
+		if !now.Before(at) {
+			scopes = append(scopes, scope)
+		}
+	}
+	f.version, f.expiring = version, maps.Clone(f.expiring)
+	f.settings = f.settings.with(l.liveIn(f, scopes, now))
+}
+
+// liveIn is what is set live in some scopes, and notes in f when the next of it expires.
+func (l *Live) liveIn(f *liveValue, scopes []string, now time.Time) map[string][]limit.Setting {
+	all := map[string][]limit.Setting{}
+	for _, scope := range scopes {
+		effective := l.book.Of(scope).Effective(now)
+		all[scope] = effective.Settings
+		f.expiring[scope] = effective.Next
+		if effective.Next.IsZero() {
+			delete(f.expiring, scope)
+		}
+	}
+	return all
+}
+
+// expired reports whether the time of a change is over.
+func (f *liveValue) expired(now time.Time) bool {
+	for _, at := range f.expiring {
+		if !now.Before(at) {
+			return true
+		}
+	}
+	return false
 }
 
 // SetConfig puts a new configuration in force, all at once, but for the keys that need a
@@ -191,16 +228,17 @@ func (l *Live) EmitPanelSkipped(lines []string) {
 // Reload puts in force what other nodes have changed. It compiles nothing if there is no
 // new change: mostly the board was changed for something else, such as a lock.
 func (l *Live) Reload(now time.Time) {
-	if history.Read(l.board.Entries, l.events).Last() != l.now.Load().changes.Last() {
-		l.swap(now, func(*liveValue) {})
+	f := l.now.Load()
+	if _, version := l.book.Touched(f.version); version != f.version {
+		l.swap(now, nil)
 	}
 }
 
 // Expire ends the changes whose time (sluice set --for) is over.
 func (l *Live) Expire(now time.Time) {
-	if at := l.now.Load().expires; !at.IsZero() && !now.Before(at) {
+	if l.now.Load().expired(now) {
 		l.events.Emit(event.Event{Kind: event.Expired})
-		l.swap(now, func(*liveValue) {})
+		l.swap(now, nil)
 	}
 }
 

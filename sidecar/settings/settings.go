@@ -73,6 +73,13 @@ func New(from Sources, host Host, before *Settings) (*Settings, error) {
 	}, err
 }
 
+// with returns settings in which other values are set live in some scopes.
+func (s *Settings) with(live map[string][]limit.Setting) *Settings {
+	after := *s
+	after.Table = s.Table.With(live)
+	return &after
+}
+
 // Payer finds who is charged, and exempts those whom thresholds exempt.
 func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
 	who := s.Rules.Payer(r)
