@@ -1,5 +1,7 @@
 package sidecar
 
+import "sluice/ratelimit"
+
 import "strings"
 
 // A Stage is the place in a mail server from which a question comes.
@@ -119,6 +121,16 @@ type Block struct {
 	By    string // who blocks: ByPanel, ByOperator or ByDeferfail
 	// Text is the answer for Defer or Reject.
 	Text func(Action) RefusalText
+	// Retries lets some of the mail go that was sent once; nil lets none go.
+	Retries Retries
+}
+
+// Retries are the retries that a Block lets pass at the router.
+type Retries interface {
+	// Left returns how many more may go now.
+	Left() int
+	// Allow reports whether one send may go now, which was charged before.
+	Allow(id string, token ratelimit.Token) bool
 }
 
 // A RefusalText is how a refusal is worded.

@@ -123,7 +123,7 @@ func Default() *Config {
 		Daily:            new(int64(0)),
 		DeferfailPercent: new(int64(25)),
 		DeferfailMin:     new(int64(5)),
-		DeferfailIgnore:  new([]sidecar.Cause),
+		DeferfailIgnore:  &[]sidecar.Cause{sidecar.Greylist},
 		DeferCutoff:      new(int64(125)),
 		Mode:             new(limit.Enforce),
 		OverLimit:        new(limit.OverCutoff),

@@ -1,9 +1,7 @@
 package deferfail
 
 import (
-	"cmp"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,21 +12,29 @@ import (
 	"sluice/sidecar/notes"
 )
 
-// maxBad bounds the bad sends of a domain whose cause is kept. More are counted in the
+// maxBad bounds the bad sends of a subject whose cause is kept. More are counted in the
 // store all the same.
 const maxBad = 4096
 
-// bads keeps the cause and the destination of the bad sends that the store counts.
+// bads keeps the cause and the place of the bad sends that the store counts.
 type bads struct {
-	notes        notes.Map[domainBad] // by domain
-	mu           sync.Mutex
-	domains      map[string]*domainBad
-	destinations destinations
-	saved        time.Time
+	mu       sync.Mutex
+	subjects map[string]*subjectBad
+	places   places
+	accounts accounts
+	saved    time.Time
+	newcomer bool // accounts are not saved as they are now
+
+	notes        notes.Map[subjectBad] // by subject
+	placeNotes   notes.Map[place]      // by name
+	accountNotes notes.Map[accounts]   // one, named accountsNote
 }
 
-// domainBad is what went wrong for one domain.
-type domainBad struct {
+// accountsNote is the name of the note with all accounts.
+const accountsNote = "all"
+
+// subjectBad is what went wrong for one subject.
+type subjectBad struct {
 	Sends map[ratelimit.Token]badSend `json:"sends"`
 	Last  map[sidecar.Cause]string    `json:"last"`            // the last line of each cause
 	Epoch int64                       `json:"epoch,omitempty"` // of the counts at its first bad send
@@ -38,9 +44,13 @@ type domainBad struct {
 
 // badSend is a send that was deferred or has failed.
 type badSend struct {
-	When    time.Time     `json:"when"`  // when its message arrived
-	Cause   sidecar.Cause `json:"cause"` // of the last outcome
-	To      string        `json:"to"`    // domain of the recipient
+	When    time.Time     `json:"when"`            // when its message arrived
+	At      int64         `json:"at"`              // when it went wrong last, in Unix seconds
+	Cause   sidecar.Cause `json:"cause"`           // of the last outcome
+	Place   string        `json:"to"`              // where it went wrong
+	Account string        `json:"account"`         // see accountOf
+	Fault   fault         `json:"fault,omitempty"` // of the last outcome
+	Failed  bool          `json:"failed,omitempty"`
 	Excused bool          `json:"excused,omitempty"`
 }
 
@@ -49,19 +59,36 @@ type badSend struct {
 const saveEvery = 10 * time.Second
 
 func newBads(store sidecar.Notes, events event.Sink) *bads {
-	b := &bads{notes: notes.New[domainBad](store, "bad", 1, event.Unread(events, event.NoteUnread)), domains: map[string]*domainBad{}, destinations: destinations{}}
-	b.notes.Load(func(name []string, noted domainBad) error {
-		d := newDomainBad()
+	unread := event.Unread(events, event.NoteUnread)
+	b := &bads{subjects: map[string]*subjectBad{}, places: places{all: map[string]*place{}}, accounts: accounts{},
+		notes:        notes.New[subjectBad](store, "bad", 1, unread),
+		placeNotes:   notes.New[place](store, "place", 1, unread),
+		accountNotes: notes.New[accounts](store, "accounts", 1, unread)}
+	b.placeNotes.Load(func(name []string, noted place) error {
+		x := newPlace(name[0])
+		x.Outages, x.Answers, x.Last = noted.Outages, noted.Answers, noted.Last
+		b.places.all[x.name] = x
+		return nil
+	})
+	b.accountNotes.Load(func(_ []string, noted accounts) error {
+		maps.Copy(b.accounts, noted)
+		return nil
+	})
+	b.notes.Load(func(name []string, noted subjectBad) error {
+		d := newSubjectBad()
 		maps.Copy(d.Sends, noted.Sends)
 		maps.Copy(d.Last, noted.Last)
-		b.domains[name[0]] = d
+		b.subjects[name[0]] = d
+		for _, s := range d.Sends {
+			b.places.count(&s, 1)
+		}
 		return nil
 	})
 	return b
 }
 
-func newDomainBad() *domainBad {
-	return &domainBad{Sends: map[ratelimit.Token]badSend{}, Last: map[sidecar.Cause]string{}}
+func newSubjectBad() *subjectBad {
+	return &subjectBad{Sends: map[ratelimit.Token]badSend{}, Last: map[sidecar.Cause]string{}}
 }
 
 // Recorded implements delivery.Observer: it takes in new outcomes of sends.
@@ -70,77 +97,95 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	defer d.bads.mu.Unlock()
 	for i := range news {
 		o := &news[i]
-		d.bads.note(o, func(domain string) int64 { return d.epochOf(now, domain) })
-		if o.Result == ratelimit.Delivered && d.trips.has(o.Payer.Subject()) {
-			d.reconciler.ReconcileSoon(o.Payer.Subject()) // its trip may end
+		d.bads.note(o, func(subject string) int64 { return d.epochOf(now, subject) })
+		if subject := o.Payer.Subject(); o.Result == ratelimit.Delivered && d.trips.has(subject) {
+			d.probes.delivered(subject, o.Token)
+			d.reconciler.ReconcileSoon(subject) // its trip may end
 		}
 	}
 }
 
-// note takes in the new outcome of a send. mu is held.
-func (b *bads) note(o *sidecar.Outcome, epoch func(domain string) int64) {
-	to := b.destinations.observe(o)
-	if o.Charged && o.Result == ratelimit.Delivered {
-		return // this is its first outcome, so it was never bad
+// note takes in the new outcome of a send. epoch returns that of a subject's counts. mu is
+// held.
+func (b *bads) note(o *sidecar.Outcome, epoch func(subject string) int64) {
+	account, subject := accountOf(o.Payer), o.Payer.Subject()
+	if o.Payer.Special == "" && b.accounts.saw(account, o.Entry.At) {
+		b.newcomer = true
 	}
-	domain := o.Payer.Subject()
-	d := b.domains[domain]
-	if d == nil {
-		if o.Result == ratelimit.Delivered {
-			return
-		}
-		d = newDomainBad()
-		d.Epoch = epoch(domain)
-		b.domains[domain] = d
-	}
-	d.observe(o, to)
-}
-
-// observe keeps a bad send, with its destination, and forgets one that was delivered in
-// the end.
-func (d *domainBad) observe(o *sidecar.Outcome, to string) {
+	d := b.subjects[subject]
 	if o.Result == ratelimit.Delivered {
-		if n := len(d.Sends); n > 0 {
-			delete(d.Sends, o.Token)
-			d.dirty = d.dirty || len(d.Sends) != n
+		b.places.delivered(o, account)
+		if d != nil && !o.Charged { // else this is its first outcome, so it was never bad
+			b.forgive(d, o.Token)
 		}
 		return
 	}
+	if d == nil {
+		d = newSubjectBad()
+		d.Epoch = epoch(subject)
+		b.subjects[strings.Clone(subject)] = d
+	}
+	b.observe(d, o, account)
+}
+
+// observe keeps a bad send, with its place. mu is held.
+func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 	before, known := d.Sends[o.Token]
-	cause := o.Cause
-	if known && strings.Contains(o.Entry.Text, "retry timeout exceeded") {
-		cause = before.Cause // Exim gave up, for the reason of the earlier attempts
+	s := badSend{When: o.When, At: o.Entry.At.Unix(), Cause: o.Cause, Place: placeOf(o), Account: account, Fault: faultOf(o),
+		Failed: o.Result == ratelimit.Failed, Excused: o.Excused}
+	if known && strings.Contains(o.Entry.Text, "retry timeout exceeded") { // Exim gave up, for the reason of the earlier attempts
+		s.Cause, s.Place, s.Fault, s.At = before.Cause, before.Place, before.Fault, before.At
+	} else {
+		s.Place = b.places.wrong(s.Place, account, s.Fault, s.At)
 	}
 	d.dirty = true
-	d.Last[cause] = strings.Clone(o.Entry.Line[:min(len(o.Entry.Line), 500)])
-	if known || len(d.Sends) < maxBad {
-		d.Sends[o.Token] = badSend{When: o.When, Cause: cause, To: to, Excused: o.Excused}
-	}
-}
-
-// prune forgets what was sent before a time.
-func (d *domainBad) prune(since time.Time) {
-	before := len(d.Sends)
-	maps.DeleteFunc(d.Sends, func(_ ratelimit.Token, s badSend) bool { return s.When.Before(since) })
-	if len(d.Sends) == before {
+	d.Last[s.Cause] = strings.Clone(o.Entry.Line[:min(len(o.Entry.Line), 500)])
+	switch {
+	case known:
+		b.places.count(&before, -1)
+	case len(d.Sends) >= maxBad:
 		return
 	}
-	used := make(map[sidecar.Cause]bool, 8) // without an allocation
-	for _, s := range d.Sends {
-		used[s.Cause] = true
-	}
-	maps.DeleteFunc(d.Last, func(c sidecar.Cause, _ string) bool { return !used[c] })
+	s.Account = strings.Clone(s.Account)
+	b.places.count(&s, 1)
+	d.Sends[o.Token] = s
 }
 
-// forget forgets the bad sends of a domain from before a reset, with which epoch began.
-func (b *bads) forget(domain string, epoch int64) {
+// forgive forgets a bad send that was delivered in the end. mu is held.
+func (b *bads) forgive(d *subjectBad, token ratelimit.Token) {
+	s, known := d.Sends[token]
+	if !known {
+		return
+	}
+	b.places.count(&s, -1)
+	delete(d.Sends, token)
+	d.dirty = true
+}
+
+// drop forgets the sends of a subject for which the func is true, and the causes that are
+// left without any. mu is held.
+func (b *bads) drop(d *subjectBad, which func(badSend) bool) {
+	before := len(d.Sends)
+	used := make(map[sidecar.Cause]bool, 8) // without an allocation
+	for token, s := range d.Sends {
+		if which(s) {
+			b.forgive(d, token)
+		} else {
+			used[s.Cause] = true
+		}
+	}
+	if len(d.Sends) < before {
+		maps.DeleteFunc(d.Last, func(c sidecar.Cause, _ string) bool { return !used[c] })
+	}
+}
+
+// forget forgets the bad sends of a subject from before a reset, with which epoch began.
+func (b *bads) forget(subject string, epoch int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d := b.domains[domain]; d != nil && d.Epoch < epoch {
-		d.Epoch = epoch
-		clear(d.Sends)
-		clear(d.Last)
-		d.dirty = true
+	if d := b.subjects[subject]; d != nil && d.Epoch < epoch {
+		d.Epoch, d.dirty = epoch, true
+		b.drop(d, func(badSend) bool { return true })
 	}
 }
 
@@ -148,13 +193,68 @@ func (b *bads) forget(domain string, epoch int64) {
 func (b *bads) prune(since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, d := range b.domains {
-		if n := len(d.Sends); n > 0 {
-			d.prune(since)
-			d.dirty = d.dirty || len(d.Sends) != n
+	for _, d := range b.subjects {
+		if len(d.Sends) > 0 {
+			b.drop(d, func(s badSend) bool { return s.When.Before(since) })
 		}
 	}
-	b.destinations.prune(since)
+	b.places.prune(since.Unix())
+}
+
+// excusable returns the bad sends of a subject that are explained by a fault of others too,
+// with how many there are for each place that has it. owners is how many accounts the owner
+// map has; see accounts.others.
+func (b *bads) excusable(subject string, now, since time.Time, owners int) (sends []ratelimit.Token, at map[string]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.subjects[subject]
+	if d == nil {
+		return nil, nil
+	}
+	others := b.accounts.others(owners, now)
+	for token, s := range d.Sends {
+		if s.Excused || s.When.Before(since) {
+			continue
+		}
+		if place := b.places.explain(&s, since.Unix(), others); place != "" {
+			if at == nil {
+				at = map[string]int{}
+			}
+			sends = append(sends, token)
+			at[place]++
+		}
+	}
+	return sends, at
+}
+
+// unexplained reports whether any bad send of a subject is held against it.
+func (b *bads) unexplained(subject string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := b.subjects[subject]; d != nil {
+		for _, s := range d.Sends {
+			if !s.Excused && s.Fault != ownFault {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// excuse marks bad sends of a subject as excused.
+func (b *bads) excuse(subject string, sends []ratelimit.Token) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.subjects[subject]
+	if d == nil {
+		return
+	}
+	for _, token := range sends {
+		if s, known := d.Sends[token]; known {
+			s.Excused, d.dirty = true, true
+			d.Sends[token] = s
+		}
+	}
 }
 
 // save notes what has changed.
@@ -162,18 +262,27 @@ func (b *bads) save(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.saved = now
-	for domain, d := range b.domains {
+	if b.newcomer {
+		if err := b.accountNotes.Put(b.accounts, accountsNote); err != nil {
+			return err
+		}
+		b.newcomer = false
+	}
+	if err := b.savePlaces(); err != nil {
+		return err
+	}
+	for subject, d := range b.subjects {
 		if !d.dirty {
 			continue
 		}
 		if len(d.Sends) == 0 {
-			if err := b.notes.Drop(domain); err != nil {
+			if err := b.notes.Drop(subject); err != nil {
 				return err
 			}
-			delete(b.domains, domain)
+			delete(b.subjects, subject)
 			continue
 		}
-		if err := b.notes.Put(*d, domain); err != nil {
+		if err := b.notes.Put(*d, subject); err != nil {
 			return err
 		}
 		d.dirty = false
@@ -181,55 +290,25 @@ func (b *bads) save(now time.Time) error {
 	return nil
 }
 
-// causes returns why sends of a domain were bad, the most frequent cause first, and which
-// of them do not count towards a trip.
-func (b *bads) causes(domain string) (causes []CauseStatus, leftOut []LeftOut) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	causes, leftOut = []CauseStatus{}, []LeftOut{}
-	d := b.domains[domain]
-	if d == nil {
-		return causes, leftOut
-	}
-	counts, out := map[sidecar.Cause]int64{}, map[LeftOut]int64{}
-	for _, s := range d.Sends {
-		counts[s.Cause]++
-		if s.Excused {
-			out[LeftOut{Destination: s.To, Cause: s.Cause}]++
+// savePlaces notes the places that have changed. mu is held.
+func (b *bads) savePlaces() error {
+	for ; len(b.places.dropped) > 0; b.places.dropped = b.places.dropped[1:] {
+		name := b.places.dropped[0]
+		if b.places.all[name] != nil {
+			continue // it is there again
+		}
+		if err := b.placeNotes.Drop(name); err != nil {
+			return err
 		}
 	}
-	for cause, n := range counts {
-		causes = append(causes, CauseStatus{Cause: cause, Count: n, LastLine: d.Last[cause]})
+	for name, x := range b.places.all {
+		if !x.dirty {
+			continue
+		}
+		if err := b.placeNotes.Put(*x, name); err != nil {
+			return err
+		}
+		x.dirty = false
 	}
-	for l, n := range out {
-		l.Count = n
-		leftOut = append(leftOut, l)
-	}
-	slices.SortFunc(causes, func(a, b CauseStatus) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause))
-	})
-	slices.SortFunc(leftOut, func(a, b LeftOut) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Destination+string(a.Cause), b.Destination+string(b.Cause)))
-	})
-	return causes, leftOut
-}
-
-// A CauseStatus is how many sends of a domain were bad for one cause.
-type CauseStatus struct {
-	Cause    sidecar.Cause `json:"cause"`
-	Count    int64         `json:"count"`
-	LastLine string        `json:"last_line"` // of the log
-}
-
-// LeftOut are bad sends that do not count towards a trip: their cause is in
-// deferfail_ignore, or their destination fails for everybody.
-type LeftOut struct {
-	Destination string        `json:"destination"`
-	Cause       sidecar.Cause `json:"cause"`
-	Count       int64         `json:"count"`
-}
-
-// hasBad reports whether anything at all counts towards a trip.
-func hasBad(s ratelimit.Standing) bool {
-	return slices.ContainsFunc(s.Windows, func(w ratelimit.WindowCounts) bool { return w.Bad() > 0 })
+	return nil
 }

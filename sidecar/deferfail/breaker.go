@@ -3,6 +3,7 @@ package deferfail
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 
 // Operators grep for these texts, so they do not change.
 const (
-	textDeferfail     = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
-	textDeferfailHeld = "Domain %s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
+	textDeferfail     = "%s has exceeded the max defers and failures per hour (%s) allowed. Message discarded."
+	textDeferfailHeld = "%s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
 )
 
 // tripKeys begin the keys of trips on the board; a domain follows.
@@ -33,6 +34,7 @@ type Breaker struct {
 	board      sidecar.Board // nil: this node shares with nobody
 	trips      *trips
 	bads       *bads
+	probes     probes
 }
 
 // Store is what a Breaker needs of the store that counts sends.
@@ -56,7 +58,7 @@ type Options struct {
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
 	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
-		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events)}
+		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
 // Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
@@ -76,11 +78,12 @@ func (d *Breaker) Stop(_ context.Context, now time.Time) {
 }
 
 // Survey has the loop reconcile domains that should trip though nothing new went wrong:
-// their good sends have left the window, so the share of bad ones has grown.
+// their good sends have left the window, so the share of bad ones has grown. It also has it
+// look again at what is held against others, which what happened since may explain.
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
-		if sidecar.IsDomain(st.Name) && hasBad(st) && rateOf(s, st).Over() && !d.trips.has(st.Name) {
+		if sidecar.AlwaysCounted(st.Name) && hasBad(st) && !d.trips.has(st.Name) && (rateOf(s, st).Over() || d.bads.unexplained(st.Name)) {
 			d.reconciler.ReconcileSoon(st.Name)
 		}
 	}
@@ -93,35 +96,71 @@ func (d *Breaker) Forget(now time.Time) {
 	d.bads.prune(now.Add(-window - window/60))
 }
 
-// Reconcile trips a domain or ends its trip, and makes or removes its lock file.
-func (d *Breaker) Reconcile(ctx context.Context, now time.Time, domain string) error {
-	if !sidecar.IsDomain(domain) {
+// Reconcile finds out which bad sends of a subject are not its fault, trips it or ends its
+// trip, and makes or removes its lock file.
+func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) error {
+	if !sidecar.AlwaysCounted(subject) {
 		return nil
 	}
-	s, at := d.settings(), d.clock.Store(now)
-	f := rateOf(s, d.store.Standing(at, domain))
-	if (f.Over() || d.trips.has(domain) && !f.calm()) && d.excuseOutage(ctx, now, domain) {
-		f = rateOf(s, d.store.Standing(at, domain))
-	}
+	s := d.settings()
+	excused := d.excuse(ctx, now, subject)
+	standing := d.store.Standing(d.clock.Store(now), subject)
+	f := rateOf(s, standing)
+	trip, tripped := d.trips.of(subject)
 	var err error
-	switch tripped := d.trips.has(domain); {
+	switch {
 	case !tripped && f.Over():
-		d.events.Emit(event.Event{Kind: event.Tripped, Domain: domain, Attrs: event.Attrs("bad", f.ratio(), "mostly", d.mainCause(domain))})
-		if err = d.trips.set(domain, now, f.epoch); err == nil {
-			d.shareTrip(ctx, domain)
+		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject))})
+		if err = d.trips.set(subject, d.newTrip(s, now, standing)); err == nil {
+			d.shareTrip(ctx, subject)
 		}
-	case tripped && f.calm() && (f.off() || now.Sub(d.trips.at(domain)) > s.Window/60):
-		d.events.Emit(event.Event{Kind: event.TripEnded, Domain: domain, Attrs: event.Attrs("bad", f.ratio())})
-		err = d.endTrip(ctx, domain)
+	case tripped && f.calm() && excused:
+		d.events.Emit(event.Event{Kind: event.TripExcused, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
+		err = d.endTrip(ctx, subject)
+	case tripped && f.calm() && (f.off() || now.Sub(trip.Since) > s.Window/60):
+		d.events.Emit(event.Event{Kind: event.TripEnded, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
+		err = d.endTrip(ctx, subject)
+	}
+	if err == nil {
+		err = d.trips.setDeferrals(subject, d.mostlyDeferred(s, standing))
 	}
 	if err != nil {
 		return err
 	}
-	return d.reconcileLock(domain, f)
+	return d.reconcileLock(subject, f)
 }
 
-// reconcileLock makes or removes the max_deferfail_ file of a domain.
+// newTrip returns the trip of a subject with these counts.
+func (d *Breaker) newTrip(s *settings.Settings, now time.Time, standing ratelimit.Standing) trip {
+	return trip{Since: now, Epoch: standing.Epoch, Deferrals: d.mostlyDeferred(s, standing)}
+}
+
+// mostlyDeferred reports whether of what is held against a subject at least half was
+// deferred.
+func (d *Breaker) mostlyDeferred(s *settings.Settings, standing ratelimit.Standing) bool {
+	var deferred, failed int64
+	for _, w := range standing.Windows {
+		if w.Window == s.Window {
+			deferred, failed = w.Deferred, w.Failed
+		}
+	}
+	d.bads.each(standing.Name, func(b badSend) {
+		switch {
+		case !b.Excused:
+		case b.Failed:
+			failed--
+		default:
+			deferred--
+		}
+	})
+	return deferred >= failed
+}
+
+// reconcileLock makes or removes the max_deferfail_ file of a domain. Other subjects have none.
 func (d *Breaker) reconcileLock(domain string, f Rate) error {
+	if !sidecar.IsDomain(domain) {
+		return nil
+	}
 	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
 	i := slices.IndexFunc(d.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
@@ -133,10 +172,11 @@ func (d *Breaker) reconcileLock(domain string, f Rate) error {
 	return nil
 }
 
-// excuseOutage has the store not count as bad what a domain sent to a destination that
-// fails for everybody, and reports whether there was any.
-func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string) bool {
-	to, sends := d.bads.outage(domain, now.Add(-d.settings().Window))
+// excuse has the store not count as bad what others explain who have the same fault, and
+// reports whether there was any.
+func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) bool {
+	s := d.settings()
+	sends, places := d.bads.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main))
 	if len(sends) == 0 {
 		return false
 	}
@@ -148,7 +188,10 @@ func (d *Breaker) excuseOutage(ctx context.Context, now time.Time, domain string
 		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		return false
 	}
-	d.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: domain, Attrs: event.Attrs("destination", to, "sends", len(sends))})
+	d.bads.excuse(subject, sends)
+	for _, place := range slices.Sorted(maps.Keys(places)) {
+		d.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: subject, Attrs: event.Attrs("destination", place, "sends", places[place])})
+	}
 	return true
 }
 
@@ -162,18 +205,6 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 	return f.sent, f.ratio(), f.Over() || d.trips.has(st.Name) && !f.calm()
 }
 
-// Causes returns why sends of a domain were bad, the most frequent cause first, and which
-// of them do not count towards a trip.
-func (d *Breaker) Causes(domain string) ([]CauseStatus, []LeftOut) { return d.bads.causes(domain) }
-
-// mainCause returns the most frequent cause of a domain's bad sends.
-func (d *Breaker) mainCause(domain string) sidecar.Cause {
-	if causes, _ := d.bads.causes(domain); len(causes) > 0 {
-		return causes[0].Cause
-	}
-	return sidecar.OtherCause
-}
-
 // Follow trips domains that another node has tripped, and ends trips that another one
 // has ended.
 func (d *Breaker) Follow(ctx context.Context, now time.Time) {
@@ -182,7 +213,7 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 	for domain := range tripped {
 		if !d.trips.has(domain) {
 			d.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
-			d.logTrouble(domain, d.trips.set(domain, now, d.epochOf(now, domain)))
+			d.logTrouble(domain, d.trips.set(domain, d.newTrip(d.settings(), now, d.store.Standing(d.clock.Store(now), domain))))
 			d.reconciler.ReconcileSoon(domain)
 		}
 		d.logTrouble(domain, d.trips.noteShared(domain))
@@ -224,6 +255,7 @@ func (d *Breaker) endTrip(ctx context.Context, domain string) error {
 			d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		}
 	}
+	d.probes.forget(domain)
 	return d.trips.end(domain)
 }
 
@@ -248,27 +280,42 @@ func (d *Breaker) logTrouble(domain string, err error) {
 	}
 }
 
-// Block blocks tripped domains, unless the settings have changed since: the domain is
-// watched or exempt now, or its deferfail_percent is 0.
+// Block blocks tripped subjects, unless the settings have changed since: the subject is
+// watched or exempt now, or its deferfail_percent is 0. What others have deferred may yet be
+// delivered, so that nothing is bounced for it: clients are to come again, mail of sendmail
+// is held, and a few of the deferred sends are tried again.
 func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	subject := who.Subject()
-	if !d.trips.has(subject) {
+	trip, tripped := d.trips.of(subject)
+	if !tripped {
 		return sidecar.Block{}, false
 	}
 	s := d.settings()
-	if _, percent := s.DeferfailLimits(s.PayerOfScope(subject)); percent == 0 || !s.Enforces(subject) {
+	least, percent := s.DeferfailLimits(s.PayerOfScope(subject))
+	if percent == 0 || !s.Enforces(subject) {
 		return sidecar.Block{}, false
 	}
-	return sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) sidecar.RefusalText {
-		text := textDeferfail
-		if a == sidecar.Defer {
-			text = textDeferfailHeld
-		}
-		f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
-		return sidecar.RefusalText{
-			Text:  fmt.Sprintf(text, subject, f.ratio()),
-			Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
-			Where: fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
-		}
-	}}, true
+	b := sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) sidecar.RefusalText {
+		return d.refusal(s, now, who, a)
+	}}
+	if trip.Deferrals {
+		b.SMTP, b.Local = sidecar.Defer, sidecar.Accept
+		b.Retries = &retries{d, subject, least, now}
+	}
+	return b, true
+}
+
+// refusal words the refusal of mail of a tripped subject.
+func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer, a sidecar.Action) sidecar.RefusalText {
+	text := textDeferfail
+	if a == sidecar.Defer {
+		text = textDeferfailHeld
+	}
+	subject := who.Subject()
+	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
+	return sidecar.RefusalText{
+		Text:  fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
+		Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
+		Where: fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
+	}
 }

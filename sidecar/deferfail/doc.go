@@ -1,6 +1,6 @@
-// Package deferfail stops domains of which too much mail is deferred or fails: they trip,
-// as a circuit breaker does. It owns the tripped domains, why each bad send is bad, and how
-// destinations have answered of late. It asks the store how many sends are bad and the
-// settings how many may be. It tells policy, the lock directory and the other nodes which
-// domains are tripped, and so blocked.
+// Package deferfail stops domains, and what else is charged, of which too much mail is
+// deferred or fails: they trip, as a circuit breaker does. It owns the trips, why each bad
+// send is bad, and how the places have answered where some were bad. It asks the store how
+// many sends are bad and the settings how many may be. It tells policy, the lock directory
+// and the other nodes who is tripped, and so blocked.
 package deferfail

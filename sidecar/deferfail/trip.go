@@ -80,6 +80,9 @@ type trip struct {
 	Since time.Time `json:"since"`           // by the system's clock
 	Epoch int64     `json:"epoch,omitempty"` // of the counts that tripped it
 	Told  bool      `json:"told,omitempty"`  // it was on the board
+
+	// Deferrals: most of what is bad was deferred, and may be delivered yet.
+	Deferrals bool `json:"deferrals,omitempty"`
 }
 
 func newTrips(store sidecar.Notes, events event.Sink) *trips {
@@ -92,16 +95,16 @@ func newTrips(store sidecar.Notes, events event.Sink) *trips {
 }
 
 func (t *trips) has(domain string) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	_, tripped := t.all[domain]
+	_, tripped := t.of(domain)
 	return tripped
 }
 
-func (t *trips) at(domain string) time.Time {
+// of returns the trip of a domain; false if it is not tripped.
+func (t *trips) of(domain string) (trip, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.all[domain].Since
+	noted, tripped := t.all[domain]
+	return noted, tripped
 }
 
 func (t *trips) domains() []string {
@@ -110,10 +113,10 @@ func (t *trips) domains() []string {
 	return slices.Collect(maps.Keys(t.all))
 }
 
-func (t *trips) set(domain string, now time.Time, epoch int64) error {
+func (t *trips) set(domain string, tripped trip) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note(domain, trip{Since: now, Epoch: epoch})
+	return t.note(domain, tripped)
 }
 
 // note keeps a trip, which after an error is in memory only. mu is held.
@@ -143,6 +146,18 @@ func (t *trips) endBefore(domain string, epoch int64) error {
 		return nil
 	}
 	return t.end(domain)
+}
+
+// setDeferrals notes whether a trip is mostly by deferrals.
+func (t *trips) setDeferrals(domain string, mostly bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	noted, tripped := t.all[domain]
+	if !tripped || noted.Deferrals == mostly {
+		return nil
+	}
+	noted.Deferrals = mostly
+	return t.note(domain, noted)
 }
 
 // noteShared notes that a trip is on the board.

@@ -15,7 +15,7 @@ var (
 	noUserWords      = []string{"user unknown", "unknown user", "no such user", "unknown recipient", "does not exist", "no mailbox here", "recipient address rejected: undeliverable", "unknown address", "invalid recipient", "no such recipient", "no such mailbox", "mailbox not found", "user not found"}
 	unroutableWords  = []string{"unrouteable", "unroutable"}
 	dnsWords         = []string{"host lookup", "lookup failed", "mx record", "dns", "no host found", "non-existent hosts", "host or domain name not found", "name service error"}
-	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session"}
+	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session", "failing for a long time"}
 )
 
 // causeOf finds the cause in the remote server's answer, or in Exim's own words.
@@ -66,6 +66,7 @@ func replyCode(text string) (class byte, enhanced string) {
 			break
 		}
 	}
+	rest = ": " + rest // it may begin with the reply
 	for i := 0; i+5 <= len(rest); i++ {
 		if rest[i] != ':' || rest[i+1] != ' ' || !isReply(rest[i+2:]) {
 			continue

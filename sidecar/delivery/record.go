@@ -22,6 +22,7 @@ type Recorder struct {
 	notes     sidecar.Notes
 	charged   func(id, process string, at time.Time) string
 	look      func(domains ...string)
+	gone      func(ids []string)
 	observers []Observer
 	messages  *messages
 	late      atomic.Int64
@@ -51,12 +52,15 @@ type Options struct {
 	Charged func(id, process string, at time.Time) string
 	// ReconcileSoon has the loop reconcile domains that may have come over a limit.
 	ReconcileSoon func(domains ...string)
+	// Left is told the ids of messages that have left Exim's queue, behind what became of
+	// them. It must keep none of them.
+	Left func(ids []string)
 }
 
 // New returns a Recorder that goes on from the messages in its notes.
 func New(o Options) *Recorder {
 	return &Recorder{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, notes: o.Notes, charged: o.Charged,
-		look: o.ReconcileSoon, messages: newMessages(o.Notes, o.Events)}
+		look: o.ReconcileSoon, gone: o.Left, messages: newMessages(o.Notes, o.Events)}
 }
 
 // AddObserver adds an Observer. Call it before the first Record.
@@ -110,12 +114,16 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 			}
 		case sidecar.LogCompleted:
 			r.leave(l.ID)
+			b.left = append(b.left, l.ID)
+		case sidecar.LogMoved: // and may come back
+			b.left = append(b.left, l.ID)
 		case sidecar.LogRefused, sidecar.LogRan: // for simulations only
 		default:
 			r.addOutcome(s, l)
 		}
 	}
 	d.Settle(ctx, now, s, b)
+	d.gone(b.left)
 }
 
 // A Batch is the outcomes of some lines of the log, with a report to the store for each.
@@ -126,6 +134,7 @@ type Batch struct {
 	n        uint64            // number of the batch
 	news     []sidecar.Outcome // reused by notify, like domains
 	domains  []string          // that may have come over a limit
+	left     []string          // ids of messages that have left the queue
 }
 
 // Clear empties a Batch, to be used again.
@@ -133,6 +142,8 @@ func (b *Batch) Clear() {
 	clear(b.Outcomes) // they hold on to the block of the log
 	clear(b.reports)
 	clear(b.news)
+	clear(b.left)
+	b.left = b.left[:0]
 	b.Outcomes, b.reports = b.Outcomes[:0], b.reports[:0]
 }
 

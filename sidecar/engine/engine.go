@@ -77,7 +77,7 @@ func New(o Options) *Engine {
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
 	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,
-		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) int { return e.Room(ctx, now, who) }})
+		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) }})
 	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: e.Holds,
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) }})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
@@ -85,7 +85,7 @@ func New(o Options) *Engine {
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
-		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon})
+		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Late: e.Late})

@@ -82,7 +82,7 @@ const quarter = "[limits]\nhourly = 1000\ndeferfail_percent = 25\ndeferfail_min 
 func (s *site) tripped(domain string) bool {
 	r := authed(sidecar.StageRcpt)
 	r.Sender, r.Auth, r.Recipient = "news@"+domain, "news@"+domain, "x@far.example"
-	return s.Ask(context.Background(), s.now, r).Action == sidecar.Reject
+	return s.Ask(context.Background(), s.now, r).Action != sidecar.Accept
 }
 
 // settle waits until the loops have looked at what was told.

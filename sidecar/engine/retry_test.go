@@ -35,15 +35,15 @@ func TestTenMessagesToADeadHostInTwentyQueueRuns(t *testing.T) {
 	s.wantOutcomes("a.example", 0, 0, 0, 0)
 }
 
-// 50 messages are greylisted, and delivered at the retry: nothing bad is left of
-// that, and what was tripped meanwhile is released.
-func TestFiftyGreylistedAndDeliveredAtTheRetry(t *testing.T) {
+// 50 messages are deferred, and delivered at the retry: nothing bad is left of that, and
+// what was tripped meanwhile is released.
+func TestFiftyDeferredAndDeliveredAtTheRetry(t *testing.T) {
 	t.Parallel() // it waits
 	s := running(t, "[limits]\nwindow = \"1m\"\nhourly = 1000\n")
 	var waiting []string
 	for range 50 {
 		waiting = append(waiting, s.arrived("a.example"))
-		s.deferred(waiting[len(waiting)-1], "x@far.example", greylisted)
+		s.deferred(waiting[len(waiting)-1], "x@far.example", tryAgain)
 	}
 	s.wantOutcomes("a.example", 50, 0, 50, 0)
 	s.wantTripped("a.example", true)

@@ -263,8 +263,6 @@ func (x *liveExim) watchLocks() {
 	now := map[string]bool{}
 	for _, f := range x.locks.Files("") {
 		now[f.Domain] = true
-		d := x.deed(f.Domain)
-		d.Tripped = d.Tripped || f.Kind == sidecar.LockDeferFail
 		if _, before := x.locked[f.Domain]; !before {
 			x.locked[f.Domain] = x.now
 		}
@@ -325,6 +323,9 @@ func live(t *testing.T, seed uint64, config string) *liveExim {
 	}
 	x.until(x.now.Add(90 * time.Minute))
 	x.say("%s Completed", mainlogtest.ID(x.now, 0))
+	for name, d := range x.did {
+		d.Tripped = strings.Contains(x.site.log.String(), `domain locked" domain=`+name+` bad=`)
+	}
 	for domain, since := range x.locked {
 		x.deed(domain).Seconds += x.now.Sub(since).Seconds()
 	}

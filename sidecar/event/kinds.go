@@ -16,8 +16,9 @@ const (
 const (
 	Tripped          Kind = "trip"            // too much of what a domain sent was deferred or failed: bad, mostly
 	TripEnded        Kind = "trip-ended"      // a tripped domain may send again: bad
+	TripExcused      Kind = "trip-excused"    // a tripped domain may send again, for what it was tripped by was not its fault: bad
 	TrippedElsewhere Kind = "trip-elsewhere"  // another node has blocked a domain for its bad sends
-	OutageLeftOut    Kind = "outage-left-out" // sends to a destination that fails for everybody are not bad: destination, sends
+	OutageLeftOut    Kind = "outage-left-out" // sends are not held against their domain, for others had the fault too: destination, sends
 )
 
 // Kinds of lock files, and of what operators do to them.
@@ -150,6 +151,7 @@ var kinds = map[Kind]wording{
 
 	Tripped:          {slog.LevelWarn, "too many defers and failures, domain locked", unlimited},
 	TripEnded:        {slog.LevelInfo, "defers and failures low again, domain released", unlimited},
+	TripExcused:      {slog.LevelInfo, "the defers and failures are a fault that others have too, domain released", unlimited},
 	TrippedElsewhere: {slog.LevelWarn, "too many defers and failures, as another node has found: domain locked", unlimited},
 	OutageLeftOut:    {slog.LevelInfo, "destination fails for everybody, left out", unlimited},
 

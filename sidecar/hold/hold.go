@@ -29,13 +29,14 @@ type Holds struct {
 	notes    notes.Map[heldNote] // by subject, message id and token
 	events   event.Sink
 	exim     sidecar.Queue
-	room     func(ctx context.Context, now time.Time, who sidecar.Payer) int
+	room     func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
 	releases sync.WaitGroup
 
 	mu       sync.Mutex
 	subjects map[string]map[string]*heldMessage // by the payer's subject and message id
 	current  map[string]int                     // number of the release that is running, by subject
 	epochs   map[string]int64                   // of the last reset of each subject with held mail
+	messages map[string]int                     // how many recipients are held, by message id
 	begun    int                                // how many releases have begun
 	count    int                                // of all recipients
 }
@@ -45,8 +46,9 @@ type Options struct {
 	Notes  sidecar.Notes
 	Events event.Sink
 	Queue  sidecar.Queue
-	// Room returns how many sends of a payer would be accepted now.
-	Room func(ctx context.Context, now time.Time, who sidecar.Payer) int
+	// Room returns how many sends of a payer would be accepted now, and how many that were
+	// charged before may be tried again.
+	Room func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
 }
 
 // A heldMessage is a message with its held recipients.
@@ -56,6 +58,7 @@ type heldMessage struct {
 	recipients map[ratelimit.Token]heldRecipient
 	asked      time.Time // when the router last asked about one of them
 	tried      time.Time // when Exim was last asked to deliver it
+	charged    int       // recipients that were charged; only of a copy, see heldIn
 }
 
 type heldRecipient struct {
@@ -75,7 +78,7 @@ type heldNote struct {
 // New returns Holds with what was noted.
 func New(o Options) *Holds {
 	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room,
-		subjects: map[string]map[string]*heldMessage{}, current: map[string]int{}, epochs: map[string]int64{}}
+		subjects: map[string]map[string]*heldMessage{}, messages: map[string]int{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
 		token, err := strconv.ParseUint(name[2], 16, 64)
 		if err == nil {
@@ -119,6 +122,25 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	for i := range news {
 		if o := &news[i]; o.Charged {
 			h.Drop(o.Payer.Subject(), o.Entry.ID, o.Token)
+		}
+	}
+}
+
+// Left forgets what is held of messages that have left the queue: they were delivered,
+// removed, or moved to another queue.
+func (h *Holds) Left(ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if h.messages[id] == 0 { // nearly always
+			continue
+		}
+		for subject, messages := range h.subjects {
+			if m := messages[id]; m != nil {
+				for token := range m.recipients {
+					h.logFailure(h.drop(subject, id, token))
+				}
+			}
 		}
 	}
 }
@@ -172,6 +194,7 @@ func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldR
 	}
 	m.recipients[token] = r
 	h.count++
+	h.messages[id]++
 	return true
 }
 
@@ -213,6 +236,9 @@ func (h *Holds) drop(subject, id string, token ratelimit.Token) error {
 	}
 	delete(m.recipients, token)
 	h.count--
+	if h.messages[id]--; h.messages[id] == 0 {
+		delete(h.messages, id)
+	}
 	if len(m.recipients) == 0 {
 		delete(h.subjects[subject], id)
 	}
@@ -255,7 +281,13 @@ func (h *Holds) heldIn(subject string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.subjects[subject] {
-		all = append(all, heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried})
+		one := heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried}
+		for _, r := range m.recipients {
+			if r.charged {
+				one.charged++
+			}
+		}
+		all = append(all, one)
 	}
 	return all
 }

@@ -80,35 +80,46 @@ func (h *Holds) end(subject string, number int) bool {
 	return true
 }
 
+// room is how much of what a payer has in the queue may go now.
+type room struct{ sends, retries int }
+
+// take takes the room that a held message needs, and reports whether there was any. What
+// was charged before is only tried again.
+func (r *room) take(m *heldMessage) bool {
+	switch {
+	case m.charged > 0 && r.retries > 0:
+		r.retries -= m.charged
+	case r.sends > 0:
+		r.sends--
+	default:
+		return false
+	}
+	return true
+}
+
 // releasable returns the ids of the oldest held messages for which there is room and that
 // were not tried after since, at most as many as are delivered at once.
 func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, since time.Time) (ids []string) {
-	room := map[sidecar.Payer]int{}
-	var waiting []heldMessage
-	for _, m := range h.heldIn(subject) {
+	waiting := slices.DeleteFunc(h.heldIn(subject), func(m heldMessage) bool {
 		again := releaseAgain
 		if m.tried.Sub(m.asked) < releaseSoon {
 			again = releaseSoon
 		}
 		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
-		if unasked || m.tried.After(since) {
-			continue
-		}
-		if _, known := room[m.who]; !known {
-			room[m.who] = h.room(ctx, now, m.who)
-		}
-		if room[m.who] > 0 {
-			waiting = append(waiting, m)
-		}
-	}
+		return unasked || m.tried.After(since)
+	})
 	// Exim's ids begin with the time.
 	slices.SortFunc(waiting, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
+	rooms := map[sidecar.Payer]*room{}
 	for _, m := range waiting {
 		if len(ids) == releaseProcesses*releaseMessages {
 			break
 		}
-		if room[m.who] > 0 {
-			room[m.who]--
+		if rooms[m.who] == nil {
+			sends, retries := h.room(ctx, now, m.who)
+			rooms[m.who] = &room{sends, retries}
+		}
+		if rooms[m.who].take(&m) {
 			ids = append(ids, m.id)
 		}
 	}

@@ -36,7 +36,12 @@ func (p *Policy) answerBlocked(q *question) sidecar.Reply {
 	switch q.Stage {
 	case sidecar.StageRoute: // the message was accepted, so it is held and never bounced
 		token := q.Token(q.ID, q.to[0], 0)
-		return p.hold(q, token, p.settled(q, token), p.refuseBlocked(q, sidecar.Defer))
+		charged := p.settled(q, token)
+		if charged && q.block.Retries != nil && q.block.Retries.Allow(q.ID, token) {
+			p.drop(q, token)
+			return sidecar.Reply{}
+		}
+		return p.hold(q, token, charged, p.refuseBlocked(q, sidecar.Defer))
 	case sidecar.StageLocal:
 		if q.block.Local == sidecar.Accept {
 			return sidecar.Reply{}

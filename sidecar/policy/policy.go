@@ -141,21 +141,25 @@ func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
 	return p.decide(ctx, q)
 }
 
-// Room returns how many sends of a payer would be accepted now: 0 while it is blocked or
-// the store fails.
-func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) int {
+// Room returns how many sends of a payer would be accepted now, and how many that were
+// charged before may be tried again. No more are accepted while it is blocked or the store
+// fails.
+func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int) {
 	s := p.settings()
-	if _, blocked := p.BlockOf(now, sidecar.Author{}, who); blocked {
-		return 0
+	if b, blocked := p.BlockOf(now, sidecar.Author{}, who); blocked {
+		if b.Retries != nil {
+			retries = b.Retries.Left()
+		}
+		return 0, retries
 	}
 	if s.ExemptScope(who) {
-		return sidecar.RoomUnlimited
+		return sidecar.RoomUnlimited, sidecar.RoomUnlimited
 	}
 	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: s.AppendSubjects(nil, who)})
-	if err != nil || !result.OK {
-		return 0
+	if err == nil && result.OK {
+		sends = room(result)
 	}
-	return room(result)
+	return sends, sidecar.RoomUnlimited
 }
 
 // Charged returns the id under which a message of Postfix was charged; empty if that is

@@ -205,7 +205,7 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 	}
 	s.outcomes.Add(s.settings, o)
 	s.setWaiting(a.domainTally)
-	if bad && s.mayTrip(a.domainTally) || s.locks.tripped[a.Domain] {
+	if bad && s.mayTrip(a.domainTally) || s.trips.tripped[a.Domain] {
 		s.flush(ctx) // it may trip now, or its trip may end
 	}
 }

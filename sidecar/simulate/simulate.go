@@ -27,6 +27,7 @@ type Simulation struct {
 	engine  *engine.Engine // nil until the first line tells the time
 	store   tallyStore
 	locks   *tallyLocks
+	trips   tallyTrips
 	times
 	waiting
 	tried   map[ratelimit.Token]try
@@ -75,10 +76,11 @@ func (s *Simulation) begin(now time.Time) {
 	s.now, s.began = now, now
 	s.keep = s.settings.LongestWindow()
 	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
-	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}, tripped: map[string]bool{}}
+	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}}
+	s.trips = tallyTrips{&s.tally, map[string]bool{}}
 	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
-		Events: event.NewStream(), Now: now})
+		Events: event.NewStream(s.trips), Now: now})
 	s.engine.Settings.Fix(s.settings)
 }
 
@@ -189,11 +191,11 @@ const sweepEvery = 8
 func (s *Simulation) second(ctx context.Context, now time.Time) {
 	step := now.Truncate(s.step())
 	surveyNow := !step.Equal(s.surveyed)
-	if surveyNow || len(s.locks.tripped) > 0 {
+	if surveyNow || len(s.trips.tripped) > 0 {
 		s.flush(ctx)
 	}
 	s.now = now
-	for domain := range s.locks.tripped {
+	for domain := range s.trips.tripped {
 		s.engine.Changed(domain)
 	}
 	if surveyNow {

@@ -11,6 +11,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/deferfail"
+	"sluice/sidecar/event"
 	"sluice/sidecar/settings"
 )
 
@@ -232,9 +233,8 @@ func (tallyStore) Failure() error { return nil }
 // tallyLocks is a lock directory without files: it counts for how long there would have been
 // a lock.
 type tallyLocks struct {
-	sim     *Simulation
-	files   map[string][]sidecar.LockFile // by domain
-	tripped map[string]bool               // domains with a LockDeferFail
+	sim   *Simulation
+	files map[string][]sidecar.LockFile // by domain
 }
 
 func (l *tallyLocks) Make(lock sidecar.Lock, content string, epoch int64) error {
@@ -243,9 +243,6 @@ func (l *tallyLocks) Make(lock sidecar.Lock, content string, epoch int64) error 
 		d.since = l.sim.now
 	}
 	d.locks++
-	if lock.Kind == sidecar.LockDeferFail {
-		d.Tripped, l.tripped[lock.Domain] = true, true
-	}
 	l.files[lock.Domain] = append(l.files[lock.Domain], sidecar.LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
 	return nil
 }
@@ -258,9 +255,6 @@ func (l *tallyLocks) Unmake(lock sidecar.Lock) error {
 	}
 	if l.files[lock.Domain] = slices.Delete(files, i, i+1); len(files) == 1 {
 		delete(l.files, lock.Domain)
-	}
-	if lock.Kind == sidecar.LockDeferFail {
-		delete(l.tripped, lock.Domain)
 	}
 	d := l.sim.domain(lock.Domain)
 	if d.locks--; d.locks == 0 {
@@ -280,6 +274,27 @@ func (l *tallyLocks) MakeOperator(sidecar.Lock, string) error { return nil }
 func (l *tallyLocks) Remove(lock sidecar.Lock) error          { return l.Unmake(lock) }
 func (l *tallyLocks) ShowUsage([]sidecar.Usage)               {}
 func (l *tallyLocks) Failure() error                          { return nil }
+
+// tallyTrips follows which subjects are tripped: not all of them get a lock file for it.
+type tallyTrips struct {
+	tally   *tally
+	tripped map[string]bool // now
+}
+
+// Enabled implements event.Sink.
+func (tallyTrips) Enabled(k event.Kind) bool {
+	return k == event.Tripped || k == event.TripEnded || k == event.TripExcused
+}
+
+// Emit implements event.Sink.
+func (t tallyTrips) Emit(e event.Event) {
+	switch e.Kind {
+	case event.Tripped:
+		t.tripped[e.Domain], t.tally.domain(e.Domain).Tripped = true, true
+	case event.TripEnded, event.TripExcused:
+		delete(t.tripped, e.Domain)
+	}
+}
 
 // noNotes keeps nothing.
 type noNotes struct{}

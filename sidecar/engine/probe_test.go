@@ -1,0 +1,174 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// deferredAll charges a message of a.example for each recipient at SMTP, a second apart, and
+// tells that all were deferred. It returns their ids.
+func (s *site) deferredAll(n int, text string) (ids []string) {
+	for i := range n {
+		id := messageID(s.now)
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+		s.deferred(id, fmt.Sprintf("x%d@far%d.example", i, i), text)
+		ids = append(ids, id)
+		s.now = s.now.Add(time.Second)
+	}
+	s.Reconcile(context.Background(), s.now)
+	return ids
+}
+
+// route asks about the i-th of these messages as the router does.
+func (s *site) route(ids []string, i int) sidecar.Action {
+	r := authed(sidecar.StageRoute)
+	r.ID, r.Charged, r.Recipient = ids[i], true, fmt.Sprintf("x%d@far%d.example", i, i)
+	return s.Ask(context.Background(), s.now, r).Action
+}
+
+// while it is tripped by deferrals, five a minute of what was sent once are tried
+// again, the oldest first. What is delivered of that makes room for the next ones and ends
+// the trip; it adds no send.
+func TestATripByDeferralsProbes(t *testing.T) {
+	s := newSite(t, quarter)
+	s.sends("u1.example", "u2.example", "u3.example")
+	ids := s.deferredAll(10, refused)
+	s.wantHeldAgainst("a.example", 10, 0, sidecar.Defer)
+	passed := func(order []int) (n []int) {
+		for _, i := range order {
+			if s.route(ids, i) == sidecar.Accept {
+				n = append(n, i)
+			}
+		}
+		slices.Sort(n)
+		return n
+	}
+	backwards := []int{9, 8, 7, 6, 5, 4, 3, 2, 1, 0}
+	if got := passed(backwards); !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
+		t.Errorf("%v are tried again, want the five oldest", got)
+	}
+	if got := passed(backwards); !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
+		t.Errorf("asked again, %v are tried again, want the same", got)
+	}
+	s.now = s.now.Add(59 * time.Second)
+	for i := range 3 {
+		s.deferred(ids[i], fmt.Sprintf("x%d@far%d.example", i, i), refused)
+	}
+	if got := passed([]int{5, 6}); len(got) != 0 {
+		t.Errorf("within a minute %v are tried again too", got)
+	}
+	s.now = s.now.Add(2 * time.Second)
+	if got := passed([]int{6, 5, 7, 8, 9}); !slices.Equal(got, []int{5, 6, 7, 8, 9}) {
+		t.Errorf("a minute later %v are tried again", got)
+	}
+	for i := range 6 {
+		s.gotThrough(ids[4+i], fmt.Sprintf("x%d@far%d.example", 4+i, 4+i))
+	}
+	s.wantHeldAgainst("a.example", 4, 0, sidecar.Accept)
+	s.wantOutcomes("a.example", 10, 6, 4, 0)
+	if s.Holds.Number() != 0 {
+		t.Errorf("%d are held", s.Holds.Number())
+	}
+}
+
+// A probe that is delivered makes room for the next at once, and Exim is told to deliver
+// what waits for it, the oldest first.
+func TestADeliveredProbeMakesRoomForTheNext(t *testing.T) {
+	s := newSite(t, quarter)
+	s.now = time.Now() // a release reads the clock
+	s.sends("u1.example", "u2.example", "u3.example")
+	ids := s.deferredAll(10, refused)
+	for i := range ids {
+		if got, want := s.route(ids, i) == sidecar.Accept, i < 5; got != want {
+			t.Errorf("%d is tried again: %v", i, got)
+		}
+	}
+	s.gotThrough(ids[3], "x3@far3.example")
+	s.Holds.ReleaseAll(t.Context(), s.now)
+	s.Holds.Wait()
+	if got := s.deliveries(); !slices.Equal(got, ids[5:]) { // one after the other, for this Exim does not ask
+		t.Errorf("Exim is to deliver %v, want those that wait, the oldest first: %v", got, ids[5:])
+	}
+	if s.route(ids, 7) == sidecar.Accept || s.route(ids, 5) != sidecar.Accept {
+		t.Error("another one is tried again, or the oldest is not")
+	}
+}
+
+// What will never ask again, removed from the queue or far from its next retry, keeps
+// nobody waiting.
+func TestProbesDoNotWaitForWhatDoesNotAsk(t *testing.T) {
+	s := newSite(t, quarter)
+	s.sends("u1.example", "u2.example", "u3.example")
+	ids := s.deferredAll(10, refused)
+	if s.route(ids, 9) == sidecar.Accept {
+		t.Error("the youngest goes before all others")
+	}
+	if s.route(ids, 9) != sidecar.Accept {
+		t.Error("it still waits for those that do not ask")
+	}
+}
+
+// Tripped by failures nothing goes, also of what was deferred.
+func TestATripByFailuresHoldsAll(t *testing.T) {
+	s := newSite(t, quarter)
+	ids := s.deferredAll(2, tryAgain)
+	for range 3 {
+		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)
+	}
+	s.wantHeldAgainst("a.example", 5, 0, sidecar.Reject)
+	r := authed(sidecar.StageLocal)
+	r.ID, r.Recipients = messageID(s.now), "y@far.example"
+	s.want(s.Ask(t.Context(), s.now, r), sidecar.Reject, "Domain a.example has exceeded the max defers and failures per hour (5/5 (100%)) allowed. Message discarded.")
+	for i := range ids {
+		if s.route(ids, i) != sidecar.Defer {
+			t.Errorf("%d goes", i)
+		}
+	}
+}
+
+// Tripped by deferrals, mail of sendmail is accepted uncharged and held, and clients get 450
+// with the text that says so; new mail is no probe.
+func TestATripByDeferralsBouncesNothing(t *testing.T) {
+	const text = "Domain a.example has exceeded the max defers and failures per hour (5/5 (100%)) allowed. Message will be reattempted later"
+	s := newSite(t, quarter)
+	s.deferredAll(5, tryAgain)
+	s.want(s.rcpt("y@far.example", 0), sidecar.Defer, text)
+	r := authed(sidecar.StageLocal)
+	r.ID, r.Recipients = messageID(s.now), "y@far.example"
+	if got := s.Ask(t.Context(), s.now, r); got.Action != sidecar.Accept || got.Charged {
+		t.Errorf("from sendmail: %+v", got)
+	}
+	r.Stage, r.Recipient = sidecar.StageRoute, "y@far.example"
+	s.want(s.Ask(t.Context(), s.now, r), sidecar.Defer, text)
+	s.wantOutcomes("a.example", 5, 0, 5, 0)
+	if s.Holds.NumberIn("a.example") != 1 {
+		t.Errorf("%d are held", s.Holds.NumberIn("a.example"))
+	}
+}
+
+// What leaves the queue by other hands is held no more: removed, or moved to another queue.
+func TestWhatLeavesTheQueueIsHeldNoMore(t *testing.T) {
+	for name, kind := range map[string]sidecar.EntryKind{"removed": sidecar.LogCompleted, "moved": sidecar.LogMoved} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "[limits]\nhourly = 3\n")
+			s.send(3)
+			held, other := s.hold("u@far.example"), ""
+			s.now = s.now.Add(time.Second)
+			other = s.hold("v@far.example").ID
+			s.tell(sidecar.LogEntry{Kind: kind, ID: held.ID})
+			if d := s.outcomes("a.example"); d.Held != 1 {
+				t.Errorf("%d are held, want one", d.Held)
+			}
+			s.restart()
+			s.tell(sidecar.LogEntry{Kind: kind, ID: other})
+			if s.Holds.Number() != 0 {
+				t.Errorf("%d are held", s.Holds.Number())
+			}
+		})
+	}
+}
