@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +35,16 @@ func (a *Addresses) Has(ip netip.Addr) bool {
 	}
 	_, ok := (*a.now.Load())[ip]
 	return ok
+}
+
+// index is the index of the network interface that has an address of this host; else 0.
+// The loopback's has more addresses than it lists, and always this index.
+func (a *Addresses) index(ip netip.Addr) uint32 {
+	const loopback = 1
+	if ip = plain(ip); ip.IsLoopback() {
+		return loopback
+	}
+	return uint32((*a.now.Load())[ip])
 }
 
 // plain is an address in the one form that is compared: without a zone, and IPv4 not
@@ -107,18 +116,4 @@ func addressOf(m *syscall.NetlinkMessage) (ip netip.Addr, index int) {
 		}
 	}
 	return ip, int(binary.NativeEndian.Uint32(m.Data[4:])) // ifa_index
-}
-
-// openNetlink opens a netlink socket (netlink(7)) that hears of the given groups.
-func openNetlink(protocol int, groups uint32) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
-	if err == nil {
-		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-			unix.Close(fd)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "netlink"), nil // its reads and writes have deadlines
 }

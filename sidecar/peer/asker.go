@@ -1,0 +1,68 @@
+package peer
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+)
+
+// An Asker decides questions.
+type Asker interface {
+	Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply
+}
+
+// A Finder passes questions on to an Asker, and tells it whose socket the client's is where
+// the client is on this host. It asks the kernel at the first question about a connection.
+// The mail server keeps what was found, and says it with each further one: the port may be
+// another user's by then.
+type Finder struct {
+	Asker     Asker
+	Addresses *Addresses
+	Sockets   *Sockets
+	Events    event.Sink
+}
+
+// Ask implements Asker.
+func (f *Finder) Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply {
+	if r.Socket == "" {
+		r.Socket = f.owner(now, &r)
+	}
+	reply := f.Asker.Ask(ctx, now, r)
+	if r.Socket != sidecar.SocketGone {
+		reply.Socket = r.Socket
+	}
+	return reply
+}
+
+// owner finds whose socket a client's is. It is empty where the client has logged in, or is
+// not on this host, and at the router, where its connection may have ended long ago.
+func (f *Finder) owner(now time.Time, r *sidecar.Request) string {
+	if r.ServerPort == "" || r.Auth != "" || r.Stage == sidecar.StageRoute {
+		return ""
+	}
+	client, ok := addrPort(r.ClientAddress, r.ClientPort)
+	if r.ProxyAddress != "" {
+		client, ok = addrPort(r.ProxyAddress, r.ProxyPort)
+	}
+	server, ok2 := addrPort(r.ServerAddress, r.ServerPort)
+	if !ok || !ok2 || !f.Addresses.Has(client.Addr()) {
+		return ""
+	}
+	owner, err := f.Sockets.Owner(now, client, server)
+	if err != nil {
+		f.Events.Emit(event.Event{At: now, Kind: event.SocketsHidden, Err: err})
+		return sidecar.SocketLoopback
+	}
+	return owner
+}
+
+// addrPort parses an end of a connection, as far as a mail server told it.
+func addrPort(address, port string) (netip.AddrPort, bool) {
+	ip, err := netip.ParseAddr(address)
+	n, err2 := strconv.ParseUint(port, 10, 16)
+	return netip.AddrPortFrom(ip, uint16(n)), err == nil && err2 == nil && n != 0
+}
