@@ -2,6 +2,8 @@ package eximconfig_test
 
 import (
 	"fmt"
+	"os/user"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,8 +28,9 @@ func TestWhatIsAsked(t *testing.T) {
 	id := h.dial(t).Login("Alice@Here.example").
 		Send("alice@here.example", hosttest.Letter("x"), "BoB@Far.example", "bob@here.example").QueuedID()
 	smtp := question{
-		"request": "sluice", "encoding": "base64", "sender": "alice@here.example",
+		"request": "sluice", "version": "2", "encoding": "base64", "sender": "alice@here.example",
 		"auth": "Alice@Here.example", "client_address": "127.0.0.1",
+		"server_address": "127.0.0.1", "server_port": fmt.Sprint(h.port), "originator": eximUID(t),
 	}
 	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	wantAsked(t, r, "rcpt", with(smtp, "stage", "rcpt", "recipient", "bob@far.example"))
@@ -49,7 +52,7 @@ func TestWhatIsAskedForSendmail(t *testing.T) {
 	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 2 && len(h.queue()) == 0 })
 	id := r.asked("local")[0]["id"]
 	local := question{
-		"request": "sluice", "encoding": "base64", "sender": "news@here.example", "id": id,
+		"request": "sluice", "version": "2", "encoding": "base64", "sender": "news@here.example", "id": id,
 		"login": "alice", "uid": "2001", "script": "2001:mailer.php", "cwd": "/run/home/alice/www",
 	}
 	wantAsked(t, r, "local", with(local, "stage", "local",
@@ -58,6 +61,51 @@ func TestWhatIsAskedForSendmail(t *testing.T) {
 		with(local, "stage", "route", "charged", "yes", "recipient", "joe@far.example"),
 		with(local, "stage", "route", "charged", "yes", "recipient", "someone@far.example",
 			"original", "forward@here.example"))
+}
+
+// eximUID is the user id of Exim.
+func eximUID(t testing.TB) string {
+	t.Helper()
+	u, err := user.Lookup("Debian-exim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Uid
+}
+
+// What Sluice says of the client's socket is kept for the connection, and for the deliveries
+// of its messages.
+func TestWhoseSocketIsKept(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHostOf(t, "debian", way)
+			r := h.respond(t, func(q question) string {
+				if q["payer"] != "" {
+					return pass("1")(q)
+				}
+				return strings.TrimSuffix(pass("1")(q), "\n") + "payer=uid:2001\n\n"
+			})
+			h.startExim(t)
+			c := h.dial(t)
+			c.Want(c.Send("a@here.example", hosttest.Letter("x"), "one@far.example", "two@far.example"), 250)
+			c.Want(c.Send("b@here.example", hosttest.Letter("x"), "three@far.example"), 250)
+			hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 3 && len(h.queue()) == 0 })
+			for i, q := range r.asked("") {
+				if want := map[bool]string{true: "uid:2001"}[i > 0]; q["payer"] != want {
+					t.Errorf("question %d, at %s, says payer=%q, want %q", i, q["stage"], q["payer"], want)
+				}
+			}
+			c = h.dial(t) // another connection is another client's
+			c.Mail("a@here.example")
+			before := len(r.asked(""))
+			c.Want(c.Rcpt("four@far.example"), 250)
+			if q := r.asked("")[before]; q["payer"] != "" {
+				t.Errorf("another connection says payer=%q", q["payer"])
+			}
+		})
+	}
 }
 
 // Inbound mail is asked about only where it leaves again.
@@ -72,8 +120,8 @@ func TestInboundIsAskedAboutWhenItIsForwarded(t *testing.T) {
 		t.Errorf("%d questions, want 1: %v", got, r.asked(""))
 	}
 	wantAsked(t, r, "route", question{
-		"request": "sluice", "encoding": "base64", "stage": "route", "id": id, "script": "",
-		"sender": "who@else.example", "client_address": "192.0.2.9",
+		"request": "sluice", "version": "2", "encoding": "base64", "stage": "route", "id": id, "script": "",
+		"sender": "who@else.example", "client_address": "192.0.2.9", "client_port": "0", "server_address": "", "server_port": "0",
 		"recipient": "someone@far.example", "original": "forward@here.example",
 	})
 }
@@ -95,6 +143,10 @@ func wantAsked(t *testing.T, r *responder, stage string, want ...question) {
 	byRecipient := func(qs []question) map[string]question {
 		m := map[string]question{}
 		for _, q := range qs {
+			delete(q, "number")
+			if n, err := strconv.Atoi(q["client_port"]); err == nil && n > 0 {
+				delete(q, "client_port") // any
+			}
 			m[q["recipient"]] = q
 		}
 		return m

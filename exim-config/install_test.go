@@ -1,10 +1,14 @@
 package eximconfig_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -277,4 +281,28 @@ func (h *host) breakSite(t *testing.T, test func(broken map[string]string)) {
 	h.write(t, "/etc/exim4/host_macros", macros+"SLUICE_ASK = x\nSLUICE_HOLD_RETRY = nonsense\n")
 	test(h.etc(t))
 	h.write(t, "/etc/exim4/host_macros", macros)
+}
+
+// An update whose questions the running sluice does not answer, because it is older, is
+// taken back. (It answers those of before; here, the first of all.)
+func TestUpdateComesAfterTheProgram(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	before := h.etc(t)
+	var asked atomic.Int32
+	h.serve(t, func(c net.Conn) {
+		q, err := readQuestion(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		reply := "action=DUNNO\nroom=1\n\n"
+		if asked.Add(1) == 1 {
+			reply = numberedAs(q, reply)
+		}
+		io.WriteString(c, reply)
+	})
+	wantSays(t, h.install(t, 1), "it is older", "Update it first:  make install", "everything is as it was before")
+	if diff := cmp.Diff(before, h.etc(t)); diff != "" {
+		t.Errorf("it has changed something (-before +after):\n%s", diff)
+	}
 }

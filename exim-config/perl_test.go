@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"strings"
@@ -45,14 +46,15 @@ func TestAsksOnceMoreIfTheKeptConnectionEnds(t *testing.T) {
 	asked := make(chan int, 100)
 	h.serve(t, func(c net.Conn) {
 		// Answers one question and hangs up on the second.
-		buf := make([]byte, 65536)
+		in := bufio.NewReader(c)
 		for i := range 2 {
-			if _, err := c.Read(buf); err != nil {
+			q, err := readQuestion(in)
+			if err != nil {
 				return
 			}
 			asked <- i
 			if i == 0 {
-				io.WriteString(c, "action=450 4.7.1 answered\n\n")
+				io.WriteString(c, numberedAs(q, "action=450 4.7.1 answered\n\n"))
 			}
 		}
 	})
@@ -97,12 +99,13 @@ func TestAnswerInPieces(t *testing.T) {
 	h := newHost(t)
 	h.startExim(t)
 	h.serve(t, func(c net.Conn) {
-		buf := make([]byte, 65536)
+		in := bufio.NewReader(c)
 		for {
-			if _, err := c.Read(buf); err != nil {
+			q, err := readQuestion(in)
+			if err != nil {
 				return
 			}
-			for _, b := range []byte("action=450 4.7.1 later\n\n") {
+			for _, b := range []byte(numberedAs(q, "action=450 4.7.1 later\n\n")) {
 				c.Write([]byte{b})
 				time.Sleep(time.Millisecond) // so that pieces do not join on the way
 			}
@@ -112,6 +115,37 @@ func TestAnswerInPieces(t *testing.T) {
 	c.Mail("a@here.example")
 	c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 later")
 	c.Want(c.Rcpt("y@far.example"), 450, "4.7.1 later")
+}
+
+// An answer to another question is none, and with it the connection is given up.
+func TestAnswerToAnotherQuestion(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"perl", "tcp"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHostOf(t, "debian", way)
+			h.startExim(t)
+			h.serve(t, func(c net.Conn) {
+				in := bufio.NewReader(c)
+				late := question{"number": "0"}
+				for {
+					q, err := readQuestion(in)
+					if err != nil {
+						return
+					}
+					if q["recipient"] == "right@far.example" {
+						late = q
+					}
+					io.WriteString(c, numberedAs(late, "action=450 4.7.1 answered\n\n"))
+				}
+			})
+			c := h.dial(t).Login("a@here.example")
+			c.Mail("a@here.example")
+			c.Want(c.Rcpt("wrong@far.example"), 250)
+			c.Want(c.Rcpt("right@far.example"), 450, "4.7.1 answered")
+			c.Want(c.Rcpt("wrong@far.example"), 250)
+		})
+	}
 }
 
 // A message may have more recipients than a socket buffers.

@@ -27,7 +27,8 @@ type responder struct {
 	wg        sync.WaitGroup
 }
 
-// respond answers each question with what answer says, as it is.
+// respond answers each question with what answer says, as it is but for the number of the
+// question in its last line.
 func (h *host) respond(t *testing.T, answer func(question) string) *responder {
 	t.Helper()
 	r := h.serve(t, nil)
@@ -42,13 +43,22 @@ func (h *host) respond(t *testing.T, answer func(question) string) *responder {
 				r.mu.Lock()
 				r.questions = append(r.questions, q)
 				r.mu.Unlock()
-				if _, err := io.WriteString(c, answer(q)); err != nil {
+				if _, err := io.WriteString(c, numberedAs(q, answer(q))); err != nil {
 					return
 				}
 			}
 		})
 	})
 	return r
+}
+
+// numberedAs is a reply with the number of a question.
+func numberedAs(q question, reply string) string {
+	text, ended := strings.CutSuffix(reply, "\n\n")
+	if !ended {
+		return reply
+	}
+	return text + "\nnumber=" + q["number"] + "\n\n"
 }
 
 // serve listens where Exim asks. handle, unless nil, has each connection.

@@ -119,7 +119,8 @@ sub unix_socket {
 }
 
 # exchange writes the request and reads the reply. A reply is whole when its
-# empty line has come and nothing after it.
+# empty line has come and nothing after it. One with another number is the late
+# answer to another question.
 sub exchange {
     my ($request, $end) = @_;
     for (my $at = 0; $at < length $request;) {
@@ -135,9 +136,17 @@ sub exchange {
         return if !$n || length $reply > $MAX_REPLY || $reply =~ /\0/;
         my $i = index $reply, "\n\n";
         next if $i < 0;
-        return $i + 2 == length $reply ? $reply : undef;
+        return if $i + 2 != length $reply || !answers($request, $reply);
+        return $reply;
     }
     return;
+}
+
+# answers tells whether a reply has the number of the request.
+sub answers {
+    my ($request, $reply) = @_;
+    my ($number) = $request =~ /\A(?:[a-z]+=[^\n]*\n){0,3}?number=(\d+)\n/ or return 1;
+    return $reply =~ /\nnumber=$number\n\n\z/;
 }
 
 # wait_for waits until the socket can be written or read.

@@ -24,7 +24,7 @@ func (h *host) wayMacros(t testing.TB) string {
 	t.Helper()
 	switch h.way {
 	case "tcp":
-		h.tcpPort = hosttest.FreePort(t)
+		h.tcpPort = hosttest.FreeRootPort(t)
 		return fmt.Sprintf("SLUICE_TCP = 127.0.0.1:%d\n", h.tcpPort)
 	case "run":
 		program, err := buildSluice()

@@ -30,6 +30,7 @@ type checkCmd struct {
 	CWD           string `name:"cwd" help:"Directory in which sendmail was run."`
 	Script        string `help:"X-PHP-Originating-Script."`
 	ClientAddress string `help:"IP address of the SMTP client."`
+	Payer         string `placeholder:"WHO" help:"Whose program on this host the SMTP client is, as an answer said: uid:N or loopback."`
 	Original      string `help:"The address that an alias or list redirected; at route."`
 	Charged       bool   `help:"The message was charged at data or local."`
 	Sent          int    `help:"Remote recipients already accepted for this message; at rcpt."`
@@ -136,7 +137,8 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 }
 
 // attributes are those of a question, in the order of their flags.
-const attributes = "stage id sender recipient recipients auth login uid cwd script client_address original charged sent"
+const attributes = "stage id sender recipient recipients auth login uid cwd script original client_address client_port server_address server_port " +
+	"proxy_address proxy_port payer originator charged sent version number"
 
 // validate refuses mistakes in a question that a person has typed and that the server
 // would answer: without a recipient everybody may send, and the server ignores unknown
@@ -185,6 +187,7 @@ func (c checkCmd) fields() []policyd.Field {
 	add("cwd", c.CWD)
 	add("script", c.Script)
 	add("client_address", c.ClientAddress)
+	add("payer", c.Payer)
 	add("original", c.Original)
 	if c.Charged {
 		add("charged", "yes")

@@ -40,7 +40,7 @@ var layers = []layer{
 	// What everybody may import: words, and values.
 	{packages: "sluice/sidecar", own: []string{"sluice/ratelimit"}},
 	{packages: "sluice/sidecar/event"},
-	{packages: "sluice/sidecar/peer", own: words(), foreign: []string{"golang.org/x/sys/unix"}},
+	{packages: "sluice/sidecar/peer", own: words("event"), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},
 	{packages: "sluice/sidecar/notes", own: []string{"sluice/sidecar"}},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},

@@ -14,7 +14,7 @@ import (
 func (n *node) listenMilters(uids []int) error {
 	for _, l := range n.config.Listen.Milter {
 		o := milter.Options{Events: n.events, Admit: policyd.AdmitUsers(uids)}
-		socket, err := listenMilter(l)
+		socket, err := n.listenMilter(l, uids)
 		if err != nil {
 			return err
 		}
@@ -22,17 +22,14 @@ func (n *node) listenMilters(uids []int) error {
 			o.Admit = policyd.AdmitLoopback
 			n.events.Emit(event.Event{Kind: event.MilterOpen, Attrs: event.Attrs("listen.milter", l)})
 		}
-		n.fronts = append(n.fronts, front{socket, milter.New(n.engine, o).Serve})
+		n.fronts = append(n.fronts, front{socket, milter.New(n.asker, o).Serve})
 	}
 	return nil
 }
 
-func listenMilter(l config.Listener) (net.Listener, error) {
+func (n *node) listenMilter(l config.Listener, uids []int) (net.Listener, error) {
 	if l.Network() == "unix" {
-		if err := makeSocketDir(l.Address()); err != nil {
-			return nil, err
-		}
-		return policyd.Listen(l.Address())
+		return n.listenUnix(l.Address(), uids)
 	}
 	socket, err := net.Listen("tcp", l.Address())
 	if err != nil {

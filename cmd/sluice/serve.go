@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
+	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/settings"
 )
@@ -96,6 +98,9 @@ type node struct {
 	panel  *panel.Follower // nil where panel.follow is false
 	token  string          // with which the watchdog may ask on TCP
 	fronts []front         // policy sockets first, the admin socket last
+
+	addresses *peer.Addresses // of this host
+	asker     *peer.Finder    // the engine, which it tells whose a client on this host is
 }
 
 // A front is a socket and what answers on it.
@@ -140,6 +145,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		n.engine.ShowShared(n.sharedStatus)
 	}
 	n.followLogs()
+	n.findPeers()
 	sockets, err := inherited()
 	if err != nil {
 		return nil, err
@@ -147,7 +153,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	uids := mailUIDs(mta, n.events)
 	for _, l := range c.Listen.Policy {
 		if l.Network() == "tcp" {
-			err = n.listenTCP(l.Address())
+			err = n.listenTCP(l.Address(), sockets[l.Address()], uids)
 		} else {
 			err = n.listenPolicy(l.Address(), sockets[l.Address()], uids)
 		}
@@ -159,6 +165,20 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	return n, n.listenAdmin(log)
+}
+
+// findPeers prepares to find out whose the clients on this host are.
+func (n *node) findPeers() {
+	var err error
+	if n.addresses, err = peer.ReadAddresses(); err != nil {
+		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+	}
+	sockets := peer.NewSockets(n.addresses)
+	n.asker = &peer.Finder{Asker: n.engine, Addresses: n.addresses, Sockets: sockets, Events: n.events}
+	n.engine.ShowSockets(func() error { return sockets.Failure(time.Now()) })
+	if err := sockets.Failure(time.Now()); err != nil {
+		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+	}
 }
 
 // readPanel begins to follow the panel's files, where the configuration says so.
@@ -183,31 +203,76 @@ func nodeName(c *config.Config) (string, error) {
 }
 
 // listenPolicy serves the socket that systemd has opened, or opens one.
-func (n *node) listenPolicy(path string, l *net.UnixListener, uids []int) (err error) {
+func (n *node) listenPolicy(path string, l net.Listener, uids []int) (err error) {
 	if l == nil {
-		if err := makeSocketDir(path); err != nil {
-			return err
-		}
-		if l, err = policyd.Listen(path); err != nil {
-			return err
-		}
+		l, err = n.listenUnix(path, uids)
+	} else {
+		err = n.permit(path, uids)
 	}
-	n.fronts = append(n.fronts, front{l, policyd.New(n.engine, policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
+	if err != nil {
+		return err
+	}
+	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
 	return nil
 }
 
-// listenTCP serves Exims without Perl, which ask over TCP with a token.
-func (n *node) listenTCP(address string) error {
+// listenUnix makes a unix socket to which root and these users may connect.
+func (n *node) listenUnix(path string, uids []int) (net.Listener, error) {
+	if err := makeSocketDir(path); err != nil {
+		return nil, err
+	}
+	l, err := policyd.Listen(path, uids...)
+	if err != nil {
+		return nil, err
+	}
+	return l, n.permit(path, uids)
+}
+
+// permit lets root and these users connect to a socket, and says so if others may too.
+func (n *node) permit(path string, uids []int) error {
+	if err := policyd.Permit(path, uids...); err != nil {
+		return err
+	}
+	who, err := policyd.MayConnect(path)
+	if err == nil && who.Everybody {
+		n.events.Emit(event.Event{Kind: event.SocketOpen, Attrs: event.Attrs("socket", path)})
+	}
+	return err
+}
+
+// listenTCP serves Exims without Perl, which ask over TCP with a token. systemd has opened
+// the socket where sluice itself may not.
+func (n *node) listenTCP(address string, l net.Listener, uids []int) error {
 	tokens, err := policyd.ReadTokens(n.config.Listen.TokenFile)
 	if err != nil {
 		return err
 	}
 	n.token = tokens[0]
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen for policy questions: %w", err)
+	if err := onlyRootListens(address); err != nil {
+		return err
 	}
-	n.fronts = append(n.fronts, front{l, policyd.New(n.engine, policyd.Options{Tokens: tokens, Events: n.events}).Serve})
+	if l == nil {
+		if l, err = net.Listen("tcp", address); err != nil {
+			return fmt.Errorf("listen for policy questions: %w; under systemd it opens the port: systemctl enable --now sluice-tcp.socket", err)
+		}
+	}
+	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve})
+	return nil
+}
+
+// onlyRootListens fails if every user may listen on a port.
+func onlyRootListens(address string) error {
+	const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+	_, text, _ := net.SplitHostPort(address)
+	port, _ := strconv.Atoi(text) // the configuration was validated
+	first, err := os.ReadFile(file)
+	if err != nil {
+		return nil // a kernel without it has only the ports of config.RootPorts
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(first))); err == nil && port >= n {
+		return fmt.Errorf("listen for policy questions on %s: every user may listen on that port, and could be asked in our place: "+
+			"take one below %d (listen.policy), or raise net.ipv4.ip_unprivileged_port_start", address, n)
+	}
 	return nil
 }
 
@@ -265,6 +330,7 @@ func (n *node) run(ctx context.Context) error {
 		return n.locks.Run(workCtx, func(e sidecar.LockEvent) { n.engine.LockEvent(workCtx, time.Now(), e) })
 	})
 	work.Go(func() error { return n.engine.Run(workCtx) })
+	work.Go(func() error { return n.followAddresses(workCtx) })
 	if n.file != nil {
 		work.Go(func() error { return n.file.run(workCtx, n.engine) })
 	}
@@ -294,8 +360,20 @@ func (n *node) run(ctx context.Context) error {
 	return errors.Join(socketsErr, workErr, closeErr)
 }
 
+// followAddresses keeps the addresses of this host up to date. Where the kernel does not tell
+// them, those of the start stay.
+func (n *node) followAddresses(ctx context.Context) error {
+	if err := n.addresses.Run(ctx); err != nil {
+		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+	}
+	return nil
+}
+
 // close closes the sockets and the store, and saves the counts.
 func (n *node) close() error {
+	if n.asker != nil {
+		n.asker.Sockets.Close()
+	}
 	for _, f := range n.fronts {
 		f.socket.Close()
 	}

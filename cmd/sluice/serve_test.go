@@ -207,7 +207,7 @@ func TestNamedDomainsAreCountedPastTheCeiling(t *testing.T) {
 // An Exim without Perl asks on TCP, with a token.
 func TestServeTCP(t *testing.T) {
 	dir := t.TempDir()
-	address := fmt.Sprintf("127.0.0.1:%d", hosttest.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", hosttest.FreeRootPort(t))
 	writeFile(t, dir+"/token", "0123456789abcdef\n")
 	if err := os.Chmod(dir+"/token", 0o640); err != nil {
 		t.Fatal(err)
@@ -224,11 +224,12 @@ func TestServeTCP(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx) }()
-	client := policyd.Client{Network: "tcp", Path: address, Timeout: hosttest.Patience()}
-	if err := askSelf(ctx, client, "0123456789abcdef"); err != nil {
+	client := policyd.Client{Network: "tcp", Path: address, Token: "0123456789abcdef", Timeout: hosttest.Patience()}
+	if err := askSelf(ctx, client); err != nil {
 		t.Error(err)
 	}
-	if err := askSelf(ctx, client, "0123456789abcdee"); err == nil {
+	client.Token = "0123456789abcdee"
+	if err := askSelf(ctx, client); err == nil {
 		t.Error("answered without the right token")
 	}
 	stop()

@@ -264,6 +264,9 @@ func warnings(t operator.Totals) []string {
 		w = append(w, fmt.Sprintf("lock files do not hold while sluice is stopped: %s. "+
 			"Mail is counted and refused all the same.", t.Locks))
 	}
+	if t.Sockets != "" && t.Sockets != "ok" {
+		w = append(w, "programs on this host that send over SMTP without AUTH share one budget: "+t.Sockets+".")
+	}
 	for _, l := range t.Logs {
 		if l.Trouble != "" {
 			w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at %s.", l.Trouble, l.Key))

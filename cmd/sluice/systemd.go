@@ -16,22 +16,23 @@ import (
 	"sluice/sidecar/policyd"
 )
 
-// inherited returns the sockets that systemd has opened for us, by address; none without
-// systemd. systemd keeps them open over a restart, so that no question is refused
+// inherited returns the sockets that systemd has opened for us, by path or HOST:PORT; none
+// without systemd. systemd keeps them open over a restart, so that no question is refused
 // meanwhile.
-func inherited() (map[string]*net.UnixListener, error) {
+func inherited() (map[string]net.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take over the sockets of systemd: %w", err)
 	}
-	sockets := map[string]*net.UnixListener{}
+	sockets := map[string]net.Listener{}
 	for _, l := range listeners {
-		u, ok := l.(*net.UnixListener)
-		if !ok {
-			return nil, errors.New("take over the sockets of systemd: one is no unix socket; mend sluice.socket")
+		if l == nil {
+			return nil, errors.New("take over the sockets of systemd: one does not listen; mend sluice.socket and sluice-tcp.socket")
 		}
-		u.SetUnlinkOnClose(false)
-		sockets[u.Addr().String()] = u
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+		sockets[l.Addr().String()] = l
 	}
 	return sockets, nil
 }
@@ -52,9 +53,9 @@ func watch(ctx context.Context, l config.Listener, token string, events event.Si
 	}
 	tick := time.NewTicker(interval / 4)
 	defer tick.Stop()
-	client := policyd.Client{Network: l.Network(), Path: l.Address(), Timeout: interval / 4}
+	client := policyd.Client{Network: l.Network(), Path: l.Address(), Token: token, Timeout: interval / 4}
 	for {
-		if err := askSelf(ctx, client, token); err == nil {
+		if err := askSelf(ctx, client); err == nil {
 			notify(daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
 			events.Emit(event.Event{Kind: event.SocketSilent, Err: err})
@@ -68,9 +69,8 @@ func watch(ctx context.Context, l config.Listener, token string, events event.Si
 }
 
 // askSelf asks about inbound mail, for which nobody is charged.
-func askSelf(ctx context.Context, c policyd.Client, token string) error {
+func askSelf(ctx context.Context, c policyd.Client) error {
 	reply, err := c.Ask(ctx, []policyd.Field{
-		{Name: "token", Value: token},
 		{Name: "stage", Value: "rcpt"},
 		{Name: "client_address", Value: "192.0.2.1"},
 		{Name: "sender", Value: "watchdog@sluice.invalid"},

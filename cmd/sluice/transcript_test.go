@@ -138,7 +138,7 @@ func window(seconds float64, sent, limit int64) []operator.Window {
 
 // stages are the policies of the transcripts, by the word in their name.
 var stages = map[string]stage{
-	"quiet": {status: operator.Status{Node: "mx1", Now: noon, Totals: operator.Totals{Journal: "ok", Locks: "ok"}}},
+	"quiet": {status: operator.Status{Node: "mx1", Now: noon, Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok"}}},
 	"busy": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{
@@ -169,13 +169,13 @@ var stages = map[string]stage{
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
 			{Scope: "service:www-data", Windows: window(3600, 500, 500), Held: 4, FreesAt: at(time.Minute)},
 		},
-		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok"},
+		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
 	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{{Domain: "example.com", Counts: operator.Counts{Sent: 24}, Usage: operator.Usage{Hourly: 40, Windows: window(3600, 24, 40)}, Partial: true}},
 		Scopes:  []operator.ScopeStatus{{Scope: "news@example.com", Windows: window(3600, 9, 20), Partial: true}},
-		Totals: operator.Totals{Journal: "ok", Locks: "ok", Shared: &operator.SharedStatus{
+		Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Shared: &operator.SharedStatus{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
 			Servers: []operator.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
 				Trouble: "ask redis.example:6379: timeout: no answer within 45ms: i/o timeout", Evicts: "allkeys-lru"}},

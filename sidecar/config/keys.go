@@ -18,7 +18,7 @@ import (
 func (c *Config) keys() []configKey {
 	return append([]configKey{
 		{"listen.policy", field.List(&c.Listen.Policy, policyListener)},
-		{"listen.milter", field.List(&c.Listen.Milter, policyListener)},
+		{"listen.milter", field.List(&c.Listen.Milter, milterListener)},
 		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
 		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
 		{"listen.http", field.Text(&c.Listen.HTTP, notServed)},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -43,7 +44,24 @@ func socketPath(s string) bool {
 	return filepath.IsAbs(s) && len(s) <= maxSocketPath && !strings.ContainsRune(s, 0)
 }
 
+// RootPorts are the ports below this one, on which only root may listen, unless the host
+// has net.ipv4.ip_unprivileged_port_start set lower.
+const RootPorts = 1024
+
+// policyListener allows ports of root's only: on any other a local user could listen while
+// sluice is down, be told the token of Exim's questions, and answer them.
 func policyListener(s string) (string, error) {
+	l, err := milterListener(s)
+	if err == nil && Listener(l).Network() == "tcp" {
+		_, port, _ := net.SplitHostPort(Listener(l).Address())
+		if n, err := strconv.Atoi(port); err != nil || n >= RootPorts {
+			return "", fmt.Errorf(`"unix:/PATH" or "tcp:127.0.0.1:PORT" with a port below %d, on which only root may listen, as 293`, RootPorts)
+		}
+	}
+	return l, err
+}
+
+func milterListener(s string) (string, error) {
 	l := Listener(s)
 	switch l.Network() {
 	case "unix":

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"io/fs"
 	"os/exec"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sluice/sidecar/config"
@@ -53,8 +56,8 @@ func (d *doctor) checkSocket() {
 		return
 	}
 	if err := d.askAs(d.exim.User, path); err != nil {
-		d.wrong("asking", "Let "+d.exim.User+" reach the socket: its directories need x for all, the socket rw for all "+
-			"(who may ask is told by the user, not by modes); if it does, restart sluice, which learns at its start who Exim's user is.",
+		d.wrong("asking", "Let "+d.exim.User+" reach the socket: its directories need x for all; if they have it, restart sluice, "+
+			"which learns at its start who Exim's user is, and lets it connect.",
 			"%s gets no answer at %s: %v", d.exim.User, path, err)
 		return
 	}
@@ -64,6 +67,59 @@ func (d *doctor) checkSocket() {
 		return
 	}
 	d.wrong("asking", "Look at the log of sluice.", "%s gets answers at %s, but Exim gets none", d.exim.User, path)
+}
+
+// checkSockets looks who may connect where mail servers ask, and whether it is known whose
+// the programs on this host are that do it without AUTH.
+func (d *doctor) checkSockets() {
+	for _, l := range d.config.Listen.Policy {
+		if l.Network() == "unix" {
+			d.checkConnectors(l.Address())
+		}
+	}
+	if s := d.running.status.Totals.Sockets; d.running.err == nil && s != "ok" {
+		d.wrong("programs on this host", "Let the unit have AF_NETLINK (RestrictAddressFamilies=, see cmd/sluice/systemd/sluice.service), and restart sluice.",
+			"those that send over SMTP without AUTH share one budget, that of the loopback: %s", s)
+	}
+}
+
+// checkConnectors names who may connect to a socket.
+func (d *doctor) checkConnectors(path string) {
+	who, err := policyd.MayConnect(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // see checkServe
+	}
+	names := []string{"root"}
+	for _, uid := range who.Users {
+		names = append(names, nameOf(uid))
+	}
+	groups := make([]string, len(who.Groups))
+	for i, gid := range who.Groups {
+		groups[i] = strconv.Itoa(gid)
+		if g, err := user.LookupGroupId(groups[i]); err == nil {
+			groups[i] = g.Name
+		}
+	}
+	const do = "Restart sluice, which lets only root and the users of Exim and Postfix connect; if that does not help, put the socket into /run."
+	switch {
+	case err != nil:
+		d.wrong("socket", "", "%v", err)
+	case who.Everybody:
+		d.wrong("socket", do, "everybody may connect to %s, and can keep Exim from an answer by connecting in a loop", path)
+	case len(groups) > 0:
+		d.wrong("socket", do, "whoever is in the group %s may connect to %s, and can keep Exim from an answer by connecting in a loop", strings.Join(groups, " or "), path)
+	default:
+		d.ok("socket", "%s: may connect to %s", strings.Join(names, ", "), path)
+	}
+}
+
+// nameOf is the name of a user.
+func nameOf(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
 }
 
 // askAs runs `sluice check` as another user, to ask at a unix socket.

@@ -92,6 +92,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	d.exim = exim.Find(ctx, d.config.Exim.Binary)
 	d.running = d.ask()
 	d.checkServe()
+	d.checkSockets()
 	d.checkShared()
 	if d.hasExim = d.checkExim(); d.hasExim {
 		d.checkWiring()

@@ -57,6 +57,7 @@ type clinic struct {
 	unfit         error             // why serve would not start
 	status        operator.Status   // of the running sluice
 	noFile        bool              // the configuration is built in
+	mode          os.FileMode       // of the policy socket, by a hand; 0: as sluice makes it
 	locked        string            // a directory in the lock directory, if any
 	says          map[string]string // what Exim answers, by its arguments
 }
@@ -91,7 +92,7 @@ func newClinic(t *testing.T) *clinic {
 	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
-	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
+	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
 	return c
 }
 
@@ -174,6 +175,12 @@ func (c *clinic) examine(t *testing.T) (found []Finding, well []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.mode != 0 {
+		socket := c.dir + "/policy.sock"
+		if err := errors.Join(syscall.Removexattr(socket, "system.posix_acl_access"), os.Chmod(socket, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	hosttest.Serve(t, admin.New(admin.Options{Backend: c, Config: running.Values, Log: log,
 		Version: admin.Version{Version: cmp.Or(c.version, thisVersion), Started: noon, PID: os.Getpid()}}), adminSocket)
 	hosttest.Serve(t, policyd.New(c, policyd.Options{Events: event.NewLog(log)}), policySocket)
@@ -218,7 +225,7 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	c.says["-bP +local_domains"] = "domainlist local_domains = here.example : lsearch;" + c.dir + "/local"
 	c.install(t)
 	found, well := c.examine(t)
-	want := []string{"configuration", "serve", "configuration in force", "counts", "Exim", "ACLs", "routers", "asking", "transports",
+	want := []string{"configuration", "serve", "configuration in force", "counts", "socket", "Exim", "ACLs", "routers", "asking", "transports",
 		"local domains", "lock directory", "main log", "owner map", "clock"}
 	if diff := gocmp.Diff(want, well); diff != "" || len(found) > 0 {
 		t.Errorf("found %+v; what is ok, -want +got:\n%s", found, diff)
@@ -238,6 +245,9 @@ var ailments = []struct {
 	{"another version runs", func(c *clinic) { c.version = "v0.1" }, "serve", Wrong, "version v0.1 runs since"},
 	{"the journal is in trouble", func(c *clinic) { c.status.Totals.Journal = "no space left" }, "counts", Wrong, "Make room in"},
 	{"sends pass uncounted", func(c *clinic) { c.status.Totals.Uncounted = 7 }, "counts", Wrong, "7 sends passed uncounted"},
+	{"programs are not known", func(c *clinic) { c.status.Totals.Sockets = "oh" }, "programs on this host", Wrong, "Let the unit have AF_NETLINK"},
+	{"everybody may connect", func(c *clinic) { c.mode = 0o666 }, "socket", Wrong, "everybody may connect to "},
+	{"a group may connect", func(c *clinic) { c.mode = 0o660 }, "socket", Wrong, "whoever is in the group "},
 	{"the file is bad", func(c *clinic) { c.status.Config.Trouble = "sluice.toml:3: oh" }, "configuration in force", Wrong, "not in force: sluice.toml:3: oh"},
 	{"a key waits for a restart", func(c *clinic) { c.status.Config.Restart = []string{"locks.dir"} }, "configuration in force", Wrong, "with a restart: locks.dir"},
 	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", Wrong, "differs from the file in limits.hourly"},
@@ -249,14 +259,14 @@ var ailments = []struct {
 	{"sluice has no socket", func(c *clinic) {
 		c.says["-be "+askNobody] = ""
 		c.token = "0123456789abcdef0123456789abcdef"
-		c.edit(fmt.Sprintf("policy = [%q]", "unix:"+c.dir+"/policy.sock"), fmt.Sprintf("policy = [\"tcp:127.0.0.1:9993\"]\ntoken_file = %q", c.dir+"/token"))
+		c.edit(fmt.Sprintf("policy = [%q]", "unix:"+c.dir+"/policy.sock"), fmt.Sprintf("policy = [\"tcp:127.0.0.1:293\"]\ntoken_file = %q", c.dir+"/token"))
 	}, "asking", Wrong, "listen.policy has no unix socket"},
 	{"sluice answers, and Exim does not hear it", func(c *clinic) { c.says["-be "+askNobody] = "" }, "asking", Wrong, "but Exim gets none"},
 	{"Exim asks by TCP, and hears nothing", func(c *clinic) {
-		c.says["-be "+askNobody], c.says["-be =SLUICE_TCP"] = "", "=127.0.0.1:9993"
+		c.says["-be "+askNobody], c.says["-be =SLUICE_TCP"] = "", "=127.0.0.1:293"
 		c.says[`-be ${extract{1}{\n}{${readfile{SLUICE_TOKEN_FILE}}}}`] = "0123456789abcdef0123456789abcdef"
 		c.token = "0123456789abcdef0123456789abcdef"
-		c.edit("policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:127.0.0.1:9993\", ", c.dir+"/token"))
+		c.edit("policy = [", fmt.Sprintf("token_file = %q\npolicy = [\"tcp:127.0.0.1:293\", ", c.dir+"/token"))
 	}, "asking", Wrong, "Restart sluice: it reads tokens when it starts"},
 	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", Wrong, "does not list its transports"},
 	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", Wrong, "has none: local mail is counted"},

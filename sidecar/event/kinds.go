@@ -130,6 +130,7 @@ const (
 	CountsSaved    Kind = "counts-saved"    // the last step of a stop
 	SocketSilent   Kind = "socket-silent"   // it did not answer the watchdog's question
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
+	SocketOpen     Kind = "socket-open"     // anybody may connect where mail servers ask: socket
 	SocketsHidden  Kind = "sockets-hidden"  // the kernel does not tell whose connections there are
 )
 
@@ -240,6 +241,8 @@ var kinds = map[Kind]wording{
 	WorkStopped:    {slog.LevelInfo, "stopped: locks and releases", unlimited},
 	CountsSaved:    {slog.LevelInfo, "saved: the counts", unlimited},
 	SocketSilent:   {slog.LevelError, "the policy socket does not answer us; systemd restarts sluice if that goes on", unlimited},
+	SocketOpen: {slog.LevelError, "anybody may connect where mail servers ask, and keep them from an answer: its file system has no access control lists; " +
+		"put the socket into one that has, as /run", unlimited},
 	SocketsHidden: {slog.LevelError, "whose connections come from this host cannot be found out: programs here that send over SMTP without AUTH share one budget, that of the loopback; " +
 		"allow AF_NETLINK in the unit, and restart sluice", perKind},
 	ClockStepped: {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},

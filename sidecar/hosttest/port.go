@@ -14,15 +14,32 @@ import (
 // 0 (32768 and up on Linux).
 const firstPort, lastPort = 20000, 32000
 
-var ports struct {
+// On these only root may listen. Those from 512 on are the ones that NFS and the like take
+// for their clients.
+const firstRootPort, lastRootPort = 200, 511
+
+var ports = struct {
 	sync.Mutex
-	next int
-	held []*os.File // locked until this process ends
-}
+	next, nextRoot int
+	held           []*os.File // locked until this process ends
+}{next: firstPort, nextRoot: firstRootPort}
 
 // FreePort returns a TCP port on which nobody listens. No other call returns it while this
 // process runs, in any process.
 func FreePort(t testing.TB) int {
+	t.Helper()
+	return takePort(t, &ports.next, lastPort)
+}
+
+// FreeRootPort is FreePort for a port on which only root may listen.
+func FreeRootPort(t testing.TB) int {
+	t.Helper()
+	Root(t)
+	return takePort(t, &ports.nextRoot, lastRootPort)
+}
+
+// takePort takes a port from *next on.
+func takePort(t testing.TB, next *int, last int) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
@@ -30,22 +47,19 @@ func FreePort(t testing.TB) int {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if ports.next == 0 {
-		ports.next = firstPort
-	}
-	for ; ports.next <= lastPort; ports.next++ {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint(ports.next)), os.O_CREATE|os.O_RDWR, 0o600)
+	for ; *next <= last; *next++ {
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint(*next)), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && free(ports.next) {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && free(*next) {
 			ports.held = append(ports.held, f)
-			ports.next++
-			return ports.next - 1
+			*next++
+			return *next - 1
 		}
 		f.Close()
 	}
-	t.Fatalf("all ports from %d to %d are taken", firstPort, lastPort)
+	t.Fatalf("all ports up to %d are taken", last)
 	return 0
 }
 

@@ -42,11 +42,12 @@ type Operator struct {
 	shown
 }
 
-// shown has the funcs by which the readers of the logs and the shared store, which package
+// shown has the funcs by which the readers of the logs and others, which package
 // operator does not import, add their part to a Status.
 type shown struct {
-	logs   atomic.Pointer[func() []sidecar.LogProgress]
-	shared atomic.Pointer[func() SharedStatus]
+	logs    atomic.Pointer[func() []sidecar.LogProgress]
+	sockets atomic.Pointer[func() error]
+	shared  atomic.Pointer[func() SharedStatus]
 }
 
 // Store is what an Operator needs of the store that counts sends.
@@ -82,6 +83,9 @@ func New(o Options) *Operator {
 
 // ShowProgress has Status show how far the logs were read.
 func (o *Operator) ShowProgress(of func() []sidecar.LogProgress) { o.logs.Store(&of) }
+
+// ShowSockets has Status show why the owners of sockets on this host cannot be found.
+func (o *Operator) ShowSockets(failure func() error) { o.sockets.Store(&failure) }
 
 // ShowShared has Status show the state of the store that the nodes share.
 func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
@@ -282,6 +286,7 @@ func (o *Operator) totals() Totals {
 		Held:      int64(o.holds.Number()),
 		Journal:   "ok",
 		Locks:     "ok",
+		Sockets:   "ok",
 	}
 	if logs := o.logs.Load(); logs != nil {
 		t.Logs = (*logs)()
@@ -296,6 +301,11 @@ func (o *Operator) totals() Totals {
 	}
 	if err := o.dir.Failure(); err != nil {
 		t.Locks = err.Error()
+	}
+	if failure := o.sockets.Load(); failure != nil {
+		if err := (*failure)(); err != nil {
+			t.Sockets = err.Error()
+		}
 	}
 	return t
 }

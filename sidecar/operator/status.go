@@ -123,6 +123,7 @@ type Totals struct {
 	Journal   string                `json:"journal"`   // "ok", or why what is answered would not survive a crash
 	Logs      []sidecar.LogProgress `json:"logs"`      // of each log that is followed
 	Locks     string                `json:"locks"`     // "ok", or why lock files cannot be made or removed
+	Sockets   string                `json:"sockets"`   // "ok", or why it is not known whose programs on this host send over SMTP
 
 	Shared *SharedStatus `json:"shared"` // null where no other node shares the counts
 }

@@ -61,6 +61,14 @@ func (s *Sockets) Owner(now time.Time, client, server netip.AddrPort) (string, e
 	return first.String(), nil
 }
 
+// Failure is why the kernel does not tell now; nil if it does, as far as is known. It asks
+// if there is no netlink socket.
+func (s *Sockets) Failure(now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open(now)
+}
+
 func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
 
 // open opens the netlink socket if there is none. mu is held.

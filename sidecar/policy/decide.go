@@ -18,12 +18,15 @@ import (
 )
 
 // decide answers a question of which the payer and the remote recipients are known. The
-// first case that holds answers: nothing is remote; the payer is blocked; nobody pays.
+// first case that holds answers: nothing is remote; the client, a program on this host, has gone
+// before it was known whose it is; the payer is blocked; nobody pays.
 // Otherwise the limits decide, where each stage either looks or charges.
 func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 	switch {
 	case len(q.to) == 0:
 		return p.passLocal(q)
+	case q.Socket == sidecar.SocketGone:
+		return p.refuseGone(q)
 	case p.blocked(q):
 		return p.answerBlocked(q)
 	case q.who.Class != sidecar.Charged:
@@ -315,6 +318,11 @@ func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalT
 		return sidecar.Reply{Action: a, Text: all}
 	}
 	return sidecar.Reply{Action: a, Text: text.For(false, said.Help), Log: all}
+}
+
+// refuseGone defers mail of a client that has closed its connection too early to be found.
+func (p *Policy) refuseGone(q *question) sidecar.Reply {
+	return p.refuseWith(q, sidecar.Defer, sidecar.RefusalText{Text: textGone})
 }
 
 // cannotCount defers mail while the store fails.

@@ -78,6 +78,8 @@ func (p *Policy) askPostfixEnd(ctx context.Context, q *question) sidecar.Reply {
 	switch {
 	case len(q.to) == 0:
 		return sidecar.Reply{}
+	case q.Socket == sidecar.SocketGone:
+		return p.refuseGone(q)
 	case q.who.Class != sidecar.Charged && !p.blocked(q):
 		p.countUncharged(q)
 		return sidecar.Reply{}

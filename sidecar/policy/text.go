@@ -12,6 +12,7 @@ import (
 const (
 	textHourly    = "%s has exceeded the max emails per %s (%s) allowed.  Message %s"
 	textWatched   = "%s has exceeded the max emails (%s) allowed.  Watched only, not refused"
+	textGone      = "The client has closed its connection before it was known who it is.  Message will be reattempted later"
 	textUncounted = "%s cannot be counted now.  Message will be reattempted later"
 
 	reattempted = "will be reattempted later"

@@ -8,11 +8,13 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 )
 
 func logTo(w io.Writer) event.Sink { return event.NewLog(slog.New(slog.NewTextHandler(w, nil))) }
@@ -57,6 +59,8 @@ func TestClientWithoutAnswer(t *testing.T) {
 	}
 	reply("talks", strings.Repeat("x", 1<<20))
 	reply("stops", "action=DUNNO\n")
+	reply("answers another question", "action=DUNNO\nnumber=0\n\n")
+	reply("is older", "action=DUNNO\nroom=1\n\n")
 	ask := func(ctx context.Context, name string) error {
 		c := Client{Path: filepath.Join(dir, name), Timeout: 50 * time.Millisecond}
 		_, err := c.Ask(ctx, []Field{{"stage", "nowhere"}})
@@ -74,9 +78,42 @@ func TestClientWithoutAnswer(t *testing.T) {
 	if err := ask(t.Context(), "absent"); !errors.As(err, &op) {
 		t.Errorf("absent server: %v", err)
 	}
-	for _, name := range []string{"closes", "talks", "stops"} {
+	for _, name := range []string{"closes", "talks", "stops", "answers another question", "is older"} {
 		if err := ask(t.Context(), name); err == nil {
 			t.Errorf("server that %s: no error", name)
 		}
+	}
+}
+
+// S-09: a queue of connections that is full for a moment is no reason to give up.
+func TestClientWaitsForItsTurn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln := listen(t, path)
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { syscall.Listen(int(fd), 0) }) // a queue of one
+	ahead, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ahead.Close()
+	if _, err := net.Dial("unix", path); !errors.Is(err, syscall.EAGAIN) {
+		t.Fatalf("the queue is not full: %v", err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := (&Client{Path: path, Timeout: hosttest.Patience()}).Ask(t.Context(), []Field{{"stage", "rcpt"}})
+		asked <- err
+	}()
+	select {
+	case err := <-asked:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond): // most likely it has met the full queue by now
+	}
+	t.Cleanup(run(t, New(accepting, Options{}), ln))
+	if err := <-asked; err != nil {
+		t.Error(err)
 	}
 }

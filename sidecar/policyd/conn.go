@@ -43,6 +43,7 @@ type conn struct {
 	nc   net.Conn
 	mark atomic.Int64
 	in   reader
+	kept keptSocket
 	out  [160]byte // has room for most replies; longer ones are allocated
 }
 
@@ -50,6 +51,7 @@ type conn struct {
 func (c *conn) begin(nc net.Conn, m *memory, now time.Duration) {
 	c.nc = nc
 	c.in.init(m)
+	c.kept = keptSocket{}
 	c.mark.Store(mark(silent, now))
 }
 
@@ -102,7 +104,7 @@ func (s *Server) handle(ctx context.Context, c *conn) {
 		if !c.setPhase(asking, now.Sub(s.start)) {
 			return
 		}
-		out, err := s.answer(ctx, now, raw, c.out[:0])
+		out, err := s.answer(ctx, now, c, raw, c.out[:0])
 		if err != nil {
 			s.events.unanswered(err)
 			return
@@ -115,9 +117,19 @@ func (s *Server) handle(ctx context.Context, c *conn) {
 
 // read returns the next request without the empty line at its end. It is valid until
 // c.in.drop.
+//
+// On TCP anybody on this host can connect. Until there is a token, nothing is read that is
+// longer than a question needs to be.
 func (s *Server) read(c *conn) ([]byte, error) {
+	limit := s.opts.MaxRequest
+	if len(s.opts.Tokens) > 0 {
+		limit = maxUntrusted
+	}
 	for begun := false; ; {
-		raw, ok, err := c.in.request(s.opts.MaxRequest)
+		if limit < s.opts.MaxRequest && s.validToken(leadingToken(c.in.buf[:c.in.n])) {
+			limit = s.opts.MaxRequest
+		}
+		raw, ok, err := c.in.request(limit)
 		if ok || err != nil {
 			return raw, err
 		}
@@ -129,7 +141,7 @@ func (s *Server) read(c *conn) ([]byte, error) {
 				return nil, net.ErrClosed
 			}
 		}
-		if err := c.in.fill(c.nc, s.opts.MaxRequest); err != nil {
+		if err := c.in.fill(c.nc, limit); err != nil {
 			return nil, err
 		}
 	}
@@ -148,7 +160,7 @@ func (s *Server) readEnded(c *conn, err error) {
 
 // answer parses a raw request and appends the reply to dst. After an error the client gets
 // no answer.
-func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]byte, error) {
+func (s *Server) answer(ctx context.Context, now time.Time, c *conn, raw, dst []byte) ([]byte, error) {
 	attrs := attributes{rest: raw, limit: s.opts.MaxAttributes}
 	kind, err := attrs.kind()
 	if err != nil {
@@ -163,13 +175,16 @@ func (s *Server) answer(ctx context.Context, now time.Time, raw, dst []byte) ([]
 		if len(s.opts.Tokens) > 0 && !s.validToken(attrs.token) {
 			return nil, errToken
 		}
+		if err := s.admitOriginator(attrs.originator); err != nil {
+			return nil, err
+		}
 		reply, err := s.ask(ctx, now, &r)
 		if err != nil {
 			return nil, err
 		}
-		return appendReply(dst, r.Stage, reply), nil
+		return appendReply(dst, r.Stage, reply, attrs.number), nil
 	case "smtpd_access_policy":
-		return s.answerPostfix(ctx, now, &attrs, dst)
+		return s.answerPostfix(ctx, now, c, &attrs, dst)
 	default:
 		return nil, fmt.Errorf("%w: request=%s is not served here", errMalformed, clip(kind))
 	}

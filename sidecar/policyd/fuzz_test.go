@@ -52,6 +52,8 @@ func fieldsOf(r sidecar.Request) []Field {
 		{"recipients", r.Recipients}, {"recipient", r.Recipient}, {"auth", r.Auth},
 		{"login", r.Login}, {"uid", r.UID}, {"cwd", r.CWD}, {"script", r.Script},
 		{"client_address", r.ClientAddress}, {"original", r.Original},
+		{"client_port", r.ClientPort}, {"server_address", r.ServerAddress}, {"server_port", r.ServerPort},
+		{"proxy_address", r.ProxyAddress}, {"proxy_port", r.ProxyPort}, {"payer", r.Socket},
 		{"charged", charged}, {"sent", digits},
 	}
 }

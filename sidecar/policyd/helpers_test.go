@@ -63,7 +63,7 @@ func BenchmarkAnswer(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		copy(raw, whole) // answer decodes in place
-		if _, err := s.answer(b.Context(), now, raw, out); err != nil {
+		if _, err := s.answer(b.Context(), now, new(conn), raw, out); err != nil {
 			b.Fatal(err)
 		}
 	}

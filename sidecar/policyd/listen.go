@@ -15,8 +15,8 @@ import (
 // (unix(7)).
 const maxSocketPath = 107
 
-// Listen makes a unix socket at path to which every user may connect; peer credentials
-// decide who may ask. It replaces a socket on which nobody listens any more, as kill -9
+// Listen makes a unix socket at path to which root, our own user and these may connect, see
+// Permit; peer credentials decide who may ask. It replaces a socket on which nobody listens any more, as kill -9
 // leaves one. If somebody does, or if path is no socket, it fails.
 //
 // It binds the socket to another name and renames it, so that path is never absent where
@@ -24,15 +24,15 @@ const maxSocketPath = 107
 // listener leaves the file: a connect is then refused, which for clients is as good as
 // absent, while removing the file could remove a successor's. Two servers must not be
 // started in the same instant; the caller sees to that.
-func Listen(path string) (*net.UnixListener, error) {
-	ln, err := bind(path)
+func Listen(path string, uids ...int) (*net.UnixListener, error) {
+	ln, err := bind(path, uids)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return ln, nil
 }
 
-func bind(path string) (*net.UnixListener, error) {
+func bind(path string, uids []int) (*net.UnixListener, error) {
 	if err := checkVacant(path); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func bind(path string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(temp, 0o666), os.Rename(temp, path)); err != nil {
+	if err := errors.Join(Permit(temp, uids...), os.Rename(temp, path)); err != nil {
 		ln.Close()
 		os.Remove(temp)
 		return nil, err

@@ -10,14 +10,27 @@ import (
 	"sluice/sidecar/peer"
 )
 
-// AdmitUsers admits clients of a unix socket by the user that connected: those of allow,
-// root, and our own. Exim asks as its own user from the ACLs and as root from its router,
-// without supplementary groups, so the mode of the socket cannot distinguish it from
-// others.
-func AdmitUsers(allow []int) func(net.Conn) error {
+// mayAsk are the users that may ask: those of allow, root, and our own.
+func mayAsk(allow []int) []int {
 	uids := append([]int{0, os.Geteuid()}, allow...)
 	slices.Sort(uids)
-	uids = slices.Compact(uids)
+	return slices.Compact(uids)
+}
+
+// admitOriginator says why an Exim gets no answer that claims to have a client, and was
+// not started by a user that may ask: with exim -bh anybody can have our ACLs run in
+// whatever name he likes. They do not ask then; this is in case somebody changes them.
+func (s *Server) admitOriginator(uid []byte) error {
+	if len(uid) == 0 || len(s.opts.AllowUIDs) == 0 || slices.ContainsFunc(s.askers, func(u string) bool { return u == string(uid) }) {
+		return nil
+	}
+	return fmt.Errorf("%w: user id %s has started the Exim that asks, and it claims to have a client", errMalformed, clip(uid))
+}
+
+// AdmitUsers admits clients of a unix socket by the user that connected. Exim asks as its
+// own user from the ACLs and as root from its router.
+func AdmitUsers(allow []int) func(net.Conn) error {
+	uids := mayAsk(allow)
 	return func(nc net.Conn) error {
 		uc, ok := nc.(*net.UnixConn)
 		if !ok {

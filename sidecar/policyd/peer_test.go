@@ -23,6 +23,9 @@ func TestOtherUsersAreRefused(t *testing.T) {
 	var log hosttest.Log
 	path := filepath.Join(dir, "s")
 	s := serve(t, path, accepting, Options{AllowUIDs: []int{101}, Events: logTo(&log)})
+	if err := Permit(path, 101, 102, 65534); err != nil { // whoever may connect is asked for his user all the same
+		t.Fatal(err)
+	}
 	for uid, want := range map[int]bool{0: true, 101: true, 65534: false, 102: false} {
 		answer, err := askAs(t, path, uid)
 		if (answer == "action=DUNNO\n\n") != want {

@@ -10,7 +10,11 @@ import (
 
 // answerPostfix answers one of Postfix's own questions. They carry no token, so only the
 // user that connects shows who asks: on TCP they are not served.
-func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attributes, dst []byte) ([]byte, error) {
+//
+// Whose socket the client's is, is kept on the connection, which one smtpd process has:
+// of Postfix's questions about a message only the first is sure to come while the client
+// waits.
+func (s *Server) answerPostfix(ctx context.Context, now time.Time, c *conn, attrs *attributes, dst []byte) ([]byte, error) {
 	r, err := postfixRequest(attrs)
 	if err != nil {
 		return nil, err
@@ -19,14 +23,21 @@ func (s *Server) answerPostfix(ctx context.Context, now time.Time, attrs *attrib
 		return nil, fmt.Errorf("%w: Postfix has none and must ask on a unix socket", errToken)
 	}
 	if r.Stage == "" {
-		return appendReply(dst, r.Stage, sidecar.Reply{}), nil
+		return appendReply(dst, r.Stage, sidecar.Reply{}, nil), nil
+	}
+	if c.kept.instance == r.Instance {
+		r.Socket = c.kept.socket
 	}
 	reply, err := s.ask(ctx, now, &r)
 	if err != nil {
 		return nil, err
 	}
-	return appendReply(dst, r.Stage, reply), nil
+	c.kept = keptSocket{r.Instance, reply.Socket}
+	return appendReply(dst, r.Stage, reply, nil), nil
 }
+
+// A keptSocket is whose socket the client of a message of Postfix is, once that is known.
+type keptSocket struct{ instance, socket string }
 
 // postfixRequest parses Postfix's questions (request=smtpd_access_policy,
 // SMTPD_POLICY_README). It leaves the stage empty for those at other stages than RCPT and
@@ -60,6 +71,10 @@ func postfixRequest(as *attributes) (r sidecar.Request, _ error) {
 			r.ClientAddress = string(v)
 		case "client_port":
 			r.ClientPort = string(v)
+		case "server_address":
+			r.ServerAddress = string(v)
+		case "server_port":
+			r.ServerPort = string(v)
 		}
 		if err != nil {
 			return r, fmt.Errorf("%w: %s=%s: %w", errMalformed, name, clip(v), err)

@@ -2,7 +2,9 @@ package policyd
 
 import (
 	"errors"
+	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +50,7 @@ func parsePostfix(raw string) (sidecar.Request, error) {
 }
 
 func TestPostfixQuestions(t *testing.T) {
-	want := sidecar.Request{Stage: sidecar.StagePostfixEnd, Postfix: sidecar.Postfix{Instance: "d0.6b06f2d7.802cf.0", Count: 3}, Connection: sidecar.Connection{ClientPort: "4711"}, ID: "822E8990043", Sender: "news@a.example",
+	want := sidecar.Request{Stage: sidecar.StagePostfixEnd, Postfix: sidecar.Postfix{Instance: "d0.6b06f2d7.802cf.0", Count: 3}, Connection: sidecar.Connection{ClientPort: "4711", ServerAddress: "192.0.2.1", ServerPort: "587"}, ID: "822E8990043", Sender: "news@a.example",
 		Recipient: "u@far.example", Submitter: sidecar.Submitter{Auth: "news@a.example", ClientAddress: "192.0.2.17"}}
 	got, err := parsePostfix(pfQuestion("END-OF-MESSAGE", "3"))
 	if d := cmp.Diff(want, got); d != "" || err != nil {
@@ -114,4 +116,26 @@ func FuzzPostfix(f *testing.F) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// Whose socket the client's is, is found at the first question about a message: it may have
+// closed its end at the next one. Another message may be another client's.
+func TestPostfixKeepsWhoseSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var got []string
+	serve(t, path, askFunc(func(r sidecar.Request) sidecar.Reply {
+		got = append(got, r.ServerAddress+" "+r.ServerPort+" "+r.Socket)
+		return sidecar.Reply{Socket: "uid:" + r.Instance}
+	}), Options{})
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for _, instance := range []string{"1", "1", "2"} {
+		exchangeOnce(t, nc, "request=smtpd_access_policy\nprotocol_state=RCPT\nserver_address=127.0.0.1\nserver_port=25\ninstance="+instance+"\n\n")
+	}
+	if want := []string{"127.0.0.1 25 ", "127.0.0.1 25 uid:1", "127.0.0.1 25 "}; !slices.Equal(got, want) {
+		t.Errorf("asked about %q, want %q", got, want)
+	}
 }

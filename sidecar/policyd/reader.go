@@ -63,7 +63,7 @@ func (r *reader) fill(src io.Reader, limit int) error {
 		r.giveBack()
 		r.buf = bigger
 	}
-	n, err := src.Read(r.buf[r.n:])
+	n, err := src.Read(r.buf[r.n:min(len(r.buf), limit)])
 	r.n += n
 	if n > 0 {
 		return nil // the error comes again with the next read

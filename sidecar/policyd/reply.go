@@ -16,8 +16,10 @@ const maxText = 900
 // 5.7.1 of RFC 3463: delivery not authorized.
 //
 // charged=yes tells Exim that its router has nothing left to charge. The action alone does
-// not: for a held message it is DUNNO too. log= is what Exim logs where clients are told less.
-func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
+// not: for a held message it is DUNNO too. The rest is only for questions with version=2:
+// log= is what Exim logs where clients are told less, payer= what it is to say in further
+// questions about the same connection, and number= that of the question, empty otherwise.
+func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply, number []byte) []byte {
 	switch r.Action {
 	case sidecar.Defer:
 		dst = appendText(append(dst, "action=450 4.7.1"...), r.Text)
@@ -36,11 +38,17 @@ func appendReply(dst []byte, stage sidecar.Stage, r sidecar.Reply) []byte {
 			dst = strconv.AppendInt(dst, int64(max(r.Room, 0)), 10)
 		}
 	}
-	if r.Log != "" && stage != sidecar.StagePostfixRcpt && stage != sidecar.StagePostfixEnd {
+	if r.Log != "" && len(number) > 0 {
 		dst = appendPrintable(append(dst, "\nlog="...), r.Log)
 	}
 	if r.Charged && (stage == sidecar.StageData || stage == sidecar.StageLocal) {
 		dst = append(dst, "\ncharged=yes"...)
+	}
+	if len(number) > 0 {
+		if r.Socket != "" {
+			dst = append(append(dst, "\npayer="...), r.Socket...)
+		}
+		dst = append(append(dst, "\nnumber="...), number...)
 	}
 	return append(dst, "\n\n"...)
 }

@@ -27,7 +27,12 @@ type attributes struct {
 	encoded bool
 	n       int // lines so far
 	limit   int
-	token   []byte // set by sluiceRequest; proves over TCP who asks
+
+	// These are set by sluiceRequest.
+	version    byte   // '1' or '2'
+	number     []byte // of a question of version 2, which its reply repeats
+	token      []byte // proves over TCP who asks
+	originator []byte // uid of whoever started the Exim that asks, where that claims to have a client
 }
 
 // next returns the next attribute; after the last the name is nil. Both point into the
@@ -101,13 +106,23 @@ const (
 	attrUID
 	attrCWD
 	attrScript
-	attrClientAddress
 	attrOriginal
+	attrClientAddress
+	attrClientPort
+	attrServerAddress
+	attrServerPort
+	attrProxyAddress
+	attrProxyPort
+	attrPayer
 	texts
 	attrStage
 	attrCharged
 	attrSent
+	attrVersion
+	attrNumber
 	attrToken
+	attrOriginator
+	unknown
 )
 
 // sluiceRequest parses Exim's questions (request=sluice). It ignores unknown attributes:
@@ -120,6 +135,7 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 	var seen uint32
 	var values [texts][]byte
 	size := 0
+	as.version = '1'
 	for {
 		name, v, err := as.next()
 		if err != nil {
@@ -128,45 +144,11 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 		if name == nil {
 			break
 		}
-		var attr int
-		switch string(name) {
-		case "stage":
-			attr = attrStage
-			r.Stage, err = parseStage(v)
-		case "id":
-			attr = attrID
-		case "sender":
-			attr = attrSender
-		case "recipients":
-			attr = attrRecipients
-		case "recipient":
-			attr = attrRecipient
-		case "auth":
-			attr = attrAuth
-		case "login":
-			attr = attrLogin
-		case "uid":
-			attr = attrUID
-		case "cwd":
-			attr = attrCWD
-		case "script":
-			attr = attrScript
-		case "client_address":
-			attr = attrClientAddress
-		case "original":
-			attr = attrOriginal
-		case "charged":
-			attr = attrCharged
-			r.Charged, err = parseYes(v)
-		case "sent":
-			attr = attrSent
-			r.Sent, err = parseCount(v)
-		case "token":
-			attr, as.token = attrToken, v
-		default:
+		attr := attributeOf(name)
+		if attr == unknown {
 			continue
 		}
-		if err != nil {
+		if err := as.parse(attr, v, r); err != nil {
 			return fmt.Errorf("%w: %s=%s: %w", errMalformed, name, clip(v), err)
 		}
 		if seen&(1<<attr) != 0 {
@@ -178,11 +160,97 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 			size += len(v)
 		}
 	}
-	if r.Stage == "" {
+	switch {
+	case r.Stage == "":
 		return fmt.Errorf("%w: it has no stage", errMalformed)
+	case as.version == '2' && len(as.number) == 0:
+		return fmt.Errorf("%w: it has no number", errMalformed)
+	case as.version == '1':
+		as.number = nil
 	}
 	setTexts(r, &values, size)
 	return nil
+}
+
+// parse parses an attribute that is more than a text.
+func (as *attributes) parse(attr int, v []byte, r *sidecar.Request) (err error) {
+	switch attr {
+	case attrStage:
+		r.Stage, err = parseStage(v)
+	case attrCharged:
+		r.Charged, err = parseYes(v)
+	case attrSent:
+		r.Sent, err = parseCount(v)
+	case attrPayer:
+		err = checkPayer(v)
+	case attrVersion:
+		if len(v) != 1 || v[0] != '1' && v[0] != '2' {
+			return errors.New("this sluice knows the versions 1 and 2: install its Exim configuration, or the newer sluice first")
+		}
+		as.version = v[0]
+	case attrNumber:
+		as.number, err = v, checkNumber(v, 20)
+	case attrToken:
+		as.token = v
+	case attrOriginator:
+		as.originator = v
+	}
+	return err
+}
+
+// attributeOf is the attribute of a name.
+func attributeOf(name []byte) int {
+	switch string(name) {
+	case "id":
+		return attrID
+	case "sender":
+		return attrSender
+	case "recipient":
+		return attrRecipient
+	case "recipients":
+		return attrRecipients
+	case "auth":
+		return attrAuth
+	case "login":
+		return attrLogin
+	case "uid":
+		return attrUID
+	case "cwd":
+		return attrCWD
+	case "script":
+		return attrScript
+	case "original":
+		return attrOriginal
+	case "client_address":
+		return attrClientAddress
+	case "client_port":
+		return attrClientPort
+	case "server_address":
+		return attrServerAddress
+	case "server_port":
+		return attrServerPort
+	case "proxy_address":
+		return attrProxyAddress
+	case "proxy_port":
+		return attrProxyPort
+	case "payer":
+		return attrPayer
+	case "stage":
+		return attrStage
+	case "charged":
+		return attrCharged
+	case "sent":
+		return attrSent
+	case "version":
+		return attrVersion
+	case "number":
+		return attrNumber
+	case "token":
+		return attrToken
+	case "originator":
+		return attrOriginator
+	}
+	return unknown
 }
 
 // setTexts converts values, of size bytes together, to strings.
@@ -191,7 +259,8 @@ func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 	all.Grow(size)
 	for attr, to := range [texts]*string{
 		attrID: &r.ID, attrSender: &r.Sender, attrRecipient: &r.Recipient, attrRecipients: &r.Recipients, attrAuth: &r.Auth, attrLogin: &r.Login,
-		attrUID: &r.UID, attrCWD: &r.CWD, attrScript: &r.Script, attrClientAddress: &r.ClientAddress, attrOriginal: &r.Original,
+		attrUID: &r.UID, attrCWD: &r.CWD, attrScript: &r.Script, attrOriginal: &r.Original, attrClientAddress: &r.ClientAddress, attrClientPort: &r.ClientPort,
+		attrServerAddress: &r.ServerAddress, attrServerPort: &r.ServerPort, attrProxyAddress: &r.ProxyAddress, attrProxyPort: &r.ProxyPort, attrPayer: &r.Socket,
 	} {
 		if len(values[attr]) > 0 {
 			from := all.Len()
@@ -236,6 +305,30 @@ func parseCount(v []byte) (int, error) {
 		return 0, errors.New("not a number of recipients")
 	}
 	return int(n), nil
+}
+
+// checkNumber checks that a value is a number of at most so many digits.
+func checkNumber(v []byte, digits int) error {
+	for _, b := range v {
+		if b < '0' || b > '9' {
+			return errors.New("not a number")
+		}
+	}
+	if len(v) == 0 || len(v) > digits {
+		return errors.New("not a number")
+	}
+	return nil
+}
+
+// checkPayer checks what Exim repeats of a reply's payer=.
+func checkPayer(v []byte) error {
+	if uid, ok := bytes.CutPrefix(v, []byte("uid:")); ok {
+		return checkNumber(uid, 10)
+	}
+	if len(v) > 0 && string(v) != sidecar.SocketLoopback {
+		return errors.New("neither uid:N nor " + sidecar.SocketLoopback)
+	}
+	return nil
 }
 
 // clip quotes and shortens bytes of a client, so that they can be logged.

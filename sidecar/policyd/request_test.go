@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,9 +38,12 @@ func TestParse(t *testing.T) {
 				"\nsender=" + b64("s@x") + "\nrecipients=" + b64("r@x, q@y") + "\nrecipient=" + b64("r@x") +
 				"\nauth=" + b64("u") + "\nlogin=" + b64("l") + "\nuid=" + b64("33") + "\ncwd=" + b64("/home/bob") +
 				"\nscript=" + b64("33:mail.php") + "\nclient_address=" + b64("192.0.2.1") +
-				"\noriginal=" + b64("o@x") + "\ncharged=" + b64("yes") + "\nsent=" + b64("12") + "\n",
+				"\nclient_port=" + b64("4711") + "\nserver_address=" + b64("192.0.2.25") + "\nserver_port=" + b64("25") +
+				"\nproxy_address=" + b64("192.0.2.2") + "\nproxy_port=" + b64("4712") + "\npayer=" + b64("uid:33") +
+				"\noriginator=" + b64("102") + "\noriginal=" + b64("o@x") + "\ncharged=" + b64("yes") + "\nsent=" + b64("12") + "\n",
 			sidecar.Request{Stage: sidecar.StageRoute, ID: "1xUzSN-0005dd-0q", Sender: "s@x",
-				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12},
+				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12,
+				Connection: sidecar.Connection{ClientPort: "4711", ServerAddress: "192.0.2.25", ServerPort: "25", ProxyAddress: "192.0.2.2", ProxyPort: "4712", Socket: "uid:33"}},
 		},
 		"any byte in a value": {
 			"stage=data\nencoding=base64\nscript=" + b64(hostile) + "\n",
@@ -95,6 +99,13 @@ func TestParseErrors(t *testing.T) {
 		"sent is no number":   {"stage=rcpt\nsent=-1\n", errMalformed, `sent="-1": not a number`},
 		"sent is too large":   {"stage=rcpt\nsent=99999999999\n", errMalformed, "not a number"},
 		"charged is no yes":   {"stage=route\ncharged=maybe\n", errMalformed, "neither yes nor no"},
+		"version 3":           {"stage=data\nversion=3\n", errMalformed, "knows the versions 1 and 2"},
+		"no number":           {"stage=data\nversion=2\n", errMalformed, "it has no number"},
+		"number is none":      {"stage=data\nversion=2\nnumber=1x\n", errMalformed, "not a number"},
+		"number is too long":  {"stage=data\nversion=2\nnumber=123456789012345678901\n", errMalformed, "not a number"},
+		"payer is nobody":     {"stage=data\npayer=root\n", errMalformed, "neither uid:N nor loopback"},
+		"payer has no uid":    {"stage=data\npayer=uid:\n", errMalformed, "not a number"},
+		"payer by name":       {"stage=data\npayer=uid:alice\n", errMalformed, "not a number"},
 		"too many attributes": {"stage=data\n" + manyAttributes(64), errLimit, "more than 64 attributes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +128,17 @@ func manyAttributes(n int) string {
 	return b.String()
 }
 
+// An Exim that a user has started himself can claim to have any client.
+func TestOriginator(t *testing.T) {
+	s := New(accepting, Options{AllowUIDs: []int{101}})
+	for uid, want := range map[string]bool{"": true, "0": true, "101": true, "2001": false, "101x": false} {
+		_, err := s.answer(t.Context(), time.Now(), new(conn), []byte("request=sluice\nstage=rcpt\nclient_address=192.0.2.1\noriginator="+uid+"\n"), nil)
+		if (err == nil) != want {
+			t.Errorf("started by %q: %v", uid, err)
+		}
+	}
+}
+
 // TestDecodeInPlace: encoding/base64 does not promise that the destination may
 // be the source, so it is watched here, at all lengths that take its fast paths.
 func TestDecodeInPlace(t *testing.T) {
@@ -135,29 +157,32 @@ func TestDecodeInPlace(t *testing.T) {
 func TestReply(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for name, tc := range map[string]struct {
-		stage sidecar.Stage
-		reply sidecar.Reply
-		want  string
+		stage  sidecar.Stage
+		reply  sidecar.Reply
+		want   string
+		number string // of a question of version 2
 	}{
-		"accept at rcpt":      {sidecar.StageRcpt, sidecar.Reply{Room: 7}, "action=DUNNO\nroom=7\n\n"},
-		"no room at all":      {sidecar.StageRcpt, sidecar.Reply{Room: -2}, "action=DUNNO\nroom=0\n\n"},
-		"charged at rcpt":     {sidecar.StageRcpt, sidecar.Reply{Charged: true}, "action=DUNNO\nroom=0\n\n"},
-		"accept at data":      {sidecar.StageData, sidecar.Reply{Charged: true, Room: 3}, "action=DUNNO\ncharged=yes\n\n"},
-		"held at local":       {sidecar.StageLocal, sidecar.Reply{}, "action=DUNNO\n\n"},
-		"accept at route":     {sidecar.StageRoute, sidecar.Reply{Charged: true}, "action=DUNNO\n\n"},
-		"defer":               {sidecar.StageRcpt, sidecar.Reply{Action: sidecar.Defer, Text: "Domain d is locked."}, "action=450 4.7.1 Domain d is locked.\n\n"},
-		"reject":              {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no"}, "action=550 5.7.1 no\n\n"},
-		"reject, log more":    {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a\r\nb]"}, "action=550 5.7.1 no\nlog=no [a  b]\n\n"},
-		"Postfix has no log=": {sidecar.StagePostfixEnd, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a]"}, "action=550 5.7.1 no\n\n"},
-		"discard":             {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard, Text: "gone"}, "action=DISCARD gone\n\n"},
-		"discard, no text":    {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard}, "action=DISCARD\n\n"},
-		"unknown action":      {sidecar.StageData, sidecar.Reply{Action: 99, Text: "x"}, "action=DUNNO\n\n"},
-		"lines in the text":   {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: "a\r\n\n550 b\x00\x7f\tc"}, "action=450 4.7.1 a   550 b   c\n\n"},
-		"not ASCII":           {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: "für 日\xff\xfe."}, "action=450 4.7.1 f?r ???.\n\n"},
-		"text over the limit": {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: long}, "action=450 4.7.1 " + long[:900] + "\n\n"},
+		"accept at rcpt":        {sidecar.StageRcpt, sidecar.Reply{Room: 7}, "action=DUNNO\nroom=7\n\n", ""},
+		"no room at all":        {sidecar.StageRcpt, sidecar.Reply{Room: -2}, "action=DUNNO\nroom=0\n\n", ""},
+		"charged at rcpt":       {sidecar.StageRcpt, sidecar.Reply{Charged: true}, "action=DUNNO\nroom=0\n\n", ""},
+		"accept at data":        {sidecar.StageData, sidecar.Reply{Charged: true, Room: 3}, "action=DUNNO\ncharged=yes\n\n", ""},
+		"held at local":         {sidecar.StageLocal, sidecar.Reply{}, "action=DUNNO\n\n", ""},
+		"accept at route":       {sidecar.StageRoute, sidecar.Reply{Charged: true}, "action=DUNNO\n\n", ""},
+		"defer":                 {sidecar.StageRcpt, sidecar.Reply{Action: sidecar.Defer, Text: "Domain d is locked."}, "action=450 4.7.1 Domain d is locked.\n\n", ""},
+		"reject":                {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no"}, "action=550 5.7.1 no\n\n", ""},
+		"reject, log more":      {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a\r\nb]"}, "action=550 5.7.1 no\nlog=no [a  b]\nnumber=4711\n\n", "4711"},
+		"version 1 has no more": {sidecar.StageData, sidecar.Reply{Action: sidecar.Reject, Text: "no", Log: "no [a]", Socket: "uid:33"}, "action=550 5.7.1 no\n\n", ""},
+		"whose socket":          {sidecar.StageRcpt, sidecar.Reply{Room: 7, Socket: "uid:33"}, "action=DUNNO\nroom=7\npayer=uid:33\nnumber=4711\n\n", "4711"},
+		"charged, whose socket": {sidecar.StageData, sidecar.Reply{Charged: true, Socket: "loopback"}, "action=DUNNO\ncharged=yes\npayer=loopback\nnumber=1\n\n", "1"},
+		"discard":               {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard, Text: "gone"}, "action=DISCARD gone\n\n", ""},
+		"discard, no text":      {sidecar.StageLocal, sidecar.Reply{Action: sidecar.Discard}, "action=DISCARD\n\n", ""},
+		"unknown action":        {sidecar.StageData, sidecar.Reply{Action: 99, Text: "x"}, "action=DUNNO\n\n", ""},
+		"lines in the text":     {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: "a\r\n\n550 b\x00\x7f\tc"}, "action=450 4.7.1 a   550 b   c\n\n", ""},
+		"not ASCII":             {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: "für 日\xff\xfe."}, "action=450 4.7.1 f?r ???.\n\n", ""},
+		"text over the limit":   {sidecar.StageData, sidecar.Reply{Action: sidecar.Defer, Text: long}, "action=450 4.7.1 " + long[:900] + "\n\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := string(appendReply(nil, tc.stage, tc.reply)); got != tc.want {
+			if got := string(appendReply(nil, tc.stage, tc.reply, []byte(tc.number))); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ type Options struct {
 	// answered. Default 5 s.
 	DrainTimeout time.Duration
 	// AllowUIDs are the user ids that may ask: Exim's, Postfix's. Root and the server's own
-	// user always may.
+	// user always may. On TCP it is not known who asks, but who started the Exim that does.
 	AllowUIDs []int
 	// Tokens are for a listener on TCP: it serves only clients on the loopback, and only
 	// questions with one of them. Default: the listener is a unix socket, and peer
@@ -80,6 +81,7 @@ type Server struct {
 	opts     Options
 	asker    Asker
 	admit    func(net.Conn) error // decides who may ask, by the kind of listener
+	askers   []string             // the users that may ask, as Exim writes their ids
 	events   *events
 	memory   *memory
 	start    time.Time // connections store times as offsets from it
@@ -99,7 +101,12 @@ func New(asker Asker, opts Options) *Server {
 	if len(opts.Tokens) > 0 {
 		admit = AdmitLoopback
 	}
+	var askers []string
+	for _, uid := range mayAsk(opts.AllowUIDs) {
+		askers = append(askers, strconv.Itoa(uid))
+	}
 	return &Server{
+		askers: askers,
 		opts:   opts,
 		asker:  asker,
 		admit:  admit,

@@ -1,6 +1,7 @@
 package policyd
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -50,6 +51,21 @@ func AdmitLoopback(nc net.Conn) error {
 		return fmt.Errorf("%v is not on the loopback", nc.RemoteAddr())
 	}
 	return nil
+}
+
+// maxUntrusted is the largest question in bytes that is read from a client on TCP before
+// its token has come.
+const maxUntrusted = 4 << 10
+
+// leadingToken is the token of a question that begins with it, as those of version 2 do;
+// nil if it does not, or has not come whole.
+func leadingToken(question []byte) []byte {
+	rest, ok := bytes.CutPrefix(question, []byte("request=sluice\nversion=2\ntoken="))
+	token, _, whole := bytes.Cut(rest, []byte("\n"))
+	if !ok || !whole {
+		return nil
+	}
+	return token
 }
 
 // validToken reports whether a token is one of ours, in a time that reveals nothing about

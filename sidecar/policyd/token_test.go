@@ -66,6 +66,37 @@ func TestTCPAnswersOnlyWithAToken(t *testing.T) {
 	}
 }
 
+// S-15: on TCP anybody on this host can connect, and is believed nothing, and stored no more
+// than 4 kB of, before his token. That of version 2 comes first.
+func TestNothingLongIsReadBeforeTheToken(t *testing.T) {
+	const token = "0123456789abcdef"
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(run(t, New(yes{}, Options{Tokens: []string{token}}), ln))
+	long := "sender=" + strings.Repeat("x", 5000) + "\n"
+	for question, want := range map[string]string{
+		"request=sluice\nversion=2\ntoken=" + token + "\nnumber=7\nstage=rcpt\n" + long:  "action=DUNNO\nroom=7\nnumber=7\n\n",
+		"request=sluice\nversion=2\nnumber=7\ntoken=" + token + "\nstage=rcpt\n":         "action=DUNNO\nroom=7\nnumber=7\n\n",
+		"request=sluice\nversion=2\nnumber=7\ntoken=" + token + "\nstage=rcpt\n" + long:  "", // too late
+		"request=sluice\nversion=2\ntoken=x" + token + "\nnumber=7\nstage=rcpt\n" + long: "",
+		"request=sluice\nstage=rcpt\ntoken=" + token + "\n" + long:                       "",
+		"request=sluice\nversion=2\ntoken=" + strings.Repeat("x", 5000):                  "",
+	} {
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.SetDeadline(time.Now().Add(hosttest.Patience()))
+		io.WriteString(nc, question+"\n")
+		if got, _ := io.ReadAll(io.LimitReader(nc, int64(max(len(want), 1)))); string(got) != want {
+			t.Errorf("to %.100q answered %q, want %q", question, got, want)
+		}
+		nc.Close()
+	}
+}
+
 func TestReadTokens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	for text, want := range map[string]string{
