@@ -19,6 +19,7 @@ type messages struct {
 	arrivals  map[string]*Arrived
 	last      *Arrived // what method of returned last: lines of one message often follow each other
 	sources   Sources
+	sockets   sockets
 	early     map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
 	redirects *redirects
 	unnoted   []*Arrived // new or changed since the last Checkpoint

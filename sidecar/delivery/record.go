@@ -171,6 +171,7 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 	}
 	o.Of = r.of(l.ID)
 	if o.Of != nil {
+		r.findSocket(o.Of)
 		o.Payer = o.Of.Sender.payerOf(s, &o)
 	} else if !l.Postfix {
 		r.wait(l.LogEntry)

@@ -10,7 +10,7 @@ import (
 	"sluice/sidecar/settings"
 )
 
-// An origin is what an arrival line says about who sends a message.
+// An origin is what is known of an arrival about who sends the message.
 type origin struct {
 	Sender string `json:"sender,omitempty"`
 	Auth   string `json:"auth,omitempty"`
@@ -19,6 +19,10 @@ type origin struct {
 
 	// Directory is where the program ran that submitted the message; empty if unknown.
 	Directory string `json:"directory,omitempty"`
+
+	// Socket and Proxy are as in sidecar.Connection. No log has them, see sockets.
+	Socket string `json:"socket,omitempty"`
+	Proxy  string `json:"proxy,omitempty"`
 }
 
 // OriginOf returns the origin of an arrival, without what does not matter for who is
@@ -32,7 +36,10 @@ func OriginOf(e *sidecar.LogEntry) origin {
 }
 
 func (o origin) clone() origin {
-	return origin{strings.Clone(o.Sender), strings.Clone(o.Auth), strings.Clone(o.Login), strings.Clone(o.Client), strings.Clone(o.Directory)}
+	for _, s := range [...]*string{&o.Sender, &o.Auth, &o.Login, &o.Client, &o.Directory, &o.Socket, &o.Proxy} {
+		*s = strings.Clone(*s)
+	}
+	return o
 }
 
 // A Source is an origin, and who is charged for its messages.
@@ -120,5 +127,6 @@ func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
 
 // Request returns a Request with what an origin tells about the sender.
 func (o origin) Request() sidecar.Request {
-	return sidecar.Request{Sender: o.Sender, Submitter: sidecar.Submitter{Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory}}
+	return sidecar.Request{Sender: o.Sender, Submitter: sidecar.Submitter{Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory},
+		Connection: sidecar.Connection{Socket: o.Socket, ProxyAddress: o.Proxy}}
 }

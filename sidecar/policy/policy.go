@@ -23,6 +23,7 @@ type Policy struct {
 	events    event.Sink
 	held      HeldMail
 	tried     func(id string, token ratelimit.Token) bool
+	came      func(id string, over sidecar.Connection)
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
 	incoming  *transaction.Table // of Postfix
@@ -77,11 +78,14 @@ type Options struct {
 	// Tried reports whether Exim has tried a recipient of a message that an alias or list
 	// has made; see delivery.Recorder. It must not wait.
 	Tried func(id string, token ratelimit.Token) bool
+	// Came is told over which connection of a client on this host a message comes, for the
+	// log does not have that. It must not wait.
+	Came func(id string, over sidecar.Connection)
 }
 
 // New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, incoming: transaction.New()}
+	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, came: o.Came, incoming: transaction.New()}
 }
 
 // AddBlocker adds a Blocker behind those there are. Call it before the first question.
@@ -130,6 +134,9 @@ type buffers struct {
 // ask finds who pays, and for which recipients.
 func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
 	q.who = q.Payer(&q.Request)
+	if q.Socket != "" && q.ID != "" && q.Stage != sidecar.StageRoute {
+		p.came(q.ID, q.Connection)
+	}
 	if q.Stage == sidecar.StagePostfixEnd {
 		return p.askPostfixEnd(ctx, q)
 	}

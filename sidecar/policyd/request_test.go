@@ -45,6 +45,10 @@ func TestParse(t *testing.T) {
 				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12,
 				Connection: sidecar.Connection{ClientPort: "4711", ServerAddress: "192.0.2.25", ServerPort: "25", ProxyAddress: "192.0.2.2", ProxyPort: "4712", Socket: "uid:33"}},
 		},
+		"an id as Exim escapes it (A-04)": {
+			"stage=rcpt\nauth=news@b\\303\\274cher.example\n",
+			sidecar.Request{Stage: sidecar.StageRcpt, Submitter: sidecar.Submitter{Auth: "news@bücher.example"}},
+		},
 		"any byte in a value": {
 			"stage=data\nencoding=base64\nscript=" + b64(hostile) + "\n",
 			sidecar.Request{Stage: sidecar.StageData, Submitter: sidecar.Submitter{Script: hostile}},
