@@ -152,6 +152,11 @@ func (h *host) lockFilesSpeak(t *testing.T) {
 	c := h.dial(t).Login("a@locked.example")
 	c.Mail("a@locked.example")
 	c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 Domain locked.example is locked.  Message will be reattempted later")
+	for _, id := range []string{"a+locked.example", "a%Locked.example", "a:locked.example.", "a@locked.example.."} {
+		c := h.dial(t).Login(id) // other forms of the login, and a sender that is not locked
+		c.Mail("a@open.example")
+		c.Want(c.Rcpt("x@far.example"), 450, "4.7.1 Domain locked.example is locked.  Message will be reattempted later")
+	}
 	c = h.dial(t).Login("a@open.example")
 	before := h.sink.Count()
 	c.Want(c.Send("a@open.example", numberedBody(4), numbered("r%d@far.example", 1, 5)...), 250)

@@ -14,6 +14,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
 )
 
@@ -130,7 +131,14 @@ func checkServable(c *config.Config) error {
 		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
 		err = errors.Join(err, tokenErr)
 	}
-	return err
+	return errors.Join(err, checkExemptHosts(c))
+}
+
+// checkExemptHosts fails if a configuration exempts whatever comes from an address of this
+// host. Where the kernel does not tell them, only the loopback's are known.
+func checkExemptHosts(c *config.Config) error {
+	own, _ := peer.ReadAddresses()
+	return c.CheckExempt(own.Has)
 }
 
 type versionCmd struct {

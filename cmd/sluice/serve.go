@@ -72,6 +72,9 @@ func (c serveCmd) Run(t *terminal) error {
 // servedConfig reads the configuration, with the admin socket of the command line.
 func (t *terminal) servedConfig() (*config.Config, error) {
 	c, err := t.loadConfig()
+	if err == nil {
+		err = checkExemptHosts(c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +133,11 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if err != nil {
 		return nil, err
 	}
+	if n.addresses, err = peer.ReadAddresses(); err != nil {
+		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+	}
 	options := engine.Options{
-		Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
+		Own: n.addresses.Has, Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
 		Locks: n.locks, Queue: mta, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {
@@ -169,10 +175,6 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 
 // findPeers prepares to find out whose the clients on this host are.
 func (n *node) findPeers() {
-	var err error
-	if n.addresses, err = peer.ReadAddresses(); err != nil {
-		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
-	}
 	sockets := peer.NewSockets(n.addresses)
 	n.asker = &peer.Finder{Asker: n.engine, Addresses: n.addresses, Sockets: sockets, Events: n.events}
 	n.engine.ShowSockets(func() error { return sockets.Failure(time.Now()) })
