@@ -155,6 +155,8 @@ func scopeRows(s operator.Status) [][]string {
 			free = "by hand"
 		case sc.FreesAt != nil:
 			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))
+		case sc.Trip != nil:
+			free = "within " + sidecar.Brief(sc.Trip.Ends.Sub(s.Now))
 		}
 		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), fmt.Sprint(sc.Watch.Sends), fmt.Sprint(sc.Held), free})
 	}
@@ -235,6 +237,9 @@ func frees(now time.Time, d operator.DomainStatus) string {
 	}
 	if d.StoppedBy == "panel" {
 		return "by the panel"
+	}
+	if d.Trip != nil {
+		return "within " + sidecar.Brief(d.Trip.Ends.Sub(now))
 	}
 	return "-"
 }
@@ -343,6 +348,38 @@ func (d detail) partial(is bool) {
 	}
 }
 
+// outcomes prints what became of what was sent, why it was bad, and what of that does not
+// count.
+func (d detail) outcomes(n operator.Counts, st operator.DeferfailStatus) {
+	if n.Delivered+n.Deferred+n.Failed > 0 {
+		d.line("outcomes", "%d delivered, %d deferred, %d failed", n.Delivered, n.Deferred, n.Failed)
+		if st.DeferfailPercent > 0 {
+			d.line("bad", "%d%% of what was sent; %d%%, and %d at least, stop it", st.DeferfailNow, st.DeferfailPercent, st.DeferfailMin)
+		}
+	}
+	for _, c := range st.Causes {
+		d.line(string(c.Cause), "%d, the last: %s", c.Count, c.LastLine)
+	}
+	for _, l := range st.LeftOut {
+		d.line("left out", "%s to %s (%s): not held against it", sidecar.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
+	}
+}
+
+// trip prints what ends a trip.
+func (d detail) trip(now time.Time, st operator.DeferfailStatus) {
+	t := st.Trip
+	if t == nil {
+		return
+	}
+	retried := ""
+	if t.By == "deferrals" {
+		retried = fmt.Sprintf(": %d a minute are tried again, the oldest first", st.DeferfailMin)
+	}
+	d.line("tripped", "since %s, mostly by %s%s", sidecar.DateTime(t.Since), t.By, retried)
+	d.line("ends", "when fewer than %d or less than %g%% are bad, at %s at the latest, in %s",
+		st.DeferfailMin, float64(st.DeferfailPercent)*8/10, sidecar.DateTime(t.Ends), sidecar.Brief(t.Ends.Sub(now)))
+}
+
 // held prints how much waits in Exim's queue.
 func (d detail) held(n int) {
 	d.line("held", "%s in Exim's queue", sidecar.Count(int64(n), "recipient", "recipients"))
@@ -364,7 +401,9 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 	d.counts(sc.Windows)
 	d.refused(sc.Refused, sc.Stopped != "", sc.Mode, sc.Watch)
 	if sidecar.IsSpecial(sc.Scope) {
+		d.outcomes(sc.Counts, sc.DeferfailStatus)
 		d.held(sc.Held)
+		d.trip(s.Now, sc.DeferfailStatus)
 	}
 	d.frees(s.Now, sc.FreesAt)
 }
@@ -383,27 +422,18 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	p.counts(d.Windows)
 	tripped := slices.ContainsFunc(d.Locks, func(l operator.LockStatus) bool { return l.Kind == sidecar.LockDeferFail })
 	p.refused(d.Refused, d.Stopped != "" || tripped, d.Mode, d.Watch)
-	known := d.Delivered+d.Deferred+d.Failed > 0
-	if known {
-		line("outcomes", "%d delivered, %d deferred, %d failed", d.Delivered, d.Deferred, d.Failed)
-	}
-	if known && d.DeferfailPercent > 0 {
-		line("bad", "%d%% of what was sent; %d%%, and %d at least, lock the domain",
-			d.DeferfailNow, d.DeferfailPercent, d.DeferfailMin)
-	}
-	for _, c := range d.Causes {
-		line(string(c.Cause), "%d, the last: %s", c.Count, c.LastLine)
-	}
-	for _, l := range d.LeftOut {
-		line("left out", "%s to %s (%s): not held against the domain", sidecar.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
-	}
+	p.outcomes(d.Counts, d.DeferfailStatus)
 	p.held(d.Held)
 	for _, l := range d.Locks {
 		until := "until it is removed: sluice unlock " + d.Domain
 		if l.Until != nil {
 			until = fmt.Sprintf("until %s, in %s", sidecar.DateTime(*l.Until), sidecar.Brief(l.Until.Sub(s.Now)))
 		}
+		if l.Kind == sidecar.LockDeferFail && l.Until != nil {
+			until += " at the latest"
+		}
 		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, sidecar.DateTime(l.Since), until)
 	}
+	p.trip(s.Now, d.DeferfailStatus)
 	p.frees(s.Now, d.FreesAt)
 }

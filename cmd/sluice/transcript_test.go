@@ -18,6 +18,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
@@ -158,7 +159,8 @@ var stages = map[string]stage{
 			{Domain: "stopped.example", Usage: operator.Usage{Hourly: 500, Windows: window(3600, 0, 500)}, Blocked: operator.Blocked{Stopped: "Account carol is on hold.", StoppedBy: "panel"}},
 			{Domain: "free.example", Counts: operator.Counts{Sent: 12345}, Usage: operator.Usage{Windows: window(3600, 12345, 0)}, Mode: limit.Enforce},
 			{
-				Domain: "tripped.example", Counts: operator.Counts{Sent: 12, Refused: 7, Failed: 6}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 2, Windows: window(3600, 12, 500)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 50, DeferfailMin: 5},
+				Domain: "tripped.example", Counts: operator.Counts{Sent: 12, Refused: 7, Failed: 6}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 2, Windows: window(3600, 12, 500)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 50, DeferfailMin: 5,
+					Trip: &deferfail.TripStatus{Since: noon.Add(-10 * time.Minute), By: "failures", Ends: noon.Add(50 * time.Minute)}},
 				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-10 * time.Minute), Until: at(50 * time.Minute), Owner: "sluice"}},
 			},
 			{Domain: "near.example", Counts: operator.Counts{Sent: 499}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)}},
@@ -167,6 +169,13 @@ var stages = map[string]stage{
 			{Scope: "account:bob", Counts: operator.Counts{Refused: 2}, Windows: append(window(3600, 20, 5000), window(86400, 6000, 6000)...), FreesAt: at(3 * time.Hour)},
 			{Scope: "account:carol", Windows: []operator.Window{}, Stopped: "Account carol is on hold.", StoppedBy: "panel"},
 			{Scope: "news@example.com", Windows: window(3600, 20, 200)},
+			{
+				Scope: "forward:example.com", Counts: operator.Counts{Sent: 10, Delivered: 2, Deferred: 8}, Windows: window(3600, 10, 500), Held: 2,
+				DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 60, DeferfailMin: 5,
+					Causes:  []deferfail.CauseStatus{{Cause: sidecar.RemoteDefer, Count: 8, LastLine: "== x@far.example R=dnslookup T=remote_smtp defer (-44) H=mx.far.example [192.0.2.7]: 450 try again"}},
+					LeftOut: []deferfail.LeftOut{{Destination: "mx.far.example", Cause: sidecar.RemoteDefer, Count: 2}},
+					Trip:    &deferfail.TripStatus{Since: noon.Add(-time.Minute), By: "deferrals", Ends: noon.Add(40 * time.Minute)}},
+			},
 			{Scope: "service:www-data", Windows: window(3600, 500, 500), Held: 4, FreesAt: at(time.Minute)},
 		},
 		Totals: operator.Totals{Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},

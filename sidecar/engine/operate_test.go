@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 )
@@ -26,7 +27,8 @@ func (s *site) status(scope string) operator.Status {
 
 func TestStatusOfAMailbox(t *testing.T) {
 	s := newSite(t, scopedLimits)
-	want := []operator.ScopeStatus{{Scope: "news@a.example", Mode: limit.Enforce, Windows: []operator.Window{{Seconds: 3600, Limit: 10}}}}
+	want := []operator.ScopeStatus{{Scope: "news@a.example", Mode: limit.Enforce, Windows: []operator.Window{{Seconds: 3600, Limit: 10}},
+		DeferfailStatus: operator.DeferfailStatus{Causes: []deferfail.CauseStatus{}, LeftOut: []deferfail.LeftOut{}}}} // only domains trip
 	if diff := cmp.Diff(want, s.status("news@a.example").Scopes); diff != "" {
 		t.Errorf("before the first send, -want +got:\n%s", diff)
 	}

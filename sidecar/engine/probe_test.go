@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,5 +171,66 @@ func TestWhatLeavesTheQueueIsHeldNoMore(t *testing.T) {
 				t.Errorf("%d are held", s.Holds.Number())
 			}
 		})
+	}
+}
+
+// Status says by when a trip ends at the latest, and by then it has ended.
+func TestStatusSaysWhenATripEnds(t *testing.T) {
+	s := newSite(t, quarter)
+	for range 3 { // left out, and so no reason to wait for
+		s.deferred(s.arrived("a.example"), "x@far.example", greylisted)
+	}
+	s.now = s.now.Add(10 * time.Minute)
+	began := s.now
+	ids := s.deferredAll(8, tryAgain)
+	for _, want := range []string{"deferrals", "failures"} {
+		trip := s.outcomes("a.example").Trip
+		// When four of the eight have left: each counts for an hour and a minute.
+		if ends := began.Add(3*time.Second + 61*time.Minute); trip == nil || trip.By != want || !trip.Ends.Equal(ends) {
+			t.Fatalf("%+v, want it by %s and to end at %s", trip, want, ends)
+		}
+		if l := s.outcomes("a.example").Locks; len(l) != 1 || l[0].Until == nil || !l[0].Until.Equal(trip.Ends) {
+			t.Errorf("locks %+v", l)
+		}
+		for n, id := range ids {
+			s.failed(id, fmt.Sprintf("x%d@far%d.example", n, n), looksBad)
+		}
+		s.Reconcile(t.Context(), s.now)
+	}
+	ends := s.outcomes("a.example").Trip.Ends
+	s.now = ends.Add(-3 * time.Minute)
+	s.Reconcile(t.Context(), s.now)
+	if s.action("a.example") != sidecar.Reject {
+		t.Error("it has ended three minutes before")
+	}
+	s.now = ends.Add(time.Second)
+	s.Reconcile(t.Context(), s.now)
+	if d := s.outcomes("a.example"); s.action("a.example") != sidecar.Accept || d.Trip != nil || len(d.Locks) != 0 {
+		t.Errorf("it has not ended: %+v", d)
+	}
+}
+
+// S-06: strangers' mail that a forwarder passes on is refused as spam. That holds forwards:
+// the domain sends on, and no lock file is made.
+func TestOtherSubjectsTripForThemselves(t *testing.T) {
+	s := newSite(t, quarter)
+	for n := range 6 {
+		id := s.arrived("a.example")
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Attempt: sidecar.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: looksBad}})
+	}
+	s.Reconcile(t.Context(), s.now)
+	if files := s.locks.Files(""); len(files) != 0 {
+		t.Errorf("lock files %v", files)
+	}
+	if st, err := s.Status(t.Context(), s.now, "forward:local.example"); err != nil || st.Scopes[0].Trip == nil || st.Scopes[0].Failed != 6 {
+		t.Errorf("status: %+v: %v", st.Scopes, err)
+	}
+	if got := s.action("local.example"); got != sidecar.Accept {
+		t.Errorf("the owner's own mail is answered %d", got)
+	}
+	r := sidecar.Request{Stage: sidecar.StageRoute, ID: messageID(s.now), Sender: "who@else.example", Recipient: "y@far.example", Original: "bob@local.example", Submitter: sidecar.Submitter{ClientAddress: "192.0.2.9"}}
+	if got := s.Ask(t.Context(), s.now, r); got.Action != sidecar.Defer || !strings.Contains(got.Text, "has exceeded the max defers and failures per hour (6/5 (100%)) allowed. Message will be reattempted later") {
+		t.Errorf("a forward is answered %+v", got)
 	}
 }

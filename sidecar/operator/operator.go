@@ -164,6 +164,9 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, who)
 	s.Watch, s.Refused = o.refused(now, name, s.Mode, standing)
+	if s.DeferfailStatus = (DeferfailStatus{Causes: []deferfail.CauseStatus{}, LeftOut: []deferfail.LeftOut{}}); sidecar.IsSpecial(name) {
+		s.DeferfailStatus = o.deferfailStatus(now, who, standing)
+	}
 	limited := len(s.Windows) > 0
 	if sidecar.IsSpecial(name) { // it always has some, like a domain
 		limited = settings.Scopes[name] != nil
@@ -223,16 +226,10 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	standing := o.store.Standing(at, domain)
 	d = DomainStatus{Domain: domain, Account: who.Account, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
 		Mode: settings.Mode(who, domain)}
-	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
+	d.DeferfailStatus = o.deferfailStatus(now, who, standing)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
 	d.Stopped, d.StoppedBy = o.stopped(now, who)
 	d.Watch, d.Refused = o.refused(now, domain, d.Mode, standing)
-	for _, w := range standing.Windows {
-		if w.Window == settings.Window {
-			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
-		}
-	}
-	d.Causes, d.LeftOut = o.deferfail.Causes(domain)
 	limits := settings.LimitsOf(domain)
 	d.Windows = windows(standing, limits)
 	d.Hourly, d.HourlyPercent = d.Windows[0].Limit, d.Windows[0].Percent // a domain always has this one
@@ -242,7 +239,9 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	for _, f := range o.dir.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
 		if f.Kind == sidecar.LockDeferFail {
-			l.Until = nil // it depends on what becomes of its mail
+			if l.Until = nil; d.Trip != nil {
+				l.Until = &d.Trip.Ends
+			}
 		}
 		if f.Operator {
 			l.Owner, l.Until = "operator", nil
@@ -250,6 +249,20 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 		d.Locks = append(d.Locks, l)
 	}
 	return d, anySent(d.Windows) || d.Refused > 0 || d.Watch.Sends > 0 || len(d.Locks) > 0 || d.Held > 0
+}
+
+// deferfailStatus returns how a domain or special subject stands with its defers and failures.
+func (o *Operator) deferfailStatus(now time.Time, who sidecar.Payer, standing ratelimit.Standing) (d DeferfailStatus) {
+	settings := o.settings.Load()
+	d.DeferfailMin, d.DeferfailPercent = settings.DeferfailLimits(who)
+	for _, w := range standing.Windows {
+		if w.Window == settings.Window {
+			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
+		}
+	}
+	d.Causes, d.LeftOut = o.deferfail.Causes(who.Subject())
+	d.Trip = o.deferfail.Trip(now, who.Subject())
+	return d
 }
 
 // refused returns what watched limits would have refused of a subject, and how many

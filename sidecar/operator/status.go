@@ -62,6 +62,7 @@ type DeferfailStatus struct {
 	DeferfailMin     int64                   `json:"deferfail_min"`
 	Causes           []deferfail.CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
 	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what does not count towards a trip
+	Trip             *deferfail.TripStatus   `json:"trip"`     // null: it is not tripped
 }
 
 // Blocked says whether an operator or the panel lets a domain send nothing.
@@ -76,11 +77,12 @@ type ScopeStatus struct {
 	Scope string `json:"scope"` // news@example.com, account:bob, service:www-data
 	Counts
 	refusal.Watch
-	Windows []Window   `json:"windows"`
-	FreesAt *time.Time `json:"frees_at"` // when the next send has room here; null if now
-	Held    int        `json:"held"`     // recipients that wait in Exim's queue: of a special subject
-	Mode    limit.Mode `json:"mode"`     // as in DomainStatus
-	Stopped string     `json:"stopped"`  // as in DomainStatus
+	DeferfailStatus            // only of special subjects
+	Windows         []Window   `json:"windows"`
+	FreesAt         *time.Time `json:"frees_at"` // when the next send has room here; null if now
+	Held            int        `json:"held"`     // recipients that wait in Exim's queue: of a special subject
+	Mode            limit.Mode `json:"mode"`     // as in DomainStatus
+	Stopped         string     `json:"stopped"`  // as in DomainStatus
 
 	StoppedBy string `json:"stopped_by"` // as in DomainStatus
 	Partial   bool   `json:"partial"`    // as in DomainStatus

@@ -3,10 +3,59 @@ package deferfail
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
 )
+
+// A TripStatus is the trip of a subject.
+type TripStatus struct {
+	Since time.Time `json:"since"`
+	By    string    `json:"by"`   // deferrals, which let some be tried again, or failures
+	Ends  time.Time `json:"ends"` // at the latest: by then enough of what is bad has left the window
+}
+
+// Trip returns the trip of a subject; nil if it is not tripped.
+func (d *Breaker) Trip(now time.Time, subject string) *TripStatus {
+	trip, tripped := d.trips.of(subject)
+	if !tripped {
+		return nil
+	}
+	t := &TripStatus{Since: trip.Since, By: "failures", Ends: d.endOf(now, subject, trip)}
+	if trip.Deferrals {
+		t.By = "deferrals"
+	}
+	return t
+}
+
+// endOf returns when a trip ends at the latest. Nothing new can go wrong meanwhile, for
+// nothing new is sent.
+func (d *Breaker) endOf(now time.Time, subject string, tripped trip) time.Time {
+	s := d.settings()
+	counted := s.Window + s.Window/60 // for so long at most
+	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
+	earliest := tripped.Since.Add(s.Window / 60)
+	if f.calm() {
+		return earliest
+	}
+	var sent []time.Time
+	d.bads.each(subject, func(b badSend) {
+		if !b.Excused {
+			sent = append(sent, b.When)
+		}
+	})
+	if int64(len(sent)) < f.Bad { // some of them are not known here
+		return now.Add(counted)
+	}
+	slices.SortFunc(sent, time.Time.Compare)
+	sent = sent[int64(len(sent))-f.Bad:]
+	last := sent[f.Bad-f.min].Add(counted) // then fewer than min are left
+	if last.Before(earliest) {
+		return earliest
+	}
+	return last
+}
 
 // A CauseStatus is how many sends of a domain were bad for one cause.
 type CauseStatus struct {
