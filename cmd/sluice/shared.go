@@ -35,7 +35,7 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 		w = append(w, fmt.Sprintf("no server of store.url answers: this node decides alone (store.outage = %q).", s.Mode))
 	}
 	for _, server := range s.Servers {
-		if server.Mode != "shared" {
+		if server.Mode != "shared" && server.Trouble != "" {
 			w = append(w, fmt.Sprintf("Redis %s cannot be asked since %s: %s. This node decides alone (store.outage = %q).",
 				server.Server, sidecar.DateTime(server.Since), server.Trouble, server.Mode))
 		}
@@ -51,6 +51,10 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 			sidecar.Count(int64(s.Unmerged), "thing", "things")))
 	}
 	for _, n := range s.Nodes {
+		if n.Namesake {
+			w = append(w, fmt.Sprintf("ERROR: two live nodes are called %s, as a cloned machine and its original are: both work in their shares of what is left. "+
+				"Give each a store.node of its own, and restart sluice there.", n.Node))
+		}
 		if n.Differs {
 			w = append(w, fmt.Sprintf("%s has other limits in its configuration than this node.", n.Node))
 		}

@@ -95,7 +95,10 @@ func printStatus(w io.Writer, s operator.Status) {
 		printShared(w, *s.Totals.Shared)
 	}
 	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared), partialWarning(s)) {
-		fmt.Fprintf(w, "WARNING: %s\n", sidecar.Printable(warning))
+		if !strings.HasPrefix(warning, "ERROR: ") {
+			warning = "WARNING: " + warning
+		}
+		fmt.Fprintln(w, sidecar.Printable(warning))
 	}
 }
 

@@ -89,17 +89,17 @@ func (n *node) closeStore() error {
 func (n *node) sharedStatus() operator.SharedStatus {
 	st := n.shared.Status()
 	status := operator.SharedStatus{Mode: st.Mode, Changes: st.Changes, Unmerged: st.Unmerged, Of: n.config.Store.Nodes,
-		Servers: []operator.ServerStatus{}, Nodes: []operator.NodeStatus{}}
+		Namesake: st.Namesake, Servers: []operator.ServerStatus{}, Nodes: []operator.NodeStatus{}}
 	for _, s := range st.Servers {
 		status.Servers = append(status.Servers, operator.ServerStatus{Server: s.Name, Mode: s.Mode, Since: s.Since,
 			Milliseconds: milliseconds(s.Latency), Trouble: s.Trouble, Blocked: s.Blocked, Evicts: s.Evicts, BadKey: s.BadKey})
 	}
 	for _, o := range st.Nodes {
 		if o.Name == n.name { // what it last announced to the others may be out of date
-			o.Mode = st.Mode
+			o.Mode, o.Namesake = st.Mode, st.Namesake
 		}
 		status.Nodes = append(status.Nodes, operator.NodeStatus{Node: o.Name, SignAge: o.Age.Seconds(), Mode: o.Mode,
-			Milliseconds: milliseconds(o.Latency), Differs: o.Config != st.Config})
+			Milliseconds: milliseconds(o.Latency), Differs: o.Config != st.Config, Namesake: o.Namesake})
 	}
 	return status
 }

@@ -52,6 +52,14 @@ func (s storeEvents) RedisKeyUnusable(server string, reason error) {
 	s.Emit(event.Event{Kind: event.RedisKeyUnusable, Attrs: event.Attrs("server", server), Err: reason})
 }
 
+func (s storeEvents) RedisNamesake(name string) {
+	s.Emit(event.Event{Kind: event.RedisNamesake, Attrs: event.Attrs("node", name)})
+}
+
+func (s storeEvents) RedisNamesakeGone(name string) {
+	s.Emit(event.Event{Kind: event.RedisNamesakeGone, Attrs: event.Attrs("node", name)})
+}
+
 func (s storeEvents) RedisCrowded(nodes, of int) {
 	s.Emit(event.Event{Kind: event.RedisCrowded, Attrs: event.Attrs("nodes", nodes, "store.nodes", of)})
 }

@@ -188,7 +188,7 @@ var stages = map[string]stage{
 			Mode: "share", Changes: 3, Unmerged: 7, Of: 2,
 			Servers: []operator.ServerStatus{{Server: "redis.example:6379", Mode: "share", Since: noon.Add(-time.Minute),
 				Trouble: "ask redis.example:6379: timeout: no answer within 45ms: i/o timeout", Evicts: "allkeys-lru"}},
-			Nodes: []operator.NodeStatus{{Node: "mx1", SignAge: 61, Mode: "share", Milliseconds: 0.3}, {Node: "mx2", SignAge: 0.4, Mode: "shared", Milliseconds: 0.25, Differs: true},
+			Nodes: []operator.NodeStatus{{Node: "mx1", SignAge: 61, Mode: "share", Milliseconds: 0.3}, {Node: "mx2", SignAge: 0.4, Mode: "shared", Milliseconds: 0.25, Differs: true, Namesake: true},
 				{Node: "mx3", SignAge: 0.9, Mode: "shared", Milliseconds: 12.5}},
 		}},
 	}},

@@ -96,8 +96,10 @@ end
 
 -- beat is a node's sign of life: KEYS[1] has the nodes, KEYS[2] those that have
 -- told the server ARGV[4] all they know; ARGV[5] says that this one has.
--- Returns name, value and age of each node, and 1 if it has told the server.
+-- Returns the value that stood under its name, then name, value and age of each node, and
+-- 1 if it has told the server.
 function op.beat()
+  local before = call('HGET', KEYS[1], ARGV[2])
   call('HSET', KEYS[1], ARGV[2], now .. ' ' .. ARGV[3])
   call('PEXPIRE', KEYS[1], 86400000)
   if ARGV[5] == '1' then
@@ -106,7 +108,7 @@ function op.beat()
     call('PEXPIRE', KEYS[2], 86400000)
   end
   local ours = call('HGET', KEYS[2], '') == ARGV[4]
-  local out, all = {}, call('HGETALL', KEYS[1])
+  local out, all = {before and before:match('%d+ (.*)') or ''}, call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
     local at, value = all[i + 1]:match('(%d+) (.*)')
     if not at or now - at > 86400000 then

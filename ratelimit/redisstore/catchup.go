@@ -53,10 +53,10 @@ func allComplete(steps []step) bool {
 }
 
 // reserve takes the sends of t out of what this node may accept alone, if it may.
-func (s *Store) reserve(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+func (s *Store) reserve(ctx context.Context, now time.Time, t ratelimit.Take, o Outage) (ratelimit.Result, error) {
 	s.outbox.mu.Lock()
 	defer s.outbox.mu.Unlock()
-	return s.decideDegraded(ctx, now, t)
+	return s.decideDegraded(ctx, now, t, o)
 }
 
 // endReservation is called after the servers were asked. What they accepted stays out of this

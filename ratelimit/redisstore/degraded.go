@@ -30,7 +30,7 @@ func (s *Store) takeDegraded(ctx context.Context, now time.Time, t ratelimit.Tak
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer s.wakeMerge()
-	r, err := s.decideDegraded(ctx, now, t)
+	r, err := s.decideDegraded(ctx, now, t, s.options.Outage)
 	if err == nil && r.OK {
 		return r, s.acceptDegraded(ctx, now, t, &r)
 	}
@@ -69,11 +69,11 @@ func within(subjects, some []ratelimit.Subject) []ratelimit.Subject {
 
 // decideDegraded finds out whether this node alone accepts, and counts what it accepts
 // in outbox.counts.
-func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
+func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.Take, o Outage) (ratelimit.Result, error) {
 	switch {
-	case t.Force || s.options.Outage == OutageOpen:
+	case t.Force || o == OutageOpen:
 		return s.countDegraded(now, t), nil
-	case s.options.Outage == OutageLocal:
+	case o == OutageLocal:
 		look := ratelimit.Take{Subjects: t.Subjects, Marks: t.Marks, Ahead: t.Ahead}
 		if len(look.Marks) != len(t.Tokens) {
 			look.Marks = t.Tokens
@@ -83,7 +83,7 @@ func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.T
 			r = s.countDegraded(now, t)
 		}
 		return r, err
-	case s.options.Outage == OutageClosed:
+	case o == OutageClosed:
 		return ratelimit.Result{}, ErrUncounted
 	}
 	shared := t
@@ -102,8 +102,8 @@ func (s *Store) countDegraded(now time.Time, t ratelimit.Take) ratelimit.Result 
 }
 
 // lookDegraded finds out what takeDegraded would accept.
-func (s *Store) lookDegraded(ctx context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
-	switch s.options.Outage {
+func (s *Store) lookDegraded(ctx context.Context, now time.Time, t ratelimit.Take, o Outage) (ratelimit.Result, error) {
+	switch o {
 	case OutageOpen:
 		r := s.outbox.counts.Look(now, ratelimit.Take{Subjects: unlimited(t.Subjects)})
 		return s.withLastUsage(r, t.Subjects), nil
@@ -153,7 +153,7 @@ func unlimited(subjects []ratelimit.Subject) []ratelimit.Subject {
 // shares returns subjects with this node's shares as limits. If nothing is left of a
 // limit it is -1, for 0 would be unlimited.
 func (s *Store) shares(subjects []ratelimit.Subject) []ratelimit.Subject {
-	all := unlimited(subjects)
+	all, nodes := unlimited(subjects), int64(s.nodes.count(s.options.Nodes))
 	for i, sub := range subjects {
 		for j, l := range sub.Limits {
 			if l.Max <= 0 {
@@ -161,7 +161,7 @@ func (s *Store) shares(subjects []ratelimit.Subject) []ratelimit.Subject {
 				continue
 			}
 			h := max((l.Max+1)/2, s.usage.used(sub.Name, l.Window))
-			if all[i].Limits[j].Max = max(0, l.Max-h) / int64(s.options.Nodes); all[i].Limits[j].Max == 0 {
+			if all[i].Limits[j].Max = max(0, l.Max-h) / nodes; all[i].Limits[j].Max == 0 {
 				all[i].Limits[j].Max = -1
 			}
 		}

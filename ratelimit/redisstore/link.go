@@ -73,6 +73,7 @@ type linkState struct {
 	latency   time.Duration // of the last heartbeat
 	since     time.Time     // of the present state
 	policy    string        // what the server does when its memory is full
+	signed    bool          // this process has written a sign of life there
 	badKey    error         // the last answer about a key that cannot be used
 	badKeyAt  time.Time     // when it came
 	master    string        // a key prefix that lies on this master
@@ -398,7 +399,7 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	l.mu.Lock()
 	another, first := l.server != server, l.server == ""
 	if another {
-		l.server, l.stage, l.lastError = server, unmet, nil
+		l.server, l.stage, l.signed, l.lastError = server, unmet, false, nil
 		l.unready()
 		l.forgetTime()
 		if !first {

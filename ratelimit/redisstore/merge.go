@@ -164,7 +164,7 @@ func (s *Store) rejoin() bool {
 	defer s.outbox.mu.Unlock()
 	owed := s.owedLocked()
 	for _, l := range masters {
-		if !l.ready.Load() && !owed[l] {
+		if !l.ready.Load() && !owed[l] && !s.namesakes.live.Load() {
 			l.rejoin()
 		}
 	}

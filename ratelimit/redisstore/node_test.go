@@ -35,6 +35,8 @@ func (h *heard) String() string {
 func (h *heard) has(part string) bool { return strings.Contains(h.String(), part) }
 
 func (h *heard) RedisCrowded(nodes, of int)             { h.say("%d nodes of %d", nodes, of) }
+func (h *heard) RedisNamesake(string)                   { h.say("namesake") }
+func (h *heard) RedisNamesakeGone(string)               { h.say("namesake gone") }
 func (h *heard) RedisLost(_, mode string, reason error) { h.say("lost, %s: %v", mode, reason) }
 func (h *heard) RedisBack(string, time.Duration)        { h.say("back") }
 func (h *heard) RedisReplaced(string)                   { h.say("replaced") }

@@ -37,6 +37,7 @@ func (n *nodes) list() []Node {
 	all := slices.Clone(n.all)
 	for i := range all {
 		all[i].Age += time.Since(n.updated)
+		all[i].Namesake = all[i].Namesake && all[i].Age < aliveFor
 	}
 	return all
 }
@@ -55,7 +56,8 @@ func (s *Store) beat(ctx context.Context, l *link) (found signs, err error) {
 	l.mu.Lock()
 	key, latency, server := l.master, l.latency, l.server
 	l.mu.Unlock()
-	me := Node{Name: s.options.Node, Mode: s.mode(), Latency: latency, Config: s.nodes.configHash()}
+	me := Node{Name: s.options.Node, Mode: s.mode(), Latency: latency, Config: s.nodes.configHash(),
+		Instance: s.namesakes.instance, Namesake: s.namesakes.live.Load()}
 	value, err := json.Marshal(me)
 	if err != nil {
 		return found, err
@@ -72,10 +74,11 @@ func (s *Store) beat(ctx context.Context, l *link) (found signs, err error) {
 	l.mu.Lock()
 	l.latency, l.lastError = time.Since(start), nil
 	l.mu.Unlock()
-	all, found, err := readSigns(reply)
+	before, all, found, err := readSigns(reply)
 	if err != nil {
 		return found, err
 	}
+	s.signed(l, before)
 	s.nodes.set(all)
 	alive := 0
 	for _, n := range all {
@@ -89,14 +92,18 @@ func (s *Store) beat(ctx context.Context, l *link) (found signs, err error) {
 	return found, nil
 }
 
-// readSigns reads the answer to a heartbeat: name, value, age in ms of each node, and 1 if it
-// has told this server all.
-func readSigns(reply any) (all []Node, found signs, err error) {
+// readSigns reads the answer to a heartbeat: the sign before, if there was any, then name, value, age in ms of
+// each node, and 1 if it has told this server all.
+func readSigns(reply any) (before *Node, all []Node, found signs, err error) {
 	list, ok := reply.([]any)
-	if !ok || len(list)%4 != 0 {
-		return nil, found, errReply
+	if !ok || len(list)%4 != 1 {
+		return before, nil, found, errReply
 	}
-	for ; len(list) > 0; list = list[4:] {
+	if text, _ := list[0].(string); text != "" {
+		before = &Node{}
+		json.Unmarshal([]byte(text), before) // of an earlier version it has no instance
+	}
+	for list = list[1:]; len(list) > 0; list = list[4:] {
 		name, _ := list[0].(string)
 		value, _ := list[1].(string)
 		ms, _ := list[2].(int64)
@@ -113,7 +120,17 @@ func readSigns(reply any) (all []Node, found signs, err error) {
 			found.behind++
 		}
 	}
-	return all, found, nil
+	return before, all, found, nil
+}
+
+// count is how many nodes share the Redis, if of nodes are to: two of one name are two.
+func (n *nodes) count(of int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.ContainsFunc(n.all, func(o Node) bool { return o.Namesake && o.Age < aliveFor }) {
+		of++
+	}
+	return of
 }
 
 // set takes what a heartbeat has found.

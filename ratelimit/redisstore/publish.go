@@ -132,7 +132,7 @@ func (s *Store) resetArgs(ctx context.Context, l *link, resets map[string]localR
 	now := s.clock.now()
 	for subject, r := range resets {
 		till := times[0] + (removedFor - now.Sub(r.at)).Milliseconds()
-		args = append(args, resetKey+subject, fmt.Sprintf("%s %d", s.options.Node, r.epoch), -till)
+		args = append(args, resetKey+subject, fmt.Sprintf("%s %d", s.namesakes.instance, r.epoch), -till)
 	}
 	return args, nil
 }
@@ -153,9 +153,9 @@ func (s *Store) receiveUse(key string, e entry) {
 
 // receiveReset resets a subject that another node has reset.
 func (s *Store) receiveReset(subject string, e entry) {
-	var node string
+	var instance string
 	var epoch int64
-	if _, err := fmt.Sscan(string(e.Value), &node, &epoch); err != nil || node == s.options.Node {
+	if _, err := fmt.Sscan(string(e.Value), &instance, &epoch); err != nil || instance == s.namesakes.instance {
 		return
 	}
 	now := s.clock.now()

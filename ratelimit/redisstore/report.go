@@ -1,9 +1,6 @@
 package redisstore
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // A Reporter gets what an operator should know.
 type Reporter interface {
@@ -28,6 +25,10 @@ type Reporter interface {
 	// RedisCrowded: more nodes send heartbeats than Options.Nodes, so their shares
 	// are too large.
 	RedisCrowded(nodes, of int)
+	// RedisNamesake: another live node has the name of this one. Both work in their shares
+	// until RedisNamesakeGone.
+	RedisNamesake(name string)
+	RedisNamesakeGone(name string)
 }
 
 // A Status is the state of a Store.
@@ -38,6 +39,7 @@ type Status struct {
 	Unmerged int    // entries of the outbox
 	Nodes    []Node // all nodes that share the Redis, by name
 	Config   string // see SetConfig
+	Namesake bool   // another live node has this one's name
 }
 
 // A ServerStatus is the state of one master.
@@ -59,19 +61,27 @@ type Node struct {
 	Mode    string        // see Status
 	Latency time.Duration
 	Config  string // hash of its configuration; see Store.SetConfig
+
+	Instance string // of its start
+	Namesake bool   // another live node has the same name
 }
 
 const modeShared = "shared"
 
 // Status returns the state of the store.
 func (s *Store) Status() Status {
-	st := Status{Mode: s.mode(), Changes: s.modeChanges.Load(), Unmerged: s.outbox.len(), Nodes: s.nodes.list(), Config: s.nodes.configHash()}
+	st := Status{Mode: s.mode(), Changes: s.modeChanges.Load(), Unmerged: s.outbox.len(), Nodes: s.nodes.list(), Config: s.nodes.configHash(),
+		Namesake: s.namesakes.live.Load()}
 	if since, trouble := s.servers.why(); trouble != nil {
 		st.Servers = append(st.Servers, ServerStatus{Name: s.servers.name(), Mode: string(s.options.Outage), Since: since,
 			Trouble: trouble.Error(), Blocked: isBlocked(trouble)})
 	}
 	for _, l := range s.servers.masters() {
-		st.Servers = append(st.Servers, l.status(s.options.Outage))
+		server := l.status(s.options.Outage)
+		if s.onlyNamesake([]step{{link: l}}) {
+			server.Mode, server.Trouble = string(OutageShare), ""
+		}
+		st.Servers = append(st.Servers, server)
 	}
 	return st
 }
@@ -100,8 +110,17 @@ func evicts(policy string) bool { return policy != "" && policy != "noeviction" 
 // mode is "shared" if all masters are known and decide.
 func (s *Store) mode() string {
 	masters := s.servers.masters()
-	if len(masters) == 0 || !s.servers.whole() || slices.ContainsFunc(masters, func(l *link) bool { return !l.ready.Load() }) {
+	if len(masters) == 0 || !s.servers.whole() {
 		return string(s.options.Outage)
+	}
+	var steps []step
+	for _, l := range masters {
+		if !l.ready.Load() {
+			steps = append(steps, step{link: l})
+		}
+	}
+	if len(steps) > 0 {
+		return string(s.outageWith(steps))
 	}
 	return modeShared
 }

@@ -112,7 +112,9 @@ func (s *Store) announce(l *link, err error) {
 		l.announcedReady = false
 		l.setSince(now)
 		s.modeChanges.Add(1)
-		s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
+		if !s.onlyNamesake([]step{{link: l}}) { // which is reported as such
+			s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
+		}
 	case !l.announcedReady && ready:
 		l.announcedReady, l.everReady = true, true
 		s.modeChanges.Add(1)

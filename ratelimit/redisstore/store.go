@@ -88,6 +88,8 @@ type Store struct {
 	board   *board
 	nodes   nodes
 
+	namesakes namesakes
+
 	neverShared bool // when it was opened, this node had never worked with a Redis
 
 	clock clock
@@ -126,6 +128,7 @@ func Open(o Options) (*Store, error) {
 	s.retention.Store(int64(keep))
 	s.usage, s.board = newUsageCache(), newBoard(o.Ledger)
 	s.outbox = newOutbox(o.Ledger, at)
+	s.namesakes.instance = newInstance()
 	s.neverShared = true
 	o.Ledger.Notes(noteServer, func(string, []byte) { s.neverShared = false })
 	s.servers = newServers(a, o.Timeout, s.wakeMerge, s.keyFailed)
@@ -264,10 +267,11 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 		if !answering(steps) {
 			return s.takeDegraded(ctx, now, t, 0)
 		}
-		if r, err := s.reserve(ctx, now, t); err != nil || !r.OK {
+		outage := s.outageWith(steps)
+		if r, err := s.reserve(ctx, now, t, outage); err != nil || !r.OK {
 			return r, err
 		}
-		t.Force = t.Force || s.options.Outage == OutageOpen
+		t.Force = t.Force || outage == OutageOpen
 	}
 	terms := s.terms(now, t.Subjects)
 	terms.again = s.outbox.undoes(t.Tokens)
@@ -435,15 +439,16 @@ func (s *Store) Look(ctx context.Context, now time.Time, t ratelimit.Take) (rate
 	steps, ready := s.steps(t.Subjects)
 	var own ratelimit.Result
 	if !ready {
+		outage := s.outageWith(steps)
 		var err error
-		if own, err = s.lookDegraded(ctx, now, t); err != nil || !own.OK || !answering(steps) || s.options.Outage == OutageOpen {
+		if own, err = s.lookDegraded(ctx, now, t, outage); err != nil || !own.OK || !answering(steps) || outage == OutageOpen {
 			return own, err
 		}
 	}
 	a, err := s.ask(deadline, s.terms(now, nil), steps, t, lookCall)
 	switch {
 	case err != nil && ready:
-		return s.lookDegraded(ctx, now, t)
+		return s.lookDegraded(ctx, now, t, s.options.Outage)
 	case err != nil:
 		return own, nil
 	}

@@ -142,6 +142,12 @@ func (d *doctor) checkShared() {
 	for _, server := range s.Servers {
 		d.checkServer(server, s)
 	}
+	for _, n := range s.Nodes {
+		if n.Namesake {
+			d.wrong("names of nodes", "Give each node a store.node of its own (a cloned machine has that of its original), and restart sluice there.",
+				"two live nodes are called %s: both work in their shares of what is left", n.Node)
+		}
+	}
 	if !s.Reached() {
 		d.note("nodes", "", "which nodes share this Redis is not known until it answers")
 		return

@@ -93,6 +93,9 @@ const (
 	RedisEvicts   Kind = "redis-evicts"   // a Redis drops counters when its memory is full: server, maxmemory-policy
 	RedisCrowded  Kind = "redis-crowded"  // more nodes than store.nodes, whose shares are too large: nodes, store.nodes
 
+	RedisNamesake     Kind = "redis-namesake"      // another live node has this one's name: node
+	RedisNamesakeGone Kind = "redis-namesake-gone" // the end of redis-namesake: node
+
 	RedisKeyUnusable Kind = "redis-key-unusable" // somebody else has written to a key of counts: server
 )
 
@@ -209,13 +212,16 @@ var kinds = map[Kind]wording{
 	JournalFailed:  {slog.LevelError, "journal failed: answers go on, but what is counted from now on would not survive a crash", unlimited},
 	JournalMended:  {slog.LevelInfo, "journal mended: all counts are on disk again", unlimited},
 
-	RedisAway:        {slog.LevelWarn, "Redis cannot be asked: this node decides alone until it can, in the mode of store.outage; mail goes on", unlimited},
-	RedisBack:        {slog.LevelInfo, "Redis decides again, and knows what was accepted meanwhile", unlimited},
-	RedisReplaced:    {slog.LevelWarn, "this Redis does not know this node's counts (it is new, was restarted or has failed over): telling them", unlimited},
-	RedisReplayed:    {slog.LevelInfo, "this Redis knows this node's counts", unlimited},
-	RedisEvicts:      {slog.LevelError, "Redis drops counters when its memory is full, and each of them is a new budget: set maxmemory-policy noeviction", unlimited},
-	RedisCrowded:     {slog.LevelError, "more nodes share this Redis than store.nodes says: without Redis they would accept more than they should; set it on all nodes", perKind},
-	RedisKeyUnusable: {slog.LevelError, "a key of Redis is not as Sluice writes it: whom it is about each node counts alone; delete it there (redis-cli DEL), and see who writes to it", perError},
+	RedisAway:     {slog.LevelWarn, "Redis cannot be asked: this node decides alone until it can, in the mode of store.outage; mail goes on", unlimited},
+	RedisBack:     {slog.LevelInfo, "Redis decides again, and knows what was accepted meanwhile", unlimited},
+	RedisReplaced: {slog.LevelWarn, "this Redis does not know this node's counts (it is new, was restarted or has failed over): telling them", unlimited},
+	RedisReplayed: {slog.LevelInfo, "this Redis knows this node's counts", unlimited},
+	RedisEvicts:   {slog.LevelError, "Redis drops counters when its memory is full, and each of them is a new budget: set maxmemory-policy noeviction", unlimited},
+	RedisCrowded:  {slog.LevelError, "more nodes share this Redis than store.nodes says: without Redis they would accept more than they should; set it on all nodes", perKind},
+	RedisNamesake: {slog.LevelError, "another live node has the name of this one, as a cloned machine has: both work in their shares of what is left; " +
+		"give each a store.node of its own, and restart sluice there", unlimited},
+	RedisNamesakeGone: {slog.LevelInfo, "no other node has the name of this one any more", unlimited},
+	RedisKeyUnusable:  {slog.LevelError, "a key of Redis is not as Sluice writes it: whom it is about each node counts alone; delete it there (redis-cli DEL), and see who writes to it", perError},
 
 	MilterOpen:        {slog.LevelWarn, "milter on TCP: any local user can connect and charge any domain; use a unix socket where users are not trusted", unlimited},
 	MilterRefused:     {slog.LevelWarn, "milter client refused", perKind},

@@ -136,6 +136,7 @@ type SharedStatus struct {
 	Changes  int64          `json:"mode_changes"` // of this node since its start
 	Unmerged int            `json:"unmerged"`     // changes of this node that are not in the shared store yet
 	Of       int64          `json:"of"`           // store.nodes
+	Namesake bool           `json:"namesake"`     // another live node has this one's name
 	Servers  []ServerStatus `json:"servers"`
 	Nodes    []NodeStatus   `json:"nodes"` // by name, this one included
 }
@@ -163,5 +164,6 @@ type NodeStatus struct {
 	SignAge      float64 `json:"sign_age"` // seconds since its last sign
 	Mode         string  `json:"mode"`     // see SharedStatus
 	Milliseconds float64 `json:"milliseconds"`
-	Differs      bool    `json:"differs"` // its limits are not those of this node
+	Differs      bool    `json:"differs"`  // its limits are not those of this node
+	Namesake     bool    `json:"namesake"` // two live nodes have its name
 }
