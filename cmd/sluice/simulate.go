@@ -16,7 +16,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/envelope"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/field"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
@@ -29,6 +31,7 @@ type simulateCmd struct {
 	Set     overrides `placeholder:"SCOPE KEY=VALUE..." help:"On top of the configuration, as sluice set takes it; may be repeated."`
 	Live    bool      `help:"Also with what sluice set has in force now, as the running sluice tells."`
 	Compare string    `placeholder:"FILE" help:"Simulate with this configuration file too, without --set, and show both."`
+	Foreign *bool     `negatable:"" help:"The logs are, or are not, of another host. By default they are unless they lie where exim.mainlog does."`
 	Suggest *int      `placeholder:"N" help:"Also find the least hourly limit that would have refused something of at most N domains."`
 	jsonFlag
 }
@@ -47,6 +50,11 @@ Which settings are simulated, the later over the earlier:
 Not simulated are the holds and suspensions of a panel, and locks made by hand: they are
 not in the log, no more than what was changed while it was written. Local domains and
 owners are those of the files now.
+
+Logs of another host (--foreign) are not read by what is true of this one: its name, local
+domains, owners, panel and Exim's user. Where you know them, write them into a file for
+--config: what that file sets itself is believed. What the log says was delivered on that
+host is local.
 
 What can be known from a log, and what not:
   - A message is decided on at its arrival, with the recipients that the log names within
@@ -93,14 +101,10 @@ func (o *overrides) Decode(ctx *kong.DecodeContext) error {
 
 // A simulated is the result of the command.
 type simulated struct {
-	Simulation simulate.Report  `json:"simulation"`
-	Compared   *simulate.Report `json:"compared,omitempty"`
-	Suggested  *suggestion      `json:"suggested,omitempty"`
-}
-
-type suggestion struct {
-	Domains int   `json:"domains"` // at most
-	Hourly  int64 `json:"hourly"`
+	Simulation simulate.Report      `json:"simulation"`
+	Compared   *simulate.Report     `json:"compared,omitempty"`
+	Suggested  *simulate.Suggestion `json:"suggested,omitempty"`
+	Foreign    bool                 `json:"foreign"`
 }
 
 func (c simulateCmd) Run(t *terminal) error {
@@ -120,10 +124,11 @@ func (c simulateCmd) Run(t *terminal) error {
 
 // simulate reads the logs once, for all simulations.
 func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
-	options, err := c.options(t)
+	options, foreign, err := c.options(t)
 	if err != nil {
 		return found, err
 	}
+	found.Foreign = foreign
 	simulation := simulate.New(options)
 	if err := simulation.Unread(); err != nil {
 		return found, err
@@ -131,7 +136,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	all := []*simulate.Simulation{simulation}
 	var compared, unlimited *simulate.Simulation
 	if c.Compare != "" {
-		other, err := c.compared(t, options)
+		other, err := c.compared(t, options, foreign)
 		if err != nil {
 			return found, err
 		}
@@ -146,44 +151,86 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	if err := c.replay(t, simulate.NewReplay(all...)); err != nil {
 		return found, err
 	}
+	c.warnUnseen(t, simulation.Domains())
 	found.Simulation = simulation.Report()
 	if compared != nil {
 		found.Compared = new(compared.Report())
 	}
 	if unlimited != nil {
-		found.Suggested = &suggestion{*c.Suggest, unlimited.Suggest(*c.Suggest)}
+		found.Suggested = new(unlimited.Suggest(*c.Suggest))
 	}
 	return found, nil
 }
 
-// options returns the settings to simulate.
-func (c simulateCmd) options(t *terminal) (o simulate.Options, err error) {
+// options returns the settings to simulate, and whether the logs are of another host: then
+// nothing is true of it that is true of this one.
+func (c simulateCmd) options(t *terminal) (o simulate.Options, foreign bool, err error) {
 	config, err := t.loadConfig()
 	if err != nil {
-		return o, err
+		return o, false, err
 	}
-	node, err := nodeName(config)
-	if err != nil {
-		return o, err
+	if foreign = c.isForeign(config.Exim.Mainlog); foreign {
+		o.Node = foreignNode
+		config.ForOtherHost(t.configFile != "")
+	} else {
+		if o.Node, err = nodeName(config); err != nil {
+			return o, false, err
+		}
+		o.EximUser = exim.Find(t.ctx, config.Exim.Binary).User
 	}
-	o = simulate.Options{Config: config, Node: node, EximUser: exim.Find(t.ctx, config.Exim.Binary).User}
-	if config.Panel.Follow {
+	if o.Config = config; panelApplies(config, foreign) {
 		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
 	}
 	if o.Set, err = c.live(t); err != nil {
-		return o, err
+		return o, false, err
 	}
 	o.Set = append(o.Set, c.Set...)
-	return o, nil
+	return o, foreign, c.checkScopes(o)
+}
+
+// checkScopes fails for a scope of --set that probably is a typo: a domain without a dot
+// that is known nowhere.
+func (c simulateCmd) checkScopes(o simulate.Options) error {
+	known := []string{sidecar.DefaultScope, sidecar.System, sidecar.Loopback, o.Node}
+	for _, s := range slices.Concat(o.Config.Settings(), o.Panel.Settings) {
+		known = append(known, s.Scope)
+	}
+	for _, s := range c.Set {
+		if sidecar.IsDomain(s.Scope) && !strings.Contains(s.Scope, ".") && !slices.Contains(known, s.Scope) {
+			return fmt.Errorf("--set %s: that is no domain that is known here, and has no dot; %s", s.Scope, field.Suggest(s.Scope, known[:3]))
+		}
+	}
+	return nil
+}
+
+// warnUnseen warns of what was set for domains of which the logs have nothing: perhaps they
+// are typos.
+func (c simulateCmd) warnUnseen(t *terminal, seen []string) {
+	warned := map[string]bool{}
+	for _, s := range c.Set {
+		domain := cmp.Or(envelope.DomainOf(s.Scope), s.Scope)
+		if sidecar.IsAccount(s.Scope) || sidecar.IsSpecial(s.Scope) || s.Scope == sidecar.DefaultScope || warned[s.Scope] || slices.Contains(seen, domain) {
+			continue
+		}
+		warned[s.Scope] = true
+		meant := ""
+		if near := field.Nearest(domain, seen); near != "" {
+			meant = fmt.Sprintf("; did you mean %s?", near)
+		}
+		t.warn(fmt.Sprintf("--set %s: nothing in the logs is charged to %s%s", s.Scope, domain, meant))
+	}
 }
 
 // compared returns the options with the other configuration, and without --set.
-func (c simulateCmd) compared(t *terminal, o simulate.Options) (simulate.Options, error) {
+func (c simulateCmd) compared(t *terminal, o simulate.Options, foreign bool) (simulate.Options, error) {
 	alike := *t
 	alike.configFile = c.Compare
 	config, err := alike.loadConfig()
 	if err != nil {
 		return o, err
+	}
+	if foreign {
+		config.ForOtherHost(true)
 	}
 	o.Config, o.Set = config, o.Set[:len(o.Set)-len(c.Set)]
 	return o, nil
@@ -228,6 +275,9 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 	}
 	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
 	fmt.Fprintf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
+	if found.Foreign {
+		fmt.Fprintln(w, "The logs are taken for another host's: nothing of this one is believed of it (--no-foreign: they are of this one).")
+	}
 	if s.Watched > 0 {
 		fmt.Fprintf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
 	}
@@ -236,8 +286,20 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		c.printCompared(w, s, *found.Compared)
 	}
 	if found.Suggested != nil {
-		fmt.Fprintf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\nDomains with an hourly limit of their own do not count.\n",
-			found.Suggested.Hourly, atMost(found.Suggested.Domains))
+		printSuggestion(w, *found.Suggested)
+	}
+}
+
+func printSuggestion(w io.Writer, s simulate.Suggestion) {
+	const anyway = "for defers and failures, or by a limit of its own or of a day"
+	if s.Hourly == nil {
+		fmt.Fprintf(w, "\nThere is no hourly limit by which %s would have been refused anything: whatever it is, %s would have been, each %s.\n",
+			atMost(s.Domains), sidecar.Count(int64(s.Anyway), "domain", "domains"), anyway)
+		return
+	}
+	fmt.Fprintf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\n", *s.Hourly, atMost(s.Domains))
+	if s.Anyway > 0 {
+		fmt.Fprintf(w, "Among these are %d to which that happens whatever the limit is, each %s.\n", s.Anyway, anyway)
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,38 +97,83 @@ func TestSimulateALogInParts(t *testing.T) {
 	}
 }
 
-// --suggest is the least limit that touches so few domains: one less touches more.
+// --suggest is the least limit that touches so few domains: one less touches more. It counts
+// what its table shows: who trips, or has another limit, is touched by whatever limit.
 func TestSuggestedLimitIsTheLeast(t *testing.T) {
 	t.Parallel()
 	names, _ := writeLogs(t, t.TempDir(), 1, 1<<20)
-	args := append(names, "--config", simulateConfig(t, "deferfail_percent = 0\n[limits.domain.\"d1.example\"]\nhourly = 1\n"))
-	touched := func(hourly int64) (n int) {
-		for _, d := range simulateRun(t, append(args, "--set", "default", fmt.Sprintf("hourly=%d", hourly))...).Simulation.Domains {
-			if d.Domain != "d1.example" {
-				n++
-			}
-		}
-		return n
+	args := append(names, "--config", simulateConfig(t, "deferfail_min = 3\ndeferfail_percent = 20\n[limits.domain.\"d1.example\"]\nhourly = 1\n"))
+	touched := func(hourly int64) int {
+		return len(simulateRun(t, append(args, "--set", "default", fmt.Sprintf("hourly=%d", hourly))...).Simulation.Domains)
 	}
-	for _, most := range []int{0, 7, 100} {
+	anyway := touched(0)
+	if anyway < 2 {
+		t.Fatalf("%d domains are refused something without a limit: too few for this test", anyway)
+	}
+	for _, most := range []int{0, anyway - 1, anyway, anyway + 7, 100} {
 		suggested := simulateRun(t, append(args, "--suggest", fmt.Sprint(most))...).Suggested
-		if suggested.Domains != most {
-			t.Errorf("asked for %d: %+v", most, suggested)
+		if suggested.Domains != most || suggested.Anyway != anyway || (suggested.Hourly == nil) != (most < anyway) {
+			t.Errorf("asked for %d, %d are touched anyway: %+v", most, anyway, suggested)
 		}
-		at, below := touched(suggested.Hourly), touched(suggested.Hourly-1)
+		if suggested.Hourly == nil {
+			continue
+		}
+		at, below := touched(*suggested.Hourly), touched(*suggested.Hourly-1)
 		if at > most || below <= most {
-			t.Errorf("hourly = %d is suggested for at most %d domains; it touches %d, and one less %d", suggested.Hourly, most, at, below)
+			t.Errorf("hourly = %d is suggested for at most %d domains; it touches %d, and one less %d", *suggested.Hourly, most, at, below)
 		}
 	}
 }
 
 func TestSuggestedLimitInWords(t *testing.T) {
-	names, _ := writeLogs(t, t.TempDir(), 1, 100<<10)
-	for n, says := range map[string]string{"0": "by which no domain would have", "1": "by which at most 1 domain would have", "9": "by which at most 9 domains would have"} {
+	names, _ := writeLogs(t, t.TempDir(), 1, 1<<20)
+	for _, c := range []struct{ n, limits, says string }{
+		{"0", "deferfail_percent = 0\n", "is the least limit by which no domain would have been refused anything.\n"},
+		{"1", "deferfail_percent = 0\n", "by which at most 1 domain would have"},
+		{"9", "deferfail_percent = 0\n[limits.domain.\"d1.example\"]\nhourly = 1\n", "anything.\nAmong these are 1 to which that happens whatever the limit is, each for defers"},
+		{"0", "deferfail_percent = 0\n[limits.domain.\"d1.example\"]\nhourly = 1\n", "There is no hourly limit by which no domain would have been refused anything: whatever it is, "},
+	} {
 		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), []string{"simulate", names[0], "--suggest", n, "--config", simulateConfig(t, "")}, nil, &stdout, &stderr)
-		if code != exitDone || !strings.Contains(stdout.String(), says) {
-			t.Errorf("--suggest %s: exit %d, %q is not in\n%s%s", n, code, says, stdout.String(), stderr.String())
+		code := run(t.Context(), []string{"simulate", names[0], "--suggest", c.n, "--config", simulateConfig(t, c.limits)}, nil, &stdout, &stderr)
+		if code != exitDone || !strings.Contains(stdout.String(), c.says) {
+			t.Errorf("--suggest %s: exit %d, %q is not in\n%s%s", c.n, code, c.says, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// What is true of this host is not believed of another one's log: A-10.
+func TestALogOfAnotherHost(t *testing.T) {
+	dir := t.TempDir()
+	// Of this host shop.example is local, and ext@other.example's domain is bob's.
+	writeFile(t, dir+"/localdomains", "shop.example\n")
+	writeFile(t, dir+"/owners", "shop.example: bob\nother.example: bob\n")
+	writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[exim]\nmainlog = %q\nlocal_domains = [%q]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
+		dir+"/logs/mainlog", dir+"/localdomains", dir+"/owners"))
+	for _, d := range []string{"/logs", "/copied"} {
+		if err := os.Mkdir(dir+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"/mainlog", "/mainlog.2"} {
+			writeFile(t, dir+d+name, `2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= news@shop.example H=(pc) [192.0.2.10]:4000 P=esmtpsa A=dovecot_login:news@shop.example S=1000 T="hi" for x@far.example y@home.example z@shop.example
+2026-11-28 10:00:01 1xAAAA-00000000001-0001 ** x@far.example R=lookuphost T=remote_smtp H=mx.far.example [192.0.2.20]: SMTP error from remote mail server after RCPT TO:<x@far.example>: 550 5.1.1 no such user
+2026-11-28 10:00:01 1xAAAA-00000000001-0001 => y <y@home.example> R=localuser T=local_delivery
+2026-11-28 10:00:01 1xAAAA-00000000001-0001 => z <z@shop.example> R=localuser T=local_delivery
+`)
+		}
+	}
+	for _, c := range []struct {
+		args    string
+		foreign bool
+		sent    int64 // y is on that host, and only its log says so; z is on both
+	}{
+		{"logs/mainlog", false, 1}, {"logs/mainlog.2", false, 1}, {"logs/../logs/mainlog", false, 1},
+		{"copied/mainlog", true, 1}, {"copied/mainlog --no-foreign", false, 1}, {"logs/mainlog --foreign", true, 1},
+	} {
+		args := strings.Fields(c.args)
+		args[0] = filepath.Join(dir, args[0])
+		found := simulateRun(t, append(args, "--config", dir+"/sluice.toml")...)
+		if found.Foreign != c.foreign || found.Simulation.Sent != c.sent || found.Simulation.Senders != 1 {
+			t.Errorf("%s: %+v", c.args, found)
 		}
 	}
 }
@@ -176,6 +223,8 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 		{[]string{names[0], "--set", "default", "hourly=-1"}, "hourly"},
 		{[]string{names[0], "--set", "default", "hourley=3"}, `did you mean "hourly"`},
 		{[]string{names[0], "--set", "default"}, "nothing to set"},
+		{[]string{names[0], "--set", "defualt", "hourly=3"}, `--set defualt: that is no domain that is known here, and has no dot; did you mean "default"?`},
+		{[]string{names[0], "--set", "acount:bob", "hourly=3"}, `scope "acount:bob" must be`},
 		{[]string{names[0], "--suggest=-1"}, "--suggest"},
 		{[]string{names[0], "--compare", filepath.Join(dir, "none")}, "no such file"},
 	} {
@@ -270,5 +319,23 @@ func TestSimulateAnEmptyLog(t *testing.T) {
 	if code := run(context.Background(), []string{"simulate", log, "--config", simulateConfig(t, "")}, nil, &stdout, &stderr); code != exitDone ||
 		stdout.String() != "There is no mail in the logs.\n" {
 		t.Errorf("exit %d: %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+// A name of which the logs have nothing may be a typo: it is said, and simulated all the same.
+func TestSimulateWarnsOfNamesThatAreNotInTheLogs(t *testing.T) {
+	names, truth := writeLogs(t, t.TempDir(), 1, 100<<10)
+	seen := slices.Sorted(maps.Keys(truth))[0]
+	typo := strings.Replace(seen, "example", "exmaple", 1)
+	var stdout, stderr bytes.Buffer
+	args := []string{"simulate", names[0], "--config", simulateConfig(t, "")}
+	for _, scope := range []string{typo, typo, seen, "news@" + typo, "account:bob", "default", "system"} {
+		args = append(args, "--set", scope, "hourly=9")
+	}
+	code := run(t.Context(), args, nil, &stdout, &stderr)
+	want := fmt.Sprintf("sluice: warning: --set %[1]s: nothing in the logs is charged to %[1]s; did you mean %[2]s?\n"+
+		"sluice: warning: --set news@%[1]s: nothing in the logs is charged to %[1]s; did you mean %[2]s?\n", typo, seen)
+	if code != exitDone || stderr.String() != want {
+		t.Errorf("exit %d, warned\n%swant\n%s", code, &stderr, want)
 	}
 }

@@ -86,6 +86,23 @@ func TestGoodConfigs(t *testing.T) {
 	}
 }
 
+// Of another host nothing is believed but what the file sets that was written for it.
+func TestForOtherHost(t *testing.T) {
+	const text = "[exim]\nlocal_domains = [\"here.example\"]\nremote_transports = [\"out\"]\n[identity]\nowners = \"/srv/owners\"\nrelay = [\"192.0.2.1\"]\n[limits]\nhourly = 7\n"
+	for _, written := range []bool{true, false} {
+		c, err := Parse("x.toml", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ForOtherHost(written)
+		kept := len(c.Exim.LocalDomains) == 1 && c.Identity.Owners == "/srv/owners" && len(c.Identity.Relay) == 1
+		gone := len(c.Exim.LocalDomains) == 0 && c.Identity.Owners == "" && len(c.Identity.Relay) == 0 && c.Origin("identity.owners") == "built-in"
+		if written && !kept || !written && !gone || c.Identity.MainDomains != "" || c.Exim.RemoteTransports[0] != "out" || *c.Limits.Default.Hourly != 7 {
+			t.Errorf("written for it %v: %+v, %+v", written, c.Exim, c.Identity)
+		}
+	}
+}
+
 // store.url_file is read by whoever needs the URL, if nobody else can read it.
 func TestStoreURLFile(t *testing.T) {
 	dir := t.TempDir()

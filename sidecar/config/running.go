@@ -26,6 +26,28 @@ func (c *Config) SetUnlessInFile(key string, value any) {
 	}
 }
 
+// Sets reports whether the file sets a key.
+func (c *Config) Sets(key string) bool {
+	return c.Origin(key) != limit.BuiltIn && c.Origin(key) != string(limit.LayerPanel)
+}
+
+// ForOtherHost forgets what is true of this host only: its local domains, and who on it is
+// charged. If the file was written for the other host, what it sets itself stays.
+func (c *Config) ForOtherHost(written bool) {
+	for _, k := range c.keys() {
+		about := strings.HasPrefix(k.name, "identity.") || strings.HasSuffix(k.name, ".local_domains")
+		if !about || written && c.Sets(k.name) {
+			continue
+		}
+		delete(c.origins, k.name)
+		if _, list := k.value.Get().([]string); list {
+			k.value.Set([]string{})
+		} else {
+			k.value.Set("")
+		}
+	}
+}
+
 // File is the path of the file that was read; empty if there was none.
 func (c *Config) File() string { return c.file }
 

@@ -38,6 +38,21 @@ func TestRefusalsAndRuns(t *testing.T) {
 			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"}},
 		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"a gift for me@x.test\"": {
 			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha"}},
+		"cwd=/home/bob 5 args: sendmail -F \"Bob -bt Smith\" -bs -oi": {
+			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+		"cwd=/home/bob 4 args: sendmail -i -- -bt@far.test": {
+			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+		"cwd=/home/bob 2 args: exim \"\"": {
+			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+		"cwd=/root 1 args: /usr/bin/mailq":                                                {},
+		"cwd=/root 1 args: /usr/sbin/runq":                                                {},
+		"cwd=/root 1 args: newaliases":                                                    {},
+		"cwd=/root 3 args: exim -bt bob@far.test":                                         {},
+		"cwd=/root 2 args: /usr/sbin/exim4 -bV":                                           {},
+		"cwd=/root 3 args: exim -be $primary_hostname":                                    {},
+		"cwd=/root 4 args: exim -bh 192.0.2.1 -v":                                         {},
+		"cwd=/root 3 args: exim -Rff far.test":                                            {},
+		"cwd=/root 3 args: exim -v -bp":                                                   {},
 		"cwd=/srv/spool 3 args: /usr/sbin/exim4 -Mc 1xUzc7-0006ja-2I":                     {},
 		"cwd=/ 3 args: exim -bd -q20m":                                                    {},
 		"H=(pc) [192.0.2.1] rejected MAIL <s@x.test>: no":                                 {},

@@ -1,6 +1,8 @@
 package mainlog
 
 import (
+	"path"
+	"slices"
 	"strings"
 
 	"sluice/sidecar"
@@ -15,8 +17,8 @@ func parseNameless(e *sidecar.LogEntry, s string) bool {
 	return parseRefusal(e, s)
 }
 
-// parseRun reads what follows cwd= (log_selector +arguments, exim.c). It skips what Exim
-// runs itself, which submits nothing:
+// parseRun reads what follows cwd= (log_selector +arguments, exim.c). It skips runs that
+// submit nothing: of Exim itself, of mailq, exim -bt and the like.
 //
 //	/home/bob/public_html 3 args: /usr/sbin/sendmail -t -i
 func parseRun(e *sidecar.LogEntry, s string) bool {
@@ -25,13 +27,38 @@ func parseRun(e *sidecar.LogEntry, s string) bool {
 	if !ok || count < 0 {
 		return false
 	}
-	for arg := range strings.FieldsSeq(args) {
-		if strings.HasPrefix(arg, "-M") || strings.HasPrefix(arg, "-q") || strings.HasPrefix(arg, "-bd") || strings.HasPrefix(arg, "-bp") || strings.HasPrefix(arg, "-bP") {
-			return false
-		}
+	if !maySubmit(args) {
+		return false
 	}
 	e.Kind, e.Directory = sidecar.LogRan, before[:count]
 	return true
+}
+
+// maySubmit reports whether a program with these arguments may submit a message. Exim
+// quotes those that have blanks.
+func maySubmit(args string) bool {
+	program, args, _ := strings.Cut(args, " ")
+	switch path.Base(program) {
+	case "mailq", "runq", "newaliases": // the other names of Exim (exim.c) submit
+		return false
+	}
+	quoted := false
+	for arg := range strings.FieldsSeq(args) {
+		switch opens := strings.HasPrefix(arg, `"`); {
+		case quoted || opens:
+			quoted = !strings.HasSuffix(arg, `"`) || opens && len(arg) == 1
+		case arg == "--": // addresses follow
+			return true
+		case arg == "-bm", arg == "-bs", arg == "-bS":
+		case hasAnyPrefix(arg, "-b", "-M", "-q", "-R", "-S"):
+			return false
+		}
+	}
+	return true
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
 // refusals are the ways in which Exim logs a refusal (smtp_in.c, receive.c).

@@ -92,7 +92,7 @@ func (s *Simulation) remoteOf(m *message, p *state) []recipient {
 	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
-		case to.token == 0 && (to.Domain == "" || local.Has(to.Domain)): // one with a token was judged
+		case to.token == 0 && (to.Domain == "" || local.Has(to.Domain) || !s.settings.RemoteTransport(to.transport)): // one with a token was judged
 		case len(s.tried) > 0 && s.passedBefore(envelope.Mark(p.Sender, to.Address)):
 			p.drop(to)
 		default:

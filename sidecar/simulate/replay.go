@@ -79,7 +79,8 @@ func idOf(e *sidecar.LogEntry) (id messageID) {
 type recipient struct {
 	written string
 	envelope.Address
-	token ratelimit.Token // of the first send to this address; 0 if not known yet
+	token     ratelimit.Token // of the first send to this address; 0 if not known yet
+	transport string          // by which it was delivered; empty if that is not known
 }
 
 // NewReplay returns a Replay for some simulations.
@@ -225,7 +226,9 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 		}
 		h.early[idOf(e)] = true
 	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
-		m.add(sentTo(l))
+		to := sentTo(l)
+		to.transport = l.Transport
+		m.add(to)
 	}
 	return m
 }
@@ -251,7 +254,7 @@ func sentTo(l *delivery.Judged) recipient {
 	case l.Original != "":
 		return recipient{written: l.Original, Address: envelope.FoldRouted(l.Original)}
 	case l.Counts: // it was judged
-		return recipient{l.Recipient, l.To, l.First}
+		return recipient{written: l.Recipient, Address: l.To, token: l.First}
 	}
 	return recipient{written: l.Recipient, Address: envelope.FoldRouted(l.Recipient)}
 }
@@ -263,6 +266,9 @@ func (m *message) add(to recipient) {
 	}
 	for i := range m.to {
 		if m.to[i].written == to.written {
+			if m.to[i].transport == "" {
+				m.to[i].transport = to.transport
+			}
 			return
 		}
 		m.alike = m.alike || m.to[i].Address == to.Address

@@ -114,6 +114,9 @@ func (t *tally) end(now time.Time) {
 	}
 }
 
+// Domains returns those that were charged, sorted.
+func (s *Simulation) Domains() []string { return slices.Sorted(maps.Keys(s.domains)) }
+
 // Report returns what was found up to the end of the log.
 func (s *Simulation) Report() Report {
 	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}}
@@ -141,24 +144,39 @@ func (d *domainTally) result() DomainReport {
 	return one
 }
 
-// Suggest returns the least hourly limit of the default scope that would have refused
-// something of at most so many domains, from a simulation without such a limit. Domains that
-// have a limit of their own are left out.
+// A Suggestion is the least hourly limit of the default scope by which at most so many
+// domains would have been refused anything.
+type Suggestion struct {
+	Domains int    `json:"domains"` // at most
+	Hourly  *int64 `json:"hourly"`  // null: there is none, for Anyway is more
+	Anyway  int    `json:"anyway"`  // domains that are refused something whatever it is: for defers and failures, or by other limits
+}
+
+// Suggest finds a Suggestion by a simulation without such a limit.
 //
 // Until its first refusal, a domain sends the same with a limit as without. So it is
-// refused something by every limit below its peak, and by no other.
-func (s *Simulation) Suggest(domains int) int64 {
+// refused something by every limit below its peak, and by no other; but for those that
+// are refused something here, which are so by every limit.
+func (s *Simulation) Suggest(domains int) Suggestion {
+	found := Suggestion{Domains: domains}
 	var peaks []int64
 	for name, d := range s.domains {
-		if own := s.settings.Scopes[name]; own == nil || own.Hourly == nil {
+		if d.Refused+d.Watched > 0 {
+			found.Anyway++
+		} else if own := s.settings.Scopes[name]; own == nil || own.Hourly == nil {
 			peaks = append(peaks, d.Peak)
 		}
 	}
-	slices.SortFunc(peaks, func(a, b int64) int { return cmp.Compare(b, a) })
-	if domains >= len(peaks) {
-		return 1 // 0 would be none
+	more := domains - found.Anyway
+	if more < 0 {
+		return found
 	}
-	return max(1, peaks[domains])
+	slices.SortFunc(peaks, func(a, b int64) int { return cmp.Compare(b, a) })
+	found.Hourly = new(int64(1)) // 0 would be none
+	if more < len(peaks) {
+		*found.Hourly = max(1, peaks[more])
+	}
+	return found
 }
 
 // A tallyStore is a store in memory that counts in a tally what is charged.
