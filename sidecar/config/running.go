@@ -40,11 +40,11 @@ func (c *Config) ForOtherHost(written bool) {
 			continue
 		}
 		delete(c.origins, k.name)
-		if _, list := k.value.Get().([]string); list {
-			k.value.Set([]string{})
-		} else {
-			k.value.Set("")
+		var empty any = []any{}
+		if _, text := k.value.Get().(string); text {
+			empty = ""
 		}
+		k.value.Set(empty)
 	}
 }
 
