@@ -336,3 +336,35 @@ func followed(b *testing.B, dir, path string) time.Duration {
 	}
 	return took
 }
+
+// one relay host defers the mail of five tenants, each to five recipients at domains of
+// their own. The log of that, read at once, locks nobody.
+func TestASmarthostThatIsDownLocksNobody(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[exim]", fmt.Sprintf("[exim]\nmainlog = \"%s/mainlog\"", dir), 1))
+	var log strings.Builder
+	for u := 1; u <= 5; u++ {
+		at := time.Now().Add(time.Duration(u-60) * time.Second)
+		stamp := at.Format("2006-01-02 15:04:05 ") + mainlogtest.ID(at, u)
+		fmt.Fprintf(&log, "%s <= x@u%d.example H=(pc) [192.0.2.10] P=esmtpsa A=login:x@u%[2]d.example S=900\n", stamp, u)
+		for r := 1; r <= 5; r++ {
+			fmt.Fprintf(&log, "%s == a@u%d-%d.example R=smart T=smarthost_smtp defer (-44) H=relay.provider.example [198.51.100.7]: SMTP error from remote mail server after RCPT TO:<a@u%[2]d-%[3]d.example>: 450 4.7.1 try again later\n", stamp, u, r)
+		}
+	}
+	writeFile(t, dir+"/mainlog", log.String())
+	for u := 1; u <= 5; u++ {
+		domain := fmt.Sprintf("u%d.example", u)
+		hosttest.Eventually(t, domain+" is excused", func() bool {
+			out, _ := n.sluice(t, "status", domain)
+			return strings.Contains(out, "5 sends to relay.provider.example (remote-defer): not held against it")
+		})
+		if exists(n.file("max_deferfail_" + domain)) {
+			t.Errorf("%s is locked", domain)
+		}
+		out, _ := n.sluice(t, "check", "--stage", "rcpt", "--sender", "x@"+domain, "--auth", "x@"+domain, "--client-address", "192.0.2.10", "--recipient", "new@far.example")
+		if !strings.Contains(out, "DUNNO") {
+			t.Errorf("%s is answered %s", domain, out)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
+)
+
+// Whose fault it is that mail is deferred or fails, and what a trip does meanwhile:
+//
+//	AUTH, sendmail, strangers ─→ Exim ─→ sink: 450, 550 ─→ main log ─→ sluice ─→ trip
+//	                               └──── retries ←── probes, release ───────────────┘
+
+// a trip by deferrals ends by the retries of what was sent before it. Meanwhile
+// nothing bounces: clients get 450, and what sendmail submits is held.
+func TestRetriesEndATripByDeferrals(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startSluice(t, "[limits]\nwindow = \"10m\"\n") // a trip lasts ten seconds at least
+	h.startExim(t)
+	var to []string
+	for n := range 10 {
+		to = append(to, fmt.Sprintf("r%d@d%d.example", n, n))
+		h.sink.Refuse(to[n], 450, "4.7.1 try again later")
+	}
+	c := h.dial(t).Login("x@v1.example")
+	c.Want(c.Send("x@v1.example", hosttest.Letter("x"), to...), 250)
+	hosttest.Eventually(t, "it trips", func() bool { return strings.TrimSpace(h.read(lockDir+"/max_deferfail_v1.example")) == "10/5 (100%)" })
+
+	later := deferfailText("v1.example", "10/5 (100%)", laterText)
+	c.Mail("x@v1.example")
+	wantRefused(t, c.Rcpt("new@d0.example"), 450, later)
+	if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-f", "php@v1.example", "new@d1.example"); code != 0 {
+		t.Errorf("sendmail: exit %d\n%s", code, out)
+	}
+	hosttest.Eventually(t, "what sendmail submits is held", func() bool { return h.heldLines(later) == 1 })
+	if got := h.status(t, "v1.example"); got.Sent != 10 || got.Held != 1 || got.Trip == nil || got.Trip.By != "deferrals" || got.Locks[0].Until == nil {
+		t.Errorf("while it is tripped: %+v", got)
+	}
+
+	for _, one := range to {
+		h.sink.Accept(one)
+	}
+	h.queueRun(t, "-qf")
+	hosttest.Eventually(t, "all is delivered and the trip has ended", func() bool {
+		return h.sink.Count() == 11 && len(h.queue()) == 0 && !h.hasLock("max_deferfail_v1.example")
+	})
+	if got := h.status(t, "v1.example"); got.Sent != 11 || got.Delivered != 11 || got.Held != 0 || got.Trip != nil {
+		t.Errorf("in the end: %+v", got)
+	}
+	if strings.Contains(h.mainlog(), " ** ") {
+		t.Error("something bounced")
+	}
+	c.Want(c.Cmd("RSET"), 250)
+	c.Want(c.Send("x@v1.example", hosttest.Letter("x"), "new@d0.example"), 250)
+}
+
+// S-06: what a forwarder passes on of strangers is refused as spam. That holds forwards, and
+// the owner of the domain goes on sending. What is removed from the queue, or put aside, is
+// held no more.
+func TestStrangersTripOnlyTheForwarder(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startSluice(t, "")
+	h.startExim(t)
+	h.sink.Refuse("someone@far.example", 550, "5.7.1 this looks like spam")
+	stranger := h.dialFrom(t, "192.0.2.9")
+	for range 6 {
+		stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	}
+	hosttest.Eventually(t, "the forwarder trips", func() bool {
+		trip := h.forwards(t, "here.example").Trip
+		return trip != nil && trip.By == "failures"
+	})
+	if h.hasLock("max_deferfail_here.example") {
+		t.Error("the domain has a lock file")
+	}
+	c := h.dial(t).Login("boss@here.example")
+	c.Want(c.Send("boss@here.example", hosttest.Letter("x"), "customer@far.example"), 250)
+	hosttest.Eventually(t, "the owner's mail is delivered", func() bool { return slices.Contains(h.sink.Recipients(), "customer@far.example") })
+
+	text := fmt.Sprintf("%s has exceeded the max defers and failures per hour (6/5 (100%%)) allowed. Message %s", sidecar.TitleOf("forward:here.example"), laterText)
+	for _, away := range [][]string{{"exim4", "-Mrm"}, {"exim4", "-MG", "aside"}} {
+		before := h.heldLines(text)
+		stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+		hosttest.Eventually(t, "a forward is held", func() bool {
+			return h.heldLines(text) > before && h.forwards(t, "here.example").Held == 1 && len(h.queue()) == 1
+		})
+		h.run(t, append(away, h.queue()...)...)
+		hosttest.Eventually(t, fmt.Sprintf("behind %s nothing is held", away[1]), func() bool { return h.forwards(t, "here.example").Held == 0 })
+	}
+}
