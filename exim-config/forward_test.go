@@ -86,21 +86,6 @@ func TestNullSendersAreCharged(t *testing.T) {
 	hosttest.Eventually(t, "the others are delivered", func() bool { return h.sink.Count() == 4 })
 }
 
-// Bounces that Exim makes itself are nobody's, also where the sender is over its limit.
-func TestBouncesAreNobodys(t *testing.T) {
-	t.Parallel()
-	h := newHost(t)
-	h.startSluice(t, "[limits]\nhourly = 1\ndefer_cutoff = 1000")
-	h.sink.Refuse("nobody@far.example", 550, "the sink does not want it")
-	h.script(t, "news@shop.example", "nobody@far.example")
-	hosttest.Eventually(t, "the bounce is delivered", func() bool {
-		return slices.Equal(h.sink.Recipients(), []string{"news@shop.example"}) && len(h.queue()) == 0
-	})
-	if got := h.sent(t); got[node]+got["loopback"]+got["system"] != 0 {
-		t.Errorf("%+v", got)
-	}
-}
-
 // One folded name, three sends.
 func TestThreeSpellingsAreThreeSends(t *testing.T) {
 	t.Parallel()

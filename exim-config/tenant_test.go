@@ -103,8 +103,8 @@ func (h *host) sent(t *testing.T) map[string]int64 {
 	return sent
 }
 
-// A script that speaks SMTP to sendmail -bs is told apart too, also where an
-// alias is charged at delivery only.
+// A script that speaks SMTP to sendmail -bs is told apart too. What the host's alias makes
+// of its mail is the alias's.
 func TestPHPMailOverAPipeIsNotPooled(t *testing.T) {
 	t.Parallel()
 	h := newSharedHost(t, "hourly = 5")

@@ -10,6 +10,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/settings"
 )
 
 // messages are those still on their way, as far as the log tells.
@@ -34,6 +35,7 @@ type Arrived struct {
 	id        string
 	At        time.Time
 	Sender    *Source
+	Answered  *Source // of a bounce: the sender of the message that it answers; nil if that is not known
 	spellings []spelling
 	only      [1]spelling     // backs spellings while there is one
 	Distinct  bool            // all of its recipients fold to different addresses; only a simulation knows and sets it
@@ -47,7 +49,8 @@ type Arrived struct {
 type arrivalNote struct {
 	At time.Time `json:"at"`
 	origin
-	Postfix *postfixMessage `json:"postfix,omitempty"`
+	Answered *origin         `json:"answered,omitempty"`
+	Postfix  *postfixMessage `json:"postfix,omitempty"`
 }
 
 const (
@@ -66,7 +69,11 @@ func newMessages(store sidecar.Notes, events event.Sink) *messages {
 		arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, sources: Sources{Known: map[string]*Source{}}, redirects: newRedirects(store, events)}
 	r.notes.Load(func(name []string, note arrivalNote) error {
 		id := name[0]
-		r.arrivals[id] = &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), postfix: note.Postfix, noted: true}
+		a := &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), postfix: note.Postfix, noted: true}
+		if note.Answered != nil {
+			a.Answered = r.sources.Get(*note.Answered)
+		}
+		r.arrivals[id] = a
 		return nil
 	})
 	return r
@@ -74,17 +81,26 @@ func newMessages(store sidecar.Notes, events event.Sink) *messages {
 
 // arrive takes in an arrival. It copies what it keeps, or the whole block of the log would
 // stay in memory.
-func (r *messages) arrive(l *Judged) {
-	from := l.From
+func (r *messages) arrive(s *settings.Settings, l *Judged) {
+	from, answered := l.From, (*Source)(nil)
 	if from == nil { // nobody has prepared it
-		from = r.sources.Get(OriginOf(l.LogEntry))
+		from = r.sources.Get(OriginOf(l.LogEntry, IsBounce(l.LogEntry, s.EximUser)))
+	}
+	if l.Answers != "" && from.origin == (origin{}) {
+		if a := r.of(l.Answers); a != nil { // it leaves the queue behind its bounce
+			r.findSocket(a)
+			answered = a.Sender
+		}
 	}
 	if a := r.arrivals[l.ID]; a != nil { // the line is read again, or Postfix uses its queue id again
 		a.At, a.Sender, a.postfix = l.At, from, nil
+		if answered != nil {
+			a.Answered = answered
+		}
 		r.changed(a)
 		return
 	}
-	a := &Arrived{id: strings.Clone(l.ID), At: l.At, Sender: from}
+	a := &Arrived{id: strings.Clone(l.ID), At: l.At, Sender: from, Answered: answered}
 	r.arrivals[a.id], r.last = a, a
 	r.unnoted = append(r.unnoted, a)
 }
@@ -190,7 +206,11 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		if err := r.notes.Put(arrivalNote{At: a.At, origin: a.Sender.origin, Postfix: a.postfix}, a.id); err != nil {
+		note := arrivalNote{At: a.At, origin: a.Sender.origin, Postfix: a.postfix}
+		if a.Answered != nil {
+			note.Answered = &a.Answered.origin
+		}
+		if err := r.notes.Put(note, a.id); err != nil {
 			return err
 		}
 		a.noted, a.stale = true, false

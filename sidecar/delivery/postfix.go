@@ -34,7 +34,7 @@ func (d *Recorder) recordPostfix(s *settings.Settings, now time.Time, l *Judged)
 	r := d.messages
 	switch l.Kind {
 	case sidecar.LogArrived:
-		r.arrive(l)
+		r.arrive(s, l)
 		if id := d.charged(l.ID, l.Process, l.At); id != "" && id != l.ID {
 			r.arrivals[l.ID].postfixMessage().Charged = id
 		}

@@ -79,7 +79,7 @@ func (d *Recorder) Prepare(entries []sidecar.LogEntry) (record func(ctx context.
 		l := Judged{LogEntry: &entries[i]}
 		Judge(s, &l)
 		if l.Kind == sidecar.LogArrived {
-			l.From = d.messages.sources.Get(OriginOf(l.LogEntry))
+			l.From = d.messages.sources.Get(OriginOf(l.LogEntry, IsBounce(l.LogEntry, s.EximUser)))
 		}
 		lines = append(lines, l)
 	}
@@ -105,7 +105,7 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 		}
 		switch l.Kind {
 		case sidecar.LogArrived:
-			r.arrive(l)
+			r.arrive(s, l)
 			if early := r.early[l.ID]; early != nil {
 				delete(r.early, l.ID)
 				for j := range early {
@@ -172,7 +172,7 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 	o.Of = r.of(l.ID)
 	if o.Of != nil {
 		r.findSocket(o.Of)
-		o.Payer = o.Of.Sender.payerOf(s, &o)
+		o.Payer = o.Of.payerOf(s, &o)
 	} else if !l.Postfix {
 		r.wait(l.LogEntry)
 	}
@@ -195,7 +195,7 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	} else {
 		o.when = o.At
 	}
-	if o.Outcome != ratelimit.Delivered && o.Payer != nil && slices.Contains(o.Payer.ignores, o.cause) {
+	if o.Outcome != ratelimit.Delivered && o.Payer != nil && (o.arrears() || slices.Contains(o.Payer.ignores, o.cause)) {
 		report.Outcome |= ratelimit.Excused
 	}
 	report.Token = o.token(s, o.number)
@@ -227,7 +227,7 @@ func (d *Recorder) Settle(ctx context.Context, now time.Time, s *settings.Settin
 		switch {
 		case r.Known && o.Outcome == ratelimit.Delivered && (o.Of == nil || !o.Of.Distinct):
 			b.more = append(b.more, i)
-		case r.Charged && o.Payer.Who.Class == sidecar.Charged:
+		case r.Charged && o.Payer.Who.Class == sidecar.Charged && !o.arrears():
 			d.late.Add(1)
 		}
 	}

@@ -25,9 +25,19 @@ type origin struct {
 	Proxy  string `json:"proxy,omitempty"`
 }
 
+// IsBounce reports whether an arrival is a bounce or warning that Exim made itself: its line
+// says so, and names Exim's user. The line alone is not enough where that user is known, for
+// anybody may run sendmail -E.
+func IsBounce(e *sidecar.LogEntry, eximUser string) bool {
+	return e.Answers != "" && (eximUser == "" || e.Login == eximUser)
+}
+
 // OriginOf returns the origin of an arrival, without what does not matter for who is
-// charged: so more arrivals have the same one.
-func OriginOf(e *sidecar.LogEntry) origin {
+// charged: so more arrivals have the same one. That of a bounce is empty.
+func OriginOf(e *sidecar.LogEntry, bounce bool) origin {
+	if bounce {
+		return origin{}
+	}
 	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress, Directory: e.Directory}
 	if o.Auth != "" {
 		o.Login, o.Client = "", ""
@@ -97,6 +107,24 @@ func (s *Sources) Get(o origin) *Source {
 	return x
 }
 
+// payerOf returns who is charged for a send of a message: for a bounce, who sent the message
+// that it answers, unless an alias or list of this host redirects it.
+func (a *Arrived) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
+	if !o.arrears() {
+		return a.Sender.payerOf(s, o)
+	}
+	r := a.Answered.Request()
+	r.Stage = sidecar.StageLocal // nothing is known of its own recipients
+	return NewPayerLimits(s, s.Payer(&r))
+}
+
+// arrears reports whether a send is Exim's own bounce, which is never asked about. What
+// becomes of it says nothing about the mail of who pays for it.
+func (o *Outcome) arrears() bool { return o.Of != nil && o.Of.Answered != nil && !o.redirected() }
+
+// redirected reports whether an alias or list has made the recipient.
+func (o *Outcome) redirected() bool { return o.Original != "" && o.Spelled == 0 }
+
 // payerOf returns who is charged for a send of a message. It is the same for all of its
 // sends, but for those that an alias or list has made, and those of a client that has not
 // logged in: there it also matters whether this host is the MX of the recipient.
@@ -106,7 +134,7 @@ func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 	if o.Postfix {
 		r.Stage = sidecar.StagePostfixEnd
 	}
-	if x.Client != "" || o.Original != "" && o.Spelled == 0 {
+	if x.Client != "" || o.redirected() {
 		r.Recipient, r.Original = o.Recipient, o.Original
 		return NewPayerLimits(s, s.Payer(&r))
 	}

@@ -135,3 +135,93 @@ func TestStrangersThroughAForwarderLeaveTheOwnersHourAlone(t *testing.T) {
 		t.Errorf("held of %v", names)
 	}
 }
+
+// bounced tells of a bounce that Exim has made of a message.
+func (s *site) bounced(of, user string) (id string) {
+	s.ids++
+	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Login: user, Answers: of}})
+	return id
+}
+
+// Exim's own bounces are never refused, and charged from the log to whoever sent the message
+// that they answer: they were a channel for nothing. The message itself may have cost nothing.
+func TestBouncesAreChargedToWhoeverSentWhatTheyAnswer(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 2\ndefer_cutoff = 1000\n")
+	s.now = time.Now()
+	sent := s.arrived("a.example")
+	var bounces []string
+	for range 3 { // one bounce, and warnings
+		bounces = append(bounces, s.bounced(sent, "exim"))
+	}
+	s.deferred(bounces[0], "victim@far.example", refused)
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: sent}) // a bounce may be retried for longer
+	if err := s.Checkpoint(s.now, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	for _, id := range bounces {
+		s.gotThrough(id, "victim@far.example")
+		s.gotThrough(id, "victim@far.example")
+	}
+	s.wantOutcomes("a.example", 3, 3, 0, 0) // over the limit, and none was refused
+	s.want(s.rcpt("x@far.example", 0), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (4/2 (200%)) allowed.")
+	if st, err := s.Status(t.Context(), s.now, ""); err != nil || st.Totals.Late != 0 {
+		t.Errorf("%d of them are told as sends that nobody asked about, %v", st.Totals.Late, err)
+	}
+}
+
+func TestWhoseABounceIs(t *testing.T) {
+	s := newSite(t, limit20)
+	s.now = time.Now()
+	s.gotThrough(s.bounced(s.cameIn(), "exim"), "stranger@far.example")         // of mail from elsewhere: nobody's
+	s.gotThrough(s.bounced("1xAAAA-000001-00", "exim"), "stranger@far.example") // of mail that nobody knows
+	for _, list := range []string{"list@local.example", "list@a.example"} {
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: s.bounced(s.arrived("a.example"), "exim"), Attempt: sidecar.Attempt{Recipient: "member@far.example", Original: list, Transport: "remote_smtp"}})
+	}
+	s.gotThrough(s.bounced(s.arrived("a.example"), "bob"), "stranger@far.example") // sendmail -E, by anybody
+	for subject, want := range map[string]int64{"a.example": 0, forwards: 1, "forward:a.example": 1} {
+		if got := s.counted(subject).Sent; got != want {
+			t.Errorf("%s is charged %d, want %d", subject, got, want)
+		}
+	}
+	total := int64(0)
+	s.store.Standings(s.now, func(st ratelimit.Standing) bool {
+		for _, w := range st.Windows {
+			total += w.Sent
+		}
+		return true
+	})
+	if total != 3 {
+		t.Errorf("%d are charged in all, want those of the lists and that of sendmail -E", total)
+	}
+	route := sidecar.Request{Stage: sidecar.StageRoute, ID: messageID(s.now), Recipient: "m2@far.example", Original: "list@local.example", Submitter: sidecar.Submitter{Login: "exim"}}
+	s.want(s.Ask(context.Background(), s.now, route), sidecar.Accept, "")
+	if got := s.counted(forwards).Sent; got != 2 {
+		t.Errorf("a bounce that a list redirects, asked about: %d forwards, want 2", got)
+	}
+}
+
+// The log of a host whose Exim runs as another user than this one's.
+func TestABounceInAnotherHostsLogIsKnownByItsLine(t *testing.T) {
+	log := "2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= news@shop.example H=(pc) [192.0.2.10]:4000 P=esmtpsa X=TLS1.3 A=dovecot_login:news@shop.example S=1000 id=a@b T=\"hi\" for x@far.example\n" +
+		"2026-11-28 10:00:01 1xAAAA-00000000001-0001 ** x@far.example R=lookuphost T=dkim_remote_smtp H=mx.far.example [192.0.2.20]: SMTP error from remote mail server after RCPT TO:<x@far.example>: 550 5.1.1 no such user\n" +
+		"2026-11-28 10:00:01 1xAAAB-00000000002-0002 <= <> R=1xAAAA-00000000001-0001 U=mailnull P=local S=2000 T=\"Mail delivery failed: returning message to sender\" for ext@other.example\n" +
+		"2026-11-28 10:00:02 1xAAAB-00000000002-0002 => ext@other.example R=lookuphost T=remote_smtp H=mx.other.example [192.0.2.30] C=\"250 OK\"\n"
+	r := replayed(t, log, parsed(t, "[limits]\nhourly = 1\n")).Report()
+	if r.Senders != 1 || r.Sent != 1 || r.Refused != 0 || r.Bad != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What a list makes hours after the arrival is one send in a simulation too, however late it
+// is tried again.
+func TestASimulationGoesByTheAgeOfTheSend(t *testing.T) {
+	log := "2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= who@else.example H=(pc) [192.0.2.10] P=esmtp S=1000\n" +
+		"2026-11-28 13:00:00 1xAAAA-00000000001-0001 == x@far.example <list@local.example> R=dnslookup T=remote_smtp defer (111): Connection refused\n" +
+		"2026-11-28 16:00:00 1xAAAA-00000000001-0001 => x@far.example <list@local.example> R=dnslookup T=remote_smtp H=mx.far.example [192.0.2.20] C=\"250 OK\"\n" +
+		"2026-11-28 16:00:00 1xAAAA-00000000001-0001 Completed\n"
+	if r := replayed(t, log, parsed(t, limit20)).Report(); r.Sent != 1 {
+		t.Errorf("%+v", r)
+	}
+}

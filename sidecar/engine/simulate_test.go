@@ -155,13 +155,35 @@ func (x *liveExim) sendmail(domain, user, directory string, to []string) {
 	x.accept(q, domain, reply.Charged, to)
 }
 
-// inbound is a message from elsewhere to an alias, which sends it on to strangers.
+// inbound is a message from elsewhere, sometimes a bounce, to an alias, which sends it on to
+// strangers. Now and then that takes hours: until then the alias names nobody.
 func (x *liveExim) inbound(domain string, to []string) {
 	x.n++
 	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Sender: "friend@elsewhere.example", Submitter: sidecar.Submitter{ClientAddress: "198.51.100.1"}}
-	x.say("%s <= %s H=(mx) [198.51.100.1] P=esmtp S=900", q.ID, q.Sender)
+	if x.n%3 == 0 {
+		q.Sender = ""
+	}
+	x.say("%s <= %s H=(mx) [198.51.100.1] P=esmtp S=900", q.ID, cmp.Or(q.Sender, "<>"))
 	q.Original = "all@" + domain
 	x.accept(q, sidecar.ForwardPrefix+domain, false, to)
+}
+
+// bounce has Exim tell the sender of a message that it has failed. Where the sender is a
+// list, Exim asks about each member.
+func (x *liveExim) bounce(of sidecar.Request) {
+	if of.Sender == "" {
+		return
+	}
+	x.n++
+	q := sidecar.Request{ID: mainlogtest.ID(x.now, x.n), Stage: sidecar.StageRoute, Recipient: of.Sender, Submitter: sidecar.Submitter{Login: "exim"}}
+	x.say("%s <= <> R=%s U=exim P=local S=1000", q.ID, of.ID)
+	if x.n%4 == 0 {
+		q.Original = "all@local.example"
+		x.accept(q, sidecar.ForwardPrefix+"local.example", false, []string{of.Sender, "member@far.example"})
+		return
+	}
+	x.say("%s => %s R=dnslookup T=remote_smtp H=mx.far.example [203.0.113.1] C=\"250 OK\"", q.ID, of.Sender)
+	x.say("%s Completed", q.ID)
 }
 
 func (x *liveExim) accept(q sidecar.Request, domain string, charged bool, to []string) {
@@ -172,7 +194,11 @@ func (x *liveExim) accept(q sidecar.Request, domain string, charged bool, to []s
 	m := &liveMessage{left: len(to)}
 	for _, rcpt := range to {
 		q.Stage, q.Recipient, q.Recipients, q.Charged = sidecar.StageRoute, rcpt, "", charged
-		x.queue(liveDelivery{at: x.now.Add(time.Duration(x.random.IntN(20000)) * time.Millisecond), q: q, domain: domain, fate: x.random.IntN(100), message: m})
+		at := x.now.Add(time.Duration(x.random.IntN(20000)) * time.Millisecond)
+		if q.Original != "" && x.n%7 == 0 {
+			at = at.Add(90 * time.Minute)
+		}
+		x.queue(liveDelivery{at: at, q: q, domain: domain, fate: x.random.IntN(100), message: m})
 	}
 }
 
@@ -204,6 +230,7 @@ func (x *liveExim) deliver(d liveDelivery) {
 	case d.fate < 6:
 		x.say("%s ** %s R=dnslookup T=remote_smtp H=mx.far.example [203.0.113.1]: SMTP error from remote mail server after RCPT TO:<%s>: 550 5.1.1 no such user", d.q.ID, shown, d.q.Recipient)
 		who.bad[asked] = true
+		x.bounce(d.q)
 	case d.fate < 16:
 		x.say("%s == %s R=dnslookup T=remote_smtp defer (-44) H=mx.far.example [203.0.113.1]: SMTP error from remote mail server after RCPT TO:<%s>: 450 4.2.0 try later", d.q.ID, shown, d.q.Recipient)
 		who.bad[asked] = true

@@ -26,6 +26,7 @@ import (
 type state struct {
 	*author // nil until its arrival is replayed
 	*exceptions
+	arrears *author          // of a bounce: who is charged for it by its outcomes, and not asked about; else nil
 	charged bool             // nothing is left for the router to charge
 	arrival delivery.Arrived // as the engine would know it
 }
@@ -64,7 +65,10 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 		return // the line is read again
 	}
 	p.author = s.authorOf(l.From)
-	p.arrival = delivery.Arrived{At: s.now, Sender: l.From, Distinct: !m.alike}
+	p.arrival = delivery.Arrived{At: s.now, Sender: l.From, Answered: m.answered, Distinct: !m.alike}
+	if m.answered != nil {
+		p.arrears = s.authorOf(m.answered)
+	}
 	if m.early {
 		s.record(ctx, l) // which charges what was delivered
 	}
@@ -187,7 +191,12 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 		return
 	}
 	a := p.author
-	if !p.charged || l.Spelled == 0 {
+	if p.arrears != nil && l.Spelled != 0 {
+		if a = p.arrears; a.Who.Class != sidecar.Charged {
+			return
+		}
+		s.bounces[l.First] = true
+	} else if !p.charged || l.Spelled == 0 {
 		r := p.routed(l.LogEntry)
 		redirect := identity.Redirected(&r) != ""
 		if redirect {

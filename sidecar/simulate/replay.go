@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/hold"
+	"sluice/sidecar/identity"
 )
 
 // A Replay passes the lines of a log to simulations, in its order and at its times.
@@ -57,20 +58,22 @@ type message struct {
 	states    []state  // one for each simulation
 	onlyState [1]state // backs states while there is one
 
-	at     time.Time    // of its arrival
-	line   int          // number of its arrival
-	alike  bool         // two of its recipients fold to one address
-	early  bool         // something was delivered before its arrival was logged: cutthrough
-	to     []recipient  // until its arrival is replayed; parts of the log
-	onlyTo [1]recipient // backs to while there is one
+	at       time.Time // of its arrival
+	from     *delivery.Source
+	answered *delivery.Source // of a bounce: the sender of the message that it answers; nil if that is not in the log
+	line     int              // number of its arrival
+	alike    bool             // two of its recipients fold to one address
+	early    bool             // something was delivered before its arrival was logged: cutthrough
+	to       []recipient      // until its arrival is replayed; parts of the log
+	onlyTo   [1]recipient     // backs to while there is one
 }
 
 // A messageID is the id of a message of Exim, of 16 or 23 characters, as a map key without a
 // pointer.
 type messageID [23]byte
 
-func idOf(e *sidecar.LogEntry) (id messageID) {
-	copy(id[:], e.ID)
+func idOf(text string) (id messageID) {
+	copy(id[:], text)
 	return id
 }
 
@@ -85,7 +88,7 @@ type recipient struct {
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	return &Replay{sims: sims, index: index{messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
+	return &Replay{sims: sims, index: index{owners: sims[0].settings.OwnerMap.Get, messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
 }
 
 // Prepare takes the next lines of the log. The func that it returns replays lines that are far
@@ -161,6 +164,7 @@ const maxEarly = 1000
 
 // An index finds the messages of a log.
 type index struct {
+	owners   func() *identity.Owners
 	messages map[messageID]*message
 	id       string             // of the last line: lines of one message often follow each other
 	message  *message           // that it is about; nil if its arrival is not in the log
@@ -198,25 +202,25 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 		return nil
 	}
 	if e.ID != h.id {
-		h.id, h.message = e.ID, h.messages[idOf(e)]
+		h.id, h.message = e.ID, h.messages[idOf(e.ID)]
 	}
 	m := h.message
 	switch {
 	case e.Kind == sidecar.LogCompleted:
-		delete(h.messages, idOf(e))
+		delete(h.messages, idOf(e.ID))
 		h.message = nil
 	case e.Kind == sidecar.LogArrived && m == nil:
 		if e.Login != "" {
 			e.Directory = h.claim(e)
 		}
-		l.From = h.senders.Get(delivery.OriginOf(e))
-		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e)]}
-		delete(h.early, idOf(e))
+		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e.ID)]}
+		h.findSender(l, m)
+		delete(h.early, idOf(e.ID))
 		if m.to, m.states = m.onlyTo[:0], m.onlyState[:]; sims != 1 {
 			m.states = make([]state, sims)
 		}
 		h.message = m
-		h.messages[idOf(e)] = m
+		h.messages[idOf(e.ID)] = m
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, Address: envelope.FoldRouted(to)})
 		}
@@ -224,13 +228,24 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 		if len(h.early) >= maxEarly {
 			clear(h.early)
 		}
-		h.early[idOf(e)] = true
+		h.early[idOf(e.ID)] = true
 	case m != nil && h.lines-m.line <= maxReadAhead && h.last.Sub(m.at) <= readAhead:
 		to := sentTo(l)
 		to.transport = l.Transport
 		m.add(to)
 	}
 	return m
+}
+
+// findSender finds who has sent a message. A bounce is known by its line, whatever the name
+// of Exim's user: the log may be another host's. But none is an account's.
+func (h *index) findSender(l *delivery.Judged, m *message) {
+	bounce := delivery.IsBounce(l.LogEntry, "") && !h.owners().IsAccount(l.Login)
+	l.From = h.senders.Get(delivery.OriginOf(l.LogEntry, bounce))
+	m.from = l.From
+	if answered := h.messages[idOf(l.Answers)]; bounce && answered != nil {
+		m.answered = answered.from
+	}
 }
 
 // claim returns the directory of the program that has submitted a message: the one with its

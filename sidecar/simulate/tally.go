@@ -30,7 +30,7 @@ type Report struct {
 // A DomainReport is what would have become of the mail of one domain.
 type DomainReport struct {
 	Domain   string    `json:"domain"`
-	Sent     int64     `json:"sent"`                   // sends that were let through
+	Sent     int64     `json:"sent"`                   // sends that were let through; not Exim's own bounces, which count towards limits and are always let through
 	Refused  int64     `json:"refused"`                // sends that were refused or held, each once
 	Watched  int64     `json:"watched"`                // of Sent: over a limit that is only watched
 	Bad      int64     `json:"bad"`                    // of Sent: deferred or failed in the end
@@ -49,7 +49,8 @@ type tally struct {
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
-	suspects map[*domainTally]bool // domains with enough bad sends to trip, if those are also a large enough share of all
+	suspects map[*domainTally]bool    // domains with enough bad sends to trip, if those are also a large enough share of all
+	bounces  map[ratelimit.Token]bool // sends of bounces that wait to be counted
 }
 
 type domainTally struct {
@@ -65,7 +66,7 @@ type domainTally struct {
 }
 
 func newTally() tally {
-	return tally{domains: map[string]*domainTally{}, suspects: map[*domainTally]bool{}}
+	return tally{domains: map[string]*domainTally{}, suspects: map[*domainTally]bool{}, bounces: map[ratelimit.Token]bool{}}
 }
 
 func (t *tally) domain(name string) *domainTally {
@@ -222,13 +223,17 @@ func (s tallyStore) Settle(_ context.Context, now time.Time, reports []ratelimit
 	s.Ledger.Settle(now, reports)
 	charged := map[*domainTally]bool{}
 	for i := range reports {
+		bounce := s.tally.bounces[reports[i].Token]
+		delete(s.tally.bounces, reports[i].Token)
 		if !reports[i].Charged {
 			continue
 		}
 		for _, sub := range reports[i].Subjects {
 			if sidecar.AlwaysCounted(sub.Name) {
 				d := s.tally.domain(sub.Name)
-				d.Sent++
+				if !bounce {
+					d.Sent++
+				}
 				if reports[i].Outcome != 0 { // else passUnasked has done it
 					d.spare--
 				}
