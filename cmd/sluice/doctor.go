@@ -46,7 +46,8 @@ func (c doctorCmd) Run(t *terminal) error {
 	}
 	findings, err := doctor.Examine(t.ctx, doctor.Options{
 		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: t.loadConfig, Serves: checkServable,
-		Ask: func(ask func(*admin.Client) error) error { return t.askAdmin("ask", ask) },
+		Crontabs: []string{"/var/spool/cron/crontabs", "/var/spool/cron"}, // Debian's cron; cronie
+		Ask:      func(ask func(*admin.Client) error) error { return t.askAdmin("ask", ask) },
 	})
 	if err != nil {
 		return fmt.Errorf("doctor: %w", err)

@@ -19,6 +19,8 @@ type Options struct {
 	Load    func() (*config.Config, error)            // reads the configuration file
 	Serves  func(*config.Config) error                // why `sluice serve` would not start with it
 	Ask     func(ask func(*admin.Client) error) error // asks the running sluice
+
+	Crontabs []string // directories with the crontabs of users, by login
 }
 
 // A Finding is what was found out about one link of the chain.
@@ -99,11 +101,13 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 		d.checkAsking()
 		d.checkTransports()
 		d.checkLocalDomains()
+		d.checkRelay()
 		d.checkForgery()
 	}
 	d.checkLocks()
 	d.checkLogs()
 	d.checkOwners()
+	d.checkCron()
 	d.checkClock()
 	return d.findings, nil
 }

@@ -77,7 +77,7 @@ func newClinic(t *testing.T) *clinic {
 		"-bP acl_smtp_data":  "acl_smtp_data = acl_sluice_data",
 		"-bP acl_not_smtp":   "acl_not_smtp = acl_sluice_not_smtp",
 		"-bP log_file_path":  "log_file_path = " + dir + "/%slog",
-		"-bP config":         "begin acl",
+		"-bP config":         "hostlist relay_from_hosts = : 127.0.0.1 : ::::1\ndomainlist relay_to_domains =\nbegin acl",
 		"-bP router_list":    "sluice\nsluice_hold\ndnslookup",
 		"-bP transports":     "remote_smtp transport:\ndriver = smtp",
 		"-bP +local_domains": "domainlist local_domains = here.example",
@@ -85,7 +85,9 @@ func newClinic(t *testing.T) *clinic {
 		"-be =SLUICE_SOCKET": "=" + dir + "/policy.sock",
 		"-be =SLUICE_LOCKS":  "=" + dir + "/locks",
 		"-be =SLUICE_TCP":    "=SLUICE_TCP",
-		"-be $tod_zone":      "+0000",
+
+		"-be =SLUICE_RELAY_HOSTS":                        "=192.0.2.0/24",
+		"-be $tod_zone":                                  "+0000",
 		"-be ${if exists{" + dir + "/locks/.}{yes}{no}}": "yes",
 		"-be ${perl{Sluice::loaded}}":                    "yes",
 	}}
@@ -146,6 +148,8 @@ func (c *clinic) look(t *testing.T) []Finding {
 		},
 		Serves: func(*config.Config) error { return c.unfit },
 		Ask:    func(ask func(*admin.Client) error) error { return ask(admin.NewClient(c.dir + "/admin.sock")) },
+
+		Crontabs: []string{c.dir + "/crontabs"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +230,7 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	c.install(t)
 	found, well := c.examine(t)
 	want := []string{"configuration", "serve", "configuration in force", "counts", "socket", "Exim", "ACLs", "routers", "asking", "transports",
-		"local domains", "lock directory", "main log", "owner map", "clock"}
+		"local domains", "relays", "lock directory", "main log", "owner map", "clock"}
 	if diff := gocmp.Diff(want, well); diff != "" || len(found) > 0 {
 		t.Errorf("found %+v; what is ok, -want +got:\n%s", found, diff)
 	}
@@ -254,6 +258,21 @@ var ailments = []struct {
 	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", Wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
 	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", Wrong, "does not show its configuration"},
 	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", Wrong, "must come first"},
+	{"Exim relays for others", func(c *clinic) {
+		c.says["-bP config"] = "hostlist relay_hosts = <; 127.0.0.0/8 ; 2001:db8::/64 ; 192.0.2.7 ; net-lsearch;/etc/relayhosts"
+	}, "relays", Note, "each is counted as relay:ADDRESS, and unlimited: 2001:db8::/64, 192.0.2.7"},
+	{"Exim is an MX", func(c *clinic) {
+		c.says["-bP config"] = "domainlist relay_to_domains = here.example : Backup.example : lsearch;/etc/secondarymx : lsearch;/etc/others"
+	}, "relays", Note, "identity.relay_domains does not have them: whoever sends to them is counted as relay:ADDRESS: Backup.example, the domains in /etc/others"},
+	{"no lock file holds for a relay", func(c *clinic) {
+		c.edit("[panel]", "relay = [\"192.0.2.0/24\", \"192.0.2.7\"]\n[panel]")
+	}, "relays", Note, "does not have 192.0.2.7, which identity.relay has: while sluice is down, no lock file holds for it"},
+	{"cron mails elsewhere", func(c *clinic) {
+		os.Mkdir(c.dir+"/crontabs", 0o755)
+		for login, mailto := range map[string]string{"bob": "MAILTO = \"bob, eve@far.example\"", "joe": "MAILTO=eve@far.example", "root": "MAILTO=eve@far.example"} {
+			os.WriteFile(c.dir+"/crontabs/"+login, []byte("# jobs\n"+mailto+"\n* * * * * true\n"), 0o600)
+		}
+	}, "cron", Note, "what jobs of 1 account print to other hosts (MAILTO), the first is bob"},
 	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", Wrong, "Exim cannot ask"},
 	{"Exim has no socket", func(c *clinic) { c.says["-be "+askNobody] = ""; c.says["-be =SLUICE_SOCKET"] = "=SLUICE_SOCKET" }, "asking", Wrong, "no SLUICE_SOCKET"},
 	{"sluice has no socket", func(c *clinic) {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/envelope"
 )
 
 // checkOwners looks at the owner map, which tells whose a sender's domain is.
@@ -42,4 +44,41 @@ func malformedOwners(text []byte) (bad []string) {
 		}
 	}
 	return bad
+}
+
+// checkCron looks whether accounts have cron mail what their jobs print to other hosts.
+// Where cron sends that as root it is taken for the system's own mail.
+func (d *doctor) checkCron() {
+	owners := d.settings.OwnerMap.Get()
+	var senders []string
+	for _, dir := range d.Crontabs {
+		files, _ := os.ReadDir(dir) // most hosts have only one of them
+		for _, f := range files {
+			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			if err == nil && owners.IsAccount(f.Name()) && d.mailsElsewhere(text) {
+				senders = append(senders, f.Name())
+			}
+		}
+	}
+	if n := len(senders); n > 0 {
+		d.note("cron", "Look at `sluice status system`. `sluice set system hourly=500` limits it; better is a cron that sends as the user.",
+			"cron mails what jobs of %s print to other hosts (MAILTO), the first is %s: where it does that as root, it is counted as system, and unlimited",
+			sidecar.Count(int64(n), "account", "accounts"), senders[0])
+	}
+}
+
+// mailsElsewhere reports whether a crontab names a recipient on another host.
+func (d *doctor) mailsElsewhere(crontab []byte) bool {
+	for line := range bytes.Lines(crontab) {
+		name, value, _ := strings.Cut(string(line), "=")
+		if strings.TrimSpace(name) != "MAILTO" {
+			continue
+		}
+		for to := range strings.FieldsFuncSeq(value, func(r rune) bool { return strings.ContainsRune(" ,\t\n\"'", r) }) {
+			if domain := envelope.DomainOf(to); domain != "" && !d.settings.Locals.Get().Has(domain) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -104,7 +104,7 @@ func (d *doctor) checkLocalDomains() {
 		file := filepath.IsAbs(item)
 		switch {
 		case slices.Contains(d.config.Exim.LocalDomains, item):
-		case file && allLocal(item, local):
+		case file && allIn(item, local):
 		case file:
 			missing = append(missing, "the domains in "+item)
 		case !local.Has(envelope.FoldDomain(item)):
@@ -120,13 +120,12 @@ func (d *doctor) checkLocalDomains() {
 	d.ok(check, "%s, and all that Exim names are among them", sidecar.Count(int64(len(local.Domains)+len(local.Parents)), "domain", "domains"))
 }
 
-// allLocal reports whether all domains that a file of Exim's lists, one a line, are known
-// as local.
-func allLocal(file string, local *identity.DomainSet) bool {
+// allIn reports whether all domains that a file of Exim's lists, one a line, are in a set.
+func allIn(file string, set *identity.DomainSet) bool {
 	text, err := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
 		name := strings.FieldsFunc(line, func(r rune) bool { return r == ':' || unicode.IsSpace(r) }) // what follows is for lsearch
-		if len(name) > 0 && name[0][0] != '#' && !local.Has(envelope.FoldDomain(name[0])) {
+		if len(name) > 0 && name[0][0] != '#' && !set.Has(envelope.FoldDomain(name[0])) {
 			return false
 		}
 	}

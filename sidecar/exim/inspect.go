@@ -2,7 +2,6 @@ package exim
 
 import (
 	"context"
-	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -76,28 +75,4 @@ func (e Exim) LogsArguments(ctx context.Context) (on bool) {
 		}
 	}
 	return on
-}
-
-// LocalDomains are the items of the domain list local_domains that are a name or an
-// absolute path of a file of names. What only Exim can look up is left out.
-func (e Exim) LocalDomains(ctx context.Context) (items []string, err error) {
-	list, err := e.Run(ctx, "", "-bP", "+local_domains")
-	if err != nil {
-		return nil, err
-	}
-	_, list, _ = strings.Cut(list, "=")
-	for item := range strings.SplitSeq(strings.ReplaceAll(list, "::", "\x00"), ":") {
-		item = strings.TrimSpace(item)
-		switch kind, file, lookup := strings.Cut(item, ";"); {
-		case item == "@":
-			if host, err := e.Expand(ctx, "", "$primary_hostname"); err == nil {
-				items = append(items, host)
-			}
-		case lookup && strings.HasSuffix(kind, "lsearch") && filepath.IsAbs(strings.TrimSpace(file)):
-			items = append(items, strings.TrimSpace(file))
-		case item != "" && !lookup && !strings.ContainsAny(item, "!+@^$*\x00"):
-			items = append(items, item)
-		}
-	}
-	return items, nil
 }
