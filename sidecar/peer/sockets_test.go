@@ -97,6 +97,7 @@ func TestClosedSocketBelongsToNobody(t *testing.T) {
 	client := dialAs(t, n, 2001, "tcp4", l.Addr().(*net.TCPAddr))
 	at := endsOf(accept(t, l))
 	reset(client)
+	hosttest.Eventually(t, "reset", func() bool { return s.mustOwn(t, at) == sidecar.SocketGone }) // likewise
 	other := listen(t, n, at[0].String())
 	defer other.Close()
 	if got := s.mustOwn(t, at); got != sidecar.SocketGone {
