@@ -34,10 +34,16 @@ defer_cutoff = 10000
 func newSharedHost(t *testing.T, limits string) *host {
 	t.Helper()
 	h := newHost(t)
+	h.share(t, limits)
+	return h
+}
+
+// share starts the sidecar of a host that alice and bob share.
+func (h *host) share(t *testing.T, limits string) {
+	t.Helper()
 	h.write(t, "/run/userdomains", "alice.example: alice\nshop.example: alice\nxn--bcher-kva.example: alice\nbob.example: bob\n*: nobody\n")
 	h.write(t, "/run/trueuserdomains", "alice.example: alice\nbob.example: bob\n")
 	h.startSluice(t, tenants+limits)
-	return h
 }
 
 // php sends a message as the PHP of a user's site does.
@@ -148,7 +154,8 @@ func bySendmail(args ...string) func(*testing.T, *host, int, string) {
 	}
 }
 
-// bySMTP is an attack by a client that logs in as each of some ids in turn, or not at all.
+// bySMTP is an attack by a program of alice that logs in as each of some ids in turn, or not
+// at all.
 func bySMTP(from string, ids ...string) func(*testing.T, *host, int, string) {
 	return func(t *testing.T, h *host, n int, to string) {
 		id := ""
@@ -166,13 +173,13 @@ var attacks = []attack{
 	}},
 	{"null sender by sendmail", "alice.example", bySendmail("-f", "<>")},
 	{"null sender by AUTH", "alice.example", bySMTP("", "alice")},
-	{"null sender over the loopback (S-01)", "loopback", bySMTP("")},
-	{"a neighbour's sender over the loopback", "loopback", bySMTP("joe@bob.example")},
+	{"null sender over the loopback (S-01)", "alice.example", bySMTP("")},
+	{"a neighbour's sender over the loopback", "alice.example", bySMTP("joe@bob.example")},
 	{"AUTH and a neighbour's sender", "alice.example", bySMTP("joe@bob.example", "alice")},
 	{"AUTH by a mailbox and a neighbour's sender", "shop.example", bySMTP("joe@bob.example", "eva@shop.example")},
 	{"forged exempt sender by sendmail (S-04)", "alice.example", bySendmail("-f", forgedSender)},
 	{"forged exempt sender by AUTH (S-04)", "shop.example", bySMTP(forgedSender, "eva@shop.example")},
-	{"forged exempt sender over the loopback", "loopback", bySMTP(forgedSender)},
+	{"forged exempt sender over the loopback", "alice.example", bySMTP(forgedSender)},
 	{"chdir into a neighbour (S-05)", "service:web", func(t *testing.T, h *host, _ int, to string) {
 		h.phpIn(t, bob, alice, "eva@alice.example", to)
 	}},
@@ -194,7 +201,7 @@ var attacks = []attack{
 // attempt sends by SMTP, where the recipient may be refused.
 func (h *host) attempt(t *testing.T, id, from, to string) {
 	t.Helper()
-	c := h.dial(t)
+	c := h.dialAs(t, alice, h.ip)
 	if id != "" {
 		c.Login(id)
 	}
