@@ -146,7 +146,7 @@ const answered = milter.OptProtocol(0)
 // are costly to find, such as the transport of each sender, and that nobody here reads. An
 // empty list for a stage would mean the default (milter.c).
 var wantedMacros = map[milter.Stage][]string{
-	milter.StageConnect:  {"i"},
+	milter.StageConnect:  {"i", "{if_addr}", "{daemon_addr}", "{daemon_port}"},
 	milter.StageHelo:     {"i"},
 	milter.StageMailFrom: {"i", "{auth_authen}"},
 	milter.StageRcptTo:   {"i"},

@@ -155,3 +155,42 @@ func TestDrainEnds(t *testing.T) {
 		t.Error(s.log.String())
 	}
 }
+
+// By the connection it is found whose program on this host the client is. That is kept for
+// the connection, and no longer.
+func TestConnectionOfTheClient(t *testing.T) {
+	a := &asker{replies: map[string]sidecar.Reply{"first@far.example": {Socket: "uid:2001"}, "kept@far.example": {Socket: "uid:2001"}}}
+	s := serve(t, a, Options{})
+	const port = "\x12\x67" // 4711
+	var want []sidecar.Connection
+	for _, c := range []struct {
+		macros, client string
+		want           sidecar.Connection
+	}{
+		{macros('C', "{daemon_addr}", "192.0.2.25", "{daemon_port}", "25"), "4" + port + "192.0.2.25\x00", // Postfix
+			sidecar.Connection{ClientPort: "4711", ServerAddress: "192.0.2.25", ServerPort: "25"}},
+		{macros('C', "{if_addr}", "IPv6:2001:db8::7", "{daemon_addr}", "::", "{daemon_port}", "587"), "6" + port + "2001:db8::7\x00", // Sendmail
+			sidecar.Connection{ClientPort: "4711", ServerAddress: "2001:db8::7", ServerPort: "587"}},
+		{macros('C', "{daemon_addr}", "0.0.0.0", "{daemon_port}", "25"), "4" + port + "127.0.0.1\x00", // to its loopback
+			sidecar.Connection{ClientPort: "4711", ServerAddress: "127.0.0.1", ServerPort: "25"}},
+		{macros('C', "{daemon_addr}", "0.0.0.0", "{daemon_port}", "25"), "4" + port + "192.0.2.25\x00",
+			sidecar.Connection{ClientPort: "4711", ServerPort: "25"}},
+	} {
+		m := s.dial(t)
+		m.say(offers(6, all, all))
+		m.read()
+		m.say(c.macros+frame('C', "client.example\x00"+c.client), "c")
+		m.say(frame('M', "<z@b.example>\x00")+frame('R', "<first@far.example>\x00")+frame('R', "<kept@far.example>\x00"), "c", "c", "c")
+		m.say(frame('A', "")+frame('M', "<z@b.example>\x00")+frame('R', "<kept@far.example>\x00")+frame('A', ""), "c", "c")
+		kept := c.want
+		kept.Socket = "uid:2001"
+		want = append(want, c.want, kept, kept)
+	}
+	var got []sidecar.Connection
+	for _, r := range a.questions() {
+		got = append(got, r.Connection)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}

@@ -3,6 +3,7 @@ package milter
 import (
 	"context"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -24,7 +25,8 @@ type session struct {
 	ctx  context.Context
 	wire *wire
 
-	client, port string // of the SMTP client; empty for sendmail
+	client     string // address of the SMTP client; empty for sendmail
+	connection sidecar.Connection
 
 	// These are of the present message.
 	sender, auth, queue string
@@ -33,14 +35,31 @@ type session struct {
 }
 
 // Connect begins the mail of another client.
-func (c *session) Connect(_, family string, port uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
+func (c *session) Connect(_, family string, port uint16, address net.IP, m *milter.Modifier) (milter.Response, error) {
 	c.reset()
-	c.client, c.port = "", ""
+	c.client, c.connection = "", sidecar.Connection{}
 	// For mail from sendmail, Postfix gives port 0.
 	if strings.HasPrefix(family, "tcp") && port != 0 && address != nil {
-		c.client, c.port = address.String(), strconv.Itoa(int(port))
+		c.client, c.connection.ClientPort = address.String(), strconv.Itoa(int(port))
+		c.connection.ServerAddress, c.connection.ServerPort = serverAddress(m.Macros, address), m.Macros["{daemon_port}"]
 	}
 	return c.proceed(milter.OptNoConnReply), nil
+}
+
+// serverAddress is the address to which a client has connected: Postfix tells it in
+// {daemon_addr}, Sendmail in {if_addr}, where {daemon_addr} may stand for all of the host's.
+// To the loopback Sendmail tells none, but there the client's is mostly the same.
+func serverAddress(macros map[string]string, client net.IP) string {
+	for _, name := range [...]string{"{if_addr}", "{daemon_addr}"} {
+		ip, err := netip.ParseAddr(strings.TrimPrefix(macros[name], "IPv6:"))
+		if err == nil && !ip.IsUnspecified() {
+			return ip.String()
+		}
+	}
+	if client.IsLoopback() {
+		return client.String()
+	}
+	return ""
 }
 
 // proceed lets the command pass. It sends nothing if the MTA does not wait for an answer.
@@ -76,7 +95,7 @@ func (c *session) RcptTo(to string, m *milter.Modifier) (milter.Response, error)
 	switch {
 	case slices.Contains(c.to, to):
 		return c.proceed(answered), nil
-	case c.port == "":
+	case c.connection.ClientPort == "":
 		c.to, c.sent = append(c.to, to), c.sent+1
 		return c.proceed(answered), nil
 	}
@@ -116,7 +135,7 @@ func (c *session) reset() {
 }
 
 func (c *session) request(stage sidecar.Stage) sidecar.Request {
-	return sidecar.Request{Stage: stage, ID: c.queue, Sender: c.sender, Submitter: sidecar.Submitter{Auth: c.auth, ClientAddress: c.client}, Connection: sidecar.Connection{ClientPort: c.port}}
+	return sidecar.Request{Stage: stage, ID: c.queue, Sender: c.sender, Submitter: sidecar.Submitter{Auth: c.auth, ClientAddress: c.client}, Connection: c.connection}
 }
 
 // ask calls the Asker. A panic there is a bug that this one message triggers, and costs
@@ -128,7 +147,9 @@ func (c *session) ask(r sidecar.Request) (reply sidecar.Reply) {
 			reply = sidecar.Reply{}
 		}
 	}()
-	return c.asker.Ask(c.ctx, time.Now(), r)
+	reply = c.asker.Ask(c.ctx, time.Now(), r)
+	c.connection.Socket = reply.Socket
+	return reply
 }
 
 // maxText is how many bytes of a refusal's text are sent: Postfix and Sendmail send it in

@@ -154,7 +154,7 @@ func (w *wire) check() error {
 
 // readMacros are the commands whose macros a session reads. Postfix sends some with each
 // command, even if not asked for.
-var readMacros = []milter.Code{milter.CodeMail, milter.CodeRcpt, milter.CodeEOB}
+var readMacros = []milter.Code{milter.CodeConn, milter.CodeMail, milter.CodeRcpt, milter.CodeEOB}
 
 // Write sends an answer. If the client is gone, the next read fails.
 func (w *wire) Write(b []byte) (int, error) {
