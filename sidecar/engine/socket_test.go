@@ -73,3 +73,23 @@ func TestWhoIsExemptIsBlockedAllTheSame(t *testing.T) {
 	}
 	s.want(s.Ask(context.Background(), s.now, r), sidecar.Defer, "Domain a.example is locked.")
 }
+
+// Whoever closes his connection before it is known whose it is passes nothing to the outside,
+// whichever mail server asks, and nobody is charged for it.
+func TestAClientThatHasGoneIsDeferred(t *testing.T) {
+	s := newSite(t, limit20)
+	for _, stage := range []sidecar.Stage{sidecar.StageRcpt, sidecar.StageData, sidecar.StagePostfixRcpt, sidecar.StagePostfixEnd, sidecar.StageMilterRcpt, sidecar.StageMilterEnd} {
+		for to, want := range map[string]sidecar.Action{"u@far.example": sidecar.Defer, "bob@local.example": sidecar.Accept} {
+			r := sidecar.Request{Stage: stage, Sender: "x@a.example", Recipient: to, Recipients: to, Submitter: sidecar.Submitter{ClientAddress: "127.0.0.1"},
+				Connection: sidecar.Connection{Socket: sidecar.SocketGone}, Postfix: sidecar.Postfix{Instance: string(stage) + to, Count: 1}}
+			text := ""
+			if want == sidecar.Defer {
+				text = "The client has closed its connection"
+			}
+			s.want(s.Ask(context.Background(), s.now, r), want, text)
+		}
+	}
+	if got := s.status("").Totals; got.Sends != 0 || got.Accepted != 0 {
+		t.Errorf("%+v", got)
+	}
+}
