@@ -132,11 +132,3 @@ func (h *host) leaveEarly(t *testing.T, u login) {
 	fmt.Fprintf(conn, "MAIL FROM:<joe@bob.example>\r\nRCPT TO:<early@far.example>\r\nBDAT %d LAST\r\n%sQUIT\r\n", len(message), message)
 	conn.Close()
 }
-
-// wantSent fails unless these and nobody else were charged.
-func (h *host) wantSent(t *testing.T, after string, want map[string]int64) {
-	t.Helper()
-	if got := h.sent(t); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Fatalf("after %s: charged %v, want %v", after, got, want)
-	}
-}
