@@ -47,8 +47,25 @@ func TestNobodyChargesAnotherByALine(t *testing.T) {
 		"here.example":   {Sent: int64(len(helos)), Delivered: int64(len(helos))}, // forwards
 		"tenant.example": {Sent: int64(len(to)), Failed: int64(len(to)), Cause: sidecar.NoSuchUser},
 	})
+	h.showsNothingRaw(t)
 	found, _ := h.doctor(t)
 	if !slices.ContainsFunc(found, func(f finding) bool { return f.Check == "log selector" && strings.Contains(f.Do, "-arguments") }) {
 		t.Errorf("doctor does not tell of +arguments: %+v", found)
+	}
+}
+
+// showsNothingRaw has a local user send in names with a command to a terminal (CSI, as one
+// character) and a right-to-left override, as S-07 does. No command shows them as they are.
+func (h *host) showsNothingRaw(t *testing.T) {
+	t.Helper()
+	before := h.run(t, h.sluice(t, "status")...)
+	for _, sender := range []string{"a@x\u009b31mred.example", "a@\u202egpj.example"} {
+		h.sendmail(t, alice, "", hosttest.Letter("x"), "-odi", "-f", sender, "r@far.example")
+	}
+	hosttest.Eventually(t, "they are counted", func() bool { return h.run(t, h.sluice(t, "status")...) != before })
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"history"}, {"doctor"}, {"simulate", "/var/log/exim4/mainlog", "--set", "default", "hourly=1"}} {
+		if out, _ := h.try(t, h.sluice(t, args...)...); strings.ContainsAny(out, "\u009b\u202e") || out == "" {
+			t.Errorf("sluice %s: %q", strings.Join(args, " "), out)
+		}
 	}
 }

@@ -243,7 +243,8 @@ func decodeIf(encoded bool, value string) (string, error) {
 // An answer is a reply, split up for --json.
 type answer struct {
 	Action string `json:"action"` // DUNNO, 450, 550 or DISCARD
-	Text   string `json:"text"`   // of a refusal
+	Text   string `json:"text"`   // of a refusal, for the client
+	Log    string `json:"log"`    // what the mail server logs where that is more; else empty
 	Room   *int64 `json:"room"`   // null where the answer has none
 }
 
@@ -252,6 +253,8 @@ func answerOf(reply string) (a answer) {
 		switch name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "="); name {
 		case "action":
 			a.Action, a.Text, _ = strings.Cut(value, " ")
+		case "log":
+			a.Log = value
 		case "room":
 			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 				a.Room = &n

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
@@ -45,7 +44,7 @@ func lockable(scope string) (string, error) {
 	if scope == "default" {
 		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
 	}
-	if strings.HasPrefix(scope, "account:") || strings.Contains(scope, "@") {
+	if !sidecar.IsDomain(scope) {
 		return "", fmt.Errorf("%s is no domain, and only domains have locks; "+
 			"`sluice reset %s` lets it start at zero", scope, scope)
 	}

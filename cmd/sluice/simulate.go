@@ -23,6 +23,7 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
+	"sluice/sidecar/peer"
 	"sluice/sidecar/simulate"
 )
 
@@ -177,6 +178,8 @@ func (c simulateCmd) options(t *terminal) (o simulate.Options, foreign bool, err
 			return o, false, err
 		}
 		o.EximUser = exim.Find(t.ctx, config.Exim.Binary).User
+		addresses, _ := peer.ReadAddresses() // after an error they are the loopback's alone
+		o.Own = addresses.Has
 	}
 	if o.Config = config; panelApplies(config, foreign) {
 		o.Panel = panel.New(panelRoot(config)).Read(time.Now())

@@ -64,7 +64,7 @@ func (c setCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("set %s: %w", c.Scope, err)
 	}
-	return t.change(admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change("set "+c.Scope, admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 // parseTime parses a duration as time.ParseDuration does, and days.
@@ -101,7 +101,7 @@ Examples:
 }
 
 func (c unsetCmd) Run(t *terminal) error {
-	return t.change(admin.ChangeRequest{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change("unset "+c.Scope, admin.ChangeRequest{Scope: c.Scope, Unset: c.Keys, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 type rollbackCmd struct {
@@ -124,14 +124,14 @@ func (c rollbackCmd) Run(t *terminal) error {
 	if c.Number < 1 {
 		return errors.New("rollback: changes are numbered from 1; see sluice history")
 	}
-	return t.change(admin.ChangeRequest{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
+	return t.change(fmt.Sprintf("rollback %d", c.Number), admin.ChangeRequest{Rollback: c.Number, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
 // change asks for a change and prints what it did.
-func (t *terminal) change(r admin.ChangeRequest, asJSON bool) error {
+func (t *terminal) change(what string, r admin.ChangeRequest, asJSON bool) error {
 	r.Sudo = os.Getenv("SUDO_USER")
 	question := func(a *admin.Client) (operator.Result, error) { return a.Change(t.ctx, r) }
-	return show(t, asJSON, "change thresholds", question, func(result operator.Result) {
+	return show(t, asJSON, what, question, func(result operator.Result) {
 		t.printChange(result.Change, r.Preview)
 		printEffects(t.stdout, result.Effects, r.Preview)
 		t.warn(result.Warning)
@@ -249,7 +249,10 @@ Examples:
 
 func (c explainCmd) Run(t *terminal) error {
 	question := func(a *admin.Client) (operator.Explanation, error) { return a.Explain(t.ctx, c.Scope) }
-	return show(t, c.JSON, "explain "+c.Scope, question, func(e operator.Explanation) { printExplanation(t.stdout, e) })
+	return show(t, c.JSON, "explain "+c.Scope, question, func(e operator.Explanation) {
+		printExplanation(t.stdout, e)
+		t.warn(e.Warning)
+	})
 }
 
 func printExplanation(w io.Writer, e operator.Explanation) {

@@ -126,6 +126,9 @@ func (s stage) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Re
 	if r.Auth == "news@example.com" {
 		return sidecar.Reply{Action: sidecar.Defer, Text: "Domain example.com has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later"}
 	}
+	if r.Auth == "sales@example.com" { // as with refusal.details = "operator"
+		return sidecar.Reply{Action: sidecar.Reject, Text: "Domain example.com has been suspended from sending.", Log: "Domain example.com has been suspended from sending. [sluice on mx1]"}
+	}
 	return sidecar.Reply{Room: 17}
 }
 

@@ -58,6 +58,22 @@ func TestZeroIsUnlimitedAndSaysSo(t *testing.T) {
 	}
 }
 
+// What nothing is known of is explained all the same, and may be a typo.
+func TestExplainWarnsOfWhatIsNotKnown(t *testing.T) {
+	s := newSite(t, limit20)
+	s.send(1)
+	for scope, want := range map[string]string{
+		"a.example":       "",
+		"a.exmaple":       "nothing of a.exmaple is counted or limited so far, and nobody is known to own it; did you mean a.example?",
+		"account:nobody":  "nothing of account:nobody is counted or limited so far, and nobody is known to own it",
+		"news@b2.example": "nothing of news@b2.example is counted or limited so far, and nobody is known to own it",
+	} {
+		if e, err := s.Explain(s.now, scope); err != nil || e.Warning != want || len(e.Values) == 0 {
+			t.Errorf("%s: %q, %v", scope, e.Warning, err)
+		}
+	}
+}
+
 func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s := newSite(t, limit20)
 	s.send(20)

@@ -16,6 +16,7 @@ type Explanation struct {
 
 	StoppedBy string        `json:"stopped_by"` // as in DomainStatus
 	Values    []limit.Value `json:"values"`
+	Warning   string        `json:"warning"` // of a scope that may be a typo; else empty
 }
 
 // Explain returns what is in force for a scope, and where it is set.
@@ -24,12 +25,13 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	if _, err := o.checkScope(now, scope); err != nil {
+	warning, err := o.checkScope(now, scope)
+	if err != nil {
 		return Explanation{}, err
 	}
 	s := o.settings.Load()
 	who := s.PayerOfScope(scope)
-	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope)}
+	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope), Warning: warning}
 	e.Stopped, e.StoppedBy = o.stopped(now, who)
 	names := who.Scopes()
 	for _, key := range limit.Keys() {

@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"time"
 
 	"sluice/ratelimit"
@@ -56,17 +57,18 @@ type waiting struct {
 // Options are what a Simulation is made with.
 type Options struct {
 	Config   *config.Config
-	Node     string          // as of engine.Options
-	EximUser string          // as of engine.Options
-	Panel    settings.Panel  // as of engine.Options; its blocks are left out, as they are today's and not the log's
-	Set      []limit.Setting // put on top of the configuration
+	Node     string                // as of engine.Options
+	EximUser string                // as of engine.Options
+	Own      func(netip.Addr) bool // as of engine.Options
+	Panel    settings.Panel        // as of engine.Options; its blocks are left out, as they are today's and not the log's
+	Set      []limit.Setting       // put on top of the configuration
 }
 
 // New returns a Simulation of some settings.
 func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
-	sim.settings, sim.unread = settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser}, nil)
+	sim.settings, sim.unread = settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
 	return sim
 }
 
@@ -78,7 +80,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
 	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}}
 	s.trips = tallyTrips{&s.tally, map[string]bool{}}
-	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
+	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Own: o.Own, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
 		Events: event.NewStream(s.trips), Now: now})
 	s.engine.Settings.Fix(s.settings)
