@@ -79,7 +79,7 @@ func (c unlockCmd) Run(t *terminal) error {
 }
 
 type resetCmd struct {
-	Scope string `arg:"" help:"example.com, account:bob or news@example.com."`
+	Scope string `arg:"" help:"example.com, account:bob, news@example.com or another that status shows."`
 	jsonFlag
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 type statusCmd struct {
-	Scope *string `arg:"" optional:"" help:"Only example.com, account:bob or news@example.com, in detail."`
+	Scope *string `arg:"" optional:"" help:"Only example.com, account:bob, news@example.com or another that it shows, in detail."`
 	jsonFlag
 }
 

@@ -41,6 +41,8 @@ what was sent in the last hour; of before that nothing is kept.
   mode                               enforce, or watch: count what would be refused, and let it pass
   over_limit                         cutoff, defer, reject or discard
   exempt                             true: nobody is charged
+Beside domains there are scopes for what pays in a domain's place: system (root), loopback,
+service:LOGIN, relay:ADDRESS, forward:DOMAIN and web:ACCOUNT.
 --import sets what a file has, all of it or nothing, each line as a change of its own:
   {"scope": "example.com", "set": ["hourly=2000"], "until": "2026-12-24T18:00:00Z", "why": "sale"}
 
