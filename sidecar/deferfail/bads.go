@@ -112,14 +112,14 @@ func (b *bads) note(o *sidecar.Outcome, epoch func(subject string) int64) {
 	if o.Payer.Special == "" && b.accounts.saw(account, o.Entry.At) {
 		b.newcomer = true
 	}
-	d := b.subjects[subject]
 	if o.Result == ratelimit.Delivered {
 		b.places.delivered(o, account)
-		if d != nil && !o.Charged { // else this is its first outcome, so it was never bad
-			b.forgive(d, o.Token)
+		if !o.Charged { // else this is its first outcome, so it was never bad
+			b.forgive(b.subjects[subject], o.Token)
 		}
 		return
 	}
+	d := b.subjects[subject]
 	if d == nil {
 		d = newSubjectBad()
 		d.Epoch = epoch(subject)
@@ -151,8 +151,11 @@ func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 	d.Sends[o.Token] = s
 }
 
-// forgive forgets a bad send that was delivered in the end. mu is held.
+// forgive forgets a bad send that was delivered in the end; d may be nil. mu is held.
 func (b *bads) forgive(d *subjectBad, token ratelimit.Token) {
+	if d == nil {
+		return
+	}
 	s, known := d.Sends[token]
 	if !known {
 		return

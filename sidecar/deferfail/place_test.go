@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 )
@@ -148,6 +149,13 @@ func TestPlacesAreBounded(t *testing.T) {
 			t.Fatalf("%d places", len(p.all))
 		}
 	}
+	alone := places{all: map[string]*place{}}
+	for n := range 3 * maxPlaces {
+		alone.wrong(fmt.Sprintf("d%d.example", n), "x", noAnswer, int64(n))
+	}
+	if since := alone.all[everywhere].Outages[0].Since; since != 0 {
+		t.Errorf("nothing goes anywhere since %d, want since the beginning", since)
+	}
 	p.wrong("relay.example", "x", noAnswer, 102)
 	s := badSend{Place: "relay.example", Account: "x", Fault: noAnswer, At: 102}
 	if p.explain(&s, 0, sharers) != "relay.example" || p.all[everywhere] == nil {
@@ -172,15 +180,37 @@ func (m memory) Notes(prefix string, f func(string, []byte)) {
 	}
 }
 
+// tell notes what became of a send of an account at mx.example.
+func (b *bads) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
+	o := &sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
+		Payer: &sidecar.Payer{Domain: account}, Token: token, To: "far.example", Result: result, Cause: sidecar.RemoteDefer}
+	b.note(o, func(string) int64 { return 0 })
+}
+
+// How many sends of an account are bad at a place follows what becomes of each.
+func TestBadSendsAreCountedOnce(t *testing.T) {
+	b := newBads(memory{}, event.NewStream())
+	b.tell("x", 1, ratelimit.Deferred)
+	b.tell("x", 1, ratelimit.Failed)
+	b.tell("x", 2, ratelimit.Deferred)
+	b.tell("b", 3, ratelimit.Deferred)
+	x := b.places.all["mx.example"]
+	if x.total != 3 || x.bad["x"] != 2 {
+		t.Errorf("counted %d, %v", x.total, x.bad)
+	}
+	b.tell("x", 2, ratelimit.Delivered)
+	if x.total != 2 || x.bad["x"] != 1 {
+		t.Errorf("after a delivery counted %d, %v", x.total, x.bad)
+	}
+}
+
 // Notes of places and sends go with them, and how many of an account are bad is counted
 // anew at a start.
 func TestPlacesAreSavedAndDropped(t *testing.T) {
 	notes, nobody := memory{}, event.NewStream()
 	b := newBads(notes, nobody)
 	for n := range 3 {
-		who := &sidecar.Payer{Domain: fmt.Sprintf("u%d.example", n)}
-		b.note(&sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
-			Payer: who, Token: 7, To: "far.example", Result: 2, Cause: sidecar.RemoteDefer}, func(string) int64 { return 0 })
+		b.tell(fmt.Sprintf("u%d.example", n), 7, ratelimit.Deferred)
 	}
 	if err := b.save(time.Unix(100, 0)); err != nil {
 		t.Fatal(err)
@@ -195,6 +225,23 @@ func TestPlacesAreSavedAndDropped(t *testing.T) {
 	for key := range notes {
 		if key != "accounts/all" {
 			t.Errorf("%s is left", key)
+		}
+	}
+}
+
+// Who could name any account by himself is one: three websites that a script claims to be of
+// are no three accounts.
+func TestWhoIsBehindASend(t *testing.T) {
+	for want, who := range map[string]sidecar.Payer{
+		"bob":                {Domain: "addon.example", Account: "bob"},
+		"a.example":          {Domain: "a.example"},
+		"web:":               {Special: "web:bob", Domain: "b.example", Account: "bob"},
+		"carl":               {Special: "forward:c.example", Domain: "c.example", Account: "carl"},
+		"d.example":          {Special: "forward:d.example", Domain: "d.example"},
+		"relay:198.51.100.7": {Special: "relay:198.51.100.7"},
+	} {
+		if got := accountOf(&who); got != want {
+			t.Errorf("%+v is %s, want %s", who, got, want)
 		}
 	}
 }

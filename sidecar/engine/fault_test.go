@@ -252,6 +252,18 @@ func TestFaultsOfOthersSurviveARestart(t *testing.T) {
 	}
 }
 
+// What is held against somebody is looked at again though nothing of his own is new.
+func TestWhatOthersHaveLaterExplainsWhatWasBefore(t *testing.T) {
+	s := newSite(t, quarter)
+	s.sends("u1.example", "u2.example", "u3.example")
+	for n := 1; n <= 3; n++ {
+		s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", n), "x@big.example", "", refused)
+		s.wantHeldAgainst("u1.example", 1, 0, sidecar.Accept)
+	}
+	s.ShowUsage(s.now) // every ten seconds
+	s.wantHeldAgainst("u1.example", 0, 1, sidecar.Accept)
+}
+
 // A success in between ends an outage: what was before it and what comes behind it are no
 // common fault.
 func TestASuccessThereEndsAnOutage(t *testing.T) {
