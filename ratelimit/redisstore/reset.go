@@ -13,7 +13,7 @@ import (
 // once and Redis, as of now, when it answers again.
 func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	s.clock.set(now)
-	if l := s.servers.linkOf(slotOf(subject)); l != nil && l.ready.Load() {
+	if l := s.servers.linkOf(slotOf(subject)); l != nil && l.answers() { // also while this node catches up with it
 		deadline := s.deadline()
 		reply, err := l.do(deadline, resetCall(s.terms(now, nil), subject, s.latest(l, deadline), seen))
 		numbers, bad := integers(reply)

@@ -301,9 +301,6 @@ func (c *schedule) step(i int) {
 		c.take(i, true)
 	case step < 8:
 		c.take(i, false) // in the same moment as the reset
-		if !c.nodes[i].servers.single.ready.Load() {
-			c.jump(5 * time.Millisecond) // times of this node and of Redis are told apart to within as much
-		}
 		c.reset(i)
 		c.take(i, false)
 	default:
