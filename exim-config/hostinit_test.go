@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,8 +13,9 @@ import (
 // hostDirEnv names the folder of a host to its first process.
 const hostDirEnv = "SLUICE_TEST_HOST_DIR"
 
-// otherEximEnv names an Exim that hosts have in the place of the machine's.
-const otherEximEnv = "SLUICE_TEST_EXIM"
+// otherRootEnv names a folder with another Debian (.ci/with-exim), whose Exim and other
+// programs hosts have in the place of the machine's.
+const otherRootEnv = "SLUICE_TEST_EXIM_ROOT"
 
 // hostMounts are the files and folders of the machine that a host has of its
 // own, and where in the host's folder they are.
@@ -66,18 +68,53 @@ func hostMount(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
+	root := os.Getenv(otherRootEnv)
+	if root != "" { // what becomes the root has to be a mount
+		if err := bind(root, root); err != nil {
+			return err
+		}
+	}
+	for _, m := range hostMounts {
+		if err := bind(filepath.Join(dir, m.own), root+m.path); err != nil {
+			return err
+		}
+	}
+	if root != "" {
+		if err := enter(root); err != nil {
+			return err
+		}
+	}
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	for _, m := range hostMounts {
-		if err := syscall.Mount(filepath.Join(dir, m.own), m.path, "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", m.path, err)
+	return nil
+}
+
+// bind has a folder also at another place, and all that is mounted in it.
+func bind(from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", to, err)
+	}
+	return nil
+}
+
+// enter makes a mounted folder the root, with the machine's devices, temporary files and
+// this repository in it.
+func enter(root string) error {
+	repository, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	for _, shared := range []string{"/dev", os.TempDir(), repository} {
+		if err := bind(shared, root+shared); err != nil {
+			return err
 		}
 	}
-	if exim := os.Getenv(otherEximEnv); exim != "" {
-		if err := syscall.Mount(exim, "/usr/sbin/exim4", "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", exim, err)
-		}
+	if err := errors.Join(os.Chdir(root), syscall.PivotRoot(".", "."), syscall.Unmount(".", syscall.MNT_DETACH), os.Chdir("/")); err != nil {
+		return fmt.Errorf("enter %s: %w", root, err)
 	}
 	return nil
 }

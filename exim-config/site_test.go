@@ -70,8 +70,11 @@ func (h *host) furnish(t testing.TB, from string) {
 		}
 		return
 	}
-	copyAll(t, "/etc", filepath.Join(h.dir, "etc"))
-	copyAll(t, "/var/lib/exim4", filepath.Join(h.dir, "lib"))
+	root := os.Getenv(otherRootEnv)
+	copyAll(t, root+"/etc", filepath.Join(h.dir, "etc"))
+	if root == "" {
+		copyAll(t, "/var/lib/exim4", filepath.Join(h.dir, "lib"))
+	}
 	h.write(t, "/etc/passwd", readFile(t, "/etc/passwd")+userLines("%[1]s:x:%[2]d:%[2]d::/run/home/%[1]s:/bin/sh\n"))
 	h.write(t, "/etc/group", readFile(t, "/etc/group")+userLines("%[1]s:x:%[2]d:\n"))
 	h.write(t, "/etc/mailname", siteMailname)
