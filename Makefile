@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test one light test-compose test-sendmail demo bench soak fuzz fmt install clean
+.PHONY: help deps build check test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
 
 prefix ?= /usr/local
 run ?= .
@@ -79,6 +79,16 @@ bench: deps ## throughput and memory, ratios side by side
 
 soak: deps ## all tests with the long runs, whole matrices and time limits: a million histories, 1,000 kills; or run=NAMES
 	SLUICE_SOAK=1 go test -v -shuffle=on -p 1 -timeout 24h -run '$(run)' ./...
+	@$(MAKE) --no-print-directory others
+
+# What of an Exim is tried with other versions than this machine's.
+exim_tests := LimitOfTwenty|ThirtyRecipients|WhoseLockFile|LockFileSpeaks|LockAppears|HandMade|Hold|HeldMail|ScriptOver|EveryEnding|Trips|SluiceDown|Install|ForwardsAnd|RetriesAre|WhatIsAsked|Refusals|MailFirst$$|ATestSession
+
+others: deps ## the tests of the shared store with Redis 8 and Valkey 8, and of limits, locks, holds, outcomes and the installer with other Exims (root)
+	.ci/with-redis valkey go test -count 1 $(timeout) ./ratelimit/redisstore
+	.ci/with-redis redis go test -count 1 $(timeout) ./ratelimit/redisstore
+	.ci/with-exim bullseye go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))'
+	.ci/with-exim trixie go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))'
 
 fuzz: ## fuzz every parser for a minute each
 	@for p in $$(go list ./...); do \
@@ -95,6 +105,11 @@ install: build ## install the program into $(prefix)/sbin, and the systemd units
 	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system cmd/sluice/systemd/*.service cmd/sluice/systemd/*.socket
 	sed -i 's|/usr/local/sbin/|$(prefix)/sbin/|' $(DESTDIR)/etc/systemd/system/sluice*.service
 	install -D -m 0644 cmd/sluice/systemd/sluice.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/sluice.conf
+
+uninstall: ## remove what install has put there
+	rm -f $(DESTDIR)$(prefix)/sbin/sluice $(DESTDIR)/usr/lib/tmpfiles.d/sluice.conf
+	rm -f $(addprefix $(DESTDIR)/etc/systemd/system/,$(notdir $(wildcard cmd/sluice/systemd/*.service cmd/sluice/systemd/*.socket)))
+	rm -rf $(DESTDIR)/etc/systemd/system/sluice.service.d
 
 clean: ## remove what was built
 	rm -rf bin

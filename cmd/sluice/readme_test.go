@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// The README, as an operator follows it on a machine that systemd has booted, and then
-// what docs/postfix.md has in its place on a Postfix node:
+// The README, as an operator follows it on a machine that systemd has booted, and what
+// docs/cluster.md and docs/postfix.md have to add to it:
 //
 //	README.md ─ each command, as it stands there ─→ root's shell ─→ systemd, Exim, sluice
 //	TestReadme ─ SMTP, sendmail, questions ─────────────────────────────┘
@@ -22,6 +22,7 @@ import (
 // elsewhere is what TestReadme does not type, and why.
 var elsewhere = map[string]string{
 	"make test": "TestReadme is part of it",
+	"make soak": "it takes hours",
 }
 
 // A newcomer types on a machine what the README says.
@@ -108,6 +109,7 @@ func TestReadme(t *testing.T) {
 		{"Try it", (*newcomer).tries},
 		{"Install", (*newcomer).installs},
 		{"Does it work", (*newcomer).sends},
+		{"Watch, then enforce", (*newcomer).watches},
 		{"Use it", (*newcomer).uses},
 		{"Raise a limit for a day", (*newcomer).raisesForADay},
 		{"Raise a limit", (*newcomer).raises},
@@ -115,8 +117,9 @@ func TestReadme(t *testing.T) {
 		{"Reboot", (*newcomer).reboots},
 		{"Watchdog", (*newcomer).hangs},
 		{"Stop", (*newcomer).stops},
-		{"Remove", (*newcomer).removes},
+		{"A cluster", (*newcomer).sharesARedis},
 		{"A Postfix node", (*newcomer).asksForPostfix},
+		{"Remove", (*newcomer).removes},
 	} {
 		if !t.Run(chapter.name, func(t *testing.T) { chapter.test(o, t) }) {
 			out, _ := o.try(t, "journalctl --no-pager -n 50 -u 'sluice*'\ntail -n 50 /var/log/exim4/*log\nsluice status")
