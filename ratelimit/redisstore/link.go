@@ -83,6 +83,7 @@ type linkState struct {
 type announced struct {
 	replayedSends  int
 	announcedReady bool
+	announcedVague bool // why it does not decide was not known when that was reported
 	everReady      bool
 	warnedPolicy   string
 }

@@ -113,13 +113,28 @@ func (s *Store) announce(l *link, err error) {
 		l.setSince(now)
 		s.modeChanges.Add(1)
 		if !s.onlyNamesake([]step{{link: l}}) { // which is reported as such
-			s.report.RedisLost(l.name, string(s.options.Outage), l.reason(err))
+			s.announceLost(l, l.reason(err))
 		}
+	case !ready && l.announcedVague && err != nil && !vague(l.reason(err)):
+		s.announceLost(l, l.reason(err))
 	case !l.announcedReady && ready:
 		l.announcedReady, l.everReady = true, true
 		s.modeChanges.Add(1)
 		s.report.RedisBack(l.name, now.Sub(l.setSince(now)))
 	}
+}
+
+// announceLost reports to operators why a master does not decide. If that is no more than
+// that it was silent, and it says more later, that is reported too.
+func (s *Store) announceLost(l *link, reason error) {
+	l.announcedVague = vague(reason)
+	s.report.RedisLost(l.name, string(s.options.Outage), reason)
+}
+
+// vague reports whether an error says only that there was no answer.
+func vague(err error) bool {
+	var late interface{ Timeout() bool }
+	return errors.As(err, &late) && late.Timeout() && !isBlocked(err) || errors.Is(err, errUnsent)
 }
 
 // heartbeat sends a sign of life to one master. If that succeeds and the master does not

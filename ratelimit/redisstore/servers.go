@@ -130,7 +130,7 @@ func (s *servers) readLayout(ctx context.Context) error {
 			continue
 		}
 		asked[host] = true
-		short, cancel := context.WithTimeout(ctx, s.timeout) // its own: a server that is silent keeps none of the others from being asked
+		short, cancel := context.WithTimeout(ctx, 2*s.timeout) // its own, so that a silent server keeps none of the others from being asked; more than a dial takes, which says what is wrong
 		reply, err := c.Do(short, "cluster", "slots").Slice()
 		cancel()
 		if err != nil {

@@ -153,6 +153,24 @@ func TestWhyRedisServesNoMore(t *testing.T) {
 	told("MASTERDOWN")
 }
 
+// Where the first that is known is only that there was no answer, what the server says later
+// is reported too, once.
+func TestWhyRedisIsNotReachedIsToldLater(t *testing.T) {
+	t.Parallel()
+	locked := redistest.Start(t)
+	locked.Do("config", "set", "requirepass", "secret99")
+	p := redistest.StartProxy(t, locked.Addr())
+	p.Set(redistest.Stall)
+	n := openNode(t, t.TempDir(), Options{URL: p.URL(), Timeout: hosttest.Deadline(200 * time.Millisecond)})
+	hosttest.Eventually(t, "silent", func() bool { return n.heard.has("lost, share: ") && n.heard.has("timeout: no answer") })
+	p.Set(redistest.Pass)
+	hosttest.Eventually(t, "what it says", func() bool { return n.heard.has("NOAUTH") })
+	n.stop()
+	if said := n.heard.String(); strings.Count(said, "lost") != 2 {
+		t.Errorf("it says\n%s", said)
+	}
+}
+
 // A Cluster that is reached late serves, and that is reported once.
 func TestAClusterThatIsReachedLate(t *testing.T) {
 	t.Parallel()
