@@ -47,7 +47,7 @@ func TestRetriesEndATripByDeferrals(t *testing.T) {
 	}
 	h.queueRun(t, "-qf")
 	hosttest.Eventually(t, "all is delivered and the trip has ended", func() bool {
-		return h.sink.Count() == 11 && len(h.queue()) == 0 && !h.hasLock("max_deferfail_v1.example")
+		return h.sink.Count() == 11 && h.status(t, "v1.example").Delivered == 11 && len(h.queue()) == 0 && !h.hasLock("max_deferfail_v1.example")
 	})
 	if got := h.status(t, "v1.example"); got.Sent != 11 || got.Delivered != 11 || got.Held != 0 || got.Trip != nil {
 		t.Errorf("in the end: %+v", got)

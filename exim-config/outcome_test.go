@@ -309,7 +309,7 @@ func TestTripsAtSMTPTime(t *testing.T) {
 		h.sink.Refuse(fmt.Sprintf("r%d@far.example", i+1), code, "the sink does not want it")
 	}
 	c := h.dial(t).Login("news@shop.example")
-	c.Want(c.Send("news@shop.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
+	c.Want(c.Send("bob@here.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 5)...), 250)
 	file := lockDir + "/max_deferfail_shop.example"
 	hosttest.Eventually(t, "there is a lock file", func() bool { return h.read(file) != "" })
 	if got := strings.TrimSpace(h.read(file)); got != "5/5 (100%)" {
