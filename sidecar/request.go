@@ -133,6 +133,15 @@ type Retries interface {
 	Allow(id string, token ratelimit.Token) bool
 }
 
+// A Held is a recipient that the router holds.
+type Held struct {
+	Payer   Payer
+	ID      string // of its message
+	Token   ratelimit.Token
+	Charged bool // it was charged before: a block holds it, not a limit
+	Last    bool // it is released behind the others: a null sender that an alias or list redirects
+}
+
 // A RefusalText is how a refusal is worded.
 type RefusalText struct {
 	Text  string // to the letter, for operators' scripts search for it

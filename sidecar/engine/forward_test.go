@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,10 +128,26 @@ func TestStrangersThroughAForwarderLeaveTheOwnersHourAlone(t *testing.T) {
 	for range 5 { // again and again: it is held, and never bounces
 		s.want(s.Ask(context.Background(), s.now, held), sidecar.Defer, "Forwarder local.example has exceeded the max emails per hour (4/3 (133%)) allowed.")
 	}
+	bounce := held
+	bounce.ID, bounce.Sender = messageID(s.now), ""
+	s.want(s.Ask(context.Background(), s.now, bounce), sidecar.Defer, "Forwarder local.example has exceeded")
+	var last []string
+	s.store.Notes("hold/", func(key string, value []byte) {
+		if strings.Contains(string(value), `"last":true`) {
+			last = append(last, key)
+		}
+	})
+	if len(last) != 1 || !strings.Contains(last[0], bounce.ID) {
+		t.Errorf("to be released last: %v", last)
+	}
 	own.ID, own.Recipients = messageID(s.now), "a@far.example, b@far.example, c@far.example"
 	s.want(s.Ask(context.Background(), s.now, own), sidecar.Accept, "")
 	s.sent("local.example", 3)
 	s.wantForwards("beside the owner's own mail", ratelimit.Counts{Sent: 3})
+	st := s.status("local.example")
+	if len(st.Domains) != 1 || len(st.Scopes) != 1 || st.Scopes[0].Scope != forwards || st.Scopes[0].Sent != 3 || st.Scopes[0].Held != 2 {
+		t.Errorf("the status of the domain is without its forwards: %+v", st)
+	}
 	if names := s.Holds.Subjects(); len(names) != 1 || names[0] != forwards {
 		t.Errorf("held of %v", names)
 	}

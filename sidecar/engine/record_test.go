@@ -53,7 +53,7 @@ func (s *site) gotThrough(id, to string) {
 // outcomes is the status of one domain; of one that is not known, the zero value.
 func (s *site) outcomes(domain string) operator.DomainStatus {
 	st, err := s.Status(context.Background(), s.now, domain)
-	if err != nil {
+	if err != nil || len(st.Domains) == 0 {
 		return operator.DomainStatus{}
 	}
 	return st.Domains[0]

@@ -58,12 +58,14 @@ type heldMessage struct {
 	recipients map[ratelimit.Token]heldRecipient
 	asked      time.Time // when the router last asked about one of them
 	tried      time.Time // when Exim was last asked to deliver it
+	last       bool      // it is released behind the others
 	charged    int       // recipients that were charged; only of a copy, see heldIn
 }
 
 type heldRecipient struct {
 	since   time.Time
 	charged bool // it was charged before the router held it: a block held it, not a limit
+	last    bool // as in sidecar.Held
 }
 
 // A heldNote is a held recipient as it is noted.
@@ -73,6 +75,7 @@ type heldNote struct {
 	Mailbox string    `json:"mailbox,omitempty"`
 	Account string    `json:"account,omitempty"`
 	Charged bool      `json:"charged,omitempty"`
+	Last    bool      `json:"last,omitempty"`
 }
 
 // New returns Holds with what was noted.
@@ -86,7 +89,7 @@ func New(o Options) *Holds {
 			if sidecar.IsSpecial(name[0]) {
 				who.Special, who.Domain = name[0], n.Domain
 			}
-			h.put(who, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged})
+			h.put(who, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged, n.Last})
 		}
 		return err
 	})
@@ -103,9 +106,9 @@ func (h *Holds) ReleaseAll(ctx context.Context, now time.Time) {
 // Wait waits for the deliveries that have begun.
 func (h *Holds) Wait() { h.releases.Wait() }
 
-// Hold records that the router holds a recipient. charged: it was charged before that.
-func (h *Holds) Hold(now time.Time, who sidecar.Payer, id string, token ratelimit.Token, charged bool) {
-	h.logFailure(h.hold(who, id, token, heldRecipient{now, charged}))
+// Hold records that the router holds a recipient.
+func (h *Holds) Hold(now time.Time, x sidecar.Held) {
+	h.logFailure(h.hold(x.Payer, x.ID, x.Token, heldRecipient{now, x.Charged, x.Last}))
 }
 
 // Drop forgets a recipient that is held no more.
@@ -188,7 +191,7 @@ func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldR
 		m = &heldMessage{id: id, who: who, recipients: map[ratelimit.Token]heldRecipient{}}
 		messages[id] = m
 	}
-	m.who, m.asked = who, r.since
+	m.who, m.asked, m.last = who, r.since, r.last
 	if _, held := m.recipients[token]; held {
 		return false
 	}
@@ -218,7 +221,7 @@ func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r held
 	if !h.put(who, id, token, r) {
 		return nil
 	}
-	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged}
+	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged, Last: r.last}
 	if who.Special != "" {
 		n.Domain = who.Domain
 	}
@@ -281,7 +284,7 @@ func (h *Holds) heldIn(subject string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.subjects[subject] {
-		one := heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried}
+		one := heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried, last: m.last}
 		for _, r := range m.recipients {
 			if r.charged {
 				one.charged++

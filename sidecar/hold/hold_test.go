@@ -1,6 +1,8 @@
 package hold
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -55,12 +57,34 @@ func TestHoldsKnowTheirPayerAfterARestart(t *testing.T) {
 	}
 	before := New(Options{Notes: store, Events: nobody})
 	for _, who := range payers {
-		before.Hold(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), who, "id", 7, false)
+		before.Hold(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), sidecar.Held{Payer: who, ID: "id", Token: 7})
 	}
 	after := New(Options{Notes: store, Events: nobody})
 	for _, who := range payers {
 		if held := after.heldIn(who.Subject()); len(held) != 1 || held[0].who != who {
 			t.Errorf("held for %s: %+v, want it for %+v", who.Subject(), held, who)
 		}
+	}
+}
+
+// What strangers have aliases and lists redirect goes in the order in which it came, but null
+// senders go last: a flood of bounces keeps nobody's mail waiting.
+func TestNullSendersAreReleasedLast(t *testing.T) {
+	nobody := event.NewStream()
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	who := sidecar.Payer{Domain: "a.example", Special: "forward:a.example"}
+	room := func(context.Context, time.Time, sidecar.Payer) (int, int) { return 3, 0 }
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	h := New(Options{Notes: store, Events: nobody, Room: room})
+	for i, id := range []string{"a", "b", "c", "d"} {
+		h.Hold(now, sidecar.Held{Payer: who, ID: id, Token: 7, Last: i < 2})
+	}
+	h = New(Options{Notes: store, Events: nobody, Room: room}) // after a restart too
+	if got := h.releasable(t.Context(), now, who.Subject(), now); !slices.Equal(got, []string{"c", "d", "a"}) {
+		t.Errorf("released are %v, want c, d and then a", got)
 	}
 }

@@ -108,8 +108,15 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
 		return unasked || m.tried.After(since)
 	})
-	// Exim's ids begin with the time.
-	slices.SortFunc(waiting, func(a, b heldMessage) int { return strings.Compare(a.id, b.id) })
+	slices.SortFunc(waiting, func(a, b heldMessage) int {
+		if a.last != b.last {
+			if a.last {
+				return 1
+			}
+			return -1
+		}
+		return strings.Compare(a.id, b.id) // Exim's ids begin with the time
+	})
 	rooms := map[sidecar.Payer]*room{}
 	for _, m := range waiting {
 		if len(ids) == releaseProcesses*releaseMessages {

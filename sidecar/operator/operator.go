@@ -90,18 +90,21 @@ func (o *Operator) ShowSockets(failure func() error) { o.sockets.Store(&failure)
 // ShowShared has Status show the state of the store that the nodes share.
 func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
 
-// Status returns the state of a domain, mailbox or account, or for "" of all that have
-// sends counted, locks or held mail. The fullest come first. The error wraps ErrNotFound if
+// Status returns the state of a domain with what it redirects, of a mailbox, account or
+// special subject, or for "" of all that have sends counted, locks or held mail. The fullest come first. The error wraps ErrNotFound if
 // nothing is known of the scope.
 func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
 	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.totals(), Config: o.settings.Status()}
 	names := map[string]bool{scope: true}
-	if scope == "" {
+	switch {
+	case scope == "":
 		names = o.subjects(now)
+	case sidecar.IsDomain(scope):
+		names[sidecar.ForwardPrefix+scope] = true
 	}
 	for name := range names {
 		if !sidecar.IsDomain(name) {
-			if sc, known := o.scopeStatus(ctx, now, name); known {
+			if sc, known := o.scopeStatus(ctx, now, name); known && (scope == "" || scope == name || sc.counted()) {
 				s.Scopes = append(s.Scopes, sc)
 			}
 		} else if d, known := o.domainStatus(ctx, now, name); known || d.Stopped != "" {
@@ -171,7 +174,12 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	if sidecar.IsSpecial(name) { // it always has some, like a domain
 		limited = settings.Scopes[name] != nil
 	}
-	return s, limited || anySent(s.Windows) || s.Refused > 0 || s.Watch.Sends > 0 || s.Held > 0 || s.Stopped != ""
+	return s, limited || s.counted() || s.Stopped != ""
+}
+
+// counted reports whether sends of a scope are counted, refused or held.
+func (s *ScopeStatus) counted() bool {
+	return anySent(s.Windows) || s.Refused > 0 || s.Watch.Sends > 0 || s.Held > 0
 }
 
 // stopped returns what is answered while an operator or the panel blocks a payer, and

@@ -334,7 +334,8 @@ func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 
 // hold records that the router holds a recipient, and returns the answer that has it do so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
-	p.held.Hold(q.now, q.who, q.ID, token, charged)
+	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
+	p.held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last})
 	return r
 }
 

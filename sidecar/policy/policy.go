@@ -42,8 +42,8 @@ type Store interface {
 
 // HeldMail records which recipients wait in Exim's queue because the router holds them.
 type HeldMail interface {
-	// Hold records a held recipient. charged: it was charged before it was held.
-	Hold(now time.Time, who sidecar.Payer, id string, token ratelimit.Token, charged bool)
+	// Hold records a held recipient.
+	Hold(now time.Time, h sidecar.Held)
 	// Drop forgets a recipient that is held no more.
 	Drop(subject, id string, token ratelimit.Token)
 	// Uncharged reports whether a recipient is held and was never charged.
