@@ -322,6 +322,21 @@ func TestSimulateAnEmptyLog(t *testing.T) {
 	}
 }
 
+// A bounce in the log of a host whose Exim runs as another user is Exim's own, and charges
+// nobody of this host: A-10.
+func TestABounceOfAnotherHost(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	writeFile(t, log, `2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= news@shop.example H=(pc) [192.0.2.10]:4000 P=esmtpsa X=TLS1.3 A=dovecot_login:news@shop.example S=1000 id=a@b T="hi" for x@far.example
+2026-11-28 10:00:01 1xAAAA-00000000001-0001 ** x@far.example R=lookuphost T=dkim_remote_smtp H=mx.far.example [192.0.2.20]: SMTP error from remote mail server after RCPT TO:<x@far.example>: 550 5.1.1 no such user
+2026-11-28 10:00:01 1xAAAB-00000000002-0002 <= <> R=1xAAAA-00000000001-0001 U=mailnull P=local S=2000 T="Mail delivery failed: returning message to sender" for ext@other.example
+2026-11-28 10:00:02 1xAAAB-00000000002-0002 => ext@other.example R=lookuphost T=remote_smtp H=mx.other.example [192.0.2.30] C="250 OK"
+`)
+	found := simulateRun(t, log)
+	if s := found.Simulation; !found.Foreign || s.Senders != 1 || s.Sent != 1 || s.Bad != 1 {
+		t.Errorf("%+v", found)
+	}
+}
+
 // A name of which the logs have nothing may be a typo: it is said, and simulated all the same.
 func TestSimulateWarnsOfNamesThatAreNotInTheLogs(t *testing.T) {
 	names, truth := writeLogs(t, t.TempDir(), 1, 100<<10)
