@@ -27,7 +27,7 @@ func TestAPanelIsTheUserInterface(t *testing.T) {
 	n.wantRun(t, exitDone, root+"/var/cpanel/users/alice:5", "explain", "alice.example")
 	n.wantRun(t, exitDone, root+"/var/cpanel/cpanel.config:3", "explain", "other.example")
 	n.wantRun(t, exitDone, "Account carol is on hold.", "status", "account:carol")
-	n.wantRun(t, exitDone, "account:carol              0/-  -        0  by the panel", "status")
+	n.wantRun(t, exitDone, "account:carol            0/-  -        0     0  by the panel", "status")
 	n.wantRun(t, exitNo, "still stopped by the panel: its locks are gone and it starts at zero, but "+root+"/etc/outgoing_mail_hold_users:1 holds it", "unlock", "carol.example")
 	n.wantRun(t, exitDone, root+"/etc/userdomains", "config")
 

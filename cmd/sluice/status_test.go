@@ -16,13 +16,13 @@ import (
 func TestStatusOfTheLog(t *testing.T) {
 	at := time.Date(2026, 11, 25, 17, 45, 0, 0, time.Local)
 	for want, log := range map[string]sidecar.LogProgress{
-		"Catching up with /var/log/exim4/mainlog.2.gz: 40% read, up to what was logged at 2026-11-25 17:45:00; outcomes since are not counted yet.\n": {
+		"Catching up with /var/log/exim4/mainlog.2.gz: 40% read, up to what was logged at 2026-11-25 17:45:00 +0000; outcomes since are not counted yet.\n": {
 			File: "/var/log/exim4/mainlog.2.gz", Read: 40, Size: 100, Last: at},
 		"Catching up with /var/log/exim4/mainlog: 0% read; outcomes since are not counted yet.\n": {
 			File: "/var/log/exim4/mainlog", Size: 100},
 		"WARNING: outcomes are not counted: open the log: there is no /x. Look at exim.mainlog.\n": {
 			Key: "exim.mainlog", File: "/x", Trouble: "open the log: there is no /x"},
-		"WARNING: at 2026-11-25 17:45:00 a part of the log that postfix.log names was missing: outcomes in it are not counted, " +
+		"WARNING: at 2026-11-25 17:45:00 +0000 a part of the log that postfix.log names was missing: outcomes in it are not counted, " +
 			"nor what passed unasked. The log of sluice names the file, and says what to do.\n": {
 			Key: "postfix.log", File: "/var/log/mail.log", Read: 100, Size: 100, Last: at, Lost: &at},
 		"": {File: "/var/log/exim4/mainlog", Read: 100, Size: 100, Last: at},
