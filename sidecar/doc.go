@@ -6,7 +6,8 @@
 // do not import each other, and package engine connects them.
 //
 // The fronts are the packages that speak with other programs. Those that mail servers ask
-// (policyd, milter) turn a question into a Request and hand it to Policy.Ask, in
+// (policyd, milter) turn a question into a Request. Finder.Ask, in peer/asker.go, adds whose
+// program the client is, if it is on this host, and hands it to Policy.Ask, in
 // policy/policy.go, which
 //
 //  1. finds out who is charged: Rules.Payer, in identity/payer.go;

@@ -255,7 +255,7 @@ func (n *node) listenTCP(address string, l net.Listener, uids []int) error {
 	}
 	if l == nil {
 		if l, err = net.Listen("tcp", address); err != nil {
-			return fmt.Errorf("listen for policy questions: %w; under systemd it opens the port: systemctl enable --now sluice-tcp.socket", err)
+			return fmt.Errorf("listen for policy questions: %w; under systemd it opens the port: systemctl enable sluice-tcp.socket; systemctl restart sluice", err)
 		}
 	}
 	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -54,10 +55,11 @@ func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 // Run keeps the addresses up to date until ctx ends: the kernel tells of each change
 // (rtnetlink(7)).
 func (a *Addresses) Run(ctx context.Context) error {
-	changes, err := openNetlink(unix.NETLINK_ROUTE, unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR)
+	fd, err := openNetlink(unix.NETLINK_ROUTE, unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR)
 	if err != nil {
 		return err
 	}
+	changes := os.NewFile(uintptr(fd), "netlink") // its reads have a deadline
 	defer changes.Close()
 	defer context.AfterFunc(ctx, func() { changes.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, 64<<10)

@@ -4,38 +4,37 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// openNetlink opens a netlink socket (netlink(7)) that hears of the given groups.
-func openNetlink(protocol int, groups uint32) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+// openNetlink opens a netlink socket (netlink(7)), not blocking, that hears of the given groups.
+func openNetlink(protocol int, groups uint32) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err == nil {
 		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 			unix.Close(fd)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
+		return -1, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "netlink"), nil // its reads and writes have deadlines
+	return fd, nil
 }
 
 // A netlink is a netlink socket that is asked one question after the other. One goroutine
 // may use it at a time. After an error it must be closed: an answer may be under way that
 // nobody waits for.
 type netlink struct {
-	socket   *os.File
+	fd       int
 	sequence uint32 // of the last question
 	in, out  [1024]byte
 }
 
-// netlinkTimeout is how long the kernel may take. It answers while we ask, within
-// microseconds.
-const netlinkTimeout = 100 * time.Millisecond
+// netlinkTimeout is how long the kernel may take, in milliseconds. Mostly its answer is there
+// as soon as the question is written; so it is looked for first, and a process that is not
+// let run for a while misses nothing.
+const netlinkTimeout = 100
 
 // ask asks for what one message answers, and returns its payload, which is valid until the
 // next question. The error is an errno where the kernel has answered with one.
@@ -49,14 +48,11 @@ func (n *netlink) ask(kind uint16, question []byte) ([]byte, error) {
 	order.PutUint32(n.out[8:], n.sequence)
 	order.PutUint32(n.out[12:], 0) // the port, which the kernel fills in
 	copy(n.out[unix.NLMSG_HDRLEN:], question)
-	if err := n.socket.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
-		return nil, err
-	}
-	if _, err := n.socket.Write(n.out[:size]); err != nil {
+	if _, err := unix.Write(n.fd, n.out[:size]); err != nil {
 		return nil, err
 	}
 	for {
-		got, err := n.socket.Read(n.in[:])
+		got, err := n.read()
 		if err != nil {
 			return nil, err
 		}
@@ -77,4 +73,20 @@ func (n *netlink) ask(kind uint16, question []byte) ([]byte, error) {
 		}
 		return nil, unix.Errno(-int32(order.Uint32(payload)))
 	}
+}
+
+// read reads a message, and waits for it if there is none.
+func (n *netlink) read() (int, error) {
+	got, err := unix.Read(n.fd, n.in[:])
+	if !errors.Is(err, unix.EAGAIN) {
+		return got, err
+	}
+	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}, netlinkTimeout)
+	if err != nil {
+		return 0, err
+	}
+	if ready == 0 {
+		return 0, errors.New("the kernel does not answer")
+	}
+	return unix.Read(n.fd, n.in[:])
 }

@@ -79,9 +79,9 @@ func (s *Sockets) open(now time.Time) error {
 	if now.Before(s.retryAt) {
 		return s.reason
 	}
-	socket, err := openNetlink(unix.NETLINK_SOCK_DIAG, 0)
+	fd, err := openNetlink(unix.NETLINK_SOCK_DIAG, 0)
 	if err == nil {
-		s.kernel = &netlink{socket: socket}
+		s.kernel = &netlink{fd: fd}
 		err = s.kernel.findListener()
 	}
 	if err == nil {
@@ -107,7 +107,7 @@ func (s *Sockets) Close() {
 
 func (s *Sockets) closeKernel() {
 	if s.kernel != nil {
-		s.kernel.socket.Close()
+		unix.Close(s.kernel.fd)
 		s.kernel = nil
 	}
 }

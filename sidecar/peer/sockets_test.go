@@ -143,7 +143,8 @@ func TestKernelTellsNothing(t *testing.T) {
 	at := endsOf(accept(t, l))
 	now := time.Now()
 	s.mustOwn(t, at)
-	s.kernel.socket.Close()
+	unix.Close(s.kernel.fd)
+	s.kernel.fd = -1
 	if owner, err := s.Owner(now, at[0], at[1]); err == nil {
 		t.Fatalf("a closed netlink socket says %s", owner)
 	}
