@@ -373,6 +373,30 @@ func (o *newcomer) updates(t *testing.T) {
 	o.passes(t)
 }
 
+// asksByTCP shows the units where Exim asks over TCP: systemd opens the port, on which no
+// user can listen while sluice is down.
+func (o *newcomer) asksByTCP(t *testing.T) {
+	o.run(t, `cp /etc/sluice/sluice.toml /root/before
+sed -i '1i [listen]\npolicy = ["unix:/run/sluice/policy.sock", "tcp:127.0.0.1:293"]\n' /etc/sluice/sluice.toml`)
+	out := o.run(t, "exim-config/install --way tcp")
+	if !strings.Contains(out, "systemctl enable sluice-tcp.socket; systemctl restart sluice") {
+		t.Errorf("install --way tcp does not say what sluice needs:\n%s", out)
+	}
+	o.run(t, "systemctl enable sluice-tcp.socket; systemctl restart sluice")
+	if out := o.run(t, "exim4 -be '${acl{acl_sluice_ask}{rcpt}}'"); !strings.HasPrefix(out, "action=DUNNO") {
+		t.Errorf("over TCP sluice answers %q", out)
+	}
+	o.run(t, "systemctl stop sluice-tcp.socket sluice.socket sluice")
+	if out, code := o.try(t, `setpriv --reuid=www-data perl -MSocket -e 'socket S, PF_INET, SOCK_STREAM, 0; bind S, pack_sockaddr_in(293, INADDR_LOOPBACK) or die "$!\n"'`); code == 0 || !strings.Contains(out, "Permission denied") {
+		t.Errorf("a user listens in place of sluice: exit %d\n%s", code, out)
+	}
+	o.run(t, `systemctl disable sluice-tcp.socket
+mv /root/before /etc/sluice/sluice.toml
+systemctl start sluice.socket sluice
+exim-config/install --way perl`)
+	o.passes(t)
+}
+
 // reboots shows what is enabled, and that /run is furnished before sluice is there.
 func (o *newcomer) reboots(t *testing.T) {
 	before := o.status(t, "example.com")

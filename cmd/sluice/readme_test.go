@@ -114,6 +114,7 @@ func TestReadme(t *testing.T) {
 		{"Raise a limit for a day", (*newcomer).raisesForADay},
 		{"Raise a limit", (*newcomer).raises},
 		{"Update", (*newcomer).updates},
+		{"The way tcp", (*newcomer).asksByTCP},
 		{"Reboot", (*newcomer).reboots},
 		{"Watchdog", (*newcomer).hangs},
 		{"Stop", (*newcomer).stops},
