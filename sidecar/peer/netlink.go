@@ -75,18 +75,20 @@ func (n *netlink) ask(kind uint16, question []byte) ([]byte, error) {
 	}
 }
 
-// read reads a message, and waits for it if there is none.
+// read reads a message, and waits for it if there is none. A signal, as Go's runtime sends
+// some to its own threads, ends a poll early.
 func (n *netlink) read() (int, error) {
-	got, err := unix.Read(n.fd, n.in[:])
-	if !errors.Is(err, unix.EAGAIN) {
-		return got, err
+	for {
+		got, err := unix.Read(n.fd, n.in[:])
+		if !errors.Is(err, unix.EAGAIN) {
+			return got, err
+		}
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}, netlinkTimeout)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		if err == nil && ready == 0 {
+			return 0, errors.New("the kernel does not answer")
+		}
 	}
-	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}, netlinkTimeout)
-	if err != nil {
-		return 0, err
-	}
-	if ready == 0 {
-		return 0, errors.New("the kernel does not answer")
-	}
-	return unix.Read(n.fd, n.in[:])
 }

@@ -37,23 +37,40 @@ const retryAfter = 10 * time.Second
 // Owner returns whose socket the client's end of a connection is: "uid:N", or one of
 // sidecar.SocketLoopback and sidecar.SocketGone. The error says that the kernel did not tell.
 //
-// All is asked twice, and must be the same: an end that is closed while we look may have
-// left its port to another user.
+// A netlink socket that fails is replaced, and the kernel asked once more: it may be that
+// socket alone, and all clients would share one budget until the next attempt.
 func (s *Sockets) Owner(now time.Time, client, server netip.AddrPort) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c := connection{plainPort(client), plainPort(server), s.addresses.index(client.Addr())}
+	owner, err := s.ask(now, c)
+	if err != nil && s.kernel != nil {
+		s.closeKernel()
+		owner, err = s.ask(now, c)
+	}
+	if err != nil && s.kernel != nil {
+		s.fail(now, err)
+		err = s.reason
+	}
+	return owner, err
+}
+
+// ask asks the kernel, and opens the netlink socket if there is none. After an error there
+// still is one where it was opened, and then failed. mu is held.
+//
+// All is asked twice, and must be the same: an end that is closed while we look may have
+// left its port to another user.
+func (s *Sockets) ask(now time.Time, c connection) (string, error) {
 	if err := s.open(now); err != nil {
 		return "", err
 	}
-	c := connection{plainPort(client), plainPort(server), s.addresses.index(client.Addr())}
 	first, err := s.kernel.clientOf(c)
-	second := first
-	if err == nil {
-		second, err = s.kernel.clientOf(c)
-	}
 	if err != nil {
-		s.fail(now, err)
-		return "", s.reason
+		return "", err
+	}
+	second, err := s.kernel.clientOf(c)
+	if err != nil {
+		return "", err
 	}
 	if first.cookie != second.cookie || first.String() != second.String() {
 		return sidecar.SocketGone, nil
@@ -149,7 +166,7 @@ type client struct {
 func (c client) String() string {
 	switch {
 	case c.inode != 0:
-		return "uid:" + strconv.FormatUint(uint64(c.uid), 10)
+		return sidecar.SocketUID + strconv.FormatUint(uint64(c.uid), 10)
 	case c.elsewhere:
 		return sidecar.SocketLoopback
 	}

@@ -143,10 +143,9 @@ func TestKernelTellsNothing(t *testing.T) {
 	at := endsOf(accept(t, l))
 	now := time.Now()
 	s.mustOwn(t, at)
-	unix.Close(s.kernel.fd)
-	s.kernel.fd = -1
-	if owner, err := s.Owner(now, at[0], at[1]); err == nil {
-		t.Fatalf("a closed netlink socket says %s", owner)
+	s.fail(now, unix.EPERM)
+	if owner, err := s.Owner(now, at[0], at[1]); !errors.Is(err, unix.EPERM) {
+		t.Fatalf("without a netlink socket: %s, %v", owner, err)
 	}
 	var events events
 	f := &Finder{Asker: asker{}, Addresses: s.addresses, Sockets: s, Events: &events}
@@ -160,6 +159,51 @@ func TestKernelTellsNothing(t *testing.T) {
 			t.Errorf("after a while: %s", got)
 		}
 	})
+}
+
+// One netlink socket that fails is no reason to count a client with all others for a while.
+func TestFailedNetlinkSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	s := socketsIn(t, n)
+	l := listen(t, n, "127.0.0.1:0")
+	dialAs(t, n, 2001, "tcp4", l.Addr().(*net.TCPAddr))
+	at := endsOf(accept(t, l))
+	unix.Close(s.kernel.fd)
+	s.kernel.fd = -1
+	n.in(t, func() { // where its next netlink socket is to be
+		if owner, err := s.Owner(time.Now(), at[0], at[1]); owner != "uid:2001" || err != nil {
+			t.Errorf("%s, %v", owner, err)
+		}
+	})
+}
+
+// A signal while the kernel's answer is waited for is no error: Go's runtime sends some to
+// its own threads.
+func TestSignalIsNoError(t *testing.T) {
+	t.Parallel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	reader := make(chan int)
+	read := make(chan error)
+	go onThread(func() {
+		reader <- unix.Gettid()
+		_, err := (&netlink{fd: pair[0]}).read()
+		read <- err
+	})
+	thread := <-reader
+	for range 10 {
+		unix.Tgkill(os.Getpid(), thread, unix.SIGURG) // as the runtime does
+		time.Sleep(time.Millisecond)
+	}
+	unix.Write(pair[1], []byte("answer"))
+	if err := <-read; errors.Is(err, unix.EINTR) { // that it came too late is no matter here
+		t.Error(err)
+	}
 }
 
 // The kernel is asked once about a connection, about none that does not need it, and never
@@ -289,26 +333,26 @@ func dialAs(t testing.TB, n *network, uid int, how string, to *net.TCPAddr) int 
 		protocol = unix.IPPROTO_MPTCP
 	}
 	var fd int
+	var err error
 	n.in(t, func() {
 		unix.Setfsuid(uid) // of this thread alone: who makes a socket owns it
-		var err error
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
-		if errors.Is(err, syscall.EPROTONOSUPPORT) {
-			t.Skipf("this kernel has no %s", how)
-		}
 		if err == nil && how == "bound" {
 			err = unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo")
 		}
-		if err == nil {
-			hosttest.Eventually(t, "a new link carries", func() bool {
-				err = unix.Connect(fd, sockaddr(t, family, to))
-				return err != unix.EHOSTUNREACH && err != unix.ENETUNREACH
-			})
-		}
-		if err != nil {
-			t.Errorf("connect (%s) to %s: %v", how, to, err)
-		}
 	})
+	if errors.Is(err, syscall.EPROTONOSUPPORT) {
+		t.Skipf("this kernel has no %s", how)
+	}
+	if err == nil {
+		hosttest.Eventually(t, "a new link carries", func() bool {
+			n.in(t, func() { err = unix.Connect(fd, sockaddr(t, family, to)) })
+			return err != unix.EHOSTUNREACH && err != unix.ENETUNREACH
+		})
+	}
+	if err != nil {
+		t.Errorf("connect (%s) to %s: %v", how, to, err)
+	}
 	if t.Failed() {
 		t.FailNow()
 	}

@@ -322,7 +322,7 @@ func checkNumber(v []byte, digits int) error {
 
 // checkPayer checks what Exim repeats of a reply's payer=.
 func checkPayer(v []byte) error {
-	if uid, ok := bytes.CutPrefix(v, []byte("uid:")); ok {
+	if uid, ok := bytes.CutPrefix(v, []byte(sidecar.SocketUID)); ok {
 		return checkNumber(uid, 10)
 	}
 	if len(v) > 0 && string(v) != sidecar.SocketLoopback {
