@@ -14,22 +14,24 @@ import (
 func (n *node) listenMilters(uids []int) error {
 	for _, l := range n.config.Listen.Milter {
 		o := milter.Options{Events: n.events, Admit: policyd.AdmitUsers(uids)}
-		socket, err := n.listenMilter(l, uids)
+		socket, err := listenMilter(l, uids)
 		if err != nil {
 			return err
 		}
 		if l.Network() == "tcp" {
 			o.Admit = policyd.AdmitLoopback
 			n.events.Emit(event.Event{Kind: event.MilterOpen, Attrs: event.Attrs("listen.milter", l)})
+		} else {
+			n.tellOpen(l.Address())
 		}
 		n.fronts = append(n.fronts, front{socket, milter.New(n.asker, o).Serve})
 	}
 	return nil
 }
 
-func (n *node) listenMilter(l config.Listener, uids []int) (net.Listener, error) {
+func listenMilter(l config.Listener, uids []int) (net.Listener, error) {
 	if l.Network() == "unix" {
-		return n.listenUnix(l.Address(), uids)
+		return listenUnix(l.Address(), uids)
 	}
 	socket, err := net.Listen("tcp", l.Address())
 	if err != nil {

@@ -134,7 +134,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	if n.addresses, err = peer.ReadAddresses(); err != nil {
-		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+		n.events.Emit(event.Event{Kind: event.AddressesUnknown, Err: err})
 	}
 	options := engine.Options{
 		Own: n.addresses.Has, Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
@@ -207,19 +207,20 @@ func nodeName(c *config.Config) (string, error) {
 // listenPolicy serves the socket that systemd has opened, or opens one.
 func (n *node) listenPolicy(path string, l net.Listener, uids []int) (err error) {
 	if l == nil {
-		l, err = n.listenUnix(path, uids)
-	} else {
-		err = n.permit(path, uids)
+		l, err = listenUnix(path, uids)
+	} else if err = policyd.Permit(path, uids...); err != nil {
+		l.Close()
 	}
 	if err != nil {
 		return err
 	}
+	n.tellOpen(path)
 	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
 	return nil
 }
 
 // listenUnix makes a unix socket to which root and these users may connect.
-func (n *node) listenUnix(path string, uids []int) (net.Listener, error) {
+func listenUnix(path string, uids []int) (net.Listener, error) {
 	if err := makeSocketDir(path); err != nil {
 		return nil, err
 	}
@@ -227,19 +228,14 @@ func (n *node) listenUnix(path string, uids []int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, n.permit(path, uids)
+	return l, nil
 }
 
-// permit lets root and these users connect to a socket, and says so if others may too.
-func (n *node) permit(path string, uids []int) error {
-	if err := policyd.Permit(path, uids...); err != nil {
-		return err
-	}
-	who, err := policyd.MayConnect(path)
-	if err == nil && who.Everybody {
+// tellOpen says so if everybody may connect to a socket.
+func (n *node) tellOpen(path string) {
+	if who, err := policyd.MayConnect(path); err == nil && who.Everybody {
 		n.events.Emit(event.Event{Kind: event.SocketOpen, Attrs: event.Attrs("socket", path)})
 	}
-	return err
 }
 
 // listenTCP serves Exims without Perl, which ask over TCP with a token. systemd has opened
@@ -332,7 +328,7 @@ func (n *node) run(ctx context.Context) error {
 		return n.locks.Run(workCtx, func(e sidecar.LockEvent) { n.engine.LockEvent(workCtx, time.Now(), e) })
 	})
 	work.Go(func() error { return n.engine.Run(workCtx) })
-	work.Go(func() error { return n.followAddresses(workCtx) })
+	work.Go(func() error { return n.followAddresses(workCtx, n.addresses.Run) })
 	if n.file != nil {
 		work.Go(func() error { return n.file.run(workCtx, n.engine) })
 	}
@@ -362,13 +358,21 @@ func (n *node) run(ctx context.Context) error {
 	return errors.Join(socketsErr, workErr, closeErr)
 }
 
-// followAddresses keeps the addresses of this host up to date. Where the kernel does not tell
-// them, those of the start stay.
-func (n *node) followAddresses(ctx context.Context) error {
-	if err := n.addresses.Run(ctx); err != nil {
-		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})
+// followAddresses keeps the addresses of this host up to date: run is Addresses.Run. Where
+// the kernel does not tell them, those known stay, and it is asked again after a while.
+func (n *node) followAddresses(ctx context.Context, run func(context.Context) error) error {
+	for {
+		err := run(ctx)
+		if err == nil {
+			return nil // ctx has ended
+		}
+		n.events.Emit(event.Event{Kind: event.AddressesUnknown, Err: err})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(10 * time.Second):
+		}
 	}
-	return nil
 }
 
 // close closes the sockets and the store, and saves the counts.

@@ -135,6 +135,8 @@ const (
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
 	SocketOpen     Kind = "socket-open"     // anybody may connect where mail servers ask: socket
 	SocketsHidden  Kind = "sockets-hidden"  // the kernel does not tell whose connections there are
+
+	AddressesUnknown Kind = "addresses-unknown" // the kernel does not tell which addresses this host has
 )
 
 // A wording is how an event appears in the log.
@@ -251,7 +253,8 @@ var kinds = map[Kind]wording{
 		"put the socket into one that has, as /run", unlimited},
 	SocketsHidden: {slog.LevelError, "whose connections come from this host cannot be found out: programs here that send over SMTP without AUTH share one budget, that of the loopback; " +
 		"allow AF_NETLINK in the unit, and restart sluice", perKind},
-	ClockStepped: {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
+	AddressesUnknown: {slog.LevelError, "the addresses of this host cannot be followed: mail from one that is added later counts as from outside; tried again every 10 seconds", unlimited},
+	ClockStepped:     {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
 }
 
 // Text is the log's text for events of this kind.

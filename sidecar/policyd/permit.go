@@ -16,10 +16,11 @@ import (
 // without an answer. Modes alone cannot say it: one socket serves Exim's and Postfix's
 // users, and the group of Exim's user may be that of others, as "mail" often is.
 //
-// Where the file system has no such lists everybody may connect, as MayConnect then tells.
+// Where the file system has no such lists everybody may connect, as MayConnect then tells;
+// likewise in a user namespace that lacks one of the users, which no list can name there.
 func Permit(path string, uids ...int) error {
 	err := unix.Setxattr(path, accessList, listOf(uids), 0)
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		err = os.Chmod(path, 0o666)
 	}
 	if err != nil {

@@ -43,6 +43,19 @@ func TestStrangersCannotConnect(t *testing.T) {
 	}
 }
 
+// In a user namespace (user_namespaces(7)) that does not have Exim's user the kernel takes no list that names
+// it. It refuses the id -1 alike, which no namespace has.
+func TestPermitUserOfNoNamespace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listen(t, path)
+	if err := Permit(path, 101, -1); err != nil {
+		t.Fatal(err)
+	}
+	if who, err := MayConnect(path); !who.Everybody || err != nil {
+		t.Errorf("%+v, %v", who, err)
+	}
+}
+
 // Who may connect is told of any socket, however a hand has changed it.
 func TestMayConnect(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
