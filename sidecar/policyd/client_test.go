@@ -102,18 +102,15 @@ func TestClientWaitsForItsTurn(t *testing.T) {
 	if _, err := net.Dial("unix", path); !errors.Is(err, syscall.EAGAIN) {
 		t.Fatalf("the queue is not full: %v", err)
 	}
-	asked := make(chan error, 1)
-	go func() {
-		_, err := (&Client{Path: path, Timeout: hosttest.Patience()}).Ask(t.Context(), []Field{{"stage", "rcpt"}})
-		asked <- err
-	}()
-	select {
-	case err := <-asked:
-		t.Fatalf("did not wait: %v", err)
-	case <-time.After(20 * time.Millisecond): // most likely it has met the full queue by now
+	ask := func(timeout time.Duration) error {
+		_, err := (&Client{Path: path, Timeout: timeout}).Ask(t.Context(), []Field{{"stage", "rcpt"}})
+		return err
+	}
+	if err := ask(50 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("did not wait until its deadline: %v", err)
 	}
 	t.Cleanup(run(t, New(accepting, Options{}), ln))
-	if err := <-asked; err != nil {
+	if err := ask(hosttest.Patience()); err != nil {
 		t.Error(err)
 	}
 }
