@@ -25,7 +25,6 @@ type Config struct {
 		TokenFile string     // tokens of the clients of a policy listener on TCP
 		Milter    []Listener
 		Admin     Listener // where the commands ask; always a unix socket
-		HTTP      string   // HOST:PORT on the loopback; empty is off
 	}
 	Store struct {
 		Node        string // empty: the host name

@@ -21,7 +21,6 @@ func (c *Config) keys() []configKey {
 		{"listen.milter", field.List(&c.Listen.Milter, milterListener)},
 		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
 		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
-		{"listen.http", field.Text(&c.Listen.HTTP, notServed)},
 
 		{"store.node", field.Text(&c.Store.Node, field.OrEmpty(field.Domain))},
 		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
@@ -75,15 +74,6 @@ func (c *Config) scopeKinds() []scopeKind {
 		{"account", c.Limits.Account, field.NotEmpty},
 		{"mailbox", c.Limits.Mailbox, field.Mailbox},
 	}
-}
-
-// notServed allows only the empty text: the key is of a later version. What is not served
-// must not look as if it were.
-func notServed(s string) (string, error) {
-	if s != "" {
-		return "", errors.New("empty: this version serves no page and no metrics")
-	}
-	return "", nil
 }
 
 func localDomain(s string) (string, error) {

@@ -219,6 +219,7 @@ func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 // replaced are keys that files of earlier versions have, and what stands in their place.
 var replaced = map[string]string{
 	"identity.exempt_senders": "anybody can write a sender, so [[identity.exempt]] with sender = and login, auth or host = has taken its place",
+	"listen.http":             "no page and no metrics are served, so take it out",
 }
 
 // homeOf finds the section of a key; empty if there is no such key.

@@ -27,9 +27,6 @@ func (v Value) Of() limit.Origin {
 	return limit.OriginOf(v.Origin)
 }
 
-// unserved is the key that is refused unless it is empty. It is not listed.
-const unserved = "listen.http"
-
 // Values lists the effective configuration, in the order of the sections, without
 // passwords.
 func (c *Config) Values() []Value {
@@ -46,7 +43,7 @@ func (c *Config) Values() []Value {
 func (c *Config) values(keys []configKey) []Value {
 	var values []Value
 	for _, k := range keys {
-		if v := shown(k.value); v != nil && k.name != unserved {
+		if v := shown(k.value); v != nil {
 			values = append(values, Value{k.name, v, c.Origin(k.name)})
 		}
 	}

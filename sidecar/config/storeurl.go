@@ -32,10 +32,10 @@ func (u storeURL) Set(v any) error {
 }
 
 // shown is the URL with its passwords masked.
-func (u storeURL) shown() any { return u.config.ShownURL() }
+func (u storeURL) shown() any { return u.config.shownURL() }
 
-// ShownURL is store.url with its passwords masked; empty if it is in a file.
-func (c *Config) ShownURL() string {
+// shownURL is store.url with its passwords masked; empty if it is in a file.
+func (c *Config) shownURL() string {
 	if c.Store.URL == "" || c.Store.URL == Embedded {
 		return c.Store.URL
 	}

@@ -41,3 +41,15 @@ func TestAnExemptionForAnAddressOfThisHost(t *testing.T) {
 		t.Errorf("on another host it is refused: %v", err)
 	}
 }
+
+// A key of an earlier version is refused, and what to do about it is said.
+func TestReplacedKeys(t *testing.T) {
+	for text, want := range map[string]string{
+		"[listen]\nhttp = \"\"":           "unknown key \"http\" in [listen]; no page and no metrics are served, so take it out",
+		"[identity]\nexempt_senders = []": "unknown key \"exempt_senders\" in [identity]; anybody can write a sender",
+	} {
+		if _, err := Parse("f.toml", text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}

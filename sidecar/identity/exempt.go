@@ -40,15 +40,15 @@ func (s *Rules) allows(e Exemption, from source) bool {
 	case byLogin:
 		return e.Login != "" && e.Login == from.id
 	case byAuth:
-		return e.Auth != "" && e.Auth == s.FoldLogin(from.id)
+		return e.Auth != "" && e.Auth == s.foldLogin(from.id)
 	case byRelay, outside:
 		return e.Hosts.IsValid() && from.client.IsValid() && e.Hosts.Contains(from.client)
 	}
 	return false
 }
 
-// FoldLogin is an authenticated id in the one form in which it is compared.
-func (s *Rules) FoldLogin(id string) string {
+// foldLogin is an authenticated id in the one form in which it is compared.
+func (s *Rules) foldLogin(id string) string {
 	if mailbox, is := s.mailboxOf(id); is {
 		return mailbox.String()
 	}
