@@ -70,7 +70,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
-	{packages: "sluice/sidecar/doctor", own: words("envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
+	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
 
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/identity"
+	"sluice/sidecar/peer"
 )
 
 // checkRelay compares for whom Exim relays with what the configuration says of them.
@@ -46,13 +46,11 @@ func (d *doctor) checkRelay() {
 // unlistedRelays are the hosts of Exim's relay lists that are neither in identity.relay nor
 // this host.
 func (d *doctor) unlistedRelays(config string) (missing []string) {
-	own, _ := net.InterfaceAddrs() // without them, those that are this host's are named too
+	own, _ := peer.ReadAddresses() // without them, those that are this host's are named too
 	for _, host := range exim.RelayHosts(config) {
 		listed := host.Addr().IsLoopback() ||
 			slices.ContainsFunc(d.config.Identity.Relay, func(r identity.Relay) bool { return r.Hosts.Bits() <= host.Bits() && r.Hosts.Contains(host.Addr()) }) ||
-			slices.ContainsFunc(own, func(a net.Addr) bool {
-				return host.IsSingleIP() && strings.HasPrefix(a.String(), host.Addr().String()+"/")
-			})
+			host.IsSingleIP() && own.Has(host.Addr())
 		if text := hostText(host); !listed && !slices.Contains(missing, text) {
 			missing = append(missing, text)
 		}
