@@ -44,8 +44,9 @@ func TestNobodyChargesAnotherByALine(t *testing.T) {
 	}
 	h.startSluice(t, "[limits]\ndeferfail_percent = 0")
 	h.wantTallies(t, "from the log alone", map[string]tally{
-		"here.example":   {Sent: int64(len(helos)), Delivered: int64(len(helos))}, // forwards
-		"tenant.example": {Sent: int64(len(to)), Failed: int64(len(to)), Cause: sidecar.NoSuchUser},
+		"forward:here.example": {Sent: int64(len(helos)), Delivered: int64(len(helos))},
+		// and the bounce
+		"tenant.example": {Sent: int64(len(to)) + 1, Delivered: 1, Failed: int64(len(to)), Cause: sidecar.NoSuchUser},
 	})
 	h.showsNothingRaw(t)
 	found, _ := h.doctor(t)
