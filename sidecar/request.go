@@ -1,8 +1,10 @@
 package sidecar
 
-import "sluice/ratelimit"
+import (
+	"strings"
 
-import "strings"
+	"sluice/ratelimit"
+)
 
 // A Stage is the place in a mail server from which a question comes.
 type Stage string

@@ -10,7 +10,7 @@ import (
 // that are neither: special subjects, which are charged in place of a domain, and accounts.
 const (
 	System        = "system"   // root, and the logins in identity.system
-	Loopback      = "loopback" // clients on the loopback that are no process of this host's, as in a container
+	Loopback      = "loopback" // clients at an address of this host whose user is not known, as in a container
 	ServicePrefix = "service:" // a login that is no account's, as of a web server
 	RelayPrefix   = "relay:"   // a client for which Exim relays: its address, or network for IPv6
 	ForwardPrefix = "forward:" // what aliases and lists of a domain redirect

@@ -31,7 +31,8 @@ type Client struct {
 // ErrNoAnswer says that the server has closed the connection instead of answering.
 var ErrNoAnswer = errors.New("no answer")
 
-// maxReply is the largest reply that is read, in bytes; ours have at most a kilobyte.
+// maxReply is the largest reply that is read, in bytes; ours have at most two
+// texts of a kilobyte.
 const maxReply = 64 << 10
 
 // Ask asks one question on a connection of its own and returns the reply without the

@@ -129,7 +129,7 @@ const (
 // later versions of our Exim configuration may send some. A known one must not come twice:
 // we cannot guess which of two senders pays.
 //
-// The texts become parts of one string, which is quicker to make than six; whoever keeps
+// The texts become parts of one string, which is quicker to make than one for each; whoever keeps
 // one of them must clone it.
 func sluiceRequest(as *attributes, r *sidecar.Request) error {
 	var seen uint32

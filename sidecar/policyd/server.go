@@ -29,7 +29,7 @@ type Options struct {
 	// About the recipients of a larger message Exim's router asks one by one.
 	MaxRequest int
 	// MaxAttributes is the largest number of lines in a request. Default 64: Postfix sends
-	// up to 40, our Exim configuration 16.
+	// up to 40, our Exim configuration 23.
 	MaxAttributes int
 	// MaxBuffered is the memory in bytes for all requests longer than 1 KiB that are being
 	// read, so that many large ones at once cannot exhaust the machine's memory. Default
