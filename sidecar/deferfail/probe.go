@@ -1,6 +1,7 @@
 package deferfail
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func (p *probes) of(subject string, now time.Time) *subjectProbes {
 	x := p.subjects[subject]
 	if x == nil {
 		x = &subjectProbes{map[ratelimit.Token]time.Time{}, map[ratelimit.Token]time.Time{}}
-		p.subjects[subject] = x
+		p.subjects[strings.Clone(subject)] = x // or the whole request stays in memory
 	}
 	for token, at := range x.sent {
 		if now.Sub(at) >= probeEvery {

@@ -2,6 +2,7 @@ package refusal
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func (c *Counts) of(subject string) *count {
 	one := c.all[subject]
 	if one == nil && len(c.all) < maxSubjects {
 		one = &count{}
-		c.all[subject] = one
+		c.all[strings.Clone(subject)] = one // or the whole request stays in memory
 	}
 	return one
 }

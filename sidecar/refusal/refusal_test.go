@@ -3,8 +3,10 @@ package refusal
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
@@ -68,6 +70,19 @@ func TestALateResetTakesNothing(t *testing.T) {
 		}
 		if w, n := c.Of(noon, "a.example"); w.Sends != want || n != 1 {
 			t.Errorf("epoch %d: %+v, %d refused", epoch, w, n)
+		}
+	}
+}
+
+// A subject is a part of its request, which may be of megabytes, and is not kept with it.
+func TestRequestsAreNotKept(t *testing.T) {
+	c := newCounts(t)
+	request := "a.example b.example " + strings.Repeat("x", 1000)
+	c.WouldRefuse(noon, request[:9], 1, 0)
+	c.Refused(request[10:19], []ratelimit.Token{1})
+	for subject := range c.all {
+		if i := strings.Index(request, subject); unsafe.StringData(subject) == unsafe.StringData(request[i:]) {
+			t.Errorf("%s holds on to its request", subject)
 		}
 	}
 }
