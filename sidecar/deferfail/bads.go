@@ -76,6 +76,7 @@ func newBads(store sidecar.Notes, events event.Sink) *bads {
 	})
 	b.notes.Load(func(name []string, noted subjectBad) error {
 		d := newSubjectBad()
+		d.Epoch = noted.Epoch
 		maps.Copy(d.Sends, noted.Sends)
 		maps.Copy(d.Last, noted.Last)
 		b.subjects[name[0]] = d
