@@ -94,11 +94,12 @@ func newSubjectBad() *subjectBad {
 
 // Recorded implements delivery.Observer: it takes in new outcomes of sends.
 func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
+	owners := d.settings().OwnerMap.Get().Known()
 	d.bads.mu.Lock()
 	defer d.bads.mu.Unlock()
 	for i := range news {
 		o := &news[i]
-		d.bads.note(o, func(subject string) int64 { return d.epochOf(now, subject) })
+		d.bads.note(o, accountOf(o.Payer, owners), func(subject string) int64 { return d.epochOf(now, subject) })
 		if subject := o.Payer.Subject(); o.Result == ratelimit.Delivered && d.trips.has(subject) {
 			d.probes.delivered(subject, o.Token)
 			d.reconciler.ReconcileSoon(subject) // its trip may end
@@ -106,10 +107,10 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	}
 }
 
-// note takes in the new outcome of a send. epoch returns that of a subject's counts. mu is
+// note takes in the new outcome of a send of an account. epoch returns that of a subject's counts. mu is
 // held.
-func (b *bads) note(o *sidecar.Outcome, epoch func(subject string) int64) {
-	account, subject := accountOf(o.Payer), o.Payer.Subject()
+func (b *bads) note(o *sidecar.Outcome, account string, epoch func(subject string) int64) {
+	subject := o.Payer.Subject()
 	if o.Payer.Special == "" && b.accounts.saw(account, o.Entry.At) {
 		b.newcomer = true
 	}

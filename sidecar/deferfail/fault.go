@@ -40,15 +40,21 @@ func faultOf(o *sidecar.Outcome) fault {
 	return noAnswer
 }
 
+// unowned is the account of all domains that the owner map does not have. No login is named so.
+const unowned = "not in the owner map"
+
 // accountOf returns who is behind a send, as far as one fault must not look like that of
 // several: three domains of one account are one. Who sends through a web server's login
-// only claims an account, and could claim many.
-func accountOf(who *sidecar.Payer) string {
+// only claims an account, and could claim many. So could a relay with the domains of its
+// senders: with an owner map, all that it does not have are one.
+func accountOf(who *sidecar.Payer, ownersKnown bool) string {
 	switch {
 	case strings.HasPrefix(who.Special, sidecar.WebPrefix):
 		return sidecar.WebPrefix
 	case who.Account != "":
 		return who.Account
+	case who.Domain != "" && ownersKnown:
+		return unowned
 	case who.Domain != "":
 		return who.Domain
 	}

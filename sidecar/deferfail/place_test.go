@@ -184,7 +184,7 @@ func (m memory) Notes(prefix string, f func(string, []byte)) {
 func (b *bads) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
 	o := &sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
 		Payer: &sidecar.Payer{Domain: account}, Token: token, To: "far.example", Result: result, Cause: sidecar.RemoteDefer}
-	b.note(o, func(string) int64 { return 0 })
+	b.note(o, account, func(string) int64 { return 0 })
 }
 
 // How many sends of an account are bad at a place follows what becomes of each.
@@ -238,10 +238,17 @@ func TestWhoIsBehindASend(t *testing.T) {
 		"web:":               {Special: "web:bob", Domain: "b.example", Account: "bob"},
 		"carl":               {Special: "forward:c.example", Domain: "c.example", Account: "carl"},
 		"d.example":          {Special: "forward:d.example", Domain: "d.example"},
+		"service:www":        {Special: "service:www"},
 		"relay:198.51.100.7": {Special: "relay:198.51.100.7"},
 	} {
-		if got := accountOf(&who); got != want {
+		if got := accountOf(&who, false); got != want {
 			t.Errorf("%+v is %s, want %s", who, got, want)
+		}
+		if who.Domain != "" && who.Account == "" {
+			want = unowned
+		}
+		if got := accountOf(&who, true); got != want {
+			t.Errorf("with an owner map %+v is %s, want %s", who, got, want)
 		}
 	}
 }

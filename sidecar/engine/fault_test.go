@@ -56,8 +56,8 @@ func (s *site) wantHeldAgainst(domain string, bad, leftOut int64, action sidecar
 	}
 }
 
-// ownedSite is a site with an owner map: the account of each domain.
-func ownedSite(t *testing.T, owners map[string]string) *site {
+// ownedSite is a site with an owner map: the account of each domain. more is of its table identity.
+func ownedSite(t *testing.T, owners map[string]string, more ...string) *site {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "userdomains")
 	var text strings.Builder
@@ -67,7 +67,7 @@ func ownedSite(t *testing.T, owners map[string]string) *site {
 	if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return newSite(t, quarter+fmt.Sprintf("[identity]\nowners = %q\nmain_domains = %q\n", file, file+".main"))
+	return newSite(t, quarter+fmt.Sprintf("[identity]\nowners = %q\nmain_domains = %q\n%s", file, file+".main", strings.Join(more, "\n")))
 }
 
 // A-01: one relay host answers 450 to five tenants, each with five recipients at domains of
@@ -168,6 +168,22 @@ func TestAddressesThatDoNotExistAreNobodyElsesFault(t *testing.T) {
 	}
 	for u := range 4 {
 		s.wantHeldAgainst(fmt.Sprintf("u%d.example", u), 5, 0, sidecar.Reject)
+	}
+}
+
+// The senders behind a relay may name any domain that is no tenant's: three of those are no
+// three accounts, and do not excuse each other.
+func TestTheDomainsBehindARelayExcuseNobody(t *testing.T) {
+	s := ownedSite(t, map[string]string{"u1.example": "u1", "u2.example": "u2", "u3.example": "u3"}, `relay = ["192.0.2.0/24"]`)
+	for u := 1; u <= 3; u++ {
+		for n := range 5 {
+			id := fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], 10*u+n)
+			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: fmt.Sprintf("x@made%d.example", u), ClientAddress: "192.0.2.7"}})
+			s.tell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: "x@dead.example", Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
+		}
+	}
+	for u := 1; u <= 3; u++ {
+		s.wantHeldAgainst(fmt.Sprintf("made%d.example", u), 5, 0, sidecar.Defer)
 	}
 }
 
