@@ -2,6 +2,7 @@ package deferfail
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -262,58 +263,111 @@ func (b *bads) excuse(subject string, sends []ratelimit.Token) {
 	}
 }
 
-// save notes what has changed.
+// save notes what has changed. Only one call may run at a time. It writes copies while mu is
+// not held: questions of the router wait for mu, and there may be thousands of sends to write.
 func (b *bads) save(now time.Time) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.saved = now
-	if b.newcomer {
-		if err := b.accountNotes.Put(b.accounts, accountsNote); err != nil {
+	newcomer, known := b.newcomer, maps.Clone(b.accounts)
+	b.newcomer = false
+	subjects := dirtyNames(b.subjects, func(d *subjectBad) bool { return d.dirty })
+	places := dirtyNames(b.places.all, func(x *place) bool { return x.dirty })
+	b.mu.Unlock()
+	if newcomer {
+		if err := b.accountNotes.Put(known, accountsNote); err != nil {
+			b.mu.Lock()
+			b.newcomer = true
+			b.mu.Unlock()
 			return err
 		}
-		b.newcomer = false
 	}
-	if err := b.savePlaces(); err != nil {
+	if err := b.dropPlaces(); err != nil {
 		return err
 	}
-	for subject, d := range b.subjects {
-		if !d.dirty {
-			continue
-		}
-		if len(d.Sends) == 0 {
-			if err := b.notes.Drop(subject); err != nil {
-				return err
-			}
-			delete(b.subjects, subject)
-			continue
-		}
-		if err := b.notes.Put(*d, subject); err != nil {
+	for _, name := range places {
+		if err := b.savePlace(name); err != nil {
 			return err
 		}
-		d.dirty = false
+	}
+	for _, subject := range subjects {
+		if err := b.saveSubject(subject); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// savePlaces notes the places that have changed. mu is held.
-func (b *bads) savePlaces() error {
-	for ; len(b.places.dropped) > 0; b.places.dropped = b.places.dropped[1:] {
-		name := b.places.dropped[0]
-		if b.places.all[name] != nil {
-			continue // it is there again
-		}
-		if err := b.placeNotes.Drop(name); err != nil {
-			return err
+func dirtyNames[T any](all map[string]T, dirty func(T) bool) (names []string) {
+	for name, x := range all {
+		if dirty(x) {
+			names = append(names, name)
 		}
 	}
-	for name, x := range b.places.all {
-		if !x.dirty {
+	return names
+}
+
+// saveSubject notes the bad sends of a subject, and forgets it if it has none.
+func (b *bads) saveSubject(subject string) error {
+	b.mu.Lock()
+	d := b.subjects[subject] // only save forgets subjects
+	noted := subjectBad{Sends: maps.Clone(d.Sends), Last: maps.Clone(d.Last), Epoch: d.Epoch}
+	d.dirty = false
+	b.mu.Unlock()
+	var err error
+	if len(noted.Sends) == 0 {
+		err = b.notes.Drop(subject)
+	} else {
+		err = b.notes.Put(noted, subject)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		d.dirty = true
+	} else if len(d.Sends) == 0 && !d.dirty {
+		delete(b.subjects, subject)
+	}
+	return err
+}
+
+// dropPlaces drops the notes of places that are kept no more.
+func (b *bads) dropPlaces() error {
+	b.mu.Lock()
+	dropped := b.places.dropped
+	b.places.dropped = nil
+	b.mu.Unlock()
+	for i, name := range dropped {
+		b.mu.Lock()
+		again := b.places.all[name] != nil
+		b.mu.Unlock()
+		if again {
 			continue
 		}
-		if err := b.placeNotes.Put(*x, name); err != nil {
+		if err := b.placeNotes.Drop(name); err != nil {
+			b.mu.Lock()
+			b.places.dropped = append(b.places.dropped, dropped[i:]...)
+			b.mu.Unlock()
 			return err
 		}
-		x.dirty = false
 	}
 	return nil
+}
+
+// savePlace notes a place that has changed.
+func (b *bads) savePlace(name string) error {
+	b.mu.Lock()
+	x := b.places.all[name]
+	if x == nil { // dropped meanwhile
+		b.mu.Unlock()
+		return nil
+	}
+	noted := place{Outages: slices.Clone(x.Outages), Answers: slices.Clone(x.Answers), Last: x.Last}
+	x.dirty = false
+	b.mu.Unlock()
+	err := b.placeNotes.Put(noted, name)
+	if err != nil {
+		b.mu.Lock()
+		x.dirty = true
+		b.mu.Unlock()
+	}
+	return err
 }
