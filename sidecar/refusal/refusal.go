@@ -40,6 +40,9 @@ type count struct {
 	changed bool                     // since it was saved
 }
 
+// empty reports whether nothing is counted. Such a count is kept only until its note is dropped.
+func (one *count) empty() bool { return one.Sends == 0 && one.Blocked == 0 }
+
 // Options are what Counts are made with; all are needed.
 type Options struct {
 	Notes     sidecar.Notes
@@ -109,6 +112,9 @@ func (c *Counts) Refused(domain string, marks []ratelimit.Token) {
 		c.marks++
 		one.Blocked, one.changed = one.Blocked+1, true
 	}
+	if one.empty() && !one.changed { // there was nothing to count, or no room for it
+		delete(c.all, domain)
+	}
 }
 
 // Of returns what is counted of a subject. blocked is of a domain that is blocked now.
@@ -127,7 +133,7 @@ func (c *Counts) Of(now time.Time, subject string) (watch Watch, blocked int64) 
 
 // Subjects returns those of which something is counted.
 func (c *Counts) Subjects() []string {
-	return c.find(func(*count) bool { return true })
+	return c.find(func(one *count) bool { return !one.empty() })
 }
 
 // Tick ends the counts of domains that are blocked no more, and saves what has changed.
@@ -154,12 +160,19 @@ func (c *Counts) find(f func(*count) bool) (all []string) {
 	return all
 }
 
+// save notes what is counted of a subject, and forgets a subject of which nothing is.
 func (c *Counts) save(subject string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	one := c.all[subject]
+	if one == nil {
+		return
+	}
 	var err error
-	if one := c.all[subject]; one == nil {
-		err = c.notes.Drop(subject)
+	if one.empty() {
+		if err = c.notes.Drop(subject); err == nil {
+			delete(c.all, subject)
+		}
 	} else if err = c.notes.Put(*one, subject); err == nil {
 		one.changed = false
 	}
@@ -171,7 +184,7 @@ func (c *Counts) save(subject string) {
 // Survey ends the counts of those whose limits are no longer only watched.
 func (c *Counts) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
 	return func(ratelimit.Standing) {}, func() {
-		for _, subject := range c.Subjects() {
+		for _, subject := range c.find(func(one *count) bool { return one.Sends > 0 }) {
 			if !c.IsWatched(subject) {
 				c.end(subject, true, false)
 			}
@@ -189,7 +202,7 @@ func (c *Counts) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	return nil
 }
 
-// end ends counts of a subject, and forgets a subject of which nothing is counted.
+// end ends counts of a subject.
 func (c *Counts) end(subject string, watch, blocked bool) {
 	c.mu.Lock()
 	one := c.all[subject]
@@ -203,9 +216,6 @@ func (c *Counts) end(subject string, watch, blocked bool) {
 	if blocked {
 		c.marks -= len(one.seen)
 		one.Blocked, one.seen, one.changed = 0, nil, true
-	}
-	if one.Sends == 0 && one.Blocked == 0 {
-		delete(c.all, subject)
 	}
 	c.mu.Unlock()
 	c.save(subject)

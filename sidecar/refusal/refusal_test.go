@@ -2,6 +2,7 @@ package refusal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,5 +85,69 @@ func TestRequestsAreNotKept(t *testing.T) {
 		if i := strings.Index(request, subject); unsafe.StringData(subject) == unsafe.StringData(request[i:]) {
 			t.Errorf("%s holds on to its request", subject)
 		}
+	}
+}
+
+// countedNotes count what is written, and fail while broken is set.
+type countedNotes struct {
+	store  sidecar.Notes
+	writes int
+	broken error
+}
+
+func (n *countedNotes) Note(key string, value []byte) error {
+	n.writes++
+	return errors.Join(n.broken, n.store.Note(key, value))
+}
+
+func (n *countedNotes) Forget(key string) error {
+	n.writes++
+	if n.broken != nil {
+		return n.broken
+	}
+	return n.store.Forget(key)
+}
+
+func (n *countedNotes) Notes(prefix string, f func(string, []byte)) { n.store.Notes(prefix, f) }
+
+// Of a domain that is blocked and not watched, nothing is written again and again, and none
+// is kept of which there was nothing to count.
+func TestOnlyWhatChangesIsWritten(t *testing.T) {
+	c := newCounts(t)
+	store := &countedNotes{store: c.Notes}
+	o := c.Options
+	o.Notes, o.IsWatched = store, func(string) bool { return false }
+	c = New(o)
+	c.Refused("none.example", nil)
+	c.Refused("a.example", []ratelimit.Token{1})
+	c.Tick(t.Context(), noon)
+	for range 3 {
+		_, done := c.Survey(noon)
+		done()
+		c.Tick(t.Context(), noon)
+	}
+	if store.writes != 1 || len(c.all) != 1 {
+		t.Errorf("%d writes, %d subjects; want one of each", store.writes, len(c.all))
+	}
+}
+
+// A note that cannot be dropped is tried again, or its count would be back after a restart.
+func TestADropThatFailsIsTriedAgain(t *testing.T) {
+	c := newCounts(t)
+	store := &countedNotes{store: c.Notes}
+	o := c.Options
+	o.Notes, o.Events = store, event.NewStream()
+	c = New(o)
+	c.WouldRefuse(noon, "a.example", 1, 0)
+	c.Tick(t.Context(), noon)
+	store.broken = errors.New("disk full")
+	c.end("a.example", true, true)
+	if all := c.Subjects(); len(all) != 0 {
+		t.Errorf("%v are counted", all)
+	}
+	store.broken = nil
+	c.Tick(t.Context(), noon)
+	if again := New(o); len(c.all) != 0 || len(again.all) != 0 {
+		t.Errorf("%d subjects are kept, and %d after a restart", len(c.all), len(again.all))
 	}
 }
