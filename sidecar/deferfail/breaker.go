@@ -62,9 +62,10 @@ func New(o Options) *Breaker {
 }
 
 // Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
-// of the log shows when. It also saves the causes of bad sends, every saveEvery.
+// of the log shows when. It forgets the probes of the others. It also saves the causes of bad sends, every saveEvery.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.ReconcileAtTick(d.trips.domains()...)
+	d.probes.keep(d.trips.has)
 	if d.bads.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
 	}

@@ -1,6 +1,7 @@
 package deferfail
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -69,6 +70,14 @@ func (p *probes) forget(subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.subjects, subject)
+}
+
+// keep forgets the probes of all subjects but those that are tripped: some trips are ended by
+// another node.
+func (p *probes) keep(tripped func(subject string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.subjects, func(subject string, _ *subjectProbes) bool { return !tripped(subject) })
 }
 
 // retries are the Retries of a tripped subject; see sidecar.Retries.

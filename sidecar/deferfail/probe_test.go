@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A subject is a part of its request, which may be of megabytes, and is not kept with it.
@@ -16,5 +19,29 @@ func TestProbesKeepNoRequest(t *testing.T) {
 		if unsafe.StringData(subject) == unsafe.StringData(request) {
 			t.Errorf("%s holds on to its request", subject)
 		}
+	}
+}
+
+// soon takes nothing.
+type soon struct{ sidecar.Reconciler }
+
+func (soon) ReconcileAtTick(...string) {}
+
+// The probes of a trip that another node has ended are forgotten too.
+func TestProbesGoWithTheirTrip(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := New(Options{Notes: memory{}, Events: event.NewStream(), Reconciler: soon{}})
+	for _, subject := range []string{"a.example", "b.example"} {
+		if err := d.trips.set(subject, trip{Since: now, Told: true}); err != nil {
+			t.Fatal(err)
+		}
+		d.probes.left(now, subject, 5)
+	}
+	if err := d.trips.end("a.example"); err != nil { // as Follow does
+		t.Fatal(err)
+	}
+	d.Tick(t.Context(), now)
+	if len(d.probes.subjects) != 1 || d.probes.subjects["b.example"] == nil {
+		t.Errorf("the probes of %d subjects are kept, want those of b.example", len(d.probes.subjects))
 	}
 }
