@@ -236,6 +236,7 @@ func (d *Recorder) Forget(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
+	r.redirects.forgetGone()
 	clear(r.unnoted)
 	r.unnoted = r.unnoted[:0]
 }

@@ -21,7 +21,7 @@ import (
 type redirects struct {
 	notes  notes.Map[redirectNote] // by message id and token
 	events event.Sink
-	mu     sync.RWMutex
+	mu     sync.RWMutex                             // not held while notes are written, for which messages.mu is
 	first  map[string]map[ratelimit.Token]time.Time // by message id
 	gone   [][]string                               // names of notes to be dropped: their messages have left
 }
@@ -57,12 +57,16 @@ func (r *redirects) put(id string, token ratelimit.Token, first time.Time) {
 // tried.
 func (r *redirects) observe(l *Judged) (first time.Time) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if first, deferred := r.first[l.ID][l.First]; deferred {
+	first, deferred := r.first[l.ID][l.First]
+	isNew := !deferred && l.Kind == sidecar.LogDeferred
+	if isNew {
+		r.put(l.ID, l.First, l.At)
+	}
+	r.mu.Unlock()
+	if deferred {
 		return first
 	}
-	if l.Kind == sidecar.LogDeferred {
-		r.put(l.ID, l.First, l.At)
+	if isNew {
 		if err := r.notes.Put(redirectNote{l.At}, l.ID, noteName(l.First)); err != nil {
 			r.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		}
@@ -104,18 +108,29 @@ func (r *redirects) expire(now time.Time) {
 // was noted: lines that are read again need them.
 func (r *redirects) save() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.gone) > 0 {
-		if err := r.notes.Drop(r.gone[0]...); err != nil {
+	gone := r.gone
+	r.gone = nil
+	r.mu.Unlock()
+	for i, name := range gone {
+		if err := r.notes.Drop(name...); err != nil {
+			r.mu.Lock()
+			r.gone = append(r.gone, gone[i:]...)
+			r.mu.Unlock()
 			return err
 		}
-		r.gone = r.gone[1:]
 	}
 	return nil
 }
 
+// forgetGone forgets what save would drop: a simulation has no notes.
+func (r *redirects) forgetGone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = nil
+}
+
 // Tried reports whether Exim has tried a recipient that an alias or list has made, so that
-// its send was charged, however long ago. It waits for nothing.
+// its send was charged, however long ago. It waits for no note that is written.
 func (d *Recorder) Tried(id string, token ratelimit.Token) bool {
 	r := d.messages.redirects
 	r.mu.RLock()
