@@ -132,8 +132,13 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 // Left forgets what is held of messages that have left the queue: they were delivered,
 // removed, or moved to another queue.
 func (h *Holds) Left(ids []string) {
+	h.logFailure(h.dropMessages(ids))
+}
+
+func (h *Holds) dropMessages(ids []string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var errs []error
 	for _, id := range ids {
 		if h.messages[id] == 0 { // nearly always
 			continue
@@ -141,11 +146,12 @@ func (h *Holds) Left(ids []string) {
 		for subject, messages := range h.subjects {
 			if m := messages[id]; m != nil {
 				for token := range m.recipients {
-					h.logFailure(h.drop(subject, id, token))
+					errs = append(errs, h.drop(subject, id, token))
 				}
 			}
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // Forget forgets messages about which the router has not asked for HoldFor. Releases do

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -86,5 +87,31 @@ func TestNullSendersAreReleasedLast(t *testing.T) {
 	h = New(Options{Notes: store, Events: nobody, Room: room}) // after a restart too
 	if got := h.releasable(t.Context(), now, who.Subject(), now); !slices.Equal(got, []string{"c", "d", "a"}) {
 		t.Errorf("released are %v, want c, d and then a", got)
+	}
+}
+
+// brokenNotes can drop nothing.
+type brokenNotes struct{}
+
+func (brokenNotes) Note(string, []byte) error          { return nil }
+func (brokenNotes) Forget(string) error                { return errors.New("disk full") }
+func (brokenNotes) Notes(string, func(string, []byte)) {}
+
+// Who is told of trouble may ask what is held.
+func TestTroubleIsToldWithoutTheLock(t *testing.T) {
+	told := 0
+	var h *Holds
+	h = New(Options{Notes: brokenNotes{}, Events: event.Func(func(e event.Event) {
+		told++
+		if !h.mu.TryLock() {
+			t.Error("the lock is held while trouble is told")
+			return
+		}
+		h.mu.Unlock()
+	})})
+	h.Hold(time.Unix(0, 0), sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7})
+	h.Left([]string{"other", "id"})
+	if told != 1 || h.Number() != 0 {
+		t.Errorf("told %d times, %d are held", told, h.Number())
 	}
 }
