@@ -30,12 +30,13 @@ type Book struct {
 	scopes  map[string]Log // the same, by scope
 	next    int64          // the number of the next change: behind all others, also those that cannot be read
 	kept    int            // how many changes were left by the last Compact
-	touched []string       // the scope of every change that was written or removed here, in that order
+	version int            // how many changes were written or removed here
+	touched map[string]int // the version behind the last of these of each scope
 }
 
 // Open returns the Book of a board, which follows it from then on.
 func Open(board sidecar.Board, events event.Sink) *Book {
-	b := &Book{board: board, events: events, groups: map[int64]Log{}, scopes: map[string]Log{}, next: 1}
+	b := &Book{board: board, events: events, groups: map[int64]Log{}, scopes: map[string]Log{}, touched: map[string]int{}, next: 1}
 	board.Watch(changeKeys, b.receive)
 	return b
 }
@@ -56,7 +57,8 @@ func (b *Book) receive(key string, value []byte) {
 	last := number >= b.next
 	b.next = max(b.next, number+max(1, int64(len(group))))
 	for _, c := range slices.Concat(before, group) {
-		b.touched = append(b.touched, c.Scope)
+		b.version++
+		b.touched[c.Scope] = b.version
 	}
 	b.groups[number] = group
 	if len(group) == 0 {
@@ -109,7 +111,15 @@ func (b *Book) Of(scope string) Log {
 func (b *Book) Touched(since int) (scopes []string, version int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Compact(slices.Sorted(slices.Values(b.touched[since:]))), len(b.touched)
+	if since < b.version { // else it is asked for nothing, as nearly always
+		for scope, last := range b.touched {
+			if last > since {
+				scopes = append(scopes, scope)
+			}
+		}
+		slices.Sort(scopes)
+	}
+	return scopes, b.version
 }
 
 // Find returns a change that can be rolled back: one that is in force.

@@ -70,7 +70,7 @@ type Log []Change
 // Read reads the changes among the entries of a board, and reports as events those that
 // cannot be read.
 func Read(entries func(prefix string, f func(key string, value []byte)), events event.Sink) Log {
-	b := &Book{events: events, groups: map[int64]Log{}, scopes: map[string]Log{}}
+	b := &Book{events: events, groups: map[int64]Log{}, touched: map[string]int{}, scopes: map[string]Log{}}
 	entries(changeKeys, b.receive)
 	return b.Log()
 }
