@@ -176,7 +176,8 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 // findPeers prepares to find out whose the clients on this host are.
 func (n *node) findPeers() {
 	sockets := peer.NewSockets(n.addresses)
-	n.asker = &peer.Finder{Asker: n.engine, Addresses: n.addresses, Sockets: sockets, Events: n.events}
+	n.asker = &peer.Finder{Asker: n.engine, Addresses: n.addresses, Sockets: sockets, Events: n.events,
+		Believes: func(r *sidecar.Request) bool { return n.engine.Settings.Load().Believes(r) }}
 	n.engine.ShowSockets(func() error { return sockets.Failure(time.Now()) })
 	if err := sockets.Failure(time.Now()); err != nil {
 		n.events.Emit(event.Event{Kind: event.SocketsHidden, Err: err})

@@ -50,10 +50,17 @@ func (s *Rules) sourceOf(r *sidecar.Request) source {
 		return source{origin: byLogin, id: login}
 	case hasUID && slices.Contains(s.Reinject, owners.login(uid)):
 		return source{origin: outside}
-	case hasUID && !(r.ProxyAddress != "" && slices.Contains(s.Proxies, owners.login(uid))):
+	case hasUID && !s.Believes(r):
 		return source{origin: byLogin, id: owners.login(uid)}
 	}
 	return s.sourceOfClient(r)
+}
+
+// Believes reports whether the address of a client is the word of a proxy on this host that
+// is believed.
+func (s *Rules) Believes(r *sidecar.Request) bool {
+	uid, hasUID := strings.CutPrefix(r.Socket, sidecar.SocketUID)
+	return hasUID && r.ProxyAddress != "" && slices.Contains(s.Proxies, s.OwnerMap.Get().login(uid))
 }
 
 // sourceOfClient is the origin of a message from an SMTP client of which only the address

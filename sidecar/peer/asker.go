@@ -18,12 +18,14 @@ type Asker interface {
 // A Finder passes questions on to an Asker, and tells it whose socket the client's is where
 // the client is on this host. It asks the kernel at the first question about a connection.
 // The mail server keeps what was found, and says it with each further one: the port may be
-// another user's by then.
+// another user's by then. Of a proxy that is believed it keeps nothing: at a delivery it does
+// not know any more that there was one, and would take the client for the proxy's login.
 type Finder struct {
 	Asker     Asker
 	Addresses *Addresses
 	Sockets   *Sockets
 	Events    event.Sink
+	Believes  func(*sidecar.Request) bool // whether the client's address is the word of a proxy that is believed
 }
 
 // Ask implements Asker.
@@ -32,7 +34,7 @@ func (f *Finder) Ask(ctx context.Context, now time.Time, r sidecar.Request) side
 		r.Socket = f.owner(now, &r)
 	}
 	reply := f.Asker.Ask(ctx, now, r)
-	if r.Socket != sidecar.SocketGone {
+	if r.Socket != sidecar.SocketGone && !f.Believes(&r) {
 		reply.Socket = r.Socket
 	}
 	return reply

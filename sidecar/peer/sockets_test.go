@@ -148,7 +148,7 @@ func TestKernelTellsNothing(t *testing.T) {
 		t.Fatalf("without a netlink socket: %s, %v", owner, err)
 	}
 	var events events
-	f := &Finder{Asker: asker{}, Addresses: s.addresses, Sockets: s, Events: &events}
+	f := &Finder{Asker: asker{}, Addresses: s.addresses, Sockets: s, Events: &events, Believes: believesNone}
 	question := sidecar.Request{Stage: sidecar.StageRcpt, Submitter: sidecar.Submitter{ClientAddress: at[0].Addr().String()}, Connection: sidecar.Connection{
 		ClientPort: fmt.Sprint(at[0].Port()), ServerAddress: at[1].Addr().String(), ServerPort: fmt.Sprint(at[1].Port())}}
 	if got := f.Ask(t.Context(), now, question).Socket; got != sidecar.SocketLoopback || len(events) != 1 {
@@ -215,7 +215,7 @@ func TestWhenTheOwnerIsLookedFor(t *testing.T) {
 	l := listen(t, n, "127.0.0.1:0")
 	dialAs(t, n, 2001, "tcp4", l.Addr().(*net.TCPAddr))
 	at := endsOf(accept(t, l))
-	f := &Finder{Asker: asker{}, Addresses: s.addresses, Sockets: s}
+	f := &Finder{Asker: asker{}, Addresses: s.addresses, Sockets: s, Believes: believesNone}
 	for _, c := range []struct {
 		name   string
 		change func(*sidecar.Request)
@@ -242,6 +242,21 @@ func TestWhenTheOwnerIsLookedFor(t *testing.T) {
 		}
 	}
 }
+
+// A proxy that is believed is asked about, and not kept: the router would take its mail for
+// that of its login.
+func TestABelievedProxyIsNotKept(t *testing.T) {
+	f := &Finder{Asker: asker{}, Believes: func(r *sidecar.Request) bool { return r.ProxyAddress != "" && r.Socket == "uid:35" }}
+	for _, owner := range []string{"uid:35", "uid:36"} {
+		r := sidecar.Request{Connection: sidecar.Connection{ProxyAddress: "127.0.0.1", Socket: owner}}
+		reply := f.Ask(t.Context(), time.Now(), r)
+		if kept := reply.Socket == owner; reply.Text != owner || kept != (owner != "uid:35") {
+			t.Errorf("%s: asked about %q and answered %q", owner, reply.Text, reply.Socket)
+		}
+	}
+}
+
+func believesNone(*sidecar.Request) bool { return false }
 
 // An asker answers with the socket that it was asked about.
 type asker struct{}
