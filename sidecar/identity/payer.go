@@ -44,7 +44,9 @@ func (s *Rules) sourceOf(r *sidecar.Request) source {
 		if r.UID != "" {
 			login = cmp.Or(owners.logins[r.UID], login, r.UID)
 		}
-		if r.Sender == "" && (login == "" || login == s.EximUser) {
+		// A milter is not told who called sendmail, and not asked about bounces of Postfix's own.
+		milter := r.Stage == sidecar.StageMilterRcpt || r.Stage == sidecar.StageMilterEnd
+		if r.Sender == "" && (login == "" && !milter || login == s.EximUser) {
 			return source{origin: byMailServer}
 		}
 		return source{origin: byLogin, id: login}

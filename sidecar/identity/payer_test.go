@@ -180,6 +180,9 @@ func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 
 		{"bounce of Exim's own", program("exim", ""), "nobody"},
 		{"bounce without a login", program("", ""), "nobody"},
+		{"sendmail by the milter", program("", "x@a.example").at(sidecar.StageMilterEnd), "service:unknown"},
+		{"sendmail by the milter, null sender", program("", "").at(sidecar.StageMilterEnd), "service:unknown"},
+		{"sendmail by the milter, null sender, before", program("", "").at(sidecar.StageMilterRcpt), "service:unknown"},
 		{"not a bounce of Exim's own", program("exim", "x@a.example"), "service:exim"},
 		{"a null sender over Exim's socket", socket("102", ""), "service:exim"},
 
