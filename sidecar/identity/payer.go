@@ -73,13 +73,17 @@ func (s *Rules) sourceOfClient(r *sidecar.Request) source {
 		return source{origin: outside}
 	}
 	ip = ip.Unmap().WithZone("")
+	unknown := r.Socket == sidecar.SocketLoopback || r.Socket == sidecar.SocketGone
+	if unknown && (r.ProxyAddress != "" || !s.isOwn(ip)) { // of a proxy, which may say what it likes
+		return source{origin: byLoopback}
+	}
 	for i := range s.Relay {
 		if s.Relay[i].Hosts.Contains(ip) {
 			return source{origin: byRelay, client: ip, relay: &s.Relay[i]}
 		}
 	}
 	switch {
-	case s.isOwn(ip), r.Socket == sidecar.SocketLoopback, r.Socket == sidecar.SocketGone:
+	case s.isOwn(ip):
 		return source{origin: byLoopback}
 	case s.passesOn(r):
 		return source{origin: byRelay, client: ip}

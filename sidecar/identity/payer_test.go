@@ -149,6 +149,9 @@ func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 		{"proxy that is not believed", client("203.0.113.5", "x@a.example").proxied("127.0.0.1", "uid:1001"), "b.example bob"},
 		{"proxy that is believed", client("203.0.113.5", "x@a.example").to("r@mx-for.example").proxied("127.0.0.1", "uid:35"), "inbound"},
 		{"proxy that is believed, with a relay's address", client("192.0.2.17", "x@b.example").proxied("127.0.0.1", "uid:35"), "b.example bob"},
+		{"proxy in a container, with a relay's address", client("192.0.2.17", "x@b.example").proxied("127.0.0.1", sidecar.SocketLoopback), "loopback"},
+		{"proxy in a container, at its delivery", client("192.0.2.17", "x@b.example").proxied("", sidecar.SocketLoopback), "loopback"},
+		{"proxy that has gone, with a relay's address", client("192.0.2.17", "x@b.example").proxied("127.0.0.1", sidecar.SocketGone), "loopback"},
 		{"proxy on another host", client("192.0.2.17", "x@b.example").proxied("203.0.113.9", ""), "b.example bob"},
 		{"content filter", socket("34", "x@a.example"), "inbound"},
 
