@@ -42,7 +42,7 @@ func (s *Rules) allows(e Exemption, from source) bool {
 	case byAuth:
 		return e.Auth != "" && e.Auth == s.foldLogin(from.id)
 	case byRelay, outside:
-		return e.Hosts.IsValid() && from.client.IsValid() && e.Hosts.Contains(from.client)
+		return e.Hosts.IsValid() && from.client.IsValid() && e.Hosts.Contains(from.client) && !s.isOwn(from.client)
 	}
 	return false
 }

@@ -265,12 +265,13 @@ func TestSpellings(t *testing.T) {
 // S-04, A-07: a sender alone exempts nobody; who may say so must send it.
 func TestExemptions(t *testing.T) {
 	r := newRules(t, Options{
-		Relay: []Relay{{netip.MustParsePrefix("192.0.2.1/32"), false}},
+		Relay: []Relay{{netip.MustParsePrefix("192.0.2.1/32"), false}, {netip.MustParsePrefix("198.51.100.0/24"), false}},
 		Exempt: []Exemption{
 			{Sender: "*-bounces*@lists.example", Login: "mailman"},
 			{Sender: "owner@a.example", Auth: "lists@a.example"},
 			{Sender: "*@quiet.example", Hosts: netip.MustParsePrefix("192.0.2.1/32")},
 			{Sender: "<>", Login: "monitor"},
+			{Sender: "*@quiet.example", Hosts: netip.MustParsePrefix("198.51.100.0/24")},
 		},
 		ExemptLogins: []string{"filter"},
 	}, true)
@@ -286,6 +287,8 @@ func TestExemptions(t *testing.T) {
 		{"AUTH, another sender", auth("lists@a.example", "eva@a.example"), "a.example alice lists@a.example"},
 		{"host", client("192.0.2.1", "x@quiet.example"), "exempt quiet.example"},
 		{"another host", client("192.0.2.2", "x@quiet.example"), "relay:192.0.2.2"},
+		{"a network", client("198.51.100.8", "x@quiet.example"), "exempt quiet.example"},
+		{"the host's own address in a network", client("198.51.100.7", "x@quiet.example"), "quiet.example"},
 		{"null sender", program("monitor", ""), "exempt service:monitor"},
 		{"the panel's list software", socket("34", "any@a.example"), "exempt service:filter"},
 		{"redirected by one like it", program("mailman", "ann-bounces@lists.example").over("b-bounces@lists.example"), "exempt forward:lists.example"},
