@@ -8,7 +8,7 @@ type Class int
 // The classes.
 const (
 	Charged Class = iota
-	Nobody        // bounces that Exim made itself, null senders from elsewhere
+	Nobody        // bounces and warnings that the mail server made itself
 	Inbound       // from elsewhere, and not redirected by an alias or list of ours
 	Exempt        // list software, or exempt by the settings
 )
