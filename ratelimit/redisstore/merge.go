@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// runMerge merges the outbox whenever wakeMerge is called.
+// runMerge merges the outbox whenever wakeMerge is called, and until it is empty.
 func (s *Store) runMerge(ctx context.Context) {
 	for {
 		select {
@@ -14,17 +14,25 @@ func (s *Store) runMerge(ctx context.Context) {
 			return
 		case <-s.wake:
 		}
-		if !s.merge(ctx) {
-			select { // what failed is tried again soon
-			case <-ctx.Done():
-				return
-			case <-time.After(retryEvery / 4):
-				if s.outbox.len() > 0 && slices.ContainsFunc(s.servers.masters(), (*link).alive) {
-					s.wakeMerge()
-				}
-			}
+		for !s.merge(ctx) && s.awaitRetry(ctx) {
 		}
 	}
+}
+
+// awaitRetry waits a while, and until a master answers, before what failed is merged again.
+// It reports false if there is nothing to merge any more.
+func (s *Store) awaitRetry(ctx context.Context) bool {
+	for s.outbox.len() > 0 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(retryEvery / 4):
+		}
+		if slices.ContainsFunc(s.servers.masters(), (*link).alive) {
+			return true
+		}
+	}
+	return false
 }
 
 // merge gives Redis the outbox. Masters that have everything by then decide again. It
