@@ -35,6 +35,7 @@ func TestAddressesAreFollowedAgain(t *testing.T) {
 			})
 		}()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if asked != 3 || failed != 2 {
 			t.Errorf("asked %d times, and told of %d failures", asked, failed)
 		}
