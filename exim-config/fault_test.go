@@ -69,7 +69,7 @@ func TestStrangersTripOnlyTheForwarder(t *testing.T) {
 	h.startExim(t)
 	h.sink.Refuse("someone@far.example", 550, "5.7.1 this looks like spam")
 	stranger := h.dialFrom(t, "192.0.2.9")
-	for range 6 {
+	for range 5 { // a sixth might be held already
 		stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
 	}
 	hosttest.Eventually(t, "the forwarder trips", func() bool {
@@ -83,7 +83,7 @@ func TestStrangersTripOnlyTheForwarder(t *testing.T) {
 	c.Want(c.Send("boss@here.example", hosttest.Letter("x"), "customer@far.example"), 250)
 	hosttest.Eventually(t, "the owner's mail is delivered", func() bool { return slices.Contains(h.sink.Recipients(), "customer@far.example") })
 
-	text := fmt.Sprintf("%s has exceeded the max defers and failures per hour (6/5 (100%%)) allowed. Message %s", sidecar.TitleOf("forward:here.example"), laterText)
+	text := fmt.Sprintf("%s has exceeded the max defers and failures per hour (5/5 (100%%)) allowed. Message %s", sidecar.TitleOf("forward:here.example"), laterText)
 	for _, away := range [][]string{{"exim4", "-Mrm"}, {"exim4", "-MG", "aside"}} {
 		before := h.heldLines(text)
 		stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
