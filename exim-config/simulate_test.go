@@ -79,6 +79,7 @@ func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
 	outside := h.dialFrom(t, "192.0.2.9") // forwarded by an alias, which pays
 	outside.Want(outside.Send("friend@elsewhere.example", hosttest.Letter("x"), "forward@here.example", "list@here.example"), 250)
 	hosttest.Eventually(t, "only what is held is in the queue", func() bool { return len(h.queue()) == 3 })
+	hosttest.Eventually(t, "five bad ones and their bounces are counted", func() bool { return h.status(t, "trip.test").Sent == 10 })
 	first["local.test"] = span{first["local.test"].from, time.Now()} // a script's mail is held when it is delivered
 
 	want := map[string]simulate.DomainReport{}
