@@ -10,7 +10,7 @@
 // program the client is, if it is on this host, and hands it to Policy.Ask, in
 // policy/policy.go, which
 //
-//  1. finds out who is charged: Rules.Payer, in identity/payer.go;
+//  1. finds out who is charged, and who of them sends: Rules.Identify, in identity/payer.go;
 //  2. asks whether their mail is blocked: Policy.BlockOf, in policy/block.go, by the
 //     panel (suspension), an operator's lock (lock) or too many bad sends (deferfail);
 //  3. looks up the limits in force: Table.AppendSubjects, in limit/table.go;

@@ -89,6 +89,7 @@ func (e *LogEntry) IsOutcome() bool {
 type Outcome struct {
 	Entry   *LogEntry
 	Payer   *Payer
+	Author  *Author         // who of them has sent it
 	Token   ratelimit.Token // of the send
 	When    time.Time       // when its message arrived
 	To      string          // domain of the recipient

@@ -106,15 +106,6 @@ type Reply struct {
 	Socket  string // Connection.Socket, which the mail server keeps for the next question about the connection
 }
 
-// An Author is who submits a message, as the mail server has established it. The
-// envelope sender, which anybody can choose, is no part of it.
-type Author struct {
-	Auth     string // id of an authenticated SMTP client
-	Login    string // login name of whoever ran sendmail
-	Client   string // IP address of the SMTP client
-	Original string // the address that an alias or list has redirected
-}
-
 // A Block is the verdict on mail of somebody who may send nothing now. Mail that was
 // accepted before is held by the router, and does not bounce.
 type Block struct {

@@ -48,16 +48,8 @@ func Unlimited(subject string) bool {
 	return subject == System || strings.HasPrefix(subject, RelayPrefix)
 }
 
-// RelayOf names the subject of a client for which Exim relays. A host of IPv6 has as many
-// addresses as it likes, so its network is counted.
-func RelayOf(client netip.Addr) string {
-	client = client.Unmap().WithZone("")
-	if client.Is4() {
-		return RelayPrefix + client.String()
-	}
-	network, _ := client.Prefix(64) // 64 is no more than the address has
-	return RelayPrefix + network.String()
-}
+// RelayOf names the subject of a client for which Exim relays.
+func RelayOf(client netip.Addr) string { return RelayPrefix + NetworkOf(client) }
 
 // titles begin the names of subjects in the text of a refusal.
 var titles = [...]struct{ prefix, title string }{

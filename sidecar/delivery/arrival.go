@@ -20,7 +20,7 @@ type messages struct {
 	arrivals  map[string]*Arrived
 	last      *Arrived // what method of returned last: lines of one message often follow each other
 	sources   Sources
-	sockets   sockets
+	asked     asked
 	early     map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
 	redirects *redirects
 	unnoted   []*Arrived // new or changed since the last Checkpoint
@@ -88,7 +88,7 @@ func (r *messages) arrive(s *settings.Settings, l *Judged) {
 	}
 	if l.Answers != "" && from.origin == (origin{}) {
 		if a := r.of(l.Answers); a != nil { // it leaves the queue behind its bounce
-			r.findSocket(a)
+			r.complete(a)
 			answered = a.Sender
 		}
 	}

@@ -171,7 +171,7 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 	}
 	o.Of = r.of(l.ID)
 	if o.Of != nil {
-		r.findSocket(o.Of)
+		r.complete(o.Of)
 		o.Payer = o.Of.payerOf(s, &o)
 	} else if !l.Postfix {
 		r.wait(l.LogEntry)
@@ -246,7 +246,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 		if !r.Moved && !r.Charged || o.Payer == nil || o.Payer.Who.Class != sidecar.Charged {
 			continue
 		}
-		b.news = append(b.news, sidecar.Outcome{Entry: o.LogEntry, Payer: &o.Payer.Who, Token: r.Token, When: o.when, To: o.To.Domain,
+		b.news = append(b.news, sidecar.Outcome{Entry: o.LogEntry, Payer: &o.Payer.Who, Author: &o.Payer.Author, Token: r.Token, When: o.when, To: o.To.Domain,
 			Result: o.Outcome, Cause: o.cause, Excused: r.Outcome&ratelimit.Excused != 0, Charged: r.Charged})
 		if (r.Charged || o.Outcome != ratelimit.Delivered) && o.Payer.batch != b.n {
 			o.Payer.batch = b.n

@@ -20,7 +20,9 @@ type origin struct {
 	// Directory is where the program ran that submitted the message; empty if unknown.
 	Directory string `json:"directory,omitempty"`
 
-	// Socket and Proxy are as in sidecar.Connection. No log has them, see sockets.
+	// Script is as in sidecar.Submitter, Socket and Proxy are as in sidecar.Connection. No log
+	// has them, see asked.
+	Script string `json:"script,omitempty"`
 	Socket string `json:"socket,omitempty"`
 	Proxy  string `json:"proxy,omitempty"`
 }
@@ -46,7 +48,7 @@ func OriginOf(e *sidecar.LogEntry, bounce bool) origin {
 }
 
 func (o origin) clone() origin {
-	for _, s := range [...]*string{&o.Sender, &o.Auth, &o.Login, &o.Client, &o.Directory, &o.Socket, &o.Proxy} {
+	for _, s := range [...]*string{&o.Sender, &o.Auth, &o.Login, &o.Client, &o.Directory, &o.Script, &o.Socket, &o.Proxy} {
 		*s = strings.Clone(*s)
 	}
 	return o
@@ -68,6 +70,7 @@ type cacheKey struct {
 // PayerLimits are who is charged for a send, and the limits that are in force for them.
 type PayerLimits struct {
 	Who      sidecar.Payer
+	Author   sidecar.Author      // who of them has sent it
 	Subjects []ratelimit.Subject // nil if nobody is charged
 	ignores  []sidecar.Cause     // deferfail_ignore
 	batch    uint64              // the last Batch in which its domain's counts have changed
@@ -93,7 +96,7 @@ func (s *Sources) Get(o origin) *Source {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.key = s.key[:0]
-	for _, part := range [...]string{o.Sender, o.Auth, o.Login, o.Directory} {
+	for _, part := range [...]string{o.Sender, o.Auth, o.Login, o.Directory, o.Script} {
 		s.key = append(append(s.key, part...), 0)
 	}
 	if known := s.Known[string(s.key)]; known != nil {
@@ -115,7 +118,7 @@ func (a *Arrived) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 	}
 	r := a.Answered.Request()
 	r.Stage = sidecar.StageLocal // nothing is known of its own recipients
-	return NewPayerLimits(s, s.Payer(&r))
+	return NewPayerLimits(s, &r)
 }
 
 // arrears reports whether a send is Exim's own bounce, which is never asked about. What
@@ -136,17 +139,18 @@ func (x *Source) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 	}
 	if x.Client != "" || o.redirected() {
 		r.Recipient, r.Original = o.Recipient, o.Original
-		return NewPayerLimits(s, s.Payer(&r))
+		return NewPayerLimits(s, &r)
 	}
 	if now := (cacheKey{s, s.OwnerMap.Get()}); x.payer == nil || x.key != now {
-		x.payer, x.key = NewPayerLimits(s, s.Payer(&r)), now
+		x.payer, x.key = NewPayerLimits(s, &r), now
 	}
 	return x.payer
 }
 
-// NewPayerLimits returns the limits of a payer.
-func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
-	p := &PayerLimits{Who: who}
+// NewPayerLimits finds who is charged for what is asked about, and their limits.
+func NewPayerLimits(s *settings.Settings, r *sidecar.Request) *PayerLimits {
+	who, author := s.Identify(r)
+	p := &PayerLimits{Who: who, Author: author}
 	if who.Class == sidecar.Charged {
 		p.Subjects, p.ignores = s.AppendSubjects(nil, who), s.IgnoredCauses(who)
 	}
@@ -155,6 +159,6 @@ func NewPayerLimits(s *settings.Settings, who sidecar.Payer) *PayerLimits {
 
 // Request returns a Request with what an origin tells about the sender.
 func (o origin) Request() sidecar.Request {
-	return sidecar.Request{Sender: o.Sender, Submitter: sidecar.Submitter{Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory},
+	return sidecar.Request{Sender: o.Sender, Submitter: sidecar.Submitter{Auth: o.Auth, Login: o.Login, ClientAddress: o.Client, CWD: o.Directory, Script: o.Script},
 		Connection: sidecar.Connection{Socket: o.Socket, ProxyAddress: o.Proxy}}
 }

@@ -80,7 +80,7 @@ func New(o Options) *Engine {
 		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) }})
 	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: e.Holds,
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) },
-		Came:  func(id string, over sidecar.Connection) { e.Recorder.Came(id, over) }})
+		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,

@@ -105,15 +105,18 @@ func (s *Rules) passesOn(r *sidecar.Request) bool {
 	return false
 }
 
-// Payer finds who is charged for a message: the first row that matches of the second table
-// in docs/flow.md. Who is exempt is named too: blocks hold for them all the same.
-func (s *Rules) Payer(r *sidecar.Request) sidecar.Payer {
+// Identify finds who is charged for a message: the first row that matches of the second table
+// in docs/flow.md; and who of them sends it. Who is exempt is named too: blocks hold for them
+// all the same.
+func (s *Rules) Identify(r *sidecar.Request) (sidecar.Payer, sidecar.Author) {
 	from := s.sourceOf(r)
-	who := s.redirected(s.payerOf(from, r), Redirected(r))
+	who := s.payerOf(from, r)
+	by := s.authorOf(from, who, r)
+	who = s.redirected(who, Redirected(r))
 	if who.Class == sidecar.Charged && s.exempt(from, r) {
 		who.Class = sidecar.Exempt
 	}
-	return who
+	return who, by
 }
 
 // payerOf is who pays for a message from a source, if nobody redirects it.

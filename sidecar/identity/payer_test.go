@@ -45,7 +45,7 @@ func newRules(t *testing.T, o Options, tenants bool) *Rules {
 // payer is who pays for a letter, in short: what is charged, and the account and mailbox if
 // they are known.
 func payer(r *Rules, l letter) string {
-	who := r.Payer(&l.Request)
+	who, _ := r.Identify(&l.Request)
 	class := map[sidecar.Class]string{sidecar.Nobody: "nobody", sidecar.Inbound: "inbound", sidecar.Exempt: "exempt"}[who.Class]
 	return strings.Join(strings.Fields(strings.Join([]string{class, who.Subject(), who.Account, who.Mailbox}, " ")), " ")
 }

@@ -6,11 +6,11 @@ import (
 	"sluice/sidecar"
 )
 
-// A Blocker knows a reason for which a payer may send nothing, whatever is counted: a
-// panel's suspension, an operator's lock, too many bad sends.
+// A Blocker knows a reason for which an author, or all of a payer, may send nothing, whatever
+// is counted: a panel's suspension, an operator's lock, too many bad sends.
 type Blocker interface {
-	// Block reports whether there is such a reason now. a is what is known of the
-	// sender, who the payer. It is called with every question, and must not wait.
+	// Block reports whether there is such a reason now. Without a key a is nobody in
+	// particular. It is called with every question, and must not wait.
 	Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidecar.Block, bool)
 }
 
@@ -24,10 +24,9 @@ func (p *Policy) BlockOf(now time.Time, a sidecar.Author, who sidecar.Payer) (si
 	return sidecar.Block{}, false
 }
 
-// blocked reports whether the payer of a question is blocked, and sets q.block then.
+// blocked reports whether the author or payer of a question is blocked, and sets q.block then.
 func (p *Policy) blocked(q *question) (blocked bool) {
-	r := &q.Request
-	q.block, blocked = p.BlockOf(q.now, sidecar.Author{Auth: r.Auth, Login: r.Login, Client: r.ClientAddress, Original: r.Original}, q.who)
+	q.block, blocked = p.BlockOf(q.now, q.author, q.who)
 	return blocked
 }
 

@@ -344,7 +344,7 @@ func (p *Policy) drop(q *question, token ratelimit.Token) { p.held.Drop(q.who.Su
 
 // notify tells the observers what was decided.
 func (p *Policy) notify(q *question, d Decision) {
-	d.Request, d.Payer, d.To = &q.Request, q.who, q.to
+	d.Request, d.Payer, d.Author, d.To = &q.Request, q.who, q.author, q.to
 	q.buffers.decision = d // on the heap once, and not with each question
 	for _, o := range p.observers {
 		o.Decided(q.now, &q.buffers.decision)

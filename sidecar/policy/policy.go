@@ -23,7 +23,7 @@ type Policy struct {
 	events    event.Sink
 	held      HeldMail
 	tried     func(id string, token ratelimit.Token) bool
-	came      func(id string, over sidecar.Connection)
+	came      func(r *sidecar.Request)
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
 	incoming  *transaction.Table // of Postfix
@@ -60,6 +60,7 @@ type Observer interface {
 type Decision struct {
 	Request *sidecar.Request
 	Payer   sidecar.Payer
+	Author  sidecar.Author
 	To      []envelope.Address // the remote recipients
 	Charged int                // sends that were charged
 	Uses    []ratelimit.Use    // of the limits under which they were charged
@@ -78,9 +79,10 @@ type Options struct {
 	// Tried reports whether Exim has tried a recipient of a message that an alias or list
 	// has made; see delivery.Recorder. It must not wait.
 	Tried func(id string, token ratelimit.Token) bool
-	// Came is told over which connection of a client on this host a message comes, for the
-	// log does not have that. It must not wait.
-	Came func(id string, over sidecar.Connection)
+	// Came is told of a message with an id what the log will not have: over which connection
+	// of a client on this host it comes, or in which directory a program sends it. It must
+	// not wait.
+	Came func(r *sidecar.Request)
 }
 
 // New returns a Policy without Blockers and Observers.
@@ -114,6 +116,7 @@ type question struct {
 	now     time.Time // by the system's clock
 	at      time.Time // by the store's clock
 	who     sidecar.Payer
+	author  sidecar.Author
 	to      []envelope.Address // the remote recipients
 	block   sidecar.Block      // what blocks the payer, once blocked has reported true
 	warning string             // the watched limit that would have refused; else empty
@@ -133,9 +136,9 @@ type buffers struct {
 
 // ask finds who pays, and for which recipients.
 func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
-	q.who = q.Payer(&q.Request)
-	if q.Socket != "" && q.ID != "" && q.Stage != sidecar.StageRoute {
-		p.came(q.ID, q.Connection)
+	q.who, q.author = q.Identify(&q.Request)
+	if (q.Socket != "" || q.CWD != "") && q.ID != "" && q.Stage != sidecar.StageRoute {
+		p.came(&q.Request)
 	}
 	if q.Stage == sidecar.StagePostfixEnd {
 		return p.askPostfixEnd(ctx, q)

@@ -80,13 +80,13 @@ func (s *Settings) with(live map[string][]limit.Setting) *Settings {
 	return &after
 }
 
-// Payer finds who is charged, and exempts those whom thresholds exempt.
-func (s *Settings) Payer(r *sidecar.Request) sidecar.Payer {
-	who := s.Rules.Payer(r)
+// Identify finds who is charged and who of them sends, and exempts those whom thresholds exempt.
+func (s *Settings) Identify(r *sidecar.Request) (sidecar.Payer, sidecar.Author) {
+	who, author := s.Rules.Identify(r)
 	if who.Class == sidecar.Charged && s.ExemptScope(who) {
 		who.Class = sidecar.Exempt
 	}
-	return who
+	return who, author
 }
 
 // Enforces reports whether limits refuse mail of a subject: neither watch nor exempt.

@@ -38,11 +38,13 @@ func (s *Simulation) authorOf(from *delivery.Source) *author {
 
 // authorBy returns who pays for what is asked about, and who of them sends it.
 func (s *Simulation) authorBy(r *sidecar.Request) *author {
-	who := s.settings.Payer(r)
+	limits := delivery.NewPayerLimits(s.settings, r)
+	who := limits.Who.Clone() // or the request stays in memory
 	if who.Class != sidecar.Charged {
 		return &author{PayerLimits: delivery.PayerLimits{Who: sidecar.Payer{Class: who.Class}}}
 	}
-	a := &author{PayerLimits: *delivery.NewPayerLimits(s.settings, who.Clone()), domainTally: s.domain(who.Subject())}
+	limits.Who, limits.Author = who, limits.Author.Clone()
+	a := &author{PayerLimits: *limits, domainTally: s.domain(who.Subject())}
 	by := by(who, r)
 	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
 		a.tried = new(int64)

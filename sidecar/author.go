@@ -1,0 +1,89 @@
+package sidecar
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// An Author is who sends: of all who send at the expense of one Payer, the one whose mail it
+// is. The envelope sender and the From header, which anybody can choose, are no part of it.
+type Author struct {
+	// Key names the author: a mailbox by its address, all others by one of the prefixes below.
+	// It is printable ASCII. Empty: nobody who is known here, as of mail from elsewhere.
+	Key     string
+	Proof   Proof
+	Account string // the account that the author belongs to; empty if unknown
+}
+
+// Clone copies the strings, so that the request they are parts of can be freed.
+func (a Author) Clone() Author {
+	a.Key, a.Account = strings.Clone(a.Key), strings.Clone(a.Account)
+	return a
+}
+
+// Keys of authors that are not a mailbox begin with one of these; or they are Loopback, or
+// begin with ServicePrefix or ForwardPrefix like the subject, of the redirecting address.
+const (
+	LoginPrefix  = "login:"  // who ran sendmail, or owns the other end of a local connection
+	ScriptPrefix = "script:" // the directory in which sendmail was run
+	ClientPrefix = "client:" // a client for which the mail server relays: address, or network for IPv6
+)
+
+// A Proof is how certain it is that an Author is who the key says.
+type Proof uint8
+
+// The proofs.
+const (
+	Unproven Proof = iota // nobody in particular: a web server's login, the loopback
+	Claimed               // by the program that sends, as its directory: it may lie
+	Proven                // by a password, by the kernel, or by our own router
+)
+
+// String is the word for a proof in JSON and on the screen.
+func (p Proof) String() string { return [...]string{"none", "claimed", "proven"}[p] }
+
+// maxAuthorKey bounds the bytes of an author's key.
+const maxAuthorKey = 200
+
+// AuthorKey is the key of an author of a kind, of which the name is as its sender, script or
+// tenant has chosen it. Bytes that are not printable ASCII are written \xNN, and so is the
+// backslash; a long one is cut, and ends with a hash of the whole. So different names have
+// different keys.
+func AuthorKey(prefix, name string) string {
+	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '\\' }
+	n := 0
+	for n < len(name) && !odd(name[n]) {
+		n++
+	}
+	if n == len(name) && len(prefix)+n <= maxAuthorKey { // nearly always
+		return prefix + name
+	}
+	var b strings.Builder
+	b.WriteString(prefix)
+	for i := range len(name) {
+		if odd(name[i]) {
+			fmt.Fprintf(&b, `\x%02x`, name[i])
+		} else {
+			b.WriteByte(name[i])
+		}
+	}
+	key := b.String()
+	if len(key) <= maxAuthorKey {
+		return key
+	}
+	hash := sha256.Sum256([]byte(key))
+	return fmt.Sprintf("%s~%x", key[:maxAuthorKey-17], hash[:8])
+}
+
+// NetworkOf names the network of a client: of IPv4 its address, of IPv6 the /64, for a host
+// there has as many addresses as it likes.
+func NetworkOf(client netip.Addr) string {
+	client = client.Unmap().WithZone("")
+	if client.Is4() {
+		return client.String()
+	}
+	network, _ := client.Prefix(64) // 64 is no more than the address has
+	return network.String()
+}
