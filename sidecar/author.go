@@ -77,10 +77,14 @@ func AuthorKey(prefix, name string) string {
 	return fmt.Sprintf("%s~%x", key[:maxAuthorKey-17], hash[:8])
 }
 
+// PlainAddress is an address without what matters only to the socket that it was read from:
+// the zone of an interface, and that IPv6 brought an address of IPv4.
+func PlainAddress(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
+
 // NetworkOf names the network of a client: of IPv4 its address, of IPv6 the /64, for a host
 // there has as many addresses as it likes.
 func NetworkOf(client netip.Addr) string {
-	client = client.Unmap().WithZone("")
+	client = PlainAddress(client)
 	if client.Is4() {
 		return client.String()
 	}

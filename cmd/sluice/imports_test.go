@@ -42,6 +42,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/event"},
 	{packages: "sluice/sidecar/peer", own: words("event"), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},
+	{packages: "sluice/sidecar/listen"},
 	{packages: "sluice/sidecar/notes", own: []string{"sluice/sidecar"}},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},
 	{packages: "sluice/sidecar/field", own: []string{"sluice/sidecar/envelope"}},
@@ -73,9 +74,9 @@ var layers = []layer{
 	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
 
 	// Fronts: never each other, and no owner of state.
-	{packages: "sluice/sidecar/admin", own: words("event", "peer", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/exim", own: words()},
-	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
+	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 
 // words are the vocabulary, and some packages of the sidecar.

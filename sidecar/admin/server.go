@@ -17,6 +17,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/listen"
 	"sluice/sidecar/operator"
 )
 
@@ -45,6 +46,11 @@ type Server struct{ opts Options }
 
 // New returns a server.
 func New(o Options) *Server { return &Server{o} }
+
+// Listen makes the admin socket, to which only its owner may connect.
+func Listen(path string) (net.Listener, error) {
+	return listen.Unix(path, func(path string) error { return os.Chmod(path, 0o600) })
+}
 
 // Serve answers on a unix socket until the context ends, then waits drainPeriod for
 // questions that are being answered. It closes the listener.

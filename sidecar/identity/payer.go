@@ -72,7 +72,7 @@ func (s *Rules) sourceOfClient(r *sidecar.Request) source {
 	if err != nil {
 		return source{origin: outside}
 	}
-	ip = ip.Unmap().WithZone("")
+	ip = sidecar.PlainAddress(ip)
 	unknown := r.Socket == sidecar.SocketLoopback || r.Socket == sidecar.SocketGone
 	if unknown && (r.ProxyAddress != "" || !s.isOwn(ip)) { // of a proxy, which may say what it likes
 		return source{origin: byLoopback}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/sidecar"
 )
 
 // Addresses are the IP addresses of this host as they are now. Mail that comes from one of
@@ -30,7 +32,7 @@ func ReadAddresses() (*Addresses, error) {
 
 // Has reports whether an address is one of this host, the loopback's included.
 func (a *Addresses) Has(ip netip.Addr) bool {
-	ip = plain(ip)
+	ip = sidecar.PlainAddress(ip)
 	if ip.IsLoopback() {
 		return true
 	}
@@ -42,15 +44,11 @@ func (a *Addresses) Has(ip netip.Addr) bool {
 // The loopback's has more addresses than it lists, and always this index.
 func (a *Addresses) index(ip netip.Addr) uint32 {
 	const loopback = 1
-	if ip = plain(ip); ip.IsLoopback() {
+	if ip = sidecar.PlainAddress(ip); ip.IsLoopback() {
 		return loopback
 	}
 	return uint32((*a.now.Load())[ip])
 }
-
-// plain is an address in the one form that is compared: without a zone, and IPv4 not
-// mapped into IPv6.
-func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 
 // Run keeps the addresses up to date until ctx ends: the kernel tells of each change
 // (rtnetlink(7)).
@@ -113,7 +111,7 @@ func addressOf(m *syscall.NetlinkMessage) (ip netip.Addr, index int) {
 	for _, at := range attributes {
 		if at.Attr.Type == unix.IFA_LOCAL || at.Attr.Type == unix.IFA_ADDRESS && !ip.IsValid() {
 			if addr, ok := netip.AddrFromSlice(at.Value); ok {
-				ip = plain(addr)
+				ip = sidecar.PlainAddress(addr)
 			}
 		}
 	}

@@ -86,7 +86,9 @@ func (s *Sockets) Failure(now time.Time) error {
 	return s.open(now)
 }
 
-func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
+func plainPort(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(sidecar.PlainAddress(a.Addr()), a.Port())
+}
 
 // open opens the netlink socket if there is none. mu is held.
 func (s *Sockets) open(now time.Time) error {
@@ -266,7 +268,7 @@ func ends(m []byte) (local, remote netip.AddrPort) {
 	id := m[4:]
 	at := func(address, port int) netip.AddrPort {
 		ip, _ := netip.AddrFromSlice(id[address : address+size])
-		return netip.AddrPortFrom(plain(ip), binary.BigEndian.Uint16(id[port:]))
+		return netip.AddrPortFrom(sidecar.PlainAddress(ip), binary.BigEndian.Uint16(id[port:]))
 	}
 	return at(4, 0), at(20, 2)
 }

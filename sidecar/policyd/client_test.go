@@ -41,10 +41,10 @@ func TestClientAsks(t *testing.T) {
 
 func TestClientWithoutAnswer(t *testing.T) {
 	dir := t.TempDir()
-	listen(t, filepath.Join(dir, "hangs"))
+	listenAt(t, filepath.Join(dir, "hangs"))
 	serve(t, filepath.Join(dir, "closes"), accepting, Options{})
 	reply := func(name, text string) {
-		ln := listen(t, filepath.Join(dir, name))
+		ln := listenAt(t, filepath.Join(dir, name))
 		go func() {
 			for {
 				nc, err := ln.Accept()
@@ -88,7 +88,7 @@ func TestClientWithoutAnswer(t *testing.T) {
 // S-09: a queue of connections that is full for a moment is no reason to give up.
 func TestClientWaitsForItsTurn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	ln := listen(t, path)
+	ln := listenAt(t, path)
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		t.Fatal(err)

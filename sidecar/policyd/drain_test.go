@@ -33,7 +33,7 @@ func dial(t *testing.T, path string) net.Conn {
 
 func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	ln := listen(t, path)
+	ln := listenAt(t, path)
 	asked, answer := make(chan struct{}, 1), make(chan struct{})
 	s := New(askFunc(func(sidecar.Request) sidecar.Reply {
 		asked <- struct{}{}
@@ -85,7 +85,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 // accepted its connection yet.
 func TestDrainAnswersTheBacklog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	ln := listen(t, path)
+	ln := listenAt(t, path)
 	var waiting []net.Conn
 	for range 50 {
 		nc := dial(t, path)
@@ -110,7 +110,7 @@ func TestDrainAnswersTheBacklog(t *testing.T) {
 
 func TestDrainEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	ln := listen(t, path)
+	ln := listenAt(t, path)
 	var log hosttest.Log
 	s := New(hanging{}, Options{DrainTimeout: 50 * time.Millisecond, Events: logTo(&log)})
 	stop := run(t, s, ln)

@@ -29,6 +29,17 @@ func serve(tb testing.TB, path string, asker Asker, opts Options) *Server {
 	return s
 }
 
+// listenAt listens at path until the test ends.
+func listenAt(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
 // run serves on ln; the function it returns stops that and waits.
 func run(tb testing.TB, s *Server, ln net.Listener) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

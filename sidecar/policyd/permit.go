@@ -4,11 +4,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/sidecar/listen"
 )
+
+// Listen makes a unix socket to which root, our own user and these may connect, see Permit;
+// peer credentials decide who may ask.
+func Listen(path string, uids ...int) (*net.UnixListener, error) {
+	return listen.Unix(path, func(path string) error { return Permit(path, uids...) })
+}
 
 // Permit lets root, our own user and these users connect to a unix socket, and nobody else,
 // by an access control list of the socket's file (acl(5)). The queue of connections that

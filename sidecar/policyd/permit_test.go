@@ -47,7 +47,7 @@ func TestStrangersCannotConnect(t *testing.T) {
 // it. It refuses the id -1 alike, which no namespace has.
 func TestPermitUserOfNoNamespace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	listen(t, path)
+	listenAt(t, path)
 	if err := Permit(path, 101, -1); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestPermitUserOfNoNamespace(t *testing.T) {
 // Who may connect is told of any socket, however a hand has changed it.
 func TestMayConnect(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	listen(t, path)
+	listenAt(t, path)
 	var own []int
 	if os.Getuid() != 0 {
 		own = []int{os.Getuid()}

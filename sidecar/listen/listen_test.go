@@ -1,4 +1,4 @@
-package policyd
+package listen
 
 import (
 	"net"
@@ -9,10 +9,12 @@ import (
 	"testing"
 )
 
+func anybody(string) error { return nil }
+
 // listen listens at path until the test ends.
 func listen(t *testing.T, path string) *net.UnixListener {
 	t.Helper()
-	ln, err := Listen(path)
+	ln, err := Unix(path, anybody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +22,7 @@ func listen(t *testing.T, path string) *net.UnixListener {
 	return ln
 }
 
-func TestListenLeavesOnlyTheSocket(t *testing.T) {
+func TestUnixLeavesOnlyTheSocket(t *testing.T) {
 	dir := t.TempDir()
 	listen(t, filepath.Join(dir, "s"))
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
@@ -29,7 +31,7 @@ func TestListenLeavesOnlyTheSocket(t *testing.T) {
 }
 
 // A server killed with -9 leaves its socket file.
-func TestListenReplacesDeadSocket(t *testing.T) {
+func TestUnixReplacesDeadSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	listen(t, path).Close()
 	if _, err := os.Lstat(path); err != nil {
@@ -43,7 +45,7 @@ func TestListenReplacesDeadSocket(t *testing.T) {
 	nc.Close()
 }
 
-func TestListenRefuses(t *testing.T) {
+func TestUnixRefuses(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("keep"), 0o600); err != nil {
@@ -65,7 +67,7 @@ func TestListenRefuses(t *testing.T) {
 		"/tmp/" + strings.Repeat("long", 30): "too long",
 		filepath.Join(dir, strings.Repeat("x", 107-len(dir)-1)): "too long",
 	} {
-		if ln, err := Listen(path); err == nil {
+		if ln, err := Unix(path, anybody); err == nil {
 			ln.Close()
 			t.Errorf("%s: no error", path)
 		} else if !strings.Contains(err.Error(), want) {
@@ -78,7 +80,7 @@ func TestListenRefuses(t *testing.T) {
 }
 
 // While a server is replaced, Exim must never find the path absent.
-func TestListenLeavesNoGap(t *testing.T) {
+func TestUnixLeavesNoGap(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	listen(t, path).Close()
 	done := make(chan struct{})

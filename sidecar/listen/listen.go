@@ -1,4 +1,4 @@
-package policyd
+package listen
 
 import (
 	"errors"
@@ -15,24 +15,24 @@ import (
 // (unix(7)).
 const maxSocketPath = 107
 
-// Listen makes a unix socket at path to which root, our own user and these may connect, see
-// Permit; peer credentials decide who may ask. It replaces a socket on which nobody listens any more, as kill -9
-// leaves one. If somebody does, or if path is no socket, it fails.
+// Unix makes a unix socket at path, to which permit lets those connect who may: it is given
+// the path of the socket before anybody can find it. Unix replaces a socket on which nobody
+// listens any more, as kill -9 leaves one. If somebody does, or if path is no socket, it fails.
 //
 // It binds the socket to another name and renames it, so that path is never absent where
-// there was a socket before, and never has a mode that keeps Exim out. Closing the
-// listener leaves the file: a connect is then refused, which for clients is as good as
-// absent, while removing the file could remove a successor's. Two servers must not be
-// started in the same instant; the caller sees to that.
-func Listen(path string, uids ...int) (*net.UnixListener, error) {
-	ln, err := bind(path, uids)
+// there was a socket before, and never lets in whom it should not. Closing the listener
+// leaves the file: a connect is then refused, which for clients is as good as absent, while
+// removing the file could remove a successor's. Two servers must not be started in the same
+// instant; the caller sees to that.
+func Unix(path string, permit func(path string) error) (*net.UnixListener, error) {
+	ln, err := bind(path, permit)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return ln, nil
 }
 
-func bind(path string, uids []int) (*net.UnixListener, error) {
+func bind(path string, permit func(path string) error) (*net.UnixListener, error) {
 	if err := checkVacant(path); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func bind(path string, uids []int) (*net.UnixListener, error) {
 		return nil, err
 	}
 	ln.SetUnlinkOnClose(false)
-	if err := errors.Join(Permit(temp, uids...), os.Rename(temp, path)); err != nil {
+	if err := errors.Join(permit(temp), os.Rename(temp, path)); err != nil {
 		ln.Close()
 		os.Remove(temp)
 		return nil, err
