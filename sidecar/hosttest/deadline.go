@@ -122,8 +122,14 @@ func EventuallyOr(t testing.TB, what func() string, holds func() bool) {
 func eventually(t testing.TB, d time.Duration, what func() string, holds func() bool) {
 	t.Helper()
 	start := time.Now()
-	for end := Deadline(d); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) <= end {
+	for end := Deadline(d); ; {
+		looked := time.Now()
+		if holds() {
+			return
+		}
+		now := time.Now()
+		if now.Sub(start) <= end {
+			time.Sleep(pause(now.Sub(looked)))
 			continue
 		}
 		missed := Missed(end)
@@ -133,4 +139,10 @@ func eventually(t testing.TB, d time.Duration, what func() string, holds func() 
 		}
 		t.Fatalf("%s: %s", missed, what())
 	}
+}
+
+// pause is how long to wait after a look that took so long. Many a look starts programs:
+// one after the other would take a processor away from what is waited for.
+func pause(look time.Duration) time.Duration {
+	return min(max(5*time.Millisecond, 4*look), 300*time.Millisecond)
 }

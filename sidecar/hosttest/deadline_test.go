@@ -78,6 +78,20 @@ func TestEventuallyHolds(t *testing.T) {
 	}
 }
 
+// Looks take a fifth of a processor at most, and none is waited for for long.
+func TestDearLooksAreSeldom(t *testing.T) {
+	for look, want := range map[time.Duration]time.Duration{
+		0:                     5 * time.Millisecond,
+		time.Millisecond:      5 * time.Millisecond,
+		30 * time.Millisecond: 120 * time.Millisecond,
+		time.Second:           300 * time.Millisecond,
+	} {
+		if got := pause(look); got != want {
+			t.Errorf("after a look of %v it waits %v, want %v", look, got, want)
+		}
+	}
+}
+
 // A machine that is slower than it was at first has longer.
 func TestEventuallyMeasuresAnew(t *testing.T) {
 	_, was := measured()
