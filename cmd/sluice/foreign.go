@@ -3,20 +3,54 @@ package main
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sluice/sidecar/config"
+	"sluice/sidecar/exim"
+	"sluice/sidecar/panel"
+	"sluice/sidecar/peer"
+	"sluice/sidecar/simulate"
 )
 
 // foreignNode stands for the name of a host that is not known.
 const foreignNode = "unnamed-host"
 
+// foreignFlag is the flag of the commands that read logs.
+type foreignFlag struct {
+	Foreign *bool `negatable:"" help:"The logs are, or are not, of another host. By default they are unless they lie where exim.mainlog does."`
+}
+
+// settingsFor returns the settings for logs, and whether those are of another host: then
+// nothing is true of it that is true of this one.
+func (f foreignFlag) settingsFor(t *terminal, logs []string) (o simulate.Options, foreign bool, err error) {
+	config, err := t.loadConfig()
+	if err != nil {
+		return o, false, err
+	}
+	if foreign = f.isForeign(logs, config.Exim.Mainlog); foreign {
+		o.Node = foreignNode
+		config.ForOtherHost(t.configFile != "")
+	} else {
+		if o.Node, err = nodeName(config); err != nil {
+			return o, false, err
+		}
+		o.EximUser = exim.Find(t.ctx, config.Exim.Binary).User
+		addresses, _ := peer.ReadAddresses() // after an error they are the loopback's alone
+		o.Own = addresses.Has
+	}
+	if o.Config = config; panelApplies(config, foreign) {
+		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
+	}
+	return o, foreign, nil
+}
+
 // isForeign reports whether the logs are of another host: unless it is said, whether one of
 // them is not where this host's Exim logs.
-func (c simulateCmd) isForeign(mainlog string) bool {
-	if c.Foreign != nil {
-		return *c.Foreign
+func (f foreignFlag) isForeign(logs []string, mainlog string) bool {
+	if f.Foreign != nil {
+		return *f.Foreign
 	}
-	for _, log := range c.Logs {
+	for _, log := range logs {
 		if !isRotated(log, mainlog) {
 			return true
 		}

@@ -17,13 +17,10 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/envelope"
-	"sluice/sidecar/exim"
 	"sluice/sidecar/field"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
-	"sluice/sidecar/panel"
-	"sluice/sidecar/peer"
 	"sluice/sidecar/simulate"
 )
 
@@ -32,8 +29,8 @@ type simulateCmd struct {
 	Set     overrides `placeholder:"SCOPE KEY=VALUE..." help:"On top of the configuration, as sluice set takes it; may be repeated."`
 	Live    bool      `help:"Also with what sluice set has in force now, as the running sluice tells."`
 	Compare string    `placeholder:"FILE" help:"Simulate with this configuration file too, without --set, and show both."`
-	Foreign *bool     `negatable:"" help:"The logs are, or are not, of another host. By default they are unless they lie where exim.mainlog does."`
 	Suggest *int      `placeholder:"N" help:"Also find the least hourly limit that would have refused something of at most N domains."`
+	foreignFlag
 	jsonFlag
 }
 
@@ -163,26 +160,10 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	return found, nil
 }
 
-// options returns the settings to simulate, and whether the logs are of another host: then
-// nothing is true of it that is true of this one.
+// options returns the settings to simulate, and whether the logs are of another host.
 func (c simulateCmd) options(t *terminal) (o simulate.Options, foreign bool, err error) {
-	config, err := t.loadConfig()
-	if err != nil {
-		return o, false, err
-	}
-	if foreign = c.isForeign(config.Exim.Mainlog); foreign {
-		o.Node = foreignNode
-		config.ForOtherHost(t.configFile != "")
-	} else {
-		if o.Node, err = nodeName(config); err != nil {
-			return o, false, err
-		}
-		o.EximUser = exim.Find(t.ctx, config.Exim.Binary).User
-		addresses, _ := peer.ReadAddresses() // after an error they are the loopback's alone
-		o.Own = addresses.Has
-	}
-	if o.Config = config; panelApplies(config, foreign) {
-		o.Panel = panel.New(panelRoot(config)).Read(time.Now())
+	if o, foreign, err = c.settingsFor(t, c.Logs); err != nil {
+		return o, foreign, err
 	}
 	if o.Set, err = c.live(t); err != nil {
 		return o, false, err
@@ -258,16 +239,21 @@ func (c simulateCmd) replay(t *terminal, replay *simulate.Replay) error {
 		return err
 	}
 	defer logs.Close()
+	if err := readLogs(t, logs, replay); err != nil {
+		return err
+	}
+	replay.End(t.ctx)
+	return nil
+}
+
+// readLogs has a reader read logs, and shows how far it is.
+func readLogs(t *terminal, logs *mainlog.History, reader mainlog.Reader) error {
 	bar := newProgressBar(t.log, logs.Size, time.Now())
 	defer bar.clear()
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(simulateGarbage))
 	}
-	if err := logs.Read(t.ctx, replay, func() { bar.show(logs.Progress(), time.Now()) }); err != nil {
-		return err
-	}
-	replay.End(t.ctx)
-	return nil
+	return logs.Read(t.ctx, reader, func() { bar.show(logs.Progress(), time.Now()) })
 }
 
 func (c simulateCmd) print(w io.Writer, found simulated) {

@@ -62,15 +62,15 @@ func (c setCmd) Run(t *terminal) error {
 	case len(c.Set) == 0: // a request with nothing to set would unset everything
 		return errors.New("set: name a scope and what to set for it, like example.com hourly=300, or --import FILE")
 	}
-	lasts, err := parseTime(c.For)
+	lasts, err := parseTime("--for", c.For)
 	if err != nil {
 		return fmt.Errorf("set %s: %w", c.Scope, err)
 	}
 	return t.change("set "+c.Scope, admin.ChangeRequest{Scope: c.Scope, Set: c.Set, For: lasts, Why: c.Why, Preview: c.Preview}, c.JSON)
 }
 
-// parseTime parses a duration as time.ParseDuration does, and days.
-func parseTime(text string) (time.Duration, error) {
+// parseTime parses the duration that a flag was given as time.ParseDuration does, and days.
+func parseTime(flag, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
@@ -80,7 +80,7 @@ func parseTime(text string) (time.Duration, error) {
 		d, err = time.Duration(days)*24*time.Hour, bad
 	}
 	if err != nil || d < time.Second || d > settings.LongestChange {
-		return 0, fmt.Errorf("--for is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", text, settings.LongestChange/(24*time.Hour))
+		return 0, fmt.Errorf("%s is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", flag, text, settings.LongestChange/(24*time.Hour))
 	}
 	return d, nil
 }

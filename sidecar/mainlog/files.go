@@ -40,6 +40,24 @@ func newFamily(path string) family {
 	return family{path, glob, regexp.MustCompile("^" + name + `([-._]?[0-9][-._:T0-9]*|\.old)?(\.gz)?$`)}
 }
 
+// Files lists the files of the log that Exim writes as path, the rotated ones too, the oldest
+// first. path may have %D and %M, as in Options.
+func Files(path string, now time.Time) (names []string, err error) {
+	f := newFamily(path)
+	present := f.present(now)
+	files, there, err := f.list(present)
+	switch {
+	case err != nil:
+		return nil, err
+	case !there && len(files) == 0:
+		return nil, fmt.Errorf("open the log: there is no %s", present)
+	}
+	for _, one := range files {
+		names = append(names, one.name)
+	}
+	return names, nil
+}
+
 // present is the path of the file that is written at a time.
 func (f family) present(now time.Time) string {
 	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(f.path)

@@ -107,6 +107,10 @@ func unreadable(s *source, err error) error {
 	return fmt.Errorf("read %s: %w", s.name, err)
 }
 
+// EveryLine has Read also pass on the lines about a message that no kind of entry is made
+// of: their kind is 0.
+func (h *History) EveryLine() { h.parser.every = true }
+
 // Close closes the files.
 func (h *History) Close() {
 	closeAll(h.files)

@@ -14,6 +14,7 @@ type Parser struct {
 	clock clock
 	id    []byte           // the last one: several lines of a message often follow each other
 	split map[string]split // by the writing program with its process id
+	every bool             // a line with an id is an entry whatever it says
 }
 
 // NewParser returns a Parser for a log whose times without a zone are local to
@@ -48,7 +49,7 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 		}
 		return ok
 	}
-	if !parseEvent(e, rest) {
+	if !parseEvent(e, rest) && !p.every {
 		return false
 	}
 	e.At = p.clock.at(t, id)

@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/identity"
+	"sluice/sidecar/settings"
 )
 
 // A simulation decides on a message when its arrival was logged, with the recipients that
@@ -231,21 +232,26 @@ func (s *Simulation) mayTrip(d *domainTally) bool {
 	return f.Over()
 }
 
-// attemptHeld decides on a recipient that was held at the time, and may pass here. Behind
-// an alias or list of this host, the log does not have the final address, only a hash of
-// it, which serves as the recipient; see exim-config/routers.conf.
+// attemptHeld decides on a recipient that was held at the time, and may pass here.
 func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *state) {
 	if !limitRefused.MatchString(e.Text) {
 		return // by an operator, or because it could not be counted
 	}
 	r := p.routed(e)
-	if s.settings.Locals.Get().Has(envelope.FoldRouted(e.Original).Domain) {
+	unhold(s.settings, e, &r)
+	if a := s.authorBy(&r); a.Who.Class == sidecar.Charged {
+		s.route(ctx, r, a, p)
+	}
+}
+
+// unhold puts into a request the recipient that a line says was held. Behind an alias or
+// list of this host, the log does not have the final address, only a hash of it, which
+// serves as the recipient; see exim-config/routers.conf.
+func unhold(s *settings.Settings, e *sidecar.LogEntry, r *sidecar.Request) {
+	if s.Locals.Get().Has(envelope.FoldRouted(e.Original).Domain) {
 		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
 	} else {
 		r.Recipient, r.Original = e.Original, ""
-	}
-	if a := s.authorBy(&r); a.Who.Class == sidecar.Charged {
-		s.route(ctx, r, a, p)
 	}
 }
 
@@ -300,7 +306,7 @@ func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 	if limit == nil {
 		return // by somebody else, or by an operator
 	}
-	r := sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress}, Recipient: e.Recipient}
+	r := refusedRequest(e)
 	if r.Recipient == "" {
 		r.Recipient = e.ID + "@refused.sluice.invalid"
 	} else if counted := limitCounted.FindStringSubmatch(e.Text); counted != nil {
@@ -327,6 +333,11 @@ func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 	if !ok {
 		a.refuse(n, s.now)
 	}
+}
+
+// refusedRequest returns what was asked about a recipient, or a message, that was refused.
+func refusedRequest(e *sidecar.LogEntry) sidecar.Request {
+	return sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress}, Recipient: e.Recipient}
 }
 
 func number(digits string) int {

@@ -12,6 +12,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/identity"
+	"sluice/sidecar/settings"
 )
 
 // A Replay passes the lines of a log to simulations, in its order and at its times.
@@ -88,7 +89,7 @@ type recipient struct {
 
 // NewReplay returns a Replay for some simulations.
 func NewReplay(sims ...*Simulation) *Replay {
-	return &Replay{sims: sims, index: index{owners: sims[0].settings.OwnerMap.Get, messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}}
+	return &Replay{sims: sims, index: newIndex(sims[0].settings)}
 }
 
 // Prepare takes the next lines of the log. The func that it returns replays lines that are far
@@ -170,10 +171,14 @@ type index struct {
 	message  *message           // that it is about; nil if its arrival is not in the log
 	early    map[messageID]bool // that were delivered and have not arrived
 	senders  delivery.Sources
-	ran      []sidecar.LogEntry // of LogRan, whose messages have not arrived yet
+	ran      runs
 	lines    int
 	last     time.Time
 	expired  time.Time
+}
+
+func newIndex(s *settings.Settings) index {
+	return index{owners: s.OwnerMap.Get, messages: map[messageID]*message{}, early: map[messageID]bool{}, senders: delivery.Sources{Known: map[string]*delivery.Source{}}}
 }
 
 const (
@@ -195,8 +200,7 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 	}
 	switch e.Kind {
 	case sidecar.LogRan:
-		h.ran = append(h.ran, e.Clone())
-		h.ran = h.ran[max(0, len(h.ran)-maxRan):]
+		h.ran.add(e)
 		return nil
 	case sidecar.LogRefused:
 		return nil
@@ -211,7 +215,8 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 		h.message = nil
 	case e.Kind == sidecar.LogArrived && m == nil:
 		if e.Login != "" {
-			e.Directory = h.claim(e)
+			ran, _ := h.ran.claim(e)
+			e.Directory = ran.Directory
 		}
 		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e.ID)]}
 		h.findSender(l, m)
@@ -248,19 +253,27 @@ func (h *index) findSender(l *delivery.Judged, m *message) {
 	}
 }
 
-// claim returns the directory of the program that has submitted a message: the one with its
-// process id where those are logged, else the last that was run.
-func (h *index) claim(e *sidecar.LogEntry) (directory string) {
-	i := len(h.ran) - 1
+// runs are programs that were run and have submitted nothing yet.
+type runs []sidecar.LogEntry
+
+func (r *runs) add(e *sidecar.LogEntry) {
+	*r = append(*r, e.Clone())
+	*r = (*r)[max(0, len(*r)-maxRan):]
+}
+
+// claim returns the program that has submitted a message: the one with its process id where
+// those are logged, else the last that was run.
+func (r *runs) claim(e *sidecar.LogEntry) (ran sidecar.LogEntry, ok bool) {
+	i := len(*r) - 1
 	if e.Process != "" {
-		i = slices.IndexFunc(h.ran, func(ran sidecar.LogEntry) bool { return ran.Process == e.Process })
+		i = slices.IndexFunc(*r, func(ran sidecar.LogEntry) bool { return ran.Process == e.Process })
 	}
 	if i < 0 {
-		return ""
+		return ran, false
 	}
-	directory = h.ran[i].Directory
-	h.ran = slices.Delete(h.ran, i, i+1)
-	return directory
+	ran = (*r)[i]
+	*r = slices.Delete(*r, i, i+1)
+	return ran, true
 }
 
 // sentTo returns the recipient that a line is about.

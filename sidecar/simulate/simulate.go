@@ -67,9 +67,15 @@ type Options struct {
 // New returns a Simulation of some settings.
 func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
-	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
-	sim.settings, sim.unread = settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
+	sim.settings, sim.unread = o.settings()
 	return sim
+}
+
+// settings returns what is in force. If a file cannot be read, it returns an error, and also
+// settings that work, without what is in that file.
+func (o Options) settings() (*settings.Settings, error) {
+	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
+	return settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
 }
 
 // begin makes the engine, at the time of the first line.
