@@ -34,7 +34,7 @@ func TestWhatIsAsked(t *testing.T) {
 	}
 	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 1 && len(h.queue()) == 0 })
 	wantAsked(t, r, "rcpt", with(smtp, "stage", "rcpt", "recipient", "bob@far.example"))
-	wantAsked(t, r, "data", with(smtp, "stage", "data", "id", id, "script", "", "sent", "1",
+	wantAsked(t, r, "data", with(smtp, "stage", "data", "id", id, "script", "", "subject", "x", "sent", "1",
 		"recipients", "BoB@Far.example, bob@here.example"))
 	wantAsked(t, r, "route", with(smtp, "stage", "route", "id", id, "script", "", "sent", "1",
 		"recipient", "bob@far.example", "charged", "yes"))
@@ -55,7 +55,7 @@ func TestWhatIsAskedForSendmail(t *testing.T) {
 		"request": "sluice", "version": "2", "encoding": "base64", "sender": "news@here.example", "id": id,
 		"login": "alice", "uid": "2001", "script": "2001:mailer.php", "cwd": "/run/home/alice/www",
 	}
-	wantAsked(t, r, "local", with(local, "stage", "local",
+	wantAsked(t, r, "local", with(local, "stage", "local", "subject", "x",
 		"recipients", "joe@far.example, forward@here.example"))
 	wantAsked(t, r, "route",
 		with(local, "stage", "route", "charged", "yes", "recipient", "joe@far.example"),

@@ -41,6 +41,7 @@ type Request struct {
 	Original   string // the address that an alias or list redirected; at route
 	Charged    bool   // the message was charged at data or local
 	Sent       int    // remote recipients already accepted for this message; at rcpt
+	Subject    string // the beginning of the header of that name, decoded; at data and local, from Exim. Anything may be in it
 
 	Submitter
 	Connection
@@ -53,7 +54,7 @@ type Submitter struct {
 	Login         string // login name of whoever ran sendmail
 	UID           string // numeric user id of whoever ran sendmail
 	CWD           string // directory in which sendmail was run
-	Script        string // X-PHP-Originating-Script
+	Script        string // what a header line says of the script that sends, X-PHP-Originating-Script first
 	ClientAddress string // IP address of the SMTP client; unknown for local submissions
 }
 

@@ -28,7 +28,8 @@ type checkCmd struct {
 	Login         string `help:"Login name of whoever ran sendmail."`
 	UID           string `name:"uid" help:"User id of whoever ran sendmail."`
 	CWD           string `name:"cwd" help:"Directory in which sendmail was run."`
-	Script        string `help:"X-PHP-Originating-Script."`
+	Script        string `help:"What a header says of the script that sends: X-PHP-Originating-Script."`
+	Subject       string `help:"Subject of the message; at data and local."`
 	ClientAddress string `help:"IP address of the SMTP client."`
 	Payer         string `placeholder:"WHO" help:"Whose program on this host the SMTP client is, as an answer said: uid:N or loopback."`
 	Original      string `help:"The address that an alias or list redirected; at route."`
@@ -137,7 +138,7 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 }
 
 // attributes are those of a question, in the order of their flags.
-const attributes = "stage id sender recipient recipients auth login uid cwd script original client_address client_port server_address server_port " +
+const attributes = "stage id sender recipient recipients auth login uid cwd script subject original client_address client_port server_address server_port " +
 	"proxy_address proxy_port payer originator charged sent version number"
 
 // validate refuses mistakes in a question that a person has typed and that the server
@@ -186,6 +187,7 @@ func (c checkCmd) fields() []policyd.Field {
 	add("uid", c.UID)
 	add("cwd", c.CWD)
 	add("script", c.Script)
+	add("subject", c.Subject)
 	add("client_address", c.ClientAddress)
 	add("payer", c.Payer)
 	add("original", c.Original)

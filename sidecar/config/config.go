@@ -68,6 +68,9 @@ type Config struct {
 		Help    string // a link for whoever is refused; empty for none
 		Details string // DetailsAll or DetailsOperator
 	}
+	Who struct {
+		Subjects bool // tell by which subject an author sends most
+	}
 	Limits Limits
 
 	file    string            // empty: there is none
@@ -115,6 +118,8 @@ func Default() *Config {
 	c.Panel.Root = "/"
 
 	c.Refusal.Details = DetailsAll
+
+	c.Who.Subjects = true
 
 	c.Limits.Window = time.Hour
 	c.Limits.Default = limit.Thresholds{

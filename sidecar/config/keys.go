@@ -57,6 +57,8 @@ func (c *Config) keys() []configKey {
 		{"refusal.help", field.Text(&c.Refusal.Help, field.OrEmpty(link))},
 		{"refusal.details", field.Text(&c.Refusal.Details, field.OneOf(DetailsAll, DetailsOperator))},
 
+		{"who.subjects", field.Bool(&c.Who.Subjects)},
+
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
 	}, keysOf(&c.Limits.Default, "limits.")...)
 }

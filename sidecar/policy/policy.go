@@ -100,6 +100,9 @@ func (p *Policy) AddObserver(o Observer) { p.observers = append(p.observers, o) 
 // read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply {
 	q := question{Request: r, Settings: p.settings(), now: now, at: p.clock.Store(now)}
+	if !q.Config.Who.Subjects {
+		q.Subject = ""
+	}
 	if q.buffers, _ = p.buffers.Get().(*buffers); q.buffers == nil {
 		q.buffers = new(buffers)
 	}

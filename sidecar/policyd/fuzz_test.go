@@ -50,7 +50,7 @@ func fieldsOf(r sidecar.Request) []Field {
 	return []Field{
 		{"stage", string(r.Stage)}, {"id", r.ID}, {"sender", r.Sender},
 		{"recipients", r.Recipients}, {"recipient", r.Recipient}, {"auth", r.Auth},
-		{"login", r.Login}, {"uid", r.UID}, {"cwd", r.CWD}, {"script", r.Script},
+		{"login", r.Login}, {"uid", r.UID}, {"cwd", r.CWD}, {"script", r.Script}, {"subject", r.Subject},
 		{"client_address", r.ClientAddress}, {"original", r.Original},
 		{"client_port", r.ClientPort}, {"server_address", r.ServerAddress}, {"server_port", r.ServerPort},
 		{"proxy_address", r.ProxyAddress}, {"proxy_port", r.ProxyPort}, {"payer", r.Socket},

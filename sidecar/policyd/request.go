@@ -114,6 +114,7 @@ const (
 	attrProxyAddress
 	attrProxyPort
 	attrPayer
+	attrSubject
 	texts
 	attrStage
 	attrCharged
@@ -124,6 +125,9 @@ const (
 	attrOriginator
 	unknown
 )
+
+// maxSubject is how many bytes of a subject are kept, as Exim sends them unless a site has it send more.
+const maxSubject = 200
 
 // sluiceRequest parses Exim's questions (request=sluice). It ignores unknown attributes:
 // later versions of our Exim configuration may send some. A known one must not come twice:
@@ -155,6 +159,9 @@ func sluiceRequest(as *attributes, r *sidecar.Request) error {
 			return fmt.Errorf("%w: %s comes twice", errMalformed, name)
 		}
 		seen |= 1 << attr
+		if attr == attrSubject {
+			v = v[:min(len(v), maxSubject)]
+		}
 		if attr < texts {
 			values[attr] = v
 			size += len(v)
@@ -235,6 +242,8 @@ func attributeOf(name []byte) int {
 		return attrProxyPort
 	case "payer":
 		return attrPayer
+	case "subject":
+		return attrSubject
 	case "stage":
 		return attrStage
 	case "charged":
@@ -261,6 +270,7 @@ func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 		attrID: &r.ID, attrSender: &r.Sender, attrRecipient: &r.Recipient, attrRecipients: &r.Recipients, attrAuth: &r.Auth, attrLogin: &r.Login,
 		attrUID: &r.UID, attrCWD: &r.CWD, attrScript: &r.Script, attrOriginal: &r.Original, attrClientAddress: &r.ClientAddress, attrClientPort: &r.ClientPort,
 		attrServerAddress: &r.ServerAddress, attrServerPort: &r.ServerPort, attrProxyAddress: &r.ProxyAddress, attrProxyPort: &r.ProxyPort, attrPayer: &r.Socket,
+		attrSubject: &r.Subject,
 	} {
 		if len(values[attr]) > 0 {
 			from := all.Len()

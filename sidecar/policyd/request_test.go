@@ -37,12 +37,12 @@ func TestParse(t *testing.T) {
 			"request=sluice\nstage=route\nencoding=base64\nid=" + b64("1xUzSN-0005dd-0q") +
 				"\nsender=" + b64("s@x") + "\nrecipients=" + b64("r@x, q@y") + "\nrecipient=" + b64("r@x") +
 				"\nauth=" + b64("u") + "\nlogin=" + b64("l") + "\nuid=" + b64("33") + "\ncwd=" + b64("/home/bob") +
-				"\nscript=" + b64("33:mail.php") + "\nclient_address=" + b64("192.0.2.1") +
+				"\nscript=" + b64("33:mail.php") + "\nsubject=" + b64("Hello") + "\nclient_address=" + b64("192.0.2.1") +
 				"\nclient_port=" + b64("4711") + "\nserver_address=" + b64("192.0.2.25") + "\nserver_port=" + b64("25") +
 				"\nproxy_address=" + b64("192.0.2.2") + "\nproxy_port=" + b64("4712") + "\npayer=" + b64("uid:33") +
 				"\noriginator=" + b64("102") + "\noriginal=" + b64("o@x") + "\ncharged=" + b64("yes") + "\nsent=" + b64("12") + "\n",
 			sidecar.Request{Stage: sidecar.StageRoute, ID: "1xUzSN-0005dd-0q", Sender: "s@x",
-				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12,
+				Recipients: "r@x, q@y", Recipient: "r@x", Submitter: sidecar.Submitter{Auth: "u", Login: "l", UID: "33", CWD: "/home/bob", Script: "33:mail.php", ClientAddress: "192.0.2.1"}, Original: "o@x", Charged: true, Sent: 12, Subject: "Hello",
 				Connection: sidecar.Connection{ClientPort: "4711", ServerAddress: "192.0.2.25", ServerPort: "25", ProxyAddress: "192.0.2.2", ProxyPort: "4712", Socket: "uid:33"}},
 		},
 		"an id as Exim escapes it (A-04)": {
@@ -52,6 +52,10 @@ func TestParse(t *testing.T) {
 		"any byte in a value": {
 			"stage=data\nencoding=base64\nscript=" + b64(hostile) + "\n",
 			sidecar.Request{Stage: sidecar.StageData, Submitter: sidecar.Submitter{Script: hostile}},
+		},
+		"a subject that is too long": {
+			"stage=data\nencoding=base64\nsubject=" + b64(strings.Repeat("x", 201)) + "\n",
+			sidecar.Request{Stage: sidecar.StageData, Subject: strings.Repeat("x", 200)},
 		},
 		"unpadded": {
 			"stage=data\nencoding=base64\nsender=QQ\nauth=QUI\nlogin=QUJD\ncwd=QQ==\n",
