@@ -78,17 +78,23 @@ bench: deps ## throughput and memory, ratios side by side
 	SLUICE_BENCH=1 go test -v -run '^TestMillion' -bench . -benchtime 2s -timeout 60m ./...
 
 soak: deps ## all tests with the long runs, whole matrices and time limits: a million histories, 1,000 kills; or run=NAMES
-	SLUICE_SOAK=1 go test -v -shuffle=on -p 1 -timeout 24h -run '$(run)' ./...
-	@$(MAKE) --no-print-directory others
+	@failed=; \
+	SLUICE_SOAK=1 go test -v -shuffle=on -p 1 -timeout 24h -run '$(run)' ./... || failed=1; \
+	$(MAKE) --no-print-directory others || failed=1; \
+	test -z "$$failed"
 
 # What of an Exim is tried with other versions than this machine's.
 exim_tests := LimitOfTwenty|ThirtyRecipients|WhoseLockFile|LockFileSpeaks|LockAppears|HandMade|Hold|HeldMail|ScriptOver|EveryEnding|Trips|SluiceDown|Install|ForwardsAnd|RetriesAre|WhatIsAsked|Refusals|MailFirst$$|ATestSession
 
 others: deps ## the tests of the shared store with Redis 8 and Valkey 8, and of limits, locks, holds, outcomes and the installer with other Exims (root)
-	.ci/with-redis valkey go test -count 1 $(timeout) ./ratelimit/redisstore
-	.ci/with-redis redis go test -count 1 $(timeout) ./ratelimit/redisstore
-	.ci/with-exim bullseye go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))'
-	.ci/with-exim trixie go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))'
+	@failed=; \
+	for redis in valkey redis; do \
+		.ci/with-redis $$redis go test -count 1 $(timeout) ./ratelimit/redisstore || failed="$$failed $$redis"; \
+	done; \
+	for suite in bullseye trixie; do \
+		.ci/with-exim $$suite go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))' || failed="$$failed $$suite"; \
+	done; \
+	test -z "$$failed" || { echo "failed with:$$failed" >&2; exit 1; }
 
 fuzz: ## fuzz every parser for a minute each
 	@for p in $$(go list ./...); do \
