@@ -19,8 +19,9 @@ import (
 
 // elsewhere has how the answers begin with which a Cluster does not run a call at all (Redis
 // Cluster specification, "Redirection and resharding"). While a slot is on the way from one
-// master to another, neither has all of its keys, so that ASK and TRYAGAIN are not followed:
-// the counts would be divided.
+// master to another, neither has all of its keys, so that ASK and TRYAGAIN are not followed.
+// go-redis's client for Clusters, which is not used here, follows ASK: where the records of
+// some sends had not moved yet, it had them charged twice, and then they could not be moved.
 var elsewhere = []string{"MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN Hash slot not served"}
 
 // unusable has how the answers begin with which no call with these keys will ever succeed:

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
 )
@@ -60,52 +59,5 @@ func TestAKeyThatCannotBeUsed(t *testing.T) {
 				return !st.Partial && len(st.Windows) == 1 && st.Windows[0].Sent == 10 && n.Status().Unmerged == 0
 			})
 		})
-	}
-}
-
-// A slot moves from one master to another while a node sends: it follows, and neither master
-// has failed.
-func TestASlotMovesWhileANodeSends(t *testing.T) {
-	t.Parallel()
-	url, servers := redistest.StartCluster(t, 2)
-	answers := 0
-	n := startNode(t, Options{URL: url, Timeout: hosttest.Deadline(2 * time.Second), answered: func(ratelimit.Take, time.Time, answer) { answers++ }})
-	domain, slot := hourly("a.example", 50), keySlot(rootKey("a.example"))
-	sent := 0
-	send := func(sends int) {
-		t.Helper()
-		for range sends {
-			sent++
-			if ok, err := insist(n, take(sent, 1, domain)); err != nil || !ok {
-				t.Fatalf("send %d: %v, %v\n%s", sent, ok, err, n.heard)
-			}
-		}
-	}
-	send(20)
-	from, to := servers[0], servers[1]
-	if slot >= 8192 {
-		from, to = to, from
-	}
-	fromID, toID := fmt.Sprint(from.Do("cluster", "myid")), fmt.Sprint(to.Do("cluster", "myid"))
-	to.Do("cluster", "setslot", slot, "importing", fromID)
-	from.Do("cluster", "setslot", slot, "migrating", toID)
-	send(5) // what has no key there yet is answered with ASK or TRYAGAIN
-	keys := append([]any{"migrate", "127.0.0.1", to.Port, "", 0, 5000, "keys"}, from.Do("cluster", "getkeysinslot", slot, 100).([]any)...)
-	from.Do(keys...)
-	send(5) // of which the one has nothing any more, and the other does not decide yet
-	for _, s := range []*redistest.Server{to, from} {
-		s.Do("cluster", "setslot", slot, "node", toID)
-	}
-	answers = 0
-	if send(1); answers != 1 {
-		t.Errorf("a slot that had moved was not followed")
-	}
-	send(19)
-	hosttest.Eventually(t, "merged", func() bool { return n.Status().Unmerged == 0 })
-	if st := n.Standing(n.time(), domain.Name); st.Partial || st.Windows[0].Sent != 50 || n.heard.has("lost") {
-		t.Errorf("%+v, want 50\n%s", st, n.heard)
-	}
-	if ok, err := insist(n, take(1000, 1, domain)); ok || err != nil {
-		t.Errorf("the 51st: %v, %v", ok, err)
 	}
 }

@@ -230,31 +230,38 @@ if op == 'take' then
   local attempt, again, age, horizon = S.num(), S.num(), S.num(), S.num()
   local ahead, force, outcome = S.num(), S.num(), S.num()
   local tokens, marks = S.text(), S.text()
-  local fresh, n, most, moved, unknown = {}, {}, 0, false, ''
+  local fresh, known, n, most, moved, unknown, buried = {}, {}, {}, 0, false, '', false
+  local at = S.at
+  local when = at - age
   for i = 1, #S.roots do
     local root, some, seen = S.roots[i], {}, {}
     local first = most == 0
     for p = 1, #tokens, 8 do
       local token = tokens:sub(p, p + 7)
-      local x = S.record(root, token)
-      if x and x.dead and x.dead >= attempt then
-        if moved then S.saveall() end
-        return S.reply(2, S.at, 0)
-      end
-      if x and x.date and x.date > S.at - horizon then
-        -- Where an earlier attempt was given up, what takes that back may be about to come.
-        moved = S.outdate(root, token, x) or moved
-        moved = S.settle(root, token, x, outcome, again > 0 and attempt) or moved
+      local x = not seen[token] and S.record(root, token)
+      buried = buried or x and x.dead and x.dead >= attempt
+      if x and x.date and x.date > at - horizon then
+        known[#known + 1] = {root, token, x}
       elseif not seen[token] then
-        seen[token] = true
         some[#some + 1] = {token, x, (again > 0 or x and x.dead) and attempt}
         if first then unknown = unknown .. marks:sub(p, p + 7) end
       end
+      seen[token] = true
     end
     fresh[root], n[root], most = some, #some, math.max(most, #some)
+    local gen = math.floor(when / root.period)
+    if #some > 0 then S.touch(root, gen, gen == math.floor(at / root.period) and root.n0 or root.n1, #some) end
   end
-  local at = S.at
-  local when = at - age
+  -- From here on nothing fails that would leave half of it written.
+  for _, k in ipairs(known) do
+    -- Where an earlier attempt was given up, what takes that back may be about to come.
+    moved = S.outdate(k[1], k[2], k[3]) or moved
+    moved = S.settle(k[1], k[2], k[3], outcome, again > 0 and attempt) or moved
+  end
+  if buried then
+    if moved then S.saveall() end
+    return S.reply(2, at, 0)
+  end
   local full, passed, gains = S.measure(when, ahead, n, force > 0)
   if most == 0 or age >= period then
     if moved then S.saveall() end
@@ -272,9 +279,9 @@ if op == 'take' then
     return S.reply(0, at, 0)
   end
   S.charge(fresh, when, outcome)
-  if passed then S.refuse(unknown, false) end
-  S.forgive(0)
   S.saveall()
+  if passed then S.refuse(unknown, false) end
+  if S.forgive(0) then S.saveall() end
   return S.reply(1, at, most)
 end
 
@@ -283,6 +290,10 @@ end
 if op == 'drop' then
   S.open()
   local attempt, horizon, tokens = S.num(), S.num(), S.text()
+  for _, root in ipairs(S.roots) do
+    for p = 1, #tokens, 8 do S.record(root, tokens:sub(p, p + 7)) end
+    S.touch(root, math.floor(root.last / root.period), root.n0, #tokens / 8)
+  end
   for _, root in ipairs(S.roots) do
     for p = 1, #tokens, 8 do
       local token = tokens:sub(p, p + 7)

@@ -170,9 +170,18 @@ function S.split(root, gen, shard)
     end
   end
   if #gone > 0 then
-    redis.call('HDEL', from, unpack(gone))
     redis.call('HSET', to, unpack(moved))
+    redis.call('HDEL', from, unpack(gone))
     S.expire(root, gen, to)
+  end
+end
+
+-- touch fails where n more records could not be kept in a generation that has some: while
+-- a Cluster moves the slot, no script may use a key that is not there, and what a script has
+-- written before it fails stays written. The other hashes were read by record.
+function S.touch(root, gen, have, n)
+  for shard = have > 0 and math.floor(have / 150) + 1 or 0, math.floor((have + n) / 150) do
+    redis.call('EXISTS', S.shardkey(root, gen, shard))
   end
 end
 
@@ -224,20 +233,23 @@ end
 
 -- lengthen lays the records out anew where sends are to be kept for longer.
 function S.lengthen(root, period)
-  local old, all = root.period, {}
+  local old, all, keys = root.period, {}, {}
   local gen, n = math.floor(root.last / math.max(1, old)), root.n0
   for _ = 0, 1 do
     for shard = 0, n > 0 and math.floor(n / 150) or -1 do
       local key = S.shardkey(root, gen, shard)
       local fields = redis.call('HGETALL', key)
+      keys[#keys + 1] = key
       for j = 1, #fields, 2 do
         local v, stamp = fields[j + 1]:match('([^:]*):?(.*)')
         all[#all + 1] = {fields[j], tonumber(v), gen * old, tonumber(stamp)}
       end
-      redis.call('DEL', key)
     end
     gen, n = gen - 1, root.n1
   end
+  gen = math.floor(root.last / period)
+  for back = 0, #all > 0 and 1 or -1 do S.touch(root, gen - back, 0, #all) end
+  for i = 1, #keys do redis.call('DEL', keys[i]) end
   root.period, root.n0, root.n1 = period, 0, 0
   for _, x in ipairs(all) do
     local date = x[3] + math.floor(x[2] / 16)
