@@ -89,7 +89,7 @@ exim_tests := LimitOfTwenty|ThirtyRecipients|WhoseLockFile|LockFileSpeaks|LockAp
 others: deps ## the tests of the shared store with Redis 8 and Valkey 8, and of limits, locks, holds, outcomes and the installer with other Exims (root)
 	@failed=; \
 	for redis in valkey redis; do \
-		.ci/with-redis $$redis go test -count 1 $(timeout) ./ratelimit/redisstore || failed="$$failed $$redis"; \
+		.ci/with-redis $$redis go test -count 1 -parallel 4 $(timeout) ./ratelimit/redisstore || failed="$$failed $$redis"; \
 	done; \
 	for suite in bullseye trixie; do \
 		.ci/with-exim $$suite go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))' || failed="$$failed $$suite"; \

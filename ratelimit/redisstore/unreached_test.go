@@ -53,7 +53,7 @@ func TestWhyRedisIsNotReached(t *testing.T) {
 		"redis://:Wrong99@" + locked.Addr():         "WRONGPASS",
 		"redis-cluster://" + locked.Addr():          "NOAUTH",
 		"redis-cluster://:Wrong99@" + locked.Addr(): "WRONGPASS",
-		"redis://sluice:secret99@" + noInfo.Addr():  "NOPERM this user has no permissions to run the 'info' command",
+		"redis://sluice:secret99@" + noInfo.Addr():  "has no permissions to run the 'info' command",
 
 		"redis-cluster://" + plain.Addr():                "cluster support disabled",
 		"redis-cluster://" + nobody + "," + plain.Addr(): nobody + ": connect: connection refused; ask " + plain.Addr() + ": ERR This instance has cluster support disabled",
