@@ -62,8 +62,10 @@ func (s span) without(others []span) time.Duration {
 const asShipped = 50 * time.Millisecond
 
 func newScene(t testing.TB, outage Outage) *scene {
-	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), machine: watchMachine(t), timeout: asShipped}
-	if !hosttest.Soak() {
+	s := &scene{t: t, redis: redistest.Start(t), domain: daily(hourly("a.example", 100), 300), timeout: asShipped}
+	if hosttest.Soak() {
+		s.machine = watchMachine(t)
+	} else {
 		s.timeout = hosttest.Deadline(200 * time.Millisecond)
 	}
 	for i := range 2 {
@@ -137,6 +139,9 @@ func (s *scene) insist(n *node, sends int) (accepted int64) {
 // a call was during that is not its own.
 func (s *scene) checkWaits(bound time.Duration) {
 	s.t.Helper()
+	if s.machine == nil {
+		return
+	}
 	stalls := s.machine.stop()
 	var plain, own []time.Duration
 	for _, call := range s.calls {
@@ -161,6 +166,17 @@ func (s *scene) both(mode int32) func() {
 	return func() {
 		for _, p := range s.proxies {
 			p.Set(redistest.Pass)
+		}
+	}
+}
+
+func (s *scene) delay(by time.Duration) func() {
+	for _, p := range s.proxies {
+		p.Delay.Store(int64(by))
+	}
+	return func() {
+		for _, p := range s.proxies {
+			p.Delay.Store(0)
 		}
 	}
 }
@@ -209,17 +225,12 @@ var faults = []fault{
 		return s.both(redistest.Swallow)
 	}},
 	{name: "replies drip", told: "timeout", strike: func(s *scene) func() {
-		return s.both(redistest.Drip)
+		fast := s.delay(s.timeout / 10)
+		pass := s.both(redistest.Drip)
+		return func() { pass(); fast() }
 	}},
 	{name: "slow", told: "timeout", strike: func(s *scene) func() {
-		for _, p := range s.proxies {
-			p.Delay.Store(int64(4 * s.timeout))
-		}
-		return func() {
-			for _, p := range s.proxies {
-				p.Delay.Store(0)
-			}
-		}
+		return s.delay(4 * s.timeout)
 	}},
 	{name: "out of memory", told: "OOM", strike: func(s *scene) func() {
 		s.redis.Do("config", "set", "maxmemory", "1")
@@ -285,7 +296,7 @@ func TestFaults(t *testing.T) {
 				var running sync.WaitGroup
 				var accepted [2]atomic.Int64
 				for i, n := range s.nodes {
-					running.Go(func() { accepted[i].Store(s.send(n, 2000)) })
+					running.Go(func() { accepted[i].Store(s.send(n, soak(2000, 150))) })
 				}
 				running.Wait()
 				s.wantTold(f.told)
@@ -397,7 +408,7 @@ func TestRedisDownStallsEverything(t *testing.T) {
 	s.send(s.nodes[0], 10)
 	s.nodes[0].alone()
 	s.calls = nil
-	s.send(s.nodes[0], 5000)
+	s.send(s.nodes[0], soak(5000, 500))
 	s.checkWaits(40 * time.Millisecond) // who waits does so for 45
 	s.both(redistest.Pass)
 	s.settle(0)

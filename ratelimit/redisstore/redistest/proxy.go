@@ -15,7 +15,7 @@ type Proxy struct {
 	Target   atomic.Pointer[string]
 	mode     atomic.Int32
 	Lose     atomic.Int32 // how many of 1,000 replies are swallowed, and their connections cut
-	Delay    atomic.Int64 // of replies, nanoseconds
+	Delay    atomic.Int64 // of replies, in Drip of each byte; nanoseconds
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -109,7 +109,7 @@ func (p *Proxy) pump(to, from net.Conn, replies bool) {
 			return
 		}
 		for p.mode.Load() == Stall {
-			time.Sleep(time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 		}
 		if !replies {
 			if _, err := to.Write(b[:n]); err != nil {
@@ -127,13 +127,14 @@ func (p *Proxy) pump(to, from net.Conn, replies bool) {
 }
 
 func (p *Proxy) reply(to net.Conn, b []byte) bool {
-	time.Sleep(time.Duration(p.Delay.Load()))
+	delay := time.Duration(p.Delay.Load())
+	time.Sleep(delay)
 	for p.mode.Load() == Drip && len(b) > 0 {
 		if _, err := to.Write(b[:1]); err != nil {
 			return false
 		}
 		b = b[1:]
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(delay)
 	}
 	_, err := to.Write(b)
 	return err == nil
