@@ -21,7 +21,7 @@ func TestExactFromTheStart(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	var next atomic.Int64
-	for run := range soak(20, 3) {
+	for run := range soak(20, 2) {
 		r.Do("flushall")
 		nodes := openThree(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second), replayWait: never})
 		domain := hourly("a.example", 1000)

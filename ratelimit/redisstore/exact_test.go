@@ -92,7 +92,7 @@ func TestExactOverThreeNodes(t *testing.T) {
 	r := redistest.Start(t)
 	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
 	var next atomic.Int64
-	for run := range soak(30, 5) {
+	for run := range soak(30, 2) {
 		domain := daily(hourly(fmt.Sprintf("d%d.example", run), 1000), 1500)
 		if n := drain(t, nodes, 64, &next, domain, hourly("account:bob", 0)); n != 1000 {
 			t.Fatalf("run %d: %d accepted", run, n)
@@ -110,7 +110,7 @@ func TestExactWithLostReplies(t *testing.T) {
 	p := redistest.StartProxy(t, r.Addr())
 	n := startNode(t, Options{URL: p.URL()})
 	const domains = 10
-	total := soak(100_000, 10_000)
+	total := soak(100_000, 4_000)
 	p.Lose.Store(100)
 	var next atomic.Int64
 	var accepted, uncounted [domains]atomic.Int64

@@ -96,7 +96,7 @@ func TestTakesAndResetsAreLinearizable(t *testing.T) {
 	for k := range 12 {
 		running.Go(func() {
 			n := nodes[k%3]
-			for i := range soak(2000, 150) {
+			for i := range soak(2000, 60) {
 				if k == 0 && i%40 == 39 {
 					began := time.Now()
 					epoch, err := n.Reset(context.Background(), n.time(), "a.example", -1)

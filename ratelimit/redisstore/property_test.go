@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	checks := "300"
+	checks := "80"
 	if hosttest.Soak() {
 		checks = "20000"
 	}

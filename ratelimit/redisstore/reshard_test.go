@@ -144,7 +144,7 @@ func TestExactWhileSlotsMove(t *testing.T) {
 	var done atomic.Bool
 	var running sync.WaitGroup
 	for i, n := range nodes {
-		for range 2 {
+		for range soak(2, 1) {
 			running.Go(func() {
 				for !done.Load() {
 					one := take(int(next.Add(1)), 1, subjects...)
@@ -163,14 +163,13 @@ func TestExactWhileSlotsMove(t *testing.T) {
 		until := next.Load() + sends
 		hosttest.Eventually(t, "more sends", func() bool { return next.Load() >= until })
 	}
-	for round := range soak(30, 3) {
-		for _, name := range []string{"a.example", "account:bob"} {
-			m := beginMove(servers, (homeOf(name)+round)%2, name)
-			for wait(10); m.keys(1); wait(10) {
-			}
-			m.end()
-			wait(30)
+	for round := range soak(60, 3) { // the domain to the other master, the account, and the domain back
+		name := []string{"a.example", "account:bob"}[round%2]
+		m := beginMove(servers, (homeOf(name)+round/2)%2, name)
+		for wait(5); m.keys(1); wait(5) {
 		}
+		m.end()
+		wait(20)
 	}
 	done.Store(true)
 	running.Wait()

@@ -219,7 +219,7 @@ func TestExactAfterRandomFaults(t *testing.T) {
 		t.Run(string(outage), func(t *testing.T) {
 			t.Parallel()
 			for part := range soak(60, 1) {
-				t.Run(fmt.Sprint(part), func(t *testing.T) { runSchedules(t, outage, soak(100, 40)) })
+				t.Run(fmt.Sprint(part), func(t *testing.T) { runSchedules(t, outage, soak(100, 10)) })
 			}
 		})
 	}

@@ -40,6 +40,7 @@ func TestStallsBetween(t *testing.T) {
 // Redis has not failed whose answers come while this process is not let run. One that does
 // not answer at all is found to be dead all the same.
 func TestAStarvedNodeDoesNotBlameRedis(t *testing.T) {
+	t.Parallel()
 	for _, starved := range []bool{false, true} {
 		r := redistest.Start(t)
 		own, err := journal.Open(t.TempDir(), journal.Options{Reporter: &heard{}})
@@ -47,7 +48,7 @@ func TestAStarvedNodeDoesNotBlameRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer own.Close()
-		n, err := Open(Options{URL: r.URL(), Timeout: hosttest.Deadline(50 * time.Millisecond), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
+		n, err := Open(Options{URL: r.URL(), Timeout: hosttest.Deadline(20 * time.Millisecond), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,9 @@ import (
 func TestExactOnACluster(t *testing.T) {
 	t.Parallel()
 	for masters := 1; masters <= 3; masters++ {
+		if masters == 2 && !hosttest.Soak() {
+			continue // finds nothing that 1 and 3 do not
+		}
 		t.Run(fmt.Sprint(masters), func(t *testing.T) { exactOnACluster(t, masters) })
 	}
 }
