@@ -154,7 +154,7 @@ var endings = []ending{
 	{name: "mail450", sink: grim{"MAIL": "450 later"}, first: deferredOne(sidecar.RemoteDefer)},
 	{name: "mail550", sink: grim{"MAIL": "550 5.7.1 we know you"}, first: failedOne(sidecar.RemoteReject)},
 	{name: "data451", sink: grim{".": "451 no room"}, many: 2, first: tally{Sent: 2, Deferred: 2, Cause: sidecar.RemoteDefer}},
-	{name: "data550", sink: grim{".": "550-" + longText + "\r\n550-" + longText + "\r\n550 spam"}, many: 2, first: tally{Sent: 2, Failed: 2, Cause: sidecar.RemoteReject}},
+	{name: "data550", sink: grim{".": "550-" + longText + "\r\n550-" + longText + "\r\n550 spam"}, many: 2, first: tally{Sent: 2, Failed: 2, Cause: sidecar.CalledSpam}},
 	{name: "cmd451", sink: grim{"DATA": "451 not now"}, many: 2, first: tally{Sent: 2, Deferred: 2, Cause: sidecar.RemoteDefer}},
 	{name: "banner421", sink: grim{"": "421 too many of you"}, first: deferredOne(sidecar.RemoteDefer)},
 	{name: "banner554", sink: grim{"": "554 no mail here"}, first: failedOne(sidecar.RemoteReject)},

@@ -47,6 +47,19 @@ func (p Proof) String() string { return [...]string{"none", "claimed", "proven"}
 // maxAuthorKey bounds the bytes of an author's key.
 const maxAuthorKey = 200
 
+// Kind is what an author is: mailbox, script, login, forward, client, service or loopback.
+func (a Author) Kind() string {
+	for _, prefix := range [...]string{ScriptPrefix, LoginPrefix, ForwardPrefix, ClientPrefix, ServicePrefix} {
+		if strings.HasPrefix(a.Key, prefix) {
+			return prefix[:len(prefix)-1]
+		}
+	}
+	if a.Key == Loopback {
+		return Loopback
+	}
+	return "mailbox"
+}
+
 // AuthorKey is the key of an author of a kind, of which the name is as its sender, script or
 // tenant has chosen it. Bytes that are not printable ASCII are written \xNN, and so is the
 // backslash; a long one is cut, and ends with a hash of the whole. So different names have

@@ -108,6 +108,7 @@ const (
 	Greylist     Cause = "greylist"        // asked to come back, once
 	RemoteDefer  Cause = "remote-defer"    // any other 4xx
 	NoSuchUser   Cause = "no-such-address" // the address does not exist
+	CalledSpam   Cause = "called-spam"     // a 4xx or 5xx that says spam, or that we are on a blacklist
 	RemoteReject Cause = "remote-reject"   // any other 5xx
 	Unreachable  Cause = "unreachable"     // no connection, or it broke
 	DNS          Cause = "dns"             // a name that could not be looked up
@@ -116,7 +117,7 @@ const (
 
 // Causes lists all of them.
 func Causes() []Cause {
-	return []Cause{Greylist, RemoteDefer, NoSuchUser, RemoteReject, Unreachable, DNS, OtherCause}
+	return []Cause{Greylist, RemoteDefer, NoSuchUser, CalledSpam, RemoteReject, Unreachable, DNS, OtherCause}
 }
 
 // LogProgress is how far a log of the mail server was read.

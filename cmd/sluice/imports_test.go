@@ -62,12 +62,13 @@ var layers = []layer{
 	{packages: "sluice/sidecar/deferfail", own: owner()},
 	{packages: "sluice/sidecar/hold", own: owner()},
 	{packages: "sluice/sidecar/refusal", own: owner()},
+	{packages: "sluice/sidecar/attribution", own: owner()},
 	{packages: "sluice/sidecar/delivery", own: owner()},
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal", "attribution")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.

@@ -69,7 +69,9 @@ type Config struct {
 		Details string // DetailsAll or DetailsOperator
 	}
 	Who struct {
-		Subjects bool // tell by which subject an author sends most
+		Memory     int64 // bytes for what is known of who sends
+		MaxAuthors int64
+		Subjects   bool // tell by which subject an author sends most
 	}
 	Limits Limits
 
@@ -119,6 +121,8 @@ func Default() *Config {
 
 	c.Refusal.Details = DetailsAll
 
+	c.Who.Memory = 64 << 20
+	c.Who.MaxAuthors = 200_000
 	c.Who.Subjects = true
 
 	c.Limits.Window = time.Hour

@@ -57,6 +57,8 @@ func (c *Config) keys() []configKey {
 		{"refusal.help", field.Text(&c.Refusal.Help, field.OrEmpty(link))},
 		{"refusal.details", field.Text(&c.Refusal.Details, field.OneOf(DetailsAll, DetailsOperator))},
 
+		{"who.memory", field.Bytes(&c.Who.Memory, 1<<20, 1<<40)},
+		{"who.max_authors", field.Whole(&c.Who.MaxAuthors, 1000, 100_000_000)},
 		{"who.subjects", field.Bool(&c.Who.Subjects)},
 
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},

@@ -30,7 +30,7 @@ func faultOf(o *sidecar.Outcome) fault {
 		return ownFault
 	case sidecar.Greylist:
 		return greylisted
-	case sidecar.RemoteDefer, sidecar.RemoteReject:
+	case sidecar.RemoteDefer, sidecar.RemoteReject, sidecar.CalledSpam:
 		return answered
 	case sidecar.DNS:
 		if o.Result == ratelimit.Failed { // the lookup has completed: there is no such host

@@ -13,6 +13,7 @@ import (
 var (
 	greylistWords    = []string{"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list", "postgrey"}
 	noUserWords      = []string{"user unknown", "unknown user", "no such user", "unknown recipient", "does not exist", "no mailbox here", "recipient address rejected: undeliverable", "unknown address", "invalid recipient", "no such recipient", "no such mailbox", "mailbox not found", "user not found"}
+	spamWords        = []string{"spam", "blocked", "blacklist", "blocklist", "black list", "block list", "reputation"}
 	unroutableWords  = []string{"unrouteable", "unroutable"}
 	dnsWords         = []string{"host lookup", "lookup failed", "mx record", "dns", "no host found", "non-existent hosts", "host or domain name not found", "name service error"}
 	unreachableWords = []string{"connection refused", "connection timed out", "timed out", "timeout", "closed connection", "connection reset", "no route", "unreachable", "could not connect", "retry timeout exceeded", "broken pipe", "lost connection", "tls session", "failing for a long time"}
@@ -21,14 +22,18 @@ var (
 // causeOf finds the cause in the remote server's answer, or in Exim's own words.
 func causeOf(e *sidecar.LogEntry) sidecar.Cause {
 	text := strings.ToLower(withoutAddress(e.Text))
-	code, enhanced := replyCode(text)
+	code, enhanced, reply := replyCode(text)
 	switch {
 	case code == '4' && containsAny(text, greylistWords):
 		return sidecar.Greylist
+	case code == '4' && containsAny(reply, spamWords):
+		return sidecar.CalledSpam
 	case code == '4':
 		return sidecar.RemoteDefer
 	case code == '5' && (strings.HasPrefix(enhanced, "5.1.1") || enhanced == "5.1.6" || enhanced == "5.1.3" || containsAny(text, noUserWords)):
 		return sidecar.NoSuchUser
+	case code == '5' && containsAny(reply, spamWords):
+		return sidecar.CalledSpam
 	case code == '5':
 		return sidecar.RemoteReject
 	case containsAny(text, unroutableWords):
@@ -56,9 +61,9 @@ func withoutAddress(text string) string {
 }
 
 // replyCode finds the remote server's reply in a lower-case text: the first
-// digit of its code, and its enhanced code (RFC 3463) if it has one. Exim logs the reply
+// digit of its code, its enhanced code (RFC 3463) if it has one, and what follows the code. Exim logs the reply
 // behind "after COMMAND: ", Postfix behind "said: ".
-func replyCode(text string) (class byte, enhanced string) {
+func replyCode(text string) (class byte, enhanced, reply string) {
 	rest := text
 	for _, before := range [...]string{"smtp error from remote mail", "said: "} {
 		if i := strings.Index(text, before); i >= 0 {
@@ -71,14 +76,14 @@ func replyCode(text string) (class byte, enhanced string) {
 		if rest[i] != ':' || rest[i+1] != ' ' || !isReply(rest[i+2:]) {
 			continue
 		}
-		reply := rest[i+6:]
+		reply = rest[i+6:]
 		end := strings.IndexFunc(reply, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
 		if end < 0 {
 			end = len(reply)
 		}
-		return rest[i+2], reply[:end]
+		return rest[i+2], reply[:end], reply
 	}
-	return 0, ""
+	return 0, "", ""
 }
 
 // isReply reports whether a text begins with an SMTP reply code of 4xx or 5xx.

@@ -7,6 +7,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/delivery"
@@ -31,6 +32,7 @@ type Engine struct {
 	*delivery.Recorder
 	Settings  *settings.Live
 	Holds     *hold.Holds
+	Who       *attribution.Attribution
 	events    event.Sink
 	locks     *lock.Locks
 	deferfail *deferfail.Breaker
@@ -87,6 +89,11 @@ func New(o Options) *Engine {
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
+	e.Who = attribution.New(attribution.Options{Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors),
+		Counts: func(now time.Time, subject string) attribution.Counts {
+			return countsOf(inForce(), o.Store.Standing(clock.Store(now), subject))
+		}})
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Late: e.Late})
@@ -99,6 +106,8 @@ func New(o Options) *Engine {
 
 	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
 	e.Policy.AddObserver(refusals{e.refusals})
+	e.Policy.AddObserver(who{e.Who})
+	e.Recorder.AddObserver(e.Who)
 	e.Recorder.AddObserver(e.deferfail)
 	e.Recorder.AddObserver(e.Holds)
 	e.Settings.OnSwap(e.Swapped)
@@ -110,6 +119,7 @@ func New(o Options) *Engine {
 	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
 		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
 	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
+	e.loop.Add(reconcile.Owner{Tick: e.Who.Tick, Reset: e.Who.Reset, Stop: e.Who.Stop})
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
 
 	e.warn(o)

@@ -133,6 +133,7 @@ const (
 	CountsSaved    Kind = "counts-saved"    // the last step of a stop
 	SocketSilent   Kind = "socket-silent"   // it did not answer the watchdog's question
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
+	WhoBroken      Kind = "who-broken"      // a bug in the bookkeeping of who sends: panic
 	SocketOpen     Kind = "socket-open"     // anybody may connect where mail servers ask: socket
 	SocketsHidden  Kind = "sockets-hidden"  // the kernel does not tell whose connections there are
 
@@ -254,6 +255,7 @@ var kinds = map[Kind]wording{
 	SocketsHidden: {slog.LevelError, "whose connections come from this host cannot be found out: programs here that send over SMTP without AUTH share one budget, that of the loopback; " +
 		"allow AF_NETLINK in the unit, and restart sluice", perKind},
 	AddressesUnknown: {slog.LevelError, "the addresses of this host cannot be followed: mail from one that is added later counts as from outside; tried again every 10 seconds", unlimited},
+	WhoBroken:        {slog.LevelError, "who sends is not known any more: names are left out of refusals, status and sluice who until sluice is restarted; limits hold", unlimited},
 	ClockStepped:     {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
 }
 

@@ -159,6 +159,37 @@ func Whole(field *int64, min, max int64) Value {
 	}, identical[int64], typedBy(func(text string) (int64, error) { return strconv.ParseInt(text, 10, 64) })}
 }
 
+// units are those of sizes.
+var units = [...]struct {
+	name  string
+	bytes int64
+}{{"GB", 1 << 30}, {"MB", 1 << 20}, {"kB", 1 << 10}}
+
+// Bytes is a field with a size from min to max, like "64MB".
+func Bytes(field *int64, min, max int64) Value {
+	return value[int64]{field, func(v any) (int64, error) {
+		s, _ := v.(string)
+		for _, unit := range units {
+			number, is := strings.CutSuffix(s, unit.name)
+			n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+			if is && err == nil && n <= max/unit.bytes && n*unit.bytes >= min {
+				return n * unit.bytes, nil
+			}
+		}
+		return 0, fmt.Errorf(`a size in quotes, from "%s" to "%s"`, sizeText(min), sizeText(max))
+	}, func(n int64) any { return sizeText(n) }, asText}
+}
+
+// sizeText writes a size in the largest unit of which it is a multiple.
+func sizeText(n int64) string {
+	for _, unit := range units {
+		if n%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", n/unit.bytes, unit.name)
+		}
+	}
+	return fmt.Sprintf("%dkB", n>>10)
+}
+
 // Bool is a field that is true or false.
 func Bool(field *bool) Value {
 	return value[bool]{field, func(v any) (bool, error) {

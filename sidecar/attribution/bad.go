@@ -1,0 +1,73 @@
+package attribution
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+)
+
+// CalledSpam is what other servers have said of a subject's mail.
+type CalledSpam struct {
+	Servers []string  `json:"servers"`
+	Text    string    `json:"text"` // the last answer
+	At      time.Time `json:"at"`
+}
+
+// noteBad keeps a send that has gone wrong.
+func (a *Attribution) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
+	number := a.number(now, o.When)
+	before, known := s.bads[o.Token]
+	switch {
+	case number < s.last-parts:
+		return
+	case known && strings.Contains(o.Entry.Text, "retry timeout exceeded"): // Exim gave up, for the reason of the earlier attempts
+		return
+	case !known && len(s.bads) >= maxBads && a.length > 0:
+		return
+	}
+	id := before.author
+	if !known {
+		if id = a.admit(s, now, o.Author); id == 0 {
+			return
+		}
+		a.authors.use(id)
+	}
+	if s.bads == nil {
+		s.bads = map[ratelimit.Token]bad{}
+	}
+	s.bads[o.Token] = bad{author: id, pane: number, cause: o.Cause}
+	s.spam = s.spam.and(o)
+	a.changed(s, now)
+}
+
+// maxServers bounds the servers that are named.
+const maxServers = 8
+
+// and adds an outcome, if a server has called the mail spam. c may be nil.
+func (c *CalledSpam) and(o *sidecar.Outcome) *CalledSpam {
+	if o.Cause != sidecar.CalledSpam {
+		return c
+	}
+	if c == nil {
+		c = &CalledSpam{}
+	}
+	server := cmp.Or(o.Entry.Host, o.To)
+	if !slices.Contains(c.Servers, server) && len(c.Servers) < maxServers {
+		c.Servers = append(c.Servers, strings.Clone(server))
+	}
+	text := o.Entry.Text
+	c.Text, c.At = strings.Clone(text[:min(len(text), maxText)]), o.Entry.At
+	return c
+}
+
+// forgive forgets that a send has gone wrong.
+func (a *Attribution) forgive(s *subject, token ratelimit.Token) {
+	if b, known := s.bads[token]; known {
+		delete(s.bads, token)
+		a.release(b.author)
+	}
+}

@@ -1,0 +1,268 @@
+package attribution
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// A Report is who sends of a domain, or of what else is charged. Numbers of authors are
+// about right, and never too low.
+type Report struct {
+	Domain       string      `json:"domain"`
+	Sent         int64       `json:"sent"`         // in the window, by all nodes
+	Tried        int64       `json:"tried"`        // with the distinct ones that were refused
+	Refused      int64       `json:"refused"`      // as in status
+	Limit        int64       `json:"limit"`        // 0 is unlimited
+	FullAt       *time.Time  `json:"full_at"`      // at this rate; null: not within a window
+	Unattributed int64       `json:"unattributed"` // of Sent, whose author is not known
+	Authors      []Author    `json:"authors"`      // who has tried most first
+	CalledSpam   *CalledSpam `json:"called_spam"`  // null: no server has
+	Nodes        []string    `json:"nodes"`        // that this is from
+}
+
+// An Author is what one of them has sent.
+type Author struct {
+	Key          string                  `json:"key"`
+	Kind         string                  `json:"kind"`   // mailbox, script, login, forward, client, service or loopback
+	Proof        string                  `json:"proof"`  // proven, claimed or none
+	Parent       string                  `json:"parent"` // the account; empty if unknown
+	Tried        int64                   `json:"tried"`
+	Sent         int64                   `json:"sent"`
+	Error        int64                   `json:"error"` // by which Tried and Sent may be too high
+	Share        int64                   `json:"share"` // of the domain's Tried, in percent
+	Bad          int64                   `json:"bad"`   // deferred or failed
+	Causes       map[sidecar.Cause]int64 `json:"causes"`
+	Networks     []Share                 `json:"networks"`      // of clients, the most frequent first
+	MoreNetworks bool                    `json:"more_networks"` // there were others
+	Recipients   int64                   `json:"recipients"`    // distinct ones, about; 0: not known
+	Senders      int64                   `json:"senders"`       // likewise
+	Destinations []Share                 `json:"destinations"`  // domains of recipients
+	Subject      string                  `json:"subject,omitempty"`
+	SubjectCount int64                   `json:"subject_count,omitempty"`
+	Header       string                  `json:"header,omitempty"` // what a script says of itself
+	FirstSeen    time.Time               `json:"first_seen"`
+	Spike        string                  `json:"spike,omitempty"`
+	Stopped      string                  `json:"stopped,omitempty"`
+}
+
+// Of returns who sends of a subject; false if nothing is known of its authors.
+func (a *Attribution) Of(now time.Time, subject string) (r Report, known bool) {
+	counts := a.Counts(now, subject)
+	r = Report{Domain: sidecar.Printable(subject), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{}}
+	a.locked(func() {
+		if s := a.subjects.byName[subject]; s != nil {
+			known = true
+			a.fill(&r, s, now)
+		}
+	})
+	r.Tried = max(r.Tried, r.Sent+r.Refused)
+	if r.Unattributed = max(0, counts.Sent-r.Unattributed); !known {
+		r.Unattributed = counts.Sent
+	}
+	for i := range r.Authors {
+		if x := &r.Authors[i]; r.Tried > 0 {
+			x.Share = x.Tried * 100 / r.Tried
+		}
+	}
+	return r, known
+}
+
+// fill adds what is known of a subject to its report. Unattributed is what is attributed.
+func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
+	number := a.number(now, now)
+	for i := range s.panes {
+		if p := &s.panes[i]; p.number >= number-parts {
+			r.Tried, r.Unattributed = r.Tried+p.tried, r.Unattributed+p.sent
+		}
+	}
+	if r.Sent == 0 && a.length == 0 { // there is no store
+		r.Sent = r.Unattributed
+		r.Refused = r.Tried - r.Sent
+	}
+	r.Tried = max(r.Tried, r.Sent+r.Refused)
+	sums(s.panes, number-parts, a.scratch)
+	at := map[uint32]int{}
+	for id, n := range a.scratch {
+		at[id] = len(r.Authors)
+		r.Authors = append(r.Authors, a.author(id, n, r))
+	}
+	for _, b := range s.bads {
+		if i, is := at[b.author]; is && b.pane >= number-parts {
+			r.Authors[i].Bad++
+			r.Authors[i].Causes[b.cause]++
+		}
+	}
+	slices.SortFunc(r.Authors, func(a, b Author) int {
+		return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Key, b.Key))
+	})
+	r.FullAt = a.fullAt(r, s, now)
+	if c := s.spam; c != nil {
+		r.CalledSpam = &CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
+		for _, server := range c.Servers {
+			r.CalledSpam.Servers = append(r.CalledSpam.Servers, sidecar.Printable(server))
+		}
+	}
+}
+
+// author is what one has sent, of a domain of which r has the counts.
+func (a *Attribution) author(id uint32, n sum, r *Report) Author {
+	x := &a.authors.all[id]
+	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
+		Tried: min(n.tried, r.Tried), Sent: min(n.sent, r.Sent), Error: n.err,
+		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: time.Unix(x.first, 0)}
+	if v := a.evidence[id]; v != nil {
+		v.show(&to)
+	}
+	return to
+}
+
+// fullAt is when the limit is reached if all goes on as in the last two panes; nil if that is
+// not within a window.
+func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
+	if a.length == 0 || r.Limit == 0 || r.Sent >= r.Limit {
+		return nil
+	}
+	number := a.number(now, now)
+	var sent, first int64
+	for i := range s.panes {
+		if p := &s.panes[i]; p.number >= number-1 && p.number <= number {
+			if first == 0 {
+				first = p.number
+			}
+			sent += p.sent
+		}
+	}
+	if sent == 0 {
+		return nil
+	}
+	took := time.Duration(a.Clock.Store(now).UnixMilli()-first*a.length) * time.Millisecond
+	wait := time.Duration(float64(took) * float64(r.Limit-r.Sent) / float64(sent))
+	if wait > a.Window {
+		return nil
+	}
+	at := now.Add(wait).Round(time.Second)
+	return &at
+}
+
+// Most returns the author of a subject that has tried most, and how many of how many of its
+// sends. Without a key it is not known.
+func (a *Attribution) Most(now time.Time, subject string) (who sidecar.Author, tried, of int64) {
+	a.locked(func() {
+		s := a.subjects.byName[subject]
+		if s == nil {
+			return
+		}
+		from := a.number(now, now) - parts
+		sums(s.panes, from, a.scratch)
+		for id, n := range a.scratch {
+			if key := a.authors.all[id].Key; n.tried > tried || n.tried == tried && key < who.Key {
+				who, tried = a.authors.all[id].Author, n.tried
+			}
+		}
+		for i := range s.panes {
+			if s.panes[i].number >= from {
+				of += s.panes[i].tried
+			}
+		}
+		tried = min(tried, of)
+	})
+	return who, tried, of
+}
+
+// A Use is how much of a subject's sends are an author's, at most Err less.
+type Use struct {
+	Author    sidecar.Author
+	Sent, Err int64
+}
+
+// Uses returns what each author of a subject has sent in the window, and up to a sixth of it
+// longer; newest: up to a sixth shorter.
+func (a *Attribution) Uses(now time.Time, subject string, newest bool) (all []Use) {
+	a.locked(func() {
+		s := a.subjects.byName[subject]
+		if s == nil {
+			return
+		}
+		from := a.number(now, now) - parts
+		if newest {
+			from++
+		}
+		sums(s.panes, from, a.scratch)
+		for id, n := range a.scratch {
+			all = append(all, Use{a.authors.all[id].Author, n.sent, n.err})
+		}
+	})
+	return all
+}
+
+// Subjects returns those of which anything is known.
+func (a *Attribution) Subjects() (all []string) {
+	a.locked(func() { all = slices.Collect(maps.Keys(a.subjects.byName)) })
+	return all
+}
+
+// Largest returns the n authors that have tried most, whatever they send of. Each report has
+// only those of its domain that are among them.
+func (a *Attribution) Largest(now time.Time, n int) []Report {
+	type one struct {
+		subject, key string
+		tried        int64
+	}
+	var top []one
+	keep := func() {
+		slices.SortFunc(top, func(a, b one) int {
+			return cmp.Or(cmp.Compare(b.tried, a.tried), cmp.Compare(a.subject, b.subject), cmp.Compare(a.key, b.key))
+		})
+		top = top[:min(len(top), n)]
+	}
+	for name := range slices.Values(a.Subjects()) {
+		a.locked(func() {
+			if s := a.subjects.byName[name]; s != nil {
+				for id, n := range sums(s.panes, a.number(now, now)-parts, a.scratch) {
+					top = append(top, one{name, a.authors.all[id].Key, n.tried})
+				}
+			}
+		})
+		if len(top) > 2*n+maxEntries {
+			keep()
+		}
+	}
+	keep()
+	reports := []Report{}
+	for _, t := range top {
+		if slices.ContainsFunc(reports, func(r Report) bool { return r.Domain == sidecar.Printable(t.subject) }) {
+			continue
+		}
+		if r, known := a.Of(now, t.subject); known {
+			r.Authors = slices.DeleteFunc(r.Authors, func(x Author) bool {
+				return !slices.ContainsFunc(top, func(o one) bool { return o.subject == t.subject && o.key == x.Key })
+			})
+			reports = append(reports, r)
+		}
+	}
+	return reports
+}
+
+// A Status is how an Attribution is, for `sluice status`.
+type Status struct {
+	Subjects int    `json:"subjects"`
+	Authors  int    `json:"authors"`
+	Memory   int64  `json:"memory"`  // bytes, about
+	Dropped  int64  `json:"dropped"` // domains of which names were forgotten since the start, because who.memory was full
+	Trouble  string `json:"trouble"` // why no names are given any more; empty: they are
+}
+
+// Status returns how it is.
+func (a *Attribution) Status() (s Status) {
+	a.locked(func() {
+		s = Status{Subjects: len(a.subjects.byName), Authors: len(a.authors.numbers), Memory: a.memory(), Dropped: a.subjects.dropped}
+	})
+	if err := a.Failure(); err != nil {
+		s.Trouble = err.Error()
+	}
+	return s
+}
