@@ -53,6 +53,7 @@ type candidate struct {
 	known    bool // there is such a subject
 	from, to int  // its Uses
 	admitted int  // how many of the sends it is charged for: fewer than all if it is watched
+	within   int  // how many it would be charged for if no limit withheld any
 }
 
 // space is memory that each decision reuses, to spare the garbage collector. Only
@@ -82,14 +83,15 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 		if s != nil {
 			rings = l.subjects.open(id, at)
 		}
-		from, admitted := len(d.result.Uses), n
+		from, admitted, within := len(d.result.Uses), n, n
 		for _, limit := range sub.Limits {
-			u, adds := l.use(s, rings, limit, t.Ahead, when, at, n)
+			u, adds := l.use(s, rings, limit, t, when, at, n)
 			u.Subject, u.Watched = sub.Name, sub.Watched
 			switch {
 			case u.Full && sub.Watched && !t.Force:
 				d.watchedFull = true
-				admitted = min(admitted, max(0, limit.Max-u.Used-t.Ahead))
+				within = min(within, max(0, limit.Max-u.Used-t.Ahead))
+				admitted = min(admitted, max(0, limit.Max-limit.withheld()-u.Used-t.Ahead))
 			case u.Full:
 				d.full = true
 			}
@@ -97,7 +99,7 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 			d.result.Uses = append(d.result.Uses, u)
 			d.adds = append(d.adds, adds)
 		}
-		d.candidates = append(d.candidates, candidate{sub.Name, id, s != nil, from, len(d.result.Uses), int(admitted)})
+		d.candidates = append(d.candidates, candidate{sub.Name, id, s != nil, from, len(d.result.Uses), int(admitted), int(within)})
 	}
 	l.space.candidates, l.space.adds = d.candidates, d.adds
 	return d
@@ -105,8 +107,12 @@ func (l *Ledger) measure(t *Take, at, when, n int64) decision {
 
 // use measures one limit. adds is how many of n sends would count in its window: all
 // or, if they are dated too early, none. s is nil if the subject is new.
-func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n int64) (u Use, adds int64) {
+func (l *Ledger) use(s *subject, rings []ring, limit Limit, t *Take, when, at, n int64) (u Use, adds int64) {
 	u.Limit = limit
+	withheld := limit.withheld()
+	if t.Force {
+		withheld = 0
+	}
 	w := newWindow(limit.Window)
 	if w.outlived(when, at) {
 		n = 0
@@ -121,11 +127,11 @@ func (l *Ledger) use(s *subject, rings []ring, limit Limit, ahead, when, at, n i
 			n = 0
 		}
 	}
-	if limit.Max == 0 || n == 0 || u.Used+ahead+n <= limit.Max {
+	if limit.Max == 0 || n == 0 || u.Used+t.Ahead+n+withheld <= limit.Max {
 		return u, n
 	}
-	u.Full = true
-	if room := limit.Max - ahead - n; room >= 0 {
+	u.Full, u.Withheld = true, u.Used+t.Ahead+n <= limit.Max
+	if room := limit.Max - withheld - t.Ahead - n; room >= 0 {
 		u.Frees = time.UnixMilli(r.frees(room))
 	}
 	return u, n
@@ -142,16 +148,17 @@ func ringOf(rings []ring, w window) *ring {
 }
 
 // refuse counts refused sends for each subject with a full limit: all of them or, if
-// only watched limits are full, those that the subject had no room for.
+// only watched limits are full, those that the subject had no room for. A limit that is
+// full only by what it withholds counts none.
 func (l *Ledger) refuse(d *decision, marks []Token) {
 	for _, c := range d.candidates {
 		uses := d.result.Uses[c.from:c.to]
-		if !slices.ContainsFunc(uses, func(u Use) bool { return u.Full }) {
+		if !slices.ContainsFunc(uses, func(u Use) bool { return u.Full && !u.Withheld }) {
 			continue
 		}
 		refused := marks
 		if !d.full {
-			refused = marks[min(c.admitted, len(marks)):]
+			refused = marks[min(c.within, len(marks)):]
 		}
 		if len(refused) == 0 || !l.ensureSubject(&c, d.at) {
 			continue
@@ -201,7 +208,7 @@ func (l *Ledger) charge(d *decision, t *Take, tokens []Token) {
 	if d.watchedFull {
 		for _, c := range d.candidates {
 			for i := c.from; i < c.to; i++ {
-				d.result.Uses[i].Over = int64(len(tokens) - c.admitted)
+				d.result.Uses[i].Over = int64(len(tokens) - c.within)
 			}
 		}
 	}

@@ -55,3 +55,7 @@ func TestLedgerAgainstAnExactLog(t *testing.T) {
 func TestLedgerAtItsCeiling(t *testing.T) {
 	storetest.Ceiling(t, func(o ratelimit.Options) storetest.Store { return bare{ratelimit.NewLedger(o)} })
 }
+
+func TestLedgerWithholds(t *testing.T) {
+	storetest.Withheld(t, func() storetest.Store { return bare{ratelimit.NewLedger(ratelimit.Options{})} })
+}

@@ -17,7 +17,13 @@ type Token uint64
 type Limit struct {
 	Window time.Duration // MinWindow to MaxWindow
 	Max    int64         // sends; 0 is unlimited, but counted
+	// Withheld are sends of Max that this Take must leave to others. They only make the
+	// limit tighter for it, and not where the Take has Force.
+	Withheld int64 `json:",omitempty"`
 }
+
+// withheld is Withheld within its bounds.
+func (l Limit) withheld() int64 { return max(0, min(l.Withheld, l.Max)) }
 
 // A Subject is somebody who is charged for a send, such as a domain, and its limits.
 type Subject struct {
@@ -62,13 +68,17 @@ type Use struct {
 	Refused int64     // distinct sends refused since the limit was reached, with these
 	Full    bool      // the limit had no room for all sends of the Take
 	Watched bool      // see Subject
-	Over    int64     // if Watched: how many sends of this Take were charged to the others only
+	Over    int64     // if Watched: how many sends of this Take were charged to the others only, Max having no room for them
 	Frees   time.Time // if Full: when there will be room; zero if never, the sends being more than Max
 	Epoch   int64     // when the subject was last reset, by the store's clock, Unix milliseconds; 0: never
+
+	// Withheld is set if the limit is Full only because of Limit.Withheld. The sends are
+	// not counted as refused then, nor as Over if the subject is watched.
+	Withheld bool
 }
 
 // Room is how many more sends the limit admits, at least 0.
-func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Used) }
+func (u Use) Room() int64 { return max(0, u.Limit.Max-u.Limit.withheld()-u.Used) }
 
 // Counts are sends, in all and by what became of them.
 type Counts struct {

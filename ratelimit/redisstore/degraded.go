@@ -15,7 +15,8 @@ import (
 //	        yet; h is the larger of max/2 and the use that the node last saw in
 //	        Redis. If no node reaches Redis, all together accept at most max, and
 //	        what others accepted since a node last saw the use; if k of N nodes are
-//	        cut off, at most max*(1 + k/2N). Beyond the share: ErrUncounted.
+//	        cut off, at most max*(1 + k/2N). Beyond the share: ErrUncounted. Of what a
+//	        limit withholds, each node withholds its Nth part.
 //	local   up to max by the node's own count, so at most N*max together
 //	open    everything
 //	closed  nothing (ErrUncounted), so never more than max
@@ -90,9 +91,23 @@ func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.T
 	shared.Subjects = s.shares(t.Subjects)
 	r := s.outbox.counts.Take(now, shared)
 	if !r.OK {
-		return ratelimit.Result{}, ErrUncounted
+		return s.withheld(r, t.Subjects)
 	}
 	return s.withLastUsage(r, t.Subjects), nil
+}
+
+// withheld answers for sends that this node's share has no room for: with a refusal, if
+// it had room but for what is withheld from them.
+func (s *Store) withheld(r ratelimit.Result, subjects []ratelimit.Subject) (ratelimit.Result, error) {
+	if slices.ContainsFunc(r.Uses, func(u ratelimit.Use) bool { return u.Full && !u.Watched && !u.Withheld }) {
+		return ratelimit.Result{}, ErrUncounted
+	}
+	full := slices.Clone(r.Uses)
+	r = s.withLastUsage(r, subjects)
+	for i := range r.Uses {
+		r.Uses[i].Full, r.Uses[i].Withheld = full[i].Withheld, full[i].Withheld
+	}
+	return r, nil
 }
 
 // countDegraded accepts without regard to limits.
@@ -115,13 +130,13 @@ func (s *Store) lookDegraded(ctx context.Context, now time.Time, t ratelimit.Tak
 	shared := ratelimit.Take{Subjects: s.shares(t.Subjects), Ahead: t.Ahead, Marks: t.Marks}
 	r := s.outbox.counts.Look(now, shared)
 	if !r.OK {
-		return ratelimit.Result{}, ErrUncounted
+		return s.withheld(r, t.Subjects)
 	}
 	for i := range r.Uses {
 		u := &r.Uses[i]
 		if room := u.Room(); u.Limit.Max > 0 {
-			u.Limit = limitOf(t.Subjects, i)
-			u.Used = u.Limit.Max - room
+			u.Limit, u.Used = limitOf(t.Subjects, i), 0
+			u.Used = u.Room() - room
 		}
 	}
 	return r, nil
@@ -161,6 +176,7 @@ func (s *Store) shares(subjects []ratelimit.Subject) []ratelimit.Subject {
 				continue
 			}
 			h := max((l.Max+1)/2, s.usage.used(sub.Name, l.Window))
+			all[i].Limits[j].Withheld = (max(0, min(l.Withheld, l.Max)) + nodes - 1) / nodes
 			if all[i].Limits[j].Max = max(0, l.Max-h) / nodes; all[i].Limits[j].Max == 0 {
 				all[i].Limits[j].Max = -1
 			}
@@ -176,7 +192,7 @@ func (s *Store) withLastUsage(r ratelimit.Result, subjects []ratelimit.Subject) 
 		u := &r.Uses[i]
 		u.Limit = limitOf(subjects, i)
 		u.Used += s.usage.used(u.Subject, u.Limit.Window)
-		u.Full, u.Refused, u.Frees = false, 0, time.Time{}
+		u.Full, u.Withheld, u.Refused, u.Frees = false, false, 0, time.Time{}
 	}
 	return r
 }

@@ -15,29 +15,35 @@ if op == 'take' or op == 'look' then
   end
 
   -- measure finds what each limit has counted, and whether the n sends of its
-  -- slot, dated when, have room in it besides those promised. A watched subject
-  -- is charged for those that fit.
+  -- slot, dated when, have room in it besides those promised, and those withheld from
+  -- them. A watched subject is charged for those that fit. More would be within the
+  -- limit if it withheld none: they are no refusals.
   function S.measure(when, ahead, n, force)
     local full, passed, gains, at = false, false, false, S.at
     for i = 1, #S.subjects do
       local sub = S.subjects[i]
       local s = sub.state
-      sub.fits, sub.full = n[s.root], false
+      sub.fits, sub.within, sub.full = n[s.root], n[s.root], false
       for j = 1, #sub.limits do
         local u = sub.limits[j]
         local r = S.find(s, u.ms)
         local w = r or S.ring(u.ms, 0, 0, '')
-        u.used, u.adds, u.frees = w.sent, n[s.root], -1
+        u.used, u.adds, u.frees, u.past = w.sent, n[s.root], -1, 0
         if sub.state.past or when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
         gains = gains or (not r and #s.rings > 0)
-        if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds > u.max then
-          sub.full = true
+        local withheld = force and 0 or u.withheld
+        if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds + withheld > u.max then
+          local room = u.max - u.used - ahead
+          if u.adds > room then
+            sub.full, sub.within = true, math.min(sub.within, math.max(0, room))
+            u.past = u.adds - math.max(0, room)
+          end
           if sub.watched and not force then
-            passed, sub.fits = true, math.min(sub.fits, math.max(0, u.max - u.used - ahead))
+            passed, sub.fits = true, math.min(sub.fits, math.max(0, room - withheld))
           else
             full = true
           end
-          local room = u.max - ahead - u.adds
+          room = u.max - withheld - ahead - u.adds
           u.frees = room >= 0 and S.frees(s, w, room) or 0
         end
       end
@@ -109,7 +115,7 @@ if op == 'take' or op == 'look' then
   -- did not fit.
   function S.refuse(marks, full)
     for _, sub in ipairs(S.subjects) do
-      local s, from = sub.state, full and 1 or 8 * sub.fits + 1
+      local s, from = sub.state, full and 1 or 8 * sub.within + 1
       if sub.full and from < #marks then
         local key, n = s.key .. ':r', s.marks
         for i = from, #marks, 8 do
@@ -148,7 +154,8 @@ if op == 'take' or op == 'look' then
       local s, limits = S.subjects[i].state, S.subjects[i].limits
       for j = 1, #limits do
         local u, n = limits[j], #out
-        out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = u.used or 0, s.marks, u.frees or -1, s.epoch, S.subjects[i].fits or 0
+        out[n + 1], out[n + 2], out[n + 3] = u.used or 0, s.marks, u.frees or -1
+        out[n + 4], out[n + 5], out[n + 6] = s.epoch, S.subjects[i].fits or 0, u.past or 0
       end
     end
     return out

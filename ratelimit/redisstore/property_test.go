@@ -110,6 +110,17 @@ func TestAgainstAnExactLog(t *testing.T) {
 	stop()
 }
 
+func TestWithholds(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t, "--unixsocketperm", "700")
+	storetest.Withheld(t, func() storetest.Store {
+		r.Do("flushall")
+		s, stop := openTimed(t, r, t.TempDir(), ratelimit.Options{})
+		t.Cleanup(stop)
+		return s
+	})
+}
+
 func TestAtTheCeiling(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t, "--unixsocketperm", "700")

@@ -77,7 +77,7 @@ func newCall(op string, t terms, subjects []ratelimit.Subject) call {
 		c.keys = append(c.keys, subjectKey(s.Name))
 		c.add(slots[slotOf(s.Name)], bit(s.Watched)+2*bit(s.Past), len(s.Limits))
 		for _, l := range s.Limits {
-			c.add(l.Window.Milliseconds(), l.Max)
+			c.add(l.Window.Milliseconds(), l.Max, max(0, l.Withheld))
 		}
 	}
 	return c
@@ -146,6 +146,7 @@ type answer struct {
 	status int64
 	ratelimit.Result
 	admitted map[string]int // for how many sends each watched subject is charged that has no room for all
+	over     map[string]int // how many of the rest are over its limits, and not only withheld
 }
 
 // answerOf reads an answer.
@@ -162,21 +163,23 @@ func answerOf(reply any, subjects []ratelimit.Subject) (a answer, err error) {
 	numbers = numbers[3:]
 	for _, s := range subjects {
 		for _, l := range s.Limits {
-			if len(numbers) < 5 {
+			if len(numbers) < 6 {
 				return a, errReply
 			}
 			u := ratelimit.Use{Subject: s.Name, Watched: s.Watched, Limit: l, Used: numbers[0], Refused: numbers[1], Full: numbers[2] >= 0, Epoch: numbers[3]}
+			u.Withheld = u.Full && numbers[5] == 0
 			if numbers[2] > 0 {
 				u.Frees = time.UnixMilli(numbers[2])
 			}
 			if s.Watched && u.Full {
 				if a.admitted == nil {
-					a.admitted = map[string]int{}
+					a.admitted, a.over = map[string]int{}, map[string]int{}
 				}
 				a.admitted[s.Name] = int(numbers[4])
+				a.over[s.Name] = max(a.over[s.Name], int(numbers[5]))
 			}
 			a.Uses = append(a.Uses, u)
-			numbers = numbers[5:]
+			numbers = numbers[6:]
 		}
 	}
 	return a, nil

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -308,10 +309,13 @@ func (c *schedule) step(i int) {
 	}
 }
 
-// take asks for some sends.
+// take asks for some sends, sometimes with a part of the limit withheld from them.
 func (c *schedule) take(i int, lost bool) {
+	subject := c.subject
+	subject.Limits = slices.Clone(subject.Limits)
+	subject.Limits[0].Withheld = max(0, c.random.Int64N(2*subject.Limits[0].Max)-subject.Limits[0].Max)
 	for range 1 + c.random.IntN(6) {
-		if c.simulation.take(i, c.subject, lost) {
+		if c.simulation.take(i, subject, lost) {
 			c.accepted++
 			c.say("%d ", i)
 		}

@@ -290,8 +290,8 @@ func (s *Store) decide(ctx context.Context, now, deadline time.Time, t ratelimit
 		if r.OK {
 			r.Charged, r.Moved, err = s.recordLocally(ctx, now, t, a.admitted)
 			for i, u := range r.Uses {
-				if admitted, fewer := a.admitted[u.Subject]; fewer {
-					r.Uses[i].Over = int64(max(0, r.Charged-admitted))
+				if admitted, fewer := a.admitted[u.Subject]; fewer && admitted < r.Charged {
+					r.Uses[i].Over = int64(a.over[u.Subject])
 				}
 			}
 		}
@@ -390,10 +390,11 @@ func (a *answer) join(b answer) {
 	a.At, a.OK = b.At, a.OK && b.OK
 	a.Uses = append(a.Uses, b.Uses...)
 	if a.admitted == nil {
-		a.admitted = b.admitted
+		a.admitted, a.over = b.admitted, b.over
 		return
 	}
 	maps.Copy(a.admitted, b.admitted)
+	maps.Copy(a.over, b.over)
 }
 
 // inOrder puts uses in the order asked. If a step has refused, the later ones were not

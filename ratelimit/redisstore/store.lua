@@ -283,7 +283,7 @@ function S.open()
     s.root = S.roots[S.num()]
     local flags = S.num()
     s.past = flags > 1 -- the sends are of before a reset
-    for j = 1, S.num() do limits[j] = {ms = S.num(), max = S.num()} end
+    for j = 1, S.num() do limits[j] = {ms = S.num(), max = S.num(), withheld = S.num()} end
     S.subjects[i] = {state = s, limits = limits, watched = flags % 2 > 0}
   end
   S.setclock(at)

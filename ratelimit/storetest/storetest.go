@@ -160,8 +160,8 @@ func (h *history) advance() {
 func bucketOf(w time.Duration) int64 { return (w.Microseconds() + 59) / 60 }
 
 // payers draws who is to be charged, sometimes by one of its limits only, as
-// when a limit was taken out of a configuration and comes back, and sometimes
-// watched.
+// when a limit was taken out of a configuration and comes back, sometimes
+// watched, and sometimes with a part of the limit withheld.
 func (h *history) payers() []ratelimit.Subject {
 	var subs []ratelimit.Subject
 	for _, s := range h.subjects {
@@ -172,6 +172,7 @@ func (h *history) payers() []ratelimit.Subject {
 				s.Limits = s.Limits[i : i+1]
 			}
 			s.Watched = rapid.IntRange(0, 3).Draw(h.T, "watched") == 0
+			s.Limits[0].Withheld = rapid.SampledFrom([]int64{0, 0, 0, 0, 1, 3, 12, -2, math.MaxInt64, math.MinInt64}).Draw(h.T, "withheld")
 			subs = append(subs, s)
 		}
 	}
@@ -236,7 +237,7 @@ func (h *history) charge(t ratelimit.Take) {
 	if r.Charged > len(fresh) {
 		known, fresh = h.forgetNow(t.Tokens, known)
 	}
-	admitted := h.admitted(t, before, r, len(fresh))
+	admitted, within := h.admitted(t, before, r, len(fresh))
 	moved := h.settleLog(known, t.Outcome)
 	if t.Outcome != 0 {
 		moved += r.Charged
@@ -267,7 +268,7 @@ func (h *history) charge(t ratelimit.Take) {
 		}
 		h.log = append(h.log, c)
 	}
-	h.checkUses(t, r, when, admitted)
+	h.checkUses(t, r, when, admitted, within)
 }
 
 // since is the date from which sends of a subject count in a window.
@@ -323,20 +324,20 @@ func (h *history) counts(subject string, window time.Duration, more int64) (n [5
 
 // checkUses checks that no more than the limit is accepted in a window, and that each
 // reported use is between the exact count in the window and that in the window and one
-// bucket.
-func (h *history) checkUses(t ratelimit.Take, r ratelimit.Result, when int64, admitted map[string]int) {
+// bucket. within is what would have been admitted if nothing were withheld.
+func (h *history) checkUses(t ratelimit.Take, r ratelimit.Result, when int64, admitted, within map[string]int) {
 	for _, u := range r.Uses {
 		span := u.Limit.Window.Microseconds()
 		low, high := h.count(u.Subject, u.Limit.Window, 0), h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
-		if over := int64(r.Charged - admitted[u.Subject]); u.Over != over {
+		if over := int64(r.Charged - within[u.Subject]); u.Over != over {
 			h.Fatalf("%s: %d sends are said to be over a watched limit, it was %d of %d", u.Subject, u.Over, over, r.Charged)
 		}
 		if u.Used < low || u.Used > high {
 			h.Fatalf("%s used %d in %v, the exact log has %d to %d", u.Subject, u.Used, u.Limit.Window, low, high)
 		}
 		counts := when*1000 > h.last*1000-span && when > h.epochs[u.Subject] && when >= h.since(u.Subject, u.Limit.Window)
-		if counts && !t.Force && admitted[u.Subject] > 0 && u.Limit.Max > 0 && low > u.Limit.Max {
-			h.Fatalf("%s: %d accepted within %v, the limit is %d", u.Subject, low, u.Limit.Window, u.Limit.Max)
+		if counts && !t.Force && admitted[u.Subject] > 0 && u.Limit.Max > 0 && low > left(u.Limit) {
+			h.Fatalf("%s: %d accepted within %v, the limit is %+v", u.Subject, low, u.Limit.Window, u.Limit)
 		}
 	}
 }
@@ -351,12 +352,15 @@ func (h *history) checkRefusal(t ratelimit.Take, r ratelimit.Result, n int64) {
 		}
 		full = full || !u.Watched
 		high := h.count(u.Subject, u.Limit.Window, bucketOf(u.Limit.Window))
-		if u.Limit.Max == 0 || high+t.Ahead+n <= u.Limit.Max {
-			h.Fatalf("%s refused %d sends, though %d in %v and a bucket leave room below %d",
-				u.Subject, n, high, u.Limit.Window, u.Limit.Max)
+		if u.Limit.Max == 0 || high+t.Ahead+n <= left(u.Limit) {
+			h.Fatalf("%s refused %d sends, though %d in %v and a bucket leave room below %+v",
+				u.Subject, n, high, u.Limit.Window, u.Limit)
 		}
-		if never := t.Ahead+n > u.Limit.Max; never != u.Frees.IsZero() {
-			h.Fatalf("%s frees at %v for %d sends of %d", u.Subject, u.Frees, t.Ahead+n, u.Limit.Max)
+		if withheld := u.Used+t.Ahead+n <= u.Limit.Max; u.Withheld != withheld {
+			h.Fatalf("%s has %d of %+v for %d sends; that it is full only by what is withheld is said to be %v", u.Subject, u.Used, u.Limit, n, u.Withheld)
+		}
+		if never := t.Ahead+n > left(u.Limit); never != u.Frees.IsZero() {
+			h.Fatalf("%s frees at %v for %d sends of %d", u.Subject, u.Frees, t.Ahead+n, left(u.Limit))
 		}
 	}
 	if !full || t.Force {
@@ -368,9 +372,11 @@ func (h *history) checkRefusal(t ratelimit.Take, r ratelimit.Result, n int64) {
 func (h *history) look() {
 	t := ratelimit.Take{Subjects: h.payers()[:1], Marks: h.draw(rapid.IntRange(1, 3).Draw(h.T, "sends")),
 		Ahead: rapid.Int64Range(0, 3).Draw(h.T, "ahead")}
+	before := h.standings(t)
 	r, err := h.store.Look(context.Background(), h.now(), t)
 	h.checkClock(r, err)
 	h.addWindows(t.Subjects)
+	h.checkMarks(before, r)
 	if r.OK {
 		return
 	}

@@ -16,11 +16,12 @@ func (h *history) standings(t ratelimit.Take) map[string]ratelimit.Standing {
 }
 
 // admitted returns for how many of n sends an accepted Take was to charge each of its
-// subjects: all or, if it is watched, as many as it had room for before.
-func (h *history) admitted(t ratelimit.Take, before map[string]ratelimit.Standing, r ratelimit.Result, n int) map[string]int {
-	admitted := map[string]int{}
+// subjects: all or, if it is watched, as many as it had room for before. within is how
+// many it would have had room for if nothing were withheld.
+func (h *history) admitted(t ratelimit.Take, before map[string]ratelimit.Standing, r ratelimit.Result, n int) (admitted, within map[string]int) {
+	admitted, within = map[string]int{}, map[string]int{}
 	for _, s := range t.Subjects {
-		admitted[s.Name] = n
+		admitted[s.Name], within[s.Name] = n, n
 	}
 	for _, u := range r.Uses {
 		if !u.Watched || !u.Full || t.Force {
@@ -35,13 +36,14 @@ func (h *history) admitted(t ratelimit.Take, before map[string]ratelimit.Standin
 		if !counted {
 			used = h.seedOf(u.Subject, u.Limit.Window)
 		}
-		room := max(0, u.Limit.Max-used)
+		room := max(0, left(u.Limit)-used)
 		if u.Limit.Max == 0 || room >= int64(n) {
-			h.Fatalf("watched %s let %d sends pass uncharged, though %d of %d leave room", u.Subject, n, used, u.Limit.Max)
+			h.Fatalf("watched %s let %d sends pass uncharged, though %d of %+v leave room", u.Subject, n, used, u.Limit)
 		}
 		admitted[u.Subject] = min(admitted[u.Subject], int(room))
+		within[u.Subject] = min(within[u.Subject], int(max(0, u.Limit.Max-used)))
 	}
-	return admitted
+	return admitted, within
 }
 
 // charged returns the subjects of a Take that are charged for more than i sends.
