@@ -69,7 +69,7 @@ var layers = []layer{
 	// Who looks through them.
 	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal", "attribution")},
 	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "reconcile", "operator")},
-	{packages: "sluice/sidecar/simulate", own: owner("deferfail", "delivery", "engine", "hold")},
+	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
 	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},

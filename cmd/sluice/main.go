@@ -50,6 +50,7 @@ type commands struct {
 	Rollback rollbackCmd `cmd:"" help:"Take back one change of the history."`
 	Check    checkCmd    `cmd:"" help:"Ask one question as Exim would, and print the answer."`
 	Show     configCmd   `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
+	Who      whoCmd      `cmd:"" help:"Show who of a domain sends: the mailbox, script or login."`
 	Log      logCmd      `cmd:"" help:"Show what Exim has logged about the messages of somebody."`
 	Simulate simulateCmd `cmd:"" help:"Show what limits would have done to the mail of a log."`
 	Doctor   doctorCmd   `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`

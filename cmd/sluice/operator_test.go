@@ -120,9 +120,25 @@ func (o *newcomer) sends(t *testing.T) {
 		t.Errorf("sluice status:\n%s", out)
 	}
 	o.heals(t)
+	o.findsWhoSends(t)
 	o.types(t, "sluice simulate --help")
 	if out := o.run(t, "sluice simulate /var/log/exim4/mainlog --set example.com hourly=1"); !strings.Contains(out, "1 send would have been refused, of 1 domain.") {
 		t.Errorf("what one an hour would have done to two of example.com:\n%s", out)
+	}
+}
+
+// findsWhoSends asks the main log alone who it was, and for its lines.
+func (o *newcomer) findsWhoSends(t *testing.T) {
+	t.Helper()
+	for command, says := range map[string]string{
+		o.block(t, "sluice who --log "):                        "  news@example.com  ",
+		"sluice who example.com --log /var/log/exim4/mainlog*": "  news@example.com  ",
+		"sluice log example.com":                               " => customer1@far.example ",
+		"sluice log news@example.com --last 50":                " <= news@example.com ",
+	} {
+		if out := o.types(t, command); !strings.Contains(out, says) {
+			t.Errorf("%s does not say %q:\n%s", command, says, out)
+		}
 	}
 }
 

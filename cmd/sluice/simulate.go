@@ -146,7 +146,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 		unlimited = simulate.New(options)
 		all = append(all, unlimited)
 	}
-	if err := c.replay(t, simulate.NewReplay(all...)); err != nil {
+	if err := replayLogs(t, c.Logs, simulate.NewReplay(all...)); err != nil {
 		return found, err
 	}
 	c.warnUnseen(t, simulation.Domains())
@@ -232,19 +232,6 @@ func (c simulateCmd) live(t *terminal) (set []limit.Setting, err error) {
 // simulateGarbage is the GOGC of a simulation. It runs only briefly, and more memory makes
 // it faster, until it has to wait for the system to provide that.
 const simulateGarbage = 200
-
-func (c simulateCmd) replay(t *terminal, replay *simulate.Replay) error {
-	logs, err := mainlog.OpenHistory(c.Logs, time.Local)
-	if err != nil {
-		return err
-	}
-	defer logs.Close()
-	if err := readLogs(t, logs, replay); err != nil {
-		return err
-	}
-	replay.End(t.ctx)
-	return nil
-}
 
 // readLogs has a reader read logs, and shows how far it is.
 func readLogs(t *terminal, logs *mainlog.History, reader mainlog.Reader) error {

@@ -55,6 +55,10 @@ type Options struct {
 	Queue  sidecar.Queue
 	Events event.Sink
 	Now    time.Time // with a monotonic reading
+
+	// Forever is set to know who has sent what since the beginning, of as many as there are,
+	// and not only in the window.
+	Forever bool
 }
 
 // An Exim is what an Engine needs to know of the Exim that asks it.
@@ -89,11 +93,7 @@ func New(o Options) *Engine {
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
-	e.Who = attribution.New(attribution.Options{Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
-		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors),
-		Counts: func(now time.Time, subject string) attribution.Counts {
-			return countsOf(inForce(), o.Store.Standing(clock.Store(now), subject))
-		}})
+	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Late: e.Late})

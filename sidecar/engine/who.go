@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/settings"
@@ -23,6 +24,18 @@ func (w who) Decided(now time.Time, d *policy.Decision) {
 	} else {
 		w.Charged(now, &m, d.Charged)
 	}
+}
+
+// whoOptions are what is needed to know who sends.
+func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options {
+	if o.Forever {
+		return attribution.Options{Clock: clock, Events: o.Events}
+	}
+	return attribution.Options{Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors),
+		Counts: func(now time.Time, subject string) attribution.Counts {
+			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
+		}}
 }
 
 // countsOf are the counts of a subject in the window of hourly limits, with its limit there.

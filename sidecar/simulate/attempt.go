@@ -10,6 +10,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/identity"
@@ -83,6 +84,9 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	p.countTries(len(remote))
 	r := p.Request()
 	r.ID, r.Login, r.ClientAddress = l.ID, l.Login, l.ClientAddress
+	if s.options.Who {
+		r.Subject = subjectIn(l.Line)
+	}
 	switch {
 	case l.Auth == "" && l.ClientAddress == "":
 		s.arriveLocal(ctx, &r, remote, p)
@@ -109,9 +113,9 @@ func (s *Simulation) remoteOf(m *message, p *state) []recipient {
 
 // passUnasked lets a message pass without a question to the engine, if its domain certainly
 // has room for it. Nearly all messages are like that, and to ask about each would take twice
-// as long.
+// as long. But what nobody has asked about has no author.
 func (s *Simulation) passUnasked(l *delivery.Judged, remote []recipient, p *state) bool {
-	if len(p.Subjects) != 1 || p.locks > 0 || p.spare <= int64(len(remote)) {
+	if s.options.Who || len(p.Subjects) != 1 || p.locks > 0 || p.spare <= int64(len(remote)) {
 		return false
 	}
 	for _, to := range remote {
@@ -298,6 +302,7 @@ var (
 
 // askAgain decides again on what an SMTP client, or sendmail, was refused at the time. If a
 // whole message was refused, the log has none of its recipients, and it counts as one send.
+// Where only who sends matters, it was refused.
 func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 	if !strings.Contains(e.Text, "exceeded the max") { // nearly always
 		return
@@ -313,6 +318,10 @@ func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 		r.Sent = max(0, number(limit[1])-number(counted[1]))
 	}
 	a, to := s.authorBy(&r), recipient{written: r.Recipient, Address: envelope.FoldRouted(r.Recipient)}
+	if s.options.Who {
+		s.engine.Who.Refused(s.now, &attribution.Message{Subject: a.Who.Subject(), Author: a.Author, Request: &r, To: []envelope.Address{to.Address}})
+		return
+	}
 	m := envelope.Mark(r.Sender, to.Address)
 	before, again := s.tried[m]
 	if a.Who.Class != sidecar.Charged || before.passed {

@@ -45,27 +45,12 @@ func (s *Simulation) authorBy(r *sidecar.Request) *author {
 	}
 	limits.Who, limits.Author = who, limits.Author.Clone()
 	a := &author{PayerLimits: *limits, domainTally: s.domain(who.Subject())}
-	by := by(who, r)
+	by := limits.Author.Key
 	if a.tried = a.by[by]; a.tried == nil && len(a.by) < maxBy {
 		a.tried = new(int64)
-		a.by[strings.Clone(by)] = a.tried
+		a.by[by] = a.tried
 	}
 	return a
-}
-
-// by names the author within a domain: a mailbox, a script's directory, a login or a client.
-func by(who sidecar.Payer, r *sidecar.Request) string {
-	switch {
-	case who.Mailbox != "":
-		return who.Mailbox
-	case r.CWD != "":
-		return r.CWD
-	case r.Login != "":
-		return "login " + r.Login
-	case r.Auth != "":
-		return "login " + r.Auth
-	}
-	return "client " + r.ClientAddress
 }
 
 // countTries counts sends that an author has tried.
@@ -73,4 +58,18 @@ func (a *author) countTries(n int) {
 	if a.tried != nil {
 		*a.tried += int64(n)
 	}
+}
+
+// subjectIn is the subject in the line of an arrival, T="..." where Exim logs it (+subject).
+// In it a backslash escapes the next byte.
+func subjectIn(line string) string {
+	_, rest, _ := strings.Cut(line, ` T="`)
+	var b strings.Builder
+	for i := 0; i < len(rest) && rest[i] != '"'; i++ {
+		if rest[i] == '\\' && i+1 < len(rest) {
+			i++
+		}
+		b.WriteByte(rest[i])
+	}
+	return b.String()
 }

@@ -31,7 +31,7 @@ func NewSearch(o Options, typed string) (*Search, error) {
 	var err error
 	if isID(typed) {
 		s.found[idOf(typed)] = true
-	} else if s.scope, err = scopeOf(typed); err != nil {
+	} else if s.scope, err = CanonicalScope(typed); err != nil {
 		return nil, err
 	}
 	s.settings, err = o.settings()
@@ -45,8 +45,8 @@ func isID(name string) bool {
 	return is && !strings.ContainsAny(name, ".@:/")
 }
 
-// scopeOf is a payer, or an author as who shows its key.
-func scopeOf(typed string) (string, error) {
+// CanonicalScope returns the canonical form of a payer, or of an author's key.
+func CanonicalScope(typed string) (string, error) {
 	for _, prefix := range [...]string{sidecar.LoginPrefix, sidecar.ScriptPrefix, sidecar.ServicePrefix} {
 		if name, is := strings.CutPrefix(typed, prefix); is && name != "" {
 			if strings.IndexByte(name, '\\') >= 0 { // it is escaped already

@@ -8,6 +8,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/delivery"
@@ -62,6 +63,7 @@ type Options struct {
 	Own      func(netip.Addr) bool // as of engine.Options
 	Panel    settings.Panel        // as of engine.Options; its blocks are left out, as they are today's and not the log's
 	Set      []limit.Setting       // put on top of the configuration
+	Who      bool                  // only who sends matters: nothing is limited or exempt, and Who knows all authors of the log
 }
 
 // New returns a Simulation of some settings.
@@ -74,8 +76,19 @@ func New(o Options) *Simulation {
 // settings returns what is in force. If a file cannot be read, it returns an error, and also
 // settings that work, without what is in that file.
 func (o Options) settings() (*settings.Settings, error) {
+	if o.Who {
+		o.Config, o.Panel, o.Set = unlimited(o.Config), settings.Panel{}, nil
+	}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
 	return settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
+}
+
+// unlimited is a configuration by which everybody is counted, and nobody is limited.
+func unlimited(c *config.Config) *config.Config {
+	free := *c
+	free.Limits, free.Identity.Exempt = config.Default().Limits, nil
+	*free.Limits.Default.Hourly, *free.Limits.Default.DeferfailPercent = 0, 0
+	return &free
 }
 
 // begin makes the engine, at the time of the first line.
@@ -88,8 +101,16 @@ func (s *Simulation) begin(now time.Time) {
 	s.trips = tallyTrips{&s.tally, map[string]bool{}}
 	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Own: o.Own, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
-		Events: event.NewStream(s.trips), Now: now})
+		Events: event.NewStream(s.trips), Now: now, Forever: o.Who})
 	s.engine.Settings.Fix(s.settings)
+}
+
+// Who returns who sends, as far as the log was read; nil: there is no mail in it.
+func (s *Simulation) Who() *attribution.Attribution {
+	if s.engine == nil {
+		return nil
+	}
+	return s.engine.Who
 }
 
 // Unread returns why a file that the configuration names could not be read, or nil.
