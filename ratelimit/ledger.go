@@ -105,7 +105,7 @@ func (l *Ledger) Take(now time.Time, t Take) Result {
 
 // Look decides like Take but charges nothing. It asks about as many sends as t has
 // marks, at least one. Sends that it refuses, or would refuse if a watched limit were
-// not only watched, are counted as refused.
+// not only watched, are counted as refused. Without marks it changes no count.
 func (l *Ledger) Look(now time.Time, t Take) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +123,9 @@ func (l *Ledger) Look(now time.Time, t Take) Result {
 	if d.watchedFull {
 		l.refuse(&d, t.Marks)
 	}
-	l.forgive(&d, t.Ahead)
+	if len(t.Marks) > 0 {
+		l.forgive(&d, t.Ahead)
+	}
 	return d.result
 }
 

@@ -43,7 +43,7 @@ type Subject struct {
 type Take struct {
 	Subjects []Subject
 	Tokens   []Token       // one per send
-	Marks    []Token       // one per send: the same send refused twice has the same mark and is one refusal; nil counts no refusals
+	Marks    []Token       // one per send: the same send refused twice has the same mark and is one refusal; nil counts no refusals, and in a Look forgets none
 	Ahead    int64         // sends that have been let through already but are not charged yet
 	Age      time.Duration // how long ago the sends were made
 	Force    bool          // charge, whether the limits have room or not

@@ -173,7 +173,7 @@ if op == 'look' then
   end
   if full or passed then S.refuse(marks, full) end
   if full then return S.reply(0, S.at, 0) end
-  if S.forgive(ahead) then S.saveall() end
+  if #marks > 0 and S.forgive(ahead) then S.saveall() end
   return S.reply(1, S.at, 0)
 end
 

@@ -381,6 +381,13 @@ func (h *history) look() {
 		return
 	}
 	h.checkRefusal(t, r, int64(len(t.Marks)))
+	idle, err := h.store.Look(context.Background(), h.now(), ratelimit.Take{Subjects: t.Subjects})
+	h.checkClock(idle, err)
+	for i, u := range idle.Uses {
+		if was := r.Uses[i].Refused; u.Refused != was {
+			h.Fatalf("a Look without marks left %d of %d refused sends of %s", u.Refused, was, u.Subject)
+		}
+	}
 	frees := time.Time{}
 	for _, u := range r.Uses {
 		if u.Full && u.Frees.IsZero() {
