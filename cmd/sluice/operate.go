@@ -59,7 +59,7 @@ type unlockCmd struct {
 // Help is the long help.
 func (unlockCmd) Help() string {
 	return `Removes the lock files of the domain, also those made by hand, and lets the domain
-start at zero. What was held goes out at once; what
+and what its aliases redirect start at zero. What was held goes out at once; what
 Exim held while sluice was stopped, with its next queue run. What the panel has stopped
 stays so, and the exit code is 1.
 

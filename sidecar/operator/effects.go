@@ -108,7 +108,7 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 	if u, full := s.UsedUp(st); full {
 		return Effect{st.Name, true, u.Used, u.Limit.Max, sidecar.Ratio(u.Used, u.Limit.Max)}
 	}
-	if sidecar.IsDomain(st.Name) {
+	if sidecar.AlwaysCounted(st.Name) {
 		if sent, text, refused := o.deferfail.Refuses(s, st); refused {
 			return Effect{Scope: st.Name, Refused: true, Sent: sent, Text: text}
 		}

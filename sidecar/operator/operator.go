@@ -179,7 +179,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 
 // counted reports whether sends of a scope are counted, refused or held.
 func (s *ScopeStatus) counted() bool {
-	return anySent(s.Windows) || s.Refused > 0 || s.Watch.Sends > 0 || s.Held > 0
+	return anySent(s.Windows) || s.Refused > 0 || s.Watch.Any() || s.Held > 0
 }
 
 // stopped returns what is answered while an operator or the panel blocks a payer, and
@@ -256,7 +256,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 		}
 		d.Locks = append(d.Locks, l)
 	}
-	return d, anySent(d.Windows) || d.Refused > 0 || d.Watch.Sends > 0 || len(d.Locks) > 0 || d.Held > 0
+	return d, anySent(d.Windows) || d.Refused > 0 || d.Watch.Any() || len(d.Locks) > 0 || d.Held > 0
 }
 
 // deferfailStatus returns how a domain or special subject stands with its defers and failures.
@@ -269,7 +269,7 @@ func (o *Operator) deferfailStatus(now time.Time, who sidecar.Payer, standing ra
 		}
 	}
 	d.Causes, d.LeftOut = o.deferfail.Causes(who.Subject())
-	d.Trip = o.deferfail.Trip(now, who.Subject())
+	d.Trip, d.WouldTrip = o.deferfail.Trip(now, who.Subject()), o.deferfail.WouldTrip(now, who.Subject())
 	return d
 }
 
@@ -350,19 +350,24 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 	return warning, nil
 }
 
-// Unlock removes every lock file of a domain and restarts it at zero, on all nodes. Only
-// files that an operator made by hand on another node stay. The error wraps ErrNotFound
+// Unlock removes every lock file of a domain and restarts it at zero, with what it redirects, on all
+// nodes. Only files that an operator made by hand on another node stay. The error wraps ErrNotFound
 // if nothing is known of the domain, which may be a typo, and ErrBlockedByPanel if the
 // panel still blocks it.
 func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	settings := o.settings.Load()
 	_, by := settings.PanelBlockOf(settings.PayerOfDomain(domain))
-	if _, known := o.domainStatus(ctx, now, domain); !known && by.Place == "" {
+	forwards := sidecar.ForwardPrefix + domain
+	redirects := o.counts(ctx, now, forwards)
+	if !redirects && by.Place == "" && !o.counts(ctx, now, domain) {
 		return o.notFound(now, domain)
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
 	err := o.locks.UnlockForAll(ctx, domain)
 	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
+	if redirects {
+		err = errors.Join(err, o.reconciler.Reset(ctx, now, forwards, -1))
+	}
 	if err == nil && by.Place != "" {
 		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrBlockedByPanel, by.Place, by.Verb())
 	}
