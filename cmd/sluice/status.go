@@ -32,6 +32,8 @@ shows why, and what is not held against it.
 WOULD REFUSE is of limits with mode = "watch": sends that passed only because of that,
 each once, on this node, since the limits are watched or were reset. It survives
 restarts, so that after a week of watching it shows who would have been refused what.
+Who would be locked for defers and failures now has "would be max_deferfail" under LOCKS;
+the detail of a domain says how often that was.
 
 Examples:
   sluice status
@@ -160,6 +162,8 @@ func scopeRows(s operator.Status) [][]string {
 			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))
 		case sc.Trip != nil:
 			free = "within " + sidecar.Brief(sc.Trip.Ends.Sub(s.Now))
+		case sc.WouldTrip != nil:
+			free = "(watch: would be tripped)"
 		}
 		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), fmt.Sprint(sc.Watch.Sends), fmt.Sprint(sc.Held), free})
 	}
@@ -202,6 +206,7 @@ func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
 			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
 			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
 			cmp.Compare(b.Watch.Sends, a.Watch.Sends),
+			cmp.Compare(b.Watch.Trips, a.Watch.Trips),
 			cmp.Compare(operator.Tightest(b.Windows).Percent, operator.Tightest(a.Windows).Percent),
 			cmp.Compare(b.Sent, a.Sent),
 			cmp.Compare(a.Domain, b.Domain),
@@ -222,7 +227,10 @@ func lockNames(d operator.DomainStatus) string {
 	if d.StoppedBy == "panel" {
 		names = append(names, "stopped by the panel")
 	}
-	if d.Mode == limit.Watch || d.Mode == limit.Exempt {
+	switch {
+	case d.WouldTrip != nil:
+		names = append(names, "(watch: would be max_deferfail)")
+	case d.Mode == limit.Watch || d.Mode == limit.Exempt:
 		names = append(names, "("+string(d.Mode)+")")
 	}
 	return cmp.Or(strings.Join(names, ", "), "-")
@@ -383,6 +391,16 @@ func (d detail) trip(now time.Time, st operator.DeferfailStatus) {
 		st.DeferfailMin, float64(st.DeferfailPercent)*8/10, sidecar.DateTime(t.Ends), sidecar.Brief(t.Ends.Sub(now)))
 }
 
+// wouldTrip prints what a trip would be if limits were not only watched.
+func (d detail) wouldTrip(st operator.DeferfailStatus, w refusal.Watch) {
+	if t := st.WouldTrip; t != nil {
+		d.line("would trip", "it would be tripped since %s, mostly by %s; its mail passes", sidecar.DateTime(t.Since), t.By)
+	}
+	if w.Trips > 0 {
+		d.line("would trip", "%s so far, the last at %s", sidecar.Count(w.Trips, "time", "times"), sidecar.DateTime(*w.LastTrip))
+	}
+}
+
 // held prints how much waits in Exim's queue.
 func (d detail) held(n int) {
 	d.line("held", "%s in Exim's queue", sidecar.Count(int64(n), "recipient", "recipients"))
@@ -407,6 +425,7 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 		d.outcomes(sc.Counts, sc.DeferfailStatus)
 		d.held(sc.Held)
 		d.trip(s.Now, sc.DeferfailStatus)
+		d.wouldTrip(sc.DeferfailStatus, sc.Watch)
 	}
 	d.frees(s.Now, sc.FreesAt)
 }
@@ -438,5 +457,6 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, sidecar.DateTime(l.Since), until)
 	}
 	p.trip(s.Now, d.DeferfailStatus)
+	p.wouldTrip(d.DeferfailStatus, d.Watch)
 	p.frees(s.Now, d.FreesAt)
 }

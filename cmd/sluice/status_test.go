@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/refusal"
 )
 
 // What status says of the log while it is caught up with, and when a part of it
@@ -56,4 +59,29 @@ func TestStatusOfTwoLogs(t *testing.T) {
 		mail, main := s.Totals.Logs[0], s.Totals.Logs[1]
 		return mail.Key == "postfix.log" && mail.Read == 42 && main.Key == "exim.mainlog" && main.Read == 43 && main.Trouble == ""
 	})
+}
+
+// What a watched domain would be tripped for is shown: in the table, in its detail, and of
+// special subjects too.
+func TestStatusOfWhatWouldTrip(t *testing.T) {
+	at := time.Date(2026, 11, 25, 17, 45, 0, 0, time.UTC)
+	would := operator.DeferfailStatus{WouldTrip: &deferfail.TripStatus{Since: at, By: "failures", Ends: at.Add(time.Hour)}}
+	watch := refusal.Watch{Trips: 2, LastTrip: &at}
+	s := operator.Status{Node: "mx1", Now: at,
+		Domains: []operator.DomainStatus{{Domain: "a.example", Mode: limit.Watch, DeferfailStatus: would, Watch: watch, Usage: operator.Usage{Windows: []operator.Window{{}}}}},
+		Scopes:  []operator.ScopeStatus{{Scope: "forward:a.example", Mode: limit.Watch, DeferfailStatus: would, Watch: watch, Windows: []operator.Window{{}}}}}
+	var table, detail strings.Builder
+	printStatus(&table, s)
+	for _, want := range []string{"(watch: would be max_deferfail)", "(watch: would be tripped)"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, &table)
+		}
+	}
+	printDomain(&detail, s, s.Domains[0])
+	printScope(&detail, s, s.Scopes[0])
+	for _, want := range []string{"would trip      it would be tripped since 2026-11-25 17:45:00 +0000, mostly by failures; its mail passes\n", "would trip      2 times so far, the last at 2026-11-25 17:45:00 +0000\n"} {
+		if strings.Count(detail.String(), want) != 2 {
+			t.Errorf("the details have not twice %q:\n%s", want, &detail)
+		}
+	}
 }

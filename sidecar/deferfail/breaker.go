@@ -33,6 +33,7 @@ type Breaker struct {
 	reconciler sidecar.Reconciler
 	board      sidecar.Board // nil: this node shares with nobody
 	trips      *trips
+	watched    *watched
 	bads       *bads
 	probes     probes
 }
@@ -53,18 +54,21 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Board      sidecar.Board // nil: this node shares with nobody
 	Notes      sidecar.Notes
+	// WouldTrip is told when a subject would be tripped if its limits were not only watched.
+	WouldTrip func(now time.Time, subject string, epoch int64)
 }
 
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
 	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
-		trips: newTrips(o.Notes, o.Events), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
+		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
 // Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
 // of the log shows when. It forgets the probes of the others. It also saves the causes of bad sends, every saveEvery.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.ReconcileAtTick(d.trips.domains()...)
+	d.reconciler.ReconcileAtTick(d.watched.domains()...)
 	d.probes.keep(d.trips.has)
 	if d.bads.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
@@ -84,7 +88,10 @@ func (d *Breaker) Stop(_ context.Context, now time.Time) {
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := d.settings()
 	each = func(st ratelimit.Standing) {
-		if sidecar.AlwaysCounted(st.Name) && hasBad(st) && !d.trips.has(st.Name) && (rateOf(s, st).Over() || d.bads.unexplained(st.Name)) {
+		if !sidecar.AlwaysCounted(st.Name) || !hasBad(st) || d.trips.has(st.Name) {
+			return
+		}
+		if f := rateOf(s, st); f.Over() || d.watched.begins(st.Name, f) || d.bads.unexplained(st.Name) {
 			d.reconciler.ReconcileSoon(st.Name)
 		}
 	}
@@ -124,6 +131,9 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 	}
 	if err == nil {
 		err = d.trips.setDeferrals(subject, d.mostlyDeferred(s, standing))
+	}
+	if err == nil {
+		err = d.watch(s, now, standing, f)
 	}
 	if err != nil {
 		return err
@@ -264,6 +274,9 @@ func (d *Breaker) endTrip(ctx context.Context, domain string) error {
 // node, a trip on the board is left to that node, which removes it there.
 func (d *Breaker) Reset(ctx context.Context, _ time.Time, r sidecar.Reset) error {
 	d.bads.forget(r.Domain, r.Epoch)
+	if err := d.watched.endBefore(r.Domain, r.Epoch); err != nil {
+		return err
+	}
 	if r.Elsewhere {
 		return d.trips.endBefore(r.Domain, r.Epoch)
 	}

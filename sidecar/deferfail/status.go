@@ -18,7 +18,11 @@ type TripStatus struct {
 
 // Trip returns the trip of a subject; nil if it is not tripped.
 func (d *Breaker) Trip(now time.Time, subject string) *TripStatus {
-	trip, tripped := d.trips.of(subject)
+	return d.statusOf(now, subject, d.trips)
+}
+
+func (d *Breaker) statusOf(now time.Time, subject string, trips *trips) *TripStatus {
+	trip, tripped := trips.of(subject)
 	if !tripped {
 		return nil
 	}
@@ -34,7 +38,7 @@ func (d *Breaker) Trip(now time.Time, subject string) *TripStatus {
 func (d *Breaker) endOf(now time.Time, subject string, tripped trip) time.Time {
 	s := d.settings()
 	counted := s.Window + s.Window/60 // for so long at most
-	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
+	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject)).enforced()
 	earliest := tripped.Since.Add(s.Window / 60)
 	if f.calm() {
 		return earliest

@@ -10,6 +10,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/settings"
 )
@@ -18,7 +19,8 @@ import (
 type Rate struct {
 	sent, Bad    int64 // in the window
 	min, percent int64 // a domain trips when it reaches both; percent 0: never
-	watched      bool  // or exempt: it never trips
+	watched      bool  // it never trips, and it is noted when it would
+	exempt       bool  // it never trips
 	epoch        int64 // of the counts
 }
 
@@ -30,7 +32,8 @@ func rateOf(s *settings.Settings, standing ratelimit.Standing) Rate {
 
 // TripsAt returns the Rate of a domain before anything is counted.
 func TripsAt(s *settings.Settings, domain string) Rate {
-	r := Rate{watched: !s.Enforces(domain)}
+	mode := s.Mode(s.PayerOfScope(domain), domain)
+	r := Rate{watched: mode == limit.Watch, exempt: mode == limit.Exempt}
 	r.min, r.percent = s.DeferfailLimits(s.PayerOfScope(domain))
 	return r
 }
@@ -46,7 +49,13 @@ func (r *Rate) Count(standing ratelimit.Standing, window time.Duration) {
 }
 
 // off reports whether a domain never trips.
-func (r Rate) off() bool { return r.watched || r.percent == 0 }
+func (r Rate) off() bool { return r.watched || r.exempt || r.percent == 0 }
+
+// enforced is the Rate of a domain if it were not only watched.
+func (r Rate) enforced() Rate {
+	r.watched = false
+	return r
+}
 
 // Over reports whether a domain trips.
 func (r Rate) Over() bool { return r.Suspect() && r.Bad*100 >= r.percent*r.sent }
@@ -85,8 +94,8 @@ type trip struct {
 	Deferrals bool `json:"deferrals,omitempty"`
 }
 
-func newTrips(store sidecar.Notes, events event.Sink) *trips {
-	t := &trips{notes: notes.New[trip](store, "trip", 1, event.Unread(events, event.NoteUnread)), all: map[string]trip{}}
+func newTrips(store sidecar.Notes, events event.Sink, prefix string) *trips {
+	t := &trips{notes: notes.New[trip](store, prefix, 1, event.Unread(events, event.NoteUnread)), all: map[string]trip{}}
 	t.notes.Load(func(name []string, noted trip) error {
 		t.all[name[0]] = noted
 		return nil

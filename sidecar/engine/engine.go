@@ -90,7 +90,8 @@ func New(o Options) *Engine {
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes,
+		WouldTrip: func(now time.Time, subject string, epoch int64) { e.refusals.WouldTrip(now, subject, epoch) }})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
 	e.Who = attribution.New(e.whoOptions(o, clock))
@@ -105,7 +106,7 @@ func New(o Options) *Engine {
 	e.AddBlocker(e.deferfail)
 
 	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
-	e.Policy.AddObserver(refusals{e.refusals})
+	e.Policy.AddObserver(refusals{e.refusals, e.deferfail})
 	e.Policy.AddObserver(who{e.Who})
 	e.Recorder.AddObserver(e.Who)
 	e.Recorder.AddObserver(e.deferfail)
@@ -153,12 +154,19 @@ func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
 }
 
 // refusals is an Observer that has refusals counted.
-type refusals struct{ counts *refusal.Counts }
+type refusals struct {
+	counts *refusal.Counts
+	trips  *deferfail.Breaker
+}
 
 // Decided implements policy.Observer.
 func (r refusals) Decided(now time.Time, d *policy.Decision) {
 	if d.Blocked && d.Payer.Subject() != "" {
 		r.counts.Refused(d.Payer.Subject(), envelope.AppendMarks(nil, d.Request.Sender, d.To))
+	}
+	if subject := d.Payer.Subject(); d.Charged > 0 && len(d.Uses) > 0 && r.trips.WouldRefuse(subject) { // all of it
+		r.counts.WouldRefuse(now, subject, int64(d.Charged), d.Uses[0].Epoch)
+		return
 	}
 	for i, u := range d.Uses {
 		if u.Over > 0 && (i == 0 || d.Uses[i-1].Subject != u.Subject) {

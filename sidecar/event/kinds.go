@@ -14,11 +14,13 @@ const (
 
 // Kinds of defers and failures.
 const (
-	Tripped          Kind = "trip"            // too much of what a domain sent was deferred or failed: bad, mostly
-	TripEnded        Kind = "trip-ended"      // a tripped domain may send again: bad
-	TripExcused      Kind = "trip-excused"    // a tripped domain may send again, for what it was tripped by was not its fault: bad
-	TrippedElsewhere Kind = "trip-elsewhere"  // another node has blocked a domain for its bad sends
-	OutageLeftOut    Kind = "outage-left-out" // sends are not held against their domain, for others had the fault too: destination, sends
+	Tripped          Kind = "trip"             // too much of what a domain sent was deferred or failed: bad, mostly
+	TripEnded        Kind = "trip-ended"       // a tripped domain may send again: bad
+	TripExcused      Kind = "trip-excused"     // a tripped domain may send again, for what it was tripped by was not its fault: bad
+	TrippedElsewhere Kind = "trip-elsewhere"   // another node has blocked a domain for its bad sends
+	WouldTrip        Kind = "would-trip"       // a domain would be tripped if it were not only watched: bad, mostly
+	WouldTripEnded   Kind = "would-trip-ended" // the end of would-trip: bad
+	OutageLeftOut    Kind = "outage-left-out"  // sends are not held against their domain, for others had the fault too: destination, sends
 )
 
 // Kinds of lock files, and of what operators do to them.
@@ -161,6 +163,8 @@ var kinds = map[Kind]wording{
 	TripEnded:        {slog.LevelInfo, "defers and failures low again, domain released", unlimited},
 	TripExcused:      {slog.LevelInfo, "the defers and failures are a fault that others have too, domain released", unlimited},
 	TrippedElsewhere: {slog.LevelWarn, "too many defers and failures, as another node has found: domain locked", unlimited},
+	WouldTrip:        {slog.LevelWarn, "too many defers and failures: the domain would be locked, and is only watched", unlimited},
+	WouldTripEnded:   {slog.LevelInfo, "defers and failures low again: the domain would be released, and is only watched", unlimited},
 	OutageLeftOut:    {slog.LevelInfo, "destination fails for everybody, left out", unlimited},
 
 	LockRemoved:     {slog.LevelInfo, "lock removed by hand: domain released, starts at zero", unlimited},

@@ -60,9 +60,10 @@ type DeferfailStatus struct {
 	DeferfailPercent int64                   `json:"deferfail_percent"` // limit
 	DeferfailNow     int64                   `json:"deferfail_now"`     // bad outcomes of sent, in percent, rounded down
 	DeferfailMin     int64                   `json:"deferfail_min"`
-	Causes           []deferfail.CauseStatus `json:"causes"`   // of Deferred and Failed, the most frequent first
-	LeftOut          []deferfail.LeftOut     `json:"left_out"` // of them, what does not count towards a trip
-	Trip             *deferfail.TripStatus   `json:"trip"`     // null: it is not tripped
+	Causes           []deferfail.CauseStatus `json:"causes"`     // of Deferred and Failed, the most frequent first
+	LeftOut          []deferfail.LeftOut     `json:"left_out"`   // of them, what does not count towards a trip
+	Trip             *deferfail.TripStatus   `json:"trip"`       // null: it is not tripped
+	WouldTrip        *deferfail.TripStatus   `json:"would_trip"` // the trip that there would be if limits were not only watched; null: none
 }
 
 // Blocked says whether an operator or the panel lets a domain send nothing.

@@ -18,7 +18,13 @@ type Watch struct {
 	Sends int64      `json:"would_refuse"`
 	First *time.Time `json:"would_refuse_first"` // null: nothing
 	Last  *time.Time `json:"would_refuse_last"`
+
+	Trips    int64      `json:"would_trip_times"` // how often its defers and failures would have tripped it
+	LastTrip *time.Time `json:"would_trip_last"`  // null: never
 }
+
+// Any reports whether anything would have been refused or tripped.
+func (w *Watch) Any() bool { return w.Sends > 0 || w.Trips > 0 }
 
 // Counts are the counts of all subjects of this node.
 type Counts struct {
@@ -41,7 +47,7 @@ type count struct {
 }
 
 // empty reports whether nothing is counted. Such a count is kept only until its note is dropped.
-func (one *count) empty() bool { return one.Sends == 0 && one.Blocked == 0 }
+func (one *count) empty() bool { return !one.Any() && one.Blocked == 0 }
 
 // Options are what Counts are made with; all are needed.
 type Options struct {
@@ -77,6 +83,15 @@ func (c *Counts) of(subject string) *count {
 		c.all[strings.Clone(subject)] = one // or the whole request stays in memory
 	}
 	return one
+}
+
+// WouldTrip counts a trip by defers and failures that blocked nothing because limits are watched.
+func (c *Counts) WouldTrip(now time.Time, subject string, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.of(subject); one != nil {
+		one.Trips, one.LastTrip, one.Epoch, one.changed = one.Trips+1, new(now), epoch, true
+	}
 }
 
 // WouldRefuse counts sends that passed only because a limit is watched.
@@ -184,7 +199,7 @@ func (c *Counts) save(subject string) {
 // Survey ends the counts of those whose limits are no longer only watched.
 func (c *Counts) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
 	return func(ratelimit.Standing) {}, func() {
-		for _, subject := range c.find(func(one *count) bool { return one.Sends > 0 }) {
+		for _, subject := range c.find(func(one *count) bool { return one.Any() }) {
 			if !c.IsWatched(subject) {
 				c.end(subject, true, false)
 			}
