@@ -21,6 +21,7 @@ type Options struct {
 	Ask     func(ask func(*admin.Client) error) error // asks the running sluice
 
 	Crontabs []string // directories with the crontabs of users, by login
+	Root     string   // where /etc and the like are, which say who starts Exim: /
 }
 
 // A Finding is what was found out about one link of the chain.
@@ -99,6 +100,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	if d.hasExim = d.checkExim(); d.hasExim {
 		d.checkWiring()
 		d.checkAsking()
+		d.checkStarters()
 		d.checkTransports()
 		d.checkLocalDomains()
 		d.checkRelay()

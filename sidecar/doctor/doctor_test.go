@@ -87,6 +87,7 @@ func newClinic(t *testing.T) *clinic {
 		"-be =SLUICE_TCP":    "=SLUICE_TCP",
 
 		"-be =SLUICE_RELAY_HOSTS":                        "=192.0.2.0/24",
+		"-be =SLUICE_INETD_UID":                          "=",
 		"-be $tod_zone":                                  "+0000",
 		"-be ${if exists{" + dir + "/locks/.}{yes}{no}}": "yes",
 		"-be ${perl{Sluice::loaded}}":                    "yes",
@@ -96,6 +97,13 @@ func newClinic(t *testing.T) *clinic {
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
 	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
 	return c
+}
+
+// hasFile writes a file of the host.
+func (c *clinic) hasFile(name, text string) {
+	path := filepath.Join(c.dir, "root", name)
+	os.MkdirAll(filepath.Dir(path), 0o755)
+	os.WriteFile(path, []byte(text), 0o644)
 }
 
 // edit changes something in the configuration file.
@@ -149,7 +157,7 @@ func (c *clinic) look(t *testing.T) []Finding {
 		Serves: func(*config.Config) error { return c.unfit },
 		Ask:    func(ask func(*admin.Client) error) error { return ask(admin.NewClient(c.dir + "/admin.sock")) },
 
-		Crontabs: []string{c.dir + "/crontabs"},
+		Crontabs: []string{c.dir + "/crontabs"}, Root: c.dir + "/root",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -227,6 +235,11 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	// A file of Exim's that is not followed, and has nothing that is not known.
 	writeFile(t, c.dir+"/local", "# ours\nhere.example: bob\n\n")
 	c.says["-bP +local_domains"] = "domainlist local_domains = here.example : lsearch;" + c.dir + "/local"
+	// Nothing here starts Exim for a connection.
+	c.hasFile("etc/inetd.conf", "#smtp stream tcp nowait root /usr/sbin/exim exim -bs\npop3 stream tcp nowait root /usr/sbin/pop3d pop3d\n")
+	c.hasFile("etc/xinetd.d/smtp", "service smtp\n{\n\tdisable = yes\n\tserver = /usr/sbin/exim\n\tserver_args = -bs\n}\n")
+	c.hasFile("etc/systemd/system/sockets.target.wants/other.socket", "[Socket]\n")
+	c.hasFile("lib/systemd/system/exim@.service", "[Service]\nExecStart=-/usr/sbin/exim -bs\n") // not enabled
 	c.install(t)
 	found, well := c.examine(t)
 	want := []string{"configuration", "serve", "configuration in force", "counts", "socket", "Exim", "ACLs", "routers", "asking", "transports",
@@ -273,6 +286,16 @@ var ailments = []struct {
 			os.WriteFile(c.dir+"/crontabs/"+login, []byte("# jobs\n"+mailto+"\n* * * * * true\n"), 0o600)
 		}
 	}, "cron", Note, "what jobs of 1 account print to other hosts (MAILTO), the first is bob"},
+	{"inetd starts Exim", func(c *clinic) {
+		c.hasFile("etc/inetd.conf", "#smtp stream tcp nowait root /usr/sbin/exim exim -bs\nsmtp stream tcp nowait mail /usr/sbin/exim4 exim -bs -oMa\n")
+	}, "inetd", Note, "/etc/inetd.conf has Exim started for each connection"},
+	{"xinetd starts Exim", func(c *clinic) {
+		c.hasFile("etc/xinetd.d/smtp", "service smtp\n{\n\tdisable = no\n\tserver = /usr/sbin/exim\n\tserver_args = -bs\n}\n")
+	}, "inetd", Note, "Set SLUICE_INETD_UID in Exim's macros"},
+	{"a socket unit starts Exim", func(c *clinic) {
+		c.hasFile("etc/systemd/system/sockets.target.wants/exim.socket", "[Socket]\nListenStream=25\nAccept=yes\n")
+		c.hasFile("lib/systemd/system/exim@.service", "[Service]\nExecStart=-/usr/sbin/exim -bs\n")
+	}, "inetd", Note, "sockets.target.wants/exim.socket has Exim started"},
 	{"Exim cannot ask", func(c *clinic) { delete(c.says, "-be "+askNobody) }, "asking", Wrong, "Exim cannot ask"},
 	{"Exim has no socket", func(c *clinic) { c.says["-be "+askNobody] = ""; c.says["-be =SLUICE_SOCKET"] = "=SLUICE_SOCKET" }, "asking", Wrong, "no SLUICE_SOCKET"},
 	{"sluice has no socket", func(c *clinic) {
