@@ -430,14 +430,17 @@ func (h *host) startExim(t testing.TB) {
 	t.Helper()
 	h.port = hosttest.FreePort(t)
 	h.start(t, "exim4", "-bdf", "-oX", fmt.Sprintf("[%s]:%d", h.ip, h.port))
-	hosttest.Eventually(t, "Exim listens", func() bool {
-		c, err := net.Dial("tcp", h.smtpAddress())
-		if err != nil {
-			return false
-		}
-		c.Close()
-		return true
-	})
+	hosttest.Eventually(t, "Exim listens", h.listens)
+}
+
+// listens reports whether somebody listens on the host's port.
+func (h *host) listens() bool {
+	c, err := net.Dial("tcp", h.smtpAddress())
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 func (h *host) smtpAddress() string { return fmt.Sprintf("%s:%d", h.ip, h.port) }

@@ -128,7 +128,7 @@ func (h *host) addMacros(t testing.TB, text string) {
 
 func userLines(format string) string {
 	var b strings.Builder
-	for _, u := range []login{alice, bob, web} {
+	for _, u := range []login{alice, bob, web, proxy, filter, mailman} {
 		fmt.Fprintf(&b, format, u.name, u.id)
 	}
 	return b.String()

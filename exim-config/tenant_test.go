@@ -18,8 +18,13 @@ import (
 //	  │ PHP as web, in her home                 │
 //	  └─→ sendmail, AUTH, loopback ─→ Exim ─→ sluice: her budget, whatever the sender says
 
-// web is the web server's user: the PHP of all sites runs as it.
-var web = login{"web", 2003}
+// Programs of the host that send mail. As web runs the PHP of all sites.
+var (
+	web     = login{"web", 2003}
+	proxy   = login{"haproxy", 2004}
+	filter  = login{"amavis", 2005}
+	mailman = login{"mailman", 2006}
+)
 
 const tenants = `
 [identity]
@@ -41,9 +46,15 @@ func newSharedHost(t *testing.T, limits string) *host {
 // share starts the sidecar of a host that alice and bob share.
 func (h *host) share(t *testing.T, limits string) {
 	t.Helper()
+	h.shareWith(t, "", limits)
+}
+
+// shareWith is share with more of the configuration's section [identity].
+func (h *host) shareWith(t *testing.T, identity, limits string) *process {
+	t.Helper()
 	h.write(t, "/run/userdomains", "alice.example: alice\nshop.example: alice\nxn--bcher-kva.example: alice\nbob.example: bob\n*: nobody\n")
 	h.write(t, "/run/trueuserdomains", "alice.example: alice\nbob.example: bob\n")
-	h.startSluice(t, tenants+limits)
+	return h.startSluice(t, strings.Replace(tenants, "[identity]\n", "[identity]\n"+identity, 1)+limits)
 }
 
 // php sends a message as the PHP of a user's site does.
