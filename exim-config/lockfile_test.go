@@ -2,7 +2,9 @@ package eximconfig_test
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,9 +35,11 @@ func (h *host) unlock(t *testing.T, name string) {
 func TestWhoseLockFileSpeaks(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.addMacros(t, "SLUICE_RELAY_HOSTS = 192.0.2.0/24\nMAIN_RELAY_NETS = 192.0.2.0/24 : 198.51.100.0/24")
+	h.addMacros(t, "SLUICE_RELAY_HOSTS = 203.0.113.0/28\nMAIN_RELAY_NETS = 127.0.0.0/8 : ::::1 : 203.0.113.0/28 : 198.51.100.0/24 : "+ownAddress(t)+
+		"\nMAIN_LOCAL_INTERFACES = 0.0.0.0") // Exim counts as its own those on which it may listen
 	h.lock(t, "max_hourly_locked.example")
 	h.lock(t, "max_deferfail_failing.example")
+	h.lock(t, "max_hourly_xn--bcher-kva.example")
 	h.startExim(t)
 	as := func(id string) *hosttest.Client { return h.dial(t).Login(id) }
 	for _, c := range []struct {
@@ -49,9 +53,16 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 		{"an id without one", as("joe"), "joe@locked.example", "locked.example"},
 		{"not the sender's", as("joe@free.example"), "joe@locked.example", ""},
 		{"a path", as("joe@../email_send_limits"), "joe@free.example", ""},
-		{"a relay host", h.dialFrom(t, "192.0.2.1"), "joe@locked.example", "locked.example"},
+		{"a relay host", h.dialFrom(t, "203.0.113.1"), "joe@locked.example", "locked.example"},
 		{"a host the site relays for, but no [identity] relay", h.dialFrom(t, "198.51.100.1"), "joe@locked.example", ""},
 		{"a local user", h.as(t, alice, "").pipe(t, "/usr/sbin/sendmail", "-bs"), "joe@locked.example", "locked.example"},
+		{"a program on this host, without AUTH", h.dial(t), "joe@locked.example", "locked.example"},
+		{"a program on this host, by IPv6", h.dialFrom(t, "::1"), "joe@locked.example", "locked.example"},
+		{"a program at an address of this host", h.dialFrom(t, ownAddress(t)), "joe@locked.example", "locked.example"},
+		{"a program on this host, another sender", h.dial(t), "joe@free.example", ""},
+		{"an id that comes in octal", as("joe@b\u00fccher.example"), "joe@free.example", "xn--bcher-kva.example"},
+		{"an id that comes in octal, in a panel's form", as("joe+B\u00dcCHER.example"), "joe@free.example", "xn--bcher-kva.example"},
+		{"an id in octal of another domain", as("joe@k\u00fcche.example"), "joe@locked.example", ""},
 		{"a null sender", as("joe"), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -66,8 +77,57 @@ func TestWhoseLockFileSpeaks(t *testing.T) {
 		})
 	}
 	// From elsewhere, to a local recipient.
-	c := h.dialFrom(t, "203.0.113.1")
+	c := h.dialFrom(t, "203.0.113.77")
 	c.Want(c.Send("joe@locked.example", hosttest.Letter("x"), "alice@here.example"), 250)
+}
+
+// ownAddress is an address of this machine that is not the loopback's, if it has any.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if ip := a.(*net.IPNet).IP; ip.To4() != nil && !ip.IsLoopback() {
+			return ip.String()
+		}
+	}
+	return "127.0.0.2"
+}
+
+// While nobody answers, the router holds too what a program on this host has sent without
+// AUTH, and what a login has whose id comes in octal; and it loses nothing.
+//
+//	program, AUTH joe@b\303\274cher.example ─→ Exim ─→ queue ─→ lock ─→ router: held ─→ rm ─→ sink
+func TestLockFilesHoldForProgramsAndIDNLogins(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.addMacros(t, "queue_only")
+	h.startExim(t)
+	c := h.dial(t)
+	c.Want(c.Send("php@locked.example", hosttest.Letter("x"), "one@far.example", "two@far.example"), 250)
+	c = h.dial(t).Login("joe@b\u00fccher.example")
+	c.Want(c.Send("joe@free.example", hosttest.Letter("x"), "three@far.example"), 250)
+	c = h.dialFrom(t, "203.0.113.1") // in the name of a domain that is locked
+	c.Want(c.Send("joe@locked.example", hosttest.Letter("x"), "list@here.example"), 250)
+	h.lock(t, "max_hourly_locked.example")
+	h.lock(t, "max_deferfail_xn--bcher-kva.example")
+	h.queueRun(t, "-qf")
+	if got := h.sink.Recipients(); !slices.Equal(got, []string{"one@far.example", "three@far.example", "two@far.example"}) {
+		t.Errorf("delivered to %v, want those of the list", got)
+	}
+	for domain, held := range map[string]int{"locked.example": 2, "xn--bcher-kva.example": 1} {
+		if n := h.heldLines("Domain " + domain + " is locked.  Message will be reattempted later"); n != held {
+			t.Errorf("%d recipients of %s are held, want %d", n, domain, held)
+		}
+	}
+	h.unlock(t, "max_hourly_locked.example")
+	h.unlock(t, "max_deferfail_xn--bcher-kva.example")
+	h.queueRun(t, "-q")
+	if len(h.queue()) != 0 || h.sink.Count() != 6 || strings.Contains(h.mainlog(), "**") {
+		t.Errorf("after the locks: delivered to %v, %d in the queue", h.sink.Recipients(), len(h.queue()))
+	}
 }
 
 // Lock files have A-labels in their names. A domain in UTF-8 comes only from a
@@ -99,7 +159,7 @@ func TestStrangeIdsAreRouted(t *testing.T) {
 	h.startExim(t)
 	ids := []string{
 		"joe@\U0001f600.example", "joe@b\xff.example", "joe@-\u00fc.example", "joe@" + strings.Repeat("\u00fc", 80),
-		"joe@../../etc/passwd", "joe@a;b{c}$d", "joe@", "@", "a b@c d", `"joe@here.example"`, "joe@x:y|z",
+		`joe@x\303`, `joe@\777.example`, `joe@\000\\303.example`, "joe@../../etc/passwd", "joe@a;b{c}$d", "joe@", "@", "a b@c d", `"joe@here.example"`, "joe@x:y|z",
 	}
 	r := h.respond(t, pass("100"))
 	sent := 0
