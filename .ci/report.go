@@ -3,7 +3,8 @@
 //
 //	go run .ci/report.go [-slowest N] -- "GO TEST'S ARGUMENTS" ...
 //
-// Each argument is one run of go test, split at spaces. They run at the same time.
+// Each argument is one run of go test, split at spaces. It may begin with variables for the
+// environment, NAME=VALUE. All run at the same time.
 package main
 
 import (
@@ -57,7 +58,7 @@ type report struct {
 }
 
 func (r *report) run(args []string) error {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd := command(args)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -71,6 +72,17 @@ func (r *report) run(args []string) error {
 		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
+}
+
+// command is go test with what an argument of report's has.
+func command(args []string) *exec.Cmd {
+	env := os.Environ()
+	for !strings.HasPrefix(args[0], "-") && strings.Contains(args[0], "=") {
+		env, args = append(env, args[0]), args[1:]
+	}
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Env = env
+	return cmd
 }
 
 func (r *report) read(in io.Reader) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,5 +74,12 @@ func TestALongLogIsCut(t *testing.T) {
 	}
 	if kept := matters(log); len(kept) != first+last+1 || !strings.Contains(kept[first], "840 lines are left out") {
 		t.Errorf("%d lines are kept", len(kept))
+	}
+}
+
+func TestVariablesAreForTheEnvironment(t *testing.T) {
+	cmd := command([]string{"CGO_ENABLED=0", "-vet=off", "./..."})
+	if want := []string{"go", "test", "-json", "-vet=off", "./..."}; !slices.Equal(cmd.Args, want) || !slices.Contains(cmd.Env, "CGO_ENABLED=0") {
+		t.Errorf("runs %q, want %q with CGO_ENABLED=0", cmd.Args, want)
 	}
 }

@@ -78,11 +78,14 @@ func (j journalSocket) await(t *testing.T, k event.Kind) entry {
 //	sluice serve ─ native protocol ─→ the journal's socket
 //	             ─ <priority>line ──→ stderr, when there is none
 func TestServeLogsToTheJournal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "journal")
 	binary := filepath.Join(dir, "sluice")
-	out, err := exec.Command("go", "build", "-o", binary,
-		"-ldflags", "-X github.com/coreos/go-systemd/v22/journal.journalSocket="+socket, ".").CombinedOutput()
+	build := exec.Command("go", "build", "-trimpath", "-o", binary,
+		"-ldflags", "-X github.com/coreos/go-systemd/v22/journal.journalSocket="+socket, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as built does
+	out, err := build.CombinedOutput()
 	if err != nil {
 		t.Fatalf("build sluice: %v\n%s", err, out)
 	}
@@ -155,6 +158,7 @@ func journalFile(t *testing.T, dir string) (*os.File, string) {
 // A start that fails is an error of the journal's too; but not in the terminal of
 // somebody who has inherited JOURNAL_STREAM.
 func TestWhyItFailsIsAnErrorOfTheJournal(t *testing.T) {
+	t.Parallel()
 	binary := buildSluice(t)
 	for name, c := range map[string]struct {
 		stream func(ours string) string
