@@ -180,6 +180,7 @@ func TestBadFilesLeaveTheRunningConfiguration(t *testing.T) {
 }
 
 func TestWhatNeedsARestartSaysSo(t *testing.T) {
+	t.Parallel()
 	n := startServe(t, t.TempDir())
 	hash := n.configStatus(t).Hash
 	writeFile(t, n.dir+"/sluice.toml", strings.NewReplacer("hourly = 10", "hourly = 12\nwindow = \"2h\"",

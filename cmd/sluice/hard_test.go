@@ -129,6 +129,7 @@ func TestTenThousandIdleAndDrippingClients(t *testing.T) {
 // Whoever comes behind the crowd waits until its connections, of which too few
 // can be accepted at a time, have been given up one after the other.
 func TestDescriptorsRunOut(t *testing.T) {
+	t.Parallel()
 	n := startHard(t, 64)
 	n.crowd(t, 300)
 	n.answers(t, 4*time.Second)

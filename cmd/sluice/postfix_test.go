@@ -105,8 +105,6 @@ func (n *servedNode) domain(t testing.TB, name string) operator.DomainStatus {
 	return s.Domains[0]
 }
 
-const twenty = "[limits]\nhourly = 20\n"
-
 // The ways in which Postfix asks.
 var ways = []struct {
 	name, charge string
@@ -119,35 +117,29 @@ var ways = []struct {
 	{"both, charged at the end", atEnd, []string{"policy", "end-of-message", "milter"}},
 }
 
-// One domain with a limit of 20, by every way:
+// limitOfTwenty has one domain with a limit of 20 send 21:
 //
 //	client -> Postfix -> sluice: RCPT 1 ... 20 taken, RCPT 21 refused -> sink has 20
-func TestPostfixLimit(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
-			t.Parallel()
-			h := postfixSite{charge: way.charge, limits: twenty, blocks: way.blocks}.start(t)
-			h.startSluice(t)
-			h.Login(t, "news", "shop.example")
-			c := h.Dial(t).Login("news@shop.example")
-			c.Mail("news@shop.example")
-			for i := 1; i <= 18; i++ {
-				c.Want(c.Rcpt(fmt.Sprintf("u%d@far.example", i)), 250)
-			}
-			c.Want(c.Rcpt("alice@here.example"), 250)
-			c.Want(c.Data(hosttest.Letter("x")), 250)
-			c.Mail("news@shop.example") // another message of the connection
-			c.Want(c.Rcpt("u19@far.example"), 250)
-			c.Want(c.Rcpt("u20@far.example"), 250)
-			c.WantPart(c.Rcpt("u21@far.example"), 450, "Domain shop.example has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later")
-			c.WantPart(c.Rcpt("u21@far.example"), 450, "(21/20 (105%))")
-			c.Want(c.Data(hosttest.Letter("x")), 250)
-			if got := h.sent(t, "shop.example"); got != 20 {
-				t.Errorf("%d counted, want 20", got)
-			}
-			hosttest.Eventually(t, "20 delivered", func() bool { return h.Sink.Count() == 20 })
-		})
+func (h *postfixHost) limitOfTwenty(t *testing.T) {
+	t.Helper()
+	h.Login(t, "news", "shop.example")
+	c := h.Dial(t).Login("news@shop.example")
+	c.Mail("news@shop.example")
+	for i := 1; i <= 18; i++ {
+		c.Want(c.Rcpt(fmt.Sprintf("u%d@far.example", i)), 250)
 	}
+	c.Want(c.Rcpt("alice@here.example"), 250)
+	c.Want(c.Data(hosttest.Letter("x")), 250)
+	c.Mail("news@shop.example") // another message of the connection
+	c.Want(c.Rcpt("u19@far.example"), 250)
+	c.Want(c.Rcpt("u20@far.example"), 250)
+	c.WantPart(c.Rcpt("u21@far.example"), 450, "Domain shop.example has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later")
+	c.WantPart(c.Rcpt("u21@far.example"), 450, "(21/20 (105%))")
+	c.Want(c.Data(hosttest.Letter("x")), 250)
+	if got := h.sent(t, "shop.example"); got != 20 {
+		t.Errorf("%d counted, want 20", got)
+	}
+	hosttest.Eventually(t, "20 delivered", func() bool { return h.Sink.Count() == 20 })
 }
 
 // What became of the mail, by a real Postfix's log:

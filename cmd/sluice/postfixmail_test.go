@@ -25,9 +25,11 @@ hourly = 1000
 deferfail_percent = 0
 [limits.domain."tiny.example"]
 hourly = 2
+[limits.domain."shop.example"]
+hourly = 20
 `
 
-// Each kind of message by every way, and what it counts:
+// A limit of 20, and each kind of message, by every way, and what it counts:
 //
 //	client, sendmail -> Postfix -> sluice
 func TestPostfixCountsEachOnce(t *testing.T) {
@@ -40,6 +42,7 @@ func TestPostfixCountsEachOnce(t *testing.T) {
 			}
 			h := postfixSite{charge: way.charge, limits: many, blocks: blocks}.start(t)
 			h.startSluice(t)
+			h.limitOfTwenty(t)
 			h.Login(t, "news", "auth.example")
 
 			h.Dial(t).Login("news@auth.example").Send("other@unlisted.example", hosttest.Letter("x"), recipients(1, 3)...)
@@ -175,6 +178,7 @@ func kill(cmd *exec.Cmd) {
 
 // Debian's miltertest, as Postfix and Sendmail speak: with each version and state.
 func TestMiltertest(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[listen]\n", "[listen]\nmilter = [\"unix:"+dir+"/run/milter.sock\"]\n", 1))
 	script, err := filepath.Abs("../../testdata/miltertest/session.lua")

@@ -124,6 +124,7 @@ func TestARestartHandsOutANewBudget(t *testing.T) {
 }
 
 func TestLimitLockAndRelease(t *testing.T) {
+	t.Parallel()
 	n := startServe(t, t.TempDir())
 	if got := n.sendAll(t, 0, 12); got != 10 {
 		t.Fatalf("%d accepted, want 10", got)
@@ -157,6 +158,7 @@ func TestLimitLockAndRelease(t *testing.T) {
 }
 
 func TestServeSaysWhyItDoesNotStart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	startServe(t, dir) // has the ledger and the sockets
 	writeFile(t, dir+"/other.toml", fmt.Sprintf("[listen]\npolicy = [\"unix:%[1]s/p\"]\nadmin = \"unix:%[1]s/a\"\n"+
@@ -185,6 +187,7 @@ func textLog(b *hosttest.Log) *slog.Logger { return slog.New(slog.NewTextHandler
 // Whoever makes up names until store.max_subjects is reached pushes out nobody whom an
 // operator names: in the file, live, or in the owner map.
 func TestNamedDomainsAreCountedPastTheCeiling(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	writeFile(t, dir+"/owners", "owned.example: alice\n")
 	config := strings.Replace(serveConfig(dir), "[store]", fmt.Sprintf("[identity]\nowners = %q\n[store]\nmax_subjects = 1", dir+"/owners"), 1)
@@ -206,6 +209,7 @@ func TestNamedDomainsAreCountedPastTheCeiling(t *testing.T) {
 
 // An Exim without Perl asks on TCP, with a token.
 func TestServeTCP(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	address := fmt.Sprintf("127.0.0.1:%d", hosttest.FreeRootPort(t))
 	writeFile(t, dir+"/token", "0123456789abcdef\n")

@@ -81,6 +81,7 @@ func TestSimulateShowsProgressOnATerminal(t *testing.T) {
 // With --live what sluice set has in force is simulated, below --set; without it
 // the running sluice is not asked.
 func TestSimulateLive(t *testing.T) {
+	t.Parallel()
 	n := startServe(t, t.TempDir())
 	names, _ := writeLogs(t, t.TempDir(), 1, 300<<10)
 	simulate := func(args ...string) string {

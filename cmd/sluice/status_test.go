@@ -41,6 +41,7 @@ func TestStatusOfTheLog(t *testing.T) {
 
 // A node with Exim's log and Postfix's shows how far each is read.
 func TestStatusOfTwoLogs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[exim]\n",
 		"[postfix]\nlog = \""+dir+"/mail.log\"\n[exim]\nmainlog = \""+dir+"/mainlog\"\n", 1))

@@ -87,6 +87,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 // What one sluice has set live is exported to a file, which another one imports. Of a
 // file with mistakes each is reported with its line, and nothing is changed.
 func TestExportAndImport(t *testing.T) {
+	t.Parallel()
 	a, b := startServe(t, t.TempDir()), startServe(t, t.TempDir())
 	a.wantRun(t, exitDone, "", "set", "example.com", "hourly=30", "--why", "contract")
 	a.wantRun(t, exitDone, "", "set", "example.com", "hourly=40", "--for", "1d")
