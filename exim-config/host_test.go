@@ -92,9 +92,41 @@ func newBareHost(t testing.TB) *host {
 func newBareHostOf(t testing.TB, layout, way string) *host {
 	t.Helper()
 	needExim(t)
-	h := bootHost(t, "", layout, way, nil)
+	return bootHost(t, bareSite(t, layout), layout, way, nil)
+}
+
+// bareSites has the folders of bareSite by layout.
+var bareSites struct {
+	sync.Mutex
+	all map[string]string
+}
+
+// bareSite is the folder with a layout's configuration without Sluice, which is made once for
+// all tests: for it, Debian's script starts some two hundred programs.
+func bareSite(t testing.TB, layout string) string {
+	t.Helper()
+	bareSites.Lock()
+	defer bareSites.Unlock()
+	if dir, there := bareSites.all[layout]; there {
+		return dir
+	}
+	h := bootHost(t, "", layout, "perl", nil)
 	layouts[layout](h, t)
-	return h
+	dir := filepath.Join(sharedDir(), layout)
+	h.saveConfig(t, dir)
+	if bareSites.all == nil {
+		bareSites.all = map[string]string{}
+	}
+	bareSites.all[layout] = dir
+	return dir
+}
+
+// saveConfig copies the host's configuration, for bootHost.
+func (h *host) saveConfig(t testing.TB, dir string) {
+	t.Helper()
+	for _, own := range configFolders {
+		copyAll(t, filepath.Join(h.dir, own), filepath.Join(dir, own))
+	}
 }
 
 // An installation is the configuration of a host on which the installer ran.
@@ -123,9 +155,7 @@ func firstInstallation(t testing.TB, layout, way string) installation {
 	h := newBareHostOf(t, layout, way)
 	in := installation{dir: filepath.Join(sharedDir(), key), before: h.etc(t)}
 	in.out = h.install(t, 0, "--way", way)
-	for _, own := range configFolders {
-		copyAll(t, filepath.Join(h.dir, own), filepath.Join(in.dir, own))
-	}
+	h.saveConfig(t, in.dir)
 	if installed.all == nil {
 		installed.all = map[string]installation{}
 	}

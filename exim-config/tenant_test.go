@@ -278,8 +278,8 @@ func TestASuspendedMailboxWithAnExemptSender(t *testing.T) {
 func (h *host) dropQueue(t *testing.T) {
 	t.Helper()
 	hosttest.Eventually(t, "the queue is empty", func() bool {
-		for _, id := range h.queue() {
-			h.try(t, "exim4", "-Mrm", id) // fails while it is being delivered
+		if ids := h.queue(); len(ids) > 0 {
+			h.try(t, append([]string{"exim4", "-Mrm"}, ids...)...) // fails for one that is being delivered
 		}
 		return len(h.queue()) == 0
 	})
