@@ -35,8 +35,10 @@ With --log it needs no running sluice, no configuration, and nothing installed: 
 program to the host that is under attack, and name its main logs. Mailboxes are known by
 the password with which they have logged in, scripts by the directory in which Exim says
 that they ran sendmail (log_selector = +arguments, and better +pid too), which a script
-can choose: cwd= lines are what a script said. Without an owner map the sender's domain
-is taken for that of a login without a domain.
+can choose: cwd= lines are what a script said. Where the logs are this host's, and Exim's
+queue can be read, a header of a queued message names the script too; PHP writes it, or
+whoever sends. Without an owner map the sender's domain is taken for that of a login
+without a domain.
 
 TRIED counts recipients of accepted messages, and those refused for a limit; BAD is what
 was deferred for more than an hour or has failed.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/simulate"
 )
@@ -12,11 +13,14 @@ import (
 // whoFromLogs finds who sends from logs alone, by the rules by which serve does, and from
 // when to when the logs are.
 func whoFromLogs(t *terminal, names []string, from foreignFlag) (who *attribution.Attribution, found whoFound, err error) {
-	options, _, err := from.settingsFor(t, names)
+	options, foreign, err := from.settingsFor(t, names)
 	if err != nil {
 		return nil, found, err
 	}
 	options.Who = true
+	if directory := exim.Find(t.ctx, options.Config.Exim.Binary).Option(t.ctx, "spool_directory"); directory != "" && !foreign {
+		options.Script = exim.OpenSpool(directory).Script
+	}
 	simulation := simulate.New(options)
 	if err := simulation.Unread(); err != nil {
 		return nil, found, err

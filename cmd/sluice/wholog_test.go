@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/mainlog/mainlogtest"
 )
 
@@ -387,3 +392,71 @@ func TestWhoPrints(t *testing.T) {
 const evilMail = `2026-11-28 10:07:00 [200] 1xAAAH-00000000008-0008 <= a@evil.example H=(pc) [192.0.2.66]:1 P=esmtpsa A=login:a\e[2J@evil.example S=9 T="\e]0;x"
 2026-11-28 10:07:00 [200] 1xAAAH-00000000008-0008 => u@far.example R=dnslookup T=remote_smtp H=mx.far.example [198.51.100.7]
 `
+
+// Of mail that a real Exim has in its queue, a header names the script; the main log has it
+// of no message.
+//
+//	sendmail in /home/.../wp ─→ Exim ─→ queue, main log ─→ sluice who --log
+func TestWhoReadsTheQueue(t *testing.T) {
+	t.Parallel()
+	hosttest.Root(t)
+	program := hosttest.Program(t, "exim4")
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	www := dir + "/home/bob/wp"
+	if err := errors.Join(os.MkdirAll(www, 0o755), os.Mkdir(dir+"/spool", 0o777), os.Chmod(dir+"/spool", 0o777), os.Mkdir(dir+"/log", 0o777), os.Chmod(dir+"/log", 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir+"/exim.conf", fmt.Sprintf(`spool_directory = %[1]s/spool
+log_file_path = %[1]s/log/%%slog
+exim_user = Debian-exim
+exim_group = Debian-exim
+log_selector = +arguments +pid +subject +received_recipients
+acl_not_smtp = accept
+queue_only
+begin routers
+far:
+  driver = manualroute
+  route_list = * 127.0.0.1
+  transport = remote_smtp
+begin transports
+remote_smtp:
+  driver = smtp
+`, dir))
+	binary := dir + "/exim"
+	if err := os.WriteFile(binary, fmt.Appendf(nil, "#!/bin/sh\nexec %s -C %s/exim.conf \"$@\"\n", program, dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "-t", "-i", "-fwp@shop.example")
+	cmd.Dir, cmd.Stdin = www, strings.NewReader("To: u@far.example, v@far.example\nSubject: Your \"invoice\"\nX-PHP-Originating-Script: 1001:mailer.php\n\nbody\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sendmail: %v\n%s", err, out)
+	}
+	config := relayConfig(t, fmt.Sprintf("binary = %q\nmainlog = %q", binary, dir+"/log/mainlog"))
+	who, end := readWho(t, config, dir+"/log/mainlog")
+	r, _ := who.Of(end, "shop.example")
+	if len(r.Authors) != 1 || r.Authors[0].Key != "script:"+www || r.Authors[0].Header != "1001:mailer.php" || r.Authors[0].Tried != 2 {
+		t.Errorf("%+v", r)
+	}
+	if elsewhere, end := readWho(t, config, copied(t, dir+"/log/mainlog")); elsewhere != nil {
+		if r, _ := elsewhere.Of(end, "shop.example"); len(r.Authors) != 1 || r.Authors[0].Header != "" {
+			t.Errorf("of another host's log, by this one's queue: %+v", r)
+		}
+	}
+}
+
+// copied is a copy of a log, which is taken for another host's.
+func copied(t *testing.T, log string) string {
+	t.Helper()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "mainlog")
+	writeFile(t, name, string(text))
+	return name
+}

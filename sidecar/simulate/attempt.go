@@ -86,6 +86,9 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	r.ID, r.Login, r.ClientAddress = l.ID, l.Login, l.ClientAddress
 	if s.options.Who {
 		r.Subject = subjectIn(l.Line)
+		if s.options.Script != nil && l.ClientAddress == "" {
+			r.Script = s.options.Script(l.ID)
+		}
 	}
 	switch {
 	case l.Auth == "" && l.ClientAddress == "":

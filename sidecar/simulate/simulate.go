@@ -64,6 +64,10 @@ type Options struct {
 	Panel    settings.Panel        // as of engine.Options; its blocks are left out, as they are today's and not the log's
 	Set      []limit.Setting       // put on top of the configuration
 	Who      bool                  // only who sends matters: nothing is limited or exempt, and Who knows all authors of the log
+
+	// Script returns what a header of a message that is in the queue now says of the script
+	// that has sent it; nil: nothing is known of the queue.
+	Script func(id string) string
 }
 
 // New returns a Simulation of some settings.

@@ -1,0 +1,70 @@
+package exim
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The file is of Exim 4.96, whose ACL has set a variable with an empty line in it.
+func TestScriptOfAQueuedMessage(t *testing.T) {
+	const id = "1xXtKk-000351-2c"
+	text, err := os.ReadFile("testdata/" + id + "-H")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "1001:mailer.php"
+	dir := t.TempDir()
+	for _, name := range []string{"input/k/a", "input/b", "input/Z/c"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+"-H"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	outside := filepath.Join(dir, "secret")
+	if err := os.WriteFile(outside, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, dir+"/input/link-H"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(dir+"/input/fifo-H", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/input/dir-H", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := OpenSpool(dir)
+	for id, want := range map[string]string{"a": want, "b": want, "c": want, "link": "", "fifo": "", "dir": "", "none": "", "../secret": ""} {
+		if got := s.Script(id); got != want {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
+	if len(OpenSpool(dir+"/none").files) != 0 {
+		t.Error("a spool that is not there has messages")
+	}
+	for n := range text { // a file that Exim is writing
+		if got := scriptIn(text[:n]); got != "" && got != want {
+			t.Errorf("of the first %d bytes: %q", n, got)
+		}
+	}
+	edit := func(old, new string) string { return scriptIn([]byte(strings.ReplaceAll(string(text), old, new))) }
+	for what, c := range map[string]struct{ got, want string }{
+		"tainted":        {edit("-aclm _dir", "--aclm _dir"), want},
+		"too long":       {edit("_dir 14", "_dir 4294967296"), ""},
+		"negative":       {edit("_dir 14", "_dir -14"), ""},
+		"other name":     {edit("042  X-PHP-Originating-Script", "030  X-Source-Dir"), want},
+		"lower case":     {edit("X-PHP-Originating-Script", "x-php-originating-script"), want},
+		"deleted header": {edit("018T", "018*"), want},
+		"no header":      {edit("042  X-PHP-Originating-Script", "042  X-PHP-Originating-Skript"), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", what, c.got, c.want)
+		}
+	}
+}
