@@ -60,6 +60,16 @@ func (a Author) Kind() string {
 	return "mailbox"
 }
 
+// IsAuthor reports whether a scope names an author that is no payer too.
+func IsAuthor(scope string) bool {
+	for _, prefix := range [...]string{LoginPrefix, ScriptPrefix, ClientPrefix} {
+		if strings.HasPrefix(scope, prefix) {
+			return true
+		}
+	}
+	return IsMailbox(scope) // one that forwards, too
+}
+
 // AuthorKey is the key of an author of a kind, of which the name is as its sender, script or
 // tenant has chosen it. Bytes that are not printable ASCII are written \xNN, and so is the
 // backslash; a long one is cut, and ends with a hash of the whole. So different names have

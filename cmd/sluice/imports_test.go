@@ -75,7 +75,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
 
 	// Fronts: never each other, and no owner of state.
-	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/exim", own: words()},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }

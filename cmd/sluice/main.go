@@ -40,6 +40,7 @@ type commands struct {
 
 	Serve    serveCmd    `cmd:"" help:"Answer Exim and Postfix until told to stop."`
 	Status   statusCmd   `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
+	Who      whoCmd      `cmd:"" help:"Show who sends most: of a domain, or of all."`
 	Lock     lockCmd     `cmd:"" help:"Refuse a domain until it is unlocked."`
 	Unlock   unlockCmd   `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
 	Reset    resetCmd    `cmd:"" help:"Let a domain, account or mailbox start at zero."`
@@ -50,7 +51,6 @@ type commands struct {
 	Rollback rollbackCmd `cmd:"" help:"Take back one change of the history."`
 	Check    checkCmd    `cmd:"" help:"Ask one question as Exim would, and print the answer."`
 	Show     configCmd   `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
-	Who      whoCmd      `cmd:"" help:"Show who of a domain sends: the mailbox, script or login."`
 	Log      logCmd      `cmd:"" help:"Show what Exim has logged about the messages of somebody."`
 	Simulate simulateCmd `cmd:"" help:"Show what limits would have done to the mail of a log."`
 	Doctor   doctorCmd   `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`

@@ -127,11 +127,13 @@ func (o *newcomer) sends(t *testing.T) {
 	}
 }
 
-// findsWhoSends asks the main log alone who it was, and for its lines.
+// findsWhoSends asks sluice who it was, then the main log alone, and for its lines.
 func (o *newcomer) findsWhoSends(t *testing.T) {
 	t.Helper()
 	for command, says := range map[string]string{
-		o.block(t, "sluice who --log "):                        "  news@example.com  ",
+		o.block(t, "sluice who --log "): "  news@example.com  ",
+		"sluice who":                    "  news@example.com  ",
+		"sluice who example.com":        "  news@example.com  ",
 		"sluice who example.com --log /var/log/exim4/mainlog*": "  news@example.com  ",
 		"sluice log example.com":                               " => customer1@far.example ",
 		"sluice log news@example.com --last 50":                " <= news@example.com ",

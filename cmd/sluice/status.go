@@ -11,6 +11,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/refusal"
@@ -291,6 +292,14 @@ func warnings(t operator.Totals) []string {
 			w = append(w, l.LostPart()+". The log of sluice names the file, and says what to do.")
 		}
 	}
+	if t.Who.Trouble != "" {
+		first, _, _ := strings.Cut(t.Who.Trouble, "\n")
+		w = append(w, fmt.Sprintf("who sends is not known until sluice is restarted: %s. Limits hold; please report it.", first))
+	}
+	if t.Who.Dropped > 0 {
+		w = append(w, fmt.Sprintf("who sends was forgotten of %s since the start, because who.memory is full. Limits hold.",
+			sidecar.Count(t.Who.Dropped, "quiet domain", "quiet domains")))
+	}
 	if t.Uncounted > 0 {
 		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
 			"which is store.max_subjects. Raise it.", t.Uncounted, sidecar.Count(t.Subjects, "subject", "subjects")))
@@ -376,6 +385,13 @@ func (d detail) outcomes(n operator.Counts, st operator.DeferfailStatus) {
 	}
 }
 
+// authors prints who sends most.
+func (d detail) authors(all []attribution.Author) {
+	for _, a := range all {
+		d.line("sender", "%s: %d tried, %d sent, %d of that deferred or failed (%d%% of all)", a.Key, a.Tried, a.Sent, a.Bad, a.Share)
+	}
+}
+
 // trip prints what ends a trip.
 func (d detail) trip(now time.Time, st operator.DeferfailStatus) {
 	t := st.Trip
@@ -445,6 +461,7 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	tripped := slices.ContainsFunc(d.Locks, func(l operator.LockStatus) bool { return l.Kind == sidecar.LockDeferFail })
 	p.refused(d.Refused, d.Stopped != "" || tripped, d.Mode, d.Watch)
 	p.outcomes(d.Counts, d.DeferfailStatus)
+	p.authors(d.Authors)
 	p.held(d.Held)
 	for _, l := range d.Locks {
 		until := "until it is removed: sluice unlock " + d.Domain

@@ -5,256 +5,264 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/admin"
 	"sluice/sidecar/attribution"
-	"sluice/sidecar/simulate"
 )
 
 type whoCmd struct {
-	Scope string   `arg:"" optional:"" help:"Only who sends of example.com, or news@example.com, account:bob or another that it shows."`
-	Log   logFiles `placeholder:"FILE..." help:"Main logs of Exim, also rotated ones and .gz, in any order."`
-	By    string   `enum:"author,network,subject,destination" default:"author" help:"What to list: author, network, subject or destination."`
-	Top   int      `default:"20" placeholder:"N" help:"List the N largest."`
+	Scope *string  `arg:"" optional:"" help:"Whose senders: example.com or what else status shows; or one sender: news@example.com, account:bob, login:bob, script:/home/bob, forward:info@example.com."`
+	By    string   `enum:"author,network,destination,subject" default:"author" help:"Show senders, or what their mail has in common: ${enum}."`
+	Top   int      `default:"20" placeholder:"N" help:"Show at most N (default: 20)."`
+	Log   logFiles `placeholder:"FILE..." help:"Ask these main logs of Exim, .gz too, in any order, and not the running sluice."`
 	foreignFlag
 	jsonFlag
 }
 
 // Help is the long help.
 func (whoCmd) Help() string {
-	return `Shows who sends: of all who send at the expense of a domain, the mailbox, script, login,
-client or forwarder, by the rules by which limits find who pays. A sender's address and the
-From header, which anybody can choose, are no part of it.
+	return `Of each domain, who has tried to send most in the last hour, and up to ten minutes before.
+TRIED has the distinct recipients that were refused too, SENT what was accepted, BAD is how
+much of that was deferred or failed. With up to 128 senders within ten minutes the numbers
+are exact, with more they may be too high, and are printed with a ~. Networks are /24 of
+IPv4 and /48 of IPv6.
 
-With --log it needs no running sluice, no configuration, and nothing installed: copy the
-program to the host that is under attack, and name its main logs. Mailboxes are known by
-the password with which they have logged in, scripts by the directory in which Exim says
-that they ran sendmail (log_selector = +arguments, and better +pid too), which a script
-can choose: cwd= lines are what a script said. Where the logs are this host's, and Exim's
-queue can be read, a header of a queued message names the script too; PHP writes it, or
-whoever sends. Without an owner map the sender's domain is taken for that of a login
-without a domain.
+A mailbox and a login are proven: by a password, by the kernel. The directory of a script
+is what the program says, and so is its header: a program can lie about both. Who sends
+to a forwarder is a stranger.
 
-TRIED counts recipients of accepted messages, and those refused for a limit; BAD is what
-was deferred for more than an hour or has failed.
-The exit code is 1 where there is nothing.
+With --log it is all of the logs, by the same rules, and needs no running sluice, no
+configuration, and nothing installed: copy the program to the host that is under attack,
+and name its main logs. What limits have refused at the time is in TRIED alone; BAD is what
+has failed or was deferred for more than an hour. Directories are from Exim's cwd= lines
+(log_selector = +arguments, and better +pid too), which are what a script said. Where the
+logs are this host's and Exim's queue can be read, a header of a queued message names the
+script too. Without an owner map the sender's domain is taken for that of a login without
+a domain.
 
 Examples:
+  sluice who
+  sluice who example.com
+  sluice who example.com --by network
+  sluice who account:bob
   sluice who --log /var/log/exim4/mainlog
   sluice who example.com --log /var/log/exim_mainlog*
-  sluice who news@example.com --by network --log mainlog mainlog.1 mainlog.2.gz
-  sluice who --log mainlog --json | jq -r '.domains[].authors[0].key'` +
-		jsonHelp(whoFound{}, "")
-}
-
-// A whoFound is who sends, for --json.
-type whoFound struct {
-	From    time.Time            `json:"from"` // of the first and last line of the logs
-	To      time.Time            `json:"to"`
-	Domains []attribution.Report `json:"domains"` // or what else pays
+  sluice who example.com --json | jq -r '.domains[].authors[0].key'` +
+		jsonHelp(attribution.Who{}, "tried and sent of an author may be too high, by error; unattributed is of sent: nobody knows by whom.")
 }
 
 func (c whoCmd) Run(t *terminal) error {
-	if err := c.run(t); err != nil {
-		return fmt.Errorf("who: %w", err)
-	}
-	return nil
-}
-
-func (c whoCmd) run(t *terminal) error {
-	switch {
-	case c.Top < 1:
-		return fmt.Errorf("--top is %d, it must be a number of authors, at least 1", c.Top)
-	case len(c.Log) == 0:
-		return errors.New("name the main logs with --log")
-	}
 	scope := ""
-	if c.Scope != "" {
-		var err error
-		if scope, err = simulate.CanonicalScope(c.Scope); err != nil {
-			return err
+	if c.Scope != nil {
+		if scope = *c.Scope; scope == "" {
+			return errors.New("who: the name is empty; leave it out to see the largest senders of all domains")
 		}
 	}
-	who, found, err := whoFromLogs(t, c.Log, c.foreignFlag)
-	if err != nil {
-		return err
+	if c.Top < 1 {
+		return fmt.Errorf("who: --top is %d, it must be 1 at least", c.Top)
 	}
-	if scope == "" {
-		found.Domains = who.Largest(found.To, c.Top)
+	if len(c.Log) > 0 {
+		return c.fromLogs(t, scope)
+	}
+	question := func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, scope, c.Top) }
+	return show(t, c.JSON, "who", question, func(w attribution.Who) {
+		printWho(t.stdout, w, c.By, c.Top, scope == "")
+	})
+}
+
+// printWho prints who sends. all: these are the largest senders of all domains.
+func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
+	switch {
+	case len(who.Domains) == 0:
+		fmt.Fprintf(w, "%s: nobody has sent in the last %s.\n", who.Node, windowOf(who))
+		return
+	case by != "author":
+		printShares(w, who.Domains, by, top)
+		return
+	case all:
+		printTable(w, "lrrrlllrrl", authorRows(who, true))
+		return
+	}
+	for i, r := range who.Domains {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		printReport(w, who, r)
+	}
+}
+
+func windowOf(who attribution.Who) string {
+	return sidecar.WindowName(time.Duration(who.Seconds * float64(time.Second)))
+}
+
+// printReport prints who sends of one domain.
+func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
+	fmt.Fprintf(w, "%s: %d", r.Domain, r.Sent)
+	if r.Limit > 0 {
+		fmt.Fprintf(w, " of %d", r.Limit)
+	}
+	if who.Seconds > 0 {
+		fmt.Fprintf(w, " in the last %s", windowOf(who))
 	} else {
-		found.Domains = reportsOf(who, found.To, scope)
+		fmt.Fprint(w, " sent")
+	}
+	if r.Limit > 0 {
+		fmt.Fprintf(w, " (%d%%)", r.Sent*100/r.Limit)
+	}
+	if r.Refused > 0 {
+		fmt.Fprintf(w, ", %d refused", r.Refused)
+	}
+	if r.FullAt != nil {
+		fmt.Fprintf(w, "; at this rate full in %s", sidecar.Brief(r.FullAt.Sub(who.Now)))
+	}
+	fmt.Fprint(w, "\n\n")
+	if one := (attribution.Who{Now: who.Now, Domains: []attribution.Report{r}}); len(r.Authors) > 0 {
+		printTable(w, "rrrlllrrl", authorRows(one, false))
+	}
+	printMore(w, r)
+}
+
+// authorRows are the rows of a table, with the domain of each author where there are several.
+func authorRows(who attribution.Who, several bool) [][]string {
+	type row struct {
+		attribution.Author
+		domain string
+	}
+	var all []row
+	for _, r := range who.Domains {
+		for _, a := range r.Authors {
+			all = append(all, row{a, r.Domain})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(b.Tried, a.Tried) })
+	rows := [][]string{{"TRIED", "SENT", "%", "SENDER", "PROOF", "FROM", "RECIPIENTS", "BAD", "SINCE"}}
+	for _, a := range all {
+		about := ""
+		if a.Error > 0 {
+			about = "~"
+		}
+		recipients, bad := "-", "-"
+		if a.Recipients > 0 {
+			recipients = fmt.Sprint(a.Recipients)
+		}
+		if a.Sent > 0 {
+			bad = fmt.Sprintf("%d%%", min(100, a.Bad*100/a.Sent))
+		}
+		rows = append(rows, []string{about + fmt.Sprint(a.Tried), about + fmt.Sprint(a.Sent), fmt.Sprint(a.Share), a.Key, a.Proof, from(a.Author), recipients, bad, since(who.Now, a.Author)})
+	}
+	if several {
+		for i := range rows {
+			domain := "DOMAIN"
+			if i > 0 {
+				domain = all[i-1].domain
+			}
+			rows[i] = append([]string{domain}, rows[i]...)
+		}
+	}
+	return rows
+}
+
+// from words from where an author has sent.
+func from(a attribution.Author) string {
+	n := int64(0)
+	for _, s := range a.Networks {
+		n += s.Sent
 	}
 	switch {
-	case len(found.Domains) == 0:
-		return no{fmt.Errorf("nobody who is known here has sent anything in the logs%s", ofScope(scope))}
-	case c.JSON:
-		return printJSON(t.stdout, found)
-	case c.By == "author":
-		c.printAuthors(t.stdout, found)
-	default:
-		c.printShares(t.stdout, found)
-	}
-	return nil
-}
-
-func ofScope(scope string) string {
-	if scope == "" {
-		return ""
-	}
-	return ", of " + sidecar.Printable(scope)
-}
-
-// reportsOf are the reports of a domain or of what else pays; or of all whose mail an author
-// or account has sent, with what is theirs.
-func reportsOf(who *attribution.Attribution, now time.Time, scope string) (reports []attribution.Report) {
-	if r, known := who.Of(now, scope); known {
-		return []attribution.Report{r}
-	}
-	for _, subject := range slices.Sorted(slices.Values(who.Subjects())) {
-		r, _ := who.Of(now, subject)
-		r.Authors = slices.DeleteFunc(r.Authors, func(a attribution.Author) bool {
-			return a.Key != scope && sidecar.AccountPrefix+a.Parent != scope
-		})
-		if len(r.Authors) > 0 {
-			reports = append(reports, r)
-		}
-	}
-	return reports
-}
-
-// printAuthors prints the authors of each domain.
-func (c whoCmd) printAuthors(w io.Writer, found whoFound) {
-	fmt.Fprintf(w, "%s to %s\n", sidecar.DateTime(found.From), sidecar.DateTime(found.To))
-	script := false
-	for _, r := range found.Domains {
-		fmt.Fprintf(w, "\n%s: %d sent", r.Domain, r.Sent)
-		if r.Refused > 0 {
-			fmt.Fprintf(w, ", %d refused", r.Refused)
-		}
-		fmt.Fprint(w, "\n\n")
-		rows := [][]string{{"TRIED", "SENT", "%", "SENDER", "FROM", "RECIPIENTS", "BAD", "SINCE"}}
-		for _, a := range r.Authors[:min(len(r.Authors), c.Top)] {
-			script = script || a.Kind == "script"
-			rows = append(rows, []string{fmt.Sprint(a.Tried), fmt.Sprint(a.Sent), fmt.Sprint(a.Share), senderOf(a), fromOf(a), fmt.Sprint(a.Recipients), percentOf(a.Bad, a.Sent), a.FirstSeen.Local().Format("01-02 15:04")})
-		}
-		printTable(w, "rrrllrrl", rows)
-		if more := len(r.Authors) - c.Top; more > 0 {
-			fmt.Fprintf(w, "and %s.\n", sidecar.Count(int64(more), "other", "others"))
-		}
-		printEvidence(w, r)
-	}
-	if script {
-		fmt.Fprintln(w, "\nDirectories of scripts are from cwd= lines, which are what a script said.")
-	}
-	if lines := c.linesOf(found.Domains[0].Authors); lines != "" {
-		fmt.Fprintf(w, "\nWhat Exim has logged about the first: %s\n", lines)
-	}
-}
-
-// senderOf is an author, with what its script says of itself.
-func senderOf(a attribution.Author) string {
-	if a.Header == "" {
-		return a.Key
-	}
-	return fmt.Sprintf("%s (header: %s)", a.Key, a.Header)
-}
-
-// fromOf says from how many networks an author sends, and from which most.
-func fromOf(a attribution.Author) string {
-	switch n := len(a.Networks); {
-	case n == 0:
+	case len(a.Networks) == 0:
 		return "-"
-	case n == 1:
+	case len(a.Networks) == 1 && !a.MoreNetworks:
 		return a.Networks[0].Name
-	case a.MoreNetworks:
-		return fmt.Sprintf("over %d networks, most %s (%s)", n, a.Networks[0].Name, percentOf(a.Networks[0].Sent, a.Tried))
-	default:
-		return fmt.Sprintf("%d networks, most %s (%s)", n, a.Networks[0].Name, percentOf(a.Networks[0].Sent, a.Tried))
 	}
+	more := ""
+	if a.MoreNetworks {
+		more = "more than "
+	}
+	return fmt.Sprintf("%s%d networks, most %s (%d%%)", more, len(a.Networks), a.Networks[0].Name, a.Networks[0].Sent*100/max(1, n))
 }
 
-func percentOf(n, of int64) string { return fmt.Sprintf("%d%%", n*100/max(1, of)) }
-
-// maxPrinted is how many destinations and servers are printed.
-const maxPrinted = 4
-
-// printEvidence prints what the author that sends most sends, and where.
-func printEvidence(w io.Writer, r attribution.Report) {
-	a := r.Authors[0]
-	if a.Subject != "" {
-		fmt.Fprintf(w, "  the first's subject most used: %q\n", a.Subject)
+// since words when an author was first seen, with what else is to be said.
+func since(now time.Time, a attribution.Author) string {
+	text, first := a.FirstSeen.Local().Format("15:04"), a.FirstSeen.Local()
+	if now.Sub(first) > 20*time.Hour {
+		text = first.Format("2006-01-02")
 	}
-	var to []string
-	for _, d := range a.Destinations[:min(len(a.Destinations), maxPrinted)] {
-		to = append(to, fmt.Sprintf("%s %d", d.Name, d.Sent))
+	for _, more := range [...]string{a.Spike, a.Stopped} {
+		if more != "" {
+			text += "  " + more
+		}
 	}
-	if len(to) > 0 {
-		fmt.Fprintf(w, "  its destinations: %s\n", strings.Join(to, ", "))
+	return text
+}
+
+// printMore prints what does not fit into a table, and what can be done.
+func printMore(w io.Writer, r attribution.Report) {
+	for _, a := range r.Authors {
+		if a.Header != "" {
+			fmt.Fprintf(w, "  %s says it is %s; a script can lie about both\n", a.Key, a.Header)
+		}
+	}
+	if len(r.Authors) > 0 {
+		a := r.Authors[0]
+		if a.Subject != "" {
+			fmt.Fprintf(w, "  subject most used by %s: %q, %d of %d\n", a.Key, a.Subject, a.SubjectCount, a.Tried)
+		}
+		if len(a.Destinations) > 0 {
+			var to []string
+			for _, s := range a.Destinations[:min(4, len(a.Destinations))] {
+				to = append(to, fmt.Sprintf("%s %d", s.Name, s.Sent))
+			}
+			fmt.Fprintf(w, "  destinations of %s: %s\n", a.Key, strings.Join(to, ", "))
+		}
 	}
 	if c := r.CalledSpam; c != nil {
-		fmt.Fprintf(w, "  called spam by %s: %s\n", strings.Join(c.Servers[:min(len(c.Servers), maxPrinted)], ", "), c.Text)
+		fmt.Fprintf(w, "  called spam by %s (%s), the last at %s: %s\n", sidecar.Count(int64(len(c.Servers)), "server", "servers"),
+			strings.Join(c.Servers, ", "), sidecar.DateTime(c.At), c.Text)
+	}
+	if r.Unattributed > 0 {
+		fmt.Fprintf(w, "  not attributed: %d\n", r.Unattributed)
+	}
+	if len(r.Authors) > 0 && harmless.MatchString(r.Authors[0].Key) {
+		fmt.Fprintf(w, "\n  what Exim has logged of it:  sluice log %s\n", r.Authors[0].Key)
 	}
 }
 
-// plain are the texts that a shell takes as they are.
-var plain = regexp.MustCompile(`^[A-Za-z0-9@%+=:,./_-]+$`)
+// harmless are the names that may stand in a command which is printed to be copied: a sender
+// chooses them.
+var harmless = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@%+=:,./_-]*$`)
 
-// linesOf is the command for the lines of the first author; "" where a name has characters
-// that a shell may take for something else.
-func (c whoCmd) linesOf(authors []attribution.Author) string {
-	command := []string{"sluice", "log", authors[0].Key, "--last", "100", "--log"}
-	command = append(command, c.Log...)
-	if slices.ContainsFunc(command, func(word string) bool { return !plain.MatchString(word) }) {
-		return ""
-	}
-	return strings.Join(command, " ")
-}
-
-// printShares prints from which networks, to which destinations or with which subjects most
-// is sent, and who of all sends most of that.
-func (c whoCmd) printShares(w io.Writer, found whoFound) {
-	type share struct {
-		name, mostly string
-		sent, most   int64
-	}
-	shares := map[string]*share{}
-	for _, r := range found.Domains {
+// printShares prints what the mail of all authors has in common.
+func printShares(w io.Writer, reports []attribution.Report, by string, top int) {
+	counts := map[string]int64{}
+	for _, r := range reports {
 		for _, a := range r.Authors {
-			for _, one := range sharesOf(a, c.By) {
-				s := shares[one.Name]
-				if s == nil {
-					s = &share{name: one.Name}
-					shares[one.Name] = s
+			shares := a.Networks
+			switch by {
+			case "destination":
+				shares = a.Destinations
+			case "subject":
+				if shares = nil; a.Subject != "" {
+					shares = []attribution.Share{{Name: a.Subject, Sent: a.SubjectCount}}
 				}
-				if s.sent += one.Sent; one.Sent > s.most {
-					s.mostly, s.most = a.Key, one.Sent
-				}
+			}
+			for _, s := range shares {
+				counts[s.Name] += s.Sent
 			}
 		}
 	}
-	sorted := slices.SortedFunc(maps.Values(shares), func(a, b *share) int { return cmp.Or(cmp.Compare(b.sent, a.sent), cmp.Compare(a.name, b.name)) })
-	rows := [][]string{{"ABOUT", strings.ToUpper(c.By), "MOSTLY"}}
-	for _, s := range sorted[:min(len(sorted), c.Top)] {
-		rows = append(rows, []string{fmt.Sprint(s.sent), s.name, fmt.Sprintf("%s (%d)", s.mostly, s.most)})
+	rows := [][]string{{"SENT", strings.ToUpper(by)}}
+	names := make([]string, 0, len(counts))
+	for name := range counts {
+		names = append(names, name)
 	}
-	printTable(w, "rll", rows)
-}
-
-// sharesOf are an author's sends by something.
-func sharesOf(a attribution.Author, by string) []attribution.Share {
-	switch by {
-	case "network":
-		return a.Networks
-	case "destination":
-		return a.Destinations
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
+	for _, name := range names[:min(top, len(names))] {
+		rows = append(rows, []string{fmt.Sprint(counts[name]), name})
 	}
-	if a.Subject == "" {
-		return nil
-	}
-	return []attribution.Share{{Name: a.Subject, Sent: a.SubjectCount}}
+	printTable(w, "rl", rows)
 }

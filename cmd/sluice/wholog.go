@@ -2,20 +2,56 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/simulate"
 )
 
-// whoFromLogs finds who sends from logs alone, by the rules by which serve does, and from
-// when to when the logs are.
-func whoFromLogs(t *terminal, names []string, from foreignFlag) (who *attribution.Attribution, found whoFound, err error) {
+// fromLogs prints who sends by main logs alone.
+func (c whoCmd) fromLogs(t *terminal, scope string) error {
+	if scope != "" {
+		var err error
+		if scope, err = simulate.CanonicalScope(scope); err != nil {
+			return fmt.Errorf("who: %w", err)
+		}
+	}
+	who, to, err := whoFromLogs(t, c.Log, c.foreignFlag)
+	if err != nil {
+		return fmt.Errorf("who: %w", err)
+	}
+	found := attribution.Who{Now: to, Domains: who.Scope(to, scope, c.Top)}
+	switch {
+	case len(found.Domains) == 0:
+		return no{fmt.Errorf("who %s: nobody who is known here has sent anything of it in the logs", sidecar.Printable(scope))}
+	case c.JSON:
+		return printJSON(t.stdout, found)
+	}
+	printWho(t.stdout, found, c.By, c.Top, scope == "")
+	if hasScript(found) {
+		fmt.Fprintln(t.stdout, "\nDirectories of scripts are from cwd= lines, which are what a script said.")
+	}
+	return nil
+}
+
+func hasScript(found attribution.Who) bool {
+	return slices.ContainsFunc(found.Domains, func(r attribution.Report) bool {
+		return slices.ContainsFunc(r.Authors, func(a attribution.Author) bool { return strings.HasPrefix(a.Key, sidecar.ScriptPrefix) })
+	})
+}
+
+// whoFromLogs finds who sends from logs alone, by the rules by which serve does, and returns
+// the time of the last line.
+func whoFromLogs(t *terminal, names []string, from foreignFlag) (who *attribution.Attribution, to time.Time, err error) {
 	options, foreign, err := from.settingsFor(t, names)
 	if err != nil {
-		return nil, found, err
+		return nil, to, err
 	}
 	options.Who = true
 	if directory := exim.Find(t.ctx, options.Config.Exim.Binary).Option(t.ctx, "spool_directory"); directory != "" && !foreign {
@@ -23,17 +59,15 @@ func whoFromLogs(t *terminal, names []string, from foreignFlag) (who *attributio
 	}
 	simulation := simulate.New(options)
 	if err := simulation.Unread(); err != nil {
-		return nil, found, err
+		return nil, to, err
 	}
 	if err := replayLogs(t, names, simulate.NewReplay(simulation)); err != nil {
-		return nil, found, err
+		return nil, to, err
 	}
 	if who = simulation.Who(); who == nil {
-		return nil, found, no{errors.New("there is no mail in the logs")}
+		return nil, to, no{errors.New("there is no mail in the logs")}
 	}
-	report := simulation.Report()
-	found.From, found.To = report.From, report.To
-	return who, found, nil
+	return who, simulation.Report().To, nil
 }
 
 // replayLogs has simulations read logs.

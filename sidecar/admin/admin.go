@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/history"
 	"sluice/sidecar/operator"
 )
@@ -14,6 +15,9 @@ import (
 type Backend interface {
 	// Status returns that of one domain, mailbox or account, or of all for "".
 	Status(ctx context.Context, now time.Time, scope string) (operator.Status, error)
+	// WhoSends returns who sends of a scope, at most n of each domain; or for "" the n authors
+	// that have tried most.
+	WhoSends(now time.Time, scope string, n int) (attribution.Who, error)
 	// Lock locks a domain until an operator unlocks it, and warns if it may be a typo.
 	Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error)
 	// Unlock removes every lock of a domain and resets it.

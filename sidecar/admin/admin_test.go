@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
@@ -57,6 +58,10 @@ func (b *book) write(format string, args ...any) error {
 func (b *book) Status(_ context.Context, now time.Time, domain string) (operator.Status, error) {
 	err := b.write("status %s", domain)
 	return operator.Status{Node: "mx1", Now: now.UTC(), Domains: []operator.DomainStatus{{Domain: domain}}}, err
+}
+
+func (b *book) WhoSends(_ time.Time, scope string, n int) (attribution.Who, error) {
+	return attribution.Who{Node: "mx1", Domains: []attribution.Report{{Domain: scope}}}, b.write("who %s %d", scope, n)
 }
 
 func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) (string, error) {
@@ -135,6 +140,11 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 	if _, err := c.Status(ctx, ""); err != nil {
 		t.Error(err)
 	}
+	for _, scope := range []string{"", "EXAMPLE.com", "script:/home/bob/x y", "login:bob", "forward:info@example.com", "News@Example.com"} {
+		if _, err := c.WhoSends(ctx, scope, 5000); err != nil {
+			t.Error(err)
+		}
+	}
 	if err := errors.Join(
 		lock(c, "Bücher.example"), c.Unlock(ctx, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
 	); err != nil {
@@ -146,6 +156,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 	}
 	want := []string{
 		"status example.com", "status ",
+		"who  1000", "who example.com 1000", "who script:/home/bob/x y 1000", "who login:bob 1000", "who forward:info@example.com 1000", "who news@example.com 1000",
 		"lock xn--bcher-kva.example " + me.Username, "unlock example.com " + me.Username,
 		"reset account:bob " + me.Username, "reset news@example.com " + me.Username,
 	}
@@ -157,6 +168,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	path, _ := start(t, Options{Backend: &book{}})
 	c, ctx := NewClient(path), t.Context()
+	who := func(scope string, n int) error { _, err := c.WhoSends(ctx, scope, n); return err }
 	for _, tc := range []struct {
 		name string
 		err  error
@@ -166,6 +178,10 @@ func TestRefusals(t *testing.T) {
 		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", limit.ErrNotFound},
 		{"no domain", lock(c, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
 		{"default, which is no domain", lock(c, "default"), "lock: default is a scope of limits", nil},
+		{"nobody's senders", who("none.example", 1), "who sends of none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"no number", who("", 0), "top must be a number", nil},
+		{"no author", who("x y", 1), `scope "x y" must be`, nil},
+		{"a long name", who("script:/"+strings.Repeat("x", 400), 1), "the scope is too long", nil},
 		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
 		{"nobody", lock(NewClient(path+"x"), "example.com"), "no such file", ErrUnreachable},
 	} {

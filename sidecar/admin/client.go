@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
@@ -53,6 +54,13 @@ func (c *Client) Status(ctx context.Context, scope string) (status operator.Stat
 	}
 	err = c.ask(ctx, http.MethodGet, path, nil, &status)
 	return status, err
+}
+
+// WhoSends returns who sends of a scope, at most n of each domain; or for "" the n authors that
+// have tried most.
+func (c *Client) WhoSends(ctx context.Context, scope string, n int) (who attribution.Who, err error) {
+	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("/who?scope=%s&top=%d", url.QueryEscape(scope), n), nil, &who)
+	return who, err
 }
 
 // Lock locks a domain until an operator unlocks it, and warns if it may be a typo.

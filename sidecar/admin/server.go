@@ -12,8 +12,12 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
@@ -87,6 +91,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
 		"GET /status":  s.status,
+		"GET /who":     s.who,
 		"POST /lock":   command("lock", s.opts.Backend.Lock),
 		"POST /unlock": command("unlock", withoutWarning(s.opts.Backend.Unlock)),
 		"POST /reset":  command("reset", withoutWarning(s.opts.Backend.Reset)),
@@ -151,6 +156,29 @@ func (s *Server) status(r *http.Request) (any, error) {
 	return withLists(status), nil
 }
 
+// maxWho bounds the authors that an answer has.
+const maxWho = 1000
+
+func (s *Server) who(r *http.Request) (any, error) {
+	scope := r.URL.Query().Get("scope")
+	n, err := strconv.Atoi(r.URL.Query().Get("top"))
+	switch {
+	case err != nil || n < 1:
+		return nil, fmt.Errorf("who: %w", badRequest{errors.New("top must be a number of authors, 1 at least")})
+	case len(scope) > 400:
+		return nil, fmt.Errorf("who: %w", badRequest{errors.New("the scope is too long")})
+	case scope != "" && (!sidecar.IsAuthor(scope) || !strings.Contains(scope, ":")):
+		if scope, err = countedScope(scope); err != nil {
+			return nil, fmt.Errorf("who: %w", badRequest{err})
+		}
+	}
+	who, err := s.opts.Backend.WhoSends(time.Now(), scope, min(n, maxWho))
+	if err != nil {
+		return nil, fmt.Errorf("who sends of %s: %w", sidecar.Printable(cmp.Or(scope, "all domains")), err)
+	}
+	return who, nil
+}
+
 // withLists makes missing lists empty ones: they are [] in JSON and not null.
 func withLists(s operator.Status) operator.Status {
 	s.Domains = append([]operator.DomainStatus{}, s.Domains...)
@@ -158,6 +186,7 @@ func withLists(s operator.Status) operator.Status {
 	for i := range s.Domains {
 		d := &s.Domains[i]
 		d.Locks, d.Windows = append([]operator.LockStatus{}, d.Locks...), append([]operator.Window{}, d.Windows...)
+		d.Authors = append([]attribution.Author{}, d.Authors...)
 	}
 	for i := range s.Scopes {
 		s.Scopes[i].Windows = append([]operator.Window{}, s.Scopes[i].Windows...)

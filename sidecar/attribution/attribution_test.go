@@ -430,12 +430,13 @@ func TestEvidence(t *testing.T) {
 	for i := range 461 {
 		m.To[0] = envelope.Address{Local: fmt.Sprint("u", i), Domain: []string{"mail.example", "post.example", "mail.example"}[i%3]}
 		m.Request.ClientAddress, m.Request.Script = fmt.Sprintf("203.0.%d.%d", 113+max(0, i-300)/20, i%250), "1001:mailer.php"
+		m.Request.Subject = []string{"Your invoice 8841", "other"}[min(1, i%50/49)]
 		b.Charged(b.now, m, 1)
 	}
 	b.counts["x.example"] = Counts{Sent: 461}
 	r, _ := b.Of(b.now, "x.example")
 	a := r.Authors[0]
-	if a.Recipients < 430 || a.Recipients > 461 || a.Senders != 1 || a.Header != "1001:mailer.php" || a.MoreNetworks {
+	if a.Recipients < 430 || a.Recipients > 461 || a.Senders != 1 || a.Header != "1001:mailer.php" || a.Subject != "Your invoice 8841" || a.SubjectCount != 452 || a.MoreNetworks {
 		t.Errorf("%+v", a)
 	}
 	if len(a.Networks) != 9 || a.Networks[0] != (Share{"203.0.113.0/24", 320}) || len(a.Destinations) != 2 || a.Destinations[0] != (Share{"mail.example", 307}) {

@@ -174,6 +174,7 @@ func (s *sheet) add(seed maphash.Seed, m *Message) {
 		setBit(s.senders[:], maphash.String(seed, r.Sender))
 		s.networks.add(networkOf(r.ClientAddress), "", uint32(len(m.To)), maxNetworks)
 		s.header.add(r.Script, 1)
+		s.subject.add(r.Subject, int64(len(m.To)))
 	}
 }
 

@@ -4,10 +4,19 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/sidecar"
 )
+
+// A Who is what `sluice who` shows.
+type Who struct {
+	Node    string    `json:"node"`
+	Now     time.Time `json:"now"`
+	Seconds float64   `json:"seconds"` // the window: what was sent in it
+	Domains []Report  `json:"domains"` // and what else is charged
+}
 
 // A Report is who sends of a domain, or of what else is charged. Numbers of authors are
 // about right, and never too low.
@@ -205,6 +214,72 @@ func (a *Attribution) Subjects() (all []string) {
 	return all
 }
 
+// Scope returns who sends: of a domain with what it redirects, or of what else is charged;
+// where an author sends whom the scope names, or the authors of an account; or for "" the n
+// that have tried most. Of each it has n authors at most.
+func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []Report) {
+	account, isAccount := strings.CutPrefix(scope, sidecar.AccountPrefix)
+	switch {
+	case scope == "":
+		return a.Largest(now, n)
+	case isAccount:
+		reports = a.Find(now, func(x sidecar.Author) bool { return x.Account == account })
+	case sidecar.IsAuthor(scope):
+		reports = a.Find(now, func(x sidecar.Author) bool {
+			return x.Key == scope || strings.HasPrefix(scope, sidecar.ScriptPrefix) && strings.HasPrefix(x.Key, strings.TrimSuffix(scope, "/")+"/")
+		})
+	default:
+		for _, subject := range [...]string{scope, sidecar.ForwardPrefix + scope} {
+			if r, known := a.Of(now, subject); known || r.Sent > 0 {
+				reports = append(reports, r)
+			}
+		}
+	}
+	for i := range reports {
+		reports[i].Authors = reports[i].Authors[:min(n, len(reports[i].Authors))]
+	}
+	return reports
+}
+
+// Find returns the reports of all subjects of which somebody sends for whom f is true, each
+// with those alone.
+func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []Report {
+	reports := []Report{}
+	keys := map[string]bool{}
+	for name := range slices.Values(a.Subjects()) {
+		clear(keys)
+		a.locked(func() {
+			s := a.subjects.byName[name]
+			if s == nil {
+				return
+			}
+			for i := range s.panes {
+				for _, e := range s.panes[i].entries {
+					if who := a.authors.all[e.author].Author; f(who) {
+						keys[who.Key] = true
+					}
+				}
+			}
+		})
+		if len(keys) > 0 {
+			if r := a.only(now, name, keys); len(r.Authors) > 0 {
+				reports = append(reports, r)
+			}
+		}
+	}
+	slices.SortFunc(reports, func(a, b Report) int {
+		return cmp.Or(cmp.Compare(b.Authors[0].Tried, a.Authors[0].Tried), cmp.Compare(a.Domain, b.Domain))
+	})
+	return reports
+}
+
+// only returns the report of a subject with some authors alone.
+func (a *Attribution) only(now time.Time, subject string, keys map[string]bool) Report {
+	r, _ := a.Of(now, subject)
+	r.Authors = slices.DeleteFunc(r.Authors, func(x Author) bool { return !keys[x.Key] })
+	return r
+}
+
 // Largest returns the n authors that have tried most, whatever they send of. Each report has
 // only those of its domain that are among them.
 func (a *Attribution) Largest(now time.Time, n int) []Report {
@@ -232,16 +307,17 @@ func (a *Attribution) Largest(now time.Time, n int) []Report {
 		}
 	}
 	keep()
-	reports := []Report{}
+	reports, of := []Report{}, map[string]map[string]bool{}
 	for _, t := range top {
-		if slices.ContainsFunc(reports, func(r Report) bool { return r.Domain == sidecar.Printable(t.subject) }) {
-			continue
+		if of[t.subject] == nil {
+			of[t.subject] = map[string]bool{}
 		}
-		if r, known := a.Of(now, t.subject); known {
-			r.Authors = slices.DeleteFunc(r.Authors, func(x Author) bool {
-				return !slices.ContainsFunc(top, func(o one) bool { return o.subject == t.subject && o.key == x.Key })
-			})
-			reports = append(reports, r)
+		of[t.subject][t.key] = true
+	}
+	for _, t := range top {
+		if of[t.subject] != nil {
+			reports = append(reports, a.only(now, t.subject, of[t.subject]))
+			delete(of, t.subject)
 		}
 	}
 	return reports

@@ -97,7 +97,7 @@ func New(o Options) *Engine {
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Late: e.Late})
+		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Late: e.Late})
 
 	// The first Blocker with a reason answers.
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})

@@ -2,11 +2,14 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/limit"
 )
 
 // wantWho compares "NAME TRIED/SENT" of each author of a subject, and how many sends nobody is
@@ -86,6 +89,40 @@ func TestWhoseMailIsBad(t *testing.T) {
 	r, _ := s.Who.Of(s.now, "a.example")
 	if len(r.Authors) != 1 || r.Authors[0].Sent != 4 || r.Authors[0].Bad != 2 || fmt.Sprint(r.Authors[0].Causes) != "map[called-spam:1 no-such-address:1]" || r.CalledSpam == nil {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A scope of who is a domain with what it redirects, or an author wherever it sends.
+func TestScopesOfWho(t *testing.T) {
+	s := newSite(t, limit20)
+	s.sendAs("news@a.example")
+	s.sendAs("info@a.example")
+	s.sendAs("info@a.example")
+	s.sendAs("news@b.example")
+	s.local("/home/bob/wp")
+	s.local("/home/bobby")
+	for scope, want := range map[string]string{
+		"":               "a.example info@a.example, a.example news@a.example, a.example script:/home/bob/wp, a.example script:/home/bobby, b.example news@b.example",
+		"a.example":      "a.example info@a.example, a.example news@a.example, a.example script:/home/bob/wp, a.example script:/home/bobby",
+		"news@a.example": "a.example news@a.example", "script:/home/bob": "a.example script:/home/bob/wp", "script:/home/bobby": "a.example script:/home/bobby",
+		"c.example": "error", "login:nobody": "error", "script:/home/b": "error",
+	} {
+		var got []string
+		w, err := s.WhoSends(s.now, scope, 20)
+		if errors.Is(err, limit.ErrNotFound) {
+			got = []string{"error"}
+		}
+		for _, r := range w.Domains {
+			for _, a := range r.Authors {
+				got = append(got, r.Domain+" "+a.Key)
+			}
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: %q, want %q: %v", scope, got, want, err)
+		}
+	}
+	if d := s.outcomes("a.example"); len(d.Authors) != 3 || d.Authors[0].Key != "info@a.example" || d.Authors[0].Sent != 2 {
+		t.Errorf("status: %+v", d.Authors)
 	}
 }
 

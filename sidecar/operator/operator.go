@@ -12,6 +12,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hold"
@@ -38,6 +39,7 @@ type Operator struct {
 	deferfail  *deferfail.Breaker
 	reconciler sidecar.Reconciler
 	refusals   *refusal.Counts
+	who        *attribution.Attribution
 	late       func() int64
 	shown
 }
@@ -72,13 +74,14 @@ type Options struct {
 	Deferfail  *deferfail.Breaker
 	Reconciler sidecar.Reconciler
 	Refusals   *refusal.Counts
+	Who        *attribution.Attribution
 	Late       func() int64 // as Totals.Late
 }
 
 // New returns an Operator.
 func New(o Options) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, late: o.Late}
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, late: o.Late}
 }
 
 // ShowProgress has Status show how far the logs were read.
@@ -96,6 +99,7 @@ func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
 func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
 	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.totals(), Config: o.settings.Status()}
 	names := map[string]bool{scope: true}
+	defer func() { o.addAuthors(now, scope, s) }()
 	switch {
 	case scope == "":
 		names = o.subjects(now)
@@ -308,6 +312,7 @@ func (o *Operator) totals() Totals {
 		Journal:   "ok",
 		Locks:     "ok",
 		Sockets:   "ok",
+		Who:       o.who.Status(),
 	}
 	if logs := o.logs.Load(); logs != nil {
 		t.Logs = (*logs)()

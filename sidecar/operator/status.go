@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/policy"
@@ -36,7 +37,8 @@ type DomainStatus struct {
 	Held    int          `json:"held"`     // recipients that wait in Exim's queue
 	Mode    limit.Mode   `json:"mode"`     // enforce; watch; exempt: nothing of it is charged
 	Blocked
-	Partial bool `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
+	Authors []attribution.Author `json:"authors"` // who has tried to send most, where one domain is asked about
+	Partial bool                 `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
 }
 
 // Counts are the sends in the window of hourly limits, and what became of them.
@@ -127,6 +129,8 @@ type Totals struct {
 	Logs      []sidecar.LogProgress `json:"logs"`      // of each log that is followed
 	Locks     string                `json:"locks"`     // "ok", or why lock files cannot be made or removed
 	Sockets   string                `json:"sockets"`   // "ok", or why it is not known whose programs on this host send over SMTP
+
+	Who attribution.Status `json:"who"` // what is known of who sends
 
 	Shared *SharedStatus `json:"shared"` // null where no other node shares the counts
 }
