@@ -40,6 +40,9 @@ what was sent in the last hour; of before that nothing is kept.
   defer_cutoff                       percent of the limit from which 450 becomes 550
   mode                               enforce, or watch: count what would be refused, and let it pass
   over_limit                         cutoff, defer, reject or discard
+  culprit, others_share              stop: who sends more than its usual hour leaves room for
+                                     the others of its domain, at most that percentage of
+                                     the hourly limit; or name, or off
   exempt                             true: nobody is charged
 Beside domains there are scopes for what pays in a domain's place: system (root), loopback,
 service:LOGIN, relay:ADDRESS, forward:DOMAIN and web:ACCOUNT.

@@ -135,6 +135,8 @@ func Default() *Config {
 		DeferCutoff:      new(int64(125)),
 		Mode:             new(limit.Enforce),
 		OverLimit:        new(limit.OverCutoff),
+		Culprit:          new(limit.CulpritStop),
+		OthersShare:      new(int64(25)),
 		Exempt:           new(false),
 	}
 	c.Limits.Domain = make(map[string]limit.Thresholds)

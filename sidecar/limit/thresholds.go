@@ -19,6 +19,8 @@ type Thresholds struct {
 	DeferCutoff      *int64           // percent of the limit from which 450 becomes 550
 	Mode             *Mode            // whether limits refuse
 	OverLimit        *OverLimit       // what becomes of a send over a limit
+	Culprit          *Culprit         // what becomes of who alone sends too much
+	OthersShare      *int64           // percent of an hourly limit that such a one leaves, at most, to the others of the domain
 	Exempt           *bool            // nobody is charged, and nothing limited
 }
 
@@ -43,12 +45,23 @@ const (
 	OverDiscard OverLimit = "discard" // accepted and dropped
 )
 
+// A Culprit is what becomes of who sends more than its own usual hour, while it does: the
+// others of its domain are not to be refused for that.
+type Culprit string
+
+// What becomes of it.
+const (
+	CulpritStop Culprit = "stop" // it leaves room for the others, see OthersShare
+	CulpritName Culprit = "name" // it is named
+	CulpritOff  Culprit = "off"  // nothing
+)
+
 // MaxSends bounds numbers of sends so that percentages of them never overflow.
 const MaxSends = 1_000_000_000
 
 // Keys lists the keys of Thresholds, in the order in which they are shown.
 func Keys() []string {
-	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "exempt"}
+	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "culprit", "others_share", "exempt"}
 }
 
 // IsDeferfail reports whether a key says when a domain is blocked for bad sends: always as
@@ -82,6 +95,10 @@ func (t *Thresholds) Field(key string) field.Value {
 		return word(&t.Mode, Enforce, Watch)
 	case "over_limit":
 		return word(&t.OverLimit, OverCutoff, OverDefer, OverReject, OverDiscard)
+	case "culprit":
+		return word(&t.Culprit, CulpritStop, CulpritName, CulpritOff)
+	case "others_share":
+		return number(&t.OthersShare, 0, 100)
 	case "exempt":
 		return field.Optional(&t.Exempt, field.Bool)
 	}

@@ -30,6 +30,8 @@ func oracleValue(key string, scope, layer int) any {
 		return []string{"enforce", "watch"}[n%2]
 	case "over_limit":
 		return []string{"cutoff", "defer", "reject", "discard"}[(scope+layer)%4]
+	case "culprit":
+		return []string{"stop", "name", "off"}[(scope+layer)%3]
 	case "exempt":
 		return n%2 == 1
 	case "defer_cutoff":
@@ -157,6 +159,18 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 		var over limit.OverLimit
 		over, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.OverLimit { return t.OverLimit })
 		got = string(over)
+	case "culprit":
+		var culprit limit.Culprit
+		culprit, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.Culprit { return t.Culprit })
+		got = string(culprit)
+		if share := s.OthersShare(oracleWho, 1000); (share == 250) != (culprit == limit.CulpritStop) || share != 0 && share != 250 {
+			t.Errorf("%s: %d of 1000 are left to others", culprit, share)
+		}
+	case "others_share":
+		got, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *int64 { return t.OthersShare })
+		if share := s.OthersShare(oracleWho, 100); share != got || s.OthersShare(oracleWho, 19) != 0 {
+			t.Errorf("%v%%: %d of 100 are left to others", got, share)
+		}
 	case "exempt":
 		got, origin.Layer = s.ExemptScope(oracleWho), layer
 	default:
