@@ -114,3 +114,26 @@ func NetworkOf(client netip.Addr) string {
 	network, _ := client.Prefix(64) // 64 is no more than the address has
 	return network.String()
 }
+
+// authorTitles begin the names of authors in the text of a refusal.
+var authorTitles = [...]struct{ prefix, title string }{
+	{LoginPrefix, "Login "},
+	{ScriptPrefix, "Script "},
+	{ClientPrefix, "Client "},
+	{ForwardPrefix, "Forwarder "},
+	{ServicePrefix, "Service "},
+	{AccountPrefix, "Account "},
+}
+
+// TitleOfAuthor names an author, or an account, in the text of a refusal.
+func TitleOfAuthor(key string) string {
+	if key == Loopback {
+		return "Loopback mail"
+	}
+	for _, t := range &authorTitles {
+		if name, ok := strings.CutPrefix(key, t.prefix); ok {
+			return t.title + name
+		}
+	}
+	return "Mailbox " + key
+}
