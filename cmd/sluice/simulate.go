@@ -251,6 +251,9 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 	}
 	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
 	fmt.Fprintf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
+	if !s.UsualFrom.IsZero() {
+		fmt.Fprintf(w, "From %s on it is known what senders usually send: who sends more leaves room for the others of its domain.\n", sidecar.DateTime(s.UsualFrom))
+	}
 	if found.Foreign {
 		fmt.Fprintln(w, "The logs are taken for another host's: nothing of this one is believed of it (--no-foreign: they are of this one).")
 	}

@@ -30,6 +30,8 @@ type Attribution struct {
 	evidence map[uint32]*evidence // by author
 	sheets   int                  // in evidence
 	scratch  map[uint32]sum
+	usual    usuals
+	habits   notes.Map[savedUsual]
 }
 
 // Options are what an Attribution is made with.
@@ -60,14 +62,16 @@ const parts = 6
 func New(o Options) *Attribution {
 	a := &Attribution{Options: o, length: (o.Window / parts).Milliseconds(), seed: maphash.MakeSeed(),
 		authors: newAuthors(int(orUnbounded(int64(o.MaxAuthors)))), subjects: newSubjects(),
-		evidence: map[uint32]*evidence{}, scratch: map[uint32]sum{}}
+		evidence: map[uint32]*evidence{}, scratch: map[uint32]sum{}, usual: newUsuals()}
 	a.Memory = orUnbounded(o.Memory)
 	if o.Counts == nil {
 		a.Counts = func(time.Time, string) Counts { return Counts{} }
 	}
 	if o.Notes != nil {
 		a.notes = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))
+		a.habits = notes.New[savedUsual](o.Notes, "usual", 1, event.Unread(o.Events, event.NoteUnread))
 		a.load()
+		a.loadUsual()
 	}
 	return a
 }
@@ -240,9 +244,10 @@ func (a *Attribution) release(id uint32) {
 }
 
 // Reset forgets what a subject has sent before it was reset.
-func (a *Attribution) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
+func (a *Attribution) Reset(_ context.Context, now time.Time, r sidecar.Reset) error {
 	a.locked(func() {
 		if s := a.subjects.byName[r.Domain]; s != nil && s.epoch < r.Epoch {
+			a.learn(s, now)
 			a.drop(s)
 		}
 	})

@@ -73,14 +73,19 @@ func (a *Attribution) Tick(_ context.Context, now time.Time) {
 			if quiet == nil || quiet.last >= number-parts {
 				break
 			}
+			a.learn(quiet, now)
 			a.drop(quiet)
 		}
 	})
 	a.save(now.Add(-saveEvery))
+	a.saveUsual(now.Add(-usualEvery))
 }
 
 // Stop saves what is not saved.
-func (a *Attribution) Stop(_ context.Context, now time.Time) { a.save(now) }
+func (a *Attribution) Stop(_ context.Context, now time.Time) {
+	a.save(now)
+	a.saveUsual(now)
+}
 
 // save notes what has changed until a time. mu is not held while it writes.
 func (a *Attribution) save(until time.Time) {

@@ -74,6 +74,7 @@ func (a *Attribution) subject(now time.Time, name string) (s *subject, number in
 		a.subjects.push(s)
 	}
 	if s.last < number {
+		a.learn(s, now)
 		a.expire(s, number)
 	}
 	return s, number
@@ -216,5 +217,5 @@ func (a *Attribution) resize(s *subject) {
 
 // memory is how many bytes are used, about.
 func (a *Attribution) memory() int64 {
-	return a.subjects.used + a.authors.size() + sheetSize*int64(a.sheets)
+	return a.subjects.used + a.authors.size() + a.usual.size + sheetSize*int64(a.sheets)
 }

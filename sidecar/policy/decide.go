@@ -105,8 +105,7 @@ func (p *Policy) countUncharged(q *question) {
 
 // askRcpt looks whether there is room for one more remote recipient, and charges nothing.
 func (p *Policy) askRcpt(ctx context.Context, q *question) sidecar.Reply {
-	t := q.take()
-	t.Ahead = int64(max(0, q.Sent))
+	t := p.take(q, q.Sent)
 	result, err := p.store.Look(ctx, q.at, t)
 	if err != nil {
 		return p.cannotCount(q, err)
@@ -115,7 +114,7 @@ func (p *Policy) askRcpt(ctx context.Context, q *question) sidecar.Reply {
 		return p.refuse(q, p.refusal(q, t, result))
 	}
 	warnWatched(q, result)
-	return sidecar.Reply{Room: room(result)}
+	return sidecar.Reply{Room: q.room(result)}
 }
 
 // askData charges a whole message, or nothing of it. A full limit defers it even beyond
@@ -185,13 +184,17 @@ func (p *Policy) settled(q *question, token ratelimit.Token) bool {
 	return old && !p.held.Uncharged(q.who.Subject(), q.ID, token) && (identity.Redirected(&q.Request) == "" || p.tried(q.ID, token))
 }
 
-// take is what the store is asked about a question.
-func (q *question) take() ratelimit.Take {
-	return ratelimit.Take{
+// take is what the store is asked about a question, after as many sends of its message as
+// ahead says were let through.
+func (p *Policy) take(q *question, ahead int) ratelimit.Take {
+	t := ratelimit.Take{
 		Subjects: q.AppendSubjects(q.buffers.subjects[:0], q.who),
 		Marks:    envelope.AppendMarks(q.buffers.marks[:0], q.Sender, q.to),
 		Uses:     q.buffers.uses[:0],
+		Ahead:    int64(max(0, ahead)),
 	}
+	p.leaveRoom(q, &t)
+	return t
 }
 
 // charge charges all recipients of a question, or none and returns why.
@@ -201,7 +204,7 @@ func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
 
 // chargeAs charges the recipients of a question under these tokens, one for each.
 func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
-	t := q.take()
+	t := p.take(q, 0)
 	t.Tokens = tokens
 	result, err := p.store.Take(ctx, q.at, t)
 	if err != nil {
@@ -219,11 +222,11 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 }
 
 // room returns for how many recipients in all a message has room.
-func room(r ratelimit.Result) int {
+func (q *question) room(r ratelimit.Result) int {
 	least := int64(sidecar.RoomUnlimited)
 	for _, u := range r.Uses {
 		if u.Limit.Max > 0 && !u.Watched {
-			least = min(least, u.Room())
+			least = min(least, q.roomOf(u))
 		}
 	}
 	return int(least)
@@ -236,7 +239,7 @@ func warnWatched(q *question, r ratelimit.Result) {
 	}
 	for _, u := range r.Uses {
 		if u.Full && u.Watched {
-			q.warning = fmt.Sprintf(textWatched, sidecar.TitleOf(u.Subject), sidecar.Ratio(u.Used+u.Refused, u.Limit.Max))
+			q.warning = fmt.Sprintf(textWatched, q.titleOf(u), q.ratio(u))
 			return
 		}
 	}
@@ -250,9 +253,12 @@ func (p *Policy) countWatched(q *question, r ratelimit.Result) {
 		return
 	}
 	over := slices.MaxFunc(r.Uses, func(a, b ratelimit.Use) int { return cmp.Compare(a.Over, b.Over) })
-	if over.Over > 0 {
+	if over.Over == 0 { // what was only withheld is told, and not counted
+		over = r.Uses[max(0, slices.IndexFunc(r.Uses, func(u ratelimit.Use) bool { return u.Watched && u.Withheld }))]
+	}
+	if over.Over > 0 || over.Watched && over.Withheld {
 		p.totals.watched.Add(over.Over)
-		p.emitWatched(&q.Request, sidecar.TitleOf(over.Subject), sidecar.Ratio(over.Used+over.Refused, over.Limit.Max))
+		p.emitWatched(&q.Request, q.titleOf(over), q.ratio(over))
 	}
 }
 
@@ -261,6 +267,7 @@ type refusal struct {
 	use       ratelimit.Use
 	origin    limit.Origin // where the limit is set
 	per       string       // hour or day
+	title     string       // names who has exceeded it
 	attempted int64        // sends: used, promised to this message, and refused since the limit was reached
 	action    sidecar.Action
 	frees     time.Time // when there is room, by the system's clock; zero if there never is room for so many
@@ -276,8 +283,10 @@ func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result)
 		if !u.Full || u.Watched {
 			continue
 		}
-		r := &refusal{use: u, per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.LimitOrigin(q.who, u.Subject, u.Limit.Window)}
-		r.action = over.Action(r.attempted*100 >= cutoff*u.Limit.Max)
+		r := &refusal{use: u, title: q.titleOf(u), per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.LimitOrigin(q.who, u.Subject, u.Limit.Window)}
+		if r.action = over.Action(r.attempted*100 >= cutoff*u.Limit.Max); u.Withheld {
+			r.action, r.attempted = sidecar.Defer, u.Used+t.Ahead+int64(len(q.to))
+		}
 		if !u.Frees.IsZero() {
 			r.frees = p.clock.Wall(q.now, u.Frees)
 		}

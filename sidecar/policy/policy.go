@@ -26,6 +26,7 @@ type Policy struct {
 	came      func(r *sidecar.Request)
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
+	sharer    Sharer             // nil: nobody leaves room for others
 	incoming  *transaction.Table // of Postfix
 	totals    totals
 	unknown   atomic.Int64 // how many messages have got a made-up id; see ask
@@ -96,6 +97,9 @@ func (p *Policy) AddBlocker(b Blocker) { p.blockers = append(p.blockers, b) }
 // AddObserver adds an Observer. Call it before the first question.
 func (p *Policy) AddObserver(o Observer) { p.observers = append(p.observers, o) }
 
+// SetSharer has authors leave room for others. Call it before the first question.
+func (p *Policy) SetSharer(s Sharer) { p.sharer = s }
+
 // Ask decides on one Request. Many goroutines may call it at once. now is the time just
 // read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply {
@@ -123,6 +127,7 @@ type question struct {
 	to      []envelope.Address // the remote recipients
 	block   sidecar.Block      // what blocks the payer, once blocked has reported true
 	warning string             // the watched limit that would have refused; else empty
+	share   share
 	buffers *buffers
 }
 
@@ -134,6 +139,7 @@ type buffers struct {
 	marks    [1]ratelimit.Token
 	subjects [1]ratelimit.Subject
 	uses     [2]ratelimit.Use // by hour and by day
+	limits   [2]ratelimit.Limit
 	decision Decision
 }
 
@@ -170,7 +176,7 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) (se
 	}
 	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: s.AppendSubjects(nil, who)})
 	if err == nil && result.OK {
-		sends = room(result)
+		sends = new(question).room(result)
 	}
 	return sends, sidecar.RoomUnlimited
 }

@@ -52,8 +52,7 @@ func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Tr
 	if slices.Contains(t.Recipients, to) {
 		return sidecar.Reply{}
 	}
-	take := q.take()
-	take.Ahead = int64(len(t.Recipients))
+	take := p.take(q, len(t.Recipients))
 	result, err := p.store.Look(ctx, q.at, take)
 	if err != nil {
 		return p.cannotCount(q, err)

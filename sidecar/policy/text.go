@@ -22,6 +22,9 @@ const (
 // text words a refusal: who exceeded which limit by how much, what is counted, when there
 // is room, and where the limit comes from.
 func (r *refusal) text(node string) sidecar.RefusalText {
+	if r.use.Withheld {
+		return r.textWithheld(node)
+	}
 	what, room := reattempted, "more than the limit at once"
 	if r.action != sidecar.Defer {
 		what = discarded
@@ -30,7 +33,7 @@ func (r *refusal) text(node string) sidecar.RefusalText {
 		room = "room at " + r.frees.Format("2006-01-02 15:04:05 -0700")
 	}
 	return sidecar.RefusalText{
-		Text:  fmt.Sprintf(textHourly, sidecar.TitleOf(r.use.Subject), r.per, sidecar.Ratio(r.attempted, r.use.Limit.Max), what),
+		Text:  fmt.Sprintf(textHourly, r.title, r.per, sidecar.Ratio(r.attempted, r.use.Limit.Max), what),
 		Why:   fmt.Sprintf("%d sent in %s; %s", r.use.Used, sidecar.Span(r.use.Limit.Window), room),
 		Where: fmt.Sprintf("limit from %s; sluice on %s", r.origin, node),
 	}

@@ -127,6 +127,7 @@ func (s *Simulation) passUnasked(l *delivery.Judged, remote []recipient, p *stat
 		}
 		s.charges = append(s.charges, ratelimit.Report{Token: to.token, Subjects: p.Subjects, Age: s.began.Sub(s.now)})
 	}
+	s.engine.Who.Charged(s.now, &attribution.Message{Subject: p.Who.Subject(), Author: p.Author}, len(remote))
 	p.spare -= int64(len(remote))
 	s.setWaiting(p.domainTally)
 	p.charged = true

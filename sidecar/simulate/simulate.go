@@ -74,6 +74,7 @@ type Options struct {
 func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	sim.settings, sim.unread = o.settings()
+	sim.share = sim.settings.MostShare()
 	return sim
 }
 

@@ -25,6 +25,10 @@ type Report struct {
 	Watched int64          `json:"watched"` // sent only because a limit is watched
 	Bad     int64          `json:"bad"`
 	Domains []DomainReport `json:"domains"` // those with any Refused or Watched, the most first
+
+	// UsualFrom is from when on anything was known of what authors usually send: until then
+	// none leaves room for others. Zero: never.
+	UsualFrom time.Time `json:"usual_from,omitzero"`
 }
 
 // A DomainReport is what would have become of the mail of one domain.
@@ -46,6 +50,7 @@ type DomainReport struct {
 // A tally counts what a Simulation decides.
 type tally struct {
 	settings *settings.Settings
+	share    int64 // settings.MostShare
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
@@ -121,6 +126,9 @@ func (s *Simulation) Domains() []string { return slices.Sorted(maps.Keys(s.domai
 // Report returns what was found up to the end of the log.
 func (s *Simulation) Report() Report {
 	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}}
+	if s.engine != nil {
+		r.UsualFrom = s.engine.Who.UsualFrom()
+	}
 	for _, d := range s.domains {
 		r.Senders++
 		r.Sent, r.Refused, r.Watched, r.Bad = r.Sent+d.Sent, r.Refused+d.Refused, r.Watched+d.Watched, r.Bad+d.Bad
@@ -209,7 +217,7 @@ func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ra
 			d.Peak = max(d.Peak, u.Used)
 		}
 		if u.Limit.Max > 0 {
-			d.spare = min(d.spare, u.Limit.Max-u.Used)
+			d.spare = min(d.spare, u.Limit.Max-u.Limit.Max*s.tally.share/100-u.Used)
 		}
 	}
 	return r, nil

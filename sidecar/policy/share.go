@@ -1,0 +1,89 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+)
+
+// A Sharer knows how much the authors of a domain usually send.
+type Sharer interface {
+	// Share returns how many more sends an author may make that leave no room for others, and
+	// for how many it has to leave room beyond that, most at most: for what the other authors
+	// of its domain usually still send. max is the domain's hourly limit. It is called with
+	// nearly every question, and must not wait.
+	Share(now time.Time, a sidecar.Author, domain string, max, most int64) (free, others int64)
+}
+
+// A share is the room that an author leaves to the others of its domain, if it sends more
+// than it usually does in an hour. It only makes the domain's hourly limit tighter, so that a
+// wrong one lets nobody over it.
+type share struct{ free, others int64 } // as Sharer has them
+
+// leaveRoom has the domain's hourly limit withhold from a Take what its author leaves to the
+// others.
+func (p *Policy) leaveRoom(q *question, t *ratelimit.Take) {
+	if p.sharer == nil || q.who.Special != "" {
+		return
+	}
+	for i := range t.Subjects {
+		s := &t.Subjects[i]
+		if s.Name != q.who.Domain || s.Limits[0].Window != q.Window {
+			continue
+		}
+		most := q.OthersShare(q.who, s.Limits[0].Max)
+		if most == 0 {
+			return
+		}
+		q.share.free, q.share.others = p.sharer.Share(q.now, q.author, q.who.Domain, s.Limits[0].Max, most)
+		if q.share.others > 0 && t.Ahead+int64(len(q.to)) > q.share.free {
+			s.Limits = append(q.buffers.limits[:0], s.Limits...) // they are everybody's
+			s.Limits[0].Withheld = q.share.others
+		}
+		return
+	}
+}
+
+// roomOf is how many sends in all a limit admits of this message, which was looked at with
+// or without leaving room for others.
+func (q *question) roomOf(u ratelimit.Use) int64 {
+	room := u.Room()
+	if q.share.others > 0 && u.Limit.Withheld == 0 && u.Subject == q.who.Domain && u.Limit.Window == q.Window {
+		return max(min(room, q.share.free), room-q.share.others)
+	}
+	return room
+}
+
+// titleOf names who has no room in the limit of a use: whom it is for or, if it would have
+// room but for what is left to others, the author.
+func (q *question) titleOf(u ratelimit.Use) string {
+	if u.Withheld && q.author.Key != "" {
+		return sidecar.TitleOfAuthor(q.author.Key)
+	}
+	return sidecar.TitleOf(u.Subject)
+}
+
+// ratio shows what was attempted of the limit of a use.
+func (q *question) ratio(u ratelimit.Use) string {
+	if u.Withheld {
+		return sidecar.Ratio(u.Used+int64(len(q.to)), u.Limit.Max-u.Limit.Withheld)
+	}
+	return sidecar.Ratio(u.Used+u.Refused, u.Limit.Max)
+}
+
+// textWithheld words the refusal of an author that has to leave room for the others of its
+// domain.
+func (r *refusal) textWithheld(node string) sidecar.RefusalText {
+	limit := r.use.Limit
+	left, room := max(0, limit.Max-limit.Withheld), "room as its own sends leave the window"
+	if !r.frees.IsZero() {
+		room += ", at the latest at " + r.frees.Format("2006-01-02 15:04:05 -0700")
+	}
+	return sidecar.RefusalText{
+		Text:  fmt.Sprintf(textHourly, r.title, r.per, sidecar.Ratio(r.attempted, left), reattempted),
+		Why:   fmt.Sprintf("%d is %d of %s less %d that its other senders usually send; %s", left, limit.Max, r.use.Subject, limit.Withheld, room),
+		Where: fmt.Sprintf("limit from %s; sluice on %s", r.origin, node),
+	}
+}
