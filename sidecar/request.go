@@ -138,17 +138,21 @@ type Held struct {
 
 // A RefusalText is how a refusal is worded.
 type RefusalText struct {
-	Text  string // to the letter, for operators' scripts search for it
-	Why   string // what is counted, and when there is room again
-	Where string // what only operators need: files and nodes; empty for none
+	Text    string  // to the letter, for operators' scripts search for it
+	Why     string  // what is counted, and when there is room again
+	Culprit Culprit // who has most of it; not everybody may be told
+	Where   string  // what only operators need: files and nodes; empty for none
 }
 
 // For returns the text with what explains it in brackets. Without operator it leaves out
 // what only operators need. help is a link for whoever is refused; empty for none.
 func (t RefusalText) For(operator bool, help string) string {
-	parts := make([]string, 0, 3)
+	parts := make([]string, 0, 4)
 	if t.Why != "" {
 		parts = append(parts, t.Why)
+	}
+	if t.Culprit.Named() {
+		parts = append(parts, t.Culprit.String())
 	}
 	if help != "" {
 		parts = append(parts, "see "+help)

@@ -71,3 +71,33 @@ func (a *Attribution) forgive(s *subject, token ratelimit.Token) {
 		a.release(b.author)
 	}
 }
+
+// MostBad returns the author of a subject of whose sends most have gone wrong by what speaks
+// against whoever sends, no such address or called spam; and how many of how many that are
+// bad. Without a key there is none.
+func (a *Attribution) MostBad(now time.Time, subject string) (who sidecar.Author, bad, of int64) {
+	a.locked(func() {
+		s := a.subjects.byName[subject]
+		if s == nil {
+			return
+		}
+		clear(a.scratch)
+		for _, b := range s.bads {
+			if b.pane < a.number(now, now)-parts {
+				continue
+			}
+			of++
+			if b.cause == sidecar.NoSuchUser || b.cause == sidecar.CalledSpam {
+				n := a.scratch[b.author]
+				n.tried++
+				a.scratch[b.author] = n
+			}
+		}
+		for id, n := range a.scratch {
+			if key := a.authors.all[id].Key; n.tried > bad || n.tried == bad && key < who.Key {
+				who, bad = a.authors.all[id].Author, n.tried
+			}
+		}
+	})
+	return who, bad, of
+}

@@ -32,6 +32,7 @@ type Breaker struct {
 	settings   func() *settings.Settings
 	reconciler sidecar.Reconciler
 	board      sidecar.Board // nil: this node shares with nobody
+	culprit    func(now time.Time, subject string) sidecar.Culprit
 	trips      *trips
 	watched    *watched
 	bads       *bads
@@ -54,13 +55,14 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Board      sidecar.Board // nil: this node shares with nobody
 	Notes      sidecar.Notes
+	Culprit    func(now time.Time, subject string) sidecar.Culprit // whose sends of a subject went wrong most, as far as is known
 	// WouldTrip is told when a subject would be tripped if its limits were not only watched.
 	WouldTrip func(now time.Time, subject string, epoch int64)
 }
 
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
-	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
+	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, culprit: o.Culprit,
 		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
@@ -118,7 +120,7 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 	var err error
 	switch {
 	case !tripped && f.Over():
-		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject))})
+		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.culprit(now, subject).Attrs()...)})
 		if err = d.trips.set(subject, d.newTrip(s, now, standing)); err == nil {
 			d.shareTrip(ctx, subject)
 		}
@@ -328,8 +330,9 @@ func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer
 	subject := who.Subject()
 	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
 	return sidecar.RefusalText{
-		Text:  fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
-		Why:   fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
-		Where: fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
+		Text:    fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
+		Why:     fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
+		Culprit: d.culprit(now, subject),
+		Where:   fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
 	}
 }

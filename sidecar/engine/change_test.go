@@ -86,7 +86,7 @@ func TestChangingALimitForgetsTheCountOrIsIgnored(t *testing.T) {
 	s.want(s.send(5), sidecar.Accept, "")
 	s.sent("a.example", 25)
 	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded the max emails per hour (26/25 (104%)) allowed.  Message will be reattempted later "+
-		"[25 sent in an hour; room at 2026-03-01 13:01:00 +0000; limit from sluice set by root at 2026-03-01 12:00:00 +0000; sluice on node1]")
+		"[25 sent in an hour; room at 2026-03-01 13:01:00 +0000; mostly news@a.example, 27 of 27; limit from sluice set by root at 2026-03-01 12:00:00 +0000; sluice on node1]")
 	r = s.set("a.example", "hourly=10")
 	if len(r.Effects) != 0 {
 		t.Errorf("was refused already: %+v", r.Effects)

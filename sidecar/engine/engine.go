@@ -86,11 +86,11 @@ func New(o Options) *Engine {
 		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) }})
 	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: e.Holds,
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) },
-		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }})
+		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes})
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.culprit})
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes,
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.badCulprit,
 		WouldTrip: func(now time.Time, subject string, epoch int64) { e.refusals.WouldTrip(now, subject, epoch) }})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})

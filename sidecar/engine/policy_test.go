@@ -381,7 +381,7 @@ details = "operator"
 		said, log string
 	}{
 		{s.rcpt("u@far.example", 0),
-			"20 sent in an hour; room at 2026-03-01 13:01:00 +0000; see https://here.example/limits]", "limit from test.toml:2; sluice on node1]"},
+			"20 sent in an hour; room at 2026-03-01 13:01:00 +0000; mostly news@a.example, 21 of 21; see https://here.example/limits]", "limit from test.toml:2; sluice on node1]"},
 		{s.Ask(context.Background(), s.now, held),
 			"Domain b.example is on hold.  Message will be reattempted later [see https://here.example/limits]", "hold_users:1; sluice on node1]"},
 	} {

@@ -48,3 +48,15 @@ func countsOf(s *settings.Settings, st ratelimit.Standing) attribution.Counts {
 	}
 	return c
 }
+
+// culprit is who sends most at the expense of a subject.
+func (e *Engine) culprit(now time.Time, subject string) (c sidecar.Culprit) {
+	c.Author, c.Count, c.Of = e.Who.Most(now, subject)
+	return c
+}
+
+// badCulprit is of whose sends most have gone wrong.
+func (e *Engine) badCulprit(now time.Time, subject string) (c sidecar.Culprit) {
+	c.Author, c.Count, c.Of = e.Who.MostBad(now, subject)
+	return c
+}

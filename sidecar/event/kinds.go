@@ -4,17 +4,17 @@ import "log/slog"
 
 // Kinds of limits and held mail. After the colon are the attributes of each.
 const (
-	LimitReached  Kind = "limit-reached"  // a domain has used up its limit: sent
+	LimitReached  Kind = "limit-reached"  // a domain has used up its limit: sent, and if known culprit, culprit_sends
 	LimitFreed    Kind = "limit-freed"    // a domain is below its limit again
 	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
-	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text
+	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text, and if known culprit, culprit_sends
 	Watched       Kind = "watched"        // let pass because its limit is only watched: stage, id, sender, over, sent
 )
 
 // Kinds of defers and failures.
 const (
-	Tripped          Kind = "trip"             // too much of what a domain sent was deferred or failed: bad, mostly
+	Tripped          Kind = "trip"             // too much of what a domain sent was deferred or failed: bad, mostly, and if known culprit, culprit_sends
 	TripEnded        Kind = "trip-ended"       // a tripped domain may send again: bad
 	TripExcused      Kind = "trip-excused"     // a tripped domain may send again, for what it was tripped by was not its fault: bad
 	TrippedElsewhere Kind = "trip-elsewhere"   // another node has blocked a domain for its bad sends

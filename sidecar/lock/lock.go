@@ -25,6 +25,7 @@ type Locks struct {
 	events     event.Sink
 	settings   func() *settings.Settings
 	reconciler sidecar.Reconciler
+	culprit    func(now time.Time, subject string) sidecar.Culprit
 
 	cluster sync.Mutex             // held while locks for all nodes are made or removed
 	board   sidecar.Board          // nil: this node shares with nobody
@@ -41,11 +42,12 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Board      sidecar.Board // nil: this node shares with nobody
 	Notes      sidecar.Notes
+	Culprit    func(now time.Time, subject string) sidecar.Culprit // who sends most of a domain, as far as is known
 }
 
 // New returns Locks, and completes what a crash has interrupted.
 func New(o Options) *Locks {
-	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board,
+	l := &Locks{dir: o.Dir, store: o.Store, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, culprit: o.Culprit,
 		noted: notes.New[clusterLock](o.Notes, "order", 1, event.Unread(o.Events, event.NoteUnread))}
 	l.resume()
 	return l
@@ -96,7 +98,7 @@ func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error
 	switch {
 	case full && !ours:
 		content := sidecar.Ratio(use.Used, use.Limit.Max)
-		l.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: event.Attrs("sent", content)})
+		l.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: append(event.Attrs("sent", content), l.culprit(now, domain).Attrs()...)})
 		return l.dir.Make(lock, content, use.Epoch)
 	case !full && ours:
 		l.events.Emit(event.Event{Kind: event.LimitFreed, Domain: domain})

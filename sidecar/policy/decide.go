@@ -313,20 +313,44 @@ func (r *refusal) before(o *refusal) bool {
 
 func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Subject() && limit.UsedUp(r.use)})
-	return p.refuseWith(q, r.action, r.text(q.Node))
+	text := r.text(q.Node)
+	if !sidecar.IsMailbox(r.use.Subject) && !r.use.Withheld { // these name who it is themselves
+		text.Culprit = p.culprit(q.now, r.use.Subject)
+	}
+	return p.refuseWith(q, r.action, text)
 }
 
-// refuseWith refuses. With refusal.details = "operator", clients are not told all that is
-// logged.
+// refuseWith refuses. Clients are not told all that is logged: not who the culprit is, unless
+// they may know, and with refusal.details = "operator" no files and nodes.
 func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalText) sidecar.Reply {
 	p.totals.refused.Add(1)
 	said := q.Config.Refusal
-	all := text.For(true, said.Help)
-	p.emitRefused(&q.Request, a, all)
-	if said.Details == config.DetailsAll {
-		return sidecar.Reply{Action: a, Text: all}
+	p.emitRefused(&q.Request, a, text.For(true, said.Help), text.Culprit)
+	told, logged := text, text
+	if !q.mayTell(text.Culprit) {
+		told.Culprit = sidecar.Culprit{}
+		if !q.mayLog(text.Culprit) {
+			logged.Culprit = sidecar.Culprit{}
+		}
 	}
-	return sidecar.Reply{Action: a, Text: text.For(false, said.Help), Log: all}
+	reply := sidecar.Reply{Action: a, Text: told.For(said.Details == config.DetailsAll, said.Help)}
+	if all := logged.For(true, said.Help); all != reply.Text {
+		reply.Log = all
+	}
+	return reply
+}
+
+// mayTell reports whether the client may know who the culprit is: it has logged in as a
+// mailbox, and the culprit is one of the same domain.
+func (q *question) mayTell(c sidecar.Culprit) bool {
+	return q.who.Mailbox != "" && c.IsMailboxOf(q.who.Domain)
+}
+
+// mayLog reports whether Exim may log who the culprit is. With sendmail -v whoever runs it
+// reads what is logged of his message: he must be the culprit, or what pays must be his own,
+// which without an owner map nobody knows.
+func (q *question) mayLog(c sidecar.Culprit) bool {
+	return q.ClientAddress != "" || q.author.Key == c.Author.Key || q.who.Special == "" && q.OwnerMap.Get().Known()
 }
 
 // refuseGone defers mail of a client that has closed its connection too early to be found.

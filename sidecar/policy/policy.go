@@ -24,6 +24,7 @@ type Policy struct {
 	held      HeldMail
 	tried     func(id string, token ratelimit.Token) bool
 	came      func(r *sidecar.Request)
+	culprit   func(now time.Time, subject string) sidecar.Culprit
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
 	sharer    Sharer             // nil: nobody leaves room for others
@@ -84,11 +85,15 @@ type Options struct {
 	// of a client on this host it comes, or in which directory a program sends it. It must
 	// not wait.
 	Came func(r *sidecar.Request)
+	// Culprit returns who sends most at the expense of a subject, as far as is known. It must
+	// not wait.
+	Culprit func(now time.Time, subject string) sidecar.Culprit
 }
 
 // New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, came: o.Came, incoming: transaction.New()}
+	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, came: o.Came,
+		culprit: o.Culprit, incoming: transaction.New()}
 }
 
 // AddBlocker adds a Blocker behind those there are. Call it before the first question.

@@ -39,9 +39,9 @@ func (r *refusal) text(node string) sidecar.RefusalText {
 	}
 }
 
-func (p *Policy) emitRefused(r *sidecar.Request, a sidecar.Action, text string) {
+func (p *Policy) emitRefused(r *sidecar.Request, a sidecar.Action, text string, c sidecar.Culprit) {
 	if p.events.Enabled(event.Refused) {
-		p.events.Emit(event.Event{Kind: event.Refused, Attrs: event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text)})
+		p.events.Emit(event.Event{Kind: event.Refused, Attrs: append(event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text), c.Attrs()...)})
 	}
 }
 
