@@ -70,6 +70,10 @@ const (
 	LockDeferFail LockKind = "max_deferfail"
 )
 
+// LockStopped is the kind of the files in the directory "stopped" of the lock directory, which
+// are named after an author alone: its key is in the place of the domain.
+const LockStopped LockKind = "stopped"
+
 // LockUsage is the kind of a domain's usage file, which locks nothing and is named
 // after the domain alone. It occurs in LockEvents only.
 const LockUsage LockKind = "usage"
@@ -77,7 +81,7 @@ const LockUsage LockKind = "usage"
 // A Lock is one lock file of a domain.
 type Lock struct {
 	Kind   LockKind
-	Domain string // lower-case A-label
+	Domain string // lower-case A-label; of LockStopped the key of an author
 }
 
 // A LockFile is a lock that is in the directory.

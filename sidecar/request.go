@@ -112,7 +112,9 @@ type Reply struct {
 type Block struct {
 	SMTP  Action // to a client: Defer or Reject
 	Local Action // to sendmail: Reject, or Accept for mail that the router then holds
-	By    string // who blocks: ByPanel, ByOperator or ByDeferfail
+	By    string // who blocks: ByPanel, ByOperator, ByStop or ByDeferfail
+	// Stop is the scope of the stop that blocks; empty for other blocks.
+	Stop string
 	// Text is the answer for Defer or Reject.
 	Text func(Action) RefusalText
 	// Retries lets some of the mail go that was sent once; nil lets none go.
@@ -134,6 +136,8 @@ type Held struct {
 	Token   ratelimit.Token
 	Charged bool // it was charged before: a block holds it, not a limit
 	Last    bool // it is released behind the others: a null sender that an alias or list redirects
+	Author  Author
+	Stop    string // scope of the stop that holds it; empty: it is held for another reason
 }
 
 // A RefusalText is how a refusal is worded.
@@ -142,6 +146,7 @@ type RefusalText struct {
 	Why     string  // what is counted, and when there is room again
 	Culprit Culprit // who has most of it; not everybody may be told
 	Where   string  // what only operators need: files and nodes; empty for none
+	Log     string  // what only the log has, whatever clients are told; empty for none
 }
 
 // For returns the text with what explains it in brackets. Without operator it leaves out
@@ -166,9 +171,18 @@ func (t RefusalText) For(operator bool, help string) string {
 	return t.Text + " [" + strings.Join(parts, "; ") + "]"
 }
 
+// ForLog returns the text with all that explains it.
+func (t RefusalText) ForLog(help string) string {
+	if t.Log != "" {
+		t.Where = strings.TrimPrefix(t.Where+"; "+t.Log, "; ")
+	}
+	return t.For(true, help)
+}
+
 // Who blocks, as status shows it.
 const (
 	ByPanel     = "panel"
 	ByOperator  = "operator"
 	ByDeferfail = "deferfail"
+	ByStop      = "stop"
 )

@@ -43,6 +43,8 @@ type commands struct {
 	Who      whoCmd      `cmd:"" help:"Show who sends most: of a domain, or of all."`
 	Lock     lockCmd     `cmd:"" help:"Refuse a domain until it is unlocked."`
 	Unlock   unlockCmd   `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
+	Stop     stopCmd     `cmd:"" help:"Stop one mailbox, script or other author, while its domain goes on."`
+	Start    startCmd    `cmd:"" help:"Let a stopped author send again."`
 	Reset    resetCmd    `cmd:"" help:"Let a domain, account or mailbox start at zero."`
 	Set      setCmd      `cmd:"" help:"Change limits now, for good or for a time."`
 	Unset    unsetCmd    `cmd:"" help:"Take back what was set."`

@@ -7,6 +7,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/stop"
 )
 
 type lockCmd struct {
@@ -45,8 +46,13 @@ func lockable(scope string) (string, error) {
 		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
 	}
 	if !sidecar.IsDomain(scope) {
-		return "", fmt.Errorf("%s is no domain, and only domains have locks; "+
-			"`sluice reset %s` lets it start at zero", scope, scope)
+		hint := ""
+		if author, err := stop.Canonical(scope); err == nil && sidecar.IsMailbox(author) {
+			hint = fmt.Sprintf("; to stop one mailbox: `sluice stop %s`", author)
+		} else if err == nil {
+			hint = fmt.Sprintf("; to stop it: `sluice stop %s`", author)
+		}
+		return "", fmt.Errorf("%s is no domain, and only domains have locks%s; `sluice reset %s` lets it start at zero", scope, hint, scope)
 	}
 	return limit.CanonicalDomain(scope)
 }
@@ -61,10 +67,10 @@ func (unlockCmd) Help() string {
 	return `Removes the lock files of the domain, also those made by hand, and lets the domain
 and what its aliases redirect start at zero. What was held goes out at once; what
 Exim held while sluice was stopped, with its next queue run. What the panel has stopped
-stays so, and the exit code is 1.
+stays so, and the exit code is 1. Who of the domain is stopped stays stopped.
 
 Example:
-  sluice unlock example.com` + jsonHelp(done{}, "")
+  sluice unlock example.com` + jsonHelp(done{}, "warning names who stays stopped.")
 }
 
 func (c unlockCmd) Run(t *terminal) error {
@@ -72,9 +78,13 @@ func (c unlockCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	question := func(a *admin.Client) (done, error) { return done{"unlocked", domain, ""}, a.Unlock(t.ctx, domain) }
-	return show(t, c.JSON, "unlock "+domain, question, func(done) {
+	question := func(a *admin.Client) (done, error) {
+		warning, err := a.Unlock(t.ctx, domain)
+		return done{"unlocked", domain, warning}, err
+	}
+	return show(t, c.JSON, "unlock "+domain, question, func(d done) {
 		fmt.Fprintf(t.stdout, "%s is unlocked and starts at zero\n", domain)
+		t.warn(d.Warning)
 	})
 }
 
@@ -109,9 +119,9 @@ func (c resetCmd) Run(t *terminal) error {
 
 // done is the result of a command for --json.
 type done struct {
-	Done    string `json:"done"` // locked, unlocked, reset
+	Done    string `json:"done"` // locked, unlocked, reset, stopped, started
 	Scope   string `json:"scope"`
-	Warning string `json:"warning"` // that the scope may be a typo, or that nodes do not know yet; else empty
+	Warning string `json:"warning"` // what may not be as it was meant: a typo, nodes that do not know yet; else empty
 }
 
 // warn warns that what was done may not be what was meant.

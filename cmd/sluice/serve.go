@@ -95,6 +95,7 @@ type node struct {
 	ledger *journal.Store    // counts what this node accepted
 	shared *redisstore.Store // counts for all nodes; nil where store.url is embedded:
 	locks  *lockdir.Dir
+	stops  *lockdir.Dir // the files of who is stopped
 	engine *engine.Engine
 	logs   []*mainlog.Follower
 	file   *configFile     // nil in tests that have none
@@ -133,12 +134,16 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if err != nil {
 		return nil, err
 	}
+	n.stops, err = lockdir.Open(lockdir.Options{Path: filepath.Join(c.Locks.Dir, stoppedDir), Stopped: true, Notes: n.ledger, Now: time.Now()})
+	if err != nil {
+		return nil, err
+	}
 	if n.addresses, err = peer.ReadAddresses(); err != nil {
 		n.events.Emit(event.Event{Kind: event.AddressesUnknown, Err: err})
 	}
 	options := engine.Options{
 		Own: n.addresses.Has, Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
-		Locks: n.locks, Queue: mta, Events: n.events, Now: time.Now(),
+		Locks: n.locks, Stopped: n.stops, Queue: mta, Events: n.events, Now: time.Now(),
 	}
 	if n.shared != nil {
 		options.Store, options.Board = n.shared, n.shared
@@ -327,6 +332,9 @@ func (n *node) run(ctx context.Context) error {
 	n.runStore(workCtx, work.Go)
 	work.Go(func() error {
 		return n.locks.Run(workCtx, func(e sidecar.LockEvent) { n.engine.LockEvent(workCtx, time.Now(), e) })
+	})
+	work.Go(func() error {
+		return n.stops.Run(workCtx, func(e sidecar.LockEvent) { n.engine.StopEvent(workCtx, time.Now(), e) })
 	})
 	work.Go(func() error { return n.engine.Run(workCtx) })
 	work.Go(func() error { return n.followAddresses(workCtx, n.addresses.Run) })

@@ -63,6 +63,7 @@ func (c statusCmd) Run(t *terminal) error {
 		for _, sc := range s.Scopes {
 			printScope(t.stdout, s, sc)
 		}
+		printStops(t.stdout, s.Stops)
 	})
 }
 
@@ -77,6 +78,10 @@ func printStatus(w io.Writer, s operator.Status) {
 	if len(s.Scopes) > 0 {
 		fmt.Fprintln(w)
 		printWatched(w, s, "lrrrrrl", wouldColumnOfScopes, scopeRows(s))
+	}
+	if len(s.Stops) > 0 {
+		fmt.Fprintln(w)
+		printStops(w, s.Stops)
 	}
 	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted",
 		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted)
@@ -157,7 +162,7 @@ func scopeRows(s operator.Status) [][]string {
 		switch {
 		case sc.StoppedBy == "panel":
 			free = "by the panel"
-		case sc.StoppedBy == "operator":
+		case sc.StoppedBy == "operator", sc.StoppedBy == "stop":
 			free = "by hand"
 		case sc.FreesAt != nil:
 			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))

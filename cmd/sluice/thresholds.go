@@ -16,6 +16,7 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/stop"
 )
 
 type setCmd struct {
@@ -186,7 +187,7 @@ type historyCmd struct {
 // Help is the long help.
 func (historyCmd) Help() string {
 	return `The last change comes first. At least the last thousand are kept, and all that are
-in force.
+in force. Stops, which have no number, are kept for 35 days after their end.
 --export prints those that have an effect, now or when something that was set for a time
 has ended, one line of JSON each.
 
@@ -194,12 +195,25 @@ Examples:
   sluice history
   sluice history --export > values.jsonl
   sluice history example.com --json` +
-		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back.")
+		jsonHelp(changes{}, "state is in force, expired, replaced or rolled back; of a stop in force, expired or ended.")
 }
 
 // changes are what history prints with --json.
 type changes struct {
-	Changes []history.Change `json:"changes"`
+	Changes []history.Change      `json:"changes"`
+	Stops   []operator.StopStatus `json:"stops"`
+}
+
+// stopRow is a stop as history shows it.
+func stopRow(st operator.StopStatus) []string {
+	what, state := "stopped", st.State
+	if st.Reject {
+		what = "stopped, with 550"
+	}
+	if state == "ended" {
+		state = fmt.Sprintf("started by %s at %s", st.EndedBy, sidecar.DateTime(st.Ended))
+	}
+	return []string{"-", sidecar.DateTime(st.Since), st.Who, st.Scope, what, clockOr(st.Until), state, st.Why}
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -209,15 +223,25 @@ func (c historyCmd) Run(t *terminal) error {
 	case c.Left:
 		return errors.New("history: --left goes with --export")
 	}
-	question := func(a *admin.Client) (changes, error) {
-		all, err := a.History(t.ctx, c.Scope)
-		return changes{all}, err
+	question := func(a *admin.Client) (all changes, err error) {
+		all.Changes = []history.Change{}
+		if all.Stops, err = a.Stops(t.ctx, c.Scope); err == nil && !onlyAuthor(c.Scope) {
+			all.Changes, err = a.History(t.ctx, c.Scope)
+		}
+		return all, err
 	}
-	return show(t, c.JSON, "history", question, func(all changes) { c.print(t.stdout, all.Changes) })
+	return show(t, c.JSON, "history", question, func(all changes) { c.print(t.stdout, all) })
 }
 
-func (c historyCmd) print(w io.Writer, all []history.Change) {
-	if len(all) == 0 {
+// onlyAuthor reports whether a scope is that of an author, which has no limits.
+func onlyAuthor(scope string) bool {
+	_, none := limit.CanonicalScope(scope)
+	_, err := stop.Canonical(scope)
+	return scope != "" && none != nil && err == nil
+}
+
+func (c historyCmd) print(w io.Writer, all changes) {
+	if len(all.Changes)+len(all.Stops) == 0 {
 		of := ""
 		if c.Scope != "" {
 			of = " of " + c.Scope
@@ -226,9 +250,18 @@ func (c historyCmd) print(w io.Writer, all []history.Change) {
 		return
 	}
 	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
-	for _, c := range all {
+	stops := all.Stops
+	stopsSince := func(at time.Time) {
+		for len(stops) > 0 && stops[0].Since.After(at) {
+			rows = append(rows, stopRow(stops[0]))
+			stops = stops[1:]
+		}
+	}
+	for _, c := range all.Changes {
+		stopsSince(c.At)
 		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), string(c.State), c.Why})
 	}
+	stopsSince(time.Time{})
 	printTable(w, "rlllllll", rows)
 }
 
@@ -269,6 +302,10 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 	d := detail{w}
 	d.mode(e.Mode)
 	d.stopped(e.Stopped)
+	printStops(w, e.Stops)
+	if len(e.Values) == 0 {
+		return // an author that has no limits of its own
+	}
 	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
 	for _, v := range e.Values {
 		rows = append(rows, []string{v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),

@@ -30,6 +30,7 @@ import (
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 	"sluice/sidecar/refusal"
+	"sluice/sidecar/stop"
 )
 
 func TestMain(m *testing.M) {
@@ -73,6 +74,7 @@ func (s stage) Status(_ context.Context, _ time.Time, scope string) (operator.St
 	}
 	one := s.status
 	one.Domains, one.Scopes = nil, nil
+	one.Stops = slices.DeleteFunc(slices.Clone(s.status.Stops), func(st operator.StopStatus) bool { return stop.DomainOf(st.Scope) != scope && st.Scope != scope })
 	for _, d := range s.status.Domains {
 		if d.Domain == scope {
 			one.Domains = []operator.DomainStatus{d}
@@ -108,6 +110,37 @@ func (s stage) Unlock(ctx context.Context, now time.Time, domain, _ string) erro
 	_, err := s.Status(ctx, now, domain)
 	return err
 }
+
+func (s stage) StayStopped(_ time.Time, domain string) string {
+	if domain == "held.example" {
+		return "hacked@held.example stays stopped: sluice start hacked@held.example"
+	}
+	return ""
+}
+
+func (s stage) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.StopStatus, string, error) {
+	st := stop.Stop{Mark: "1772366400000-A", Scope: o.Scope, Since: noon, Cause: stop.Operator, Reject: o.Reject, Who: "root", Node: "mx1", Why: o.Why}
+	if o.For > 0 {
+		st.Until = noon.Add(o.For)
+	}
+	warning := ""
+	if !sidecar.StopFile(o.Scope) {
+		warning = "only while sluice runs: its name can be that of no file"
+	}
+	return operator.StopStatus{Stop: st, State: "in force", Held: 3}, warning, nil
+}
+
+func (s stage) Start(_ context.Context, _ time.Time, scope, _ string, release bool) (string, error) {
+	switch {
+	case scope == "nobody@example.com":
+		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
+	case release:
+		return "", nil
+	}
+	return "3 recipients of messages over an hour old stay held: sluice start " + scope + " --release", nil
+}
+
+func (s stage) Stops(time.Time, string) ([]operator.StopStatus, error) { return s.status.Stops, nil }
 
 func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 	if scope == "full.example" {
@@ -193,6 +226,8 @@ var stages = map[string]stage{
 			},
 			{Scope: "service:www-data", Windows: window(3600, 500, 500), Held: 4, FreesAt: at(time.Minute)},
 		},
+		Stops: []operator.StopStatus{{State: "in force", Held: 212,
+			Stop: stop.Stop{Mark: "1772365800000-B", Scope: "hacked@example.com", Since: noon.Add(-10 * time.Minute), Until: noon.Add(23 * time.Hour), Cause: stop.Operator, Who: "alice (as root)", Node: "mx2", Why: "stolen password"}}},
 		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
 	"who": {who: attribution.Who{Node: "mx1", Now: noon, Seconds: 3600, Domains: []attribution.Report{

@@ -8,6 +8,7 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/history"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/stop"
 )
 
 // A Backend carries out what operators ask; *engine.Engine is one. Errors that wrap
@@ -22,6 +23,14 @@ type Backend interface {
 	Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error)
 	// Unlock removes every lock of a domain and resets it.
 	Unlock(ctx context.Context, now time.Time, domain, who string) error
+	// StayStopped says which authors of a domain that was released stay stopped.
+	StayStopped(now time.Time, domain string) string
+	// Stop stops an author or an account, and warns of what that does not do.
+	Stop(ctx context.Context, now time.Time, o stop.Order) (operator.StopStatus, string, error)
+	// Start ends the stops of an author or account, and warns of what stays held.
+	Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error)
+	// Stops lists the stops of one author or account, or of all for "", the last first.
+	Stops(now time.Time, scope string) ([]operator.StopStatus, error)
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
 	Reset(ctx context.Context, now time.Time, scope, who string) error
 	// Change sets, unsets or rolls back limits.
@@ -53,6 +62,22 @@ type Lines struct {
 	Lines   []history.Saved `json:"lines"`
 	Sudo    string          `json:"sudo,omitempty"` // as in ChangeRequest
 	Preview bool            `json:"preview,omitempty"`
+}
+
+// A StopRequest is a stop.Order as it is sent, or what ends one. The server adds who asks.
+type StopRequest struct {
+	Scope   string        `json:"scope"`
+	For     time.Duration `json:"for,omitempty"` // nanoseconds
+	Why     string        `json:"why,omitempty"`
+	Reject  bool          `json:"reject,omitempty"`
+	Release bool          `json:"release,omitempty"` // of a start: also what is older than an hour
+	Sudo    string        `json:"sudo,omitempty"`    // as in ChangeRequest
+}
+
+// A Stopped is the answer to a StopRequest.
+type Stopped struct {
+	operator.StopStatus
+	Warning string `json:"warning"`
 }
 
 // A Version says which program runs.

@@ -26,6 +26,7 @@ import (
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/stop"
 )
 
 func TestMain(m *testing.M) {
@@ -72,6 +73,22 @@ func (b *book) Unlock(_ context.Context, _ time.Time, domain, who string) error 
 	return b.write("unlock %s %s", domain, who)
 }
 
+func (b *book) StayStopped(_ time.Time, domain string) string {
+	return "x@" + domain + " stays stopped"
+}
+
+func (b *book) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.StopStatus, string, error) {
+	return operator.StopStatus{Stop: stop.Stop{Scope: o.Scope}}, "only while sluice runs", b.write("stop %+v", o)
+}
+
+func (b *book) Start(_ context.Context, _ time.Time, scope, who string, release bool) (string, error) {
+	return "2 stay held", b.write("start %s %s %v", scope, who, release)
+}
+
+func (b *book) Stops(_ time.Time, scope string) ([]operator.StopStatus, error) {
+	return nil, b.write("stops %s", scope)
+}
+
 func (b *book) Reset(_ context.Context, _ time.Time, scope, who string) error {
 	return b.write("reset %s %s", scope, who)
 }
@@ -101,6 +118,15 @@ func (b *book) Import(_ context.Context, _ time.Time, lines []history.Saved, who
 func lock(c *Client, domain string) error {
 	warning, err := c.Lock(context.Background(), domain)
 	if err == nil && !strings.HasPrefix(warning, "is it ") {
+		return fmt.Errorf("the warning is %q", warning)
+	}
+	return err
+}
+
+// unlock unlocks a domain, and wants to hear who stays stopped.
+func unlock(c *Client, domain string) error {
+	warning, err := c.Unlock(context.Background(), domain)
+	if err == nil && warning != "x@"+domain+" stays stopped" {
 		return fmt.Errorf("the warning is %q", warning)
 	}
 	return err
@@ -146,7 +172,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 		}
 	}
 	if err := errors.Join(
-		lock(c, "Bücher.example"), c.Unlock(ctx, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
+		lock(c, "Bücher.example"), unlock(c, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
 	); err != nil {
 		t.Error(err)
 	}
@@ -175,7 +201,7 @@ func TestRefusals(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"unknown domain", c.Unlock(ctx, "none.example"), "unlock none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"unknown domain", unlock(c, "none.example"), "unlock none.example: nothing is counted: not found", limit.ErrNotFound},
 		{"no domain", lock(c, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
 		{"default, which is no domain", lock(c, "default"), "lock: default is a scope of limits", nil},
 		{"nobody's senders", who("none.example", 1), "who sends of none.example: nothing is counted: not found", limit.ErrNotFound},

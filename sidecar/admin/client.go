@@ -70,9 +70,11 @@ func (c *Client) Lock(ctx context.Context, domain string) (warning string, err e
 	return d.Warning, err
 }
 
-// Unlock removes every lock of a domain and resets it.
-func (c *Client) Unlock(ctx context.Context, domain string) error {
-	return c.ask(ctx, http.MethodPost, "/unlock", question{Domain: domain}, nil)
+// Unlock removes every lock of a domain and resets it, and warns of who stays stopped.
+func (c *Client) Unlock(ctx context.Context, domain string) (warning string, err error) {
+	var d done
+	err = c.ask(ctx, http.MethodPost, "/unlock", question{Domain: domain}, &d)
+	return d.Warning, err
 }
 
 // Reset restarts the counts of a scope at zero.

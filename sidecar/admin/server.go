@@ -93,7 +93,10 @@ func (s *Server) handler() http.Handler {
 		"GET /status":  s.status,
 		"GET /who":     s.who,
 		"POST /lock":   command("lock", s.opts.Backend.Lock),
-		"POST /unlock": command("unlock", withoutWarning(s.opts.Backend.Unlock)),
+		"POST /unlock": command("unlock", s.unlock),
+		"POST /stop":   s.stop,
+		"POST /start":  s.start,
+		"GET /stops":   s.stops,
 		"POST /reset":  command("reset", withoutWarning(s.opts.Backend.Reset)),
 		"POST /change": s.change,
 		"GET /history": s.history,
@@ -145,7 +148,10 @@ func (s *Server) status(r *http.Request) (any, error) {
 	scope := r.URL.Query().Get("scope")
 	if scope != "" {
 		var err error
-		if scope, err = countedScope(scope); err != nil {
+		if scope, err = operator.ShownScope(scope); err == nil && scope == "default" {
+			_, err = countedScope(scope)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("status: %w", badRequest{err})
 		}
 	}
@@ -183,6 +189,7 @@ func (s *Server) who(r *http.Request) (any, error) {
 func withLists(s operator.Status) operator.Status {
 	s.Domains = append([]operator.DomainStatus{}, s.Domains...)
 	s.Scopes = append([]operator.ScopeStatus{}, s.Scopes...)
+	s.Stops = append([]operator.StopStatus{}, s.Stops...)
 	for i := range s.Domains {
 		d := &s.Domains[i]
 		d.Locks, d.Windows = append([]operator.LockStatus{}, d.Locks...), append([]operator.Window{}, d.Windows...)

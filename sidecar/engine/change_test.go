@@ -48,7 +48,7 @@ func TestZeroIsUnlimitedAndSaysSo(t *testing.T) {
 		"a.example hourly=unlimited": "",
 		"a.example hourly=5 daily=0": "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
 		"default hourly=00":          "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
-		"u@a.example daily=0":        "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
+		"u@a.example daily=0":        "daily=0 is UNLIMITED, and stops nothing; what stops a mailbox is `sluice stop u@a.example`",
 		"a.example deferfail_min=1":  "",
 	} {
 		words := strings.Fields(set)

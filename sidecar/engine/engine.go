@@ -22,6 +22,7 @@ import (
 	"sluice/sidecar/reconcile"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
 )
 
@@ -37,10 +38,11 @@ type Engine struct {
 	locks     *lock.Locks
 	deferfail *deferfail.Breaker
 	refusals  *refusal.Counts
+	stops     *stop.Stops
 	loop      *reconcile.Loop
 }
 
-// Options are what an Engine is made with; all are needed but Panel, Own, Board and Former.
+// Options are what an Engine is made with; all are needed but Panel, Own, Board, Former and Stopped.
 type Options struct {
 	Config *config.Config
 	Panel  settings.Panel // what the panel's files say; zero: there is none
@@ -55,6 +57,8 @@ type Options struct {
 	Queue  sidecar.Queue
 	Events event.Sink
 	Now    time.Time // with a monotonic reading
+
+	Stopped stop.Dir // the files of those who are stopped; nil: they have none
 
 	// Forever is set to know who has sent what since the beginning, of as many as there are,
 	// and not only in the window.
@@ -83,8 +87,10 @@ func New(o Options) *Engine {
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
 	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,
-		Room: func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) }})
-	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: e.Holds,
+		Room:  func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) },
+		Waits: e.waits})
+	e.stops = stop.New(stop.Options{Board: board, Dir: o.Stopped, Notes: o.Notes, Events: o.Events, Settings: inForce, Held: e.Holds.NumberOf})
+	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.stops},
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) },
 		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
@@ -98,10 +104,12 @@ func New(o Options) *Engine {
 	e.Policy.SetSharer(e.Who)
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Late: e.Late})
+		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Stops: e.stops, Late: e.Late})
 
-	// The first Blocker with a reason answers.
+	// The first Blocker with a reason answers: a suspension, which refuses for good, before a
+	// stop, and that, which says of whom it is, before what blocks the whole domain.
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})
+	e.AddBlocker(e.stops)
 	e.AddBlocker(e.locks)
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: false})
 	e.AddBlocker(e.deferfail)
@@ -118,6 +126,7 @@ func New(o Options) *Engine {
 	e.loop.Add(reconcile.Owner{Tick: e.tick, Follow: e.follow})
 	e.loop.Add(reconcile.Owner{Start: e.locks.Start, Tick: e.locks.Tick, Follow: e.locks.Follow, Reconcile: e.locks.Reconcile,
 		Reset: e.locks.Reset, Survey: e.locks.Survey})
+	e.loop.Add(reconcile.Owner{Start: e.stops.Follow, Tick: e.stops.Tick, Follow: e.stops.Follow})
 	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
 		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
 	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
@@ -176,6 +185,32 @@ func (r refusals) Decided(now time.Time, d *policy.Decision) {
 	}
 }
 
+// heldMail is what policy asks of held mail: of what stops have held, too.
+type heldMail struct {
+	*hold.Holds
+	stops *stop.Stops
+}
+
+// Kept implements policy.HeldMail.
+func (h heldMail) Kept(now time.Time, subject, id string, token ratelimit.Token) (sidecar.Block, bool) {
+	scope := h.HeldBy(subject, id, token)
+	if scope == "" {
+		return sidecar.Block{}, false
+	}
+	arrived, _ := envelope.IDTime(id)
+	return h.stops.Kept(now, scope, arrived)
+}
+
+// waits reports whether held mail waits for the end of a stop, or for its release after that.
+func (e *Engine) waits(now time.Time, h sidecar.Held) bool {
+	_, stopped := e.stops.Block(now, h.Author, h.Payer)
+	if !stopped && h.Stop != "" {
+		arrived, _ := envelope.IDTime(h.ID)
+		_, stopped = e.stops.Kept(now, h.Stop, arrived)
+	}
+	return stopped
+}
+
 // isWatched reports whether the limits of a subject are only watched.
 func (e *Engine) isWatched(subject string) bool {
 	s := e.Settings.Load()
@@ -216,6 +251,14 @@ func (e *Engine) Changed(subject string) {
 // LockEvent takes in what an operator did by hand in the lock directory.
 func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
 	e.locks.Event(ctx, now, what)
+	if what.Kind == sidecar.LockRemovedByHand {
+		e.EmitStopped(now, what.File.Domain)
+	}
+}
+
+// StopEvent takes in what an operator did by hand in the directory of the stopped.
+func (e *Engine) StopEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
+	e.stops.Event(ctx, now, what)
 }
 
 // Names reports whether operators name a subject, so that it is counted past

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,7 +54,15 @@ func (b *awayBoard) Remove(_ context.Context, key string) error {
 
 func (b *awayBoard) Watch(prefix string, f func(key string, value []byte)) {
 	b.Entries(prefix, f)
-	b.watch = f
+	before := b.watch
+	b.watch = func(key string, value []byte) {
+		if before != nil {
+			before(key, value)
+		}
+		if strings.HasPrefix(key, prefix) {
+			f(key, value)
+		}
+	}
 }
 
 func (b *awayBoard) Entries(prefix string, f func(key string, value []byte)) {

@@ -31,6 +31,7 @@ type site struct {
 	config *config.Config
 	store  *journal.Store
 	locks  *lockdir.Dir
+	stops  *lockdir.Dir
 	ledger string // directories
 	dir    string
 	now    time.Time
@@ -87,8 +88,11 @@ func (s *site) open() {
 	if s.locks, err = lockdir.Open(lockdir.Options{Path: s.dir, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
+	if s.stops, err = lockdir.Open(lockdir.Options{Path: s.dir + "/stopped", Stopped: true, Notes: s.store}); err != nil {
+		s.t.Fatal(err)
+	}
 	s.Engine = engine.New(engine.Options{Config: s.config, Node: "node1", Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: s.store,
-		Notes: s.store, Board: s.board, Locks: s.locks, Queue: s, Events: events, Now: s.now})
+		Notes: s.store, Board: s.board, Locks: s.locks, Stopped: s.stops, Queue: s, Events: events, Now: s.now})
 	s.store.KeepFor(s.now, s.Engine.Keep())
 }
 

@@ -24,6 +24,9 @@ func (s *site) run() {
 	loops.Go(func() {
 		s.locks.Run(ctx, func(e sidecar.LockEvent) { s.LockEvent(ctx, time.Now(), e) })
 	})
+	loops.Go(func() {
+		s.stops.Run(ctx, func(e sidecar.LockEvent) { s.StopEvent(ctx, time.Now(), e) })
+	})
 	s.t.Cleanup(func() { stop(); loops.Wait() })
 }
 

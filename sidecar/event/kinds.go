@@ -37,6 +37,14 @@ const (
 	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble
 )
 
+// Kinds of stops.
+const (
+	Stopped      Kind = "stop"               // an author may send nothing from now on: scope, who, until, reject, node, why
+	Started      Kind = "start"              // a stopped author may send again, or what was held is released: scope, who, release
+	StaysStopped Kind = "stays-stopped"      // a domain was released, and an author of it is still stopped: scope
+	StopIgnored  Kind = "stop-files-ignored" // files among those of the stopped name nobody
+)
+
 // Kinds of news from other nodes.
 const (
 	LockedElsewhere   Kind = "lock-elsewhere"   // an operator has locked a domain on all nodes: who
@@ -177,6 +185,11 @@ var kinds = map[Kind]wording{
 	LockDirShared:   {slog.LevelWarn, "cPanel's own limiter uses the lock directory too: its locks count as made by hand, and ours that it removes as released by hand; part them", unlimited},
 	LockIgnored:     {slog.LevelWarn, "files in the lock directory have no effect: Exim asks for a domain's name in lower case, and as xn--...", unlimited},
 	LockDirMended:   {slog.LevelInfo, "lock directory mended: all lock files are as they should be", unlimited},
+
+	Stopped:      {slog.LevelWarn, "stopped: nothing of this author goes, others of its domain go on", unlimited},
+	Started:      {slog.LevelInfo, "started: this author may send again", unlimited},
+	StaysStopped: {slog.LevelWarn, "the domain is released, and this author stays stopped: sluice start SCOPE", unlimited},
+	StopIgnored:  {slog.LevelWarn, "files in the directory of the stopped have no effect: Exim asks for a mailbox or login: and a login, in lower case", unlimited},
 
 	LockedElsewhere:   {slog.LevelInfo, "domain locked on another node, for all nodes", unlimited},
 	UnlockedElsewhere: {slog.LevelInfo, "lock removed on another node: domain released", unlimited},

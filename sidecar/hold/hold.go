@@ -30,6 +30,7 @@ type Holds struct {
 	events   event.Sink
 	exim     sidecar.Queue
 	room     func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
+	waits    func(now time.Time, h sidecar.Held) bool
 	releases sync.WaitGroup
 
 	mu       sync.Mutex
@@ -37,11 +38,11 @@ type Holds struct {
 	current  map[string]int                     // number of the release that is running, by subject
 	epochs   map[string]int64                   // of the last reset of each subject with held mail
 	messages map[string]int                     // how many recipients are held, by message id
+	authors  map[string]int                     // the same, by the author's key
 	begun    int                                // how many releases have begun
-	count    int                                // of all recipients
 }
 
-// Options are what Holds are made with; all are needed.
+// Options are what Holds are made with; all but Waits are needed.
 type Options struct {
 	Notes  sidecar.Notes
 	Events event.Sink
@@ -49,12 +50,17 @@ type Options struct {
 	// Room returns how many sends of a payer would be accepted now, and how many that were
 	// charged before may be tried again.
 	Room func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
+	// Waits reports whether a held message must wait, though others of its payer may go: its
+	// author is stopped, or was. Of h only Payer, ID, Author and Stop are set. nil: none must.
+	Waits func(now time.Time, h sidecar.Held) bool
 }
 
 // A heldMessage is a message with its held recipients.
 type heldMessage struct {
 	id         string
 	who        sidecar.Payer
+	author     sidecar.Author
+	stop       string // scope of the stop that holds it; empty: none does
 	recipients map[ratelimit.Token]heldRecipient
 	asked      time.Time // when the router last asked about one of them
 	tried      time.Time // when Exim was last asked to deliver it
@@ -66,6 +72,7 @@ type heldRecipient struct {
 	since   time.Time
 	charged bool // it was charged before the router held it: a block held it, not a limit
 	last    bool // as in sidecar.Held
+	stop    string
 }
 
 // A heldNote is a held recipient as it is noted.
@@ -76,12 +83,15 @@ type heldNote struct {
 	Account string    `json:"account,omitempty"`
 	Charged bool      `json:"charged,omitempty"`
 	Last    bool      `json:"last,omitempty"`
+	Author  string    `json:"author,omitempty"` // the key
+	Of      string    `json:"of,omitempty"`     // the author's account
+	Stop    string    `json:"stop,omitempty"`
 }
 
 // New returns Holds with what was noted.
 func New(o Options) *Holds {
-	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room,
-		subjects: map[string]map[string]*heldMessage{}, messages: map[string]int{}, current: map[string]int{}, epochs: map[string]int64{}}
+	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room, waits: o.Waits,
+		subjects: map[string]map[string]*heldMessage{}, messages: map[string]int{}, authors: map[string]int{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
 		token, err := strconv.ParseUint(name[2], 16, 64)
 		if err == nil {
@@ -89,7 +99,8 @@ func New(o Options) *Holds {
 			if sidecar.IsSpecial(name[0]) {
 				who.Special, who.Domain = name[0], n.Domain
 			}
-			h.put(who, name[1], ratelimit.Token(token), heldRecipient{n.Since, n.Charged, n.Last})
+			h.put(sidecar.Held{Payer: who, ID: name[1], Token: ratelimit.Token(token), Charged: n.Charged, Last: n.Last,
+				Author: sidecar.Author{Key: n.Author, Account: n.Of}, Stop: n.Stop}, n.Since)
 		}
 		return err
 	})
@@ -108,7 +119,7 @@ func (h *Holds) Wait() { h.releases.Wait() }
 
 // Hold records that the router holds a recipient.
 func (h *Holds) Hold(now time.Time, x sidecar.Held) {
-	h.logFailure(h.hold(x.Payer, x.ID, x.Token, heldRecipient{now, x.Charged, x.Last}))
+	h.logFailure(h.hold(x, now))
 }
 
 // Drop forgets a recipient that is held no more.
@@ -183,10 +194,10 @@ func (h *Holds) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 
 func tokenName(token ratelimit.Token) string { return fmt.Sprintf("%016x", uint64(token)) }
 
-// put adds a held recipient in memory, and reports whether it is a new one. mu is held,
-// or nobody else has h yet.
-func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) bool {
-	who, id = who.Clone(), strings.Clone(id)
+// put adds a held recipient in memory, and reports whether its note is new or another one.
+// mu is held, or nobody else has h yet.
+func (h *Holds) put(x sidecar.Held, now time.Time) bool {
+	who, id := x.Payer.Clone(), strings.Clone(x.ID)
 	messages := h.subjects[who.Subject()]
 	if messages == nil {
 		messages = map[string]*heldMessage{}
@@ -194,44 +205,79 @@ func (h *Holds) put(who sidecar.Payer, id string, token ratelimit.Token, r heldR
 	}
 	m := messages[id]
 	if m == nil {
-		m = &heldMessage{id: id, who: who, recipients: map[ratelimit.Token]heldRecipient{}}
+		m = &heldMessage{id: id, author: x.Author.Clone(), recipients: map[ratelimit.Token]heldRecipient{}}
 		messages[id] = m
 	}
-	m.who, m.asked, m.last = who, r.since, r.last
-	if _, held := m.recipients[token]; held {
+	if m.author.Key == "" && x.Author.Key != "" { // an older version has noted it
+		h.authors[x.Author.Key] += len(m.recipients)
+		m.author = x.Author.Clone()
+	}
+	m.who, m.asked, m.last, m.stop = who, now, x.Last, strings.Clone(x.Stop)
+	r, held := m.recipients[x.Token]
+	if held && r.stop == m.stop {
 		return false
 	}
-	m.recipients[token] = r
-	h.count++
+	if held {
+		r.stop = m.stop
+		m.recipients[x.Token] = r
+		return true
+	}
+	m.recipients[x.Token] = heldRecipient{now, x.Charged, x.Last, m.stop}
 	h.messages[id]++
+	if m.author.Key != "" {
+		h.authors[m.author.Key]++
+	}
 	return true
+}
+
+// held returns a held recipient; false if it is not held. mu is held.
+func (h *Holds) held(subject, id string, token ratelimit.Token) (r heldRecipient, held bool) {
+	if m := h.subjects[subject][id]; m != nil {
+		r, held = m.recipients[token]
+	}
+	return r, held
+}
+
+// HeldBy returns the scope of the stop that has held a recipient last; empty if it is not
+// held, or another reason has held it since.
+func (h *Holds) HeldBy(subject, id string, token ratelimit.Token) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, _ := h.held(subject, id, token)
+	return r.stop
+}
+
+// NumberOf returns how many recipients of an author's mail are held.
+func (h *Holds) NumberOf(author string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.authors[author]
 }
 
 // Uncharged reports whether a recipient is held and was never charged.
 func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.subjects[subject][id]
-	if m == nil {
-		return false
-	}
-	r, held := m.recipients[token]
+	r, held := h.held(subject, id, token)
 	return held && !r.charged
 }
 
 // hold adds a held recipient in memory and in the notes. mu is held for both, as in
 // Drop, so that the two never disagree.
-func (h *Holds) hold(who sidecar.Payer, id string, token ratelimit.Token, r heldRecipient) error {
+func (h *Holds) hold(x sidecar.Held, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.put(who, id, token, r) {
+	if !h.put(x, now) {
 		return nil
 	}
-	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged, Last: r.last}
+	who := x.Payer
+	r, _ := h.held(who.Subject(), x.ID, x.Token)
+	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged, Last: r.last,
+		Author: x.Author.Key, Of: x.Author.Account, Stop: r.stop}
 	if who.Special != "" {
 		n.Domain = who.Domain
 	}
-	return h.notes.Put(n, who.Subject(), id, tokenName(token))
+	return h.notes.Put(n, who.Subject(), x.ID, tokenName(x.Token))
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.
@@ -244,10 +290,8 @@ func (h *Holds) drop(subject, id string, token ratelimit.Token) error {
 		return nil
 	}
 	delete(m.recipients, token)
-	h.count--
-	if h.messages[id]--; h.messages[id] == 0 {
-		delete(h.messages, id)
-	}
+	subtract(h.messages, id)
+	subtract(h.authors, m.author.Key)
 	if len(m.recipients) == 0 {
 		delete(h.subjects[subject], id)
 	}
@@ -256,6 +300,13 @@ func (h *Holds) drop(subject, id string, token ratelimit.Token) error {
 		delete(h.epochs, subject)
 	}
 	return h.notes.Drop(subject, id, tokenName(token))
+}
+
+// subtract subtracts one of a key, and forgets a key that has none left.
+func subtract(counts map[string]int, key string) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
+	}
 }
 
 // setTried records that Exim is asked to deliver messages.
@@ -290,7 +341,7 @@ func (h *Holds) heldIn(subject string) (all []heldMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.subjects[subject] {
-		one := heldMessage{id: m.id, who: m.who, asked: m.asked, tried: m.tried, last: m.last}
+		one := heldMessage{id: m.id, who: m.who, author: m.author, stop: m.stop, asked: m.asked, tried: m.tried, last: m.last}
 		for _, r := range m.recipients {
 			if r.charged {
 				one.charged++
@@ -311,11 +362,30 @@ func (h *Holds) NumberIn(subject string) (n int) {
 	return n
 }
 
+// NumberHeldBy returns how many recipients are held by a stop of a scope, of messages that
+// which reports true for.
+func (h *Holds) NumberHeldBy(stop string, which func(id string) bool) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, messages := range h.subjects {
+		for id, m := range messages {
+			if m.stop == stop && which(id) {
+				n += len(m.recipients)
+			}
+		}
+	}
+	return n
+}
+
 // Number returns how many recipients are held in all.
 func (h *Holds) Number() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.count
+	all := 0
+	for _, n := range h.messages {
+		all += n
+	}
+	return all
 }
 
 // Subjects returns the subjects with held mail: domains and special ones.

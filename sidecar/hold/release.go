@@ -106,7 +106,8 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 			again = releaseSoon
 		}
 		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
-		return unasked || m.tried.After(since)
+		return unasked || m.tried.After(since) ||
+			h.waits != nil && h.waits(now, sidecar.Held{Payer: m.who, ID: m.id, Author: m.author, Stop: m.stop})
 	})
 	slices.SortFunc(waiting, func(a, b heldMessage) int {
 		if a.last != b.last {

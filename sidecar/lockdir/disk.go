@@ -77,12 +77,16 @@ func (h *handle) fd() int { return int(h.dir.Fd()) }
 
 func (h *handle) close() { h.dir.Close() }
 
-// makeDir makes the directory and what is missing above it.
-func makeDir(path string) error {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+// makeDir makes the directory, and what is missing above it unless another Dir does.
+func (k *dirKind) makeDir(path string) error {
+	mkdir := os.MkdirAll
+	if k.below {
+		mkdir = os.Mkdir
+	}
+	if err := mkdir(path, k.dir); err != nil && !errors.Is(err, unix.EEXIST) {
 		return bareError(err)
 	}
-	return bareError(os.Chmod(path, 0o755)) // Exim must get in, whatever our umask
+	return bareError(os.Chmod(path, k.dir)) // Exim must get in, whatever our umask
 }
 
 // names lists the directory.
@@ -165,11 +169,11 @@ func (h *handle) read(name string, s fileState) (fileState, error) {
 // writeTemp writes content to a new file with a temporary name. With durable, it is
 // synced to the disk: after a power cut an empty lock file would look as if somebody had
 // edited it.
-func (h *handle) writeTemp(content string, durable bool) (name string, s stamp, err error) {
+func (h *handle) writeTemp(content string, mode os.FileMode, durable bool) (name string, s stamp, err error) {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	name = tempPrefix + hex.EncodeToString(random[:])
-	fd, err := openat(h.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	fd, err := openat(h.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, uint32(mode))
 	if err != nil {
 		return "", stamp{}, err
 	}
@@ -178,7 +182,7 @@ func (h *handle) writeTemp(content string, durable bool) (name string, s stamp, 
 	var st unix.Stat_t
 	_, err = f.WriteString(content)
 	if err == nil {
-		err = f.Chmod(0o644) // Exim must be able to read it, whatever our umask
+		err = f.Chmod(mode) // whatever our umask
 	}
 	if err == nil && durable {
 		err = f.Sync()

@@ -36,4 +36,8 @@
 // Usage files (usage.go) are named by the bare domain and share the directory and the
 // mutex. They only inform: they are written anew every few seconds and have no record,
 // and of what an operator does to them only a removal counts.
+//
+// The directory "stopped" below it is a second Dir (name.go). Its files are named after an
+// author, of which they stop the mail. It has no usage files, and all its files may be Sluice's:
+// an operator's is adopted.
 package lockdir

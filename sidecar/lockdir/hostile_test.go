@@ -187,7 +187,7 @@ func TestPlaceNeverOverwrites(t *testing.T) {
 			h, err := openDir(r.path)
 			r.must(err)
 			defer h.close()
-			temp, st, err := h.writeTemp("20/20 (100%)", true)
+			temp, st, err := h.writeTemp("20/20 (100%)", 0o644, true)
 			r.must(err)
 			r.create(other)
 			if err := place(h, temp, entryName(other)); !errors.Is(err, unix.EEXIST) {

@@ -22,11 +22,11 @@ func likeLock(name string) bool {
 
 // reportIgnored reports files that were perhaps meant as locks, each once for as long as
 // it exists.
-func (r *reports) reportIgnored(dir string, names []string) {
+func (r *reports) reportIgnored(dir string, names []string, why func(string) string) {
 	var reasons []string
 	for _, name := range names {
 		if !slices.Contains(r.ignored, name) {
-			reasons = append(reasons, whyIgnored(name))
+			reasons = append(reasons, why(name))
 		}
 	}
 	r.ignored = names
@@ -54,4 +54,14 @@ func whyIgnored(name string) string {
 		}
 	}
 	return fmt.Sprintf("%.80q has no effect, it names no domain", name)
+}
+
+// likeStop reports whether a file that stops nobody may have been meant to.
+func likeStop(name string) bool { return name[0] != '.' && !strings.HasSuffix(name, "~") }
+
+func whyStopIgnored(name string) string {
+	if lower := strings.ToLower(name); sidecar.StopFile(lower) {
+		return fmt.Sprintf("%.80q has no effect, it would have to be %s", name, lower)
+	}
+	return fmt.Sprintf("%.80q has no effect, it names no mailbox and no login", name)
 }

@@ -22,6 +22,9 @@ type Options struct {
 	Notes Notes         // this package uses the keys that begin with lock/
 	Poll  time.Duration // how often to scan for what the kernel gave no notice of; 0 is a second
 	Now   time.Time     // time of the first scan
+	// Stopped says that it is the directory of the stopped, below the lock directory: its
+	// files are named after an author alone, and for nobody to list.
+	Stopped bool
 }
 
 // Notes survive a crash.
@@ -36,6 +39,7 @@ type Notes interface {
 // a mail server may wait for them.
 type Dir struct {
 	path string
+	kind dirKind
 	poll time.Duration
 	wake chan struct{} // wakes Run when there is something to report
 
@@ -92,12 +96,16 @@ func Open(o Options) (*Dir, error) {
 	}
 	d := &Dir{
 		path:    filepath.Clean(o.Path),
+		kind:    lockFiles,
 		poll:    o.Poll,
 		wake:    make(chan struct{}, 1),
 		records: records{store: o.Notes, locks: map[sidecar.Lock]entry{}},
 		absent:  absences{locks: map[sidecar.Lock]time.Time{}},
 		usage:   usageFiles{path: filepath.Clean(o.Path), files: map[string]usageFile{}},
 		reports: reports{troubles: map[string]string{}},
+	}
+	if o.Stopped {
+		d.kind = stopFiles
 	}
 	d.load()
 	d.scan(o.Now)
@@ -117,6 +125,21 @@ func (d *Dir) Make(l sidecar.Lock, content string, epoch int64) error {
 // exists, it becomes the operator's. After an error each poll tries again, until Remove.
 func (d *Dir) MakeOperator(l sidecar.Lock, content string) error {
 	return d.make(l, record{Operator: true, File: stamp{Content: content}})
+}
+
+// Adopt makes an operator's file Sluice's, as it is.
+func (d *Dir) Adopt(l sidecar.Lock) error {
+	d.mu.Lock()
+	defer d.done()
+	e, known := d.locks[l]
+	if !known || !e.Operator {
+		return nil
+	}
+	e.Operator = false
+	if err := d.checkDurable(l, e.record); err != nil {
+		return err
+	}
+	return d.save(l, e.record)
 }
 
 func (d *Dir) make(l sidecar.Lock, want record) error {

@@ -2,6 +2,7 @@ package lockdir
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"sluice/sidecar"
@@ -11,10 +12,32 @@ import (
 // (NAME_MAX).
 const nameMax = 255
 
+// A dirKind is which files a directory has, and how they are kept.
+type dirKind struct {
+	notes     string      // prefix of the keys of its notes
+	dir, file os.FileMode // of what is made
+	below     bool        // it is in another Dir's directory, which that makes
+	parse     func(name string) (sidecar.Lock, bool)
+	like      func(name string) bool // whether a file that is no lock may have been meant as one
+	why       func(name string) string
+}
+
+var (
+	lockFiles = dirKind{notes: "lock", dir: 0o755, file: 0o644, parse: parseName, like: likeLock, why: whyIgnored}
+	// Exim only looks whether a file exists: it has to get into the directory, and no more.
+	stopFiles = dirKind{notes: "stopped", dir: 0o711, file: 0o600, below: true, parse: parseStop, like: likeStop, why: whyStopIgnored}
+)
+
 // fileName is the name of a lock's file. It fails unless that is a single path component
 // of the form that Exim looks for (`${lc:...}` of an A-label), so that nothing hostile
 // reaches the disk.
 func fileName(l sidecar.Lock) (string, error) {
+	if l.Kind == sidecar.LockStopped {
+		if !sidecar.StopFile(l.Domain) {
+			return "", fmt.Errorf("stop of %.80q: it cannot be the name of a file", l.Domain)
+		}
+		return l.Domain, nil
+	}
 	if l.Kind != sidecar.LockHourly && l.Kind != sidecar.LockDeferFail {
 		return "", fmt.Errorf("lock of unknown kind %.40q", l.Kind)
 	}
@@ -56,4 +79,9 @@ func parseName(name string) (sidecar.Lock, bool) {
 		}
 	}
 	return sidecar.Lock{}, false
+}
+
+// parseStop returns the stop that a file of this name is.
+func parseStop(name string) (sidecar.Lock, bool) {
+	return sidecar.Lock{Kind: sidecar.LockStopped, Domain: name}, sidecar.StopFile(name)
 }

@@ -42,7 +42,7 @@ func (d *Dir) load() {
 		bad = append(bad, key)
 		d.reports.addTrouble(fmt.Errorf("read note %q of a lock: %w; if its file stands it counts as made by hand", key, err))
 	}
-	d.notes = notes.New[record](d.store, "lock", 2, unread)
+	d.notes = notes.New[record](d.store, d.kind.notes, 2, unread)
 	d.notes.Load(func(name []string, r record) error {
 		l := sidecar.Lock{Kind: sidecar.LockKind(name[0]), Domain: name[1]}
 		if _, err := fileName(l); err != nil {
@@ -75,7 +75,7 @@ func (d *records) save(l sidecar.Lock, r record) error {
 	e.record, e.noted = r, err == nil
 	d.put(l, e)
 	if err != nil {
-		return fmt.Errorf("note that the lock file %s_%s is %s: %w", l.Kind, l.Domain, r.State, err)
+		return fmt.Errorf("note that the lock file %s is %s: %w", entryName(l), r.State, err)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (d *records) save(l sidecar.Lock, r record) error {
 func (d *Dir) forget(l sidecar.Lock) error {
 	d.drop(l)
 	if err := d.notes.Drop(string(l.Kind), l.Domain); err != nil {
-		return fmt.Errorf("forget the lock file %s_%s: %w", l.Kind, l.Domain, err)
+		return fmt.Errorf("forget the lock file %s: %w", entryName(l), err)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (d *Dir) drop(l sidecar.Lock) {
 // publish updates what Files returns for a domain.
 func (d *records) publish(domain string) {
 	var files []sidecar.LockFile
-	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly} {
+	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly, sidecar.LockStopped} {
 		l := sidecar.Lock{Kind: kind, Domain: domain}
 		if e, ok := d.locks[l]; ok {
 			files = append(files, e.file(l))

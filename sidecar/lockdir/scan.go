@@ -103,7 +103,9 @@ func (d *Dir) enter(now time.Time) (*handle, error) {
 	if !first && now.Sub(d.absent.dir) < patience {
 		return nil, nil
 	}
-	if err := makeDir(d.path); err != nil {
+	if err := d.kind.makeDir(d.path); d.kind.below && errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	} else if err != nil {
 		return nil, withRemedy("make lock directory", d.path, err)
 	}
 	if at, err = openDir(d.path); err != nil {
@@ -132,13 +134,13 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 		if strings.HasPrefix(name, tempPrefix) {
 			at.unlink(name) // one that cannot be removed does no harm
 		}
-		if l, ok := parseName(name); ok {
+		if l, ok := d.kind.parse(name); ok {
 			all[l] = true
-		} else if likeLock(name) {
+		} else if d.kind.like(name) {
 			ignored = append(ignored, name)
 		}
 	}
-	d.reports.reportIgnored(d.path, ignored)
+	d.reports.reportIgnored(d.path, ignored, d.kind.why)
 	for l := range d.locks {
 		all[l] = true
 	}
@@ -270,9 +272,9 @@ func (d *Dir) forgetReleased(l sidecar.Lock) {
 func byName(a, b sidecar.Lock) int { return strings.Compare(entryName(a), entryName(b)) }
 
 // entryName is the name in the directory of a lock that fileName has checked, or of a
-// usage file.
+// usage file, or of a stop.
 func entryName(l sidecar.Lock) string {
-	if l.Kind == sidecar.LockUsage {
+	if l.Kind == sidecar.LockUsage || l.Kind == sidecar.LockStopped {
 		return l.Domain
 	}
 	return string(l.Kind) + "_" + l.Domain

@@ -89,7 +89,7 @@ func (d *Dir) create(at *handle, l sidecar.Lock, r record) error {
 		r.State = making
 		return errors.Join(err, d.save(l, r))
 	}
-	temp, st, err := at.writeTemp(r.File.Content, true)
+	temp, st, err := at.writeTemp(r.File.Content, d.kind.file, true)
 	if err != nil {
 		st = stamp{Content: r.File.Content}
 	}

@@ -191,7 +191,7 @@ func leftover(content string) bool {
 // write writes a usage file; over says that it replaces one of ours. It need not
 // survive a power cut, so nothing is synced.
 func (f *usageFiles) write(at *handle, u sidecar.Usage, over bool) error {
-	temp, s, err := at.writeTemp(u.Content, false)
+	temp, s, err := at.writeTemp(u.Content, lockFiles.file, false)
 	if err == nil {
 		if over {
 			err = unix.Renameat(at.fd(), temp, at.fd(), u.Domain)

@@ -69,7 +69,7 @@ func (d *Dir) handleEvent(w *watch, event fsnotify.Event) {
 		return
 	}
 	name := filepath.Base(event.Name)
-	if l, ok := parseName(name); ok {
+	if l, ok := d.kind.parse(name); ok {
 		d.check(time.Now(), l)
 	} else if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
 		d.checkUsageEvent(name)

@@ -57,13 +57,18 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 
 // unlimited warns of limits that were typed as 0, which somebody may take for a stop.
 func unlimited(scope string, set []limit.Setting, typed []string) string {
-	stop := "sluice lock " + scope
-	if !sidecar.IsDomain(scope) || scope == sidecar.DefaultScope {
-		stop = "sluice lock DOMAIN"
+	what, command := "a domain", "sluice lock DOMAIN"
+	switch {
+	case sidecar.IsMailbox(scope):
+		what, command = "a mailbox", "sluice stop "+scope
+	case sidecar.IsAccount(scope):
+		what, command = "an account", "sluice stop "+scope
+	case sidecar.IsDomain(scope) && scope != sidecar.DefaultScope:
+		command = "sluice lock " + scope
 	}
 	for i, s := range set {
 		if limit.IsLimit(s.Key) && s.Value == int64(0) && !strings.Contains(typed[i], limit.Unlimited) {
-			return fmt.Sprintf("; %s=0 is UNLIMITED, and stops nothing; what stops a domain is `%s`", s.Key, stop)
+			return fmt.Sprintf("; %s=0 is UNLIMITED, and stops nothing; what stops %s is `%s`", s.Key, what, command)
 		}
 	}
 	return ""

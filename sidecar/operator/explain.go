@@ -15,24 +15,26 @@ type Explanation struct {
 	Stopped string     `json:"stopped"` // as in DomainStatus
 
 	StoppedBy string        `json:"stopped_by"` // as in DomainStatus
+	Stops     []StopStatus  `json:"stops"`      // as in Status
 	Values    []limit.Value `json:"values"`
 	Warning   string        `json:"warning"` // of a scope that may be a typo; else empty
 }
 
 // Explain returns what is in force for a scope, and where it is set.
 func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
-	scope, err := limit.CanonicalScope(scope)
+	canonical, err := limit.CanonicalScope(scope)
 	if err != nil {
-		return Explanation{}, err
+		return o.explainAuthor(now, scope, err)
 	}
+	scope = canonical
 	warning, err := o.checkScope(now, scope)
 	if err != nil {
 		return Explanation{}, err
 	}
 	s := o.settings.Load()
 	who := s.PayerOfScope(scope)
-	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope), Warning: warning}
-	e.Stopped, e.StoppedBy = o.stopped(now, who)
+	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope), Warning: warning, Stops: o.stopsIn(now, scope)}
+	e.Stopped, e.StoppedBy = o.stopped(now, authorOf(scope), who)
 	names := who.Scopes()
 	for _, key := range limit.Keys() {
 		if limit.IsLimit(key) {

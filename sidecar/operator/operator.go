@@ -21,6 +21,7 @@ import (
 	"sluice/sidecar/policy"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/stop"
 )
 
 // ErrBlockedByPanel is wrapped by errors about a domain that the panel still blocks.
@@ -40,6 +41,7 @@ type Operator struct {
 	reconciler sidecar.Reconciler
 	refusals   *refusal.Counts
 	who        *attribution.Attribution
+	stops      *stop.Stops
 	late       func() int64
 	shown
 }
@@ -75,13 +77,14 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Refusals   *refusal.Counts
 	Who        *attribution.Attribution
+	Stops      *stop.Stops
 	Late       func() int64 // as Totals.Late
 }
 
 // New returns an Operator.
 func New(o Options) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, late: o.Late}
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, stops: o.Stops, late: o.Late}
 }
 
 // ShowProgress has Status show how far the logs were read.
@@ -97,12 +100,15 @@ func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
 // special subject, or for "" of all that have sends counted, locks or held mail. The fullest come first. The error wraps ErrNotFound if
 // nothing is known of the scope.
 func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Status, error) {
-	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.totals(), Config: o.settings.Status()}
+	s := Status{Node: o.settings.Load().Node, Now: now, Domains: []DomainStatus{}, Scopes: []ScopeStatus{}, Totals: o.totals(), Config: o.settings.Status(),
+		Stops: o.stopsIn(now, scope)}
 	names := map[string]bool{scope: true}
 	defer func() { o.addAuthors(now, scope, s) }()
 	switch {
 	case scope == "":
 		names = o.subjects(now)
+	case !countedScope(scope): // an author, of whom only stops are known
+		delete(names, scope)
 	case sidecar.IsDomain(scope):
 		names[sidecar.ForwardPrefix+scope] = true
 	}
@@ -115,7 +121,7 @@ func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Sta
 			s.Domains = append(s.Domains, d)
 		}
 	}
-	if scope != "" && len(s.Domains)+len(s.Scopes) == 0 {
+	if scope != "" && len(s.Domains)+len(s.Scopes)+len(s.Stops) == 0 {
 		return s, o.notFound(now, scope)
 	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
@@ -169,7 +175,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	who := settings.PayerOfScope(name)
 	s = ScopeStatus{Scope: name, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
-	s.Stopped, s.StoppedBy = o.stopped(now, who)
+	s.Stopped, s.StoppedBy = o.stopped(now, authorOf(name), who)
 	s.Watch, s.Refused = o.refused(now, name, s.Mode, standing)
 	if s.DeferfailStatus = (DeferfailStatus{Causes: []deferfail.CauseStatus{}, LeftOut: []deferfail.LeftOut{}}); sidecar.IsSpecial(name) {
 		s.DeferfailStatus = o.deferfailStatus(now, who, standing)
@@ -188,9 +194,9 @@ func (s *ScopeStatus) counted() bool {
 
 // stopped returns what is answered while an operator or the panel blocks a payer, and
 // which of the two does; "" if neither.
-func (o *Operator) stopped(now time.Time, who sidecar.Payer) (text, by string) {
-	if b, blocked := o.policy.BlockOf(now, sidecar.Author{}, who); blocked && b.By != sidecar.ByDeferfail {
-		return b.Text(b.SMTP).For(true, ""), b.By
+func (o *Operator) stopped(now time.Time, a sidecar.Author, who sidecar.Payer) (text, by string) {
+	if b, blocked := o.policy.BlockOf(now, a, who); blocked && b.By != sidecar.ByDeferfail {
+		return b.Text(b.SMTP).ForLog(""), b.By
 	}
 	return "", ""
 }
@@ -240,7 +246,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 		Mode: settings.Mode(who, domain)}
 	d.DeferfailStatus = o.deferfailStatus(now, who, standing)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
-	d.Stopped, d.StoppedBy = o.stopped(now, who)
+	d.Stopped, d.StoppedBy = o.stopped(now, sidecar.Author{}, who)
 	d.Watch, d.Refused = o.refused(now, domain, d.Mode, standing)
 	limits := settings.LimitsOf(domain)
 	d.Windows = windows(standing, limits)

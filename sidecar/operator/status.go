@@ -19,6 +19,7 @@ type Status struct {
 	Now     time.Time             `json:"now"`
 	Domains []DomainStatus        `json:"domains"`
 	Scopes  []ScopeStatus         `json:"scopes"` // mailboxes, accounts and special subjects
+	Stops   []StopStatus          `json:"stops"`  // in force; of a domain those of its authors and of its account
 	Totals  Totals                `json:"totals"`
 	Config  settings.ConfigStatus `json:"config"`
 }
@@ -71,7 +72,7 @@ type DeferfailStatus struct {
 // Blocked says whether an operator or the panel lets a domain send nothing.
 type Blocked struct {
 	Stopped   string `json:"stopped"`    // the refusal that its clients get; empty if it is not blocked
-	StoppedBy string `json:"stopped_by"` // "operator" or "panel"; empty if it is not blocked
+	StoppedBy string `json:"stopped_by"` // "operator", "stop" or "panel"; empty if it is not blocked
 }
 
 // A ScopeStatus is the state of a mailbox or an account that a limit names, or has named,

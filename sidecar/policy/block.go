@@ -25,8 +25,12 @@ func (p *Policy) BlockOf(now time.Time, a sidecar.Author, who sidecar.Payer) (si
 }
 
 // blocked reports whether the author or payer of a question is blocked, and sets q.block then.
+// What a stop has held may have to wait though the stop is over.
 func (p *Policy) blocked(q *question) (blocked bool) {
 	q.block, blocked = p.BlockOf(q.now, q.author, q.who)
+	if !blocked && q.Stage == sidecar.StageRoute {
+		q.block, blocked = p.held.Kept(q.now, q.who.Subject(), q.ID, q.Token(q.ID, q.to[0], 0))
+	}
 	return blocked
 }
 

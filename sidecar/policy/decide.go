@@ -325,7 +325,7 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalText) sidecar.Reply {
 	p.totals.refused.Add(1)
 	said := q.Config.Refusal
-	p.emitRefused(&q.Request, a, text.For(true, said.Help), text.Culprit)
+	p.emitRefused(&q.Request, a, text.ForLog(said.Help), text.Culprit)
 	told, logged := text, text
 	if !q.mayTell(text.Culprit) {
 		told.Culprit = sidecar.Culprit{}
@@ -334,7 +334,7 @@ func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalT
 		}
 	}
 	reply := sidecar.Reply{Action: a, Text: told.For(said.Details == config.DetailsAll, said.Help)}
-	if all := logged.For(true, said.Help); all != reply.Text {
+	if all := logged.ForLog(said.Help); all != reply.Text {
 		reply.Log = all
 	}
 	return reply
@@ -368,7 +368,7 @@ func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 // hold records that the router holds a recipient, and returns the answer that has it do so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
 	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
-	p.held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last})
+	p.held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop})
 	return r
 }
 

@@ -50,6 +50,9 @@ type HeldMail interface {
 	Drop(subject, id string, token ratelimit.Token)
 	// Uncharged reports whether a recipient is held and was never charged.
 	Uncharged(subject, id string, token ratelimit.Token) bool
+	// Kept returns the Block of a recipient that a stop has held, and that stays held though
+	// the stop is over.
+	Kept(now time.Time, subject, id string, token ratelimit.Token) (sidecar.Block, bool)
 }
 
 // An Observer is called with each decision that the limits make. It must not wait, and

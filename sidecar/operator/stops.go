@@ -1,0 +1,196 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
+	"sluice/sidecar/stop"
+)
+
+// A StopStatus is one stop, as commands show it.
+type StopStatus struct {
+	stop.Stop
+	State string `json:"state"` // "in force", "expired" or "ended"
+	Held  int    `json:"held"`  // recipients of the author's mail that wait in Exim's queue
+}
+
+// bounds of an order to stop somebody.
+const longestWhy = 500 // bytes
+
+// Stop stops an author or an account on all nodes. It warns of what the stop does not do.
+func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (StopStatus, string, error) {
+	scope, err := stop.Canonical(order.Scope)
+	if err != nil {
+		return StopStatus{}, "", err
+	}
+	if order.For < 0 || order.For > settings.LongestChange || len(order.Why) > longestWhy {
+		return StopStatus{}, "", fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", settings.LongestChange/sidecar.Day, longestWhy)
+	}
+	order.Scope = scope
+	var warnings []string
+	if domain := stop.DomainOf(scope); domain != "" {
+		warning, err := o.checkScope(now, domain)
+		if err != nil {
+			return StopStatus{}, "", err
+		}
+		warnings = append(warnings, warning)
+	}
+	st := o.stops.Stop(ctx, now, order)
+	switch err := o.stops.Failure(); {
+	case !sidecar.StopFile(scope):
+		warnings = append(warnings, "only while sluice runs: its name can be that of no file, by which Exim would refuse it while sluice is stopped")
+	case err != nil:
+		warnings = append(warnings, "only while sluice runs: "+err.Error())
+	}
+	if o.stops.Unposted() {
+		warnings = append(warnings, "the other nodes cannot be told now, and are as soon as they can")
+	}
+	if before := o.lasting(now, st); before != "" {
+		warnings = append(warnings, before)
+	}
+	warnings = slices.DeleteFunc(warnings, func(w string) bool { return w == "" })
+	return o.stopStatus(now, *st), strings.Join(warnings, "; "), nil
+}
+
+// lasting warns of an earlier stop of the same scope that outlasts this one.
+func (o *Operator) lasting(now time.Time, st *stop.Stop) string {
+	if st.Until.IsZero() {
+		return ""
+	}
+	for _, before := range o.stops.List(st.Until, st.Scope, false) {
+		if before.Mark != st.Mark {
+			return fmt.Sprintf("after it an earlier stop goes on: %s", before.Origin())
+		}
+	}
+	return ""
+}
+
+// Start ends the stops of an author or an account on all nodes. With release, what they held
+// goes however old it is; without it, the warning tells how much stays. The error wraps
+// ErrNotFound if there is nothing to start.
+func (o *Operator) Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error) {
+	if scope, err = stop.Canonical(scope); err != nil {
+		return "", err
+	}
+	if !o.stops.Start(ctx, now, scope, who, release) {
+		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
+	}
+	if old := o.holds.NumberHeldBy(scope, func(id string) bool { return o.stops.KeptID(now, scope, id) }); old > 0 {
+		warning = fmt.Sprintf("%s of messages over an hour old stay held: sluice start %s --release", sidecar.Count(int64(old), "recipient", "recipients"), scope)
+	}
+	if o.stops.Unposted() {
+		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
+	}
+	return warning, nil
+}
+
+// Stops lists the stops of a scope, or all for "", the last first, with those of the last
+// weeks that are over.
+func (o *Operator) Stops(now time.Time, scope string) ([]StopStatus, error) {
+	if scope != "" {
+		canonical, err := stop.Canonical(scope)
+		if err != nil {
+			if !countedScope(scope) {
+				return nil, err
+			}
+			return []StopStatus{}, nil // a scope of limits, which is never stopped
+		}
+		scope = canonical
+	}
+	return o.statuses(now, o.stops.List(now, scope, true)), nil
+}
+
+func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {
+	all := []StopStatus{}
+	for _, st := range stops {
+		all = append(all, o.stopStatus(now, st))
+	}
+	return all
+}
+
+func (o *Operator) stopStatus(now time.Time, st stop.Stop) StopStatus {
+	return StopStatus{st, st.State(now), o.holds.NumberOf(st.Scope)}
+}
+
+// stopsIn lists the stops in force that concern a scope: all for "", of a domain those of its
+// authors and of the account that owns it.
+func (o *Operator) stopsIn(now time.Time, scope string) []StopStatus {
+	account := ""
+	if countedScope(scope) {
+		account = o.settings.Load().PayerOfScope(scope).Account
+	}
+	all := o.stops.List(now, "", false)
+	if canonical, err := stop.Canonical(scope); err == nil {
+		scope = canonical
+	}
+	return o.statuses(now, slices.DeleteFunc(all, func(st stop.Stop) bool {
+		return scope != "" && st.Scope != scope && stop.DomainOf(st.Scope) != scope && (account == "" || st.Scope != sidecar.AccountPrefix+account)
+	}))
+}
+
+// StayStopped says which authors of a domain that was released stay stopped; empty for none.
+func (o *Operator) StayStopped(now time.Time, domain string) string {
+	var all []string
+	for _, st := range o.stops.List(now, "", false) {
+		if stop.DomainOf(st.Scope) == domain {
+			all = append(all, fmt.Sprintf("%s stays stopped: sluice start %s", st.Scope, st.Scope))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// EmitStopped reports which authors of a domain that a hand has released stay stopped.
+func (o *Operator) EmitStopped(now time.Time, domain string) {
+	for _, st := range o.stops.List(now, "", false) {
+		if stop.DomainOf(st.Scope) == domain {
+			o.events.Emit(event.Event{Kind: event.StaysStopped, Domain: domain, Attrs: event.Attrs("scope", st.Scope)})
+		}
+	}
+}
+
+// authorOf is who sends as a scope: a mailbox does, others are no author.
+func authorOf(scope string) sidecar.Author {
+	if sidecar.IsMailbox(scope) {
+		return sidecar.Author{Key: sidecar.AuthorKey("", scope)}
+	}
+	return sidecar.Author{}
+}
+
+// ShownScope returns a scope of which there is a status in its canonical form: one of limits,
+// or an author.
+func ShownScope(s string) (string, error) {
+	scope, err := limit.CanonicalScope(s)
+	if err == nil {
+		return scope, nil
+	}
+	if author, bad := stop.Canonical(s); bad == nil {
+		return author, nil
+	}
+	return "", err
+}
+
+// countedScope reports whether a scope is one of limits, and not only an author.
+func countedScope(scope string) bool {
+	_, err := limit.CanonicalScope(scope)
+	return err == nil
+}
+
+// explainAuthor explains an author that has no limits of its own. bad is why its scope is none
+// of limits.
+func (o *Operator) explainAuthor(now time.Time, scope string, bad error) (Explanation, error) {
+	scope, err := stop.Canonical(scope)
+	if err != nil {
+		return Explanation{}, bad
+	}
+	s := o.settings.Load()
+	e := Explanation{Scope: scope, Node: s.Node, Mode: limit.Enforce, Values: []limit.Value{}, Stops: o.stopsIn(now, scope)}
+	e.Stopped, e.StoppedBy = o.stopped(now, sidecar.Author{Key: scope}, sidecar.Payer{})
+	return e, nil
+}
