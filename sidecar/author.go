@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // An Author is who sends: of all who send at the expense of one Payer, the one whose mail it
@@ -30,6 +31,13 @@ const (
 	ScriptPrefix = "script:" // the directory in which sendmail was run
 	ClientPrefix = "client:" // a client for which the mail server relays: address, or network for IPv6
 )
+
+// Blamed is an author that Sluice itself has stopped in place of a subject, of whose mail too
+// much was deferred or failed.
+type Blamed struct {
+	Key, Subject string
+	Since        time.Time
+}
 
 // A Proof is how certain it is that an Author is who the key says.
 type Proof uint8

@@ -45,12 +45,13 @@ type subjectBad struct {
 
 // badSend is a send that was deferred or has failed.
 type badSend struct {
-	When    time.Time     `json:"when"`            // when its message arrived
-	At      int64         `json:"at"`              // when it went wrong last, in Unix seconds
-	Cause   sidecar.Cause `json:"cause"`           // of the last outcome
-	Place   string        `json:"to"`              // where it went wrong
-	Account string        `json:"account"`         // see accountOf
-	Fault   fault         `json:"fault,omitempty"` // of the last outcome
+	When    time.Time     `json:"when"`             // when its message arrived
+	At      int64         `json:"at"`               // when it went wrong last, in Unix seconds
+	Cause   sidecar.Cause `json:"cause"`            // of the last outcome
+	Place   string        `json:"to"`               // where it went wrong
+	Account string        `json:"account"`          // see accountOf
+	Author  string        `json:"author,omitempty"` // its key
+	Fault   fault         `json:"fault,omitempty"`  // of the last outcome
 	Failed  bool          `json:"failed,omitempty"`
 	Excused bool          `json:"excused,omitempty"`
 }
@@ -134,8 +135,8 @@ func (b *bads) note(o *sidecar.Outcome, account string, epoch func(subject strin
 // observe keeps a bad send, with its place. mu is held.
 func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 	before, known := d.Sends[o.Token]
-	s := badSend{When: o.When, At: o.Entry.At.Unix(), Cause: o.Cause, Place: placeOf(o), Account: account, Fault: faultOf(o),
-		Failed: o.Result == ratelimit.Failed, Excused: o.Excused}
+	s := badSend{When: o.When, At: o.Entry.At.Unix(), Cause: o.Cause, Place: placeOf(o), Account: account, Author: o.Author.Key,
+		Fault: faultOf(o), Failed: o.Result == ratelimit.Failed, Excused: o.Excused}
 	if known && strings.Contains(o.Entry.Text, "retry timeout exceeded") { // Exim gave up, for the reason of the earlier attempts
 		s.Cause, s.Place, s.Fault, s.At = before.Cause, before.Place, before.Fault, before.At
 	} else {
@@ -149,7 +150,7 @@ func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 	case len(d.Sends) >= maxBad:
 		return
 	}
-	s.Account = strings.Clone(s.Account)
+	s.Account, s.Author = strings.Clone(s.Account), strings.Clone(s.Author)
 	b.places.count(&s, 1)
 	d.Sends[o.Token] = s
 }
@@ -207,10 +208,11 @@ func (b *bads) prune(since time.Time) {
 	b.places.prune(since.Unix())
 }
 
-// excusable returns the bad sends of a subject that are explained by a fault of others too,
-// with how many there are for each place that has it. owners is how many accounts the owner
-// map has; see accounts.others.
-func (b *bads) excusable(subject string, now, since time.Time, owners int) (sends []ratelimit.Token, at map[string]int) {
+// excusable returns the bad sends of a subject that are explained by a fault of others too, or
+// for which their author is stopped, with how many there are for each place that has a fault. owners is how many accounts the owner
+// map has; see accounts.others. blamed returns when an author was last stopped in place of the
+// subject: what it had sent until then is not held against the subject.
+func (b *bads) excusable(subject string, now, since time.Time, owners int, blamed func(key string) time.Time) (sends []ratelimit.Token, at map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.subjects[subject]
@@ -220,6 +222,10 @@ func (b *bads) excusable(subject string, now, since time.Time, owners int) (send
 	others := b.accounts.others(owners, now)
 	for token, s := range d.Sends {
 		if s.Excused || s.When.Before(since) {
+			continue
+		}
+		if s.Author != "" && !s.When.After(blamed(s.Author)) {
+			sends = append(sends, token)
 			continue
 		}
 		if place := b.places.explain(&s, since.Unix(), others); place != "" {

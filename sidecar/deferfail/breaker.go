@@ -32,7 +32,7 @@ type Breaker struct {
 	settings   func() *settings.Settings
 	reconciler sidecar.Reconciler
 	board      sidecar.Board // nil: this node shares with nobody
-	culprit    func(now time.Time, subject string) sidecar.Culprit
+	authors    Authors
 	trips      *trips
 	watched    *watched
 	bads       *bads
@@ -55,14 +55,14 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Board      sidecar.Board // nil: this node shares with nobody
 	Notes      sidecar.Notes
-	Culprit    func(now time.Time, subject string) sidecar.Culprit // whose sends of a subject went wrong most, as far as is known
+	Authors    Authors
 	// WouldTrip is told when a subject would be tripped if its limits were not only watched.
 	WouldTrip func(now time.Time, subject string, epoch int64)
 }
 
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
-	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, culprit: o.Culprit,
+	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, authors: o.Authors,
 		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
@@ -72,6 +72,7 @@ func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.ReconcileAtTick(d.trips.domains()...)
 	d.reconciler.ReconcileAtTick(d.watched.domains()...)
 	d.probes.keep(d.trips.has)
+	d.startCalm(ctx, now)
 	if d.bads.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
 	}
@@ -119,8 +120,10 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 	trip, tripped := d.trips.of(subject)
 	var err error
 	switch {
+	case !tripped && f.Over() && d.leaveOut(ctx, now, s, f, standing):
+		f = rateOf(s, d.store.Standing(d.clock.Store(now), subject))
 	case !tripped && f.Over():
-		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.culprit(now, subject).Attrs()...)})
+		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.authors.Culprit(now, subject).Attrs()...)})
 		if err = d.trips.set(subject, d.newTrip(s, now, standing)); err == nil {
 			d.shareTrip(ctx, subject)
 		}
@@ -189,7 +192,9 @@ func (d *Breaker) reconcileLock(domain string, f Rate) error {
 // reports whether there was any.
 func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) bool {
 	s := d.settings()
-	sends, places := d.bads.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main))
+	sends, places := d.bads.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main), func(key string) time.Time {
+		return d.authors.LastBlame(key, subject)
+	})
 	if len(sends) == 0 {
 		return false
 	}
@@ -332,7 +337,7 @@ func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer
 	return sidecar.RefusalText{
 		Text:    fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
 		Why:     fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
-		Culprit: d.culprit(now, subject),
+		Culprit: d.authors.Culprit(now, subject),
 		Where:   fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
 	}
 }

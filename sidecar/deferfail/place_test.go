@@ -182,7 +182,7 @@ func (m memory) Notes(prefix string, f func(string, []byte)) {
 
 // tell notes what became of a send of an account at mx.example.
 func (b *bads) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
-	o := &sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
+	o := &sidecar.Outcome{Author: &sidecar.Author{}, Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
 		Payer: &sidecar.Payer{Domain: account}, Token: token, To: "far.example", Result: result, Cause: sidecar.RemoteDefer}
 	b.note(o, account, func(string) int64 { return 0 })
 }

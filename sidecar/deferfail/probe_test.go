@@ -30,7 +30,7 @@ func (soon) ReconcileAtTick(...string) {}
 // The probes of a trip that another node has ended are forgotten too.
 func TestProbesGoWithTheirTrip(t *testing.T) {
 	now := time.Unix(1000, 0)
-	d := New(Options{Notes: memory{}, Events: event.NewStream(), Reconciler: soon{}})
+	d := New(Options{Notes: memory{}, Events: event.NewStream(), Reconciler: soon{}, Authors: nobody{}})
 	for _, subject := range []string{"a.example", "b.example"} {
 		if err := d.trips.set(subject, trip{Since: now, Told: true}); err != nil {
 			t.Fatal(err)
@@ -45,3 +45,8 @@ func TestProbesGoWithTheirTrip(t *testing.T) {
 		t.Errorf("the probes of %d subjects are kept, want those of b.example", len(d.probes.subjects))
 	}
 }
+
+// nobody is known.
+type nobody struct{ Authors }
+
+func (nobody) Blamed(time.Time) []sidecar.Blamed { return nil }

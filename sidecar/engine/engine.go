@@ -95,13 +95,13 @@ func New(o Options) *Engine {
 		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.culprit})
+	e.Who = attribution.New(e.whoOptions(o, clock))
+	e.Policy.SetSharer(e.Who)
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.badCulprit,
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Authors: authors{e.stops, e.Who},
 		WouldTrip: func(now time.Time, subject string, epoch int64) { e.refusals.WouldTrip(now, subject, epoch) }})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
-	e.Who = attribution.New(e.whoOptions(o, clock))
-	e.Policy.SetSharer(e.Who)
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Stops: e.stops, Late: e.Late})

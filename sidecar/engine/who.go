@@ -6,8 +6,10 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/deferfail"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/stop"
 )
 
 // who is an Observer that has sends counted by author.
@@ -55,8 +57,25 @@ func (e *Engine) culprit(now time.Time, subject string) (c sidecar.Culprit) {
 	return c
 }
 
-// badCulprit is of whose sends most have gone wrong.
-func (e *Engine) badCulprit(now time.Time, subject string) (c sidecar.Culprit) {
-	c.Author, c.Count, c.Of = e.Who.MostBad(now, subject)
+// authors is what deferfail asks of who sends, and has stopped.
+type authors struct {
+	*stop.Stops
+	who *attribution.Attribution
+}
+
+// Culprit implements deferfail.Authors.
+func (a authors) Culprit(now time.Time, subject string) (c sidecar.Culprit) {
+	c.Author, c.Count, c.Of = a.who.MostBad(now, subject)
 	return c
+}
+
+// Sent implements deferfail.Authors.
+func (a authors) Sent(now time.Time, subject string) (by []deferfail.AuthorSent, unknown int64) {
+	r, _ := a.who.Of(now, subject)
+	year, month, day := now.Date()
+	today := time.Date(year, month, day, 0, 0, 0, 0, now.Location())
+	for _, x := range r.Authors {
+		by = append(by, deferfail.AuthorSent{Key: x.Key, Sent: x.Sent, AtLeast: max(0, x.Sent-x.Error), Known: x.FirstSeen.Before(today)})
+	}
+	return by, r.Unattributed
 }

@@ -28,6 +28,8 @@ type Stop struct {
 	Who    string    `json:"who"`
 	Node   string    `json:"node"` // on which it was made
 	Why    string    `json:"why,omitempty"`
+	Of     string    `json:"of,omitempty"`   // the subject at whose expense nothing may go; empty: whoever pays
+	Text   string    `json:"text,omitempty"` // what those are told who get 450; empty: that they are stopped
 	end
 }
 
@@ -41,8 +43,11 @@ type end struct {
 // A Cause is what a stop was made for.
 type Cause string
 
-// Operator is the cause of a stop that somebody has made, by a command or by a file.
-const Operator Cause = "operator"
+// The causes.
+const (
+	Operator  Cause = "operator"  // somebody has made it, by a command or by a file
+	Deferfail Cause = "deferfail" // too much of what the author sent was deferred or failed
+)
 
 // active reports whether a stop holds at a time.
 func (s *Stop) active(now time.Time) bool { return !s.over(now) }
@@ -81,6 +86,8 @@ type Stops struct {
 	held     func(author string) int
 	outbox   notes.Map[[]byte] // what the board has not taken yet, by key
 	files    sync.Mutex        // held while the files are brought in line
+
+	retries retries
 
 	mu    sync.Mutex
 	all   map[string]*Stop // by mark; each is replaced, and never changed
@@ -144,6 +151,9 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 		st = v.inForce(now, sidecar.AccountPrefix+who.Account)
 	}
 	if st == nil {
+		st = v.blamed(now, a.Key, who.Subject())
+	}
+	if st == nil {
 		return sidecar.Block{}, false
 	}
 	b := sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByStop, Stop: st.Scope, Text: st.text(s.settings().Node)}
@@ -153,13 +163,16 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 	case s.held(a.Key) >= s.mayHold(who):
 		b.Local = sidecar.Reject
 	}
+	if st.Cause == Deferfail { // only what becomes of earlier mail can end it
+		b.Retries = &retry{&s.retries, st.Mark, now}
+	}
 	return b, true
 }
 
-// inForce returns the last stop of a scope that is in force; nil if none is.
+// inForce returns the last stop of a scope by an operator that is in force; nil if none is.
 func (v view) inForce(now time.Time, scope string) *Stop {
 	for _, st := range v[scope] {
-		if st.active(now) {
+		if st.Cause == Operator && st.active(now) {
 			return st
 		}
 	}
@@ -189,11 +202,11 @@ const (
 // text words the refusals of a stop.
 func (s *Stop) text(node string) func(sidecar.Action) sidecar.RefusalText {
 	return func(a sidecar.Action) sidecar.RefusalText {
-		text := textStopped
+		text := cmp.Or(s.Text, fmt.Sprintf(textStopped, sidecar.TitleOfAuthor(s.Scope)))
 		if a == sidecar.Reject {
-			text = textRejected
+			text = fmt.Sprintf(textRejected, sidecar.TitleOfAuthor(s.Scope))
 		}
-		return sidecar.RefusalText{Text: fmt.Sprintf(text, sidecar.TitleOfAuthor(s.Scope)), Where: "sluice on " + node, Log: s.Origin()}
+		return sidecar.RefusalText{Text: text, Where: "sluice on " + node, Log: s.Origin()}
 	}
 }
 

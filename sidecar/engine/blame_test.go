@@ -1,0 +1,118 @@
+package engine_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+)
+
+// sendsOf has mailboxes send a message each, all of which end alike.
+func (s *site) sendsOf(end func(id, to, text string), text string, mailboxes ...string) {
+	s.t.Helper()
+	for _, mailbox := range mailboxes {
+		s.ids++
+		r := s.from(mailbox, sidecar.StageData, s.now.Add(time.Duration(s.ids)*time.Millisecond))
+		r.ID = r.ID[:7] + strings.Repeat("0", 3) + string(rune('A'+s.ids/26%26)) + string(rune('A'+s.ids%26)) + "0-0q"
+		s.ask(r)
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: mailbox, Auth: mailbox, ClientAddress: "192.0.2.1"}})
+		end(r.ID, r.Recipients, text)
+	}
+}
+
+func (s *site) delivers(mailboxes ...string) {
+	s.sendsOf(func(id, to, _ string) { s.gotThrough(id, to) }, "", mailboxes...)
+}
+
+// newOffice is a site of a domain with two colleagues who sent yesterday too.
+func newOffice(t *testing.T) *site {
+	s := newSite(t, quarter)
+	s.delivers("ann@a.example", "ben@a.example")
+	s.now = s.now.Add(25 * time.Hour)
+	s.delivers("ann@a.example", "ben@a.example", "ann@a.example", "ben@a.example")
+	return s
+}
+
+func repeat(s string, n int) []string { return strings.Fields(strings.Repeat(s+" ", n)) }
+
+// Who alone sends to addresses that do not exist is stopped alone, until that is out of the
+// window, and not for what it had sent before.
+func TestOnlyTheCulpritOfBadSendsIsStopped(t *testing.T) {
+	s := newOffice(t)
+	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
+	late := s.from("eve@a.example", sidecar.StageData, s.now.Add(time.Second))
+	s.want(s.ask(late), sidecar.Accept, "")
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: late.ID, At: s.now.Add(-time.Second), Arrival: sidecar.Arrival{Sender: late.Sender, Auth: late.Auth, ClientAddress: "192.0.2.1"}})
+	s.Reconcile(t.Context(), s.now)
+	const text = "Mailbox eve@a.example has exceeded the max defers and failures per hour (10/5 (90%)) allowed. Message will be reattempted later"
+	alone := func(when string, want sidecar.Action) {
+		t.Helper()
+		for _, stage := range []sidecar.Stage{sidecar.StageRcpt, sidecar.StageData, sidecar.StagePostfixRcpt} {
+			if got := s.ask(s.from("eve@a.example", stage, s.now.Add(time.Hour))); got.Action != want {
+				t.Errorf("%s, %s: the culprit is answered %+v", when, stage, got)
+			}
+			s.want(s.ask(s.from("ann@a.example", stage, s.now.Add(2*time.Hour))), sidecar.Accept, "")
+		}
+		if _, err := os.Stat(s.lockPath("max_deferfail_a.example")); err == nil {
+			t.Errorf("%s: the domain has a lock file", when)
+		}
+	}
+	alone("stopped", sidecar.Defer)
+	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, text)
+	if st := s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)).Log; !strings.Contains(st, "stopped by sluice") || !strings.Contains(st, "of all of a.example 10/5 (") {
+		t.Errorf("the stop: %s", st)
+	}
+	s.failed(late.ID, "u@far.example", noSuchUser) // of what it had sent before
+	s.Reconcile(t.Context(), s.now)
+	alone("a late failure", sidecar.Defer)
+	s.restart()
+	alone("a restart", sidecar.Defer)
+	s.now = s.now.Add(30 * time.Minute)
+	s.delivers(repeat("ben@a.example", 3)...)
+	s.Reconcile(t.Context(), s.now)
+	alone("after half an hour", sidecar.Defer)
+	s.now = s.now.Add(32 * time.Minute)
+	s.Forget(s.now)
+	s.Reconcile(t.Context(), s.now)
+	alone("when it is out of the window", sidecar.Accept)
+}
+
+// Whoever sends alone has nobody beside it whose mail would go on: the domain trips.
+func TestALoneCulpritTripsItsDomain(t *testing.T) {
+	s := newSite(t, quarter)
+	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
+	s.Reconcile(t.Context(), s.now)
+	s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Reject, "Domain a.example has exceeded the max defers and failures")
+}
+
+const rejected = "SMTP error from remote mail server after RCPT TO:<x@far.example>: 550 5.7.1 rejected by policy"
+
+// Where everybody's mail goes wrong, or for a reason that blames nobody, nobody is the culprit.
+func TestNoCulpritWithoutProof(t *testing.T) {
+	for text, who := range map[string]string{noSuchUser: "ann@a.example ben@a.example eve@a.example", rejected: "eve@a.example"} {
+		s := newOffice(t)
+		for _, mailbox := range strings.Fields(who) {
+			s.sendsOf(s.failed, text, repeat(mailbox, 9)...)
+		}
+		s.Reconcile(t.Context(), s.now)
+		s.want(s.ask(s.from("new@a.example", sidecar.StageRcpt, s.now)), sidecar.Reject, "Domain a.example has exceeded the max defers and failures")
+	}
+}
+
+// A command of an operator outweighs what Sluice did by itself.
+func TestAnOperatorStartsACulprit(t *testing.T) {
+	s := newOffice(t)
+	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
+	s.Reconcile(t.Context(), s.now)
+	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, "")
+	s.start("eve@a.example", false)
+	s.Reconcile(t.Context(), s.now)
+	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Accept, "")
+	s.now = s.now.Add(time.Minute)
+	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
+	s.Reconcile(t.Context(), s.now)
+	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, "")
+	s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Accept, "")
+}
