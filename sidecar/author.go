@@ -52,8 +52,10 @@ const (
 // String is the word for a proof in JSON and on the screen.
 func (p Proof) String() string { return [...]string{"none", "claimed", "proven"}[p] }
 
-// maxAuthorKey bounds the bytes of an author's key.
-const maxAuthorKey = 200
+const (
+	maxAuthorKey = 200 // bytes of an author's key
+	maxKeyDomain = 120 // of those, of a mailbox's @ and domain where the key is cut
+)
 
 // Kind is what an author is: mailbox, script, login, forward, client, service or loopback.
 func (a Author) Kind() string {
@@ -80,8 +82,8 @@ func IsAuthor(scope string) bool {
 
 // AuthorKey is the key of an author of a kind, of which the name is as its sender, script or
 // tenant has chosen it. Bytes that are not printable ASCII are written \xNN, and so is the
-// backslash; a long one is cut, and ends with a hash of the whole. So different names have
-// different keys.
+// backslash; a long one is cut, and has a hash of the whole in place of what is left out. So
+// different names have different keys.
 func AuthorKey(prefix, name string) string {
 	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '\\' }
 	n := 0
@@ -104,8 +106,11 @@ func AuthorKey(prefix, name string) string {
 	if len(key) <= maxAuthorKey {
 		return key
 	}
-	hash := sha256.Sum256([]byte(key))
-	return fmt.Sprintf("%s~%x", key[:maxAuthorKey-17], hash[:8])
+	hash, end := sha256.Sum256([]byte(key)), ""
+	if at := strings.LastIndexByte(key, '@'); at >= 0 && prefix != ScriptPrefix {
+		end = key[max(at, len(key)-maxKeyDomain):] // or a long mailbox could begin like one of another domain
+	}
+	return fmt.Sprintf("%s~%x%s", key[:maxAuthorKey-17-len(end)], hash[:8], end)
 }
 
 // PlainAddress is an address without what matters only to the socket that it was read from:

@@ -25,6 +25,19 @@ func TestAuthorKey(t *testing.T) {
 	}
 }
 
+// Of a mailbox the domain stays, or it would look like one of another domain.
+func TestAuthorKeyKeepsTheDomain(t *testing.T) {
+	for name, end := range map[string]string{
+		"ceo@victim.example/" + strings.Repeat("x", 200) + "@evil.example":      "@evil.example",
+		"ceo@victim.example." + strings.Repeat("long.", 60) + "evil.example":    "long.evil.example",
+		strings.Repeat("x", 150) + "@" + strings.Repeat("l.", 60) + "b.example": ".l.b.example",
+	} {
+		if key := sidecar.AuthorKey("", name); len(key) > 200 || !strings.HasSuffix(key, end) {
+			t.Errorf("the key of %q is %q", name, key)
+		}
+	}
+}
+
 func TestNetworkOf(t *testing.T) {
 	for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64"} {
 		if got := sidecar.NetworkOf(netip.MustParseAddr(address)); got != want {
