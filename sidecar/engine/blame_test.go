@@ -26,8 +26,8 @@ func (s *site) delivers(mailboxes ...string) {
 	s.sendsOf(func(id, to, _ string) { s.gotThrough(id, to) }, "", mailboxes...)
 }
 
-// newOffice is a site of a domain with two colleagues who sent yesterday too.
-func newOffice(t *testing.T) *site {
+// newColleagues is a site of a domain with two colleagues who sent yesterday too.
+func newColleagues(t *testing.T) *site {
 	s := newSite(t, quarter)
 	s.delivers("ann@a.example", "ben@a.example")
 	s.now = s.now.Add(25 * time.Hour)
@@ -40,7 +40,7 @@ func repeat(s string, n int) []string { return strings.Fields(strings.Repeat(s+"
 // Who alone sends to addresses that do not exist is stopped alone, until that is out of the
 // window, and not for what it had sent before.
 func TestOnlyTheCulpritOfBadSendsIsStopped(t *testing.T) {
-	s := newOffice(t)
+	s := newColleagues(t)
 	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
 	late := s.from("eve@a.example", sidecar.StageData, s.now.Add(time.Second))
 	s.want(s.ask(late), sidecar.Accept, "")
@@ -92,7 +92,7 @@ const rejected = "SMTP error from remote mail server after RCPT TO:<x@far.exampl
 // Where everybody's mail goes wrong, or for a reason that blames nobody, nobody is the culprit.
 func TestNoCulpritWithoutProof(t *testing.T) {
 	for text, who := range map[string]string{noSuchUser: "ann@a.example ben@a.example eve@a.example", rejected: "eve@a.example"} {
-		s := newOffice(t)
+		s := newColleagues(t)
 		for _, mailbox := range strings.Fields(who) {
 			s.sendsOf(s.failed, text, repeat(mailbox, 9)...)
 		}
@@ -103,7 +103,7 @@ func TestNoCulpritWithoutProof(t *testing.T) {
 
 // A command of an operator outweighs what Sluice did by itself.
 func TestAnOperatorStartsACulprit(t *testing.T) {
-	s := newOffice(t)
+	s := newColleagues(t)
 	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
 	s.Reconcile(t.Context(), s.now)
 	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, "")

@@ -327,6 +327,9 @@ func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalT
 	said := q.Config.Refusal
 	p.emitRefused(&q.Request, a, text.ForLog(said.Help), text.Culprit)
 	told, logged := text, text
+	if q.ClientAddress == "" { // with sendmail -v whoever runs it reads that too
+		logged.Log = ""
+	}
 	if !q.mayTell(text.Culprit) {
 		told.Culprit = sidecar.Culprit{}
 		if !q.mayLog(text.Culprit) {
