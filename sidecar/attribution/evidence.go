@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxSheets bounds the sheets of evidence. While half of them are free an author gets
+	// maxSheets bounds the sheets of evidence. While half of them and of the memory are free an author gets
 	// one with its first send, else only one that has tried enough to matter.
 	maxSheets = 20_000
 	enough    = 20
@@ -125,7 +125,7 @@ func networkName(n uint64) string {
 func (a *Attribution) observe(e *entry, pane int64, m *Message) {
 	v := a.evidence[e.author]
 	if v == nil {
-		some := e.tried-e.err >= enough || e.err == 0 && a.sheets < maxSheets/2
+		some := e.tried-e.err >= enough || e.err == 0 && a.sheets < maxSheets/2 && a.memory() < a.Memory/2
 		if !some || a.sheets >= maxSheets || a.memory()+sheetSize > a.Memory {
 			return
 		}

@@ -203,7 +203,7 @@ func (a *Attribution) resize(s *subject) {
 	a.subjects.used += size - s.size
 	s.size = size
 	for a.memory() > a.Memory {
-		if a.authors.size() > a.Memory/2 && a.authors.forget() {
+		if a.authors.size() > a.Memory/4 && a.authors.forget() {
 			continue
 		}
 		quiet := a.subjects.quietest()
