@@ -22,6 +22,8 @@ type Table struct {
 	HasAccounts bool                         // Limits has an account
 	HasWatched  bool                         // some scope is watched
 	exempts     bool                         // some scope is exempt
+
+	accounts, watched, exempted int // how many scopes are that
 }
 
 // scoped is what all layers together set for one scope.
@@ -93,6 +95,7 @@ func (t *Table) With(live map[string][]Setting) *Table {
 	after.Scopes, after.Limits = maps.Clone(t.Scopes), maps.Clone(t.Limits)
 	for name, settings := range live {
 		scope := after.Scopes[name]
+		after.count(name, scope, -1)
 		if scope != nil && scope.below != nil {
 			scope = scope.below
 		}
@@ -108,6 +111,7 @@ func (t *Table) With(live map[string][]Setting) *Table {
 			delete(after.Limits, name)
 		} else {
 			after.Limits[name] = after.compileLimits(name, scopesOfLimits(name))
+			after.count(name, scope, 1)
 		}
 	}
 	if _, all := live[sidecar.DefaultScope]; all {
@@ -115,7 +119,6 @@ func (t *Table) With(live map[string][]Setting) *Table {
 		after.compile()
 		return &after
 	}
-	after.compileFlags()
 	return &after
 }
 
@@ -127,17 +130,27 @@ func (t *Table) compile() {
 			t.Limits[name] = t.compileLimits(name, scopesOfLimits(name))
 		}
 	}
-	t.compileFlags()
+	t.accounts, t.watched, t.exempted = 0, 0, 0
+	for name, scope := range t.Scopes {
+		t.count(name, scope, 1)
+	}
 }
 
-// compileFlags finds out what no scope has, so that nobody has to look for it.
-func (t *Table) compileFlags() {
-	t.HasWatched, t.exempts, t.HasAccounts = false, false, false
-	for name, scope := range t.Scopes {
-		t.HasWatched = t.HasWatched || scope.Mode != nil && *scope.Mode == Watch
-		t.exempts = t.exempts || scope.Exempt != nil && *scope.Exempt
-		t.HasAccounts = t.HasAccounts || sidecar.IsAccount(name)
+// count adds a scope that comes, or with -1 goes. What no scope has, nobody has to look for.
+func (t *Table) count(name string, scope *scoped, by int) {
+	if scope == nil {
+		return
 	}
+	if scope.Mode != nil && *scope.Mode == Watch {
+		t.watched += by
+	}
+	if scope.Exempt != nil && *scope.Exempt {
+		t.exempted += by
+	}
+	if sidecar.IsAccount(name) {
+		t.accounts += by
+	}
+	t.HasWatched, t.exempts, t.HasAccounts = t.watched > 0, t.exempted > 0, t.accounts > 0
 }
 
 // scopesOfLimits lists the scopes of which the first that sets a limit says how much a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -115,10 +116,14 @@ func TestChangesOneByOne(t *testing.T) {
 		if _, err := l.Change(context.Background(), now, edit); err != nil {
 			t.Fatal(err)
 		}
-		got, version := l.Load(), l.now.Load().version
+		got := l.now.Load()
 		l.swap(now, func(*liveValue) {}) // all anew
-		if want := l.Load(); describe(got.Table) != describe(want.Table) || version != l.now.Load().version {
-			t.Errorf("%s %+v:\n%s\nnot\n%s", scope, edit, describe(got.Table), describe(want.Table))
+		want := l.now.Load()
+		if describe(got.settings.Table) != describe(want.settings.Table) || got.version != want.version {
+			t.Errorf("%s %+v:\n%s\nnot\n%s", scope, edit, describe(got.settings.Table), describe(want.settings.Table))
+		}
+		if !maps.Equal(got.began, want.began) {
+			t.Errorf("%s %+v: counted since %v, not %v", scope, edit, got.began, want.began)
 		}
 	}
 	step("a.example", history.Edit{Set: []string{"hourly=7"}})

@@ -104,12 +104,13 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 		before := l.now.Load()
 		after := *before
 		if edit == nil {
-			l.compileChanged(&after, now)
+			scopes := l.compileChanged(&after, now)
+			after.began = after.settings.countsBeganIn(scopes, before.began, now)
 		} else {
 			edit(&after)
 			l.compile(&after, now)
+			after.began = after.settings.countsBegan(before.began, now, false)
 		}
-		after.began = after.settings.countsBegan(before.began, now, false)
 		if l.now.CompareAndSwap(before, &after) {
 			l.noteBegan()
 			for _, f := range l.onSwap {
@@ -134,8 +135,9 @@ func (l *Live) compile(f *liveValue, now time.Time) {
 	f.settings = settings
 }
 
-// compileChanged makes f.settings anew where something was changed or has expired.
-func (l *Live) compileChanged(f *liveValue, now time.Time) {
+// compileChanged makes f.settings anew in the scopes where something was changed or has
+// expired.
+func (l *Live) compileChanged(f *liveValue, now time.Time) []string {
 	scopes, version := l.book.Touched(f.version)
 	for scope, at := range f.expiring {
 		if !now.Before(at) {
@@ -144,6 +146,7 @@ func (l *Live) compileChanged(f *liveValue, now time.Time) {
 	}
 	f.version, f.expiring = version, maps.Clone(f.expiring)
 	f.settings = f.settings.with(l.liveIn(f, scopes, now))
+	return scopes
 }
 
 // liveIn is what is set live in some scopes, and notes in f when the next of it expires.

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"maps"
 	"time"
 
 	"sluice/ratelimit"
@@ -21,6 +22,25 @@ type countedLimit struct{ key, scope string }
 // service: nobody knows then whether the last hour was counted.
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
+	for name := range s.Scopes {
+		s.addBegan(all, name, before, now, start)
+	}
+	return all
+}
+
+// countsBeganIn is countsBegan where only these scopes have changed.
+func (s *Settings) countsBeganIn(scopes []string, before map[countedLimit]time.Time, now time.Time) map[countedLimit]time.Time {
+	all := maps.Clone(before)
+	for _, name := range scopes {
+		delete(all, countedLimit{"hourly", name})
+		delete(all, countedLimit{"daily", name})
+		s.addBegan(all, name, before, now, false)
+	}
+	return all
+}
+
+// addBegan adds to all since when the limits of a scope count.
+func (s *Settings) addBegan(all map[countedLimit]time.Time, name string, before map[countedLimit]time.Time, now time.Time, start bool) {
 	add := func(limit countedLimit) {
 		began, existed := before[limit]
 		if !existed {
@@ -31,15 +51,16 @@ func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time,
 		}
 		all[limit] = began
 	}
-	for name, scope := range s.Scopes {
-		if scope.Hourly != nil && *scope.Hourly > 0 && !sidecar.AlwaysCounted(name) {
-			add(countedLimit{"hourly", name})
-		}
-		if scope.Daily != nil && *scope.Daily > 0 {
-			add(countedLimit{"daily", name})
-		}
+	scope := s.Scopes[name]
+	if scope == nil {
+		return
 	}
-	return all
+	if scope.Hourly != nil && *scope.Hourly > 0 && !sidecar.AlwaysCounted(name) {
+		add(countedLimit{"hourly", name})
+	}
+	if scope.Daily != nil && *scope.Daily > 0 {
+		add(countedLimit{"daily", name})
+	}
 }
 
 // hourBefore is since when a new daily limit counts: it starts with the sends that the
