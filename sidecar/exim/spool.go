@@ -98,7 +98,7 @@ func scriptIn(text []byte) string {
 func scriptInHeaders(text []byte) string {
 	values := [len(scriptHeaders)]string{}
 	for {
-		digits, rest, found := bytes.Cut(text, []byte(" "))
+		digits, _, found := bytes.Cut(text, []byte(" "))
 		if !found || len(digits) < 2 {
 			break
 		}
@@ -108,7 +108,8 @@ func scriptInHeaders(text []byte) string {
 		if err != nil || len(text) < len(digits)+2 {
 			break
 		}
-		if rest = text[len(digits)+2:]; int(n) > len(rest) {
+		rest := text[len(digits)+2:]
+		if int(n) > len(rest) {
 			break
 		}
 		name, value, _ := strings.Cut(string(rest[:n]), ":")

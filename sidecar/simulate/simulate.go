@@ -81,10 +81,10 @@ func New(o Options) *Simulation {
 // settings returns what is in force. If a file cannot be read, it returns an error, and also
 // settings that work, without what is in that file.
 func (o Options) settings() (*settings.Settings, error) {
-	if o.Who {
-		o.Config, o.Panel, o.Set = unlimited(o.Config), settings.Panel{}, nil
-	}
 	from := settings.Sources{Config: o.Config, Panel: settings.Panel{Settings: o.Panel.Settings, ExemptLogins: o.Panel.ExemptLogins}, Live: o.Set}
+	if o.Who {
+		from = settings.Sources{Config: unlimited(o.Config)}
+	}
 	return settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
 }
 
