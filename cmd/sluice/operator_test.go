@@ -276,6 +276,10 @@ func (o *newcomer) uses(t *testing.T) {
 	o.run(t, "rm "+file)
 	hosttest.Eventually(t, "it is released", func() bool { return len(o.status(t, "example.com").Locks) == 0 })
 
+	o.types(t, "sluice stop hacked@example.com --why stolen")
+	o.passes(t) // a colleague
+	o.types(t, "sluice start hacked@example.com")
+
 	o.passes(t)
 	o.types(t, "sluice reset example.com")
 	if got := o.status(t, "example.com").Sent; got != 0 {

@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/stop"
 )
 
 type whoCmd struct {
@@ -124,7 +125,7 @@ func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
 	if one := (attribution.Who{Now: who.Now, Domains: []attribution.Report{r}}); len(r.Authors) > 0 {
 		printTable(w, "rrrlllrrl", authorRows(one, false))
 	}
-	printMore(w, r)
+	printMore(w, r, who.Seconds > 0)
 }
 
 // authorRows are the rows of a table, with the domain of each author where there are several.
@@ -201,7 +202,7 @@ func since(now time.Time, a attribution.Author) string {
 }
 
 // printMore prints what does not fit into a table, and what can be done.
-func printMore(w io.Writer, r attribution.Report) {
+func printMore(w io.Writer, r attribution.Report, live bool) {
 	for _, a := range r.Authors {
 		if a.Header != "" {
 			fmt.Fprintf(w, "  %s says it is %s; a script can lie about both\n", a.Key, a.Header)
@@ -227,9 +228,18 @@ func printMore(w io.Writer, r attribution.Report) {
 	if r.Unattributed > 0 {
 		fmt.Fprintf(w, "  not attributed: %d\n", r.Unattributed)
 	}
-	if len(r.Authors) > 0 && harmless.MatchString(r.Authors[0].Key) {
-		fmt.Fprintf(w, "\n  what Exim has logged of it:  sluice log %s\n", r.Authors[0].Key)
+	if len(r.Authors) == 0 || !harmless.MatchString(r.Authors[0].Key) {
+		return
 	}
+	fmt.Fprintln(w)
+	if _, err := stop.Canonical(r.Authors[0].Key); live && err == nil {
+		fmt.Fprintf(w, "  stop only this one:          sluice stop %s\n", r.Authors[0].Key)
+	}
+	logs := ""
+	if !live {
+		logs = " --log FILE..."
+	}
+	fmt.Fprintf(w, "  what Exim has logged of it:  sluice log %s%s\n", r.Authors[0].Key, logs)
 }
 
 // harmless are the names that may stand in a command which is printed to be copied: a sender
