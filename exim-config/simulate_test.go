@@ -105,7 +105,7 @@ func TestSimulateTellsWhatTheSidecarDid(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-sidecar +simulated:\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"shop.example": "news@shop.example", "local.test": "/run/home/alice/site", "trip.test": "bob@trip.test"}, mostly); diff != "" {
+	if diff := cmp.Diff(map[string]string{"shop.example": "news@shop.example", "local.test": "script:/run/home/alice/site", "trip.test": "bob@trip.test"}, mostly); diff != "" {
 		t.Errorf("whose it was mostly, -want +got:\n%s", diff)
 	}
 	if sent := h.forwards(t, "here.example").Windows[0].Sent; sent != 4 || found.Simulation.Sent != want["shop.example"].Sent+want["local.test"].Sent+want["trip.test"].Sent+4 {

@@ -294,7 +294,9 @@ func (h *host) locks(t *testing.T) []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if !e.IsDir() { // of the stopped
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }

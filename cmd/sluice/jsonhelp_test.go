@@ -123,10 +123,16 @@ func full(v reflect.Value) {
 			return
 		}
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
+			if f := v.Type().Field(i); f.IsExported() || f.Anonymous {
 				full(v.Field(i))
 			}
 		}
+	case reflect.Map:
+		key, of := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		full(key)
+		full(of)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, of)
 	case reflect.Interface:
 		v.Set(reflect.ValueOf("text"))
 	case reflect.String:
@@ -154,7 +160,11 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 20\n")
 	writeFile(t, dir+"/mainlog", "2026-03-01 12:00:00 1xUzSN-0005dd-0q <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n"+
 		"2026-03-01 12:00:00 1xUzSN-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n"+
-		"2026-03-01 12:00:00 1xUzSN-0005dd-0q => b@far.example R=r T=remote_smtp H=f [192.0.2.2]\n")
+		"2026-03-01 12:00:00 1xUzSN-0005dd-0q => b@far.example R=r T=remote_smtp H=f [192.0.2.2]\n"+
+		"2026-03-02 12:00:00 1xVLvv-0005dd-0q <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n"+
+		"2026-03-02 12:00:00 1xVLvv-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n"+
+		"2026-03-03 12:00:00 1xViPT-0005dd-0q <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n"+
+		"2026-03-03 12:00:00 1xViPT-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n")
 	for _, c := range []struct {
 		command  string
 		sessions []string
