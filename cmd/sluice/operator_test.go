@@ -247,7 +247,7 @@ func (o *newcomer) uses(t *testing.T) {
 		t.Errorf("sluice status:\n%s", out)
 	}
 	hosttest.Eventually(t, "the journal has it", func() bool {
-		return strings.Contains(o.types(t, "journalctl SLUICE_DOMAIN=example.com"), ": limit reached, domain locked domain=example.com sent=\"500/500 (100%)\"\n")
+		return strings.Contains(o.types(t, "journalctl SLUICE_DOMAIN=example.com"), ": limit reached, domain locked domain=example.com sent=\"500/500 (100%)\" culprit=")
 	})
 	if out := o.types(t, "journalctl -u sluice -p warning"); strings.Contains(out, "limit reached") {
 		t.Errorf("to reach a limit is no warning:\n%s", out)
