@@ -167,7 +167,7 @@ func (o *newcomer) heals(t *testing.T) {
 // delivers waits until Exim's log has told so many deliveries of a domain's.
 func (o *newcomer) delivers(t *testing.T, domain string, n int64) {
 	t.Helper()
-	hosttest.Eventually(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered == n })
+	hosttest.Eventually(t, fmt.Sprintf("%d of %s are delivered", n, domain), func() bool { return o.status(t, domain).Delivered >= n })
 }
 
 // The limit of an hour as shipped, and as the README raises it.
