@@ -57,8 +57,8 @@ check: light ## gofmt, go vet, staticcheck, and the tests that need no root and 
 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
-	@echo "It takes 7 minutes on a fast machine with two cores, and longer the first time or with other work beside it;"
-	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."
+	@echo "It takes 7 to 11 minutes on a machine with two cores, and longer the first time or with other work beside it;"
+	@echo "exim-config is the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
 	@$(seen) $(report) -slowest 10 -- "$(flags) -parallel 4 -race -skip ^TestReadme$$ ./cmd/sluice" "$(flags) -parallel 4 -race ./ratelimit/redisstore" \
