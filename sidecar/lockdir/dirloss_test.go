@@ -87,6 +87,9 @@ func TestMissingDirectoryIsLeftAMoment(t *testing.T) {
 	r.rmRf()
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(patience - 1))
+	if !r.d.unsettled() {
+		t.Error("nobody looks again before the poll")
+	}
 	r.must(os.Mkdir(r.path, 0o755))
 	r.wantNothingReleased()
 }

@@ -66,9 +66,10 @@ type records struct {
 
 // absences are what was found missing and may have been removed by an operator.
 type absences struct {
-	locks map[sidecar.Lock]time.Time // when each was found missing
-	last  time.Time                  // when the last of them was
-	dir   time.Time                  // when the directory was; zero while it is there
+	locks  map[sidecar.Lock]time.Time // when each was found missing
+	last   time.Time                  // when the last of them was
+	dir    time.Time                  // when the directory was; zero while it is there
+	looked time.Time                  // when the directory was last looked for
 }
 
 // reports are what Run has to report, and what is wrong.

@@ -62,7 +62,7 @@ func next(t testing.TB, events <-chan sidecar.LockEvent, kind sidecar.LockEventK
 func (r *rig) releasedAtOnce(events <-chan sidecar.LockEvent) {
 	r.t.Helper()
 	r.make(hourly)
-	hosttest.Eventually(r.t, "no look is due", func() bool { return !r.d.unsettled(time.Now()) })
+	hosttest.Eventually(r.t, "no look is due", func() bool { return !r.d.unsettled() })
 	time.Sleep(quiet) // the last one, which was due before
 	r.rm(hourly)
 	next(r.t, events, sidecar.LockRemovedByHand)

@@ -88,6 +88,7 @@ func (d *Dir) scanLocked(now time.Time) {
 // enter opens the directory, and makes it if it has been missing for longer than
 // patience. Until then it returns neither a handle nor an error.
 func (d *Dir) enter(now time.Time) (*handle, error) {
+	d.absent.looked = now
 	at, err := openDir(d.path)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, withRemedy("open lock directory", d.path, err)
@@ -175,11 +176,12 @@ func (d *Dir) releaseVanished(now time.Time) {
 	}
 }
 
-// unsettled reports whether another scan is needed soon.
-func (d *Dir) unsettled(now time.Time) bool {
+// unsettled reports whether another scan is needed soon: the last one found something
+// missing that it still waited for.
+func (d *Dir) unsettled() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.absent.locks) > 0 || !d.absent.dir.IsZero() && now.Sub(d.absent.dir) < patience
+	return len(d.absent.locks) > 0 || !d.absent.dir.IsZero() && d.absent.looked.Sub(d.absent.dir) < patience
 }
 
 // lossOf words a LockDirLost; remade are the names of the files made again.

@@ -121,7 +121,7 @@ func TestNotADirectory(t *testing.T) {
 		t.Error(err)
 	}
 	r.wantEvents(r.settle(), "trouble")
-	if r.d.unsettled(r.now) {
+	if r.d.unsettled() {
 		t.Error("a directory that cannot be opened is looked at more often than the poll")
 	}
 	r.must(os.Remove(r.path))

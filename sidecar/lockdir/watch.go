@@ -42,20 +42,22 @@ func (d *Dir) run(ctx context.Context, w *watch, report func(sidecar.LockEvent))
 			d.rescan(w)
 		case <-d.wake:
 		}
-		if again == nil && d.unsettled(time.Now()) {
+		if again == nil && d.unsettled() {
 			again = time.After(quiet / 2)
 		}
 	}
 }
 
 // rescan scans while the directory at the path is watched. If that was another one
-// afterwards, it watches that one and scans again, so that no new file escapes both.
+// afterwards, it watches that one and scans again, so that no new file escapes both. Both
+// scans are of one time, so that a missing directory is made by the first, or by neither.
 func (d *Dir) rescan(w *watch) {
+	now := time.Now()
 	err := w.attach()
-	d.scan(time.Now())
+	d.scan(now)
 	if !w.attached() {
 		err = w.attach()
-		d.scan(time.Now())
+		d.scan(now)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
