@@ -167,7 +167,7 @@ func TestServeSaysWhyItDoesNotStart(t *testing.T) {
 	writeFile(t, dir+"/bad.toml", "[limits]\nhourley = 5\n")
 	writeFile(t, dir+"/admin.toml", strings.NewReplacer("/ledger", "/ledger2", "policy.sock", "policy2.sock").Replace(serveConfig(dir)))
 	for file, want := range map[string]string{
-		"admin.toml": "a server answers there: stop it first",
+		"admin.toml": "a server answers there; is sluice running already?",
 		"other.toml": "another sluice has it",
 		"redis.toml": "redis.toml:2: store.url: redis-sentinel:// needs the name of the master after the hosts",
 		"bad.toml":   `did you mean "hourly"?`,

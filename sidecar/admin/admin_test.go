@@ -275,7 +275,7 @@ func TestSocketIsOnlyForItsOwner(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "a server answers there") {
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "is sluice running already?") {
 		t.Errorf("a second server: %v", err)
 	}
 }

@@ -81,11 +81,11 @@ func checkVacant(path string) error {
 	switch {
 	case err == nil:
 		nc.Close()
-		return errors.New("a server answers there: stop it first")
+		return errors.New("a server answers there; is sluice running already? Stop it first, or listen elsewhere")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, syscall.EAGAIN): // its backlog is full
-		return errors.New("a busy server has it: stop it first")
+		return errors.New("a busy server has it; is sluice running already? Stop it first, or listen elsewhere")
 	}
 	return fmt.Errorf("find out whether a server answers there: %w", err)
 }

@@ -1,11 +1,13 @@
 package listen
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -57,11 +59,14 @@ func TestUnixRefuses(t *testing.T) {
 	}
 	live := filepath.Join(dir, "live")
 	listen(t, live)
+	busy := filepath.Join(dir, "busy")
+	fillBacklog(t, busy)
 	for path, want := range map[string]string{
 		file:                                 "is no socket",
 		link:                                 "is no socket",
 		dir:                                  "is no socket",
-		live:                                 "a server answers there",
+		live:                                 "a server answers there; is sluice running already?",
+		busy:                                 "a busy server has it; is sluice running already?",
 		filepath.Join(dir, "absent/s"):       "install -d -m 0755 " + filepath.Join(dir, "absent"),
 		filepath.Join(dir, "file/s"):         "not a directory",
 		"/tmp/" + strings.Repeat("long", 30): "too long",
@@ -77,6 +82,24 @@ func TestUnixRefuses(t *testing.T) {
 	if b, err := os.ReadFile(file); string(b) != "keep" || err != nil {
 		t.Errorf("the file in the way is now %q, %v", b, err)
 	}
+}
+
+// fillBacklog listens at path with room for one connection, which nobody accepts.
+func fillBacklog(t *testing.T, path string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
 }
 
 // While a server is replaced, Exim must never find the path absent.
