@@ -65,6 +65,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/refusal", own: owner()},
 	{packages: "sluice/sidecar/attribution", own: owner()},
 	{packages: "sluice/sidecar/delivery", own: owner()},
+	{packages: "sluice/sidecar/incident", own: owner()},
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
