@@ -140,6 +140,13 @@ type Held struct {
 	Stop    string // scope of the stop that holds it; empty: it is held for another reason
 }
 
+// A Room is how much of a payer's held mail would be accepted now.
+type Room struct {
+	Sends   int                // recipients
+	Retries int                // recipients that were charged before, and may be tried again
+	Of      func(a Author) int // how many of Sends may be an author's, who leaves room to others; nil: all
+}
+
 // A RefusalText is how a refusal is worded.
 type RefusalText struct {
 	Text    string  // to the letter, for operators' scripts search for it

@@ -87,7 +87,7 @@ func New(o Options) *Engine {
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
 	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,
-		Room:  func(ctx context.Context, now time.Time, who sidecar.Payer) (int, int) { return e.Room(ctx, now, who) },
+		Room:  func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room { return e.Room(ctx, now, who) },
 		Waits: e.waits})
 	e.stops = stop.New(stop.Options{Board: board, Dir: o.Stopped, Notes: o.Notes, Events: o.Events, Settings: inForce, Held: e.Holds.NumberOf})
 	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.stops},

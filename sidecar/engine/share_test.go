@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/stop"
 )
 
 // An office is a domain whose people send at certain times, and who of them was refused.
@@ -374,5 +375,38 @@ func (o *office) sentIs(want int64) {
 	st, err := o.Status(context.Background(), o.now, "a.example")
 	if err != nil || st.Domains[0].Sent != want {
 		o.t.Errorf("%+v, %v", st.Domains, err)
+	}
+}
+
+// What the share holds of an author is not tried again before there is room for it, which would
+// start an Exim for each message and each second, and a colleague's does not wait for it.
+func TestWhatTheShareHoldsStartsNoExim(t *testing.T) {
+	t.Parallel() // it waits
+	o := newOffice(t, 100, "")
+	for days := 3; days > 0; days-- {
+		o.now = time.Now().AddDate(0, 0, -days)
+		o.run(60, colleagues...)
+	}
+	o.now = time.Now()
+	if n := o.try("/home/bob/wp", 75); n != 75 {
+		t.Fatalf("the script has sent %d", n)
+	}
+	o.try("ann", 15)
+	held := func(number int, who sidecar.Submitter) string {
+		id := strings.Replace(messageID(o.now), "0005dd", fmt.Sprintf("%06d", number), 1)
+		r := sidecar.Request{Stage: sidecar.StageRoute, ID: id, Sender: "x@a.example", Recipient: "u@far.example", Submitter: who}
+		o.want(o.Ask(t.Context(), o.now, r), sidecar.Defer, "")
+		return id
+	}
+	for i := range 100 {
+		held(i, from("/home/bob/wp"))
+	}
+	o.stop(stop.Order{Scope: "bea@a.example"})
+	colleague := held(999, from("bea"))
+	o.start("bea@a.example", false)
+	o.Holds.ReleaseAll(t.Context(), time.Now())
+	o.Holds.Wait()
+	if got := o.deliveries(); len(got) != 1 || got[0] != colleague {
+		t.Errorf("tried are %d, want only the colleague's", len(got))
 	}
 }

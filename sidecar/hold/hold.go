@@ -29,7 +29,7 @@ type Holds struct {
 	notes    notes.Map[heldNote] // by subject, message id and token
 	events   event.Sink
 	exim     sidecar.Queue
-	room     func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
+	room     func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room
 	waits    func(now time.Time, h sidecar.Held) bool
 	releases sync.WaitGroup
 
@@ -47,9 +47,8 @@ type Options struct {
 	Notes  sidecar.Notes
 	Events event.Sink
 	Queue  sidecar.Queue
-	// Room returns how many sends of a payer would be accepted now, and how many that were
-	// charged before may be tried again.
-	Room func(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int)
+	// Room returns how much of a payer's mail would be accepted now.
+	Room func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room
 	// Waits reports whether a held message must wait, though others of its payer may go: its
 	// author is stopped, or was. Of h only Payer, ID, Author and Stop are set. nil: none must.
 	Waits func(now time.Time, h sidecar.Held) bool

@@ -78,7 +78,7 @@ func TestNullSendersAreReleasedLast(t *testing.T) {
 	}
 	defer store.Close()
 	who := sidecar.Payer{Domain: "a.example", Special: "forward:a.example"}
-	room := func(context.Context, time.Time, sidecar.Payer) (int, int) { return 3, 0 }
+	room := func(context.Context, time.Time, sidecar.Payer) sidecar.Room { return sidecar.Room{Sends: 3} }
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	h := New(Options{Notes: store, Events: nobody, Room: room})
 	for i, id := range []string{"a", "b", "c", "d"} {
@@ -87,6 +87,36 @@ func TestNullSendersAreReleasedLast(t *testing.T) {
 	h = New(Options{Notes: store, Events: nobody, Room: room}) // after a restart too
 	if got := h.releasable(t.Context(), now, who.Subject(), now); !slices.Equal(got, []string{"c", "d", "a"}) {
 		t.Errorf("released are %v, want c, d and then a", got)
+	}
+}
+
+// Of whom leaves room to others, no more is released than has room: thousands of held messages
+// start no Exim, and keep those of a colleague waiting for nothing.
+func TestWhoLeavesRoomIsNotReleased(t *testing.T) {
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	who := sidecar.Payer{Domain: "a.example"}
+	asked := 0
+	h := New(Options{Notes: store, Events: event.NewStream(), Room: func(context.Context, time.Time, sidecar.Payer) sidecar.Room {
+		return sidecar.Room{Sends: 5, Of: func(a sidecar.Author) int {
+			asked++
+			return map[string]int{"eve@a.example": 2, "ann@a.example": 4}[a.Key]
+		}}
+	}})
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	hold := func(author string, ids ...string) {
+		for _, id := range ids {
+			h.Hold(now, sidecar.Held{Payer: who, ID: id, Token: 7, Author: sidecar.Author{Key: author}})
+		}
+	}
+	hold("mallory@a.example", "a", "b", "c")
+	hold("eve@a.example", "d", "e", "f", "g")
+	hold("ann@a.example", "h", "i", "j", "k")
+	if got := h.releasable(t.Context(), now, who.Subject(), now); !slices.Equal(got, []string{"d", "e", "h", "i", "j"}) || asked != 3 {
+		t.Errorf("released are %v, of %d authors; want d and e, and of the other three of five", got, asked)
 	}
 }
 

@@ -81,20 +81,36 @@ func (h *Holds) end(subject string, number int) bool {
 }
 
 // room is how much of what a payer has in the queue may go now.
-type room struct{ sends, retries int }
+type room struct {
+	sidecar.Room
+	authors map[string]int // of Sends: how many may be an author's that was asked about
+}
 
 // take takes the room that a held message needs, and reports whether there was any. What
 // was charged before is only tried again.
 func (r *room) take(m *heldMessage) bool {
 	switch {
-	case m.charged > 0 && r.retries > 0:
-		r.retries -= m.charged
-	case r.sends > 0:
-		r.sends--
+	case m.charged > 0 && r.Retries > 0:
+		r.Retries -= m.charged
+	case r.Sends > 0 && r.of(m.author) > 0:
+		r.Sends--
+		r.authors[m.author.Key]--
 	default:
 		return false
 	}
 	return true
+}
+
+// of returns for how many sends of an author there is room.
+func (r *room) of(a sidecar.Author) int {
+	n, known := r.authors[a.Key]
+	if !known {
+		if n = r.Sends; r.Of != nil {
+			n = r.Of(a)
+		}
+		r.authors[a.Key] = n
+	}
+	return n
 }
 
 // releasable returns the ids of the oldest held messages for which there is room and that
@@ -124,8 +140,7 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 			break
 		}
 		if rooms[m.who] == nil {
-			sends, retries := h.room(ctx, now, m.who)
-			rooms[m.who] = &room{sends, retries}
+			rooms[m.who] = &room{h.room(ctx, now, m.who), map[string]int{}}
 		}
 		if rooms[m.who].take(&m) {
 			ids = append(ids, m.id)

@@ -168,25 +168,30 @@ func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
 	return p.decide(ctx, q)
 }
 
-// Room returns how many sends of a payer would be accepted now, and how many that were
-// charged before may be tried again. No more are accepted while it is blocked or the store
-// fails.
-func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) (sends, retries int) {
+// Room returns how much of a payer's mail would be accepted now. No more is accepted while it
+// is blocked or the store fails.
+func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room {
 	s := p.settings()
 	if b, blocked := p.BlockOf(now, sidecar.Author{}, who); blocked {
 		if b.Retries != nil {
-			retries = b.Retries.Left()
+			return sidecar.Room{Retries: b.Retries.Left()}
 		}
-		return 0, retries
+		return sidecar.Room{}
 	}
 	if s.ExemptScope(who) {
-		return sidecar.RoomUnlimited, sidecar.RoomUnlimited
+		return sidecar.Room{Sends: sidecar.RoomUnlimited, Retries: sidecar.RoomUnlimited}
 	}
-	result, err := p.store.Look(ctx, p.clock.Store(now), ratelimit.Take{Subjects: s.AppendSubjects(nil, who)})
-	if err == nil && result.OK {
-		sends = new(question).room(result)
+	q := &question{Settings: s, now: now, who: who}
+	t := ratelimit.Take{Subjects: s.AppendSubjects(nil, who)}
+	result, err := p.store.Look(ctx, p.clock.Store(now), t)
+	if err != nil || !result.OK {
+		return sidecar.Room{Retries: sidecar.RoomUnlimited}
 	}
-	return sends, sidecar.RoomUnlimited
+	return sidecar.Room{Sends: q.room(result), Retries: sidecar.RoomUnlimited, Of: func(a sidecar.Author) int {
+		q.author, q.share = a, share{}
+		p.findShare(q, t.Subjects)
+		return q.room(result)
+	}}
 }
 
 // Charged returns the id under which a message of Postfix was charged; empty if that is

@@ -25,25 +25,32 @@ type share struct{ free, others int64 } // as Sharer has them
 // leaveRoom has the domain's hourly limit withhold from a Take what its author leaves to the
 // others.
 func (p *Policy) leaveRoom(q *question, t *ratelimit.Take) {
-	if p.sharer == nil || q.who.Special != "" {
-		return
+	s := p.findShare(q, t.Subjects)
+	if s != nil && q.share.others > 0 && t.Ahead+int64(len(q.to)) > q.share.free {
+		s.Limits = append(q.buffers.limits[:0], s.Limits...) // they are everybody's
+		s.Limits[0].Withheld = q.share.others
 	}
-	for i := range t.Subjects {
-		s := &t.Subjects[i]
+}
+
+// findShare sets the share of a question's author, and returns the domain with the hourly
+// limit that it is of; nil if there is none.
+func (p *Policy) findShare(q *question, subjects []ratelimit.Subject) *ratelimit.Subject {
+	if p.sharer == nil || q.who.Special != "" {
+		return nil
+	}
+	for i := range subjects {
+		s := &subjects[i]
 		if s.Name != q.who.Domain || s.Limits[0].Window != q.Window {
 			continue
 		}
 		most := q.OthersShare(q.who, s.Limits[0].Max)
 		if most == 0 {
-			return
+			return nil
 		}
 		q.share.free, q.share.others = p.sharer.Share(q.now, q.author, q.who.Domain, s.Limits[0].Max, most)
-		if q.share.others > 0 && t.Ahead+int64(len(q.to)) > q.share.free {
-			s.Limits = append(q.buffers.limits[:0], s.Limits...) // they are everybody's
-			s.Limits[0].Withheld = q.share.others
-		}
-		return
+		return s
 	}
+	return nil
 }
 
 // roomOf is how many sends in all a limit admits of this message, which was looked at with
