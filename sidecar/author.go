@@ -36,6 +36,7 @@ const (
 // much was deferred or failed.
 type Blamed struct {
 	Key, Subject string
+	Node         string // that has stopped it
 	Since        time.Time
 }
 

@@ -40,7 +40,7 @@ type AuthorSent struct {
 }
 
 const (
-	maxCulprits    = 3  // of one trip
+	maxCulprits    = 3  // of a subject that are stopped at one time
 	othersSettled  = 3  // sends of the others of which it must be known what became of them
 	unknownPercent = 10 // of a subject's sends; if more of them are nobody's, nobody is to blame
 )
@@ -87,36 +87,59 @@ func (b *bads) blames(subject string) map[string]*blame {
 
 // culprits returns those authors of a subject that is over its percentage who are over it by
 // themselves, if without them it is not, and there are others whose mail it is about. Nobody
-// is to blame where that is not proven.
-func culprits(f Rate, by []AuthorSent, unknown int64, blames map[string]*blame, settled int64) (out []AuthorSent) {
+// is to blame where that is not proven. Those who are blamed already count in nothing but in
+// how many there may be.
+func culprits(f Rate, by []AuthorSent, unknown int64, blames map[string]*blame, settled int64, blamed []string) (out []AuthorSent) {
 	if unknown*100 > unknownPercent*f.sent {
 		return nil
 	}
-	var suspects []AuthorSent
+	others := by[:0:0]
 	for _, a := range by {
-		if x := blames[a.Key]; x != nil && stoppable(a.Key) && f.of(a.Sent, x.against).Over() {
-			suspects = append(suspects, a)
+		if slices.Contains(blamed, a.Key) {
+			f, settled = f.without(a, blames[a.Key]), settled-a.Sent
+		} else {
+			others = append(others, a)
 		}
 	}
-	slices.SortFunc(suspects, func(a, b AuthorSent) int {
-		return cmp.Or(cmp.Compare(blames[b.Key].bad, blames[a.Key].bad), cmp.Compare(a.Key, b.Key))
-	})
-	rest := f
-	for _, a := range suspects[:min(len(suspects), maxCulprits)] {
-		rest.Bad, rest.sent = rest.Bad-blames[a.Key].bad, rest.sent-a.AtLeast
-		settled -= a.Sent
+	for _, a := range suspects(f, others, blames) {
+		if len(blamed)+len(out) == maxCulprits {
+			return nil
+		}
+		f, settled = f.without(a, blames[a.Key]), settled-a.Sent
 		out = append(out, a)
-		if !rest.Over() {
+		if !f.Over() {
 			break
 		}
 	}
-	known := slices.ContainsFunc(by, func(a AuthorSent) bool {
+	known := slices.ContainsFunc(others, func(a AuthorSent) bool {
 		return a.Known && !slices.ContainsFunc(out, func(o AuthorSent) bool { return o.Key == a.Key })
 	})
-	if rest.Over() || settled < othersSettled || !known {
+	if f.Over() || settled < othersSettled || !known {
 		return nil
 	}
 	return out
+}
+
+// suspects returns those authors who are over the percentage of f by themselves, the worst first.
+func suspects(f Rate, by []AuthorSent, blames map[string]*blame) (all []AuthorSent) {
+	for _, a := range by {
+		if x := blames[a.Key]; x != nil && stoppable(a.Key) && f.of(a.Sent, x.against).Over() {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, func(a, b AuthorSent) int {
+		return cmp.Or(cmp.Compare(blames[b.Key].bad, blames[a.Key].bad), cmp.Compare(a.Key, b.Key))
+	})
+	return all
+}
+
+// without is the Rate of all sends but an author's, of which x is bad; x may be nil.
+func (r Rate) without(a AuthorSent, x *blame) Rate {
+	r.sent -= a.AtLeast
+	if x != nil {
+		r.Bad -= x.bad
+	}
+	return r
 }
 
 // stoppable reports whether a machine may stop an author: one that is proven, or a script, of
@@ -137,7 +160,7 @@ func (d *Breaker) leaveOut(ctx context.Context, now time.Time, s *settings.Setti
 	}
 	by, unknown := d.authors.Sent(now, subject)
 	blames := d.bads.blames(subject)
-	out := culprits(f, by, unknown, blames, settledIn(standing, s.Window))
+	out := culprits(f, by, unknown, blames, settledIn(standing, s.Window), d.blamed(now, subject))
 	for _, a := range out {
 		ratio := f.of(a.Sent, blames[a.Key].against).ratio()
 		text := fmt.Sprintf(textDeferfailHeld, sidecar.TitleOfAuthor(a.Key), ratio)
@@ -162,14 +185,29 @@ func settledIn(standing ratelimit.Standing, window time.Duration) (n int64) {
 	return n
 }
 
+// blamed returns the keys of those who are stopped in place of a subject.
+func (d *Breaker) blamed(now time.Time, subject string) (keys []string) {
+	for _, b := range d.authors.Blamed(now) {
+		if b.Subject == subject {
+			keys = append(keys, b.Key)
+		}
+	}
+	return keys
+}
+
 // startCalm lets those send again who were stopped in place of a subject, and who would trip
-// no more by themselves, as a trip ends.
+// no more by themselves, as a trip ends. What went wrong is known to the node that has stopped
+// them; the others wait until all of it has left the window, in case that node is gone.
 func (d *Breaker) startCalm(ctx context.Context, now time.Time) {
 	for _, b := range d.authors.Blamed(now) {
 		s := d.settings()
+		wait := s.Window / 60
+		if b.Node != s.Node {
+			wait += s.Window
+		}
 		by, _ := d.authors.Sent(now, b.Subject)
 		f := rateOf(s, d.store.Standing(d.clock.Store(now), b.Subject))
-		if now.Sub(b.Since) > s.Window/60 && f.of(sentBy(by, b.Key), d.bads.against(b.Subject, b.Key)).calm() {
+		if now.Sub(b.Since) > wait && f.of(sentBy(by, b.Key), d.bads.against(b.Subject, b.Key)).calm() {
 			d.authors.Forgive(ctx, now, b.Key, b.Subject)
 		}
 	}

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -29,10 +30,15 @@ func (s *site) delivers(mailboxes ...string) {
 // newColleagues is a site of a domain with two colleagues who sent yesterday too.
 func newColleagues(t *testing.T) *site {
 	s := newSite(t, quarter)
+	s.colleagues()
+	return s
+}
+
+func (s *site) colleagues() {
+	s.t.Helper()
 	s.delivers("ann@a.example", "ben@a.example")
 	s.now = s.now.Add(25 * time.Hour)
 	s.delivers("ann@a.example", "ben@a.example", "ann@a.example", "ben@a.example")
-	return s
 }
 
 func repeat(s string, n int) []string { return strings.Fields(strings.Repeat(s+" ", n)) }
@@ -115,4 +121,42 @@ func TestAnOperatorStartsACulprit(t *testing.T) {
 	s.Reconcile(t.Context(), s.now)
 	s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, "")
 	s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Accept, "")
+}
+
+// What a culprit has sent is known to the node that has stopped it. The others let it send
+// again only when all of that has left the window.
+func TestOnlyTheNodeThatBlamesForgives(t *testing.T) {
+	for node, wait := range map[string]time.Duration{"node1": time.Minute, "node2": 61 * time.Minute} {
+		b := &awayBoard{values: map[string][]byte{}}
+		s := sharing(t, b)
+		s.config = parsed(t, quarter)
+		s.restart()
+		s.colleagues()
+		since := s.now
+		mark := fmt.Sprintf("%013d-ABCDEFGHIJKL", since.UnixMilli())
+		stop := fmt.Sprintf(`{"mark":%q,"scope":"eve@a.example","since":%q,"cause":"deferfail","who":"sluice","node":%q,"of":"a.example"}`, mark, since.Format(time.RFC3339), node)
+		if _, err := b.Post(t.Context(), "stop/"+mark, []byte(stop)); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []sidecar.Action{sidecar.Defer, sidecar.Accept} {
+			s.now = since.Add(wait + time.Duration(i)*time.Second)
+			s.Reconcile(t.Context(), s.now)
+			s.want(s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)), want, "")
+		}
+	}
+}
+
+// Of a domain three are stopped at most. Where a fourth sends like them it is no accident any
+// more, and the domain trips.
+func TestADomainOfCulpritsTrips(t *testing.T) {
+	s := newColleagues(t)
+	for i, eve := range []string{"eve1@a.example", "eve2@a.example", "eve3@a.example", "eve4@a.example"} {
+		s.sendsOf(s.failed, noSuchUser, repeat(eve, 8<<i)...)
+		s.Reconcile(t.Context(), s.now)
+		if i < 3 {
+			s.want(s.ask(s.from(eve, sidecar.StageRcpt, s.now)), sidecar.Defer, "Mailbox "+eve)
+			s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Accept, "")
+		}
+	}
+	s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Reject, "Domain a.example has exceeded the max defers and failures")
 }

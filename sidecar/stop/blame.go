@@ -29,7 +29,7 @@ func (s *Stops) Blamed(now time.Time) (all []sidecar.Blamed) {
 	for scope, stops := range *s.view.Load() {
 		for _, st := range stops {
 			if st.Cause == Deferfail && st.active(now) {
-				all = append(all, sidecar.Blamed{Key: scope, Subject: st.Of, Since: st.Since})
+				all = append(all, sidecar.Blamed{Key: scope, Subject: st.Of, Node: st.Node, Since: st.Since})
 			}
 		}
 	}
