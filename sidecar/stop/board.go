@@ -95,7 +95,7 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 	case value == nil:
 	case what == "":
 		st := &Stop{}
-		if err = json.Unmarshal(value, st); err == nil && (st.Mark != mark || st.Scope == "" || !st.Ended.IsZero()) {
+		if err = json.Unmarshal(value, st); err == nil && !st.belongsTo(mark) {
 			err = errors.New("it is no stop of this mark")
 		}
 		if err != nil || before != nil {
@@ -128,6 +128,12 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 		err = errors.New("it has a name that no stop has")
 	}
 	return news, err
+}
+
+// belongsTo reports whether a value under a mark is a stop as this version makes them. One that
+// could not be heeded must not look as if it were in force.
+func (s *Stop) belongsTo(mark string) bool {
+	return s.Mark == mark && s.Scope != "" && s.end == end{} && (s.Cause == Operator && s.Of == "" || s.Cause == Deferfail && s.Of != "")
 }
 
 // with adds what another entry says of the end of a stop. The first of two ends counts.
