@@ -11,6 +11,7 @@ const (
 	Nobody        // bounces and warnings that the mail server made itself
 	Inbound       // from elsewhere, and not redirected by an alias or list of ours
 	Exempt        // list software, or exempt by the settings
+	Notice        // Sluice's own to operators, which no limit and no block may stop
 )
 
 // A Payer is who is charged for a message.

@@ -73,6 +73,13 @@ type Config struct {
 		MaxAuthors int64
 		Subjects   bool // tell by which subject an author sends most
 	}
+	Alert struct {
+		From      string        // sender of notices by mail; empty: see AlertSender
+		GroupWait time.Duration // what is not critical is told when so long has passed
+		Repeat    time.Duration // after so long an incident that is still open is told again
+		PerHour   int64         // notices of a channel; as many again of what is critical
+		To        []Channel
+	}
 	Limits Limits
 
 	file    string            // empty: there is none
@@ -124,6 +131,11 @@ func Default() *Config {
 	c.Who.Memory = 64 << 20
 	c.Who.MaxAuthors = 200_000
 	c.Who.Subjects = true
+
+	c.Alert.GroupWait = 30 * time.Second // by then the log often names the culprit
+	c.Alert.Repeat = 24 * time.Hour
+	c.Alert.PerHour = 20
+	c.Alert.To = defaultChannels()
 
 	c.Limits.Window = time.Hour
 	c.Limits.Default = limit.Thresholds{

@@ -61,6 +61,12 @@ func (c *Config) keys() []configKey {
 		{"who.max_authors", field.Whole(&c.Who.MaxAuthors, 1000, 100_000_000)},
 		{"who.subjects", field.Bool(&c.Who.Subjects)},
 
+		{"alert.from", field.Text(&c.Alert.From, field.OrEmpty(alertFrom))},
+		{"alert.group_wait", field.Duration(&c.Alert.GroupWait, 0, time.Hour)},
+		{"alert.repeat", field.Duration(&c.Alert.Repeat, time.Minute, 31*24*time.Hour)},
+		{"alert.per_hour", field.Whole(&c.Alert.PerHour, 1, 1000)},
+		{"alert.to", alertList{&c.Alert.To}},
+
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
 	}, keysOf(&c.Limits.Default, "limits.")...)
 }

@@ -102,7 +102,7 @@ var followedKeys = []string{
 
 // isFollowed reports whether a key comes into force while sluice runs.
 func isFollowed(key string) bool {
-	return slices.Contains(followedKeys, key) || strings.HasPrefix(key, "limits.") && key != "limits.window"
+	return slices.Contains(followedKeys, key) || strings.HasPrefix(key, "alert.") || strings.HasPrefix(key, "limits.") && key != "limits.window"
 }
 
 // Settings lists the thresholds of the file, and the built-in ones that it leaves.

@@ -60,16 +60,20 @@ func checkStoreURL(s string) (string, error) {
 	return s, err
 }
 
+// A secretive value has secrets in it, which shown leaves out. The errors of its Set are
+// whole sentences without any.
+type secretive interface{ shown() any }
+
 // shown is what is printed of a value.
 func shown(v field.Value) any {
-	if u, ok := v.(storeURL); ok {
-		return u.shown()
+	if s, ok := v.(secretive); ok {
+		return s.shown()
 	}
 	return v.Get()
 }
 
 func secret(v field.Value) bool {
-	_, ok := v.(storeURL)
+	_, ok := v.(secretive)
 	return ok
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	System       []string // logins beside root whose mail is the host's own
 	Exempt       []Exemption
 	ExemptLogins []string // logins of list software that are exempt whatever they send
+	NoticeSender string   // envelope sender of Sluice's own notices; empty: there are none
 }
 
 // A Relay is a host or network that may send without AUTH.

@@ -113,10 +113,24 @@ func (s *Rules) Identify(r *sidecar.Request) (sidecar.Payer, sidecar.Author) {
 	who := s.payerOf(from, r)
 	by := s.authorOf(from, who, r)
 	who = s.redirected(who, Redirected(r))
+	if s.isNotice(r) {
+		who.Class = sidecar.Notice
+	}
 	if who.Class == sidecar.Charged && s.exempt(from, r) {
 		who.Class = sidecar.Exempt
 	}
 	return who, by
+}
+
+// isNotice reports whether a message is a notice of Sluice's own: root has it sent by a program
+// of this host, in exactly the notices' sender. Only root can do that; a tenant who writes that
+// sender has another uid, a client's address or an authenticated id. The log has no uid, but
+// root's login.
+func (s *Rules) isNotice(r *sidecar.Request) bool {
+	if r.ClientAddress != "" || r.Auth != "" || r.Sender != s.NoticeSender || s.NoticeSender == "" {
+		return false
+	}
+	return r.UID == "0" || r.UID == "" && r.Login == s.OwnerMap.Get().login("0")
 }
 
 // payerOf is who pays for a message from a source, if nobody redirects it.

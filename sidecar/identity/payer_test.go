@@ -46,7 +46,7 @@ func newRules(t *testing.T, o Options, tenants bool) *Rules {
 // they are known.
 func payer(r *Rules, l letter) string {
 	who, _ := r.Identify(&l.Request)
-	class := map[sidecar.Class]string{sidecar.Nobody: "nobody", sidecar.Inbound: "inbound", sidecar.Exempt: "exempt"}[who.Class]
+	class := map[sidecar.Class]string{sidecar.Nobody: "nobody", sidecar.Inbound: "inbound", sidecar.Exempt: "exempt", sidecar.Notice: "notice"}[who.Class]
 	return strings.Join(strings.Fields(strings.Join([]string{class, who.Subject(), who.Account, who.Mailbox}, " ")), " ")
 }
 

@@ -16,6 +16,7 @@ const (
 	cpanelOwners    = "/etc/userdomains"
 	cpanelHold      = "/etc/outgoing_mail_hold_users"
 	cpanelSuspended = "/etc/outgoing_mail_suspended_users"
+	cpanelContacts  = "/etc/wwwacct.conf"
 )
 
 // unlimited turns a limit of cPanel's into one of ours: what means no limit becomes 0.

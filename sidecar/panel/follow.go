@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -201,7 +202,7 @@ func (f *Follower) texts() map[string][]text {
 }
 
 // Assume gives a configuration the panel's values for what its file leaves open: the
-// owners of domains, and which domains are local.
+// owners of domains, which domains are local, and whom to tell of incidents.
 func Assume(c *config.Config, root string) {
 	exists := func(path string) bool { _, err := os.Stat(root + path); return err == nil }
 	switch {
@@ -213,4 +214,23 @@ func Assume(c *config.Config, root string) {
 		c.SetUnlessInFile("identity.owners", root+daOwners)
 		c.SetUnlessInFile("exim.local_domains", []string{root + daDomains})
 	}
+	if to := contacts(root + cpanelContacts); len(to) > 0 {
+		c.SetUnlessInFile("alert.to", to)
+	}
+}
+
+// contacts are the channels of alert.to by which the contacts of a cPanel host are told, who
+// stand in WHM's wwwacct.conf: "CONTACTEMAIL ops@example.net", several with commas.
+func contacts(file string) (channels []any) {
+	text, _ := os.ReadFile(file) // only cPanel has it
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), "\t", " "), " ")
+		if name != "CONTACTEMAIL" {
+			continue
+		}
+		for to := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+			channels = append(channels, map[string]any{"mail": to})
+		}
+	}
+	return channels
 }

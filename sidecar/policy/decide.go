@@ -19,7 +19,7 @@ import (
 
 // decide answers a question of which the payer and the remote recipients are known. The
 // first case that holds answers: nothing is remote; the client, a program on this host, has gone
-// before it was known whose it is; the payer is blocked; nobody pays.
+// before it was known whose it is; it is a notice of our own; the payer is blocked; nobody pays.
 // Otherwise the limits decide, where each stage either looks or charges.
 func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 	switch {
@@ -27,6 +27,8 @@ func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 		return p.passLocal(q)
 	case q.Socket == sidecar.SocketGone:
 		return p.refuseGone(q)
+	case p.notices.pass(q):
+		return pass(q.Stage)
 	case p.blocked(q):
 		return p.answerBlocked(q)
 	case q.who.Class != sidecar.Charged:

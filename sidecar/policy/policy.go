@@ -30,6 +30,7 @@ type Policy struct {
 	sharer    Sharer             // nil: nobody leaves room for others
 	incoming  *transaction.Table // of Postfix
 	totals    totals
+	notices   notices
 	unknown   atomic.Int64 // how many messages have got a made-up id; see ask
 	buffers   sync.Pool    // of *buffers
 }

@@ -66,6 +66,7 @@ func New(from Sources, host Host, before *Settings) (*Settings, error) {
 		Node: host.Node, EximUser: host.EximUser, Own: host.Own, LocalDomains: c.LocalDomains(), MXDomains: c.Identity.RelayDomains,
 		Owners: c.Identity.Owners, MainDomains: c.Identity.MainDomains, Relay: c.Identity.Relay, Proxies: c.Identity.Proxies,
 		Reinject: c.Identity.Reinject, System: c.Identity.System, Exempt: c.Identity.Exempt, ExemptLogins: from.Panel.ExemptLogins,
+		NoticeSender: c.AlertSender(host.Node),
 	}, rulesBefore)
 	return &Settings{
 		Table: limit.NewTable(c.Limits.Window, c.Settings(), from.Panel.Settings, from.Live), Rules: rules,
