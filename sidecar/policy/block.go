@@ -29,7 +29,7 @@ func (p *Policy) BlockOf(now time.Time, a sidecar.Author, who sidecar.Payer) (si
 func (p *Policy) blocked(q *question) (blocked bool) {
 	q.block, blocked = p.BlockOf(q.now, q.author, q.who)
 	if !blocked && q.Stage == sidecar.StageRoute {
-		q.block, blocked = p.held.Kept(q.now, q.who.Subject(), q.ID, q.Token(q.ID, q.to[0], 0))
+		q.block, blocked = p.Held.Kept(q.now, q.who.Subject(), q.ID, q.Token(q.ID, q.to[0], 0))
 	}
 	return blocked
 }

@@ -108,7 +108,7 @@ func (p *Policy) countUncharged(q *question) {
 // askRcpt looks whether there is room for one more remote recipient, and charges nothing.
 func (p *Policy) askRcpt(ctx context.Context, q *question) sidecar.Reply {
 	t := p.take(q, q.Sent)
-	result, err := p.store.Look(ctx, q.at, t)
+	result, err := p.Store.Look(ctx, q.at, t)
 	if err != nil {
 		return p.cannotCount(q, err)
 	}
@@ -178,12 +178,12 @@ func (p *Policy) askRoute(ctx context.Context, q *question) sidecar.Reply {
 // nor one that an alias or list has made and that Exim has never tried: it may have come
 // into being just now.
 func (p *Policy) settled(q *question, token ratelimit.Token) bool {
-	if q.Charged && identity.Redirected(&q.Request) == "" || p.store.Known(q.at, token) {
+	if q.Charged && identity.Redirected(&q.Request) == "" || p.Store.Known(q.at, token) {
 		return true
 	}
 	arrived, known := envelope.IDTime(q.ID)
-	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.store.Horizon(q.at))
-	return old && !p.held.Uncharged(q.who.Subject(), q.ID, token) && (identity.Redirected(&q.Request) == "" || p.tried(q.ID, token))
+	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.Store.Horizon(q.at))
+	return old && !p.Held.Uncharged(q.who.Subject(), q.ID, token) && (identity.Redirected(&q.Request) == "" || p.Tried(q.ID, token))
 }
 
 // take is what the store is asked about a question, after as many sends of its message as
@@ -208,7 +208,7 @@ func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
 func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
 	t := p.take(q, 0)
 	t.Tokens = tokens
-	result, err := p.store.Take(ctx, q.at, t)
+	result, err := p.Store.Take(ctx, q.at, t)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result)
 			r.action, r.attempted = sidecar.Defer, u.Used+t.Ahead+int64(len(q.to))
 		}
 		if !u.Frees.IsZero() {
-			r.frees = p.clock.Wall(q.now, u.Frees)
+			r.frees = p.Clock.Wall(q.now, u.Frees)
 		}
 		if u.Limit.Window != q.Window {
 			r.per = "day"
@@ -317,7 +317,7 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Subject() && limit.UsedUp(r.use)})
 	text := r.text(q.Node)
 	if !sidecar.IsMailbox(r.use.Subject) && !r.use.Withheld { // these name who it is themselves
-		text.Culprit = p.culprit(q.now, r.use.Subject)
+		text.Culprit = p.Culprit(q.now, r.use.Subject)
 	}
 	return p.refuseWith(q, r.action, text)
 }
@@ -365,7 +365,7 @@ func (p *Policy) refuseGone(q *question) sidecar.Reply {
 
 // cannotCount defers mail while the store fails.
 func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
-	p.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	p.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, sidecar.TitleOf(q.who.Subject()))}
 	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
 }
@@ -373,12 +373,12 @@ func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 // hold records that the router holds a recipient, and returns the answer that has it do so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
 	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
-	p.held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop})
+	p.Held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop})
 	return r
 }
 
 // drop forgets that the router held a recipient.
-func (p *Policy) drop(q *question, token ratelimit.Token) { p.held.Drop(q.who.Subject(), q.ID, token) }
+func (p *Policy) drop(q *question, token ratelimit.Token) { p.Held.Drop(q.who.Subject(), q.ID, token) }
 
 // notify tells the observers what was decided.
 func (p *Policy) notify(q *question, d Decision) {

@@ -17,14 +17,7 @@ import (
 
 // A Policy answers a mail server's questions about messages.
 type Policy struct {
-	store     Store
-	settings  func() *settings.Settings
-	clock     sidecar.Clock
-	events    event.Sink
-	held      HeldMail
-	tried     func(id string, token ratelimit.Token) bool
-	came      func(r *sidecar.Request)
-	culprit   func(now time.Time, subject string) sidecar.Culprit
+	Options
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
 	sharer    Sharer             // nil: nobody leaves room for others
@@ -96,8 +89,7 @@ type Options struct {
 
 // New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{store: o.Store, settings: o.Settings, clock: o.Clock, events: o.Events, held: o.Held, tried: o.Tried, came: o.Came,
-		culprit: o.Culprit, incoming: transaction.New()}
+	return &Policy{Options: o, incoming: transaction.New()}
 }
 
 // AddBlocker adds a Blocker behind those there are. Call it before the first question.
@@ -112,7 +104,7 @@ func (p *Policy) SetSharer(s Sharer) { p.sharer = s }
 // Ask decides on one Request. Many goroutines may call it at once. now is the time just
 // read.
 func (p *Policy) Ask(ctx context.Context, now time.Time, r sidecar.Request) sidecar.Reply {
-	q := question{Request: r, Settings: p.settings(), now: now, at: p.clock.Store(now)}
+	q := question{Request: r, Settings: p.Settings(), now: now, at: p.Clock.Store(now)}
 	if !q.Config.Who.Subjects {
 		q.Subject = ""
 	}
@@ -156,7 +148,7 @@ type buffers struct {
 func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
 	q.who, q.author = q.Identify(&q.Request)
 	if (q.Socket != "" || q.CWD != "") && q.ID != "" && q.Stage != sidecar.StageRoute {
-		p.came(&q.Request)
+		p.Came(&q.Request)
 	}
 	if q.Stage == sidecar.StagePostfixEnd {
 		return p.askPostfixEnd(ctx, q)
@@ -172,7 +164,7 @@ func (p *Policy) ask(ctx context.Context, q *question) sidecar.Reply {
 // Room returns how much of a payer's mail would be accepted now. No more is accepted while it
 // is blocked or the store fails.
 func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room {
-	s := p.settings()
+	s := p.Settings()
 	if b, blocked := p.BlockOf(now, sidecar.Author{}, who); blocked {
 		if b.Retries != nil {
 			return sidecar.Room{Retries: b.Retries.Left()}
@@ -184,7 +176,7 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) sid
 	}
 	q := &question{Settings: s, now: now, who: who}
 	t := ratelimit.Take{Subjects: s.AppendSubjects(nil, who)}
-	result, err := p.store.Look(ctx, p.clock.Store(now), t)
+	result, err := p.Store.Look(ctx, p.Clock.Store(now), t)
 	if err != nil || !result.OK {
 		return sidecar.Room{Retries: sidecar.RoomUnlimited}
 	}

@@ -53,7 +53,7 @@ func (p *Policy) remember(ctx context.Context, q *question, open *transaction.Tr
 		return sidecar.Reply{}
 	}
 	take := p.take(q, len(t.Recipients))
-	result, err := p.store.Look(ctx, q.at, take)
+	result, err := p.Store.Look(ctx, q.at, take)
 	if err != nil {
 		return p.cannotCount(q, err)
 	}
@@ -109,7 +109,7 @@ func (q *question) recipientsAtEnd(t *transaction.Transaction) []envelope.Addres
 // chargedAtRcpt reports whether the first send of a transaction was charged at RCPT.
 func (p *Policy) chargedAtRcpt(q *question, t *transaction.Transaction) bool {
 	return slices.ContainsFunc([]string{q.ID, q.Instance, t.ID}, func(id string) bool {
-		return id != "" && p.store.Known(q.at, q.Token(id, envelope.Address{}, 0))
+		return id != "" && p.Store.Known(q.at, q.Token(id, envelope.Address{}, 0))
 	})
 }
 
@@ -121,7 +121,7 @@ func (p *Policy) askMilter(ctx context.Context, q *question) sidecar.Reply {
 	switch {
 	case q.Stage == sidecar.StageMilterEnd && (q.ChargeAtEnd || !p.chargedAtRcpt(q, &t)):
 		return p.askData(ctx, q)
-	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.ID == "" || !p.store.Known(q.at, tokenAtRcpt(&t, q.Settings, q.to[0]))):
+	case q.Stage == sidecar.StageMilterRcpt && (q.ChargeAtEnd || t.ID == "" || !p.Store.Known(q.at, tokenAtRcpt(&t, q.Settings, q.to[0]))):
 		return p.askRcpt(ctx, q)
 	}
 	return sidecar.Reply{}
