@@ -14,13 +14,14 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/usual"
 )
 
 // Attribution knows which authors have sent what of the sends of each subject.
 type Attribution struct {
 	Options
 	length int64 // of a pane in milliseconds; 0: there is one that never ends
-	notes  notes.Map[note]
+	notes  kept
 	seed   maphash.Seed
 	broken atomic.Pointer[error]
 
@@ -30,8 +31,13 @@ type Attribution struct {
 	evidence map[uint32]*evidence // by author
 	sheets   int                  // in evidence
 	scratch  map[uint32]sum
-	usual    usuals
-	habits   notes.Map[savedUsual]
+	usual    *usual.Hours
+}
+
+// kept is what goes on after a restart.
+type kept struct {
+	who   notes.Map[note]        // by subject
+	usual notes.Map[usual.Saved] // by domain
 }
 
 // Options are what an Attribution is made with.
@@ -62,16 +68,20 @@ const parts = 6
 func New(o Options) *Attribution {
 	a := &Attribution{Options: o, length: (o.Window / parts).Milliseconds(), seed: maphash.MakeSeed(),
 		authors: newAuthors(int(orUnbounded(int64(o.MaxAuthors)))), subjects: newSubjects(),
-		evidence: map[uint32]*evidence{}, scratch: map[uint32]sum{}, usual: newUsuals()}
+		evidence: map[uint32]*evidence{}, scratch: map[uint32]sum{}}
 	a.Memory = orUnbounded(o.Memory)
+	a.usual = usual.New(a.mostUsual())
 	if o.Counts == nil {
 		a.Counts = func(time.Time, string) Counts { return Counts{} }
 	}
 	if o.Notes != nil {
-		a.notes = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))
-		a.habits = notes.New[savedUsual](o.Notes, "usual", 1, event.Unread(o.Events, event.NoteUnread))
+		a.notes.who = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))
+		a.notes.usual = notes.New[usual.Saved](o.Notes, "usual", 1, event.Unread(o.Events, event.NoteUnread))
 		a.load()
-		a.loadUsual()
+		a.notes.usual.Load(func(name []string, n usual.Saved) error {
+			a.usual.Restore(name[0], n)
+			return nil
+		})
 	}
 	return a
 }

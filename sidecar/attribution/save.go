@@ -95,7 +95,7 @@ func (a *Attribution) save(until time.Time) {
 	var gone []string
 	a.locked(func() { gone, a.subjects.gone = a.subjects.gone, nil })
 	for _, name := range gone {
-		a.report(a.notes.Drop(name))
+		a.report(a.notes.who.Drop(name))
 	}
 	for {
 		name, n := "", note{}
@@ -103,7 +103,7 @@ func (a *Attribution) save(until time.Time) {
 		if name == "" {
 			return
 		}
-		a.report(a.notes.Put(n, name))
+		a.report(a.notes.who.Put(n, name))
 	}
 }
 
@@ -195,7 +195,7 @@ func (a *Attribution) noteOf(s *subject) note {
 // load goes on from the notes. What cannot be right in one is left out.
 func (a *Attribution) load() {
 	var all []*subject
-	a.notes.Load(func(name []string, n note) error {
+	a.notes.who.Load(func(name []string, n note) error {
 		if s := a.restored(name[0], &n); s != nil {
 			all = append(all, s)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/usual"
 )
 
 // Share implements policy.Sharer. Both numbers err to the side of who is counted too low: what
@@ -13,32 +14,24 @@ import (
 func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, max_, most int64) (free, others int64) {
 	free = math.MaxInt64
 	a.locked(func() {
-		h := a.usual.domains[domain]
-		if h == nil {
-			return
-		}
 		number := a.number(now, now)
-		day := a.day(number)
-		h.refresh(day)
-		own, left := h.find(who.Key), h.quotas
-		if own != nil {
-			left -= own.quota(day)
-		}
+		day, hours := a.day(number), a.usual.Of(domain)
+		left := hours.OthersQuota(who.Key, day)
 		if left <= 0 { // nobody else is known: so it mostly is
 			return
 		}
 		s := a.subjects.byName[domain]
-		if left = min(most, left-a.othersUsed(s, h, number, day, who.Key)); left <= 0 {
+		if left = min(most, left-a.othersUsed(s, hours, number, day, who.Key)); left <= 0 {
 			return
 		}
-		free, others = max(0, own.free(day, max_)-a.used(s, number, who.Key)), left
+		free, others = max(0, hours.Free(who.Key, day, max_)-a.used(s, number, who.Key)), left
 	})
 	return free, others
 }
 
 // UsualFrom is when it was first known what anybody usually sends; zero: it is not yet.
 func (a *Attribution) UsualFrom() (t time.Time) {
-	a.locked(func() { t = a.usual.since })
+	a.locked(func() { t = a.usual.Since() })
 	return t
 }
 
@@ -63,15 +56,13 @@ func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
 
 // othersUsed is how much of their quotas the other authors of a domain have sent in the
 // newest panes.
-func (a *Attribution) othersUsed(s *subject, h *habits, number int64, day uint16, author string) (n int64) {
+func (a *Attribution) othersUsed(s *subject, hours *usual.Domain, number int64, day uint16, author string) (n int64) {
 	if s == nil {
 		return 0
 	}
 	for id, sum := range sums(s.panes, number-parts+1, a.scratch) {
 		if key := a.authors.all[id].Key; key != author {
-			if u := h.find(key); u != nil {
-				n += min(u.quota(day), max(0, sum.sent-sum.err))
-			}
+			n += min(hours.Quota(key, day), max(0, sum.sent-sum.err))
 		}
 	}
 	return n

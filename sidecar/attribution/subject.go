@@ -217,5 +217,5 @@ func (a *Attribution) resize(s *subject) {
 
 // memory is how many bytes are used, about.
 func (a *Attribution) memory() int64 {
-	return a.subjects.used + a.authors.size() + a.usual.size + sheetSize*int64(a.sheets)
+	return a.subjects.used + a.authors.size() + a.usual.Bytes() + sheetSize*int64(a.sheets)
 }
