@@ -177,7 +177,7 @@ var breakages = []breakage{
 			h.write(t, macros, strings.Replace(h.read(macros), block, "", 1))
 			h.run(t, "update-exim4.conf")
 		}},
-	{name: "the lock directory cannot be written to", host: 5, check: "lock directory", says: "cannot be written to",
+	{name: "the lock directory cannot be written to", host: 5, check: "lock directory", says: "read-only file system",
 		harm: func(t *testing.T, h *host, _ *process) {
 			h.run(t, "mount", "--bind", lockDir, lockDir)
 			h.run(t, "mount", "-o", "remount,bind,ro", lockDir)

@@ -24,7 +24,7 @@ func (d *doctor) checkLocks() {
 	case d.running.err == nil && totals.Locks != "ok":
 		d.wrong(check, "See to "+dir+"; under systemd a directory elsewhere needs a drop-in with ReadWritePaths="+dir+".", "%s", totals.Locks)
 	case errors.Is(syscall.Access(dir, 2), syscall.EROFS):
-		d.wrong(check, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to", dir)
+		d.wrong(check, "Set locks.dir, and SLUICE_LOCKS in Exim's macros, to one that can be written to.", "%s cannot be written to: read-only file system", dir)
 	case shared != nil:
 		d.wrong(check, "Part them.", "cPanel's own limiter uses it too: its locks count as made by hand, and ours that it removes as released by hand: %v", shared)
 	case !d.hasExim:
