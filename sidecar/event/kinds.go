@@ -5,6 +5,7 @@ import "log/slog"
 // Kinds of limits and held mail. After the colon are the attributes of each.
 const (
 	LimitReached  Kind = "limit-reached"  // a domain has used up its limit: sent, and if known culprit, culprit_sends
+	Near          Kind = "near"           // most of a limit is used, and it will be full within the hour: scope, used, limit, full_in, and if known culprit, culprit_sends
 	LimitFreed    Kind = "limit-freed"    // a domain is below its limit again
 	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
@@ -39,8 +40,8 @@ const (
 
 // Kinds of stops.
 const (
-	Stopped      Kind = "stop"               // an author may send nothing from now on: scope, who, until, reject, node, why
-	Started      Kind = "start"              // a stopped author may send again, or what was held is released: scope, who, release
+	Stopped      Kind = "stop"               // an author may send nothing from now on: scope, who, until, reject, node, why, and of: the domain in whose place Sluice has done it
+	Started      Kind = "start"              // a stopped author may send again, or what was held is released: scope, who, release, of
 	StaysStopped Kind = "stays-stopped"      // a domain was released, and an author of it is still stopped: scope
 	StopIgnored  Kind = "stop-files-ignored" // files among those of the stopped name nobody
 )
@@ -142,6 +143,7 @@ const (
 	WorkStopped    Kind = "work-stopped"    // no lock is made or removed any more
 	CountsSaved    Kind = "counts-saved"    // the last step of a stop
 	SocketSilent   Kind = "socket-silent"   // it did not answer the watchdog's question
+	EventsLost     Kind = "events-lost"     // too many at once for sluice events: events
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
 	WhoBroken      Kind = "who-broken"      // a bug in the bookkeeping of who sends: panic
 	SocketOpen     Kind = "socket-open"     // anybody may connect where mail servers ask: socket
@@ -161,6 +163,7 @@ type wording struct {
 // them.
 var kinds = map[Kind]wording{
 	LimitReached:  {slog.LevelInfo, "limit reached, domain locked", unlimited},
+	Near:          {slog.LevelInfo, "most of the limit is used, and at this rate all of it within the hour", unlimited},
 	LimitFreed:    {slog.LevelInfo, "below the limit again, lock removed", unlimited},
 	Released:      {slog.LevelInfo, "held mail released", unlimited},
 	DeliverFailed: {slog.LevelWarn, "exim -M failed; held mail waits for the next queue run", unlimited},
@@ -273,6 +276,7 @@ var kinds = map[Kind]wording{
 		"allow AF_NETLINK in the unit, and restart sluice", perKind},
 	AddressesUnknown: {slog.LevelError, "the addresses of this host cannot be followed: mail from one that is added later counts as from outside; tried again every 10 seconds", unlimited},
 	WhoBroken:        {slog.LevelError, "who sends is not known any more: names are left out of refusals, status and sluice who until sluice is restarted; limits hold", unlimited},
+	EventsLost:       {slog.LevelWarn, "too many events at once: the log has them, and sluice events does not", unlimited},
 	ClockStepped:     {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
 }
 
