@@ -67,18 +67,20 @@ var layers = []layer{
 	{packages: "sluice/sidecar/attribution", own: owner("usual")},
 	{packages: "sluice/sidecar/delivery", own: owner()},
 	{packages: "sluice/sidecar/incident", own: owner()},
+	{packages: "sluice/sidecar/eventlog", own: owner()},
+	{packages: "sluice/sidecar/near", own: owner()},
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "eventlog", "incident", "near", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
 	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
 
 	// Fronts: never each other, and no owner of state.
-	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/exim", own: words()},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }

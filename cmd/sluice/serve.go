@@ -116,7 +116,8 @@ type front struct {
 // openNode opens the store, then the lock directory, whose records are in the store, then
 // the engine on top of both, and last the sockets: from then on Exim asks.
 func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{config: c, events: event.NewStream(event.NewLog(log))}
+	queued := &event.Queue{}
+	n := &node{config: c, events: event.NewStream(event.NewLog(log), queued)}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -143,7 +144,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	}
 	options := engine.Options{
 		Own: n.addresses.Has, Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
-		Locks: n.locks, Stopped: n.stops, Queue: mta, Events: n.events, Now: time.Now(),
+		Locks: n.locks, Stopped: n.stops, Queue: mta, Events: n.events, Queued: queued, Now: time.Now(),
 	}
 	if n.shared != nil {
 		options.Store, options.Board = n.shared, n.shared

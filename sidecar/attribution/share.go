@@ -29,6 +29,19 @@ func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, ma
 	return free, others
 }
 
+// Unusual returns what an author of a domain usually sends in its busiest hours, 0 if that is
+// not known, and whether n sends an hour are more than that and a half, where the domain is known
+// since an earlier day. limit is the domain's, 0 for none.
+func (a *Attribution) Unusual(now time.Time, domain, author string, n, limit int64) (most int64, is bool) {
+	a.locked(func() {
+		day, hours := a.day(a.number(now, now)), a.usual.Of(domain)
+		if usual.Has(author) {
+			most, is = hours.Usual(author, day), hours.Known(day) && n > hours.Free(author, day, limit)
+		}
+	})
+	return most, is
+}
+
 // UsualFrom is when it was first known what anybody usually sends; zero: it is not yet.
 func (a *Attribution) UsualFrom() (t time.Time) {
 	a.locked(func() { t = a.usual.Since() })

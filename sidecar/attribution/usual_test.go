@@ -75,6 +75,34 @@ func TestShare(t *testing.T) {
 }
 
 // Whom strangers make send has no usual hour, nor has what is no domain.
+// Who sends more than it usually does is unusual, and who is new, in a domain that is known.
+func TestUnusual(t *testing.T) {
+	b := newBench(t, hour)
+	want := func(author string, n, usual int64, want bool) {
+		t.Helper()
+		if got, is := b.Unusual(b.now, "x.example", author, n, 500); got != usual || is != want {
+			t.Errorf("%s with %d: usual %d, unusual %v", author, n, got, is)
+		}
+	}
+	want("big@x.example", 500, 0, false) // nothing is known
+	b.send("big@x.example", 1)
+	b.now = b.now.Add(2 * time.Hour)
+	b.send("big@x.example", 1)
+	want("new@x.example", 500, 0, false) // nobody since an earlier day
+	b.days(3, map[string]int{"a": 8, "big": 32})
+	b.send("new@x.example", 1)
+	b.now = b.now.Add(2 * time.Hour)
+	b.send("new@x.example", 1)
+	want("big@x.example", 48, 32, false)
+	want("big@x.example", 49, 32, true)
+	want("a@x.example", 25, 8, false) // a twentieth of the limit
+	want("a@x.example", 26, 8, true)
+	want("new@x.example", 1, 0, true)
+	want("loopback", 500, 0, false)
+	b.broken.Store(new(error))
+	want("big@x.example", 49, 0, false)
+}
+
 func TestWhoHasUsualHours(t *testing.T) {
 	b := newBench(t, hour)
 	for range 3 {

@@ -16,6 +16,9 @@ type TripStatus struct {
 	Ends  time.Time `json:"ends"` // at the latest: by then enough of what is bad has left the window
 }
 
+// Tripped lists the subjects that are tripped.
+func (d *Breaker) Tripped() []string { return d.trips.domains() }
+
 // Trip returns the trip of a subject; nil if it is not tripped.
 func (d *Breaker) Trip(now time.Time, subject string) *TripStatus {
 	return d.statusOf(now, subject, d.trips)

@@ -40,9 +40,10 @@ type Engine struct {
 	refusals  *refusal.Counts
 	stops     *stop.Stops
 	loop      *reconcile.Loop
+	past      past
 }
 
-// Options are what an Engine is made with; all are needed but Panel, Own, Board, Former and Stopped.
+// Options are what an Engine is made with; all are needed but Panel, Own, Board, Former, Queued and Stopped.
 type Options struct {
 	Config *config.Config
 	Panel  settings.Panel // what the panel's files say; zero: there is none
@@ -57,6 +58,8 @@ type Options struct {
 	Queue  sidecar.Queue
 	Events event.Sink
 	Now    time.Time // with a monotonic reading
+
+	Queued *event.Queue // all events of this node; nil: neither these nor incidents are kept
 
 	Stopped stop.Dir // the files of those who are stopped; nil: they have none
 
@@ -133,6 +136,9 @@ func New(o Options) *Engine {
 	e.loop.Add(reconcile.Owner{Tick: e.Who.Tick, Reset: e.Who.Reset, Stop: e.Who.Stop})
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
 
+	if o.Queued != nil {
+		e.keepPast(o, clock)
+	}
 	e.warn(o)
 	return e
 }

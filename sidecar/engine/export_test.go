@@ -25,3 +25,13 @@ func (e *Engine) ShowUsage(now time.Time) { e.loop.Survey(now) }
 
 // Reload is what Run does when another node has changed something.
 func (e *Engine) Reload(now time.Time) { e.Settings.Reload(now) }
+
+// Past is what Run does every second with what has happened, and at the start if that is so.
+func (e *Engine) Past(ctx context.Context, now time.Time, start bool) {
+	if start {
+		e.findCauses(now)
+	}
+	e.past.take(ctx, now)
+	e.past.log.Tick(ctx, now)
+	e.past.incidents.Tick(ctx, now)
+}

@@ -79,7 +79,11 @@ func newSite(t testing.TB, config string) *site {
 
 func (s *site) open() {
 	s.t.Helper()
-	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
+	queued := &event.Queue{}
+	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))), event.Func(func(e event.Event) {
+		e.At = s.now
+		queued.Emit(e)
+	}))
 	var err error
 	s.store, err = journal.Open(s.ledger, journal.Options{Ledger: ratelimit.Options{Keep: s.config.LongestWindow(), MaxSubjects: int(s.config.Store.MaxSubjects)}})
 	if err != nil {
@@ -92,7 +96,7 @@ func (s *site) open() {
 		s.t.Fatal(err)
 	}
 	s.Engine = engine.New(engine.Options{Config: s.config, Node: "node1", Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: s.store,
-		Notes: s.store, Board: s.board, Locks: s.locks, Stopped: s.stops, Queue: s, Events: events, Now: s.now})
+		Notes: s.store, Board: s.board, Locks: s.locks, Stopped: s.stops, Queue: s, Events: events, Queued: queued, Now: s.now})
 	s.store.KeepFor(s.now, s.Engine.Keep())
 }
 

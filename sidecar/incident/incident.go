@@ -85,7 +85,7 @@ func (s *Severity) UnmarshalText(text []byte) error {
 // A Cause is a reason why an incident is open.
 type Cause struct {
 	Name     string    `json:"name"`            // near, limit, deferfail, culprit; of a node the name of the event
-	Scope    string    `json:"scope,omitempty"` // the author that is stopped, of culprit
+	Scope    string    `json:"scope,omitempty"` // of culprit the author that is stopped, of near whose limit it is
 	Severity Severity  `json:"severity"`
 	Since    time.Time `json:"since"`
 	Gone     time.Time `json:"gone,omitzero"` // zero while it is there
@@ -105,8 +105,8 @@ type Culprit struct {
 // An Entry is one line of a timeline.
 type Entry struct {
 	At       time.Time  `json:"at"`
-	Last     time.Time  `json:"last,omitzero"` // of several, the last; zero: there was one
-	Count    int64      `json:"count"`         // of several within ten minutes
+	Last     time.Time  `json:"last"`  // of several, the last one's
+	Count    int64      `json:"count"` // of several within ten minutes
 	Event    event.Kind `json:"event"`
 	Severity Severity   `json:"severity"`
 	By       string     `json:"by,omitempty"` // the operator, or other node, who did it; empty: the machine
@@ -115,14 +115,13 @@ type Entry struct {
 
 // Evidence is what was copied when it was there to be seen.
 type Evidence struct {
-	At        time.Time `json:"at,omitzero"` // when Who was copied: at its worst
-	Sent      int64     `json:"sent"`        // in the window then
-	Tried     int64     `json:"tried"`       // with the distinct ones that were refused
-	Refused   int64     `json:"refused"`
-	Limit     int64     `json:"limit"`      // 0 is unlimited
-	FirstSend time.Time `json:"first_send"` // of the culprit, as far as is known
-	Who       []Sender  `json:"who"`        // at most 8, who has tried most first
-	Lines     []Line    `json:"lines"`      // the last one per cause of defers and failures
+	At      time.Time `json:"at,omitzero"` // when Who was copied: at its worst
+	Sent    int64     `json:"sent"`        // in the window then
+	Tried   int64     `json:"tried"`       // with the distinct ones that were refused
+	Refused int64     `json:"refused"`
+	Limit   int64     `json:"limit"` // 0 is unlimited
+	Who     []Sender  `json:"who"`   // at most 8, who has tried most first
+	Lines   []Line    `json:"lines"` // the last one per cause of defers and failures
 }
 
 // A Sender is one of those who sent when an incident was at its worst.
@@ -133,7 +132,8 @@ type Sender struct {
 	Sent         int64     `json:"sent"`
 	Bad          int64     `json:"bad"`
 	Recipients   int64     `json:"recipients"`
-	Networks     []string  `json:"networks"` // of clients, the most frequent first
+	Networks     []string  `json:"networks"`      // of clients, the most frequent first
+	MoreNetworks bool      `json:"more_networks"` // there were others
 	Destinations []string  `json:"destinations"`
 	Subject      string    `json:"subject,omitempty"` // the most frequent one
 	FirstSeen    time.Time `json:"first_seen,omitzero"`
@@ -141,7 +141,6 @@ type Sender struct {
 
 // A Line is the last line of the mail server's log about one cause of defers and failures.
 type Line struct {
-	Cause string    `json:"cause"`
-	At    time.Time `json:"at"`
-	Text  string    `json:"text"`
+	Cause string `json:"cause"`
+	Text  string `json:"text"`
 }

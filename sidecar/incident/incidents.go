@@ -1,12 +1,85 @@
 package incident
 
-import "sync"
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
+)
+
+// These bound what is kept, and how long an incident is open.
+const (
+	maxIncidents = 1000
+	maxTimeline  = 64
+	firstEntries = 16 // of a timeline, that are never left out
+	maxCauses    = 16
+	maxText      = 400              // bytes of a text that senders, or operators, have a part in
+	joinFor      = 10 * time.Minute // what is the same within it is one entry
+	closeAfter   = 10 * time.Minute // that all causes are gone
+	reopenWithin = time.Hour        // a new one within it is the same incident
+	saveEvery    = time.Minute      // that a timeline or the evidence has grown
+)
+
+// Options are what Incidents are made with; all are needed.
+type Options struct {
+	Node   string // whose number new incidents get
+	Notes  sidecar.Notes
+	Events event.Sink
+	Now    time.Time
+	// Present reports whether a cause of a domain is still there.
+	Present func(now time.Time, domain string, c Cause) bool
+	// Look copies what is known of a domain now.
+	Look func(now time.Time, domain string) View
+}
+
+// A View is what is known of a domain at a time.
+type View struct {
+	Evidence
+	Most    Culprit // who has tried most; without an author nobody is known
+	MostBad Culprit // of whose mail most has gone wrong in a way that speaks against the sender
+	Unusual bool    // Most has sent more than it usually does, in a domain that is known
+}
 
 // Incidents are the incidents of a node.
 type Incidents struct {
+	Options
+	notes  notes.Map[Incident] // by the node that has numbered them, and number
+	number notes.Map[int64]    // the last number of this node
+
 	mu       sync.Mutex
-	all      []*Incident // as they were told of last, the oldest first
+	last     int64
+	all      []*state         // the oldest first
+	of       map[about]*state // the last one of each
 	watchers []func(Incident)
+}
+
+// about is whom or what an incident is about.
+type about struct {
+	domain    string
+	condition Condition
+}
+
+// state is an incident as it is kept. Its slices are cloned where it is handed out.
+type state struct {
+	Incident
+	looked  time.Time // at the domain, and whether causes are there
+	saved   time.Time
+	changed bool // since it was saved
+	news    bool // that watchers are to be told
+}
+
+// New returns Incidents that go on from their notes.
+func New(o Options) *Incidents {
+	unread := event.Unread(o.Events, event.NoteUnread)
+	s := &Incidents{Options: o, notes: notes.New[Incident](o.Notes, "incident", 2, unread), number: notes.New[int64](o.Notes, "incident-number", 1, unread),
+		of: map[about]*state{}}
+	s.load()
+	return s
 }
 
 // Watch calls f with every incident that is kept, open or closed, the oldest first, and from
@@ -23,7 +96,135 @@ func (s *Incidents) Watch(f func(Incident)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.all {
-		f(*i)
+		f(i.snapshot())
 	}
 	s.watchers = append(s.watchers, f)
 }
+
+// snapshot is the incident as it is now.
+func (i *state) snapshot() Incident {
+	now := i.Incident
+	now.Causes, now.Timeline = slices.Clone(now.Causes), slices.Clone(now.Timeline)
+	return now
+}
+
+// List returns the incidents for which want is true, the last first.
+func (s *Incidents) List(want func(*Incident) bool) []Incident {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := []Incident{}
+	for _, i := range slices.Backward(s.all) {
+		if want(&i.Incident) {
+			found = append(found, i.snapshot())
+		}
+	}
+	return found
+}
+
+// Tick closes incidents whose causes are gone, looks at the others, saves what has changed, and
+// tells watchers.
+func (s *Incidents) Tick(_ context.Context, now time.Time) {
+	s.look(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.all {
+		if i.Open() && i.goneFor(now) >= closeAfter {
+			i.Closed, i.news = now, true
+		}
+		if i.news {
+			s.tell(now, i)
+		}
+	}
+	s.save(now, now.Add(-saveEvery))
+}
+
+// Stop saves all.
+func (s *Incidents) Stop(_ context.Context, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.save(now, now)
+}
+
+// tell tells watchers of an incident, which is saved before. s.mu is held.
+func (s *Incidents) tell(now time.Time, i *state) {
+	i.Revision++
+	i.news = false
+	s.put(now, i)
+	for _, f := range s.watchers {
+		f(i.snapshot())
+	}
+}
+
+// goneFor is for how long all causes are gone; negative: one is there.
+func (i *state) goneFor(now time.Time) time.Duration {
+	var last time.Time
+	for _, c := range i.Causes {
+		if c.Gone.IsZero() {
+			return -1
+		}
+		if c.Gone.After(last) {
+			last = c.Gone
+		}
+	}
+	return now.Sub(last)
+}
+
+// current returns the incident that something new about a domain or condition belongs to: one
+// that is open, or was within the hour; nil if there is none. s.mu is held.
+func (s *Incidents) current(a about, at time.Time) *state {
+	i := s.of[a]
+	if i == nil || !i.Open() && at.Sub(i.Closed) > reopenWithin {
+		return nil
+	}
+	return i
+}
+
+// open opens an incident; nil if there is no room, for all are open and worse. s.mu is held.
+func (s *Incidents) open(a about, at time.Time, severity Severity) *state {
+	if len(s.all) >= maxIncidents && !s.makeRoom(at, severity) {
+		return nil
+	}
+	s.last++
+	s.report(s.number.Put(s.last, "last"))
+	i := &state{Incident: Incident{ID: ID{Node: s.Node, Number: s.last}, Domain: a.domain, Condition: a.condition, Severity: severity, Opened: at,
+		Causes: []Cause{}, Timeline: []Entry{}, Evidence: Evidence{Who: []Sender{}, Lines: []Line{}}}, news: true}
+	s.all = append(s.all, i)
+	s.of[a] = i
+	return i
+}
+
+// makeRoom drops the oldest incident that is closed or, if there is none, of the least severe
+// ones, if these are less severe than the new one. s.mu is held.
+func (s *Incidents) makeRoom(now time.Time, severity Severity) bool {
+	victim := slices.MinFunc(s.all, func(a, b *state) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Opened.Compare(b.Opened), cmp.Compare(a.Number, b.Number))
+	})
+	if victim.Open() {
+		if victim.Severity >= severity {
+			return false
+		}
+		victim.Closed = now
+		s.tell(now, victim)
+	}
+	s.drop(victim)
+	return true
+}
+
+// rank is 0 for a closed incident, and the higher the worse for an open one.
+func rank(i *state) Severity {
+	if i.Open() {
+		return i.Severity
+	}
+	return 0
+}
+
+// drop forgets an incident. s.mu is held.
+func (s *Incidents) drop(i *state) {
+	s.all = slices.DeleteFunc(s.all, func(one *state) bool { return one == i })
+	if a := i.about(); s.of[a] == i {
+		delete(s.of, a)
+	}
+	s.report(s.notes.Drop(i.name()...))
+}
+
+func (i *state) about() about { return about{i.Domain, i.Condition} }

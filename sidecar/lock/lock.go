@@ -107,6 +107,17 @@ func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error
 	return nil
 }
 
+// Full lists the domains that Sluice has locked because they are at their limit: one, if it is
+// locked so, or all for "".
+func (l *Locks) Full(domain string) (domains []string) {
+	for _, f := range l.dir.Files(domain) {
+		if f.Kind == sidecar.LockHourly && !f.Operator {
+			domains = append(domains, f.Domain)
+		}
+	}
+	return domains
+}
+
 func hourly(domain string) sidecar.Lock {
 	return sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}
 }

@@ -44,6 +44,7 @@ type Operator struct {
 	stops      *stop.Stops
 	late       func() int64
 	shown
+	past
 }
 
 // shown has the funcs by which the readers of the logs and others, which package

@@ -56,7 +56,7 @@ func (p *Policy) answerBlocked(q *question) sidecar.Reply {
 
 func (p *Policy) refuseBlocked(q *question, a sidecar.Action) sidecar.Reply {
 	if q.Stage != sidecar.StageRoute {
-		p.notify(q, Decision{Blocked: true})
+		p.notify(q, Decision{Blocked: true, By: q.block.By})
 	}
 	return p.refuseWith(q, a, q.block.Text(a))
 }

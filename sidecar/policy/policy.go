@@ -66,6 +66,7 @@ type Decision struct {
 	Refused bool               // refused or held by a limit
 	Full    bool               // the payer's Subject is at its limit now
 	Blocked bool               // refused, though not held, because the payer is blocked
+	By      string             // who blocks, as in sidecar.Block
 }
 
 // Options are what a Policy is made with; all are needed.

@@ -104,7 +104,7 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 		st.end = s.ends[mark]
 		s.all[mark] = st
 		if s.begun && st.Ended.IsZero() {
-			news = st.event(event.Stopped, "who", st.Who, "until", st.Until, "reject", st.Reject, "node", st.Node, "why", st.Why)
+			news = st.event(event.Stopped, "who", st.Who, "until", st.Until, "reject", st.Reject, "node", st.Node, "why", st.Why, "of", st.Of)
 		}
 	case what == endKey || what == releaseKey:
 		var e end
@@ -116,7 +116,7 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 		}
 		merged := s.ends[mark].with(e)
 		if s.begun && before != nil && merged != s.ends[mark] {
-			news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey)
+			news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey, "of", before.Of)
 		}
 		s.ends[mark] = merged
 		if before != nil {

@@ -129,6 +129,19 @@ func (d *Domain) Free(author string, day uint16, max int64) int64 {
 	return d.find(author).free(day, max)
 }
 
+// Usual is what an author sends in its busiest hours, within a month; 0 if that is not known.
+func (d *Domain) Usual(author string, day uint16) int64 {
+	if r := d.find(author); r != nil {
+		return r.in(month, day)
+	}
+	return 0
+}
+
+// Known reports whether anybody of the domain has sent on an earlier day.
+func (d *Domain) Known(day uint16) bool {
+	return d != nil && slices.ContainsFunc(d.rings, func(r ring) bool { return r.first < day })
+}
+
 // find returns the ring of an author, or nil.
 func (d *Domain) find(author string) *ring {
 	if i, known := d.search(author); known {

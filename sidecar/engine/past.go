@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/attribution"
+	"sluice/sidecar/event"
+	"sluice/sidecar/eventlog"
+	"sluice/sidecar/incident"
+	"sluice/sidecar/near"
+	"sluice/sidecar/policy"
+	"sluice/sidecar/reconcile"
+	"sluice/sidecar/stop"
+)
+
+// past is what is kept of events: the log of them, and incidents.
+type past struct {
+	queue     *event.Queue
+	near      *near.Near
+	log       *eventlog.Log
+	incidents *incident.Incidents
+}
+
+// keepPast has events kept, and incidents made of them.
+func (e *Engine) keepPast(o Options, clock sidecar.Clock) {
+	standing := func(now time.Time, subject string) ratelimit.Standing {
+		return o.Store.Standing(clock.Store(now), subject)
+	}
+	e.past = past{queue: o.Queued, log: eventlog.New(o.Notes, o.Events), near: near.New(near.Options{Events: o.Events, Settings: e.Settings.Load, Culprit: e.culprit})}
+	e.past.incidents = incident.New(incident.Options{Node: e.Settings.Load().Node, Notes: o.Notes, Events: o.Events, Now: o.Now,
+		Present: func(now time.Time, domain string, c incident.Cause) bool { return e.present(now, standing, domain, c) },
+		Look:    func(now time.Time, domain string) incident.View { return e.view(now, domain) }})
+	e.Operator.ShowPast(e.past.log, e.past.incidents)
+	e.Policy.AddObserver(refusalLog{e.past.log})
+	take := func(ctx context.Context, now time.Time) { e.past.take(ctx, now) }
+	e.loop.Add(reconcile.Owner{Survey: e.past.near.Survey})
+	e.loop.Add(reconcile.Owner{Start: func(_ context.Context, now time.Time) { e.findCauses(now) }, Stepped: take,
+		Tick: func(ctx context.Context, now time.Time) {
+			take(ctx, now)
+			e.past.log.Tick(ctx, now)
+			e.past.incidents.Tick(ctx, now)
+		},
+		Stop: func(ctx context.Context, now time.Time) {
+			take(ctx, now)
+			e.past.log.Stop(ctx, now)
+			e.past.incidents.Stop(ctx, now)
+		}})
+}
+
+// WatchIncidents has f called with every incident, as incident.Incidents says; it is not where
+// none are kept.
+func (e *Engine) WatchIncidents(f func(incident.Incident)) {
+	if e.past.incidents != nil {
+		e.past.incidents.Watch(f)
+	}
+}
+
+// take keeps the events that have come. Who watches incidents is told at once.
+func (p *past) take(ctx context.Context, now time.Time) {
+	events, lost := p.queue.Take()
+	if len(events) == 0 {
+		return
+	}
+	for _, e := range events {
+		p.log.Event(e)
+		p.incidents.Event(e)
+	}
+	if lost > 0 {
+		p.log.Event(event.Event{Kind: event.EventsLost, At: now, Attrs: event.Attrs("events", lost)})
+	}
+	p.incidents.Tick(ctx, now)
+}
+
+// refusalLog is an Observer that keeps who was refused.
+type refusalLog struct{ *eventlog.Log }
+
+// Decided implements policy.Observer.
+func (l refusalLog) Decided(now time.Time, d *policy.Decision) {
+	switch subject := d.Payer.Subject(); {
+	case subject == "":
+	case d.Refused && d.Request.Stage == sidecar.StageRoute:
+		l.Refused(now, subject, d.Author.Key, "held: over a limit")
+	case d.Refused:
+		l.Refused(now, subject, d.Author.Key, "over a limit")
+	case d.Blocked:
+		l.Refused(now, subject, d.Author.Key, "blocked: "+d.By)
+	}
+}
+
+// findCauses begins the incidents of what was so before the start.
+func (e *Engine) findCauses(now time.Time) {
+	for _, domain := range e.locks.Full("") {
+		e.past.incidents.Found(now, domain, incident.Cause{Name: incident.CauseLimit, Severity: incident.Info})
+	}
+	for _, subject := range e.deferfail.Tripped() {
+		e.past.incidents.Found(now, subject, incident.Cause{Name: incident.CauseDeferfail, Severity: incident.Critical})
+	}
+	for _, b := range e.stops.Blamed(now) {
+		e.past.incidents.Found(now, b.Subject, incident.Cause{Name: incident.CauseCulprit, Scope: b.Key, Severity: incident.Warning})
+	}
+}
+
+// present reports whether a cause of an incident is still there.
+func (e *Engine) present(now time.Time, standing func(time.Time, string) ratelimit.Standing, domain string, c incident.Cause) bool {
+	switch c.Name {
+	case incident.CauseNear:
+		return e.past.near.Is(standing(now, cmp.Or(c.Scope, domain)))
+	case incident.CauseLimit:
+		return len(e.locks.Full(domain)) > 0
+	case incident.CauseDeferfail:
+		return e.deferfail.Trip(now, domain) != nil
+	case incident.CauseCulprit:
+		return slices.ContainsFunc(e.stops.List(now, c.Scope, false), func(st stop.Stop) bool { return st.Of == domain })
+	}
+	return false
+}
+
+// view is what is known of a domain for its incident.
+func (e *Engine) view(now time.Time, domain string) (v incident.View) {
+	r, _ := e.Who.Of(now, domain)
+	v.Evidence = incident.Evidence{Sent: r.Sent, Tried: r.Tried, Refused: r.Refused, Limit: r.Limit, Who: []incident.Sender{}, Lines: []incident.Line{}}
+	for _, a := range r.Authors[:min(len(r.Authors), 8)] {
+		v.Who = append(v.Who, senderOf(a))
+	}
+	causes, _ := e.deferfail.Causes(domain)
+	for _, c := range causes {
+		v.Lines = append(v.Lines, incident.Line{Cause: string(c.Cause), Text: c.LastLine})
+	}
+	v.Most, v.Unusual = e.culpritOf(now, domain, r.Limit, e.culprit(now, domain))
+	v.MostBad, _ = e.culpritOf(now, domain, math.MaxInt64, authors{e.stops, e.Who}.Culprit(now, domain))
+	return v
+}
+
+// culpritOf is a culprit with what it usually sends, and whether it has sent more than that.
+func (e *Engine) culpritOf(now time.Time, domain string, limit int64, c sidecar.Culprit) (incident.Culprit, bool) {
+	if !c.Named() {
+		return incident.Culprit{}, false
+	}
+	usual, unusual := e.Who.Unusual(now, domain, c.Author.Key, c.Count, limit)
+	return incident.Culprit{Author: c.Author.Key, Kind: c.Author.Kind(), Proof: c.Author.Proof.String(), Count: c.Count, Of: c.Of, Usual: usual}, unusual
+}
+
+func senderOf(a attribution.Author) incident.Sender {
+	s := incident.Sender{Author: a.Key, Proof: a.Proof, Tried: a.Tried, Sent: a.Sent, Bad: a.Bad, Recipients: a.Recipients,
+		Networks: []string{}, MoreNetworks: a.MoreNetworks, Destinations: []string{}, Subject: a.Subject, FirstSeen: a.FirstSeen}
+	for _, n := range a.Networks {
+		s.Networks = append(s.Networks, n.Name)
+	}
+	for _, d := range a.Destinations {
+		s.Destinations = append(s.Destinations, d.Name)
+	}
+	return s
+}
