@@ -116,9 +116,11 @@ func (h *Holds) ReleaseAll(ctx context.Context, now time.Time) {
 // Wait waits for the deliveries that have begun.
 func (h *Holds) Wait() { h.releases.Wait() }
 
-// Hold records that the router holds a recipient.
-func (h *Holds) Hold(now time.Time, x sidecar.Held) {
-	h.logFailure(h.hold(x, now))
+// Hold records that the router holds a recipient, and reports whether it was not held before.
+func (h *Holds) Hold(now time.Time, x sidecar.Held) (begins bool) {
+	begins, err := h.hold(x, now)
+	h.logFailure(err)
+	return begins
 }
 
 // Drop forgets a recipient that is held no more.
@@ -263,11 +265,12 @@ func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 
 // hold adds a held recipient in memory and in the notes. mu is held for both, as in
 // Drop, so that the two never disagree.
-func (h *Holds) hold(x sidecar.Held, now time.Time) error {
+func (h *Holds) hold(x sidecar.Held, now time.Time) (begins bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	_, before := h.held(x.Payer.Subject(), x.ID, x.Token)
 	if !h.put(x, now) {
-		return nil
+		return false, nil
 	}
 	who := x.Payer
 	r, _ := h.held(who.Subject(), x.ID, x.Token)
@@ -276,7 +279,7 @@ func (h *Holds) hold(x sidecar.Held, now time.Time) error {
 	if who.Special != "" {
 		n.Domain = who.Domain
 	}
-	return h.notes.Put(n, who.Subject(), x.ID, tokenName(x.Token))
+	return !before, h.notes.Put(n, who.Subject(), x.ID, tokenName(x.Token))
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.

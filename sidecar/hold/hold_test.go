@@ -28,7 +28,7 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 		var queueRuns sync.WaitGroup
 		for range 4 {
 			queueRuns.Go(func() {
-				if err := h.hold(sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7}, now); err != nil {
+				if _, err := h.hold(sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7}, now); err != nil {
 					t.Error(err)
 				}
 			})

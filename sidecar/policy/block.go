@@ -58,5 +58,5 @@ func (p *Policy) refuseBlocked(q *question, a sidecar.Action) sidecar.Reply {
 	if q.Stage != sidecar.StageRoute {
 		p.notify(q, Decision{Blocked: true, By: q.block.By})
 	}
-	return p.refuseWith(q, a, q.block.Text(a))
+	return p.refuseWith(q, a, reasonOfBlock(q.block.By), q.block.Text(a))
 }

@@ -216,6 +216,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 		return p.refusal(q, t, result), nil
 	}
 	p.totals.accepted.Add(int64(result.Charged))
+	p.auditCharge(result)
 	p.countWatched(q, result)
 	p.notify(q, Decision{Charged: result.Charged, Uses: result.Uses, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
 		return u.Subject == q.who.Subject() && limit.UsedUp(u)
@@ -319,13 +320,14 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 	if !sidecar.IsMailbox(r.use.Subject) && !r.use.Withheld { // these name who it is themselves
 		text.Culprit = p.Culprit(q.now, r.use.Subject)
 	}
-	return p.refuseWith(q, r.action, text)
+	return p.refuseWith(q, r.action, q.reasonOf(r.use), text)
 }
 
 // refuseWith refuses. Clients are not told all that is logged: not who the culprit is, unless
 // they may know, and with refusal.details = "operator" no files and nodes.
-func (p *Policy) refuseWith(q *question, a sidecar.Action, text sidecar.RefusalText) sidecar.Reply {
+func (p *Policy) refuseWith(q *question, a sidecar.Action, why reason, text sidecar.RefusalText) sidecar.Reply {
 	p.totals.refused.Add(1)
+	p.countRefusal(q, a, why)
 	said := q.Config.Refusal
 	p.emitRefused(&q.Request, a, text.ForLog(said.Help), text.Culprit)
 	told, logged := text, text
@@ -360,12 +362,13 @@ func (q *question) mayLog(c sidecar.Culprit) bool {
 
 // refuseGone defers mail of a client that has closed its connection too early to be found.
 func (p *Policy) refuseGone(q *question) sidecar.Reply {
-	return p.refuseWith(q, sidecar.Defer, sidecar.RefusalText{Text: textGone})
+	return p.refuseWith(q, sidecar.Defer, reasonGone, sidecar.RefusalText{Text: textGone})
 }
 
 // cannotCount defers mail while the store fails.
 func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 	p.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	p.countRefusal(q, sidecar.Defer, reasonOutage)
 	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, sidecar.TitleOf(q.who.Subject()))}
 	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
 }
@@ -373,7 +376,9 @@ func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 // hold records that the router holds a recipient, and returns the answer that has it do so.
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
 	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
-	p.Held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop})
+	if p.Held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop}) {
+		p.countHeld(q)
+	}
 	return r
 }
 

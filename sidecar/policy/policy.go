@@ -38,8 +38,8 @@ type Store interface {
 
 // HeldMail records which recipients wait in Exim's queue because the router holds them.
 type HeldMail interface {
-	// Hold records a held recipient.
-	Hold(now time.Time, h sidecar.Held)
+	// Hold records a held recipient, and reports whether it was not held before.
+	Hold(now time.Time, h sidecar.Held) (begins bool)
 	// Drop forgets a recipient that is held no more.
 	Drop(subject, id string, token ratelimit.Token)
 	// Uncharged reports whether a recipient is held and was never charged.
@@ -130,6 +130,7 @@ type question struct {
 	block   sidecar.Block      // what blocks the payer, once blocked has reported true
 	warning string             // the watched limit that would have refused; else empty
 	share   share
+	why     reason // of the refusal, once there is one
 	buffers *buffers
 }
 
@@ -193,23 +194,4 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) sid
 // second of at.
 func (p *Policy) Charged(queue, process string, at time.Time) string {
 	return p.incoming.Copy(p.incoming.FindLogged(queue, process, at)).ID
-}
-
-// totals count since the start.
-type totals struct {
-	accepted, refused, watched, exempt atomic.Int64
-}
-
-// Decisions are counters since the start.
-type Decisions struct {
-	Accepted int64 `json:"accepted"` // sends charged
-	Refused  int64 `json:"refused"`  // answers that refused or held
-	Exempt   int64 `json:"exempt"`   // recipients of messages for which nobody is charged: exempt senders and scopes
-	Watched  int64 `json:"watched"`  // of Accepted: sends that a watched limit would have refused
-}
-
-// Totals returns the counters as they are now.
-func (p *Policy) Totals() Decisions {
-	return Decisions{Accepted: p.totals.accepted.Load(), Refused: p.totals.refused.Load(), Exempt: p.totals.exempt.Load(),
-		Watched: p.totals.watched.Load()}
 }
