@@ -50,6 +50,7 @@ type link struct {
 
 	// keyFailed is called after an answer about the keys of a call; see aboutKey.
 	keyFailed func(*link, error)
+	called    func(time.Duration, error) // see Options.Called
 
 	stalls  *stalls
 	excuses atomic.Int32 // pipelines in a row that failed by stalls
@@ -267,8 +268,13 @@ func (l *link) run(ctx context.Context, calls []call) ([]any, []error) {
 		return replies, errs
 	}
 	epoch := l.serverChanges.Load()
+	began := time.Now()
 	l.exec(ctx, calls, replies, errs)
-	done(l.failure(errs))
+	failure := l.failure(errs)
+	if l.called != nil {
+		l.called(time.Since(began), failure)
+	}
+	done(failure)
 	if l.serverChanges.Load() != epoch {
 		// The server that answered may lack what the one before had.
 		for i := range errs {

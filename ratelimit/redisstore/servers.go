@@ -27,6 +27,7 @@ type servers struct {
 	stalls  stalls
 	changed func()                       // see link.changed
 	failed  func(*link, error)           // see link.keyFailed
+	called  func(time.Duration, error)   // see Options.Called
 	stale   chan struct{}                // has an element when the layout of the Cluster has changed
 	single  *link                        // nil for a Cluster
 	table   atomic.Pointer[[slots]*link] // of a Cluster; nil until it is known
@@ -40,9 +41,9 @@ type servers struct {
 	since   time.Time // when that began
 }
 
-func newServers(a address, timeout time.Duration, changed func(), failed func(*link, error)) *servers {
+func newServers(a address, timeout time.Duration, changed func(), failed func(*link, error), called func(time.Duration, error)) *servers {
 	quiet()
-	s := &servers{address: a, timeout: timeout, changed: changed, failed: failed, stale: make(chan struct{}, 1), since: time.Now()}
+	s := &servers{address: a, timeout: timeout, changed: changed, failed: failed, called: called, stale: make(chan struct{}, 1), since: time.Now()}
 	if a.Kind != redisurl.Cluster {
 		s.single = s.link(s.name(), a.Hosts[0])
 		s.single.master = "sluice:{*}"
@@ -65,7 +66,7 @@ func (s *servers) link(name, host string) *link {
 	}
 	l := newLink(name, s.timeout)
 	l.stalls = &s.stalls
-	l.changed, l.keyFailed, l.kind = s.changed, s.failed, s.Kind
+	l.changed, l.keyFailed, l.called, l.kind = s.changed, s.failed, s.called, s.Kind
 	l.client = s.client(host, s.timeout, l.connected)
 	s.links = append(s.links, l)
 	return l

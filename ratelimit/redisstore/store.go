@@ -63,6 +63,10 @@ type Options struct {
 	// limit or is below one again, and when another node has reset it. May be nil.
 	Changed func(subject string)
 
+	// Called is called after each pipeline of calls, with how long it took and why it failed. It
+	// must not wait. May be nil.
+	Called func(took time.Duration, err error)
+
 	// redisTime, in tests, replaces Redis's clock.
 	redisTime func() time.Time
 	// replayWait, in tests, replaces the constant.
@@ -131,7 +135,7 @@ func Open(o Options) (*Store, error) {
 	s.namesakes.instance = newInstance()
 	s.neverShared = true
 	o.Ledger.Notes(noteServer, func(string, []byte) { s.neverShared = false })
-	s.servers = newServers(a, o.Timeout, s.wakeMerge, s.keyFailed)
+	s.servers = newServers(a, o.Timeout, s.wakeMerge, s.keyFailed, o.Called)
 	return s, nil
 }
 
