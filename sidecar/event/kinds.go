@@ -1,6 +1,10 @@
 package event
 
-import "log/slog"
+import (
+	"log/slog"
+	"maps"
+	"slices"
+)
 
 // Kinds of limits and held mail. After the colon are the attributes of each.
 const (
@@ -150,6 +154,9 @@ const (
 	SocketsHidden  Kind = "sockets-hidden"  // the kernel does not tell whose connections there are
 
 	AddressesUnknown Kind = "addresses-unknown" // the kernel does not tell which addresses this host has
+
+	MetricsFailed Kind = "metrics-failed" // the file of metrics.textfile cannot be written
+	MetricsMended Kind = "metrics-mended" // the end of metrics-failed: file
 )
 
 // A wording is how an event appears in the log.
@@ -278,6 +285,9 @@ var kinds = map[Kind]wording{
 	WhoBroken:        {slog.LevelError, "who sends is not known any more: names are left out of refusals, status and sluice who until sluice is restarted; limits hold", unlimited},
 	EventsLost:       {slog.LevelWarn, "too many events at once: the log has them, and sluice events does not", unlimited},
 	ClockStepped:     {slog.LevelWarn, "the system's clock was set; windows go on evenly, and nothing is counted anew or forgotten early", unlimited},
+	MetricsFailed: {slog.LevelWarn, "metrics not written for node_exporter; tried again every 15 seconds; under systemd another directory than Debian's needs " +
+		"a drop-in for sluice.service with ReadWritePaths=", unlimited},
+	MetricsMended: {slog.LevelInfo, "metrics written again", unlimited},
 }
 
 // Text is the log's text for events of this kind.
@@ -285,3 +295,6 @@ func (k Kind) Text() string { return kinds[k].text }
 
 // Level is the log level of events of this kind.
 func (k Kind) Level() slog.Level { return kinds[k].level }
+
+// Kinds lists all kinds, by their names.
+func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
