@@ -25,6 +25,9 @@ type Config struct {
 		TokenFile string     // tokens of the clients of a policy listener on TCP
 		Milter    []Listener
 		Admin     Listener // where the commands ask; always a unix socket
+
+		Metrics          Listener // where Prometheus asks; empty: only on Admin
+		MetricsTokenFile string   // tokens for Metrics on TCP
 	}
 	Store struct {
 		Node        string // empty: the host name
@@ -79,6 +82,10 @@ type Config struct {
 		Repeat    time.Duration // after so long an incident that is still open is told again
 		PerHour   int64         // notices of a channel; as many again of what is critical
 		To        []Channel
+	}
+	Metrics struct {
+		Textfile string // directory of node_exporter in which metrics are written; empty: none
+		Top      int64  // of so many domains it is told how much they send
 	}
 	Limits Limits
 

@@ -21,6 +21,8 @@ func (c *Config) keys() []configKey {
 		{"listen.milter", field.List(&c.Listen.Milter, milterListener)},
 		{"listen.token_file", field.Text(&c.Listen.TokenFile, field.AbsolutePath)},
 		{"listen.admin", field.Text(&c.Listen.Admin, adminListener)},
+		{"listen.metrics", field.Text(&c.Listen.Metrics, field.OrEmpty(metricsListener))},
+		{"listen.metrics_token_file", field.Text(&c.Listen.MetricsTokenFile, field.OrEmpty(field.AbsolutePath))},
 
 		{"store.node", field.Text(&c.Store.Node, field.OrEmpty(field.Domain))},
 		{"store.max_subjects", field.Whole(&c.Store.MaxSubjects, 1, limit.MaxSends)},
@@ -66,6 +68,9 @@ func (c *Config) keys() []configKey {
 		{"alert.repeat", field.Duration(&c.Alert.Repeat, time.Minute, 31*24*time.Hour)},
 		{"alert.per_hour", field.Whole(&c.Alert.PerHour, 1, 1000)},
 		{"alert.to", alertList{&c.Alert.To}},
+
+		{"metrics.textfile", field.Text(&c.Metrics.Textfile, field.OrEmpty(field.AbsolutePath))},
+		{"metrics.top", field.Whole(&c.Metrics.Top, 0, 1000)},
 
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
 	}, keysOf(&c.Limits.Default, "limits.")...)

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// A Listener is an address to listen on: "unix:/PATH", or "tcp:HOST:PORT" on the
-// loopback.
+// A Listener is an address to listen on: "unix:/PATH", or "tcp:HOST:PORT", for mail servers on
+// the loopback.
 type Listener string
 
 // Network is "unix" or "tcp", as package net has it.
@@ -74,6 +74,23 @@ func milterListener(s string) (string, error) {
 		}
 	}
 	return "", errors.New(`"unix:/PATH" (99 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
+}
+
+// metricsListener allows ports of root's only, as policyListener does: on any other a local user
+// could listen while sluice is down, and be told the token of Prometheus.
+func metricsListener(s string) (string, error) {
+	l := Listener(s)
+	switch l.Network() {
+	case "unix":
+		if socketPath(l.Address()) {
+			return s, nil
+		}
+	case "tcp":
+		if a, err := netip.ParseAddrPort(l.Address()); err == nil && a.Port() > 0 && a.Port() < RootPorts {
+			return s, nil
+		}
+	}
+	return "", fmt.Errorf(`"unix:/PATH" (99 bytes at most) or "tcp:ADDRESS:PORT" with a port below %d, on which only root may listen, as "tcp:127.0.0.1:294"`, RootPorts)
 }
 
 func adminListener(s string) (string, error) {

@@ -66,6 +66,15 @@ func (p *configParser) parse(text string) {
 		p.section(section)
 	}
 	p.storeURL()
+	p.metricsToken()
+}
+
+// metricsToken checks that metrics on TCP, where every local user can ask, need a token.
+func (p *configParser) metricsToken() {
+	if l := &p.config.Listen; l.Metrics.Network() == "tcp" && l.MetricsTokenFile == "" {
+		p.mistake(p.lines["listen.metrics"], "listen.metrics is on TCP, where any user of this host can ask: set listen.metrics_token_file too, "+
+			"to a file of root's (openssl rand -hex 16 >FILE; chmod 0600 FILE), or take a unix socket")
+	}
 }
 
 // storeURL checks that store.url is not empty, and not set beside store.url_file.
@@ -219,7 +228,7 @@ func (p *configParser) unknown(n *tomlNode, section string, known []string) {
 // replaced are keys that files of earlier versions have, and what stands in their place.
 var replaced = map[string]string{
 	"identity.exempt_senders": "anybody can write a sender, so [[identity.exempt]] with sender = and login, auth or host = has taken its place",
-	"listen.http":             "no page and no metrics are served, so take it out",
+	"listen.http":             "metrics are on the admin socket and on listen.metrics, and no page is served, so take it out",
 }
 
 // homeOf finds the section of a key; empty if there is no such key.

@@ -45,7 +45,7 @@ func TestAnExemptionForAnAddressOfThisHost(t *testing.T) {
 // A key of an earlier version is refused, and what to do about it is said.
 func TestReplacedKeys(t *testing.T) {
 	for text, want := range map[string]string{
-		"[listen]\nhttp = \"\"":           "unknown key \"http\" in [listen]; no page and no metrics are served, so take it out",
+		"[listen]\nhttp = \"\"":           "unknown key \"http\" in [listen]; metrics are on the admin socket and on listen.metrics, and no page is served, so take it out",
 		"[identity]\nexempt_senders = []": "unknown key \"exempt_senders\" in [identity]; anybody can write a sender",
 	} {
 		if _, err := Parse("f.toml", text); err == nil || !strings.Contains(err.Error(), want) {
