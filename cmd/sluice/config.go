@@ -131,6 +131,10 @@ func checkServable(c *config.Config) error {
 		_, tokenErr := policyd.ReadTokens(c.Listen.TokenFile)
 		err = errors.Join(err, tokenErr)
 	}
+	if c.Listen.Metrics.Network() == "tcp" {
+		_, tokenErr := metricsTokens(c)
+		err = errors.Join(err, tokenErr)
+	}
 	return errors.Join(err, checkExemptHosts(c))
 }
 

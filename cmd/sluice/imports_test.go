@@ -42,7 +42,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/event"},
 	{packages: "sluice/sidecar/peer", own: words("event"), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},
-	{packages: "sluice/sidecar/listen"},
+	{packages: "sluice/sidecar/listen", http: true},
 	{packages: "sluice/sidecar/notes", own: []string{"sluice/sidecar"}},
 	{packages: "sluice/sidecar/envelope", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/dchest/siphash", "golang.org/x/net/idna"}},
 	{packages: "sluice/sidecar/field", own: []string{"sluice/sidecar/envelope"}},
@@ -81,6 +81,8 @@ var layers = []layer{
 
 	// Fronts: never each other, and no owner of state.
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/web", own: words("event", "listen", "settings", "operator"),
+		foreign: []string{"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp", "golang.org/x/net/netutil"}, http: true},
 	{packages: "sluice/sidecar/exim", own: words()},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }

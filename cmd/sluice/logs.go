@@ -15,12 +15,12 @@ import (
 func (n *node) followLogs() {
 	if path := n.config.Postfix.Log; path != "" {
 		of := delivery.PostfixLog{Recorder: n.engine.Recorder}
-		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: of, Events: n.events,
+		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "postfix.log", Path: path, Position: of.Position(), Location: time.Local, Consumer: countedLog{of, n.metrics, "postfix"}, Events: n.events,
 			Parser: postfixlog.NewParser(time.Local, loginOf)}))
 	}
 	if path := n.config.Exim.Mainlog; path != "" {
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.engine.Position(), Location: time.Local,
-			Consumer: n.engine, Events: n.events}))
+			Consumer: countedLog{n.engine, n.metrics, "exim"}, Events: n.events}))
 	}
 	n.engine.ShowProgress(func() []sidecar.LogProgress {
 		logs := []sidecar.LogProgress{}

@@ -24,7 +24,7 @@ func (n *node) listenMilters(uids []int) error {
 		} else {
 			n.tellOpen(l.Address())
 		}
-		n.fronts = append(n.fronts, front{socket, milter.New(n.asker, o).Serve})
+		n.fronts = append(n.fronts, front{socket, milter.New(n.metrics.Asker(n.asker), o).Serve})
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ import (
 	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/web"
 )
 
 type serveCmd struct {
@@ -104,7 +105,8 @@ type node struct {
 	fronts []front         // policy sockets first, the admin socket last
 
 	addresses *peer.Addresses // of this host
-	asker     *peer.Finder    // the engine, which it tells whose a client on this host is
+	metrics   *web.Metrics
+	asker     *peer.Finder // the engine, which it tells whose a client on this host is
 }
 
 // A front is a socket and what answers on it.
@@ -117,7 +119,9 @@ type front struct {
 // the engine on top of both, and last the sockets: from then on Exim asks.
 func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node, err error) {
 	queued := &event.Queue{}
-	n := &node{config: c, events: event.NewStream(event.NewLog(log), queued)}
+	n := &node{config: c}
+	n.metrics = newMetrics(n)
+	n.events = event.NewStream(event.NewLog(log), queued, n.metrics)
 	defer func() {
 		if err != nil {
 			n.close()
@@ -156,6 +160,8 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if n.shared != nil {
 		n.engine.ShowShared(n.sharedStatus)
 	}
+	n.engine.Recorder.AddObserver(n.metrics)
+	n.engine.OnSurvey(n.metrics.Survey)
 	n.followLogs()
 	n.findPeers()
 	sockets, err := inherited()
@@ -174,6 +180,9 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		}
 	}
 	if err := n.listenMilters(uids); err != nil {
+		return nil, err
+	}
+	if err := n.listenMetrics(sockets, log); err != nil {
 		return nil, err
 	}
 	return n, n.listenAdmin(log)
@@ -222,7 +231,7 @@ func (n *node) listenPolicy(path string, l net.Listener, uids []int) (err error)
 		return err
 	}
 	n.tellOpen(path)
-	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
+	n.fronts = append(n.fronts, front{l, policyd.New(n.metrics.Asker(n.asker), policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
 	return nil
 }
 
@@ -253,7 +262,7 @@ func (n *node) listenTCP(address string, l net.Listener, uids []int) error {
 		return err
 	}
 	n.token = tokens[0]
-	if err := onlyRootListens(address); err != nil {
+	if err := onlyRootListens("listen.policy", address); err != nil {
 		return err
 	}
 	if l == nil {
@@ -261,12 +270,12 @@ func (n *node) listenTCP(address string, l net.Listener, uids []int) error {
 			return fmt.Errorf("listen for policy questions: %w; under systemd it opens the port: systemctl enable sluice-tcp.socket; systemctl restart sluice", err)
 		}
 	}
-	n.fronts = append(n.fronts, front{l, policyd.New(n.asker, policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve})
+	n.fronts = append(n.fronts, front{l, policyd.New(n.metrics.Asker(n.asker), policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve})
 	return nil
 }
 
-// onlyRootListens fails if every user may listen on a port.
-func onlyRootListens(address string) error {
+// onlyRootListens fails if every user may listen on the port of an address, which key has.
+func onlyRootListens(key, address string) error {
 	const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 	_, text, _ := net.SplitHostPort(address)
 	port, _ := strconv.Atoi(text) // the configuration was validated
@@ -275,8 +284,8 @@ func onlyRootListens(address string) error {
 		return nil // a kernel without it has only the ports of config.RootPorts
 	}
 	if n, err := strconv.Atoi(strings.TrimSpace(string(first))); err == nil && port >= n {
-		return fmt.Errorf("listen for policy questions on %s: every user may listen on that port, and could be asked in our place: "+
-			"take one below %d (listen.policy), or raise net.ipv4.ip_unprivileged_port_start", address, n)
+		return fmt.Errorf("listen on %s: every user may listen on that port, and could be asked in our place: "+
+			"take one below %d (%s), or raise net.ipv4.ip_unprivileged_port_start", address, n, key)
 	}
 	return nil
 }
@@ -301,7 +310,7 @@ func (n *node) listenAdmin(log *slog.Logger) error {
 		return err
 	}
 	inForce := func() []config.Value { return n.engine.Config().Values() }
-	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Log: log})
+	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Monitor: n.metrics.Handler(), Log: log})
 	l, err := admin.Listen(path)
 	if err == nil {
 		n.fronts = append(n.fronts, front{l, server.Serve})
@@ -341,6 +350,9 @@ func (n *node) run(ctx context.Context) error {
 	work.Go(func() error { return n.followAddresses(workCtx, n.addresses.Run) })
 	if n.file != nil {
 		work.Go(func() error { return n.file.run(workCtx, n.engine) })
+	}
+	if dir := n.config.Metrics.Textfile; dir != "" {
+		work.Go(func() error { return n.metrics.Write(workCtx, dir, n.events) })
 	}
 	if n.panel != nil {
 		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })

@@ -53,7 +53,7 @@ func (n *node) openStore() (err error) {
 	n.shared, err = redisstore.Open(redisstore.Options{
 		URL: url, Timeout: c.Store.Timeout, Outage: redisstore.Outage(c.Store.Outage),
 		Node: n.name, Nodes: int(c.Store.Nodes), Ledger: n.ledger, Reporter: storeEvents{n.events},
-		Changed: func(subject string) { n.engine.Changed(subject) },
+		Changed: func(subject string) { n.engine.Changed(subject) }, Called: n.metrics.CalledRedis,
 	})
 	if err != nil {
 		return storeError(c, err)

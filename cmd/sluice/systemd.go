@@ -14,6 +14,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/policyd"
+	"sluice/sidecar/web"
 )
 
 // inherited returns the sockets that systemd has opened for us, by path or HOST:PORT; none
@@ -27,7 +28,7 @@ func inherited() (map[string]net.Listener, error) {
 	sockets := map[string]net.Listener{}
 	for _, l := range listeners {
 		if l == nil {
-			return nil, errors.New("take over the sockets of systemd: one does not listen; mend sluice.socket and sluice-tcp.socket")
+			return nil, errors.New("take over the sockets of systemd: one does not listen; mend sluice.socket, sluice-tcp.socket and sluice-metrics.socket")
 		}
 		if u, ok := l.(*net.UnixListener); ok {
 			u.SetUnlinkOnClose(false)
@@ -73,7 +74,7 @@ func askSelf(ctx context.Context, c policyd.Client) error {
 	reply, err := c.Ask(ctx, []policyd.Field{
 		{Name: "stage", Value: "rcpt"},
 		{Name: "client_address", Value: "192.0.2.1"},
-		{Name: "sender", Value: "watchdog@sluice.invalid"},
+		{Name: "sender", Value: web.Watchdog},
 		{Name: "recipient", Value: "watchdog@sluice.invalid"},
 	})
 	if err == nil && !strings.HasPrefix(reply, "action=DUNNO") {

@@ -13,6 +13,7 @@
 //	POST /import  Lines               operator.Import
 //	GET  /config                      []config.Value
 //	GET  /version                     Version
+//	GET  /metrics, /healthz, /readyz  text: see package web
 //
 // Who asks is known from the credentials of the socket, never from the question. A refusal
 // is {"error": "..."} with status 400 for a bad question, 403 if this user may not ask, 404

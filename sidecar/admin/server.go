@@ -41,7 +41,8 @@ type Options struct {
 	Backend Backend
 	Config  func() []config.Value // the configuration in force
 	Version Version
-	Allow   []int // uids that may ask, beside root and the server's own
+	Monitor http.Handler // answers /metrics, /healthz and /readyz; nil: nobody does
+	Allow   []int        // uids that may ask, beside root and the server's own
 	Log     *slog.Logger
 }
 
@@ -69,22 +70,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelWarn),
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(l) }()
-	select {
-	case err := <-stopped:
-		server.Close()
-		return fmt.Errorf("serve admin socket %s: %w", l.Addr(), err)
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainPeriod)
-	defer cancel()
-	err := server.Shutdown(drain)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
-	}
-	<-stopped
-	return err
+	return listen.HTTP(ctx, l, &server, drainPeriod)
 }
 
 func (s *Server) handler() http.Handler {
@@ -117,6 +103,11 @@ func (s *Server) handler() http.Handler {
 				s.opts.Log.Debug("admin answer not written", "err", err)
 			}
 		})
+	}
+	if s.opts.Monitor != nil {
+		for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+			mux.Handle("GET "+path, s.opts.Monitor)
+		}
 	}
 	return s.onlyAllowed(mux)
 }

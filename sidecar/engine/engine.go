@@ -229,6 +229,11 @@ func (e *Engine) isBlocked(now time.Time, subject string) bool {
 	return blocked
 }
 
+// OnSurvey has all subjects looked at by somebody else too; see reconcile.Owner. Call it before Run.
+func (e *Engine) OnSurvey(begin func(now time.Time) (each func(ratelimit.Standing), done func())) {
+	e.loop.Add(reconcile.Owner{Survey: begin})
+}
+
 // Run makes and removes lock files and releases held mail until ctx is done. It waits for
 // the deliveries that were begun.
 func (e *Engine) Run(ctx context.Context) error {
