@@ -472,3 +472,27 @@ func TestALogIsOnePane(t *testing.T) {
 		t.Errorf("%d authors, %d sent, first %+v", len(r.Authors), r.Sent, r.Authors[0])
 	}
 }
+
+// Who has sent on an earlier day is known to have, after a restart too that has forgotten all
+// that was not in the window; of another domain's authors it says nothing.
+func TestFirstSeenOutlastsARestart(t *testing.T) {
+	b := newBench(t, hour)
+	first := b.now
+	b.send("ann@a.example", 3)
+	b.now = b.now.AddDate(0, 0, 3)
+	b.Tick(t.Context(), b.now)
+	b.restart()
+	b.send("ann@a.example", 1)
+	b.send("eve@a.example", 1)
+	r, _ := b.Of(b.now, "a.example")
+	for _, a := range r.Authors {
+		year, month, day := first.Local().Date()
+		want := time.Date(year, month, day, 0, 0, 0, 0, time.Local)
+		if a.Key == "eve@a.example" {
+			want = time.Unix(b.now.Unix(), 0)
+		}
+		if !a.FirstSeen.Equal(want) {
+			t.Errorf("%s was first seen at %v, want %v", a.Key, a.FirstSeen, want)
+		}
+	}
+}

@@ -122,11 +122,21 @@ func (a *Attribution) author(id uint32, n sum, r *Report) Author {
 	x := &a.authors.all[id]
 	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
 		Tried: min(n.tried, r.Tried), Sent: min(n.sent, r.Sent), Error: n.err,
-		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: time.Unix(x.first, 0)}
+		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: a.firstSeen(r.Domain, x)}
 	if v := a.evidence[id]; v != nil {
 		v.show(&to)
 	}
 	return to
+}
+
+// firstSeen is when an author was first seen, or on which day it first sent for a domain:
+// a restart forgets who has sent nothing in the window, and not what it usually sends.
+func (a *Attribution) firstSeen(domain string, x *author) time.Time {
+	first := time.Unix(x.first, 0)
+	if day, known := a.usual.Of(domain).First(x.Key); known && day < a.day(a.number(first, first)) {
+		return time.Date(1970, 1, 1+int(day), 0, 0, 0, 0, time.Local)
+	}
+	return first
 }
 
 // fullAt is when the limit is reached if all goes on as in the last two panes; nil if that is

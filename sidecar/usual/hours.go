@@ -142,6 +142,15 @@ func (d *Domain) Known(day uint16) bool {
 	return d != nil && slices.ContainsFunc(d.rings, func(r ring) bool { return r.first < day })
 }
 
+// First is the day of an author's first send; false if it has none that is remembered.
+func (d *Domain) First(author string) (day uint16, known bool) {
+	r := d.find(author)
+	if r == nil {
+		return 0, false
+	}
+	return r.first, true
+}
+
 // find returns the ring of an author, or nil.
 func (d *Domain) find(author string) *ring {
 	if i, known := d.search(author); known {
