@@ -1,12 +1,38 @@
 package stop
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/sidecar/notes"
 )
+
+// An awayBoard is one whose server goes away for a time.
+type awayBoard struct {
+	notes.Board
+	away bool
+}
+
+var errAway = errors.New("connection refused")
+
+func (b *awayBoard) Post(ctx context.Context, key string, value []byte) ([]byte, error) {
+	if b.away {
+		return nil, errAway
+	}
+	return b.Board.Post(ctx, key, value)
+}
+
+func (b *awayBoard) Remove(ctx context.Context, key string) error {
+	if b.away {
+		return errAway
+	}
+	return b.Board.Remove(ctx, key)
+}
 
 // post puts a value on the board as any node, or who has taken one over, could.
 func (d *desk) post(key, value string) {
@@ -86,10 +112,35 @@ func TestStopsAndEndsComeInAnyOrder(t *testing.T) {
 			t.Errorf("%v: then %+v", order, got)
 		}
 		d.receive("stop/m/end", nil) // the stop goes first: its end alone means nothing
-		d.want("an end that is removed", eve, false)
+		if n := len(d.List(d.now, "", true)); n != 1 {
+			t.Errorf("when an end is removed %d stops are left", n)
+		}
 		d.receive("stop/m", nil)
 		d.receive("stop/m", []byte(st))
 		d.want("a stop that is made again", eve, true)
+	}
+}
+
+// What the board does not take holds here, over a restart, and is posted when it can be.
+func TestABoardThatIsAway(t *testing.T) {
+	d := newDesk(t)
+	d.board.away = true
+	d.stop(Order{Scope: eve})
+	d.stop(Order{Scope: ann})
+	d.Start(t.Context(), d.now, ann, "bob", false)
+	d.open()
+	d.Follow(t.Context(), d.now)
+	d.want("away", eve, true)
+	d.want("away", ann, false)
+	n := 0
+	count := func(string, []byte) { n++ }
+	if d.board.Entries(keys, count); n != 0 || !d.Unposted() {
+		t.Errorf("%d are on the board, and some are to be posted: %v", n, d.Unposted())
+	}
+	d.board.away = false
+	d.Follow(t.Context(), d.now)
+	if d.board.Entries(keys, count); n != 3 || d.Unposted() {
+		t.Errorf("%d are on the board, and some are to be posted: %v", n, d.Unposted())
 	}
 }
 
@@ -98,8 +149,9 @@ func TestStopsAreTold(t *testing.T) {
 	d := newDesk(t)
 	d.stop(Order{Scope: eve, Why: "stolen", Reject: true})
 	d.wantLogged("others of its domain go on\" domain=a.example scope=eve@a.example who=alice reject=true node=node1 why=stolen")
-	d.Start(t.Context(), d.now, eve, "bob", true)
+	d.Start(t.Context(), d.now, eve, "bob", false)
 	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob\n")
+	d.Start(t.Context(), d.now, eve, "bob", true)
 	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob release=true")
 	d.Start(t.Context(), d.now, eve, "bob", true)
 	if n := strings.Count(d.log.String(), "level="); n != 3 {
@@ -129,6 +181,19 @@ func TestWhatIsOverIsForgotten(t *testing.T) {
 	if _, kept := d.Kept(d.now, eve, old); kept || len(d.List(d.now, eve, true)) != 0 {
 		t.Error("it is remembered for longer than 35 days")
 	}
+	d.stop(Order{Scope: eve})
+	d.Start(t.Context(), d.now, eve, "bob", true)
+	d.now = d.now.Add(kept)
+	d.board.away = true
+	d.Tick(t.Context(), d.now)
+	d.wantLogged(errAway.Error())
+	d.board.away = false
+	d.Tick(t.Context(), d.now)
+	d.board.Entries(keys, func(key string, value []byte) {
+		if !strings.Contains(string(value), ann) {
+			t.Errorf("left is %s", key)
+		}
+	})
 	d.open()
 	d.want("in force", ann, true)
 }

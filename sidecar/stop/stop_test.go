@@ -26,7 +26,7 @@ type desk struct {
 	*Stops
 	t     *testing.T
 	store *journal.Store
-	board *notes.Board
+	board *awayBoard
 	dir   string
 	now   time.Time
 	held  map[string]int // recipients by author
@@ -46,7 +46,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.store.Close() })
-	d.board = &notes.Board{Notes: d.store}
+	d.board = &awayBoard{Board: notes.Board{Notes: d.store}}
 	d.open()
 	return d
 }
@@ -286,7 +286,7 @@ func TestBlame(t *testing.T) {
 	d.now = d.now.Add(time.Minute)
 	since := d.now
 	d.Blame(t.Context(), d.now, eve, "a.example", "10/5 bad", "")
-	if got := d.Blamed(d.now); len(got) != 1 || got[0] != (sidecar.Blamed{Key: eve, Subject: "a.example", Since: since}) {
+	if got := d.Blamed(d.now); len(got) != 1 || got[0] != (sidecar.Blamed{Key: eve, Subject: "a.example", Node: "node1", Since: since}) {
 		t.Errorf("blamed are %+v", got)
 	}
 	if b, _ := d.block(eve); b.Retries != nil {
