@@ -30,6 +30,7 @@ import (
 	"sluice/sidecar/panel"
 	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
+	"sluice/sidecar/queue"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/web"
 )
@@ -100,6 +101,7 @@ type node struct {
 	engine *engine.Engine
 	logs   []*mainlog.Follower
 	file   *configFile     // nil in tests that have none
+	queue  *queue.Index    // nil where there is no Exim
 	panel  *panel.Follower // nil where panel.follow is false
 	token  string          // with which the watchdog may ask on TCP
 	fronts []front         // policy sockets first, the admin socket last
@@ -162,6 +164,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	}
 	n.engine.Recorder.AddObserver(n.metrics)
 	n.engine.OnSurvey(n.metrics.Survey)
+	n.openQueue(ctx, mta)
 	n.followLogs()
 	n.findPeers()
 	sockets, err := inherited()
@@ -310,7 +313,7 @@ func (n *node) listenAdmin(log *slog.Logger) error {
 		return err
 	}
 	inForce := func() []config.Value { return n.engine.Config().Values() }
-	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Monitor: n.metrics.Handler(), Log: log})
+	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Queue: n.showQueue(), Monitor: n.metrics.Handler(), Log: log})
 	l, err := admin.Listen(path)
 	if err == nil {
 		n.fronts = append(n.fronts, front{l, server.Serve})
@@ -356,6 +359,9 @@ func (n *node) run(ctx context.Context) error {
 	}
 	if n.panel != nil {
 		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })
+	}
+	if n.queue != nil {
+		work.Go(func() error { return n.queue.Run(workCtx) })
 	}
 	for _, l := range n.logs {
 		work.Go(func() error { return l.Run(workCtx) })

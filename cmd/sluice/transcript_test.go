@@ -29,6 +29,7 @@ import (
 	"sluice/sidecar/policy"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
+	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/stop"
 )
@@ -57,6 +58,7 @@ type stage struct {
 	status operator.Status
 	filled filled
 	who    attribution.Who
+	queue  queue.Report
 }
 
 // filled is what a stage answers about thresholds.
@@ -254,6 +256,7 @@ var stages = map[string]stage{
 				{Node: "mx3", SignAge: 0.9, Mode: "shared", Milliseconds: 12.5}},
 		}},
 	}},
+	"queue": {queue: queued},
 	"trouble": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Totals: operator.Totals{
@@ -344,6 +347,7 @@ func serveStage(t *testing.T, dir string, s stage) {
 		Config: func() []config.Value {
 			return []config.Value{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
 		},
+		Queue:   s.showQueue,
 		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
 		Log:     log,
 	})

@@ -18,6 +18,7 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/queue"
 )
 
 // patience is how long a client waits for a whole answer: that about a million domains
@@ -61,6 +62,12 @@ func (c *Client) Status(ctx context.Context, scope string) (status operator.Stat
 func (c *Client) WhoSends(ctx context.Context, scope string, n int) (who attribution.Who, err error) {
 	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("/who?scope=%s&top=%d", url.QueryEscape(scope), n), nil, &who)
 	return who, err
+}
+
+// Queue returns what is in Exim's queue.
+func (c *Client) Queue(ctx context.Context, s queue.Selection) (r queue.Report, err error) {
+	err = c.ask(ctx, http.MethodPost, "/queue", s, &r)
+	return r, err
 }
 
 // Lock locks a domain until an operator unlocks it, and warns if it may be a typo.

@@ -23,6 +23,7 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/listen"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/queue"
 )
 
 // These bound what a client may send and how long it may take.
@@ -41,8 +42,9 @@ type Options struct {
 	Backend Backend
 	Config  func() []config.Value // the configuration in force
 	Version Version
-	Monitor http.Handler // answers /metrics, /healthz and /readyz; nil: nobody does
-	Allow   []int        // uids that may ask, beside root and the server's own
+	Queue   func(queue.Selection) (queue.Report, error) // Exim's queue; nil: there is none
+	Monitor http.Handler                                // answers /metrics, /healthz and /readyz; nil: nobody does
+	Allow   []int                                       // uids that may ask, beside root and the server's own
 	Log     *slog.Logger
 }
 
@@ -83,6 +85,7 @@ func (s *Server) handler() http.Handler {
 		"POST /stop":   s.stop,
 		"POST /start":  s.start,
 		"GET /stops":   s.stops,
+		"POST /queue":  s.queue,
 		"POST /reset":  command("reset", withoutWarning(s.opts.Backend.Reset)),
 		"POST /change": s.change,
 		"GET /history": s.history,

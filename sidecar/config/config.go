@@ -87,6 +87,9 @@ type Config struct {
 		Textfile string // directory of node_exporter in which metrics are written; empty: none
 		Top      int64  // of so many domains it is told how much they send
 	}
+	Queue struct {
+		Max int64 // messages of Exim's queue of which more than their number is kept
+	}
 	Limits Limits
 
 	file    string            // empty: there is none
@@ -143,6 +146,8 @@ func Default() *Config {
 	c.Alert.Repeat = 24 * time.Hour
 	c.Alert.PerHour = 20
 	c.Alert.To = defaultChannels()
+
+	c.Queue.Max = 1_000_000
 
 	c.Limits.Window = time.Hour
 	c.Limits.Default = limit.Thresholds{

@@ -1,129 +1,193 @@
 package exim
 
 import (
-	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
+// A SpoolFile is a queued message of Exim, by its file that ends in -H.
+type SpoolFile struct {
+	ID    string
+	Queue string // name of its queue; empty: Exim's main one
+	dir   string
+}
+
+// splitNames are the directories in input that have messages where split_spool_directory is
+// set: the sixth character of an id.
+const splitNames = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// WalkSpool calls f for each message in Exim's spool_directory, of all queues, split or not, in
+// no order, until f returns false. What comes or goes meanwhile is in it or not. The error is
+// about the first directory that cannot be read, behind which the others are still walked;
+// one that is not there has no messages.
+func WalkSpool(directory string, f func(SpoolFile) bool) error {
+	inside, err := os.ReadDir(directory)
+	if err != nil {
+		return fmt.Errorf("read Exim's spool_directory: %w", err)
+	}
+	queues := []string{""}
+	for _, d := range inside { // a named queue is a directory with an input of its own
+		if info, err := os.Stat(filepath.Join(directory, d.Name(), "input")); err == nil && info.IsDir() {
+			queues = append(queues, d.Name())
+		}
+	}
+	var errs []error
+	for _, queue := range queues {
+		input := filepath.Join(directory, queue, "input")
+		dirs := []string{input}
+		for i := range splitNames {
+			dirs = append(dirs, filepath.Join(input, splitNames[i:i+1]))
+		}
+		for _, dir := range dirs {
+			more, err := walkDirectory(SpoolFile{Queue: queue, dir: dir}, f)
+			if errs = append(errs, err); !more {
+				return errors.Join(errs...)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// walkDirectory calls f for each message of one directory, and returns false if f has.
+func walkDirectory(in SpoolFile, f func(SpoolFile) bool) (more bool, err error) {
+	d, err := os.Open(in.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	} else if err != nil {
+		return true, fmt.Errorf("read Exim's queue: %w", err)
+	}
+	defer d.Close()
+	for {
+		names, err := d.Readdirnames(1000)
+		for _, name := range names {
+			id, is := strings.CutSuffix(name, "-H")
+			if in.ID = id; is && !f(in) {
+				return false, nil
+			}
+		}
+		if len(names) == 0 { // the end, or an error: what was listed may not be all
+			if !errors.Is(err, io.EOF) {
+				return true, fmt.Errorf("read Exim's queue: %w", err)
+			}
+			return true, nil
+		}
+	}
+}
+
+// FindSpoolFile returns the file of a message in a queue, split or not; false if it has left.
+func FindSpoolFile(directory, queue, id string) (SpoolFile, bool) {
+	if !messageID.MatchString(id) {
+		return SpoolFile{}, false
+	}
+	input := filepath.Join(directory, queue, "input")
+	for _, dir := range [...]string{input, filepath.Join(input, id[5:6])} {
+		f := SpoolFile{id, queue, dir}
+		if _, err := os.Lstat(f.path("-H")); err == nil {
+			return f, true
+		}
+	}
+	return SpoolFile{}, false
+}
+
+func (f SpoolFile) path(end string) string { return f.dir + "/" + f.ID + end }
+
+// Changed is when Exim has last written what it knows of the message.
+func (f SpoolFile) Changed() (time.Time, error) {
+	info, err := os.Lstat(f.path("-H"))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
+// BodySize is the size of the message's body in bytes; 0 if it cannot be found.
+func (f SpoolFile) BodySize() int64 {
+	info, err := os.Lstat(f.path("-D"))
+	if err != nil {
+		return 0
+	}
+	return max(0, info.Size()-int64(len(f.ID)+len("-D\n"))) // its first line is its name
+}
+
+// maxHeader is how much of a -H file is read.
+const maxHeader = 1 << 20
+
+// Header reads the file. The error wraps fs.ErrNotExist if the message has left the queue. Of a
+// file that is not as Exim writes it, it is about that, and what could be read is returned.
+func (f SpoolFile) Header() (SpoolHeader, error) {
+	text, err := readRegular(f.path("-H"), maxHeader)
+	if err != nil {
+		return SpoolHeader{}, err
+	}
+	h, err := parseSpoolHeader(text)
+	if err != nil {
+		err = fmt.Errorf("read the queued message %s: %w", f.path("-H"), err)
+	}
+	return h, err
+}
+
+// errNotRegular says that a file is a link, a pipe or a directory.
+var errNotRegular = errors.New("it is no regular file")
+
+// readRegular reads the beginning of a regular file. For many small files that takes half the
+// time of os.ReadFile, which asks the poller about each.
+func readRegular(path string, most int64) ([]byte, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(fd, &stat); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errNotRegular}
+	}
+	text := make([]byte, min(stat.Size, most))
+	for n := 0; n < len(text); {
+		got, err := syscall.Read(fd, text[n:])
+		if err == syscall.EINTR {
+			continue
+		}
+		if got <= 0 {
+			return text[:n], nil
+		}
+		n += got
+	}
+	return text, nil
+}
+
 // A Spool has the queued messages of an Exim, as they were when it was opened.
-type Spool struct{ files map[string]string } // by message id
+type Spool struct{ files map[string]SpoolFile } // by message id
 
 // maxQueued bounds the messages of a Spool.
 const maxQueued = 1_000_000
 
-// OpenSpool lists the messages in Exim's spool_directory, split or not. What cannot be read
-// is not in it.
+// OpenSpool lists the messages in Exim's spool_directory. What cannot be read is not in it.
 func OpenSpool(directory string) *Spool {
-	s := &Spool{files: map[string]string{}}
-	input := filepath.Join(directory, "input")
-	s.list(input)
-	for c := range strings.SplitSeq("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "") { // split_spool_directory
-		s.list(filepath.Join(input, c))
-	}
+	s := &Spool{files: map[string]SpoolFile{}}
+	_ = WalkSpool(directory, func(f SpoolFile) bool {
+		s.files[f.ID] = f
+		return len(s.files) < maxQueued
+	})
 	return s
 }
-
-func (s *Spool) list(directory string) {
-	d, err := os.Open(directory)
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	for len(s.files) < maxQueued {
-		names, err := d.Readdirnames(1000)
-		for _, name := range names {
-			if id, is := strings.CutSuffix(name, "-H"); is {
-				s.files[id] = filepath.Join(directory, name)
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// scriptHeaders are the header lines that PHP and panels write about a script that sends.
-var scriptHeaders = [...]string{"X-PHP-Originating-Script", "X-PHP-Script", "X-Source-Dir"}
-
-// maxHeaders is how much of a file is read.
-const maxHeaders = 1 << 20
 
 // Script returns what a header line of a queued message says of the script that has sent it,
 // which may be anything; "" if it says nothing or is not in the queue any more.
 func (s *Spool) Script(id string) string {
-	name, queued := s.files[id]
+	f, queued := s.files[id]
 	if !queued {
 		return ""
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	text, _ := io.ReadAll(io.LimitReader(f, maxHeaders))
-	return scriptIn(text)
-}
-
-// scriptIn is what a header line says in a -H file (Exim specification, "Format of spool
-// files"). A variable of an ACL may have any bytes, so many as stand before it:
-//
-//	-aclm NAME LENGTH
-//	VALUE
-func scriptIn(text []byte) string {
-	for line, rest, more := bytes.Cut(text, []byte("\n")); ; line, rest, more = bytes.Cut(rest, []byte("\n")) {
-		switch fields := bytes.Fields(line); {
-		case !more:
-			return ""
-		case len(line) == 0:
-			return scriptInHeaders(rest)
-		case len(fields) == 3 && (bytes.HasPrefix(bytes.TrimLeft(line, "-"), []byte("acl"))):
-			n, err := strconv.ParseUint(string(fields[2]), 10, 31)
-			if err != nil || int(n)+1 > len(rest) {
-				return ""
-			}
-			rest = rest[n+1:]
-		}
-	}
-}
-
-// scriptInHeaders looks through header lines, each behind its length and a flag.
-func scriptInHeaders(text []byte) string {
-	values := [len(scriptHeaders)]string{}
-	for {
-		digits, _, found := bytes.Cut(text, []byte(" "))
-		if !found || len(digits) < 2 {
-			break
-		}
-		// "042  X-...": the flag is the byte behind the digits, and may be a space itself.
-		digits = bytes.TrimRight(digits, "BCFIPRST*")
-		n, err := strconv.ParseUint(string(digits), 10, 31)
-		if err != nil || len(text) < len(digits)+2 {
-			break
-		}
-		rest := text[len(digits)+2:]
-		if int(n) > len(rest) {
-			break
-		}
-		name, value, _ := strings.Cut(string(rest[:n]), ":")
-		for i, header := range scriptHeaders {
-			if values[i] == "" && strings.EqualFold(strings.TrimSpace(name), header) {
-				values[i] = strings.TrimSpace(value)
-			}
-		}
-		text = rest[n:]
-	}
-	for _, value := range values {
-		if value != "" {
-			return value
-		}
-	}
-	return ""
+	h, _ := f.Header()
+	return h.Script
 }

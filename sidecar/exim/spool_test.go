@@ -9,6 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func scriptOf(text []byte) string {
+	h, _ := parseSpoolHeader(text)
+	return h.Script
+}
+
 // The file is of Exim 4.96, whose ACL has set a variable with an empty line in it.
 func TestScriptOfAQueuedMessage(t *testing.T) {
 	const id = "1xXtKk-000351-2c"
@@ -49,11 +54,11 @@ func TestScriptOfAQueuedMessage(t *testing.T) {
 		t.Error("a spool that is not there has messages")
 	}
 	for n := range text { // a file that Exim is writing
-		if got := scriptIn(text[:n]); got != "" && got != want {
+		if got := scriptOf(text[:n]); got != "" && got != want {
 			t.Errorf("of the first %d bytes: %q", n, got)
 		}
 	}
-	edit := func(old, new string) string { return scriptIn([]byte(strings.ReplaceAll(string(text), old, new))) }
+	edit := func(old, new string) string { return scriptOf([]byte(strings.ReplaceAll(string(text), old, new))) }
 	for what, c := range map[string]struct{ got, want string }{
 		"tainted":        {edit("-aclm _dir", "--aclm _dir"), want},
 		"too long":       {edit("_dir 14", "_dir 4294967296"), ""},

@@ -390,6 +390,13 @@ func (h *Holds) Number() int {
 	return all
 }
 
+// Messages returns how many recipients of each message are held, by its id.
+func (h *Holds) Messages() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.messages)
+}
+
 // Subjects returns the subjects with held mail: domains and special ones.
 func (h *Holds) Subjects() []string {
 	h.mu.Lock()

@@ -1,0 +1,226 @@
+package eximconfig_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/hosttest"
+	"sluice/sidecar/queue"
+)
+
+// Exim's queue as sluice knows it, beside what Exim's own programs say of it:
+//
+//	sendmail -bS, sendmail in a home ─→ Exim's spool ─┬─→ exim -bp, exiqgrep
+//	                                                  └─→ sluice queue, with serve and without
+
+// A queued is a message as exim -bp shows it.
+type queued struct {
+	sender string
+	frozen bool
+	left   []string
+}
+
+var mailqHead = regexp.MustCompile(`^ *\S+ +\S+ (\S+-\S+-\S+) <(.*?)>(?: \(.*\))?( \*\*\* frozen \*\*\*)?$`)
+
+// mailq is what exim -bp shows, by id.
+func (h *host) mailq(t testing.TB, args ...string) map[string]queued {
+	t.Helper()
+	all, id := map[string]queued{}, ""
+	for line := range strings.Lines(h.run(t, append([]string{"exim4", "-bp"}, args...)...)) {
+		line = strings.TrimSuffix(line, "\n")
+		if m := mailqHead.FindStringSubmatch(line); m != nil {
+			id = m[1]
+			all[id] = queued{sender: m[2], frozen: m[3] != ""}
+			continue
+		}
+		if to, left := strings.CutPrefix(line, "          "); left {
+			q := all[id]
+			q.left = append(q.left, to)
+			all[id] = q
+		}
+	}
+	return all
+}
+
+// queueNow is what sluice queue says.
+func (h *host) queueNow(t testing.TB, args ...string) (r queue.Report) {
+	t.Helper()
+	out, code := h.try(t, h.sluice(t, append([]string{"queue", "--json", "--list", "--top", "100000"}, args...)...)...)
+	_, text, _ := strings.Cut(out, "{\n") // in front of it: that serve does not run
+	if err := json.NewDecoder(strings.NewReader("{" + text)).Decode(&r); err != nil || code == 2 {
+		t.Fatalf("%v, exit %d: %s", err, code, out)
+	}
+	return r
+}
+
+// ids are those of a list, in order.
+func ids(list []queue.Message) (all []string) {
+	for _, m := range list {
+		all = append(all, m.ID)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// submit has Exim queue n messages of a kind, without a delivery.
+func (h *host) submit(t testing.TB, n int, kind string) {
+	t.Helper()
+	var batch strings.Builder
+	for i := range n {
+		sender := fmt.Sprintf("%s%d@here.example", kind, i%7)
+		if i%5 == 0 {
+			sender = ""
+		}
+		fmt.Fprintf(&batch, "MAIL FROM:<%s>\n", sender)
+		for to := range 1 + i%3 {
+			fmt.Fprintf(&batch, "RCPT TO:<\"%d %s\"@far%d.example>\nRCPT TO:<r%d%s@far%d.example>\n", to, kind, i%4, to, kind, i%4)
+		}
+		fmt.Fprintf(&batch, "DATA\nSubject: %s %d\nX: -aclm _x 5\n\nbody\n.\n", kind, i)
+	}
+	if out, code := h.root().try(t, batch.String(), "exim4", "-odq", "-bS"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+}
+
+// split has Exim split its spool from now on.
+func (h *host) split(t testing.TB) {
+	t.Helper()
+	h.write(t, "/etc/exim4/host_macros", h.read("/etc/exim4/host_macros")+"split_spool_directory = true\n")
+}
+
+// sameAsExim compares what sluice says of the queue with what Exim says.
+func (h *host) sameAsExim(t testing.TB, r queue.Report) {
+	t.Helper()
+	want, got := h.mailq(t), map[string]queued{}
+	for id, q := range want {
+		slices.Sort(q.left)
+		want[id] = queued{q.sender, q.frozen, []string{fmt.Sprint(len(q.left))}}
+	}
+	for _, m := range r.List {
+		if m.Queue == "" {
+			got[m.ID] = queued{m.Sender, m.Frozen != nil, []string{fmt.Sprint(m.Recipients)}}
+		}
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(queued{})); diff != "" || r.Unknown != 0 || r.Trouble != "" {
+		t.Errorf("%d unknown, %q; - exim -bp + sluice queue:\n%s", r.Unknown, r.Trouble, diff)
+	}
+	exiqgrep := func(args ...string) (found []string) {
+		t.Helper()
+		out, _ := h.try(t, append([]string{"exiqgrep", "-i"}, args...)...)
+		found = strings.Fields(out)
+		slices.Sort(found)
+		return found
+	}
+	for _, c := range []struct{ exim, sluice []string }{
+		{[]string{"-f", "news3@"}, []string{"--sender", "news3@", "--queue="}},
+		{[]string{"-f", "shop[12]@"}, []string{"--sender", "~^shop[12]@"}},
+		{[]string{"-z"}, []string{"--frozen"}},
+		{[]string{"-r", "r2shop@"}, []string{"--recipient", "r2shop@"}},
+		{[]string{"-r", "r1.*@far3"}, []string{"--recipient", "~r1.*@far3"}},
+		{[]string{"-o", "3600"}, []string{"--older", "1h"}},
+	} {
+		list := slices.DeleteFunc(h.queueNow(t, c.sluice...).List, func(m queue.Message) bool { return m.Queue != "" })
+		if want, got := exiqgrep(c.exim...), ids(list); !slices.Equal(want, got) {
+			t.Errorf("exiqgrep %q: %q; sluice queue %q: %q", c.exim, want, c.sluice, got)
+		}
+	}
+}
+
+// The same messages, senders, recipients and frozen ones, in a spool that is split and one that
+// is not, after deliveries, in a named queue, and after a queue runner has worked meanwhile.
+func TestQueueIsAsEximSays(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+"[panel]\nfollow = false\n")
+	n := 80
+	if hosttest.Soak() {
+		n = 50_000
+	}
+	h.submit(t, n, "news")
+	h.split(t)
+	h.submit(t, n, "shop")
+	r := h.queueNow(t)
+	if want := int64(2 * n); r.Messages != want || r.HeldKnown {
+		t.Fatalf("%+v, want %d messages", r.Payers, want)
+	}
+	t.Logf("%d messages swept in %.2f s", r.Messages, r.Took)
+	shares := map[string]int64{}
+	for _, p := range r.Payers {
+		shares[p.Payer] = p.Messages
+	}
+	if shares["here.example"] != int64(2*n)-int64(2*((n+4)/5)) {
+		t.Errorf("by payer: %v", shares)
+	}
+
+	for i := range 3 { // they go to no*@far1 to one, and not to others
+		h.sink.Refuse(fmt.Sprintf("r%dnews@far1.example", i), 451, "later")
+		h.sink.Refuse(fmt.Sprintf("r%dshop@far2.example", i), 451, "later")
+	}
+	some := ids(r.List)[:20]
+	h.run(t, append([]string{"exim4", "-Mf"}, some[:10]...)...)
+	h.run(t, append([]string{"exim4", "-MG", "aside"}, some[10:]...)...)
+	h.sameAsExim(t, h.queueNow(t))
+	if aside := h.queueNow(t, "--queue", "aside"); !slices.Equal(ids(aside.List), some[10:]) || aside.Messages != 10 {
+		t.Errorf("in the named queue: %v, want %v", ids(aside.List), some[10:])
+	}
+
+	runner := h.start(t, "exim4", "-qf")
+	for working := true; working; {
+		select {
+		case <-runner.ended:
+			working = false
+		default:
+		}
+		if r := h.queueNow(t); r.Trouble != "" {
+			t.Errorf("while a queue runner works: %s", r.Trouble)
+		}
+	}
+	r = h.queueNow(t)
+	h.sameAsExim(t, r)
+	if left := r.Messages - 10; left == 0 || left >= int64(2*n) {
+		t.Errorf("%d messages after the queue run", left)
+	}
+}
+
+// serve follows the queue by the log, knows what it holds, and knows all again after kill -9.
+func TestServeFollowsTheQueue(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	sluice := h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	h.startExim(t)
+	for i := range 5 {
+		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oi", "-f", "news@here.example", fmt.Sprintf("r%d@far.example", i)); code != 0 {
+			t.Fatalf("exit %d: %s", code, out)
+		}
+	}
+	stranger := h.dialFrom(t, "192.0.2.9")
+	h.sink.Refuse("someone@far.example", 451, "later")
+	stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
+	hosttest.Eventually(t, "what is over the limit is held", func() bool { return strings.Count(h.mainlog(), "R=sluice_hold defer") == 3 })
+	const held = 3
+
+	shows := func(when string, forward bool) {
+		t.Helper()
+		var r queue.Report
+		hosttest.EventuallyOr(t, func() string { return fmt.Sprintf("%s: the queue is shown, %d held: %+v", when, held, r.Payers) }, func() bool {
+			r = h.queueNow(t)
+			count, authors := int64(0), ""
+			for _, p := range r.Payers {
+				count += p.Held
+				authors += fmt.Sprintf("%s=%s ", p.Payer, p.Author.Name)
+			}
+			return r.HeldKnown && count == held && strings.Contains(authors, "here.example=script:/run/home/alice ") &&
+				(!forward || strings.Contains(authors, "forward:here.example=forward:forward@here.example"))
+		})
+	}
+	shows("served", true)
+	sluice.stop(t, "KILL")
+	sluice = h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	shows("after kill -9", false)
+}
