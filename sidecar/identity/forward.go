@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"strings"
+
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 )
@@ -31,15 +33,40 @@ func (s *Rules) ownRedirect(who sidecar.Payer, domain string) bool {
 	return owner != "" && owner == who.Account
 }
 
-// Redirected is the domain of the address that an alias or list redirected.
-// It is empty if the address was only changed in case or quotes.
+// Redirected is the domain of the address that an alias or list redirected. It is empty if
+// the address was only changed in case or quotes, and for a bounce that returns along SRS.
 func Redirected(r *sidecar.Request) string {
-	if r.Original == "" {
-		return ""
-	}
-	recipient, original := envelope.FoldRouted(r.Recipient), envelope.FoldRouted(r.Original)
-	if original == recipient || envelope.Fold(r.Original) == recipient {
+	original, redirected := redirectedFrom(r)
+	if !redirected || r.Sender == "" && returnsTo(original.Local, envelope.FoldRouted(r.Recipient)) {
 		return ""
 	}
 	return original.Domain
+}
+
+// redirectedFrom returns the address that was redirected; false if it was only changed in
+// case or quotes.
+func redirectedFrom(r *sidecar.Request) (envelope.Address, bool) {
+	if r.Original == "" {
+		return envelope.Address{}, false
+	}
+	recipient, original := envelope.FoldRouted(r.Recipient), envelope.FoldRouted(r.Original)
+	return original, original != recipient && envelope.Fold(r.Original) != recipient
+}
+
+// returnsTo reports whether a local part is one of the Sender Rewriting Scheme that returns
+// bounces to a recipient: SRS0=HASH=TIME=DOMAIN=LOCAL, or of mail that two hosts have passed
+// on SRS1=HASH=HOST==HASH=TIME=DOMAIN=LOCAL. Behind SRS0 and SRS1 there may be + or - too.
+// The mail server has checked the hash, or it would not have redirected.
+func returnsTo(local string, recipient envelope.Address) bool {
+	if len(local) < len("srs0=") || local[:3] != "srs" || strings.IndexByte("=+-", local[4]) < 0 {
+		return false
+	}
+	parts := strings.SplitN(local[5:], "=", 4)
+	switch {
+	case local[3] == '0' && len(parts) == 4:
+		return envelope.FoldDomain(parts[2]) == recipient.Domain && parts[3] == recipient.Local
+	case local[3] == '1' && len(parts) >= 3:
+		return envelope.FoldDomain(parts[1]) == recipient.Domain && strings.HasPrefix(recipient.Local, "srs0")
+	}
+	return false
 }

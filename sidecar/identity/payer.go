@@ -100,7 +100,8 @@ func (s *Rules) isOwn(ip netip.Addr) bool { return ip.IsLoopback() || s.Own != n
 func (s *Rules) passesOn(r *sidecar.Request) bool {
 	switch r.Stage {
 	case sidecar.StageRcpt, sidecar.StageData, sidecar.StageRoute:
-		return Redirected(r) == "" && (r.Recipient == "" || !s.RelayDomains.Get().Has(envelope.DomainOf(r.Recipient)))
+		_, redirected := redirectedFrom(r)
+		return !redirected && (r.Recipient == "" || !s.RelayDomains.Get().Has(envelope.DomainOf(r.Recipient)))
 	}
 	return false
 }

@@ -202,6 +202,30 @@ func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 	})
 }
 
+// a bounce that returns along SRS is nobody's, as if it had gone to its recipient at
+// once. What only looks so is a forward.
+func TestBouncesThatReturnAlongSRS(t *testing.T) {
+	r := newRules(t, Options{}, true)
+	bounce := func(original, recipient string) letter {
+		return client("203.0.113.5", "").over(original).to(recipient)
+	}
+	const forward = "forward:a.example alice"
+	check(t, r, []payerCase{
+		{"SRS0", bounce("SRS0=ab12=XY=else.example=who@a.example", "who@else.example"), "inbound"},
+		{"SRS0 with +, in capitals", bounce("srs0+ab12=xy=ELSE.example=Who@a.example", "who@else.example"), "inbound"},
+		{"SRS0, a local part with =", bounce("SRS0=ab12=XY=else.example=who=x@a.example", "who=x@else.example"), "inbound"},
+		{"SRS1", bounce("SRS1=cd=relay.example==ab12=XY=else.example=who@a.example", "SRS0=ab12=XY=else.example=who@relay.example"), "inbound"},
+		{"another recipient", bounce("SRS0=ab12=XY=else.example=who@a.example", "victim@else.example"), forward},
+		{"another domain", bounce("SRS0=ab12=XY=else.example=who@a.example", "who@far.example"), forward},
+		{"SRS1, another host", bounce("SRS1=cd=relay.example==ab12=XY=else.example=who@a.example", "SRS0=ab12=XY=else.example=who@far.example"), forward},
+		{"SRS1 that goes to somebody", bounce("SRS1=cd=relay.example==who@a.example", "who@relay.example"), forward},
+		{"too short", bounce("SRS0=else.example=who@a.example", "who@else.example"), forward},
+		{"another name", bounce("bounce-who=else.example@a.example", "who@else.example"), forward},
+		{"no bounce", client("203.0.113.5", "x@spam.example").over("SRS0=ab12=XY=else.example=who@a.example").to("who@else.example"), forward},
+		{"a tenant's null sender", auth("news@b.example", "").over("SRS0=ab12=XY=else.example=who@a.example").to("who@else.example"), "b.example bob news@b.example"},
+	})
+}
+
 // Without an owner map the sender's domain pays, whoever the login is; where it names none,
 // the origin pays by itself.
 func TestWhoPaysWithoutAnOwnerMap(t *testing.T) {
