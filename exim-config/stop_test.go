@@ -17,7 +17,7 @@ func TestTheFileOfAStoppedMailboxSpeaks(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.addMacros(t, "MAIN_RELAY_NETS = 198.51.100.0/24")
-	for _, name := range []string{"hacked@here.example", "login:joe", "login:alice"} {
+	for _, name := range []string{"hacked@here.example", "hacked@xn--bcher-kva.example", "login:joe", "login:alice"} {
 		h.lock(t, "stopped/"+name)
 	}
 	h.lock(t, "other@here.example") // not in the directory
@@ -31,7 +31,15 @@ func TestTheFileOfAStoppedMailboxSpeaks(t *testing.T) {
 		{"the mailbox", as("hacked@here.example"), "Mailbox hacked@here.example"},
 		{"in capitals", as("Hacked@HERE.example"), "Mailbox hacked@here.example"},
 		{"as panels write it", as("hacked+here.example"), "Mailbox hacked@here.example"},
+		{"as panels write it, in capitals", as("Hacked%HERE.example."), "Mailbox hacked@here.example"},
+		{"a dot and a space at the end", as("hacked@here.example. "), "Mailbox hacked@here.example"},
+		{"a tab at the end", as("hacked@here.example\t"), "Mailbox hacked@here.example"},
+		{"a line end, which Exim writes as a backslash and a letter", as("hacked@\there.example\n"), "Mailbox hacked@here.example"},
+		{"a quoted local part", as(`"hacked"@here.example`), "Mailbox hacked@here.example"},
+		{"a domain in UTF-8", as("hacked@b\u00fccher.example"), "Mailbox hacked@xn--bcher-kva.example"},
+		{"a domain in UTF-8, in capitals", as("hacked@B\u00dcCHER.example"), "Mailbox hacked@xn--bcher-kva.example"},
 		{"an id without a domain", as("joe"), "Login joe"},
+		{"an id without a domain, a space at the end", as("Joe "), "Login joe"},
 		{"a local user", h.as(t, alice, "").pipe(t, "/usr/sbin/sendmail", "-bs"), "Login alice"},
 		{"a colleague", as("office@here.example"), ""},
 		{"a path", as("../stopped/hacked@here.example"), ""},

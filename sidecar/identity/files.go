@@ -136,8 +136,10 @@ func (o *Owners) IsAccount(login string) bool { return o.Main[login] != "" }
 // login is the name of a user id; the id itself if there is no such user.
 func (o *Owners) login(uid string) string { return cmp.Or(o.logins[uid], uid) }
 
-// fold is a login as it is charged. Some ways to log in take names in any case.
+// fold is a login as it is charged. Some ways to log in take names in any case, and MySQL
+// those with spaces at the end.
 func (o *Owners) fold(login string) string {
+	login = strings.TrimSpace(login)
 	if lower := strings.ToLower(login); lower != login && !o.IsAccount(login) && !o.names[login] {
 		return lower
 	}

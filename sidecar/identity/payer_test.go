@@ -255,6 +255,7 @@ func TestSpellings(t *testing.T) {
 	for _, id := range []string{
 		"info@a.example", "INFO@A.Example", "info@a.example.", "info@a.example..", "info@a.example\u3002", "info@a\u3002example", "info@a\uff0eexample\uff61.",
 		"info@a.example ", "info@ a.example", "info@\u3000a.example\u3000", "info@a.example. .", "info@a.ex\u00adample", "info@\uff41.example",
+		"info@\u200ba.example", "info@a.example\u00a0", "info@a.example\u2028", "info@a.example\u0085",
 		"info+a.example", "info%a.example", "info:a.example", "Info%A.example.", "info:a\u3002example",
 	} {
 		if got := payer(r, auth(id, "x@b.example")); got != "a.example alice info@a.example" {
@@ -279,6 +280,11 @@ func TestSpellings(t *testing.T) {
 		}
 		if got := payer(r, client("192.0.2.1", "x@"+domain)); got != "relay:192.0.2.1" {
 			t.Errorf("a relay's mail from x@%q is charged to %q", domain, got)
+		}
+	}
+	for _, id := range []string{"bob", "BOB", "bob ", " Bob", "bob\t"} {
+		if got := payer(r, auth(id, "x@a.example")); got != "b.example bob" {
+			t.Errorf("AUTH of %q is charged to %q", id, got)
 		}
 	}
 	if got := payer(r, auth("info+nobodys.example", "x@b.example")); got != "service:info+nobodys.example" {
