@@ -217,13 +217,12 @@ func (f *arrivalFields) sizeMayBeForged(tail string) bool {
 }
 
 // authID is the id in the value of A=, METHOD:ID, or with +smtp_mailauth METHOD:ID:SENDER,
-// where the sender is what the client gave with AUTH=.
+// where the sender is what the client gave with AUTH=: an address, of which nothing is
+// believed. A colon with no @ behind it belongs to an id like info:example.com.
 func authID(value string) string {
 	_, id, _ := strings.Cut(value, ":")
-	if domain := strings.IndexByte(id, '@'); domain >= 0 {
-		if i := strings.IndexByte(id[domain:], ':'); i >= 0 {
-			id = id[:domain+i]
-		}
+	if i := strings.IndexByte(id, ':'); i >= 0 && strings.IndexByte(id, '@') >= 0 {
+		id = id[:i]
 	}
 	return envelope.UnescapeLogin(id)
 }

@@ -46,6 +46,16 @@ func TestArrivals(t *testing.T) {
 		`<= s@a.test H=([10.0.0.1]) [2001:db8::1]:4444 P=esmtpsa A=dovecot_login:bob S=1`:         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "bob"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=cram S=1`:                                       {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b\303\266b@a.test S=1`:                    {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "böb@a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:info:a.test S=1`:                          {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "info:a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test:eve@b.test S=1`:                {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob+a.test:eve@b.test S=1`:                {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob+a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob:b.test:eve@b.test S=1`:                {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test\t S=1`:                         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test "}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob+a.test\n S=1`:                         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob+a.test "}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:corp\tom S=1`:                             {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "corp\\tom"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b\tb@a.test S=1`:                          {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "b\\tb@a.test"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test\x S=1`:                         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test\\x"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test\ S=1`:                          {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test\\"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtp K S=1 M8S=8 RT=0.1s id=a@b T="\" A=plain:x" for u`: {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
 	} {
 		want.Kind = sidecar.LogArrived
