@@ -104,6 +104,8 @@ func TestWhoCanBeStopped(t *testing.T) {
 	}{
 		{"x@b.example", auth("X@b.example"), auth("y@b.example"), "Mailbox x@b.example"},
 		{"x@b.example", auth("x+b.example"), auth("bob"), "Mailbox x@b.example"},
+		{"b\u00fc@b.example", auth("B\u00fc@b.example"), auth("bu@b.example"), `Mailbox b\xc3\xbc@b.example`},
+		{`B\xc3\xbc@B.example`, auth("b\u00fc@b.example"), auth("bxc3xbc@b.example"), `Mailbox b\xc3\xbc@b.example`},
 		{"login:bob", auth("bob"), auth("dora"), "Login bob"},
 		{"account:bob", auth("x@c.example"), auth("x@d.example"), "Account bob"},
 		{"account:bob", auth("bob"), auth("dora"), "Account bob"},

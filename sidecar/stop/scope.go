@@ -47,9 +47,12 @@ func Canonical(s string) (string, error) {
 		return sidecar.AuthorKey(p.prefix, canonical), nil
 	}
 	mailbox, err := field.Mailbox(s)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", fmt.Errorf(`scope %q must be "news@example.com", "account:bob", "login:bob", "script:/home/bob/public_html", `+
 			`"forward:info@example.com", "client:192.0.2.1", "service:www-data" or "loopback"`, s)
+	case strings.Contains(s, `\x`) && isKey.MatchString(s):
+		return strings.ToLower(s[:strings.LastIndexByte(s, '@')]) + mailbox[strings.LastIndexByte(mailbox, '@'):], nil // as it was printed
 	}
 	return sidecar.AuthorKey("", mailbox), nil
 }
