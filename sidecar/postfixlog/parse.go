@@ -189,6 +189,11 @@ func parseDelivery(e *sidecar.LogEntry, s string) bool {
 		return false
 	}
 	e.Text = strings.TrimSuffix(strings.TrimPrefix(text, "("), ")")
+	if to, ok := strings.CutPrefix(e.Text, "connect to "); ok && e.Host == "" { // Postfix's own words: no server has answered
+		if host, _, ok := strings.Cut(to, "["); ok {
+			e.Host = host
+		}
+	}
 	return true
 }
 

@@ -54,7 +54,7 @@ func TestParse(t *testing.T) {
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=0.03, delays=0.01/0.02/0/0, dsn=2.0.0, status=sent (250 2.0.0 OK: queued)": {
 			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example"}},
 		"relay/smtp[9]: 822E8990043: to=<u@far.example>, orig_to=<o@here>, relay=none, conn_use=2, delay=1, delays=1/0/0/0, dsn=4.4.1, status=deferred (connect to x[192.0.2.1]:25: Connection refused)": {
-			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"}},
+			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "x", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=1, delays=1/0/0/0, dsn=5.1.1, status=bounced (host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command))": {
 			Kind: sidecar.LogFailed, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example", Text: "host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx, delay=1, delays=1/0/0/0, dsn=5.1.1, status=SOFTBOUNCE (no)": {
