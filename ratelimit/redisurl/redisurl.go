@@ -171,6 +171,8 @@ func (u *URL) where(name string, s scheme, hosts, path string) (err error) {
 		return errors.New("redis-sentinel:// needs the name of the master after the hosts")
 	case s.kind == Sentinel && strings.Contains(path, "/"):
 		return errors.New("redis-sentinel:// takes nothing but the name of the master after the hosts")
+	case s.kind == Sentinel && strings.ContainsAny(path, "&="):
+		return errors.New("the name of the master has a & or =: parameters begin with a ?, as in redis-sentinel://HOST/MASTER?tls=true")
 	case s.kind == Sentinel:
 		u.Master = path
 	case s.kind == Cluster && path != "" && path != "0":
