@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"sluice/sidecar"
@@ -37,7 +38,7 @@ func sharedWarnings(s *operator.SharedStatus) (w []string) {
 	for _, server := range s.Servers {
 		if server.Mode != "shared" && server.Trouble != "" {
 			w = append(w, fmt.Sprintf("Redis %s cannot be asked since %s: %s. This node decides alone (store.outage = %q).",
-				server.Server, sidecar.DateTime(server.Since), server.Trouble, server.Mode))
+				server.Server, sidecar.DateTime(server.Since), strings.TrimSuffix(server.Trouble, "."), server.Mode)) // servers end some with a full stop
 		}
 		if server.Evicts != "" {
 			w = append(w, evictionWarning(server))

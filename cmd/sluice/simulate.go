@@ -149,7 +149,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 	if err := replayLogs(t, c.Logs, simulate.NewReplay(all...)); err != nil {
 		return found, err
 	}
-	c.warnUnseen(t, simulation.Domains())
+	warnUnseen(t, simulation)
 	found.Simulation = simulation.Report()
 	if compared != nil {
 		found.Compared = new(compared.Report())
@@ -187,21 +187,19 @@ func (c simulateCmd) checkScopes(o simulate.Options) error {
 	return nil
 }
 
-// warnUnseen warns of what was set for domains of which the logs have nothing: perhaps they
+// warnUnseen warns of what was set for scopes of which the logs have nothing: perhaps they
 // are typos.
-func (c simulateCmd) warnUnseen(t *terminal, seen []string) {
-	warned := map[string]bool{}
-	for _, s := range c.Set {
-		domain := cmp.Or(envelope.DomainOf(s.Scope), s.Scope)
-		if sidecar.IsAccount(s.Scope) || sidecar.IsSpecial(s.Scope) || s.Scope == sidecar.DefaultScope || warned[s.Scope] || slices.Contains(seen, domain) {
-			continue
+func warnUnseen(t *terminal, s *simulate.Simulation) {
+	seen := s.Domains()
+	for _, scope := range s.Unseen() {
+		name, meant := scope, ""
+		if domain := cmp.Or(envelope.DomainOf(scope), scope); sidecar.IsDomain(domain) && !slices.Contains(seen, domain) {
+			name, meant = domain, field.Nearest(domain, seen)
 		}
-		warned[s.Scope] = true
-		meant := ""
-		if near := field.Nearest(domain, seen); near != "" {
-			meant = fmt.Sprintf("; did you mean %s?", near)
+		if meant != "" {
+			meant = fmt.Sprintf("; did you mean %s?", meant)
 		}
-		t.warn(fmt.Sprintf("--set %s: nothing in the logs is charged to %s%s", s.Scope, domain, meant))
+		t.warn(fmt.Sprintf("--set %s: nothing in the logs is charged to %s%s", scope, name, meant))
 	}
 }
 

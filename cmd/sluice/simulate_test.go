@@ -344,12 +344,16 @@ func TestSimulateWarnsOfNamesThatAreNotInTheLogs(t *testing.T) {
 	typo := strings.Replace(seen, "example", "exmaple", 1)
 	var stdout, stderr bytes.Buffer
 	args := []string{"simulate", names[0], "--config", simulateConfig(t, "")}
-	for _, scope := range []string{typo, typo, seen, "news@" + typo, "account:bob", "default", "system"} {
+	for _, scope := range []string{typo, typo, seen, "news@" + typo, "nobody@" + seen, "account:bob", "forward:" + typo, "service:nobody", "default", "system"} {
 		args = append(args, "--set", scope, "hourly=9")
 	}
 	code := run(t.Context(), args, nil, &stdout, &stderr)
-	want := fmt.Sprintf("sluice: warning: --set %[1]s: nothing in the logs is charged to %[1]s; did you mean %[2]s?\n"+
-		"sluice: warning: --set news@%[1]s: nothing in the logs is charged to %[1]s; did you mean %[2]s?\n", typo, seen)
+	want := ""
+	for _, w := range []string{"account:bob: nothing in the logs is charged to account:bob", typo + ": nothing in the logs is charged to " + typo + "; did you mean " + seen + "?",
+		"forward:" + typo + ": nothing in the logs is charged to forward:" + typo, "news@" + typo + ": nothing in the logs is charged to " + typo + "; did you mean " + seen + "?",
+		"nobody@" + seen + ": nothing in the logs is charged to nobody@" + seen, "service:nobody: nothing in the logs is charged to service:nobody"} {
+		want += "sluice: warning: --set " + w + "\n"
+	}
 	if code != exitDone || stderr.String() != want {
 		t.Errorf("exit %d, warned\n%swant\n%s", code, &stderr, want)
 	}

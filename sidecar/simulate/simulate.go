@@ -75,6 +75,12 @@ func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	sim.settings, sim.unread = o.settings()
 	sim.share = sim.settings.MostShare()
+	for _, set := range o.Set {
+		sim.unseen[set.Scope] = true
+	}
+	for _, known := range [...]string{sidecar.DefaultScope, sidecar.System, sidecar.Loopback} {
+		delete(sim.unseen, known)
+	}
 	return sim
 }
 

@@ -56,6 +56,7 @@ type tally struct {
 	domains  map[string]*domainTally
 	suspects map[*domainTally]bool    // domains with enough bad sends to trip, if those are also a large enough share of all
 	bounces  map[ratelimit.Token]bool // sends of bounces that wait to be counted
+	unseen   map[string]bool          // scopes for which something is set, and of which nothing is charged so far
 }
 
 type domainTally struct {
@@ -71,7 +72,7 @@ type domainTally struct {
 }
 
 func newTally() tally {
-	return tally{domains: map[string]*domainTally{}, suspects: map[*domainTally]bool{}, bounces: map[ratelimit.Token]bool{}}
+	return tally{domains: map[string]*domainTally{}, suspects: map[*domainTally]bool{}, bounces: map[ratelimit.Token]bool{}, unseen: map[string]bool{}}
 }
 
 func (t *tally) domain(name string) *domainTally {
@@ -122,6 +123,19 @@ func (t *tally) end(now time.Time) {
 
 // Domains returns those that were charged, sorted.
 func (s *Simulation) Domains() []string { return slices.Sorted(maps.Keys(s.domains)) }
+
+// saw takes in who is charged.
+func (t *tally) saw(who *sidecar.Payer) {
+	if len(t.unseen) == 0 {
+		return
+	}
+	for _, scope := range [...]string{who.Domain, who.Mailbox, who.Special, sidecar.AccountPrefix + who.Account} {
+		delete(t.unseen, scope)
+	}
+}
+
+// Unseen returns the scopes in Options.Set of which nothing was charged, sorted.
+func (s *Simulation) Unseen() []string { return slices.Sorted(maps.Keys(s.unseen)) }
 
 // Report returns what was found up to the end of the log.
 func (s *Simulation) Report() Report {
