@@ -79,8 +79,8 @@ func (o *newcomer) installs(t *testing.T) {
 	if out := o.run(t, "journalctl -q -b -p warning _PID=1"); strings.Contains(out, "luice") {
 		t.Errorf("systemd complains of the units:\n%s", out)
 	}
-	want := "755 root /run/sluice\n700 root /var/lib/sluice\n755 root /var/cpanel/email_send_limits\n660 root /run/sluice/policy.sock\n600 root /run/sluice/deliver.sock\n"
-	if got := o.run(t, "stat -c '%a %U %n' /run/sluice /var/lib/sluice /var/cpanel/email_send_limits /run/sluice/policy.sock /run/sluice/deliver.sock"); got != want {
+	want := "755 root /run/sluice\n700 root /var/lib/sluice\n755 root /var/cpanel/email_send_limits\n711 root /var/cpanel/email_send_limits/stopped\n660 root /run/sluice/policy.sock\n600 root /run/sluice/deliver.sock\n"
+	if got := o.run(t, "stat -c '%a %U %n' /run/sluice /var/lib/sluice /var/cpanel/email_send_limits /var/cpanel/email_send_limits/stopped /run/sluice/policy.sock /run/sluice/deliver.sock"); got != want {
 		t.Errorf("made were\n%s, want\n%s", got, want)
 	}
 	if out := o.types(t, "sluice config"); !strings.Contains(out, "hourly = 500") || !strings.Contains(out, "/etc/sluice/sluice.toml:") {

@@ -141,7 +141,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	if err != nil {
 		return nil, err
 	}
-	n.stops, err = lockdir.Open(lockdir.Options{Path: filepath.Join(c.Locks.Dir, stoppedDir), Stopped: true, Notes: n.ledger, Now: time.Now()})
+	n.stops, err = lockdir.Open(lockdir.Options{Path: filepath.Join(c.Locks.Dir, lockdir.StoppedName), Stopped: true, Notes: n.ledger, Now: time.Now()})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/lockdir"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/stop"
 )
@@ -108,16 +109,13 @@ func (c stopCmd) byFile(t *terminal, scope string, unreached error) error {
 	return nil
 }
 
-// stoppedDir is the directory of the stopped below the lock directory.
-const stoppedDir = "stopped"
-
 // stopFile is the path of an author's file.
 func (t *terminal) stopFile(scope string) (string, error) {
 	c, err := t.loadConfig()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(c.Locks.Dir, stoppedDir, scope), nil
+	return filepath.Join(c.Locks.Dir, lockdir.StoppedName, scope), nil
 }
 
 // makeStopFile makes the file of an author unless there is one. It follows no symlink.

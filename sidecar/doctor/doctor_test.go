@@ -65,7 +65,7 @@ type clinic struct {
 // newClinic is a host on which nothing is wrong.
 func newClinic(t *testing.T) *clinic {
 	dir := t.TempDir()
-	if err := os.Mkdir(dir+"/locks", 0o755); err != nil {
+	if err := errors.Join(os.Mkdir(dir+"/locks", 0o755), os.Mkdir(dir+"/locks/stopped", 0o711)); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, dir+"/mainlog", "line\n")
@@ -91,6 +91,8 @@ func newClinic(t *testing.T) *clinic {
 		"-be $tod_zone":                                  "+0000",
 		"-be ${if exists{" + dir + "/locks/.}{yes}{no}}": "yes",
 		"-be ${perl{Sluice::loaded}}":                    "yes",
+
+		"-be ${if exists{" + dir + "/locks/stopped/.}{yes}{no}}": "yes",
 	}}
 	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
@@ -105,6 +107,9 @@ func (c *clinic) hasFile(name, text string) {
 	os.MkdirAll(filepath.Dir(path), 0o755)
 	os.WriteFile(path, []byte(text), 0o644)
 }
+
+// stopped is the directory of the stopped.
+func (c *clinic) stopped() string { return c.dir + "/locks/stopped" }
 
 // edit changes something in the configuration file.
 func (c *clinic) edit(old, text string) { c.file = strings.Replace(c.file, old, text, 1) }
@@ -321,6 +326,13 @@ var ailments = []struct {
 		"lock directory", Wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
 	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", Wrong, "Exim looks for them in /tmp"},
 	{"cPanel has its own locks there", func(c *clinic) { c.locked = "track" }, "lock directory", Wrong, "set locks.dir and Exim's SLUICE_LOCKS"},
+	{"there is no directory of the stopped", func(c *clinic) { os.Remove(c.stopped()) }, "lock directory", Wrong, "mkdir -m 711 "},
+	{"a symlink is in its place", func(c *clinic) { os.Remove(c.stopped()); os.Symlink(c.dir, c.stopped()) }, "lock directory", Wrong, "mkdir -m 711 "},
+	{"anybody may list who is stopped", func(c *clinic) { os.Chmod(c.stopped(), 0o755) }, "lock directory", Wrong, "list or change who is stopped"},
+	{"anybody may stop others", func(c *clinic) { os.Chmod(c.stopped(), 0o713) }, "lock directory", Wrong, "list or change who is stopped"},
+	{"Exim does not see who is stopped", func(c *clinic) {
+		c.says["-be ${if exists{"+c.stopped()+"/.}{yes}{no}}"] = "no"
+	}, "lock directory", Wrong, "cannot look into"},
 	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", Wrong, "exim.mainlog is empty"},
 	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", Wrong, "the running sluice does not follow"},
 	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", Wrong, "3 bytes of"},

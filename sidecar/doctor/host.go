@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -48,7 +49,26 @@ func (d *doctor) checkEximsLocks(dir string) {
 	case err == nil && enters != "yes":
 		d.wrong(check, "Let "+d.exim.User+" enter "+dir+": each directory of the path needs x for it.", "%s cannot look into %s", d.exim.User, dir)
 	default:
-		d.ok(check, "%s, for sluice and for Exim", dir)
+		d.checkStopped(dir)
+	}
+}
+
+// checkStopped looks whether Exim, and nobody else, sees who is stopped while sluice does not
+// answer.
+func (d *doctor) checkStopped(locks string) {
+	const check = "lock directory"
+	dir := filepath.Join(locks, lockdir.StoppedName)
+	info, err := os.Lstat(dir)
+	enters, asked := d.exim.Expand(d.ctx, d.exim.User, "${if exists{"+dir+"/.}{yes}{no}}")
+	switch {
+	case err != nil || !info.IsDir():
+		d.wrong(check, "mkdir -m 711 "+dir, "%s is no directory: whom sluice stop has stopped may send while sluice does not run", dir)
+	case info.Mode().Perm()&0o006 != 0:
+		d.wrong(check, "chmod 711 "+dir, "any local user may list or change who is stopped (%s has mode %04o)", dir, info.Mode().Perm())
+	case asked == nil && enters != "yes":
+		d.wrong(check, "chmod 711 "+dir, "%s cannot look into %s: whom sluice stop has stopped may send while sluice does not run", d.exim.User, dir)
+	default:
+		d.ok(check, "%s, for sluice and for Exim", locks)
 	}
 }
 

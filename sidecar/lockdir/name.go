@@ -8,6 +8,10 @@ import (
 	"sluice/sidecar"
 )
 
+// StoppedName is the name of the directory of the stopped, in the lock directory. Exim's macros
+// have it too.
+const StoppedName = "stopped"
+
 // nameMax is the longest name of a file on every Linux file system, in bytes
 // (NAME_MAX).
 const nameMax = 255
