@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ type site struct {
 	failing   bool            // Deliver fails
 	slow      map[string]bool // messages that take until the end of the test
 
+	running   atomic.Bool // its loops
 	mu        sync.Mutex
 	delivered []string
 }
@@ -81,7 +83,11 @@ func (s *site) open() {
 	s.t.Helper()
 	queued := &event.Queue{}
 	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))), event.Func(func(e event.Event) {
-		e.At = s.now
+		if s.running.Load() { // now is the test's own
+			e.At = time.Now()
+		} else {
+			e.At = s.now
+		}
 		queued.Emit(e)
 	}))
 	var err error

@@ -18,6 +18,7 @@ import (
 
 // run runs a site's loops until the test ends.
 func (s *site) run() {
+	s.running.Store(true)
 	ctx, stop := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { s.Engine.Run(ctx) })
