@@ -81,12 +81,14 @@ func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
 	switch {
 	case len(who.Domains) == 0:
 		fmt.Fprintf(w, "%s: nobody has sent in the last %s.\n", who.Node, windowOf(who))
+		printUncounted(w, who.Uncounted)
 		return
 	case by != "author":
 		printShares(w, who.Domains, by, top)
 		return
 	case all:
 		printTable(w, "lrrrlllrrl", authorRows(who, true))
+		printUncounted(w, who.Uncounted)
 		return
 	}
 	for i, r := range who.Domains {
@@ -228,6 +230,7 @@ func printMore(w io.Writer, r attribution.Report, live bool) {
 	if r.Unattributed > 0 {
 		fmt.Fprintf(w, "  not attributed: %d\n", r.Unattributed)
 	}
+	printUncounted(w, r.Uncounted)
 	if len(r.Authors) == 0 || !harmless.MatchString(r.Authors[0].Key) {
 		return
 	}
@@ -240,6 +243,17 @@ func printMore(w io.Writer, r attribution.Report, live bool) {
 		logs = " --log FILE..."
 	}
 	fmt.Fprintf(w, "  what Exim has logged of it:  sluice log %s%s\n", r.Authors[0].Key, logs)
+}
+
+// printUncounted prints what nobody pays for.
+func printUncounted(w io.Writer, by []attribution.Share) {
+	var parts []string
+	for _, s := range by {
+		parts = append(parts, fmt.Sprintf("%d %s", s.Sent, s.Name))
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(w, "  uncounted: %s\n", strings.Join(parts, ", "))
+	}
 }
 
 // harmless are the names that may stand in a command which is printed to be copied: a sender

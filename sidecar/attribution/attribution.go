@@ -50,6 +50,10 @@ type Options struct {
 	Notes  sidecar.Notes // nil: nothing is kept over a restart
 	Events event.Sink
 
+	// Stopped says who has stopped an author at the expense of a subject, at any time from one
+	// to another; empty: nobody has. nil: nobody ever does.
+	Stopped func(from, to time.Time, who sidecar.Author, subject string) string
+
 	Memory     int64 // bytes; 0: no bound
 	MaxAuthors int   // 0: no bound
 }
@@ -73,6 +77,9 @@ func New(o Options) *Attribution {
 	a.usual = usual.New(a.mostUsual())
 	if o.Counts == nil {
 		a.Counts = func(time.Time, string) Counts { return Counts{} }
+	}
+	if o.Stopped == nil {
+		a.Stopped = func(time.Time, time.Time, sidecar.Author, string) string { return "" }
 	}
 	if o.Notes != nil {
 		a.notes.who = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))

@@ -16,6 +16,8 @@ type Who struct {
 	Now     time.Time `json:"now"`
 	Seconds float64   `json:"seconds"` // the window: what was sent in it
 	Domains []Report  `json:"domains"` // and what else is charged
+
+	Uncounted []Share `json:"uncounted"` // of all domains and none: what nobody pays for, by reason
 }
 
 // A Report is who sends of a domain, or of what else is charged. Numbers of authors are
@@ -28,6 +30,7 @@ type Report struct {
 	Limit        int64       `json:"limit"`        // 0 is unlimited
 	FullAt       *time.Time  `json:"full_at"`      // at this rate; null: not within a window
 	Unattributed int64       `json:"unattributed"` // of Sent, whose author is not known
+	Uncounted    []Share     `json:"uncounted"`    // beside Sent: what nobody pays for, by reason
 	Authors      []Author    `json:"authors"`      // who has tried most first
 	CalledSpam   *CalledSpam `json:"called_spam"`  // null: no server has
 	Nodes        []string    `json:"nodes"`        // that this is from
@@ -61,7 +64,8 @@ type Author struct {
 // Of returns who sends of a subject; false if nothing is known of its authors.
 func (a *Attribution) Of(now time.Time, subject string) (r Report, known bool) {
 	counts := a.Counts(now, subject)
-	r = Report{Domain: sidecar.Printable(subject), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{}}
+	r = Report{Domain: sidecar.Printable(subject), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{},
+		Uncounted: a.Uncounted(now, subject)}
 	a.locked(func() {
 		if s := a.subjects.byName[subject]; s != nil {
 			known = true
@@ -98,6 +102,7 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 	for id, n := range a.scratch {
 		at[id] = len(r.Authors)
 		r.Authors = append(r.Authors, a.author(id, n, r))
+		r.Authors[at[id]].Stopped = sidecar.Printable(a.Stopped(now, now, a.authors.all[id].Author, s.name))
 	}
 	for _, b := range s.bads {
 		if i, is := at[b.author]; is && b.pane >= number-parts {
@@ -221,7 +226,7 @@ func (a *Attribution) Uses(now time.Time, subject string, newest bool) (all []Us
 // Subjects returns those of which anything is known.
 func (a *Attribution) Subjects() (all []string) {
 	a.locked(func() { all = slices.Collect(maps.Keys(a.subjects.byName)) })
-	return all
+	return slices.DeleteFunc(all, func(name string) bool { return name == everybody })
 }
 
 // Scope returns who sends: of a domain with what it redirects, or of what else is charged;

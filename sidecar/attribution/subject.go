@@ -34,6 +34,7 @@ type subject struct {
 	chosen     []uint32                  // authors that may have been made up, see maxChosen
 	marks      map[ratelimit.Token]int64 // of refused sends, by pane
 	bads       map[ratelimit.Token]bad
+	uncharged  []uncharged // the oldest first
 	spam       *CalledSpam
 	size       int64 // bytes in all
 	saved
@@ -122,6 +123,7 @@ func (a *Attribution) expire(s *subject, number int64) {
 		old++
 	}
 	s.panes = slices.Delete(s.panes, 0, old)
+	s.uncharged = slices.DeleteFunc(s.uncharged, func(u uncharged) bool { return u.pane < number-parts })
 	for token, b := range s.bads {
 		if b.pane < number-parts {
 			a.forgive(s, token)
@@ -162,17 +164,23 @@ func (s *subject) accept(m *Message) (refused int) {
 // refuse returns how many recipients of a message were not refused before.
 func (s *subject) refuse(m *Message) (n int) {
 	for _, to := range m.To {
-		mark := envelope.Mark(m.Request.Sender, to)
-		if _, is := s.marks[mark]; is || len(s.marks) >= maxMarks {
-			continue
+		if s.mark(envelope.Mark(m.Request.Sender, to)) {
+			n++
 		}
-		if s.marks == nil {
-			s.marks = map[ratelimit.Token]int64{}
-		}
-		s.marks[mark] = s.last
-		n++
 	}
 	return n
+}
+
+// mark keeps a mark, and reports whether it is new.
+func (s *subject) mark(mark ratelimit.Token) bool {
+	if _, is := s.marks[mark]; is || len(s.marks) >= maxMarks {
+		return false
+	}
+	if s.marks == nil {
+		s.marks = map[ratelimit.Token]int64{}
+	}
+	s.marks[mark] = s.last
+	return true
 }
 
 // drop forgets a subject.
@@ -191,12 +199,12 @@ func (a *Attribution) drop(s *subject) {
 		x.noted--
 		x.gone = append(x.gone, s.name)
 	}
-	s.panes, s.bads, s.marks, s.spam, s.saved = nil, nil, nil, nil, saved{} // it may be in changed
+	s.panes, s.bads, s.marks, s.uncharged, s.spam, s.saved = nil, nil, nil, nil, nil, saved{} // it may be in changed
 }
 
 // resize measures a subject anew, and forgets others if all take too much memory.
 func (a *Attribution) resize(s *subject) {
-	size := 400 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 96*int64(len(s.bads)) + 2*s.noted
+	size := 400 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + 2*s.noted
 	for i := range s.panes {
 		size += 16 * int64(cap(s.panes[i].entries))
 	}

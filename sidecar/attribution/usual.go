@@ -19,7 +19,7 @@ func (a *Attribution) day(pane int64) uint16 {
 
 // learn takes in the hour up to the newest pane of a subject, which is over. An hour belongs
 // to the day on which most of it was sent: so what was sent at once shortly before midnight
-// is of one day.
+// is of one day. What an author has sent on a day on which it was stopped is not usual.
 func (a *Attribution) learn(s *subject, now time.Time) {
 	if a.length == 0 || !sidecar.IsDomain(s.name) {
 		return
@@ -40,8 +40,13 @@ func (a *Attribution) learn(s *subject, now time.Time) {
 		}
 	}
 	for id, pk := range peaks {
-		if key := a.authors.all[id].Key; pk.sent > 0 && usual.Has(key) {
-			a.usual.Note(now, s.name, key, a.day(pk.pane), pk.sent)
+		who := a.authors.all[id].Author
+		switch {
+		case pk.sent == 0 || !usual.Has(who.Key):
+		case a.Stopped(now.Add(-a.Window), now, who, s.name) != "":
+			a.usual.Forget(now, s.name, who.Key, a.day(pk.pane))
+		default:
+			a.usual.Note(now, s.name, who.Key, a.day(pk.pane), pk.sent)
 		}
 	}
 }

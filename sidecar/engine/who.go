@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"time"
 
 	"sluice/ratelimit"
@@ -17,10 +18,14 @@ type who struct{ *attribution.Attribution }
 
 // Decided implements policy.Observer.
 func (w who) Decided(now time.Time, d *policy.Decision) {
+	m := attribution.Message{Subject: d.Payer.Subject(), Author: d.Author, Request: d.Request, To: d.To}
+	if d.Uncharged {
+		w.Uncharged(now, d.Payer.Class, &m)
+		return
+	}
 	if d.Author.Key == "" || d.Payer.Subject() == "" {
 		return
 	}
-	m := attribution.Message{Subject: d.Payer.Subject(), Author: d.Author, Request: d.Request, To: d.To}
 	if d.Refused || d.Blocked {
 		w.Refused(now, &m)
 	} else {
@@ -34,7 +39,7 @@ func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options 
 		return attribution.Options{Clock: clock, Events: o.Events}
 	}
 	return attribution.Options{Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
-		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors),
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.stops.Between,
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
 		}}
@@ -51,9 +56,23 @@ func countsOf(s *settings.Settings, st ratelimit.Standing) attribution.Counts {
 	return c
 }
 
-// culprit is who sends most at the expense of a subject.
+// culprit is who sends most at the expense of a subject. That of an account are its domains.
 func (e *Engine) culprit(now time.Time, subject string) (c sidecar.Culprit) {
-	c.Author, c.Count, c.Of = e.Who.Most(now, subject)
+	account, is := strings.CutPrefix(subject, sidecar.AccountPrefix)
+	if !is {
+		c.Author, c.Count, c.Of = e.Who.Most(now, subject)
+		return c
+	}
+	sent := map[sidecar.Author]int64{}
+	for _, domain := range e.Settings.Load().OwnerMap.Get().DomainsOf(account) {
+		for _, u := range e.Who.Uses(now, domain, false) {
+			n := sent[u.Author] + u.Sent
+			sent[u.Author], c.Of = n, c.Of+u.Sent
+			if n > c.Count || n == c.Count && u.Author.Key < c.Author.Key {
+				c.Author, c.Count = u.Author, n
+			}
+		}
+	}
 	return c
 }
 

@@ -78,6 +78,7 @@ func (s DomainSet) Empty() bool { return len(s.Domains)+len(s.Parents) == 0 }
 type Owners struct {
 	Account map[string]string // of a domain
 	Main    map[string]string // domain of an account: the main one, else the first
+	domains map[string][]string
 	homes   map[string]string // account of a home directory
 	logins  map[string]string // name of a user id: the first, where several have it
 	names   map[string]bool   // of all logins
@@ -88,11 +89,14 @@ type Owners struct {
 // "domain: account", and the logins and home directories in passwd(5).
 func FollowOwners(ownersFile, mainFile, passwdFile string) *follow.Value[Owners] {
 	return follow.New([]string{ownersFile, mainFile, passwdFile}, func(texts [][]byte) Owners {
-		o := Owners{map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}, map[string]bool{}}
+		o := Owners{map[string]string{}, map[string]string{}, map[string][]string{}, map[string]string{}, map[string]string{}, map[string]bool{}}
 		for domain, account := range ownerLines(texts[1]) {
 			o.Main[account] = domain
 		}
 		for domain, account := range ownerLines(texts[0]) {
+			if o.Account[domain] == "" {
+				o.domains[account] = append(o.domains[account], domain)
+			}
 			o.Account[domain] = account
 			if o.Main[account] == "" {
 				o.Main[account] = domain
@@ -129,6 +133,9 @@ func ownerLines(text []byte) iter.Seq2[string, string] {
 
 // Known reports whether there is an owner map.
 func (o *Owners) Known() bool { return len(o.Account) > 0 }
+
+// DomainsOf returns the domains of an account.
+func (o *Owners) DomainsOf(account string) []string { return o.domains[account] }
 
 // IsAccount reports whether a login name is an account: one that has a domain.
 func (o *Owners) IsAccount(login string) bool { return o.Main[login] != "" }

@@ -13,7 +13,10 @@ const topAuthors = 3
 // ErrNotFound if nothing is known of it.
 func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who, error) {
 	settings := o.settings.Load()
-	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.who.Scope(now, scope, n)}
+	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.who.Scope(now, scope, n), Uncounted: []attribution.Share{}}
+	if scope == "" {
+		w.Uncounted = o.who.Uncounted(now, "")
+	}
 	if len(w.Domains) == 0 && scope != "" {
 		return w, o.notFound(now, scope)
 	}

@@ -94,6 +94,9 @@ func (q *question) unlessMore(r sidecar.Reply) sidecar.Reply {
 
 // countUncharged counts recipients for whom nobody pays.
 func (p *Policy) countUncharged(q *question) {
+	if !q.beforeID() {
+		p.notify(q, Decision{Uncharged: true})
+	}
 	if q.who.Class != sidecar.Exempt {
 		return
 	}

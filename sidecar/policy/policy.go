@@ -49,7 +49,7 @@ type HeldMail interface {
 	Kept(now time.Time, subject, id string, token ratelimit.Token) (sidecar.Block, bool)
 }
 
-// An Observer is called with each decision that the limits make. It must not wait, and
+// An Observer is called with each decision that the limits make, and with what passes without one. It must not wait, and
 // must keep nothing of the Decision.
 type Observer interface {
 	Decided(now time.Time, d *Decision)
@@ -67,6 +67,8 @@ type Decision struct {
 	Full    bool               // the payer's Subject is at its limit now
 	Blocked bool               // refused, though not held, because the payer is blocked
 	By      string             // who blocks, as in sidecar.Block
+
+	Uncharged bool // accepted, and nobody pays; the router reports a recipient with each attempt
 }
 
 // Options are what a Policy is made with; all are needed.

@@ -169,6 +169,23 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 	return b, true
 }
 
+// Between says who has last stopped an author, of those stops that were in force for sends at
+// the expense of a subject at any time from one to another; empty if none was.
+func (s *Stops) Between(from, to time.Time, a sidecar.Author, subject string) string {
+	v := *s.view.Load()
+	if len(v) == 0 {
+		return ""
+	}
+	for _, scope := range [...]string{a.Key, sidecar.AccountPrefix + a.Account} {
+		for _, st := range v[scope] {
+			if (st.Cause == Operator || st.Of == subject) && (st.active(to) || st.ended().After(from)) {
+				return st.Origin()
+			}
+		}
+	}
+	return ""
+}
+
 // inForce returns the last stop of a scope by an operator that is in force; nil if none is.
 func (v view) inForce(now time.Time, scope string) *Stop {
 	for _, st := range v[scope] {

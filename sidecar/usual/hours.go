@@ -61,10 +61,23 @@ func (h *Hours) Note(now time.Time, domain, author string, day uint16, sent int6
 	if !r.note(day, sent) {
 		return
 	}
-	d.day = 0 // add up anew
 	if h.since.IsZero() && r.in(week, day) > 0 {
 		h.since = now
 	}
+	h.hasChanged(d, now)
+}
+
+// Forget takes out what an author of a domain has sent on a day: it was not usual.
+func (h *Hours) Forget(now time.Time, domain, author string, day uint16) {
+	d := h.domains[domain]
+	if r := d.find(author); r != nil && r.has(day) {
+		r.busiest[day%month] = 0
+		h.hasChanged(d, now)
+	}
+}
+
+func (h *Hours) hasChanged(d *Domain, now time.Time) {
+	d.day = 0 // add up anew
 	if d.changed.IsZero() {
 		d.changed = now
 		h.changed = append(h.changed, d)

@@ -48,11 +48,14 @@ func (r *ring) note(day uint16, n int64) (changed bool) {
 	return changed
 }
 
+// has reports whether a day has a place.
+func (r *ring) has(day uint16) bool { return day <= r.last && r.last-day < month }
+
 // in is the second-highest of the busiest hours of the days up to a day.
 func (r *ring) in(days, day uint16) int64 {
 	var highest, second uint8
 	for d := day; d > 0 && day-d < days; d-- {
-		if d > r.last || r.last-d >= month {
+		if !r.has(d) {
 			continue
 		}
 		b := r.busiest[d%month]

@@ -1,0 +1,110 @@
+package engine_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/stop"
+)
+
+// free is how many sends an author of a.example may make without leaving room for others.
+func (o *office) free(mailbox string) int64 {
+	free, _ := o.Who.Share(o.now, sidecar.Author{Key: mailbox + "@a.example"}, "a.example", int64(o.max), 25)
+	return free
+}
+
+// What was sent in hours that ended in a stop is not usual: not of its author, whether the
+// stop is in force still or over already; of the colleagues it is.
+func TestHoursThatEndInAStopAreNotUsual(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		o := newOffice(t, 400, "")
+		for range 4 {
+			o.now = o.now.Truncate(24 * time.Hour).Add(33 * time.Hour)
+			o.run(35, rate{"eve", 240}, rate{"ann", 60}) // the stop is in a later pane than the first sends
+			o.stop(stop.Order{Scope: "eve@a.example"})
+			if ends {
+				o.now = o.now.Add(time.Minute)
+				o.start("eve@a.example", false)
+			}
+			o.run(60, rate{"ann", 60})
+			if !ends {
+				o.start("eve@a.example", false)
+			}
+		}
+		o.now = o.now.Add(12 * time.Hour)
+		o.try("ann", 1)
+		if eve, ann := o.free("eve"), o.free("ann"); eve != 20 || ann < 80 { // a twentieth, and half as much again
+			t.Errorf("ends %t: eve is free to send %d, ann %d", ends, eve, ann)
+		}
+	}
+}
+
+// Who is stopped is marked so.
+func TestWhoSaysWhoIsStopped(t *testing.T) {
+	s := newSite(t, limit20)
+	s.sendAs("news@a.example")
+	s.sendAs("info@a.example")
+	s.stop(stop.Order{Scope: "news@a.example", Why: "stolen"})
+	w, err := s.WhoSends(s.now, "a.example", 9)
+	if err != nil || len(w.Domains) != 1 || len(w.Domains[0].Authors) != 2 {
+		t.Fatalf("%+v, %v", w, err)
+	}
+	for _, a := range w.Domains[0].Authors {
+		if is := strings.HasPrefix(a.Stopped, "stopped by alice at ") && strings.HasSuffix(a.Stopped, ": stolen"); is != (a.Key == "news@a.example") {
+			t.Errorf("%s: %q", a.Key, a.Stopped)
+		}
+	}
+}
+
+// What nobody pays for is in who beside what is counted: of a domain what is exempt, of all
+// also bounces. What the router asks again counts once.
+func TestWhoHasWhatNobodyPaysFor(t *testing.T) {
+	s := newSite(t, limit20+"[[identity.exempt]]\nsender = \"owner@a.example\"\nauth = \"news@a.example\"\n")
+	exempt := s.from("news@a.example", sidecar.StageData, s.now)
+	exempt.Sender, exempt.Recipients = "owner@a.example", "a@far.example, b@far.example, c@far.example"
+	bounce := sidecar.Request{Stage: sidecar.StageRoute, ID: messageID(s.now), Recipient: "x@far.example"}
+	s.want(s.ask(exempt), sidecar.Accept, "")
+	exempt.Stage = sidecar.StageRcpt
+	s.want(s.ask(exempt), sidecar.Accept, "")
+	for range 4 {
+		s.want(s.ask(bounce), sidecar.Accept, "")
+	}
+	bounce.Recipient = "z@far.example"
+	s.want(s.ask(bounce), sidecar.Accept, "")
+	s.sendAs("info@a.example")
+	all, err := s.WhoSends(s.now, "", 9)
+	if got := fmt.Sprint(all.Uncounted); err != nil || got != "[{bounces and warnings 2} {exempt 3}]" || len(all.Domains) != 1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	of, err := s.WhoSends(s.now, "a.example", 9)
+	if got := fmt.Sprint(of.Domains[0].Uncounted); err != nil || got != "[{exempt 3}]" || of.Domains[0].Sent != 1 {
+		t.Errorf("%+v, %v", of, err)
+	}
+	s.now = s.now.Add(71 * time.Minute)
+	if all, _ = s.WhoSends(s.now, "", 9); len(all.Uncounted) != 0 {
+		t.Errorf("after the window: %v", all.Uncounted)
+	}
+}
+
+// The refusal of an account names who of all its domains sends most, in the log.
+func TestTheRefusalOfAnAccountNamesItsTopAuthor(t *testing.T) {
+	s := ownedSite(t, map[string]string{"a.example": "bob", "b.example": "bob", "c.example": "eve"})
+	s.set("account:bob", "hourly=20")
+	for _, mailbox := range []string{"info@a.example", "hacked@b.example", "hacked@b.example", "more@c.example", "more@c.example", "more@c.example"} {
+		s.sendAs(mailbox)
+	}
+	for range 17 {
+		s.sendAs("hacked@b.example")
+	}
+	for mailbox, told := range map[string]bool{"info@a.example": false, "new@b.example": true} {
+		r := s.ask(s.from(mailbox, sidecar.StageRcpt, s.now))
+		s.want(r, sidecar.Defer, "Account bob has exceeded the max emails per hour (2")
+		const named = "; mostly hacked@b.example, 19 of 20"
+		if logged := r.Text + r.Log; !strings.Contains(logged, named) || strings.Contains(r.Text, named) != told {
+			t.Errorf("%s is told %q, and logged is %q", mailbox, r.Text, r.Log)
+		}
+	}
+}
