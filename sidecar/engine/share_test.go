@@ -410,3 +410,26 @@ func TestWhatTheShareHoldsStartsNoExim(t *testing.T) {
 		t.Errorf("tried are %d, want only the colleague's", len(got))
 	}
 }
+
+// A script that yesterday sent one message from each of many directories is as little within
+// its usual hour today, from all of them, as one that is new.
+func TestManyDirectoriesDoNotEscapeTheShare(t *testing.T) {
+	o := newOffice(t, 500, "")
+	quiet := []rate{{"ann", 5}, {"bea", 5}, {"cid", 5}, {"dan", 5}}
+	o.week(5, quiet...)
+	directory := func(i int) string { return fmt.Sprint("/home/bob/", i) }
+	for i := range 60 {
+		o.try(directory(i), 1)
+	}
+	o.week(1, quiet...)
+	o.clear()
+	culprits := []rate{}
+	for i := range 60 {
+		culprits = append(culprits, rate{directory(i), 60})
+	}
+	o.run(2*60, append(culprits, quiet...)...)
+	t.Logf("culprits sent %d, colleagues refused %d", o.sentOf(culprits...), o.refusedOf(quiet...))
+	if o.refusedOf(quiet...) > 0 || o.worst > 500 {
+		t.Errorf("refused %v", o.refused)
+	}
+}

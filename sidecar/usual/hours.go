@@ -137,8 +137,12 @@ func (d *Domain) OthersQuota(author string, day uint16) int64 {
 
 // Free is how many sends an hour an author may make without leaving room for others, where
 // the limit of its domain is max: a half more than is usual, or a twentieth of max. An author
-// that is new today may make none.
+// that is new today may make none. A script has no twentieth: it may have as many directories
+// as it likes, and would send one from each a day before.
 func (d *Domain) Free(author string, day uint16, max int64) int64 {
+	if strings.HasPrefix(author, sidecar.ScriptPrefix) {
+		max = 0
+	}
 	return d.find(author).free(day, max)
 }
 
