@@ -192,7 +192,7 @@ func TestQueueIsAsEximSays(t *testing.T) {
 func TestServeFollowsTheQueue(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	sluice := h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	sluice := h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n[queue]\nwarn = 3\n")
 	h.startExim(t)
 	for i := range 5 {
 		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oi", "-f", "news@here.example", fmt.Sprintf("r%d@far.example", i)); code != 0 {
@@ -221,6 +221,9 @@ func TestServeFollowsTheQueue(t *testing.T) {
 	}
 	shows("served", true)
 	sluice.stop(t, "KILL")
+	if log := sluice.stderr.String(); !regexp.MustCompile(`Exim's queue grows.* messages=\d week=0 author=script:/run/home/alice author_share=`).MatchString(log) {
+		t.Errorf("it is not told that the queue grows, and by whom: %s", log)
+	}
 	sluice = h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
 	shows("after kill -9", false)
 }

@@ -112,7 +112,7 @@ func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err erro
 	if err != nil {
 		return r, fmt.Errorf("queue: %w", err)
 	}
-	index := newQueue(directory, func() *settings.Settings { return s }, nil)
+	index := newQueue(directory, func() *settings.Settings { return s }, nil, nil)
 	index.Sweep(t.ctx, time.Now(), true)
 	if r, err = index.Report(o.Node, time.Now(), selection); err != nil {
 		return r, fmt.Errorf("queue: %w", err)
@@ -125,8 +125,8 @@ func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err erro
 }
 
 // newQueue returns an empty index of the queue in a spool_directory.
-func newQueue(directory string, inForce func() *settings.Settings, held func() map[string]int) *queue.Index {
-	return queue.New(queue.Options{Directory: directory, Max: int(inForce().Config.Queue.Max), Held: held,
+func newQueue(directory string, inForce func() *settings.Settings, held func() map[string]int, watch *queue.Watch) *queue.Index {
+	return queue.New(queue.Options{Directory: directory, Max: int(inForce().Config.Queue.Max), Held: held, Watch: watch,
 		Identify: func(r *sidecar.Request) (sidecar.Payer, sidecar.Author) { return inForce().Identify(r) },
 		Local:    func(domain string) bool { return inForce().Locals.Get().Has(domain) }})
 }
@@ -134,7 +134,8 @@ func newQueue(directory string, inForce func() *settings.Settings, held func() m
 // openQueue begins to follow Exim's queue, if there is one.
 func (n *node) openQueue(ctx context.Context, mta exim.Exim) {
 	if directory := mta.Option(ctx, "spool_directory"); directory != "" {
-		n.queue = newQueue(directory, n.engine.Settings.Load, n.engine.Holds.Messages)
+		n.queue = newQueue(directory, n.engine.Settings.Load, n.engine.Holds.Messages,
+			queue.NewWatch(n.events, n.ledger, n.config.Queue.Warn))
 	}
 }
 

@@ -88,7 +88,8 @@ type Config struct {
 		Top      int64  // of so many domains it is told how much they send
 	}
 	Queue struct {
-		Max int64 // messages of Exim's queue of which more than their number is kept
+		Max  int64 // messages of Exim's queue of which more than their number is kept
+		Warn int64 // messages that are warned of while less than a day is known of the queue
 	}
 	Limits Limits
 
@@ -148,6 +149,7 @@ func Default() *Config {
 	c.Alert.To = defaultChannels()
 
 	c.Queue.Max = 1_000_000
+	c.Queue.Warn = 2000
 
 	c.Limits.Window = time.Hour
 	c.Limits.Default = limit.Thresholds{

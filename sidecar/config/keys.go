@@ -68,6 +68,7 @@ func (c *Config) keys() []configKey {
 		{"alert.repeat", field.Duration(&c.Alert.Repeat, time.Minute, 31*24*time.Hour)},
 		{"alert.per_hour", field.Whole(&c.Alert.PerHour, 1, 1000)},
 		{"alert.to", alertList{&c.Alert.To}},
+		{"queue.warn", field.Whole(&c.Queue.Warn, 1, 100_000_000)},
 		{"queue.max", field.Whole(&c.Queue.Max, 0, 100_000_000)},
 
 		{"metrics.textfile", field.Text(&c.Metrics.Textfile, field.OrEmpty(field.AbsolutePath))},

@@ -87,6 +87,22 @@ const (
 	LogCaughtUp   Kind = "log-caught-up"   // all of it is read: file
 )
 
+// Kinds of Exim's queue. Each names who has most of it, and where most of it is to go: author,
+// author_share, destination, destination_share, and reason, which is what the log has said last
+// of mail for there.
+const (
+	QueueGrowth      Kind = "queue-growth"       // there is much more in it than in the week before: messages, week, and as above
+	QueueGrowthEnded Kind = "queue-growth-ended" // the end of queue-growth: messages
+	QueueFrozen      Kind = "queue-frozen"       // likewise of frozen messages: frozen, week, and as above
+	QueueFrozenEnded Kind = "queue-frozen-ended" // the end of queue-frozen: frozen
+	QueueOld         Kind = "queue-old"          // much waits for hours that nobody holds: old, and as above
+	QueueOldEnded    Kind = "queue-old-ended"    // the end of queue-old: old
+	HeldOld          Kind = "held-old"           // Sluice holds mail for more than a day; once a day: messages, bounces, and as above
+	HeldExpires      Kind = "held-expires"       // likewise, and Exim would bounce it within days
+	HeldOldEnded     Kind = "held-old-ended"     // the end of both: messages
+	QueueUnread      Kind = "queue-unread"       // not all of Exim's spool can be read
+)
+
 // Kinds of the store and its notes.
 const (
 	StoreFailed    Kind = "store-failed"    // the store did not answer
@@ -232,6 +248,17 @@ var kinds = map[Kind]wording{
 		"it is tried again at the next rotation or start: mend it, or remove it", unlimited},
 	LogCatchingUp: {slog.LevelInfo, "catching up with the main log", unlimited},
 	LogCaughtUp:   {slog.LevelInfo, "caught up with the main log", unlimited},
+
+	QueueGrowth:      {slog.LevelWarn, "Exim's queue grows: far more is in it than at any time of the last week; sluice queue", unlimited},
+	QueueGrowthEnded: {slog.LevelInfo, "Exim's queue is down again", unlimited},
+	QueueFrozen:      {slog.LevelWarn, "far more messages in Exim's queue are frozen than at any time of the last week; sluice queue --frozen", unlimited},
+	QueueFrozenEnded: {slog.LevelInfo, "fewer messages in Exim's queue are frozen again", unlimited},
+	QueueOld:         {slog.LevelWarn, "many messages have waited in Exim's queue for more than 4 hours, and nobody holds them; sluice queue --older 4h", unlimited},
+	QueueOldEnded:    {slog.LevelInfo, "what has waited long in Exim's queue is less again", unlimited},
+	HeldOld:          {slog.LevelWarn, "mail is held for more than a day; sluice queue --held --older 24h", unlimited},
+	HeldExpires:      {slog.LevelError, "mail is held that Exim will bounce within days; release it, or remove it; sluice queue --held --older 24h", unlimited},
+	HeldOldEnded:     {slog.LevelInfo, "no mail is held for more than a day any more", unlimited},
+	QueueUnread:      {slog.LevelError, "not all of Exim's queue can be read: what is in it is not known, and nobody is warned of it", perKind},
 
 	StoreFailed:    {slog.LevelError, "store failed", perKind},
 	MemoryCeiling:  {slog.LevelError, "memory ceiling reached: new domains pass uncounted, those known stay exact; raise store.max_subjects", perKind},

@@ -50,6 +50,7 @@ const (
 	Store  Condition = "store"  // counts are not written, or there is no room for more of them
 	Locks  Condition = "locks"  // the lock directory is in trouble
 	Config Condition = "config" // the configuration, or what it names, is not in force
+	Queue  Condition = "queue"  // much waits in Exim's queue, or for long
 	Front  Condition = "front"  // questions of mail servers are not answered
 )
 

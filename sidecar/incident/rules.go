@@ -67,6 +67,17 @@ var rules = map[event.Kind]rule{
 	event.LogLost:    {pulses, "", Warning, Log, "file"},
 	event.LogSkipped: {pulses, "", Warning, Log, "file"},
 
+	event.QueueGrowth:      {begins, "queue-growth", Warning, Queue, ""},
+	event.QueueGrowthEnded: {ends, "queue-growth", Info, Queue, ""},
+	event.QueueFrozen:      {begins, "queue-frozen", Warning, Queue, ""},
+	event.QueueFrozenEnded: {ends, "queue-frozen", Info, Queue, ""},
+	event.QueueOld:         {begins, "queue-old", Warning, Queue, ""},
+	event.QueueOldEnded:    {ends, "queue-old", Info, Queue, ""},
+	event.HeldOld:          {begins, "held-old", Warning, Queue, ""},
+	event.HeldExpires:      {begins, "held-old", Critical, Queue, ""},
+	event.HeldOldEnded:     {ends, "held-old", Info, Queue, ""},
+	event.QueueUnread:      {pulses, "", Warning, Queue, ""},
+
 	event.JournalFailed:  {begins, "journal-failed", Critical, Store, ""},
 	event.JournalMended:  {ends, "journal-failed", Info, Store, ""},
 	event.JournalDamaged: {pulses, "", Critical, Store, ""},

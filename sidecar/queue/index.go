@@ -24,12 +24,13 @@ type Index struct {
 	mu       sync.Mutex
 	messages map[key]message
 	names    names
-	told     map[key]told // by the log, since the last sweep began
-	sweep    uint8        // number of the last sweep that has begun
+	told     map[key]told      // by the log, since the last sweep began
+	reasons  map[string]string // the last deferral that the log has of a destination
+	sweep    uint8             // number of the last sweep that has begun
 	swept    sweepResult
 }
 
-// Options are what an Index is made with; all are needed but Held.
+// Options are what an Index is made with; all are needed but Held and Watch.
 type Options struct {
 	Directory string // Exim's spool_directory
 	Max       int    // messages of which more than their number is kept
@@ -39,6 +40,8 @@ type Options struct {
 	Local func(domain string) bool
 	// Held returns how many recipients of each message Sluice holds, by id; nil: nobody knows.
 	Held func() map[string]int
+	// Watch is told what each sweep has found; nil: nobody is.
+	Watch *Watch
 }
 
 // A message takes 56 bytes with its key. Texts are indexes into names. When it has arrived is
@@ -73,7 +76,11 @@ type sweepResult struct {
 
 // New returns an Index that knows nothing before its first Sweep.
 func New(o Options) *Index {
-	return &Index{options: o, messages: map[key]message{}, names: newNames(), told: map[key]told{}}
+	x := &Index{options: o, messages: map[key]message{}, names: newNames(), told: map[key]told{}, reasons: map[string]string{}}
+	if o.Watch != nil {
+		o.Watch.causes = x.reasonOf
+	}
+	return x
 }
 
 const (
@@ -84,6 +91,8 @@ const (
 	// maxTold bounds what is kept of the log between two sweeps. Beyond it the next sweep looks
 	// at each header.
 	maxTold = 100_000
+	// maxReasons bounds the destinations of which a deferral is remembered.
+	maxReasons = 10_000
 )
 
 // Refresh sweeps, unless the last sweep was just now; how long that is depends on how long it took.
@@ -114,6 +123,15 @@ func (x *Index) Sweep(ctx context.Context, now time.Time, full bool) {
 	if ctx.Err() != nil {
 		return
 	}
+	s.end(now, err)
+	if x.options.Watch != nil {
+		x.options.Watch.swept(now, x, err)
+	}
+}
+
+// end puts in force what a sweep has found. err is why it could not read all.
+func (s *sweep) end(now time.Time, err error) {
+	x := s.Index
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err == nil {
@@ -122,7 +140,7 @@ func (x *Index) Sweep(ctx context.Context, now time.Time, full bool) {
 	x.names.compact(x.messages)
 	took := time.Since(s.began)
 	x.swept = sweepResult{at: now, took: took, names: took - s.reading, more: s.more, trouble: err, fullScan: x.swept.fullScan}
-	if full {
+	if s.full {
 		x.swept.fullScan = now
 	}
 }
@@ -295,6 +313,7 @@ func (x *Index) Observe(entries []sidecar.LogEntry) {
 		case e.Kind == sidecar.LogArrived:
 			x.told[k] = x.arrived(e)
 		case e.Kind == sidecar.LogMoved, e.IsOutcome():
+			x.deferred(e)
 			t := x.told[k]
 			// What our router holds is redirected too, without an alias.
 			if e.Kind == sidecar.LogDeferred && !strings.EqualFold(e.Original, e.Recipient) && x.options.Local(envelope.DomainOf(e.Original)) {
@@ -303,6 +322,24 @@ func (x *Index) Observe(entries []sidecar.LogEntry) {
 			x.told[k] = t
 		}
 	}
+}
+
+// deferred remembers why mail for a destination waits. mu is held.
+func (x *Index) deferred(e *sidecar.LogEntry) {
+	if e.Kind != sidecar.LogDeferred || e.Text == "" {
+		return
+	}
+	if len(x.reasons) >= maxReasons {
+		clear(x.reasons)
+	}
+	x.reasons[cut(envelope.DomainOf(e.Recipient))] = strings.Clone(cut(e.Text))
+}
+
+// reasonOf is what the log has said last of a deferral by a destination; "" if nothing is known.
+func (x *Index) reasonOf(destination string) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.reasons[destination]
 }
 
 // arrived finds whose a message is that arrives: it may be answered by a bounce before the next
@@ -323,6 +360,9 @@ func (x *Index) arrived(e *sidecar.LogEntry) told {
 
 // Run sweeps until ctx is done.
 func (x *Index) Run(ctx context.Context) error {
+	if x.options.Watch != nil {
+		defer x.options.Watch.save()
+	}
 	for {
 		x.Refresh(ctx, time.Now())
 		x.mu.Lock()
