@@ -42,6 +42,8 @@ type commands struct {
 	Status   statusCmd   `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
 	Who      whoCmd      `cmd:"" help:"Show who sends most: of a domain, or of all."`
 	Queue    queueCmd    `cmd:"" help:"Show what waits in Exim's queue, and whose it is."`
+	Events   eventsCmd   `cmd:"" help:"Show what was locked, refused and released, when and by whom."`
+	Incident incidentCmd `cmd:"" help:"Show what has gone wrong with a domain or this node, from its begin to its end."`
 	Lock     lockCmd     `cmd:"" help:"Refuse a domain until it is unlocked."`
 	Unlock   unlockCmd   `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
 	Stop     stopCmd     `cmd:"" help:"Stop one mailbox, script or other author, while its domain goes on."`

@@ -285,9 +285,25 @@ func (o *newcomer) uses(t *testing.T) {
 	if got := o.status(t, "example.com").Sent; got != 0 {
 		t.Errorf("after the reset %d are counted", got)
 	}
+	o.looksBack(t)
 	for line := range strings.Lines(o.types(t, "sluice check --help")) {
 		if example := strings.TrimSpace(line); strings.HasPrefix(example, "sluice check ") {
 			o.run(t, example)
+		}
+	}
+}
+
+// looksBack asks what has happened, by whom, and what the incident was.
+func (o *newcomer) looksBack(t *testing.T) {
+	t.Helper()
+	for command, says := range map[string][]string{
+		"sluice events example.com --since 2d": {"limit-reached ", "sent 500/500 (100%)", "refused ", "news@example.com", "command unlock", " root ", "lock-removed ", "why stolen"},
+		"sluice events":                        {"serving ", "hacked@example.com"},
+		"sluice incident":                      {"-1 ", " info ", " example.com  limit"},
+		"sluice incident example.com":          {"example.com   info, open since ", "WHO       news@example.com, ", "[proven]", "500 of 500 sent", "sluice events example.com"},
+	} {
+		for _, text := range says {
+			hosttest.EventuallyOr(t, func() string { return o.types(t, command) }, func() bool { return strings.Contains(o.types(t, command), text) })
 		}
 	}
 }

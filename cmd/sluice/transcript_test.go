@@ -24,6 +24,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
@@ -59,6 +60,9 @@ type stage struct {
 	filled filled
 	who    attribution.Who
 	queue  queue.Report
+
+	past      operator.Past
+	incidents []incident.Incident
 }
 
 // filled is what a stage answers about thresholds.
@@ -232,6 +236,7 @@ var stages = map[string]stage{
 			Stop: stop.Stop{Mark: "1772365800000-B", Scope: "hacked@example.com", Since: noon.Add(-10 * time.Minute), Until: noon.Add(23 * time.Hour), Cause: stop.Operator, Who: "alice (as root)", Node: "mx2", Why: "stolen password"}}},
 		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
+	"past": pastStage,
 	"who": {who: attribution.Who{Node: "mx1", Now: noon, Seconds: 3600, Domains: []attribution.Report{
 		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []attribution.Share{{Name: "exempt", Sent: 412}},
 			CalledSpam: &attribution.CalledSpam{Servers: []string{"mx.post.example", "mx.mail.example"}, Text: "550 5.7.1 blocked for spam", At: noon.Add(-time.Minute)},

@@ -7,6 +7,7 @@ import (
 
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/history"
+	"sluice/sidecar/incident"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/stop"
 )
@@ -31,6 +32,10 @@ type Backend interface {
 	Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error)
 	// Stops lists the stops of one author or account, or of all for "", the last first.
 	Stops(now time.Time, scope string) ([]operator.StopStatus, error)
+	// Happened returns what has happened since a time to a scope, or to all for "".
+	Happened(now, since time.Time, scope string) (operator.Past, error)
+	// Incidents returns those of a number or domain, or all for "", the last first.
+	Incidents(scope string) ([]incident.Incident, error)
 	// Reset restarts the counts of a domain, an account or a mailbox at zero.
 	Reset(ctx context.Context, now time.Time, scope, who string) error
 	// Change sets, unsets or rolls back limits.

@@ -22,8 +22,10 @@ import (
 
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
+	"sluice/sidecar/eventlog"
 	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/stop"
@@ -63,6 +65,14 @@ func (b *book) Status(_ context.Context, now time.Time, domain string) (operator
 
 func (b *book) WhoSends(_ time.Time, scope string, n int) (attribution.Who, error) {
 	return attribution.Who{Node: "mx1", Domains: []attribution.Report{{Domain: scope}}}, b.write("who %s %d", scope, n)
+}
+
+func (b *book) Happened(now, since time.Time, scope string) (operator.Past, error) {
+	return operator.Past{Node: "mx1", Events: []eventlog.Record{{Event: "stop", Scope: scope}}}, b.write("events %s %v", scope, now.Sub(since))
+}
+
+func (b *book) Incidents(scope string) ([]incident.Incident, error) {
+	return []incident.Incident{{ID: incident.ID{Node: "mx1", Number: 7}, Severity: incident.Critical}}, b.write("incidents %s", scope)
 }
 
 func (b *book) Lock(_ context.Context, _ time.Time, domain, who string) (string, error) {
@@ -171,6 +181,12 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if past, err := c.Happened(ctx, "login:bob x", 90*time.Minute); err != nil || past.Events[0].Scope != "login:bob x" {
+		t.Errorf("events = %+v, %v", past, err)
+	}
+	if all, err := c.Incidents(ctx, "mx1-7"); err != nil || all[0].ID.String() != "mx1-7" || all[0].Severity != incident.Critical {
+		t.Errorf("incidents = %+v, %v", all, err)
+	}
 	if err := errors.Join(
 		lock(c, "Bücher.example"), unlock(c, "example.com"), c.Reset(ctx, "account:bob"), c.Reset(ctx, "News@Example.com"),
 	); err != nil {
@@ -183,6 +199,7 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 	want := []string{
 		"status example.com", "status ",
 		"who  1000", "who example.com 1000", "who script:/home/bob/x y 1000", "who login:bob 1000", "who forward:info@example.com 1000", "who news@example.com 1000",
+		"events login:bob x 1h30m0s", "incidents mx1-7",
 		"lock xn--bcher-kva.example " + me.Username, "unlock example.com " + me.Username,
 		"reset account:bob " + me.Username, "reset news@example.com " + me.Username,
 	}
@@ -194,6 +211,8 @@ func TestCommandsReachThePolicyWithWhoGaveThem(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	path, _ := start(t, Options{Backend: &book{}})
 	c, ctx := NewClient(path), t.Context()
+	happened := func(scope string, within time.Duration) error { _, err := c.Happened(ctx, scope, within); return err }
+	incidents := func(scope string) error { _, err := c.Incidents(ctx, scope); return err }
 	who := func(scope string, n int) error { _, err := c.WhoSends(ctx, scope, n); return err }
 	for _, tc := range []struct {
 		name string
@@ -208,6 +227,11 @@ func TestRefusals(t *testing.T) {
 		{"no number", who("", 0), "top must be a number", nil},
 		{"no author", who("x y", 1), `scope "x y" must be`, nil},
 		{"a long name", who("script:/"+strings.Repeat("x", 400), 1), "the scope is too long", nil},
+		{"events of a long name", happened(strings.Repeat("x", longestScope+1), time.Hour), "events: the scope is too long", nil},
+		{"events of no time", happened("", 0), "events: within must be a time", nil},
+		{"events of nobody", happened("none.example", time.Hour), "events: nothing is counted", nil},
+		{"no incident", incidents("none.example"), "incident none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"an incident of a long name", incidents(strings.Repeat("x", longestScope+1)), "incident: the number or name is too long", nil},
 		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
 		{"nobody", lock(NewClient(path+"x"), "example.com"), "no such file", ErrUnreachable},
 	} {

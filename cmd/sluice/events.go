@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"sluice/sidecar"
+	"sluice/sidecar/admin"
+	"sluice/sidecar/eventlog"
+	"sluice/sidecar/operator"
+)
+
+type eventsCmd struct {
+	Scope *string `arg:"" optional:"" help:"Of whom: example.com, news@example.com, account:bob or another sender that sluice who shows."`
+	Since string  `default:"24h" placeholder:"TIME" help:"Only what has happened within this time: 90m, 24h, 7d (default: 24h)."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (eventsCmd) Help() string {
+	return `What this node has locked, refused, held and released, what operators have done, and what
+was wrong with the node, the first first. Of a domain that is what happened to its mailboxes
+too; of a mailbox also what happened to its whole domain; of an account that of its domains.
+BY is who did it; where it is empty, Sluice did.
+
+What is the same within an hour is one line, with how often. The last 20,000 lines are
+kept, over restarts, and at most 500 of one domain. Of a domain, 32 senders are told apart
+within an hour whose mail was refused; the others have one line together. What Exim has logged
+of single messages: sluice log.
+
+Examples:
+  sluice events
+  sluice events example.com --since 2d
+  sluice events news@example.com --json | jq -r '.events[] | select(.event == "refused").at'` +
+		jsonHelp(operator.Past{}, "at and last are the first and the last time; without by, Sluice did it.")
+}
+
+func (c eventsCmd) Run(t *terminal) error {
+	scope := ""
+	if c.Scope != nil {
+		if scope = *c.Scope; scope == "" {
+			return errors.New("events: the name is empty; leave it out to see what has happened to all")
+		}
+	}
+	within, err := parseTime("--since", c.Since)
+	if err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	question := func(a *admin.Client) (operator.Past, error) { return a.Happened(t.ctx, scope, within) }
+	return show(t, c.JSON, "events", question, func(p operator.Past) { printEvents(t.stdout, p, scope, sidecar.Brief(within)) })
+}
+
+func printEvents(w io.Writer, p operator.Past, scope, within string) {
+	if len(p.Events) == 0 {
+		of := ""
+		if scope != "" {
+			of = " to " + sidecar.Printable(scope)
+		}
+		fmt.Fprintf(w, "%s: nothing has happened%s in the last %s\n", p.Node, of, within)
+		return
+	}
+	rows := [][]string{{"WHEN", "EVENT", "WHOM", "BY", "WHAT"}}
+	for _, r := range p.Events {
+		rows = append(rows, []string{sidecar.DateTime(r.At), string(r.Event), whom(r), r.By, often(r) + r.Text})
+	}
+	printTable(w, "lllll", rows)
+}
+
+// whom is whom a record is about.
+func whom(r eventlog.Record) string {
+	switch {
+	case r.Scope == "":
+		return r.Domain
+	case r.Domain == "" || sidecar.IsMailbox(r.Scope):
+		return r.Scope
+	}
+	return r.Scope + " of " + r.Domain
+}
+
+// often says how often something has happened; empty if once.
+func often(r eventlog.Record) string {
+	if r.Count < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%s until %s: ", sidecar.Count(r.Count, "time", "times"), r.Last.Local().Format("15:04:05"))
+}
