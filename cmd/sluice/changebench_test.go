@@ -55,7 +55,7 @@ func benchChange(b *testing.B, shared bool, before int) {
 		}
 		answered = time.Since(start)
 		for inForce := false; !inForce; time.Sleep(100 * time.Microsecond) {
-			set := last.engine.Settings.Load().Scopes["d3.example"].Set("hourly")
+			set := last.engine.Settings.Load().Scope("d3.example").Set("hourly")
 			inForce = set != nil && set.Value == int64(1000+change)
 		}
 		return answered, time.Since(start)

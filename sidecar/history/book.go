@@ -32,6 +32,7 @@ type Book struct {
 	kept    int            // how many changes were left by the last Compact
 	version int            // how many changes were written or removed here
 	touched map[string]int // the version behind the last of these of each scope
+	recent  []string       // the scopes of the last versions
 }
 
 // Open returns the Book of a board, which follows it from then on.
@@ -59,6 +60,10 @@ func (b *Book) receive(key string, value []byte) {
 	for _, c := range slices.Concat(before, group) {
 		b.version++
 		b.touched[c.Scope] = b.version
+		b.recent = append(b.recent, c.Scope)
+	}
+	if extra := len(b.recent) - 2*keepRecent; extra > 0 {
+		b.recent = slices.Clone(b.recent[extra+keepRecent:])
 	}
 	b.groups[number] = group
 	if len(group) == 0 {
@@ -111,7 +116,13 @@ func (b *Book) Of(scope string) Log {
 func (b *Book) Touched(since int) (scopes []string, version int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if since < b.version { // else it is asked for nothing, as nearly always
+	switch n := b.version - since; {
+	case n == 0: // nearly always
+	case n <= len(b.recent):
+		scopes = slices.Clone(b.recent[len(b.recent)-n:])
+		slices.Sort(scopes)
+		scopes = slices.Compact(scopes)
+	default:
 		for scope, last := range b.touched {
 			if last > since {
 				scopes = append(scopes, scope)
@@ -121,6 +132,10 @@ func (b *Book) Touched(since int) (scopes []string, version int) {
 	}
 	return scopes, b.version
 }
+
+// keepRecent is of how many of the last changes, at least, Touched finds the scopes without
+// looking at all.
+const keepRecent = 1000
 
 // Find returns a change that can be rolled back: one that is in force.
 func (b *Book) Find(number int64, now time.Time) (Change, error) {

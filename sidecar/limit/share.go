@@ -23,12 +23,12 @@ func (t *Table) OthersShare(who sidecar.Payer, max int64) int64 {
 			percent = scope.OthersShare
 		}
 	}
-	see(t.Scopes[who.Mailbox])
-	see(t.Scopes[who.Domain])
+	see(t.Scope(who.Mailbox))
+	see(t.Scope(who.Domain))
 	if who.Account != "" && t.HasAccounts {
-		see(t.Scopes[sidecar.AccountPrefix+who.Account])
+		see(t.Scope(sidecar.AccountPrefix + who.Account))
 	}
-	see(t.Scopes[sidecar.DefaultScope])
+	see(t.Scope(sidecar.DefaultScope))
 	if culprit == nil || *culprit != CulpritStop || percent == nil {
 		return 0
 	}
@@ -37,7 +37,7 @@ func (t *Table) OthersShare(who sidecar.Payer, max int64) int64 {
 
 // MostShare is the greatest percentage of an hourly limit that anybody leaves to others.
 func (t *Table) MostShare() (percent int64) {
-	for _, scope := range t.Scopes {
+	for _, scope := range t.Scopes() {
 		if scope.OthersShare != nil {
 			percent = max(percent, *scope.OthersShare)
 		}

@@ -2,7 +2,7 @@ package limit
 
 import (
 	"cmp"
-	"maps"
+	"iter"
 	"slices"
 	"time"
 
@@ -15,13 +15,12 @@ import (
 type Table struct {
 	Window time.Duration // that of hourly limits
 
-	Scopes      map[string]*scoped           // what each scope sets; the default scope sets every key
-	Limits      map[string][]ratelimit.Limit // limits of each domain, account or mailbox with a scope of its own
-	fallback    []ratelimit.Limit            // limits of any other domain
-	unlimited   []ratelimit.Limit            // limits of special subjects that have none
-	HasAccounts bool                         // Limits has an account
-	HasWatched  bool                         // some scope is watched
-	exempts     bool                         // some scope is exempt
+	scopes      scopes            // what each scope sets; the default scope sets every key
+	fallback    []ratelimit.Limit // limits of any domain without a scope of its own
+	unlimited   []ratelimit.Limit // limits of special subjects that have none
+	HasAccounts bool              // some scope is an account
+	HasWatched  bool              // some scope is watched
+	exempts     bool              // some scope is exempt
 
 	accounts, watched, exempted int // how many scopes are that
 }
@@ -29,8 +28,29 @@ type Table struct {
 // scoped is what all layers together set for one scope.
 type scoped struct {
 	Thresholds
-	from  []*Setting // the origin of each of them, one for each key
-	below *scoped    // what the layers below the live one set; nil: this is without that
+	from   []*Setting        // the origin of each of them, one for each key
+	below  *scoped           // what the layers below the live one set; nil: this is without that
+	limits []ratelimit.Limit // of the domain, account or mailbox that the scope names
+}
+
+// Scope is what is set for a scope by itself; nil: nothing is.
+func (t *Table) Scope(name string) *scoped { return t.scopes.get(name) }
+
+// Scopes yields the scopes for which something is set, in no order.
+func (t *Table) Scopes() iter.Seq2[string, *scoped] { return t.scopes.all() }
+
+// limitsOf are the limits of a scope; false if nothing is set for it.
+func (t *Table) limitsOf(name string) ([]ratelimit.Limit, bool) {
+	if scope := t.scopes.get(name); scope != nil && name != sidecar.DefaultScope {
+		return scope.limits, true
+	}
+	return nil, false
+}
+
+// OwnLimits are the limits of a domain, account or mailbox for which something is set by itself.
+func (t *Table) OwnLimits(name string) []ratelimit.Limit {
+	limits, _ := t.limitsOf(name)
+	return limits
 }
 
 // Set returns the setting of a key in this scope; nil if it does not set the key.
@@ -61,21 +81,22 @@ func (s *scoped) put(setting *Setting) {
 // NewTable compiles layers of settings, of which a later one overrides an earlier one.
 // The first one sets every key of the default scope.
 func NewTable(window time.Duration, layers ...[]Setting) *Table {
-	t := &Table{Window: window, Scopes: map[string]*scoped{sidecar.DefaultScope: {}}, Limits: map[string][]ratelimit.Limit{}}
+	t, all := &Table{Window: window}, map[string]*scoped{sidecar.DefaultScope: {}}
 	for _, layer := range layers {
 		for i := range layer {
-			scope := t.Scopes[layer[i].Scope]
+			scope := all[layer[i].Scope]
 			if layer[i].Layer == LayerLive && (scope == nil || scope.below == nil) {
 				scope = scope.above()
-				t.Scopes[layer[i].Scope] = scope
+				all[layer[i].Scope] = scope
 			}
 			if scope == nil {
 				scope = &scoped{}
-				t.Scopes[layer[i].Scope] = scope
+				all[layer[i].Scope] = scope
 			}
 			scope.put(&layer[i])
 		}
 	}
+	t.scopes = scopes{base: all}
 	t.compile()
 	return t
 }
@@ -85,16 +106,15 @@ func (s *scoped) above() *scoped {
 	if s == nil {
 		s = &scoped{}
 	}
-	return &scoped{s.Thresholds, slices.Clone(s.from), s}
+	return &scoped{Thresholds: s.Thresholds, from: slices.Clone(s.from), below: s}
 }
 
 // With returns the table with other live settings in some scopes, instead of those that
 // it has there. Except for the default scope, only these are compiled.
 func (t *Table) With(live map[string][]Setting) *Table {
-	after := *t
-	after.Scopes, after.Limits = maps.Clone(t.Scopes), maps.Clone(t.Limits)
+	after, others := *t, map[string]*scoped{}
 	for name, settings := range live {
-		scope := after.Scopes[name]
+		scope := t.scopes.get(name)
 		after.count(name, scope, -1)
 		if scope != nil && scope.below != nil {
 			scope = scope.below
@@ -105,35 +125,45 @@ func (t *Table) With(live map[string][]Setting) *Table {
 				scope.put(&settings[i])
 			}
 		}
-		after.Scopes[name] = scope
-		if scope == nil || len(scope.from) == 0 && name != sidecar.DefaultScope {
-			delete(after.Scopes, name)
-			delete(after.Limits, name)
-		} else {
-			after.Limits[name] = after.compileLimits(name, scopesOfLimits(name))
-			after.count(name, scope, 1)
+		if scope != nil && len(scope.from) == 0 && name != sidecar.DefaultScope {
+			scope = nil
 		}
+		others[name] = scope
+		after.count(name, scope, 1)
 	}
+	after.scopes = t.scopes.with(others)
 	if _, all := live[sidecar.DefaultScope]; all {
-		after.Limits = map[string][]ratelimit.Limit{}
 		after.compile()
 		return &after
 	}
+	for name, scope := range others {
+		if scope != nil {
+			others[name] = after.compiled(name, scope)
+		}
+	}
+	after.scopes = t.scopes.with(others)
 	return &after
 }
 
 // compile finds the limits of all scopes.
 func (t *Table) compile() {
 	t.fallback, t.unlimited = t.compileLimits("", []string{sidecar.DefaultScope}), t.compileLimits("", nil)
-	for name := range t.Scopes {
-		if name != sidecar.DefaultScope {
-			t.Limits[name] = t.compileLimits(name, scopesOfLimits(name))
-		}
+	all := map[string]*scoped{}
+	for name, scope := range t.scopes.all() {
+		all[name] = t.compiled(name, scope)
 	}
+	t.scopes = scopes{base: all}
 	t.accounts, t.watched, t.exempted = 0, 0, 0
-	for name, scope := range t.Scopes {
+	for name, scope := range all {
 		t.count(name, scope, 1)
 	}
+}
+
+// compiled is a scope with its limits.
+func (t *Table) compiled(name string, scope *scoped) *scoped {
+	with := *scope
+	with.limits = t.compileLimits(name, scopesOfLimits(name))
+	return &with
 }
 
 // count adds a scope that comes, or with -1 goes. What no scope has, nobody has to look for.
@@ -168,7 +198,7 @@ func scopesOfLimits(name string) []string {
 func (t *Table) compileLimits(name string, scopes []string) []ratelimit.Limit {
 	var hourly, daily int64
 	for _, scope := range slices.Backward(scopes) {
-		if set := t.Scopes[scope]; set != nil {
+		if set := t.scopes.get(scope); set != nil {
 			hourly, daily = *cmp.Or(set.Hourly, &hourly), *cmp.Or(set.Daily, &daily)
 		}
 	}
@@ -185,8 +215,11 @@ func (t *Table) compileLimits(name string, scopes []string) []ratelimit.Limit {
 // LongestWindow is the longest window of any limit: how long sends must be remembered.
 func (t *Table) LongestWindow() time.Duration {
 	longest := t.Window
-	for _, limits := range slices.AppendSeq([][]ratelimit.Limit{t.fallback}, maps.Values(t.Limits)) {
-		for _, limit := range limits {
+	for _, limit := range t.fallback {
+		longest = max(longest, limit.Window)
+	}
+	for _, scope := range t.scopes.all() {
+		for _, limit := range scope.limits {
 			longest = max(longest, limit.Window)
 		}
 	}
@@ -197,13 +230,13 @@ func (t *Table) LongestWindow() time.Duration {
 // its domain in any case, its mailbox and account if they have limits of their own. A
 // special subject is charged alone.
 func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) []ratelimit.Subject {
-	if limits := t.Limits[who.Mailbox]; len(limits) > 0 {
+	if limits := t.OwnLimits(who.Mailbox); len(limits) > 0 {
 		subjects = append(subjects, ratelimit.Subject{Name: who.Mailbox, Limits: limits})
 	}
 	subjects = append(subjects, ratelimit.Subject{Name: who.Subject(), Limits: t.LimitsOf(who)})
 	if who.Account != "" && who.Special == "" && t.HasAccounts {
 		name := sidecar.AccountPrefix + who.Account
-		if limits := t.Limits[name]; len(limits) > 0 {
+		if limits := t.OwnLimits(name); len(limits) > 0 {
 			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: limits})
 		}
 	}
@@ -218,7 +251,7 @@ func (t *Table) AppendSubjects(subjects []ratelimit.Subject, who sidecar.Payer) 
 // LimitsOf are the limits of who's Subject.
 func (t *Table) LimitsOf(who sidecar.Payer) []ratelimit.Limit {
 	if who.Special != "" {
-		switch own, ok := t.Limits[who.Special]; {
+		switch own, ok := t.limitsOf(who.Special); {
 		case ok && who.Domain != "": // its domain may have changed: an account's other main domain
 			return t.compileLimits(who.Special, who.LimitScopes())
 		case ok:
@@ -227,7 +260,7 @@ func (t *Table) LimitsOf(who sidecar.Payer) []ratelimit.Limit {
 			return t.unlimited
 		}
 	}
-	if own, ok := t.Limits[who.Domain]; ok {
+	if own, ok := t.limitsOf(who.Domain); ok {
 		return own
 	}
 	return t.fallback
@@ -285,7 +318,7 @@ func (t *Table) LimitOrigin(who sidecar.Payer, subject string, window time.Durat
 // scope which sets it, of mailbox, domain, account and default.
 func InForce[T any](t *Table, who sidecar.Payer, key string, value func(*Thresholds) *T) (v T, o Origin) {
 	for _, name := range who.Scopes() {
-		if scope := t.Scopes[name]; scope != nil {
+		if scope := t.scopes.get(name); scope != nil {
 			if v := value(&scope.Thresholds); v != nil {
 				return *v, scope.Set(key).Origin
 			}
@@ -318,7 +351,7 @@ func (t *Table) IgnoredCauses(who sidecar.Payer) []sidecar.Cause {
 // none does.
 func (t *Table) Decisive(key string, names []string) (Value, bool) {
 	for _, name := range names {
-		if set := t.Scopes[name].Set(key); set != nil {
+		if set := t.scopes.get(name).Set(key); set != nil {
 			return Value{Key: key, Value: set.Value, Set: name, Origin: set.Origin}, true
 		}
 	}

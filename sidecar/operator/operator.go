@@ -183,7 +183,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	}
 	limited := len(s.Windows) > 0
 	if sidecar.IsSpecial(name) { // it always has some, like a domain
-		limited = settings.Scopes[name] != nil
+		limited = settings.Scope(name) != nil
 	}
 	return s, limited || s.counted() || s.Stopped != ""
 }

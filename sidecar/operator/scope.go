@@ -33,7 +33,7 @@ func (o *Operator) checkScope(now time.Time, scope string) (warning string, err 
 func (o *Operator) knows(now time.Time, scope string) bool {
 	s := o.settings.Load()
 	_, stopped := s.PanelBlocks[scope]
-	if stopped || scope == sidecar.DefaultScope || s.Scopes[scope] != nil || len(o.store.Standing(o.clock.Store(now), scope).Windows) > 0 {
+	if stopped || scope == sidecar.DefaultScope || s.Scope(scope) != nil || len(o.store.Standing(o.clock.Store(now), scope).Windows) > 0 {
 		return true
 	}
 	if account, is := strings.CutPrefix(scope, sidecar.AccountPrefix); is {
@@ -57,7 +57,7 @@ const maxCompared = 100_000
 func (o *Operator) suggest(now time.Time, scope string) string {
 	s := o.settings.Load()
 	names := map[string]bool{}
-	for name := range s.Scopes {
+	for name := range s.Scopes() {
 		names[name] = true
 	}
 	for domain, account := range s.OwnerMap.Get().Account {

@@ -114,7 +114,7 @@ func (l *Live) draft(now time.Time, o history.Edit) ([]history.Change, error) {
 	}
 	present := l.present(now)
 	isLive := func(key string) bool {
-		set := present.Scopes[scope].Set(key)
+		set := present.Scope(scope).Set(key)
 		return set != nil && set.Layer == limit.LayerLive
 	}
 	unsetAll := len(settings) == 0

@@ -92,15 +92,15 @@ func TestWhatAChangeCosts(t *testing.T) {
 			t.Fatalf("d9.example has %v", got)
 		}
 		set(t, l, "d3.example", "hourly=76") // the first one may remove old ones
-		scope := l.Load().Scopes["d9.example"]
+		scope := l.Load().Scope("d9.example")
 		store.reads, store.writes = 0, 0
 		set(t, l, "d3.example", "hourly=77")
 		l.Reload(time.Now())
 		if store.reads != 0 || store.writes != 1 {
 			t.Errorf("after %d changes: %d values read, %d written", before, store.reads, store.writes)
 		}
-		if got := hourlyOf(l, "d3.example"); got != int64(77) || l.Load().Scopes["d9.example"] != scope {
-			t.Errorf("after %d changes: d3.example has %v, and d9.example was compiled: %v", before, got, l.Load().Scopes["d9.example"] != scope)
+		if got := hourlyOf(l, "d3.example"); got != int64(77) || l.Load().Scope("d9.example") != scope {
+			t.Errorf("after %d changes: d3.example has %v, and d9.example was compiled: %v", before, got, l.Load().Scope("d9.example") != scope)
 		}
 	}
 }
@@ -139,8 +139,8 @@ func TestChangesOneByOne(t *testing.T) {
 
 func describe(t *limit.Table) string {
 	var lines []string
-	for name, scope := range t.Scopes {
-		line := fmt.Sprint(name, " ", t.Limits[name])
+	for name, scope := range t.Scopes() {
+		line := fmt.Sprint(name, " ", t.OwnLimits(name))
 		for _, key := range limit.Keys() {
 			if s := scope.Set(key); s != nil {
 				line += fmt.Sprintf(" %s=%v of %s", key, s.Value, s.Layer)

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
@@ -68,7 +67,11 @@ func TestLayersOnScopes(t *testing.T) {
 					}
 				}
 			}
-			s := limit.NewTable(time.Hour, config.Settings(), layers[0], layers[1], layers[2])
+			base := config.Settings()
+			if key == "mode" { // without limits of their own, accounts and mailboxes are not charged
+				base = append(base, limit.Setting{Scope: "account:bob", Key: "hourly", Value: int64(1)}, limit.Setting{Scope: "news@example.com", Key: "hourly", Value: int64(1)})
+			}
+			s := limit.NewTable(time.Hour, base, layers[0], layers[1], layers[2])
 			if key == "hourly" || key == "daily" {
 				checkLimits(t, s, key, set)
 			} else {
@@ -183,8 +186,6 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 
 // modes shows which of account, domain and mailbox are watched.
 func modes(s *limit.Table) any {
-	s.Limits["account:bob"] = []ratelimit.Limit{{Window: time.Hour, Max: 1}}
-	s.Limits["news@example.com"], s.HasAccounts = s.Limits["account:bob"], true
 	watched := map[string]bool{}
 	for _, subject := range s.AppendSubjects(nil, oracleWho) {
 		watched[subject.Name] = subject.Watched

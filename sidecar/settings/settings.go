@@ -101,7 +101,7 @@ func (s *Settings) LimitsOf(subject string) []ratelimit.Limit {
 	if sidecar.AlwaysCounted(subject) {
 		return s.Table.LimitsOf(s.PayerOfScope(subject))
 	}
-	return s.Limits[subject]
+	return s.OwnLimits(subject)
 }
 
 // UsedUp is the first limit that a subject has used up; false if it has room.
@@ -120,7 +120,7 @@ func (s *Settings) UsedUp(standing ratelimit.Standing) (ratelimit.Use, bool) {
 // values or the owner map: it is none that a sender has made up.
 func (s *Settings) Names(subject string) bool {
 	special := sidecar.IsSpecial(subject) && !strings.HasPrefix(subject, sidecar.RelayPrefix)
-	return special || s.Scopes[subject] != nil || subject == s.Node || s.PayerOfScope(subject).Account != ""
+	return special || s.Scope(subject) != nil || subject == s.Node || s.PayerOfScope(subject).Account != ""
 }
 
 // Token names the n-th send of a message of this node to one recipient.

@@ -22,7 +22,7 @@ type countedLimit struct{ key, scope string }
 // service: nobody knows then whether the last hour was counted.
 func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
-	for name := range s.Scopes {
+	for name := range s.Scopes() {
 		s.addBegan(all, name, before, now, start)
 	}
 	return all
@@ -51,7 +51,7 @@ func (s *Settings) addBegan(all map[countedLimit]time.Time, name string, before 
 		}
 		all[limit] = began
 	}
-	scope := s.Scopes[name]
+	scope := s.Scope(name)
 	if scope == nil {
 		return
 	}

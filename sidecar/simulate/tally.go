@@ -186,7 +186,7 @@ func (s *Simulation) Suggest(domains int) Suggestion {
 	for name, d := range s.domains {
 		if d.Refused+d.Watched > 0 {
 			found.Anyway++
-		} else if own := s.settings.Scopes[name]; own == nil || own.Hourly == nil {
+		} else if own := s.settings.Scope(name); own == nil || own.Hourly == nil {
 			peaks = append(peaks, d.Peak)
 		}
 	}
