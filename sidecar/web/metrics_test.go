@@ -38,6 +38,7 @@ type site struct {
 	t       testing.TB
 	metrics *Metrics
 	asker   Asker
+	store   *journal.Store
 	now     time.Time
 	ids     int
 }
@@ -58,6 +59,7 @@ func newSite(t testing.TB, text string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.store = store
 	t.Cleanup(func() { store.Close() })
 	locks, err := lockdir.Open(lockdir.Options{Path: t.TempDir(), Notes: store})
 	if err != nil {
@@ -131,6 +133,15 @@ func (s *site) want(want map[string]float64) {
 // survey has all subjects looked at, as the loop of a running node does.
 func (s *site) survey() {
 	s.Run(&ended{Context: s.t.Context()})
+}
+
+// standings are those of all subjects.
+func (s *site) standings() (all []ratelimit.Standing) {
+	s.store.Standings(s.now, func(st ratelimit.Standing) bool {
+		all = append(all, st)
+		return true
+	})
+	return all
 }
 
 // An ended context ends a loop after its first look at all subjects.
