@@ -303,6 +303,13 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 	d.mode(e.Mode)
 	d.stopped(e.Stopped)
 	printStops(w, e.Stops)
+	if s := e.Share; s != nil {
+		who := e.Scope
+		if !sidecar.IsMailbox(who) {
+			who = "an author that is new today"
+		}
+		fmt.Fprintf(w, "  of %d sends an hour, %s leaves %d to what the others usually still send, beyond its next %d\n", s.Of, who, s.Others, s.Free)
+	}
 	if len(e.Values) == 0 {
 		return // an author that has no limits of its own
 	}

@@ -108,3 +108,34 @@ func TestTheRefusalOfAnAccountNamesItsTopAuthor(t *testing.T) {
 		}
 	}
 }
+
+// An author that is refused for what it leaves to others is told of once in a window, and
+// `explain` says how much that is, of a mailbox and of whoever is new.
+func TestTheShareIsToldAndExplained(t *testing.T) {
+	o := newOffice(t, 100, "")
+	o.week(2, colleagues...)
+	o.now = o.now.Add(2 * time.Hour)
+	o.try("ann", 5)
+	for scope, want := range map[string]string{"a.example": "{100 25 0}", "eve@a.example": "{100 25 0}", "ann@a.example": "{100 25 10}"} {
+		e, err := o.Explain(o.now, scope)
+		if err != nil || e.Share == nil || fmt.Sprint(*e.Share) != want {
+			t.Errorf("%s: %+v, %v", scope, e.Share, err)
+		}
+	}
+	told := func() int { return strings.Count(o.log.String(), "msg=\"more than this author usually sends, refused") }
+	for range 3 {
+		o.try("eve", 80)
+	}
+	if line := "scope=eve@a.example sent=\"76/75 (101%)\" left_to_others=25"; told() != 1 || !strings.Contains(o.log.String(), line) {
+		t.Errorf("told %d times: %s", told(), o.log.String())
+	}
+	o.now = o.now.Add(61 * time.Minute)
+	o.try("eve", 80)
+	if told() != 2 {
+		t.Errorf("in another window told %d times", told())
+	}
+	o.set("a.example", "others_share=0")
+	if e, err := o.Explain(o.now, "ann@a.example"); err != nil || e.Share != nil {
+		t.Errorf("%+v, %v", e.Share, err)
+	}
+}

@@ -3,6 +3,7 @@ package operator
 import (
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/limit"
 )
 
@@ -17,7 +18,25 @@ type Explanation struct {
 	StoppedBy string        `json:"stopped_by"` // as in DomainStatus
 	Stops     []StopStatus  `json:"stops"`      // as in Status
 	Values    []limit.Value `json:"values"`
+	Share     *Share        `json:"share"`   // null: nothing is left to others
 	Warning   string        `json:"warning"` // of a scope that may be a typo; else empty
+}
+
+// A Share is what is left now of a domain's hourly limit to the others of it by a mailbox, or
+// by an author that has never sent.
+type Share struct {
+	Of     int64 `json:"of"`     // the limit
+	Others int64 `json:"others"` // that others usually still send
+	Free   int64 `json:"free"`   // sends from now that need not leave them room, though the limit holds
+}
+
+// share is that of a scope; nil if there is none.
+func (o *Operator) share(now time.Time, scope string, who sidecar.Payer) *Share {
+	free, others, max := o.policy.ShareOf(now, authorOf(scope), who)
+	if others == 0 {
+		return nil
+	}
+	return &Share{max, others, free}
 }
 
 // Explain returns what is in force for a scope, and where it is set.
@@ -35,6 +54,7 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	who := s.PayerOfScope(scope)
 	e := Explanation{Scope: scope, Node: s.Node, Account: who.Account, Mode: s.Mode(who, scope), Warning: warning, Stops: o.stopsIn(now, scope)}
 	e.Stopped, e.StoppedBy = o.stopped(now, authorOf(scope), who)
+	e.Share = o.share(now, scope, who)
 	names := who.Scopes()
 	for _, key := range limit.Keys() {
 		if limit.IsLimit(key) {

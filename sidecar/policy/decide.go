@@ -323,6 +323,9 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 	if !sidecar.IsMailbox(r.use.Subject) && !r.use.Withheld { // these name who it is themselves
 		text.Culprit = p.Culprit(q.now, r.use.Subject)
 	}
+	if r.use.Withheld {
+		p.tellShare(q, r)
+	}
 	return p.refuseWith(q, r.action, q.reasonOf(r.use), text)
 }
 

@@ -20,7 +20,8 @@ type Policy struct {
 	Options
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
-	sharer    Sharer             // nil: nobody leaves room for others
+	sharer    Sharer // nil: nobody leaves room for others
+	told      told
 	incoming  *transaction.Table // of Postfix
 	totals    totals
 	notices   notices

@@ -2,10 +2,13 @@ package policy
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 )
 
 // A Sharer knows how much the authors of a domain usually send.
@@ -51,6 +54,44 @@ func (p *Policy) findShare(q *question, subjects []ratelimit.Subject) *ratelimit
 		return s
 	}
 	return nil
+}
+
+// ShareOf returns the share of an author as Sharer has it, with the limit of its domain that
+// it is of; others is 0 if it leaves no room to anybody.
+func (p *Policy) ShareOf(now time.Time, a sidecar.Author, who sidecar.Payer) (free, others, max int64) {
+	q := &question{Settings: p.Settings(), now: now, who: who, author: a}
+	if s := p.findShare(q, q.AppendSubjects(nil, who)); s != nil && q.share.others > 0 {
+		return q.share.free, q.share.others, s.Limits[0].Max
+	}
+	return 0, 0, 0
+}
+
+// told are the authors of whom it was told that they are refused for what they leave to
+// others, with when, by domain and key.
+type told struct {
+	mu sync.Mutex
+	at map[[2]string]time.Time
+}
+
+// maxTold bounds them; beyond it some are told again within a window.
+const maxTold = 10_000
+
+// tellShare tells, once in a window, that an author is refused for what it leaves to others.
+func (p *Policy) tellShare(q *question, r *refusal) {
+	of := [2]string{q.who.Domain, q.author.Key}
+	p.told.mu.Lock()
+	at, again := p.told.at[of]
+	if again = again && q.now.Sub(at).Abs() < q.Window; !again {
+		if p.told.at == nil || len(p.told.at) >= maxTold {
+			p.told.at = map[[2]string]time.Time{}
+		}
+		p.told.at[[2]string{strings.Clone(of[0]), strings.Clone(of[1])}] = q.now
+	}
+	p.told.mu.Unlock()
+	if !again {
+		p.Events.Emit(event.Event{Kind: event.Share, Domain: of[0], Attrs: event.Attrs("scope", of[1],
+			"sent", sidecar.Ratio(r.attempted, max(0, r.use.Limit.Max-r.use.Limit.Withheld)), "left_to_others", r.use.Limit.Withheld)})
+	}
 }
 
 // roomOf is how many sends in all a limit admits of this message, which was looked at with
