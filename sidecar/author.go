@@ -16,11 +16,12 @@ type Author struct {
 	Key     string
 	Proof   Proof
 	Account string // the account that the author belongs to; empty if unknown
+	Login   string // of a script: the key of the login that runs it, which may do so in any directory
 }
 
 // Clone copies the strings, so that the request they are parts of can be freed.
 func (a Author) Clone() Author {
-	a.Key, a.Account = strings.Clone(a.Key), strings.Clone(a.Account)
+	a.Key, a.Account, a.Login = strings.Clone(a.Key), strings.Clone(a.Account), strings.Clone(a.Login)
 	return a
 }
 

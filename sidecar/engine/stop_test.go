@@ -151,6 +151,37 @@ func TestAStoppedScriptsMailIsHeldUpToABound(t *testing.T) {
 	s.want(s.ask(other), sidecar.Accept, "")
 }
 
+// Whoever is stopped as a login does not get round it from one directory after the other, nor
+// has more held so.
+func TestAStoppedLoginDoesNotSendFromAnotherDirectory(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 30\n")
+	s.stop(stop.Order{Scope: "login:bob"})
+	for i := range 31 {
+		r := sidecar.Request{Stage: sidecar.StageLocal, Submitter: sidecar.Submitter{Login: "bob", CWD: fmt.Sprint("/home/bob/", i)}, Sender: "bob@a.example"}
+		r.ID, r.Recipients = messageID(s.now.Add(time.Duration(i)*time.Second)), "u@far.example"
+		got := s.ask(r)
+		if i == 30 {
+			s.want(got, sidecar.Reject, "Login bob is stopped.  Message discarded.")
+			break
+		}
+		if got.Action != sidecar.Accept || got.Charged {
+			t.Fatalf("message %d: %+v, want it accepted uncharged", i, got)
+		}
+		r.Stage, r.Recipient = sidecar.StageRoute, r.Recipients
+		s.want(s.ask(r), sidecar.Defer, "Login bob is stopped.  Message will be reattempted later")
+	}
+	if st := s.status("").Stops; len(st) != 1 || st[0].Held != 30 {
+		t.Errorf("shown is %+v", st)
+	}
+	s.Holds.ReleaseAll(t.Context(), s.now)
+	s.Holds.Wait()
+	if got := s.deliveries(); len(got) != 0 {
+		t.Errorf("tried are %d", len(got))
+	}
+	other := sidecar.Request{Stage: sidecar.StageLocal, Submitter: sidecar.Submitter{Login: "dora", CWD: "/home/bob/1"}, Sender: "bob@a.example", Recipients: "u@far.example"}
+	s.want(s.ask(other), sidecar.Accept, "")
+}
+
 // 5,000 held messages of a stopped author start no Exim process, while a colleague's go at
 // once; also after a restart.
 func TestHeldMailKnowsItsAuthor(t *testing.T) {

@@ -38,7 +38,7 @@ type Holds struct {
 	current  map[string]int                     // number of the release that is running, by subject
 	epochs   map[string]int64                   // of the last reset of each subject with held mail
 	messages map[string]int                     // how many recipients are held, by message id
-	authors  map[string]int                     // the same, by the author's key
+	authors  map[string]int                     // the same, by the author's key, and by the scope of the stop if that is another
 	begun    int                                // how many releases have begun
 }
 
@@ -84,6 +84,7 @@ type heldNote struct {
 	Last    bool      `json:"last,omitempty"`
 	Author  string    `json:"author,omitempty"` // the key
 	Of      string    `json:"of,omitempty"`     // the author's account
+	Login   string    `json:"login,omitempty"`  // the author's
 	Stop    string    `json:"stop,omitempty"`
 }
 
@@ -99,7 +100,7 @@ func New(o Options) *Holds {
 				who.Special, who.Domain = name[0], n.Domain
 			}
 			h.put(sidecar.Held{Payer: who, ID: name[1], Token: ratelimit.Token(token), Charged: n.Charged, Last: n.Last,
-				Author: sidecar.Author{Key: n.Author, Account: n.Of}, Stop: n.Stop}, n.Since)
+				Author: sidecar.Author{Key: n.Author, Account: n.Of, Login: n.Login}, Stop: n.Stop}, n.Since)
 		}
 		return err
 	})
@@ -219,16 +220,33 @@ func (h *Holds) put(x sidecar.Held, now time.Time) bool {
 		return false
 	}
 	if held {
+		h.uncountStop(m, r)
 		r.stop = m.stop
 		m.recipients[x.Token] = r
+		h.countStop(m, r)
 		return true
 	}
-	m.recipients[x.Token] = heldRecipient{now, x.Charged, x.Last, m.stop}
+	r = heldRecipient{now, x.Charged, x.Last, m.stop}
+	m.recipients[x.Token] = r
 	h.messages[id]++
 	if m.author.Key != "" {
 		h.authors[m.author.Key]++
 	}
+	h.countStop(m, r)
 	return true
+}
+
+// countStop counts a recipient as held by a stop of more than its author.
+func (h *Holds) countStop(m *heldMessage, r heldRecipient) {
+	if r.stop != "" && r.stop != m.author.Key {
+		h.authors[r.stop]++
+	}
+}
+
+func (h *Holds) uncountStop(m *heldMessage, r heldRecipient) {
+	if r.stop != "" && r.stop != m.author.Key {
+		subtract(h.authors, r.stop)
+	}
 }
 
 // held returns a held recipient; false if it is not held. mu is held.
@@ -248,11 +266,12 @@ func (h *Holds) HeldBy(subject, id string, token ratelimit.Token) string {
 	return r.stop
 }
 
-// NumberOf returns how many recipients of an author's mail are held.
-func (h *Holds) NumberOf(author string) int {
+// NumberOf returns how many recipients of an author's mail are held, or by a stop of an
+// account or login.
+func (h *Holds) NumberOf(scope string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.authors[author]
+	return h.authors[scope]
 }
 
 // Uncharged reports whether a recipient is held and was never charged.
@@ -275,7 +294,7 @@ func (h *Holds) hold(x sidecar.Held, now time.Time) (begins bool, err error) {
 	who := x.Payer
 	r, _ := h.held(who.Subject(), x.ID, x.Token)
 	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged, Last: r.last,
-		Author: x.Author.Key, Of: x.Author.Account, Stop: r.stop}
+		Author: x.Author.Key, Of: x.Author.Account, Login: x.Author.Login, Stop: r.stop}
 	if who.Special != "" {
 		n.Domain = who.Domain
 	}
@@ -288,10 +307,12 @@ func (h *Holds) drop(subject, id string, token ratelimit.Token) error {
 	if m == nil {
 		return nil
 	}
-	if _, held := m.recipients[token]; !held {
+	r, held := m.recipients[token]
+	if !held {
 		return nil
 	}
 	delete(m.recipients, token)
+	h.uncountStop(m, r)
 	subtract(h.messages, id)
 	subtract(h.authors, m.author.Key)
 	if len(m.recipients) == 0 {

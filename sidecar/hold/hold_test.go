@@ -120,6 +120,43 @@ func TestWhoLeavesRoomIsNotReleased(t *testing.T) {
 	}
 }
 
+// How many are held is known of an author and of a stop of more than one, over a restart and
+// when another reason holds them.
+func TestHowManyAreHeldByAStop(t *testing.T) {
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	h := New(Options{Notes: store, Events: event.NewStream()})
+	now, who := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), sidecar.Payer{Domain: "a.example"}
+	hold := func(id, author, stop string) {
+		h.Hold(now, sidecar.Held{Payer: who, ID: id, Token: 7, Author: sidecar.Author{Key: author, Account: "carl", Login: "login:carl"}, Stop: stop})
+	}
+	want := func(when string, one, two, account, login int) {
+		t.Helper()
+		if got := [4]int{h.NumberOf("one"), h.NumberOf("two"), h.NumberOf("account:carl"), h.NumberOf("login:carl")}; got != [4]int{one, two, account, login} {
+			t.Errorf("%s: %v", when, got)
+		}
+	}
+	hold("a", "one", "account:carl")
+	hold("b", "two", "account:carl")
+	hold("c", "two", "two")
+	hold("d", "two", "")
+	want("at first", 1, 3, 2, 0)
+	hold("a", "one", "account:carl")
+	hold("b", "two", "login:carl")
+	want("then", 1, 3, 1, 1)
+	h = New(Options{Notes: store, Events: event.NewStream()})
+	want("after a restart", 1, 3, 1, 1)
+	if m := h.heldIn("a.example"); m[0].author.Login != "login:carl" || m[0].author.Account != "carl" {
+		t.Errorf("after a restart its author is %+v", m[0].author)
+	}
+	hold("b", "two", "")
+	h.Left([]string{"a", "c"})
+	want("in the end", 0, 2, 0, 0)
+}
+
 // brokenNotes can drop nothing.
 type brokenNotes struct{}
 

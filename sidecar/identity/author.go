@@ -38,10 +38,17 @@ func (s *Rules) authorOfLogin(from source, who sidecar.Payer, r *sidecar.Request
 	switch {
 	case runs && owners.Known() && home != "" && (home == login || who.Account == home && !owners.IsAccount(login)),
 		runs && !owners.Known() && r.CWD != "/":
-		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.ScriptPrefix, r.CWD), Proof: sidecar.Claimed, Account: home}
-	case owners.IsAccount(login):
+		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.ScriptPrefix, r.CWD), Proof: sidecar.Claimed, Account: home, Login: owners.author(login, who).Key}
+	}
+	return owners.author(login, who)
+}
+
+// author is a login as an author.
+func (o *Owners) author(login string, who sidecar.Payer) sidecar.Author {
+	switch {
+	case o.IsAccount(login):
 		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.LoginPrefix, login), Proof: sidecar.Proven, Account: login}
-	case owners.Known() || login == unknownLogin || who.Special == sidecar.System:
+	case o.Known() || login == unknownLogin || who.Special == sidecar.System:
 		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.ServicePrefix, login)}
 	}
 	return sidecar.Author{Key: sidecar.AuthorKey(sidecar.LoginPrefix, login), Proof: sidecar.Proven}

@@ -83,7 +83,7 @@ type Stops struct {
 	dir      Dir // nil: there are no files
 	events   event.Sink
 	settings func() *settings.Settings
-	held     func(author string) int
+	held     func(scope string) int
 	outbox   notes.Map[[]byte] // what the board has not taken yet, by key
 	files    sync.Mutex        // held while the files are brought in line
 
@@ -115,7 +115,7 @@ type Options struct {
 	Notes    sidecar.Notes
 	Events   event.Sink
 	Settings func() *settings.Settings
-	Held     func(author string) int // how many recipients of an author's mail are held
+	Held     func(scope string) int // how many recipients of an author's mail are held, or by a stop of an account or login
 }
 
 // New returns the Stops of a board, which follow it from then on.
@@ -144,6 +144,9 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 		return sidecar.Block{}, false
 	}
 	st := v.inForce(now, a.Key)
+	if st == nil && a.Login != "" { // or it would send from another directory
+		st = v.inForce(now, a.Login)
+	}
 	if st == nil && a.Account != "" {
 		st = v.inForce(now, sidecar.AccountPrefix+a.Account)
 	}
@@ -160,7 +163,7 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 	switch {
 	case st.Reject:
 		b.SMTP, b.Local = sidecar.Reject, sidecar.Reject
-	case s.held(a.Key) >= s.mayHold(who):
+	case max(s.held(a.Key), s.held(st.Scope)) >= s.mayHold(who):
 		b.Local = sidecar.Reject
 	}
 	if st.Cause == Deferfail { // only what becomes of earlier mail can end it
@@ -176,7 +179,7 @@ func (s *Stops) Between(from, to time.Time, a sidecar.Author, subject string) st
 	if len(v) == 0 {
 		return ""
 	}
-	for _, scope := range [...]string{a.Key, sidecar.AccountPrefix + a.Account} {
+	for _, scope := range [...]string{a.Key, a.Login, sidecar.AccountPrefix + a.Account} {
 		for _, st := range v[scope] {
 			if (st.Cause == Operator || st.Of == subject) && (st.active(to) || st.ended().After(from)) {
 				return st.Origin()

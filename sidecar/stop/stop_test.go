@@ -99,6 +99,8 @@ func TestWhomAStopConcerns(t *testing.T) {
 		{scope: eve, author: of(eve, ""), who: who, by: eve},
 		{scope: eve, author: of(ann, ""), who: who},
 		{scope: eve, author: of("", ""), who: who},
+		{scope: "login:carl", author: sidecar.Author{Key: "script:/srv/wp", Login: "login:carl"}, who: who, by: "login:carl"},
+		{scope: "login:carl", author: sidecar.Author{Key: "script:/srv/wp", Login: "login:bob", Account: "carl"}, who: who},
 		{scope: "account:carl", author: of(ann, "carl"), who: who, by: "account:carl"},
 		{scope: "account:carl", author: of(ann, "bob"), who: who},
 		{scope: "account:bob", author: of(ann, ""), who: who, by: "account:bob"},
@@ -165,6 +167,18 @@ func TestHowMuchOfAStoppedAuthorIsHeld(t *testing.T) {
 			if b, blocked := d.Block(d.now, sidecar.Author{Key: c.author}, c.who); !blocked || b.Local != want {
 				t.Errorf("%s of %s, %d held: %+v", c.author, c.who.Subject(), n, b)
 			}
+		}
+	}
+}
+
+// To send from another directory each time does not have more held.
+func TestHowMuchOfAStoppedAccountIsHeld(t *testing.T) {
+	d := newDesk(t)
+	d.stop(Order{Scope: "account:carl"})
+	for n, want := range map[int]sidecar.Action{29: sidecar.Accept, 30: sidecar.Reject} {
+		d.held["account:carl"] = n
+		if b, _ := d.Block(d.now, sidecar.Author{Key: "script:/home/carl/new", Account: "carl"}, sidecar.Payer{Domain: "a.example", Account: "carl"}); b.Local != want {
+			t.Errorf("%d held: %+v", n, b)
 		}
 	}
 }
