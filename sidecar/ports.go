@@ -51,6 +51,10 @@ type Board interface {
 	// repeated when its answer was lost.
 	Post(ctx context.Context, key string, value []byte) (stands []byte, err error)
 	Remove(ctx context.Context, key string) error
+	// Tell has all other nodes see a value within a second, in place of what was told under
+	// its key before. It does not wait, and is lost with the nodes: no value that is told is
+	// among the Entries of a later start.
+	Tell(key string, value []byte, lives time.Duration)
 	// Entries calls f for every key that begins with prefix, in the order of keys.
 	Entries(prefix string, f func(key string, value []byte))
 	// Watch calls f for every key that begins with prefix, in the order of keys, and

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,7 @@ import (
 
 // The board has small values that all nodes share: those of other packages, which stay
 // until they are removed and are notes in the ledger, so that a node has them without
-// Redis; and the uses and resets that nodes publish, which expire. Each node has a
+// Redis; and what nodes tell each other, uses, resets and values of other packages, which expires. Each node has a
 // copy, and restores from it what a server has lost.
 
 // boardSlot is the slot of all keys of the board, so that one script call reaches them.
@@ -49,9 +50,10 @@ type board struct {
 	mu       sync.Mutex
 	watchers []watcher
 	entries  ordered.Map[entry]
-	unread   map[string]bool // keys of values that cannot be read
-	last     int64           // number of the last change that is in entries
-	server   string          // the server that the copy is of
+	told     map[string]entry // by Tell, and not on the board yet
+	unread   map[string]bool  // keys of values that cannot be read
+	last     int64            // number of the last change that is in entries
+	server   string           // the server that the copy is of
 }
 
 // A watcher is told of what happens to keys with a prefix.
@@ -61,7 +63,7 @@ type watcher struct {
 }
 
 func newBoard(l Ledger) *board {
-	b := &board{ledger: l, changed: make(chan struct{}, 1), unread: map[string]bool{}}
+	b := &board{ledger: l, changed: make(chan struct{}, 1), unread: map[string]bool{}, told: map[string]entry{}}
 	l.Notes(noteBoard, func(key string, value []byte) {
 		var e entry
 		if json.Unmarshal(value, &e) == nil {
@@ -292,6 +294,7 @@ func (s *Store) receive(key string, e entry) {
 		s.receiveUse(key, e)
 	case strings.HasPrefix(key, resetKey):
 		s.receiveReset(strings.TrimPrefix(key, resetKey), e)
+	case e.told():
 	default:
 		s.board.note(key, e)
 		signal(s.board.changed)
@@ -328,6 +331,7 @@ func (s *Store) restore(ctx context.Context, l *link) error {
 func (b *board) prune(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	maps.DeleteFunc(b.told, func(_ string, e entry) bool { return now.After(e.Till) })
 	var gone []string
 	for key, e := range b.entries.Prefix("") {
 		if !e.Till.IsZero() && now.After(e.Till) {
@@ -335,8 +339,9 @@ func (b *board) prune(now time.Time) {
 		}
 	}
 	for _, key := range gone {
+		e, _ := b.entries.Get(key)
 		b.entries.Delete(key)
-		if isSharedValue(key) {
+		if isSharedValue(key) && !e.told() {
 			b.ledger.Forget(noteBoard + key)
 		}
 	}

@@ -103,3 +103,49 @@ func (b *board) has(key string) bool {
 	e, _ := b.entries.Get(key)
 	return len(e.Value) > 0
 }
+
+// What a node tells replaces what it told before, is seen by whoever watches, also by who
+// comes later, is gone after its time, and is no note.
+func TestWhatIsToldIsSeenAndExpires(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	a, b := startNode(t, o), startNode(t, o)
+	saw := &heard{}
+	b.Watch("who/", func(key string, value []byte) { saw.say("%s=%s", key, value) })
+	for _, value := range []string{"one", "two"} {
+		a.Tell("who/a/x.example", []byte(value), time.Hour)
+		hosttest.Eventually(t, value, func() bool { return saw.has("who/a/x.example=" + value) })
+	}
+	late, sawLate := startNode(t, o), &heard{}
+	late.Watch("who/", func(key string, value []byte) { sawLate.say("%s=%s", key, value) })
+	hosttest.Eventually(t, "the late node sees it", func() bool { return sawLate.has("who/a/x.example=two") })
+	if sawLate.has("one") {
+		t.Errorf("it says\n%s", sawLate.String())
+	}
+	b.board.ledger.Notes("", func(key string, _ []byte) {
+		if strings.Contains(key, "who/") {
+			t.Errorf("%s is a note", key)
+		}
+	})
+	a.Tell("who/a/x.example", []byte("three"), time.Second)
+	hosttest.Eventually(t, "the third", func() bool { return saw.has("who/a/x.example=three") })
+	hosttest.Eventually(t, "it is gone", func() bool {
+		return !b.board.has("who/a/x.example") && r.Do("hexists", boardKeys[0], "who/a/x.example") == int64(0)
+	})
+}
+
+// What is told while Redis is away is told when it is back, the last of each key.
+func TestWhatIsToldWaitsForRedis(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	a, b := startNode(t, o), startNode(t, o)
+	saw := &heard{}
+	b.Watch("who/", func(key string, value []byte) { saw.say("%s=%s", key, value) })
+	r.Kill()
+	a.Tell("who/a/x.example", []byte("one"), time.Hour)
+	a.Tell("who/a/x.example", []byte("two"), time.Hour)
+	r.Start()
+	hosttest.Eventually(t, "it is told", func() bool { return saw.has("who/a/x.example=two") })
+}

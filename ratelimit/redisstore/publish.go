@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ func (k usageKey) key() string {
 }
 
 // runPublish publishes twice a second which subjects have used half of a limit, and at
-// once which have reached one or were reset. It reads what changed on the board when
+// once which have reached one or were reset, and what is told. It reads what changed on the board when
 // Redis sends a message, and at least twice a second.
 func (s *Store) runPublish(ctx context.Context) {
 	notified := make(chan struct{}, 1)
@@ -91,6 +92,7 @@ func (s *Store) publish(ctx context.Context) {
 	if l == nil || !l.alive() {
 		return
 	}
+	s.publishTold(ctx, l)
 	unsent, resets := s.usage.takeUnsent()
 	args, err := s.resetArgs(ctx, l, resets)
 	if err != nil {
@@ -107,6 +109,49 @@ func (s *Store) publish(ctx context.Context) {
 		if errs[0] != nil {
 			s.usage.putBack(unsent, resets)
 			return
+		}
+	}
+}
+
+// Tell has all nodes see a value, at once or as soon as the board can be reached, for as long
+// as it lives, in place of what was told under its key before. It does not wait.
+func (s *Store) Tell(key string, value []byte, lives time.Duration) {
+	s.board.mu.Lock()
+	s.board.told[key] = entry{Value: value, Till: time.Now().Add(lives)}
+	s.board.mu.Unlock()
+	signal(s.usage.urgent)
+}
+
+// told reports whether an entry is a value that a node has told.
+func (e entry) told() bool { return len(e.Value) > 0 && !e.Till.IsZero() }
+
+// publishTold puts on the board what is to be told, or keeps it.
+func (s *Store) publishTold(ctx context.Context, l *link) {
+	b := s.board
+	b.mu.Lock()
+	told := b.told
+	b.told = map[string]entry{}
+	b.mu.Unlock()
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(told)), boardPage/4) {
+		var args []any
+		for _, key := range keys {
+			args = append(args, key, string(told[key].Value), max(1, time.Until(told[key].Till).Milliseconds()))
+		}
+		short, cancel := context.WithTimeout(ctx, s.options.Timeout)
+		_, errs := l.run(short, []call{boardCall("put", args...)})
+		cancel()
+		if errs[0] != nil {
+			break
+		}
+		for _, key := range keys {
+			delete(told, key)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, e := range told {
+		if _, newer := b.told[key]; !newer && time.Now().Before(e.Till) {
+			b.told[key] = e
 		}
 	}
 }

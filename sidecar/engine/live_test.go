@@ -52,6 +52,14 @@ func (b *awayBoard) Remove(_ context.Context, key string) error {
 	return nil
 }
 
+func (b *awayBoard) Tell(key string, value []byte, _ time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watch != nil {
+		b.watch(key, value)
+	}
+}
+
 func (b *awayBoard) Watch(prefix string, f func(key string, value []byte)) {
 	b.Entries(prefix, f)
 	before := b.watch

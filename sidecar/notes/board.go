@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"sluice/sidecar"
 )
@@ -67,6 +68,9 @@ func (b *Board) Remove(_ context.Context, key string) error {
 	b.tell(key, nil)
 	return b.Notes.Forget(boardNotes + key)
 }
+
+// Tell does nothing: there is no other node.
+func (b *Board) Tell(string, []byte, time.Duration) {}
 
 // Entries calls f for every key that begins with prefix, in the order of keys.
 func (b *Board) Entries(prefix string, f func(key string, value []byte)) {
