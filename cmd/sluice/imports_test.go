@@ -64,7 +64,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/hold", own: owner()},
 	{packages: "sluice/sidecar/refusal", own: owner()},
 	{packages: "sluice/sidecar/usual", own: words()},
-	{packages: "sluice/sidecar/attribution", own: owner("usual")},
+	{packages: "sluice/sidecar/cluster", own: words("usual")},
+	{packages: "sluice/sidecar/attribution", own: owner("usual", "cluster")},
 	{packages: "sluice/sidecar/delivery", own: owner()},
 	{packages: "sluice/sidecar/incident", own: owner()},
 	{packages: "sluice/sidecar/eventlog", own: owner()},
@@ -72,8 +73,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "eventlog", "incident", "near", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.

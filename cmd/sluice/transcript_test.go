@@ -237,7 +237,7 @@ var stages = map[string]stage{
 		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
 	"past": pastStage,
-	"who": {who: attribution.Who{Node: "mx1", Now: noon, Seconds: 3600, Domains: []attribution.Report{
+	"who": {who: attribution.Who{Node: "mx1", Missing: []string{"mx3"}, Now: noon, Seconds: 3600, Domains: []attribution.Report{
 		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []attribution.Share{{Name: "exempt", Sent: 412}},
 			CalledSpam: &attribution.CalledSpam{Servers: []string{"mx.post.example", "mx.mail.example"}, Text: "550 5.7.1 blocked for spam", At: noon.Add(-time.Minute)},
 			Authors: []attribution.Author{

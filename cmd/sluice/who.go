@@ -28,6 +28,7 @@ type whoCmd struct {
 // Help is the long help.
 func (whoCmd) Help() string {
 	return `Of each domain, who has tried to send most in the last hour, and up to ten minutes before.
+In a cluster that is by all nodes, of each domain those 16 of a node that have sent most.
 TRIED has the distinct recipients that were refused too, SENT what was accepted, BAD is how
 much of that was deferred or failed. With up to 128 senders within ten minutes the numbers
 are exact, with more they may be too high, and are printed with a ~. Networks are /24 of
@@ -78,6 +79,11 @@ func (c whoCmd) Run(t *terminal) error {
 
 // printWho prints who sends. all: these are the largest senders of all domains.
 func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
+	defer func() {
+		for _, node := range who.Missing {
+			fmt.Fprintf(w, "  without what %s knows: nothing was heard of it for half a minute\n", node)
+		}
+	}()
 	switch {
 	case len(who.Domains) == 0:
 		fmt.Fprintf(w, "%s: nobody has sent in the last %s.\n", who.Node, windowOf(who))

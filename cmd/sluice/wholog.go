@@ -26,7 +26,7 @@ func (c whoCmd) fromLogs(t *terminal, scope string) error {
 	if err != nil {
 		return fmt.Errorf("who: %w", err)
 	}
-	found := attribution.Who{Now: to, Domains: who.Scope(to, scope, c.Top), Uncounted: []attribution.Share{}}
+	found := attribution.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, scope, c.Top), Uncounted: []attribution.Share{}}
 	switch {
 	case len(found.Domains) == 0:
 		return no{fmt.Errorf("who %s: nobody who is known here has sent anything of it in the logs", sidecar.Printable(scope))}

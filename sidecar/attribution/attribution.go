@@ -11,6 +11,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
@@ -47,6 +48,8 @@ type Options struct {
 	Clock  sidecar.Clock
 	// Counts are what the store counts of a subject; nil: there is no store.
 	Counts func(now time.Time, subject string) Counts
+	// Others are what other nodes tell of a subject; nil: there are none.
+	Others func(now time.Time, subject string) []cluster.Report
 	Notes  sidecar.Notes // nil: nothing is kept over a restart
 	Events event.Sink
 

@@ -76,28 +76,31 @@ func (a *Attribution) forgive(s *subject, token ratelimit.Token) {
 // against whoever sends, no such address or called spam; and how many of how many that are
 // bad. Without a key there is none.
 func (a *Attribution) MostBad(now time.Time, subject string) (who sidecar.Author, bad, of int64) {
+	var c candidates
+	others := a.others(now, subject)
 	a.locked(func() {
 		s := a.subjects.byName[subject]
 		if s == nil {
 			return
 		}
-		clear(a.scratch)
 		for _, b := range s.bads {
 			if b.pane < a.number(now, now)-parts {
 				continue
 			}
-			of++
-			if b.cause == sidecar.NoSuchUser || b.cause == sidecar.CalledSpam {
-				n := a.scratch[b.author]
-				n.tried++
-				a.scratch[b.author] = n
-			}
-		}
-		for id, n := range a.scratch {
-			if key := a.authors.all[id].Key; n.tried > bad || n.tried == bad && key < who.Key {
-				who, bad = a.authors.all[id].Author, n.tried
+			if of++; b.cause == sidecar.NoSuchUser || b.cause == sidecar.CalledSpam {
+				c.add(&a.authors.all[b.author].Author, 1)
 			}
 		}
 	})
+	for i := range others {
+		for j := range others[i].Authors {
+			x := &others[i].Authors[j]
+			for _, n := range x.Causes {
+				of += n
+			}
+			c.add(&sidecar.Author{Key: x.Key, Proof: x.Proof, Account: x.Account}, x.Causes[sidecar.NoSuchUser]+x.Causes[sidecar.CalledSpam])
+		}
+	}
+	who, bad = c.most()
 	return who, bad, of
 }

@@ -16,6 +16,7 @@ type Who struct {
 	Now     time.Time `json:"now"`
 	Seconds float64   `json:"seconds"` // the window: what was sent in it
 	Domains []Report  `json:"domains"` // and what else is charged
+	Missing []string  `json:"missing"` // nodes of which nothing was heard for half a minute: what they know is in nothing
 
 	Uncounted []Share `json:"uncounted"` // of all domains and none: what nobody pays for, by reason
 }
@@ -33,7 +34,7 @@ type Report struct {
 	Uncounted    []Share     `json:"uncounted"`    // beside Sent: what nobody pays for, by reason
 	Authors      []Author    `json:"authors"`      // who has tried most first
 	CalledSpam   *CalledSpam `json:"called_spam"`  // null: no server has
-	Nodes        []string    `json:"nodes"`        // that this is from
+	Nodes        []string    `json:"nodes"`        // that this is from, but for the one that was asked
 }
 
 // An Author is what one of them has sent.
@@ -63,7 +64,7 @@ type Author struct {
 
 // Of returns who sends of a subject; false if nothing is known of its authors.
 func (a *Attribution) Of(now time.Time, subject string) (r Report, known bool) {
-	counts := a.Counts(now, subject)
+	counts, others := a.Counts(now, subject), a.others(now, subject)
 	r = Report{Domain: sidecar.Printable(subject), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{},
 		Uncounted: a.Uncounted(now, subject)}
 	a.locked(func() {
@@ -72,16 +73,26 @@ func (a *Attribution) Of(now time.Time, subject string) (r Report, known bool) {
 			a.fill(&r, s, now)
 		}
 	})
-	r.Tried = max(r.Tried, r.Sent+r.Refused)
-	if r.Unattributed = max(0, counts.Sent-r.Unattributed); !known {
-		r.Unattributed = counts.Sent
+	for i := range others {
+		known = true
+		r.add(&others[i])
 	}
+	r.Tried, r.Unattributed = max(r.Tried, r.Sent+r.Refused), max(0, r.Sent-r.Unattributed)
 	for i := range r.Authors {
-		if x := &r.Authors[i]; r.Tried > 0 {
+		x := &r.Authors[i]
+		if x.Tried, x.Sent = min(x.Tried, r.Tried), min(x.Sent, r.Sent); r.Tried > 0 {
 			x.Share = x.Tried * 100 / r.Tried
 		}
 	}
+	r.sort()
 	return r, known
+}
+
+// sort puts those first who have tried most.
+func (r *Report) sort() {
+	slices.SortFunc(r.Authors, func(a, b Author) int {
+		return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Key, b.Key))
+	})
 }
 
 // fill adds what is known of a subject to its report. Unattributed is what is attributed.
@@ -96,7 +107,6 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 		r.Sent = r.Unattributed
 		r.Refused = r.Tried - r.Sent
 	}
-	r.Tried = max(r.Tried, r.Sent+r.Refused)
 	sums(s.panes, number-parts, a.scratch)
 	at := map[uint32]int{}
 	for id, n := range a.scratch {
@@ -110,9 +120,7 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 			r.Authors[i].Causes[b.cause]++
 		}
 	}
-	slices.SortFunc(r.Authors, func(a, b Author) int {
-		return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Key, b.Key))
-	})
+	r.sort()
 	r.FullAt = a.fullAt(r, s, now)
 	if c := s.spam; c != nil {
 		r.CalledSpam = &CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
@@ -122,11 +130,11 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 	}
 }
 
-// author is what one has sent, of a domain of which r has the counts.
+// author is what one has sent, of a domain of which r has the sums, as fill has them.
 func (a *Attribution) author(id uint32, n sum, r *Report) Author {
 	x := &a.authors.all[id]
 	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
-		Tried: min(n.tried, r.Tried), Sent: min(n.sent, r.Sent), Error: n.err,
+		Tried: min(n.tried, r.Tried), Sent: min(n.sent, r.Unattributed), Error: n.err,
 		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: a.firstSeen(r.Domain, x)}
 	if v := a.evidence[id]; v != nil {
 		v.show(&to)
@@ -175,26 +183,32 @@ func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
 // Most returns the author of a subject that has tried most, and how many of how many of its
 // sends. Without a key it is not known.
 func (a *Attribution) Most(now time.Time, subject string) (who sidecar.Author, tried, of int64) {
+	var c candidates
+	others := a.others(now, subject)
 	a.locked(func() {
 		s := a.subjects.byName[subject]
 		if s == nil {
 			return
 		}
 		from := a.number(now, now) - parts
-		sums(s.panes, from, a.scratch)
-		for id, n := range a.scratch {
-			if key := a.authors.all[id].Key; n.tried > tried || n.tried == tried && key < who.Key {
-				who, tried = a.authors.all[id].Author, n.tried
-			}
+		for id, n := range sums(s.panes, from, a.scratch) {
+			c.add(&a.authors.all[id].Author, n.tried)
 		}
 		for i := range s.panes {
 			if s.panes[i].number >= from {
 				of += s.panes[i].tried
 			}
 		}
-		tried = min(tried, of)
 	})
-	return who, tried, of
+	for i := range others {
+		of += others[i].Tried
+		for j := range others[i].Authors {
+			x := &others[i].Authors[j]
+			c.add(&sidecar.Author{Key: x.Key, Proof: x.Proof, Account: x.Account}, x.Tried)
+		}
+	}
+	who, tried = c.most()
+	return who, min(tried, of), of
 }
 
 // A Use is how much of a subject's sends are an author's, at most Err less.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/usual"
 )
 
@@ -13,18 +14,19 @@ import (
 // to a sixth shorter.
 func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, max_, most int64) (free, others int64) {
 	free = math.MaxInt64
+	told := a.others(now, domain)
 	a.locked(func() {
 		number := a.number(now, now)
-		day, hours := a.day(number), a.usual.Of(domain)
-		left := hours.OthersQuota(who.Key, day)
+		hours := cluster.Usual{Own: a.usual.Of(domain), Day: a.day(number), Told: told}
+		left := hours.OthersQuota(who.Key)
 		if left <= 0 { // nobody else is known: so it mostly is
 			return
 		}
 		s := a.subjects.byName[domain]
-		if left = min(most, left-a.othersUsed(s, hours, number, day, who.Key)); left <= 0 {
+		if left = min(most, left-a.othersUsed(s, number, hours, who.Key)); left <= 0 {
 			return
 		}
-		free, others = max(0, hours.Free(who.Key, day, max_)-a.used(s, number, who.Key)), left
+		free, others = max(0, hours.Free(who.Key, max_)-a.used(s, number, who.Key)-hours.Sent(who.Key)), left
 	})
 	return free, others
 }
@@ -40,6 +42,18 @@ func (a *Attribution) Unusual(now time.Time, domain, author string, n, limit int
 		}
 	})
 	return most, is
+}
+
+// Rises reports whether n sends of an author, just made, have brought it over its usual hour, or over another
+// tenth of max, the limit of its domain; 0 is unlimited.
+func (a *Attribution) Rises(now time.Time, domain, author string, n, max_ int64) (rises bool) {
+	a.locked(func() {
+		number := a.number(now, now)
+		after, free := a.used(a.subjects.byName[domain], number, author), a.usual.Of(domain).Free(author, a.day(number), 0)
+		tenth := max(1, max_/10)
+		rises = free > 0 && after-n <= free && after > free || max_ > 0 && (after-n)/tenth < after/tenth
+	})
+	return rises
 }
 
 // UsualFrom is when it was first known what anybody usually sends; zero: it is not yet.
@@ -69,13 +83,19 @@ func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
 
 // othersUsed is how much of their quotas the other authors of a domain have sent in the
 // newest panes.
-func (a *Attribution) othersUsed(s *subject, hours *usual.Domain, number int64, day uint16, author string) (n int64) {
-	if s == nil {
-		return 0
+func (a *Attribution) othersUsed(s *subject, number int64, hours cluster.Usual, author string) (n int64) {
+	clear(a.scratch)
+	if s != nil {
+		sums(s.panes, number-parts+1, a.scratch)
 	}
-	for id, sum := range sums(s.panes, number-parts+1, a.scratch) {
+	for id, sum := range a.scratch {
 		if key := a.authors.all[id].Key; key != author {
-			n += min(hours.Quota(key, day), max(0, sum.sent-sum.err))
+			n += min(hours.Quota(key), max(0, sum.sent-sum.err)+hours.Newest(key))
+		}
+	}
+	for key := range hours.Authors() {
+		if _, own := a.scratch[a.authors.numbers[key]]; !own && key != author {
+			n += min(hours.Quota(key), hours.Newest(key))
 		}
 	}
 	return n

@@ -19,6 +19,9 @@ type TripStatus struct {
 // Tripped lists the subjects that are tripped.
 func (d *Breaker) Tripped() []string { return d.trips.domains() }
 
+// IsTripped reports whether a subject is.
+func (d *Breaker) IsTripped(subject string) bool { return d.trips.has(subject) }
+
 // Trip returns the trip of a subject; nil if it is not tripped.
 func (d *Breaker) Trip(now time.Time, subject string) *TripStatus {
 	return d.statusOf(now, subject, d.trips)

@@ -8,6 +8,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/config"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/delivery"
@@ -34,6 +35,7 @@ type Engine struct {
 	Settings  *settings.Live
 	Holds     *hold.Holds
 	Who       *attribution.Attribution
+	feed      *cluster.Feed // nil: this node shares with nobody
 	events    event.Sink
 	locks     *lock.Locks
 	deferfail *deferfail.Breaker
@@ -98,6 +100,9 @@ func New(o Options) *Engine {
 		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.culprit})
+	if o.Board != nil {
+		e.feed = e.newFeed(o.Board)
+	}
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.Policy.SetSharer(e.Who)
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
@@ -107,7 +112,7 @@ func New(o Options) *Engine {
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
 	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Stops: e.stops, Late: e.Late})
+		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Feed: e.feed, Stops: e.stops, Late: e.Late})
 
 	// The first Blocker with a reason answers: a suspension, which refuses for good, before a
 	// stop, and that, which says of whom it is, before what blocks the whole domain.
@@ -119,7 +124,7 @@ func New(o Options) *Engine {
 
 	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
 	e.Policy.AddObserver(refusals{e.refusals, e.deferfail})
-	e.Policy.AddObserver(who{e.Who})
+	e.Policy.AddObserver(who{e.Who, e.feed, inForce})
 	e.Recorder.AddObserver(e.Who)
 	e.Recorder.AddObserver(e.deferfail)
 	e.Recorder.AddObserver(e.Holds)
@@ -134,6 +139,9 @@ func New(o Options) *Engine {
 		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
 	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
 	e.loop.Add(reconcile.Owner{Tick: e.Who.Tick, Reset: e.Who.Reset, Stop: e.Who.Stop})
+	if e.feed != nil {
+		e.loop.Add(reconcile.Owner{Reconcile: e.feed.Reconcile, Survey: e.feed.Survey})
+	}
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
 
 	if o.Queued != nil {

@@ -23,6 +23,13 @@ func (e *Engine) Reconcile(ctx context.Context, now time.Time) {
 // ShowUsage is what Run does every ten seconds.
 func (e *Engine) ShowUsage(now time.Time) { e.loop.Survey(now) }
 
+// Follow is what Run does when another node has changed something.
+func (e *Engine) Follow(ctx context.Context, now time.Time) {
+	e.locks.Follow(ctx, now)
+	e.stops.Follow(ctx, now)
+	e.deferfail.Follow(ctx, now)
+}
+
 // Reload is what Run does when another node has changed something.
 func (e *Engine) Reload(now time.Time) { e.Settings.Reload(now) }
 

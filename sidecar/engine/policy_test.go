@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type site struct {
 
 	anySender bool
 	board     sidecar.Board   // nil: the site shares with nobody
+	name      string          // of the node, if it shares
+	shared    engine.Store    // has the counts, if it shares
 	failing   bool            // Deliver fails
 	slow      map[string]bool // messages that take until the end of the test
 
@@ -101,7 +104,7 @@ func (s *site) open() {
 	if s.stops, err = lockdir.Open(lockdir.Options{Path: s.dir + "/stopped", Stopped: true, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.Engine = engine.New(engine.Options{Config: s.config, Node: "node1", Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: s.store,
+	s.Engine = engine.New(engine.Options{Config: s.config, Node: cmp.Or(s.name, "node1"), Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: cmp.Or[engine.Store](s.shared, s.store),
 		Notes: s.store, Board: s.board, Locks: s.locks, Stopped: s.stops, Queue: s, Events: events, Queued: queued, Now: s.now})
 	s.store.KeepFor(s.now, s.Engine.Keep())
 }

@@ -7,6 +7,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/settings"
@@ -14,7 +15,11 @@ import (
 )
 
 // who is an Observer that has sends counted by author.
-type who struct{ *attribution.Attribution }
+type who struct {
+	*attribution.Attribution
+	feed     *cluster.Feed
+	settings func() *settings.Settings
+}
 
 // Decided implements policy.Observer.
 func (w who) Decided(now time.Time, d *policy.Decision) {
@@ -30,7 +35,45 @@ func (w who) Decided(now time.Time, d *policy.Decision) {
 		w.Refused(now, &m)
 	} else {
 		w.Charged(now, &m, d.Charged)
+		w.tell(now, d)
 	}
+}
+
+// tell has the other nodes told at once of an author that begins to send much.
+func (w who) tell(now time.Time, d *policy.Decision) {
+	if w.feed == nil || d.Charged == 0 {
+		return
+	}
+	subject, window := d.Payer.Subject(), w.settings().Window
+	for _, u := range d.Uses {
+		if u.Subject == subject && u.Limit.Window == window && w.Rises(now, subject, d.Author.Key, int64(d.Charged), u.Limit.Max) {
+			w.feed.AskSoon(now, subject)
+		}
+	}
+}
+
+// newFeed is what the nodes of a board tell each other.
+func (e *Engine) newFeed(board sidecar.Board) *cluster.Feed {
+	return cluster.New(cluster.Options{Board: board, Node: func() string { return e.Settings.Load().Node },
+		Report: func(now time.Time, subject string) (cluster.Report, bool) { return e.Who.Told(now, subject) },
+		Used: func(st ratelimit.Standing) int64 {
+			if e.deferfail.IsTripped(st.Name) {
+				return 100
+			}
+			return usedOf(e.Settings.Load(), st)
+		},
+		Soon:   e.loop.ReconcileSoon,
+		Silent: func() map[string]time.Duration { return e.SilentNodes() }})
+}
+
+// usedOf is how much of its limits a subject has used, in percent, of the fullest.
+func usedOf(s *settings.Settings, st ratelimit.Standing) (percent int64) {
+	for _, l := range s.LimitsOf(st.Name) {
+		if l.Max > 0 {
+			percent = max(percent, st.Sent(l.Window)*100/l.Max)
+		}
+	}
+	return percent
 }
 
 // whoOptions are what is needed to know who sends.
@@ -38,7 +81,7 @@ func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options 
 	if o.Forever {
 		return attribution.Options{Clock: clock, Events: o.Events}
 	}
-	return attribution.Options{Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
+	return attribution.Options{Others: e.feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
 		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.stops.Between,
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))

@@ -13,6 +13,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hold"
@@ -41,6 +42,7 @@ type Operator struct {
 	reconciler sidecar.Reconciler
 	refusals   *refusal.Counts
 	who        *attribution.Attribution
+	feed       *cluster.Feed
 	stops      *stop.Stops
 	late       func() int64
 	shown
@@ -78,6 +80,7 @@ type Options struct {
 	Reconciler sidecar.Reconciler
 	Refusals   *refusal.Counts
 	Who        *attribution.Attribution
+	Feed       *cluster.Feed // nil: there are no other nodes
 	Stops      *stop.Stops
 	Late       func() int64 // as Totals.Late
 }
@@ -85,7 +88,7 @@ type Options struct {
 // New returns an Operator.
 func New(o Options) *Operator {
 	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, stops: o.Stops, late: o.Late}
+		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, feed: o.Feed, stops: o.Stops, late: o.Late}
 }
 
 // ShowProgress has Status show how far the logs were read.

@@ -1,19 +1,30 @@
 package operator
 
 import (
+	"slices"
+	"strings"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/envelope"
 )
 
 // topAuthors is how many authors the status of a domain has.
 const topAuthors = 3
 
-// WhoSends returns who sends of a scope, as attribution.Attribution.Scope does. The error wraps
-// ErrNotFound if nothing is known of it.
+// WhoSends returns who sends of a scope on all nodes, as attribution.Attribution.Scope does. It waits for
+// the other nodes, though not for long. The error wraps ErrNotFound if nothing is known of it.
 func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who, error) {
 	settings := o.settings.Load()
-	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.who.Scope(now, scope, n), Uncounted: []attribution.Share{}}
+	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.who.Scope(now, scope, n), Missing: []string{}, Uncounted: []attribution.Share{}}
+	if o.feed != nil {
+		o.feed.Gather(now, subjectsOf(scope, w.Domains)...)
+		w.Domains, w.Missing = o.who.Scope(now, scope, n), append(w.Missing, o.feed.Missing()...)
+	}
+	for i := range w.Domains {
+		w.Domains[i].Nodes = append([]string{w.Node}, w.Domains[i].Nodes...)
+	}
 	if scope == "" {
 		w.Uncounted = o.who.Uncounted(now, "")
 	}
@@ -21,6 +32,39 @@ func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who
 		return w, o.notFound(now, scope)
 	}
 	return w, nil
+}
+
+// subjectsOf are those of whom other nodes are asked about a scope: it, or that of its mailbox,
+// and those that are known of here.
+func subjectsOf(scope string, known []attribution.Report) []string {
+	var all []string
+	if _, domain, _ := strings.Cut(scope, "@"); domain != "" {
+		all = append(all, domain)
+	} else if sidecar.AlwaysCounted(scope) && scope != "" {
+		all = append(all, scope)
+	}
+	for _, r := range known[:min(len(known), maxGathered)] {
+		if !slices.Contains(all, r.Domain) {
+			all = append(all, r.Domain)
+		}
+	}
+	return all
+}
+
+// maxGathered is about how many subjects other nodes are asked for one command.
+const maxGathered = 20
+
+// SilentNodes returns the other nodes, with for how long nothing was heard of them.
+func (o *Operator) SilentNodes() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	if shared := o.shared.Load(); shared != nil {
+		for _, n := range (*shared)().Nodes {
+			if name := envelope.FoldDomain(n.Node); name != o.settings.Load().Node {
+				all[name] = time.Duration(n.SignAge * float64(time.Second))
+			}
+		}
+	}
+	return all
 }
 
 // addAuthors adds to the status of one domain who sends most of it.

@@ -1,6 +1,7 @@
 package usual
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,20 @@ func (d *Domain) First(author string) (day uint16, known bool) {
 		return 0, false
 	}
 	return r.first, true
+}
+
+// Authors are those of whom anything is known.
+func (d *Domain) Authors() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if d == nil {
+			return
+		}
+		for i := range d.rings {
+			if !yield(d.rings[i].author) {
+				return
+			}
+		}
+	}
 }
 
 // find returns the ring of an author, or nil.
