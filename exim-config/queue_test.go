@@ -192,18 +192,21 @@ func TestQueueIsAsEximSays(t *testing.T) {
 func TestServeFollowsTheQueue(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	sluice := h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n[queue]\nwarn = 3\n")
+	sluice := h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000\n[panel]\nfollow = false\n[queue]\nwarn = 3\n")
 	h.startExim(t)
-	for i := range 5 {
+	for i := range 7 {
 		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oi", "-f", "news@here.example", fmt.Sprintf("r%d@far.example", i)); code != 0 {
 			t.Fatalf("exit %d: %s", code, out)
 		}
 	}
 	stranger := h.dialFrom(t, "192.0.2.9")
 	h.sink.Refuse("someone@far.example", 451, "later")
-	stranger.Want(stranger.Send("who@else.example", hosttest.Letter("x"), "forward@here.example"), 250)
-	hosttest.Eventually(t, "what is over the limit is held", func() bool { return strings.Count(h.mainlog(), "R=sluice_hold defer") == 3 })
-	const held = 3
+	for range 3 { // it comes back again and again
+		stranger.Want(stranger.Send("who@else.example", "Message-ID: <loop@else.example>\n"+hosttest.Letter("x"), "forward@here.example"), 250)
+	}
+	hosttest.Eventually(t, "it is sent on", func() bool { return strings.Count(h.mainlog(), "== someone@far.example <forward@here.example>") == 3 })
+	hosttest.Eventually(t, "what is over the limit is held", func() bool { return strings.Count(h.mainlog(), "R=sluice_hold defer") == 4 })
+	const held = 4
 
 	shows := func(when string, forward bool) {
 		t.Helper()
@@ -221,9 +224,12 @@ func TestServeFollowsTheQueue(t *testing.T) {
 	}
 	shows("served", true)
 	sluice.stop(t, "KILL")
+	if log := sluice.stderr.String(); !regexp.MustCompile(`goes round in a loop.* domain=here.example address=forward@here.example how=forward to=someone@far.example times=3 message=\S+ alias=/etc/aliases:\d+ stop="sluice stop forward:forward@here.example"`).MatchString(log) {
+		t.Errorf("it is not told that mail goes round: %s", log)
+	}
 	if log := sluice.stderr.String(); !regexp.MustCompile(`Exim's queue grows.* messages=\d week=0 author=script:/run/home/alice author_share=`).MatchString(log) {
 		t.Errorf("it is not told that the queue grows, and by whom: %s", log)
 	}
-	sluice = h.startSluice(t, "[limits]\nhourly = 2\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	sluice = h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
 	shows("after kill -9", false)
 }

@@ -56,6 +56,7 @@ type Arrival struct {
 	ClientAddress string // IP address of the SMTP client; empty for local submissions
 	Answers       string // of a local message without a sender: id of the one that it answers, where it says so; see delivery.Bounce
 	Recipients    string // all of them, separated by spaces; empty where they are not logged
+	MessageID     string // of the header, which the sender chooses; empty where it is not logged
 	Directory     string // of LogRan, and of an arrival where that is known: where the program was run
 }
 
@@ -70,11 +71,14 @@ type Attempt struct {
 	Text      string // of LogDeferred, LogFailed and LogRefused: the remote answer, or what went wrong
 }
 
+// HoldDomain is where our router sends what it holds; see exim-config/routers.conf.
+const HoldDomain = "hold.sluice.invalid"
+
 // Clone copies an entry with its strings, so that the block of the log can be freed.
 func (e *LogEntry) Clone() LogEntry {
 	c := *e
 	for _, s := range [...]*string{&c.ID, &c.Line, &c.Process, &c.Sender, &c.Auth, &c.Login, &c.ClientAddress,
-		&c.Answers, &c.Recipients, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Host, &c.Text} {
+		&c.Answers, &c.Recipients, &c.MessageID, &c.Directory, &c.Recipient, &c.Original, &c.Router, &c.Transport, &c.Host, &c.Text} {
 		*s = strings.Clone(*s)
 	}
 	return c

@@ -20,7 +20,7 @@ func (n *node) followLogs() {
 	}
 	if path := n.config.Exim.Mainlog; path != "" {
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.engine.Position(), Location: time.Local,
-			Consumer: watchedQueue{countedLog{n.engine, n.metrics, "exim"}, n.queue}, Events: n.events}))
+			Consumer: watchedQueue{countedLog{n.engine, n.metrics, "exim"}, n.queue, n.newLoops()}, Events: n.events}))
 	}
 	n.engine.ShowProgress(func() []sidecar.LogProgress {
 		logs := []sidecar.LogProgress{}

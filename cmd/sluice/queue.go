@@ -150,10 +150,23 @@ func (n *node) showQueue() func(queue.Selection) (queue.Report, error) {
 	}
 }
 
-// A watchedQueue is a consumer of Exim's log that tells the index of the queue too.
+// aliasFiles are where panels and Exim have aliases.
+var aliasFiles = []string{"/etc/valiases/DOMAIN", "/etc/virtual/DOMAIN/aliases", "/etc/aliases"}
+
+// newLoops finds loops by the log of Exim.
+func (n *node) newLoops() *queue.Loops {
+	var files []string
+	for _, file := range aliasFiles {
+		files = append(files, panelRoot(n.config)+file)
+	}
+	return queue.NewLoops(n.events, func(domain string) bool { return n.engine.Settings.Load().Locals.Get().Has(domain) }, files)
+}
+
+// A watchedQueue is a consumer of Exim's log that tells who watches the queue and loops too.
 type watchedQueue struct {
 	mainlog.Consumer
 	index *queue.Index // nil: there is none
+	loops *queue.Loops
 }
 
 // Prepare implements mainlog.Consumer.
@@ -161,6 +174,7 @@ func (w watchedQueue) Prepare(entries []sidecar.LogEntry) func(ctx context.Conte
 	record := w.Consumer.Prepare(entries)
 	return func(ctx context.Context, now time.Time) {
 		record(ctx, now)
+		w.loops.Observe(entries)
 		if w.index != nil {
 			w.index.Observe(entries)
 		}

@@ -53,7 +53,7 @@ func Judge(s *settings.Settings, l *Judged) {
 
 func (j *judgement) judgeOutcome(s *settings.Settings, e *sidecar.LogEntry) {
 	tried := j.Outcome != ratelimit.Deferred || attempted(e.Text)
-	if !tried && e.Original == "" || j.To.Domain == "" || j.To.Domain == HoldDomain || isLimiter(e.Router) ||
+	if !tried && e.Original == "" || j.To.Domain == "" || j.To.Domain == sidecar.HoldDomain || isLimiter(e.Router) ||
 		s.Locals.Get().Has(j.To.Domain) || !s.RemoteTransport(e.Transport) {
 		return
 	}
@@ -79,9 +79,6 @@ func spellingOf(e *sidecar.LogEntry, to envelope.Address) uint64 {
 	local, _ := envelope.Cut(written)
 	return maphash.String(spellingSeed, local)
 }
-
-// HoldDomain is where our router sends what it holds; see exim-config/routers.conf.
-const HoldDomain = "hold.sluice.invalid"
 
 // isLimiter reports whether a router is a limiter's: Sluice's, or cPanel's.
 func isLimiter(router string) bool {

@@ -104,6 +104,11 @@ const (
 	QueueUnread      Kind = "queue-unread"       // not all of Exim's spool can be read
 )
 
+// Loop is of mail that comes back again and again; at most once in 10 minutes of the same
+// address: address, how, to, times, message, and of an alias alias, the file and line that has
+// it, and stop, the command that ends it.
+const Loop Kind = "loop"
+
 // Kinds of the store and its notes.
 const (
 	StoreFailed    Kind = "store-failed"    // the store did not answer
@@ -260,6 +265,7 @@ var kinds = map[Kind]wording{
 	HeldOld:          {slog.LevelWarn, "mail is held for more than a day; sluice queue --held --older 24h", unlimited},
 	HeldExpires:      {slog.LevelError, "mail is held that Exim will bounce within days; release it, or remove it; sluice queue --held --older 24h", unlimited},
 	HeldOldEnded:     {slog.LevelInfo, "no mail is held for more than a day any more", unlimited},
+	Loop:             {slog.LevelWarn, "mail goes round in a loop: somewhere it is sent back to this address", unlimited},
 	QueueUnread:      {slog.LevelError, "not all of Exim's queue can be read: what is in it is not known, and nobody is warned of it", perKind},
 
 	StoreFailed:    {slog.LevelError, "store failed", perKind},

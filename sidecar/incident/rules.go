@@ -39,6 +39,7 @@ var rules = map[event.Kind]rule{
 	event.Started:          {joins, "", Info, "", ""},
 	event.StaysStopped:     {joins, "", Info, "", ""},
 
+	event.Loop:              {pulses, "", Warning, "", "address"},
 	event.Released:          {joins, "", Info, "", ""},
 	event.OutageLeftOut:     {joins, "", Info, "", ""},
 	event.LockRemoved:       {joins, "", Info, "", ""},

@@ -166,7 +166,7 @@ func TestLongLinesAndIDs(t *testing.T) {
 	for _, id := range []string{"1xUzQe-0004wm-37", "1xUzQe-00000001abC-0xYz"} {
 		for rest, want := range map[string]sidecar.LogEntry{
 			`<= s@a.test U=bob P=local S=3 T="` + long + `" from <s@a.test> for u@x.test`:         {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Login: "bob", Recipients: "u@x.test"}},
-			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1"}},
+			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1", MessageID: "\xfcber"}},
 			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
 			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
 			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 " + long}},

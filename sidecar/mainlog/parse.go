@@ -129,7 +129,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 			f.add(key, value)
 		}
 	}
-	e.Recipients = recipients(tail)
+	e.Recipients, e.MessageID = recipients(tail), messageIDIn(tail)
 	switch {
 	case f.host == "":
 		e.Auth = authID(f.auth)
@@ -147,6 +147,15 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 			e.Auth = authID(f.auth)
 		}
 	}
+}
+
+// messageIDIn is the Message-ID in what follows S=: it stands before what is quoted, as a subject.
+func messageIDIn(tail string) string {
+	before, rest, _ := strings.Cut(tail, " id=")
+	if strings.IndexByte(before, '"') >= 0 {
+		return ""
+	}
+	return rest[:wordEnd(rest)]
 }
 
 // unknownAddress is the client's address where the line does not tell it. It counts as

@@ -35,7 +35,7 @@ const at = "2026-11-22 04:43:53 1xUzQe-0004wm-37 "
 func TestArrivals(t *testing.T) {
 	for rest, want := range map[string]sidecar.LogEntry{
 		`<= s@send1.test H=(client.test) [127.0.0.1] P=esmtp S=258`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", ClientAddress: "127.0.0.1"}},
-		`(= s@send1.test H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:25 P=esmtpsa X=TLS1.3:TLS_AES:256 CV=no DN="CN=x A=y:z" A=plain:news@a.test S=2 id=x A=login:evil@b.test T="x" from <s@send1.test> for u@x.test`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", Auth: "news@a.test", ClientAddress: "192.0.2.1", Recipients: "u@x.test"}},
+		`(= s@send1.test H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:25 P=esmtpsa X=TLS1.3:TLS_AES:256 CV=no DN="CN=x A=y:z" A=plain:news@a.test S=2 id=x A=login:evil@b.test T="x" from <s@send1.test> for u@x.test`: {Arrival: sidecar.Arrival{Sender: "s@send1.test", Auth: "news@a.test", ClientAddress: "192.0.2.1", Recipients: "u@x.test", MessageID: "x"}},
 		`<= bob@a.test U=bob P=local S=300 T="<= x@y H=[1.2.3.4] P=esmtp A=plain:x" from <bob@a.test> for u@x.test`:                                                                                              {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob", Recipients: "u@x.test"}},
 		`<= bob@a.test U=bob P=local-esmtp S=300`:                                                 {Arrival: sidecar.Arrival{Sender: "bob@a.test", Login: "bob"}},
 		`<= <> R=1xUzQe-0004wm-36 U=Debian-exim P=local S=1500`:                                   {Arrival: sidecar.Arrival{Login: "Debian-exim", Answers: "1xUzQe-0004wm-36"}},
@@ -56,7 +56,7 @@ func TestArrivals(t *testing.T) {
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b\tb@a.test S=1`:                          {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "b\\tb@a.test"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test\x S=1`:                         {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test\\x"}},
 		`<= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:bob@a.test\ S=1`:                          {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob@a.test\\"}},
-		`<= s@a.test H=(x) [192.0.2.1] P=esmtp K S=1 M8S=8 RT=0.1s id=a@b T="\" A=plain:x" for u`: {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
+		`<= s@a.test H=(x) [192.0.2.1] P=esmtp K S=1 M8S=8 RT=0.1s id=a@b T="\" A=plain:x" for u`: {Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", MessageID: "a@b"}},
 	} {
 		want.Kind = sidecar.LogArrived
 		if got, ok := parsed(t, at+rest); !ok || got != want {

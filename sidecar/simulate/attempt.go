@@ -193,7 +193,7 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 	switch {
 	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(l).written):
 		return
-	case l.Kind == sidecar.LogDeferred && l.To.Domain == delivery.HoldDomain:
+	case l.Kind == sidecar.LogDeferred && l.To.Domain == sidecar.HoldDomain:
 		s.attemptHeld(ctx, l.LogEntry, p)
 		return
 	case !l.Counts:

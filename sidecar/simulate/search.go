@@ -138,7 +138,7 @@ func (f *Finder) isFrom(from *delivery.Source) bool {
 // than who has sent the message: an alias or list, or a client for which Exim relays.
 func (f *Finder) isSentBy(m *message, l *delivery.Judged) bool {
 	delivery.Judge(f.settings, l)
-	held := l.To.Domain == delivery.HoldDomain
+	held := l.To.Domain == sidecar.HoldDomain
 	if l.First == 0 && !held {
 		return false
 	}
