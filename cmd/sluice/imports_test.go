@@ -80,7 +80,8 @@ var layers = []layer{
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
 	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
 
-	// Fronts: never each other, and no owner of state.
+	// Fronts: never each other, and no owner of state but the incidents that are told.
+	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident", "queue"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/web", own: words("event", "listen", "settings", "operator"),
 		foreign: []string{"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp", "golang.org/x/net/netutil"}, http: true},

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -71,7 +70,7 @@ func (c stopCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, st)
 	}
-	fmt.Fprintf(t.stdout, "%s is stopped%s; to start it: sluice start %s\n", st.Scope, until(st.Until), shellQuote(st.Scope))
+	fmt.Fprintf(t.stdout, "%s is stopped%s; to start it: sluice start %s\n", st.Scope, until(st.Until), sidecar.ShellQuote(st.Scope))
 	t.warn(st.Warning)
 	return nil
 }
@@ -104,7 +103,7 @@ func (c stopCmd) byFile(t *terminal, scope string, unreached error) error {
 	if c.JSON {
 		return printJSON(t.stdout, admin.Stopped{StopStatus: operator.StopStatus{Stop: stop.Stop{Scope: scope, Cause: stop.Operator}, State: "in force"}, Warning: warning})
 	}
-	fmt.Fprintf(t.stdout, "%s is stopped; to start it: sluice start %s\n", scope, shellQuote(scope))
+	fmt.Fprintf(t.stdout, "%s is stopped; to start it: sluice start %s\n", scope, sidecar.ShellQuote(scope))
 	t.warn(warning)
 	return nil
 }
@@ -199,14 +198,6 @@ func (t *terminal) removeStopFile(scope string) error {
 	return nil
 }
 
-// shellQuote is a scope as a shell takes it for one word.
-func shellQuote(scope string) string {
-	if strings.ContainsAny(scope, " !\"#$&'()*;<>?[\\]^`{|}~") {
-		return "'" + strings.ReplaceAll(scope, "'", `'\''`) + "'"
-	}
-	return scope
-}
-
 // printStops prints who is stopped.
 func printStops(w io.Writer, stops []operator.StopStatus) {
 	for _, st := range stops {
@@ -214,6 +205,6 @@ func printStops(w io.Writer, stops []operator.StopStatus) {
 		if st.Held > 0 {
 			held = fmt.Sprintf("; %s held", sidecar.Count(int64(st.Held), "recipient", "recipients"))
 		}
-		fmt.Fprintf(w, "STOPPED: %s, %s%s; sluice start %s\n", st.Scope, sidecar.Printable(st.Origin()), held, shellQuote(st.Scope))
+		fmt.Fprintf(w, "STOPPED: %s, %s%s; sluice start %s\n", st.Scope, sidecar.Printable(st.Origin()), held, sidecar.ShellQuote(st.Scope))
 	}
 }

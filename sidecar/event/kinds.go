@@ -161,6 +161,13 @@ const (
 	PolicyPanicked    Kind = "policy-panicked"     // a bug, found by a question: panic, stack, more
 )
 
+// Kinds of what operators are told of incidents.
+const (
+	NoticeFailed  Kind = "notice-failed"  // a channel has not taken a notice: channel, notice
+	NoticeDropped Kind = "notice-dropped" // a channel has not taken a notice for a day, or refuses it for good: channel, notice
+	NoticesFailed Kind = "notices-failed" // notices cannot be written: channel
+)
+
 // Kinds of the service itself.
 const (
 	Serving        Kind = "serving"         // everything is open: node, version, policy, admin
@@ -305,6 +312,10 @@ var kinds = map[Kind]wording{
 	PolicyNotAccepted: {slog.LevelWarn, "policy connections cannot be accepted: slow and idle ones closed, trying again", unlimited},
 	PolicyCut:         {slog.LevelWarn, "policy server stopped with questions unanswered", unlimited},
 	PolicyPanicked:    {slog.LevelError, "policy panicked over a question, which gets no answer", unlimited},
+
+	NoticeFailed:  {slog.LevelWarn, "a notice to operators was not delivered; it is tried again", perError},
+	NoticeDropped: {slog.LevelError, "a notice to operators was not delivered, and is given up; sluice incident has what it said, sluice alert test finds out why", unlimited},
+	NoticesFailed: {slog.LevelError, "notices to operators cannot be written, see store.dir: incidents may not be told", perError},
 
 	Serving:        {slog.LevelInfo, "serving", unlimited},
 	Stopping:       {slog.LevelInfo, "stopping: no more questions, those in flight are answered", unlimited},

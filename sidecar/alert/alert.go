@@ -1,0 +1,235 @@
+package alert
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/sidecar/config"
+	"sluice/sidecar/event"
+	"sluice/sidecar/incident"
+)
+
+// Options are what Alerts need; all are required.
+type Options struct {
+	Dir    string                // of the notices that are not delivered yet
+	Node   string                // name of this node
+	Config func() *config.Config // in force
+	// Account returns the account that owns a domain; "" if none is known.
+	Account func(domain string) string
+	// Current returns an incident as it is now: its evidence grows without a call of Changed.
+	Current func(incident.ID) (incident.Incident, bool)
+	// Send delivers a notice; it returns when it is delivered, or why it is not. It ends soon
+	// after ctx.
+	Send   func(ctx context.Context, c config.Channel, n Notice) error
+	Events event.Sink
+}
+
+// Alerts tell operators of incidents.
+type Alerts struct {
+	Options
+	wake chan struct{} // has an element after an incident has changed
+
+	mu    sync.Mutex
+	inbox []*incident.Incident // changes that Step has not seen yet
+
+	// Of the goroutine of Step.
+	incidents map[incident.ID]*incident.Incident
+	sorted    []named // the same: the most urgent first, then the oldest
+
+	queuesMu sync.Mutex
+	queues   map[string]*queue // by Channel.Key
+}
+
+// New returns Alerts. Run starts them.
+func New(o Options) *Alerts {
+	return &Alerts{Options: o, wake: make(chan struct{}, 1), incidents: map[incident.ID]*incident.Incident{}, queues: map[string]*queue{}}
+}
+
+// Changed takes in an incident that was opened, has changed or is over; see incident.Watch.
+func (a *Alerts) Changed(i incident.Incident) {
+	a.mu.Lock()
+	a.inbox = append(a.inbox, &i)
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// maxIncidents bounds the incidents that are kept here: of those that are over, the oldest go.
+const maxIncidents = 2000
+
+// A named incident has its name beside it, which is looked up each second.
+type named struct {
+	*incident.Incident
+	name string
+}
+
+// receive takes the changes in, and reports whether there are any.
+func (a *Alerts) receive() (changed bool) {
+	a.mu.Lock()
+	inbox := a.inbox
+	a.inbox = nil
+	a.mu.Unlock()
+	if len(inbox) == 0 {
+		return false
+	}
+	for _, i := range inbox {
+		if known := a.incidents[i.ID]; known == nil || known.Revision <= i.Revision {
+			a.incidents[i.ID] = i
+		}
+	}
+	all := slices.SortedFunc(maps.Values(a.incidents), func(x, y *incident.Incident) int { return x.Opened.Compare(y.Opened) })
+	for _, i := range all[:max(0, len(all)-maxIncidents)] {
+		if !i.Open() {
+			delete(a.incidents, i.ID)
+		}
+	}
+	a.sorted = a.sorted[:0]
+	for _, i := range a.incidents {
+		a.sorted = append(a.sorted, named{i, i.ID.String()})
+	}
+	slices.SortFunc(a.sorted, func(x, y named) int {
+		return cmp.Or(cmp.Compare(y.Severity, x.Severity), x.Opened.Compare(y.Opened), cmp.Compare(x.Number, y.Number))
+	})
+	return true
+}
+
+// Run tells of incidents until ctx is done.
+func (a *Alerts) Run(ctx context.Context) error {
+	var channels sync.WaitGroup
+	defer channels.Wait()
+	running := map[string]context.CancelFunc{}
+	for {
+		now := time.Now()
+		a.Step(now)
+		configured := map[string]bool{}
+		for _, c := range a.Config().Alert.To {
+			configured[c.Key()] = true
+			if running[c.Key()] == nil {
+				running[c.Key()] = a.start(ctx, c, &channels)
+			}
+		}
+		for key, stop := range running {
+			if !configured[key] {
+				stop()
+				delete(running, key)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake:
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// start starts the goroutine of a channel; nil if that has no queue now.
+func (a *Alerts) start(ctx context.Context, c config.Channel, channels *sync.WaitGroup) context.CancelFunc {
+	a.queuesMu.Lock()
+	q := a.queues[c.Key()]
+	a.queuesMu.Unlock()
+	if q == nil {
+		return nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	channels.Go(func() { q.run(ctx) })
+	return stop
+}
+
+// Step writes what is to be told now.
+func (a *Alerts) Step(now time.Time) {
+	changed := a.receive()
+	set := a.Config().Alert
+	for _, c := range set.To {
+		q, err := a.queueOf(c, now)
+		if err == nil {
+			r := rule{Channel: c, wait: set.GroupWait, repeat: set.Repeat, perHour: set.PerHour}
+			if c.Format != config.FormatAlertmanager {
+				err = a.tell(q, now, &r)
+			} else if changed || now.Sub(q.offered) >= postEvery {
+				q.offered, err = now, a.offer(q, now, &r)
+			}
+		}
+		if err != nil {
+			a.Events.Emit(event.Event{Kind: event.NoticesFailed, Attrs: event.Attrs("channel", c.Name), Err: err})
+		}
+	}
+}
+
+// queueOf is the queue of a channel, with the channel as it is configured now.
+func (a *Alerts) queueOf(c config.Channel, now time.Time) (*queue, error) {
+	a.queuesMu.Lock()
+	defer a.queuesMu.Unlock()
+	q := a.queues[c.Key()]
+	if q == nil {
+		opened, err := openQueue(a.Dir, c, now)
+		if opened == nil {
+			return nil, err
+		}
+		q = opened
+		q.send, q.events = a.Send, a.Events
+		a.queues[c.Key()] = q
+		if err != nil {
+			a.Events.Emit(event.Event{Kind: event.NoticesFailed, Attrs: event.Attrs("channel", c.Name), Err: err})
+		}
+	}
+	q.mu.Lock()
+	q.channel = c
+	q.mu.Unlock()
+	return q, nil
+}
+
+// full reports whether there are as many notices as there may be.
+func (a *Alerts) full() bool {
+	n := int64(0)
+	for _, c := range a.Counts() {
+		n += c.Waiting
+	}
+	return n >= maxWaiting
+}
+
+// Counts returns what became of the notices of each channel that there is or was since the start.
+func (a *Alerts) Counts() (all []Counts) {
+	a.queuesMu.Lock()
+	defer a.queuesMu.Unlock()
+	for _, q := range a.queues {
+		all = append(all, q.now())
+	}
+	slices.SortFunc(all, func(x, y Counts) int { return cmp.Compare(x.Channel, y.Channel) })
+	return all
+}
+
+// A Result says what became of a test notice on one channel.
+type Result struct {
+	Channel string `json:"channel"` // its name
+	Target  string `json:"target"`  // without secrets
+	Error   string `json:"error"`   // why it was not delivered; empty if it was
+}
+
+// ErrNoChannel says that no channel has this name.
+var ErrNoChannel = errors.New("there is no such channel")
+
+// Test delivers a test notice now on the channel of a name, or on all for "".
+func (a *Alerts) Test(ctx context.Context, now time.Time, name string) (all []Result, err error) {
+	for _, c := range a.Config().Alert.To {
+		if name != "" && c.Name != name {
+			continue
+		}
+		r := Result{Channel: c.Name, Target: c.Shown()}
+		if err := a.Send(ctx, c, testNotice(a.Node, now)); err != nil {
+			r.Error = err.Error()
+		}
+		all = append(all, r)
+	}
+	if len(all) == 0 && name != "" {
+		return nil, ErrNoChannel
+	}
+	return all, nil
+}

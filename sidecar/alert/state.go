@@ -1,0 +1,136 @@
+package alert
+
+import (
+	"slices"
+	"time"
+
+	"sluice/sidecar/config"
+	"sluice/sidecar/incident"
+)
+
+// A told is what a channel was told of an incident last.
+type told struct {
+	Revision int64             `json:"revision"`
+	Severity incident.Severity `json:"severity"`
+	Culprit  string            `json:"culprit,omitempty"` // as by culpritOf
+	Closed   bool              `json:"closed,omitempty"`
+	At       time.Time         `json:"at"`
+	Repeats  int               `json:"repeats,omitempty"` // how often it was still open
+	Digest   bool              `json:"digest,omitempty"`  // only a digest has told of it: its end is not told
+}
+
+// A sent is a notice of the last hour.
+type sent struct {
+	At      time.Time `json:"at"`
+	Kind    sentKind  `json:"kind"`
+	Account string    `json:"account,omitempty"`
+}
+
+// A sentKind is a budget out of which a notice is sent.
+type sentKind string
+
+const (
+	plain    sentKind = "plain"
+	critical sentKind = "critical" // the opening of what is critical
+	overflow sentKind = "overflow" // the digest of what had no room: one an hour
+	accounts sentKind = "accounts" // the digest of accounts that have had their notices: one an hour
+)
+
+// perAccount is how many notices an hour are about one account; what is more comes as one line.
+const perAccount = 3
+
+// A record is what a channel was told. It is a file, which is written after the notice is.
+type record struct {
+	Since time.Time       `json:"since"` // when the channel was first there: what had ended by then is not told
+	Next  int64           `json:"next"`  // number of the next notice
+	Told  map[string]told `json:"told"`  // by incident
+	Sent  []sent          `json:"sent"`  // in the last hour
+}
+
+// forget drops what is older than an hour.
+func (r *record) forget(now time.Time) {
+	r.Sent = slices.DeleteFunc(r.Sent, func(s sent) bool { return now.Sub(s.At) >= time.Hour })
+}
+
+// number counts the notices of the last hour for which f is true.
+func (r *record) number(f func(sent) bool) (n int64) {
+	for _, s := range r.Sent {
+		if f(s) {
+			n++
+		}
+	}
+	return n
+}
+
+// room reports whether one more notice of a kind may be sent now. A digest of accounts is one of
+// the plain notices too.
+func (r *record) room(kind sentKind, perHour int64) bool {
+	return r.number(func(s sent) bool { return s.Kind == kind || kind == plain && s.Kind == accounts }) < perHour
+}
+
+// accountFull reports whether an account has had its notices of this hour.
+func (r *record) accountFull(account string) bool {
+	return account != "" && r.number(func(s sent) bool { return s.Account == account }) >= perAccount
+}
+
+// culpritOf is the same as long as the culprit is, and stopped or not.
+func culpritOf(i *incident.Incident) string {
+	if i.Culprit.Stopped {
+		return i.Culprit.Author + " stopped"
+	}
+	return i.Culprit.Author
+}
+
+// A rule is what of the configuration says what to tell when.
+type rule struct {
+	config.Channel
+	wait, repeat time.Duration
+	perHour      int64
+}
+
+// takes reports whether a channel is for an incident.
+func (c *rule) takes(i *incident.Incident) bool {
+	var least incident.Severity
+	if least.UnmarshalText([]byte(c.AtLeast)) != nil || i.Severity < least {
+		return false
+	}
+	return len(c.Domains) == 0 || slices.Contains(c.Domains, i.Domain)
+}
+
+// due is what a channel is to be told of an incident now; empty for nothing. Of one that is over
+// and was never told, first comes that it was opened.
+func (r *record) due(now time.Time, c *rule, i named) State {
+	t, known := r.Told[i.name]
+	wait := c.wait
+	if i.Severity == incident.Critical && t.Severity < incident.Critical {
+		wait = 0
+	}
+	switch {
+	case !known:
+		return r.dueFirst(now, c, i.Incident, wait)
+	case t.Closed && i.Open():
+		return StateOpen
+	case t.Closed, t.Digest && !i.Open():
+		return ""
+	case !i.Open():
+		return StateClosed
+	case now.Sub(t.At) < wait:
+		return ""
+	case i.Severity > t.Severity, culpritOf(i.Incident) != t.Culprit:
+		return StateChanged
+	case now.Sub(t.At) >= c.repeat:
+		return StateStill
+	}
+	return ""
+}
+
+// dueFirst is due for an incident of which the channel was told nothing yet.
+func (r *record) dueFirst(now time.Time, c *rule, i *incident.Incident, wait time.Duration) State {
+	switch {
+	case !c.takes(i), now.Sub(i.Opened) < wait:
+		return ""
+	case !i.Open() && (i.Closed.Before(r.Since) || i.Closed.Sub(i.Opened) < wait):
+		return "" // before there was the channel, or so short that it is not worth telling
+	}
+	return StateOpen
+}

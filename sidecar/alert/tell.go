@@ -1,0 +1,154 @@
+package alert
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/sidecar/incident"
+)
+
+// An item is what a channel is to be told of one incident.
+type item struct {
+	named
+	state   State
+	account string
+	kind    sentKind
+}
+
+// tell writes what a channel is to be told now. The notices are written first, and the record that
+// they are told after them.
+func (a *Alerts) tell(q *queue, now time.Time, c *rule) error {
+	before := q.record.Next
+	q.record.forget(now)
+	err := a.tellAll(q, now, c)
+	if q.record.Next != before {
+		a.forget(&q.record)
+		err = errors.Join(err, q.save(now))
+		q.deliverSoon()
+	}
+	return err
+}
+
+// forget drops what was told of incidents that are not kept any more.
+func (a *Alerts) forget(r *record) {
+	if len(r.Told) <= 2*maxIncidents {
+		return
+	}
+	kept := map[string]told{}
+	for _, i := range a.sorted {
+		if t, is := r.Told[i.name]; is {
+			kept[i.name] = t
+		}
+	}
+	r.Told = kept
+}
+
+// tellAll writes notices: of each incident by itself while there is room, and of what is left a
+// digest.
+func (a *Alerts) tellAll(q *queue, now time.Time, c *rule) error {
+	r, full := &q.record, a.full()
+	var more, left []item // of accounts that have had theirs; for which there is no room
+	for _, i := range a.sorted {
+		x := item{named: i, state: r.due(now, c, i), kind: plain}
+		if x.state == "" {
+			continue
+		}
+		x.account = a.accountOf(i.Domain)
+		if i.Severity == incident.Critical && x.state != StateClosed {
+			x.kind = critical
+		}
+		switch {
+		case r.accountFull(x.account):
+			more = append(more, x)
+		case full || !r.room(x.kind, c.perHour):
+			left = append(left, x)
+		default:
+			if err := a.write(q, now, c, x, x.kind); err != nil {
+				return err
+			}
+		}
+	}
+	if q.moreSince = since(q.moreSince, more, now); ripe(q.moreSince, now, c) && r.room(accounts, 1) {
+		if r.room(plain, c.perHour) && !full {
+			if err := a.writeDigest(q, now, c, more, accounts); err != nil {
+				return err
+			}
+			more = nil
+		} else {
+			left = append(left, more...)
+		}
+	}
+	if q.leftSince = since(q.leftSince, left, now); ripe(q.leftSince, now, c) && r.room(overflow, 1) && !full {
+		return a.writeDigest(q, now, c, left, overflow)
+	}
+	return nil
+}
+
+// since is when the first of some items has begun to wait; zero if none waits.
+func since(was time.Time, items []item, now time.Time) time.Time {
+	switch {
+	case len(items) == 0:
+		return time.Time{}
+	case was.IsZero():
+		return now
+	}
+	return was
+}
+
+// ripe reports whether items have waited so long that others of the same flood are among them.
+func ripe(since, now time.Time, c *rule) bool {
+	return !since.IsZero() && now.Sub(since) >= c.wait
+}
+
+// accountOf is whose incidents count together: an account's, or without an owner map a domain's.
+// Those of the node have no such bound.
+func (a *Alerts) accountOf(domain string) string {
+	if domain == "" {
+		return ""
+	}
+	if account := a.Account(domain); account != "" {
+		return account
+	}
+	return domain
+}
+
+// write writes the notice about one incident, and notes that it is told.
+func (a *Alerts) write(q *queue, now time.Time, c *rule, x item, kind sentKind) error {
+	i := x.Incident
+	if current, known := a.Current(i.ID); known && current.Revision == i.Revision {
+		i = &current
+	}
+	if err := q.add(a.notice(now, c, i, x.state, q.record.Told[x.name].Repeats)); err != nil {
+		return err
+	}
+	q.record.note(now, x, false)
+	q.record.Sent = append(q.record.Sent, sent{now, kind, x.account})
+	return nil
+}
+
+// writeDigest writes one notice about several incidents; of one it is as if there had been room.
+func (a *Alerts) writeDigest(q *queue, now time.Time, c *rule, items []item, kind sentKind) error {
+	if len(items) == 1 {
+		return a.write(q, now, c, items[0], kind)
+	}
+	if err := q.add(a.digest(now, fmt.Sprintf("%s-digest-%d-%d", a.Node, q.record.Since.Unix(), q.record.Next), items, kind)); err != nil {
+		return err
+	}
+	for _, x := range items {
+		q.record.note(now, x, true)
+	}
+	q.record.Sent = append(q.record.Sent, sent{At: now, Kind: kind})
+	return nil
+}
+
+// note notes that an incident is told.
+func (r *record) note(now time.Time, x item, digest bool) {
+	t := told{Revision: x.Revision, Severity: x.Severity, Culprit: culpritOf(x.Incident), At: now, Repeats: r.Told[x.name].Repeats}
+	t.Closed = x.state == StateClosed
+	t.Digest = digest && !t.Closed
+	if x.state == StateStill {
+		t.Repeats++
+	}
+	r.Told[x.name] = t
+}

@@ -1,0 +1,261 @@
+package alert
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/config"
+	"sluice/sidecar/incident"
+)
+
+// notice words what a channel is told of one incident.
+func (a *Alerts) notice(now time.Time, c *rule, i *incident.Incident, state State, repeats int) Notice {
+	id := fmt.Sprintf("%s.%d.%s", i.ID, i.Revision, state)
+	if state == StateStill {
+		id += fmt.Sprintf("-%d", repeats+1)
+	}
+	return Notice{
+		ID: id, At: now, Node: a.Node, State: state, Event: worst(i).Name, Severity: i.Severity,
+		Title: clean(titleOf(i, state, now), maxTitle),
+		Text:  cleanLines(textOf(i, state, c.Subjects || c.Kind == config.AlertMail)),
+		About: About{Incident: i.ID.String(), Domain: clean(i.Domain, maxTitle), Culprit: clean(i.Culprit.Author, maxTitle), Opened: i.Opened, Closed: i.Closed},
+	}
+}
+
+// importance orders causes of a domain's incident that are equally urgent: what says most first.
+var importance = []string{incident.CauseNear, incident.CauseLimit, incident.CauseDeferfail, incident.CauseCulprit}
+
+// worst is the most urgent cause.
+func worst(i *incident.Incident) incident.Cause {
+	if len(i.Causes) == 0 {
+		return incident.Cause{Name: cmp.Or(string(i.Condition), "incident")}
+	}
+	return slices.MaxFunc(i.Causes, func(x, y incident.Cause) int {
+		return cmp.Or(cmp.Compare(x.Severity, y.Severity), cmp.Compare(slices.Index(importance, x.Name), slices.Index(importance, y.Name)))
+	})
+}
+
+// titleOf is the subject of a notice, without the node in front.
+func titleOf(i *incident.Incident, state State, now time.Time) string {
+	about := cmp.Or(i.Domain, string(i.Condition))
+	what := headline(i)
+	switch state {
+	case StateClosed:
+		what = fmt.Sprintf("over after %s: %s", sidecar.Brief(i.Closed.Sub(i.Opened)), what)
+	case StateStill:
+		what = fmt.Sprintf("still, for %s: %s", sidecar.Brief(now.Sub(i.Opened)), what)
+	case StateChanged:
+		what = fmt.Sprintf("now %s: %s", i.Severity, what)
+	}
+	return fmt.Sprintf("%s: %s (incident %s)", about, what, i.ID)
+}
+
+// headline says in a few words what has happened, and who it is.
+func headline(i *incident.Incident) string {
+	who := i.Culprit.Author
+	mostly := ""
+	if who != "" {
+		mostly = ", mostly by " + who
+	}
+	switch c := worst(i); {
+	case i.Culprit.Stopped && spams(i):
+		return who + " sends spam, only it is stopped"
+	case c.Name == incident.CauseCulprit:
+		return "too much of " + cmp.Or(who, c.Scope) + " fails, only it is stopped"
+	case c.Name == incident.CauseDeferfail:
+		return "too much fails, the domain is stopped" + mostly
+	case c.Name == incident.CauseLimit:
+		return "its limit is used up" + mostly
+	case c.Name == incident.CauseNear:
+		return "its limit is nearly used up" + mostly
+	default:
+		return happened(i, c.Name) + mostly
+	}
+}
+
+// spams reports whether other servers have called mail of an incident spam.
+func spams(i *incident.Incident) bool {
+	return slices.ContainsFunc(i.Evidence.Lines, func(l incident.Line) bool { return l.Cause == string(sidecar.CalledSpam) })
+}
+
+// happened is what the timeline says of a cause; its name, if it says nothing.
+func happened(i *incident.Incident, name string) string {
+	for _, e := range slices.Backward(i.Timeline) {
+		if string(e.Event) == name {
+			return e.Text
+		}
+	}
+	for _, e := range slices.Backward(i.Timeline) {
+		if e.Severity == i.Severity {
+			return e.Text
+		}
+	}
+	return name
+}
+
+// textOf is what a notice says below its title: who, how many, what was done, what to do next,
+// and how it came.
+func textOf(i *incident.Incident, state State, subjects bool) string {
+	var b strings.Builder
+	if state == StateClosed {
+		fmt.Fprintf(&b, "It is over since %s; it began %s.\n", clock(i.Closed), clock(i.Opened))
+	}
+	writeCulprit(&b, i, subjects)
+	if e := i.Evidence; e.Limit > 0 {
+		fmt.Fprintf(&b, "%s has sent %d of the %d that it may; %d refused.\n", i.Domain, e.Sent, e.Limit, e.Refused)
+	}
+	if i.Domain == "" || worst(i).Severity > 0 && i.Culprit.Author == "" {
+		fmt.Fprintf(&b, "%s\n", happened(i, worst(i).Name))
+	}
+	writeCommands(&b, i, state)
+	for _, e := range i.Timeline[max(0, len(i.Timeline)-maxEntries):] {
+		fmt.Fprintf(&b, "%s | %s%s\n", clock(e.At), e.Text, times(e))
+	}
+	for _, l := range i.Evidence.Lines[max(0, len(i.Evidence.Lines)-maxLogLines):] {
+		fmt.Fprintf(&b, "Last log line (%s): %s\n", l.Cause, logLine(l.Text, subjects))
+	}
+	return b.String()
+}
+
+// These bound what a notice repeats; sluice incident has all of it.
+const (
+	maxEntries  = 8
+	maxLogLines = 3
+)
+
+// writeCulprit says who sends most, how unusual that is, and that the others go on.
+func writeCulprit(b *strings.Builder, i *incident.Incident, subjects bool) {
+	c := i.Culprit
+	if c.Author == "" {
+		return
+	}
+	fmt.Fprintf(b, "%s (%s) has %d of %d", c.Author, c.Proof, c.Count, c.Of)
+	if c.Usual > 0 {
+		fmt.Fprintf(b, "; in its busiest hours it usually sends %d", c.Usual)
+	}
+	b.WriteString(".\n")
+	if s := senderOf(i, c.Author); s != nil {
+		fmt.Fprintf(b, "Of %d that it tried, %d were sent and %d went wrong, to %s.\n", s.Tried, s.Sent, s.Bad, sidecar.Count(s.Recipients, "recipient", "recipients"))
+		writeList(b, "From", s.Networks)
+		writeList(b, "To", s.Destinations)
+		if subjects && s.Subject != "" {
+			fmt.Fprintf(b, "Subject most used: %q\n", s.Subject)
+		}
+	}
+	if others := len(i.Evidence.Who) - 1; c.Stopped && others > 0 {
+		fmt.Fprintf(b, "It gets 450. %s of %s go on.\n", sidecar.Count(int64(others), "other sender", "other senders"), i.Domain)
+	} else if c.Stopped {
+		b.WriteString("It gets 450.\n")
+	}
+}
+
+// writeList writes at most three words.
+func writeList(b *strings.Builder, what string, words []string) {
+	if len(words) > 0 {
+		fmt.Fprintf(b, "%s %s.\n", what, strings.Join(words[:min(3, len(words))], ", "))
+	}
+}
+
+// senderOf is what is known of an author; nil for nothing.
+func senderOf(i *incident.Incident, author string) *incident.Sender {
+	for n := range i.Evidence.Who {
+		if i.Evidence.Who[n].Author == author {
+			return &i.Evidence.Who[n]
+		}
+	}
+	return nil
+}
+
+// writeCommands writes what to type next. A name that cannot be shown as it is stands in none.
+func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
+	author := i.Culprit.Author
+	typed := func(what, command, name string) {
+		if name != "" && sidecar.Printable(name) == name {
+			fmt.Fprintf(b, "  %-12s sluice %s %s\n", what+":", command, sidecar.ShellQuote(name))
+		}
+	}
+	switch {
+	case state == StateClosed:
+	case i.Culprit.Stopped:
+		typed("it is fine", "start", author)
+	case canBeStopped(i.Culprit):
+		typed("stop it", "stop", author)
+	}
+	if sidecar.IsDomain(i.Domain) && i.Domain != "" {
+		typed("who sends", "who", i.Domain)
+	}
+	typed("more", "incident", i.ID.String())
+}
+
+// canBeStopped reports whether sluice stop takes an author.
+func canBeStopped(c incident.Culprit) bool {
+	return c.Author != "" && c.Kind != "service" && c.Kind != "loopback"
+}
+
+// subject is how Exim logs a subject.
+var subject = regexp.MustCompile(` T="(?:[^"\\]|\\.)*"`)
+
+// logLine is a line of the log, without the subject if that is not to be told.
+func logLine(line string, subjects bool) string {
+	if subjects {
+		return line
+	}
+	return subject.ReplaceAllString(line, "")
+}
+
+// clock is a time in the zone of this program.
+func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -0700") }
+
+// times says how often an entry of a timeline has happened.
+func times(e incident.Entry) string {
+	if e.Count > 1 {
+		return fmt.Sprintf(" (%d times)", e.Count)
+	}
+	return ""
+}
+
+// digest words several incidents in one notice, which has a line for each account or domain.
+func (a *Alerts) digest(now time.Time, id string, items []item, kind sentKind) Notice {
+	n := Notice{ID: id, At: now, Node: a.Node, State: StateDigest, Event: "digest", Severity: incident.Info}
+	var lines []string
+	of := map[string]int{}
+	for _, x := range items {
+		n.Severity = max(n.Severity, x.Severity)
+		n.Incidents = append(n.Incidents, x.name)
+		if kind == accounts {
+			if of[x.account]++; of[x.account] == 1 {
+				lines = append(lines, x.account)
+			}
+			continue
+		}
+		lines = append(lines, titleOf(x.Incident, x.state, now))
+	}
+	what := "more incidents than are told one by one in an hour"
+	if kind == accounts {
+		what = "more incidents of accounts of which enough was told in this hour"
+		for n, account := range lines {
+			lines[n] = fmt.Sprintf("%s: %d more", account, of[account])
+		}
+	}
+	text := strings.Join(lines[:min(maxDigest, len(lines))], "\n") + "\n"
+	if more := len(lines) - maxDigest; more > 0 {
+		text += fmt.Sprintf("and %d more\n", more)
+	}
+	n.Title = clean(fmt.Sprintf("%d %s", len(items), what), maxTitle)
+	n.Text = cleanLines(text + "  all of them: sluice incident\n")
+	return n
+}
+
+// maxDigest is how many lines of a digest name somebody.
+const maxDigest = 40
+
+// testNotice is what sluice alert test sends.
+func testNotice(node string, now time.Time) Notice {
+	return Notice{ID: fmt.Sprintf("%s-test-%d", node, now.UnixNano()), At: now, Node: node, State: StateTest, Event: "test", Severity: incident.Info,
+		Title: "a test: this is how you are told of incidents", Text: "Nothing has happened; somebody has run sluice alert test.\n"}
+}
