@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 
+	"sluice/sidecar/alert"
 	"sluice/sidecar/exim"
 )
 
@@ -11,7 +13,8 @@ type deliverCmd struct{}
 
 // Help is the long help.
 func (deliverCmd) Help() string {
-	return `Reads message ids, one a line, and has Exim try each of them now. For the unit
+	return `Reads message ids, one a line, and has Exim try each of them now; or the line "notice" and
+a notice of an incident, and has Exim send that to a channel of sluice.toml. For the unit
 sluice-deliver@.service: sluice serve itself is confined there and cannot run Exim.
 
 Example:
@@ -23,5 +26,10 @@ func (deliverCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("deliver: %w", err)
 	}
-	return exim.Exim{Binary: config.Exim.Binary}.ServeHelper(t.ctx, t.stdin, t.stdout)
+	in := bufio.NewReader(t.stdin)
+	if verb, _ := in.Peek(len(alert.MailVerb)); string(verb) == alert.MailVerb {
+		in.Discard(len(alert.MailVerb))
+		return deliverNotice(t, in, config)
+	}
+	return exim.Exim{Binary: config.Exim.Binary}.ServeHelper(t.ctx, in, t.stdout)
 }

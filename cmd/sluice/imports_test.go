@@ -82,7 +82,7 @@ var layers = []layer{
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},
-	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident", "queue"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident", "queue", "alert"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/web", own: words("event", "listen", "settings", "operator"),
 		foreign: []string{"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp", "golang.org/x/net/netutil"}, http: true},
 	{packages: "sluice/sidecar/queue", own: words("event", "notes", "envelope", "exim")}, // Exim's queue

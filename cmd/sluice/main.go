@@ -58,8 +58,10 @@ type commands struct {
 	Show     configCmd   `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
 	Log      logCmd      `cmd:"" help:"Show what Exim has logged about the messages of somebody."`
 	Simulate simulateCmd `cmd:"" help:"Show what limits would have done to the mail of a log."`
+	Alert    alertCmd    `cmd:"" help:"Find out whether operators would be told of an incident."`
 	Doctor   doctorCmd   `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`
 	Deliver  deliverCmd  `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
+	Notify   notifyCmd   `cmd:"" hidden:"" help:"Post a notice or hand it to a program, for the unit sluice-notify."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

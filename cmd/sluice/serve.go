@@ -20,6 +20,7 @@ import (
 	"sluice/ratelimit/redisstore"
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/alert"
 	"sluice/sidecar/config"
 	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
@@ -100,6 +101,7 @@ type node struct {
 	stops  *lockdir.Dir // the files of who is stopped
 	engine *engine.Engine
 	logs   []*mainlog.Follower
+	alerts *alert.Alerts
 	file   *configFile     // nil in tests that have none
 	queue  *queue.Index    // nil where there is no Exim
 	panel  *panel.Follower // nil where panel.follow is false
@@ -165,6 +167,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	n.engine.Recorder.AddObserver(n.metrics)
 	n.engine.OnSurvey(n.metrics.Survey)
 	n.openQueue(ctx, mta)
+	n.prepareAlerts(mta)
 	n.followLogs()
 	n.findPeers()
 	sockets, err := inherited()
@@ -313,7 +316,7 @@ func (n *node) listenAdmin(log *slog.Logger) error {
 		return err
 	}
 	inForce := func() []config.Value { return n.engine.Config().Values() }
-	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, Version: runningVersion(), Queue: n.showQueue(), Monitor: n.metrics.Handler(), Log: log})
+	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, AlertTest: n.testAlerts, Version: runningVersion(), Queue: n.showQueue(), Monitor: n.metrics.Handler(), Log: log})
 	l, err := admin.Listen(path)
 	if err == nil {
 		n.fronts = append(n.fronts, front{l, server.Serve})
@@ -350,6 +353,7 @@ func (n *node) run(ctx context.Context) error {
 		return n.stops.Run(workCtx, func(e sidecar.LockEvent) { n.engine.StopEvent(workCtx, time.Now(), e) })
 	})
 	work.Go(func() error { return n.engine.Run(workCtx) })
+	work.Go(func() error { return n.alerts.Run(workCtx) })
 	work.Go(func() error { return n.followAddresses(workCtx, n.addresses.Run) })
 	if n.file != nil {
 		work.Go(func() error { return n.file.run(workCtx, n.engine) })

@@ -26,7 +26,7 @@ type servedNode struct {
 
 // serveConfig is a limit of 10 an hour, with all files in a directory.
 func serveConfig(dir string) string {
-	return fmt.Sprintf(`
+	return fmt.Sprintf(`alert.to = []
 [listen]
 policy = ["unix:%[1]s/run/policy.sock"]
 admin = "unix:%[1]s/run/admin.sock"

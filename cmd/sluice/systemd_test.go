@@ -132,19 +132,27 @@ func TestDeliverByTheHelper(t *testing.T) {
 	served.Wait()
 }
 
-// systemd rates how well the unit is confined, from 10 (not at all) to 0.
-func TestUnitIsConfined(t *testing.T) {
-	out, _ := exec.Command(hosttest.Program(t, "systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=25", "systemd/sluice.service").CombinedOutput()
+// systemd rates how well the units are confined, from 10 (not at all) to 0.
+func TestUnitsAreConfined(t *testing.T) {
+	for unit, most := range map[string]float64{"sluice.service": 2.5, "sluice-notify@.service": 2.5} {
+		if exposure := exposureOf(t, unit); exposure >= most {
+			t.Errorf("%s: exposure %v, want below %v", unit, exposure, most)
+		}
+	}
+}
+
+func exposureOf(t *testing.T, unit string) (exposure float64) {
+	t.Helper()
+	out, _ := exec.Command(hosttest.Program(t, "systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=25", "systemd/"+unit).CombinedOutput()
 	var last string
 	for lines := bufio.NewScanner(strings.NewReader(string(out))); lines.Scan(); {
 		if strings.TrimSpace(lines.Text()) != "" {
 			last = lines.Text()
 		}
 	}
-	var exposure float64
-	if _, rest, found := strings.Cut(last, "sluice.service: "); !found {
-		t.Fatalf("systemd-analyze printed %q", last)
-	} else if _, err := fmt.Sscan(rest, &exposure); err != nil || exposure >= 2.5 {
-		t.Fatalf("exposure %q, want below 2.5 (%v)", rest, err)
+	_, rest, found := strings.Cut(last, ": ")
+	if _, err := fmt.Sscan(rest, &exposure); !found || err != nil {
+		t.Fatalf("systemd-analyze printed %q (%v)", last, err)
 	}
+	return exposure
 }

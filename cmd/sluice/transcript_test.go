@@ -18,6 +18,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/alert"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/deferfail"
@@ -355,6 +356,13 @@ func serveStage(t *testing.T, dir string, s stage) {
 		Queue:   s.showQueue,
 		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
 		Log:     log,
+		AlertTest: func(_ context.Context, channel string) (alert.Tested, error) {
+			if channel != "" && channel != "mail" {
+				return alert.Tested{}, alert.ErrNoChannel
+			}
+			all := []alert.Result{{Channel: "mail", Target: "ops@example.net"}, {Channel: "webhook", Target: "https://hooks.example.net/***", Error: "hooks.example.net answers 404 Not Found: no such hook"}}
+			return alert.Tested{Channels: all[:max(1, 2-len(channel))]}, nil
+		},
 	})
 	hosttest.Serve(t, adminServer, adminSocket)
 	hosttest.Serve(t, policyd.New(s, policyd.Options{Events: event.NewLog(log)}), policySocket)

@@ -107,6 +107,8 @@ type (
 	question struct {
 		Domain string `json:"domain,omitempty"`
 		Scope  string `json:"scope,omitempty"`
+
+		Channel string `json:"channel,omitempty"`
 	}
 	refusal struct {
 		Error string `json:"error"`

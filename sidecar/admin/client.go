@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"time"
 
+	"sluice/sidecar/alert"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
@@ -124,6 +125,12 @@ func (c *Client) Import(ctx context.Context, lines Lines) (imported operator.Imp
 func (c *Client) Config(ctx context.Context) (values []config.Value, err error) {
 	err = c.ask(ctx, http.MethodGet, "/config", nil, &values)
 	return values, err
+}
+
+// AlertTest sends a test notice on a channel, or on all for "".
+func (c *Client) AlertTest(ctx context.Context, channel string) (tested alert.Tested, err error) {
+	err = c.ask(ctx, http.MethodPost, "/alert", question{Channel: channel}, &tested)
+	return tested, err
 }
 
 // Version returns which program runs there.

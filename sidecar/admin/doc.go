@@ -13,6 +13,7 @@
 //	POST /import  Lines               operator.Import
 //	GET  /config                      []config.Value
 //	GET  /version                     Version
+//	POST /alert   {"channel"}         alert.Tested
 //	GET  /metrics, /healthz, /readyz  text: see package web
 //
 // Who asks is known from the credentials of the socket, never from the question. A refusal

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/alert"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
@@ -44,8 +45,10 @@ type Options struct {
 	Version Version
 	Queue   func(queue.Selection) (queue.Report, error) // Exim's queue; nil: there is none
 	Monitor http.Handler                                // answers /metrics, /healthz and /readyz; nil: nobody does
-	Allow   []int                                       // uids that may ask, beside root and the server's own
-	Log     *slog.Logger
+	// AlertTest sends a test notice on a channel, or on all for "".
+	AlertTest func(ctx context.Context, channel string) (alert.Tested, error)
+	Allow     []int // uids that may ask, beside root and the server's own
+	Log       *slog.Logger
 }
 
 // A Server answers operators.
@@ -95,6 +98,7 @@ func (s *Server) handler() http.Handler {
 		"GET /export":    s.export,
 		"POST /import":   s.importLines,
 		"GET /config":    func(*http.Request) (any, error) { return s.opts.Config(), nil },
+		"POST /alert":    s.alertTest,
 		"GET /version":   func(*http.Request) (any, error) { return s.opts.Version, nil },
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +160,19 @@ func (s *Server) status(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("status of %s: %w", cmp.Or(scope, "all domains"), err)
 	}
 	return withLists(status), nil
+}
+
+// alertTest sends a test notice. A channel that hangs has longer than other commands.
+func (s *Server) alertTest(r *http.Request) (any, error) {
+	var q question
+	if err := readBody(r, &q); err != nil {
+		return nil, fmt.Errorf("alert test: %w", badRequest{err})
+	}
+	tested, err := s.opts.AlertTest(r.Context(), q.Channel)
+	if errors.Is(err, alert.ErrNoChannel) {
+		return nil, fmt.Errorf("alert test %s: %w; sluice config shows alert.to", sidecar.Printable(q.Channel), badRequest{err})
+	}
+	return tested, err
 }
 
 // maxWho bounds the authors that an answer has.

@@ -213,23 +213,35 @@ type Result struct {
 	Error   string `json:"error"`   // why it was not delivered; empty if it was
 }
 
+// Tested is what became of a test on all channels that were meant.
+type Tested struct {
+	Channels []Result `json:"channels"`
+}
+
 // ErrNoChannel says that no channel has this name.
 var ErrNoChannel = errors.New("there is no such channel")
 
+// testPatience is how long a channel may take for a test: whoever has asked waits for ten seconds.
+const testPatience = 8 * time.Second
+
 // Test delivers a test notice now on the channel of a name, or on all for "".
-func (a *Alerts) Test(ctx context.Context, now time.Time, name string) (all []Result, err error) {
-	for _, c := range a.Config().Alert.To {
-		if name != "" && c.Name != name {
-			continue
-		}
-		r := Result{Channel: c.Name, Target: c.Shown()}
-		if err := a.Send(ctx, c, testNotice(a.Node, now)); err != nil {
-			r.Error = err.Error()
-		}
-		all = append(all, r)
+func (a *Alerts) Test(ctx context.Context, now time.Time, name string) (Tested, error) {
+	ctx, cancel := context.WithTimeout(ctx, testPatience)
+	defer cancel()
+	channels := slices.DeleteFunc(slices.Clone(a.Config().Alert.To), func(c config.Channel) bool { return name != "" && c.Name != name })
+	if len(channels) == 0 && name != "" {
+		return Tested{}, ErrNoChannel
 	}
-	if len(all) == 0 && name != "" {
-		return nil, ErrNoChannel
+	all := make([]Result, len(channels))
+	var tests sync.WaitGroup
+	for i, c := range channels {
+		all[i] = Result{Channel: c.Name, Target: c.Shown()}
+		tests.Go(func() {
+			if err := a.Send(ctx, c, testNotice(a.Node, now)); err != nil {
+				all[i].Error = err.Error()
+			}
+		})
 	}
-	return all, nil
+	tests.Wait()
+	return Tested{all}, nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/incident"
@@ -220,10 +222,11 @@ func TestATestNotice(t *testing.T) {
 		return nil
 	}
 	all, err := d.Test(t.Context(), noon, "")
-	if want := []Result{{"mail", "ops@example.net", ""}, {"webhook", "https://a.example/***", "away"}}; err != nil || len(all) != 2 || all[0] != want[0] || all[1] != want[1] {
-		t.Errorf("%+v, %v", all, err)
+	want := Tested{[]Result{{"mail", "ops@example.net", ""}, {"webhook", "https://a.example/***", "away"}}}
+	if diff := cmp.Diff(want, all); err != nil || diff != "" {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
-	if all, err := d.Test(t.Context(), noon, "mail"); err != nil || len(all) != 1 {
+	if all, err := d.Test(t.Context(), noon, "mail"); err != nil || len(all.Channels) != 1 {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if _, err := d.Test(t.Context(), noon, "fax"); !errors.Is(err, ErrNoChannel) {

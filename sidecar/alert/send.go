@@ -92,7 +92,8 @@ func ask(ctx context.Context, h *net.UnixConn, verb string, request any) error {
 // refusedPrefix begins the answer of a helper about a notice that will always be refused.
 const refusedPrefix = "refused: "
 
-// answer is the other end of ask.
+// answer is the other end of ask. Its error is that the answer could not be written; what went
+// wrong with the notice is for whoever has asked.
 func answer(w io.Writer, err error) error {
 	text := done
 	if err != nil {
@@ -101,8 +102,8 @@ func answer(w io.Writer, err error) error {
 	if _, is := errors.AsType[refused](err); is {
 		text = refusedPrefix + text
 	}
-	_, failed := fmt.Fprintln(w, text)
-	return errors.Join(err, failed)
+	_, err = fmt.Fprintln(w, text)
+	return err
 }
 
 // maxRequest is more than any request has, in bytes.

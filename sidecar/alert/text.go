@@ -10,6 +10,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/config"
+	"sluice/sidecar/event"
 	"sluice/sidecar/incident"
 )
 
@@ -74,7 +75,7 @@ func headline(i *incident.Incident) string {
 	case c.Name == incident.CauseNear:
 		return "its limit is nearly used up" + mostly
 	default:
-		return happened(i, c.Name) + mostly
+		return happened(c.Name) + mostly
 	}
 }
 
@@ -83,19 +84,10 @@ func spams(i *incident.Incident) bool {
 	return slices.ContainsFunc(i.Evidence.Lines, func(l incident.Line) bool { return l.Cause == string(sidecar.CalledSpam) })
 }
 
-// happened is what the timeline says of a cause; its name, if it says nothing.
-func happened(i *incident.Incident, name string) string {
-	for _, e := range slices.Backward(i.Timeline) {
-		if string(e.Event) == name {
-			return e.Text
-		}
-	}
-	for _, e := range slices.Backward(i.Timeline) {
-		if e.Severity == i.Severity {
-			return e.Text
-		}
-	}
-	return name
+// happened is what a cause is, which is named like its event; that in a few words.
+func happened(name string) string {
+	text, _, _ := strings.Cut(event.Kind(name).Text(), ";")
+	return cmp.Or(text, name)
 }
 
 // textOf is what a notice says below its title: who, how many, what was done, what to do next,
@@ -109,12 +101,13 @@ func textOf(i *incident.Incident, state State, subjects bool) string {
 	if e := i.Evidence; e.Limit > 0 {
 		fmt.Fprintf(&b, "%s has sent %d of the %d that it may; %d refused.\n", i.Domain, e.Sent, e.Limit, e.Refused)
 	}
-	if i.Domain == "" || worst(i).Severity > 0 && i.Culprit.Author == "" {
-		fmt.Fprintf(&b, "%s\n", happened(i, worst(i).Name))
+	if c := worst(i).Name; !slices.Contains(importance, c) && event.Kind(c).Text() != "" {
+		text := event.Kind(c).Text()
+		fmt.Fprintf(&b, "%s.\n", text)
 	}
 	writeCommands(&b, i, state)
 	for _, e := range i.Timeline[max(0, len(i.Timeline)-maxEntries):] {
-		fmt.Fprintf(&b, "%s | %s%s\n", clock(e.At), e.Text, times(e))
+		fmt.Fprintf(&b, "%s | %s: %s%s\n", clock(e.At), e.Event, e.Text, times(e))
 	}
 	for _, l := range i.Evidence.Lines[max(0, len(i.Evidence.Lines)-maxLogLines):] {
 		fmt.Fprintf(&b, "Last log line (%s): %s\n", l.Cause, logLine(l.Text, subjects))
@@ -134,31 +127,42 @@ func writeCulprit(b *strings.Builder, i *incident.Incident, subjects bool) {
 	if c.Author == "" {
 		return
 	}
-	fmt.Fprintf(b, "%s (%s) has %d of %d", c.Author, c.Proof, c.Count, c.Of)
+	s := senderOf(i, c.Author)
+	if s == nil {
+		s = &incident.Sender{Tried: c.Count, Sent: c.Count}
+	}
+	fmt.Fprintf(b, "%s has tried %d and sent %d", c.Author, s.Tried, s.Sent)
 	if c.Usual > 0 {
 		fmt.Fprintf(b, "; in its busiest hours it usually sends %d", c.Usual)
 	}
 	b.WriteString(".\n")
-	if s := senderOf(i, c.Author); s != nil {
-		fmt.Fprintf(b, "Of %d that it tried, %d were sent and %d went wrong, to %s.\n", s.Tried, s.Sent, s.Bad, sidecar.Count(s.Recipients, "recipient", "recipients"))
-		writeList(b, "From", s.Networks)
-		writeList(b, "To", s.Destinations)
-		if subjects && s.Subject != "" {
-			fmt.Fprintf(b, "Subject most used: %q\n", s.Subject)
-		}
+	if s.Bad > 0 {
+		fmt.Fprintf(b, "%d of that went wrong (%d%%).\n", s.Bad, s.Bad*100/max(1, s.Sent))
 	}
-	if others := len(i.Evidence.Who) - 1; c.Stopped && others > 0 {
-		fmt.Fprintf(b, "It gets 450. %s of %s go on.\n", sidecar.Count(int64(others), "other sender", "other senders"), i.Domain)
-	} else if c.Stopped {
-		b.WriteString("It gets 450.\n")
+	if s.Recipients > 0 {
+		fmt.Fprintf(b, "To %s%s%s.\n", sidecar.Count(s.Recipients, "recipient", "recipients"), some(" at ", s.Destinations), some(", from ", s.Networks))
+	}
+	if subjects && s.Subject != "" {
+		fmt.Fprintf(b, "Subject most used: %q\n", s.Subject)
+	}
+	if c.Proof == "claimed" {
+		b.WriteString("Whose script it is, only the script itself says.\n")
+	}
+	if c.Stopped && i.Open() {
+		fmt.Fprintf(b, "It gets 450; who else sends for %s goes on.\n", i.Domain)
 	}
 }
 
-// writeList writes at most three words.
-func writeList(b *strings.Builder, what string, words []string) {
-	if len(words) > 0 {
-		fmt.Fprintf(b, "%s %s.\n", what, strings.Join(words[:min(3, len(words))], ", "))
+// some are at most three of some words behind a text; nothing if there are none.
+func some(text string, words []string) string {
+	if len(words) == 0 {
+		return ""
 	}
+	text += strings.Join(words[:min(3, len(words))], ", ")
+	if more := len(words) - 3; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // senderOf is what is known of an author; nil for nothing.

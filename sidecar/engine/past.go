@@ -61,6 +61,18 @@ func (e *Engine) WatchIncidents(f func(incident.Incident)) {
 	}
 }
 
+// Incident returns an incident as it is now; false if it is not kept any more.
+func (e *Engine) Incident(id incident.ID) (incident.Incident, bool) {
+	if e.past.incidents == nil {
+		return incident.Incident{}, false
+	}
+	found := e.past.incidents.List(func(i *incident.Incident) bool { return i.ID == id })
+	if len(found) == 0 {
+		return incident.Incident{}, false
+	}
+	return found[0], true
+}
+
 // take keeps the events that have come. Who watches incidents is told at once.
 func (p *past) take(ctx context.Context, now time.Time) {
 	events, lost := p.queue.Take()
