@@ -33,8 +33,12 @@ func newOffice(t testing.TB, max int, config string) *office {
 
 func (o *office) clear() { o.sent, o.refused = map[string]int{}, map[string]int{} }
 
-// from is who sends: a mailbox, or bob's program in a directory.
+// from is who sends: a mailbox, or bob's program in a directory, or the web server's in one of
+// the web's.
 func from(name string) sidecar.Submitter {
+	if strings.HasPrefix(name, "/home/web/") {
+		return sidecar.Submitter{Login: "www-data", CWD: name}
+	}
 	if strings.HasPrefix(name, "/") {
 		return sidecar.Submitter{Login: "bob", CWD: name}
 	}
@@ -145,6 +149,55 @@ func TestAStolenMailboxBesideFourColleagues(t *testing.T) {
 				t.Errorf("%v %q", o.action, o.text)
 			}
 		})
+	}
+}
+
+// Likewise a script under a web server, and an address that forwards what strangers send to it,
+// which counts apart. Who it is stands in the first refusal, in who and in status.
+func TestAWebServersScriptAndAForwarderBesideFourColleagues(t *testing.T) {
+	o := newOffice(t, 100, "")
+	o.week(7, colleagues...)
+	o.clear()
+	var script, forward sidecar.Reply // the first refusals
+	for minute := range 7 * 60 {
+		for i := range 30 {
+			r := sidecar.Request{Stage: sidecar.StageRoute, ID: fmt.Sprintf("1xUzSN-%03d%03d-1q", minute, i), Sender: "x@else.example", Original: "info@a.example",
+				Recipient: "u@far.example", Submitter: sidecar.Submitter{ClientAddress: "203.0.113.9"}}
+			if reply := o.Ask(t.Context(), o.now, r); reply.Action != sidecar.Accept && forward.Text == "" {
+				forward = reply
+			}
+			if o.try("/home/web/shop", 1) == 0 && script.Text == "" { // it is accepted, and the router holds it
+				r = sidecar.Request{Stage: sidecar.StageRoute, ID: fmt.Sprintf("1xUzSN-%06d-0q", o.messages), Sender: "x@a.example", Recipient: "u@far.example", Submitter: from("/home/web/shop")}
+				script = o.Ask(t.Context(), o.now, r)
+			}
+		}
+		for _, p := range colleagues {
+			if minute%6 == 0 {
+				o.try(p.name, 1)
+			}
+		}
+		o.now = o.now.Add(time.Minute)
+	}
+	t.Logf("sent %v, at most %d in an hour; %q; %q", o.sent, o.worst, script.Text, forward.Log)
+	if o.refusedOf(colleagues...) > 0 || o.worst > 100 || o.sent["/home/web/shop"] < 7*30 {
+		t.Errorf("refused %v", o.refused)
+	}
+	o.want(script, sidecar.Defer, "Script /home/web/shop has exceeded the max emails per hour (")
+	o.want(forward, sidecar.Defer, "Forwarder a.example has exceeded the max emails per hour (101/100 (101%)) allowed.")
+	if !strings.Contains(forward.Log, "mostly forward:info@a.example, 101 of 101") {
+		t.Errorf("logged of a forward is %q", forward.Log)
+	}
+	for subject, key := range map[string]string{"a.example": "script:/home/web/shop", "forward:a.example": "forward:info@a.example"} {
+		who, err := o.WhoSends(o.now, subject, 20)
+		if err != nil || len(who.Domains) == 0 || who.Domains[0].Authors[0].Key != key {
+			t.Errorf("who %s: %+v, %v", subject, who, err)
+		}
+	}
+	if top := o.status("a.example").Domains[0].Authors; len(top) == 0 || top[0].Key != "script:/home/web/shop" {
+		t.Errorf("status: %+v", top)
+	}
+	if stops, err := o.Stops(o.now, ""); err != nil || len(stops) != 0 {
+		t.Errorf("stopped are %+v, %v", stops, err)
 	}
 }
 
