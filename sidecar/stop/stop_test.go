@@ -1,6 +1,7 @@
 package stop
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -382,8 +383,18 @@ func TestFilesOfTheStopped(t *testing.T) {
 	d.Tick(t.Context(), d.now)
 	d.wantFiles("expired")
 	d.StopsEvent(sidecar.LockMade, "")
+	d.stop(Order{Scope: eve})
+	if all := d.List(d.now, eve, true); len(all) != 3 || all[0].State(d.now) != "in force" {
+		t.Errorf("in all it was stopped so: %+v", all)
+	}
 	if d.Failure() != nil {
 		t.Errorf("it fails: %v", d.Failure())
+	}
+	if err := errors.Join(os.RemoveAll(d.dir+"/stopped"), os.WriteFile(d.dir+"/stopped", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if d.open(); d.Failure() == nil {
+		t.Error("with a file in place of the directory nothing is wrong")
 	}
 }
 
