@@ -181,3 +181,77 @@ func (h *host) spamToAForwarder(t *testing.T) {
 	owner.Want(owner.Send("owner@here.example", hosttest.Letter("x"), "customer@far.example"), 250)
 	hosttest.Eventually(t, "the owner's is delivered", func() bool { return slices.Contains(h.sink.Recipients(), "customer@far.example") })
 }
+
+// What alice, a tenant, tries so that bob's mailbox is charged, named or stopped, in which she
+// changes her directory with each message:
+//
+//	alice ─ sendmail in "a\nb", "$(reboot)", 250 bytes ... ─┐
+//	      ─ her script, as the web server ──────────────────┼─ -f joe@bob.example ─→ Exim ─→ nobody
+//	      ─ AUTH ───────────────────────────────────────────┘
+func TestATenantStopsNobodyButItself(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.write(t, "/etc/exim4/sinks", fmt.Sprintf("nobody.example: %s\n*: %s\n", grim{"RCPT": "550 5.1.1 nobody of that name"}.listen(t), route(h.sink.Port)))
+	h.knows(t, "joe@bob.example", "ann@bob.example", "eva@alice.example")
+	h.share(t, "hourly = 100\ndeferfail_min = 4\n")
+	h.startExim(t)
+	const header = "X-PHP-Originating-Script: 2002:../../bob/\x01\x1b]0;mailer.php\r\nX-Source-Dir: /run/home/bob/public_html\r\n"
+	message := strings.ReplaceAll(header, "\r", "") + "X-PHP-Script: " + strings.Repeat("/run/home/bob/", 30) + "\n" +
+		strings.ReplaceAll(hosttest.Letter("x"), "a@here.example", "joe@bob.example")
+	for i, folder := range []string{"a\nb@bob.example", "\x01\x1b]0;joe@bob.example\x07", "$(reboot)`reboot`", "*", "joe@bob.example", strings.Repeat("d", 250)} {
+		h.sendmail(t, alice, folder, message, "-f", "joe@bob.example", fmt.Sprintf("a%d@nobody.example", i))
+		h.sendmail(t, web, "../alice/"+folder, message, "-f", "joe@bob.example", fmt.Sprintf("w%d@nobody.example", i))
+		h.sendmail(t, web, "../alice/"+folder, strings.ReplaceAll(message, "2002:", "2001:"), "-f", "eva@alice.example", fmt.Sprintf("s%d@nobody.example", i))
+	}
+	c := h.dialAs(t, alice, h.ip).Login("alice")
+	many(c, "joe@bob.example", numbered("p%d@nobody.example", 1, 4)...)
+	var before, after map[string]tally
+	hosttest.Eventually(t, "it is known what became of all", func() bool {
+		before, after = after, h.tallies(t)
+		return after["alice.example"].Failed >= 4 && after["service:web"].Failed >= 4 && fmt.Sprint(before) == fmt.Sprint(after)
+	})
+	for subject := range after {
+		if !slices.Contains([]string{"alice.example", "web:alice", "service:web"}, subject) {
+			t.Errorf("%s is charged: %+v", subject, after[subject])
+		}
+	}
+	t.Logf("charged are %+v", after)
+	hosttest.Eventually(t, "alice's domain trips, as it would have", func() bool { return h.hasLock("max_deferfail_alice.example") })
+	if stops := h.all(t).Stops; len(stops) > 0 {
+		t.Errorf("stopped are %+v", stops)
+	}
+	if named := h.senders(t, "account:bob"); len(named) > 0 {
+		t.Errorf("of bob's there are %q", named)
+	}
+	for _, subject := range []string{"alice.example", "web:alice", "service:web"} {
+		rows := h.senders(t, subject)
+		t.Logf("%q", rows)
+		for _, row := range rows {
+			if strings.ContainsFunc(row, func(r rune) bool { return r < ' ' || r > '~' }) || len(row) > 300 {
+				t.Errorf("%s: who has %q", subject, row)
+			}
+			if _, key, _ := strings.Cut(row, " "); !strings.HasPrefix(key, "script:/run/home/alice/") && !strings.HasPrefix(key, "login:alice ") && !strings.HasPrefix(key, "service:web ") {
+				t.Errorf("%s: who names %q", subject, row)
+			}
+		}
+	}
+	for _, args := range [][]string{{"who"}, {"who", "account:alice"}, {"status"}, {"status", "alice.example"}, {"history"}} {
+		if out, _ := h.try(t, h.sluice(t, args...)...); strings.ContainsAny(out, "\x01\x1b\x07") {
+			t.Errorf("%v prints %q", args, out)
+		}
+	}
+	for _, name := range h.locks(t) {
+		if strings.Contains(name, "bob") {
+			t.Errorf("there is %s", name)
+		}
+	}
+	if files, err := os.ReadDir(h.path(lockDir + "/stopped")); err != nil || len(files) > 0 {
+		t.Errorf("among the stopped are %v, %v", files, err)
+	}
+	joe := h.dial(t).Login("joe@bob.example")
+	joe.Want(joe.Send("joe@bob.example", hosttest.Letter("x"), "customer@far.example"), 250)
+	hosttest.Eventually(t, "bob's mail goes", func() bool { return slices.Contains(h.sink.Recipients(), "customer@far.example") })
+	if log := h.read("/var/log/exim4/paniclog"); log != "" {
+		t.Errorf("panic log:\n%s", log)
+	}
+}
