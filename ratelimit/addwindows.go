@@ -60,10 +60,10 @@ func (r *ring) coarsen(w window) (all []bucket) {
 // limits. If a new window starts empty, the clock is moved on by a millisecond first,
 // because sends made earlier in this millisecond are not in that window.
 func (l *Ledger) addWindows(subjects []Subject) {
-	gains := make([]windowAddition, 0, len(subjects))
+	added := make([]windowAddition, 0, len(subjects))
 	for _, sub := range subjects {
 		id, s := l.subjects.byName(sub.Name)
-		if s == nil || slices.ContainsFunc(gains, func(c windowAddition) bool { return c.id == id }) {
+		if s == nil || slices.ContainsFunc(added, func(c windowAddition) bool { return c.id == id }) {
 			continue
 		}
 		rings := l.subjects.open(id, l.last)
@@ -79,15 +79,15 @@ func (l *Ledger) addWindows(subjects []Subject) {
 			}
 		}
 		if len(c.windows) > 0 {
-			gains = append(gains, c)
+			added = append(added, c)
 		}
 	}
-	if slices.ContainsFunc(gains, func(c windowAddition) bool { return c.at > 0 }) {
+	if slices.ContainsFunc(added, func(c windowAddition) bool { return c.at > 0 }) {
 		l.last++
 	}
-	for i := range gains {
-		gains[i].at = l.last
-		l.do(&gains[i])
+	for i := range added {
+		added[i].at = l.last
+		l.do(&added[i])
 	}
 }
 
