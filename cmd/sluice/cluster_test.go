@@ -95,7 +95,20 @@ func soon(t *testing.T, what string, holds func() bool) {
 	hosttest.NotLonger(t, what, time.Since(start), time.Second)
 }
 
-// A lock at the limit stands on both nodes; an rm on one releases on the other.
+// incident is the number of the only incident of example.com that a node lists.
+func (n *servedNode) incident(t *testing.T) (number string) {
+	t.Helper()
+	out, _ := n.sluice(t, "incident")
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); strings.Contains(line, " example.com ") {
+			number += f[0]
+		}
+	}
+	return number
+}
+
+// A lock at the limit stands on both nodes, and is one incident; an rm on one releases on the
+// other.
 func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
 	t.Parallel()
 	_, a, b := pair(t)
@@ -104,6 +117,10 @@ func TestALockAndItsReleaseReachTheOtherNode(t *testing.T) {
 	}
 	lock := "max_hourly_example.com"
 	soon(t, "the lock on both", func() bool { return exists(a.file(lock)) && exists(b.file(lock)) })
+	hosttest.EventuallyOr(t, func() string { return a.incident(t) + ", " + b.incident(t) }, func() bool {
+		number := a.incident(t)
+		return strings.Count(number, "mx") == 1 && b.incident(t) == number
+	})
 	if err := os.Remove(a.file(lock)); err != nil {
 		t.Fatal(err)
 	}

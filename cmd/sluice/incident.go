@@ -25,7 +25,8 @@ func (incidentCmd) Help() string {
 cause until ten minutes after the last is gone. If it begins again within an hour, it is the
 same. Its evidence was copied when it was there to be seen: who sent when most was tried, and
 the last line of the log for each cause of defers and failures. The newest 1,000 are kept, over
-restarts. Without a number or domain they are listed, the last first.
+restarts. Without a number or domain they are listed, the last first. Nodes that share their
+counts have one incident of a domain: the node that numbered it knows what all have seen.
 
 Severity is the worst it was. Of a domain: info where a limit was nearly or quite used up,
 warning where the sender had sent more than it usually does or was stopped alone, critical

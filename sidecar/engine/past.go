@@ -33,7 +33,7 @@ func (e *Engine) keepPast(o Options, clock sidecar.Clock) {
 		return o.Store.Standing(clock.Store(now), subject)
 	}
 	e.past = past{queue: o.Queued, log: eventlog.New(o.Notes, o.Events), near: near.New(near.Options{Events: o.Events, Settings: e.Settings.Load, Culprit: e.culprit})}
-	e.past.incidents = incident.New(incident.Options{Node: e.Settings.Load().Node, Notes: o.Notes, Events: o.Events, Now: o.Now,
+	e.past.incidents = incident.New(incident.Options{Node: e.Settings.Load().Node, Notes: o.Notes, Events: o.Events, Now: o.Now, Board: o.Board, Alive: e.Alive,
 		Present: func(now time.Time, domain string, c incident.Cause) bool { return e.present(now, standing, domain, c) },
 		Look:    func(now time.Time, domain string) incident.View { return e.view(now, domain) }})
 	e.Operator.ShowPast(e.past.log, e.past.incidents)

@@ -87,6 +87,7 @@ func (s *Severity) UnmarshalText(text []byte) error {
 type Cause struct {
 	Name     string    `json:"name"`            // near, limit, deferfail, culprit; of a node the name of the event
 	Scope    string    `json:"scope,omitempty"` // of culprit the author that is stopped, of near whose limit it is
+	Node     string    `json:"node,omitempty"`  // that has seen it, of another one
 	Severity Severity  `json:"severity"`
 	Since    time.Time `json:"since"`
 	Gone     time.Time `json:"gone,omitzero"` // zero while it is there
@@ -110,8 +111,9 @@ type Entry struct {
 	Count    int64      `json:"count"` // of several within ten minutes
 	Event    event.Kind `json:"event"`
 	Severity Severity   `json:"severity"`
-	By       string     `json:"by,omitempty"` // the operator, or other node, who did it; empty: the machine
-	Text     string     `json:"text"`         // what has happened
+	Node     string     `json:"node,omitempty"` // that has seen it, of another one
+	By       string     `json:"by,omitempty"`   // who did it; empty: the machine
+	Text     string     `json:"text"`           // what has happened
 }
 
 // Evidence is what was copied when it was there to be seen.

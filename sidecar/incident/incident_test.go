@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/sidecar"
 	"sluice/sidecar/event"
 )
 
@@ -50,17 +51,21 @@ type script struct {
 	looks  int
 	told   []string
 	unread int
+
+	node  string
+	board sidecar.Board
+	alive func(string) bool
 }
 
 func newScript(t *testing.T) *script {
-	s := &script{t: t, notes: memory{}, there: map[string]bool{}, view: map[string]View{}}
+	s := &script{t: t, notes: memory{}, there: map[string]bool{}, view: map[string]View{}, node: "mx1"}
 	s.restart(noon)
 	return s
 }
 
 // restart is a crash and a start.
 func (s *script) restart(now time.Time) {
-	s.Incidents = New(Options{Node: "mx1", Notes: s.notes, Now: now,
+	s.Incidents = New(Options{Node: s.node, Notes: s.notes, Now: now, Board: s.board, Alive: func() func(string) bool { return s.alive },
 		Events: event.Func(func(event.Event) { s.unread++ }),
 		Present: func(_ time.Time, domain string, c Cause) bool {
 			return s.there[strings.TrimSpace(domain+" "+c.Name+" "+c.Scope)]

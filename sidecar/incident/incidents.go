@@ -25,7 +25,7 @@ const (
 	saveEvery    = time.Minute      // that a timeline or the evidence has grown
 )
 
-// Options are what Incidents are made with; all are needed.
+// Options are what Incidents are made with; all are needed but Board and Alive.
 type Options struct {
 	Node   string // whose number new incidents get
 	Notes  sidecar.Notes
@@ -35,6 +35,11 @@ type Options struct {
 	Present func(now time.Time, domain string, c Cause) bool
 	// Look copies what is known of a domain now.
 	Look func(now time.Time, domain string) View
+
+	Board sidecar.Board // nil: this node shares its counts with nobody
+	// Alive returns a func that reports whether a node has given a sign of life within a minute.
+	// It is needed with a Board.
+	Alive func() func(node string) bool
 }
 
 // A View is what is known of a domain at a time.
@@ -56,6 +61,9 @@ type Incidents struct {
 	all      []*state         // the oldest first
 	of       map[about]*state // the last one of each
 	watchers []func(Incident)
+
+	shared     map[string]*shared // what the board has, by domain
+	unreadable []event.Event      // of the board, that were not emitted yet
 }
 
 // about is whom or what an incident is about.
@@ -71,14 +79,24 @@ type state struct {
 	saved   time.Time
 	changed bool // since it was saved
 	news    bool // that watchers are to be told
+
+	alone bool // the board was away when it was opened: others may have another one
+	led   bool // this node has led it at the last Tick
+	added added
 }
 
 // New returns Incidents that go on from their notes.
 func New(o Options) *Incidents {
 	unread := event.Unread(o.Events, event.NoteUnread)
 	s := &Incidents{Options: o, notes: notes.New[Incident](o.Notes, "incident", 2, unread), number: notes.New[int64](o.Notes, "incident-number", 1, unread),
-		of: map[about]*state{}}
+		of: map[about]*state{}, shared: map[string]*shared{}}
 	s.load()
+	if s.Board != nil {
+		s.Board.Watch(boardKeys, s.receive)
+	}
+	for _, i := range s.all {
+		i.led = s.leads(i)
+	}
 	return s
 }
 
@@ -96,7 +114,9 @@ func (s *Incidents) Watch(f func(Incident)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.all {
-		f(i.snapshot())
+		if s.leads(i) {
+			f(i.snapshot())
+		}
 	}
 	s.watchers = append(s.watchers, f)
 }
@@ -123,15 +143,20 @@ func (s *Incidents) List(want func(*Incident) bool) []Incident {
 
 // Tick closes incidents whose causes are gone, looks at the others, saves what has changed, and
 // tells watchers.
-func (s *Incidents) Tick(_ context.Context, now time.Time) {
+func (s *Incidents) Tick(ctx context.Context, now time.Time) {
 	s.look(now)
+	s.share(ctx, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.all {
 		if i.Open() && i.goneFor(now) >= closeAfter {
 			i.Closed, i.news = now, true
 		}
-		if i.news {
+		leads := s.leads(i)
+		if leads && !i.led && i.Open() && i.Revision > 0 { // it has taken over
+			i.news = true
+		}
+		if i.led = leads; i.news && (leads || s.joined(i)) {
 			s.tell(now, i)
 		}
 	}
@@ -145,11 +170,14 @@ func (s *Incidents) Stop(_ context.Context, now time.Time) {
 	s.save(now, now)
 }
 
-// tell tells watchers of an incident, which is saved before. s.mu is held.
+// tell tells watchers of an incident that this node leads. It is saved before. s.mu is held.
 func (s *Incidents) tell(now time.Time, i *state) {
 	i.Revision++
 	i.news = false
 	s.put(now, i)
+	if !s.leads(i) {
+		return
+	}
 	for _, f := range s.watchers {
 		f(i.snapshot())
 	}

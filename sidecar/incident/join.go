@@ -46,7 +46,7 @@ func (s *Incidents) Found(now time.Time, domain string, c Cause) {
 	if i == nil {
 		i = s.open(a, now, c.Severity)
 	}
-	if old := i; old != nil && (old.cause(c.Name, c.Scope) == nil || !old.cause(c.Name, c.Scope).Gone.IsZero()) {
+	if old := i; old != nil && (old.cause(c.Name, c.Scope, "") == nil || !old.cause(c.Name, c.Scope, "").Gone.IsZero()) {
 		c.Since = now
 		i.begin(c, false)
 	}
@@ -70,7 +70,7 @@ func (i *state) begin(c Cause, pulse bool) {
 		i.Closed, i.news = time.Time{}, true
 	}
 	i.worsen(c.Severity)
-	old := i.cause(c.Name, c.Scope)
+	old := i.cause(c.Name, c.Scope, c.Node)
 	switch {
 	case old != nil:
 		old.Severity = max(old.Severity, c.Severity)
@@ -92,10 +92,10 @@ func (i *state) begin(c Cause, pulse bool) {
 	i.changed = true
 }
 
-// end notes that a cause is gone; of an empty scope each of the name.
+// end notes that a cause which this node has seen is gone; of an empty scope each of the name.
 func (i *state) end(name, scope string, at time.Time) {
 	for n := range i.Causes {
-		if c := &i.Causes[n]; c.Name == name && (scope == "" || c.Scope == scope) && c.Gone.IsZero() {
+		if c := &i.Causes[n]; c.Name == name && c.Node == "" && (scope == "" || c.Scope == scope) && c.Gone.IsZero() {
 			c.Gone, i.changed = at, true
 		}
 	}
@@ -108,10 +108,11 @@ func (i *state) endAll(at time.Time) {
 	}
 }
 
-// cause returns the cause of a name and scope; nil if there is none.
-func (i *state) cause(name, scope string) *Cause {
+// cause returns the cause of a name and scope that a node has seen, "" for this one; nil if there
+// is none.
+func (i *state) cause(name, scope, node string) *Cause {
 	for n := range i.Causes {
-		if c := &i.Causes[n]; c.Name == name && c.Scope == scope {
+		if c := &i.Causes[n]; c.Name == name && c.Scope == scope && c.Node == node {
 			return c
 		}
 	}
@@ -141,7 +142,7 @@ func (i *state) add(e Entry) {
 	i.changed = true
 	for n := range i.Timeline {
 		old := &i.Timeline[n]
-		if old.Event == e.Event && old.By == e.By && (e.By == "" || old.Text == e.Text) && e.At.Sub(old.At) < joinFor {
+		if old.Event == e.Event && old.By == e.By && old.Node == e.Node && (e.By == "" || old.Text == e.Text) && e.At.Sub(old.At) < joinFor {
 			old.Count++
 			old.Last, old.Text = e.At, e.Text
 			return

@@ -32,10 +32,10 @@ func (s *Incidents) look(now time.Time) {
 		there := false
 		for n := range q.causes {
 			c := &q.causes[n]
-			if c.Gone.IsZero() && !s.Present(now, q.of.Domain, *c) {
+			if c.Gone.IsZero() && c.Node == "" && !s.Present(now, q.of.Domain, *c) {
 				c.Gone = now
 			}
-			there = there || c.Gone.IsZero()
+			there = there || c.Gone.IsZero() && c.Node == ""
 		}
 		var v View
 		if there {

@@ -18,7 +18,7 @@ func (i *state) name() []string { return []string{i.Node, fmt.Sprintf("%016d", i
 // held.
 func (s *Incidents) save(now, before time.Time) {
 	for _, i := range s.all {
-		if i.changed && !i.saved.After(before) {
+		if i.changed && i.Revision > 0 && !i.saved.After(before) {
 			s.put(now, i)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/cluster"
 	"sluice/sidecar/deferfail"
+	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/limit"
@@ -99,6 +100,19 @@ func (o *Operator) ShowSockets(failure func() error) { o.sockets.Store(&failure)
 
 // ShowShared has Status show the state of the store that the nodes share.
 func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
+
+// Alive returns a func that reports whether a node which shares the counts has given a sign of
+// life within a minute. Until it is known which nodes do, all have.
+func (o *Operator) Alive() func(node string) bool {
+	var nodes []NodeStatus
+	if of := o.shared.Load(); of != nil {
+		nodes = (*of)().Nodes
+	}
+	return func(node string) bool {
+		i := slices.IndexFunc(nodes, func(n NodeStatus) bool { return envelope.FoldDomain(n.Node) == node })
+		return len(nodes) == 0 || i >= 0 && nodes[i].SignAge < 60
+	}
+}
 
 // Status returns the state of a domain with what it redirects, of a mailbox, account or
 // special subject, or for "" of all that have sends counted, locks or held mail. The fullest come first. The error wraps ErrNotFound if
