@@ -384,7 +384,7 @@ func TestFilesOfTheStopped(t *testing.T) {
 	d.wantFiles("expired")
 	d.StopsEvent(sidecar.LockMade, "")
 	d.stop(Order{Scope: eve})
-	if all := d.List(d.now, eve, true); len(all) != 3 || all[0].State(d.now) != "in force" {
+	if all := d.List(d.now, eve, true); len(all) != 4 || all[0].State(d.now) != "in force" {
 		t.Errorf("in all it was stopped so: %+v", all)
 	}
 	if d.Failure() != nil {
