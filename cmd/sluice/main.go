@@ -59,6 +59,7 @@ type commands struct {
 	Log      logCmd      `cmd:"" help:"Show what Exim has logged about the messages of somebody."`
 	Simulate simulateCmd `cmd:"" help:"Show what limits would have done to the mail of a log."`
 	Alert    alertCmd    `cmd:"" help:"Find out whether operators would be told of an incident."`
+	Learn    learnCmd    `cmd:"" help:"Learn from old logs how much everybody usually sends."`
 	Doctor   doctorCmd   `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`
 	Deliver  deliverCmd  `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
 	Notify   notifyCmd   `cmd:"" hidden:"" help:"Post a notice or hand it to a program, for the unit sluice-notify."`

@@ -20,6 +20,8 @@ type Backend interface {
 	// WhoSends returns who sends of a scope, at most n of each domain; or for "" the n authors
 	// that have tried most.
 	WhoSends(now time.Time, scope string, n int) (attribution.Who, error)
+	// Learn adds how much the authors of domains usually send, and tells what was not known.
+	Learn(now time.Time, all map[string]attribution.Hours) attribution.Learned
 	// Lock locks a domain until an operator unlocks it, and warns if it may be a typo.
 	Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error)
 	// Unlock removes every lock of a domain and resets it.

@@ -95,6 +95,11 @@ func (b *book) Start(_ context.Context, _ time.Time, scope, who string, release 
 	return "2 stay held", b.write("start %s %s %v", scope, who, release)
 }
 
+func (b *book) Learn(_ time.Time, all map[string]attribution.Hours) attribution.Learned {
+	_ = b.write("learn of %d", len(all))
+	return attribution.Learned{Domains: len(all)}
+}
+
 func (b *book) Stops(_ time.Time, scope string) ([]operator.StopStatus, error) {
 	return nil, b.write("stops %s", scope)
 }

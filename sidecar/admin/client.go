@@ -71,6 +71,12 @@ func (c *Client) Queue(ctx context.Context, s queue.Selection) (r queue.Report, 
 	return r, err
 }
 
+// Learn adds how much the authors of domains usually send.
+func (c *Client) Learn(ctx context.Context, all map[string]attribution.Hours) (l attribution.Learned, err error) {
+	err = c.ask(ctx, http.MethodPost, "/learn", all, &l)
+	return l, err
+}
+
 // Lock locks a domain until an operator unlocks it, and warns if it may be a typo.
 func (c *Client) Lock(ctx context.Context, domain string) (warning string, err error) {
 	var d done

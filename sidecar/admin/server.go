@@ -30,7 +30,7 @@ import (
 // These bound what a client may send and how long it may take.
 const (
 	maxBody     = 64 << 10 // bytes
-	maxImport   = 16 << 20 // bytes, for an import
+	maxImport   = 16 << 20 // bytes, for an import, and of usual hours
 	maxHeader   = 16 << 10 // bytes
 	readTime    = 5 * time.Second
 	writeTime   = 30 * time.Second // a status of a million domains is long
@@ -85,6 +85,7 @@ func (s *Server) handler() http.Handler {
 		"GET /who":       s.who,
 		"GET /events":    s.events,
 		"GET /incidents": s.incidents,
+		"POST /learn":    s.learn,
 		"POST /lock":     command("lock", s.opts.Backend.Lock),
 		"POST /unlock":   command("unlock", s.unlock),
 		"POST /stop":     s.stop,
@@ -136,7 +137,7 @@ func (s *Server) onlyAllowed(next http.Handler) http.Handler {
 			return
 		}
 		longest := int64(maxBody)
-		if r.URL.Path == "/import" {
+		if r.URL.Path == "/import" || r.URL.Path == "/learn" {
 			longest = maxImport
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, longest)
@@ -196,6 +197,14 @@ func (s *Server) who(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("who sends of %s: %w", sidecar.Printable(cmp.Or(scope, "all domains")), err)
 	}
 	return who, nil
+}
+
+func (s *Server) learn(r *http.Request) (any, error) {
+	var all map[string]attribution.Hours
+	if err := readBody(r, &all); err != nil {
+		return nil, fmt.Errorf("learn: %w", badRequest{err})
+	}
+	return s.opts.Backend.Learn(time.Now(), all), nil
 }
 
 // withLists makes missing lists empty ones: they are [] in JSON and not null.

@@ -139,3 +139,50 @@ func TestTheShareIsToldAndExplained(t *testing.T) {
 		t.Errorf("%+v, %v", e.Share, err)
 	}
 }
+
+// Logs tell what is usual before anything was counted here; once more they change nothing, and
+// what is known of a day here stays, and a day with a stop is left out.
+func TestWhatLogsSayIsUsual(t *testing.T) {
+	var log strings.Builder
+	day := time.Date(2026, 3, 2, 9, 0, 0, 0, time.Local)
+	n := 0
+	for d := range 4 {
+		for m := range 60 {
+			for i, mailbox := range []string{"ann", "bea", "eve"} {
+				if at := day.AddDate(0, 0, d).Add(time.Duration(m) * time.Minute); m%(6-2*i) == 0 {
+					n++
+					fmt.Fprintf(&log, "%s 1xUzSN-%06d-0q <= x@a.example H=c.example [192.0.2.1] P=esmtpsa A=plain:%s@a.example S=500 for u%[2]d@far.example\n", at.Format(time.DateTime), n, mailbox)
+					fmt.Fprintf(&log, "%s 1xUzSN-%06d-0q => u%[2]d@far.example R=dnslookup T=remote_smtp H=mx.far.example [203.0.113.1] C=\"250 OK\"\n", at.Format(time.DateTime), n)
+				}
+			}
+		}
+	}
+	sim := replayed(t, log.String(), parsed(t, "[limits]\nhourly = 0\n"))
+	o := newOffice(t, 400, "")
+	o.now = day.Add(30 * time.Hour)
+	o.stop(stop.Order{Scope: "eve@a.example"})
+	o.now = day.AddDate(0, 0, 4)
+	o.start("eve@a.example", false)
+	hours := sim.Who().Usual(o.now)
+	if got := o.Learn(o.now, hours); got.Domains != 1 || got.Authors != 3 || got.Days != 4+4+1 { // eve's days but those with a stop
+		t.Fatalf("%+v", got)
+	}
+	if ann, eve := o.free("ann"), o.free("eve"); ann != 20 || eve != 20 {
+		t.Errorf("ann may send %d, eve %d", ann, eve)
+	}
+	if _, others := o.Who.Share(o.now, sidecar.Author{Key: "new@a.example"}, "a.example", 400, 100); others != 15+23 { // of ann 10 and half as much, of bea 15
+		t.Errorf("%d are left to others", others)
+	}
+	if again := o.Learn(o.now, hours); again.Days != 0 || again.Authors != 0 {
+		t.Errorf("once more: %+v", again)
+	}
+	o.sent = map[string]int{}
+	o.run(60, rate{"ann", 60})
+	o.now = o.now.Add(2 * time.Hour)
+	o.try("ann", 1)
+	before := o.free("bea")
+	if again := o.Learn(o.now, sim.Who().Usual(o.now)); again.Days != 0 || o.free("bea") != before {
+		t.Errorf("after a day of its own: %+v", again)
+	}
+	o.sentIs(1)
+}

@@ -67,6 +67,11 @@ func (o *Operator) SilentNodes() map[string]time.Duration {
 	return all
 }
 
+// Learn adds what logs say of how much the authors of domains usually send.
+func (o *Operator) Learn(now time.Time, all map[string]attribution.Hours) attribution.Learned {
+	return o.who.LearnUsual(now, all)
+}
+
 // addAuthors adds to the status of one domain who sends most of it.
 func (o *Operator) addAuthors(now time.Time, scope string, s Status) {
 	for i := range s.Domains {

@@ -181,7 +181,7 @@ func (s *Stops) Between(from, to time.Time, a sidecar.Author, subject string) st
 	}
 	for _, scope := range [...]string{a.Key, a.Login, sidecar.AccountPrefix + a.Account} {
 		for _, st := range v[scope] {
-			if (st.Cause == Operator || st.Of == subject) && (st.active(to) || st.ended().After(from)) {
+			if (st.Cause == Operator || st.Of == subject) && !st.Since.After(to) && (st.active(to) || st.ended().After(from)) {
 				return st.Origin()
 			}
 		}

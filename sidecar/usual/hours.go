@@ -42,8 +42,8 @@ func Has(author string) bool {
 }
 
 // Note takes in that an author of a domain has sent so much in an hour of a day. It counts if
-// it is the busiest hour of that day.
-func (h *Hours) Note(now time.Time, domain, author string, day uint16, sent int64) {
+// it is the busiest hour of that day, and then Note reports so.
+func (h *Hours) Note(now time.Time, domain, author string, day uint16, sent int64) (busiest bool) {
 	d := h.domains[domain]
 	if d == nil {
 		d = &Domain{name: strings.Clone(domain)}
@@ -52,7 +52,7 @@ func (h *Hours) Note(now time.Time, domain, author string, day uint16, sent int6
 	r := d.find(author)
 	if r == nil {
 		if h.authors >= h.most && !h.prune(day) {
-			return
+			return false
 		}
 		i, _ := d.search(author)
 		d.rings = slices.Insert(d.rings, i, ring{author: strings.Clone(author), first: day, last: day})
@@ -60,12 +60,13 @@ func (h *Hours) Note(now time.Time, domain, author string, day uint16, sent int6
 		h.authors++
 	}
 	if !r.note(day, sent) {
-		return
+		return false
 	}
 	if h.since.IsZero() && r.in(week, day) > 0 {
 		h.since = now
 	}
 	h.hasChanged(d, now)
+	return true
 }
 
 // Forget takes out what an author of a domain has sent on a day: it was not usual.

@@ -100,3 +100,32 @@ func TestSave(t *testing.T) {
 		t.Error("it is saved though it has not changed")
 	}
 }
+
+// What is learned from elsewhere fills gaps, raises what was too low and lowers nothing.
+func TestLearn(t *testing.T) {
+	const today = 20_500
+	elsewhere, h := New(10), New(10)
+	for day, sent := range map[uint16]int64{today - 9: 5, today - 2: 8, today - 1: 64, today: 4} {
+		elsewhere.Note(noon, "x.example", "a", day, sent)
+	}
+	elsewhere.Of("x.example").find("a").first = today - 9
+	h.Note(noon, "x.example", "a", today-3, 7)
+	h.Note(noon, "x.example", "a", today-2, 32)
+	h.Note(noon, "x.example", "a", today-1, 16)
+	all := elsewhere.All()["x.example"]
+	if authors, days := h.Learn(noon, "x.example", all, func(_ string, day uint16) bool { return day == today }); authors != 1 || days != 2 {
+		t.Errorf("%d authors, %d days", authors, days)
+	}
+	r := h.Of("x.example").find("a")
+	for day, want := range map[uint16]int64{today - 9: 5, today - 3: 7, today - 2: 32, today - 1: 64, today: 0} {
+		if got := unpack(r.busiest[day%month]); got != want {
+			t.Errorf("day %d: %d, want %d", day, got, want)
+		}
+	}
+	if first, _ := h.Of("x.example").First("a"); first != today-9 {
+		t.Errorf("first on day %d", first)
+	}
+	if authors, days := h.Learn(noon, "x.example", all, func(string, uint16) bool { return false }); authors != 1 || days != 1 {
+		t.Errorf("today: %d authors, %d days", authors, days)
+	}
+}

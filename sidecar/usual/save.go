@@ -27,10 +27,45 @@ func (h *Hours) Next(until time.Time) (domain string, s Saved) {
 	d := h.changed[0]
 	h.changed[0] = nil
 	h.changed, d.changed = h.changed[1:], time.Time{}
+	return d.name, d.saved()
+}
+
+// All returns what is known of all domains.
+func (h *Hours) All() map[string]Saved {
+	all := map[string]Saved{}
+	for name, d := range h.domains {
+		all[name] = d.saved()
+	}
+	return all
+}
+
+// Learn adds what was found of a domain elsewhere, but for days of authors of which not is
+// true. It lowers nothing that is known already. It returns of how many authors, and days of
+// them, something is known now that was not.
+func (h *Hours) Learn(now time.Time, domain string, s Saved, not func(author string, day uint16) bool) (authors, days int) {
+	for _, a := range s.Authors {
+		before := days
+		for i, b := range a.Busiest[:min(len(a.Busiest), month, int(a.Last))] {
+			if day := a.Last - uint16(i); b > 0 && !not(a.Key, day) && h.Note(now, domain, a.Key, day, unpack(b)) {
+				days++
+			}
+		}
+		if r := h.domains[domain].find(a.Key); r != nil && a.First < r.first {
+			r.first = a.First
+			h.hasChanged(h.domains[domain], now)
+		}
+		if days > before {
+			authors++
+		}
+	}
+	return authors, days
+}
+
+func (d *Domain) saved() (s Saved) {
 	for i := range d.rings {
 		s.Authors = append(s.Authors, d.rings[i].saved())
 	}
-	return d.name, s
+	return s
 }
 
 func (r *ring) saved() savedRing {
