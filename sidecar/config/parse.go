@@ -134,7 +134,11 @@ func (p *configParser) set(key string, value field.Value, n *tomlNode) {
 		p.mistake(n.line, "%s: %v", key, err)
 		return
 	default:
-		p.mistake(n.line, "%s", withoutURLs(n.value, fmt.Sprintf("%s is %s, it must be %v", key, field.TOML(n.value), err)))
+		is := fmt.Sprintf(" is %s, it", field.TOML(n.value))
+		if _, tables := n.value.([]map[string]any); tables { // they are, and one of them is not good
+			is = ""
+		}
+		p.mistake(n.line, "%s", withoutURLs(n.value, fmt.Sprintf("%s%s must be %v", key, is, err)))
 		return
 	}
 	p.config.origins[key] = fmt.Sprintf("%s:%d", p.file, n.line)

@@ -11,7 +11,7 @@ func TestBadExemptions(t *testing.T) {
 	for text, want := range map[string]string{
 		"exempt = \"lists.example\"":                                                                            "identity.exempt is \"lists.example\", it must be tables, each written [[identity.exempt]], with",
 		"exempt = [\"lists.example\"]":                                                                          "it must be tables; in the 1st \"lists.example\" is none",
-		"[[identity.exempt]]\nlogin = \"mailman\"":                                                              "in the 1st there is no sender, a pattern like",
+		"[[identity.exempt]]\nlogin = \"mailman\"":                                                              "f.toml:2: identity.exempt must be tables; in the 1st there is no sender, a pattern like",
 		"[[identity.exempt]]\nsender = \"*@lists.example\"":                                                     "in the 1st nobody is named who may send so: anybody can write a sender; add login, auth or host",
 		"[[identity.exempt]]\nsender = \"*\"\nhost = \"127.0.0.1\"":                                             "host is \"127.0.0.1\", which is this host: every program on it could send so; name its login",
 		"[[identity.exempt]]\nsender = \"*\"\nhost = \"0.0.0.0/0\"":                                             "which is this host",

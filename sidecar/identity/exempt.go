@@ -14,7 +14,7 @@ import (
 type Exemption struct {
 	Sender string       // pattern, folded: a * stands for any text; <> is the null sender
 	Login  string       // login of a program on this host; empty for none
-	Auth   string       // authenticated id, folded; empty for none
+	Auth   string       // authenticated id, in any form that logs in; empty for none
 	Hosts  netip.Prefix // hosts, not of this host; invalid for none
 }
 
@@ -40,7 +40,7 @@ func (s *Rules) allows(e Exemption, from source) bool {
 	case byLogin:
 		return e.Login != "" && e.Login == from.id
 	case byAuth:
-		return e.Auth != "" && e.Auth == s.foldLogin(from.id)
+		return e.Auth != "" && s.foldLogin(e.Auth) == s.foldLogin(from.id)
 	case byRelay, outside:
 		return e.Hosts.IsValid() && from.client.IsValid() && e.Hosts.Contains(from.client) && !s.isOwn(from.client)
 	}

@@ -299,6 +299,8 @@ func TestExemptions(t *testing.T) {
 		Exempt: []Exemption{
 			{Sender: "*-bounces*@lists.example", Login: "mailman"},
 			{Sender: "owner@a.example", Auth: "lists@a.example"},
+			{Sender: "club@a.example", Auth: "Club+A.example"},
+			{Sender: "bob@b.example", Auth: "BOB"},
 			{Sender: "*@quiet.example", Hosts: netip.MustParsePrefix("192.0.2.1/32")},
 			{Sender: "<>", Login: "monitor"},
 			{Sender: "*@quiet.example", Hosts: netip.MustParsePrefix("198.51.100.0/24")},
@@ -314,6 +316,9 @@ func TestExemptions(t *testing.T) {
 		{"its sender, forged over the loopback", client("127.0.0.1", "ann-bounces@lists.example"), "loopback"},
 		{"AUTH", auth("lists@a.example", "Owner@A.example"), "exempt a.example alice lists@a.example"},
 		{"AUTH, another spelling", auth("Lists%a.example", "owner@a.example"), "exempt a.example alice lists@a.example"},
+		{"AUTH, written as panels take it", auth("club@a.example", "club@a.example"), "exempt a.example alice club@a.example"},
+		{"AUTH, written as panels take it, and so it logs in", auth("club%a.example", "club@a.example"), "exempt a.example alice club@a.example"},
+		{"AUTH of an account, in capitals", auth("bob", "bob@b.example"), "exempt b.example bob"},
 		{"AUTH, another sender", auth("lists@a.example", "eva@a.example"), "a.example alice lists@a.example"},
 		{"host", client("192.0.2.1", "x@quiet.example"), "exempt quiet.example"},
 		{"another host", client("192.0.2.2", "x@quiet.example"), "relay:192.0.2.2"},
