@@ -107,3 +107,27 @@ func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
 		})
 	}
 }
+
+// Of a long replay some answers come too late, as on a busy machine: what they were about is
+// told again, and not all of it.
+func TestAReplayOutlivesLateAnswers(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	p := redistest.StartProxy(t, r.Addr())
+	p.Set(redistest.Cut)
+	n, domain := openNode(t, t.TempDir(), Options{URL: p.URL(), Nodes: 1, Outage: OutageLocal}), hourly("a.example", 1e6)
+	const sends, some = 20_000, 500
+	for i := range sends / some {
+		if _, err := n.take(take(1+some*i, some, domain)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Lose.Store(50) // of 1,000: that none of the 312 parts is lost is as likely as one in ten million
+	p.Set(redistest.Pass)
+	n.shared()
+	p.Lose.Store(0)
+	n.shared()
+	if st := n.Standing(n.time(), domain.Name); st.Windows[0].Sent != sends {
+		t.Errorf("Redis has %+v, want %d", st, sends)
+	}
+}

@@ -9,6 +9,10 @@ import (
 	"sluice/ratelimit"
 )
 
+// replayTries is how often a part of a replay is tried. That goes on for longer than the
+// breaker stays open.
+const replayTries = 10
+
 // replay gives a server all resets and sends that this node has.
 func (s *Store) replay(ctx context.Context, l *link) error {
 	s.report.RedisReplaced(l.name)
@@ -21,23 +25,41 @@ func (s *Store) replay(ctx context.Context, l *link) error {
 	s.ledger.Sends(s.clock.now(), func(send ratelimit.Send) bool {
 		if part = append(part, send.Token); len(part) == batch {
 			l.replayedSends += len(part)
-			err = s.writeSends(ctx, l, part)
+			err = s.insist(ctx, l, func() error { return s.writeSends(ctx, l, part) })
 			part = part[:0]
 		}
 		return err == nil && ctx.Err() == nil
 	})
 	if err == nil {
 		l.replayedSends += len(part)
-		err = s.writeSends(ctx, l, part)
+		err = s.insist(ctx, l, func() error { return s.writeSends(ctx, l, part) })
 	}
 	return errors.Join(err, ctx.Err())
+}
+
+// insist does a part of a replay again until it succeeds, at most replayTries times. Without
+// that one late answer among thousands would have all told anew, and on a busy machine a
+// replay would never end.
+func (s *Store) insist(ctx context.Context, l *link, part func() error) error {
+	changes := l.serverChanges.Load()
+	for try := 1; ; try++ {
+		err := part()
+		if err == nil || l.aboutKey(err) || try == replayTries || l.serverChanges.Load() != changes {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(s.options.Timeout):
+		}
+	}
 }
 
 // writeResets gives a server the resets that this node's ledger has.
 func (s *Store) writeResets(ctx context.Context, l *link, now time.Time) (err error) {
 	s.ledger.Standings(now, func(st ratelimit.Standing) bool {
 		if st.Epoch > 0 && s.servers.linkOf(slotOf(st.Name)) == l {
-			err = s.writeReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1)
+			err = s.insist(ctx, l, func() error { return s.writeReset(ctx, l, st.Name, time.UnixMilli(st.Epoch), -1) })
 			if l.aboutKey(err) {
 				err = s.outbox.add(&pendingWrite{Reset: st.Name, At: st.Epoch, Seen: -1})
 			}
