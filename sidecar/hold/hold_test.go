@@ -182,3 +182,30 @@ func TestTroubleIsToldWithoutTheLock(t *testing.T) {
 		t.Errorf("told %d times, %d are held", told, h.Number())
 	}
 }
+
+// Only the first time a recipient begins to be held; a stop that holds it too begins nothing.
+func TestHeldBeginsOnce(t *testing.T) {
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	h, now := New(Options{Notes: store, Events: event.NewStream()}), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	held := sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7}
+	stopped := held
+	stopped.Stop = "news@a.example"
+	other := held
+	other.Token = 8
+	for i, want := range []struct {
+		held   sidecar.Held
+		begins bool
+	}{{held, true}, {held, false}, {stopped, false}, {stopped, false}, {other, true}} {
+		if begins := h.Hold(now, want.held); begins != want.begins {
+			t.Errorf("%d: %v", i, begins)
+		}
+	}
+	h.Drop("a.example", "id", 7)
+	if !h.Hold(now, held) {
+		t.Error("after it was dropped it does not begin again")
+	}
+}

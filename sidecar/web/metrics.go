@@ -128,11 +128,7 @@ func (m *Metrics) Emit(e event.Event) {
 // Recorded implements delivery.Observer.
 func (m *Metrics) Recorded(_ time.Time, news []sidecar.Outcome) {
 	for i := range news {
-		o := outcome{result: news[i].Result.Kind()}
-		if o.result != ratelimit.Delivered {
-			o.cause = news[i].Cause
-		}
-		if c := m.outcomes[o]; c != nil {
+		if c := m.outcomes[outcome{news[i].Result.Kind(), news[i].Cause}]; c != nil {
 			c.Inc()
 		}
 	}

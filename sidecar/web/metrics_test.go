@@ -276,6 +276,10 @@ func TestDomainsOverAndTheBusiest(t *testing.T) {
 			s.ask(sidecar.StageData, "news@"+domain)
 		}
 	}
+	s.ask(sidecar.StageData, "news@reset.example")
+	if err := s.Operator.Reset(t.Context(), s.now, "reset.example", "root"); err != nil { // its epoch is kept
+		t.Fatal(err)
+	}
 	s.survey()
 	s.want(map[string]float64{
 		`sluice_domains`:                       5,
@@ -290,6 +294,18 @@ func TestDomainsOverAndTheBusiest(t *testing.T) {
 	}
 	if strings.Contains(text, "a.example") {
 		t.Error("a domain is a label though only its senders have named it")
+	}
+}
+
+func TestTheBusiestAreKept(t *testing.T) {
+	for _, order := range [][]int64{{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 4, 1, 3}, {3, 1, 4, 2}} {
+		var f found
+		for _, sent := range order {
+			f.keep(busy{sent: sent}, 2)
+		}
+		if len(f.top) != 2 || f.top[0].sent != 4 || f.top[1].sent != 3 {
+			t.Errorf("of %v: %v", order, f.top)
+		}
 	}
 }
 
