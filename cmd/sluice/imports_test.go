@@ -78,7 +78,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
-	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd")},
+	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd", "web")},
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},

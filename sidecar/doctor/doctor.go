@@ -108,6 +108,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	}
 	d.checkLocks()
 	d.checkLogs()
+	d.checkMetrics()
 	d.checkOwners()
 	d.checkCron()
 	d.checkClock()

@@ -245,10 +245,12 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	c.hasFile("etc/xinetd.d/smtp", "service smtp\n{\n\tdisable = yes\n\tserver = /usr/sbin/exim\n\tserver_args = -bs\n}\n")
 	c.hasFile("etc/systemd/system/sockets.target.wants/other.socket", "[Socket]\n")
 	c.hasFile("lib/systemd/system/exim@.service", "[Service]\nExecStart=-/usr/sbin/exim -bs\n") // not enabled
+	c.edit("[panel]", fmt.Sprintf("[metrics]\ntextfile = %q\n[panel]", c.dir))
+	writeFile(t, c.dir+"/sluice.prom", "")
 	c.install(t)
 	found, well := c.examine(t)
 	want := []string{"configuration", "serve", "configuration in force", "counts", "socket", "Exim", "ACLs", "routers", "asking", "transports",
-		"local domains", "relays", "lock directory", "main log", "owner map", "clock"}
+		"local domains", "relays", "lock directory", "main log", "metrics", "owner map", "clock"}
 	if diff := gocmp.Diff(want, well); diff != "" || len(found) > 0 {
 		t.Errorf("found %+v; what is ok, -want +got:\n%s", found, diff)
 	}
@@ -285,6 +287,12 @@ var ailments = []struct {
 	{"no lock file holds for a relay", func(c *clinic) {
 		c.edit("[panel]", "relay = [\"192.0.2.0/24\", \"192.0.2.7\"]\n[panel]")
 	}, "relays", Note, "does not have 192.0.2.7, which identity.relay has: while sluice is down, no lock file holds for it"},
+	{"there is no directory for metrics", func(c *clinic) { c.edit("[panel]", "[metrics]\ntextfile = \"/nonexistent\"\n[panel]") }, "metrics", Note, "node_exporter gets none: stat /nonexistent/sluice.prom"},
+	{"metrics are not written", func(c *clinic) {
+		c.edit("[panel]", fmt.Sprintf("[metrics]\ntextfile = %q\n[panel]", c.dir))
+		os.WriteFile(c.dir+"/sluice.prom", nil, 0o644)
+		os.Chtimes(c.dir+"/sluice.prom", time.Time{}, time.Now().Add(-2*time.Minute))
+	}, "metrics", Note, "/sluice.prom was written last at"},
 	{"cron mails elsewhere", func(c *clinic) {
 		os.Mkdir(c.dir+"/crontabs", 0o755)
 		for login, mailto := range map[string]string{"bob": "MAILTO = \"bob, eve@far.example\"", "joe": "MAILTO=eve@far.example", "root": "MAILTO=eve@far.example"} {

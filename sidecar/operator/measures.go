@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/incident"
 	"sluice/sidecar/stop"
 )
 
@@ -15,6 +16,7 @@ type Measures struct {
 	Overshoot int64            // see policy.Policy.Overshoot
 	LockFiles map[sidecar.LockKind]int
 	StopsBy   map[stop.Cause]int // in force
+	Open      map[string]int     // incidents that are open, by severity
 }
 
 // Measures returns the measures of now.
@@ -29,5 +31,22 @@ func (o *Operator) Measures(now time.Time) Measures {
 	for _, st := range o.stops.List(now, "", false) {
 		m.StopsBy[st.Cause]++
 	}
+	m.Open = o.openIncidents()
 	return m
+}
+
+func (o *Operator) openIncidents() map[string]int {
+	open := map[string]int{}
+	for s := incident.Info; s <= incident.Critical; s++ {
+		open[s.String()] = 0
+	}
+	if o.past.incidents != nil {
+		o.past.incidents.List(func(i *incident.Incident) bool {
+			if i.Open() {
+				open[i.Severity.String()]++
+			}
+			return false // a copy of none is needed
+		})
+	}
+	return open
 }

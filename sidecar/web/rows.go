@@ -49,6 +49,7 @@ var rows = []row{
 	{gauge, "sluice_domains_over", "Domains that have used so many percent of a limit, of the last 10 seconds.", []string{"threshold"}, over},
 	{gauge, "sluice_locks", "Lock files, by kind.", []string{"kind"}, byName(func(s *sample) map[string]int64 { return names(s.LockFiles) })},
 	{gauge, "sluice_stops", "Authors and accounts that are stopped, by cause.", []string{"cause"}, byName(func(s *sample) map[string]int64 { return names(s.StopsBy) })},
+	{gauge, "sluice_incidents", "Incidents that are open, by the worst that they were.", []string{"severity"}, byName(func(s *sample) map[string]int64 { return names(s.Open) })},
 	{gauge, "sluice_held_recipients", "Recipients that the router holds in Exim's queue.", nil, one(func(s *sample) int64 { return s.Held })},
 	{gauge, "sluice_log_behind_bytes", "Bytes of the mail server's log that are not read yet.", []string{"log"}, behind},
 	{gauge, "sluice_store_mode", "1 for how sends are counted now: embedded, shared by nodes, or alone in a mode of store.outage.", []string{"mode"}, mode},
