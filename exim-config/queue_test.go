@@ -3,10 +3,13 @@ package eximconfig_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -138,10 +141,7 @@ func TestQueueIsAsEximSays(t *testing.T) {
 	t.Parallel()
 	h := newBareHost(t)
 	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+"[panel]\nfollow = false\n")
-	n := 80
-	if hosttest.Soak() {
-		n = 50_000
-	}
+	const n = 80
 	h.submit(t, n, "news")
 	h.split(t)
 	h.submit(t, n, "shop")
@@ -186,6 +186,87 @@ func TestQueueIsAsEximSays(t *testing.T) {
 	if left := r.Messages - 10; left == 0 || left >= int64(2*n) {
 		t.Errorf("%d messages after the queue run", left)
 	}
+}
+
+// A queue of 100,000 messages, half of it split, read as exim -bp and exiqgrep read it. How long
+// all three take is said.
+func TestQueueOfManyMessages(t *testing.T) {
+	if !hosttest.Soak() {
+		t.Skip("only in the soak")
+	}
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+"[panel]\nfollow = false\n")
+	h.submit(t, 100, "news")
+	h.split(t)
+	h.submit(t, 100, "shop")
+	h.run(t, append([]string{"exim4", "-Mf"}, ids(h.queueNow(t).List)[:20]...)...)
+	h.multiply(t, 500)
+	slow := func(args ...string) (out string, took time.Duration) {
+		t.Helper()
+		began := time.Now()
+		p := h.start(t, "sh", "-c", strings.Join(args, " ")+" >/run/out")
+		select {
+		case <-p.ended:
+		case <-time.After(hosttest.Deadline(10 * time.Minute)):
+			t.Fatalf("%q does not end", args)
+		}
+		return h.read("/run/out"), time.Since(began)
+	}
+	for exim, sluice := range map[string][]string{
+		"exiqgrep -i -f news3@":                    {"--sender", "news3@"},
+		"exiqgrep -i -z":                           {"--frozen"},
+		"exim4 -bpu | awk '$4 ~ /</ { print $3 }'": nil,
+	} {
+		text, took := slow(exim)
+		want := strings.Fields(text)
+		slices.Sort(want)
+		began := time.Now()
+		r := h.queueNow(t, sluice...)
+		if got := ids(r.List); !slices.Equal(got, want) || len(want) == 0 {
+			t.Errorf("%s: %d messages, sluice queue %q: %d", exim, len(want), sluice, len(got))
+		}
+		t.Logf("%d messages: %s took %.1f s, sluice queue %q without serve %.1f s", len(want), exim, took.Seconds(), sluice, time.Since(began).Seconds())
+	}
+	sluice := h.startSluice(t, "[panel]\nfollow = false\n")
+	for _, when := range []string{"at first", "again"} {
+		began := time.Now()
+		r := h.queueNow(t)
+		t.Logf("with serve, %s: %d messages listed in %.2f s; the sweep took %.2f s", when, r.Messages, time.Since(began).Seconds(), r.Took)
+		if r.Messages != 100_000 {
+			t.Errorf("with serve: %d messages", r.Messages)
+		}
+		began = time.Now()
+		h.run(t, h.sluice(t, "queue")...)
+		t.Logf("and counted by who pays in %.2f s", time.Since(began).Seconds())
+	}
+	sluice.stop(t, "KILL")
+}
+
+// multiply copies each queued message so often that there are many times as many, under ids of
+// their own.
+func (h *host) multiply(t testing.TB, times int) {
+	t.Helper()
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	for _, pattern := range []string{"*-H", "?/*-H"} {
+		names, _ := filepath.Glob(filepath.Join(h.path("/var/spool/exim4/input"), pattern))
+		for _, name := range names {
+			id := strings.TrimSuffix(filepath.Base(name), "-H")
+			for i := 1; i < times; i++ { // the process id has room for a number
+				other := id[:7] + "z" + digits[i/62:i/62+1] + digits[i%62:i%62+1] + id[10:]
+				for _, end := range []string{"-H", "-D"} {
+					text, err := os.ReadFile(filepath.Dir(name) + "/" + id + end)
+					if err == nil {
+						err = os.WriteFile(filepath.Dir(name)+"/"+other+end, []byte(other+end+string(text[len(id+end):])), 0o640)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	h.run(t, "chown", "-R", "Debian-exim:Debian-exim", "/var/spool/exim4/input")
 }
 
 // serve follows the queue by the log, knows what it holds, and knows all again after kill -9.

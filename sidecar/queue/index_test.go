@@ -236,16 +236,19 @@ func TestSweepReadsWhatIsNew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	change := func(id, options string) {
+		write(id, options)
+		if err := os.Chtimes(path[id], time.Time{}, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, id := range []string{a, b, c} {
 		write(id, "")
 	}
 	s.wantIDs("at first", Selection{}, a, b, c)
 	frozen := Selection{Frozen: true}
 	for _, id := range []string{a, b} { // since the last reading, as far as the times say
-		write(id, "-frozen 1799999999\n")
-		if err := os.Chtimes(path[id], time.Time{}, time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
+		change(id, "-frozen 1799999999\n")
 	}
 	s.wantIDs("nobody has told", frozen)
 	s.Observe([]sidecar.LogEntry{{Kind: sidecar.LogDeferred, ID: a, Attempt: sidecar.Attempt{Recipient: "r@far.example"}}})
@@ -265,6 +268,15 @@ func TestSweepReadsWhatIsNew(t *testing.T) {
 	s.wantIDs("two have left", Selection{}, c)
 	s.write("aside/input", b, header(b, "x@y.example", auth, "XX", "r@far.example"))
 	s.wantIDs("one is back, in another queue", Selection{Queue: "aside"}, b)
+	if err := os.Rename(filepath.Join(s.dir, "aside"), filepath.Join(s.dir, "other")); err != nil {
+		t.Fatal(err)
+	}
+	s.wantIDs("and moved on at once", Selection{Queue: "other"}, b)
+	change(c, "-frozen soon\n")
+	s.Sweep(t.Context(), s.now, true)
+	s.wantIDs("one is as Exim does not write it", frozen)
+	change(c, "-frozen 1799999999\n")
+	s.wantIDs("and is so no more, and nobody has told", frozen, c)
 	if err := os.Rename(s.dir, s.dir+"-away"); err != nil {
 		t.Fatal(err)
 	}

@@ -105,6 +105,10 @@ func TestQueueWarnings(t *testing.T) {
 	now = now.Add(time.Hour)
 	s.see(now, 4488, 194, 0, 0, "queue-growth messages=4488 week=1496", "queue-frozen frozen=194 week=97")
 	s.see(now, 0, 0, 0, 0, "queue-growth-ended", "queue-frozen-ended")
+	other := newWatch(t)
+	other.notes["queue/week"] = s.notes["queue/week"]
+	other.restart()
+	other.see(now.Add(8*24*time.Hour), 500, 50, 0, 0, "queue-growth messages=500 week=0", "queue-frozen frozen=50 week=0")
 	now = now.Add(time.Hour)
 	hours(7*24, 10, 0)
 	s.see(now, 500, 50, 0, 0, "queue-growth messages=500 week=10", "queue-frozen frozen=50 week=0")
