@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
+	"sluice/sidecar/attribution"
 	"sluice/sidecar/hosttest"
 )
 
@@ -206,6 +211,63 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	soon(t, "released on the other", func() bool { return !exists(nodes[0].file(lock)) && nodes[0].send(t, 51) })
+}
+
+// Who sends over two nodes is shown with the sum on each, and named by each; a stop on one
+// refuses on the other, on connections that are open too.
+func TestWhoAndStopAreForAllNodes(t *testing.T) {
+	t.Parallel()
+	_, a, b := pair(t)
+	if a.sendAll(t, 0, 3)+b.sendAll(t, 3, 7) != 7 {
+		t.Fatal("not 7 accepted")
+	}
+	for _, n := range []*servedNode{a, b} {
+		var w attribution.Who
+		out, _ := n.sluice(t, "who", "example.com", "--json")
+		if err := json.Unmarshal([]byte(out), &w); err != nil || len(w.Domains) != 1 || len(w.Domains[0].Authors) != 1 {
+			t.Fatalf("%v: %s", err, out)
+		}
+		r, news := w.Domains[0], w.Domains[0].Authors[0]
+		slices.Sort(r.Nodes)
+		if got := fmt.Sprintf("%d %d %v %v %s %d", r.Sent, r.Unattributed, r.Nodes, w.Missing, news.Key, news.Sent); got != "7 0 [mx1.example mx2.example] [] news@example.com 7" {
+			t.Errorf("who is %s", got)
+		}
+	}
+	c, err := net.Dial("unix", b.dir+"/run/policy.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answers, number := bufio.NewReader(c), 0
+	ask := func() string {
+		t.Helper()
+		number++
+		fmt.Fprintf(c, "request=sluice\nversion=2\nstage=rcpt\nauth=news@example.com\nsender=news@example.com\nclient_address=192.0.2.1\nrecipient=x@far.example\nnumber=%d\n\n", number)
+		answer := ""
+		for {
+			line, err := answers.ReadString('\n')
+			if err != nil {
+				t.Fatalf("after %q: %v", answer, err)
+			}
+			if line == "\n" {
+				return answer
+			}
+			answer += line
+		}
+	}
+	if got := ask(); !strings.HasPrefix(got, "action=DUNNO") {
+		t.Fatalf("before: %s", got)
+	}
+	if out, code := a.sluice(t, "stop", "news@example.com"); code != exitDone {
+		t.Fatal(out)
+	}
+	soon(t, "refused on the other, on an open connection", func() bool {
+		return strings.Contains(ask(), "Mailbox news@example.com is stopped.")
+	})
+	if out, code := b.sluice(t, "start", "news@example.com"); code != exitDone {
+		t.Fatal(out)
+	}
+	soon(t, "started on both", func() bool { return strings.HasPrefix(ask(), "action=DUNNO") && a.send(t, 8) })
 }
 
 // What was set before store.url was another one stays behind, in both directions: the

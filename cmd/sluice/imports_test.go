@@ -60,7 +60,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/suspension", own: owner()},
 	{packages: "sluice/sidecar/stop", own: owner()},
 	{packages: "sluice/sidecar/lock", own: owner()},
-	{packages: "sluice/sidecar/deferfail", own: owner()},
+	{packages: "sluice/sidecar/deferfail", own: owner("cluster")},
 	{packages: "sluice/sidecar/hold", own: owner()},
 	{packages: "sluice/sidecar/refusal", own: owner()},
 	{packages: "sluice/sidecar/usual", own: words()},

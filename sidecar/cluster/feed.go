@@ -183,6 +183,28 @@ func (f *Feed) ask(now time.Time, subject string) {
 	f.asked[subject], f.due[subject] = question{now, max(before+1, time.Now().UnixNano())}, true // also greater after a restart
 }
 
+// Keep has the other nodes told of a subject for a minute, without a question.
+func (f *Feed) Keep(now time.Time, subject string) {
+	if f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.asked[strings.Clone(subject)] = question{now, f.asked[subject].number}
+	}
+}
+
+// First reports whether this node is the first by name of all that are there.
+func (f *Feed) First() bool {
+	if f == nil {
+		return true
+	}
+	for node, silent := range f.Silent() {
+		if silent <= fresh && node < f.Node() {
+			return false
+		}
+	}
+	return true
+}
+
 // patience is how long the answers of other nodes are waited for.
 const patience = 2 * time.Second
 

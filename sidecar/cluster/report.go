@@ -16,7 +16,6 @@ type Report struct {
 	Node    string   `json:"-"`
 	Asks    int64    `json:"q,omitempty"` // number of the last question of this node about the subject; the others answer a new one
 	Tried   int64    `json:"t,omitempty"` // by all authors
-	Settled int64    `json:"d,omitempty"` // sends of all authors of which it is known what became of them
 	Quota   int64    `json:"o,omitempty"` // what all authors usually send, as in usual.Domain
 	Authors []Author `json:"a,omitempty"`
 }
@@ -114,7 +113,7 @@ func decode(value []byte) (r Report, err error) {
 	if len(r.Authors) > MaxAuthors {
 		return r, fmt.Errorf("it has %d authors, more than %d", len(r.Authors), MaxAuthors)
 	}
-	numbers := []int64{r.Tried, r.Settled, r.Quota}
+	numbers := []int64{r.Tried, r.Quota}
 	for i := range r.Authors {
 		a := &r.Authors[i]
 		if !isKey(a.Key) || a.Proof > sidecar.Proven {

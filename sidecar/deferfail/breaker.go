@@ -10,6 +10,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/cluster"
 	"sluice/sidecar/event"
 	"sluice/sidecar/settings"
 )
@@ -33,6 +34,8 @@ type Breaker struct {
 	reconciler sidecar.Reconciler
 	board      sidecar.Board // nil: this node shares with nobody
 	authors    Authors
+	others     *cluster.Feed        // nil: there are none
+	asked      map[string]time.Time // when others were asked about a subject that may trip
 	trips      *trips
 	watched    *watched
 	bads       *bads
@@ -56,13 +59,14 @@ type Options struct {
 	Board      sidecar.Board // nil: this node shares with nobody
 	Notes      sidecar.Notes
 	Authors    Authors
+	Others     *cluster.Feed // nil: there are none
 	// WouldTrip is told when a subject would be tripped if its limits were not only watched.
 	WouldTrip func(now time.Time, subject string, epoch int64)
 }
 
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
-	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, authors: o.Authors,
+	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, authors: o.Authors, others: o.Others, asked: map[string]time.Time{},
 		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
@@ -71,6 +75,7 @@ func New(o Options) *Breaker {
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.reconciler.ReconcileAtTick(d.trips.domains()...)
 	d.reconciler.ReconcileAtTick(d.watched.domains()...)
+	d.reconcileAsked()
 	d.probes.keep(d.trips.has)
 	d.startCalm(ctx, now)
 	if d.bads.saved.Add(saveEvery).Before(now) {
@@ -118,15 +123,16 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 	standing := d.store.Standing(d.clock.Store(now), subject)
 	f := rateOf(s, standing)
 	trip, tripped := d.trips.of(subject)
+	over := !tripped && f.Over() && d.spare(now, subject, f).Over()
+	if !over {
+		delete(d.asked, subject)
+	}
 	var err error
 	switch {
-	case !tripped && f.Over() && d.leaveOut(ctx, now, s, f, standing):
-		f = rateOf(s, d.store.Standing(d.clock.Store(now), subject))
-	case !tripped && f.Over():
-		d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.authors.Culprit(now, subject).Attrs()...)})
-		if err = d.trips.set(subject, d.newTrip(s, now, standing)); err == nil {
-			d.shareTrip(ctx, subject)
-		}
+	case over && !d.decides(now, subject):
+	case over:
+		delete(d.asked, subject)
+		err = d.tripOrLeaveOut(ctx, now, s, f, standing)
 	case tripped && f.calm() && excused:
 		d.events.Emit(event.Event{Kind: event.TripExcused, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
 		err = d.endTrip(ctx, subject)
@@ -144,6 +150,20 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 		return err
 	}
 	return d.reconcileLock(subject, f)
+}
+
+// tripOrLeaveOut trips a subject, unless there are some who are to blame.
+func (d *Breaker) tripOrLeaveOut(ctx context.Context, now time.Time, s *settings.Settings, f Rate, standing ratelimit.Standing) error {
+	if d.leaveOut(ctx, now, s, f, standing) {
+		return nil
+	}
+	subject := standing.Name
+	d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.authors.Culprit(now, subject).Attrs()...)})
+	if err := d.trips.set(subject, d.newTrip(s, now, standing)); err != nil {
+		return err
+	}
+	d.shareTrip(ctx, subject)
+	return nil
 }
 
 // newTrip returns the trip of a subject with these counts.
@@ -207,6 +227,13 @@ func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) boo
 		return false
 	}
 	d.bads.excuse(subject, sends)
+	excused := 0
+	for _, n := range places {
+		excused += n
+	}
+	if excused < len(sends) { // some for who has sent them: the others need not spare the subject these any more
+		d.others.Ask(now, subject)
+	}
 	for _, place := range slices.Sorted(maps.Keys(places)) {
 		d.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: subject, Attrs: event.Attrs("destination", place, "sends", places[place])})
 	}

@@ -65,7 +65,7 @@ func (b *bads) blames(subject string) map[string]*blame {
 	defer b.mu.Unlock()
 	d := b.subjects[subject]
 	if d == nil {
-		return nil
+		return all
 	}
 	for token, s := range d.Sends {
 		if s.Excused || s.Author == "" {
@@ -160,13 +160,17 @@ func (d *Breaker) leaveOut(ctx context.Context, now time.Time, s *settings.Setti
 	}
 	by, unknown := d.authors.Sent(now, subject)
 	blames := d.bads.blames(subject)
+	addOthers(blames, d.others.Of(now, subject))
 	out := culprits(f, by, unknown, blames, settledIn(standing, s.Window), d.blamed(now, subject))
 	for _, a := range out {
 		ratio := f.of(a.Sent, blames[a.Key].against).ratio()
 		text := fmt.Sprintf(textDeferfailHeld, sidecar.TitleOfAuthor(a.Key), ratio)
 		d.authors.Blame(ctx, now, a.Key, subject, fmt.Sprintf("%s of its sends deferred or failed, of all of %s %s", ratio, subject, f.ratio()), text)
 	}
-	return len(out) > 0 && d.excuse(ctx, now, subject)
+	if len(out) > 0 { // other nodes leave out theirs
+		d.excuse(ctx, now, subject)
+	}
+	return len(out) > 0
 }
 
 // of is the Rate of a part of a subject's sends, with the same limits.
@@ -207,7 +211,14 @@ func (d *Breaker) startCalm(ctx context.Context, now time.Time) {
 		}
 		by, _ := d.authors.Sent(now, b.Subject)
 		f := rateOf(s, d.store.Standing(d.clock.Store(now), b.Subject))
-		if now.Sub(b.Since) > wait && f.of(sentBy(by, b.Key), d.bads.against(b.Subject, b.Key)).calm() {
+		bad := d.bads.against(b.Subject, b.Key)
+		d.others.Keep(now, b.Subject)
+		for _, r := range d.others.Of(now, b.Subject) {
+			if a := r.Of(b.Key); a != nil {
+				bad += a.Causes[sidecar.NoSuchUser] + a.Causes[sidecar.CalledSpam]
+			}
+		}
+		if now.Sub(b.Since) > wait && f.of(sentBy(by, b.Key), bad).calm() {
 			d.authors.Forgive(ctx, now, b.Key, b.Subject)
 		}
 	}

@@ -2,10 +2,12 @@ package engine_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"sluice/sidecar"
 	"sluice/sidecar/operator"
 )
 
@@ -126,5 +128,112 @@ func TestAStolenMailboxOnTwoNodes(t *testing.T) {
 	}
 	if at[0].refused["eve"] == 0 || at[1].refused["eve"] == 0 {
 		t.Error("the stolen mailbox is not refused on both")
+	}
+}
+
+// Who sends to addresses that do not exist over both nodes, over each too few, is stopped alone,
+// on both, by one of them, and let go on both.
+func TestFailingAddressesOnTwoNodes(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		on   [2]int // bad sends
+	}{{"on both", [2]int{3, 3}}, {"on the other", [2]int{0, 6}}, {"on the first", [2]int{6, 0}}} {
+		n := newNodes(t, quarter)
+		n.setNow(n[0].now.Add(12 * time.Hour))
+		colleagues := func() {
+			for i, mailbox := range []string{"ann@a.example", "ben@a.example"} {
+				n[i].delivers(repeat(mailbox, 3)...)
+			}
+		}
+		colleagues()
+		n.pass(25 * time.Hour)
+		colleagues()
+		for i, times := range c.on {
+			n[i].sendsOf(n[i].failed, noSuchUser, repeat("eve@a.example", times)...)
+		}
+		for range 6 {
+			n.pass(time.Second)
+		}
+		alone := func(when string, want sidecar.Action) {
+			t.Helper()
+			for _, s := range n {
+				if got := s.ask(s.from("eve@a.example", sidecar.StageRcpt, s.now)); got.Action != want {
+					t.Errorf("%s, %s, %s: the culprit is answered %+v", c.what, s.name, when, got)
+				}
+				if got := s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)); got.Action != sidecar.Accept {
+					t.Errorf("%s, %s, %s: a colleague is answered %+v", c.what, s.name, when, got)
+				}
+				if _, err := os.Stat(s.lockPath("max_deferfail_a.example")); err == nil {
+					t.Errorf("%s, %s, %s: the domain has a lock file", c.what, s.name, when)
+				}
+			}
+		}
+		alone("stopped", sidecar.Defer)
+		if all, err := n[1].Stops(n[1].now, ""); err != nil || len(all) != 1 || all[0].Node != "node1" {
+			t.Errorf("%s: the stops are %+v, %v", c.what, all, err)
+		}
+		for range 5 {
+			n.pass(6 * time.Minute)
+		}
+		colleagues()
+		alone("after half an hour", sidecar.Defer)
+		for range 8 {
+			n.pass(6 * time.Minute)
+			for _, s := range n {
+				s.Forget(s.now)
+			}
+		}
+		colleagues()
+		alone("out of the window", sidecar.Accept)
+	}
+}
+
+// The other node leaves out its bad sends of who was stopped as soon as it learns of the stop.
+// Until then they do not trip the domain.
+func TestBadSendsOverTheOtherNodeAreLeftOut(t *testing.T) {
+	n := newNodes(t, quarter)
+	n.setNow(n[0].now.Add(12 * time.Hour))
+	n[0].delivers(repeat("ann@a.example", 3)...)
+	n.pass(25 * time.Hour)
+	n[0].delivers(repeat("ann@a.example", 3)...)
+	n[1].sendsOf(n[1].failed, noSuchUser, repeat("eve@a.example", 6)...)
+	for range 2 { // the second hears of the question, the first of the answer
+		n[0].Changed("a.example")
+		n[0].Reconcile(t.Context(), n[0].now)
+		if all, _ := n[0].Stops(n[0].now, ""); len(all) == 0 {
+			n[1].Reconcile(t.Context(), n[1].now)
+		}
+	}
+	bad := func() int64 { return n[0].store.Standing(n[0].now, "a.example").Windows[0].Bad() }
+	if all, err := n[0].Stops(n[0].now, ""); err != nil || len(all) != 1 || bad() != 6 {
+		t.Fatalf("the stops are %+v, %v, and %d are bad", all, err, bad())
+	}
+	n[0].Changed("a.example")
+	n[0].Reconcile(t.Context(), n[0].now)
+	n[0].want(n[0].ask(n[0].from("ann@a.example", sidecar.StageRcpt, n[0].now)), sidecar.Accept, "")
+	n[1].Reconcile(t.Context(), n[1].now)
+	if bad() != 0 {
+		t.Errorf("%d are bad", bad())
+	}
+}
+
+// A node that is there and does not answer is not waited for for long, and nor is one that
+// should decide and does not: what it has is unknown, and so the domain trips as before.
+func TestANodeThatDoesNotAnswer(t *testing.T) {
+	for i := range 2 {
+		n := newNodes(t, quarter)
+		s := n[i]
+		n.setNow(n[0].now.Add(12 * time.Hour))
+		s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 9)...)
+		tripped := func() bool {
+			s.Reconcile(t.Context(), s.now)
+			return s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)).Action == sidecar.Reject
+		}
+		for after, want := range []bool{false, false, i == 0, i == 0, true} {
+			if got := tripped(); got != want {
+				t.Errorf("%s, after %d seconds: tripped is %v", s.name, after, got)
+			}
+			s.now = s.now.Add(time.Second)
+		}
 	}
 }

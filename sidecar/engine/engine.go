@@ -106,7 +106,7 @@ func New(o Options) *Engine {
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.Policy.SetSharer(e.Who)
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Authors: authors{e.stops, e.Who},
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Authors: authors{e.stops, e.Who}, Others: e.feed,
 		WouldTrip: func(now time.Time, subject string, epoch int64) { e.refusals.WouldTrip(now, subject, epoch) }})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})

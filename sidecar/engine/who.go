@@ -55,7 +55,11 @@ func (w who) tell(now time.Time, d *policy.Decision) {
 // newFeed is what the nodes of a board tell each other.
 func (e *Engine) newFeed(board sidecar.Board) *cluster.Feed {
 	return cluster.New(cluster.Options{Board: board, Node: func() string { return e.Settings.Load().Node },
-		Report: func(now time.Time, subject string) (cluster.Report, bool) { return e.Who.Told(now, subject) },
+		Report: func(now time.Time, subject string) (cluster.Report, bool) {
+			r, known := e.Who.Told(now, subject)
+			e.deferfail.AddHeld(subject, &r)
+			return r, known
+		},
 		Used: func(st ratelimit.Standing) int64 {
 			if e.deferfail.IsTripped(st.Name) {
 				return 100
