@@ -155,6 +155,20 @@ func TestStoreURLFile(t *testing.T) {
 	}
 }
 
+// Nobody is shown a URL that was put where it does not belong: it may have a password.
+func TestNoErrorShowsAURL(t *testing.T) {
+	for _, text := range []string{
+		"[[identity.exempt]]\nsender = \"x\"\nhost = URL", "[[identity.exempt]]\nsender = URL", "[identity]\nexempt = [{sender = URL}]",
+		"[identity]\nrelay = [URL]", "[identity]\nrelay = [{host = URL}]", "[identity]\nrelay = [{host = \"192.0.2.1\", names = URL}]",
+		"[limits.domain.URL]\nhourly = 1", "[limits]\nhourly = URL", "[store]\nnodes = [[URL]]", "[listen]\npolicy = [URL]", "[exim]\nlocal_domains = {x = URL}",
+	} {
+		_, err := Parse("x.toml", strings.ReplaceAll(text, "URL", `"redis://:Secret@h"`))
+		if err == nil || strings.Contains(err.Error(), "Secret") {
+			t.Errorf("%s\n\tgives the error %v", text, err)
+		}
+	}
+}
+
 // Another store.url, or another place for it, waits for a restart, and the running one is
 // kept whole.
 func TestAnotherStoreURLNeedsARestart(t *testing.T) {

@@ -151,7 +151,7 @@ func (p *configParser) scopes(kind scopeKind, n *tomlNode) {
 		prefix := "limits." + kind.name
 		name, err := kind.check(s.name)
 		if err != nil {
-			p.mistake(s.line, `in [%s.%s] the name must be %v`, prefix, field.QuoteTOML(s.name), err)
+			p.mistake(s.line, "%s", withoutURLs(s.name, fmt.Sprintf("in [%s.%s] the name must be %v", prefix, field.QuoteTOML(s.name), err)))
 			continue
 		}
 		if !s.table {

@@ -89,6 +89,14 @@ func withoutURLs(value any, text string) string {
 		for _, e := range v {
 			text = withoutURLs(e, text)
 		}
+	case []map[string]any:
+		for _, e := range v {
+			text = withoutURLs(e, text)
+		}
+	case map[string]any:
+		for _, e := range v {
+			text = withoutURLs(e, text)
+		}
 	}
 	return text
 }
