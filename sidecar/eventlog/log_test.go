@@ -140,7 +140,7 @@ func TestOneDomainDrownsNoOther(t *testing.T) {
 	if len(refused) != maxAuthors+1 || refused[maxAuthors].Scope != "" || refused[maxAuthors].Count != 1000-maxAuthors {
 		t.Errorf("%d records of refusals, the last %+v", len(refused), refused[len(refused)-1])
 	}
-	l.Refused(noon.Add(joinFor), "forged.example", "script:/home/bob/0", "over the limit")
+	l.Refused(noon.Add(joinFor), "forged.example", "script:/home/bob/new", "over the limit")
 	if refused = l.Find(noon.Add(joinFor), func(r Record) bool { return r.Event == event.Refused }); len(refused) != 1 || refused[0].Scope == "" {
 		t.Errorf("an hour later: %+v", refused)
 	}

@@ -99,6 +99,11 @@ func TestOneIncidentOfTheCluster(t *testing.T) {
 		t.Error("it is open on mx1")
 	}
 
+	c.until(78, 79)
+	keys := 0
+	if c.board.Entries(boardKeys, func(string, []byte) { keys++ }); keys != 2 {
+		t.Errorf("%d keys are on the board while it may be opened again", keys)
+	}
 	c.limit("mx1", 80, "a.example", true)
 	c.until(80, 81)
 	mx2.expect("mx2-1 r4 a.example critical open ")
@@ -106,11 +111,7 @@ func TestOneIncidentOfTheCluster(t *testing.T) {
 	c.until(81, 100)
 	mx2.expect("mx2-1 r5 a.example critical closed ")
 	c.until(150, 165)
-	if n := 0; true {
-		if c.board.Entries(boardKeys, func(key string, _ []byte) { n++ }); n != 0 {
-			t.Errorf("%d keys are left on the board", n)
-		}
-	}
+	c.board.Entries(boardKeys, func(key string, _ []byte) { t.Errorf("%s is left on the board", key) })
 	c.limit("mx1", 170, "a.example", true)
 	c.until(170, 171)
 	mx1.expect("mx1-2 r1 a.example info open ")
@@ -132,6 +133,25 @@ func TestTwoOpenAtOnce(t *testing.T) {
 	c.nodes["mx3"].expect()
 	if got := c.nodes["mx3"].List(func(*Incident) bool { return true }); got[0].ID.String() != "mx1-2" || got[1].ID.String() != "mx1-1" || len(c.nodes["mx3"].notes) != 3 {
 		t.Errorf("mx3 has %s and %s in %d notes", got[0].ID, got[1].ID, len(c.nodes["mx3"].notes))
+	}
+}
+
+// Nobody is told of an incident before it is known whose it is, and what cannot be posted in one
+// Tick is in the next.
+func TestManyOpenAtOnce(t *testing.T) {
+	c := newCluster(t, "mx1", "mx2")
+	for n := range maxPosts + 10 {
+		c.limit("mx1", 0, fmt.Sprintf("d%d.example", n), true)
+		c.limit("mx2", 0, fmt.Sprintf("d%d.example", n), true)
+	}
+	mx1, mx2 := c.nodes["mx1"], c.nodes["mx2"]
+	c.until(0, 0)
+	if len(mx1.told) != maxPosts {
+		t.Errorf("%d are told at once", len(mx1.told))
+	}
+	c.until(0.2, 0.2)
+	if both := len(mx1.told) + len(mx2.told); both != maxPosts+10 {
+		t.Errorf("%d are told by mx1, %d by mx2", len(mx1.told), len(mx2.told))
 	}
 }
 

@@ -338,6 +338,19 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// A domain is looked at every ten seconds.
+func TestLooksEveryTenSeconds(t *testing.T) {
+	s := newScript(t)
+	s.there["a.example limit"] = true
+	s.event(0, event.LimitReached, "a.example")
+	for second := range 31 {
+		s.Tick(t.Context(), noon.Add(time.Duration(second)*time.Second))
+	}
+	if s.looks != 4 {
+		t.Errorf("%d looks in half a minute", s.looks)
+	}
+}
+
 // What one domain does all the time, and with names by the thousand, has bounds too.
 func TestOneIncidentIsBounded(t *testing.T) {
 	s := newScript(t)

@@ -112,6 +112,31 @@ func TestSudden(t *testing.T) {
 	s.expect(t, "12:00:10 near a.example: used 95/100 (95%), limit hour, full in 1s, culprit x@a.example, culprit sends 3 of 4")
 }
 
+// Who is full already is told of by another event.
+func TestFull(t *testing.T) {
+	s := newScript(t, "")
+	s.survey(0)
+	s.sent["a.example"] = 100
+	s.survey(10 * time.Second)
+	s.expect(t)
+}
+
+// What was followed before it fell below half says nothing of how it grows now.
+func TestAgain(t *testing.T) {
+	s := newScript(t, "")
+	s.survey(0)
+	s.sent["a.example"] = 95
+	s.survey(time.Minute)
+	s.told = nil
+	delete(s.sent, "a.example")
+	for m := 2; m <= 61; m++ {
+		s.survey(time.Duration(m) * time.Minute)
+	}
+	s.sent["a.example"] = 80
+	s.survey(62 * time.Minute)
+	s.expect(t, "13:02:00 near a.example: used 80/100 (80%), limit hour, full in 40s, culprit x@a.example, culprit sends 3 of 4")
+}
+
 // A mailbox has its own limit. Without a limit, or where it is only watched, nothing is near.
 func TestWhoHasALimit(t *testing.T) {
 	s := newScript(t, `
