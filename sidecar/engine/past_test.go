@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/history"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/operator"
 	"sluice/sidecar/stop"
 )
 
@@ -168,4 +169,35 @@ func TestIncidentsAreWatched(t *testing.T) {
 	r.Auth, r.Sender, r.Recipient = "ann@a.example", "ann@a.example", "w@far.example"
 	s.Ask(t.Context(), s.now, r)
 	wantLines(t, "of a colleague", []string{"1x refused a.example|ann@a.example| over a limit"}, s.happened("ann@a.example")[1:])
+}
+
+// Of an account there is what happened to its domains, and to no others.
+func TestWhatHasHappenedToAnAccount(t *testing.T) {
+	s := ownedSite(t, map[string]string{"a.example": "bob", "b.example": "carol"})
+	for _, domain := range []string{"a.example", "b.example"} {
+		s.arrived(domain)
+		if _, err := s.Lock(t.Context(), s.now, domain, "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.past(0)
+	wantLines(t, "of bob", []string{"1x command a.example||alice command lock"}, s.happened("account:bob"))
+}
+
+// A node is silent that has given no sign of life for a minute, or is not known at all, once
+// it is known which nodes there are.
+func TestAlive(t *testing.T) {
+	s := newSite(t, limit20)
+	alive := func() string {
+		is := s.Alive()
+		return fmt.Sprint(is("mx1.example"), is("mx2.example"), is("mx3.example"))
+	}
+	before := alive()
+	var shared operator.SharedStatus
+	s.ShowShared(func() operator.SharedStatus { return shared })
+	unknown := alive()
+	shared.Nodes = []operator.NodeStatus{{Node: "MX1.example", SignAge: 59.9}, {Node: "mx2.example", SignAge: 60}}
+	if got := alive(); before != "true true true" || unknown != before || got != "true false false" {
+		t.Errorf("alone %s, before Redis answers %s, then %s", before, unknown, got)
+	}
 }

@@ -153,6 +153,11 @@ func TestManyOpenAtOnce(t *testing.T) {
 	if both := len(mx1.told) + len(mx2.told); both != maxPosts+10 {
 		t.Errorf("%d are told by mx1, %d by mx2", len(mx1.told), len(mx2.told))
 	}
+	for _, told := range append(mx1.told, mx2.told...) {
+		if !strings.Contains(told, " r1 ") {
+			t.Errorf("told first: %s", told)
+		}
+	}
 }
 
 // Where the node that leads is silent, exactly one other takes over, and tells it; what the
