@@ -70,11 +70,12 @@ var layers = []layer{
 	{packages: "sluice/sidecar/incident", own: owner()},
 	{packages: "sluice/sidecar/eventlog", own: owner()},
 	{packages: "sluice/sidecar/near", own: owner()},
+	{packages: "sluice/sidecar/spike", own: owner()},
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
 	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "reconcile", "operator")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.

@@ -44,6 +44,8 @@ what was sent in the last hour; of before that nothing is kept.
   culprit, others_share              stop: who sends more than its usual hour leaves room for
                                      the others of its domain, at most that percentage of
                                      the hourly limit; or name, or off
+  spike                              watch: tell of who sends three times as much in an hour
+                                     as in any of 35 days; or off
   exempt                             true: nobody is charged
 Beside domains there are scopes for what pays in a domain's place: system (root), loopback,
 service:LOGIN, relay:ADDRESS, forward:DOMAIN and web:ACCOUNT.

@@ -57,6 +57,9 @@ type Options struct {
 	// to another; empty: nobody has. nil: nobody ever does.
 	Stopped func(from, to time.Time, who sidecar.Author, subject string) string
 
+	// Spike says that an author sends much more than ever; empty: it does not. nil: none does.
+	Spike func(subject, author string) string
+
 	Memory     int64 // bytes; 0: no bound
 	MaxAuthors int   // 0: no bound
 }
@@ -83,6 +86,9 @@ func New(o Options) *Attribution {
 	}
 	if o.Stopped == nil {
 		a.Stopped = func(time.Time, time.Time, sidecar.Author, string) string { return "" }
+	}
+	if o.Spike == nil {
+		a.Spike = func(string, string) string { return "" }
 	}
 	if o.Notes != nil {
 		a.notes.who = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))

@@ -50,3 +50,31 @@ func (a *Attribution) LearnUsual(now time.Time, all map[string]Hours) (l Learned
 	}
 	return l
 }
+
+// Threshold returns beyond how many sends in an hour an author of a domain has a spike; see
+// usual.Domain.Threshold.
+func (a *Attribution) Threshold(now time.Time, domain, author string) (most, busiest int64, known bool) {
+	a.locked(func() {
+		most, busiest, known = a.usual.Of(domain).Threshold(author, a.day(a.number(now, now)), usual.Spikes)
+	})
+	return most, busiest, known
+}
+
+// dirty reports whether so many sends of an author in an hour are a spike that looks like a
+// thief's: much of it went wrong, or was called spam. Such an hour is not usual.
+func (a *Attribution) dirty(s *subject, id uint32, day uint16, sent int64) bool {
+	most, _, known := a.usual.Of(s.name).Threshold(a.authors.all[id].Key, day-1, usual.Spikes) // today's may be noted already
+	if !known || sent <= most {
+		return false
+	}
+	var bad, spam int64
+	for _, b := range s.bads {
+		if b.author == id {
+			bad++
+			if b.cause == sidecar.CalledSpam {
+				spam++
+			}
+		}
+	}
+	return bad >= 10 && bad*5 >= sent || spam >= 5
+}

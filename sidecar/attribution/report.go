@@ -112,6 +112,7 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 	for id, n := range a.scratch {
 		at[id] = len(r.Authors)
 		r.Authors = append(r.Authors, a.author(id, n, r))
+		r.Authors[at[id]].Spike = a.Spike(s.name, r.Authors[at[id]].Key)
 		r.Authors[at[id]].Stopped = sidecar.Printable(a.Stopped(now, now, a.authors.all[id].Author, s.name))
 	}
 	for _, b := range s.bads {
@@ -213,8 +214,8 @@ func (a *Attribution) Most(now time.Time, subject string) (who sidecar.Author, t
 
 // A Use is how much of a subject's sends are an author's, at most Err less.
 type Use struct {
-	Author    sidecar.Author
-	Sent, Err int64
+	Author           sidecar.Author
+	Tried, Sent, Err int64
 }
 
 // Uses returns what each author of a subject has sent in the window, and up to a sixth of it
@@ -231,7 +232,7 @@ func (a *Attribution) Uses(now time.Time, subject string, newest bool) (all []Us
 		}
 		sums(s.panes, from, a.scratch)
 		for id, n := range a.scratch {
-			all = append(all, Use{a.authors.all[id].Author, n.sent, n.err})
+			all = append(all, Use{a.authors.all[id].Author, n.tried, n.sent, n.err})
 		}
 	})
 	return all

@@ -43,7 +43,7 @@ func (a *Attribution) learn(s *subject, now time.Time) {
 		who := a.authors.all[id].Author
 		switch {
 		case pk.sent == 0 || !usual.Has(who.Key):
-		case a.Stopped(now.Add(-a.Window), now, who, s.name) != "":
+		case a.Stopped(now.Add(-a.Window), now, who, s.name) != "", a.dirty(s, id, a.day(pk.pane), pk.sent):
 			a.usual.Forget(now, s.name, who.Key, a.day(pk.pane))
 		default:
 			a.usual.Note(now, s.name, who.Key, a.day(pk.pane), pk.sent)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/usual"
 )
@@ -152,5 +153,33 @@ func TestUsualHoursAreBounded(t *testing.T) {
 	b.Tick(t.Context(), b.now)
 	if n := b.usual.Bytes(); n == 0 || n > 1<<18 || b.Status().Memory > 1<<20 {
 		t.Errorf("%d bytes, %+v", n, b.Status())
+	}
+}
+
+// An hour far beyond all others is usual from then on, but not if much of it has gone wrong or
+// was called spam.
+func TestASpikeThatLooksLikeAThiefsIsNotUsual(t *testing.T) {
+	for name, c := range map[string]struct {
+		bads  int
+		cause sidecar.Cause
+		usual bool
+	}{
+		"clean": {0, "", true}, "some bad": {59, sidecar.NoSuchUser, true}, "much bad": {60, sidecar.NoSuchUser, false},
+		"called spam": {5, sidecar.CalledSpam, false}, "once called spam": {1, sidecar.CalledSpam, true},
+	} {
+		b := newBench(t, hour)
+		b.days(36, map[string]int{"a": 5})
+		b.send("a@x.example", 300)
+		s := b.subjects.byName["x.example"]
+		s.bads = map[ratelimit.Token]bad{}
+		for i := range c.bads {
+			b.authors.use(b.authors.numbers["a@x.example"])
+			s.bads[ratelimit.Token(i+1)] = bad{b.authors.numbers["a@x.example"], s.last, c.cause}
+		}
+		b.now = b.now.Add(30 * time.Hour)
+		b.Tick(t.Context(), b.now)
+		if _, busiest, known := b.Threshold(b.now, "x.example", "a@x.example"); !known || (busiest > 5) != c.usual {
+			t.Errorf("%s: %d, %t", name, busiest, known)
+		}
 	}
 }

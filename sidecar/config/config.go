@@ -163,6 +163,7 @@ func Default() *Config {
 		OverLimit:        new(limit.OverCutoff),
 		Culprit:          new(limit.CulpritStop),
 		OthersShare:      new(int64(25)),
+		Spike:            new(limit.SpikeWatch),
 		Exempt:           new(false),
 	}
 	c.Limits.Domain = make(map[string]limit.Thresholds)

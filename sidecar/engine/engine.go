@@ -23,8 +23,10 @@ import (
 	"sluice/sidecar/reconcile"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
+	"sluice/sidecar/usual"
 )
 
 // An Engine is all owners of state of a node, connected.
@@ -41,6 +43,7 @@ type Engine struct {
 	deferfail *deferfail.Breaker
 	refusals  *refusal.Counts
 	stops     *stop.Stops
+	spikes    *spike.Watch
 	loop      *reconcile.Loop
 	past      past
 }
@@ -103,6 +106,7 @@ func New(o Options) *Engine {
 	if o.Board != nil {
 		e.feed = e.newFeed(o.Board)
 	}
+	e.spikes = spike.New(spike.Options{Events: o.Events, Settings: inForce, Volumes: e.volumes, Least: usual.Spikes.Least})
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.Policy.SetSharer(e.Who)
 	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
@@ -138,6 +142,7 @@ func New(o Options) *Engine {
 	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
 		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
 	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
+	e.loop.Add(reconcile.Owner{Survey: e.spikes.Survey})
 	e.loop.Add(reconcile.Owner{Tick: e.Who.Tick, Reset: e.Who.Reset, Stop: e.Who.Stop})
 	if e.feed != nil {
 		e.loop.Add(reconcile.Owner{Reconcile: e.feed.Reconcile, Survey: e.feed.Survey})

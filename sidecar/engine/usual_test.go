@@ -186,3 +186,69 @@ func TestWhatLogsSayIsUsual(t *testing.T) {
 	}
 	o.sentIs(1)
 }
+
+// spikes has subjects looked at as the running sluice does, and returns of how many it has told.
+func (o *office) spikes() int {
+	o.ShowUsage(o.now)
+	return strings.Count(o.log.String(), "msg=\"this author sends much more than")
+}
+
+// office35 is an office that is known for more than 35 days.
+func office35(t *testing.T, config string) *office {
+	o := newOffice(t, 1000, config)
+	for range 36 {
+		o.now = o.now.Truncate(24 * time.Hour).Add(33 * time.Hour)
+		o.run(20, rate{"ann", 30}, rate{"eve", 15})
+	}
+	o.now = o.now.Add(24 * time.Hour)
+	if n := o.spikes(); n != 0 {
+		t.Fatalf("%d spikes of regular senders", n)
+	}
+	return o
+}
+
+// Who sends three times as much as in the busiest hour of 35 days, and more than 50, is told of
+// once and marked in who; who is new has twice as much. It is usual then, if it was clean.
+func TestSpikesAreTold(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	o.run(5, rate{"eve", 600}, rate{"new", 1200}, rate{"ann", 30})
+	if n := o.spikes(); n != 0 { // 50 of eve and 100 of new are no spike
+		t.Fatalf("%d spikes", n)
+	}
+	o.try("eve", 1)
+	o.try("new", 1)
+	if n := o.spikes(); n != 2 || o.spikes() != 2 {
+		t.Fatalf("%d spikes: %s", n, o.log.String())
+	}
+	w, err := o.WhoSends(o.now, "a.example", 9)
+	got := map[string]string{}
+	for _, a := range w.Domains[0].Authors {
+		got[a.Key] = a.Spike
+	}
+	if err != nil || got["eve@a.example"] != "SPIKE 51/h, busiest hour in 35 days 5" || got["new@a.example"] != "SPIKE 101/h, new today" || got["ann@a.example"] != "" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if line := "domain=a.example scope=eve@a.example sends=51 busiest_hour=5"; !strings.Contains(o.log.String(), line) {
+		t.Errorf("not told: %s", o.log.String())
+	}
+	o.now = o.now.Add(24 * time.Hour)
+	o.try("eve", 140) // less than three times what it was
+	if n := o.spikes(); n != 2 {
+		t.Errorf("what was usual a day ago is a spike")
+	}
+}
+
+// Nobody has a spike where that is off, or where the domain is not known for 35 days.
+func TestWhoHasNoSpike(t *testing.T) {
+	o := office35(t, "others_share = 0\nspike = \"off\"\n")
+	o.try("eve", 400)
+	if n := o.spikes(); n != 0 {
+		t.Errorf("%d where it is off", n)
+	}
+	o = newOffice(t, 1000, "others_share = 0\n")
+	o.week(7, colleagues...)
+	o.try("eve", 400)
+	if n := o.spikes(); n != 0 {
+		t.Errorf("%d of a domain that is new", n)
+	}
+}

@@ -11,7 +11,9 @@ import (
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/usual"
 )
 
 // who is an Observer that has sends counted by author.
@@ -86,7 +88,7 @@ func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options 
 		return attribution.Options{Clock: clock, Events: o.Events}
 	}
 	return attribution.Options{Others: e.feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
-		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.stops.Between,
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.stops.Between, Spike: func(subject, author string) string { return e.spikes.Mark(subject, author) },
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
 		}}
@@ -144,4 +146,16 @@ func (a authors) Sent(now time.Time, subject string) (by []deferfail.AuthorSent,
 		by = append(by, deferfail.AuthorSent{Key: x.Key, Sent: x.Sent, AtLeast: max(0, x.Sent-x.Error), Known: x.FirstSeen.Before(today)})
 	}
 	return by, r.Unattributed
+}
+
+// volumes is what Watch asks of who sends. A relay sends for many.
+func (e *Engine) volumes(now time.Time, domain string) (all []spike.Volume) {
+	for _, u := range e.Who.Uses(now, domain, true) {
+		if n := u.Tried - u.Err; n > usual.Spikes.Least && !strings.HasPrefix(u.Author.Key, sidecar.ClientPrefix) {
+			if most, busiest, known := e.Who.Threshold(now, domain, u.Author.Key); known {
+				all = append(all, spike.Volume{Author: u.Author.Key, Tried: n, Most: most, Busiest: busiest})
+			}
+		}
+	}
+	return all
 }

@@ -14,6 +14,7 @@ const (
 	Released      Kind = "released"       // held mail of a domain has gone out: recipients, still_held
 	DeliverFailed Kind = "deliver-failed" // Exim did not deliver what was released: messages, first
 	Share         Kind = "share"          // an author beyond its usual hour is refused for what it leaves to others of its domain, told once in a window: scope, sent, left_to_others
+	Spike         Kind = "spike"          // an author sends much more in an hour than in any of the last 35 days: scope, sends, busiest_hour
 	Refused       Kind = "refused"        // one refusal. Exim logs each with its text: stage, action, id, sender, text, and if known culprit, culprit_sends
 	Watched       Kind = "watched"        // let pass because its limit is only watched: stage, id, sender, over, sent
 )
@@ -204,6 +205,7 @@ var kinds = map[Kind]wording{
 	Released:      {slog.LevelInfo, "held mail released", unlimited},
 	DeliverFailed: {slog.LevelWarn, "exim -M failed; held mail waits for the next queue run", unlimited},
 	Share:         {slog.LevelInfo, "more than this author usually sends, refused: the others of its domain keep their room", unlimited},
+	Spike:         {slog.LevelWarn, "this author sends much more than in any hour of the last 35 days; see sluice who", unlimited},
 	Refused:       {slog.LevelDebug, "refused", unlimited},
 	Watched:       {slog.LevelDebug, "over a limit that is watched, passed", unlimited},
 

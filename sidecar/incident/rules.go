@@ -30,6 +30,7 @@ var rules = map[event.Kind]rule{
 	event.Near:             {begins, CauseNear, Info, "", "scope"},
 	event.LimitReached:     {begins, CauseLimit, Info, "", ""},
 	event.LimitFreed:       {ends, CauseLimit, Info, "", ""},
+	event.Spike:            {pulses, "", Warning, "", "scope"},
 	event.Share:            {pulses, "", Info, "", "scope"},
 	event.Tripped:          {begins, CauseDeferfail, Critical, "", ""},
 	event.TrippedElsewhere: {begins, CauseDeferfail, Critical, "", ""},

@@ -21,6 +21,7 @@ type Thresholds struct {
 	OverLimit        *OverLimit       // what becomes of a send over a limit
 	Culprit          *Culprit         // what becomes of who alone sends too much
 	OthersShare      *int64           // percent of an hourly limit that such a one leaves, at most, to the others of the domain
+	Spike            *Spike           // whether operators are told of spikes
 	Exempt           *bool            // nobody is charged, and nothing limited
 }
 
@@ -56,12 +57,21 @@ const (
 	CulpritOff  Culprit = "off"  // nothing
 )
 
+// A Spike is whether operators are told of who sends much more than in any hour before.
+type Spike string
+
+// Whether they are.
+const (
+	SpikeWatch Spike = "watch"
+	SpikeOff   Spike = "off"
+)
+
 // MaxSends bounds numbers of sends so that percentages of them never overflow.
 const MaxSends = 1_000_000_000
 
 // Keys lists the keys of Thresholds, in the order in which they are shown.
 func Keys() []string {
-	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "culprit", "others_share", "exempt"}
+	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "culprit", "others_share", "spike", "exempt"}
 }
 
 // IsDeferfail reports whether a key says when a domain is blocked for bad sends: always as
@@ -99,6 +109,8 @@ func (t *Thresholds) Field(key string) field.Value {
 		return word(&t.Culprit, CulpritStop, CulpritName, CulpritOff)
 	case "others_share":
 		return number(&t.OthersShare, 0, 100)
+	case "spike":
+		return word(&t.Spike, SpikeWatch, SpikeOff)
 	case "exempt":
 		return field.Optional(&t.Exempt, field.Bool)
 	}

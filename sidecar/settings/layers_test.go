@@ -29,6 +29,8 @@ func oracleValue(key string, scope, layer int) any {
 		return []string{"enforce", "watch"}[n%2]
 	case "over_limit":
 		return []string{"cutoff", "defer", "reject", "discard"}[(scope+layer)%4]
+	case "spike":
+		return [...]string{"watch", "off"}[(scope+layer)%2]
 	case "culprit":
 		return []string{"stop", "name", "off"}[(scope+layer)%3]
 	case "exempt":
@@ -174,6 +176,10 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 		if share := s.OthersShare(oracleWho, 100); share != got || s.OthersShare(oracleWho, 19) != 0 {
 			t.Errorf("%v%%: %d of 100 are left to others", got, share)
 		}
+	case "spike":
+		var spike limit.Spike
+		spike, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.Spike { return t.Spike })
+		got = string(spike)
 	case "exempt":
 		got, origin.Layer = s.ExemptScope(oracleWho), layer
 	default:

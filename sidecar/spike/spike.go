@@ -1,0 +1,98 @@
+package spike
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/ratelimit"
+	"sluice/sidecar"
+	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
+)
+
+// A Volume is what an author has tried to send in the last hour, where it may be a spike.
+type Volume struct {
+	Author  string
+	Tried   int64 // distinct ones that were refused too
+	Most    int64 // that is no spike
+	Busiest int64 // sends in its busiest hour of the last 35 days; 0: it is new today
+}
+
+// A Watch finds spikes.
+type Watch struct {
+	Options
+	mu  sync.Mutex
+	all map[author]spike
+}
+
+type author struct{ subject, key string }
+
+type spike struct {
+	Volume
+	seen time.Time
+}
+
+// Options are what a Watch is made with; all are needed.
+type Options struct {
+	Events   event.Sink
+	Settings func() *settings.Settings
+	// Volumes returns those of a domain's authors of whom it is known what is usual.
+	Volumes func(now time.Time, domain string) []Volume
+	Least   int64 // sends of a domain in an hour: of fewer nobody has a spike
+}
+
+// New returns a Watch that has seen no spike yet.
+func New(o Options) *Watch { return &Watch{Options: o, all: map[author]spike{}} }
+
+// Survey looks for spikes, and tells of each once.
+func (w *Watch) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
+	s := w.Settings()
+	each = func(st ratelimit.Standing) {
+		if sidecar.IsDomain(st.Name) && st.Sent(s.Window)+st.Refused > w.Least && w.watched(s, st.Name) {
+			for _, v := range w.Volumes(now, st.Name) {
+				if v.Tried > v.Most {
+					w.found(now, author{st.Name, v.Author}, v)
+				}
+			}
+		}
+	}
+	return each, func() {
+		w.mu.Lock()
+		maps.DeleteFunc(w.all, func(_ author, sp spike) bool { return now.Sub(sp.seen).Abs() > s.Window })
+		w.mu.Unlock()
+	}
+}
+
+func (w *Watch) watched(s *settings.Settings, domain string) bool {
+	is, _ := limit.InForce(s.Table, s.PayerOfDomain(domain), "spike", func(t *limit.Thresholds) *limit.Spike { return t.Spike })
+	return is == limit.SpikeWatch
+}
+
+// found keeps a spike, and tells of it if it is new.
+func (w *Watch) found(now time.Time, of author, v Volume) {
+	w.mu.Lock()
+	_, again := w.all[of]
+	w.all[author{strings.Clone(of.subject), strings.Clone(of.key)}] = spike{v, now}
+	w.mu.Unlock()
+	if !again {
+		w.Events.Emit(event.Event{Kind: event.Spike, Domain: of.subject, Attrs: event.Attrs("scope", of.key, "sends", v.Tried, "busiest_hour", v.Busiest)})
+	}
+}
+
+// Mark is what `sluice who` says of an author that has a spike; empty: it has none.
+func (w *Watch) Mark(domain, key string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sp, is := w.all[author{domain, key}]
+	switch {
+	case !is:
+		return ""
+	case sp.Busiest == 0:
+		return fmt.Sprintf("SPIKE %d/h, new today", sp.Tried)
+	}
+	return fmt.Sprintf("SPIKE %d/h, busiest hour in 35 days %d", sp.Tried, sp.Busiest)
+}
