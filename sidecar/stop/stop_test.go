@@ -172,14 +172,18 @@ func TestHowMuchOfAStoppedAuthorIsHeld(t *testing.T) {
 	}
 }
 
-// To send from another directory each time does not have more held.
+// To send from another directory each time does not have more held, nor does what a limit holds
+// of the same author beside the stop.
 func TestHowMuchOfAStoppedAccountIsHeld(t *testing.T) {
-	d := newDesk(t)
-	d.stop(Order{Scope: "account:carl"})
-	for n, want := range map[int]sidecar.Action{29: sidecar.Accept, 30: sidecar.Reject} {
-		d.held["account:carl"] = n
-		if b, _ := d.Block(d.now, sidecar.Author{Key: "script:/home/carl/new", Account: "carl"}, sidecar.Payer{Domain: "a.example", Account: "carl"}); b.Local != want {
-			t.Errorf("%d held: %+v", n, b)
+	const script = "script:/home/carl/new"
+	for _, scope := range []string{"account:carl", script} {
+		d := newDesk(t)
+		d.stop(Order{Scope: "account:carl"})
+		for n, want := range map[int]sidecar.Action{29: sidecar.Accept, 30: sidecar.Reject} {
+			d.held[scope] = n
+			if b, _ := d.Block(d.now, sidecar.Author{Key: script, Account: "carl"}, sidecar.Payer{Domain: "a.example", Account: "carl"}); b.Local != want {
+				t.Errorf("%d held of %s: %+v", n, scope, b)
+			}
 		}
 	}
 }
