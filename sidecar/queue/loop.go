@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"regexp"
@@ -34,13 +35,13 @@ type Loops struct {
 type seen struct {
 	arrivals  map[key]arrival
 	forwards  map[forward]passes
-	exchanges map[exchange]passes
+	exchanges map[exchange]turns
 }
 
 // An arrival is what is needed of a message that has come.
 type arrival struct {
 	message uint64 // hash of its Message-ID; 0: none was logged
-	sender  string // folded; empty: the null sender
+	sender  string // empty: the null sender
 }
 
 // A forward is a message that an address sends on.
@@ -49,8 +50,16 @@ type forward struct {
 	message  uint64
 }
 
-// An exchange is mail from one address to another.
-type exchange struct{ from, to string }
+// An exchange is mail from one address to another, of which it has the hashes: it is looked up
+// for each line of the log.
+type exchange struct{ from, to uint64 }
+
+// turns are how many messages went so, since a time in Unix seconds, and the last of them.
+type turns struct {
+	since int64
+	n     int
+	last  key
+}
 
 // passes are the last times at which something has passed, each in a message of its own.
 type passes []pass
@@ -74,7 +83,7 @@ func NewLoops(events event.Sink, local func(domain string) bool, aliases []strin
 }
 
 func newSeen() seen {
-	return seen{map[key]arrival{}, map[forward]passes{}, map[exchange]passes{}}
+	return seen{map[key]arrival{}, map[forward]passes{}, map[exchange]turns{}}
 }
 
 // Observe takes in lines of the main log, in order.
@@ -90,7 +99,7 @@ func (l *Loops) Observe(entries []sidecar.LogEntry) {
 		l.turn(e.At)
 		switch {
 		case e.Kind == sidecar.LogArrived:
-			a := arrival{sender: fold(e.Sender)}
+			a := arrival{sender: strings.Clone(cut(e.Sender))}
 			if e.MessageID != "" {
 				a.message = maphash.String(l.seed, e.MessageID)
 			}
@@ -101,13 +110,10 @@ func (l *Loops) Observe(entries []sidecar.LogEntry) {
 	}
 }
 
-// fold is an address as it is compared, in memory of its own; "" of none.
-func fold(address string) string {
-	if address == "" {
-		return ""
-	}
-	return strings.Clone(cut(envelope.FoldRouted(address).String()))
-}
+// fold is an address as it is compared, in memory of its own.
+func fold(address string) string { return strings.Clone(cut(envelope.FoldRouted(address).String())) }
+
+func (l *Loops) hash(address string) uint64 { return maphash.String(l.seed, strings.ToLower(address)) }
 
 // turn forgets what is too old, or too much.
 func (l *Loops) turn(at time.Time) {
@@ -129,52 +135,64 @@ func (l *Loops) outcome(e *sidecar.LogEntry, k key) {
 	if !known {
 		a = l.before.arrivals[k]
 	}
-	to := fold(e.Recipient)
-	original := to
-	if e.Original != "" {
-		original = fold(e.Original)
-	}
-	if envelope.DomainOf(to) == sidecar.HoldDomain { // it was not sent on yet
+	if envelope.DomainOf(e.Recipient) == sidecar.HoldDomain { // it was not sent on yet
 		return
 	}
+	original := cmp.Or(e.Original, e.Recipient)
 	local := l.local(envelope.DomainOf(original))
-	switch forwards := local && original != to; {
-	case tooManyHops.MatchString(e.Text):
-		l.tell(e, original, "headers", to, 1, forwards)
+	switch forwards := local && e.Original != "" && l.hash(original) != l.hash(e.Recipient); {
+	case e.Text != "" && tooManyHops.MatchString(e.Text):
+		l.tell(e, original, "headers", e.Recipient, 1, forwards)
 	case forwards && a.message != 0:
-		if n := len(add(l.now.forwards, l.before.forwards, forward{original, a.message}, pass{k, e.At}, leastPasses)); n >= leastPasses {
-			l.tell(e, original, "forward", to, n, true)
+		if n := len(add(l.now.forwards, l.before.forwards, forward{fold(original), a.message}, pass{k, e.At}, leastPasses)); n >= leastPasses {
+			l.tell(e, original, "forward", e.Recipient, n, true)
 		}
 	}
-	if a.sender == "" || a.sender == original {
+	if a.sender != "" {
+		l.exchanged(e, k, a.sender, original, local)
+	}
+}
+
+// exchanged counts a message from one address to another.
+func (l *Loops) exchanged(e *sidecar.LogEntry, k key, from, to string, local bool) {
+	there := exchange{l.hash(from), l.hash(to)}
+	t := l.turns(there, e.At)
+	if t.last != k {
+		t.n, t.last = t.n+1, k
+	}
+	l.now.exchanges[there] = t
+	back := l.turns(exchange{there.to, there.from}, e.At)
+	if t.n < leastTurns || back.n < leastTurns || there.from == there.to {
 		return
 	}
-	there := add(l.now.exchanges, l.before.exchanges, exchange{a.sender, original}, pass{k, e.At}, leastTurns)
-	back := recent(l.now.exchanges, l.before.exchanges, exchange{original, a.sender}, e.At)
-	if mine := original; len(there) >= leastTurns && len(back) >= leastTurns {
-		other := a.sender
-		if !local {
-			mine, other = other, mine
-		}
-		l.tell(e, mine, "answers", other, len(there)+len(back), false)
+	if local {
+		from, to = to, from
 	}
+	l.tell(e, from, "answers", to, t.n+back.n, false)
+}
+
+// turns are those of an exchange in the ten minutes that have begun with one of them.
+func (l *Loops) turns(x exchange, at time.Time) turns {
+	t, known := l.now.exchanges[x]
+	if !known {
+		t = l.before.exchanges[x]
+	}
+	if at.Unix()-t.since > int64(loopWindow/time.Second) {
+		t = turns{since: at.Unix()}
+	}
+	return t
 }
 
 // tooManyHops is what servers say of a message that has passed too many, Exim first.
 var tooManyHops = regexp.MustCompile(`(?i)too many "?received"? headers|mail loop|loop detected|too many hops|hop count exceeded`)
 
-// recent are the passes of something that are not too old.
-func recent[K comparable](now, before map[K]passes, k K, at time.Time) passes {
+// add adds a pass, unless it is of a message that has been counted, and returns the most last ones.
+func add(now, before map[forward]passes, k forward, this pass, most int) passes {
 	p, known := now[k]
 	if !known {
 		p = before[k]
 	}
-	return slices.DeleteFunc(slices.Clone(p), func(one pass) bool { return at.Sub(one.at) > loopWindow })
-}
-
-// add adds a pass, unless it is of a message that has been counted, and returns the most last ones.
-func add[K comparable](now, before map[K]passes, k K, this pass, most int) passes {
-	p := recent(now, before, k, this.at)
+	p = slices.DeleteFunc(slices.Clone(p), func(one pass) bool { return this.at.Sub(one.at) > loopWindow })
 	if !slices.ContainsFunc(p, func(one pass) bool { return one.id == this.id }) {
 		p = append(p, this)
 	}
@@ -188,6 +206,7 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@%+=:,./_-]*$`)
 
 // tell tells of a loop at an address, unless that was told just now.
 func (l *Loops) tell(e *sidecar.LogEntry, address, how, to string, times int, forwards bool) {
+	address, to = fold(address), fold(to)
 	if when, is := l.told[address]; is && e.At.Sub(when) < loopWindow || len(l.told) >= maxSeen {
 		return
 	}

@@ -117,6 +117,10 @@ func TestAnswersToAnswersAreALoop(t *testing.T) {
 	for range 30 { // one who only sends
 		l.passes("news@here.example", "", "list@far.example")
 		l.passes("", "", "news@here.example")
+		l.passes("self@here.example", "", "self@here.example")
+	}
+	for _, pair := range [][2]string{{"one@here.example", "two@far.example"}, {"two@far.example", "one@here.example"}} { // tried again and again
+		l.passes(pair[0], "", strings.Fields(strings.Repeat(pair[1]+" ", 15))...)
 	}
 	l.want(t, "no loop")
 	turns(1, "info@here.example", "robot@far.example")
