@@ -111,6 +111,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	d.checkMetrics()
 	d.checkOwners()
 	d.checkCron()
+	d.checkAlerts()
 	d.checkClock()
 	return d.findings, nil
 }

@@ -94,7 +94,7 @@ func newClinic(t *testing.T) *clinic {
 
 		"-be ${if exists{" + dir + "/locks/stopped/.}{yes}{no}}": "yes",
 	}}
-	c.file = fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
+	c.file = tells + "\n" + fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
 	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
@@ -250,11 +250,14 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	c.install(t)
 	found, well := c.examine(t)
 	want := []string{"configuration", "serve", "configuration in force", "counts", "socket", "Exim", "ACLs", "routers", "asking", "transports",
-		"local domains", "relays", "lock directory", "main log", "metrics", "owner map", "clock"}
+		"local domains", "relays", "lock directory", "main log", "metrics", "owner map", "alerts", "clock"}
 	if diff := gocmp.Diff(want, well); diff != "" || len(found) > 0 {
 		t.Errorf("found %+v; what is ok, -want +got:\n%s", found, diff)
 	}
 }
+
+// tells is what the file says of who is told of incidents.
+const tells = `alert.to = [{mail = "ops@far.example"}, {exec = "/bin/true"}]`
 
 // ailments are one thing each that is not as it should be, and what is said of it.
 var ailments = []struct {
@@ -299,6 +302,17 @@ var ailments = []struct {
 			os.WriteFile(c.dir+"/crontabs/"+login, []byte("# jobs\n"+mailto+"\n* * * * * true\n"), 0o600)
 		}
 	}, "cron", Note, "what jobs of 1 account print to other hosts (MAILTO), the first is bob"},
+	{"nobody is told", func(c *clinic) { c.edit(tells, "alert.to = []") }, "alerts", Note, "nobody is told of incidents"},
+	{"all is told by mail", func(c *clinic) { c.edit(tells, "alert.to = [{mail = \"root\"}]") }, "alerts", Note, "mail root from warning on: all of it is mail"},
+	{"mail to this host", func(c *clinic) { c.edit("ops@far.example", "ops@here.example") }, "alerts by mail", Note, "ops@here.example is on this host"},
+	{"a program that is not there", func(c *clinic) { c.edit("/bin/true", "/nonexistent/page") }, "alerts by exec", Wrong, "nobody is told by it: stat /nonexistent/page"},
+	{"a program that nobody may run", func(c *clinic) {
+		os.WriteFile(c.dir+"/page", nil, 0o750)
+		c.edit("/bin/true", c.dir+"/page")
+	}, "alerts by exec", Wrong, "(mode 0750)"},
+	{"a key that is not there", func(c *clinic) { c.edit(`exec = "/bin/true"`, `webhook = "https://a.example", secret_file = "/nonexistent/key"`) },
+		"alerts by webhook", Wrong, "secret_file /nonexistent/key: no such file or directory"},
+	{"lfd tells too", func(c *clinic) { c.hasFile("etc/csf/csf.conf", "LF_ALERT_TO = \"\"\nRT_AUTHRELAY_ALERT = \"1\"\n") }, "lfd", Note, "RT_AUTHRELAY_ALERT is set in"},
 	{"inetd starts Exim", func(c *clinic) {
 		c.hasFile("etc/inetd.conf", "#smtp stream tcp nowait root /usr/sbin/exim exim -bs\nsmtp stream tcp nowait mail /usr/sbin/exim4 exim -bs -oMa\n")
 	}, "inetd", Note, "/etc/inetd.conf has Exim started for each connection"},
