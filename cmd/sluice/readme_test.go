@@ -111,6 +111,7 @@ func TestReadme(t *testing.T) {
 		{"Does it work", (*newcomer).sends},
 		{"Watch, then enforce", (*newcomer).watches},
 		{"Use it", (*newcomer).uses},
+		{"Be told", (*newcomer).isTold},
 		{"Raise a limit for a day", (*newcomer).raisesForADay},
 		{"Raise a limit", (*newcomer).raises},
 		{"Update", (*newcomer).updates},
