@@ -310,7 +310,9 @@ var ailments = []struct {
 		os.WriteFile(c.dir+"/page", nil, 0o750)
 		c.edit("/bin/true", c.dir+"/page")
 	}, "alerts by exec", Wrong, "(mode 0750)"},
-	{"a key that is not there", func(c *clinic) { c.edit(`exec = "/bin/true"`, `webhook = "https://a.example", secret_file = "/nonexistent/key"`) },
+	{"a key that is not there", func(c *clinic) {
+		c.edit(`exec = "/bin/true"`, `webhook = "https://a.example", secret_file = "/nonexistent/key"`)
+	},
 		"alerts by webhook", Wrong, "secret_file /nonexistent/key: no such file or directory"},
 	{"lfd tells too", func(c *clinic) { c.hasFile("etc/csf/csf.conf", "LF_ALERT_TO = \"\"\nRT_AUTHRELAY_ALERT = \"1\"\n") }, "lfd", Note, "RT_AUTHRELAY_ALERT is set in"},
 	{"inetd starts Exim", func(c *clinic) {

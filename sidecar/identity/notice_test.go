@@ -27,6 +27,8 @@ func TestNobodyButRootSendsNotices(t *testing.T) {
 		{"from this host, without AUTH", client("127.0.0.1", sender), "loopback"},
 		{"root's program over SMTP", socket("0", sender), "system"},
 		{"a content filter's", socket("34", sender), "inbound"},
+		{"a client whose ident says root", letter{sidecar.Request{Stage: sidecar.StageRoute, Sender: sender, Recipient: "r@mx-for.example",
+			Submitter: sidecar.Submitter{ClientAddress: "203.0.113.5", Login: "root"}}}, "inbound"},
 		{"from outside", client("203.0.113.5", sender).to("r@mx-for.example"), "inbound"},
 		{"by the milter", program("", sender).at(sidecar.StageMilterEnd), "service:unknown"},
 	})

@@ -28,7 +28,7 @@ func (n *notices) pass(q *question) bool {
 	if q.who.Class != sidecar.Notice {
 		return false
 	}
-	if q.Stage == sidecar.StageRoute && q.Charged && identity.Redirected(&q.Request) == "" {
+	if q.Charged && identity.Redirected(&q.Request) == "" {
 		return true // counted when it came
 	}
 	if n.count(q) {
