@@ -16,7 +16,7 @@ import (
 )
 
 // postfixNode is a sluice.toml of a Postfix node.
-const postfixNode = `
+const postfixNode = `alert.to = []
 [listen]
 policy = ["unix:%[1]s/var/spool/postfix/sluice/policy.sock"]
 admin = "unix:%[1]s/run/sluice/admin.sock"

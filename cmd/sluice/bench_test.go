@@ -26,7 +26,7 @@ func BenchmarkDecisions(b *testing.B) {
 // benchNode runs a node until the bench ends, with more lines of [store].
 func benchNode(b *testing.B, dir, socket string, store ...string) *node {
 	b.Helper()
-	c, err := config.Parse("bench.toml", fmt.Sprintf(`
+	c, err := config.Parse("bench.toml", fmt.Sprintf(`alert.to = []
 [listen]
 policy = ["unix:%[2]s"]
 admin = "unix:%[1]s/admin"

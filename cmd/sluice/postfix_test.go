@@ -78,7 +78,7 @@ func (site postfixSite) start(t testing.TB) *postfixHost {
 		}
 		page = strings.ReplaceAll(page, replaced[0], replaced[1])
 	}
-	h.config = fmt.Sprintf("%s[store]\nnode = \"pf.example\"\ndir = \"%s/ledger\"\n[locks]\ndir = \"%s/locks\"\n%s", page, dir, dir, site.limits)
+	h.config = fmt.Sprintf("alert.to = []\n%s[store]\nnode = \"pf.example\"\ndir = \"%s/ledger\"\n[locks]\ndir = \"%s/locks\"\n%s", page, dir, dir, site.limits)
 	h.Start(t)
 	return h
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // sendmailConfig is a sluice.toml of a Sendmail node, with all files in a directory.
-const sendmailConfig = `
+const sendmailConfig = `alert.to = []
 [listen]
 policy = ["unix:%[1]s/sluice/policy.sock"]
 milter = ["unix:%[1]s/sluice/milter.sock"]
