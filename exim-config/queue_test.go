@@ -311,6 +311,6 @@ func TestServeFollowsTheQueue(t *testing.T) {
 	if log := sluice.stderr.String(); !regexp.MustCompile(`Exim's queue grows.* messages=\d week=0 author=script:/run/home/alice author_share=`).MatchString(log) {
 		t.Errorf("it is not told that the queue grows, and by whom: %s", log)
 	}
-	sluice = h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
 	shows("after kill -9", false)
 }

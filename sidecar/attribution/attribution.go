@@ -15,6 +15,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/sketch"
 	"sluice/sidecar/usual"
 )
 
@@ -31,7 +32,7 @@ type Attribution struct {
 	subjects subjects
 	evidence map[uint32]*evidence // by author
 	sheets   int                  // in evidence
-	scratch  map[uint32]sum
+	scratch  map[uint32]sketch.Sum
 	usual    *usual.Hours
 }
 
@@ -78,7 +79,7 @@ const parts = 6
 func New(o Options) *Attribution {
 	a := &Attribution{Options: o, length: (o.Window / parts).Milliseconds(), seed: maphash.MakeSeed(),
 		authors: newAuthors(int(orUnbounded(int64(o.MaxAuthors)))), subjects: newSubjects(),
-		evidence: map[uint32]*evidence{}, scratch: map[uint32]sum{}}
+		evidence: map[uint32]*evidence{}, scratch: map[uint32]sketch.Sum{}}
 	a.Memory = orUnbounded(o.Memory)
 	a.usual = usual.New(a.mostUsual())
 	if o.Counts == nil {
@@ -211,17 +212,17 @@ func (a *Attribution) count(s *subject, number int64, now time.Time, m *Message,
 	}
 	p := s.pane(number)
 	id := a.authors.numbers[m.Author.Key]
-	e := p.find(id)
+	e := p.Find(id)
 	if e == nil {
 		if id = a.admit(s, now, &m.Author); id == 0 {
 			return
 		}
-		if e = p.find(id); e == nil {
+		if e = p.Find(id); e == nil {
 			e = a.enter(s, p, id)
 		}
 	}
-	e.tried, e.sent = e.tried+tried, e.sent+sent
-	p.tried, p.sent = p.tried+int64(tried), p.sent+int64(sent)
+	e.Tried, e.Sent = e.Tried+tried, e.Sent+sent
+	p.Tried, p.Sent = p.Tried+int64(tried), p.Sent+int64(sent)
 	a.changed(s, now)
 	a.observe(e, number, m)
 }
@@ -252,9 +253,9 @@ func (a *Attribution) admit(s *subject, now time.Time, who *sidecar.Author) uint
 }
 
 // enter makes an entry for an author that has none.
-func (a *Attribution) enter(s *subject, p *pane, id uint32) *entry {
+func (a *Attribution) enter(s *subject, p *sketch.Pane, id uint32) *sketch.Entry {
 	a.authors.use(id)
-	e, gone := p.enter(id)
+	e, gone := p.Enter(id)
 	if gone != 0 {
 		a.release(gone)
 	}

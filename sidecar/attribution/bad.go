@@ -8,6 +8,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/sketch"
 )
 
 // CalledSpam is what other servers have said of a subject's mail.
@@ -60,7 +61,7 @@ func (c *CalledSpam) and(o *sidecar.Outcome) *CalledSpam {
 		c.Servers = append(c.Servers, strings.Clone(server))
 	}
 	text := o.Entry.Text
-	c.Text, c.At = strings.Clone(text[:min(len(text), maxText)]), o.Entry.At
+	c.Text, c.At = strings.Clone(text[:min(len(text), sketch.MaxText)]), o.Entry.At
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
+	"sluice/sidecar/sketch"
 )
 
 // others are what other nodes have told of a subject.
@@ -110,8 +111,8 @@ func (a *Attribution) Told(now time.Time, subject string) (t cluster.Report, kno
 		known = true
 		a.fill(&own, s, now)
 		newest := map[string]int64{}
-		for id, n := range sums(s.panes, a.number(now, now)-parts+1, a.scratch) {
-			newest[a.authors.all[id].Key] = max(0, n.sent-n.err)
+		for id, n := range sketch.Sums(s.panes, a.number(now, now)-parts+1, a.scratch) {
+			newest[a.authors.all[id].Key] = max(0, n.Sent-n.Err)
 		}
 		t.Tried = own.Tried
 		for _, x := range own.Authors[:min(len(own.Authors), cluster.MaxAuthors)] {

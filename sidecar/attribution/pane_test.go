@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/sketch"
 )
 
 // streams are orders in which authors send: one is drawn for each send.
@@ -56,7 +57,7 @@ func TestBound(t *testing.T) {
 			var all int64
 			exact, few := map[string]real{}, true
 			for _, pane := range window {
-				few = few && len(pane) <= maxEntries
+				few = few && len(pane) <= sketch.MaxEntries
 				for key, n := range pane {
 					exact[key] = real{exact[key].tried + n.tried, exact[key].sent + n.sent}
 					all += n.tried
@@ -73,7 +74,7 @@ func TestBound(t *testing.T) {
 				}
 			}
 			for key, is := range exact {
-				if is.tried > all/maxEntries && !named[key] {
+				if is.tried > all/sketch.MaxEntries && !named[key] {
 					t.Errorf("%s has tried %d of %d, and is missing", key, is.tried, all)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/sketch"
 )
 
 // A Who is what `sluice who` shows.
@@ -99,15 +100,15 @@ func (r *Report) sort() {
 func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 	number := a.number(now, now)
 	for i := range s.panes {
-		if p := &s.panes[i]; p.number >= number-parts {
-			r.Tried, r.Unattributed = r.Tried+p.tried, r.Unattributed+p.sent
+		if p := &s.panes[i]; p.Number >= number-parts {
+			r.Tried, r.Unattributed = r.Tried+p.Tried, r.Unattributed+p.Sent
 		}
 	}
 	if r.Sent == 0 && a.length == 0 { // there is no store
 		r.Sent = r.Unattributed
 		r.Refused = r.Tried - r.Sent
 	}
-	sums(s.panes, number-parts, a.scratch)
+	sketch.Sums(s.panes, number-parts, a.scratch)
 	at := map[uint32]int{}
 	for id, n := range a.scratch {
 		at[id] = len(r.Authors)
@@ -132,10 +133,10 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 }
 
 // author is what one has sent, of a domain of which r has the sums, as fill has them.
-func (a *Attribution) author(id uint32, n sum, r *Report) Author {
+func (a *Attribution) author(id uint32, n sketch.Sum, r *Report) Author {
 	x := &a.authors.all[id]
 	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
-		Tried: min(n.tried, r.Tried), Sent: min(n.sent, r.Unattributed), Error: n.err,
+		Tried: min(n.Tried, r.Tried), Sent: min(n.Sent, r.Unattributed), Error: n.Err,
 		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: a.firstSeen(r.Domain, x)}
 	if v := a.evidence[id]; v != nil {
 		v.show(&to)
@@ -162,11 +163,11 @@ func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
 	number := a.number(now, now)
 	var sent, first int64
 	for i := range s.panes {
-		if p := &s.panes[i]; p.number >= number-1 && p.number <= number {
+		if p := &s.panes[i]; p.Number >= number-1 && p.Number <= number {
 			if first == 0 {
-				first = p.number
+				first = p.Number
 			}
-			sent += p.sent
+			sent += p.Sent
 		}
 	}
 	if sent == 0 {
@@ -192,12 +193,12 @@ func (a *Attribution) Most(now time.Time, subject string) (who sidecar.Author, t
 			return
 		}
 		from := a.number(now, now) - parts
-		for id, n := range sums(s.panes, from, a.scratch) {
-			c.add(&a.authors.all[id].Author, n.tried)
+		for id, n := range sketch.Sums(s.panes, from, a.scratch) {
+			c.add(&a.authors.all[id].Author, n.Tried)
 		}
 		for i := range s.panes {
-			if s.panes[i].number >= from {
-				of += s.panes[i].tried
+			if s.panes[i].Number >= from {
+				of += s.panes[i].Tried
 			}
 		}
 	})
@@ -230,9 +231,9 @@ func (a *Attribution) Uses(now time.Time, subject string, newest bool) (all []Us
 		if newest {
 			from++
 		}
-		sums(s.panes, from, a.scratch)
+		sketch.Sums(s.panes, from, a.scratch)
 		for id, n := range a.scratch {
-			all = append(all, Use{a.authors.all[id].Author, n.tried, n.sent, n.err})
+			all = append(all, Use{a.authors.all[id].Author, n.Tried, n.Sent, n.Err})
 		}
 	})
 	return all
@@ -284,8 +285,8 @@ func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []Report 
 				return
 			}
 			for i := range s.panes {
-				for _, e := range s.panes[i].entries {
-					if who := a.authors.all[e.author].Author; f(who) {
+				for _, e := range s.panes[i].Entries {
+					if who := a.authors.all[e.Author].Author; f(who) {
 						keys[who.Key] = true
 					}
 				}
@@ -327,12 +328,12 @@ func (a *Attribution) Largest(now time.Time, n int) []Report {
 	for name := range slices.Values(a.Subjects()) {
 		a.locked(func() {
 			if s := a.subjects.byName[name]; s != nil {
-				for id, n := range sums(s.panes, a.number(now, now)-parts, a.scratch) {
-					top = append(top, one{name, a.authors.all[id].Key, n.tried})
+				for id, n := range sketch.Sums(s.panes, a.number(now, now)-parts, a.scratch) {
+					top = append(top, one{name, a.authors.all[id].Key, n.Tried})
 				}
 			}
 		})
-		if len(top) > 2*n+maxEntries {
+		if len(top) > 2*n+sketch.MaxEntries {
 			keep()
 		}
 	}

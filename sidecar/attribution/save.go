@@ -10,6 +10,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/sketch"
 )
 
 const (
@@ -140,7 +141,7 @@ func (a *Attribution) next(until time.Time) (string, note) {
 
 func (s *subject) tried() (all int64) {
 	for i := range s.panes {
-		all += s.panes[i].tried
+		all += s.panes[i].Tried
 	}
 	return all
 }
@@ -172,14 +173,14 @@ func (a *Attribution) noteOf(s *subject) note {
 	}
 	for i := range s.panes {
 		p := &s.panes[i]
-		entries := slices.SortedFunc(slices.Values(p.entries), func(a, b entry) int { return cmp.Compare(b.tried, a.tried) })
-		saved := savedPane{Number: p.number, Tried: p.tried, Sent: p.sent, Floor: p.floor}
+		entries := slices.SortedFunc(slices.Values(p.Entries), func(a, b sketch.Entry) int { return cmp.Compare(b.Tried, a.Tried) })
+		saved := savedPane{Number: p.Number, Tried: p.Tried, Sent: p.Sent, Floor: p.Floor}
 		if len(entries) > maxSaved {
-			saved.Floor = max(p.floor, entries[maxSaved].tried)
+			saved.Floor = max(p.Floor, entries[maxSaved].Tried)
 			entries = entries[:maxSaved]
 		}
 		for _, e := range entries {
-			saved.Entries = append(saved.Entries, uint32(place(e.author)), e.tried, e.sent, e.err)
+			saved.Entries = append(saved.Entries, uint32(place(e.Author)), e.Tried, e.Sent, e.Err)
 		}
 		n.Panes = append(n.Panes, saved)
 	}
@@ -225,11 +226,11 @@ func (a *Attribution) restored(name string, n *note) *subject {
 	known := func(i int) bool { return i >= 0 && i < len(ids) && ids[i] != 0 }
 	for _, saved := range n.Panes {
 		p := s.pane(saved.Number)
-		p.tried, p.sent, p.floor = saved.Tried, saved.Sent, saved.Floor
+		p.Tried, p.Sent, p.Floor = saved.Tried, saved.Sent, saved.Floor
 		for e := range slices.Chunk(saved.Entries, 4) {
-			if len(e) == 4 && known(int(e[0])) && len(p.entries) < maxEntries {
+			if len(e) == 4 && known(int(e[0])) && len(p.Entries) < sketch.MaxEntries {
 				a.authors.use(ids[e[0]])
-				p.entries = append(p.entries, entry{ids[e[0]], e[1], e[2], e[3]})
+				p.Entries = append(p.Entries, sketch.Entry{Author: ids[e[0]], Tried: e[1], Sent: e[2], Err: e[3]})
 			}
 		}
 		s.last = max(s.last, saved.Number)

@@ -6,6 +6,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
+	"sluice/sidecar/sketch"
 	"sluice/sidecar/usual"
 )
 
@@ -70,12 +71,12 @@ func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
 	id := a.authors.numbers[author]
 	for i := range s.panes {
 		p := &s.panes[i]
-		switch e := p.find(id); {
-		case p.number < number-parts:
+		switch e := p.Find(id); {
+		case p.Number < number-parts:
 		case e != nil:
-			n += int64(e.sent)
+			n += int64(e.Sent)
 		default:
-			n += int64(p.floor)
+			n += int64(p.Floor)
 		}
 	}
 	return n
@@ -86,11 +87,11 @@ func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
 func (a *Attribution) othersUsed(s *subject, number int64, hours cluster.Usual, author string) (n int64) {
 	clear(a.scratch)
 	if s != nil {
-		sums(s.panes, number-parts+1, a.scratch)
+		sketch.Sums(s.panes, number-parts+1, a.scratch)
 	}
 	for id, sum := range a.scratch {
 		if key := a.authors.all[id].Key; key != author {
-			n += min(hours.Quota(key), max(0, sum.sent-sum.err)+hours.Newest(key))
+			n += min(hours.Quota(key), max(0, sum.Sent-sum.Err)+hours.Newest(key))
 		}
 	}
 	for key := range hours.Authors() {

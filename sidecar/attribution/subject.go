@@ -8,6 +8,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/sketch"
 )
 
 // subjects are all of which anything is known, in a ring from the one that was quiet for the
@@ -27,9 +28,9 @@ func newSubjects() subjects { return subjects{byName: map[string]*subject{}} }
 // A subject is what is known of one.
 type subject struct {
 	name       string
-	panes      []pane // the oldest first
-	last       int64  // number of the newest pane, when something was last taken in
-	epoch      int64  // of its counts, as in sidecar.Reset
+	panes      []sketch.Pane // the oldest first
+	last       int64         // number of the newest pane, when something was last taken in
+	epoch      int64         // of its counts, as in sidecar.Reset
 	prev, next *subject
 	chosen     []uint32                  // authors that may have been made up, see maxChosen
 	marks      map[ratelimit.Token]int64 // of refused sends, by pane
@@ -102,15 +103,15 @@ func (x *subjects) quietest() *subject {
 }
 
 // pane returns that of a number, and makes it if there is none.
-func (s *subject) pane(number int64) *pane {
+func (s *subject) pane(number int64) *sketch.Pane {
 	i := len(s.panes)
-	for i > 0 && s.panes[i-1].number > number {
+	for i > 0 && s.panes[i-1].Number > number {
 		i--
 	}
-	if i > 0 && s.panes[i-1].number == number {
+	if i > 0 && s.panes[i-1].Number == number {
 		return &s.panes[i-1]
 	}
-	s.panes = slices.Insert(s.panes, i, pane{number: number})
+	s.panes = slices.Insert(s.panes, i, sketch.Pane{Number: number})
 	return &s.panes[i]
 }
 
@@ -118,7 +119,7 @@ func (s *subject) pane(number int64) *pane {
 func (a *Attribution) expire(s *subject, number int64) {
 	s.last = number
 	old := 0
-	for old < len(s.panes) && s.panes[old].number < number-parts {
+	for old < len(s.panes) && s.panes[old].Number < number-parts {
 		a.empty(&s.panes[old])
 		old++
 	}
@@ -135,14 +136,14 @@ func (a *Attribution) expire(s *subject, number int64) {
 		}
 	}
 	s.chosen = slices.DeleteFunc(s.chosen, func(id uint32) bool {
-		return !slices.ContainsFunc(s.panes, func(p pane) bool { return p.find(id) != nil })
+		return !slices.ContainsFunc(s.panes, func(p sketch.Pane) bool { return p.Find(id) != nil })
 	})
 	a.resize(s)
 }
 
-func (a *Attribution) empty(p *pane) {
-	for _, e := range p.entries {
-		a.release(e.author)
+func (a *Attribution) empty(p *sketch.Pane) {
+	for _, e := range p.Entries {
+		a.release(e.Author)
 	}
 }
 
@@ -206,7 +207,7 @@ func (a *Attribution) drop(s *subject) {
 func (a *Attribution) resize(s *subject) {
 	size := 400 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + 2*s.noted
 	for i := range s.panes {
-		size += 16 * int64(cap(s.panes[i].entries))
+		size += 16 * int64(cap(s.panes[i].Entries))
 	}
 	a.subjects.used += size - s.size
 	s.size = size

@@ -27,16 +27,16 @@ func (a *Attribution) learn(s *subject, now time.Time) {
 	peaks := map[uint32]peak{}
 	for i := range s.panes {
 		p := &s.panes[i]
-		if p.number <= s.last-parts || p.number > s.last {
+		if p.Number <= s.last-parts || p.Number > s.last {
 			continue
 		}
-		for _, e := range p.entries {
-			sent, pk := int64(e.sent)-int64(e.err), peaks[e.author]
+		for _, e := range p.Entries {
+			sent, pk := int64(e.Sent)-int64(e.Err), peaks[e.Author]
 			if sent > pk.most {
-				pk.most, pk.pane = sent, p.number
+				pk.most, pk.pane = sent, p.Number
 			}
 			pk.sent += max(0, sent)
-			peaks[e.author] = pk
+			peaks[e.Author] = pk
 		}
 	}
 	for id, pk := range peaks {
