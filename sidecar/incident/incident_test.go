@@ -199,7 +199,7 @@ func TestRestart(t *testing.T) {
 	s.event(0, event.LogTrouble, "", "file", "/var/log/mainlog")
 	before := s.List(func(*Incident) bool { return true })
 	s.restart(at(1))
-	s.expect("mx1-1 r1 a.example info open ", "mx1-2 r1 redis warning open ", "mx1-3 r1 log critical open ")
+	s.expect("mx1-1 r1 a.example info open ", "mx1-2 r1 redis warning open ", "mx1-3 r1 log warning open ")
 	after := s.List(func(*Incident) bool { return true })
 	for n := range after { // of the node, causes are gone until they are found again
 		for c := range after[n].Causes {
@@ -214,7 +214,7 @@ func TestRestart(t *testing.T) {
 	}
 	s.event(2, event.RedisAway, "", "server", "r1:6379")
 	s.until(3, 12)
-	s.expect("mx1-3 r2 log critical closed ")
+	s.expect("mx1-3 r2 log warning closed ")
 	s.event(13, event.RedisBack, "", "server", "r1:6379")
 	s.until(13, 23.2)
 	s.expect("mx1-2 r2 redis warning closed ")

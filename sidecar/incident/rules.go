@@ -65,7 +65,7 @@ var rules = map[event.Kind]rule{
 	event.RedisKeyUnusable:  {pulses, "", Warning, Redis, "server"},
 	event.BoardFailed:       {pulses, "", Warning, Redis, ""},
 
-	event.LogTrouble: {begins, "log-trouble", Critical, Log, "file"},
+	event.LogTrouble: {begins, "log-trouble", Warning, Log, "file"},
 	event.LogMended:  {ends, "log-trouble", Info, Log, "file"},
 	event.LogLost:    {pulses, "", Warning, Log, "file"},
 	event.LogSkipped: {pulses, "", Warning, Log, "file"},
@@ -100,7 +100,7 @@ var rules = map[event.Kind]rule{
 	event.ConfigRead:      {ends, "config-refused", Info, Config, ""},
 	event.OwnersGone:      {pulses, "", Warning, Config, ""},
 	event.FileUnread:      {pulses, "", Warning, Config, ""},
-	event.EximUserUnknown: {pulses, "", Critical, Config, ""},
+	event.EximUserUnknown: {pulses, "", Warning, Config, ""},
 
 	event.PolicyPanicked:   {pulses, "", Critical, Front, ""},
 	event.PolicyCrowded:    {pulses, "", Warning, Front, ""},
