@@ -75,10 +75,7 @@ func (q *queue) runLatest(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case n := <-q.latest:
-			q.mu.Lock()
-			channel := q.channel
-			q.mu.Unlock()
-			if err := q.send(ctx, channel, n); ctx.Err() == nil {
+			if err := q.send(ctx, q.configured(), n); ctx.Err() == nil {
 				q.done(&pending{notice: n}, err)
 			}
 		}

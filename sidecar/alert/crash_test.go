@@ -25,18 +25,23 @@ func TestCrashesKeepTheOrder(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		seed := rand.Uint64()
-		random := rand.New(rand.NewPCG(seed, 1))
-		d := newDesk(t, anyone+"[alert]\nper_hour = 1000\n")
-		d.now = time.Now()
 		var mu sync.Mutex
-		got := map[string][]State{}
-		send := func(ctx context.Context, _ config.Channel, n Notice) error {
-			time.Sleep(time.Duration(random.IntN(3)) * time.Second)
+		source := rand.New(rand.NewPCG(seed, 1))
+		random := func(n int) int {
 			mu.Lock()
 			defer mu.Unlock()
-			if random.IntN(3) == 0 {
+			return source.IntN(n)
+		}
+		d := newDesk(t, anyone+"[alert]\nper_hour = 1000\n")
+		d.now = time.Now()
+		got := map[string][]State{}
+		send := func(ctx context.Context, _ config.Channel, n Notice) error {
+			time.Sleep(time.Duration(random(3)) * time.Second)
+			if random(3) == 0 {
 				return errors.New("away")
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			got[n.Incident] = append(got[n.Incident], n.State)
 			return ctx.Err() // it may have been delivered, and nobody knows
 		}
@@ -46,11 +51,11 @@ func TestCrashesKeepTheOrder(t *testing.T) {
 			stop := d.run()
 			i := d.opened(int64(round), fmt.Sprintf("d%d.example", round), incident.Critical)
 			all = append(all, i)
-			if old := all[random.IntN(len(all))]; old.Open() && old != i {
+			if old := all[random(len(all))]; old.Open() && old != i {
 				old.Closed = time.Now()
 				d.changes(old, func(*incident.Incident) {})
 			}
-			time.Sleep(time.Duration(random.IntN(5000)) * time.Millisecond)
+			time.Sleep(time.Duration(random(5000)) * time.Millisecond)
 			stop()
 			incidents := d.incidents
 			d.receive()

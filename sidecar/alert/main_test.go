@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ var noon = time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 type desk struct {
 	*Alerts
 	t        testing.TB
-	config   *config.Config
+	config   atomic.Pointer[config.Config]
+	turn     sync.Mutex // the test has it while Run runs, unless it sleeps
 	now      time.Time
 	accounts map[string]string // of domains
 
@@ -52,13 +54,13 @@ func (d *desk) configure(text string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.config = c
+	d.config.Store(c)
 }
 
 // open begins with what a directory has.
 func (d *desk) open(dir string) {
 	d.Alerts = New(Options{Dir: dir, Node: "mx1", Events: event.Func(d.emit),
-		Config:  func() *config.Config { return d.config },
+		Config:  d.config.Load,
 		Account: func(domain string) string { return d.accounts[domain] },
 		Current: func(incident.ID) (incident.Incident, bool) { return incident.Incident{}, false },
 		Send:    func(context.Context, config.Channel, Notice) error { return nil }})

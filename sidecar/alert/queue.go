@@ -190,7 +190,7 @@ func (q *queue) done(p *pending, err error) {
 // run delivers notices, one after the other, until ctx is done. After a failure the channel
 // pauses.
 func (q *queue) run(ctx context.Context) {
-	if q.channel.Format == config.FormatAlertmanager {
+	if q.configured().Format == config.FormatAlertmanager {
 		q.runLatest(ctx)
 		return
 	}
@@ -221,6 +221,13 @@ func (q *queue) run(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// configured is the channel as it is configured now.
+func (q *queue) configured() config.Channel {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.channel
 }
 
 // now are the counts of the channel.

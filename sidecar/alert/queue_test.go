@@ -21,7 +21,28 @@ func (d *desk) run() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	return func() { cancel(); <-ended }
+	d.turn.Lock()
+	return func() {
+		d.turn.Unlock()
+		cancel()
+		<-ended
+	}
+}
+
+// sleep lets channels have their turn.
+func (d *desk) sleep(t time.Duration) {
+	d.turn.Unlock()
+	time.Sleep(t)
+	d.turn.Lock()
+}
+
+// takes has a function take notices, while the test sleeps.
+func (d *desk) takes(take func(config.Channel, Notice) error) {
+	d.Send = func(_ context.Context, c config.Channel, n Notice) error {
+		d.turn.Lock()
+		defer d.turn.Unlock()
+		return take(c, n)
+	}
 }
 
 // A channel that fails is tried after 10 seconds, twice as long each time, an hour at last, and a
@@ -31,20 +52,20 @@ func TestAChannelThatFailsPauses(t *testing.T) {
 		d := newDesk(t, anyone+"[alert]\nrepeat = \"48h\"\n")
 		d.now = time.Now()
 		var at []string
-		d.Send = func(context.Context, config.Channel, Notice) error {
+		d.takes(func(config.Channel, Notice) error {
 			at = append(at, time.Since(d.now).Round(time.Second).String())
 			return errors.New("no Exim")
-		}
+		})
 		d.opened(1, "a.example", incident.Critical)
 		stop := d.run()
-		time.Sleep(23 * time.Hour)
+		d.sleep(23 * time.Hour)
 		if got := strings.Join(at[:12], " "); got != "0s 10s 30s 1m10s 2m30s 5m10s 10m30s 21m10s 42m30s 1h25m10s 2h25m10s 3h25m10s" {
 			t.Errorf("tried after %s", got)
 		}
 		if d.files() != 1 {
 			t.Errorf("%d files after 23 hours", d.files())
 		}
-		time.Sleep(3 * time.Hour)
+		d.sleep(3 * time.Hour)
 		stop()
 		if got := d.Counts(); got[0] != (Counts{Channel: "mail", Failed: int64(len(at)), Dropped: 1}) {
 			t.Errorf("%+v after %d tries", got, len(at))
@@ -62,19 +83,20 @@ func TestAChannelThatHangsDelaysNoOther(t *testing.T) {
 		d := newDesk(t, anyone+"[[alert.to]]\nwebhook = \"https://a.example\"\n")
 		d.now = time.Now()
 		mailed := 0
+		d.takes(func(config.Channel, Notice) error { mailed++; return nil })
+		mail := d.Send
 		d.Send = func(ctx context.Context, c config.Channel, n Notice) error {
 			if c.Kind == config.AlertWebhook {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			mailed++
-			return nil
+			return mail(ctx, c, n)
 		}
 		stop := d.run()
 		for n := range int64(5) {
 			d.opened(n, fmt.Sprintf("d%d.example", n), incident.Critical)
 		}
-		time.Sleep(time.Second)
+		d.sleep(time.Second)
 		if mailed != 5 {
 			t.Errorf("%d mails", mailed)
 		}
@@ -92,28 +114,28 @@ func TestANoticeThatIsNeverTaken(t *testing.T) {
 		d.now = time.Now()
 		var taken []string
 		answer := errors.New("500")
-		d.Send = func(_ context.Context, _ config.Channel, n Notice) error {
+		d.takes(func(_ config.Channel, n Notice) error {
 			if n.Incident == "mx1-1" && n.State == StateOpen {
 				return answer
 			}
 			taken = append(taken, string(n.State)+" "+n.Incident)
 			return nil
-		}
+		})
 		stop := d.run()
 		one := d.opened(1, "a.example", incident.Critical)
-		time.Sleep(time.Second)
+		d.sleep(time.Second)
 		one.Closed = time.Now()
 		d.changes(one, func(*incident.Incident) {})
 		two := d.opened(2, "b.example", incident.Critical)
-		time.Sleep(time.Minute)
+		d.sleep(time.Minute)
 		two.Closed = time.Now()
 		d.changes(two, func(*incident.Incident) {})
-		time.Sleep(10 * time.Minute)
+		d.sleep(10 * time.Minute)
 		if got := strings.Join(taken, ", "); got != "open mx1-2, closed mx1-2" {
 			t.Errorf("taken: %s", got)
 		}
 		answer = refused{answer}
-		time.Sleep(3 * time.Hour)
+		d.sleep(3 * time.Hour)
 		stop()
 		if got := strings.Join(taken, ", "); got != "open mx1-2, closed mx1-2, closed mx1-1" {
 			t.Errorf("when it is refused for good, taken: %s", got)
@@ -152,17 +174,17 @@ func TestChannelsFollowTheConfiguration(t *testing.T) {
 		d := newDesk(t, anyone)
 		d.now = time.Now()
 		to := map[string]int{}
-		d.Send = func(_ context.Context, c config.Channel, n Notice) error {
+		d.takes(func(c config.Channel, n Notice) error {
 			to[c.Target]++
 			return nil
-		}
+		})
 		stop := d.run()
 		d.opened(1, "a.example", incident.Critical)
-		time.Sleep(2 * time.Second)
+		d.sleep(2 * time.Second)
 		d.configure("[[alert.to]]\nmail = \"night@example.net\"\n")
-		time.Sleep(2 * time.Second) // a new channel is told what is open
+		d.sleep(2 * time.Second) // a new channel is told what is open
 		d.opened(2, "b.example", incident.Critical)
-		time.Sleep(2 * time.Second)
+		d.sleep(2 * time.Second)
 		stop()
 		if to["ops@example.net"] != 1 || to["night@example.net"] != 2 {
 			t.Errorf("%v", to)
@@ -177,14 +199,14 @@ func TestAlertmanagerIsToldAgainAndAgain(t *testing.T) {
 		d.now = time.Now()
 		var posts []string
 		var down error
-		d.Send = func(_ context.Context, c config.Channel, n Notice) error {
+		d.takes(func(c config.Channel, n Notice) error {
 			text, err := body(c, n)
 			posts = append(posts, string(text))
 			return errors.Join(err, down)
-		}
+		})
 		stop := d.run()
 		i := d.opened(1, "a.example", incident.Warning)
-		time.Sleep(150 * time.Second)
+		d.sleep(150 * time.Second)
 		if len(posts) != 3 || strings.Contains(posts[2], "endsAt") {
 			t.Fatalf("%d posts, the last %s", len(posts), posts[len(posts)-1])
 		}
@@ -196,15 +218,15 @@ func TestAlertmanagerIsToldAgainAndAgain(t *testing.T) {
 		down = errors.New("away")
 		d.now = time.Now()
 		d.closes(i)
-		time.Sleep(90 * time.Second)
+		d.sleep(90 * time.Second)
 		down = nil
-		time.Sleep(2 * time.Minute)
+		d.sleep(2 * time.Minute)
 		if last := posts[len(posts)-1]; !strings.Contains(last, `"endsAt":"`+d.now.Format(time.RFC3339)) {
 			t.Errorf("its end is not in %s", last)
 		}
-		time.Sleep(time.Hour)
+		d.sleep(time.Hour)
 		n := len(posts)
-		time.Sleep(time.Hour)
+		d.sleep(time.Hour)
 		stop()
 		if len(posts) != n {
 			t.Errorf("%d posts when all is long over", len(posts)-n)

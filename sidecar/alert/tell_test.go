@@ -225,8 +225,8 @@ func TestACrashBeforeTheRecord(t *testing.T) {
 	d.Step(d.now)
 	d.opened(1, "a.example", incident.Critical)
 	d.receive()
-	q := d.queues[d.config.Alert.To[0].Key()]
-	r := rule{Channel: d.config.Alert.To[0]}
+	q := d.queues[d.config.Load().Alert.To[0].Key()]
+	r := rule{Channel: d.config.Load().Alert.To[0]}
 	for _, i := range d.sorted {
 		if err := d.write(q, d.now, &r, item{named: i, state: StateOpen, kind: critical}, critical); err != nil {
 			t.Fatal(err)
@@ -245,7 +245,7 @@ func TestARecordThatIsDamaged(t *testing.T) {
 	d := newDesk(t, anyone)
 	d.opened(1, "a.example", incident.Critical)
 	d.Step(d.now)
-	q := d.queues[d.config.Alert.To[0].Key()]
+	q := d.queues[d.config.Load().Alert.To[0].Key()]
 	for _, p := range q.waiting {
 		q.done(p, nil)
 	}
@@ -279,7 +279,7 @@ func TestNoticesThatCannotBeWritten(t *testing.T) {
 func TestThereIsABoundOfFiles(t *testing.T) {
 	d := newDesk(t, anyone)
 	d.Step(d.now)
-	q := d.queues[d.config.Alert.To[0].Key()]
+	q := d.queues[d.config.Load().Alert.To[0].Key()]
 	q.waiting = make([]*pending, maxWaiting)
 	for n := range q.waiting {
 		q.waiting[n] = &pending{number: int64(n), notice: Notice{At: d.now}}
