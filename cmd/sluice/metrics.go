@@ -22,7 +22,14 @@ func newMetrics(n *node) *web.Metrics {
 	return web.New(web.Options{
 		Measures: func(now time.Time) operator.Measures { return n.engine.Measures(now) },
 		Settings: func() *settings.Settings { return n.engine.Settings.Load() },
-		Version:  programVersion(), Top: int(n.config.Metrics.Top), Now: time.Now(),
+		Notices: func() (all []web.Notices) {
+			for _, c := range n.alerts.Counts() {
+				all = append(all, web.Notices(c))
+			}
+			return all
+		},
+		Queue:   n.queueStates,
+		Version: programVersion(), Top: int(n.config.Metrics.Top), Now: time.Now(),
 	})
 }
 

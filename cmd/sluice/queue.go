@@ -15,6 +15,7 @@ import (
 	"sluice/sidecar/queue"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/simulate"
+	"sluice/sidecar/web"
 )
 
 type queueCmd struct {
@@ -148,6 +149,18 @@ func (n *node) showQueue() func(queue.Selection) (queue.Report, error) {
 		n.queue.Refresh(context.Background(), time.Now())
 		return n.queue.Report(n.name, time.Now(), s)
 	}
+}
+
+// queueStates are what waits in Exim's queue, for metrics; nil if that is not known.
+func (n *node) queueStates() map[string]web.Waiting {
+	if n.queue == nil {
+		return nil
+	}
+	all := map[string]web.Waiting{}
+	for state, w := range n.queue.States() {
+		all[string(state)] = web.Waiting(w)
+	}
+	return all
 }
 
 // aliasFiles are where panels and Exim have aliases.

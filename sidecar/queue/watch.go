@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"sluice/sidecar"
@@ -19,6 +20,46 @@ type Watch struct {
 	noted  int64                           // hour of the last note
 	told   map[event.Kind]warning          // by what begins: what is told, and has not ended
 	causes func(destination string) string // what the log has said last of mail for there
+	states atomic.Pointer[map[State]Waiting]
+}
+
+// A State is that of a message in the queue. Each has one.
+type State string
+
+// The states, the one that counts first.
+const (
+	Frozen State = "frozen"
+	Held   State = "held"   // by Sluice
+	Bounce State = "bounce" // a null sender
+	Active State = "active" // all others, and those of which nothing is known
+)
+
+// Waiting is how many messages there are in a State, and when the first of them arrived.
+type Waiting struct {
+	Messages int64
+	Oldest   time.Time // zero: there are none
+}
+
+// States are the messages of the queue at the last sweep, by state; nil before the first, and
+// without a Watch.
+func (x *Index) States() map[State]Waiting {
+	if w := x.options.Watch; w != nil && w.states.Load() != nil {
+		return *w.states.Load()
+	}
+	return nil
+}
+
+// stateOf is the state of a message.
+func stateOf(m *Message) State {
+	switch {
+	case m.Frozen != nil:
+		return Frozen
+	case m.Held > 0:
+		return Held
+	case m.bounce():
+		return Bounce
+	}
+	return Active
 }
 
 // A week is what the queue was in each hour of the last 7 days, at most.
@@ -81,12 +122,18 @@ func (w *Watch) swept(now time.Time, x *Index, err error) {
 	x.mu.Lock()
 	more := x.swept.more
 	x.mu.Unlock()
-	w.look(now, x.figures(now), more)
+	f := x.figures(now)
+	active := f.states[Active]
+	active.Messages += more
+	f.states[Active] = active
+	w.states.Store(&f.states)
+	w.look(now, f, more)
 }
 
 // figures are what a sweep has found, of all messages and of those that are warned of.
 type figures struct {
 	all, frozen, old, held *counted
+	states                 map[State]Waiting
 }
 
 // figures counts the queue. mu is not held.
@@ -94,12 +141,18 @@ func (x *Index) figures(now time.Time) (f figures) {
 	for _, c := range [...]**counted{&f.all, &f.frozen, &f.old, &f.held} {
 		*c = &counted{authors: map[string]int64{}, to: map[string]int64{}}
 	}
+	f.states = map[State]Waiting{Frozen: {}, Held: {}, Bounce: {}, Active: {}}
 	x.each(&filter{now: now}, func(m *Message) {
 		age := now.Sub(m.Arrived)
 		if m.Author == "" {
 			m.Author = m.Payer
 		}
 		f.all.add(m)
+		in := f.states[stateOf(m)]
+		if in.Messages++; in.Oldest.IsZero() || m.Arrived.Before(in.Oldest) {
+			in.Oldest = m.Arrived
+		}
+		f.states[stateOf(m)] = in
 		switch {
 		case m.Frozen != nil:
 			f.frozen.add(m)

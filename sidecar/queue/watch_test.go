@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 )
@@ -59,7 +61,7 @@ func counts(n int64, oldest time.Time) *counted {
 func (s *watchScript) see(now time.Time, all, frozen, old, held int64, want ...string) {
 	s.t.Helper()
 	s.told = nil
-	s.look(now, figures{counts(all, now), counts(frozen, now), counts(old, now), counts(held, now.Add(-26*24*time.Hour))}, 0)
+	s.look(now, figures{all: counts(all, now), frozen: counts(frozen, now), old: counts(old, now), held: counts(held, now.Add(-26*24*time.Hour))}, 0)
 	for i, text := range s.told {
 		if i >= len(want) || !strings.HasPrefix(text, want[i]) {
 			s.t.Errorf("at %s, of %d, %d, %d and %d: told %q, want %q", now.Format(time.DateTime), all, frozen, old, held, s.told, want)
@@ -127,7 +129,7 @@ func TestHeldMailIsToldDaily(t *testing.T) {
 	look := func(after, age time.Duration, n int64, want string) {
 		t.Helper()
 		now, s.told = now.Add(after), nil
-		s.look(now, figures{counts(0, now), counts(0, now), counts(0, now), counts(n, now.Add(-age))}, 0)
+		s.look(now, figures{all: counts(0, now), frozen: counts(0, now), old: counts(0, now), held: counts(n, now.Add(-age))}, 0)
 		if got := strings.Join(s.told, "; "); !strings.HasPrefix(got, want) || want == "" && got != "" {
 			t.Errorf("%d of %v: told %q, want %q", n, age, got, want)
 		}
@@ -174,6 +176,11 @@ func TestSweepsTellTheWatch(t *testing.T) {
 	}
 	const who = ` author=news@shop.example author_share=100% destination=far.example destination_share=100% reason=451 later`
 	sees("queue-growth messages=115 week=0"+who, "held-old messages=2 bounces="+s.now.Add(29*24*time.Hour-time.Hour).Format(time.DateOnly)+who)
+	hours := func(n time.Duration) time.Time { return s.now.Add(-n * time.Hour).Truncate(time.Second) }
+	want := map[State]Waiting{Frozen: {3, hours(5)}, Held: {6, hours(25)}, Bounce: {}, Active: {106, hours(5)}}
+	if diff := cmp.Diff(want, s.States(), cmp.Transformer("seconds", func(t time.Time) int64 { return t.Unix() })); diff != "" {
+		t.Errorf("states: -want +got\n%s", diff)
+	}
 	add(1, 5*time.Hour, "", 0)
 	sees("queue-old old=100" + who)
 	s.options.Directory += "/none"

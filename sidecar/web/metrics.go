@@ -20,9 +20,24 @@ import (
 type Options struct {
 	Measures func(now time.Time) operator.Measures
 	Settings func() *settings.Settings
+	Notices  func() []Notices          // of all channels
+	Queue    func() map[string]Waiting // by state; nil: it is not known, or there is no Exim
 	Version  string
 	Top      int       // of how many domains sluice_top_sends tells
 	Now      time.Time // of the start
+}
+
+// Notices is what became of the notices of one channel since the start.
+type Notices struct {
+	Channel                    string // its name in the configuration
+	Delivered, Failed, Dropped int64
+	Waiting                    int64 // now
+}
+
+// Waiting is what waits in the mail server's queue in one state.
+type Waiting struct {
+	Messages int64
+	Oldest   time.Time // when the first of them arrived; zero: there are none
 }
 
 // Metrics are counters of what passes by, and show these and the state of the node. What

@@ -54,6 +54,10 @@ func newSite(t testing.TB, text string) *site {
 	}
 	s := &site{t: t, now: time.Now()}
 	s.metrics = New(Options{Measures: func(now time.Time) operator.Measures { return s.Measures(now) }, Version: "v1",
+		Notices: func() []Notices { return []Notices{{"mail", 5, 3, 1, 2}, {"webhook", 0, 0, 0, 0}} },
+		Queue: func() map[string]Waiting {
+			return map[string]Waiting{"active": {7, s.now.Add(-time.Hour)}, "frozen": {}, "held": {}, "bounce": {}}
+		},
 		Settings: func() *settings.Settings { return s.Settings.Load() }, Top: int(c.Metrics.Top), Now: s.now})
 	store, err := journal.Open(t.TempDir(), journal.Options{Ledger: ratelimit.Options{Keep: c.LongestWindow(), MaxSubjects: 1_000_000}})
 	if err != nil {
@@ -184,6 +188,12 @@ func TestQuestionsAndWhatBecameOfThem(t *testing.T) {
 		`sluice_refusals_total{reason="hourly"}`:                              3,
 		`sluice_refusals_total{reason="stop"}`:                                0,
 		`sluice_held_recipients`:                                              1,
+		`sluice_queue_messages{state="active"}`:                               7,
+		`sluice_queue_oldest_seconds{state="active"}`:                         3600,
+		`sluice_queue_oldest_seconds{state="frozen"}`:                         0,
+		`sluice_notices_total{channel="mail",result="delivered"}`:             5,
+		`sluice_notices_total{channel="mail",result="failed"}`:                3,
+		`sluice_notices_waiting{channel="mail"}`:                              2,
 		`sluice_ledger_sends`:                                                 5,
 		`sluice_limit_overshoot_sends`:                                        0,
 		`sluice_store_mode{mode="embedded"}`:                                  1,

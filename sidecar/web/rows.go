@@ -16,6 +16,8 @@ type sample struct {
 	now     time.Time
 	version string
 	ready   []part
+	notices []Notices
+	queue   map[string]Waiting
 }
 
 // A row is a metric that is worked out from a sample. Its labels have values that are known
@@ -51,6 +53,14 @@ var rows = []row{
 	{gauge, "sluice_stops", "Authors and accounts that are stopped, by cause.", []string{"cause"}, byName(func(s *sample) map[string]int64 { return names(s.StopsBy) })},
 	{gauge, "sluice_incidents", "Incidents that are open, by the worst that they were.", []string{"severity"}, byName(func(s *sample) map[string]int64 { return names(s.Open) })},
 	{gauge, "sluice_held_recipients", "Recipients that the router holds in Exim's queue.", nil, one(func(s *sample) int64 { return s.Held })},
+	{gauge, "sluice_queue_messages", "Messages in Exim's queue at the last look, by state.", []string{"state"}, queue(func(_ time.Time, w Waiting) float64 { return float64(w.Messages) })},
+	{gauge, "sluice_queue_oldest_seconds", "For how long the oldest message of a state has waited; 0: there is none.", []string{"state"}, queue(oldest)},
+	{counter, "sluice_notices_total", "Attempts to deliver a notice of an incident, by what became of it; dropped ones are given up.", []string{"channel", "result"}, notices},
+	{gauge, "sluice_notices_waiting", "Notices of incidents that are not delivered yet.", []string{"channel"}, func(s *sample, emit emitFunc) {
+		for _, n := range s.notices {
+			emit(float64(n.Waiting), n.Channel)
+		}
+	}},
 	{gauge, "sluice_log_behind_bytes", "Bytes of the mail server's log that are not read yet.", []string{"log"}, behind},
 	{gauge, "sluice_store_mode", "1 for how sends are counted now: embedded, shared by nodes, or alone in a mode of store.outage.", []string{"mode"}, mode},
 	{gauge, "sluice_ledger_sends", "Sends that are kept.", nil, one(func(s *sample) int64 { return s.Sends })},
@@ -94,6 +104,30 @@ func byName(of func(*sample) map[string]int64) func(*sample, emitFunc) {
 		for name, n := range of(s) {
 			emit(float64(n), name)
 		}
+	}
+}
+
+// queue is a value for each state of messages.
+func queue(of func(now time.Time, w Waiting) float64) func(*sample, emitFunc) {
+	return func(s *sample, emit emitFunc) {
+		for state, w := range s.queue {
+			emit(of(s.now, w), state)
+		}
+	}
+}
+
+func oldest(now time.Time, w Waiting) float64 {
+	if w.Oldest.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(w.Oldest).Truncate(time.Second).Seconds())
+}
+
+func notices(s *sample, emit emitFunc) {
+	for _, n := range s.notices {
+		emit(float64(n.Delivered), n.Channel, "delivered")
+		emit(float64(n.Failed), n.Channel, "failed")
+		emit(float64(n.Dropped), n.Channel, "dropped")
 	}
 }
 
@@ -161,7 +195,8 @@ func (c rowCollector) Collect(to chan<- prometheus.Metric) {
 
 // sample reads the state of the node.
 func (m *Metrics) sample(now time.Time) sample {
-	s := sample{Measures: m.options.Measures(now), found: m.survey.last(), now: now, version: m.options.Version}
+	s := sample{Measures: m.options.Measures(now), found: m.survey.last(), now: now, version: m.options.Version,
+		notices: m.options.Notices(), queue: m.options.Queue()}
 	s.ready = m.parts(now, &s.Measures)
 	return s
 }
