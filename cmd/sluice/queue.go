@@ -104,7 +104,7 @@ func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err erro
 	if err != nil {
 		return r, fmt.Errorf("queue: %w", err)
 	}
-	directory := exim.Find(t.ctx, o.Config.Exim.Binary).Option(t.ctx, "spool_directory")
+	directory := exim.Find(t.ctx, o.Config.Exim.Binary).Spool(t.ctx)
 	if directory == "" {
 		return r, fmt.Errorf("queue: %s does not say where Exim's queue is (spool_directory); "+
 			"if this node's queue is Postfix's: postqueue -p", o.Config.Exim.Binary)
@@ -134,7 +134,7 @@ func newQueue(directory string, inForce func() *settings.Settings, held func() m
 
 // openQueue begins to follow Exim's queue, if there is one.
 func (n *node) openQueue(ctx context.Context, mta exim.Exim) {
-	if directory := mta.Option(ctx, "spool_directory"); directory != "" {
+	if directory := mta.Spool(ctx); directory != "" {
 		n.queue = newQueue(directory, n.engine.Settings.Load, n.engine.Holds.Messages,
 			queue.NewWatch(n.events, n.ledger, n.config.Queue.Warn))
 	}

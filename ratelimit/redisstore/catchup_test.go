@@ -116,15 +116,19 @@ func TestAReplayOutlivesLateAnswers(t *testing.T) {
 	p := redistest.StartProxy(t, r.Addr())
 	p.Set(redistest.Cut)
 	n, domain := openNode(t, t.TempDir(), Options{URL: p.URL(), Nodes: 1, Outage: OutageLocal}), hourly("a.example", 1e6)
-	const sends, some = 20_000, 500
+	const sends, some = 6_000, 500
 	for i := range sends / some {
 		if _, err := n.take(take(1+some*i, some, domain)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.Lose.Store(50) // of 1,000: that none of the 312 parts is lost is as likely as one in ten million
+	p.Lose.Store(150) // of 1,000: that none of the 94 parts is lost is as likely as one in four million
 	p.Set(redistest.Pass)
-	n.shared()
+	hosttest.EventuallyOr(t, func() string { return "told all:\n" + n.heard.String() },
+		func() bool { return n.servers.single.stageNow() >= replayed })
+	if told := strings.Count(n.heard.String(), "replaced"); told > 10 {
+		t.Errorf("all was told %d times anew", told)
+	}
 	p.Lose.Store(0)
 	n.shared()
 	if st := n.Standing(n.time(), domain.Name); st.Windows[0].Sent != sends {

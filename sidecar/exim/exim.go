@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"os/user"
 	"strconv"
@@ -55,6 +56,26 @@ func (e Exim) Option(ctx context.Context, name string) string {
 		return ""
 	}
 	return strings.TrimSpace(value)
+}
+
+// packaged are where packages have Exim's spool: Debian's, all others'.
+var packaged = []string{"/var/spool/exim4", "/var/spool/exim"}
+
+// Spool is Exim's spool_directory. Where Exim cannot say, as in the unit of sluice, which lets it
+// become no other user, it is the first of those that packages make; empty if there is no Exim.
+func (e Exim) Spool(ctx context.Context) string {
+	if directory := e.Option(ctx, "spool_directory"); directory != "" {
+		return directory
+	}
+	if _, err := exec.LookPath(e.Binary); err != nil {
+		return ""
+	}
+	for _, directory := range packaged {
+		if info, err := os.Stat(directory); err == nil && info.IsDir() {
+			return directory
+		}
+	}
+	return ""
 }
 
 // Expand has Exim expand a string as a user, or as the caller if user is empty.

@@ -37,6 +37,22 @@ func TestEximSaysItsUser(t *testing.T) {
 	}
 }
 
+// The queue of an Exim that cannot say where it is, is where its package has it.
+func TestSpool(t *testing.T) {
+	defer func(was []string) { packaged = was }(packaged)
+	there := t.TempDir()
+	packaged = []string{there + "/none", there}
+	for _, x := range []struct{ binary, want string }{
+		{fakeExim(t, "echo spool_directory = /elsewhere"), "/elsewhere"},
+		{fakeExim(t, "echo 'exim: setgroups() failed: Operation not permitted' >&2; exit 1"), there},
+		{there + "/exim", ""}, // there is none
+	} {
+		if got := (Exim{Binary: x.binary}).Spool(t.Context()); got != x.want {
+			t.Errorf("%s: %q, want %q", x.binary, got, x.want)
+		}
+	}
+}
+
 func TestDeliverRunsEximOnIdsOnly(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "args")
 	e := Exim{Binary: fakeExim(t, "echo \"$@\" >>"+out)}
