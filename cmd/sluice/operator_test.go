@@ -300,7 +300,7 @@ func (o *newcomer) looksBack(t *testing.T) {
 		"sluice events example.com --since 2d": {"limit-reached ", "sent 500/500 (100%)", "refused ", "news@example.com", "command unlock", " root ", "lock-removed ", "why stolen"},
 		"sluice events":                        {"serving ", "hacked@example.com"},
 		"sluice queue":                         {" in Exim's queue"},
-		"sluice queue example.com --list":      {" in Exim's queue"},
+		"sluice queue --list":                  {" in Exim's queue"},
 		"sluice incident":                      {"-1 ", " info ", " example.com  limit"},
 		"sluice incident example.com":          {"example.com   info, open since ", "WHO       news@example.com, ", "[proven]", "500 of 500 sent", "sluice events example.com"},
 	} {
