@@ -81,8 +81,8 @@ func TestAClusterLosesAMaster(t *testing.T) {
 	for i := range 30 {
 		name := fmt.Sprintf("d%d.example", i)
 		for k, n := range nodes {
-			if res, err := n.take(take(1+100*i+10*k, 2, hourly(name, 10), hourly("account:bob", 0))); err != nil || !res.OK {
-				t.Fatalf("%+v, %v", res, err)
+			if ok, err := insist(n, take(1+100*i+10*k, 2, hourly(name, 10), hourly("account:bob", 0))); err != nil || !ok {
+				t.Fatalf("accepted %v, %v", ok, err)
 			}
 		}
 		domains[name] = 6
