@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
@@ -93,6 +94,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	}
 	d.checkPassword()
 	d.exim = exim.Find(ctx, d.config.Exim.Binary)
+	d.exim.Patience = time.Minute // what a busy machine answers late is not said to be wrong
 	d.running = d.ask()
 	d.checkServe()
 	d.checkSockets()

@@ -20,9 +20,10 @@ type Exim struct {
 	User      string // login name that Exim runs as; empty if unknown
 	AnySender bool   // any local user may send in any name: untrusted_set_sender
 	Helper    string // socket of `sluice deliver`, see Deliver
+
+	Patience time.Duration // how long Exim may take to answer one question; 0 is 5 seconds
 }
 
-// patience is how long Exim may take to answer one question.
 const patience = 5 * time.Second
 
 // Find asks Exim which user it runs as. If Exim cannot say, because it is not
@@ -94,7 +95,7 @@ func (e Exim) Macro(ctx context.Context, name string) (string, bool) {
 // Run runs Exim as a user, or as the caller if user is empty, and returns what it
 // printed without spaces around it. An error has what Exim printed about it.
 func (e Exim) Run(ctx context.Context, user string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.Patience, patience))
 	defer cancel()
 	c := exec.CommandContext(ctx, e.Binary, args...)
 	c.Dir = "/" // a directory that every user may be in
