@@ -1,11 +1,8 @@
 package eventlog
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,32 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// memory keeps notes for as long as the test runs.
-type memory map[string][]byte
-
-func (m memory) Note(key string, value []byte) error {
-	m[key] = bytes.Clone(value)
-	return nil
-}
-
-func (m memory) Forget(key string) error {
-	delete(m, key)
-	return nil
-}
-
-func (m memory) Notes(prefix string, f func(key string, value []byte)) {
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		if strings.HasPrefix(key, prefix) {
-			f(key, m[key])
-		}
-	}
-}
-
-func open(m memory) *Log { return New(m, event.Func(func(event.Event) {})) }
+func open(m hosttest.Notes) *Log { return New(m, event.Func(func(event.Event) {})) }
 
 func limitReached(domain string, at time.Time) event.Event {
 	return event.Event{Kind: event.LimitReached, At: at, Domain: domain, Attrs: event.Attrs("sent", "20/20 (100%)")}
@@ -55,7 +32,7 @@ func lines(l *Log, since time.Time) (all []string) {
 // My mail was blocked yesterday at five: what, by whom, and since when is there a day and a
 // restart later.
 func TestMyMailWasBlockedYesterday(t *testing.T) {
-	m := memory{}
+	m := hosttest.Notes{}
 	l := open(m)
 	l.Event(limitReached("shop.example", noon))
 	for i := range 30 {
@@ -98,7 +75,7 @@ func TestMyMailWasBlockedYesterday(t *testing.T) {
 
 // A record that happens all the time is written once a minute, and at the stop.
 func TestOftenIsSavedOnceAMinute(t *testing.T) {
-	m := memory{}
+	m := hosttest.Notes{}
 	l := open(m)
 	l.Event(limitReached("shop.example", noon))
 	l.Tick(t.Context(), noon)
@@ -123,7 +100,7 @@ func TestOftenIsSavedOnceAMinute(t *testing.T) {
 // A domain that has its records made by the thousand loses its own oldest ones, and nobody
 // else's; of all domains together there are so many.
 func TestOneDomainDrownsNoOther(t *testing.T) {
-	m := memory{}
+	m := hosttest.Notes{}
 	l := open(m)
 	l.Event(limitReached("quiet.example", noon))
 	for i := range 2 * maxDomain {
@@ -164,7 +141,7 @@ func TestOneDomainDrownsNoOther(t *testing.T) {
 // A note that cannot be right is left out, and reported.
 func TestHostileNotes(t *testing.T) {
 	good := `{"at":"2026-03-01T12:00:00Z","last":"2026-03-01T12:00:00Z","count":1,"event":"limit-reached","domain":"a.example"}`
-	m := memory{"event/0000000000000007": []byte(good)}
+	m := hosttest.Notes{"event/0000000000000007": []byte(good)}
 	for key, value := range map[string]string{
 		"1":                good,
 		"0000000000000000": good,

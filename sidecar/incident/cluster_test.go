@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/notes"
 )
 
@@ -33,9 +34,9 @@ func (a *away) Post(ctx context.Context, key string, value []byte) ([]byte, erro
 }
 
 func newCluster(t *testing.T, names ...string) *cluster {
-	c := &cluster{t: t, board: &away{Board: notes.Board{Notes: memory{}}}, silent: map[string]bool{}, nodes: map[string]*script{}}
+	c := &cluster{t: t, board: &away{Board: notes.Board{Notes: hosttest.Notes{}}}, silent: map[string]bool{}, nodes: map[string]*script{}}
 	for _, name := range names {
-		s := &script{t: t, notes: memory{}, there: map[string]bool{}, view: map[string]View{}, node: name, board: c.board,
+		s := &script{t: t, notes: hosttest.Notes{}, there: map[string]bool{}, view: map[string]View{}, node: name, board: c.board,
 			alive: func(node string) bool { return !c.silent[node] }}
 		s.restart(noon)
 		c.nodes[name] = s

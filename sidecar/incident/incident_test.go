@@ -1,7 +1,6 @@
 package incident
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,38 +13,18 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func at(minutes float64) time.Time { return noon.Add(time.Duration(minutes * float64(time.Minute))) }
 
-// memory keeps notes for as long as the test runs.
-type memory map[string][]byte
-
-func (m memory) Note(key string, value []byte) error {
-	m[key] = bytes.Clone(value)
-	return nil
-}
-
-func (m memory) Forget(key string) error {
-	delete(m, key)
-	return nil
-}
-
-func (m memory) Notes(prefix string, f func(key string, value []byte)) {
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		if strings.HasPrefix(key, prefix) {
-			f(key, m[key])
-		}
-	}
-}
-
 // A script is Incidents whose domains are as the test says.
 type script struct {
 	*Incidents
 	t      *testing.T
-	notes  memory
+	notes  hosttest.Notes
 	there  map[string]bool // "domain cause": it is there
 	view   map[string]View
 	looks  int
@@ -58,7 +37,7 @@ type script struct {
 }
 
 func newScript(t *testing.T) *script {
-	s := &script{t: t, notes: memory{}, there: map[string]bool{}, view: map[string]View{}, node: "mx1"}
+	s := &script{t: t, notes: hosttest.Notes{}, there: map[string]bool{}, view: map[string]View{}, node: "mx1"}
 	s.restart(noon)
 	return s
 }

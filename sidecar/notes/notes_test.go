@@ -1,35 +1,13 @@
 package notes
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
-
-// memory keeps notes for as long as the test runs.
-type memory map[string][]byte
-
-func (m memory) Note(key string, value []byte) error {
-	m[key] = bytes.Clone(value)
-	return nil
-}
-
-func (m memory) Forget(key string) error {
-	delete(m, key)
-	return nil
-}
-
-func (m memory) Notes(prefix string, f func(key string, value []byte)) {
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		if strings.HasPrefix(key, prefix) {
-			f(key, m[key])
-		}
-	}
-}
 
 type value struct {
 	N int `json:"n"`
@@ -38,7 +16,7 @@ type value struct {
 // Values are there after a restart, under any name, until they are dropped. Other notes
 // stay as they are, and each that cannot be read is reported once.
 func TestMap(t *testing.T) {
-	store := memory{"other/x/y": []byte("x"), "v/three/of/them": []byte("{}"), "v/a/%zz": []byte("{}"), "v/a/json": []byte("no")}
+	store := hosttest.Notes{"other/x/y": []byte("x"), "v/three/of/them": []byte("{}"), "v/a/%zz": []byte("{}"), "v/a/json": []byte("no")}
 	var unread []string
 	open := func() Map[value] {
 		return New[value](store, "v", 2, func(key string, _ error) { unread = append(unread, key) })

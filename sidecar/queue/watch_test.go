@@ -12,31 +12,19 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
 )
-
-// kept are notes in memory.
-type kept map[string][]byte
-
-func (k kept) Note(key string, value []byte) error { k[key] = slices.Clone(value); return nil }
-func (k kept) Forget(key string) error             { delete(k, key); return nil }
-func (k kept) Notes(prefix string, f func(key string, value []byte)) {
-	for _, key := range slices.Sorted(maps.Keys(k)) {
-		if strings.HasPrefix(key, prefix) {
-			f(key, k[key])
-		}
-	}
-}
 
 // A watchScript is a Watch whose events a test looks at.
 type watchScript struct {
 	*Watch
 	t     *testing.T
-	notes kept
+	notes hosttest.Notes
 	told  []string
 }
 
 func newWatch(t *testing.T) *watchScript {
-	s := &watchScript{t: t, notes: kept{}}
+	s := &watchScript{t: t, notes: hosttest.Notes{}}
 	s.restart()
 	return s
 }
