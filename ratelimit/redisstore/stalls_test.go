@@ -48,7 +48,7 @@ func TestAStarvedNodeDoesNotBlameRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer own.Close()
-		n, err := Open(Options{URL: r.URL(), Timeout: hosttest.Deadline(20 * time.Millisecond), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
+		n, err := Open(Options{URL: r.URL(), Timeout: hosttest.Deadline(100 * time.Millisecond), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,12 @@ func TestAStarvedNodeDoesNotBlameRedis(t *testing.T) {
 				t.Fatalf("%+v, %v", res, err)
 			}
 		}
-		hosttest.Eventually(t, "an answer", func() bool { take(); return n.outbox.len() == 0 })
+		hosttest.Eventually(t, "an answer", func() bool {
+			n.heartbeat(t.Context(), l)
+			n.merge(t.Context())
+			take()
+			return l.ready.Load() && n.outbox.len() == 0
+		})
 		if starved { // the timer is due from now on, and does not fire
 			n.servers.stalls.fired(time.Now(), time.Now())
 		}
