@@ -3,37 +3,25 @@ package attribution
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
-	"sluice/sidecar/sketch"
 	"sluice/sidecar/usual"
 )
 
 // Attribution knows which authors have sent what of the sends of each subject.
 type Attribution struct {
-	Options
-	length int64 // of a pane in milliseconds; 0: there is one that never ends
 	notes  kept
-	seed   maphash.Seed
 	broken atomic.Pointer[error]
-
-	mu       sync.Mutex
-	authors  authors
-	subjects subjects
-	evidence map[uint32]*evidence // by author
-	sheets   int                  // in evidence
-	scratch  map[uint32]sketch.Sum
-	usual    *usual.Hours
+	mu     sync.Mutex
+	table
 }
 
 // kept is what goes on after a restart.
@@ -71,26 +59,9 @@ type Counts struct {
 	Epoch                int64 // as in sidecar.Reset
 }
 
-// The parts of a window that have a pane each; one more is kept, as in ratelimit, for the
-// oldest counts until all of it has left the window.
-const parts = 6
-
 // New returns an Attribution that goes on from its notes.
 func New(o Options) *Attribution {
-	a := &Attribution{Options: o, length: (o.Window / parts).Milliseconds(), seed: maphash.MakeSeed(),
-		authors: newAuthors(int(orUnbounded(int64(o.MaxAuthors)))), subjects: newSubjects(),
-		evidence: map[uint32]*evidence{}, scratch: map[uint32]sketch.Sum{}}
-	a.Memory = orUnbounded(o.Memory)
-	a.usual = usual.New(a.mostUsual())
-	if o.Counts == nil {
-		a.Counts = func(time.Time, string) Counts { return Counts{} }
-	}
-	if o.Stopped == nil {
-		a.Stopped = func(time.Time, time.Time, sidecar.Author, string) string { return "" }
-	}
-	if o.Spike == nil {
-		a.Spike = func(string, string) string { return "" }
-	}
+	a := &Attribution{table: newTable(o)}
 	if o.Notes != nil {
 		a.notes.who = notes.New[note](o.Notes, "who", 1, event.Unread(o.Events, event.NoteUnread))
 		a.notes.usual = notes.New[usual.Saved](o.Notes, "usual", 1, event.Unread(o.Events, event.NoteUnread))
@@ -101,13 +72,6 @@ func New(o Options) *Attribution {
 		})
 	}
 	return a
-}
-
-func orUnbounded(most int64) int64 {
-	if most == 0 {
-		return 1 << 40
-	}
-	return most
 }
 
 // A Message is one about whose sends something was decided. Nothing of it is kept.
@@ -134,6 +98,18 @@ func (a *Attribution) locked(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f()
+}
+
+// look calls f with what is known of a subject and the number of the oldest pane in the window,
+// with mu held; false: nothing is known.
+func (a *Attribution) look(now time.Time, name string, f func(s *subject, from int64)) (known bool) {
+	a.locked(func() {
+		var s *subject
+		if s, known = a.subjects.byName[name]; known {
+			f(s, a.number(now, now)-parts)
+		}
+	})
+	return known
 }
 
 // Charged takes in that n sends of a message were charged, its first n recipients or others
@@ -172,102 +148,6 @@ func (a *Attribution) Recorded(now time.Time, news []sidecar.Outcome) {
 			}
 		}
 	})
-}
-
-func (a *Attribution) record(now time.Time, o *sidecar.Outcome) {
-	s := a.subjects.byName[o.Payer.Subject()]
-	if o.Result == ratelimit.Delivered && !o.Charged { // as most
-		if s != nil {
-			a.forgive(s, o.Token)
-		}
-		return
-	}
-	s, _ = a.subject(now, o.Payer.Subject())
-	if o.Charged {
-		m := Message{Subject: s.name, Author: *o.Author, To: []envelope.Address{envelope.FoldRouted(o.Entry.Recipient)}}
-		a.count(s, a.number(now, o.When), now, &m, 1, 1)
-	}
-	if o.Result != ratelimit.Delivered {
-		a.noteBad(s, now, o)
-	}
-	a.resize(s)
-}
-
-// number is that of the pane of a time.
-func (a *Attribution) number(now, at time.Time) int64 {
-	if a.length == 0 {
-		return 0
-	}
-	ms := a.Clock.Store(now).UnixMilli()
-	if at != now {
-		ms -= max(0, now.Sub(at).Milliseconds())
-	}
-	return ms / a.length
-}
-
-// count adds sends of a message to a pane.
-func (a *Attribution) count(s *subject, number int64, now time.Time, m *Message, tried, sent uint32) {
-	if number < s.last-parts {
-		return // it has left the window
-	}
-	p := s.pane(number)
-	id := a.authors.numbers[m.Author.Key]
-	e := p.Find(id)
-	if e == nil {
-		if id = a.admit(s, now, &m.Author); id == 0 {
-			return
-		}
-		if e = p.Find(id); e == nil {
-			e = a.enter(s, p, id)
-		}
-	}
-	e.Tried, e.Sent = e.Tried+tried, e.Sent+sent
-	p.Tried, p.Sent = p.Tried+int64(tried), p.Sent+int64(sent)
-	a.changed(s, now)
-	a.observe(e, number, m)
-}
-
-// admit returns the number of an author that has no entry in a pane; 0 if there is no room.
-func (a *Attribution) admit(s *subject, now time.Time, who *sidecar.Author) uint32 {
-	if !chosen(who) {
-		return a.authors.number(who, now)
-	}
-	id, same := a.authors.numbers[who.Key], 0
-	for _, n := range s.chosen {
-		other := &a.authors.all[n]
-		if n == id {
-			return id
-		}
-		if other.Account == who.Account && other.Key[:6] == who.Key[:6] {
-			same++
-		}
-	}
-	if same >= maxChosen {
-		rest := others(who)
-		return a.authors.number(&rest, now)
-	}
-	if id = a.authors.number(who, now); id != 0 {
-		s.chosen = append(s.chosen, id)
-	}
-	return id
-}
-
-// enter makes an entry for an author that has none.
-func (a *Attribution) enter(s *subject, p *sketch.Pane, id uint32) *sketch.Entry {
-	a.authors.use(id)
-	e, gone := p.Enter(id)
-	if gone != 0 {
-		a.release(gone)
-	}
-	a.resize(s)
-	return e
-}
-
-// release ends one use of an author.
-func (a *Attribution) release(id uint32) {
-	if a.authors.release(id) {
-		a.forgetEvidence(id)
-	}
 }
 
 // Reset forgets what a subject has sent before it was reset.

@@ -19,30 +19,30 @@ type CalledSpam struct {
 }
 
 // noteBad keeps a send that has gone wrong.
-func (a *Attribution) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
-	number := a.number(now, o.When)
+func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
+	number := t.number(now, o.When)
 	before, known := s.bads[o.Token]
 	switch {
 	case number < s.last-parts:
 		return
 	case known && strings.Contains(o.Entry.Text, "retry timeout exceeded"): // Exim gave up, for the reason of the earlier attempts
 		return
-	case !known && len(s.bads) >= maxBads && a.length > 0:
+	case !known && len(s.bads) >= maxBads && t.length > 0:
 		return
 	}
 	id := before.author
 	if !known {
-		if id = a.admit(s, now, o.Author); id == 0 {
+		if id = t.admit(s, now, o.Author); id == 0 {
 			return
 		}
-		a.authors.use(id)
+		t.authors.use(id)
 	}
 	if s.bads == nil {
 		s.bads = map[ratelimit.Token]bad{}
 	}
 	s.bads[o.Token] = bad{author: id, pane: number, cause: o.Cause}
 	s.spam = s.spam.and(o)
-	a.changed(s, now)
+	t.changed(s, now)
 }
 
 // maxServers bounds the servers that are named.
@@ -66,26 +66,22 @@ func (c *CalledSpam) and(o *sidecar.Outcome) *CalledSpam {
 }
 
 // forgive forgets that a send has gone wrong.
-func (a *Attribution) forgive(s *subject, token ratelimit.Token) {
+func (t *table) forgive(s *subject, token ratelimit.Token) {
 	if b, known := s.bads[token]; known {
 		delete(s.bads, token)
-		a.release(b.author)
+		t.release(b.author)
 	}
 }
 
 // MostBad returns the author of a subject of whose sends most have gone wrong by what speaks
 // against whoever sends, no such address or called spam; and how many of how many that are
 // bad. Without a key there is none.
-func (a *Attribution) MostBad(now time.Time, subject string) (who sidecar.Author, bad, of int64) {
+func (a *Attribution) MostBad(now time.Time, name string) (who sidecar.Author, bad, of int64) {
 	var c candidates
-	others := a.others(now, subject)
-	a.locked(func() {
-		s := a.subjects.byName[subject]
-		if s == nil {
-			return
-		}
+	others := a.others(now, name)
+	a.look(now, name, func(s *subject, from int64) {
 		for _, b := range s.bads {
-			if b.pane < a.number(now, now)-parts {
+			if b.pane < from {
 				continue
 			}
 			if of++; b.cause == sidecar.NoSuchUser || b.cause == sidecar.CalledSpam {

@@ -36,44 +36,44 @@ type sheet struct {
 }
 
 // observe adds a message to the evidence of an author, of which e is the entry in a pane.
-func (a *Attribution) observe(e *sketch.Entry, pane int64, m *Message) {
-	v := a.evidence[e.Author]
+func (t *table) observe(e *sketch.Entry, pane int64, m *Message) {
+	v := t.evidence[e.Author]
 	if v == nil {
-		some := e.Tried-e.Err >= enough || e.Err == 0 && a.sheets < maxSheets/2 && a.memory() < a.Memory/2
-		if !some || a.sheets >= maxSheets || a.memory()+sheetSize > a.Memory {
+		some := e.Tried-e.Err >= enough || e.Err == 0 && t.sheets < maxSheets/2 && t.memory() < t.Memory/2
+		if !some || t.sheets >= maxSheets || t.memory()+sheetSize > t.Memory {
 			return
 		}
-		v = &evidence{now: a.newSheet(pane)}
-		a.evidence[e.Author] = v
+		v = &evidence{now: t.newSheet(pane)}
+		t.evidence[e.Author] = v
 	}
-	if pane >= v.now.began+parts && a.length > 0 {
-		a.forgetSheet(v.before)
+	if pane >= v.now.began+parts && t.length > 0 {
+		t.forgetSheet(v.before)
 		if v.before = v.now; pane >= v.now.began+2*parts {
-			a.forgetSheet(v.before)
+			t.forgetSheet(v.before)
 			v.before = nil
 		}
-		v.now = a.newSheet(pane)
+		v.now = t.newSheet(pane)
 	}
-	v.now.add(a.seed, m)
+	v.now.add(t.seed, m)
 }
 
-func (a *Attribution) newSheet(pane int64) *sheet {
-	a.sheets++
+func (t *table) newSheet(pane int64) *sheet {
+	t.sheets++
 	return &sheet{began: pane}
 }
 
-func (a *Attribution) forgetSheet(s *sheet) {
+func (t *table) forgetSheet(s *sheet) {
 	if s != nil {
-		a.sheets--
+		t.sheets--
 	}
 }
 
 // forgetEvidence forgets that of an author.
-func (a *Attribution) forgetEvidence(author uint32) {
-	if v := a.evidence[author]; v != nil {
-		a.forgetSheet(v.now)
-		a.forgetSheet(v.before)
-		delete(a.evidence, author)
+func (t *table) forgetEvidence(author uint32) {
+	if v := t.evidence[author]; v != nil {
+		t.forgetSheet(v.now)
+		t.forgetSheet(v.before)
+		delete(t.evidence, author)
 	}
 }
 

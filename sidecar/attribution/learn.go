@@ -62,8 +62,8 @@ func (a *Attribution) Threshold(now time.Time, domain, author string) (most, bus
 
 // dirty reports whether so many sends of an author in an hour are a spike that looks like a
 // thief's: much of it went wrong, or was called spam. Such an hour is not usual.
-func (a *Attribution) dirty(s *subject, id uint32, day uint16, sent int64) bool {
-	most, _, known := a.usual.Of(s.name).Threshold(a.authors.all[id].Key, day-1, usual.Spikes) // today's may be noted already
+func (t *table) dirty(s *subject, id uint32, day uint16, sent int64) bool {
+	most, _, known := t.usual.Of(s.name).Threshold(t.authors.all[id].Key, day-1, usual.Spikes) // today's may be noted already
 	if !known || sent <= most {
 		return false
 	}

@@ -101,17 +101,12 @@ func (c candidates) most() (who sidecar.Author, n int64) {
 }
 
 // Told is what other nodes are told of a subject; false: nothing is known of its authors.
-func (a *Attribution) Told(now time.Time, subject string) (t cluster.Report, known bool) {
-	own := Report{Domain: subject}
-	a.locked(func() {
-		s := a.subjects.byName[subject]
-		if s == nil {
-			return
-		}
-		known = true
+func (a *Attribution) Told(now time.Time, name string) (t cluster.Report, known bool) {
+	own := Report{Domain: name}
+	known = a.look(now, name, func(s *subject, from int64) {
 		a.fill(&own, s, now)
 		newest := map[string]int64{}
-		for id, n := range sketch.Sums(s.panes, a.number(now, now)-parts+1, a.scratch) {
+		for id, n := range sketch.Sums(s.panes, from+1, a.scratch) {
 			newest[a.authors.all[id].Key] = max(0, n.Sent-n.Err)
 		}
 		t.Tried = own.Tried
@@ -121,7 +116,7 @@ func (a *Attribution) Told(now time.Time, subject string) (t cluster.Report, kno
 				Tried: x.Tried, Sent: x.Sent, Error: x.Error, Newest: newest[x.Key], Causes: x.Causes, Evidence: evidenceOf(&x)})
 		}
 	})
-	a.locked(func() { t.AddUsual(a.usual.Of(subject), a.day(a.number(now, now))) })
+	a.locked(func() { t.AddUsual(a.usual.Of(name), a.day(a.number(now, now))) })
 	return t, known || t.Quota > 0
 }
 

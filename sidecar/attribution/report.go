@@ -64,16 +64,11 @@ type Author struct {
 }
 
 // Of returns who sends of a subject; false if nothing is known of its authors.
-func (a *Attribution) Of(now time.Time, subject string) (r Report, known bool) {
-	counts, others := a.Counts(now, subject), a.others(now, subject)
-	r = Report{Domain: sidecar.Printable(subject), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{},
-		Uncounted: a.Uncounted(now, subject)}
-	a.locked(func() {
-		if s := a.subjects.byName[subject]; s != nil {
-			known = true
-			a.fill(&r, s, now)
-		}
-	})
+func (a *Attribution) Of(now time.Time, name string) (r Report, known bool) {
+	counts, others := a.Counts(now, name), a.others(now, name)
+	r = Report{Domain: sidecar.Printable(name), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{},
+		Uncounted: a.Uncounted(now, name)}
+	known = a.look(now, name, func(s *subject, _ int64) { a.fill(&r, s, now) })
 	for i := range others {
 		known = true
 		r.add(&others[i])
@@ -97,24 +92,24 @@ func (r *Report) sort() {
 }
 
 // fill adds what is known of a subject to its report. Unattributed is what is attributed.
-func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
-	number := a.number(now, now)
+func (t *table) fill(r *Report, s *subject, now time.Time) {
+	number := t.number(now, now)
 	for i := range s.panes {
 		if p := &s.panes[i]; p.Number >= number-parts {
 			r.Tried, r.Unattributed = r.Tried+p.Tried, r.Unattributed+p.Sent
 		}
 	}
-	if r.Sent == 0 && a.length == 0 { // there is no store
+	if r.Sent == 0 && t.length == 0 { // there is no store
 		r.Sent = r.Unattributed
 		r.Refused = r.Tried - r.Sent
 	}
-	sketch.Sums(s.panes, number-parts, a.scratch)
+	sketch.Sums(s.panes, number-parts, t.scratch)
 	at := map[uint32]int{}
-	for id, n := range a.scratch {
+	for id, n := range t.scratch {
 		at[id] = len(r.Authors)
-		r.Authors = append(r.Authors, a.author(id, n, r))
-		r.Authors[at[id]].Spike = a.Spike(s.name, r.Authors[at[id]].Key)
-		r.Authors[at[id]].Stopped = sidecar.Printable(a.Stopped(now, now, a.authors.all[id].Author, s.name))
+		r.Authors = append(r.Authors, t.author(id, n, r))
+		r.Authors[at[id]].Spike = t.Spike(s.name, r.Authors[at[id]].Key)
+		r.Authors[at[id]].Stopped = sidecar.Printable(t.Stopped(now, now, t.authors.all[id].Author, s.name))
 	}
 	for _, b := range s.bads {
 		if i, is := at[b.author]; is && b.pane >= number-parts {
@@ -123,7 +118,7 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 		}
 	}
 	r.sort()
-	r.FullAt = a.fullAt(r, s, now)
+	r.FullAt = t.fullAt(r, s, now)
 	if c := s.spam; c != nil {
 		r.CalledSpam = &CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
 		for _, server := range c.Servers {
@@ -133,12 +128,12 @@ func (a *Attribution) fill(r *Report, s *subject, now time.Time) {
 }
 
 // author is what one has sent, of a domain of which r has the sums, as fill has them.
-func (a *Attribution) author(id uint32, n sketch.Sum, r *Report) Author {
-	x := &a.authors.all[id]
+func (t *table) author(id uint32, n sketch.Sum, r *Report) Author {
+	x := &t.authors.all[id]
 	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
 		Tried: min(n.Tried, r.Tried), Sent: min(n.Sent, r.Unattributed), Error: n.Err,
-		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: a.firstSeen(r.Domain, x)}
-	if v := a.evidence[id]; v != nil {
+		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: t.firstSeen(r.Domain, x)}
+	if v := t.evidence[id]; v != nil {
 		v.show(&to)
 	}
 	return to
@@ -146,9 +141,9 @@ func (a *Attribution) author(id uint32, n sketch.Sum, r *Report) Author {
 
 // firstSeen is when an author was first seen, or on which day it first sent for a domain:
 // a restart forgets who has sent nothing in the window, and not what it usually sends.
-func (a *Attribution) firstSeen(domain string, x *author) time.Time {
+func (t *table) firstSeen(domain string, x *author) time.Time {
 	first := time.Unix(x.first, 0)
-	if day, known := a.usual.Of(domain).First(x.Key); known && day < a.day(a.number(first, first)) {
+	if day, known := t.usual.Of(domain).First(x.Key); known && day < t.day(t.number(first, first)) {
 		return time.Date(1970, 1, 1+int(day), 0, 0, 0, 0, time.Local)
 	}
 	return first
@@ -156,11 +151,11 @@ func (a *Attribution) firstSeen(domain string, x *author) time.Time {
 
 // fullAt is when the limit is reached if all goes on as in the last two panes; nil if that is
 // not within a window.
-func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
-	if a.length == 0 || r.Limit == 0 || r.Sent >= r.Limit {
+func (t *table) fullAt(r *Report, s *subject, now time.Time) *time.Time {
+	if t.length == 0 || r.Limit == 0 || r.Sent >= r.Limit {
 		return nil
 	}
-	number := a.number(now, now)
+	number := t.number(now, now)
 	var sent, first int64
 	for i := range s.panes {
 		if p := &s.panes[i]; p.Number >= number-1 && p.Number <= number {
@@ -173,9 +168,9 @@ func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
 	if sent == 0 {
 		return nil
 	}
-	took := time.Duration(a.Clock.Store(now).UnixMilli()-first*a.length) * time.Millisecond
+	took := time.Duration(t.Clock.Store(now).UnixMilli()-first*t.length) * time.Millisecond
 	wait := time.Duration(float64(took) * float64(r.Limit-r.Sent) / float64(sent))
-	if wait > a.Window {
+	if wait > t.Window {
 		return nil
 	}
 	at := now.Add(wait).Round(time.Second)
@@ -184,15 +179,10 @@ func (a *Attribution) fullAt(r *Report, s *subject, now time.Time) *time.Time {
 
 // Most returns the author of a subject that has tried most, and how many of how many of its
 // sends. Without a key it is not known.
-func (a *Attribution) Most(now time.Time, subject string) (who sidecar.Author, tried, of int64) {
+func (a *Attribution) Most(now time.Time, name string) (who sidecar.Author, tried, of int64) {
 	var c candidates
-	others := a.others(now, subject)
-	a.locked(func() {
-		s := a.subjects.byName[subject]
-		if s == nil {
-			return
-		}
-		from := a.number(now, now) - parts
+	others := a.others(now, name)
+	a.look(now, name, func(s *subject, from int64) {
 		for id, n := range sketch.Sums(s.panes, from, a.scratch) {
 			c.add(&a.authors.all[id].Author, n.Tried)
 		}
@@ -221,13 +211,8 @@ type Use struct {
 
 // Uses returns what each author of a subject has sent in the window, and up to a sixth of it
 // longer; newest: up to a sixth shorter.
-func (a *Attribution) Uses(now time.Time, subject string, newest bool) (all []Use) {
-	a.locked(func() {
-		s := a.subjects.byName[subject]
-		if s == nil {
-			return
-		}
-		from := a.number(now, now) - parts
+func (a *Attribution) Uses(now time.Time, name string, newest bool) (all []Use) {
+	a.look(now, name, func(s *subject, from int64) {
 		if newest {
 			from++
 		}
@@ -279,11 +264,7 @@ func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []Report 
 	keys := map[string]bool{}
 	for name := range slices.Values(a.Subjects()) {
 		clear(keys)
-		a.locked(func() {
-			s := a.subjects.byName[name]
-			if s == nil {
-				return
-			}
+		a.look(now, name, func(s *subject, _ int64) {
 			for i := range s.panes {
 				for _, e := range s.panes[i].Entries {
 					if who := a.authors.all[e.Author].Author; f(who) {
@@ -326,11 +307,9 @@ func (a *Attribution) Largest(now time.Time, n int) []Report {
 		top = top[:min(len(top), n)]
 	}
 	for name := range slices.Values(a.Subjects()) {
-		a.locked(func() {
-			if s := a.subjects.byName[name]; s != nil {
-				for id, n := range sketch.Sums(s.panes, a.number(now, now)-parts, a.scratch) {
-					top = append(top, one{name, a.authors.all[id].Key, n.Tried})
-				}
+		a.look(now, name, func(s *subject, from int64) {
+			for id, n := range sketch.Sums(s.panes, from, a.scratch) {
+				top = append(top, one{name, a.authors.all[id].Key, n.Tried})
 			}
 		})
 		if len(top) > 2*n+sketch.MaxEntries {

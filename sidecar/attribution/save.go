@@ -58,10 +58,10 @@ type savedBad struct {
 }
 
 // changed has a subject saved within saveEvery.
-func (a *Attribution) changed(s *subject, now time.Time) {
-	if s.changed.IsZero() && a.Notes != nil {
+func (t *table) changed(s *subject, now time.Time) {
+	if s.changed.IsZero() && t.Notes != nil {
 		s.changed = now
-		a.subjects.changed = append(a.subjects.changed, s)
+		t.subjects.changed = append(t.subjects.changed, s)
 	}
 }
 
@@ -115,8 +115,8 @@ func (a *Attribution) report(err error) {
 }
 
 // next returns the next subject to save that has changed until a time; "" if there is none.
-func (a *Attribution) next(until time.Time) (string, note) {
-	x := &a.subjects
+func (t *table) next(until time.Time) (string, note) {
+	x := &t.subjects
 	for len(x.changed) > 0 && !x.changed[0].changed.After(until) {
 		s := x.changed[0]
 		x.changed[0] = nil
@@ -131,9 +131,9 @@ func (a *Attribution) next(until time.Time) (string, note) {
 			}
 			x.noted++
 		}
-		n := a.noteOf(s)
+		n := t.noteOf(s)
 		s.noted = n.size()
-		a.resize(s)
+		t.resize(s)
 		return s.name, n
 	}
 	return "", note{}
@@ -159,14 +159,14 @@ func (n *note) size() int64 {
 }
 
 // noteOf is a subject as it is saved.
-func (a *Attribution) noteOf(s *subject) note {
-	n := note{Length: a.length, Epoch: s.epoch, Spam: s.spam}
+func (t *table) noteOf(s *subject) note {
+	n := note{Length: t.length, Epoch: s.epoch, Spam: s.spam}
 	places := map[uint32]int{}
 	place := func(id uint32) int {
 		i, known := places[id]
 		if !known {
 			i, places[id] = len(n.Authors), len(n.Authors)
-			x := &a.authors.all[id]
+			x := &t.authors.all[id]
 			n.Authors = append(n.Authors, savedAuthor{x.Key, x.Proof, x.Account, x.first})
 		}
 		return i
@@ -207,21 +207,21 @@ func (a *Attribution) load() {
 	slices.SortFunc(all, func(x, y *subject) int { return cmp.Or(cmp.Compare(x.last, y.last), strings.Compare(x.name, y.name)) })
 	for _, s := range all {
 		a.subjects.byName[s.name] = s
-		a.subjects.push(s)
+		s.place = a.subjects.byQuiet.PushBack(s)
 		a.subjects.noted++
 		a.resize(s)
 	}
 }
 
 // restored is the subject of a note; nil if the window has changed since.
-func (a *Attribution) restored(name string, n *note) *subject {
-	if n.Length != a.length {
+func (t *table) restored(name string, n *note) *subject {
+	if n.Length != t.length {
 		return nil
 	}
 	s := &subject{name: name, epoch: n.Epoch, spam: n.Spam, saved: saved{noted: n.size()}}
 	ids := make([]uint32, len(n.Authors))
 	for i, x := range n.Authors {
-		ids[i] = a.authors.number(&sidecar.Author{Key: x.Key, Proof: x.Proof, Account: x.Account}, time.Unix(x.First, 0))
+		ids[i] = t.authors.number(&sidecar.Author{Key: x.Key, Proof: x.Proof, Account: x.Account}, time.Unix(x.First, 0))
 	}
 	known := func(i int) bool { return i >= 0 && i < len(ids) && ids[i] != 0 }
 	for _, saved := range n.Panes {
@@ -229,7 +229,7 @@ func (a *Attribution) restored(name string, n *note) *subject {
 		p.Tried, p.Sent, p.Floor = saved.Tried, saved.Sent, saved.Floor
 		for e := range slices.Chunk(saved.Entries, 4) {
 			if len(e) == 4 && known(int(e[0])) && len(p.Entries) < sketch.MaxEntries {
-				a.authors.use(ids[e[0]])
+				t.authors.use(ids[e[0]])
 				p.Entries = append(p.Entries, sketch.Entry{Author: ids[e[0]], Tried: e[1], Sent: e[2], Err: e[3]})
 			}
 		}
@@ -240,7 +240,7 @@ func (a *Attribution) restored(name string, n *note) *subject {
 	}
 	for _, b := range n.Bads {
 		if known(b.Author) {
-			a.authors.use(ids[b.Author])
+			t.authors.use(ids[b.Author])
 			s.bads[b.Token] = bad{ids[b.Author], b.Pane, b.Cause}
 		}
 	}
@@ -254,7 +254,7 @@ func (a *Attribution) restored(name string, n *note) *subject {
 		if id == 0 {
 			continue
 		}
-		if who := &a.authors.all[id].Author; chosen(who) && who.Key != others(who).Key {
+		if who := &t.authors.all[id].Author; chosen(who) && who.Key != others(who).Key {
 			s.chosen = append(s.chosen, id)
 		}
 	}

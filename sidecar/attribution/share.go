@@ -64,11 +64,11 @@ func (a *Attribution) UsualFrom() (t time.Time) {
 }
 
 // used is what an author has sent in the window, and up to a sixth of it longer.
-func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
+func (t *table) used(s *subject, number int64, author string) (n int64) {
 	if s == nil {
 		return 0
 	}
-	id := a.authors.numbers[author]
+	id := t.authors.numbers[author]
 	for i := range s.panes {
 		p := &s.panes[i]
 		switch e := p.Find(id); {
@@ -84,18 +84,18 @@ func (a *Attribution) used(s *subject, number int64, author string) (n int64) {
 
 // othersUsed is how much of their quotas the other authors of a domain have sent in the
 // newest panes.
-func (a *Attribution) othersUsed(s *subject, number int64, hours cluster.Usual, author string) (n int64) {
-	clear(a.scratch)
+func (t *table) othersUsed(s *subject, number int64, hours cluster.Usual, author string) (n int64) {
+	clear(t.scratch)
 	if s != nil {
-		sketch.Sums(s.panes, number-parts+1, a.scratch)
+		sketch.Sums(s.panes, number-parts+1, t.scratch)
 	}
-	for id, sum := range a.scratch {
-		if key := a.authors.all[id].Key; key != author {
+	for id, sum := range t.scratch {
+		if key := t.authors.all[id].Key; key != author {
 			n += min(hours.Quota(key), max(0, sum.Sent-sum.Err)+hours.Newest(key))
 		}
 	}
 	for key := range hours.Authors() {
-		if _, own := a.scratch[a.authors.numbers[key]]; !own && key != author {
+		if _, own := t.scratch[t.authors.numbers[key]]; !own && key != author {
 			n += min(hours.Quota(key), hours.Newest(key))
 		}
 	}

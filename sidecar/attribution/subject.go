@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"container/list"
 	"slices"
 	"strings"
 	"time"
@@ -11,11 +12,10 @@ import (
 	"sluice/sidecar/sketch"
 )
 
-// subjects are all of which anything is known, in a ring from the one that was quiet for the
-// longest to the newest, which begins and ends with head.
+// subjects are all of which anything is known.
 type subjects struct {
 	byName  map[string]*subject
-	head    subject
+	byQuiet *list.List // of *subject, the one that was quiet for the longest first
 	used    int64      // bytes, without authors and evidence
 	dropped int64      // subjects that were forgotten for their memory
 	changed []*subject // not saved as they are now, the longest first
@@ -23,21 +23,21 @@ type subjects struct {
 	gone    []string   // names whose notes are not needed any more
 }
 
-func newSubjects() subjects { return subjects{byName: map[string]*subject{}} }
+func newSubjects() subjects { return subjects{byName: map[string]*subject{}, byQuiet: list.New()} }
 
 // A subject is what is known of one.
 type subject struct {
-	name       string
-	panes      []sketch.Pane // the oldest first
-	last       int64         // number of the newest pane, when something was last taken in
-	epoch      int64         // of its counts, as in sidecar.Reset
-	prev, next *subject
-	chosen     []uint32                  // authors that may have been made up, see maxChosen
-	marks      map[ratelimit.Token]int64 // of refused sends, by pane
-	bads       map[ratelimit.Token]bad
-	uncharged  []uncharged // the oldest first
-	spam       *CalledSpam
-	size       int64 // bytes in all
+	name      string
+	panes     []sketch.Pane             // the oldest first
+	last      int64                     // number of the newest pane, when something was last taken in
+	epoch     int64                     // of its counts, as in sidecar.Reset
+	place     *list.Element             // in subjects.byQuiet
+	chosen    []uint32                  // authors that may have been made up, see maxChosen
+	marks     map[ratelimit.Token]int64 // of refused sends, by pane
+	bads      map[ratelimit.Token]bad
+	uncharged []uncharged // the oldest first
+	spam      *CalledSpam
+	size      int64 // bytes in all
 	saved
 }
 
@@ -62,42 +62,27 @@ const (
 
 // subject returns what is known of one, without what has left the window, and the number of
 // the pane of now. It makes it if there is none.
-func (a *Attribution) subject(now time.Time, name string) (s *subject, number int64) {
-	s, number = a.subjects.byName[name], a.number(now, now)
+func (t *table) subject(now time.Time, name string) (s *subject, number int64) {
+	s, number = t.subjects.byName[name], t.number(now, now)
 	if s == nil {
-		s = &subject{name: strings.Clone(name), last: number, epoch: a.Counts(now, name).Epoch}
-		a.subjects.byName[s.name] = s
-		a.subjects.push(s)
-		a.resize(s)
+		s = &subject{name: strings.Clone(name), last: number, epoch: t.Counts(now, name).Epoch}
+		t.subjects.byName[s.name] = s
+		s.place = t.subjects.byQuiet.PushBack(s)
+		t.resize(s)
 		return s, number
 	}
-	if s.next != &a.subjects.head {
-		a.subjects.remove(s)
-		a.subjects.push(s)
-	}
+	t.subjects.byQuiet.MoveToBack(s.place)
 	if s.last < number {
-		a.learn(s, now)
-		a.expire(s, number)
+		t.learn(s, now)
+		t.expire(s, number)
 	}
 	return s, number
 }
 
-// push makes a subject the newest.
-func (x *subjects) push(s *subject) {
-	if x.head.next == nil {
-		x.head.next, x.head.prev = &x.head, &x.head
-	}
-	s.prev, s.next = x.head.prev, &x.head
-	s.prev.next, s.next.prev = s, s
-}
-
-// remove takes a subject out of the ring.
-func (x *subjects) remove(s *subject) { s.prev.next, s.next.prev = s.next, s.prev }
-
 // quietest is the subject of which nothing was heard for the longest; nil: there is none.
 func (x *subjects) quietest() *subject {
-	if s := x.head.next; s != &x.head {
-		return s
+	if first := x.byQuiet.Front(); first != nil {
+		return first.Value.(*subject)
 	}
 	return nil
 }
@@ -116,18 +101,18 @@ func (s *subject) pane(number int64) *sketch.Pane {
 }
 
 // expire forgets what has left the window in which number is the newest pane.
-func (a *Attribution) expire(s *subject, number int64) {
+func (t *table) expire(s *subject, number int64) {
 	s.last = number
 	old := 0
 	for old < len(s.panes) && s.panes[old].Number < number-parts {
-		a.empty(&s.panes[old])
+		t.empty(&s.panes[old])
 		old++
 	}
 	s.panes = slices.Delete(s.panes, 0, old)
 	s.uncharged = slices.DeleteFunc(s.uncharged, func(u uncharged) bool { return u.pane < number-parts })
 	for token, b := range s.bads {
 		if b.pane < number-parts {
-			a.forgive(s, token)
+			t.forgive(s, token)
 		}
 	}
 	for mark, at := range s.marks {
@@ -138,12 +123,12 @@ func (a *Attribution) expire(s *subject, number int64) {
 	s.chosen = slices.DeleteFunc(s.chosen, func(id uint32) bool {
 		return !slices.ContainsFunc(s.panes, func(p sketch.Pane) bool { return p.Find(id) != nil })
 	})
-	a.resize(s)
+	t.resize(s)
 }
 
-func (a *Attribution) empty(p *sketch.Pane) {
+func (t *table) empty(p *sketch.Pane) {
 	for _, e := range p.Entries {
-		a.release(e.Author)
+		t.release(e.Author)
 	}
 }
 
@@ -185,15 +170,15 @@ func (s *subject) mark(mark ratelimit.Token) bool {
 }
 
 // drop forgets a subject.
-func (a *Attribution) drop(s *subject) {
+func (t *table) drop(s *subject) {
 	for i := range s.panes {
-		a.empty(&s.panes[i])
+		t.empty(&s.panes[i])
 	}
 	for _, b := range s.bads {
-		a.release(b.author)
+		t.release(b.author)
 	}
-	x := &a.subjects
-	x.remove(s)
+	x := &t.subjects
+	x.byQuiet.Remove(s.place)
 	delete(x.byName, s.name)
 	x.used -= s.size
 	if s.noted > 0 {
@@ -204,27 +189,27 @@ func (a *Attribution) drop(s *subject) {
 }
 
 // resize measures a subject anew, and forgets others if all take too much memory.
-func (a *Attribution) resize(s *subject) {
+func (t *table) resize(s *subject) {
 	size := 400 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + 2*s.noted
 	for i := range s.panes {
 		size += 16 * int64(cap(s.panes[i].Entries))
 	}
-	a.subjects.used += size - s.size
+	t.subjects.used += size - s.size
 	s.size = size
-	for a.memory() > a.Memory {
-		if a.authors.size() > a.Memory/4 && a.authors.forget() {
+	for t.memory() > t.Memory {
+		if t.authors.size() > t.Memory/4 && t.authors.forget() {
 			continue
 		}
-		quiet := a.subjects.quietest()
+		quiet := t.subjects.quietest()
 		if quiet == nil || quiet == s {
 			return
 		}
-		a.drop(quiet)
-		a.subjects.dropped++
+		t.drop(quiet)
+		t.subjects.dropped++
 	}
 }
 
 // memory is how many bytes are used, about.
-func (a *Attribution) memory() int64 {
-	return a.subjects.used + a.authors.size() + a.usual.Bytes() + sheetSize*int64(a.sheets)
+func (t *table) memory() int64 {
+	return t.subjects.used + t.authors.size() + t.usual.Bytes() + sheetSize*int64(t.sheets)
 }

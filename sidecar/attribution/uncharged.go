@@ -46,15 +46,13 @@ func (s *subject) uncharge(pane int64, why sidecar.Class, n int64) {
 }
 
 // Uncounted lists the sends of a subject that nobody has paid for, or all for "".
-func (a *Attribution) Uncounted(now time.Time, subject string) []Share {
+func (a *Attribution) Uncounted(now time.Time, name string) []Share {
 	var n [sidecar.Notice]int64
-	a.locked(func() {
-		if s := a.subjects.byName[subject]; s != nil {
-			for _, u := range s.uncharged {
-				for why := range n {
-					if u.pane >= a.number(now, now)-parts {
-						n[why] += u.n[why]
-					}
+	a.look(now, name, func(s *subject, from int64) {
+		for _, u := range s.uncharged {
+			for why := range n {
+				if u.pane >= from {
+					n[why] += u.n[why]
 				}
 			}
 		}

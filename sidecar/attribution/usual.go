@@ -11,8 +11,8 @@ import (
 type peak struct{ sent, most, pane int64 }
 
 // day is that of a pane, by the time zone of this program.
-func (a *Attribution) day(pane int64) uint16 {
-	seconds := pane * a.length / 1000
+func (t *table) day(pane int64) uint16 {
+	seconds := pane * t.length / 1000
 	_, offset := time.Unix(seconds, 0).Zone()
 	return uint16((seconds + int64(offset)) / 86400)
 }
@@ -20,8 +20,8 @@ func (a *Attribution) day(pane int64) uint16 {
 // learn takes in the hour up to the newest pane of a subject, which is over. An hour belongs
 // to the day on which most of it was sent: so what was sent at once shortly before midnight
 // is of one day. What an author has sent on a day on which it was stopped is not usual.
-func (a *Attribution) learn(s *subject, now time.Time) {
-	if a.length == 0 || !sidecar.IsDomain(s.name) {
+func (t *table) learn(s *subject, now time.Time) {
+	if t.length == 0 || !sidecar.IsDomain(s.name) {
 		return
 	}
 	peaks := map[uint32]peak{}
@@ -40,21 +40,21 @@ func (a *Attribution) learn(s *subject, now time.Time) {
 		}
 	}
 	for id, pk := range peaks {
-		who := a.authors.all[id].Author
+		who := t.authors.all[id].Author
 		switch {
 		case pk.sent == 0 || !usual.Has(who.Key):
-		case a.Stopped(now.Add(-a.Window), now, who, s.name) != "", a.dirty(s, id, a.day(pk.pane), pk.sent):
-			a.usual.Forget(now, s.name, who.Key, a.day(pk.pane))
+		case t.Stopped(now.Add(-t.Window), now, who, s.name) != "", t.dirty(s, id, t.day(pk.pane), pk.sent):
+			t.usual.Forget(now, s.name, who.Key, t.day(pk.pane))
 		default:
-			a.usual.Note(now, s.name, who.Key, a.day(pk.pane), pk.sent)
+			t.usual.Note(now, s.name, who.Key, t.day(pk.pane), pk.sent)
 		}
 	}
 }
 
 // mostUsual is how many authors may have usual hours: they take at most a quarter of the
 // memory.
-func (a *Attribution) mostUsual() int {
-	return int(min(orUnbounded(int64(a.MaxAuthors)), a.Memory/4/usual.AuthorSize))
+func (t *table) mostUsual() int {
+	return int(min(orUnbounded(int64(t.MaxAuthors)), t.Memory/4/usual.AuthorSize))
 }
 
 // usualEvery is how often at most the hours of a domain are saved. What a crash loses of
