@@ -2,6 +2,7 @@ package sidecar_test
 
 import (
 	"encoding/json"
+	"os/exec"
 	"testing"
 	"unicode/utf8"
 
@@ -11,17 +12,21 @@ import (
 // S-07: nothing that a sender has chosen commands a terminal, or changes what is read.
 func TestPrintable(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                     "",
-		"bücher.example 日本 (105%) \\ \"":       "bücher.example 日本 (105%) \\ \"",
-		"a@x\u009b31mred.example":              `a@x\u009b31mred.example`, // CSI, as one character
-		"a@x\x1b[31mred.example":               `a@x\u001b[31mred.example`,
-		"a@\u202egpj.example":                  `a@\u202egpj.example`,
-		"\u202a\u2066\u2069\u200e\u200f\u061c": `\u202a\u2066\u2069\u200e\u200f\u061c`,
-		"a\r\n\tb\x7f\x00":                     `a\u000d\u000a\u0009b\u007f\u0000`,
-		"\u2028\u2029\u0085\u00a0":             `\u2028\u2029\u0085\u00a0`,
-		"\x9b31m\xff\xe2\x80":                  `\x9b31m\xff\xe2\x80`, // bytes that are no UTF-8
-		"\ufffd":                               `\ufffd`,
-		"\U000e0041":                           `\udb40\udc41`, // an invisible tag
+		"":                                      "",
+		"bücher.example 日本 (105%) \\ \"":        "bücher.example 日本 (105%) \\ \"",
+		"a@x\u009b31mred.example":               `a@x\u009b31mred.example`, // CSI, as one character
+		"a@x\x1b[31mred.example":                `a@x\u001b[31mred.example`,
+		"a@\u202egpj.example":                   `a@\u202egpj.example`,
+		"\u202a\u2066\u2069\u200e\u200f\u061c":  `\u202a\u2066\u2069\u200e\u200f\u061c`,
+		"a\r\n\tb\x7f\x00":                      `a\u000d\u000a\u0009b\u007f\u0000`,
+		"\u2028\u2029\u0085\u00a0":              `\u2028\u2029\u0085\u00a0`,
+		"\x9b31m\xff\xe2\x80":                   `\x9b31m\xff\xe2\x80`, // bytes that are no UTF-8
+		"\ufffd":                                `\ufffd`,
+		"\U000e0041":                            `\udb40\udc41`,                          // an invisible tag
+		"a\u200b\u200d\u2060\ufeff\ufe0f\u00ad": `a\u200b\u200d\u2060\ufeff\ufe0f\u00ad`, // without width
+		"\u3164\u115f\uffa0\u034f\u2800":        `\u3164\u115f\uffa0\u034f\u2800`,        // letters and marks that show nothing
+		"\u0301e\u0301 ไม่":                     "\\u0301e\u0301 ไม่",                    // an accent on nothing, and two where they belong
+		"e\u0301\u0301\u0301\u0301\u0301\u0301": "e\u0301\u0301\u0301\u0301\\u0301\\u0301",
 	} {
 		if got := sidecar.Printable(text); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
@@ -29,6 +34,45 @@ func TestPrintable(t *testing.T) {
 	}
 	if got := sidecar.PrintableLines("a\nb\r\x1b\n"); got != "a\nb\\u000d\\u001b\n" {
 		t.Errorf("lines became %q", got)
+	}
+}
+
+func TestTextIsCutByCells(t *testing.T) {
+	for _, c := range []struct {
+		text, want string
+		cells      int
+	}{
+		{"abcdef", "abcdef", 6}, {"abcdef", "abcd…", 5}, {"abcdef", "…", 1},
+		{"日本語", "日本語", 6}, {"日本語", "日…", 4}, {"日本語", "日本…", 5},
+		{"e\u0301e\u0301e\u0301", "e\u0301e\u0301e\u0301", 3}, {"e\u0301e\u0301e\u0301", "e\u0301…", 2},
+		{"a\x1bb", `a\u00…`, 6},
+	} {
+		got := sidecar.Show(c.text).Cut(c.cells)
+		if got.String() != c.want || got.Width() > c.cells {
+			t.Errorf("%q in %d cells is %q, of %d, want %q", c.text, c.cells, got, got.Width(), c.want)
+		}
+	}
+}
+
+// A name that cannot be read as it is stands in no command; every other one is one word to a shell.
+func TestCommand(t *testing.T) {
+	for _, name := range []string{"", "-rf", "a\nb", "a\x1b[2Jb", "a\xffb", "a\u202eb", "a\u200bb", "a\u05d0b@x", "a\u0627b@x", "a\u0661b@x"} {
+		if got := sidecar.Command("sluice stop", name); got != "" {
+			t.Errorf("%q stands in %q", name, got)
+		}
+		if got := sidecar.Command("sluice stop", "fine", name); got != "" {
+			t.Errorf("%q stands in %q", name, got)
+		}
+	}
+	for _, name := range []string{"news@example.com", "script:/home/bob/$(reboot)", "a'b; \"c\" `d` \\ !e *? ~ #x", "müller@bücher.example", "=x", "~root", "a&b|c<d>e"} {
+		command := sidecar.Command("printf %s", name)
+		out, err := exec.Command("sh", "-c", command).Output()
+		if err != nil || string(out) != name {
+			t.Errorf("%s: a shell takes %q for %q, %v", command, name, out, err)
+		}
+	}
+	if got, want := sidecar.Command("grep POST", "/var/log/a b", "x"), "grep POST '/var/log/a b' x"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -36,14 +36,6 @@ func Span(d time.Duration) string {
 	return d.String()
 }
 
-// ShellQuote is a scope or name as a shell takes it for one word.
-func ShellQuote(name string) string {
-	if strings.ContainsAny(name, " !\"#$&'()*;<>?[\\]^`{|}~") {
-		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-	}
-	return name
-}
-
 // Count is a number with its noun.
 func Count(n int64, one, many string) string {
 	if n == 1 {

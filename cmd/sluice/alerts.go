@@ -93,9 +93,9 @@ func (c alertTestCmd) Run(t *terminal) error {
 		switch {
 		case c.JSON:
 		case r.Error != "":
-			fmt.Fprintf(t.stdout, "%s (%s): not delivered: %s\n", r.Channel, r.Target, sidecar.Printable(r.Error))
+			printf(t.stdout, "%s (%s): not delivered: %s\n", r.Channel, r.Target, r.Error)
 		default:
-			fmt.Fprintf(t.stdout, "%s (%s): delivered\n", r.Channel, r.Target)
+			printf(t.stdout, "%s (%s): delivered\n", r.Channel, r.Target)
 		}
 	}
 	switch {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -76,9 +75,9 @@ func (c configCmd) check(t *terminal) error {
 	case c.JSON:
 		return errors.Join(printJSON(t.stdout, found), err)
 	case found.Good && found.File == "":
-		fmt.Fprintf(t.stdout, "there is no %s, so all values are built in\n", config.DefaultPath)
+		printf(t.stdout, "there is no %s, so all values are built in\n", config.DefaultPath)
 	case found.Good:
-		fmt.Fprintf(t.stdout, "%s is good\n", found.File)
+		printf(t.stdout, "%s is good\n", found.File)
 	}
 	return err
 }
@@ -158,11 +157,11 @@ func (versionCmd) Help() string {
 }
 
 func (c versionCmd) Run(t *terminal) error {
-	print := func(v admin.Version) { fmt.Fprintf(t.stdout, "sluice %s\n", v.Version) }
+	print := func(v admin.Version) { printf(t.stdout, "sluice %s\n", v.Version) }
 	if c.Running {
 		return show(t, c.JSON, "version", func(a *admin.Client) (admin.Version, error) { return a.Version(t.ctx) }, func(v admin.Version) {
 			print(v)
-			fmt.Fprintf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
+			printf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
 		})
 	}
 	v := admin.Version{Version: programVersion()}

@@ -74,9 +74,9 @@ func (c doctorCmd) Run(t *terminal) error {
 
 func printFindings(w io.Writer, findings []doctor.Finding) {
 	for _, f := range findings {
-		fmt.Fprintf(w, "%-6s %s: %s\n", f.State, f.Check, f.Found)
+		printf(w, "%-6s %s: %s\n", f.State, f.Check, f.Found)
 		if f.Do != "" {
-			fmt.Fprintf(w, "       %s\n", f.Do)
+			printf(w, "       %s\n", f.Do)
 		}
 	}
 }

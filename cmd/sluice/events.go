@@ -57,12 +57,12 @@ func printEvents(w io.Writer, p operator.Past, scope, within string) {
 		if scope != "" {
 			of = " to " + sidecar.Printable(scope)
 		}
-		fmt.Fprintf(w, "%s: nothing has happened%s in the last %s\n", p.Node, of, within)
+		printf(w, "%s: nothing has happened%s in the last %s\n", p.Node, of, within)
 		return
 	}
-	rows := [][]string{{"WHEN", "EVENT", "WHOM", "BY", "WHAT"}}
+	rows := [][]sidecar.Text{cells("WHEN", "EVENT", "WHOM", "BY", "WHAT")}
 	for _, r := range p.Events {
-		rows = append(rows, []string{sidecar.DateTime(r.At), string(r.Event), whom(r), r.By, often(r) + r.Text})
+		rows = append(rows, cells(sidecar.DateTime(r.At), r.Event, whom(r), r.By, often(r)+r.Text))
 	}
 	printTable(w, "lllll", rows)
 }

@@ -38,7 +38,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/*/*test", own: []string{"sluice/sidecar", "sluice/sidecar/*"}, foreign: []string{"*"}},
 
 	// What everybody may import: words, and values.
-	{packages: "sluice/sidecar", own: []string{"sluice/ratelimit"}},
+	{packages: "sluice/sidecar", own: []string{"sluice/ratelimit"}, foreign: []string{"github.com/rivo/uniseg", "golang.org/x/text/unicode/bidi"}},
 	{packages: "sluice/sidecar/event"},
 	{packages: "sluice/sidecar/peer", own: words("event"), foreign: []string{"golang.org/x/sys/unix"}},
 	{packages: "sluice/sidecar/follow"},

@@ -63,7 +63,7 @@ func (c incidentCmd) Run(t *terminal) error {
 		}
 		printIncident(t.stdout, &l.Incidents[0])
 		for _, before := range l.Incidents[1:] {
-			fmt.Fprintf(t.stdout, "before it: incident %s, %s\n", before.ID, when(&before))
+			printf(t.stdout, "before it: incident %s, %s\n", before.ID, when(&before))
 		}
 	})
 }
@@ -73,7 +73,7 @@ func listIncidents(w io.Writer, all []incident.Incident) {
 		fmt.Fprintln(w, "there was no incident")
 		return
 	}
-	rows := [][]string{{"INCIDENT", "SEVERITY", "SINCE", "UNTIL", "ABOUT", "CAUSE", "CULPRIT"}}
+	rows := [][]sidecar.Text{cells("INCIDENT", "SEVERITY", "SINCE", "UNTIL", "ABOUT", "CAUSE", "CULPRIT")}
 	for i := range all {
 		one := &all[i]
 		until := "open"
@@ -84,7 +84,7 @@ func listIncidents(w io.Writer, all []incident.Incident) {
 		for _, c := range one.Causes {
 			causes = append(causes, c.Name)
 		}
-		rows = append(rows, []string{one.ID.String(), one.Severity.String(), sidecar.DateTime(one.Opened), until, aboutOf(one), strings.Join(causes, ", "), one.Culprit.Author})
+		rows = append(rows, cells(one.ID.String(), one.Severity.String(), sidecar.DateTime(one.Opened), until, aboutOf(one), strings.Join(causes, ", "), one.Culprit.Author))
 	}
 	printTable(w, "lllllll", rows)
 }
@@ -104,25 +104,25 @@ func when(i *incident.Incident) string {
 
 // printIncident prints the card of an incident.
 func printIncident(w io.Writer, i *incident.Incident) {
-	fmt.Fprintf(w, "%s   %s, %s   incident %s\n\n", sidecar.Printable(aboutOf(i)), i.Severity, when(i), i.ID)
+	printf(w, "%s   %s, %s   incident %s\n\n", aboutOf(i), i.Severity, when(i), i.ID)
 	for _, c := range i.Causes {
 		until := "still so"
 		if !c.Gone.IsZero() {
 			until = "until " + clock(c.Gone, i.Opened)
 		}
-		fmt.Fprintf(w, "  CAUSE     %s, since %s, %s\n", sidecar.Printable(strings.TrimSpace(c.Name+" "+c.Scope)), clock(c.Since, i.Opened), until)
+		printf(w, "  CAUSE     %s, since %s, %s\n", strings.TrimSpace(c.Name+" "+c.Scope), clock(c.Since, i.Opened), until)
 	}
 	printCulprit(w, i)
 	printEvidence(w, i)
 	if len(i.Timeline) > 0 {
 		fmt.Fprintln(w)
-		rows := [][]string{{"WHEN", "EVENT", "BY", "WHAT"}}
+		rows := [][]sidecar.Text{cells("WHEN", "EVENT", "BY", "WHAT")}
 		for _, e := range i.Timeline {
 			times := ""
 			if e.Count > 1 {
 				times = fmt.Sprintf("%d times until %s: ", e.Count, clock(e.Last, i.Opened))
 			}
-			rows = append(rows, []string{clock(e.At, i.Opened), string(e.Event), e.By, times + e.Text})
+			rows = append(rows, cells(clock(e.At, i.Opened), e.Event, e.By, times+e.Text))
 		}
 		printTable(w, "llll", rows)
 	}
@@ -150,7 +150,7 @@ func printCulprit(w io.Writer, i *incident.Incident) {
 	if c.Stopped {
 		text += ", stopped alone"
 	}
-	fmt.Fprintf(w, "  WHO       %s   [%s]\n", sidecar.Printable(text), c.Proof)
+	printf(w, "  WHO       %s   [%s]\n", text, c.Proof)
 }
 
 // printEvidence prints who sent when it was worst, and the lines of the log.
@@ -161,9 +161,9 @@ func printEvidence(w io.Writer, i *incident.Incident) {
 		if e.Limit > 0 {
 			of = fmt.Sprintf(" of %d", e.Limit)
 		}
-		fmt.Fprintf(w, "  AT WORST  %s: %d%s sent, %d tried, %d refused\n", clock(e.At, i.Opened), e.Sent, of, e.Tried, e.Refused)
+		printf(w, "  AT WORST  %s: %d%s sent, %d tried, %d refused\n", clock(e.At, i.Opened), e.Sent, of, e.Tried, e.Refused)
 		if others, sent := others(i); others > 0 {
-			fmt.Fprintf(w, "  OTHERS    %s: %d sent\n", sidecar.Count(int64(others), "sender", "senders"), sent)
+			printf(w, "  OTHERS    %s: %d sent\n", sidecar.Count(int64(others), "sender", "senders"), sent)
 		}
 		fmt.Fprintln(w)
 		printTable(w, "rrrlllrl", senderRows(e))
@@ -172,7 +172,7 @@ func printEvidence(w io.Writer, i *incident.Incident) {
 		fmt.Fprintln(w)
 	}
 	for _, l := range e.Lines {
-		fmt.Fprintf(w, "  last of %s: %s\n", l.Cause, sidecar.Printable(l.Text))
+		printf(w, "  last of %s: %s\n", l.Cause, l.Text)
 	}
 }
 
@@ -186,8 +186,8 @@ func others(i *incident.Incident) (n int, sent int64) {
 	return n, sent
 }
 
-func senderRows(e incident.Evidence) [][]string {
-	rows := [][]string{{"TRIED", "SENT", "BAD", "SENDER", "PROOF", "FROM", "RECIPIENTS", "TO"}}
+func senderRows(e incident.Evidence) [][]sidecar.Text {
+	rows := [][]sidecar.Text{cells("TRIED", "SENT", "BAD", "SENDER", "PROOF", "FROM", "RECIPIENTS", "TO")}
 	for _, s := range e.Who {
 		from, to, recipients := "-", "-", "-"
 		if len(s.Networks) > 0 {
@@ -205,17 +205,17 @@ func senderRows(e incident.Evidence) [][]string {
 		if s.Recipients > 0 {
 			recipients = fmt.Sprint(s.Recipients)
 		}
-		rows = append(rows, []string{fmt.Sprint(s.Tried), fmt.Sprint(s.Sent), fmt.Sprint(s.Bad), s.Author, s.Proof, from, recipients, to})
+		rows = append(rows, cells(s.Tried, s.Sent, s.Bad, s.Author, s.Proof, from, recipients, to))
 	}
 	return rows
 }
 
-// printNext prints what can be done, with names only that are harmless in a command.
+// printNext prints what can be done.
 func printNext(w io.Writer, i *incident.Incident) {
-	var next [][]string
+	var next [][]sidecar.Text
 	add := func(what, command, name string) {
-		if harmless.MatchString(name) {
-			next = append(next, []string{"", what + ":", "sluice " + command + " " + name})
+		if typed := sidecar.Command("sluice "+command, name); typed != "" {
+			next = append(next, cells("", what+":", typed))
 		}
 	}
 	_, notStopped := stop.Canonical(i.Culprit.Author)
@@ -227,7 +227,7 @@ func printNext(w io.Writer, i *incident.Incident) {
 		add("stop only this one", "stop", i.Culprit.Author)
 	}
 	if i.Domain == "" {
-		next = append(next, []string{"", "how the node is:", "sluice doctor"})
+		next = append(next, cells("", "how the node is:", "sluice doctor"))
 	} else {
 		add("who sends now", "who", i.Domain)
 		add("all that happened to it", "events", i.Domain)

@@ -108,15 +108,15 @@ func (d *jsonDoc) unseen(where string) (all []string) {
 	return all
 }
 
-// full fills all of a value: no number is 0, no list empty, no pointer nil.
-func full(v reflect.Value) {
+// full fills all of a value: each text is this one, no number is 0, no list empty, no pointer nil.
+func full(v reflect.Value, text string) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		full(v.Elem())
+		full(v.Elem(), text)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		full(v.Index(0))
+		full(v.Index(0), text)
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			v.Set(reflect.ValueOf(noon))
@@ -124,19 +124,19 @@ func full(v reflect.Value) {
 		}
 		for i := range v.NumField() {
 			if f := v.Type().Field(i); f.IsExported() || f.Anonymous {
-				full(v.Field(i))
+				full(v.Field(i), text)
 			}
 		}
 	case reflect.Map:
 		key, of := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		full(key)
-		full(of)
+		full(key, text)
+		full(of, text)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, of)
 	case reflect.Interface:
-		v.Set(reflect.ValueOf("text"))
+		v.Set(reflect.ValueOf(text))
 	case reflect.String:
-		v.SetString("text")
+		v.SetString(text)
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Float64:
@@ -150,8 +150,8 @@ func full(v reflect.Value) {
 func TestJSONHasTheDocumentedFields(t *testing.T) {
 	dir := t.TempDir()
 	s := stages["busy"]
-	full(reflect.ValueOf(&s.status).Elem())
-	full(reflect.ValueOf(&s.filled).Elem())
+	full(reflect.ValueOf(&s.status).Elem(), "text")
+	full(reflect.ValueOf(&s.filled).Elem(), "text")
 	serveStage(t, dir, s)
 	writeFile(t, dir+"/good.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[limits]\nhourly = 20\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))

@@ -52,7 +52,7 @@ func (c learnCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, l)
 	}
-	fmt.Fprintf(t.stdout, "%s to %s: learned what %s of %s usually send, of %s not known before\n", sidecar.DateTime(l.From), sidecar.DateTime(l.To),
+	printf(t.stdout, "%s to %s: learned what %s of %s usually send, of %s not known before\n", sidecar.DateTime(l.From), sidecar.DateTime(l.To),
 		sidecar.Count(int64(l.Authors), "author", "authors"), sidecar.Count(int64(l.Domains), "domain", "domains"), sidecar.Count(int64(l.Days), "day", "days"))
 	return nil
 }

@@ -34,7 +34,7 @@ func (c lockCmd) Run(t *terminal) error {
 		return done{"locked", domain, warning}, err
 	}
 	return show(t, c.JSON, "lock "+domain, question, func(d done) {
-		fmt.Fprintf(t.stdout, "%s is locked until it is unlocked: sluice unlock %s\n", domain, domain)
+		printf(t.stdout, "%s is locked until it is unlocked: sluice unlock %s\n", domain, domain)
 		t.warn(d.Warning)
 	})
 }
@@ -83,7 +83,7 @@ func (c unlockCmd) Run(t *terminal) error {
 		return done{"unlocked", domain, warning}, err
 	}
 	return show(t, c.JSON, "unlock "+domain, question, func(d done) {
-		fmt.Fprintf(t.stdout, "%s is unlocked and starts at zero\n", domain)
+		printf(t.stdout, "%s is unlocked and starts at zero\n", domain)
 		t.warn(d.Warning)
 	})
 }
@@ -114,7 +114,7 @@ func (c resetCmd) Run(t *terminal) error {
 			"name a domain, account:NAME or a mailbox")
 	}
 	question := func(a *admin.Client) (done, error) { return done{"reset", scope, ""}, a.Reset(t.ctx, scope) }
-	return show(t, c.JSON, "reset "+scope, question, func(done) { fmt.Fprintf(t.stdout, "%s starts at zero\n", scope) })
+	return show(t, c.JSON, "reset "+scope, question, func(done) { printf(t.stdout, "%s starts at zero\n", scope) })
 }
 
 // done is the result of a command for --json.

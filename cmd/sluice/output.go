@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +39,19 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// printf is fmt.Fprintf for whom others have a say in: each argument that is a text stays on its
+// line, and shows what is in it.
+func printf(w io.Writer, format string, args ...any) {
+	for i, arg := range args {
+		_, named := arg.(fmt.Stringer)
+		_, failed := arg.(error)
+		if named || failed || reflect.ValueOf(arg).Kind() == reflect.String {
+			args[i] = sidecar.Show(fmt.Sprint(arg))
+		}
+	}
+	fmt.Fprintf(w, format, args...)
+}
+
 // jsonFlag is the flag of every command that prints.
 type jsonFlag struct {
 	JSON bool `name:"json" help:"Print JSON, for programs."`
@@ -56,14 +69,22 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
+// cells are a row of a table.
+func cells(values ...any) []sidecar.Text {
+	row := make([]sidecar.Text, len(values))
+	for i, v := range values {
+		row[i] = sidecar.Show(fmt.Sprint(v))
+	}
+	return row
+}
+
 // printTable prints rows, the first of which is the header, in aligned columns: l left, r
 // right. On a terminal, texts are shortened until the table is not wider.
-func printTable(w io.Writer, align string, rows [][]string) {
+func printTable(w io.Writer, align string, rows [][]sidecar.Text) {
 	widths := make([]int, len(align))
 	for _, row := range rows {
 		for i, cell := range row {
-			row[i] = sidecar.Printable(cell)
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+			widths[i] = max(widths[i], cell.Width())
 		}
 	}
 	if s, ok := w.(*screen); ok && s.width > 0 {
@@ -72,17 +93,19 @@ func printTable(w io.Writer, align string, rows [][]string) {
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			width := widths[i]
+			cell = cell.Cut(widths[i])
+			space := strings.Repeat(" ", widths[i]-cell.Width())
 			if align[i] == 'l' {
-				width = -width
+				fmt.Fprint(&line, cell, space, "  ")
+			} else {
+				fmt.Fprint(&line, space, cell, "  ")
 			}
-			fmt.Fprintf(&line, "%*s  ", width, shorten(cell, widths[i]))
 		}
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
 }
 
-// leastColumn is the width in characters to which texts are shortened at most.
+// leastColumn is the width in cells to which texts are shortened at most.
 const leastColumn = 10
 
 // fit narrows the widest columns of texts until all columns fit into a width. Numbers are
@@ -101,12 +124,4 @@ func fit(widths []int, align string, width int) {
 		}
 		widths[widest]--
 	}
-}
-
-// shorten cuts a text to a number of characters, and shows that it has.
-func shorten(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
 }

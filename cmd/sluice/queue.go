@@ -196,19 +196,19 @@ func (w watchedQueue) Prepare(entries []sidecar.LogEntry) func(ctx context.Conte
 
 // print prints a report as a table.
 func (c queueCmd) print(w io.Writer, r queue.Report) {
-	fmt.Fprintf(w, "%s: %s to %s in Exim's queue", r.Node, sidecar.Count(r.Messages, "message", "messages"), sidecar.Count(r.Recipients, "recipient", "recipients"))
+	printf(w, "%s: %s to %s in Exim's queue", r.Node, sidecar.Count(r.Messages, "message", "messages"), sidecar.Count(r.Recipients, "recipient", "recipients"))
 	if age := r.Now.Sub(r.Swept); age >= time.Minute {
-		fmt.Fprintf(w, ", as of %s ago", sidecar.Brief(age))
+		printf(w, ", as of %s ago", sidecar.Brief(age))
 	}
 	fmt.Fprintln(w)
 	if r.Unknown > 0 {
-		fmt.Fprintf(w, "unknown: %s of which the header cannot be read: sluice queue --list, exim -Mvh ID\n", sidecar.Count(r.Unknown, "message", "messages"))
+		printf(w, "unknown: %s of which the header cannot be read: sluice queue --list, exim -Mvh ID\n", sidecar.Count(r.Unknown, "message", "messages"))
 	}
 	if r.Uncounted > 0 {
-		fmt.Fprintf(w, "%s more, of which nothing is known: raise queue.max\n", sidecar.Count(r.Uncounted, "message", "messages"))
+		printf(w, "%s more, of which nothing is known: raise queue.max\n", sidecar.Count(r.Uncounted, "message", "messages"))
 	}
 	if r.Trouble != "" {
-		fmt.Fprintf(w, "not all of the queue can be read: %s\n", r.Trouble)
+		printf(w, "not all of the queue can be read: %s\n", r.Trouble)
 	}
 	switch {
 	case c.List && len(r.List) > 0:
@@ -220,8 +220,8 @@ func (c queueCmd) print(w io.Writer, r queue.Report) {
 	}
 }
 
-func payerRows(r queue.Report) [][]string {
-	rows := [][]string{{"PAYER", "MESSAGES", "RECIPIENTS", "HELD", "FROZEN", "BOUNCES", "OLDEST", "TOP-SENDER"}}
+func payerRows(r queue.Report) [][]sidecar.Text {
+	rows := [][]sidecar.Text{cells("PAYER", "MESSAGES", "RECIPIENTS", "HELD", "FROZEN", "BOUNCES", "OLDEST", "TOP-SENDER")}
 	for _, s := range r.Payers {
 		held, sender := "?", "-"
 		if r.HeldKnown {
@@ -230,14 +230,14 @@ func payerRows(r queue.Report) [][]string {
 		if s.Author.Name != "" {
 			sender = fmt.Sprintf("%s %d%%", s.Author.Name, s.Author.Messages*100/s.Messages)
 		}
-		rows = append(rows, []string{cmp.Or(s.Payer, "-"), fmt.Sprint(s.Messages), fmt.Sprint(s.Recipients), held, fmt.Sprint(s.Frozen), fmt.Sprint(s.Bounces),
-			sidecar.Brief(r.Now.Sub(s.Oldest)), sender})
+		rows = append(rows, cells(cmp.Or(s.Payer, "-"), s.Messages, s.Recipients, held, s.Frozen, s.Bounces,
+			sidecar.Brief(r.Now.Sub(s.Oldest)), sender))
 	}
 	return rows
 }
 
-func messageRows(r queue.Report) [][]string {
-	rows := [][]string{{"ID", "AGE", "SIZE", "RECIPIENTS", "STATE", "PAYER", "AUTHOR", "SENDER", "MOSTLY-TO"}}
+func messageRows(r queue.Report) [][]sidecar.Text {
+	rows := [][]sidecar.Text{cells("ID", "AGE", "SIZE", "RECIPIENTS", "STATE", "PAYER", "AUTHOR", "SENDER", "MOSTLY-TO")}
 	for _, m := range r.List {
 		state := "waits"
 		switch {
@@ -255,8 +255,8 @@ func messageRows(r queue.Report) [][]string {
 		if sender == "" && !m.Unknown {
 			sender = "<>"
 		}
-		rows = append(rows, []string{m.ID, sidecar.Brief(r.Now.Sub(m.Arrived)), fmt.Sprint(m.Size), fmt.Sprint(m.Recipients), state,
-			cmp.Or(m.Payer, "-"), cmp.Or(m.Author, "-"), cmp.Or(sender, "-"), cmp.Or(m.To, "-")})
+		rows = append(rows, cells(m.ID, sidecar.Brief(r.Now.Sub(m.Arrived)), m.Size, m.Recipients, state,
+			cmp.Or(m.Payer, "-"), cmp.Or(m.Author, "-"), cmp.Or(sender, "-"), cmp.Or(m.To, "-")))
 	}
 	return rows
 }

@@ -45,7 +45,7 @@ func (c setCmd) importFile(t *terminal) error {
 			t.printChange(change, c.Preview)
 		}
 		for _, place := range imported.Expired {
-			fmt.Fprintf(t.stdout, "%s: left out, it would have expired by now\n", place)
+			printf(t.stdout, "%s: left out, it would have expired by now\n", place)
 		}
 		printEffects(t.stdout, imported.Effects, c.Preview)
 		for _, warning := range imported.Warnings {

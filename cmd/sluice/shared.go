@@ -16,14 +16,14 @@ func printShared(w io.Writer, s operator.SharedStatus) {
 		fmt.Fprintln(w, "\nWhich nodes share the counts is not known until Redis answers.")
 		return
 	}
-	rows := [][]string{{"NODE", "LAST SIGN", "MODE", "STORE"}}
+	rows := [][]sidecar.Text{cells("NODE", "LAST SIGN", "MODE", "STORE")}
 	for _, n := range s.Nodes {
 		age := time.Duration(n.SignAge * float64(time.Second))
-		rows = append(rows, []string{n.Node, sidecar.Brief(age) + " ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)})
+		rows = append(rows, cells(n.Node, sidecar.Brief(age)+" ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)))
 	}
 	fmt.Fprintln(w)
 	printTable(w, "lrlr", rows)
-	fmt.Fprintf(w, "%s of store.nodes = %d; the mode here changed %s since the start.\n",
+	printf(w, "%s of store.nodes = %d; the mode here changed %s since the start.\n",
 		sidecar.Count(int64(len(s.Nodes)), "node", "nodes"), s.Of, sidecar.Count(s.Changes, "time", "times"))
 }
 

@@ -247,16 +247,16 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		fmt.Fprintln(w, "There is no mail in the logs.")
 		return
 	}
-	fmt.Fprintf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
-	fmt.Fprintf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
+	printf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
+	printf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
 	if !s.UsualFrom.IsZero() {
-		fmt.Fprintf(w, "From %s on it is known what senders usually send: who sends more leaves room for the others of its domain.\n", sidecar.DateTime(s.UsualFrom))
+		printf(w, "From %s on it is known what senders usually send: who sends more leaves room for the others of its domain.\n", sidecar.DateTime(s.UsualFrom))
 	}
 	if found.Foreign {
 		fmt.Fprintln(w, "The logs are taken for another host's: nothing of this one is believed of it (--no-foreign: they are of this one).")
 	}
 	if s.Watched > 0 {
-		fmt.Fprintf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
+		printf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
 	}
 	printDomains(w, s)
 	if found.Compared != nil {
@@ -270,13 +270,13 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 func printSuggestion(w io.Writer, s simulate.Suggestion) {
 	const anyway = "for defers and failures, or by a limit of its own or of a day"
 	if s.Hourly == nil {
-		fmt.Fprintf(w, "\nThere is no hourly limit by which %s would have been refused anything: whatever it is, %s would have been, each %s.\n",
+		printf(w, "\nThere is no hourly limit by which %s would have been refused anything: whatever it is, %s would have been, each %s.\n",
 			atMost(s.Domains), sidecar.Count(int64(s.Anyway), "domain", "domains"), anyway)
 		return
 	}
-	fmt.Fprintf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\n", *s.Hourly, atMost(s.Domains))
+	printf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\n", *s.Hourly, atMost(s.Domains))
 	if s.Anyway > 0 {
-		fmt.Fprintf(w, "Among these are %d to which that happens whatever the limit is, each %s.\n", s.Anyway, anyway)
+		printf(w, "Among these are %d to which that happens whatever the limit is, each %s.\n", s.Anyway, anyway)
 	}
 }
 
@@ -301,7 +301,7 @@ func printDomains(w io.Writer, s simulate.Report) {
 		return
 	}
 	fmt.Fprintln(w)
-	rows := [][]string{{"DOMAIN", "REFUSED", "WATCHED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY"}}
+	rows := [][]sidecar.Text{cells("DOMAIN", "REFUSED", "WATCHED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY")}
 	for _, d := range s.Domains {
 		first, lasted := "-", "-"
 		if d.Refused > 0 {
@@ -310,8 +310,8 @@ func printDomains(w io.Writer, s simulate.Report) {
 		if d.Tripped {
 			lasted += " defer/fail"
 		}
-		rows = append(rows, []string{d.Domain, fmt.Sprint(d.Refused), fmt.Sprint(d.Watched), first, lasted, fmt.Sprint(d.Sent), fmt.Sprint(d.Bad),
-			fmt.Sprintf("%s (%d)", d.Mostly, d.MostlyOf)})
+		rows = append(rows, cells(d.Domain, d.Refused, d.Watched, first, lasted, d.Sent, d.Bad,
+			fmt.Sprintf("%s (%d)", d.Mostly, d.MostlyOf)))
 	}
 	if s.Watched == 0 {
 		for i := range rows {
@@ -333,15 +333,15 @@ func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 			refused[d.Domain] = both
 		}
 	}
-	fmt.Fprintf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, sidecar.Count(there.Refused, "send", "sends"), sidecar.Count(refusedDomains(there), "domain", "domains"))
+	printf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, sidecar.Count(there.Refused, "send", "sends"), sidecar.Count(refusedDomains(there), "domain", "domains"))
 	differ := slices.DeleteFunc(slices.Sorted(maps.Keys(refused)), func(d string) bool { return refused[d][0] == refused[d][1] })
 	if len(differ) == 0 {
 		return
 	}
 	slices.SortStableFunc(differ, func(a, b string) int { return cmp.Compare(refused[b][0], refused[a][0]) })
-	rows := [][]string{{"DOMAIN", "REFUSED", "THERE"}}
+	rows := [][]sidecar.Text{cells("DOMAIN", "REFUSED", "THERE")}
 	for _, d := range differ {
-		rows = append(rows, []string{d, fmt.Sprint(refused[d][0]), fmt.Sprint(refused[d][1])})
+		rows = append(rows, cells(d, refused[d][0], refused[d][1]))
 	}
 	fmt.Fprintln(w)
 	printTable(w, "lrr", rows)

@@ -71,7 +71,7 @@ func (c statusCmd) Run(t *terminal) error {
 // is wrong.
 func printStatus(w io.Writer, s operator.Status) {
 	if len(s.Domains) == 0 {
-		fmt.Fprintf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
+		printf(w, "%s: no domain has sent in the last hour, nothing is locked.\n", s.Node)
 	} else {
 		printWatched(w, s, "lrrrrrrrrll", wouldColumn, domainRows(s))
 	}
@@ -83,19 +83,19 @@ func printStatus(w io.Writer, s operator.Status) {
 		fmt.Fprintln(w)
 		printStops(w, s.Stops)
 	}
-	fmt.Fprintf(w, "\n%s: %s; since the start %d sends accepted",
+	printf(w, "\n%s: %s; since the start %d sends accepted",
 		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted)
 	if s.Totals.Watched > 0 {
-		fmt.Fprintf(w, ", %d of them over a limit that is only watched", s.Totals.Watched)
+		printf(w, ", %d of them over a limit that is only watched", s.Totals.Watched)
 	}
-	fmt.Fprintf(w, ", %d refused or held, repeats included", s.Totals.Refused)
+	printf(w, ", %d refused or held, repeats included", s.Totals.Refused)
 	if s.Totals.Exempt > 0 {
-		fmt.Fprintf(w, ", %d exempt", s.Totals.Exempt)
+		printf(w, ", %d exempt", s.Totals.Exempt)
 	}
 	if s.Totals.Late > 0 {
-		fmt.Fprintf(w, ", %d charged from the log", s.Totals.Late)
+		printf(w, ", %d charged from the log", s.Totals.Late)
 	}
-	fmt.Fprintf(w, ".\n")
+	printf(w, ".\n")
 	for _, l := range s.Totals.Logs {
 		printCatchingUp(w, l)
 	}
@@ -115,9 +115,9 @@ func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
 	if l.Size <= l.Read {
 		return
 	}
-	fmt.Fprintf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
+	printf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
 	if !l.Last.IsZero() {
-		fmt.Fprintf(w, ", up to what was logged at %s", sidecar.DateTime(l.Last))
+		printf(w, ", up to what was logged at %s", sidecar.DateTime(l.Last))
 	}
 	fmt.Fprintln(w, "; outcomes since are not counted yet.")
 }
@@ -130,7 +130,7 @@ const (
 
 // printWatched prints a table, without the column of what watched limits would have refused
 // unless some are watched.
-func printWatched(w io.Writer, s operator.Status, align string, column int, rows [][]string) {
+func printWatched(w io.Writer, s operator.Status, align string, column int, rows [][]sidecar.Text) {
 	watched := slices.ContainsFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Mode == limit.Watch }) ||
 		slices.ContainsFunc(s.Scopes, func(sc operator.ScopeStatus) bool { return sc.Mode == limit.Watch })
 	if !watched {
@@ -142,20 +142,20 @@ func printWatched(w io.Writer, s operator.Status, align string, column int, rows
 	printTable(w, align, rows)
 }
 
-func domainRows(s operator.Status) [][]string {
-	rows := [][]string{{"DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "WOULD REFUSE", "HELD", "LOCKS", "FREES"}}
+func domainRows(s operator.Status) [][]sidecar.Text {
+	rows := [][]sidecar.Text{cells("DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "WOULD REFUSE", "HELD", "LOCKS", "FREES")}
 	for _, d := range byUrgency(s.Domains) {
 		used, percent := fullest(d.Windows, d.Partial)
-		rows = append(rows, []string{
-			d.Domain, used, percent, fmt.Sprint(d.Delivered), fmt.Sprint(d.Deferred), fmt.Sprint(d.Failed),
-			fmt.Sprint(d.Refused), fmt.Sprint(d.Watch.Sends), fmt.Sprint(d.Held), lockNames(d), frees(s.Now, d),
-		})
+		rows = append(rows, cells(
+			d.Domain, used, percent, d.Delivered, d.Deferred, d.Failed,
+			d.Refused, d.Watch.Sends, d.Held, lockNames(d), frees(s.Now, d),
+		))
 	}
 	return rows
 }
 
-func scopeRows(s operator.Status) [][]string {
-	rows := [][]string{{"SUBJECT", "SENT/LIMIT", "%", "REFUSED", "WOULD REFUSE", "HELD", "FREES"}}
+func scopeRows(s operator.Status) [][]sidecar.Text {
+	rows := [][]sidecar.Text{cells("SUBJECT", "SENT/LIMIT", "%", "REFUSED", "WOULD REFUSE", "HELD", "FREES")}
 	for _, sc := range s.Scopes {
 		used, percent := fullest(sc.Windows, sc.Partial)
 		free := "-"
@@ -171,7 +171,7 @@ func scopeRows(s operator.Status) [][]string {
 		case sc.WouldTrip != nil:
 			free = "(watch: would be tripped)"
 		}
-		rows = append(rows, []string{sc.Scope, used, percent, fmt.Sprint(sc.Refused), fmt.Sprint(sc.Watch.Sends), fmt.Sprint(sc.Held), free})
+		rows = append(rows, cells(sc.Scope, used, percent, sc.Refused, sc.Watch.Sends, sc.Held, free))
 	}
 	return rows
 }
@@ -316,7 +316,7 @@ func warnings(t operator.Totals) []string {
 type detail struct{ w io.Writer }
 
 func (d detail) line(name, format string, args ...any) {
-	fmt.Fprintf(d.w, "  %-15s %s\n", name, sidecar.Printable(fmt.Sprintf(format, args...)))
+	printf(d.w, "  %-15s %s\n", name, fmt.Sprintf(format, args...))
 }
 
 // counts prints how much of each limit is used.
@@ -435,7 +435,7 @@ func (d detail) frees(now time.Time, at *time.Time) {
 
 // printScope prints the status of a mailbox or an account.
 func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
-	fmt.Fprintf(w, "%s on %s\n", sidecar.Printable(sc.Scope), s.Node)
+	printf(w, "%s on %s\n", sc.Scope, s.Node)
 	d := detail{w}
 	d.mode(sc.Mode)
 	d.stopped(sc.Stopped)
@@ -453,7 +453,7 @@ func printScope(w io.Writer, s operator.Status, sc operator.ScopeStatus) {
 
 // printDomain prints the status of one domain.
 func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
-	fmt.Fprintf(w, "%s on %s\n", sidecar.Printable(d.Domain), s.Node)
+	printf(w, "%s on %s\n", d.Domain, s.Node)
 	p := detail{w}
 	line := p.line
 	if d.Account != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func (c stopCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, st)
 	}
-	fmt.Fprintf(t.stdout, "%s is stopped%s; to start it: sluice start %s\n", st.Scope, until(st.Until), sidecar.ShellQuote(st.Scope))
+	printf(t.stdout, "%s is stopped%s; to start it: %s\n", st.Scope, until(st.Until), startCommand(st.Scope))
 	t.warn(st.Warning)
 	return nil
 }
@@ -103,7 +104,7 @@ func (c stopCmd) byFile(t *terminal, scope string, unreached error) error {
 	if c.JSON {
 		return printJSON(t.stdout, admin.Stopped{StopStatus: operator.StopStatus{Stop: stop.Stop{Scope: scope, Cause: stop.Operator}, State: "in force"}, Warning: warning})
 	}
-	fmt.Fprintf(t.stdout, "%s is stopped; to start it: sluice start %s\n", scope, sidecar.ShellQuote(scope))
+	printf(t.stdout, "%s is stopped; to start it: %s\n", scope, startCommand(scope))
 	t.warn(warning)
 	return nil
 }
@@ -178,7 +179,7 @@ func (c startCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, d)
 	}
-	fmt.Fprintf(t.stdout, "%s may send again\n", scope)
+	printf(t.stdout, "%s may send again\n", scope)
 	t.warn(d.Warning)
 	return nil
 }
@@ -198,6 +199,11 @@ func (t *terminal) removeStopFile(scope string) error {
 	return nil
 }
 
+// startCommand is the command that starts an author again.
+func startCommand(scope string) string {
+	return cmp.Or(sidecar.Command("sluice start", scope), "sluice start AUTHOR")
+}
+
 // printStops prints who is stopped.
 func printStops(w io.Writer, stops []operator.StopStatus) {
 	for _, st := range stops {
@@ -205,6 +211,6 @@ func printStops(w io.Writer, stops []operator.StopStatus) {
 		if st.Held > 0 {
 			held = fmt.Sprintf("; %s held", sidecar.Count(int64(st.Held), "recipient", "recipients"))
 		}
-		fmt.Fprintf(w, "STOPPED: %s, %s%s; sluice start %s\n", st.Scope, sidecar.Printable(st.Origin()), held, sidecar.ShellQuote(st.Scope))
+		printf(w, "STOPPED: %s, %s%s; %s\n", st.Scope, st.Origin(), held, startCommand(st.Scope))
 	}
 }

@@ -152,7 +152,7 @@ func (t *terminal) printChange(c history.Change, preview bool) {
 	if preview {
 		rest = "nothing is changed yet"
 	}
-	fmt.Fprintf(t.stdout, "%s: %s%s; %s\n", c.Scope, c.Describe(), until(c.Until), rest)
+	printf(t.stdout, "%s: %s%s; %s\n", c.Scope, c.Describe(), until(c.Until), rest)
 }
 
 func until(at time.Time) string {
@@ -172,10 +172,10 @@ func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
 		if e.Refused {
 			what = "refused"
 		}
-		fmt.Fprintf(w, "  %s %s %s at once: %s\n", sidecar.Printable(e.Scope), would, what, e.Text)
+		printf(w, "  %s %s %s at once: %s\n", e.Scope, would, what, e.Text)
 	}
 	if len(effects) == 0 {
-		fmt.Fprintf(w, "  nobody %s refused or released at once\n", would)
+		printf(w, "  nobody %s refused or released at once\n", would)
 	}
 }
 
@@ -207,7 +207,7 @@ type changes struct {
 }
 
 // stopRow is a stop as history shows it.
-func stopRow(st operator.StopStatus) []string {
+func stopRow(st operator.StopStatus) []sidecar.Text {
 	what, state := "stopped", st.State
 	if st.Reject {
 		what = "stopped, with 550"
@@ -215,7 +215,7 @@ func stopRow(st operator.StopStatus) []string {
 	if state == "ended" {
 		state = fmt.Sprintf("started by %s at %s", st.EndedBy, sidecar.DateTime(st.Ended))
 	}
-	return []string{"-", sidecar.DateTime(st.Since), st.Who, st.Scope, what, clockOr(st.Until), state, st.Why}
+	return cells("-", sidecar.DateTime(st.Since), st.Who, st.Scope, what, clockOr(st.Until), state, st.Why)
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -248,10 +248,10 @@ func (c historyCmd) print(w io.Writer, all changes) {
 		if c.Scope != "" {
 			of = " of " + c.Scope
 		}
-		fmt.Fprintf(w, "nobody has changed anything%s by sluice set\n", of)
+		printf(w, "nobody has changed anything%s by sluice set\n", of)
 		return
 	}
-	rows := [][]string{{"NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY"}}
+	rows := [][]sidecar.Text{cells("NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY")}
 	stops := all.Stops
 	stopsSince := func(at time.Time) {
 		for len(stops) > 0 && stops[0].Since.After(at) {
@@ -261,7 +261,7 @@ func (c historyCmd) print(w io.Writer, all changes) {
 	}
 	for _, c := range all.Changes {
 		stopsSince(c.At)
-		rows = append(rows, []string{fmt.Sprint(c.Number), sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), string(c.State), c.Why})
+		rows = append(rows, cells(c.Number, sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), c.State, c.Why))
 	}
 	stopsSince(time.Time{})
 	printTable(w, "rlllllll", rows)
@@ -300,7 +300,7 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 	if e.Account != "" && e.Scope != "account:"+e.Account {
 		owner = ", of account " + e.Account
 	}
-	fmt.Fprintf(w, "%s on %s%s\n", e.Scope, e.Node, owner)
+	printf(w, "%s on %s%s\n", e.Scope, e.Node, owner)
 	d := detail{w}
 	d.mode(e.Mode)
 	d.stopped(e.Stopped)
@@ -310,15 +310,15 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 		if !sidecar.IsMailbox(who) {
 			who = "an author that is new today"
 		}
-		fmt.Fprintf(w, "  of %d sends an hour, %s leaves %d to what the others usually still send, beyond its next %d\n", s.Of, who, s.Others, s.Free)
+		printf(w, "  of %d sends an hour, %s leaves %d to what the others usually still send, beyond its next %d\n", s.Of, who, s.Others, s.Free)
 	}
 	if len(e.Values) == 0 {
 		return // an author that has no limits of its own
 	}
-	rows := [][]string{{"KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY"}}
+	rows := [][]sidecar.Text{cells("KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY")}
 	for _, v := range e.Values {
-		rows = append(rows, []string{v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
-			v.Set, string(v.Layer), setBy(v.Origin)})
+		rows = append(rows, cells(v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
+			v.Set, v.Layer, setBy(v.Origin)))
 	}
 	printTable(w, "lllllll", rows)
 }

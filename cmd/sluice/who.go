@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -81,12 +80,12 @@ func (c whoCmd) Run(t *terminal) error {
 func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
 	defer func() {
 		for _, node := range who.Missing {
-			fmt.Fprintf(w, "  without what %s knows: nothing was heard of it for half a minute\n", node)
+			printf(w, "  without what %s knows: nothing was heard of it for half a minute\n", node)
 		}
 	}()
 	switch {
 	case len(who.Domains) == 0:
-		fmt.Fprintf(w, "%s: nobody has sent in the last %s.\n", who.Node, windowOf(who))
+		printf(w, "%s: nobody has sent in the last %s.\n", who.Node, windowOf(who))
 		printUncounted(w, who.Uncounted)
 		return
 	case by != "author":
@@ -111,23 +110,23 @@ func windowOf(who attribution.Who) string {
 
 // printReport prints who sends of one domain.
 func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
-	fmt.Fprintf(w, "%s: %d", r.Domain, r.Sent)
+	printf(w, "%s: %d", r.Domain, r.Sent)
 	if r.Limit > 0 {
-		fmt.Fprintf(w, " of %d", r.Limit)
+		printf(w, " of %d", r.Limit)
 	}
 	if who.Seconds > 0 {
-		fmt.Fprintf(w, " in the last %s", windowOf(who))
+		printf(w, " in the last %s", windowOf(who))
 	} else {
 		fmt.Fprint(w, " sent")
 	}
 	if r.Limit > 0 {
-		fmt.Fprintf(w, " (%d%%)", r.Sent*100/r.Limit)
+		printf(w, " (%d%%)", r.Sent*100/r.Limit)
 	}
 	if r.Refused > 0 {
-		fmt.Fprintf(w, ", %d refused", r.Refused)
+		printf(w, ", %d refused", r.Refused)
 	}
 	if r.FullAt != nil {
-		fmt.Fprintf(w, "; at this rate full in %s", sidecar.Brief(r.FullAt.Sub(who.Now)))
+		printf(w, "; at this rate full in %s", sidecar.Brief(r.FullAt.Sub(who.Now)))
 	}
 	fmt.Fprint(w, "\n\n")
 	if one := (attribution.Who{Now: who.Now, Domains: []attribution.Report{r}}); len(r.Authors) > 0 {
@@ -137,7 +136,7 @@ func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
 }
 
 // authorRows are the rows of a table, with the domain of each author where there are several.
-func authorRows(who attribution.Who, several bool) [][]string {
+func authorRows(who attribution.Who, several bool) [][]sidecar.Text {
 	type row struct {
 		attribution.Author
 		domain string
@@ -149,7 +148,7 @@ func authorRows(who attribution.Who, several bool) [][]string {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(b.Tried, a.Tried) })
-	rows := [][]string{{"TRIED", "SENT", "%", "SENDER", "PROOF", "FROM", "RECIPIENTS", "BAD", "SINCE"}}
+	rows := [][]sidecar.Text{cells("TRIED", "SENT", "%", "SENDER", "PROOF", "FROM", "RECIPIENTS", "BAD", "SINCE")}
 	for _, a := range all {
 		about := ""
 		if a.Error > 0 {
@@ -162,7 +161,7 @@ func authorRows(who attribution.Who, several bool) [][]string {
 		if a.Sent > 0 {
 			bad = fmt.Sprintf("%d%%", min(100, a.Bad*100/a.Sent))
 		}
-		rows = append(rows, []string{about + fmt.Sprint(a.Tried), about + fmt.Sprint(a.Sent), fmt.Sprint(a.Share), a.Key, a.Proof, from(a.Author), recipients, bad, since(who.Now, a.Author)})
+		rows = append(rows, cells(about+fmt.Sprint(a.Tried), about+fmt.Sprint(a.Sent), a.Share, a.Key, a.Proof, from(a.Author), recipients, bad, since(who.Now, a.Author)))
 	}
 	if several {
 		for i := range rows {
@@ -170,7 +169,7 @@ func authorRows(who attribution.Who, several bool) [][]string {
 			if i > 0 {
 				domain = all[i-1].domain
 			}
-			rows[i] = append([]string{domain}, rows[i]...)
+			rows[i] = append(cells(domain), rows[i]...)
 		}
 	}
 	return rows
@@ -213,42 +212,49 @@ func since(now time.Time, a attribution.Author) string {
 func printMore(w io.Writer, r attribution.Report, live bool) {
 	for _, a := range r.Authors {
 		if a.Header != "" {
-			fmt.Fprintf(w, "  %s says it is %s; a script can lie about both\n", a.Key, a.Header)
+			printf(w, "  %s says it is %s; a script can lie about both\n", a.Key, a.Header)
 		}
 	}
 	if len(r.Authors) > 0 {
 		a := r.Authors[0]
 		if a.Subject != "" {
-			fmt.Fprintf(w, "  subject most used by %s: %q, %d of %d\n", a.Key, a.Subject, a.SubjectCount, a.Tried)
+			printf(w, "  subject most used by %s: \"%s\", %d of %d\n", a.Key, a.Subject, a.SubjectCount, a.Tried)
 		}
 		if len(a.Destinations) > 0 {
 			var to []string
 			for _, s := range a.Destinations[:min(4, len(a.Destinations))] {
 				to = append(to, fmt.Sprintf("%s %d", s.Name, s.Sent))
 			}
-			fmt.Fprintf(w, "  destinations of %s: %s\n", a.Key, strings.Join(to, ", "))
+			printf(w, "  destinations of %s: %s\n", a.Key, strings.Join(to, ", "))
 		}
 	}
 	if c := r.CalledSpam; c != nil {
-		fmt.Fprintf(w, "  called spam by %s (%s), the last at %s: %s\n", sidecar.Count(int64(len(c.Servers)), "server", "servers"),
+		printf(w, "  called spam by %s (%s), the last at %s: %s\n", sidecar.Count(int64(len(c.Servers)), "server", "servers"),
 			strings.Join(c.Servers, ", "), sidecar.DateTime(c.At), c.Text)
 	}
 	if r.Unattributed > 0 {
-		fmt.Fprintf(w, "  not attributed: %d\n", r.Unattributed)
+		printf(w, "  not attributed: %d\n", r.Unattributed)
 	}
 	printUncounted(w, r.Uncounted)
-	if len(r.Authors) == 0 || !harmless.MatchString(r.Authors[0].Key) {
+	if len(r.Authors) > 0 {
+		printWhoNext(w, r.Authors[0].Key, live)
+	}
+}
+
+// printWhoNext prints what can be done about an author.
+func printWhoNext(w io.Writer, author string, live bool) {
+	log, stopIt := sidecar.Command("sluice log", author), sidecar.Command("sluice stop", author)
+	if log == "" {
 		return
 	}
 	fmt.Fprintln(w)
-	if _, err := stop.Canonical(r.Authors[0].Key); live && err == nil {
-		fmt.Fprintf(w, "  stop only this one:          sluice stop %s\n", r.Authors[0].Key)
+	if _, err := stop.Canonical(author); live && err == nil {
+		printf(w, "  stop only this one:          %s\n", stopIt)
 	}
-	logs := ""
 	if !live {
-		logs = " --log FILE..."
+		log += " --log FILE..."
 	}
-	fmt.Fprintf(w, "  what Exim has logged of it:  sluice log %s%s\n", r.Authors[0].Key, logs)
+	printf(w, "  what Exim has logged of it:  %s\n", log)
 }
 
 // printUncounted prints what nobody pays for.
@@ -258,13 +264,9 @@ func printUncounted(w io.Writer, by []attribution.Share) {
 		parts = append(parts, fmt.Sprintf("%d %s", s.Sent, s.Name))
 	}
 	if len(parts) > 0 {
-		fmt.Fprintf(w, "  uncounted: %s\n", strings.Join(parts, ", "))
+		printf(w, "  uncounted: %s\n", strings.Join(parts, ", "))
 	}
 }
-
-// harmless are the names that may stand in a command which is printed to be copied: a sender
-// chooses them.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@%+=:,./_-]*$`)
 
 // printShares prints what the mail of all authors has in common.
 func printShares(w io.Writer, reports []attribution.Report, by string, top int) {
@@ -285,14 +287,14 @@ func printShares(w io.Writer, reports []attribution.Report, by string, top int) 
 			}
 		}
 	}
-	rows := [][]string{{"SENT", strings.ToUpper(by)}}
+	rows := [][]sidecar.Text{cells("SENT", strings.ToUpper(by))}
 	names := make([]string, 0, len(counts))
 	for name := range counts {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
 	for _, name := range names[:min(top, len(names))] {
-		rows = append(rows, []string{fmt.Sprint(counts[name]), name})
+		rows = append(rows, cells(counts[name], name))
 	}
 	printTable(w, "rl", rows)
 }

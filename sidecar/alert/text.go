@@ -175,12 +175,12 @@ func senderOf(i *incident.Incident, author string) *incident.Sender {
 	return nil
 }
 
-// writeCommands writes what to type next. A name that cannot be shown as it is stands in none.
+// writeCommands writes what to type next.
 func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
 	author := i.Culprit.Author
 	typed := func(what, command, name string) {
-		if name != "" && sidecar.Printable(name) == name {
-			fmt.Fprintf(b, "  %-12s sluice %s %s\n", what+":", command, sidecar.ShellQuote(name))
+		if typed := sidecar.Command("sluice "+command, name); typed != "" {
+			fmt.Fprintf(b, "  %-12s %s\n", what+":", typed)
 		}
 	}
 	switch {
