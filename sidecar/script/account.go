@@ -16,6 +16,7 @@ import (
 type Account struct {
 	Name string
 	UID  uint32
+	GID  uint32
 	Home string // absolute; only what is below it is ever touched
 }
 
@@ -52,12 +53,28 @@ func parseAccount(line string) (a Account, ok bool) {
 		return a, false
 	}
 	uid, err := strconv.ParseUint(f[2], 10, 32)
-	a = Account{Name: f[0], UID: uint32(uid), Home: filepath.Clean(f[5])}
-	return a, err == nil && uid >= firstUID && a.Home != "/"
+	gid, err2 := strconv.ParseUint(f[3], 10, 32)
+	a = Account{Name: f[0], UID: uint32(uid), GID: uint32(gid), Home: filepath.Clean(f[5])}
+	return a, err == nil && err2 == nil && uid >= firstUID && a.Home != "/"
 }
 
 // below reports whether a clean path is below a directory.
 func below(dir, path string) bool { return strings.HasPrefix(path, dir+"/") }
+
+// Has reports whether there is a regular file of this absolute path below the home, on the way
+// to which there is no link.
+func (a Account) Has(path string) bool {
+	if path != filepath.Clean(path) || !below(a.Home, path) {
+		return false
+	}
+	fd, err := a.open(path[len(a.Home)+1:], unix.O_PATH)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+}
 
 // dirFlags open a directory as a place to go on from, and fail for anything else, links too.
 const dirFlags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_DIRECTORY | unix.O_CLOEXEC

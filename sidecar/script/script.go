@@ -68,7 +68,7 @@ type File struct {
 }
 
 // account is the account in whose home the file is.
-func (f *File) account() Account { return Account{f.Account, f.Owner, f.Home} }
+func (f *File) account() Account { return Account{Name: f.Account, UID: f.Owner, Home: f.Home} }
 
 // Rules are what may be disabled.
 type Rules struct {

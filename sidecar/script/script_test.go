@@ -37,7 +37,7 @@ type place struct {
 func newPlace(t *testing.T) *place {
 	hosttest.Root(t)
 	dir := t.TempDir()
-	p := &place{t, Account{"bob", tenant, filepath.Join(dir, "home/bob")}, filepath.Join(dir, "outside")}
+	p := &place{t, Account{Name: "bob", UID: tenant, GID: tenant, Home: filepath.Join(dir, "home/bob")}, filepath.Join(dir, "outside")}
 	for _, d := range []string{filepath.Join(p.account.Home, "public_html/wp"), p.outside} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
