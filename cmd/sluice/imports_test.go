@@ -56,7 +56,8 @@ var layers = []layer{
 
 	// Owners of state, and who decides: none imports another.
 	{packages: "sluice/sidecar/transaction", own: words("envelope")},
-	{packages: "sluice/sidecar/policy", own: owner("transaction")},
+	{packages: "sluice/sidecar/totals", own: words()},
+	{packages: "sluice/sidecar/policy", own: owner("transaction", "totals")},
 	{packages: "sluice/sidecar/suspension", own: owner()},
 	{packages: "sluice/sidecar/stop", own: owner()},
 	{packages: "sluice/sidecar/lock", own: owner()},
@@ -75,8 +76,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.

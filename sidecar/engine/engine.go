@@ -26,6 +26,7 @@ import (
 	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
+	"sluice/sidecar/totals"
 	"sluice/sidecar/usual"
 )
 
@@ -98,7 +99,7 @@ func New(o Options) *Engine {
 		Room:  func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room { return e.Room(ctx, now, who) },
 		Waits: e.waits})
 	e.stops = stop.New(stop.Options{Board: board, Dir: o.Stopped, Notes: o.Notes, Events: o.Events, Settings: inForce, Held: e.Holds.NumberOf})
-	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.stops},
+	e.Policy = policy.New(policy.Options{Totals: new(totals.Totals), Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.stops},
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) },
 		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
 	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,

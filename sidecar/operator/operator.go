@@ -330,7 +330,7 @@ func (o *Operator) freesAt(ctx context.Context, now time.Time, subject ratelimit
 
 func (o *Operator) totals() Totals {
 	t := Totals{
-		Decisions: o.policy.Totals(),
+		Decisions: o.policy.Totals.Decisions(),
 		Late:      o.late(),
 		Held:      int64(o.holds.Number()),
 		Journal:   "ok",
