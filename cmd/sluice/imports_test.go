@@ -92,6 +92,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/script", own: words("action"), foreign: []string{"golang.org/x/sys/unix"}}, // what root does to a tenant's files
 	{packages: "sluice/sidecar/scan", own: words("script")},                                               // what it finds in them
 	{packages: "sluice/sidecar/queue", own: words("event", "notes", "envelope", "exim")},                  // Exim's queue
+	{packages: "sluice/sidecar/clean", own: words()},                                                      // the plan of a clean
 	{packages: "sluice/sidecar/exim", own: words("envelope")},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }

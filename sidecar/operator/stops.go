@@ -82,13 +82,30 @@ func (o *Operator) Start(ctx context.Context, now time.Time, scope, who string, 
 	if !o.stops.Start(ctx, now, scope, who, release) {
 		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
 	}
+	return o.stays(now, scope), nil
+}
+
+// EndStop ends one stop of an author or an account, by its mark; others of it go on. The error
+// wraps ErrNotFound if it is not in force.
+func (o *Operator) EndStop(ctx context.Context, now time.Time, scope, mark, who string) (warning string, err error) {
+	if scope, err = stop.Canonical(scope); err != nil {
+		return "", err
+	}
+	if !o.stops.End(ctx, now, scope, mark, who) {
+		return "", fmt.Errorf("%w: this stop of it is not in force", limit.ErrNotFound)
+	}
+	return o.stays(now, scope), nil
+}
+
+// stays tells what stays as it was when a stop has ended.
+func (o *Operator) stays(now time.Time, scope string) (warning string) {
 	if old := o.holds.NumberHeldBy(scope, func(id string) bool { return o.stops.KeptID(now, scope, id) }); old > 0 {
 		warning = fmt.Sprintf("%s of messages over an hour old stay held: sluice start %s --release", sidecar.Count(int64(old), "recipient", "recipients"), scope)
 	}
 	if o.stops.Unposted() {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
-	return warning, nil
+	return warning
 }
 
 // Stops lists the stops of a scope, or all for "", the last first, with those of the last
