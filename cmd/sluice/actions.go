@@ -94,7 +94,7 @@ func (l actionList) print(w io.Writer) {
 		fmt.Fprintln(w, "nothing was done on this node")
 		return
 	}
-	rows := [][]string{{"NO", "OF", "WHEN", "WHO", "WHAT", "WHOM", "INCIDENT", "UNDO", "STATE"}}
+	rows := [][]sidecar.Text{cells("NO", "OF", "WHEN", "WHO", "WHAT", "WHOM", "INCIDENT", "UNDO", "STATE")}
 	for _, a := range l.Actions {
 		of := "-"
 		if a.Part > 0 {
@@ -104,8 +104,8 @@ func (l actionList) print(w io.Writer) {
 		if a.Undoes > 0 {
 			what = fmt.Sprintf("%s %d", a.Verb, a.Undoes)
 		}
-		rows = append(rows, []string{fmt.Sprint(a.Number), of, sidecar.DateTime(a.At), a.By, what, cmp.Or(a.Whom, "-"), cmp.Or(a.Incident, "-"),
-			cmp.Or(a.Undo, "-"), a.State})
+		rows = append(rows, cells(a.Number, of, sidecar.DateTime(a.At), a.By, what, cmp.Or(a.Whom, "-"), cmp.Or(a.Incident, "-"),
+			cmp.Or(a.Undo, "-"), a.State))
 	}
 	printTable(w, "rrlllllll", rows)
 }

@@ -57,7 +57,7 @@ func (s stopStep) Plan(_ context.Context, c clean.Case) (p clean.Plan, err error
 		}
 		text = c.Author.Key + ", by its file on this node, for sluice does not run; all nodes are told when it runs again"
 	}
-	return clean.Plan{Lines: []clean.Line{{Text: text, Command: "sluice stop " + sidecar.ShellQuote(c.Author.Key)}}}, nil
+	return clean.Plan{Lines: []clean.Line{{Text: text, Command: sidecar.Command("sluice stop", c.Author.Key)}}}, nil
 }
 
 // lasting reports whether a stop refuses all of its author's mail until somebody ends it.
@@ -127,7 +127,7 @@ func (t *terminal) undoStop(a action.Action) (did string, err error) {
 	}
 	switch scope, err := stop.Canonical(made.Scope); {
 	case made.Mark == "" && made.File == "":
-		return "", fmt.Errorf("nobody knows how far it came: see sluice status %s", sidecar.ShellQuote(a.Whom))
+		return "", fmt.Errorf("nobody knows how far it came: %s", sidecar.Command("sluice status", a.Whom))
 	case err != nil || scope != made.Scope:
 		return "", fmt.Errorf("%q is nobody who can be stopped", made.Scope)
 	}

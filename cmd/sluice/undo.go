@@ -146,7 +146,7 @@ func (t *terminal) onlyAction(number int, node string) error {
 
 // undoCommand is the command that takes back an action, and no change.
 func undoCommand(node string, number int) string {
-	return "sluice undo " + sidecar.ShellQuote(fmt.Sprintf("%s:%d", node, number))
+	return sidecar.Command("sluice undo", fmt.Sprintf("%s:%d", node, number))
 }
 
 // node is the name of this node.
