@@ -81,7 +81,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
-	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd", "web")},
+	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "login", "policyd", "web")},
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},
@@ -93,6 +93,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/scan", own: words("script")},                                               // what it finds in them
 	{packages: "sluice/sidecar/queue", own: words("event", "notes", "envelope", "exim")},                  // Exim's queue
 	{packages: "sluice/sidecar/clean", own: words()},                                                      // the plan of a clean
+	{packages: "sluice/sidecar/login", own: words("action")},                                              // logins of mailboxes
 	{packages: "sluice/sidecar/exim", own: words("envelope")},
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
