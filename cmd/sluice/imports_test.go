@@ -23,7 +23,7 @@ type layer struct {
 // thinks twice.
 var layers = []layer{
 	{packages: "sluice/cmd/*", own: []string{"*"}, foreign: []string{"*"}, http: true},
-	{packages: "sluice/exim-config", own: []string{"*"}, foreign: []string{"*"}}, // tests only
+	{packages: "sluice/exim-config", own: []string{"*"}, foreign: []string{"*"}}, // embeds its files; the rest are tests
 
 	{packages: "sluice/ratelimit"}, // the standard library
 	{packages: "sluice/ratelimit/ordered"},
@@ -95,6 +95,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/clean", own: words()},                                                      // the plan of a clean
 	{packages: "sluice/sidecar/login", own: words("action")},                                              // logins of mailboxes
 	{packages: "sluice/sidecar/exim", own: words("envelope")},
+	{packages: "sluice/sidecar/install", own: words("exim")}, // into Exim's configuration
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 

@@ -67,6 +67,7 @@ type commands struct {
 	Alert    alertCmd    `cmd:"" help:"Find out whether operators would be told of an incident."`
 	Learn    learnCmd    `cmd:"" help:"Learn from old logs how much everybody usually sends."`
 	Doctor   doctorCmd   `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`
+	Exim     eximCmd     `cmd:"" help:"Put Sluice into Exim's configuration, or take it out."`
 	Deliver  deliverCmd  `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
 	Notify   notifyCmd   `cmd:"" hidden:"" help:"Post a notice or hand it to a program, for the unit sluice-notify."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
