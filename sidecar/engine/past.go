@@ -144,6 +144,11 @@ func (e *Engine) view(now time.Time, domain string) (v incident.View) {
 	for _, c := range causes {
 		v.Lines = append(v.Lines, incident.Line{Cause: string(c.Cause), Text: c.LastLine})
 	}
+	since, minutes := e.Who.Minutes(now, domain)
+	for _, m := range minutes {
+		v.Minute = append(v.Minute, incident.Minute(m))
+	}
+	v.Since = since
 	v.Most, v.Unusual = e.culpritOf(now, domain, r.Limit, e.culprit(now, domain))
 	v.MostBad, _ = e.culpritOf(now, domain, math.MaxInt64, authors{e.stops, e.Who}.Culprit(now, domain))
 	return v
