@@ -28,20 +28,20 @@ func (o *Operator) Measures(now time.Time) Measures {
 	for _, f := range o.dir.Files("") {
 		m.LockFiles[f.Kind]++
 	}
-	for _, st := range o.stops.List(now, "", false) {
+	for _, st := range o.owners.Stopped.List(now, "", false) {
 		m.StopsBy[st.Cause]++
 	}
 	m.Open = o.openIncidents()
 	return m
 }
 
-func (o *Operator) openIncidents() map[string]int {
+func (p *past) openIncidents() map[string]int {
 	open := map[string]int{}
 	for s := incident.Info; s <= incident.Critical; s++ {
 		open[s.String()] = 0
 	}
-	if o.past.incidents != nil {
-		o.past.incidents.List(func(i *incident.Incident) bool {
+	if p.incidents != nil {
+		p.incidents.List(func(i *incident.Incident) bool {
 			if i.Open() {
 				open[i.Severity.String()]++
 			}
