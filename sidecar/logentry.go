@@ -68,11 +68,15 @@ type Attempt struct {
 	Router    string // empty if the line has none
 	Transport string // empty if the line has none
 	Host      string // name of the remote host that was spoken to, as the log shows it; empty if the line has none
-	Text      string // of LogDeferred, LogFailed and LogRefused: the remote answer, or what went wrong
+	Text      string // of LogDeferred, LogFailed and LogRefused: the remote answer, or what went wrong; of LogMoved: the queue where it is now
 }
 
 // HoldDomain is where our router sends what it holds; see exim-config/routers.conf.
 const HoldDomain = "hold.sluice.invalid"
+
+// QuarantineQueue is the named queue of Exim that has what operators have quarantined. No queue
+// runner of a site looks there.
+const QuarantineQueue = "sluice-quarantine"
 
 // Clone copies an entry with its strings, so that the block of the log can be freed.
 func (e *LogEntry) Clone() LogEntry {

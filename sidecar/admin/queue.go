@@ -9,8 +9,8 @@ import (
 	"sluice/sidecar/queue"
 )
 
-// maxListed bounds a list of queued messages.
-const maxListed = 100_000
+// MaxListed bounds a list of queued messages.
+const MaxListed = 100_000
 
 func (s *Server) queue(r *http.Request) (any, error) {
 	var selection queue.Selection
@@ -20,8 +20,8 @@ func (s *Server) queue(r *http.Request) (any, error) {
 	if err := json.NewDecoder(r.Body).Decode(&selection); err != nil {
 		return nil, fmt.Errorf("queue: %w", badRequest{err})
 	}
-	if selection.Top < 1 || selection.List < 0 || selection.List > maxListed {
-		return nil, fmt.Errorf("queue: %w", badRequest{fmt.Errorf("top must be 1 at least, and a list has at most %d messages", maxListed)})
+	if selection.Top < 1 || selection.List < 0 || selection.List > MaxListed {
+		return nil, fmt.Errorf("queue: %w", badRequest{fmt.Errorf("top must be 1 at least, and a list has at most %d messages", MaxListed)})
 	}
 	report, err := s.opts.Queue(selection)
 	if err != nil {

@@ -3,6 +3,7 @@ package exim
 import (
 	"bytes"
 	"errors"
+	"mime"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (t *spoolText) line() (string, error) {
 //	-NAME VALUE                       any number of these
 //	the tree of those who have it     XX, or lines of YY, YN, NY or NN and an address
 //	how many recipients               and a line for each
-//	                                  and the header lines, see scriptInHeaders
+//	                                  and the header lines, see inHeaders
 func parseSpoolHeader(text []byte) (h SpoolHeader, err error) {
 	t := spoolText(text)
 	var head [4]string
@@ -67,7 +68,7 @@ func parseSpoolHeader(text []byte) (h SpoolHeader, err error) {
 		return h, err
 	}
 	if err = h.recipients(&t, tree); err == nil {
-		h.Script = scriptInHeaders(t)
+		h.Script, h.Subject = inHeaders(t)
 	}
 	return h, err
 }
@@ -195,8 +196,9 @@ func (h *SpoolHeader) recipients(t *spoolText, line string) (err error) {
 // scriptHeaders are the header lines that PHP and panels write about a script that sends.
 var scriptHeaders = [...]string{"X-PHP-Originating-Script", "X-PHP-Script", "X-Source-Dir"}
 
-// scriptInHeaders looks through header lines, each behind its length and a flag.
-func scriptInHeaders(text []byte) string {
+// inHeaders looks through header lines, each behind its length and a flag, for what they say of a
+// script, and for the subject.
+func inHeaders(text []byte) (script, subject string) {
 	values := [len(scriptHeaders)]string{}
 	for {
 		digits, _, found := bytes.Cut(text, []byte(" "))
@@ -214,17 +216,33 @@ func scriptInHeaders(text []byte) string {
 			break
 		}
 		name, value, _ := strings.Cut(string(rest[:n]), ":")
+		name = strings.TrimSpace(name)
 		for i, header := range scriptHeaders {
-			if values[i] == "" && strings.EqualFold(strings.TrimSpace(name), header) {
+			if values[i] == "" && strings.EqualFold(name, header) {
 				values[i] = strings.TrimSpace(value)
 			}
 		}
+		if subject == "" && strings.EqualFold(name, "Subject") {
+			subject = decoded(value)
+		}
 		text = rest[n:]
 	}
-	for _, value := range values {
-		if value != "" {
-			return value
+	for _, script = range values {
+		if script != "" {
+			break
 		}
 	}
-	return ""
+	return script, subject
+}
+
+// maxSubject is how many bytes of a subject are kept, as the front keeps of one that it is told.
+const maxSubject = 200
+
+// decoded is a subject as it is read (RFC 2047); as it stands there where it is not written like that.
+func decoded(value string) string {
+	value = strings.Join(strings.Fields(value), " ")
+	if text, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
+		value = text
+	}
+	return value[:min(len(value), maxSubject)]
 }

@@ -1,6 +1,7 @@
 package exim
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -13,7 +14,8 @@ import (
 
 // spoolFile is a -H file with these lines of options, tree and recipients.
 func spoolFile(options, rest string) []byte {
-	return []byte("1xXtKk-000351-2c-H\nDebian-exim 100 101\n<a@b.example>\n1796014186 0\n" + options + rest + "\n023  Subject: none of ours\n")
+	const header = "Subject: =?utf-8?q?none?=\n =?utf-8?q?_of_ours?=\n"
+	return []byte("1xXtKk-000351-2c-H\nDebian-exim 100 101\n<a@b.example>\n1796014186 0\n" + options + rest + "\n" + fmt.Sprintf("%03d  %s", len(header), header))
 }
 
 // What Exim notes in its versions, as the router would ask about it.
@@ -40,7 +42,7 @@ func TestSpoolHeaders(t *testing.T) {
 		"all have it": {"-host_address [192.0.2.7]:25\n", "NN r@far.example\n1\nr@far.example\n", sidecar.Submitter{ClientAddress: "192.0.2.7"}, "", nil},
 	} {
 		h, err := parseSpoolHeader(spoolFile(c.options+"-frozen 1796014200\n", c.rest))
-		want := sidecar.Request{Sender: "a@b.example", Submitter: c.want, Connection: sidecar.Connection{Socket: c.socket}}
+		want := sidecar.Request{Sender: "a@b.example", Submitter: c.want, Subject: "none of ours", Connection: sidecar.Connection{Socket: c.socket}}
 		if diff := cmp.Diff(want, h.Request); diff != "" || err != nil || !h.Frozen.Equal(time.Unix(1796014200, 0)) {
 			t.Errorf("%s: frozen %v, %v; -want +got:\n%s", name, h.Frozen, err, diff)
 		}

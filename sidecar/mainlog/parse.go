@@ -77,9 +77,21 @@ func parseEvent(e *sidecar.LogEntry, s string) bool {
 		if !strings.HasPrefix(s, "moved from ") { // exim -MG (spool_out.c)
 			return parseRefusal(e, s)
 		}
-		e.Kind = sidecar.LogMoved
+		e.Kind, e.Text = sidecar.LogMoved, movedTo(s)
 	}
 	return true
+}
+
+// movedTo is the queue that a message was moved to, empty for the main one:
+//
+//	moved from input, msglog to (sluice-quarantine) input, msglog
+func movedTo(s string) string {
+	_, to, _ := strings.Cut(s, " to ")
+	if queue, is := strings.CutPrefix(to, "("); is {
+		queue, _, _ = strings.Cut(queue, ")")
+		return queue
+	}
+	return ""
 }
 
 // cutID cuts a message id and the space after it from a line: 16 characters, or 23 from

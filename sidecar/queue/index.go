@@ -26,6 +26,7 @@ type Index struct {
 	names    names
 	told     map[key]told      // by the log, since the last sweep began
 	reasons  map[string]string // the last deferral that the log has of a destination
+	hosts    map[string]string // the host that it was by, where the log names it
 	sweep    uint8             // number of the last sweep that has begun
 	swept    sweepResult
 }
@@ -76,7 +77,7 @@ type sweepResult struct {
 
 // New returns an Index that knows nothing before its first Sweep.
 func New(o Options) *Index {
-	x := &Index{options: o, messages: map[key]message{}, names: newNames(), told: map[key]told{}, reasons: map[string]string{}}
+	x := &Index{options: o, messages: map[key]message{}, names: newNames(), told: map[key]told{}, reasons: map[string]string{}, hosts: map[string]string{}}
 	if o.Watch != nil {
 		o.Watch.causes = x.reasonOf
 	}
@@ -127,6 +128,13 @@ func (x *Index) Sweep(ctx context.Context, now time.Time, full bool) {
 	if x.options.Watch != nil {
 		x.options.Watch.swept(now, x, err)
 	}
+}
+
+// Trouble is why not all of the spool could be read by the last sweep; nil if it could.
+func (x *Index) Trouble() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.swept.trouble
 }
 
 // end puts in force what a sweep has found. err is why it could not read all.
@@ -331,8 +339,13 @@ func (x *Index) deferred(e *sidecar.LogEntry) {
 	}
 	if len(x.reasons) >= maxReasons {
 		clear(x.reasons)
+		clear(x.hosts)
 	}
-	x.reasons[cut(envelope.DomainOf(e.Recipient))] = strings.Clone(cut(e.Text))
+	domain := cut(envelope.DomainOf(e.Recipient))
+	x.reasons[domain] = strings.Clone(cut(e.Text))
+	if e.Host != "" {
+		x.hosts[domain] = strings.ToLower(cut(e.Host))
+	}
 }
 
 // reasonOf is what the log has said last of a deferral by a destination; "" if nothing is known.

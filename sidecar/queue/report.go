@@ -2,29 +2,32 @@ package queue
 
 import (
 	"cmp"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"sluice/sidecar/envelope"
-	"sluice/sidecar/exim"
 )
 
 // A Selection says which messages of the queue are meant: those for which all of it is true that
 // is set.
 type Selection struct {
-	Scope     string        `json:"scope,omitempty"`     // who pays, or who has sent it
-	Sender    string        `json:"sender,omitempty"`    // a part of the envelope sender; behind a ~ a regular expression
-	Recipient string        `json:"recipient,omitempty"` // likewise, of one that is left
-	ID        string        `json:"id,omitempty"`
-	Queue     string        `json:"queue,omitempty"` // name of a queue of Exim
-	Frozen    bool          `json:"frozen,omitempty"`
-	Held      bool          `json:"held,omitempty"`
-	Bounces   bool          `json:"bounces,omitempty"`
-	Older     time.Duration `json:"older,omitempty"` // nanoseconds, since it arrived
-	Younger   time.Duration `json:"younger,omitempty"`
+	Scope       string        `json:"scope,omitempty"`      // who pays, or who has sent it, or of a bounce what it answers
+	BouncesOf   string        `json:"bounces_of,omitempty"` // of a bounce likewise
+	Sender      string        `json:"sender,omitempty"`     // a part of the envelope sender; behind a ~ a regular expression
+	Recipient   string        `json:"recipient,omitempty"`  // likewise, of one that is left
+	Subject     string        `json:"subject,omitempty"`    // likewise
+	To          string        `json:"to,omitempty"`         // domain of a recipient that is left, or the host that has deferred mail for it
+	ID          string        `json:"id,omitempty"`
+	Queue       string        `json:"queue,omitempty"` // name of a queue of Exim
+	Frozen      bool          `json:"frozen,omitempty"`
+	Held        bool          `json:"held,omitempty"`
+	Bounces     bool          `json:"bounces,omitempty"`
+	Quarantined bool          `json:"quarantined,omitempty"` // false: only what is not
+	Older       time.Duration `json:"older,omitempty"`       // nanoseconds, since it arrived
+	Younger     time.Duration `json:"younger,omitempty"`
+	Since       time.Time     `json:"since,omitzero"` // it arrived then or later
+	Until       time.Time     `json:"until,omitzero"` // and before
 
 	Top  int `json:"top"`  // payers, or messages of a list, at most
 	List int `json:"list"` // 0: no list
@@ -42,8 +45,16 @@ type Report struct {
 	Uncounted  int64     `json:"uncounted"` // messages above queue.max, of which only that is known
 	HeldKnown  bool      `json:"held_known"`
 	Trouble    string    `json:"trouble"`
+	Quarantine Aside     `json:"quarantine"` // in all, whatever was selected
 	Payers     []Share   `json:"payers"`
 	List       []Message `json:"list,omitempty"`
+}
+
+// An Aside is what is in the quarantine.
+type Aside struct {
+	Messages int64     `json:"messages"`
+	Size     int64     `json:"size"`   // bytes of the bodies
+	Oldest   time.Time `json:"oldest"` // when it arrived
 }
 
 // A Share is what of the queue one payer has.
@@ -81,52 +92,6 @@ type Message struct {
 	Unknown    bool       `json:"unknown,omitempty"`
 }
 
-// A filter is a Selection with its expressions compiled.
-type filter struct {
-	Selection
-	sender, recipient func(string) bool
-	now               time.Time
-}
-
-func (s Selection) compile(now time.Time) (f filter, err error) {
-	f = filter{Selection: s, now: now}
-	if f.sender, err = textFilter("sender", s.Sender); err == nil {
-		f.recipient, err = textFilter("recipient", s.Recipient)
-	}
-	return f, err
-}
-
-func textFilter(of, pattern string) (func(string) bool, error) {
-	if expression, is := strings.CutPrefix(pattern, "~"); is {
-		r, err := regexp.Compile("(?i)" + expression)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", of, err)
-		}
-		return r.MatchString, nil
-	}
-	pattern = strings.ToLower(pattern)
-	return func(text string) bool { return strings.Contains(strings.ToLower(text), pattern) }, nil
-}
-
-// takes reports whether a message is selected, as far as the index knows.
-func (f *filter) takes(m *Message) bool {
-	age := f.now.Sub(m.Arrived)
-	switch {
-	case f.Scope != "" && m.Payer != f.Scope && m.Author != f.Scope,
-		f.ID != "" && m.ID != f.ID,
-		f.Queue != "" && m.Queue != f.Queue,
-		f.Frozen && m.Frozen == nil,
-		f.Held && m.Held == 0,
-		f.Bounces && !m.bounce(),
-		f.Older > 0 && age < f.Older,
-		f.Younger > 0 && age >= f.Younger,
-		f.Sender != "" && (m.Unknown || !f.sender(m.Sender)),
-		f.Recipient != "" && m.Unknown:
-		return false
-	}
-	return true
-}
-
 func (m *Message) bounce() bool { return m.Sender == "" && !m.Unknown }
 
 // Report tells what is in the queue.
@@ -152,43 +117,22 @@ func (x *Index) Report(node string, now time.Time, s Selection) (Report, error) 
 	r.List = oldest(r.List, s.List)
 	r.Payers = sharesOf(shares)
 	r.Payers = r.Payers[:min(len(r.Payers), s.Top)]
+	x.each(&filter{Selection: Selection{Quarantined: true}}, r.Quarantine.add)
 	return r, nil
+}
+
+func (a *Aside) add(m *Message) {
+	a.Messages++
+	a.Size += m.Size
+	if a.Oldest.IsZero() || m.Arrived.Before(a.Oldest) {
+		a.Oldest = m.Arrived
+	}
 }
 
 // oldest are the n messages that came first.
 func oldest(all []Message, n int) []Message {
 	slices.SortFunc(all, func(a, b Message) int { return cmp.Or(a.Arrived.Compare(b.Arrived), cmp.Compare(a.ID, b.ID)) })
 	return all[:min(len(all), n)]
-}
-
-// each calls do for each message that a filter takes, in no order.
-func (x *Index) each(f *filter, do func(*Message)) {
-	held := map[string]int{}
-	if x.options.Held != nil {
-		held = x.options.Held()
-	}
-	var candidates []Message
-	x.mu.Lock()
-	for k, m := range x.messages {
-		one := x.show(k, m, held)
-		switch {
-		case !f.takes(&one):
-		case f.Recipient != "":
-			candidates = append(candidates, one)
-		default:
-			do(&one)
-		}
-	}
-	x.mu.Unlock()
-	// The index has only where most of them are to go: the header has all.
-	for i := range candidates {
-		m := &candidates[i]
-		if file, there := exim.FindSpoolFile(x.options.Directory, m.Queue, m.ID); there {
-			if h, _ := file.Header(); slices.ContainsFunc(h.Left, f.recipient) {
-				do(m)
-			}
-		}
-	}
 }
 
 // show is a message as operators see it. mu is held.

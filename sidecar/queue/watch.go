@@ -28,10 +28,11 @@ type State string
 
 // The states, the one that counts first.
 const (
-	Frozen State = "frozen"
-	Held   State = "held"   // by Sluice
-	Bounce State = "bounce" // a null sender
-	Active State = "active" // all others, and those of which nothing is known
+	Frozen      State = "frozen"
+	Held        State = "held"   // by Sluice
+	Bounce      State = "bounce" // a null sender
+	Quarantined State = "quarantined"
+	Active      State = "active" // all others, and those of which nothing is known
 )
 
 // Waiting is how many messages there are in a State, and when the first of them arrived.
@@ -142,6 +143,9 @@ func (x *Index) figures(now time.Time) (f figures) {
 		*c = &counted{authors: map[string]int64{}, to: map[string]int64{}}
 	}
 	f.states = map[State]Waiting{Frozen: {}, Held: {}, Bounce: {}, Active: {}}
+	var aside Aside
+	x.each(&filter{Selection: Selection{Quarantined: true}}, aside.add)
+	f.states[Quarantined] = Waiting{aside.Messages, aside.Oldest}
 	x.each(&filter{now: now}, func(m *Message) {
 		age := now.Sub(m.Arrived)
 		if m.Author == "" {

@@ -165,7 +165,7 @@ func TestSweepsTellTheWatch(t *testing.T) {
 	const who = ` author=news@shop.example author_share=100% destination=far.example destination_share=100% reason=451 later`
 	sees("queue-growth messages=115 week=0"+who, "held-old messages=2 bounces="+s.now.Add(29*24*time.Hour-time.Hour).Format(time.DateOnly)+who)
 	hours := func(n time.Duration) time.Time { return s.now.Add(-n * time.Hour).Truncate(time.Second) }
-	want := map[State]Waiting{Frozen: {3, hours(5)}, Held: {6, hours(25)}, Bounce: {}, Active: {106, hours(5)}}
+	want := map[State]Waiting{Quarantined: {}, Frozen: {3, hours(5)}, Held: {6, hours(25)}, Bounce: {}, Active: {106, hours(5)}}
 	if diff := cmp.Diff(want, s.States(), cmp.Transformer("seconds", func(t time.Time) int64 { return t.Unix() })); diff != "" {
 		t.Errorf("states: -want +got\n%s", diff)
 	}
