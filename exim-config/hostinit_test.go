@@ -27,6 +27,7 @@ var hostMounts = []struct{ own, path string }{
 	{"log", "/var/log/exim4"},
 	{"mail", "/var/mail"},
 	{"run", "/run"},
+	{"actions", "/var/lib/sluice-actions"},
 }
 
 // hostInit is a host's first process, in mount and process namespaces of its

@@ -56,7 +56,7 @@ func (h *host) furnish(t testing.TB, from string) {
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range []string{"usr-local", "lib", "spool", "log", "mail", "run", "run/sluice", "run/email_send_limits",
+	for _, folder := range []string{"usr-local", "lib", "spool", "log", "mail", "actions", "run", "run/sluice", "run/email_send_limits",
 		"run/home", "run/home/alice", "run/home/bob", "run/home/web"} {
 		if err := os.Mkdir(filepath.Join(h.dir, folder), 0o755); err != nil {
 			t.Fatal(err)
@@ -162,6 +162,16 @@ func (h *host) own(t testing.TB, name string, folders ...string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// installer is the path of our installer.
+func installer(t testing.TB) string {
+	t.Helper()
+	path, err := filepath.Abs("install") // tests run in the folder of their package
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // sharedDir is a folder for what tests make once for all.

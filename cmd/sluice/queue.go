@@ -14,23 +14,34 @@ import (
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/settings"
-	"sluice/sidecar/simulate"
 	"sluice/sidecar/web"
 )
 
+type queueCommands struct {
+	Show       queueCmd      `cmd:"" default:"withargs" help:"Show what waits in Exim's queue, and whose it is."`
+	Quarantine quarantineCmd `cmd:"" help:"Move messages to where nothing is delivered, and can be restored from."`
+	Restore    restoreCmd    `cmd:"" help:"Move messages back from the quarantine."`
+	Remove     removeCmd     `cmd:"" help:"Remove messages: into the quarantine, or from it for good."`
+	Flush      flushCmd      `cmd:"" help:"Have Exim try messages now."`
+	Freeze     freezeCmd     `cmd:"" help:"Have Exim try messages no more."`
+	Thaw       thawCmd       `cmd:"" help:"Have Exim try frozen messages again."`
+}
+
+// Help is the long help.
+func (queueCommands) Help() string {
+	return `Without a further word, sluice queue shows what waits: sluice queue show --help lists the flags that
+select messages, which all of these commands have.
+
+Examples:
+  sluice queue
+  sluice queue hacked@example.com --list
+  sluice queue quarantine hacked@example.com --since 10:47`
+}
+
 type queueCmd struct {
-	Scope     string `arg:"" optional:"" help:"Only mail of this payer or sender, as the table or sluice who shows it."`
-	Sender    string `placeholder:"TEXT" help:"Only with this in the envelope sender, which anybody can choose; ~TEXT is a regular expression."`
-	Recipient string `placeholder:"TEXT" help:"Only with this in a recipient that is left; ~TEXT is a regular expression."`
-	ID        string `name:"id" placeholder:"ID" help:"Only this message."`
-	Queue     string `placeholder:"NAME" help:"Only what is in this named queue of Exim."`
-	Frozen    bool   `help:"Only frozen messages."`
-	Held      bool   `help:"Only messages that sluice holds."`
-	Bounces   bool   `help:"Only messages with a null sender: bounces and automatic answers."`
-	Older     string `placeholder:"TIME" help:"Only what came before this time: 90m, 24h, 7d."`
-	Younger   string `placeholder:"TIME" help:"Only what came within this time."`
-	List      bool   `help:"List the messages, the oldest first."`
-	Top       int    `default:"20" placeholder:"N" help:"Show at most N payers, or messages (default: 20)."`
+	selectors
+	List bool `help:"List the messages, the oldest first."`
+	Top  int  `default:"20" placeholder:"N" help:"Show at most N payers, or messages (default: 20)."`
 	jsonFlag
 }
 
@@ -56,7 +67,7 @@ Examples:
 }
 
 func (c queueCmd) Run(t *terminal) error {
-	selection, err := c.selection()
+	selection, err := c.selection(time.Now())
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
@@ -72,57 +83,39 @@ func (c queueCmd) Run(t *terminal) error {
 	default:
 		c.print(t.stdout, report)
 	}
-	if none := (queue.Selection{Top: selection.Top, List: selection.List}); err == nil && report.Messages == 0 && selection != none {
+	if err == nil && report.Messages == 0 && !c.none() {
 		return no{errors.New("queue: no message is like that")}
 	}
 	return err
 }
 
-func (c queueCmd) selection() (s queue.Selection, err error) {
-	s = queue.Selection{Sender: c.Sender, Recipient: c.Recipient, ID: c.ID, Queue: c.Queue, Frozen: c.Frozen, Held: c.Held, Bounces: c.Bounces, Top: c.Top}
-	if c.Top < 1 {
+func (c queueCmd) selection(now time.Time) (s queue.Selection, err error) {
+	if s, err = c.selectors.selection(now); err != nil {
+		return s, err
+	}
+	if s.Top = c.Top; c.Top < 1 {
 		return s, fmt.Errorf("--top is %d, it must be 1 at least", c.Top)
 	}
 	if c.List {
 		s.List = c.Top
 	}
-	if c.Scope != "" {
-		if s.Scope, err = simulate.CanonicalScope(c.Scope); err != nil {
-			return s, err
-		}
-	}
-	if s.Older, err = parseTime("--older", c.Older); err == nil {
-		s.Younger, err = parseTime("--younger", c.Younger)
-	}
-	return s, err
+	return s, nil
 }
 
 // readQueue reads Exim's queue without a running sluice.
 func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err error) {
-	no := false
-	o, _, err := foreignFlag{Foreign: &no}.settingsFor(t, nil)
+	q, err := openLocalQueue(t, nil)
+	if err == nil {
+		err = q.read(t, selection.Scope != "" || selection.BouncesOf != "")
+	}
 	if err != nil {
 		return r, fmt.Errorf("queue: %w", err)
 	}
-	directory := exim.Find(t.ctx, o.Config.Exim.Binary).Spool(t.ctx)
-	if directory == "" {
-		return r, fmt.Errorf("queue: %s does not say where Exim's queue is (spool_directory); "+
-			"if this node's queue is Postfix's: postqueue -p", o.Config.Exim.Binary)
-	}
-	s, err := settings.New(settings.Sources{Config: o.Config, Panel: o.Panel}, settings.Host{Node: o.Node, EximUser: o.EximUser, Own: o.Own}, nil)
-	if err != nil {
+	if r, err = q.index.Report(q.node, time.Now(), selection); err != nil {
 		return r, fmt.Errorf("queue: %w", err)
-	}
-	index := newQueue(directory, func() *settings.Settings { return s }, nil, nil)
-	index.Sweep(t.ctx, time.Now(), true)
-	if r, err = index.Report(o.Node, time.Now(), selection); err != nil {
-		return r, fmt.Errorf("queue: %w", err)
-	}
-	if r.Trouble != "" {
-		return r, fmt.Errorf("queue: %s", r.Trouble)
 	}
 	fmt.Fprintln(t.stderr, "sluice serve is not running: read from the spool, and what is held is not known.")
-	return r, t.ctx.Err()
+	return r, nil
 }
 
 // newQueue returns an empty index of the queue in a spool_directory.
@@ -207,6 +200,9 @@ func (c queueCmd) print(w io.Writer, r queue.Report) {
 	if r.Uncounted > 0 {
 		printf(w, "%s more, of which nothing is known: raise queue.max\n", sidecar.Count(r.Uncounted, "message", "messages"))
 	}
+	if q := r.Quarantine; q.Messages > 0 {
+		printf(w, "%s, for %s at most: sluice queue --quarantined --list\n", quarantineText(q), sidecar.Brief(r.Now.Sub(q.Oldest)))
+	}
 	if r.Trouble != "" {
 		printf(w, "not all of the queue can be read: %s\n", r.Trouble)
 	}
@@ -251,12 +247,16 @@ func messageRows(r queue.Report) [][]sidecar.Text {
 		if m.Queue != "" {
 			state += " in " + m.Queue
 		}
-		sender := m.Sender
-		if sender == "" && !m.Unknown {
-			sender = "<>"
-		}
 		rows = append(rows, cells(m.ID, sidecar.Brief(r.Now.Sub(m.Arrived)), m.Size, m.Recipients, state,
-			cmp.Or(m.Payer, "-"), cmp.Or(m.Author, "-"), cmp.Or(sender, "-"), cmp.Or(m.To, "-")))
+			cmp.Or(m.Payer, "-"), cmp.Or(m.Author, "-"), cmp.Or(senderText(m), "-"), cmp.Or(m.To, "-")))
 	}
 	return rows
+}
+
+// senderText is the envelope sender of a message.
+func senderText(m queue.Message) string {
+	if m.Sender == "" && !m.Unknown {
+		return "<>"
+	}
+	return m.Sender
 }

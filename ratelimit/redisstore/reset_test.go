@@ -177,11 +177,9 @@ func TestAResetIsDatedByItsDeadline(t *testing.T) {
 // what was sent since.
 func TestALateResetIsOfItsTime(t *testing.T) {
 	r := redistest.Start(t)
-	n := startNode(t, Options{URL: "unix://" + r.Socket(), Timeout: hosttest.Deadline(200 * time.Millisecond)})
+	n := startNode(t, Options{URL: "unix://" + r.Socket()})
 	domain := hourly("a.example", 100)
-	if ok, err := insist(n, take(1, 5, domain)); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
+	n.take(take(1, 5, domain))
 	time.Sleep(10 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	r.Freeze()
 	if _, err := n.Reset(context.Background(), n.time(), "a.example", -1); err != nil {

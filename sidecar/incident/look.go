@@ -37,7 +37,10 @@ func (s *Incidents) look(now time.Time) {
 			}
 			there = there || c.Gone.IsZero() && c.Node == ""
 		}
-		v := s.Look(now, q.of.Domain)
+		var v View
+		if there {
+			v = s.Look(now, q.of.Domain)
+		}
 		s.mu.Lock()
 		q.of.looked = now
 		for _, c := range q.causes {
@@ -48,7 +51,6 @@ func (s *Incidents) look(now time.Time) {
 		if there {
 			q.of.see(now, v)
 		}
-		q.of.draw(now, v)
 		s.mu.Unlock()
 	}
 }

@@ -9,20 +9,18 @@ import (
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
 
 // past is what is kept of what has happened; nil where nothing is.
 type past struct {
-	settings  *settings.Live
 	log       *eventlog.Log
 	incidents *incident.Incidents
 }
 
 // ShowPast has Happened and Incidents answer.
-func (p *past) ShowPast(log *eventlog.Log, incidents *incident.Incidents) {
-	p.log, p.incidents = log, incidents
+func (o *Operator) ShowPast(log *eventlog.Log, incidents *incident.Incidents) {
+	o.past = past{log, incidents}
 }
 
 // Past is what has happened.
@@ -34,22 +32,22 @@ type Past struct {
 
 // Happened returns what has happened since a time: to a domain and its authors; to an author,
 // with what has happened to its whole domain; to an account and its domains; or to all for "".
-func (p *past) Happened(now, since time.Time, scope string) (Past, error) {
-	all := Past{Node: p.settings.Load().Node, Now: now, Events: []eventlog.Record{}}
+func (o *Operator) Happened(now, since time.Time, scope string) (Past, error) {
+	p := Past{Node: o.settings.Load().Node, Now: now, Events: []eventlog.Record{}}
 	if scope != "" {
 		var err error
 		if scope, err = ShownScope(scope); err != nil {
-			return all, err
+			return p, err
 		}
 	}
-	if p.log != nil {
-		all.Events = p.log.Find(since, func(r eventlog.Record) bool { return scope == "" || p.concerns(r, scope) })
+	if o.past.log != nil {
+		p.Events = o.past.log.Find(since, func(r eventlog.Record) bool { return scope == "" || o.concerns(r, scope) })
 	}
-	return all, nil
+	return p, nil
 }
 
 // concerns reports whether a record is about a scope.
-func (p *past) concerns(r eventlog.Record, scope string) bool {
+func (o *Operator) concerns(r eventlog.Record, scope string) bool {
 	domain := stop.DomainOf(scope)
 	account, isAccount := strings.CutPrefix(scope, sidecar.AccountPrefix)
 	switch {
@@ -58,7 +56,7 @@ func (p *past) concerns(r eventlog.Record, scope string) bool {
 	case domain != "": // a mailbox or forwarder
 		return r.Domain == domain && r.Scope == ""
 	case isAccount:
-		return r.Domain != "" && p.settings.Load().PayerOfScope(r.Domain).Account == account
+		return r.Domain != "" && o.settings.Load().PayerOfScope(r.Domain).Account == account
 	}
 	return r.Scope != "" && stop.DomainOf(r.Scope) == scope
 }
@@ -66,13 +64,13 @@ func (p *past) concerns(r eventlog.Record, scope string) bool {
 // Incidents returns the incidents of a number, like mx1-42 or 42 of this node, of a domain or
 // what else is charged, or all for "", the last first. The error wraps ErrNotFound if there is
 // none.
-func (p *past) Incidents(scope string) ([]incident.Incident, error) {
-	if p.incidents == nil {
+func (o *Operator) Incidents(scope string) ([]incident.Incident, error) {
+	if o.past.incidents == nil {
 		return []incident.Incident{}, nil
 	}
-	node := p.settings.Load().Node
+	node := o.settings.Load().Node
 	domain, invalid := limit.CanonicalScope(scope)
-	found := p.incidents.List(func(i *incident.Incident) bool {
+	found := o.past.incidents.List(func(i *incident.Incident) bool {
 		id := i.ID.String()
 		return scope == "" || strings.EqualFold(id, scope) || strings.EqualFold(id, node+"-"+scope) ||
 			invalid == nil && (i.Domain == domain || i.Domain == sidecar.ForwardPrefix+domain) ||

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/action"
+	"sluice/sidecar/exim"
+	"sluice/sidecar/quarantine"
+	"sluice/sidecar/queue"
+)
+
+// actFlags are the flags of what is done to messages of the queue.
+type actFlags struct {
+	selectors
+	DryRun bool   `help:"Only show what would be done."`
+	Yes    bool   `help:"Do not ask."`
+	Max    int    `placeholder:"N" help:"Do nothing if it is more than N messages."`
+	Why    string `placeholder:"TEXT" help:"Kept in the record of actions."`
+	Follow string `default:"10s" placeholder:"TIME" help:"For how long to try again what Exim delivers just now (default: 10s)."`
+	jsonFlag
+}
+
+// A queueAct is something that is done to messages of the queue.
+type queueAct struct {
+	verb    action.Verb
+	name    string // of the command
+	command string // of Exim
+	unasked int    // up to so many messages are not asked about
+	undone  bool   // sluice undo takes it back
+	warning string
+	drop    func(queue.Message) bool // which of the selected messages are left out; nil: none
+	left    string                   // what is said of messages to which it was not done
+}
+
+// An acted is what was done, for --json.
+type acted struct {
+	Action   int    `json:"action"` // its number; 0: nothing was done
+	Verb     string `json:"verb"`
+	Selected int    `json:"selected"`
+	quarantine.Result
+	Unrecorded []string        `json:"unrecorded,omitempty"` // of restore: put into the quarantine by others than this program
+	Messages   []queue.Message `json:"messages,omitempty"`   // of --dry-run
+	Warning    string          `json:"warning"`
+}
+
+// A queueWork is the work of one command.
+type queueWork struct {
+	actFlags
+	queueAct
+	*localQueue
+	t        *terminal
+	record   *action.Log
+	now      time.Time
+	follow   time.Duration
+	messages []queue.Message
+	acted    acted
+}
+
+// act does something to the selected messages: it shows which they are, asks, records it, and says
+// what has become of each.
+func (c actFlags) act(t *terminal, a queueAct) error {
+	w := &queueWork{actFlags: c, queueAct: a, t: t, now: time.Now()}
+	err := w.run()
+	if err != nil {
+		return fmt.Errorf("queue %s: %w", a.name, err)
+	}
+	return nil
+}
+
+func (w *queueWork) run() error {
+	if err := needRoot("queue " + w.name); err != nil {
+		return err
+	}
+	err := w.find()
+	if err != nil {
+		return err
+	}
+	places, err := w.places()
+	switch {
+	case err != nil:
+		return err
+	case len(places) == 0:
+		return no{errors.New("no message is like that")}
+	case w.Max > 0 && len(places) > w.Max:
+		return no{fmt.Errorf("that are %d messages, more than --max %d: nothing was done", len(places), w.Max)}
+	}
+	w.acted.Verb, w.acted.Selected, w.acted.Warning = w.name, len(places), w.warning
+	if err := w.plan(len(places)); err != nil || w.DryRun {
+		return err
+	}
+	if err := w.do(places); err != nil {
+		return err
+	}
+	return w.tell()
+}
+
+// find finds the messages.
+func (w *queueWork) find() (err error) {
+	if w.none() {
+		return fmt.Errorf("say which messages: sluice queue %s --help; all are those that came within 100 days: --younger 100d", w.name)
+	}
+	s, err := w.selection(w.now)
+	if err != nil {
+		return err
+	}
+	if w.follow, err = parseTime("--follow", w.Follow); err != nil {
+		return err
+	}
+	held := heldNow(w.t)
+	if w.Held && held == nil {
+		return errors.New("which messages are held only a running sluice knows, and none runs")
+	}
+	if w.localQueue, err = openLocalQueue(w.t, held); err != nil {
+		return err
+	}
+	if !w.DryRun { // what is in two queues must not be delivered twice
+		if w.acted.Twice, err = w.queues(0).Mend(w.t.ctx); err != nil {
+			return err
+		}
+	}
+	if err = w.read(w.t, s.Scope != "" || s.BouncesOf != ""); err != nil {
+		return err
+	}
+	if w.messages, err = w.index.Select(w.now, s); err != nil {
+		return err
+	}
+	if w.drop != nil {
+		w.messages = slices.DeleteFunc(w.messages, w.drop)
+	}
+	w.record, err = action.Open(action.Dir)
+	return err
+}
+
+// places are where the messages are; of those to be restored, where they came from.
+func (w *queueWork) places() (places []quarantine.Place, err error) {
+	if w.verb != quarantine.Restore {
+		for _, m := range w.messages {
+			places = append(places, quarantine.Place{ID: m.ID, Queue: m.Queue})
+		}
+		return places, nil
+	}
+	actions, err := w.record.Actions()
+	if err != nil {
+		return nil, err
+	}
+	origins, err := quarantine.Origins(actions)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range w.messages {
+		if from, recorded := origins[m.ID]; recorded {
+			places = append(places, quarantine.Place{ID: m.ID, Queue: from})
+		} else {
+			w.acted.Unrecorded = append(w.acted.Unrecorded, m.ID)
+		}
+	}
+	return places, nil
+}
+
+// shownSamples is how many messages are shown before it is asked.
+const shownSamples = 3
+
+// plan shows what is about to be done, and asks.
+func (w *queueWork) plan(n int) error {
+	if w.JSON && w.DryRun {
+		w.acted.Messages = w.messages
+		return printJSON(w.t.stdout, w.acted)
+	}
+	out := w.t.stderr // so that --json prints nothing else
+	if !w.JSON {
+		out = w.t.stdout
+	}
+	size, authors := int64(0), map[string]int{}
+	for _, m := range w.messages {
+		size += m.Size
+		authors[m.Author]++
+	}
+	printf(out, "%s: %s, %s, of %s, the oldest of %s   [%s]\n", w.name, sidecar.Count(int64(n), "message", "messages"), bytesText(size),
+		sidecar.Count(int64(len(authors)), "sender", "senders"), sidecar.DateTime(w.messages[0].Arrived), w.command)
+	for _, m := range w.messages[:min(n, shownSamples)] {
+		printf(out, "  %s  from %s to %s: %s\n", m.ID, senderText(m), m.To, w.subject(m))
+	}
+	if w.warning != "" {
+		fmt.Fprintln(out, "  "+w.warning)
+	}
+	if w.DryRun || w.Yes || n <= w.unasked {
+		return nil
+	}
+	return w.t.confirm("do?")
+}
+
+// subject is the subject of a message, "" if it has none.
+func (w *queueWork) subject(m queue.Message) string {
+	file, there := exim.FindSpoolFile(w.spool, m.Queue, m.ID)
+	if !there {
+		return ""
+	}
+	h, _ := file.Header()
+	return h.Subject
+}
+
+// do records what is about to be done, does it, and records what was done.
+func (w *queueWork) do(places []quarantine.Place) error {
+	number, err := w.record.Will(action.Action{At: w.now, By: whoTyped(), Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places})
+	if err != nil {
+		return err
+	}
+	w.acted.Action = number
+	result, err := w.queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
+	result.Twice = append(w.acted.Twice, result.Twice...)
+	w.acted.Result = result
+	failed := err
+	if n := len(result.Left); failed == nil && n > 0 && w.verb != quarantine.Flush {
+		failed = fmt.Errorf("%d of %d messages are as they were", n, len(places))
+	}
+	return errors.Join(err, w.record.Did(time.Now(), number, result, failed), w.tidy())
+}
+
+// whom is what the record says of the messages that were selected.
+func (w *queueWork) whom() string {
+	if w.Scope != "" {
+		return w.Scope
+	}
+	return w.BouncesOf
+}
+
+// tell says what was done.
+func (w *queueWork) tell() error {
+	r, out := w.acted, w.t.stdout
+	if w.JSON {
+		if err := printJSON(out, r); err != nil {
+			return err
+		}
+	} else {
+		printf(out, "%s: done to %d of %d", w.name, len(r.Done), r.Selected)
+		if w.undone && len(r.Done) > 0 {
+			printf(out, "; undo: sluice undo %d", r.Action)
+		}
+		fmt.Fprintln(out)
+		w.tellIDs("%d have left the queue meanwhile: %s\n", r.Gone)
+		w.tellIDs("%d were in two queues, and the one in the quarantine was removed: %s\n", r.Twice)
+		if r.Late > 0 {
+			printf(out, "%s older than Exim's retry rule, or will soon be: what their senders send is tried for 30 days until they have left the queue (%s)\n",
+				sidecar.Count(int64(r.Late), "is", "are"), quarantine.LatePath)
+		}
+		w.tellIDs("%d are not in the record of actions, so nobody knows from where they came: %s; exim -qG"+sidecar.QuarantineQueue+" -MG '' ID\n", r.Unrecorded)
+		w.tellIDs("%d "+w.left+": %s\n", r.Left)
+	}
+	if len(r.Left)+len(r.Unrecorded) > 0 {
+		return no{fmt.Errorf("%d of %d messages are as they were; Exim says %q", len(r.Left)+len(r.Unrecorded), r.Selected+len(r.Unrecorded), r.Said)}
+	}
+	return nil
+}
+
+// shownIDs is how many ids are named of those to which something was not done.
+const shownIDs = 20
+
+// tellIDs says of how many messages something is true, and names them.
+func (w *queueWork) tellIDs(format string, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	names := strings.Join(ids[:min(len(ids), shownIDs)], " ")
+	if len(ids) > shownIDs {
+		names += " ..."
+	}
+	printf(w.t.stdout, format, len(ids), names)
+}
+
+// tidy takes those out of the list of late senders of whom nothing is in the queue any more.
+func (w *queueWork) tidy() error {
+	queued := map[string]bool{}
+	err := exim.WalkSpool(w.spool, func(f exim.SpoolFile) bool {
+		queued[f.ID] = true
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return w.late().Tidy(func(id string) bool { return queued[id] })
+}
+
+// quarantineText says what is in the quarantine.
+func quarantineText(a queue.Aside) string {
+	return fmt.Sprintf("quarantined: %s, %s", sidecar.Count(a.Messages, "message", "messages"), bytesText(a.Size))
+}
+
+// bytesText is a size for reading.
+func bytesText(n int64) string {
+	for _, unit := range []struct {
+		size int64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= unit.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.size), unit.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
