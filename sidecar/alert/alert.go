@@ -153,8 +153,8 @@ func (a *Alerts) Step(now time.Time) {
 			r := rule{Channel: c, wait: set.GroupWait, repeat: set.Repeat, perHour: set.PerHour}
 			if c.Format != config.FormatAlertmanager {
 				err = a.tell(q, now, &r)
-			} else if changed || now.Sub(q.offered) >= postEvery {
-				q.offered, err = now, a.offer(q, now, &r)
+			} else if changed || now.Sub(q.offer.at) >= postEvery {
+				q.offer.at, err = now, a.offer(q, now, &r)
 			}
 		}
 		if err != nil {

@@ -60,10 +60,10 @@ func (a *Alerts) offer(q *queue, now time.Time, c *rule) error {
 		return err
 	}
 	select {
-	case <-q.latest: // nobody has taken it
+	case <-q.offer.notice: // nobody has taken it
 	default:
 	}
-	q.latest <- Notice{ID: a.Node, At: now, Node: a.Node, State: StateOpen, Text: string(text)}
+	q.offer.notice <- Notice{ID: a.Node, At: now, Node: a.Node, State: StateOpen, Text: string(text)}
 	return nil
 }
 
@@ -74,7 +74,7 @@ func (q *queue) runLatest(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case n := <-q.latest:
+		case n := <-q.offer.notice:
 			if err := q.send(ctx, q.configured(), n); ctx.Err() == nil {
 				q.done(&pending{notice: n}, err)
 			}

@@ -39,14 +39,19 @@ type queue struct {
 
 	// Of the goroutine that decides what to tell.
 	record               record
-	moreSince, leftSince time.Time   // when the first that waits for a digest began to; zero: none waits
-	offered              time.Time   // when all was offered last, to a channel that takes all at once
-	latest               chan Notice // the offer
+	moreSince, leftSince time.Time // when the first that waits for a digest began to; zero: none waits
+	offer                offer
 
 	mu      sync.Mutex
 	channel config.Channel // its target is always the same
 	waiting []*pending     // the oldest first
 	counts  Counts
+}
+
+// An offer is all that is open, to a channel that takes all at once.
+type offer struct {
+	at     time.Time   // of the last one
+	notice chan Notice // which nobody has taken yet
 }
 
 // Counts are what became of the notices of a channel since the start.
@@ -61,7 +66,7 @@ type Counts struct {
 // openQueue goes on with what the disk has of a channel, or begins. What cannot be read is an
 // error too, and left out: without its record a channel is told again of all that is open.
 func openQueue(dir string, c config.Channel, now time.Time) (*queue, error) {
-	q := &queue{dir: filepath.Join(dir, c.Key()), wake: make(chan struct{}, 1), latest: make(chan Notice, 1), channel: c}
+	q := &queue{dir: filepath.Join(dir, c.Key()), wake: make(chan struct{}, 1), offer: offer{notice: make(chan Notice, 1)}, channel: c}
 	if err := os.MkdirAll(q.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of notices: %w", err)
 	}

@@ -96,7 +96,7 @@ func newSubjectBad() *subjectBad {
 
 // Recorded implements delivery.Observer: it takes in new outcomes of sends.
 func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
-	owners := d.settings().OwnerMap.Get().Known()
+	owners := d.Settings().OwnerMap.Get().Known()
 	d.bads.mu.Lock()
 	defer d.bads.mu.Unlock()
 	for i := range news {
@@ -104,7 +104,7 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 		d.bads.note(o, accountOf(o.Payer, owners), func(subject string) int64 { return d.epochOf(now, subject) })
 		if subject := o.Payer.Subject(); o.Result == ratelimit.Delivered && d.trips.has(subject) {
 			d.probes.delivered(subject, o.Token)
-			d.reconciler.ReconcileSoon(subject) // its trip may end
+			d.Reconciler.ReconcileSoon(subject) // its trip may end
 		}
 	}
 }

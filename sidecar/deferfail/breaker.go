@@ -26,20 +26,12 @@ const tripKeys = "trip/"
 
 // A Breaker trips domains of which too much is deferred or fails, and ends their trips.
 type Breaker struct {
-	store      Store
-	dir        sidecar.LockDir
-	clock      sidecar.Clock
-	events     event.Sink
-	settings   func() *settings.Settings
-	reconciler sidecar.Reconciler
-	board      sidecar.Board // nil: this node shares with nobody
-	authors    Authors
-	others     *cluster.Feed        // nil: there are none
-	asked      map[string]time.Time // when others were asked about a subject that may trip
-	trips      *trips
-	watched    *watched
-	bads       *bads
-	probes     probes
+	Options
+	asked   map[string]time.Time // when others were asked about a subject that may trip
+	trips   *trips
+	watched *watched
+	bads    *bads
+	probes  probes
 }
 
 // Store is what a Breaker needs of the store that counts sends.
@@ -66,15 +58,15 @@ type Options struct {
 
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
-	return &Breaker{store: o.Store, dir: o.Dir, clock: o.Clock, events: o.Events, settings: o.Settings, reconciler: o.Reconciler, board: o.Board, authors: o.Authors, others: o.Others, asked: map[string]time.Time{},
+	return &Breaker{Options: o, asked: map[string]time.Time{},
 		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
 // Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
 // of the log shows when. It forgets the probes of the others. It also saves the causes of bad sends, every saveEvery.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
-	d.reconciler.ReconcileAtTick(d.trips.domains()...)
-	d.reconciler.ReconcileAtTick(d.watched.domains()...)
+	d.Reconciler.ReconcileAtTick(d.trips.domains()...)
+	d.Reconciler.ReconcileAtTick(d.watched.domains()...)
 	d.reconcileAsked()
 	d.probes.keep(d.trips.has)
 	d.startCalm(ctx, now)
@@ -86,7 +78,7 @@ func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 // Stop saves the causes of bad sends.
 func (d *Breaker) Stop(_ context.Context, now time.Time) {
 	if err := d.bads.save(now); err != nil {
-		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		d.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
@@ -94,13 +86,13 @@ func (d *Breaker) Stop(_ context.Context, now time.Time) {
 // their good sends have left the window, so the share of bad ones has grown. It also has it
 // look again at what is held against others, which what happened since may explain.
 func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
-	s := d.settings()
+	s := d.Settings()
 	each = func(st ratelimit.Standing) {
 		if !sidecar.AlwaysCounted(st.Name) || !hasBad(st) || d.trips.has(st.Name) {
 			return
 		}
 		if f := rateOf(s, st); f.Over() || d.watched.begins(st.Name, f) || d.bads.unexplained(st.Name) {
-			d.reconciler.ReconcileSoon(st.Name)
+			d.Reconciler.ReconcileSoon(st.Name)
 		}
 	}
 	return each, func() { d.Forget(now) }
@@ -108,7 +100,7 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 
 // Forget forgets why sends were bad that have left the window.
 func (d *Breaker) Forget(now time.Time) {
-	window := d.settings().Window
+	window := d.Settings().Window
 	d.bads.prune(now.Add(-window - window/60))
 }
 
@@ -118,9 +110,9 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 	if !sidecar.AlwaysCounted(subject) {
 		return nil
 	}
-	s := d.settings()
+	s := d.Settings()
 	excused := d.excuse(ctx, now, subject)
-	standing := d.store.Standing(d.clock.Store(now), subject)
+	standing := d.Store.Standing(d.Clock.Store(now), subject)
 	f := rateOf(s, standing)
 	trip, tripped := d.trips.of(subject)
 	over := !tripped && f.Over() && d.spare(now, subject, f).Over()
@@ -134,10 +126,10 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 		delete(d.asked, subject)
 		err = d.tripOrLeaveOut(ctx, now, s, f, standing)
 	case tripped && f.calm() && excused:
-		d.events.Emit(event.Event{Kind: event.TripExcused, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
+		d.Events.Emit(event.Event{Kind: event.TripExcused, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
 		err = d.endTrip(ctx, subject)
 	case tripped && f.calm() && (f.off() || now.Sub(trip.Since) > s.Window/60):
-		d.events.Emit(event.Event{Kind: event.TripEnded, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
+		d.Events.Emit(event.Event{Kind: event.TripEnded, Domain: subject, Attrs: event.Attrs("bad", f.ratio())})
 		err = d.endTrip(ctx, subject)
 	}
 	if err == nil {
@@ -158,7 +150,7 @@ func (d *Breaker) tripOrLeaveOut(ctx context.Context, now time.Time, s *settings
 		return nil
 	}
 	subject := standing.Name
-	d.events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.authors.Culprit(now, subject).Attrs()...)})
+	d.Events.Emit(event.Event{Kind: event.Tripped, Domain: subject, Attrs: append(event.Attrs("bad", f.ratio(), "mostly", d.mainCause(subject)), d.Authors.Culprit(now, subject).Attrs()...)})
 	if err := d.trips.set(subject, d.newTrip(s, now, standing)); err != nil {
 		return err
 	}
@@ -198,12 +190,12 @@ func (d *Breaker) reconcileLock(domain string, f Rate) error {
 		return nil
 	}
 	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
-	i := slices.IndexFunc(d.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
+	i := slices.IndexFunc(d.Dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(domain); {
 	case tripped && i < 0:
-		return d.dir.Make(lock, f.ratio(), f.epoch)
-	case !tripped && i >= 0 && !d.dir.Files(domain)[i].Operator:
-		return d.dir.Unmake(lock)
+		return d.Dir.Make(lock, f.ratio(), f.epoch)
+	case !tripped && i >= 0 && !d.Dir.Files(domain)[i].Operator:
+		return d.Dir.Unmake(lock)
 	}
 	return nil
 }
@@ -211,9 +203,9 @@ func (d *Breaker) reconcileLock(domain string, f Rate) error {
 // excuse has the store not count as bad what others explain who have the same fault, and
 // reports whether there was any.
 func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) bool {
-	s := d.settings()
+	s := d.Settings()
 	sends, places := d.bads.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main), func(key string) time.Time {
-		return d.authors.LastBlame(key, subject)
+		return d.Authors.LastBlame(key, subject)
 	})
 	if len(sends) == 0 {
 		return false
@@ -222,8 +214,8 @@ func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) boo
 	for i, t := range sends {
 		reports[i] = ratelimit.Report{Token: t, Outcome: ratelimit.Excused}
 	}
-	if err := d.store.Settle(ctx, d.clock.Store(now), reports); err != nil {
-		d.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+	if err := d.Store.Settle(ctx, d.Clock.Store(now), reports); err != nil {
+		d.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		return false
 	}
 	d.bads.excuse(subject, sends)
@@ -232,10 +224,10 @@ func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) boo
 		excused += n
 	}
 	if excused < len(sends) { // some for who has sent them: the others need not spare the subject these any more
-		d.others.Ask(now, subject)
+		d.Others.Ask(now, subject)
 	}
 	for _, place := range slices.Sorted(maps.Keys(places)) {
-		d.events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: subject, Attrs: event.Attrs("destination", place, "sends", places[place])})
+		d.Events.Emit(event.Event{Kind: event.OutageLeftOut, Domain: subject, Attrs: event.Attrs("destination", place, "sends", places[place])})
 	}
 	return true
 }
@@ -254,12 +246,12 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 // has ended.
 func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 	tripped := map[string]bool{}
-	d.board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
+	d.Board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
 	for domain := range tripped {
 		if !d.trips.has(domain) {
-			d.events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
-			d.logTrouble(domain, d.trips.set(domain, d.newTrip(d.settings(), now, d.store.Standing(d.clock.Store(now), domain))))
-			d.reconciler.ReconcileSoon(domain)
+			d.Events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
+			d.logTrouble(domain, d.trips.set(domain, d.newTrip(d.Settings(), now, d.Store.Standing(d.Clock.Store(now), domain))))
+			d.Reconciler.ReconcileSoon(domain)
 		}
 		d.logTrouble(domain, d.trips.noteShared(domain))
 	}
@@ -268,13 +260,13 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 		case tripped[domain]:
 		case d.trips.isShared(domain):
 			d.logTrouble(domain, d.trips.end(domain))
-			d.reconciler.ReconcileSoon(domain)
+			d.Reconciler.ReconcileSoon(domain)
 		default:
 			d.logTrouble(domain, d.trips.endBefore(domain, d.epochOf(now, domain)))
 			if d.trips.has(domain) {
 				d.shareTrip(ctx, domain)
 			} else {
-				d.reconciler.ReconcileSoon(domain)
+				d.Reconciler.ReconcileSoon(domain)
 			}
 		}
 	}
@@ -282,11 +274,11 @@ func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 
 // shareTrip posts the trip of a domain for all nodes.
 func (d *Breaker) shareTrip(ctx context.Context, domain string) {
-	if d.board == nil {
+	if d.Board == nil {
 		return
 	}
-	if _, err := d.board.Post(ctx, tripKeys+domain, []byte(d.settings().Node)); err != nil {
-		d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+	if _, err := d.Board.Post(ctx, tripKeys+domain, []byte(d.Settings().Node)); err != nil {
+		d.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		return
 	}
 	d.logTrouble(domain, d.trips.noteShared(domain))
@@ -295,9 +287,9 @@ func (d *Breaker) shareTrip(ctx context.Context, domain string) {
 // endTrip ends the trip of a domain, on all nodes. If the board cannot be reached, the
 // others find out by the counts.
 func (d *Breaker) endTrip(ctx context.Context, domain string) error {
-	if d.board != nil && d.trips.has(domain) {
-		if err := d.board.Remove(ctx, tripKeys+domain); err != nil {
-			d.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+	if d.Board != nil && d.trips.has(domain) {
+		if err := d.Board.Remove(ctx, tripKeys+domain); err != nil {
+			d.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		}
 	}
 	d.probes.forget(domain)
@@ -319,12 +311,12 @@ func (d *Breaker) Reset(ctx context.Context, _ time.Time, r sidecar.Reset) error
 
 // epochOf returns the epoch of a domain's counts, which grows with each reset.
 func (d *Breaker) epochOf(now time.Time, domain string) int64 {
-	return d.store.Standing(d.clock.Store(now), domain).Epoch
+	return d.Store.Standing(d.Clock.Store(now), domain).Epoch
 }
 
 func (d *Breaker) logTrouble(domain string, err error) {
 	if err != nil {
-		d.events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
+		d.Events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
 	}
 }
 
@@ -338,7 +330,7 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 	if !tripped {
 		return sidecar.Block{}, false
 	}
-	s := d.settings()
+	s := d.Settings()
 	least, percent := s.DeferfailLimits(s.PayerOfScope(subject))
 	if percent == 0 || !s.Enforces(subject) {
 		return sidecar.Block{}, false
@@ -360,11 +352,11 @@ func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer
 		text = textDeferfailHeld
 	}
 	subject := who.Subject()
-	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject))
+	f := rateOf(s, d.Store.Standing(d.Clock.Store(now), subject))
 	return sidecar.RefusalText{
 		Text:    fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
 		Why:     fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
-		Culprit: d.authors.Culprit(now, subject),
+		Culprit: d.Authors.Culprit(now, subject),
 		Where:   fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
 	}
 }

@@ -158,14 +158,14 @@ func (d *Breaker) leaveOut(ctx context.Context, now time.Time, s *settings.Setti
 	if culprit != limit.CulpritStop {
 		return false
 	}
-	by, unknown := d.authors.Sent(now, subject)
+	by, unknown := d.Authors.Sent(now, subject)
 	blames := d.bads.blames(subject)
-	addOthers(blames, d.others.Of(now, subject))
+	addOthers(blames, d.Others.Of(now, subject))
 	out := culprits(f, by, unknown, blames, settledIn(standing, s.Window), d.blamed(now, subject))
 	for _, a := range out {
 		ratio := f.of(a.Sent, blames[a.Key].against).ratio()
 		text := fmt.Sprintf(textDeferfailHeld, sidecar.TitleOfAuthor(a.Key), ratio)
-		d.authors.Blame(ctx, now, a.Key, subject, fmt.Sprintf("%s of its sends deferred or failed, of all of %s %s", ratio, subject, f.ratio()), text)
+		d.Authors.Blame(ctx, now, a.Key, subject, fmt.Sprintf("%s of its sends deferred or failed, of all of %s %s", ratio, subject, f.ratio()), text)
 	}
 	if len(out) > 0 { // other nodes leave out theirs
 		d.excuse(ctx, now, subject)
@@ -191,7 +191,7 @@ func settledIn(standing ratelimit.Standing, window time.Duration) (n int64) {
 
 // blamed returns the keys of those who are stopped in place of a subject.
 func (d *Breaker) blamed(now time.Time, subject string) (keys []string) {
-	for _, b := range d.authors.Blamed(now) {
+	for _, b := range d.Authors.Blamed(now) {
 		if b.Subject == subject {
 			keys = append(keys, b.Key)
 		}
@@ -203,23 +203,23 @@ func (d *Breaker) blamed(now time.Time, subject string) (keys []string) {
 // no more by themselves, as a trip ends. What went wrong is known to the node that has stopped
 // them; the others wait until all of it has left the window, in case that node is gone.
 func (d *Breaker) startCalm(ctx context.Context, now time.Time) {
-	for _, b := range d.authors.Blamed(now) {
-		s := d.settings()
+	for _, b := range d.Authors.Blamed(now) {
+		s := d.Settings()
 		wait := s.Window / 60
 		if b.Node != s.Node {
 			wait += s.Window
 		}
-		by, _ := d.authors.Sent(now, b.Subject)
-		f := rateOf(s, d.store.Standing(d.clock.Store(now), b.Subject))
+		by, _ := d.Authors.Sent(now, b.Subject)
+		f := rateOf(s, d.Store.Standing(d.Clock.Store(now), b.Subject))
 		bad := d.bads.against(b.Subject, b.Key)
-		d.others.Keep(now, b.Subject)
-		for _, r := range d.others.Of(now, b.Subject) {
+		d.Others.Keep(now, b.Subject)
+		for _, r := range d.Others.Of(now, b.Subject) {
 			if a := r.Of(b.Key); a != nil {
 				bad += a.Causes[sidecar.NoSuchUser] + a.Causes[sidecar.CalledSpam]
 			}
 		}
 		if now.Sub(b.Since) > wait && f.of(sentBy(by, b.Key), bad).calm() {
-			d.authors.Forgive(ctx, now, b.Key, b.Subject)
+			d.Authors.Forgive(ctx, now, b.Key, b.Subject)
 		}
 	}
 }

@@ -20,10 +20,10 @@ func (d *Breaker) decides(now time.Time, subject string) bool {
 	if !asked {
 		at = now
 		d.asked[subject] = at
-		d.others.Ask(now, subject)
+		d.Others.Ask(now, subject)
 	}
-	if d.others.First() {
-		return d.others.Heard(now, subject, at) || now.Sub(at) >= patience
+	if d.Others.First() {
+		return d.Others.Heard(now, subject, at) || now.Sub(at) >= patience
 	}
 	return now.Sub(at) >= 2*patience
 }
@@ -32,7 +32,7 @@ func (d *Breaker) decides(now time.Time, subject string) bool {
 // decided, or has left out its bad sends of whom another has stopped.
 func (d *Breaker) reconcileAsked() {
 	for subject := range d.asked {
-		d.reconciler.ReconcileAtTick(subject)
+		d.Reconciler.ReconcileAtTick(subject)
 	}
 }
 
@@ -56,7 +56,7 @@ func addOthers(blames map[string]*blame, told []cluster.Report) {
 // spare is the Rate of a subject without what other nodes have of those who are stopped in its
 // place. These are about to leave that out.
 func (d *Breaker) spare(now time.Time, subject string, f Rate) Rate {
-	if told := d.others.Of(now, subject); len(told) > 0 {
+	if told := d.Others.Of(now, subject); len(told) > 0 {
 		blames := map[string]*blame{}
 		addOthers(blames, told)
 		for _, key := range d.blamed(now, subject) {

@@ -42,9 +42,9 @@ func (d *Breaker) statusOf(now time.Time, subject string, trips *trips) *TripSta
 // endOf returns when a trip ends at the latest. Nothing new can go wrong meanwhile, for
 // nothing new is sent.
 func (d *Breaker) endOf(now time.Time, subject string, tripped trip) time.Time {
-	s := d.settings()
+	s := d.Settings()
 	counted := s.Window + s.Window/60 // for so long at most
-	f := rateOf(s, d.store.Standing(d.clock.Store(now), subject)).enforced()
+	f := rateOf(s, d.Store.Standing(d.Clock.Store(now), subject)).enforced()
 	earliest := tripped.Since.Add(s.Window / 60)
 	if f.calm() {
 		return earliest

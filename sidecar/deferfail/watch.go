@@ -31,13 +31,13 @@ func (d *Breaker) watch(s *settings.Settings, now time.Time, standing ratelimit.
 	would, is := d.watched.of(subject)
 	switch {
 	case d.watched.begins(subject, f):
-		d.events.Emit(event.Event{Kind: event.WouldTrip, Domain: subject, Attrs: event.Attrs("bad", f2.ratio(), "mostly", d.mainCause(subject))})
+		d.Events.Emit(event.Event{Kind: event.WouldTrip, Domain: subject, Attrs: event.Attrs("bad", f2.ratio(), "mostly", d.mainCause(subject))})
 		d.watched.tell(now, subject, standing.Epoch)
 		return d.watched.set(subject, d.newTrip(s, now, standing))
 	case is && !f.watched:
 		return d.watched.end(subject)
 	case is && f2.calm() && (f2.off() || now.Sub(would.Since) > s.Window/60):
-		d.events.Emit(event.Event{Kind: event.WouldTripEnded, Domain: subject, Attrs: event.Attrs("bad", f2.ratio())})
+		d.Events.Emit(event.Event{Kind: event.WouldTripEnded, Domain: subject, Attrs: event.Attrs("bad", f2.ratio())})
 		return d.watched.end(subject)
 	}
 	return d.watched.setDeferrals(subject, d.mostlyDeferred(s, standing))

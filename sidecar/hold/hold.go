@@ -26,11 +26,8 @@ const HoldFor = 7 * 24 * time.Hour
 // router held them. They are noted, so that after a restart they are still released, and
 // charged then however old their messages are.
 type Holds struct {
+	Options
 	notes    notes.Map[heldNote] // by subject, message id and token
-	events   event.Sink
-	exim     sidecar.Queue
-	room     func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room
-	waits    func(now time.Time, h sidecar.Held) bool
 	releases sync.WaitGroup
 
 	mu       sync.Mutex
@@ -90,7 +87,7 @@ type heldNote struct {
 
 // New returns Holds with what was noted.
 func New(o Options) *Holds {
-	h := &Holds{notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)), events: o.Events, exim: o.Queue, room: o.Room, waits: o.Waits,
+	h := &Holds{Options: o, notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)),
 		subjects: map[string]map[string]*heldMessage{}, messages: map[string]int{}, authors: map[string]int{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
 		token, err := strconv.ParseUint(name[2], 16, 64)
@@ -177,7 +174,7 @@ func (h *Holds) Forget(now time.Time) {
 
 func (h *Holds) logFailure(err error) {
 	if err != nil {
-		h.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		h.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 

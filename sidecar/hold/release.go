@@ -65,7 +65,7 @@ func (h *Holds) runRelease(ctx context.Context, subject string, number int) {
 	}
 	h.logFailure(h.expire(subject, time.Now()))
 	if left := h.NumberIn(subject); left < before {
-		h.events.Emit(event.Event{Kind: event.Released, Domain: subject, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
+		h.Events.Emit(event.Event{Kind: event.Released, Domain: subject, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
 	}
 }
 
@@ -123,7 +123,7 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 		}
 		unasked := !m.asked.After(m.tried) && now.Sub(m.tried) < again
 		return unasked || m.tried.After(since) ||
-			h.waits != nil && h.waits(now, sidecar.Held{Payer: m.who, ID: m.id, Author: m.author, Stop: m.stop})
+			h.Waits != nil && h.Waits(now, sidecar.Held{Payer: m.who, ID: m.id, Author: m.author, Stop: m.stop})
 	})
 	slices.SortFunc(waiting, func(a, b heldMessage) int {
 		if a.last != b.last {
@@ -140,7 +140,7 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 			break
 		}
 		if rooms[m.who] == nil {
-			rooms[m.who] = &room{h.room(ctx, now, m.who), map[string]int{}}
+			rooms[m.who] = &room{h.Room(ctx, now, m.who), map[string]int{}}
 		}
 		if rooms[m.who].take(&m) {
 			ids = append(ids, m.id)
@@ -156,8 +156,8 @@ func (h *Holds) deliver(ctx context.Context, ids []string) {
 		share := ids[:len(ids)/n]
 		ids = ids[len(share):]
 		processes.Go(func() {
-			if err := h.exim.Deliver(ctx, share); err != nil {
-				h.events.Emit(event.Event{Kind: event.DeliverFailed, Attrs: event.Attrs("messages", len(share), "first", share[0]), Err: err})
+			if err := h.Queue.Deliver(ctx, share); err != nil {
+				h.Events.Emit(event.Event{Kind: event.DeliverFailed, Attrs: event.Attrs("messages", len(share), "first", share[0]), Err: err})
 			}
 		})
 	}

@@ -27,9 +27,7 @@ type Simulation struct {
 	options Options
 	unread  error
 	engine  *engine.Engine // nil until the first line tells the time
-	store   tallyStore
-	locks   *tallyLocks
-	trips   tallyTrips
+	ports
 	times
 	waiting
 	tried   map[ratelimit.Token]try
@@ -37,6 +35,13 @@ type Simulation struct {
 	unknown int64       // sends that were let through and have no message
 	remote  []recipient // room for remoteOf
 	tally
+}
+
+// ports are what the engine has in place of a journal, a lock directory and an operator's log.
+type ports struct {
+	store tallyStore
+	locks *tallyLocks
+	trips tallyTrips
 }
 
 // times are where a Simulation is in the log.

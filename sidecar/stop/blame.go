@@ -13,7 +13,7 @@ import (
 // and which would go on without that. Mail of the author at the expense of others goes on.
 func (s *Stops) Blame(ctx context.Context, now time.Time, scope, subject, why, text string) {
 	at := now.Round(0).UTC().Truncate(time.Millisecond)
-	st := &Stop{Mark: newMark(at), Scope: scope, Since: at, Cause: Deferfail, Who: "sluice", Node: s.settings().Node, Why: why, Of: subject, Text: text}
+	st := &Stop{Mark: newMark(at), Scope: scope, Since: at, Cause: Deferfail, Who: "sluice", Node: s.Settings().Node, Why: why, Of: subject, Text: text}
 	s.post(ctx, keys+st.Mark, st)
 }
 

@@ -32,10 +32,10 @@ func (s *Stops) post(ctx context.Context, key string, v any) {
 	value, err := json.Marshal(v)
 	if err == nil {
 		s.receive(key, value)
-		if _, err = s.board.Post(ctx, key, value); err == nil {
+		if _, err = s.Board.Post(ctx, key, value); err == nil {
 			return
 		}
-		s.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+		s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		err = s.outbox.Put(value, key)
 	}
 	s.logFailure(err)
@@ -49,8 +49,8 @@ func (s *Stops) postAgain(ctx context.Context) {
 		return nil
 	})
 	for key, value := range waiting {
-		if _, err := s.board.Post(ctx, key, value); err != nil {
-			s.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+		if _, err := s.Board.Post(ctx, key, value); err != nil {
+			s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 			return
 		}
 		s.logFailure(s.outbox.Drop(key))
@@ -59,7 +59,7 @@ func (s *Stops) postAgain(ctx context.Context) {
 
 func (s *Stops) logFailure(err error) {
 	if err != nil {
-		s.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		s.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 
@@ -67,10 +67,10 @@ func (s *Stops) logFailure(err error) {
 func (s *Stops) receive(key string, value []byte) {
 	news, err := s.take(strings.TrimPrefix(key, keys), value)
 	if err != nil { // no other value depends on it
-		s.events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
+		s.Events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 	}
 	if news.Kind != "" {
-		s.events.Emit(news)
+		s.Events.Emit(news)
 	}
 }
 
@@ -185,8 +185,8 @@ func (s *Stops) Tick(ctx context.Context, now time.Time) {
 		}
 		// The stop goes first: without its end it would be in force again.
 		for _, key := range []string{"", endKey, releaseKey} {
-			if err := s.board.Remove(ctx, keys+st.Mark+key); err != nil {
-				s.events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
+			if err := s.Board.Remove(ctx, keys+st.Mark+key); err != nil {
+				s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 				return
 			}
 		}

@@ -15,30 +15,30 @@ func lockOf(author string) sidecar.Lock {
 // syncFiles makes and removes files so that each author that is stopped has one, if its key
 // can be the name of one. A file that a hand has made, or touched, is an operator's stop.
 func (s *Stops) syncFiles(ctx context.Context, now time.Time) {
-	if s.dir == nil {
+	if s.Dir == nil {
 		return
 	}
 	s.files.Lock()
 	defer s.files.Unlock()
 	stands := map[string]bool{}
-	for _, f := range s.dir.Files("") {
+	for _, f := range s.Dir.Files("") {
 		stands[f.Domain] = true
 		st := s.view.Load().inForce(now, f.Domain)
 		switch {
 		case f.Operator:
 			if st == nil || !st.Until.IsZero() {
 				at := f.Since.Round(0).UTC().Truncate(time.Millisecond)
-				made := &Stop{Mark: newMark(now), Scope: f.Domain, Since: at, Cause: Operator, Who: byHand, Node: s.settings().Node}
+				made := &Stop{Mark: newMark(now), Scope: f.Domain, Since: at, Cause: Operator, Who: byHand, Node: s.Settings().Node}
 				s.post(ctx, keys+made.Mark, made)
 			}
-			s.logTrouble(s.dir.Adopt(f.Lock))
+			s.logTrouble(s.Dir.Adopt(f.Lock))
 		case st == nil:
-			s.logTrouble(s.dir.Unmake(f.Lock))
+			s.logTrouble(s.Dir.Unmake(f.Lock))
 		}
 	}
 	for scope := range *s.view.Load() {
 		if st := s.view.Load().inForce(now, scope); st != nil && !stands[scope] && sidecar.StopFile(scope) {
-			s.logTrouble(s.dir.Make(lockOf(scope), "stopped by "+st.Who, 0))
+			s.logTrouble(s.Dir.Make(lockOf(scope), "stopped by "+st.Who, 0))
 		}
 	}
 }
@@ -54,18 +54,18 @@ func (s *Stops) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 	case sidecar.LockMade, sidecar.LockTakenOver:
 		s.syncFiles(ctx, now)
 	case sidecar.LockIgnored:
-		s.events.Emit(event.Event{Kind: event.StopIgnored, Err: e.Err})
+		s.Events.Emit(event.Event{Kind: event.StopIgnored, Err: e.Err})
 	case sidecar.LockDirLost:
-		s.events.Emit(event.Event{Kind: event.LockDirLost, Err: e.Err})
+		s.Events.Emit(event.Event{Kind: event.LockDirLost, Err: e.Err})
 	case sidecar.LockTrouble:
 		s.logTrouble(e.Err)
 	case sidecar.LockDirMended:
-		s.events.Emit(event.Event{Kind: event.LockDirMended})
+		s.Events.Emit(event.Event{Kind: event.LockDirMended})
 	}
 }
 
 func (s *Stops) logTrouble(err error) {
 	if err != nil {
-		s.events.Emit(event.Event{Kind: event.LockTrouble, Err: err})
+		s.Events.Emit(event.Event{Kind: event.LockTrouble, Err: err})
 	}
 }

@@ -79,14 +79,9 @@ const (
 
 // Stops are all stops: those in force, and those that were in the last weeks.
 type Stops struct {
-	board    sidecar.Board
-	dir      Dir // nil: there are no files
-	events   event.Sink
-	settings func() *settings.Settings
-	held     func(scope string) int
-	outbox   notes.Map[[]byte] // what the board has not taken yet, by key
-	files    sync.Mutex        // held while the files are brought in line
-
+	Options
+	outbox  notes.Map[[]byte] // what the board has not taken yet, by key
+	files   sync.Mutex        // held while the files are brought in line
 	retries retries
 
 	mu    sync.Mutex
@@ -120,10 +115,10 @@ type Options struct {
 
 // New returns the Stops of a board, which follow it from then on.
 func New(o Options) *Stops {
-	s := &Stops{board: o.Board, dir: o.Dir, events: o.Events, settings: o.Settings, held: o.Held, all: map[string]*Stop{}, ends: map[string]end{},
+	s := &Stops{Options: o, all: map[string]*Stop{}, ends: map[string]end{},
 		outbox: notes.New[[]byte](o.Notes, "unposted-stop", 1, event.Unread(o.Events, event.NoteUnread))}
 	s.view.Store(&view{})
-	s.board.Watch(keys, s.receive)
+	s.Board.Watch(keys, s.receive)
 	s.outbox.Load(func(key []string, value []byte) error {
 		s.receive(key[0], value)
 		return nil
@@ -159,11 +154,11 @@ func (s *Stops) Block(now time.Time, a sidecar.Author, who sidecar.Payer) (sidec
 	if st == nil {
 		return sidecar.Block{}, false
 	}
-	b := sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByStop, Stop: st.Scope, Text: st.text(s.settings().Node)}
+	b := sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByStop, Stop: st.Scope, Text: st.text(s.Settings().Node)}
 	switch {
 	case st.Reject:
 		b.SMTP, b.Local = sidecar.Reject, sidecar.Reject
-	case max(s.held(a.Key), s.held(st.Scope)) >= s.mayHold(who):
+	case max(s.Held(a.Key), s.Held(st.Scope)) >= s.mayHold(who):
 		b.Local = sidecar.Reject
 	}
 	if st.Cause == Deferfail { // only what becomes of earlier mail can end it
@@ -202,9 +197,9 @@ func (v view) inForce(now time.Time, scope string) *Stop {
 // mayHold returns how many recipients of an author's mail are accepted to be held.
 func (s *Stops) mayHold(who sidecar.Payer) int {
 	name := cmp.Or(who.Mailbox, who.Subject())
-	limits := s.settings().LimitsOf(name)
+	limits := s.Settings().LimitsOf(name)
 	if len(limits) == 0 {
-		limits = s.settings().LimitsOf(who.Subject())
+		limits = s.Settings().LimitsOf(who.Subject())
 	}
 	if len(limits) == 0 {
 		return heldLeast
@@ -249,7 +244,7 @@ func (s *Stops) Kept(now time.Time, scope string, arrived time.Time) (sidecar.Bl
 		if st.over(now) && st.Released.IsZero() && arrived.Before(st.ended().Add(-oldMail)) {
 			return sidecar.Block{SMTP: sidecar.Defer, By: sidecar.ByStop, Stop: scope, Text: func(sidecar.Action) sidecar.RefusalText {
 				return sidecar.RefusalText{Text: fmt.Sprintf(textKept, sidecar.TitleOfAuthor(scope)),
-					Where: fmt.Sprintf("sluice start %s --release; sluice on %s", scope, s.settings().Node)}
+					Where: fmt.Sprintf("sluice start %s --release; sluice on %s", scope, s.Settings().Node)}
 			}}, true
 		}
 	}
@@ -265,10 +260,10 @@ func (s *Stops) KeptID(now time.Time, scope, id string) bool {
 
 // Failure is why the files of the stopped cannot be made or removed now; nil if they can.
 func (s *Stops) Failure() error {
-	if s.dir == nil {
+	if s.Dir == nil {
 		return nil
 	}
-	return s.dir.Failure()
+	return s.Dir.Failure()
 }
 
 // An Order is what somebody wants to stop, and how.
@@ -283,7 +278,7 @@ type Order struct {
 // Stop stops a scope on all nodes, at once or as soon as the board can be reached.
 func (s *Stops) Stop(ctx context.Context, now time.Time, o Order) *Stop {
 	at := now.Round(0).UTC().Truncate(time.Millisecond)
-	st := &Stop{Mark: newMark(at), Scope: o.Scope, Since: at, Cause: Operator, Reject: o.Reject, Who: o.Who, Node: s.settings().Node, Why: o.Why}
+	st := &Stop{Mark: newMark(at), Scope: o.Scope, Since: at, Cause: Operator, Reject: o.Reject, Who: o.Who, Node: s.Settings().Node, Why: o.Why}
 	if o.For > 0 {
 		st.Until = at.Add(o.For)
 	}
