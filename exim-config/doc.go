@@ -7,10 +7,8 @@
 //	ask-*.conf    the three ways to ask: embedded Perl, TCP, a process
 //	sluice.pl     the client, for Exim's embedded Perl
 //	debian.conf   puts the ACLs in the place of the site's on Debian
-//	install       puts these files in and takes them out
-//	layout-*.sh   where they go: Debian, one file, cPanel, DirectAdmin
 //
-// There is no Go in it but the tests. They put these very files, by this very
-// installer, into a private copy of Debian's configuration and run the real
-// Exim on it: see host_test.go.
+// They are built into sluice, which puts them in and takes them out: package install. The
+// tests here put these very files, by that very installer, into a private copy of Debian's
+// configuration and run the real Exim on it: see host_test.go.
 package eximconfig

@@ -45,7 +45,11 @@ func (h *host) etc(t testing.TB) map[string]string {
 
 func (h *host) install(t testing.TB, wantCode int, args ...string) string {
 	t.Helper()
-	out, code := h.try(t, append([]string{installer(t)}, args...)...)
+	verb := "install"
+	if len(args) > 0 && args[0] == "remove" {
+		verb, args = "remove", args[1:]
+	}
+	out, code := h.try(t, h.sluice(t, append([]string{"exim", verb}, args...)...)...)
 	if code != wantCode {
 		t.Fatalf("install %v: exit %d, want %d\n%s", args, code, wantCode, out)
 	}
@@ -177,15 +181,13 @@ func (h *host) takesOptionsTwice(t *testing.T) bool {
 func TestInstallUsage(t *testing.T) {
 	t.Parallel()
 	h := newBareHost(t)
-	wantSays(t, h.install(t, 0, "--help"), "Usage: install", "Example:")
-	wantSays(t, h.install(t, 2, "--nonsense"), "Usage: install")
+	wantSays(t, h.install(t, 0, "--help"), "Usage: sluice exim install", "Examples:")
+	wantSays(t, h.install(t, 2, "--nonsense"), "unknown flag --nonsense")
 	wantSays(t, h.install(t, 2, "--layout", "plesk"), `there is no layout "plesk", there are: debian single`)
 	wantSays(t, h.install(t, 2, "--way", "milter"), `there is no way "milter", there are: perl tcp run`)
 	wantSays(t, h.install(t, 1, "--layout", "single"), "Debian's configuration is split here. Use --layout debian.")
-	wantSays(t, h.install(t, 2, "--config", "/etc/exim.conf"), "--config is of the layout single; here it is debian")
-	wantSays(t, h.install(t, 2, "--remove", "--way", "tcp"), "--remove stands alone")
-	copyAll(t, filepath.Dir(installer(t)), h.path("/run/clone")) // where she may read it, unlike in root's home
-	if out, code := h.as(t, alice, "").try(t, "", "/run/clone/install"); code != 1 || !strings.Contains(out, "only root") {
+	wantSays(t, h.install(t, 2, "--file", "/etc/exim.conf"), "--file is of the layout single; here it is debian")
+	if out, code := h.as(t, alice, "").try(t, "", h.sluice(t, "exim", "install")...); code != 1 || !strings.Contains(out, "only root") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
@@ -194,7 +196,7 @@ func TestInstallUsage(t *testing.T) {
 func TestInstallRemembers(t *testing.T) {
 	t.Parallel()
 	h := newBareHostOf(t, "single", "tcp")
-	out := h.install(t, 0, "--layout", "single", "--way", "tcp", "--config", "/etc/exim4/exim4.conf")
+	out := h.install(t, 0, "--layout", "single", "--way", "tcp", "--file", "/etc/exim4/exim4.conf")
 	wantSays(t, out, fmt.Sprintf("Sluice does not answer at 127.0.0.1:%d yet", h.tcpPort),
 		fmt.Sprintf(`"tcp:127.0.0.1:%d"]`, h.tcpPort), "systemctl restart sluice")
 	after := h.etc(t)
@@ -207,14 +209,14 @@ func TestInstallRemembers(t *testing.T) {
 	}
 	p.stop(t, "TERM")
 	wantSays(t, h.install(t, 0), "Sluice does not answer")
-	wantSays(t, h.install(t, 2, "--layout", "debian"), "Sluice is here in the layout single; take it out first, with --remove")
-	wantSays(t, h.install(t, 2, "--config", "/etc/other.conf"), "Sluice is in /etc/exim4/exim4.conf; take it out first, with --remove")
+	wantSays(t, h.install(t, 2, "--layout", "debian"), "Sluice is here in the layout single; take it out first: sluice exim remove")
+	wantSays(t, h.install(t, 2, "--file", "/etc/other.conf"), "Sluice is in /etc/exim4/exim4.conf; take it out first: sluice exim remove")
 	h.install(t, 0, "--way", "run")
 	wantSays(t, h.read("/etc/exim4/exim4.conf"), "SLUICE_RUN")
 	if out := h.install(t, 0); strings.Contains(out, "put in") {
 		t.Errorf("the way that was said last is not kept:\n%s", out)
 	}
-	h.install(t, 0, "--remove")
+	h.install(t, 0, "remove")
 }
 
 // Each layout: in, again, out, and all is as it was. There and back to another way is
@@ -252,11 +254,11 @@ func TestInstallLayouts(t *testing.T) {
 					}
 				})
 			}
-			wantSays(t, h.install(t, 0, "--remove"), "sluice.pl removed", "Sluice is out of Exim's configuration")
+			wantSays(t, h.install(t, 0, "remove"), "sluice.pl removed", "Sluice is out of Exim's configuration")
 			if diff := cmp.Diff(first.before, h.etc(t)); diff != "" {
-				t.Errorf("--remove does not restore what was (-before +after):\n%s", diff)
+				t.Errorf("remove does not restore what was (-before +after):\n%s", diff)
 			}
-			wantSays(t, h.install(t, 0, "--remove"), "nothing to remove")
+			wantSays(t, h.install(t, 0, "remove"), "nothing to remove")
 		})
 	}
 }
@@ -318,7 +320,7 @@ func TestUpdateComesAfterTheProgram(t *testing.T) {
 		}
 		io.WriteString(c, reply)
 	})
-	wantSays(t, h.install(t, 1), "it is older", "Update it first:  make install", "everything is as it was before")
+	wantSays(t, h.install(t, 1), "it is older", "Update it first", "everything is as it was before")
 	if diff := cmp.Diff(before, h.etc(t)); diff != "" {
 		t.Errorf("it has changed something (-before +after):\n%s", diff)
 	}

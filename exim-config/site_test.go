@@ -164,16 +164,6 @@ func (h *host) own(t testing.TB, name string, folders ...string) {
 	}
 }
 
-// installer is the path of our installer.
-func installer(t testing.TB) string {
-	t.Helper()
-	path, err := filepath.Abs("install") // tests run in the folder of their package
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // sharedDir is a folder for what tests make once for all.
 var sharedDir = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "sluice-shared-")

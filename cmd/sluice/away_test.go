@@ -118,7 +118,7 @@ func awayAndBack(t *testing.T, leave, comeBack func(*testing.T, *processNode)) {
 	var nodes [2]*processNode
 	for i := range nodes {
 		dir := t.TempDir()
-		nodes[i] = launch(t, binary, dir, clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), r.URL(), `timeout = "1s"`))
+		nodes[i] = launch(t, binary, dir, clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), r.URL()))
 	}
 	away, other := nodes[0], nodes[1]
 	number := int64(0)

@@ -68,14 +68,10 @@ func pair(t *testing.T) (r *redistest.Server, a, b *servedNode) {
 	return r, a, b
 }
 
-// unhurried is time enough for Redis, the most there is, on any machine: a node that
-// gives Redis up decides by its share.
-const unhurried = `timeout = "10s"`
-
 // pairOn starts them on the Redis of a store.url.
 func pairOn(t *testing.T, url string) (a, b *servedNode) {
 	t.Helper()
-	a, b = startClustered(t, "mx1.example", url, unhurried), startClustered(t, "mx2.example", url, unhurried)
+	a, b = startClustered(t, "mx1.example", url), startClustered(t, "mx2.example", url)
 	for _, n := range []*servedNode{a, b} {
 		hosttest.Eventually(t, "both nodes in status", func() bool {
 			out, _ := n.sluice(t, "status")

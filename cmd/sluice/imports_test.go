@@ -23,7 +23,7 @@ type layer struct {
 // thinks twice.
 var layers = []layer{
 	{packages: "sluice/cmd/*", own: []string{"*"}, foreign: []string{"*"}, http: true},
-	{packages: "sluice/exim-config", own: []string{"*"}, foreign: []string{"*"}}, // tests only
+	{packages: "sluice/exim-config", own: []string{"*"}, foreign: []string{"*"}}, // embeds its files; the rest are tests
 
 	{packages: "sluice/ratelimit"}, // the standard library
 	{packages: "sluice/ratelimit/ordered"},
@@ -56,7 +56,8 @@ var layers = []layer{
 
 	// Owners of state, and who decides: none imports another.
 	{packages: "sluice/sidecar/transaction", own: words("envelope")},
-	{packages: "sluice/sidecar/policy", own: owner("transaction")},
+	{packages: "sluice/sidecar/totals", own: words()},
+	{packages: "sluice/sidecar/policy", own: owner("transaction", "totals")},
 	{packages: "sluice/sidecar/suspension", own: owner()},
 	{packages: "sluice/sidecar/stop", own: owner()},
 	{packages: "sluice/sidecar/lock", own: owner()},
@@ -75,12 +76,12 @@ var layers = []layer{
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
-	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "policyd", "web")},
+	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "login", "policyd", "web")},
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},
@@ -92,7 +93,10 @@ var layers = []layer{
 	{packages: "sluice/sidecar/scan", own: words("script")},                                               // what it finds in them
 	{packages: "sluice/sidecar/quarantine", own: words("action", "envelope", "exim")},                     // what root does to Exim's queue
 	{packages: "sluice/sidecar/queue", own: words("event", "notes", "envelope", "exim")},                  // Exim's queue
+	{packages: "sluice/sidecar/clean", own: words()},                                                      // the plan of a clean
+	{packages: "sluice/sidecar/login", own: words("action")},                                              // logins of mailboxes
 	{packages: "sluice/sidecar/exim", own: words("envelope")},
+	{packages: "sluice/sidecar/install", own: words("exim")}, // into Exim's configuration
 	{packages: "sluice/sidecar/*", own: words("event", "notes", "follow", "listen", "peer", "envelope", "limit", "config", "settings"), foreign: []string{"*"}},
 }
 

@@ -56,8 +56,7 @@ func startSiege(t *testing.T) *siege {
 	for i := range 2 {
 		dir := t.TempDir()
 		writeFile(t, dir+"/mainlog", "")
-		// With time enough: a node that gives Redis up decides by its share.
-		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), s.redis.URL(), `timeout = "5s"`)
+		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), s.redis.URL())
 		config = strings.NewReplacer("hourly = 10", fmt.Sprintf("hourly = %[1]d\ndeferfail_min = %[1]d", siegeLimit),
 			"[exim]", fmt.Sprintf("[exim]\nmainlog = %q", dir+"/mainlog")).Replace(config)
 		s.nodes = append(s.nodes, launch(t, binary, dir, config))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
@@ -38,6 +40,8 @@ type commands struct {
 	Config string `name:"config" type:"path" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
 	Admin  string `name:"admin" type:"path" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
 
+	Actions string `name:"actions" hidden:"" type:"path" default:"${actions}" help:"Directory of the record of actions."`
+
 	Serve    serveCmd      `cmd:"" help:"Answer Exim and Postfix until told to stop."`
 	Status   statusCmd     `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
 	Who      whoCmd        `cmd:"" help:"Show who sends most: of a domain, or of all."`
@@ -54,6 +58,8 @@ type commands struct {
 	Explain  explainCmd    `cmd:"" help:"Show which limits are in force for somebody, and who set them."`
 	History  historyCmd    `cmd:"" help:"Show who changed which limits."`
 	Rollback rollbackCmd   `cmd:"" help:"Take back one change of the history."`
+	Did      actionsCmd    `cmd:"" name:"actions" help:"Show what was done for operators to queue, logins and scripts, and by whom."`
+	Undo     undoCmd       `cmd:"" help:"Take back one action, all of a clean, or one change of the history."`
 	Check    checkCmd      `cmd:"" help:"Ask one question as Exim would, and print the answer."`
 	Show     configCmd     `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
 	Log      logCmd        `cmd:"" help:"Show what Exim has logged about the messages of somebody."`
@@ -61,6 +67,7 @@ type commands struct {
 	Alert    alertCmd      `cmd:"" help:"Find out whether operators would be told of an incident."`
 	Learn    learnCmd      `cmd:"" help:"Learn from old logs how much everybody usually sends."`
 	Doctor   doctorCmd     `cmd:"" help:"Look whether Exim, the log, the lock files and this host are as they should be."`
+	Exim     eximCmd       `cmd:"" help:"Put Sluice into Exim's configuration, or take it out."`
 	Deliver  deliverCmd    `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
 	Notify   notifyCmd     `cmd:"" hidden:"" help:"Post a notice or hand it to a program, for the unit sluice-notify."`
 	Version  versionCmd    `cmd:"" help:"Print the version."`
@@ -74,6 +81,8 @@ type terminal struct {
 	log            io.Writer // stderr as it is, for what escapes by itself
 	configFile     string    // "": the default one
 	adminSocket    string    // "": the configured one
+	actions        string    // directory of the record of actions
+	audit          *slog.Logger
 }
 
 // run runs the command in args and returns the exit code.
@@ -84,7 +93,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 	parser, err := kong.New(&cmd,
 		kong.Name("sluice"),
 		kong.Description("A policy sidecar for Exim: limits how much each domain may send."),
-		kong.Vars{"config": config.DefaultPath},
+		kong.Vars{"config": config.DefaultPath, "actions": action.Dir},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // after --help; kong then parses on
 		kong.UsageOnError(),
@@ -105,7 +114,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitError
 	}
-	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin}
+	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin, cmd.Actions, newAudit()}
 	if err := parsed.Run(t); err != nil {
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitCode(err)
@@ -141,7 +150,7 @@ func commandOf(err error) string {
 type no struct{ error }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, history.ErrNoEffect) {
+	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, history.ErrNoEffect) || errors.Is(err, action.ErrNotFound) || errors.Is(err, action.ErrChanged) {
 		return exitNo
 	}
 	return exitError

@@ -13,7 +13,7 @@ import (
 func TestTwoLiveNodesOfOneName(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	original, clone := startClustered(t, "mx1.example", r.URL(), unhurried), startClustered(t, "mx1.example", r.URL(), unhurried)
+	original, clone := startClustered(t, "mx1.example", r.URL()), startClustered(t, "mx1.example", r.URL())
 	for _, n := range []*servedNode{original, clone} {
 		n.eventuallySays(t, "ERROR: two live nodes are called mx1.example", "status")
 		if s := n.whole(t).Totals.Shared; !s.Namesake || s.Mode != "share" || s.Servers[0].Mode != "share" || s.Servers[0].Trouble != "" {

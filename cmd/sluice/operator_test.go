@@ -65,7 +65,7 @@ func (o *newcomer) listens(t *testing.T, port string) {
 
 func (o *newcomer) installs(t *testing.T) {
 	o.run(t, site)
-	o.types(t, "exim-config/install --help")
+	o.types(t, "sluice exim install --help")
 	o.run(t, o.block(t, "apt-get install exim4-daemon-heavy\n"))
 	o.types(t, "sluice simulate /var/log/exim4/mainlog*")
 	o.run(t, o.block(t, "systemd-tmpfiles --create sluice.conf\n"))
@@ -418,7 +418,7 @@ func (o *newcomer) updates(t *testing.T) {
 func (o *newcomer) asksByTCP(t *testing.T) {
 	o.run(t, `cp /etc/sluice/sluice.toml /root/before
 sed -i '1i [listen]\npolicy = ["unix:/run/sluice/policy.sock", "tcp:127.0.0.1:293"]\n' /etc/sluice/sluice.toml`)
-	out := o.run(t, "exim-config/install --way tcp")
+	out := o.run(t, "sluice exim install --way tcp")
 	if !strings.Contains(out, "systemctl enable sluice-tcp.socket; systemctl restart sluice") {
 		t.Errorf("install --way tcp does not say what sluice needs:\n%s", out)
 	}
@@ -433,6 +433,6 @@ sed -i '1i [listen]\npolicy = ["unix:/run/sluice/policy.sock", "tcp:127.0.0.1:29
 	o.run(t, `systemctl disable sluice-tcp.socket
 mv /root/before /etc/sluice/sluice.toml
 systemctl start sluice.socket sluice
-exim-config/install --way perl`)
+sluice exim install --way perl`)
 	o.passes(t)
 }

@@ -73,7 +73,7 @@ func (o *newcomer) removes(t *testing.T) {
 	o.refused(t, "Domain example.com is locked.")
 	o.run(t, "printf 'Subject: hello\\n\\nhello\\n' | sendmail -f shop@example.com last-held@far.example")
 	hosttest.Eventually(t, "mail of a script is held", func() bool { return o.status(t, "example.com").Held == 1 })
-	o.run(t, o.block(t, "exim-config/install --remove\n"))
+	o.run(t, o.block(t, "sluice exim remove\n"))
 	hosttest.Eventually(t, "Exim asks no more", func() bool {
 		return o.mail(t, "secret", "news@example.com", "last@far.example") == nil
 	})

@@ -21,7 +21,7 @@ import (
 //	unlock, lock ─→ mx2 ─┘
 func TestACrashWithinALockForAllNodes(t *testing.T) {
 	r := redistest.Start(t)
-	b := startClustered(t, "mx2.example", r.URL(), unhurried)
+	b := startClustered(t, "mx2.example", r.URL())
 	for i, c := range []struct {
 		name  string
 		note  string   // of mx1 about its own lock, after the crash
@@ -43,7 +43,7 @@ func TestACrashWithinALockForAllNodes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir, domain := t.TempDir(), fmt.Sprintf("d%d.example", i)
-			config := clusterConfig(dir, "mx1.example", r.URL(), unhurried)
+			config := clusterConfig(dir, "mx1.example", r.URL())
 			a := startServeWith(t, dir, config)
 			hosttest.Eventually(t, "Redis decides", func() bool { return a.whole(t).Totals.Shared.Mode == "shared" })
 			a.sluice(t, "lock", domain)

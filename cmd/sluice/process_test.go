@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/operator"
@@ -82,8 +83,18 @@ func (n *servedNode) ask(domain string, number int64, stage string) (string, err
 }
 
 // clusterConfig is serveConfig for a node of a cluster of two, with more lines
-// of [store].
+// of [store]. Unless they have a timeout, Redis has the longest time that there is: a node that
+// gives it up because the machine is busy decides by its share.
 func clusterConfig(dir, name, url string, more ...string) string {
-	return strings.Replace(serveConfig(dir), `node = "mx1.example"`,
-		fmt.Sprintf("node = %q\nurl = %q\nnodes = 2\n%s", name, url, strings.Join(more, "\n")), 1)
+	lines := strings.Join(more, "\n")
+	if !strings.Contains(lines, "timeout = ") {
+		lines += "\ntimeout = \"10s\""
+	}
+	return strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = %q\nurl = %q\nnodes = 2\n%s", name, url, lines), 1)
+}
+
+// soonLost is the timeout of a Redis that a test waits to be given up: a second, on a busy
+// machine more.
+func soonLost() string {
+	return fmt.Sprintf("timeout = %q", min(10*time.Second, hosttest.Deadline(time.Second)))
 }

@@ -358,3 +358,33 @@ func TestSimulateWarnsOfNamesThatAreNotInTheLogs(t *testing.T) {
 		t.Errorf("exit %d, warned\n%swant\n%s", code, &stderr, want)
 	}
 }
+
+// one relay host defers the mail of five tenants, each to recipients at domains of their own, as
+// Exim logs it now and did before 4.87. What they send next is refused to none of them.
+func TestSimulateExcusesWhoIsDeferredWithOthers(t *testing.T) {
+	for name, deferral := range map[string]string{
+		"H=":     "defer (-44) H=relay.provider.example [198.51.100.7]: SMTP error from remote mail server after RCPT TO:<%s>: 450 4.7.1 try again later",
+		"4.86":   "defer (-44): SMTP error from remote mail server after RCPT TO:<%s>: host relay.provider.example [198.51.100.7]: 450 4.7.1 try again later",
+		"silent": "defer (110): Connection timed out: SMTP timeout while connected to relay.provider.example [198.51.100.7] after RCPT TO:<%s>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			for n := range 30 { // the last five are delivered
+				at := time.Date(2026, 11, 20, 8, 0, n, 0, time.Local)
+				domain, to := fmt.Sprintf("u%d.example", n%5), fmt.Sprintf("a@far%d.example", n)
+				stamp := at.Format("2006-01-02 15:04:05 ") + mainlogtest.ID(at, n)
+				fmt.Fprintf(&log, "%s <= x@%s H=(pc) [192.0.2.10] P=esmtpsa A=login:x@%[2]s S=900 for %s\n", stamp, domain, to)
+				if n < 25 {
+					fmt.Fprintf(&log, "%s == %s R=smart T=smarthost_smtp "+deferral+"\n", stamp, to, to)
+				} else {
+					fmt.Fprintf(&log, "%s => %s R=smart T=smarthost_smtp H=relay.provider.example [198.51.100.7] C=\"250 OK\"\n", stamp, to)
+				}
+			}
+			file := filepath.Join(t.TempDir(), "log")
+			writeFile(t, file, log.String())
+			if s := simulateRun(t, file, "--config", simulateConfig(t, "")).Simulation; s.Senders != 5 || s.Sent != 30 || s.Bad != 25 || s.Refused != 0 || len(s.Domains) > 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}

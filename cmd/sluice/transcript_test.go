@@ -28,12 +28,12 @@ import (
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/policy"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/totals"
 )
 
 func TestMain(m *testing.M) {
@@ -147,6 +147,10 @@ func (s stage) Start(_ context.Context, _ time.Time, scope, _ string, release bo
 	return "3 recipients of messages over an hour old stay held: sluice start " + scope + " --release", nil
 }
 
+func (s stage) EndStop(context.Context, time.Time, string, string, string) (string, error) {
+	return "", nil
+}
+
 func (s stage) Learn(_ time.Time, all map[string]attribution.Hours) attribution.Learned {
 	return attribution.Learned{Domains: len(all)}
 }
@@ -239,7 +243,7 @@ var stages = map[string]stage{
 		},
 		Stops: []operator.StopStatus{{State: "in force", Held: 212,
 			Stop: stop.Stop{Mark: "1772365800000-B", Scope: "hacked@example.com", Since: noon.Add(-10 * time.Minute), Until: noon.Add(23 * time.Hour), Cause: stop.Operator, Who: "alice (as root)", Node: "mx2", Why: "stolen password"}}},
-		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: policy.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
+		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: totals.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
 	"past": pastStage,
 	"who": {who: attribution.Who{Node: "mx1", Missing: []string{"mx3"}, Now: noon, Seconds: 3600, Domains: []attribution.Report{

@@ -28,7 +28,7 @@ func TestAClusterThatIsNeverReached(t *testing.T) {
 		t.Run(c.url, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			n := startServeWith(t, dir, clusterConfig(dir, "mx1.example", c.url, unhurried))
+			n := startServeWith(t, dir, clusterConfig(dir, "mx1.example", c.url))
 			_, server, _ := strings.Cut(c.url, "://")
 			n.eventuallySays(t, c.why, "status")
 			logged := false

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
@@ -21,7 +20,7 @@ func TestAKeyThatCannotBeUsed(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			r := redistest.Start(t)
-			n := startNode(t, Options{URL: r.URL(), Timeout: hosttest.Deadline(2 * time.Second)})
+			n := startNode(t, Options{URL: r.URL()})
 			broken, whole := hourly("a.example", 20), hourly("b.example", 20)
 			r.Do(spoil...)
 			for i := range 10 { // 10 of 20 is the share of the only node

@@ -18,7 +18,7 @@ func TestAValueOnTheBoardThatCannotBeRead(t *testing.T) {
 	r.Do("hset", boardKeys[0], "threshold/000000000001", "garbage", "", "no number")
 	r.Do("zadd", boardKeys[1], 1, "threshold/000000000001")
 	r.Do("hset", "sluice:{*}:nodes", "garbage", "garbage")
-	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2}
 	a, b := startNode(t, o), startNode(t, o)
 	for _, key := range []string{"threshold/000000000002", "lock/a.example"} {
 		if stands, err := a.Post(t.Context(), key, []byte("x")); err != nil || string(stands) != "x" {
@@ -46,7 +46,7 @@ func TestAValueOnTheBoardThatCannotBeRead(t *testing.T) {
 func TestTheBoardIsWatched(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2}
 	a, b := startNode(t, o), startNode(t, o)
 	post := func(n *node, key, value string) {
 		t.Helper()
@@ -109,7 +109,7 @@ func (b *board) has(key string) bool {
 func TestWhatIsToldIsSeenAndExpires(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2}
 	a, b := startNode(t, o), startNode(t, o)
 	saw := &heard{}
 	b.Watch("who/", func(key string, value []byte) { saw.say("%s=%s", key, value) })
@@ -139,7 +139,7 @@ func TestWhatIsToldIsSeenAndExpires(t *testing.T) {
 func TestWhatIsToldWaitsForRedis(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Timeout: hosttest.Deadline(time.Second), Nodes: 2}
+	o := Options{URL: r.URL(), Nodes: 2}
 	a, b := startNode(t, o), startNode(t, o)
 	saw := &heard{}
 	b.Watch("who/", func(key string, value []byte) { saw.say("%s=%s", key, value) })

@@ -23,7 +23,7 @@ func TestExactFromTheStart(t *testing.T) {
 	var next atomic.Int64
 	for run := range soak(20, 2) {
 		r.Do("flushall")
-		nodes := openThree(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second), replayWait: never})
+		nodes := openThree(t, r.URL(), Options{replayWait: never})
 		domain := hourly("a.example", 1000)
 		if n := drain(t, nodes, 64, &next, domain); n != 1000 {
 			t.Errorf("run %d: %d accepted", run, n)
@@ -42,7 +42,7 @@ func TestExactFromTheStart(t *testing.T) {
 func TestAFirstNodeSharesAtOnce(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Nodes: 3, Timeout: hosttest.Deadline(2 * time.Second), replayWait: never}
+	o := Options{URL: r.URL(), Nodes: 3, replayWait: never}
 	first := startNode(t, o)
 	for i := range 10 {
 		if res, err := first.take(take(1+i, 1, hourly("a.example", 10))); err != nil || !res.OK {
@@ -63,7 +63,7 @@ func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
 		t.Run(string(test.outage), func(t *testing.T) {
 			t.Parallel()
 			r, domain := redistest.Start(t), hourly("a.example", 40)
-			o := Options{URL: r.URL(), Nodes: 2, Outage: test.outage, Timeout: hosttest.Deadline(2 * time.Second), replayWait: never}
+			o := Options{URL: r.URL(), Nodes: 2, Outage: test.outage, replayWait: never}
 			dir := t.TempDir()
 			n, other := openNode(t, t.TempDir(), o), openNode(t, dir, o)
 			n.shared()
@@ -115,7 +115,7 @@ func TestAReplayOutlivesLateAnswers(t *testing.T) {
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
 	p.Set(redistest.Cut)
-	n, domain := openNode(t, t.TempDir(), Options{URL: p.URL(), Nodes: 1, Outage: OutageLocal}), hourly("a.example", 1e6)
+	n, domain := openNode(t, t.TempDir(), Options{URL: p.URL(), Nodes: 1, Outage: OutageLocal, Timeout: hosttest.Deadline(asShipped)}), hourly("a.example", 1e6)
 	const sends, some = 6_000, 500
 	for i := range sends / some {
 		if _, err := n.take(take(1+some*i, some, domain)); err != nil {

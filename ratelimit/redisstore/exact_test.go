@@ -90,7 +90,7 @@ func openThree(t *testing.T, url string, o Options) (nodes []*node) {
 // Three nodes with 64 clients each, one domain, a limit of 1,000: 1,000 pass.
 func TestExactOverThreeNodes(t *testing.T) {
 	r := redistest.Start(t)
-	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
+	nodes := three(t, r.URL(), Options{})
 	var next atomic.Int64
 	for run := range soak(30, 2) {
 		domain := daily(hourly(fmt.Sprintf("d%d.example", run), 1000), 1500)
@@ -108,7 +108,7 @@ func TestExactWithLostReplies(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
-	n := startNode(t, Options{URL: p.URL()})
+	n := startNode(t, Options{URL: p.URL(), Timeout: hosttest.Deadline(asShipped)})
 	const domains = 10
 	total := soak(100_000, 4_000)
 	p.Lose.Store(100)
@@ -161,7 +161,7 @@ func sum(all []atomic.Int64) (n int64) {
 // Scripts are loaded again wherever they are missing, in pipelines too.
 func TestScriptsSurviveAFlush(t *testing.T) {
 	r := redistest.Start(t)
-	n := startNode(t, Options{URL: r.URL(), Timeout: hosttest.Deadline(2 * time.Second)})
+	n := startNode(t, Options{URL: r.URL()})
 	var running sync.WaitGroup
 	for c := range 64 {
 		running.Go(func() {
@@ -185,7 +185,7 @@ func TestScriptsSurviveAFlush(t *testing.T) {
 func TestExactAfterARollingRestart(t *testing.T) {
 	r := redistest.Start(t)
 	dirs := []string{t.TempDir(), t.TempDir()}
-	o := Options{URL: r.URL(), Nodes: 2, Timeout: hosttest.Deadline(2 * time.Second)}
+	o := Options{URL: r.URL(), Nodes: 2}
 	var nodes []*node
 	for _, dir := range dirs {
 		nodes = append(nodes, openNode(t, dir, o))
@@ -218,7 +218,7 @@ func TestExactAfterARollingRestart(t *testing.T) {
 // All nodes see the resets and outcomes of one.
 func TestOutcomesAndResetsAreShared(t *testing.T) {
 	r := redistest.Start(t)
-	nodes := three(t, r.URL(), Options{Timeout: hosttest.Deadline(2 * time.Second)})
+	nodes := three(t, r.URL(), Options{})
 	ctx := context.Background()
 	domain := hourly("a.example", 10)
 	for i, n := range nodes {
@@ -249,7 +249,7 @@ func TestOutcomesAndResetsAreShared(t *testing.T) {
 // on another one, however early somebody asks without a time.
 func TestARestartAfterAResetKeepsWhatWasSentSince(t *testing.T) {
 	r := redistest.Start(t)
-	o := Options{URL: r.URL(), Nodes: 2, Timeout: hosttest.Deadline(2 * time.Second)}
+	o := Options{URL: r.URL(), Nodes: 2}
 	dirs := []string{t.TempDir(), t.TempDir()}
 	var nodes []*node
 	open := func() {

@@ -64,8 +64,15 @@ func TestNamesakesHaveTwoShares(t *testing.T) {
 			}
 		}
 	}
-	send(clones[0], 30)
-	send(clones[1], 30)
+	for _, n := range clones {
+		for range 30 {
+			sent++
+			if ok, err := insist(n, take(sent, 1, domain)); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			accepted++
+		}
+	}
 	for _, n := range nodes {
 		hosttest.Eventually(t, "the feed", func() bool { return n.usage.used(domain.Name, time.Hour) == 60 && n.nodes.count(3) == 4 })
 	}

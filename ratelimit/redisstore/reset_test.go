@@ -177,9 +177,11 @@ func TestAResetIsDatedByItsDeadline(t *testing.T) {
 // what was sent since.
 func TestALateResetIsOfItsTime(t *testing.T) {
 	r := redistest.Start(t)
-	n := startNode(t, Options{URL: "unix://" + r.Socket()})
+	n := startNode(t, Options{URL: "unix://" + r.Socket(), Timeout: hosttest.Deadline(200 * time.Millisecond)})
 	domain := hourly("a.example", 100)
-	n.take(take(1, 5, domain))
+	if ok, err := insist(n, take(1, 5, domain)); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
 	time.Sleep(10 * time.Millisecond) // Redis's clock is known only to within the time between two answers
 	r.Freeze()
 	if _, err := n.Reset(context.Background(), n.time(), "a.example", -1); err != nil {

@@ -51,7 +51,7 @@ func TestASlotMovesWhileANodeSends(t *testing.T) {
 	t.Parallel()
 	url, servers := redistest.StartCluster(t, 2)
 	answers := 0
-	n := startNode(t, Options{URL: url, Timeout: hosttest.Deadline(2 * time.Second), answered: func(ratelimit.Take, time.Time, answer) { answers++ }})
+	n := startNode(t, Options{URL: url, answered: func(ratelimit.Take, time.Time, answer) { answers++ }})
 	domain := hourly("a.example", 50)
 	sent := 0
 	send := func(sends int) {
@@ -89,7 +89,7 @@ func TestNothingIsHalfWrittenWhileASlotMoves(t *testing.T) {
 	t.Parallel()
 	url, servers := redistest.StartCluster(t, 2)
 	answers := 0
-	o := Options{URL: url, Timeout: hosttest.Deadline(2 * time.Second), answered: func(ratelimit.Take, time.Time, answer) { answers++ }}
+	o := Options{URL: url, answered: func(ratelimit.Take, time.Time, answer) { answers++ }}
 	n := startNode(t, o)
 	watched := hourly("c.example", 5)
 	watched.Watched = true
@@ -138,7 +138,7 @@ func TestNothingIsHalfWrittenWhileASlotMoves(t *testing.T) {
 func TestExactWhileSlotsMove(t *testing.T) {
 	t.Parallel()
 	url, servers := redistest.StartCluster(t, 2)
-	nodes := three(t, url, Options{Timeout: hosttest.Deadline(2 * time.Second)})
+	nodes := three(t, url, Options{})
 	subjects := []ratelimit.Subject{hourly("a.example", 1_000_000), hourly("m@a.example", 1_000_000), hourly("account:bob", 1_000_000)}
 	var next, accepted atomic.Int64
 	var done atomic.Bool

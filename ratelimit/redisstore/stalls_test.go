@@ -48,7 +48,7 @@ func TestAStarvedNodeDoesNotBlameRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer own.Close()
-		n, err := Open(Options{URL: r.URL(), Timeout: hosttest.Deadline(100 * time.Millisecond), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
+		n, err := Open(Options{URL: r.URL(), Timeout: min(hosttest.Deadline(100*time.Millisecond), time.Second), Outage: OutageShare, Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}})
 		if err != nil {
 			t.Fatal(err)
 		}

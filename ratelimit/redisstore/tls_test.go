@@ -57,7 +57,7 @@ func TestTLSAndAnACLUser(t *testing.T) {
 	r.Do("acl", "setuser", "sluice", "on", ">secret", "~sluice:*", "&sluice:*", "+@all", "-@dangerous", "+info", "+cluster|slots")
 	r.Do("acl", "setuser", "default", "off")
 	url := fmt.Sprintf("rediss://sluice:secret@127.0.0.1:%d/0?ca=%s&cert=%s&key=%s", port, cert, cert, key)
-	n := startNode(t, Options{URL: url, Timeout: hosttest.Deadline(time.Second)})
+	n := startNode(t, Options{URL: url})
 	domain := hourly("a.example", 2)
 	for i, want := range []bool{true, true, false} {
 		if res, err := n.take(take(1+i, 1, domain)); err != nil || res.OK != want {

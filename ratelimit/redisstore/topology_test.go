@@ -26,7 +26,7 @@ func TestExactOnACluster(t *testing.T) {
 
 func exactOnACluster(t *testing.T, masters int) {
 	url, servers := redistest.StartCluster(t, masters)
-	nodes := three(t, url, Options{Timeout: hosttest.Deadline(2 * time.Second)})
+	nodes := three(t, url, Options{})
 	var next atomic.Int64
 	account := hourly("account:bob", 300)
 	accepted := int64(0)
@@ -130,7 +130,7 @@ func TestAClusterLosesAMaster(t *testing.T) {
 func TestASentinelFailover(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
-	nodes := three(t, pair.URL, Options{})
+	nodes := three(t, pair.URL, Options{Timeout: hosttest.Deadline(200 * time.Millisecond)})
 	domain := hourly("a.example", 1000)
 	var accepted int64
 	send := func(from, n int) {

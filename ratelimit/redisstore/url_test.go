@@ -28,7 +28,7 @@ func TestSentinelsWithAPassword(t *testing.T) {
 			t.Parallel()
 			pair := redistest.StartPairWith(t, "dbpw", sentinel)
 			url := strings.Replace(pair.URL, "//", "//:dbpw@", 1)
-			n := startNode(t, Options{URL: url + "?sentinel_password=" + sentinel, Timeout: hosttest.Deadline(time.Second)})
+			n := startNode(t, Options{URL: url + "?sentinel_password=" + sentinel})
 			for i, want := range []bool{true, true, false} {
 				if res, err := n.take(take(1+i, 1, hourly("a.example", 2))); err != nil || res.OK != want {
 					t.Errorf("%+v, %v", res, err)
@@ -149,7 +149,7 @@ func TestAClusterWithoutHosts(t *testing.T) {
 	for _, s := range servers {
 		s.Do("config", "set", "cluster-preferred-endpoint-type", "unknown-endpoint")
 	}
-	n := startNode(t, Options{URL: url, Timeout: hosttest.Deadline(time.Second)})
+	n := startNode(t, Options{URL: url})
 	for i := range 20 {
 		if res, err := n.take(take(1+i, 1, hourly(fmt.Sprintf("d%d.example", i), 2))); err != nil || !res.OK {
 			t.Errorf("%+v, %v", res, err)

@@ -32,6 +32,8 @@ type Backend interface {
 	Stop(ctx context.Context, now time.Time, o stop.Order) (operator.StopStatus, string, error)
 	// Start ends the stops of an author or account, and warns of what stays held.
 	Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error)
+	// EndStop ends one stop by its mark, and warns likewise.
+	EndStop(ctx context.Context, now time.Time, scope, mark, who string) (warning string, err error)
 	// Stops lists the stops of one author or account, or of all for "", the last first.
 	Stops(now time.Time, scope string) ([]operator.StopStatus, error)
 	// Happened returns what has happened since a time to a scope, or to all for "".
@@ -78,6 +80,7 @@ type StopRequest struct {
 	Why     string        `json:"why,omitempty"`
 	Reject  bool          `json:"reject,omitempty"`
 	Release bool          `json:"release,omitempty"` // of a start: also what is older than an hour
+	Mark    string        `json:"mark,omitempty"`    // of a start: ends only this stop
 	Sudo    string        `json:"sudo,omitempty"`    // as in ChangeRequest
 }
 

@@ -91,6 +91,10 @@ func (b *book) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.Stop
 	return operator.StopStatus{Stop: stop.Stop{Scope: o.Scope}}, "only while sluice runs", b.write("stop %+v", o)
 }
 
+func (b *book) EndStop(ctx context.Context, now time.Time, scope, mark, who string) (string, error) {
+	return b.Start(ctx, now, scope+" "+mark, who, false)
+}
+
 func (b *book) Start(_ context.Context, _ time.Time, scope, who string, release bool) (string, error) {
 	return "2 stay held", b.write("start %s %s %v", scope, who, release)
 }

@@ -34,7 +34,13 @@ func (s *Server) start(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("start: %w", badRequest{err})
 	}
 	who := r.Context().Value(peerKey{}).(caller).onBehalfOf(q.Sudo)
-	warning, err := s.opts.Backend.Start(context.WithoutCancel(r.Context()), time.Now(), q.Scope, who, q.Release)
+	ctx, now := context.WithoutCancel(r.Context()), time.Now()
+	warning, err := "", error(nil)
+	if q.Mark != "" {
+		warning, err = s.opts.Backend.EndStop(ctx, now, q.Scope, q.Mark, who)
+	} else {
+		warning, err = s.opts.Backend.Start(ctx, now, q.Scope, who, q.Release)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", q.Scope, err)
 	}

@@ -119,8 +119,8 @@ func (a *Attribution) Charged(now time.Time, m *Message, n int) {
 		return
 	}
 	a.locked(func() {
-		s, number := a.subject(now, m.Subject)
-		a.count(s, number, now, m, uint32(max(0, n-s.accept(m))), uint32(n))
+		s, _ := a.subject(now, m.Subject)
+		a.count(s, now, now, m, uint32(max(0, n-s.accept(m))), uint32(n))
 	})
 }
 
@@ -131,9 +131,9 @@ func (a *Attribution) Refused(now time.Time, m *Message) {
 		return
 	}
 	a.locked(func() {
-		s, number := a.subject(now, m.Subject)
+		s, _ := a.subject(now, m.Subject)
 		if n := s.refuse(m); n > 0 {
-			a.count(s, number, now, m, uint32(n), 0)
+			a.count(s, now, now, m, uint32(n), 0)
 		}
 	})
 }

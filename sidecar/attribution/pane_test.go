@@ -50,8 +50,8 @@ func TestBound(t *testing.T) {
 				window[number%7][key] = real{is.tried + int64(n), is.sent + int64(sent)}
 				b.locked(func() {
 					m := Message{Subject: "x.example", Author: sidecar.Author{Key: key}}
-					s, number := b.subject(b.now, m.Subject)
-					b.count(s, number, b.now, &m, n, sent)
+					s, _ := b.subject(b.now, m.Subject)
+					b.count(s, b.now, b.now, &m, n, sent)
 				})
 			}
 			var all int64

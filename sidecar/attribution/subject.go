@@ -37,6 +37,7 @@ type subject struct {
 	bads      map[ratelimit.Token]bad
 	uncharged []uncharged // the oldest first
 	spam      *CalledSpam
+	minutes   minutes
 	size      int64 // bytes in all
 	saved
 }
@@ -109,6 +110,7 @@ func (t *table) expire(s *subject, number int64) {
 		old++
 	}
 	s.panes = slices.Delete(s.panes, 0, old)
+	t.forgetMinutes(&s.minutes, (number-parts)*t.length/time.Minute.Milliseconds())
 	s.uncharged = slices.DeleteFunc(s.uncharged, func(u uncharged) bool { return u.pane < number-parts })
 	for token, b := range s.bads {
 		if b.pane < number-parts {
@@ -177,6 +179,9 @@ func (t *table) drop(s *subject) {
 	for _, b := range s.bads {
 		t.release(b.author)
 	}
+	for _, m := range s.minutes.of {
+		t.release(m.author)
+	}
 	x := &t.subjects
 	x.byQuiet.Remove(s.place)
 	delete(x.byName, s.name)
@@ -185,12 +190,12 @@ func (t *table) drop(s *subject) {
 		x.noted--
 		x.gone = append(x.gone, s.name)
 	}
-	s.panes, s.bads, s.marks, s.uncharged, s.spam, s.saved = nil, nil, nil, nil, nil, saved{} // it may be in changed
+	s.panes, s.bads, s.marks, s.uncharged, s.spam, s.minutes, s.saved = nil, nil, nil, nil, nil, minutes{}, saved{} // it may be in changed
 }
 
 // resize measures a subject anew, and forgets others if all take too much memory.
 func (t *table) resize(s *subject) {
-	size := 400 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + 2*s.noted
+	size := 432 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + minuteSize*int64(cap(s.minutes.of)) + 2*s.noted
 	for i := range s.panes {
 		size += 16 * int64(cap(s.panes[i].Entries))
 	}

@@ -66,7 +66,7 @@ func (t *table) record(now time.Time, o *sidecar.Outcome) {
 	s, _ = t.subject(now, o.Payer.Subject())
 	if o.Charged {
 		m := Message{Subject: s.name, Author: *o.Author, To: []envelope.Address{envelope.FoldRouted(o.Entry.Recipient)}}
-		t.count(s, t.number(now, o.When), now, &m, 1, 1)
+		t.count(s, now, o.When, &m, 1, 1)
 	}
 	if o.Result != ratelimit.Delivered {
 		t.noteBad(s, now, o)
@@ -86,8 +86,9 @@ func (t *table) number(now, at time.Time) int64 {
 	return ms / t.length
 }
 
-// count adds sends of a message to a pane.
-func (t *table) count(s *subject, number int64, now time.Time, m *Message, tried, sent uint32) {
+// count adds sends of a message at a time to the pane and the minute of that.
+func (t *table) count(s *subject, now, at time.Time, m *Message, tried, sent uint32) {
+	number := t.number(now, at)
 	if number < s.last-parts {
 		return // it has left the window
 	}
@@ -106,6 +107,7 @@ func (t *table) count(s *subject, number int64, now time.Time, m *Message, tried
 	p.Tried, p.Sent = p.Tried+int64(tried), p.Sent+int64(sent)
 	t.changed(s, now)
 	t.observe(e, number, m)
+	t.minute(s, at, id, tried, sent)
 }
 
 // admit returns the number of an author that has no entry in a pane; 0 if there is no room.

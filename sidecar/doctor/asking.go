@@ -62,7 +62,7 @@ func (d *doctor) checkSocket() {
 		return
 	}
 	if loaded, err := d.exim.Expand(d.ctx, d.exim.User, "${perl{Sluice::loaded}}"); err != nil || loaded != "yes" {
-		d.wrong("asking", "Have the Perl file that perl_startup loads do sluice.pl, see exim-config/install.",
+		d.wrong("asking", "Have the Perl file that perl_startup loads do sluice.pl, or run: sluice exim install.",
 			"sluice answers at %s, but Exim's Perl has not loaded sluice.pl: perl_startup is %q", path, d.exim.Option(d.ctx, "perl_startup"))
 		return
 	}

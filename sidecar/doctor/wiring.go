@@ -21,7 +21,7 @@ var eximUses = []struct{ option, ours string }{
 	{"acl_not_smtp", "acl_sluice_not_smtp"},
 }
 
-const reinstall = "Run exim-config/install and have Exim reload; it names the line of yours that is in the way."
+const reinstall = "Run: sluice exim install, and have Exim reload; it names the line of yours that is in the way."
 
 // checkExim reports whether there is an Exim that loads its configuration.
 func (d *doctor) checkExim() bool {

@@ -8,7 +8,6 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
-	"sluice/sidecar/cluster"
 	"sluice/sidecar/config"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/delivery"
@@ -26,6 +25,7 @@ import (
 	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
+	"sluice/sidecar/totals"
 	"sluice/sidecar/usual"
 )
 
@@ -34,18 +34,12 @@ type Engine struct {
 	*policy.Policy
 	*operator.Operator
 	*delivery.Recorder
-	Settings  *settings.Live
-	Holds     *hold.Holds
-	Who       *attribution.Attribution
-	feed      *cluster.Feed // nil: this node shares with nobody
-	events    event.Sink
-	locks     *lock.Locks
-	deferfail *deferfail.Breaker
-	refusals  *refusal.Counts
-	stops     *stop.Stops
-	spikes    *spike.Watch
-	loop      *reconcile.Loop
-	past      past
+	operator.Owners
+	Settings *settings.Live
+	events   event.Sink
+	spikes   *spike.Watch
+	loop     *reconcile.Loop
+	past     past
 }
 
 // Options are what an Engine is made with; all are needed but Panel, Own, Board, Former, Queued and Stopped.
@@ -97,55 +91,55 @@ func New(o Options) *Engine {
 	e.Holds = hold.New(hold.Options{Notes: o.Notes, Events: o.Events, Queue: o.Queue,
 		Room:  func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room { return e.Room(ctx, now, who) },
 		Waits: e.waits})
-	e.stops = stop.New(stop.Options{Board: board, Dir: o.Stopped, Notes: o.Notes, Events: o.Events, Settings: inForce, Held: e.Holds.NumberOf})
-	e.Policy = policy.New(policy.Options{Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.stops},
+	e.Stopped = stop.New(stop.Options{Board: board, Dir: o.Stopped, Notes: o.Notes, Events: o.Events, Settings: inForce, Held: e.Holds.NumberOf})
+	e.Policy = policy.New(policy.Options{Totals: new(totals.Totals), Store: o.Store, Settings: inForce, Clock: clock, Events: o.Events, Held: heldMail{e.Holds, e.Stopped},
 		Tried: func(id string, token ratelimit.Token) bool { return e.Recorder.Tried(id, token) },
 		Came:  func(r *sidecar.Request) { e.Recorder.Came(r) }, Culprit: e.culprit})
-	e.locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
+	e.Locks = lock.New(lock.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
 		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Culprit: e.culprit})
 	if o.Board != nil {
-		e.feed = e.newFeed(o.Board)
+		e.Feed = e.newFeed(o.Board)
 	}
 	e.spikes = spike.New(spike.Options{Events: o.Events, Settings: inForce, Volumes: e.volumes, Least: usual.Spikes.Least})
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.Policy.SetSharer(e.Who)
-	e.deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
-		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Authors: authors{e.stops, e.Who}, Others: e.feed,
-		WouldTrip: func(now time.Time, subject string, epoch int64) { e.refusals.WouldTrip(now, subject, epoch) }})
+	e.Deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,
+		Reconciler: e.loop, Board: o.Board, Notes: o.Notes, Authors: authors{e.Stopped, e.Who}, Others: e.Feed,
+		WouldTrip: func(now time.Time, subject string, epoch int64) { e.Refusals.WouldTrip(now, subject, epoch) }})
 	e.Recorder = delivery.New(delivery.Options{Settings: inForce, Store: o.Store, Clock: clock, Events: o.Events, Notes: o.Notes,
 		Charged: e.Charged, ReconcileSoon: e.loop.ReconcileSoon, Left: e.Holds.Left})
-	e.refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
+	e.Refusals = refusal.New(refusal.Options{Notes: o.Notes, Events: o.Events, IsWatched: e.isWatched, IsBlocked: e.isBlocked})
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
-		Policy: e.Policy, Locks: e.locks, Holds: e.Holds, Deferfail: e.deferfail, Reconciler: e.loop, Refusals: e.refusals, Who: e.Who, Feed: e.feed, Stops: e.stops, Late: e.Late})
+		Policy: e.Policy, Reconciler: e.loop, Late: e.Late, Owners: e.Owners})
 
 	// The first Blocker with a reason answers: a suspension, which refuses for good, before a
 	// stop, and that, which says of whom it is, before what blocks the whole domain.
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})
-	e.AddBlocker(e.stops)
-	e.AddBlocker(e.locks)
+	e.AddBlocker(e.Stopped)
+	e.AddBlocker(e.Locks)
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: false})
-	e.AddBlocker(e.deferfail)
+	e.AddBlocker(e.Deferfail)
 
 	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
-	e.Policy.AddObserver(refusals{e.refusals, e.deferfail})
-	e.Policy.AddObserver(who{e.Who, e.feed, inForce})
+	e.Policy.AddObserver(refusals{e.Refusals, e.Deferfail})
+	e.Policy.AddObserver(who{e.Who, e.Feed, inForce})
 	e.Recorder.AddObserver(e.Who)
-	e.Recorder.AddObserver(e.deferfail)
+	e.Recorder.AddObserver(e.Deferfail)
 	e.Recorder.AddObserver(e.Holds)
 	e.Settings.OnSwap(e.Swapped)
 
 	// Owners are called in this order.
 	e.loop.Add(reconcile.Owner{Tick: e.tick, Follow: e.follow})
-	e.loop.Add(reconcile.Owner{Start: e.locks.Start, Tick: e.locks.Tick, Follow: e.locks.Follow, Reconcile: e.locks.Reconcile,
-		Reset: e.locks.Reset, Survey: e.locks.Survey})
-	e.loop.Add(reconcile.Owner{Start: e.stops.Follow, Tick: e.stops.Tick, Follow: e.stops.Follow})
-	e.loop.Add(reconcile.Owner{Tick: e.deferfail.Tick, Follow: e.deferfail.Follow, Reconcile: e.deferfail.Reconcile,
-		Reset: e.deferfail.Reset, Survey: e.deferfail.Survey, Stop: e.deferfail.Stop})
-	e.loop.Add(reconcile.Owner{Tick: e.refusals.Tick, Reset: e.refusals.Reset, Survey: e.refusals.Survey, Stop: e.refusals.Tick})
+	e.loop.Add(reconcile.Owner{Start: e.Locks.Start, Tick: e.Locks.Tick, Follow: e.Locks.Follow, Reconcile: e.Locks.Reconcile,
+		Reset: e.Locks.Reset, Survey: e.Locks.Survey})
+	e.loop.Add(reconcile.Owner{Start: e.Stopped.Follow, Tick: e.Stopped.Tick, Follow: e.Stopped.Follow})
+	e.loop.Add(reconcile.Owner{Tick: e.Deferfail.Tick, Follow: e.Deferfail.Follow, Reconcile: e.Deferfail.Reconcile,
+		Reset: e.Deferfail.Reset, Survey: e.Deferfail.Survey, Stop: e.Deferfail.Stop})
+	e.loop.Add(reconcile.Owner{Tick: e.Refusals.Tick, Reset: e.Refusals.Reset, Survey: e.Refusals.Survey, Stop: e.Refusals.Tick})
 	e.loop.Add(reconcile.Owner{Survey: e.spikes.Survey})
 	e.loop.Add(reconcile.Owner{Tick: e.Who.Tick, Reset: e.Who.Reset, Stop: e.Who.Stop})
-	if e.feed != nil {
-		e.loop.Add(reconcile.Owner{Reconcile: e.feed.Reconcile, Survey: e.feed.Survey})
+	if e.Feed != nil {
+		e.loop.Add(reconcile.Owner{Reconcile: e.Feed.Reconcile, Survey: e.Feed.Survey})
 	}
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
 
@@ -222,10 +216,10 @@ func (h heldMail) Kept(now time.Time, subject, id string, token ratelimit.Token)
 
 // waits reports whether held mail waits for the end of a stop, or for its release after that.
 func (e *Engine) waits(now time.Time, h sidecar.Held) bool {
-	_, stopped := e.stops.Block(now, h.Author, h.Payer)
+	_, stopped := e.Stopped.Block(now, h.Author, h.Payer)
 	if !stopped && h.Stop != "" {
 		arrived, _ := envelope.IDTime(h.ID)
-		_, stopped = e.stops.Kept(now, h.Stop, arrived)
+		_, stopped = e.Stopped.Kept(now, h.Stop, arrived)
 	}
 	return stopped
 }
@@ -260,7 +254,7 @@ func (e *Engine) Step(ctx context.Context, now time.Time) { e.loop.Step(ctx, now
 // Forget forgets what is too old, where there is no Run and no Checkpoint to do it.
 func (e *Engine) Forget(now time.Time) {
 	e.Recorder.Forget(now)
-	e.deferfail.Forget(now)
+	e.Deferfail.Forget(now)
 	e.Holds.Forget(now)
 }
 
@@ -274,7 +268,7 @@ func (e *Engine) Changed(subject string) {
 
 // LockEvent takes in what an operator did by hand in the lock directory.
 func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
-	e.locks.Event(ctx, now, what)
+	e.Locks.Event(ctx, now, what)
 	if what.Kind == sidecar.LockRemovedByHand {
 		e.EmitStopped(now, what.File.Domain)
 	}
@@ -282,7 +276,7 @@ func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.Lock
 
 // StopEvent takes in what an operator did by hand in the directory of the stopped.
 func (e *Engine) StopEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
-	e.stops.Event(ctx, now, what)
+	e.Stopped.Event(ctx, now, what)
 }
 
 // Names reports whether operators name a subject, so that it is counted past

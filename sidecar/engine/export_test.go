@@ -15,8 +15,8 @@ func (e *Engine) Tend(now time.Time) { e.loop.Watch(now); e.tick(context.Backgro
 
 // Reconcile is what Run does every second, but for releases and other nodes.
 func (e *Engine) Reconcile(ctx context.Context, now time.Time) {
-	e.locks.Tick(ctx, now)
-	e.deferfail.Tick(ctx, now)
+	e.Locks.Tick(ctx, now)
+	e.Deferfail.Tick(ctx, now)
 	e.loop.Step(ctx, now)
 }
 
@@ -25,9 +25,9 @@ func (e *Engine) ShowUsage(now time.Time) { e.loop.Survey(now) }
 
 // Follow is what Run does when another node has changed something.
 func (e *Engine) Follow(ctx context.Context, now time.Time) {
-	e.locks.Follow(ctx, now)
-	e.stops.Follow(ctx, now)
-	e.deferfail.Follow(ctx, now)
+	e.Locks.Follow(ctx, now)
+	e.Stopped.Follow(ctx, now)
+	e.Deferfail.Follow(ctx, now)
 }
 
 // Reload is what Run does when another node has changed something.

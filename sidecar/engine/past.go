@@ -107,13 +107,13 @@ func (l refusalLog) Decided(now time.Time, d *policy.Decision) {
 
 // findCauses begins the incidents of what was so before the start.
 func (e *Engine) findCauses(now time.Time) {
-	for _, domain := range e.locks.Full("") {
+	for _, domain := range e.Locks.Full("") {
 		e.past.incidents.Found(now, domain, incident.Cause{Name: incident.CauseLimit, Severity: incident.Info})
 	}
-	for _, subject := range e.deferfail.Tripped() {
+	for _, subject := range e.Deferfail.Tripped() {
 		e.past.incidents.Found(now, subject, incident.Cause{Name: incident.CauseDeferfail, Severity: incident.Critical})
 	}
-	for _, b := range e.stops.Blamed(now) {
+	for _, b := range e.Stopped.Blamed(now) {
 		e.past.incidents.Found(now, b.Subject, incident.Cause{Name: incident.CauseCulprit, Scope: b.Key, Severity: incident.Warning})
 	}
 }
@@ -124,11 +124,11 @@ func (e *Engine) present(now time.Time, standing func(time.Time, string) ratelim
 	case incident.CauseNear:
 		return e.past.near.Is(standing(now, cmp.Or(c.Scope, domain)))
 	case incident.CauseLimit:
-		return len(e.locks.Full(domain)) > 0
+		return len(e.Locks.Full(domain)) > 0
 	case incident.CauseDeferfail:
-		return e.deferfail.Trip(now, domain) != nil
+		return e.Deferfail.Trip(now, domain) != nil
 	case incident.CauseCulprit:
-		return slices.ContainsFunc(e.stops.List(now, c.Scope, false), func(st stop.Stop) bool { return st.Of == domain })
+		return slices.ContainsFunc(e.Stopped.List(now, c.Scope, false), func(st stop.Stop) bool { return st.Of == domain })
 	}
 	return false
 }
@@ -140,12 +140,17 @@ func (e *Engine) view(now time.Time, domain string) (v incident.View) {
 	for _, a := range r.Authors[:min(len(r.Authors), 8)] {
 		v.Who = append(v.Who, senderOf(a))
 	}
-	causes, _ := e.deferfail.Causes(domain)
+	causes, _ := e.Deferfail.Causes(domain)
 	for _, c := range causes {
 		v.Lines = append(v.Lines, incident.Line{Cause: string(c.Cause), Text: c.LastLine})
 	}
+	since, minutes := e.Who.Minutes(now, domain)
+	for _, m := range minutes {
+		v.Minute = append(v.Minute, incident.Minute(m))
+	}
+	v.Since = since
 	v.Most, v.Unusual = e.culpritOf(now, domain, r.Limit, e.culprit(now, domain))
-	v.MostBad, _ = e.culpritOf(now, domain, math.MaxInt64, authors{e.stops, e.Who}.Culprit(now, domain))
+	v.MostBad, _ = e.culpritOf(now, domain, math.MaxInt64, authors{e.Stopped, e.Who}.Culprit(now, domain))
 	return v
 }
 

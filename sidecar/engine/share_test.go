@@ -414,7 +414,7 @@ func TestTheShareIsWatched(t *testing.T) {
 		t.Errorf("%d, %v", n, o.refused)
 	}
 	o.sentIs(75) // as it would be
-	if watched := o.Totals().Watched; watched != 0 {
+	if watched := o.Totals.Decisions().Watched; watched != 0 {
 		t.Errorf("%d", watched)
 	}
 	ask := sidecar.Request{Stage: sidecar.StagePostfixRcpt, Sender: "x@a.example", Recipient: "x@far.example", Submitter: from("eve"), Postfix: sidecar.Postfix{Instance: "1a2.3"}}

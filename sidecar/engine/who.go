@@ -59,11 +59,11 @@ func (e *Engine) newFeed(board sidecar.Board) *cluster.Feed {
 	return cluster.New(cluster.Options{Board: board, Node: func() string { return e.Settings.Load().Node },
 		Report: func(now time.Time, subject string) (cluster.Report, bool) {
 			r, known := e.Who.Told(now, subject)
-			e.deferfail.AddHeld(subject, &r)
+			e.Deferfail.AddHeld(subject, &r)
 			return r, known
 		},
 		Used: func(st ratelimit.Standing) int64 {
-			if e.deferfail.IsTripped(st.Name) {
+			if e.Deferfail.IsTripped(st.Name) {
 				return 100
 			}
 			return usedOf(e.Settings.Load(), st)
@@ -87,8 +87,8 @@ func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options 
 	if o.Forever {
 		return attribution.Options{Clock: clock, Events: o.Events}
 	}
-	return attribution.Options{Others: e.feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
-		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.stops.Between, Spike: func(subject, author string) string { return e.spikes.Mark(subject, author) },
+	return attribution.Options{Others: e.Feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.Stopped.Between, Spike: func(subject, author string) string { return e.spikes.Mark(subject, author) },
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
 		}}

@@ -17,6 +17,7 @@ import (
 // An Exim is the one of this host.
 type Exim struct {
 	Binary    string // path of the program
+	Config    string // the configuration that it is to use, if not its own
 	User      string // login name that Exim runs as; empty if unknown
 	AnySender bool   // any local user may send in any name: untrusted_set_sender
 	Helper    string // socket of `sluice deliver`, see Deliver
@@ -97,6 +98,9 @@ func (e Exim) Macro(ctx context.Context, name string) (string, bool) {
 func (e Exim) Run(ctx context.Context, user string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.Patience, patience))
 	defer cancel()
+	if e.Config != "" {
+		args = append([]string{"-C", e.Config}, args...)
+	}
 	c := exec.CommandContext(ctx, e.Binary, args...)
 	c.Dir = "/" // a directory that every user may be in
 	if user != "" {

@@ -8,8 +8,7 @@ import (
 
 // AsksFirst reports whether an option (acl_smtp_rcpt) of Exim's configuration names the
 // ACL ours, or an ACL that asks ours before anything in it could let mail pass. config
-// is what -bP config prints. exim-config/install looks for the same. acl is what the
-// option names.
+// is what -bP config prints. acl is what the option names.
 func (e Exim) AsksFirst(ctx context.Context, config, option, ours string) (acl string, asks bool) {
 	acl = e.Option(ctx, option)
 	return acl, acl == ours || beginsWith(config, acl, ours)

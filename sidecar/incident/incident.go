@@ -35,6 +35,7 @@ type Incident struct {
 	Culprit   Culprit   `json:"culprit,omitzero"`
 	Timeline  []Entry   `json:"timeline"` // the oldest first; at most 64
 	Evidence  Evidence  `json:"evidence"`
+	Minutes   Minutes   `json:"minutes,omitzero"` // of this node
 }
 
 // Open reports whether the incident is not over.
@@ -111,9 +112,10 @@ type Entry struct {
 	Count    int64      `json:"count"` // of several within ten minutes
 	Event    event.Kind `json:"event"`
 	Severity Severity   `json:"severity"`
-	Node     string     `json:"node,omitempty"` // that has seen it, of another one
-	By       string     `json:"by,omitempty"`   // who did it; empty: the machine
-	Text     string     `json:"text"`           // what has happened
+	Node     string     `json:"node,omitempty"`  // that has seen it, of another one
+	By       string     `json:"by,omitempty"`    // who did it; empty: the machine
+	Scope    string     `json:"scope,omitempty"` // whom it was about, beside the domain
+	Text     string     `json:"text"`            // what has happened
 }
 
 // Evidence is what was copied when it was there to be seen.

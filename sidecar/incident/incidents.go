@@ -48,6 +48,9 @@ type View struct {
 	Most    Culprit // who has tried most; without an author nobody is known
 	MostBad Culprit // of whose mail most has gone wrong in a way that speaks against the sender
 	Unusual bool    // Most has sent more than it usually does, in a domain that is known
+
+	Since  time.Time // all sends since this minute are in Minute; zero: none
+	Minute []Minute
 }
 
 // Incidents are the incidents of a node.

@@ -33,7 +33,7 @@ func (s *Incidents) Event(e event.Event) {
 	} else if r.effect == ends {
 		i.end(r.cause, cut(scope), e.At)
 	}
-	i.add(Entry{At: e.At, Last: e.At, Count: 1, Event: e.Kind, Severity: r.severity, By: cut(e.Attr("who")), Text: cut(e.Details("who", "stack"))})
+	i.add(Entry{At: e.At, Last: e.At, Count: 1, Event: e.Kind, Severity: r.severity, By: cut(e.Attr("who")), Scope: cut(e.Attr("scope")), Text: cut(e.Details("who", "stack"))})
 }
 
 // Found begins the incident of a cause that was there before the start, unless it is open: a

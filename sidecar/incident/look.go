@@ -37,10 +37,7 @@ func (s *Incidents) look(now time.Time) {
 			}
 			there = there || c.Gone.IsZero() && c.Node == ""
 		}
-		var v View
-		if there {
-			v = s.Look(now, q.of.Domain)
-		}
+		v := s.Look(now, q.of.Domain)
 		s.mu.Lock()
 		q.of.looked = now
 		for _, c := range q.causes {
@@ -51,6 +48,7 @@ func (s *Incidents) look(now time.Time) {
 		if there {
 			q.of.see(now, v)
 		}
+		q.of.draw(now, v)
 		s.mu.Unlock()
 	}
 }

@@ -70,7 +70,7 @@ func (s *Incidents) load() {
 // check reports what cannot be right in an incident that was kept.
 func (i *Incident) check() error {
 	for _, n := range [...]struct{ is, most int }{
-		{len(i.Causes), maxCauses}, {len(i.Timeline), maxTimeline}, {len(i.Evidence.Who), maxWho}, {len(i.Evidence.Lines), maxLines},
+		{len(i.Causes), maxCauses}, {len(i.Timeline), maxTimeline}, {len(i.Evidence.Who), maxWho}, {len(i.Evidence.Lines), maxLines}, {len(i.Minutes.Tried), maxMinutes},
 	} {
 		if n.is > n.most {
 			return fmt.Errorf("it has %d where at most %d are", n.is, n.most)
@@ -81,6 +81,8 @@ func (i *Incident) check() error {
 		return errors.New("it has no number, revision, severity or begin")
 	case (i.Domain == "") == (i.Condition == "") || len(i.Domain)+len(i.Condition) > maxText:
 		return errors.New("it is about a domain or a condition of the node, and not " + strconv.Quote(i.Domain+" "+string(i.Condition)))
+	case !i.Minutes.even():
+		return errors.New("its minutes are not as many of one kind as of another")
 	case i.Closed.IsZero() && len(i.Causes) == 0:
 		return errors.New("it is open without a cause")
 	}

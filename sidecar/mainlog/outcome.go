@@ -28,6 +28,9 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	// answer. Then all of that looks like a quoted local part, with this text in it.
 	e.Doubtful = strings.Contains(e.Recipient, " error from remote mail server after ")
 	parseFields(e, rest)
+	if e.Host == "" && (e.Kind == sidecar.LogDeferred || e.Kind == sidecar.LogFailed) {
+		e.Host = hostInText(e)
+	}
 }
 
 // isPipeOrFile reports whether a delivery went to a pipe, a file or a notification.

@@ -101,6 +101,38 @@ func TestOutcomesOfLines(t *testing.T) {
 	}
 }
 
+// Exim before 4.87 has no H= in lines of what went wrong: its own words name the host, and what
+// a sender or a server chose does not.
+func TestTheHostOfOlderExims(t *testing.T) {
+	for rest, want := range map[string]string{
+		`u@x.test R=r T=t defer (-44): SMTP error from remote mail server after RCPT TO:<u@x.test>: host mx.test [192.0.2.1]: 450 4.7.1 wait`:                                                                                   "mx.test",
+		`u@x.test R=r T=t defer (-44): SMTP error from remote mailer after RCPT TO:<u@x.test>: host mx.test [192.0.2.1]: 450 4.7.1 wait`:                                                                                        "mx.test",
+		`u@x.test R=r T=t: SMTP error from remote mail server after RCPT TO:<u@x.test>: host mx.test [192.0.2.1]: 550 5.1.1 no`:                                                                                                 "mx.test",
+		`u@x.test R=r T=t: SMTP error from remote mail server after MAIL FROM:<s@a.test> SIZE=1400: host mx.test [192.0.2.1]: 550 5.7.1 no`:                                                                                     "mx.test",
+		`u@x.test R=r T=t defer (-46): SMTP error from remote mail server after end of data: host mx.test [192.0.2.1]: 451 later`:                                                                                               "mx.test",
+		`u@x.test R=r T=t defer (110): Connection timed out: SMTP timeout while connected to mx.test [192.0.2.1] after initial connection`:                                                                                      "mx.test",
+		`u@x.test R=r T=t defer (110): Connection timed out: mx.test [192.0.2.1]`:                                                                                                                                               "mx.test",
+		`u@x.test R=r T=t defer (-18): Remote host mx.test [192.0.2.1] closed connection in response to RCPT TO:<u@x.test>`:                                                                                                     "mx.test",
+		`u@x.test R=r T=t defer (0): Malformed SMTP response from mx.test [192.0.2.1] after MAIL FROM:<s@a.test>: x`:                                                                                                            "mx.test",
+		`u@x.test R=r T=t: Malformed SMTP response from mx.test [192.0.2.1] after MAIL FROM:<s@a.test>: x`:                                                                                                                      "mx.test",
+		`u@x.test R=r T=t defer (111): Connection refused`:                                                                                                                                                                      "",
+		`u@x.test R=r defer (-1): host lookup did not complete`:                                                                                                                                                                 "",
+		`u@x.test R=r T=t defer (-44): SMTP error from remote mail server after RCPT TO:<u@x.test>: 450 [evil.test] says: host evil.test [192.0.2.1]: 450 x`:                                                                    "",
+		`a: host evil.test [1.2.3.4]: b@x.test <"a: host evil.test [1.2.3.4]: b"@x.test> R=r T=t: SMTP error from remote mail server after RCPT TO:<a: host evil.test [1.2.3.4]: b@x.test>: host mx.test [192.0.2.1]: 550 no`:   "mx.test",
+		`a: host evil.test [1.2.3.4]: b@x.test <"a: host evil.test [1.2.3.4]: b"@x.test> R=r T=t: SMTP error from remote mail server after RCPT TO:<"a: host evil.test [1.2.3.4]: b"@x.test>: host mx.test [192.0.2.1]: 550 no`: "mx.test",
+		`u@x.test R=r T=t: SMTP error from remote mail server after RCPT TO:<other: host evil.test [1.2.3.4]: b@x.test>: host mx.test [192.0.2.1]: 550 no`:                                                                      "",
+		`u@x.test R=r T=t: SMTP error from remote mail server after MAIL FROM:<"a>: host evil.test [1.2.3.4]: b"@a.test>: host mx.test [192.0.2.1]: 550 no`:                                                                     "mx.test",
+	} {
+		kind := "** "
+		if strings.Contains(rest, " defer (") {
+			kind = "== "
+		}
+		if got, _ := parsed(t, at+kind+rest); got.Host != want {
+			t.Errorf("%s\nhost %q, want %q", rest, got.Host, want)
+		}
+	}
+}
+
 func TestLinesThatAreNoEntries(t *testing.T) {
 	for _, line := range []string{"", " ", at, at + "*> u@x.test", at + "removed by root", at + "Frozen",
 		"2026-11-22 04:43:53 exim 4.96 daemon started", "    another line of a warning <= a@b", at + "SMTP error <= x@y", "2026-11-22 04:43:53 H=(x) [1.1.1.1] rejected RCPT <u@x>: " + at + "<= a@b P=local"} {

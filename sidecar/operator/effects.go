@@ -36,7 +36,7 @@ type Effect struct {
 // whether the scope may be a typo.
 func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit) (r Result, err error) {
 	if scope, set, bad := history.ParseEdit(edit); bad == nil && len(edit.Set) > 0 {
-		if r.Warning, err = o.checkScope(now, scope); err != nil {
+		if r.Warning, err = o.scopes.check(now, scope); err != nil {
 			return Result{}, err
 		}
 		r.Warning = strings.TrimPrefix(r.Warning+unlimited(scope, set, edit.Set), "; ")
@@ -114,7 +114,7 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 		return Effect{st.Name, true, u.Used, u.Limit.Max, sidecar.Ratio(u.Used, u.Limit.Max)}
 	}
 	if sidecar.AlwaysCounted(st.Name) {
-		if sent, text, refused := o.deferfail.Refuses(s, st); refused {
+		if sent, text, refused := o.owners.Deferfail.Refuses(s, st); refused {
 			return Effect{Scope: st.Name, Refused: true, Sent: sent, Text: text}
 		}
 	}
@@ -172,7 +172,7 @@ func (o *Operator) checkScopes(now time.Time, lines []history.Saved) (warnings [
 			continue
 		}
 		checked[scope] = true
-		warning, wrong := o.checkScope(now, scope)
+		warning, wrong := o.scopes.check(now, scope)
 		if wrong != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", line.Place, wrong))
 		} else if warning != "" {

@@ -46,7 +46,7 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 		return o.explainAuthor(now, scope, err)
 	}
 	scope = canonical
-	warning, err := o.checkScope(now, scope)
+	warning, err := o.scopes.check(now, scope)
 	if err != nil {
 		return Explanation{}, err
 	}

@@ -13,7 +13,7 @@ type Measures struct {
 	Totals
 	Refusals  map[string]int64 // recipients that were refused or held, by reason
 	HeldEver  int64            // of Refusals: those that were held
-	Overshoot int64            // see policy.Policy.Overshoot
+	Overshoot int64            // see totals.Totals.Overshoot
 	LockFiles map[sidecar.LockKind]int
 	StopsBy   map[stop.Cause]int // in force
 	Open      map[string]int     // incidents that are open, by severity
@@ -21,27 +21,27 @@ type Measures struct {
 
 // Measures returns the measures of now.
 func (o *Operator) Measures(now time.Time) Measures {
-	m := Measures{Totals: o.totals(), Overshoot: o.policy.Overshoot(),
+	m := Measures{Totals: o.totals(), Overshoot: o.policy.Totals.Overshoot(),
 		LockFiles: map[sidecar.LockKind]int{sidecar.LockHourly: 0, sidecar.LockDeferFail: 0},
 		StopsBy:   map[stop.Cause]int{stop.Operator: 0, stop.Deferfail: 0}}
-	m.Refusals, m.HeldEver = o.policy.Refusals()
+	m.Refusals, m.HeldEver = o.policy.Totals.Refusals()
 	for _, f := range o.dir.Files("") {
 		m.LockFiles[f.Kind]++
 	}
-	for _, st := range o.stops.List(now, "", false) {
+	for _, st := range o.owners.Stopped.List(now, "", false) {
 		m.StopsBy[st.Cause]++
 	}
 	m.Open = o.openIncidents()
 	return m
 }
 
-func (o *Operator) openIncidents() map[string]int {
+func (p *past) openIncidents() map[string]int {
 	open := map[string]int{}
 	for s := incident.Info; s <= incident.Critical; s++ {
 		open[s.String()] = 0
 	}
-	if o.past.incidents != nil {
-		o.past.incidents.List(func(i *incident.Incident) bool {
+	if p.incidents != nil {
+		p.incidents.List(func(i *incident.Incident) bool {
 			if i.Open() {
 				open[i.Severity.String()]++
 			}

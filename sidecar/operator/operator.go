@@ -37,17 +37,23 @@ type Operator struct {
 	events     event.Sink
 	dir        sidecar.LockDir
 	policy     *policy.Policy
-	locks      *lock.Locks
-	holds      *hold.Holds
-	deferfail  *deferfail.Breaker
 	reconciler sidecar.Reconciler
-	refusals   *refusal.Counts
-	who        *attribution.Attribution
-	feed       *cluster.Feed
-	stops      *stop.Stops
 	late       func() int64
+	owners     Owners
+	scopes     scopes
 	shown
 	past
+}
+
+// Owners are the owners of state of a node.
+type Owners struct {
+	Locks     *lock.Locks
+	Holds     *hold.Holds
+	Deferfail *deferfail.Breaker
+	Refusals  *refusal.Counts
+	Who       *attribution.Attribution
+	Feed      *cluster.Feed // nil: there are no other nodes
+	Stopped   *stop.Stops
 }
 
 // shown has the funcs by which the readers of the logs and others, which package
@@ -75,37 +81,31 @@ type Options struct {
 	Events     event.Sink
 	Dir        sidecar.LockDir
 	Policy     *policy.Policy
-	Locks      *lock.Locks
-	Holds      *hold.Holds
-	Deferfail  *deferfail.Breaker
 	Reconciler sidecar.Reconciler
-	Refusals   *refusal.Counts
-	Who        *attribution.Attribution
-	Feed       *cluster.Feed // nil: there are no other nodes
-	Stops      *stop.Stops
 	Late       func() int64 // as Totals.Late
+	Owners     Owners
 }
 
 // New returns an Operator.
 func New(o Options) *Operator {
-	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy,
-		locks: o.Locks, holds: o.Holds, deferfail: o.Deferfail, reconciler: o.Reconciler, refusals: o.Refusals, who: o.Who, feed: o.Feed, stops: o.Stops, late: o.Late}
+	return &Operator{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, dir: o.Dir, policy: o.Policy, reconciler: o.Reconciler, late: o.Late, owners: o.Owners,
+		scopes: scopes{o.Settings, o.Store, o.Clock, o.Dir, o.Owners.Holds}, past: past{settings: o.Settings}}
 }
 
 // ShowProgress has Status show how far the logs were read.
-func (o *Operator) ShowProgress(of func() []sidecar.LogProgress) { o.logs.Store(&of) }
+func (s *shown) ShowProgress(of func() []sidecar.LogProgress) { s.logs.Store(&of) }
 
 // ShowSockets has Status show why the owners of sockets on this host cannot be found.
-func (o *Operator) ShowSockets(failure func() error) { o.sockets.Store(&failure) }
+func (s *shown) ShowSockets(failure func() error) { s.sockets.Store(&failure) }
 
 // ShowShared has Status show the state of the store that the nodes share.
-func (o *Operator) ShowShared(of func() SharedStatus) { o.shared.Store(&of) }
+func (s *shown) ShowShared(of func() SharedStatus) { s.shared.Store(&of) }
 
 // Alive returns a func that reports whether a node which shares the counts has given a sign of
 // life within a minute. Until it is known which nodes do, all have.
-func (o *Operator) Alive() func(node string) bool {
+func (s *shown) Alive() func(node string) bool {
 	var nodes []NodeStatus
-	if of := o.shared.Load(); of != nil {
+	if of := s.shared.Load(); of != nil {
 		nodes = (*of)().Nodes
 	}
 	return func(node string) bool {
@@ -140,7 +140,7 @@ func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Sta
 		}
 	}
 	if scope != "" && len(s.Domains)+len(s.Scopes)+len(s.Stops) == 0 {
-		return s, o.notFound(now, scope)
+		return s, o.scopes.notFound(now, scope)
 	}
 	slices.SortFunc(s.Domains, func(a, b DomainStatus) int {
 		return cmp.Or(len(b.Locks)-len(a.Locks), compareTightest(a.Windows, b.Windows), cmp.Compare(a.Domain, b.Domain))
@@ -149,15 +149,6 @@ func (o *Operator) Status(ctx context.Context, now time.Time, scope string) (Sta
 		return cmp.Or(compareTightest(a.Windows, b.Windows), cmp.Compare(a.Scope, b.Scope))
 	})
 	return s, nil
-}
-
-// notFound returns the error about a scope of which nothing is known, with the one that
-// was probably meant.
-func (o *Operator) notFound(now time.Time, scope string) error {
-	if sidecar.AlwaysCounted(scope) {
-		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, o.suggest(now, scope))
-	}
-	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, o.suggest(now, scope))
 }
 
 func compareTightest(a, b []Window) int { return cmp.Compare(Tightest(b).Percent, Tightest(a).Percent) }
@@ -172,10 +163,10 @@ func (o *Operator) subjects(now time.Time) map[string]bool {
 	for _, f := range o.dir.Files("") {
 		names[f.Domain] = true
 	}
-	for _, subject := range o.holds.Subjects() {
+	for _, subject := range o.owners.Holds.Subjects() {
 		names[subject] = true
 	}
-	for _, subject := range o.refusals.Subjects() {
+	for _, subject := range o.owners.Refusals.Subjects() {
 		names[subject] = true
 	}
 	for scope := range o.settings.Load().PanelBlocks {
@@ -191,7 +182,7 @@ func (o *Operator) scopeStatus(ctx context.Context, now time.Time, name string) 
 	settings := o.settings.Load()
 	limits := settings.LimitsOf(name)
 	who := settings.PayerOfScope(name)
-	s = ScopeStatus{Scope: name, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Windows: windows(standing, limits), Held: o.holds.NumberIn(name), Mode: settings.Mode(who, name),
+	s = ScopeStatus{Scope: name, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Windows: windows(standing, limits), Held: o.owners.Holds.NumberIn(name), Mode: settings.Mode(who, name),
 		FreesAt: o.freesAt(ctx, now, ratelimit.Subject{Name: name, Limits: limits, Watched: settings.Watched(who, name)})}
 	s.Stopped, s.StoppedBy = o.stopped(now, authorOf(name), who)
 	s.Watch, s.Refused = o.refused(now, name, s.Mode, standing)
@@ -260,7 +251,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	settings := o.settings.Load()
 	who := settings.PayerOfDomain(domain)
 	standing := o.store.Standing(at, domain)
-	d = DomainStatus{Domain: domain, Account: who.Account, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Locks: []LockStatus{}, Held: o.holds.NumberIn(domain),
+	d = DomainStatus{Domain: domain, Account: who.Account, Counts: countsOf(standing, settings.Window), Partial: standing.Partial, Locks: []LockStatus{}, Held: o.owners.Holds.NumberIn(domain),
 		Mode: settings.Mode(who, domain)}
 	d.DeferfailStatus = o.deferfailStatus(now, who, standing)
 	_, blocked := o.policy.BlockOf(now, sidecar.Author{}, who)
@@ -296,8 +287,8 @@ func (o *Operator) deferfailStatus(now time.Time, who sidecar.Payer, standing ra
 			d.DeferfailNow = w.Bad() * 100 / max(1, w.Sent)
 		}
 	}
-	d.Causes, d.LeftOut = o.deferfail.Causes(who.Subject())
-	d.Trip, d.WouldTrip = o.deferfail.Trip(now, who.Subject()), o.deferfail.WouldTrip(now, who.Subject())
+	d.Causes, d.LeftOut = o.owners.Deferfail.Causes(who.Subject())
+	d.Trip, d.WouldTrip = o.owners.Deferfail.Trip(now, who.Subject()), o.owners.Deferfail.WouldTrip(now, who.Subject())
 	return d
 }
 
@@ -305,7 +296,7 @@ func (o *Operator) deferfailStatus(now time.Time, who sidecar.Payer, standing ra
 // distinct sends were refused: by its limits if they are more than watched, and because it
 // is blocked.
 func (o *Operator) refused(now time.Time, subject string, mode limit.Mode, standing ratelimit.Standing) (watch refusal.Watch, n int64) {
-	watch, n = o.refusals.Of(now, subject)
+	watch, n = o.owners.Refusals.Of(now, subject)
 	if mode != limit.Watch {
 		n += standing.Refused
 	}
@@ -330,13 +321,13 @@ func (o *Operator) freesAt(ctx context.Context, now time.Time, subject ratelimit
 
 func (o *Operator) totals() Totals {
 	t := Totals{
-		Decisions: o.policy.Totals(),
+		Decisions: o.policy.Totals.Decisions(),
 		Late:      o.late(),
-		Held:      int64(o.holds.Number()),
+		Held:      int64(o.owners.Holds.Number()),
 		Journal:   "ok",
 		Locks:     "ok",
 		Sockets:   "ok",
-		Who:       o.who.Status(),
+		Who:       o.owners.Who.Status(),
 	}
 	if logs := o.logs.Load(); logs != nil {
 		t.Logs = (*logs)()
@@ -363,17 +354,17 @@ func (o *Operator) totals() Totals {
 // Lock locks a domain on all nodes until an operator unlocks it. It warns if nothing
 // is known of that domain, which may be a typo, or if other nodes do not know yet.
 func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) (warning string, err error) {
-	if warning, err = o.checkScope(now, domain); err != nil {
+	if warning, err = o.scopes.check(now, domain); err != nil {
 		return "", err
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
-	if err := o.locks.LockForAll(ctx, domain, who); err != nil {
+	if err := o.owners.Locks.LockForAll(ctx, domain, who); err != nil {
 		return "", err
 	}
 	if err := o.dir.Failure(); err != nil {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
 	}
-	if o.locks.Unposted(domain) {
+	if o.owners.Locks.Unposted(domain) {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning, nil
@@ -389,10 +380,10 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	forwards := sidecar.ForwardPrefix + domain
 	redirects := o.counts(ctx, now, forwards)
 	if !redirects && by.Place == "" && !o.counts(ctx, now, domain) {
-		return o.notFound(now, domain)
+		return o.scopes.notFound(now, domain)
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
-	err := o.locks.UnlockForAll(ctx, domain)
+	err := o.owners.Locks.UnlockForAll(ctx, domain)
 	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
 	if redirects {
 		err = errors.Join(err, o.reconciler.Reset(ctx, now, forwards, -1))
@@ -409,17 +400,17 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) error {
 	if sidecar.AlwaysCounted(scope) {
 		if !o.counts(ctx, now, scope) {
-			return o.notFound(now, scope)
+			return o.scopes.notFound(now, scope)
 		}
 		o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 		return o.reconciler.Reset(ctx, now, scope, -1)
 	}
 	if len(o.store.Standing(o.clock.Store(now), scope).Windows) == 0 {
-		return o.notFound(now, scope)
+		return o.scopes.notFound(now, scope)
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 	epoch, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
-	err = errors.Join(err, o.refusals.Reset(ctx, now, sidecar.Reset{Domain: scope, Epoch: epoch}))
+	err = errors.Join(err, o.owners.Refusals.Reset(ctx, now, sidecar.Reset{Domain: scope, Epoch: epoch}))
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
 		o.reconciler.ReconcileSoon(domain)
 	}

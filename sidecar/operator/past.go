@@ -9,18 +9,20 @@ import (
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
 
 // past is what is kept of what has happened; nil where nothing is.
 type past struct {
+	settings  *settings.Live
 	log       *eventlog.Log
 	incidents *incident.Incidents
 }
 
 // ShowPast has Happened and Incidents answer.
-func (o *Operator) ShowPast(log *eventlog.Log, incidents *incident.Incidents) {
-	o.past = past{log, incidents}
+func (p *past) ShowPast(log *eventlog.Log, incidents *incident.Incidents) {
+	p.log, p.incidents = log, incidents
 }
 
 // Past is what has happened.
@@ -32,22 +34,22 @@ type Past struct {
 
 // Happened returns what has happened since a time: to a domain and its authors; to an author,
 // with what has happened to its whole domain; to an account and its domains; or to all for "".
-func (o *Operator) Happened(now, since time.Time, scope string) (Past, error) {
-	p := Past{Node: o.settings.Load().Node, Now: now, Events: []eventlog.Record{}}
+func (p *past) Happened(now, since time.Time, scope string) (Past, error) {
+	all := Past{Node: p.settings.Load().Node, Now: now, Events: []eventlog.Record{}}
 	if scope != "" {
 		var err error
 		if scope, err = ShownScope(scope); err != nil {
-			return p, err
+			return all, err
 		}
 	}
-	if o.past.log != nil {
-		p.Events = o.past.log.Find(since, func(r eventlog.Record) bool { return scope == "" || o.concerns(r, scope) })
+	if p.log != nil {
+		all.Events = p.log.Find(since, func(r eventlog.Record) bool { return scope == "" || p.concerns(r, scope) })
 	}
-	return p, nil
+	return all, nil
 }
 
 // concerns reports whether a record is about a scope.
-func (o *Operator) concerns(r eventlog.Record, scope string) bool {
+func (p *past) concerns(r eventlog.Record, scope string) bool {
 	domain := stop.DomainOf(scope)
 	account, isAccount := strings.CutPrefix(scope, sidecar.AccountPrefix)
 	switch {
@@ -56,7 +58,7 @@ func (o *Operator) concerns(r eventlog.Record, scope string) bool {
 	case domain != "": // a mailbox or forwarder
 		return r.Domain == domain && r.Scope == ""
 	case isAccount:
-		return r.Domain != "" && o.settings.Load().PayerOfScope(r.Domain).Account == account
+		return r.Domain != "" && p.settings.Load().PayerOfScope(r.Domain).Account == account
 	}
 	return r.Scope != "" && stop.DomainOf(r.Scope) == scope
 }
@@ -64,13 +66,13 @@ func (o *Operator) concerns(r eventlog.Record, scope string) bool {
 // Incidents returns the incidents of a number, like mx1-42 or 42 of this node, of a domain or
 // what else is charged, or all for "", the last first. The error wraps ErrNotFound if there is
 // none.
-func (o *Operator) Incidents(scope string) ([]incident.Incident, error) {
-	if o.past.incidents == nil {
+func (p *past) Incidents(scope string) ([]incident.Incident, error) {
+	if p.incidents == nil {
 		return []incident.Incident{}, nil
 	}
-	node := o.settings.Load().Node
+	node := p.settings.Load().Node
 	domain, invalid := limit.CanonicalScope(scope)
-	found := o.past.incidents.List(func(i *incident.Incident) bool {
+	found := p.incidents.List(func(i *incident.Incident) bool {
 		id := i.ID.String()
 		return scope == "" || strings.EqualFold(id, scope) || strings.EqualFold(id, node+"-"+scope) ||
 			invalid == nil && (i.Domain == domain || i.Domain == sidecar.ForwardPrefix+domain) ||

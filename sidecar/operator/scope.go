@@ -12,50 +12,62 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/field"
+	"sluice/sidecar/hold"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
 )
 
-// checkScope checks a scope that an operator has typed. It warns if nothing is known of
+// scopes tell a scope that is known from one that is not, and which one was meant.
+type scopes struct {
+	settings *settings.Live
+	store    Store
+	clock    sidecar.Clock
+	dir      sidecar.LockDir
+	holds    *hold.Holds
+}
+
+// check checks a scope that an operator has typed. It warns if nothing is known of
 // it, which may be right: a domain can be limited before it sends. If it has no dot
 // either, and is not this host, it is an error.
-func (o *Operator) checkScope(now time.Time, scope string) (warning string, err error) {
-	if o.knows(now, scope) {
+func (x *scopes) check(now time.Time, scope string) (warning string, err error) {
+	if x.knows(now, scope) {
 		return "", nil
 	}
 	domain := cmp.Or(envelope.DomainOf(scope), scope)
 	if sidecar.IsDomain(domain) && !strings.Contains(domain, ".") {
-		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, o.suggest(now, scope))
+		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, x.suggest(now, scope))
 	}
-	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, o.suggest(now, scope)), nil
+	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, x.suggest(now, scope)), nil
 }
 
 // knows reports whether anything is known of a scope: it is counted, limited, locked,
 // held, blocked by the panel, local or owned.
-func (o *Operator) knows(now time.Time, scope string) bool {
-	s := o.settings.Load()
+func (x *scopes) knows(now time.Time, scope string) bool {
+	s := x.settings.Load()
 	_, stopped := s.PanelBlocks[scope]
-	if stopped || scope == sidecar.DefaultScope || s.Scope(scope) != nil || len(o.store.Standing(o.clock.Store(now), scope).Windows) > 0 {
+	if stopped || scope == sidecar.DefaultScope || s.Scope(scope) != nil || len(x.store.Standing(x.clock.Store(now), scope).Windows) > 0 {
 		return true
 	}
 	if account, is := strings.CutPrefix(scope, sidecar.AccountPrefix); is {
 		return s.OwnerMap.Get().IsAccount(account)
 	}
 	if domain := envelope.DomainOf(scope); domain != "" {
-		return o.knows(now, domain)
+		return x.knows(now, domain)
 	}
 	if sidecar.IsSpecial(scope) {
 		who := s.PayerOfScope(scope)
-		return scope == sidecar.System || scope == sidecar.Loopback || who.Domain != "" && o.knows(now, who.Domain) || o.holds.NumberIn(scope) > 0
+		return scope == sidecar.System || scope == sidecar.Loopback || who.Domain != "" && x.knows(now, who.Domain) || x.holds.NumberIn(scope) > 0
 	}
 	return scope == s.Node || s.OwnerMap.Get().Account[scope] != "" || s.Locals.Get().Has(scope) ||
-		len(o.dir.Files(scope)) > 0 || o.holds.NumberIn(scope) > 0
+		len(x.dir.Files(scope)) > 0 || x.holds.NumberIn(scope) > 0
 }
 
 // maxCompared bounds how many names are compared with one that was typed.
 const maxCompared = 100_000
 
 // suggest returns "; did you mean NAME?" with the scope that was probably meant; or "".
-func (o *Operator) suggest(now time.Time, scope string) string {
-	s := o.settings.Load()
+func (x *scopes) suggest(now time.Time, scope string) string {
+	s := x.settings.Load()
 	names := map[string]bool{}
 	for name := range s.Scopes() {
 		names[name] = true
@@ -63,7 +75,7 @@ func (o *Operator) suggest(now time.Time, scope string) string {
 	for domain, account := range s.OwnerMap.Get().Account {
 		names[domain], names[sidecar.AccountPrefix+account] = true, true
 	}
-	o.store.Standings(o.clock.Store(now), func(st ratelimit.Standing) bool {
+	x.store.Standings(x.clock.Store(now), func(st ratelimit.Standing) bool {
 		names[st.Name] = true
 		return len(names) < maxCompared
 	})
@@ -85,4 +97,13 @@ func (o *Operator) suggest(now time.Time, scope string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", sidecar.Printable(meant))
+}
+
+// notFound returns the error about a scope of which nothing is known, with the one that
+// was probably meant.
+func (x *scopes) notFound(now time.Time, scope string) error {
+	if sidecar.AlwaysCounted(scope) {
+		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, x.suggest(now, scope))
+	}
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, x.suggest(now, scope))
 }

@@ -8,9 +8,9 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/policy"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/totals"
 )
 
 // A Status is what `sluice status` shows of a node.
@@ -120,7 +120,7 @@ type LockStatus struct {
 
 // Totals are counters of the node since its start, and states of it as a whole.
 type Totals struct {
-	policy.Decisions
+	totals.Decisions
 	Late      int64                 `json:"late"`      // sends charged from the log, because Sluice was not asked about them
 	Uncounted int64                 `json:"uncounted"` // charges let pass because store.max_subjects was reached
 	Subjects  int64                 `json:"subjects"`  // subjects counted now

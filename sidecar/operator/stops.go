@@ -36,20 +36,20 @@ func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (S
 	order.Scope = scope
 	var warnings []string
 	if domain := stop.DomainOf(scope); domain != "" {
-		warning, err := o.checkScope(now, domain)
+		warning, err := o.scopes.check(now, domain)
 		if err != nil {
 			return StopStatus{}, "", err
 		}
 		warnings = append(warnings, warning)
 	}
-	st := o.stops.Stop(ctx, now, order)
-	switch err := o.stops.Failure(); {
+	st := o.owners.Stopped.Stop(ctx, now, order)
+	switch err := o.owners.Stopped.Failure(); {
 	case !sidecar.StopFile(scope):
 		warnings = append(warnings, "only while sluice runs: its name can be that of no file, by which Exim would refuse it while sluice is stopped")
 	case err != nil:
 		warnings = append(warnings, "only while sluice runs: "+err.Error())
 	}
-	if o.stops.Unposted() {
+	if o.owners.Stopped.Unposted() {
 		warnings = append(warnings, "the other nodes cannot be told now, and are as soon as they can")
 	}
 	if before := o.lasting(now, st); before != "" {
@@ -64,7 +64,7 @@ func (o *Operator) lasting(now time.Time, st *stop.Stop) string {
 	if st.Until.IsZero() {
 		return ""
 	}
-	for _, before := range o.stops.List(st.Until, st.Scope, false) {
+	for _, before := range o.owners.Stopped.List(st.Until, st.Scope, false) {
 		if before.Mark != st.Mark {
 			return fmt.Sprintf("after it an earlier stop goes on: %s", before.Origin())
 		}
@@ -79,16 +79,33 @@ func (o *Operator) Start(ctx context.Context, now time.Time, scope, who string, 
 	if scope, err = stop.Canonical(scope); err != nil {
 		return "", err
 	}
-	if !o.stops.Start(ctx, now, scope, who, release) {
+	if !o.owners.Stopped.Start(ctx, now, scope, who, release) {
 		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
 	}
-	if old := o.holds.NumberHeldBy(scope, func(id string) bool { return o.stops.KeptID(now, scope, id) }); old > 0 {
+	return o.stays(now, scope), nil
+}
+
+// EndStop ends one stop of an author or an account, by its mark; others of it go on. The error
+// wraps ErrNotFound if it is not in force.
+func (o *Operator) EndStop(ctx context.Context, now time.Time, scope, mark, who string) (warning string, err error) {
+	if scope, err = stop.Canonical(scope); err != nil {
+		return "", err
+	}
+	if !o.owners.Stopped.End(ctx, now, scope, mark, who) {
+		return "", fmt.Errorf("%w: this stop of it is not in force", limit.ErrNotFound)
+	}
+	return o.stays(now, scope), nil
+}
+
+// stays tells what stays as it was when a stop has ended.
+func (o *Operator) stays(now time.Time, scope string) (warning string) {
+	if old := o.owners.Holds.NumberHeldBy(scope, func(id string) bool { return o.owners.Stopped.KeptID(now, scope, id) }); old > 0 {
 		warning = fmt.Sprintf("%s of messages over an hour old stay held: sluice start %s --release", sidecar.Count(int64(old), "recipient", "recipients"), scope)
 	}
-	if o.stops.Unposted() {
+	if o.owners.Stopped.Unposted() {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
-	return warning, nil
+	return warning
 }
 
 // Stops lists the stops of a scope, or all for "", the last first, with those of the last
@@ -104,7 +121,7 @@ func (o *Operator) Stops(now time.Time, scope string) ([]StopStatus, error) {
 		}
 		scope = canonical
 	}
-	return o.statuses(now, o.stops.List(now, scope, true)), nil
+	return o.statuses(now, o.owners.Stopped.List(now, scope, true)), nil
 }
 
 func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {
@@ -116,7 +133,7 @@ func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {
 }
 
 func (o *Operator) stopStatus(now time.Time, st stop.Stop) StopStatus {
-	return StopStatus{st, st.State(now), o.holds.NumberOf(st.Scope)}
+	return StopStatus{st, st.State(now), o.owners.Holds.NumberOf(st.Scope)}
 }
 
 // stopsIn lists the stops in force that concern a scope: all for "", of a domain those of its
@@ -126,7 +143,7 @@ func (o *Operator) stopsIn(now time.Time, scope string) []StopStatus {
 	if countedScope(scope) {
 		account = o.settings.Load().PayerOfScope(scope).Account
 	}
-	all := o.stops.List(now, "", false)
+	all := o.owners.Stopped.List(now, "", false)
 	if canonical, err := stop.Canonical(scope); err == nil {
 		scope = canonical
 	}
@@ -138,7 +155,7 @@ func (o *Operator) stopsIn(now time.Time, scope string) []StopStatus {
 // StayStopped says which authors of a domain that was released stay stopped; empty for none.
 func (o *Operator) StayStopped(now time.Time, domain string) string {
 	var all []string
-	for _, st := range o.stops.List(now, "", false) {
+	for _, st := range o.owners.Stopped.List(now, "", false) {
 		if stop.DomainOf(st.Scope) == domain {
 			all = append(all, fmt.Sprintf("%s stays stopped: sluice start %s", st.Scope, st.Scope))
 		}
@@ -148,7 +165,7 @@ func (o *Operator) StayStopped(now time.Time, domain string) string {
 
 // EmitStopped reports which authors of a domain that a hand has released stay stopped.
 func (o *Operator) EmitStopped(now time.Time, domain string) {
-	for _, st := range o.stops.List(now, "", false) {
+	for _, st := range o.owners.Stopped.List(now, "", false) {
 		if stop.DomainOf(st.Scope) == domain {
 			o.events.Emit(event.Event{Kind: event.StaysStopped, Domain: domain, Attrs: event.Attrs("scope", st.Scope)})
 		}

@@ -17,19 +17,19 @@ const topAuthors = 3
 // the other nodes, though not for long. The error wraps ErrNotFound if nothing is known of it.
 func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who, error) {
 	settings := o.settings.Load()
-	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.who.Scope(now, scope, n), Missing: []string{}, Uncounted: []attribution.Share{}}
-	if o.feed != nil {
-		o.feed.Gather(now, subjectsOf(scope, w.Domains)...)
-		w.Domains, w.Missing = o.who.Scope(now, scope, n), append(w.Missing, o.feed.Missing()...)
+	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.owners.Who.Scope(now, scope, n), Missing: []string{}, Uncounted: []attribution.Share{}}
+	if o.owners.Feed != nil {
+		o.owners.Feed.Gather(now, subjectsOf(scope, w.Domains)...)
+		w.Domains, w.Missing = o.owners.Who.Scope(now, scope, n), append(w.Missing, o.owners.Feed.Missing()...)
 	}
 	for i := range w.Domains {
 		w.Domains[i].Nodes = append([]string{w.Node}, w.Domains[i].Nodes...)
 	}
 	if scope == "" {
-		w.Uncounted = o.who.Uncounted(now, "")
+		w.Uncounted = o.owners.Who.Uncounted(now, "")
 	}
 	if len(w.Domains) == 0 && scope != "" {
-		return w, o.notFound(now, scope)
+		return w, o.scopes.notFound(now, scope)
 	}
 	return w, nil
 }
@@ -69,7 +69,7 @@ func (o *Operator) SilentNodes() map[string]time.Duration {
 
 // Learn adds what logs say of how much the authors of domains usually send.
 func (o *Operator) Learn(now time.Time, all map[string]attribution.Hours) attribution.Learned {
-	return o.who.LearnUsual(now, all)
+	return o.owners.Who.LearnUsual(now, all)
 }
 
 // addAuthors adds to the status of one domain who sends most of it.
@@ -77,7 +77,7 @@ func (o *Operator) addAuthors(now time.Time, scope string, s Status) {
 	for i := range s.Domains {
 		d := &s.Domains[i]
 		if d.Authors = []attribution.Author{}; d.Domain == scope {
-			r, _ := o.who.Of(now, scope)
+			r, _ := o.owners.Who.Of(now, scope)
 			d.Authors = append(d.Authors, r.Authors[:min(topAuthors, len(r.Authors))]...)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/totals"
 )
 
 // A Blocker knows a reason for which an author, or all of a payer, may send nothing, whatever
@@ -58,5 +59,5 @@ func (p *Policy) refuseBlocked(q *question, a sidecar.Action) sidecar.Reply {
 	if q.Stage != sidecar.StageRoute {
 		p.notify(q, Decision{Blocked: true, By: q.block.By})
 	}
-	return p.refuseWith(q, a, reasonOfBlock(q.block.By), q.block.Text(a))
+	return p.refuseWith(q, a, totals.ReasonOfBlock(q.block.By), q.block.Text(a))
 }

@@ -15,6 +15,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/identity"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/totals"
 )
 
 // decide answers a question of which the payer and the remote recipients are known. The
@@ -102,7 +103,7 @@ func (p *Policy) countUncharged(q *question) {
 	}
 	switch q.Stage {
 	case sidecar.StageData, sidecar.StageLocal:
-		p.totals.exempt.Add(int64(len(q.to)))
+		p.Totals.Exempt(len(q.to))
 	case sidecar.StageRoute: // perhaps it was held before it was exempt
 		p.drop(q, q.Token(q.ID, q.to[0], 0))
 	}
@@ -198,7 +199,7 @@ func (p *Policy) take(q *question, ahead int) ratelimit.Take {
 		Uses:     q.buffers.uses[:0],
 		Ahead:    int64(max(0, ahead)),
 	}
-	p.leaveRoom(q, &t)
+	p.sharing.leaveRoom(q, &t)
 	return t
 }
 
@@ -218,8 +219,7 @@ func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.T
 	if !result.OK {
 		return p.refusal(q, t, result), nil
 	}
-	p.totals.accepted.Add(int64(result.Charged))
-	p.auditCharge(result)
+	p.Totals.Charged(result)
 	p.countWatched(q, result)
 	p.notify(q, Decision{Charged: result.Charged, Uses: result.Uses, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
 		return u.Subject == q.who.Subject() && limit.UsedUp(u)
@@ -263,8 +263,8 @@ func (p *Policy) countWatched(q *question, r ratelimit.Result) {
 		over = r.Uses[max(0, slices.IndexFunc(r.Uses, func(u ratelimit.Use) bool { return u.Watched && u.Withheld }))]
 	}
 	if over.Over > 0 || over.Watched && over.Withheld {
-		p.totals.watched.Add(over.Over)
-		p.emitWatched(&q.Request, q.titleOf(over), q.ratio(over))
+		p.Totals.Watched(over.Over)
+		emitWatched(p.Events, &q.Request, q.titleOf(over), q.ratio(over))
 	}
 }
 
@@ -324,18 +324,18 @@ func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
 		text.Culprit = p.Culprit(q.now, r.use.Subject)
 	}
 	if r.use.Withheld {
-		p.tellShare(q, r)
+		p.sharing.announce(q, r)
 	}
 	return p.refuseWith(q, r.action, q.reasonOf(r.use), text)
 }
 
 // refuseWith refuses. Clients are not told all that is logged: not who the culprit is, unless
 // they may know, and with refusal.details = "operator" no files and nodes.
-func (p *Policy) refuseWith(q *question, a sidecar.Action, why reason, text sidecar.RefusalText) sidecar.Reply {
-	p.totals.refused.Add(1)
+func (p *Policy) refuseWith(q *question, a sidecar.Action, why totals.Reason, text sidecar.RefusalText) sidecar.Reply {
+	p.Totals.Answered()
 	p.countRefusal(q, a, why)
 	said := q.Config.Refusal
-	p.emitRefused(&q.Request, a, text.ForLog(said.Help), text.Culprit)
+	emitRefused(p.Events, &q.Request, a, text.ForLog(said.Help), text.Culprit)
 	told, logged := text, text
 	if q.ClientAddress == "" { // with sendmail -v whoever runs it reads that too
 		logged.Log = ""
@@ -366,15 +366,34 @@ func (q *question) mayLog(c sidecar.Culprit) bool {
 	return q.ClientAddress != "" || q.author.Key == c.Author.Key || q.who.Special == "" && q.OwnerMap.Get().Known()
 }
 
+// countRefusal counts the recipients of a question that is refused. What the router holds is
+// counted when that begins, for it asks about it again and again.
+func (p *Policy) countRefusal(q *question, a sidecar.Action, why totals.Reason) {
+	if q.why = why; q.Stage != sidecar.StageRoute || a == sidecar.Discard {
+		p.Totals.Refused(why, len(q.to))
+	}
+}
+
+// reasonOf is the reason for which a limit refuses.
+func (q *question) reasonOf(u ratelimit.Use) totals.Reason {
+	switch {
+	case u.Withheld:
+		return totals.Share
+	case u.Limit.Window != q.Window:
+		return totals.Daily
+	}
+	return totals.Hourly
+}
+
 // refuseGone defers mail of a client that has closed its connection too early to be found.
 func (p *Policy) refuseGone(q *question) sidecar.Reply {
-	return p.refuseWith(q, sidecar.Defer, reasonGone, sidecar.RefusalText{Text: textGone})
+	return p.refuseWith(q, sidecar.Defer, totals.Gone, sidecar.RefusalText{Text: textGone})
 }
 
 // cannotCount defers mail while the store fails.
 func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 	p.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	p.countRefusal(q, sidecar.Defer, reasonOutage)
+	p.countRefusal(q, sidecar.Defer, totals.Outage)
 	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, sidecar.TitleOf(q.who.Subject()))}
 	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
 }
@@ -383,7 +402,7 @@ func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
 func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
 	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
 	if p.Held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop}) {
-		p.countHeld(q)
+		p.Totals.Held(q.why)
 	}
 	return r
 }

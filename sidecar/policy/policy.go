@@ -12,6 +12,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/totals"
 	"sluice/sidecar/transaction"
 )
 
@@ -20,10 +21,8 @@ type Policy struct {
 	Options
 	blockers  []Blocker // the first one with a reason answers
 	observers []Observer
-	sharer    Sharer // nil: nobody leaves room for others
-	told      told
+	sharing   sharing
 	incoming  *transaction.Table // of Postfix
-	totals    totals
 	notices   notices
 	unknown   atomic.Int64 // how many messages have got a made-up id; see ask
 	buffers   sync.Pool    // of *buffers
@@ -78,6 +77,7 @@ type Options struct {
 	Settings func() *settings.Settings
 	Clock    sidecar.Clock
 	Events   event.Sink
+	Totals   *totals.Totals // of all decisions
 	Held     HeldMail
 	// Tried reports whether Exim has tried a recipient of a message that an alias or list
 	// has made; see delivery.Recorder. It must not wait.
@@ -93,7 +93,7 @@ type Options struct {
 
 // New returns a Policy without Blockers and Observers.
 func New(o Options) *Policy {
-	return &Policy{Options: o, incoming: transaction.New()}
+	return &Policy{Options: o, sharing: sharing{events: o.Events}, incoming: transaction.New()}
 }
 
 // AddBlocker adds a Blocker behind those there are. Call it before the first question.
@@ -103,7 +103,7 @@ func (p *Policy) AddBlocker(b Blocker) { p.blockers = append(p.blockers, b) }
 func (p *Policy) AddObserver(o Observer) { p.observers = append(p.observers, o) }
 
 // SetSharer has authors leave room for others. Call it before the first question.
-func (p *Policy) SetSharer(s Sharer) { p.sharer = s }
+func (p *Policy) SetSharer(s Sharer) { p.sharing.sharer = s }
 
 // Ask decides on one Request. Many goroutines may call it at once. now is the time just
 // read.
@@ -133,7 +133,7 @@ type question struct {
 	block   sidecar.Block      // what blocks the payer, once blocked has reported true
 	warning string             // the watched limit that would have refused; else empty
 	share   share
-	why     reason // of the refusal, once there is one
+	why     totals.Reason // of the refusal, once there is one
 	buffers *buffers
 }
 
@@ -187,7 +187,7 @@ func (p *Policy) Room(ctx context.Context, now time.Time, who sidecar.Payer) sid
 	}
 	return sidecar.Room{Sends: q.room(result), Retries: sidecar.RoomUnlimited, Of: func(a sidecar.Author) int {
 		q.author, q.share = a, share{}
-		p.findShare(q, t.Subjects)
+		p.sharing.find(q, t.Subjects)
 		return q.room(result)
 	}}
 }

@@ -25,20 +25,32 @@ type Sharer interface {
 // wrong one lets nobody over it.
 type share struct{ free, others int64 } // as Sharer has them
 
+// sharing is what is needed to have authors leave room for others.
+type sharing struct {
+	sharer Sharer // nil: nobody does
+	events event.Sink
+
+	mu        sync.Mutex
+	announced map[[2]string]time.Time // when it was, of an author, by domain and key
+}
+
+// maxAnnounced bounds them; beyond it some are announced again within a window.
+const maxAnnounced = 10_000
+
 // leaveRoom has the domain's hourly limit withhold from a Take what its author leaves to the
 // others.
-func (p *Policy) leaveRoom(q *question, t *ratelimit.Take) {
-	s := p.findShare(q, t.Subjects)
+func (x *sharing) leaveRoom(q *question, t *ratelimit.Take) {
+	s := x.find(q, t.Subjects)
 	if s != nil && q.share.others > 0 && t.Ahead+int64(len(q.to)) > q.share.free {
 		s.Limits = append(q.buffers.limits[:0], s.Limits...) // they are everybody's
 		s.Limits[0].Withheld = q.share.others
 	}
 }
 
-// findShare sets the share of a question's author, and returns the domain with the hourly
+// find sets the share of a question's author, and returns the domain with the hourly
 // limit that it is of; nil if there is none.
-func (p *Policy) findShare(q *question, subjects []ratelimit.Subject) *ratelimit.Subject {
-	if p.sharer == nil || q.who.Special != "" {
+func (x *sharing) find(q *question, subjects []ratelimit.Subject) *ratelimit.Subject {
+	if x.sharer == nil || q.who.Special != "" {
 		return nil
 	}
 	for i := range subjects {
@@ -50,7 +62,7 @@ func (p *Policy) findShare(q *question, subjects []ratelimit.Subject) *ratelimit
 		if most == 0 {
 			return nil
 		}
-		q.share.free, q.share.others = p.sharer.Share(q.now, q.author, q.who.Domain, s.Limits[0].Max, most)
+		q.share.free, q.share.others = x.sharer.Share(q.now, q.author, q.who.Domain, s.Limits[0].Max, most)
 		return s
 	}
 	return nil
@@ -60,36 +72,26 @@ func (p *Policy) findShare(q *question, subjects []ratelimit.Subject) *ratelimit
 // it is of; others is 0 if it leaves no room to anybody.
 func (p *Policy) ShareOf(now time.Time, a sidecar.Author, who sidecar.Payer) (free, others, max int64) {
 	q := &question{Settings: p.Settings(), now: now, who: who, author: a}
-	if s := p.findShare(q, q.AppendSubjects(nil, who)); s != nil && q.share.others > 0 {
+	if s := p.sharing.find(q, q.AppendSubjects(nil, who)); s != nil && q.share.others > 0 {
 		return q.share.free, q.share.others, s.Limits[0].Max
 	}
 	return 0, 0, 0
 }
 
-// told are the authors of whom it was told that they are refused for what they leave to
-// others, with when, by domain and key.
-type told struct {
-	mu sync.Mutex
-	at map[[2]string]time.Time
-}
-
-// maxTold bounds them; beyond it some are told again within a window.
-const maxTold = 10_000
-
-// tellShare tells, once in a window, that an author is refused for what it leaves to others.
-func (p *Policy) tellShare(q *question, r *refusal) {
+// announce emits an event, once in a window, that an author is refused for what it leaves to others.
+func (x *sharing) announce(q *question, r *refusal) {
 	of := [2]string{q.who.Domain, q.author.Key}
-	p.told.mu.Lock()
-	at, again := p.told.at[of]
+	x.mu.Lock()
+	at, again := x.announced[of]
 	if again = again && q.now.Sub(at).Abs() < q.Window; !again {
-		if p.told.at == nil || len(p.told.at) >= maxTold {
-			p.told.at = map[[2]string]time.Time{}
+		if x.announced == nil || len(x.announced) >= maxAnnounced {
+			x.announced = map[[2]string]time.Time{}
 		}
-		p.told.at[[2]string{strings.Clone(of[0]), strings.Clone(of[1])}] = q.now
+		x.announced[[2]string{strings.Clone(of[0]), strings.Clone(of[1])}] = q.now
 	}
-	p.told.mu.Unlock()
+	x.mu.Unlock()
 	if !again {
-		p.Events.Emit(event.Event{Kind: event.Share, Domain: of[0], Attrs: event.Attrs("scope", of[1],
+		x.events.Emit(event.Event{Kind: event.Share, Domain: of[0], Attrs: event.Attrs("scope", of[1],
 			"sent", sidecar.Ratio(r.attempted, max(0, r.use.Limit.Max-r.use.Limit.Withheld)), "left_to_others", r.use.Limit.Withheld)})
 	}
 }

@@ -39,14 +39,14 @@ func (r *refusal) text(node string) sidecar.RefusalText {
 	}
 }
 
-func (p *Policy) emitRefused(r *sidecar.Request, a sidecar.Action, text string, c sidecar.Culprit) {
-	if p.Events.Enabled(event.Refused) {
-		p.Events.Emit(event.Event{Kind: event.Refused, Attrs: append(event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text), c.Attrs()...)})
+func emitRefused(events event.Sink, r *sidecar.Request, a sidecar.Action, text string, c sidecar.Culprit) {
+	if events.Enabled(event.Refused) {
+		events.Emit(event.Event{Kind: event.Refused, Attrs: append(event.Attrs("stage", r.Stage, "action", a, "id", r.ID, "sender", r.Sender, "text", text), c.Attrs()...)})
 	}
 }
 
-func (p *Policy) emitWatched(r *sidecar.Request, who, ratio string) {
-	if p.Events.Enabled(event.Watched) {
-		p.Events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
+func emitWatched(events event.Sink, r *sidecar.Request, who, ratio string) {
+	if events.Enabled(event.Watched) {
+		events.Emit(event.Event{Kind: event.Watched, Attrs: event.Attrs("stage", r.Stage, "id", r.ID, "sender", r.Sender, "over", who, "sent", ratio)})
 	}
 }

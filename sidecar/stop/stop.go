@@ -306,6 +306,19 @@ func (s *Stops) Start(ctx context.Context, now time.Time, scope, who string, rel
 	return done
 }
 
+// End ends one stop of a scope on all nodes, and reports whether it was in force. Others of the
+// scope go on.
+func (s *Stops) End(ctx context.Context, now time.Time, scope, mark, who string) bool {
+	for _, st := range (*s.view.Load())[scope] {
+		if st.Mark == mark && st.active(now) {
+			s.post(ctx, keys+st.Mark+endKey, end{Ended: now.Round(0).UTC().Truncate(time.Millisecond), EndedBy: who})
+			s.syncFiles(ctx, now)
+			return true
+		}
+	}
+	return false
+}
+
 // List returns the stops of a scope, or of all for "", the last first: with over also those
 // of the last weeks that are over.
 func (s *Stops) List(now time.Time, scope string, over bool) (all []Stop) {

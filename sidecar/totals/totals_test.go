@@ -1,4 +1,4 @@
-package policy
+package totals
 
 import (
 	"testing"
@@ -13,7 +13,7 @@ func TestOvershootIsFound(t *testing.T) {
 	}
 	watched := use(30, 20)
 	watched.Watched = true
-	var p Policy
+	var all Totals
 	for _, c := range []struct {
 		what   string
 		result ratelimit.Result
@@ -27,8 +27,8 @@ func TestOvershootIsFound(t *testing.T) {
 		{"less", ratelimit.Result{Charged: 1, Uses: []ratelimit.Use{use(21, 20)}}, 3},
 		{"more", ratelimit.Result{Charged: 1, Uses: []ratelimit.Use{use(27, 20)}}, 7},
 	} {
-		if p.auditCharge(c.result); p.Overshoot() != c.want {
-			t.Errorf("%s: %d, want %d", c.what, p.Overshoot(), c.want)
+		if all.Charged(c.result); all.Overshoot() != c.want {
+			t.Errorf("%s: %d, want %d", c.what, all.Overshoot(), c.want)
 		}
 	}
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+
+	"sluice/sidecar"
+	"sluice/sidecar/action"
+)
+
+type actionsCmd struct {
+	Whom string `arg:"" optional:"" help:"Only what was done about this author, domain or incident."`
+	Last int    `default:"50" placeholder:"N" help:"Only the last N (default: 50)."`
+	jsonFlag
+}
+
+// Help is the long help.
+func (actionsCmd) Help() string {
+	return `What commands of sluice have done as root on this node: mail taken out of the queue,
+logins suspended, scripts disabled. The last comes first; the steps of a clean have its
+number under OF. The record is in a directory that only root can write to, and whatever was
+altered there makes this command and undo refuse.
+STATE is done, failed, undone by a later action, or "begun": then the machine or the command
+was stopped before its end, and undo looks at how far it came.
+
+Examples:
+  sluice actions
+  sluice actions hacked@example.com
+  sluice actions --json | jq '.actions[] | select(.did == null)'` +
+		jsonHelp(actionList{}, "values are those of the verb. state as in the table; undo is the command.")
+}
+
+// actionList is what actions prints with --json.
+type actionList struct {
+	Node    string        `json:"node"`
+	Actions []shownAction `json:"actions"`
+}
+
+// A shownAction is an action with what became of it.
+type shownAction struct {
+	action.Action
+	State string `json:"state"`
+	Undo  string `json:"undo,omitempty"` // the command that takes it back, if there is one
+}
+
+func (c actionsCmd) Run(t *terminal) error {
+	node, err := t.node()
+	if err != nil {
+		return fmt.Errorf("actions: %w", err)
+	}
+	record, err := action.Open(t.actions)
+	if err != nil {
+		return err
+	}
+	all, err := record.Actions()
+	if err != nil {
+		return err
+	}
+	l := actionList{node, []shownAction{}}
+	for _, a := range slices.Backward(all) {
+		if len(l.Actions) < c.Last && (c.Whom == "" || a.Whom == c.Whom || a.Incident == c.Whom) {
+			l.Actions = append(l.Actions, showAction(all, a, node))
+		}
+	}
+	if c.JSON {
+		return printJSON(t.stdout, l)
+	}
+	l.print(t.stdout)
+	return nil
+}
+
+// showAction finds what became of an action.
+func showAction(all []action.Action, a action.Action, node string) shownAction {
+	s := shownAction{Action: a, State: "done"}
+	by := action.UndoneBy(all, a.Number)
+	switch {
+	case by > 0:
+		s.State = fmt.Sprintf("undone by %d", by)
+	case a.Did == nil:
+		s.State = "begun"
+	case a.Did.Failed != "":
+		s.State = "failed: " + a.Did.Failed
+	}
+	if _, can := undoers()[a.Verb]; can && by == 0 {
+		s.Undo = undoCommand(node, a.Number)
+	}
+	return s
+}
+
+func (l actionList) print(w io.Writer) {
+	if len(l.Actions) == 0 {
+		fmt.Fprintln(w, "nothing was done on this node")
+		return
+	}
+	rows := [][]sidecar.Text{cells("NO", "OF", "WHEN", "WHO", "WHAT", "WHOM", "INCIDENT", "UNDO", "STATE")}
+	for _, a := range l.Actions {
+		of := "-"
+		if a.Part > 0 {
+			of = fmt.Sprint(a.Part)
+		}
+		what := string(a.Verb)
+		if a.Undoes > 0 {
+			what = fmt.Sprintf("%s %d", a.Verb, a.Undoes)
+		}
+		rows = append(rows, cells(a.Number, of, sidecar.DateTime(a.At), a.By, what, cmp.Or(a.Whom, "-"), cmp.Or(a.Incident, "-"),
+			cmp.Or(a.Undo, "-"), a.State))
+	}
+	printTable(w, "rrlllllll", rows)
+}
