@@ -69,6 +69,9 @@ func printing(text, dir string) [][]string {
 		{"config"}, {"config", "--running"}, {"config", "--config", "/" + text},
 		{"check", "--stage", text}, {"check", "--stage", "rcpt", "--auth", "news@example.com", "--recipient", text},
 		{"simulate", dir + "/log", "--set", "default", "hourly=1"}, {"simulate", text}, {"alert", "test"}, {"alert", "test", text},
+		{"script", "disable", text}, {"script", "enable", text}, {"script", "scan", text},
+		{"actions", text, "--actions", dir + "/x"}, {"undo", text, "--actions", dir + "/x"}, {"undo", "1", "--why", text, "--actions", dir + "/x"},
+		{"exim", "install", text}, {"exim", "remove", text}, {"exim", "show", text},
 		{"doctor", text}, {"deliver", text}, {"notify", text}, {"serve", text},
 		{"--" + text}, {text}, {"version", text}, {"version", "--running"},
 	}
@@ -77,7 +80,7 @@ func printing(text, dir string) [][]string {
 // A command that is new is in the test of hostile texts too.
 func TestEveryCommandIsTriedWithHostileTexts(t *testing.T) {
 	var cmd commands
-	parser, err := kong.New(&cmd, kong.Name("sluice"), kong.Vars{"config": config.DefaultPath})
+	parser, err := kong.New(&cmd, kong.Name("sluice"), kong.Vars{"config": config.DefaultPath, "actions": "/x"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,6 +60,7 @@ type commands struct {
 	Rollback rollbackCmd   `cmd:"" help:"Take back one change of the history."`
 	Did      actionsCmd    `cmd:"" name:"actions" help:"Show what was done for operators to queue, logins and scripts, and by whom."`
 	Undo     undoCmd       `cmd:"" help:"Take back one action, all of a clean, or one change of the history."`
+	Script   scriptCmd     `cmd:"" help:"Disable a tenant's script that sends spam, enable it again, or look for malware."`
 	Check    checkCmd      `cmd:"" help:"Ask one question as Exim would, and print the answer."`
 	Show     configCmd     `cmd:"" name:"config" help:"Print the configuration and where each value comes from."`
 	Log      logCmd        `cmd:"" help:"Show what Exim has logged about the messages of somebody."`

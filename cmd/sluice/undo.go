@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/history"
+	"sluice/sidecar/script"
 )
 
 // An undoer takes back actions of one verb. undo looks first whether the world is still as the
@@ -24,7 +25,8 @@ type undoer struct {
 // undoers are what takes back actions, by their verbs.
 func undoers() map[action.Verb]undoer {
 	return map[action.Verb]undoer{
-		verbStop: {undo: (*terminal).undoStop},
+		verbStop:        {undo: (*terminal).undoStop},
+		script.Disabled: {undo: (*terminal).undoScript, alone: true},
 	}
 }
 

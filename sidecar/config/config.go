@@ -91,6 +91,9 @@ type Config struct {
 		Max  int64 // messages of Exim's queue of which more than their number is kept
 		Warn int64 // messages that are warned of while less than a day is known of the queue
 	}
+	Clean struct {
+		WebUsers []string // logins of web servers, whose files below public_html may be disabled too
+	}
 	Limits Limits
 
 	file    string            // empty: there is none

@@ -74,6 +74,8 @@ func (c *Config) keys() []configKey {
 		{"metrics.textfile", field.Text(&c.Metrics.Textfile, field.OrEmpty(field.AbsolutePath))},
 		{"metrics.top", field.Whole(&c.Metrics.Top, 0, 1000)},
 
+		{"clean.web_users", field.List(&c.Clean.WebUsers, field.NotEmpty)},
+
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
 	}, keysOf(&c.Limits.Default, "limits.")...)
 }

@@ -24,13 +24,14 @@ type Account struct {
 // (UID_MIN in login.defs(5) was 500, and is 1000).
 const firstUID = 500
 
-// AccountOf returns the account in whose home a path is, by a file like /etc/passwd.
+// AccountOf returns the account in whose home a path is, or whose home it is, by a file like
+// /etc/passwd.
 func AccountOf(passwd io.Reader, path string) (found Account, err error) {
 	shared := ""
 	for lines := bufio.NewScanner(passwd); lines.Scan(); {
 		a, ok := parseAccount(lines.Text())
 		switch {
-		case !ok || !below(a.Home, path) || len(a.Home) < len(found.Home):
+		case !ok || !below(a.Home, path) && a.Home != path || len(a.Home) < len(found.Home):
 		case a.Home == found.Home && a.UID != found.UID:
 			shared = a.Name
 		default:

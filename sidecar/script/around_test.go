@@ -31,7 +31,7 @@ broken:x:1006
 
 func TestWhoseAPathIs(t *testing.T) {
 	for path, want := range map[string]string{
-		"/home/bob/public_html/a.php": "bob", "/home/bob/by/a.php": "bobby", "/home/bobx/a.php": "", "/home/bob": "",
+		"/home/bob/public_html/a.php": "bob", "/home/bob/by/a.php": "bobby", "/home/bobx/a.php": "", "/home/bob": "bob",
 		"/var/www/a.php": "", "/root/a": "", "/etc/passwd": "", "/home/shared/a": "",
 	} {
 		a, err := AccountOf(strings.NewReader(passwd), path)

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -26,17 +25,20 @@ const (
 	Enabled  action.Verb = "enable-script"
 )
 
-// A Path is the path of a file, in which a tenant may have put any bytes. JSON has it as it
-// is, or quoted as by strconv.QuoteToASCII where it has bytes that JSON would change.
+// A Path is the path of a file, in which a tenant may have put any bytes.
 type Path string
 
-// MarshalText implements encoding.TextMarshaler.
-func (p Path) MarshalText() ([]byte, error) {
-	if strings.HasPrefix(string(p), `"`) || !utf8.ValidString(string(p)) || sidecar.Printable(string(p)) != string(p) {
-		return []byte(strconv.QuoteToASCII(string(p))), nil
+// String is the path as it may be shown, typed as an argument and written as JSON: as it is, or
+// quoted as by strconv.QuoteToASCII where it has something that must not stand in a command.
+func (p Path) String() string {
+	if !filepath.IsAbs(string(p)) || sidecar.Command("", string(p)) == "" {
+		return strconv.QuoteToASCII(string(p))
 	}
-	return []byte(p), nil
+	return string(p)
 }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Path) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (p *Path) UnmarshalText(b []byte) error {
@@ -54,6 +56,7 @@ func (p *Path) UnmarshalText(b []byte) error {
 // A File is a script as it was before it was disabled: what is needed to enable it again.
 type File struct {
 	Path    Path      `json:"path"`
+	Author  string    `json:"author"` // who sends by it; the caller's own
 	Account string    `json:"account"`
 	Owner   uint32    `json:"owner"` // uid of the account
 	Home    string    `json:"home"`
@@ -76,6 +79,9 @@ type Rules struct {
 	Force bool     // also what a whole site needs
 }
 
+// ErrDirectory: what should be disabled is a directory.
+var ErrDirectory = errors.New("it is a directory, and only files are disabled, which a person picks")
+
 // needed are files without which nothing of a site runs.
 var needed = []string{"index.php", "wp-config.php", "wp-load.php", ".htaccess"}
 
@@ -91,11 +97,12 @@ type Script struct {
 
 // Find opens a script of an account, by its absolute path.
 func Find(a Account, path string, rules Rules) (_ *Script, err error) {
-	path = filepath.Clean(path)
-	if !below(a.Home, path) {
+	switch path = filepath.Clean(path); {
+	case path == a.Home:
+		return nil, ErrDirectory
+	case !below(a.Home, path):
 		return nil, fmt.Errorf("it is not in %s, the home of %s", a.Home, a.Name)
-	}
-	if slices.Contains(needed, filepath.Base(path)) && !rules.Force {
+	case slices.Contains(needed, filepath.Base(path)) && !rules.Force:
 		return nil, fmt.Errorf("without %s the whole site does not run; look into it first, and add --force to disable it all the same", filepath.Base(path))
 	}
 	rel := path[len(a.Home)+1:]
@@ -136,7 +143,7 @@ func describe(f *os.File) (File, error) {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return File{}, errors.New("it is a directory: a person picks a file")
+		return File{}, ErrDirectory
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return File{}, errors.New("it is no regular file")
 	case st.Size > largest:
@@ -156,7 +163,7 @@ func describe(f *os.File) (File, error) {
 // before until the time of the file's last change is another one (opcache), so it becomes now.
 func (s *Script) Disable(now time.Time) error {
 	if err := unix.Fchmod(int(s.file.Fd()), 0); err != nil {
-		return fmt.Errorf("take the permissions of %q: %w", string(s.Path), err)
+		return fmt.Errorf("take the permissions of %s: %w", s.Path, err)
 	}
 	return setMTime(s.file, now)
 }

@@ -173,7 +173,7 @@ func TestWhatMayNotBeDisabled(t *testing.T) {
 		p.path("large.php"):                     "no script",
 		secret:                                  "not in",
 		p.path("../../outside/good.php"):        "not in",
-		p.account.Home:                          "not in",
+		p.account.Home:                          "directory",
 		p.path("public_html/wp/../../web.php"):  "uid 47111",
 		p.account.Home + "er/public_html/x.php": "not in",
 	} {
