@@ -189,7 +189,8 @@ type historyCmd struct {
 // Help is the long help.
 func (historyCmd) Help() string {
 	return `The last change comes first. At least the last thousand are kept, and all that are
-in force. Stops, which have no number, are kept for 35 days after their end.
+in force. Stops, which have no number, are kept for 35 days after their end. Who made one or
+ended it is a login, "a hand (its file)" where its file was made or removed, or sluice itself.
 --export prints those that have an effect, now or when something that was set for a time
 has ended, one line of JSON each.
 
@@ -209,13 +210,16 @@ type changes struct {
 // stopRow is a stop as history shows it.
 func stopRow(st operator.StopStatus) []sidecar.Text {
 	what, state := "stopped", st.State
-	if st.Reject {
+	switch {
+	case st.Cause == stop.Deferfail:
+		what = "stopped for defers and failures of " + st.Of
+	case st.Reject:
 		what = "stopped, with 550"
 	}
 	if state == "ended" {
 		state = fmt.Sprintf("started by %s at %s", st.EndedBy, sidecar.DateTime(st.Ended))
 	}
-	return cells("-", sidecar.DateTime(st.Since), st.Who, st.Scope, what, clockOr(st.Until), state, st.Why)
+	return cells("-", sidecar.DateTime(st.Since), st.Who, st.Node, st.Scope, what, clockOr(st.Until), state, st.Why)
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -251,7 +255,7 @@ func (c historyCmd) print(w io.Writer, all changes) {
 		printf(w, "nobody has changed anything%s by sluice set\n", of)
 		return
 	}
-	rows := [][]sidecar.Text{cells("NO", "WHEN", "WHO", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY")}
+	rows := [][]sidecar.Text{cells("NO", "WHEN", "WHO", "NODE", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY")}
 	stops := all.Stops
 	stopsSince := func(at time.Time) {
 		for len(stops) > 0 && stops[0].Since.After(at) {
@@ -261,10 +265,10 @@ func (c historyCmd) print(w io.Writer, all changes) {
 	}
 	for _, c := range all.Changes {
 		stopsSince(c.At)
-		rows = append(rows, cells(c.Number, sidecar.DateTime(c.At), c.Who, c.Scope, c.Describe(), clockOr(c.Until), c.State, c.Why))
+		rows = append(rows, cells(c.Number, sidecar.DateTime(c.At), c.Who, c.Node, c.Scope, c.Describe(), clockOr(c.Until), c.State, c.Why))
 	}
 	stopsSince(time.Time{})
-	printTable(w, "rlllllll", rows)
+	printTable(w, "rllllllll", rows)
 }
 
 type explainCmd struct {

@@ -155,7 +155,21 @@ func (s stage) Learn(_ time.Time, all map[string]attribution.Hours) attribution.
 	return attribution.Learned{Domains: len(all)}
 }
 
-func (s stage) Stops(time.Time, string) ([]operator.StopStatus, error) { return s.status.Stops, nil }
+// Stops has also two stops that are over: sluice has made and ended one, and a hand the other.
+func (s stage) Stops(time.Time, string) ([]operator.StopStatus, error) {
+	all := slices.Clone(s.status.Stops)
+	if len(all) == 0 {
+		return all, nil
+	}
+	for i, who := range []string{"sluice", "a hand (its file)"} {
+		st := operator.StopStatus{State: "ended", Stop: stop.Stop{Mark: fmt.Sprint(i), Scope: "news@example.com", Since: noon.Add(-time.Hour), Who: who, Node: "mx1", Cause: stop.Operator}}
+		if st.Ended, st.EndedBy = noon.Add(-time.Minute), who; i == 0 {
+			st.Cause, st.Of, st.Why = stop.Deferfail, "example.com", "20/5 (100%) of its sends deferred or failed, of all of example.com 31/5 (41%)"
+		}
+		all = append(all, st)
+	}
+	return all, nil
+}
 
 func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
 	if scope == "full.example" {

@@ -302,11 +302,17 @@ func TestStopsAreFiles(t *testing.T) {
 	s.eventually("what stops nobody is told", func() bool {
 		return strings.Contains(s.log.String(), `\"Wrong@a.example\" has no effect, it would have to be wrong@a.example`)
 	})
-	if all, _ := s.Stops(s.now, "by.hand@a.example"); len(all) != 1 || all[0].Who != "a hand" {
+	if all, _ := s.Stops(s.now, "by.hand@a.example"); len(all) != 1 || all[0].Who != "a hand (its file)" {
 		t.Errorf("stops are %+v", all)
 	}
 	os.Remove(file("news@a.example"))
 	s.eventually("rm starts", func() bool { return !stopped("news@a.example") })
+	if all, _ := s.Stops(s.now, "news@a.example"); len(all) != 1 || all[0].EndedBy != "a hand (its file)" {
+		t.Errorf("stops are %+v", all)
+	}
+	if all, err := s.Stops(s.now, "A.example"); len(all) != 2 || err != nil {
+		t.Errorf("stops of the domain's authors are %+v, %v", all, err)
+	}
 	os.RemoveAll(file(""))
 	s.eventually("a directory that vanishes is made again", func() bool { return there("by.hand@a.example") })
 	if !stopped("by.hand@a.example") {

@@ -108,20 +108,23 @@ func (o *Operator) stays(now time.Time, scope string) (warning string) {
 	return warning
 }
 
-// Stops lists the stops of a scope, or all for "", the last first, with those of the last
-// weeks that are over.
+// Stops lists the stops of a scope, of a domain those of its authors and in its place, or all
+// for "", the last first, with those of the last weeks that are over.
 func (o *Operator) Stops(now time.Time, scope string) ([]StopStatus, error) {
-	if scope != "" {
-		canonical, err := stop.Canonical(scope)
-		if err != nil {
-			if !countedScope(scope) {
-				return nil, err
-			}
-			return []StopStatus{}, nil // a scope of limits, which is never stopped
-		}
-		scope = canonical
+	if scope == "" {
+		return o.statuses(now, o.owners.Stopped.List(now, "", true)), nil
 	}
-	return o.statuses(now, o.owners.Stopped.List(now, scope, true)), nil
+	canonical, err := stop.Canonical(scope)
+	if err == nil {
+		return o.statuses(now, o.owners.Stopped.List(now, canonical, true)), nil
+	}
+	domain, bad := limit.CanonicalScope(scope)
+	if bad != nil {
+		return nil, err
+	}
+	return o.statuses(now, slices.DeleteFunc(o.owners.Stopped.List(now, "", true), func(st stop.Stop) bool {
+		return stop.DomainOf(st.Scope) != domain && st.Of != domain
+	})), nil
 }
 
 func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {

@@ -44,7 +44,7 @@ func (s *Stops) syncFiles(ctx context.Context, now time.Time) {
 }
 
 // byHand is who has made or ended a stop by its file.
-const byHand = "a hand"
+const byHand = "a hand (its file)"
 
 // Event follows what an operator did by hand in the directory.
 func (s *Stops) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
