@@ -173,7 +173,7 @@ func (t *terminal) endStop(st operator.StopStatus) (did string, err error) {
 	if err != nil {
 		return "", err
 	}
-	did = st.Scope + " may send again"
+	did = "this stop of " + st.Scope + " has ended"
 	if warning != "" {
 		did += "; " + warning
 	}

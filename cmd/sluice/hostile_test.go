@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"sluice/sidecar/action"
 	"sluice/sidecar/config"
 )
 
@@ -35,11 +37,15 @@ func TestCommandsShowNothingRaw(t *testing.T) {
 		inLine := strings.ReplaceAll(text, "\n", "")
 		writeFile(t, dir+"/log", "2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= a@"+inLine+" H=(pc) [192.0.2.10]:4000 P=esmtpsa A=login:"+
 			inLine+" S=1 for x@far.example y@far.example\n")
+		hostileActions(t, dir, text)
 		for _, args := range printing(text, dir) {
 			for _, more := range [][]string{nil, {"--json"}} {
 				argv := append(slices.Clone(args), more...)
 				if !slices.Contains(args, "--config") {
 					argv = append(argv, "--config", dir+"/sluice.toml")
+				}
+				if slices.Contains([]string{"clean", "actions", "undo"}, args[0]) {
+					argv = append(argv, "--actions", dir+"/actions")
 				}
 				var out, log bytes.Buffer
 				run(t.Context(), argv, strings.NewReader(""), &out, &log)
@@ -51,6 +57,19 @@ func TestCommandsShowNothingRaw(t *testing.T) {
 					t.Errorf("sluice %q let a name write a line of its own: %q", argv, &out)
 				}
 			}
+		}
+	}
+}
+
+// hostileActions records actions with a text wherever somebody may choose one.
+func hostileActions(t *testing.T, dir, text string) {
+	t.Helper()
+	record := hostRecord(t, dir)
+	for range 2 {
+		a := action.Action{At: noon, By: text, Verb: verbStop, Whom: text, Incident: text, Why: text}
+		n, err := record.Will(a, stopped{Scope: text, Mark: text})
+		if err = errors.Join(err, record.Did(noon, n, stopped{Scope: text, Mark: text, File: text}, errors.New(text))); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -70,8 +89,9 @@ func printing(text, dir string) [][]string {
 		{"check", "--stage", text}, {"check", "--stage", "rcpt", "--auth", "news@example.com", "--recipient", text},
 		{"simulate", dir + "/log", "--set", "default", "hourly=1"}, {"simulate", text}, {"alert", "test"}, {"alert", "test", text},
 		{"script", "disable", text}, {"script", "enable", text}, {"script", "scan", text},
-		{"actions", text, "--actions", dir + "/x"}, {"undo", text, "--actions", dir + "/x"}, {"undo", "1", "--why", text, "--actions", dir + "/x"},
 		{"exim", "install", text}, {"exim", "remove", text}, {"exim", "show", text},
+		{"clean", text}, {"clean", "42", "--dry-run"}, {"clean", text + "@example.com", "--dry-run"}, {"clean", "script:/" + text, "--dry-run"},
+		{"actions"}, {"actions", text}, {"undo", text}, {"undo", "1"}, {"undo", "mx1:1"}, {"undo", "2"},
 		{"doctor", text}, {"deliver", text}, {"notify", text}, {"serve", text},
 		{"--" + text}, {text}, {"version", text}, {"version", "--running"},
 	}

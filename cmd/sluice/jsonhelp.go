@@ -29,7 +29,7 @@ func jsonFields(t reflect.Type) string {
 	var fields []string
 	for _, f := range reflect.VisibleFields(t) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || len(f.Index) > 1 && !promoted(t, f) {
+		if name == "" || name == "-" || len(f.Index) > 1 && !promoted(t, f) {
 			continue // embedded: its fields stand beside it
 		}
 		if strings.HasPrefix(options, "omit") {

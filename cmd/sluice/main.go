@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type commands struct {
 	Config string `name:"config" type:"path" placeholder:"FILE" help:"Configuration file (default: ${config}, if it exists)."`
 	Admin  string `name:"admin" type:"path" placeholder:"SOCKET" help:"Socket of the running sluice (default: listen.admin of the configuration)."`
 
-	Actions string `name:"actions" hidden:"" type:"path" default:"${actions}" help:"Directory of the record of actions."`
+	Actions string `name:"actions" hidden:"" type:"path" help:"Directory of the record of actions."`
 
 	Serve    serveCmd      `cmd:"" help:"Answer Exim and Postfix until told to stop."`
 	Status   statusCmd     `cmd:"" help:"Show who sent how much, what is locked and held, and until when."`
@@ -58,6 +59,7 @@ type commands struct {
 	Explain  explainCmd    `cmd:"" help:"Show which limits are in force for somebody, and who set them."`
 	History  historyCmd    `cmd:"" help:"Show who changed which limits."`
 	Rollback rollbackCmd   `cmd:"" help:"Take back one change of the history."`
+	Clean    cleanCmd      `cmd:"" help:"Stop who has sent what it should not, and clean up after it."`
 	Did      actionsCmd    `cmd:"" name:"actions" help:"Show what was done for operators to queue, logins and scripts, and by whom."`
 	Undo     undoCmd       `cmd:"" help:"Take back one action, all of a clean, or one change of the history."`
 	Script   scriptCmd     `cmd:"" help:"Disable a tenant's script that sends spam, enable it again, or look for malware."`
@@ -94,7 +96,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 	parser, err := kong.New(&cmd,
 		kong.Name("sluice"),
 		kong.Description("A policy sidecar for Exim: limits how much each domain may send."),
-		kong.Vars{"config": config.DefaultPath, "actions": action.Dir},
+		kong.Vars{"config": config.DefaultPath},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // after --help; kong then parses on
 		kong.UsageOnError(),
@@ -115,7 +117,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitError
 	}
-	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin, cmd.Actions, newAudit()}
+	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin, cmp.Or(cmd.Actions, action.Dir), newAudit()}
 	if err := parsed.Run(t); err != nil {
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitCode(err)

@@ -147,6 +147,10 @@ func (s stage) Start(_ context.Context, _ time.Time, scope, _ string, release bo
 	return "3 recipients of messages over an hour old stay held: sluice start " + scope + " --release", nil
 }
 
+func (s stage) LeaveOut(context.Context, time.Time, string, string, string) (operator.StopStatus, error) {
+	return operator.StopStatus{}, nil
+}
+
 func (s stage) EndStop(context.Context, time.Time, string, string, string) (string, error) {
 	return "", nil
 }

@@ -26,6 +26,7 @@ type undoer struct {
 func undoers() map[action.Verb]undoer {
 	return map[action.Verb]undoer{
 		verbStop:        {undo: (*terminal).undoStop},
+		verbRelease:     {undo: (*terminal).undoStop}, // of the author, in place of its domain
 		script.Disabled: {undo: (*terminal).undoScript, alone: true},
 	}
 }

@@ -72,7 +72,7 @@ func TestAStopIsTakenBackOnlyIfItIsStillThatStop(t *testing.T) {
 	if out, code := n.sluice(t, "stop", hacked, "--for", "5h"); code != exitDone { // another operator's
 		t.Fatal(out)
 	}
-	n.wantUndo(t, exitDone, "taken back: hacked@example.com may send again", "mx1.example:1")
+	n.wantUndo(t, exitDone, "taken back: this stop of hacked@example.com has ended", "mx1.example:1")
 	if all := n.inForce(t); len(all) != 1 || all[0].Until.IsZero() {
 		t.Errorf("the other stop is to be in force, and is not: %+v", all)
 	}
@@ -100,7 +100,7 @@ func TestANumberOfAnActionAndAChangeIsRefused(t *testing.T) {
 	n.wantUndo(t, exitNo, "sluice undo mx1.example:1\nChange 1 (example.com: hourly 10 -> 5) is taken back by: sluice undo change:1", "1")
 	n.wantUndo(t, exitNo, "sluice undo change:2", "2")
 	n.wantUndo(t, exitDone, "to take it back: sluice rollback 3", "change:2")
-	n.wantUndo(t, exitDone, "may send again", "mx1.example:1")
+	n.wantUndo(t, exitDone, "has ended", "mx1.example:1")
 }
 
 func TestACleanIsTakenBackFromItsLastStep(t *testing.T) {
@@ -167,7 +167,7 @@ func TestAStopByItsFileIsTakenBack(t *testing.T) {
 	if len(n.inForce(t)) != 1 {
 		t.Fatal("the file stops nobody")
 	}
-	n.wantUndo(t, exitDone, "may send again", "mx1.example:5")
+	n.wantUndo(t, exitDone, "has ended", "mx1.example:5")
 	if all := n.inForce(t); len(all) != 0 {
 		t.Errorf("still stopped: %+v", all)
 	}

@@ -187,8 +187,17 @@ func (l *Log) locked(do func(*os.File) error) error {
 
 // write appends a line and waits until it is on disk.
 func write(f *os.File, l line) error {
-	l.Sum = l.sum()
+	// The sum is of what will be read again: JSON writes what is no UTF-8 as another character.
 	b, err := json.Marshal(l)
+	if err == nil {
+		l = line{}
+		err = json.Unmarshal(b, &l)
+	}
+	if err != nil {
+		return err
+	}
+	l.Sum = l.sum()
+	b, err = json.Marshal(l)
 	if err != nil {
 		return err
 	}

@@ -171,3 +171,36 @@ func TestWhatWasTakenBack(t *testing.T) {
 		t.Errorf("undone by %d, want %d", UndoneBy(all, first), back)
 	}
 }
+
+func TestOneAtATimeBeginsTheSame(t *testing.T) {
+	l := open(t)
+	end, err := l.Begin("mx1-42")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Begin("mx1-42"); !errors.Is(err, ErrBusy) {
+		t.Errorf("again: %v", err)
+	}
+	other, err := l.Begin("mx1-43")
+	if err != nil {
+		t.Errorf("another one: %v", err)
+	}
+	other()
+	end()
+	if end, err = l.Begin("mx1-42"); err != nil {
+		t.Errorf("after its end: %v", err)
+	} else {
+		end()
+	}
+}
+
+func TestTextsThatAreNoUTF8AreNotTakenForAlterations(t *testing.T) {
+	l := open(t)
+	n := will(t, l, Action{At: now, Verb: "stop", Whom: "\xff<\u2028", Why: "\ufffd"}, moved{[]string{"\xfe&"}})
+	if err := l.Did(now, n, moved{[]string{"\xfe"}}, errors.New("\xff")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Find(n); err != nil {
+		t.Error(err)
+	}
+}

@@ -32,6 +32,8 @@ type Backend interface {
 	Stop(ctx context.Context, now time.Time, o stop.Order) (operator.StopStatus, string, error)
 	// Start ends the stops of an author or account, and warns of what stays held.
 	Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error)
+	// LeaveOut stops an author in place of a subject that is refused for defers and failures.
+	LeaveOut(ctx context.Context, now time.Time, scope, subject, who string) (operator.StopStatus, error)
 	// EndStop ends one stop by its mark, and warns likewise.
 	EndStop(ctx context.Context, now time.Time, scope, mark, who string) (warning string, err error)
 	// Stops lists the stops of one author or account, or of all for "", the last first.
@@ -81,6 +83,7 @@ type StopRequest struct {
 	Reject  bool          `json:"reject,omitempty"`
 	Release bool          `json:"release,omitempty"` // of a start: also what is older than an hour
 	Mark    string        `json:"mark,omitempty"`    // of a start: ends only this stop
+	Of      string        `json:"of,omitempty"`      // of a stop: in place of this subject, as Backend.LeaveOut does
 	Sudo    string        `json:"sudo,omitempty"`    // as in ChangeRequest
 }
 

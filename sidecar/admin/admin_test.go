@@ -91,6 +91,10 @@ func (b *book) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.Stop
 	return operator.StopStatus{Stop: stop.Stop{Scope: o.Scope}}, "only while sluice runs", b.write("stop %+v", o)
 }
 
+func (b *book) LeaveOut(_ context.Context, _ time.Time, scope, subject, who string) (operator.StopStatus, error) {
+	return operator.StopStatus{Stop: stop.Stop{Scope: scope, Of: subject}}, b.write("leave out %s of %s %s", scope, subject, who)
+}
+
 func (b *book) EndStop(ctx context.Context, now time.Time, scope, mark, who string) (string, error) {
 	return b.Start(ctx, now, scope+" "+mark, who, false)
 }

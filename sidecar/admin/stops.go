@@ -20,7 +20,15 @@ func (s *Server) stop(r *http.Request) (any, error) {
 	}
 	order := stop.Order{Scope: q.Scope, For: q.For, Reject: q.Reject, Why: q.Why, Who: r.Context().Value(peerKey{}).(caller).onBehalfOf(q.Sudo)}
 	// What has begun is finished even if the caller hangs up.
-	st, warning, err := s.opts.Backend.Stop(context.WithoutCancel(r.Context()), time.Now(), order)
+	ctx, now := context.WithoutCancel(r.Context()), time.Now()
+	if q.Of != "" {
+		st, err := s.opts.Backend.LeaveOut(ctx, now, q.Scope, q.Of, order.Who)
+		if err != nil {
+			return nil, fmt.Errorf("stop %s in place of %s: %w", q.Scope, q.Of, err)
+		}
+		return Stopped{st, ""}, nil
+	}
+	st, warning, err := s.opts.Backend.Stop(ctx, now, order)
 	if err != nil {
 		return nil, fmt.Errorf("stop %s: %w", q.Scope, err)
 	}

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/limit"
 )
 
 // sendsOf has mailboxes send a message each, all of which end alike.
@@ -159,4 +161,35 @@ func TestADomainOfCulpritsTrips(t *testing.T) {
 		}
 	}
 	s.want(s.ask(s.from("ann@a.example", sidecar.StageRcpt, s.now)), sidecar.Reject, "Domain a.example has exceeded the max defers and failures")
+}
+
+// An operator says whose mail it was: the trip of the domain ends, and what comes of the author
+// is refused, until that is taken back.
+func TestAnOperatorLeavesACulpritOut(t *testing.T) {
+	for also, want := range map[string]sidecar.Action{"": sidecar.Accept, "ann@a.example": sidecar.Reject} {
+		s := newSite(t, quarter)
+		s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example "+also, 10)...)
+		s.Reconcile(t.Context(), s.now)
+		ann, eve := s.from("ann@a.example", sidecar.StageRcpt, s.now), s.from("eve@a.example", sidecar.StageRcpt, s.now)
+		s.want(s.ask(ann), sidecar.Reject, "Domain a.example has exceeded the max defers and failures")
+		st, err := s.LeaveOut(t.Context(), s.now, "eve@a.example", "a.example", "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Reconcile(t.Context(), s.now)
+		if s.want(s.ask(ann), want, ""); want == sidecar.Reject {
+			continue // her own mail fails too
+		}
+		s.want(s.ask(eve), sidecar.Defer, "Mailbox eve@a.example is stopped")
+		if _, err := s.LeaveOut(t.Context(), s.now, "eve@a.example", "a.example", "bob"); !errors.Is(err, limit.ErrNotFound) {
+			t.Errorf("of a domain that is not tripped: %v", err)
+		}
+		if _, err := s.EndStop(t.Context(), s.now, "eve@a.example", st.Mark, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		s.want(s.ask(eve), sidecar.Accept, "")
+		if _, err := s.EndStop(t.Context(), s.now, "eve@a.example", st.Mark, "bob"); !errors.Is(err, limit.ErrNotFound) {
+			t.Errorf("a stop that is over: %v", err)
+		}
+	}
 }

@@ -97,6 +97,27 @@ func (o *Operator) EndStop(ctx context.Context, now time.Time, scope, mark, who 
 	return o.stays(now, scope), nil
 }
 
+// LeaveOut stops an author in place of a subject, as Sluice itself does for too many defers and
+// failures: what of its mail was deferred or failed counts no more against the subject, whose trip
+// ends with that if the others' mail is fine. The error wraps ErrNotFound if the subject is not tripped.
+func (o *Operator) LeaveOut(ctx context.Context, now time.Time, scope, subject, who string) (StopStatus, error) {
+	canonical, err := stop.Canonical(scope)
+	switch {
+	case err != nil:
+		return StopStatus{}, err
+	case o.owners.Deferfail.Trip(now, subject) == nil:
+		return StopStatus{}, fmt.Errorf("%w: %s is not refused for defers and failures", limit.ErrNotFound, subject)
+	}
+	o.owners.Stopped.Blame(ctx, now, canonical, subject, fmt.Sprintf("%s holds against it what of %s was deferred or failed", who, subject), "")
+	o.reconciler.ReconcileSoon(subject)
+	for _, st := range o.owners.Stopped.List(now, canonical, true) {
+		if st.Of == subject {
+			return o.stopStatus(now, st), nil
+		}
+	}
+	return StopStatus{}, fmt.Errorf("%s could not be stopped in place of %s", canonical, subject)
+}
+
 // stays tells what stays as it was when a stop has ended.
 func (o *Operator) stays(now time.Time, scope string) (warning string) {
 	if old := o.owners.Holds.NumberHeldBy(scope, func(id string) bool { return o.owners.Stopped.KeptID(now, scope, id) }); old > 0 {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar"
+	"sluice/sidecar/incident"
+)
+
+// typed runs a command as root with what is typed into it.
+func (n *servedNode) typed(t *testing.T, stdin string, args ...string) (string, int) {
+	t.Helper()
+	var out strings.Builder
+	code := run(t.Context(), append(args, "--config", n.dir+"/sluice.toml", "--actions", n.dir+"/actions"), strings.NewReader(stdin), &out, &out)
+	return out.String(), code
+}
+
+func (n *servedNode) wantTyped(t *testing.T, stdin string, code int, text string, args ...string) {
+	t.Helper()
+	if out, got := n.typed(t, stdin, args...); got != code || !strings.Contains(out, text) {
+		t.Errorf("%s with %q: exit %d, want %d and %q:\n%s", args, stdin, got, code, text, out)
+	}
+}
+
+func TestCleanAsksOnceAndIsTakenBack(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	const plan = "stop     hacked@example.com, on all nodes   [sluice stop hacked@example.com]"
+	n.wantTyped(t, "", exitDone, plan, "clean", hacked, "--only", "stop", "--dry-run")
+	n.wantTyped(t, "n\n", exitError, "do? [Y/n/steps] sluice: clean hacked@example.com: nothing was done", "clean", hacked, "--only", "stop")
+	n.wantTyped(t, "", exitError, "nobody has answered", "clean", hacked, "--only", "stop")
+	n.wantTyped(t, "s\nn\n", exitDone, "stop: left out", "clean", hacked, "--only", "stop")
+	if all := n.inForce(t); len(all) != 0 {
+		t.Fatalf("stopped without a yes: %+v", all)
+	}
+	n.wantTyped(t, "\n", exitDone, "done. Undo: sluice undo mx1.example:2 (all), mx1.example:3 (stop)", "clean", hacked, "--only", "stop")
+	if len(n.inForce(t)) != 1 {
+		t.Fatal("not stopped")
+	}
+	n.wantTyped(t, "", exitDone, "is stopped by root", "clean", hacked, "--only", "stop") // already
+	n.wantTyped(t, "", exitDone, "3 stop hacked@example.com: taken back", "undo", "mx1.example:2")
+	if all := n.inForce(t); len(all) != 0 {
+		t.Errorf("still stopped: %+v", all)
+	}
+}
+
+func TestCleanOfAScriptIsNotDoneByEnter(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	n.wantTyped(t, "\n", exitError, "(script: claimed)", "clean", "script:/home/bob/public_html", "--only", "stop")
+	n.wantTyped(t, "\n", exitError, "do? [y/N/steps]", "clean", "script:/home/bob/public_html", "--only", "stop")
+}
+
+func TestCleanPrintsJSONAlone(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	var out, stderr strings.Builder
+	args := []string{"clean", hacked, "--only", "stop,release", "--yes", "--json", "--config", n.dir + "/sluice.toml", "--actions", n.dir + "/actions"}
+	if code := run(t.Context(), args, strings.NewReader(""), &out, &stderr); code != exitDone {
+		t.Fatalf("exit %d: %s", code, &stderr)
+	}
+	var got cleaned
+	if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
+		t.Fatalf("%v:\n%s", err, &out)
+	}
+	if got.Action != 1 || len(got.Steps) != 2 || got.Steps[0].Actions[0] != 2 || got.Undo != "sluice undo mx1.example:1" {
+		t.Errorf("%+v", got)
+	}
+	var v any
+	if err := json.Unmarshal([]byte(out.String()), &v); err != nil {
+		t.Fatal(err)
+	}
+	jsonDocs(t, "clean")[0].holds(t, "clean", v)
+}
+
+func TestOneCleanAtATime(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	end, err := hostRecord(t, n.dir).Begin(hacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.wantTyped(t, "", exitError, "somebody else is doing it", "clean", hacked, "--only", "stop", "--yes")
+	end()
+	n.wantTyped(t, "", exitDone, "done", "clean", hacked, "--only", "stop", "--yes")
+}
+
+func TestCleanWithoutARunningSluice(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := startServe(t, dir)
+	n.stop()
+	n.wantTyped(t, "", exitDone, "by its file on this node", "clean", hacked, "--only", "stop,release", "--yes")
+	n.wantTyped(t, "", exitDone, "is stopped already, by ", "clean", hacked, "--only", "stop,release", "--yes")
+	n.wantTyped(t, "", exitDone, "its file is removed", "undo", "1")
+	n.wantTyped(t, "", exitError, "nobody answers", "clean", "example.com", "--yes")
+}
+
+// good is an incident of which it is known who it was.
+func good() *incident.Incident {
+	return &incident.Incident{ID: incident.ID{Node: "mx1", Number: 42}, Domain: "example.com", Opened: noon.Add(-time.Hour),
+		Culprit: incident.Culprit{Author: hacked, Kind: "mailbox", Proof: "proven", Count: 461, Of: 487}}
+}
+
+// An incident comes from a program that talks with everybody, which may be in somebody's hands,
+// and from other nodes. Root acts on nothing of it that does not look as it should.
+func TestAHostileIncidentIsNotActedOn(t *testing.T) {
+	if c, err := caseOf(noon, good()); err != nil || c.Author.Proof != sidecar.Proven || !c.Since.Equal(noon.Add(-2*time.Hour)) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for name, spoil := range map[string]func(*incident.Incident){
+		"a number that is a path":         func(i *incident.Incident) { i.Node = "../../etc" },
+		"a number with a command":         func(i *incident.Incident) { i.Node = "mx1;reboot" },
+		"a domain with a path":            func(i *incident.Incident) { i.Domain = "../../../etc/passwd" },
+		"a domain that is an option":      func(i *incident.Incident) { i.Domain = "--all" },
+		"of no domain":                    func(i *incident.Incident) { i.Domain = "" },
+		"of a relay":                      func(i *incident.Incident) { i.Domain = "relay:203.0.113.9" },
+		"an author with a command":        func(i *incident.Incident) { i.Culprit.Author = "$(reboot)\n@example.com" },
+		"an author with a terminal's":     func(i *incident.Incident) { i.Culprit.Author = "\x1b[2J@example.com" },
+		"an author from right to left":    func(i *incident.Incident) { i.Culprit.Author = "x\u202e@example.com" },
+		"an author that is an option":     func(i *incident.Incident) { i.Culprit.Author = "--config=/tmp/x" },
+		"a script with a path upwards":    func(i *incident.Incident) { i.Culprit.Author = "script:/home/bob/../../etc" },
+		"a script of a long name":         func(i *incident.Incident) { i.Culprit.Author = "script:/" + strings.Repeat("a", 4000) },
+		"an account, with all who send":   func(i *incident.Incident) { i.Culprit.Author = "account:bob" },
+		"a web server, which everybody":   func(i *incident.Incident) { i.Culprit.Author = "service:www-data" },
+		"the loopback":                    func(i *incident.Incident) { i.Culprit.Author = "loopback" },
+		"a forwarder":                     func(i *incident.Incident) { i.Culprit.Author = "forward:info@example.com" },
+		"nobody":                          func(i *incident.Incident) { i.Culprit.Author = "" },
+		"who has sent the smaller part":   func(i *incident.Incident) { i.Culprit.Count = 200 },
+		"opened in the future":            func(i *incident.Incident) { i.Opened = noon.Add(time.Hour) },
+		"opened before all that there is": func(i *incident.Incident) { i.Opened = time.Time{} },
+	} {
+		i := good()
+		spoil(i)
+		if c, err := caseOf(noon, i); err == nil {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+	// What it says of a proof is not believed.
+	i := good()
+	i.Culprit.Author = "script:/home/bob/public_html"
+	if c, err := caseOf(noon, i); err != nil || c.Author.Proof == sidecar.Proven {
+		t.Errorf("a script is proven: %+v, %v", c, err)
+	}
+}
+
+// Without a culprit clean shows who sends, and does nothing.
+func TestCleanWithoutACulprit(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	n.sendAll(t, 0, 3)
+	n.wantTyped(t, "y\n", exitNo, "if it was news@example.com:  sluice clean news@example.com", "clean", "example.com")
+	if actions, err := hostRecord(t, n.dir).Actions(); err != nil || len(actions) > 0 {
+		t.Errorf("actions %v, %v", actions, err)
+	}
+	n.wantTyped(t, "", exitNo, "is everybody who sends by it", "clean", "service:www-data", "--yes")
+	for _, since := range []string{"400d", "yesterday"} {
+		n.wantTyped(t, "", exitError, "--since", "clean", hacked, "--since", since)
+	}
+	if _, err := (cleanCmd{Since: "36d"}).since(noon, noon); err == nil {
+		t.Error("longer ago than Exim keeps anything")
+	}
+}
