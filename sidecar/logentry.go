@@ -78,6 +78,14 @@ const HoldDomain = "hold.sluice.invalid"
 // runner of a site looks there.
 const QuarantineQueue = "sluice-quarantine"
 
+// A Departure is that a message has left the queue where it was.
+type Departure struct {
+	ID    string
+	Moved bool   // it is in another queue now; false: in none
+	To    string // that queue, empty for Exim's main one
+	At    time.Time
+}
+
 // Clone copies an entry with its strings, so that the block of the log can be freed.
 func (e *LogEntry) Clone() LogEntry {
 	c := *e

@@ -22,7 +22,7 @@ type Recorder struct {
 	notes     sidecar.Notes
 	charged   func(id, process string, at time.Time) string
 	look      func(domains ...string)
-	gone      func(ids []string)
+	gone      func([]sidecar.Departure)
 	observers []Observer
 	messages  *messages
 	late      atomic.Int64
@@ -52,9 +52,9 @@ type Options struct {
 	Charged func(id, process string, at time.Time) string
 	// ReconcileSoon has the loop reconcile domains that may have come over a limit.
 	ReconcileSoon func(domains ...string)
-	// Left is told the ids of messages that have left Exim's queue, behind what became of
+	// Left is told of messages that have left Exim's queue, behind what became of
 	// them. It must keep none of them.
-	Left func(ids []string)
+	Left func([]sidecar.Departure)
 }
 
 // New returns a Recorder that goes on from the messages in its notes.
@@ -114,9 +114,9 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 			}
 		case sidecar.LogCompleted:
 			r.leave(l.ID)
-			b.left = append(b.left, l.ID)
+			b.left = append(b.left, sidecar.Departure{ID: l.ID, At: l.At})
 		case sidecar.LogMoved: // and may come back
-			b.left = append(b.left, l.ID)
+			b.left = append(b.left, sidecar.Departure{ID: l.ID, Moved: true, To: l.Text, At: l.At})
 		case sidecar.LogRefused, sidecar.LogRan: // for simulations only
 		default:
 			r.addOutcome(s, l)
@@ -134,7 +134,7 @@ type Batch struct {
 	n        uint64            // number of the batch
 	news     []sidecar.Outcome // reused by notify, like domains
 	domains  []string          // that may have come over a limit
-	left     []string          // ids of messages that have left the queue
+	left     []sidecar.Departure
 }
 
 // Clear empties a Batch, to be used again.

@@ -174,6 +174,39 @@ func TestWhatLeavesTheQueueIsHeldNoMore(t *testing.T) {
 	}
 }
 
+// What is in the quarantine is not held, and held again when it comes back, over a restart too: it is
+// charged then, however old it is.
+func TestQuarantinedMailIsHeldAgainWhenItComesBack(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	s.send(3)
+	r := s.hold("u@far.example")
+	move := func(to string) {
+		s.tell(sidecar.LogEntry{Kind: sidecar.LogMoved, ID: r.ID, At: s.now, Attempt: sidecar.Attempt{Text: to}})
+	}
+	move(sidecar.QuarantineQueue)
+	if s.Holds.Number() != 0 {
+		t.Errorf("%d are held in the quarantine", s.Holds.Number())
+	}
+	s.restart()
+	s.now = s.now.Add(10 * 24 * time.Hour)
+	s.send(3)
+	s.want(s.Ask(t.Context(), s.now, r), sidecar.Defer, "") // the log has not told yet that it is back
+	move("")
+	if s.Holds.Number() != 1 {
+		t.Errorf("%d are held when it is back, want one", s.Holds.Number())
+	}
+	s.restart()
+	if s.Holds.Number() != 1 {
+		t.Errorf("%d are held after a restart, want one", s.Holds.Number())
+	}
+	move(sidecar.QuarantineQueue)
+	s.tell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: r.ID}) // removed there
+	move("")
+	if s.Holds.Number() != 0 {
+		t.Errorf("%d are held of what was removed", s.Holds.Number())
+	}
+}
+
 // Status says by when a trip ends at the latest, and by then it has ended.
 func TestStatusSaysWhenATripEnds(t *testing.T) {
 	s := newSite(t, quarter)

@@ -28,6 +28,7 @@ const HoldFor = 7 * 24 * time.Hour
 type Holds struct {
 	Options
 	notes    notes.Map[heldNote] // by subject, message id and token
+	asides   notes.Map[heldNote] // likewise, of what is in the quarantine
 	releases sync.WaitGroup
 
 	mu       sync.Mutex
@@ -36,6 +37,7 @@ type Holds struct {
 	epochs   map[string]int64                   // of the last reset of each subject with held mail
 	messages map[string]int                     // how many recipients are held, by message id
 	authors  map[string]int                     // the same, by the author's key, and by the scope of the stop if that is another
+	aside    map[string][]sidecar.Held          // of messages in the quarantine, by their ids
 	begun    int                                // how many releases have begun
 }
 
@@ -85,19 +87,43 @@ type heldNote struct {
 	Stop    string    `json:"stop,omitempty"`
 }
 
+// held is what was noted under a name.
+func (n heldNote) held(name []string) (sidecar.Held, error) {
+	token, err := strconv.ParseUint(name[2], 16, 64)
+	who := sidecar.Payer{Domain: name[0], Mailbox: n.Mailbox, Account: n.Account}
+	if sidecar.IsSpecial(name[0]) {
+		who.Special, who.Domain = name[0], n.Domain
+	}
+	return sidecar.Held{Payer: who, ID: name[1], Token: ratelimit.Token(token), Charged: n.Charged, Last: n.Last,
+		Author: sidecar.Author{Key: n.Author, Account: n.Of, Login: n.Login}, Stop: n.Stop}, err
+}
+
+// noteOf is a held recipient as it is noted.
+func noteOf(x sidecar.Held, since time.Time) heldNote {
+	n := heldNote{Since: since, Mailbox: x.Payer.Mailbox, Account: x.Payer.Account, Charged: x.Charged, Last: x.Last,
+		Author: x.Author.Key, Of: x.Author.Account, Login: x.Author.Login, Stop: x.Stop}
+	if x.Payer.Special != "" {
+		n.Domain = x.Payer.Domain
+	}
+	return n
+}
+
 // New returns Holds with what was noted.
 func New(o Options) *Holds {
 	h := &Holds{Options: o, notes: notes.New[heldNote](o.Notes, "hold", 3, event.Unread(o.Events, event.HoldUnread)),
+		asides: notes.New[heldNote](o.Notes, "hold-aside", 3, event.Unread(o.Events, event.HoldUnread)), aside: map[string][]sidecar.Held{},
 		subjects: map[string]map[string]*heldMessage{}, messages: map[string]int{}, authors: map[string]int{}, current: map[string]int{}, epochs: map[string]int64{}}
 	h.notes.Load(func(name []string, n heldNote) error {
-		token, err := strconv.ParseUint(name[2], 16, 64)
+		x, err := n.held(name)
 		if err == nil {
-			who := sidecar.Payer{Domain: name[0], Mailbox: n.Mailbox, Account: n.Account}
-			if sidecar.IsSpecial(name[0]) {
-				who.Special, who.Domain = name[0], n.Domain
-			}
-			h.put(sidecar.Held{Payer: who, ID: name[1], Token: ratelimit.Token(token), Charged: n.Charged, Last: n.Last,
-				Author: sidecar.Author{Key: n.Author, Account: n.Of, Login: n.Login}, Stop: n.Stop}, n.Since)
+			h.put(x, n.Since)
+		}
+		return err
+	})
+	h.asides.Load(func(name []string, n heldNote) error {
+		x, err := n.held(name)
+		if err == nil {
+			h.aside[x.ID] = append(h.aside[x.ID], x)
 		}
 		return err
 	})
@@ -139,25 +165,35 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	}
 }
 
-// Left forgets what is held of messages that have left the queue: they were delivered,
-// removed, or moved to another queue.
-func (h *Holds) Left(ids []string) {
-	h.logFailure(h.dropMessages(ids))
+// Left is told of messages that have left a queue. What was held of those that were delivered,
+// removed, or moved to another queue is forgotten; of those in the quarantine it is set aside.
+func (h *Holds) Left(messages []sidecar.Departure) {
+	h.mu.Lock()
+	var errs []error
+	for _, m := range messages {
+		switch aside := h.aside[m.ID]; {
+		case m.Moved && m.To == sidecar.QuarantineQueue:
+			errs = append(errs, h.setAside(m.ID))
+		case m.Moved && len(aside) > 0:
+			errs = append(errs, h.takeBack(m.ID, m.At))
+		default:
+			errs = append(errs, h.dropMessage(m.ID), h.dropAside(m.ID))
+		}
+	}
+	h.mu.Unlock()
+	h.logFailure(errors.Join(errs...))
 }
 
-func (h *Holds) dropMessages(ids []string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// dropMessage forgets what is held of a message. mu is held.
+func (h *Holds) dropMessage(id string) error {
+	if h.messages[id] == 0 { // nearly always
+		return nil
+	}
 	var errs []error
-	for _, id := range ids {
-		if h.messages[id] == 0 { // nearly always
-			continue
-		}
-		for subject, messages := range h.subjects {
-			if m := messages[id]; m != nil {
-				for token := range m.recipients {
-					errs = append(errs, h.drop(subject, id, token))
-				}
+	for subject, messages := range h.subjects {
+		if m := messages[id]; m != nil {
+			for token := range m.recipients {
+				errs = append(errs, h.drop(subject, id, token))
 			}
 		}
 	}
@@ -276,7 +312,7 @@ func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, held := h.held(subject, id, token)
-	return held && !r.charged
+	return held && !r.charged || h.unchargedAside(subject, id, token)
 }
 
 // hold adds a held recipient in memory and in the notes. mu is held for both, as in
@@ -284,18 +320,18 @@ func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 func (h *Holds) hold(x sidecar.Held, now time.Time) (begins bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.keep(x, now)
+}
+
+// keep is hold while mu is held.
+func (h *Holds) keep(x sidecar.Held, now time.Time) (begins bool, err error) {
 	_, before := h.held(x.Payer.Subject(), x.ID, x.Token)
 	if !h.put(x, now) {
 		return false, nil
 	}
-	who := x.Payer
-	r, _ := h.held(who.Subject(), x.ID, x.Token)
-	n := heldNote{Since: r.since, Mailbox: who.Mailbox, Account: who.Account, Charged: r.charged, Last: r.last,
-		Author: x.Author.Key, Of: x.Author.Account, Login: x.Author.Login, Stop: r.stop}
-	if who.Special != "" {
-		n.Domain = who.Domain
-	}
-	return !before, h.notes.Put(n, who.Subject(), x.ID, tokenName(x.Token))
+	r, _ := h.held(x.Payer.Subject(), x.ID, x.Token)
+	x.Charged, x.Last, x.Stop = r.charged, r.last, r.stop
+	return !before, h.notes.Put(noteOf(x, r.since), x.Payer.Subject(), x.ID, tokenName(x.Token))
 }
 
 // drop forgets a recipient, if it is held, and its note. mu is held.

@@ -153,7 +153,7 @@ func TestHowManyAreHeldByAStop(t *testing.T) {
 		t.Errorf("after a restart its author is %+v", m[0].author)
 	}
 	hold("b", "two", "")
-	h.Left([]string{"a", "c"})
+	h.Left([]sidecar.Departure{{ID: "a"}, {ID: "c"}})
 	want("in the end", 0, 2, 0, 0)
 }
 
@@ -177,7 +177,7 @@ func TestTroubleIsToldWithoutTheLock(t *testing.T) {
 		h.mu.Unlock()
 	})})
 	h.Hold(time.Unix(0, 0), sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7})
-	h.Left([]string{"other", "id"})
+	h.Left([]sidecar.Departure{{ID: "other"}, {ID: "id", Moved: true, To: "aside"}})
 	if told != 1 || h.Number() != 0 {
 		t.Errorf("told %d times, %d are held", told, h.Number())
 	}
