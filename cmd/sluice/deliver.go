@@ -14,7 +14,8 @@ type deliverCmd struct{}
 // Help is the long help.
 func (deliverCmd) Help() string {
 	return `Reads message ids, one a line, and has Exim try each of them now; or the line "notice" and
-a notice of an incident, and has Exim send that to a channel of sluice.toml. For the unit
+a notice of an incident, and has Exim send that to a channel of sluice.toml; or the line
+"scripts", and prints which disabled scripts are back. For the unit
 sluice-deliver@.service: sluice serve itself is confined there and cannot run Exim.
 
 Example:
@@ -30,6 +31,9 @@ func (deliverCmd) Run(t *terminal) error {
 	if verb, _ := in.Peek(len(alert.MailVerb)); string(verb) == alert.MailVerb {
 		in.Discard(len(alert.MailVerb))
 		return deliverNotice(t, in, config)
+	}
+	if verb, _ := in.Peek(len(scriptsVerb)); string(verb) == scriptsVerb {
+		return deliverScripts(t)
 	}
 	return exim.Exim{Binary: config.Exim.Binary}.ServeHelper(t.ctx, in, t.stdout)
 }

@@ -65,7 +65,7 @@ func (c serveCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	n.file = file
+	n.file, n.actions = file, t.actions
 	if n.shared != nil {
 		file.announce = n.shared.SetConfig
 	}
@@ -92,21 +92,22 @@ func panelRoot(c *config.Config) string { return strings.TrimSuffix(c.Panel.Root
 
 // A node is everything that serve runs, wired.
 type node struct {
-	name   string
-	config *config.Config
-	events *event.Stream
-	ledger *journal.Store    // counts what this node accepted
-	shared *redisstore.Store // counts for all nodes; nil where store.url is embedded:
-	locks  *lockdir.Dir
-	stops  *lockdir.Dir // the files of who is stopped
-	engine *engine.Engine
-	logs   []*mainlog.Follower
-	alerts *alert.Alerts
-	file   *configFile     // nil in tests that have none
-	queue  *queue.Index    // nil where there is no Exim
-	panel  *panel.Follower // nil where panel.follow is false
-	token  string          // with which the watchdog may ask on TCP
-	fronts []front         // policy sockets first, the admin socket last
+	name    string
+	config  *config.Config
+	events  *event.Stream
+	ledger  *journal.Store    // counts what this node accepted
+	shared  *redisstore.Store // counts for all nodes; nil where store.url is embedded:
+	locks   *lockdir.Dir
+	stops   *lockdir.Dir // the files of who is stopped
+	engine  *engine.Engine
+	logs    []*mainlog.Follower
+	alerts  *alert.Alerts
+	file    *configFile     // nil in tests that have none
+	queue   *queue.Index    // nil where there is no Exim
+	panel   *panel.Follower // nil where panel.follow is false
+	actions string          // directory of the record of actions
+	token   string          // with which the watchdog may ask on TCP
+	fronts  []front         // policy sockets first, the admin socket last
 
 	addresses *peer.Addresses // of this host
 	metrics   *web.Metrics
@@ -135,7 +136,7 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	mta := exim.Find(ctx, c.Exim.Binary)
-	mta.Helper = filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
+	mta.Helper = deliverSocket(c)
 	if err = n.openStore(); err != nil {
 		return nil, err
 	}
@@ -192,6 +193,11 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		return nil, err
 	}
 	return n, n.listenAdmin(log)
+}
+
+// deliverSocket is the socket of sluice deliver, which is beside the admin socket.
+func deliverSocket(c *config.Config) string {
+	return filepath.Join(filepath.Dir(c.Listen.Admin.Address()), "deliver.sock")
 }
 
 // findPeers prepares to find out whose the clients on this host are.
@@ -364,6 +370,7 @@ func (n *node) run(ctx context.Context) error {
 	if n.panel != nil {
 		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })
 	}
+	work.Go(func() error { return n.watchScripts(workCtx, deliverSocket(n.config)) })
 	if n.queue != nil {
 		work.Go(func() error { return n.queue.Run(workCtx) })
 	}

@@ -105,6 +105,12 @@ const (
 	QueueUnread      Kind = "queue-unread"       // not all of Exim's spool can be read
 )
 
+// Kinds of scripts that were disabled. SCOPE is their author.
+const (
+	CameBack         Kind = "came-back"         // a disabled script can be run again: scope, file, account, action
+	ScriptsUnwatched Kind = "scripts-unwatched" // it cannot be found out whether one can
+)
+
 // Loop is of mail that comes back again and again; at most once in 10 minutes of the same
 // address: address, how, to, times, message, and of an alias alias, the file and line that has
 // it, and stop, the command that ends it.
@@ -274,6 +280,8 @@ var kinds = map[Kind]wording{
 	HeldOld:          {slog.LevelWarn, "mail is held for more than a day; sluice queue --held --older 24h", unlimited},
 	HeldExpires:      {slog.LevelError, "mail is held that Exim will bounce within days; release it, or remove it; sluice queue --held --older 24h", unlimited},
 	HeldOldEnded:     {slog.LevelInfo, "no mail is held for more than a day any more", unlimited},
+	CameBack:         {slog.LevelError, "a script that was disabled can be run again: look who has put it back, and stop its author", unlimited},
+	ScriptsUnwatched: {slog.LevelError, "scripts that were disabled are not looked at: it would not be noticed if one came back", unlimited},
 	Loop:             {slog.LevelWarn, "mail goes round in a loop: somewhere it is sent back to this address", unlimited},
 	QueueUnread:      {slog.LevelError, "not all of Exim's queue can be read: what is in it is not known, and nobody is warned of it", perKind},
 

@@ -40,6 +40,7 @@ var rules = map[event.Kind]rule{
 	event.Started:          {joins, "", Info, "", ""},
 	event.StaysStopped:     {joins, "", Info, "", ""},
 
+	event.CameBack:          {pulses, "", Critical, "", "scope"},
 	event.Loop:              {pulses, "", Warning, "", "address"},
 	event.Released:          {joins, "", Info, "", ""},
 	event.OutageLeftOut:     {joins, "", Info, "", ""},

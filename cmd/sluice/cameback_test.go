@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/sidecar/admin"
+	"sluice/sidecar/attribution"
+	"sluice/sidecar/event"
+	"sluice/sidecar/hosttest"
+)
+
+// watched is a scriptWatch of the scripts of a home, and what it has told since the last call of
+// told. It asks a sluice deliver, as under systemd.
+func (h *tenantHome) watched() (w *scriptWatch, told func() []string) {
+	helper := h.dir + "/run/deliver.sock"
+	l, err := net.Listen("unix", helper)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	served := make(chan struct{})
+	h.t.Cleanup(func() { l.Close(); <-served })
+	go func() {
+		defer close(served)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			run(context.Background(), []string{"deliver", "--config", h.dir + "/sluice.toml", "--actions", h.dir + "/actions"}, c, c, &bytes.Buffer{})
+			c.Close()
+		}
+	}()
+	var events []string
+	told = func() []string { defer func() { events = nil }(); return events }
+	return &scriptWatch{
+		dir: h.dir + "/actions", tried: map[string]int64{}, told: map[int]string{},
+		who: func(_ time.Time, scope string, n int) (attribution.Who, error) {
+			return admin.NewClient(h.dir+"/run/admin.sock").WhoSends(h.t.Context(), scope, n)
+		},
+		look: func(ctx context.Context, now time.Time) ([]scriptBack, error) {
+			return askScriptsBack(ctx, helper, h.dir+"/actions", now)
+		},
+		events: event.Func(func(e event.Event) {
+			events = append(events, fmt.Sprint(e.Kind, " ", e.Domain, " ", e.Attr("file"), " ", e.Err))
+		}),
+	}, told
+}
+
+// script disable -> record <- serve -> sluice deliver -> record, file
+func TestAScriptThatComesBackIsTold(t *testing.T) {
+	t.Parallel()
+	h := newTenantHome(t)
+	path := h.file("x.php", "<?php mail();")
+	w, told := h.watched()
+	wants := func(what string, after time.Duration, want ...string) {
+		t.Helper()
+		w.step(t.Context(), time.Now().Add(after))
+		if got := told(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%s: told %q, want %q", what, got, want)
+		}
+	}
+	wants("nothing was disabled", 0)
+	h.wants(exitDone, "", "disable", path, "--author", "news@example.com", "--watch", "0")
+	wants("it is disabled", 0)
+	chmod := func(mode os.FileMode) {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chmod(0o604)
+	back := "came-back account:bob " + path + " its mode is 0604 again"
+	wants("it is back at once", 0, back)
+	wants("and still is", 0)
+	chmod(0)
+	wants("it is disabled again", 0)
+
+	chmod(0o604)
+	wants("it is back later, and nobody looks", time.Hour)
+	h.send(t, 1)
+	wants("its author tries", time.Hour, strings.Replace(back, "account:bob", "example.com", 1))
+	wants("its author does not try", time.Hour)
+	h.send(t, 2)
+	wants("it was told already", time.Hour)
+	chmod(0o644)
+	h.send(t, 3)
+	wants("it is back in another way", time.Hour, "came-back example.com "+path+" its mode is 0644 again")
+	chmod(0)
+	h.send(t, 4)
+	wants("it is disabled again", time.Hour)
+	chmod(0o604)
+	h.send(t, 5)
+	wants("after a week nobody looks", watchScripts+time.Hour)
+	chmod(0)
+	h.wants(exitDone, "", "enable", path)
+	wants("it was taken back", 0)
+}
+
+func TestARecordThatCannotBeReadIsToldOnce(t *testing.T) {
+	t.Parallel()
+	h := newTenantHome(t)
+	w, told := h.watched()
+	if err := errors.Join(os.Mkdir(w.dir, 0o700), os.WriteFile(w.dir+"/actions", []byte("{}\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	w.step(t.Context(), time.Now())
+	w.step(t.Context(), time.Now())
+	if got := told(); len(got) != 1 || !strings.HasPrefix(got[0], "scripts-unwatched") || !strings.Contains(got[0], "altered") {
+		t.Errorf("told %q", got)
+	}
+}
+
+// Serve may say no more than the word: what follows it is nothing to the helper.
+func TestServeOrdersNoFileToBeLookedAt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
+	hosttest.Root(t)
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"deliver", "--config", dir + "/sluice.toml", "--actions", dir + "/actions"}, strings.NewReader(scriptsVerb+"/etc/shadow\n"), &out, &out)
+	if code != exitDone || out.String() != "null\n" {
+		t.Errorf("exit %d: %s", code, &out)
+	}
+}
