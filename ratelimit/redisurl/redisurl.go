@@ -132,6 +132,9 @@ func (u *URL) login(text string) (err error) {
 	if !only(text, loginBytes) {
 		return errEncode
 	}
+	if _, more, _ := strings.Cut(text, "@"); strings.Contains(more, ",") && (u.Kind == Sentinel || u.Kind == Cluster) {
+		return errors.New("the user and password stand once, before the first host; a @ in them is written %40")
+	}
 	user, password, _ := strings.Cut(text, ":")
 	if u.User, err = url.PathUnescape(user); err != nil {
 		return errEncode
