@@ -132,7 +132,7 @@ func (w *queueWork) find() (err error) {
 	if w.drop != nil {
 		w.messages = slices.DeleteFunc(w.messages, w.drop)
 	}
-	w.record, err = action.Open(action.Dir)
+	w.record, err = action.Open(w.t.actions)
 	return err
 }
 

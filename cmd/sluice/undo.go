@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/history"
+	"sluice/sidecar/quarantine"
 	"sluice/sidecar/script"
 )
 
@@ -25,9 +26,13 @@ type undoer struct {
 // undoers are what takes back actions, by their verbs.
 func undoers() map[action.Verb]undoer {
 	return map[action.Verb]undoer{
-		verbStop:        {undo: (*terminal).undoStop},
-		verbRelease:     {undo: (*terminal).undoStop}, // of the author, in place of its domain
-		script.Disabled: {undo: (*terminal).undoScript, alone: true},
+		verbStop:              {undo: (*terminal).undoStop},
+		quarantine.Quarantine: {undo: (*terminal).undoQueue},
+		quarantine.Restore:    {undo: (*terminal).undoQueue},
+		quarantine.Freeze:     {undo: (*terminal).undoQueue},
+		quarantine.Thaw:       {undo: (*terminal).undoQueue},
+		verbRelease:           {undo: (*terminal).undoStop}, // of the author, in place of its domain
+		script.Disabled:       {undo: (*terminal).undoScript, alone: true},
 	}
 }
 
