@@ -53,6 +53,7 @@ type commands struct {
 	Unlock   unlockCmd     `cmd:"" help:"Remove every lock of a domain and let it start at zero."`
 	Stop     stopCmd       `cmd:"" help:"Stop one mailbox, script or other author, while its domain goes on."`
 	Start    startCmd      `cmd:"" help:"Let a stopped author send again."`
+	Expect   expectCmd     `cmd:"" help:"Say that it is fine how much somebody sends: no spike, no notice."`
 	Reset    resetCmd      `cmd:"" help:"Let a domain, account or mailbox start at zero."`
 	Set      setCmd        `cmd:"" help:"Change limits now, for good or for a time."`
 	Unset    unsetCmd      `cmd:"" help:"Take back what was set."`

@@ -10,6 +10,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/queue"
@@ -118,6 +119,15 @@ func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err erro
 	return r, nil
 }
 
+// spoolOf is where Exim has its queue: as the configuration says or, if it does not, Exim. In the
+// unit of sluice serve Exim cannot say.
+func spoolOf(ctx context.Context, c *config.Config, mta exim.Exim) string {
+	if c.Exim.SpoolDirectory != "" {
+		return c.Exim.SpoolDirectory
+	}
+	return mta.Spool(ctx)
+}
+
 // newQueue returns an empty index of the queue in a spool_directory.
 func newQueue(directory string, inForce func() *settings.Settings, held func() map[string]int, watch *queue.Watch) *queue.Index {
 	return queue.New(queue.Options{Directory: directory, Max: int(inForce().Config.Queue.Max), Held: held, Watch: watch,
@@ -127,7 +137,7 @@ func newQueue(directory string, inForce func() *settings.Settings, held func() m
 
 // openQueue begins to follow Exim's queue, if there is one.
 func (n *node) openQueue(ctx context.Context, mta exim.Exim) {
-	if directory := mta.Spool(ctx); directory != "" {
+	if directory := spoolOf(ctx, n.config, mta); directory != "" {
 		n.queue = newQueue(directory, n.engine.Settings.Load, n.engine.Holds.Messages,
 			queue.NewWatch(n.events, n.ledger, n.config.Queue.Warn))
 	}

@@ -118,8 +118,8 @@ func openLocalQueue(t *terminal, held func() map[string]int) (*localQueue, error
 		return nil, err
 	}
 	q := &localQueue{node: o.Node, exim: exim.Find(t.ctx, o.Config.Exim.Binary), config: o.Config}
-	if q.spool = q.exim.Spool(t.ctx); q.spool == "" {
-		return nil, fmt.Errorf("%s does not say where Exim's queue is (spool_directory); %w", o.Config.Exim.Binary, errNotExim)
+	if q.spool = spoolOf(t.ctx, o.Config, q.exim); q.spool == "" {
+		return nil, fmt.Errorf("%s does not say where Exim's queue is: set exim.spool_directory; %w", o.Config.Exim.Binary, errNotExim)
 	}
 	s, err := settings.New(settings.Sources{Config: o.Config, Panel: o.Panel}, settings.Host{Node: o.Node, EximUser: o.EximUser, Own: o.Own}, nil)
 	if err != nil {

@@ -46,6 +46,8 @@ what was sent in the last hour; of before that nothing is kept.
                                      the hourly limit; or name, or off
   spike                              watch: tell of who sends three times as much in an hour
                                      as in any of 35 days; or off
+  expected                           sends in an hour of an author that are no spike; also for
+                                     script:DIRECTORY and login:NAME; see sluice expect
   exempt                             true: nobody is charged
 Beside domains there are scopes for what pays in a domain's place: system (root), loopback,
 service:LOGIN, relay:ADDRESS, forward:DOMAIN and web:ACCOUNT.
@@ -239,9 +241,9 @@ func (c historyCmd) Run(t *terminal) error {
 	return show(t, c.JSON, "history", question, func(all changes) { c.print(t.stdout, all) })
 }
 
-// onlyAuthor reports whether a scope is that of an author, which has no limits.
+// onlyAuthor reports whether a scope is that of an author for which nothing can be set.
 func onlyAuthor(scope string) bool {
-	_, none := limit.CanonicalScope(scope)
+	_, none := limit.SettableScope(scope)
 	_, err := stop.Canonical(scope)
 	return scope != "" && none != nil && err == nil
 }

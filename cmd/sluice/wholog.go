@@ -54,7 +54,7 @@ func whoFromLogs(t *terminal, names []string, from foreignFlag) (who *attributio
 		return nil, to, err
 	}
 	options.Who = true
-	if directory := exim.Find(t.ctx, options.Config.Exim.Binary).Spool(t.ctx); directory != "" && !foreign {
+	if directory := spoolOf(t.ctx, options.Config, exim.Find(t.ctx, options.Config.Exim.Binary)); directory != "" && !foreign {
 		options.Script = exim.OpenSpool(directory).Script
 	}
 	simulation := simulate.New(options)

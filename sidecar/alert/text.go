@@ -29,7 +29,7 @@ func (a *Alerts) notice(now time.Time, c *rule, i *incident.Incident, state Stat
 }
 
 // importance orders causes of a domain's incident that are equally urgent: what says most first.
-var importance = []string{incident.CauseNear, incident.CauseLimit, incident.CauseDeferfail, incident.CauseCulprit}
+var importance = []string{incident.CauseNear, incident.CauseLimit, incident.CauseSpike, incident.CauseDeferfail, incident.CauseCulprit}
 
 // worst is the most urgent cause.
 func worst(i *incident.Incident) incident.Cause {
@@ -70,6 +70,8 @@ func headline(i *incident.Incident) string {
 		return "too much of " + cmp.Or(who, c.Scope) + " fails, only it is stopped"
 	case c.Name == incident.CauseDeferfail:
 		return "too much fails, the domain is stopped" + mostly
+	case c.Name == incident.CauseSpike:
+		return cmp.Or(c.Scope, who) + " sends much more than in any hour of the last 35 days"
 	case c.Name == incident.CauseLimit:
 		return "its limit is used up" + mostly
 	case c.Name == incident.CauseNear:
@@ -189,11 +191,22 @@ func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
 		typed("it is fine", "start", author)
 	case canBeStopped(i.Culprit):
 		typed("stop it", "stop", author)
+		if mayBeFine(i) {
+			typed("it is fine", "expect", i.ID.String())
+		}
 	}
 	if sidecar.IsDomain(i.Domain) && i.Domain != "" {
 		typed("who sends", "who", i.Domain)
 	}
 	typed("more", "incident", i.ID.String())
+}
+
+// mayBeFine reports whether an incident is only that an author sends much, which an operator may
+// have expected.
+func mayBeFine(i *incident.Incident) bool {
+	cause := worst(i).Name
+	volume := cause == incident.CauseSpike || cause == incident.CauseLimit && i.Severity > incident.Info
+	return volume && i.Culprit.Kind != "forward" && i.Culprit.Kind != "client"
 }
 
 // canBeStopped reports whether sluice stop takes an author.

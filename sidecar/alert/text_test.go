@@ -2,6 +2,7 @@ package alert
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,12 +57,25 @@ func cases() map[string]incident.Incident {
 	trip.Culprit = incident.Culprit{}
 	script := limit
 	script.Culprit = incident.Culprit{Author: "script:/home/bob/it's \u202ehere", Kind: "script", Proof: "claimed", Count: 90, Of: 100}
+	spike := limit
+	spike.Causes = append(slices.Clone(limit.Causes), incident.Cause{Name: incident.CauseSpike, Scope: "hacked@example.com", Severity: incident.Warning, Since: at("11:01:00")})
+	spike.Timeline = []incident.Entry{{At: at("11:01:00"), Count: 1, Event: "spike", Severity: incident.Warning, Text: "scope hacked@example.com, sends 51, busiest hour 12"}}
+	queue := incident.Incident{ID: incident.ID{Node: "mx1", Number: 44}, Revision: 1, Condition: incident.Queue, Severity: incident.Warning, Opened: at("12:00:00"),
+		Causes: []incident.Cause{{Name: "queue-growth", Severity: incident.Warning, Since: at("12:00:00")}},
+		Timeline: []incident.Entry{{At: at("12:00:00"), Count: 1, Event: "queue-growth", Severity: incident.Warning,
+			Text: "messages 2400, week 310, author news@example.com, author messages 1900, to mail.example, to recipients 1704, reason connection timed out"}}}
 	redis := incident.Incident{ID: incident.ID{Node: "mx1", Number: 43}, Revision: 1, Condition: incident.Redis, Severity: incident.Warning, Opened: at("12:00:00"),
 		Causes:   []incident.Cause{{Name: "redis-away", Scope: "192.0.2.7:6379", Severity: incident.Warning, Since: at("12:00:00")}},
 		Timeline: []incident.Entry{{At: at("12:00:00"), Count: 1, Event: "redis-away", Severity: incident.Warning, Text: "server 192.0.2.7:6379, outage share"}}}
 	back := redis
 	back.Revision, back.Closed = 2, at("12:21:30")
-	return map[string]incident.Incident{"stopped": stopped, "stopped-over": over, "limit": limit, "near": near, "trip": trip, "script": script, "redis": redis, "redis-over": back}
+	all := map[string]incident.Incident{"stopped": stopped, "stopped-over": over, "limit": limit, "near": near, "trip": trip, "script": script, "redis": redis, "redis-over": back, "spike": spike, "queue": queue}
+	for _, name := range []string{"limit", "near", "trip", "spike", "queue"} {
+		ended := all[name]
+		ended.Revision, ended.Closed = ended.Revision+1, ended.Opened.Add(48*time.Minute)
+		all[name+"-over"] = ended
+	}
+	return all
 }
 
 func TestNoticesAreWorded(t *testing.T) {

@@ -46,8 +46,9 @@ type Options struct {
 	// to another; empty: nobody has. nil: nobody ever does.
 	Stopped func(from, to time.Time, who sidecar.Author, subject string) string
 
-	// Spike says that an author sends much more than ever; empty: it does not. nil: none does.
+	// Spike says that an author sends much more than ever; empty: it does not.
 	Spike func(subject, author string) string
+	Rule  func(subject, author string) usual.Rule // how much more that is
 
 	Memory     int64 // bytes; 0: no bound
 	MaxAuthors int   // 0: no bound

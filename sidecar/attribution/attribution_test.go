@@ -14,6 +14,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/usual"
 )
 
 // A bench is an Attribution on a real journal, with a clock that the test sets.
@@ -46,6 +47,7 @@ func (b *bench) open() {
 	o := b.o
 	o.Clock, o.Notes = sidecar.NewClock(b.now, b.store), b.store
 	o.Counts = func(_ time.Time, subject string) Counts { return b.counts[subject] }
+	o.Spike, o.Rule = func(string, string) string { return "" }, func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }
 	b.Attribution = New(o)
 }
 
@@ -457,7 +459,7 @@ func TestEvidence(t *testing.T) {
 
 // Of a log nothing is ever forgotten.
 func TestALogIsOnePane(t *testing.T) {
-	a := New(Options{Events: event.NewStream()})
+	a := New(Options{Events: event.NewStream(), Spike: func(string, string) string { return "" }})
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for i := range 1000 {
 		a.Charged(at.Add(time.Duration(i)*time.Hour), message(fmt.Sprintf("u%d@x.example", i%100), 2), 2)

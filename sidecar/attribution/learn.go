@@ -55,7 +55,7 @@ func (a *Attribution) LearnUsual(now time.Time, all map[string]Hours) (l Learned
 // usual.Domain.Threshold.
 func (a *Attribution) Threshold(now time.Time, domain, author string) (most, busiest int64, known bool) {
 	a.locked(func() {
-		most, busiest, known = a.usual.Of(domain).Threshold(author, a.day(a.number(now, now)), usual.Spikes)
+		most, busiest, known = a.usual.Of(domain).Threshold(author, a.day(a.number(now, now)), a.Rule(domain, author))
 	})
 	return most, busiest, known
 }
@@ -63,7 +63,8 @@ func (a *Attribution) Threshold(now time.Time, domain, author string) (most, bus
 // dirty reports whether so many sends of an author in an hour are a spike that looks like a
 // thief's: much of it went wrong, or was called spam. Such an hour is not usual.
 func (t *table) dirty(s *subject, id uint32, day uint16, sent int64) bool {
-	most, _, known := t.usual.Of(s.name).Threshold(t.authors.all[id].Key, day-1, usual.Spikes) // today's may be noted already
+	author := t.authors.all[id].Key
+	most, _, known := t.usual.Of(s.name).Threshold(author, day-1, t.Rule(s.name, author)) // today's may be noted already
 	if !known || sent <= most {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/usual"
 )
 
 // A million domains, each with a mailbox of its own, take no more than the memory that is
@@ -26,7 +27,8 @@ func TestMemoryOfAMillionDomains(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	a := New(Options{Window: time.Hour, Clock: sidecar.Clock{}, Events: event.NewStream(), Memory: int64(allowed * domains / 250_000), MaxAuthors: 200_000})
+	a := New(Options{Window: time.Hour, Clock: sidecar.Clock{}, Events: event.NewStream(), Memory: int64(allowed * domains / 250_000), MaxAuthors: 200_000,
+		Spike: func(string, string) string { return "" }, Rule: func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }})
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for i := range domains {
 		a.Charged(now, message(fmt.Sprintf("news@d%d.example", i), 1), 1)

@@ -41,9 +41,6 @@ func newTable(o Options) table {
 	if o.Stopped == nil {
 		t.Stopped = func(time.Time, time.Time, sidecar.Author, string) string { return "" }
 	}
-	if o.Spike == nil {
-		t.Spike = func(string, string) string { return "" }
-	}
 	return t
 }
 

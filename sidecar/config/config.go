@@ -47,6 +47,7 @@ type Config struct {
 		LocalDomains     []string // domains, *.domains, or absolute paths of files that list them
 		RemoteTransports []string // globs as path.Match has them
 		Binary           string
+		SpoolDirectory   string // of its queue; empty: as Exim says, or where packages have it
 	}
 	Postfix struct {
 		Charge       string   // "rcpt" or "end-of-message"
@@ -75,6 +76,10 @@ type Config struct {
 		Memory     int64 // bytes for what is known of who sends
 		MaxAuthors int64
 		Subjects   bool // tell by which subject an author sends most
+	}
+	Spike struct { // how much more than usual is one
+		Least  int64 // sends of an author in an hour: fewer are none
+		Factor int64 // times its busiest hour of the last 35 days
 	}
 	Alert struct {
 		From      string        // sender of notices by mail; empty: see AlertSender
@@ -146,6 +151,9 @@ func Default() *Config {
 	c.Who.MaxAuthors = 200_000
 	c.Who.Subjects = true
 
+	c.Spike.Least = 50 // with TestSpikeRule's false alarms
+	c.Spike.Factor = 3
+
 	c.Alert.GroupWait = 30 * time.Second // by then the log often names the culprit
 	c.Alert.Repeat = 24 * time.Hour
 	c.Alert.PerHour = 20
@@ -167,6 +175,7 @@ func Default() *Config {
 		Culprit:          new(limit.CulpritStop),
 		OthersShare:      new(int64(25)),
 		Spike:            new(limit.SpikeWatch),
+		Expected:         new(int64(0)),
 		Exempt:           new(false),
 	}
 	c.Limits.Domain = make(map[string]limit.Thresholds)

@@ -39,6 +39,7 @@ func (c *Config) keys() []configKey {
 		{"exim.local_domains", field.List(&c.Exim.LocalDomains, localDomain)},
 		{"exim.remote_transports", field.List(&c.Exim.RemoteTransports, glob)},
 		{"exim.binary", field.Text(&c.Exim.Binary, field.AbsolutePath)},
+		{"exim.spool_directory", field.Text(&c.Exim.SpoolDirectory, field.OrEmpty(field.AbsolutePath))},
 
 		{"postfix.charge", field.Text(&c.Postfix.Charge, field.OneOf(ChargeAtRcpt, ChargeAtEnd))},
 		{"postfix.local_domains", field.List(&c.Postfix.LocalDomains, localDomain)},
@@ -62,6 +63,9 @@ func (c *Config) keys() []configKey {
 		{"who.memory", field.Bytes(&c.Who.Memory, 1<<20, 1<<40)},
 		{"who.max_authors", field.Whole(&c.Who.MaxAuthors, 1000, 100_000_000)},
 		{"who.subjects", field.Bool(&c.Who.Subjects)},
+
+		{"spike.least", field.Whole(&c.Spike.Least, 1, limit.MaxSends)},
+		{"spike.factor", field.Whole(&c.Spike.Factor, 1, 1000)},
 
 		{"alert.from", field.Text(&c.Alert.From, field.OrEmpty(alertFrom))},
 		{"alert.group_wait", field.Duration(&c.Alert.GroupWait, 0, time.Hour)},

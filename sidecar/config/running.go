@@ -95,7 +95,7 @@ func (c *Config) LocalDomains() []string {
 // not: listeners, the store, the log.
 var followedKeys = []string{
 	"exim.local_domains", "exim.remote_transports", "postfix.charge", "postfix.local_domains",
-	"refusal.help", "refusal.details", "who.subjects",
+	"refusal.help", "refusal.details", "who.subjects", "spike.least", "spike.factor",
 	"identity.owners", "identity.main_domains", "identity.relay", "identity.relay_domains",
 	"identity.proxies", "identity.reinject", "identity.system", "identity.exempt",
 }

@@ -110,6 +110,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	}
 	d.checkLocks()
 	d.checkLogs()
+	d.checkQueue()
 	d.checkMetrics()
 	d.checkOwners()
 	d.checkCron()

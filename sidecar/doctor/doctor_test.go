@@ -358,6 +358,11 @@ var ailments = []struct {
 		c.says["-be ${if exists{"+c.stopped()+"/.}{yes}{no}}"] = "no"
 	}, "lock directory", Wrong, "cannot look into"},
 	{"no log is set", func(c *clinic) { c.edit(c.dir+"/mainlog", "") }, "main log", Wrong, "exim.mainlog is empty"},
+	{"Exim has its queue elsewhere", func(c *clinic) { c.says["-bP spool_directory"] = "spool_directory = /elsewhere" }, "queue", Note, "Exim has its queue in /elsewhere: in its unit"},
+	{"the queue of another Exim is read", func(c *clinic) {
+		c.says["-bP spool_directory"] = "spool_directory = /elsewhere"
+		c.edit("[exim]\n", "[exim]\nspool_directory = \"/other\"\n")
+	}, "queue", Wrong, "exim.spool_directory is /other"},
 	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", Wrong, "the running sluice does not follow"},
 	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", Wrong, "3 bytes of"},
 	{"a part of the log is missing", func(c *clinic) { c.status.Totals.Logs[0].Lost = &noon }, "main log", Wrong, "a part of the log that exim.mainlog names was missing"},

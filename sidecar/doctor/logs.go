@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/exim"
 )
 
 // checkLogs looks whether the log that is followed as Exim's is the one that Exim
@@ -30,6 +31,23 @@ func (d *doctor) checkMainLog() {
 		d.wrong(check, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
 	default:
 		d.checkFollowed(check, "exim.mainlog", logNow(name, time.Now()))
+	}
+}
+
+// checkQueue looks whether sluice reads the queue that is Exim's. Exim cannot say which that is to
+// sluice serve in its unit.
+func (d *doctor) checkQueue() {
+	const check = "queue"
+	theirs, set, packaged := d.exim.Option(d.ctx, "spool_directory"), d.config.Exim.SpoolDirectory, exim.PackagedSpool()
+	do := "Set exim.spool_directory = \"" + theirs + "\"."
+	switch {
+	case !d.hasExim, theirs == "":
+	case set == "" && theirs != packaged && !sameFile(theirs, packaged):
+		d.note(check, do, "Exim has its queue in %s: in its unit sluice cannot ask for that", theirs)
+	case set != "" && theirs != set && !sameFile(theirs, set):
+		d.wrong(check, do, "Exim has its queue in %s, and exim.spool_directory is %s", theirs, set)
+	default:
+		d.ok(check, "Exim has it in %s", theirs)
 	}
 }
 

@@ -26,7 +26,6 @@ import (
 	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
 	"sluice/sidecar/totals"
-	"sluice/sidecar/usual"
 )
 
 // An Engine is all owners of state of a node, connected.
@@ -100,7 +99,7 @@ func New(o Options) *Engine {
 	if o.Board != nil {
 		e.Feed = e.newFeed(o.Board)
 	}
-	e.spikes = spike.New(spike.Options{Events: o.Events, Settings: inForce, Volumes: e.volumes, Least: usual.Spikes.Least})
+	e.spikes = spike.New(spike.Options{Events: o.Events, Settings: inForce, Volumes: e.volumes})
 	e.Who = attribution.New(e.whoOptions(o, clock))
 	e.Policy.SetSharer(e.Who)
 	e.Deferfail = deferfail.New(deferfail.Options{Dir: o.Locks, Store: o.Store, Clock: clock, Events: o.Events, Settings: inForce,

@@ -127,6 +127,8 @@ func (e *Engine) present(now time.Time, standing func(time.Time, string) ratelim
 		return len(e.Locks.Full(domain)) > 0
 	case incident.CauseDeferfail:
 		return e.Deferfail.Trip(now, domain) != nil
+	case incident.CauseSpike:
+		return e.spikes.Has(now, domain, c.Scope)
 	case incident.CauseCulprit:
 		return slices.ContainsFunc(e.Stopped.List(now, c.Scope, false), func(st stop.Stop) bool { return st.Of == domain })
 	}
@@ -160,6 +162,7 @@ func (e *Engine) culpritOf(now time.Time, domain string, limit int64, c sidecar.
 		return incident.Culprit{}, false
 	}
 	usual, unusual := e.Who.Unusual(now, domain, c.Author.Key, c.Count, limit)
+	unusual = unusual && c.Count > e.spikeRule(domain, c.Author.Key).Expected
 	return incident.Culprit{Author: c.Author.Key, Kind: c.Author.Kind(), Proof: c.Author.Proof.String(), Count: c.Count, Of: c.Of, Usual: usual}, unusual
 }
 

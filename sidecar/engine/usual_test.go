@@ -2,11 +2,14 @@ package engine_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/history"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/stop"
 )
 
@@ -251,4 +254,97 @@ func TestWhoHasNoSpike(t *testing.T) {
 	if n := o.spikes(); n != 0 {
 		t.Errorf("%d of a domain that is new", n)
 	}
+}
+
+// What an operator expects of an author is no spike, as long as he has said and up to so much; it
+// becomes usual, even where it looks like a thief's.
+func TestWhatIsExpectedIsNoSpike(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	mark := func(author string) string {
+		t.Helper()
+		w, err := o.WhoSends(o.now, "a.example", 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range w.Domains[0].Authors {
+			if a.Key == author+"@a.example" {
+				return a.Spike
+			}
+		}
+		return "not there"
+	}
+	o.try("eve", 60)
+	if n := o.spikes(); n != 1 || mark("eve") != "SPIKE 60/h, busiest hour in 35 days 5" {
+		t.Fatalf("%d spikes, %s", n, mark("eve"))
+	}
+	o.order(history.Edit{Scope: "eve@a.example", Set: []string{"expected=100"}, For: 10 * time.Hour})
+	until := " until " + sidecar.DateTime(o.now.Add(10*time.Hour))
+	o.try("eve", 40)
+	if n := o.spikes(); n != 1 || mark("eve") != "expected up to 100/h"+until {
+		t.Errorf("%d spikes, %q", n, mark("eve"))
+	}
+	e, err := o.Explain(o.now, "eve@a.example")
+	if i := slices.IndexFunc(e.Values, func(v limit.Value) bool { return v.Key == "expected" }); err != nil || i < 0 || e.Values[i].Value != int64(100) || e.Values[i].Set != "eve@a.example" {
+		t.Errorf("explained as %+v, %v", e.Values, err)
+	}
+	o.try("eve", 1)
+	if n := o.spikes(); n != 2 || mark("eve") != "SPIKE 101/h, busiest hour in 35 days 5" {
+		t.Errorf("beyond it: %d spikes, %s", n, mark("eve"))
+	}
+	o.now = o.now.Add(11 * time.Hour)
+	o.Settings.Expire(o.now)
+	o.try("eve", 60)
+	if n := o.spikes(); n != 2 || mark("eve") != "" { // what it sent was usual
+		t.Errorf("when that has expired: %d spikes, %s", n, mark("eve"))
+	}
+}
+
+// A script or a login has no limits of its own. What it sends can be expected all the same, in the
+// history too.
+func TestScriptsAndLoginsCanBeExpected(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	for _, scope := range []string{"script:/home/bob/shop", "login:bob"} {
+		c := o.order(history.Edit{Scope: scope, Set: []string{"expected=700"}}).Change
+		if all, err := o.History(o.now, scope); err != nil || len(all) != 1 || all[0].Number != c.Number {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if e, err := o.Explain(o.now, scope); err != nil || len(e.Values) != 1 || e.Values[0].Value != int64(700) {
+			t.Errorf("%+v, %v", e, err)
+		}
+		if _, err := o.Change(t.Context(), o.now, history.Edit{Scope: scope, Set: []string{"hourly=5"}, Who: "root"}); err == nil || !strings.Contains(err.Error(), "only expected is") {
+			t.Errorf("a limit of %s: %v", scope, err)
+		}
+	}
+	o.send(1)
+	if e := o.status("a.example"); len(e.Scopes) != 0 {
+		t.Errorf("they are counted: %+v", e.Scopes)
+	}
+}
+
+// Where what is expected uses up the limit of its domain, that is no warning.
+func TestAnExpectedAuthorIsNotUnusual(t *testing.T) {
+	for expected, want := range map[string]string{"90": "warning", "1000": "info"} {
+		o := newOffice(t, 100, "others_share = 0\n")
+		o.week(2, colleagues...)
+		o.order(history.Edit{Scope: "a.example", Set: []string{"expected=" + expected}})
+		o.try("eve", 120)
+		o.past(time.Minute)
+		wantLines(t, expected, []string{"node1-1 a.example " + want + " open=true limit: eve@a.example"}, o.incidents("a.example"))
+	}
+}
+
+// A spike is an incident as long as it is there.
+func TestASpikeIsAnIncident(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	o.try("eve", 60)
+	sees := func(d time.Duration) {
+		for range d / time.Minute {
+			o.past(time.Minute)
+			o.spikes()
+		}
+	}
+	sees(30 * time.Minute)
+	wantLines(t, "a spike", []string{"node1-1 a.example warning open=true spike eve@a.example: eve@a.example"}, o.incidents("a.example"))
+	sees(55 * time.Minute)
+	wantLines(t, "when it has left the window", []string{"node1-1 a.example warning open=false spike eve@a.example: eve@a.example"}, o.incidents("a.example"))
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -85,10 +86,10 @@ func usedOf(s *settings.Settings, st ratelimit.Standing) (percent int64) {
 // whoOptions are what is needed to know who sends.
 func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options {
 	if o.Forever {
-		return attribution.Options{Clock: clock, Events: o.Events}
+		return attribution.Options{Clock: clock, Events: o.Events, Spike: e.spikeMark, Rule: e.spikeRule}
 	}
 	return attribution.Options{Others: e.Feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
-		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.Stopped.Between, Spike: func(subject, author string) string { return e.spikes.Mark(subject, author) },
+		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.Stopped.Between, Spike: e.spikeMark, Rule: e.spikeRule,
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
 		}}
@@ -150,12 +151,38 @@ func (a authors) Sent(now time.Time, subject string) (by []deferfail.AuthorSent,
 
 // volumes is what Watch asks of who sends. A relay sends for many.
 func (e *Engine) volumes(now time.Time, domain string) (all []spike.Volume) {
+	least := e.Config().Spike.Least
 	for _, u := range e.Who.Uses(now, domain, true) {
-		if n := u.Tried - u.Err; n > usual.Spikes.Least && !strings.HasPrefix(u.Author.Key, sidecar.ClientPrefix) {
+		if n := u.Tried - u.Err; n > least && !strings.HasPrefix(u.Author.Key, sidecar.ClientPrefix) {
 			if most, busiest, known := e.Who.Threshold(now, domain, u.Author.Key); known {
-				all = append(all, spike.Volume{Author: u.Author.Key, Tried: n, Most: most, Busiest: busiest})
+				all = append(all, spike.Volume{Author: u.Author.Key, Tried: n, Most: most, Busiest: busiest, Expected: n <= e.spikeRule(domain, u.Author.Key).Expected})
 			}
 		}
 	}
 	return all
+}
+
+// spikeRule says how much more than usual of an author of a domain is a spike.
+func (e *Engine) spikeRule(domain, author string) usual.Rule {
+	s := e.Settings.Load()
+	expected, _ := s.Expected(s.PayerOfDomain(domain), author)
+	return usual.Rule{Least: s.Config.Spike.Least, Factor: s.Config.Spike.Factor, Expected: expected}
+}
+
+// spikeMark is what sluice who says of how much an author sends, if that is much more than ever,
+// or if an operator expects it.
+func (e *Engine) spikeMark(domain, author string) string {
+	if mark := e.spikes.Mark(domain, author); mark != "" {
+		return mark
+	}
+	s := e.Settings.Load()
+	expected, by := s.Expected(s.PayerOfDomain(domain), author)
+	if expected == 0 {
+		return ""
+	}
+	mark := fmt.Sprintf("expected up to %d/h", expected)
+	if !by.Until.IsZero() {
+		mark += " until " + sidecar.DateTime(by.Until)
+	}
+	return mark
 }

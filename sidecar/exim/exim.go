@@ -72,6 +72,11 @@ func (e Exim) Spool(ctx context.Context) string {
 	if _, err := exec.LookPath(e.Binary); err != nil {
 		return ""
 	}
+	return PackagedSpool()
+}
+
+// PackagedSpool is where a package of this host has Exim's spool; empty if there is none.
+func PackagedSpool() string {
 	for _, directory := range packaged {
 		if info, err := os.Stat(directory); err == nil && info.IsDir() {
 			return directory

@@ -12,7 +12,7 @@ import (
 
 // An Edit is a change that an operator asks for.
 type Edit struct {
-	Scope    string        // in any form that limit.CanonicalScope takes
+	Scope    string        // in any form that limit.SettableScope takes
 	Set      []string      // KEY=VALUE
 	Unset    []string      // keys; if Set is empty too: all that are set live
 	Rollback int64         // number of a change to undo; 0: none; otherwise Set and Unset are ignored
@@ -35,7 +35,7 @@ func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 	if len(o.Set) > 0 {
 		return limit.ParseSettings(o.Scope, o.Set)
 	}
-	if scope, err = limit.CanonicalScope(o.Scope); err != nil {
+	if scope, err = limit.SettableScope(o.Scope); err != nil {
 		return "", nil, err
 	}
 	for _, key := range o.Unset {

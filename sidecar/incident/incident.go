@@ -86,8 +86,8 @@ func (s *Severity) UnmarshalText(text []byte) error {
 
 // A Cause is a reason why an incident is open.
 type Cause struct {
-	Name     string    `json:"name"`            // near, limit, deferfail, culprit; of a node the name of the event
-	Scope    string    `json:"scope,omitempty"` // of culprit the author that is stopped, of near whose limit it is
+	Name     string    `json:"name"`            // near, limit, spike, deferfail, culprit; of a node the name of the event
+	Scope    string    `json:"scope,omitempty"` // of culprit the author that is stopped, of spike who sends, of near whose limit it is
 	Node     string    `json:"node,omitempty"`  // that has seen it, of another one
 	Severity Severity  `json:"severity"`
 	Since    time.Time `json:"since"`

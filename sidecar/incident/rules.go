@@ -30,7 +30,7 @@ var rules = map[event.Kind]rule{
 	event.Near:             {begins, CauseNear, Info, "", "scope"},
 	event.LimitReached:     {begins, CauseLimit, Info, "", ""},
 	event.LimitFreed:       {ends, CauseLimit, Info, "", ""},
-	event.Spike:            {pulses, "", Warning, "", "scope"},
+	event.Spike:            {begins, CauseSpike, Warning, "", "scope"},
 	event.Share:            {pulses, "", Info, "", "scope"},
 	event.Tripped:          {begins, CauseDeferfail, Critical, "", ""},
 	event.TrippedElsewhere: {begins, CauseDeferfail, Critical, "", ""},
@@ -119,6 +119,7 @@ var rules = map[event.Kind]rule{
 const (
 	CauseNear      = "near"      // a limit is nearly used up
 	CauseLimit     = "limit"     // a limit is used up
+	CauseSpike     = "spike"     // an author sends much more than in any hour of the last 35 days
 	CauseDeferfail = "deferfail" // too much was deferred or failed: the domain is refused
 	CauseCulprit   = "culprit"   // the same of one author, which alone is stopped
 )

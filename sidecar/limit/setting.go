@@ -69,7 +69,7 @@ func OriginOf(place string) Origin {
 // ParseSettings parses the arguments of `sluice set`: a scope, and each KEY=VALUE. Its
 // error is for the operator, about the first mistake.
 func ParseSettings(scope string, assignments []string) (canonical string, all []Setting, err error) {
-	if canonical, err = CanonicalScope(scope); err != nil {
+	if canonical, err = SettableScope(scope); err != nil {
 		return "", nil, err
 	}
 	if len(assignments) == 0 {
@@ -133,6 +133,25 @@ func CanonicalDomain(s string) (string, error) {
 		return "", fmt.Errorf("%q must be %w", s, err)
 	}
 	return domain, nil
+}
+
+// SettableScope is CanonicalScope for all that settings may be for: authors that nobody is
+// charged for, too, by their keys. Only their expected can be set.
+func SettableScope(s string) (string, error) {
+	if isAuthor(s) && sidecar.AuthorKey("", s) == s {
+		return s, nil
+	}
+	return CanonicalScope(s)
+}
+
+// isAuthor reports whether a scope is that of a script or a login.
+func isAuthor(scope string) bool {
+	for _, prefix := range [...]string{sidecar.ScriptPrefix, sidecar.LoginPrefix} {
+		if name, is := strings.CutPrefix(scope, prefix); is && name != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // prefixed are the scopes that are named by a prefix and what follows it.

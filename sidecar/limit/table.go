@@ -327,6 +327,15 @@ func InForce[T any](t *Table, who sidecar.Payer, key string, value func(*Thresho
 	return v, o
 }
 
+// Expected is how many sends in an hour of an author are fine, at the expense of who, and who has
+// said so; 0 if nobody has.
+func (t *Table) Expected(who sidecar.Payer, author string) (n int64, by Origin) {
+	if own := t.Scope(author); own != nil && own.Expected != nil {
+		return *own.Expected, own.Set("expected").Origin
+	}
+	return InForce(t, who, "expected", func(t *Thresholds) *int64 { return t.Expected })
+}
+
 // DeferfailLimits are the number of bad sends, and their share of all in percent, that
 // block somebody's domain.
 func (t *Table) DeferfailLimits(who sidecar.Payer) (least, percent int64) {

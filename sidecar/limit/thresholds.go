@@ -22,6 +22,7 @@ type Thresholds struct {
 	Culprit          *Culprit         // what becomes of who alone sends too much
 	OthersShare      *int64           // percent of an hourly limit that such a one leaves, at most, to the others of the domain
 	Spike            *Spike           // whether operators are told of spikes
+	Expected         *int64           // sends of an author in an hour that are fine: no spike, and no reason for a warning
 	Exempt           *bool            // nobody is charged, and nothing limited
 }
 
@@ -71,7 +72,7 @@ const MaxSends = 1_000_000_000
 
 // Keys lists the keys of Thresholds, in the order in which they are shown.
 func Keys() []string {
-	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "culprit", "others_share", "spike", "exempt"}
+	return []string{"hourly", "daily", "deferfail_percent", "deferfail_min", "deferfail_ignore", "defer_cutoff", "mode", "over_limit", "culprit", "others_share", "spike", "expected", "exempt"}
 }
 
 // IsDeferfail reports whether a key says when a domain is blocked for bad sends: always as
@@ -80,6 +81,9 @@ func IsDeferfail(key string) bool { return key == "deferfail_percent" || key == 
 
 // CheckScope says why a key would have no effect in a scope; nil if it has one.
 func CheckScope(scope, key string) error {
+	if isAuthor(scope) && key != "expected" {
+		return fmt.Errorf("%s is not for %s, which has no limits of its own: only expected is", key, scope)
+	}
 	if domain := envelope.DomainOf(scope); domain != "" && !sidecar.IsAccount(scope) && IsDeferfail(key) {
 		return fmt.Errorf("%s is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for %s", key, domain)
 	}
@@ -111,6 +115,8 @@ func (t *Thresholds) Field(key string) field.Value {
 		return number(&t.OthersShare, 0, 100)
 	case "spike":
 		return word(&t.Spike, SpikeWatch, SpikeOff)
+	case "expected":
+		return number(&t.Expected, 0, MaxSends)
 	case "exempt":
 		return field.Optional(&t.Exempt, field.Bool)
 	}

@@ -233,5 +233,9 @@ func (o *Operator) explainAuthor(now time.Time, scope string, bad error) (Explan
 	s := o.settings.Load()
 	e := Explanation{Scope: scope, Node: s.Node, Mode: limit.Enforce, Values: []limit.Value{}, Stops: o.stopsIn(now, scope)}
 	e.Stopped, e.StoppedBy = o.stopped(now, sidecar.Author{Key: scope}, sidecar.Payer{})
+	if v, set := s.Decisive("expected", []string{scope, sidecar.DefaultScope}); set {
+		v.Of = scope
+		e.Values = append(e.Values, v)
+	}
 	return e, nil
 }

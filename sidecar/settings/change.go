@@ -221,12 +221,12 @@ func (l *Live) Export(now time.Time, scope string, left bool) ([]history.Saved, 
 	return slices.DeleteFunc(changes, func(c history.Saved) bool { return scope != "" && c.Scope != scope }), nil
 }
 
-// canonicalOrAll is limit.CanonicalScope, or "" for "".
+// canonicalOrAll is limit.SettableScope, or "" for "".
 func canonicalOrAll(scope string) (string, error) {
 	if scope == "" {
 		return "", nil
 	}
-	return limit.CanonicalScope(scope)
+	return limit.SettableScope(scope)
 }
 
 // stayedBehind lists what was set while store.url named another store, without the keys

@@ -180,6 +180,8 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 		var spike limit.Spike
 		spike, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.Spike { return t.Spike })
 		got = string(spike)
+	case "expected":
+		got, origin = s.Expected(oracleWho, oracleWho.Mailbox)
 	case "exempt":
 		got, origin.Layer = s.ExemptScope(oracleWho), layer
 	default:

@@ -20,6 +20,8 @@ type Volume struct {
 	Tried   int64 // distinct ones that were refused too
 	Most    int64 // that is no spike
 	Busiest int64 // sends in its busiest hour of the last 35 days; 0: it is new today
+
+	Expected bool // an operator has said that so many are fine
 }
 
 // A Watch finds spikes.
@@ -42,7 +44,6 @@ type Options struct {
 	Settings func() *settings.Settings
 	// Volumes returns those of a domain's authors of whom it is known what is usual.
 	Volumes func(now time.Time, domain string) []Volume
-	Least   int64 // sends of a domain in an hour: of fewer nobody has a spike
 }
 
 // New returns a Watch that has seen no spike yet.
@@ -52,10 +53,15 @@ func New(o Options) *Watch { return &Watch{Options: o, all: map[author]spike{}} 
 func (w *Watch) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := w.Settings()
 	each = func(st ratelimit.Standing) {
-		if sidecar.IsDomain(st.Name) && st.Sent(s.Window)+st.Refused > w.Least && w.watched(s, st.Name) {
+		if sidecar.IsDomain(st.Name) && st.Sent(s.Window)+st.Refused > s.Config.Spike.Least && w.watched(s, st.Name) {
 			for _, v := range w.Volumes(now, st.Name) {
-				if v.Tried > v.Most {
-					w.found(now, author{st.Name, v.Author}, v)
+				switch of := (author{st.Name, v.Author}); {
+				case v.Tried > v.Most:
+					w.found(now, of, v)
+				case v.Expected:
+					w.mu.Lock()
+					delete(w.all, of)
+					w.mu.Unlock()
 				}
 			}
 		}
@@ -82,6 +88,17 @@ func (w *Watch) found(now time.Time, of author, v Volume) {
 		w.Events.Emit(event.Event{Kind: event.Spike, Domain: of.subject, Attrs: event.Attrs("scope", of.key, "sends", v.Tried, "busiest_hour", v.Busiest)})
 	}
 }
+
+// Has reports whether an author has a spike now: it had one at the last surveys.
+func (w *Watch) Has(now time.Time, domain, key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sp, is := w.all[author{domain, key}]
+	return is && now.Sub(sp.seen).Abs() < surveyed
+}
+
+// surveyed is within which time each domain is surveyed again: that is once a minute.
+const surveyed = 150 * time.Second
 
 // Mark is what `sluice who` says of an author that has a spike; empty: it has none.
 func (w *Watch) Mark(domain, key string) string {

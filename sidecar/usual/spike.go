@@ -4,10 +4,10 @@ package usual
 type Rule struct {
 	Least  int64 // sends in an hour: fewer are none
 	Factor int64 // times the busiest hour of the last days
-}
 
-// Spikes is the rule in force. TestSpikeRule has its false alarms and what it finds.
-var Spikes = Rule{Least: 50, Factor: 3}
+	// Expected is how many an operator has said are fine. 0: nothing was said.
+	Expected int64
+}
 
 // Threshold returns beyond how many sends in an hour of a day an author has a spike, and how
 // many its busiest hour had. An author that is new today has one beyond twice the least, and
@@ -19,9 +19,9 @@ func (d *Domain) Threshold(author string, day uint16, rule Rule) (most, busiest 
 	}
 	if r := d.find(author); r != nil && r.first < day {
 		busiest = r.busiestUntil(day)
-		return max(rule.Least, rule.Factor*busiest), busiest, true
+		return max(rule.Least, rule.Factor*busiest, rule.Expected), busiest, true
 	}
-	return max(2*rule.Least, d.busiest(day)), 0, true
+	return max(2*rule.Least, d.busiest(day), rule.Expected), 0, true
 }
 
 // knownFor reports whether somebody has sent so many days ago.
