@@ -52,19 +52,22 @@ type doctor struct {
 	exim     exim.Exim
 	hasExim  bool // there is one that loads its configuration
 	running  running
-	findings []Finding
+	report
 }
 
-func (d *doctor) add(check string, s State, do, format string, args ...any) {
-	d.findings = append(d.findings, Finding{check, s, fmt.Sprintf(format, args...), do})
+// A report is what was found out so far.
+type report struct{ findings []Finding }
+
+func (r *report) add(check string, s State, do, format string, args ...any) {
+	r.findings = append(r.findings, Finding{check, s, fmt.Sprintf(format, args...), do})
 }
 
-func (d *doctor) ok(check, format string, args ...any) { d.add(check, OK, "", format, args...) }
+func (r *report) ok(check, format string, args ...any) { r.add(check, OK, "", format, args...) }
 
-func (d *doctor) note(check, do, format string, args ...any) { d.add(check, Note, do, format, args...) }
+func (r *report) note(check, do, format string, args ...any) { r.add(check, Note, do, format, args...) }
 
-func (d *doctor) wrong(check, do, format string, args ...any) {
-	d.add(check, Wrong, do, format, args...)
+func (r *report) wrong(check, do, format string, args ...any) {
+	r.add(check, Wrong, do, format, args...)
 }
 
 // Examine makes all checks. Those that depend on something that is missing are left

@@ -127,7 +127,7 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 		err = withRemedy("list lock directory", d.path, err)
 	}
 	if err == nil {
-		d.findVanishedUsage(at, names, now)
+		d.usage.findVanished(&d.absent, at, names, now)
 	}
 	all := map[sidecar.Lock]bool{}
 	var ignored []string
@@ -168,7 +168,7 @@ func (d *Dir) releaseVanished(now time.Time) {
 		}
 		file := d.locks[l].file(l)
 		if l.Kind == sidecar.LockUsage {
-			file = d.usageReleased(l)
+			file = d.usage.release(&d.absent, l)
 		} else {
 			d.drop(l)
 		}

@@ -217,37 +217,37 @@ func (f *usageFiles) remove(at *handle, name string) error {
 	return nil
 }
 
-// findVanishedUsage finds usage files that an operator removed, given all names in the
+// findVanished finds usage files that an operator removed, given all names in the
 // directory. Mostly all are there, and it checks none.
-func (d *Dir) findVanishedUsage(at *handle, names []string, now time.Time) {
-	if at.id != d.usage.dir {
-		d.absent.unmarkUsage()
+func (f *usageFiles) findVanished(absent *absences, at *handle, names []string, now time.Time) {
+	if at.id != f.dir {
+		absent.unmarkUsage()
 		return
 	}
 	there := 0
 	for _, name := range names {
-		if _, ok := d.usage.files[name]; ok {
+		if _, ok := f.files[name]; ok {
 			there++
 		}
 	}
-	if there == len(d.usage.files) {
-		d.absent.unmarkUsage()
+	if there == len(f.files) {
+		absent.unmarkUsage()
 		return
 	}
-	for name := range d.usage.files {
-		d.checkUsage(at, name, now)
+	for name := range f.files {
+		f.check(absent, at, name, now)
 	}
 }
 
-// checkUsage is findVanishedUsage for one file.
-func (d *Dir) checkUsage(at *handle, name string, now time.Time) {
-	if _, known := d.usage.files[name]; !known || at.id != d.usage.dir {
+// check is findVanished for one file.
+func (f *usageFiles) check(absent *absences, at *handle, name string, now time.Time) {
+	if _, known := f.files[name]; !known || at.id != f.dir {
 		return
 	}
 	if s, _, err := at.stat(name); err == nil && !s.there {
-		d.absent.markVanished(usageLock(name), now)
+		absent.markVanished(usageLock(name), now)
 	} else {
-		delete(d.absent.locks, usageLock(name))
+		delete(absent.locks, usageLock(name))
 	}
 }
 
@@ -256,10 +256,10 @@ func (a *absences) unmarkUsage() {
 	maps.DeleteFunc(a.locks, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
 }
 
-// usageReleased drops a usage file that an operator removed, and returns it.
-func (d *Dir) usageReleased(l sidecar.Lock) sidecar.LockFile {
-	u := d.usage.files[l.Domain]
-	delete(d.usage.files, l.Domain)
-	delete(d.absent.locks, l)
+// release drops a usage file that an operator removed, and returns it.
+func (f *usageFiles) release(absent *absences, l sidecar.Lock) sidecar.LockFile {
+	u := f.files[l.Domain]
+	delete(f.files, l.Domain)
+	delete(absent.locks, l)
 	return sidecar.LockFile{Lock: l, Epoch: u.epoch, Content: u.Content}
 }

@@ -87,7 +87,7 @@ func (d *Dir) checkUsageEvent(name string) {
 	}
 	if at, err := openDir(d.path); err == nil {
 		defer at.close()
-		d.checkUsage(at, name, time.Now())
+		d.usage.check(&d.absent, at, name, time.Now())
 	}
 }
 
