@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/senders"
 )
 
 // Who sends, by a real Exim and the real sidecar:
@@ -21,7 +21,7 @@ import (
 // senders are "DOMAIN KEY PROOF TRIED/SENT" of all whom a scope has.
 func (h *host) senders(t testing.TB, scope string) (all []string) {
 	t.Helper()
-	var w attribution.Who
+	var w senders.Who
 	// Where nobody has sent yet, there is an error and no report.
 	_ = h.ask(t, func(ctx context.Context, c *admin.Client) (err error) {
 		w, err = c.WhoSends(ctx, scope, 20)

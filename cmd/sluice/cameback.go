@@ -11,9 +11,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/action"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/event"
 	"sluice/sidecar/script"
+	"sluice/sidecar/senders"
 )
 
 // These are when serve has a disabled script looked at again: each time within the first minutes,
@@ -102,7 +102,7 @@ func deliverScripts(t *terminal) error {
 type scriptWatch struct {
 	dir    string // of the record of actions
 	look   func(context.Context, time.Time) ([]scriptBack, error)
-	who    func(now time.Time, scope string, n int) (attribution.Who, error)
+	who    func(now time.Time, scope string, n int) (senders.Who, error)
 	events event.Sink
 
 	tried  map[string]int64 // by author, at the last look

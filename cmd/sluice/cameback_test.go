@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/senders"
 )
 
 // watched is a scriptWatch of the scripts of a home, and what it has told since the last call of
@@ -42,7 +42,7 @@ func (h *tenantHome) watched() (w *scriptWatch, told func() []string) {
 	told = func() []string { defer func() { events = nil }(); return events }
 	return &scriptWatch{
 		dir: h.dir + "/actions", tried: map[string]int64{}, told: map[int]string{},
-		who: func(_ time.Time, scope string, n int) (attribution.Who, error) {
+		who: func(_ time.Time, scope string, n int) (senders.Who, error) {
 			return admin.NewClient(h.dir+"/run/admin.sock").WhoSends(h.t.Context(), scope, n)
 		},
 		look: func(ctx context.Context, now time.Time) ([]scriptBack, error) {

@@ -11,10 +11,10 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/clean"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
@@ -197,7 +197,7 @@ func (t *terminal) showUnproven(u unproven) {
 	if u.domain == "" {
 		return
 	}
-	who, err := ask(t, "who "+u.domain, func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, u.domain, 10) })
+	who, err := ask(t, "who "+u.domain, func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, u.domain, 10) })
 	if err != nil {
 		return
 	}

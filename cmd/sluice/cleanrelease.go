@@ -12,10 +12,10 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/clean"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/senders"
 )
 
 // What a release does.
@@ -142,7 +142,7 @@ func (t *terminal) elsewhere(c clean.Case, which string) (left []string) {
 	if c.Domain == "" {
 		return nil
 	}
-	who, err := ask(t, "who "+c.Domain, func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, c.Domain, 1) })
+	who, err := ask(t, "who "+c.Domain, func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, c.Domain, 1) })
 	if err != nil {
 		return nil // what cannot be known is not left
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore/redistest"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/senders"
 )
 
 // startClustered serves a node of a cluster of two, with more lines of [store].
@@ -218,7 +218,7 @@ func TestWhoAndStopAreForAllNodes(t *testing.T) {
 		t.Fatal("not 7 accepted")
 	}
 	for _, n := range []*servedNode{a, b} {
-		var w attribution.Who
+		var w senders.Who
 		out, _ := n.sluice(t, "who", "example.com", "--json")
 		if err := json.Unmarshal([]byte(out), &w); err != nil || len(w.Domains) != 1 || len(w.Domains[0].Authors) != 1 {
 			t.Fatalf("%v: %s", err, out)

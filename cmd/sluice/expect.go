@@ -7,9 +7,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
 
@@ -89,7 +89,7 @@ func (c expectCmd) sends(t *terminal, scope string) (n int64, err error) {
 		}
 		return n, err
 	}
-	who, err := ask(t, "expect "+scope, func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, scope, 1) })
+	who, err := ask(t, "expect "+scope, func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, scope, 1) })
 	const unknown = "say how many an hour are fine, like sluice expect news@example.com 1000"
 	if err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, unknown)

@@ -67,7 +67,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/sketch"},
 	{packages: "sluice/sidecar/usual", own: words()},
 	{packages: "sluice/sidecar/cluster", own: words("usual")},
-	{packages: "sluice/sidecar/attribution", own: owner("sketch", "usual", "cluster")},
+	{packages: "sluice/sidecar/senders", own: words("cluster", "sketch")},
+	{packages: "sluice/sidecar/attribution", own: owner("sketch", "usual", "cluster", "senders")},
 	{packages: "sluice/sidecar/delivery", own: owner()},
 	{packages: "sluice/sidecar/incident", own: owner()},
 	{packages: "sluice/sidecar/eventlog", own: owner()},
@@ -76,8 +77,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
@@ -85,7 +86,7 @@ var layers = []layer{
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},
-	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "attribution", "stop", "eventlog", "incident", "queue", "alert"), foreign: []string{"*"}, http: true},
+	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "senders", "attribution", "stop", "eventlog", "incident", "queue", "alert"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/web", own: words("event", "listen", "settings", "operator"),
 		foreign: []string{"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp", "golang.org/x/net/netutil"}, http: true},
 	{packages: "sluice/sidecar/action"}, // what root was told to do

@@ -8,9 +8,9 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/script"
+	"sluice/sidecar/senders"
 )
 
 // firstSend is when an author was first seen, and a warning if nobody could be asked.
@@ -28,16 +28,16 @@ func (t *terminal) firstSend(author string) (first time.Time, warning string) {
 }
 
 // whoIs asks the running sluice of an author; of one that it does not know there is nothing.
-func (t *terminal) whoIs(author string) (attribution.Who, error) {
-	who, err := ask(t, "who", func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, author, mostListed) })
+func (t *terminal) whoIs(author string) (senders.Who, error) {
+	who, err := ask(t, "who", func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, author, mostListed) })
 	if errors.Is(err, limit.ErrNotFound) {
-		return attribution.Who{}, nil
+		return senders.Who{}, nil
 	}
 	return who, err
 }
 
 // authorsIn are the entries of an author, one for each domain at whose expense it sends.
-func authorsIn(who attribution.Who, author string) (all []attribution.Author) {
+func authorsIn(who senders.Who, author string) (all []senders.Author) {
 	for _, r := range who.Domains {
 		for _, a := range r.Authors {
 			if a.Key == author {
@@ -49,7 +49,7 @@ func authorsIn(who attribution.Who, author string) (all []attribution.Author) {
 }
 
 // triedBy is how much an author has tried to send in the window.
-func triedBy(who attribution.Who, author string) (n int64) {
+func triedBy(who senders.Who, author string) (n int64) {
 	for _, a := range authorsIn(who, author) {
 		n += a.Tried
 	}

@@ -11,10 +11,10 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/refusal"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/settings"
 )
 
@@ -391,7 +391,7 @@ func (d detail) outcomes(n operator.Counts, st operator.DeferfailStatus) {
 }
 
 // authors prints who sends most.
-func (d detail) authors(all []attribution.Author) {
+func (d detail) authors(all []senders.Author) {
 	for _, a := range all {
 		d.line("sender", "%s: %d tried, %d sent, %d of that deferred or failed (%d%% of all)", a.Key, a.Tried, a.Sent, a.Bad, a.Share)
 	}

@@ -32,6 +32,7 @@ import (
 	"sluice/sidecar/policyd/policytest"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/totals"
 )
@@ -59,7 +60,7 @@ func at(d time.Duration) *time.Time { return new(noon.Add(d)) }
 type stage struct {
 	status operator.Status
 	filled filled
-	who    attribution.Who
+	who    senders.Who
 	queue  queue.Report
 
 	past      operator.Past
@@ -97,9 +98,9 @@ func (s stage) Status(_ context.Context, _ time.Time, scope string) (operator.St
 	return operator.Status{}, fmt.Errorf("nothing is counted or locked: %w", limit.ErrNotFound)
 }
 
-func (s stage) WhoSends(_ time.Time, scope string, n int) (attribution.Who, error) {
+func (s stage) WhoSends(_ time.Time, scope string, n int) (senders.Who, error) {
 	w := s.who
-	w.Domains = slices.DeleteFunc(slices.Clone(w.Domains), func(r attribution.Report) bool { return scope != "" && r.Domain != scope })
+	w.Domains = slices.DeleteFunc(slices.Clone(w.Domains), func(r senders.Report) bool { return scope != "" && r.Domain != scope })
 	if len(w.Domains) == 0 && scope != "" {
 		return w, fmt.Errorf("nothing is counted or locked: %w", limit.ErrNotFound)
 	}
@@ -264,18 +265,18 @@ var stages = map[string]stage{
 		Totals: operator.Totals{Who: attribution.Status{Subjects: 9, Authors: 12, Memory: 4711, Dropped: 3}, Decisions: totals.Decisions{Accepted: 13317, Refused: 4, Exempt: 2, Watched: 99}, Journal: "ok", Locks: "ok", Sockets: "ok"},
 	}},
 	"past": pastStage,
-	"who": {who: attribution.Who{Node: "mx1", Missing: []string{"mx3"}, Now: noon, Seconds: 3600, Domains: []attribution.Report{
-		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []attribution.Share{{Name: "exempt", Sent: 412}},
-			CalledSpam: &attribution.CalledSpam{Servers: []string{"mx.post.example", "mx.mail.example"}, Text: "550 5.7.1 blocked for spam", At: noon.Add(-time.Minute)},
-			Authors: []attribution.Author{
+	"who": {who: senders.Who{Node: "mx1", Missing: []string{"mx3"}, Now: noon, Seconds: 3600, Domains: []senders.Report{
+		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []senders.Share{{Name: "exempt", Sent: 412}},
+			CalledSpam: &senders.CalledSpam{Servers: []string{"mx.post.example", "mx.mail.example"}, Text: "550 5.7.1 blocked for spam", At: noon.Add(-time.Minute)},
+			Authors: []senders.Author{
 				{Key: "hacked@example.com", Kind: "mailbox", Proof: "proven", Parent: "bob", Tried: 490, Sent: 461, Share: 94, Bad: 175, Causes: map[sidecar.Cause]int64{sidecar.CalledSpam: 175},
-					Networks: []attribution.Share{{Name: "203.0.113.0/24", Sent: 300}, {Name: "198.51.100.0/24", Sent: 190}}, MoreNetworks: true, Recipients: 458, Senders: 1,
-					Destinations: []attribution.Share{{Name: "mail.example", Sent: 210}, {Name: "post.example", Sent: 98}}, Subject: "Your invoice 8841", SubjectCount: 455, FirstSeen: noon.Add(-time.Hour)},
+					Networks: []senders.Share{{Name: "203.0.113.0/24", Sent: 300}, {Name: "198.51.100.0/24", Sent: 190}}, MoreNetworks: true, Recipients: 458, Senders: 1,
+					Destinations: []senders.Share{{Name: "mail.example", Sent: 210}, {Name: "post.example", Sent: 98}}, Subject: "Your invoice 8841", SubjectCount: 455, FirstSeen: noon.Add(-time.Hour)},
 				{Key: "script:/home/bob/public_html/wp", Kind: "script", Proof: "claimed", Parent: "bob", Tried: 19, Sent: 14, Error: 2, Share: 3, Causes: map[sidecar.Cause]int64{}, Header: "1001:mailer.php",
-					Networks: []attribution.Share{{Name: "this host", Sent: 19}}, Destinations: []attribution.Share{}, Recipients: 9, FirstSeen: noon.Add(-300 * time.Hour), Stopped: "stopped by root at 2026-03-01 11:58:00: stolen"},
+					Networks: []senders.Share{{Name: "this host", Sent: 19}}, Destinations: []senders.Share{}, Recipients: 9, FirstSeen: noon.Add(-300 * time.Hour), Stopped: "stopped by root at 2026-03-01 11:58:00: stolen"},
 			}},
-		{Domain: "forward:example.com", Sent: 3, Tried: 3, Uncounted: []attribution.Share{}, Authors: []attribution.Author{{Key: "forward:$(reboot)@example.com", Kind: "forward", Proof: "proven", Tried: 3, Sent: 3, Share: 100, FirstSeen: noon}}},
-	}, Uncounted: []attribution.Share{{Name: "bounces and warnings", Sent: 31}, {Name: "exempt", Sent: 412}}}},
+		{Domain: "forward:example.com", Sent: 3, Tried: 3, Uncounted: []senders.Share{}, Authors: []senders.Author{{Key: "forward:$(reboot)@example.com", Kind: "forward", Proof: "proven", Tried: 3, Sent: 3, Share: 100, FirstSeen: noon}}},
+	}, Uncounted: []senders.Share{{Name: "bounces and warnings", Sent: 31}, {Name: "exempt", Sent: 412}}}},
 	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{{Domain: "example.com", Counts: operator.Counts{Sent: 24}, Usage: operator.Usage{Hourly: 40, Windows: window(3600, 24, 40)}, Partial: true}},

@@ -11,7 +11,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/attribution"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
 
@@ -54,7 +54,7 @@ Examples:
   sluice who --log /var/log/exim4/mainlog
   sluice who example.com --log /var/log/exim_mainlog*
   sluice who example.com --json | jq -r '.domains[].authors[0].key'` +
-		jsonHelp(attribution.Who{}, "tried and sent of an author may be too high, by error; unattributed is of sent: nobody knows by whom.")
+		jsonHelp(senders.Who{}, "tried and sent of an author may be too high, by error; unattributed is of sent: nobody knows by whom.")
 }
 
 func (c whoCmd) Run(t *terminal) error {
@@ -70,14 +70,14 @@ func (c whoCmd) Run(t *terminal) error {
 	if len(c.Log) > 0 {
 		return c.fromLogs(t, scope)
 	}
-	question := func(a *admin.Client) (attribution.Who, error) { return a.WhoSends(t.ctx, scope, c.Top) }
-	return show(t, c.JSON, "who", question, func(w attribution.Who) {
+	question := func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, scope, c.Top) }
+	return show(t, c.JSON, "who", question, func(w senders.Who) {
 		printWho(t.stdout, w, c.By, c.Top, scope == "")
 	})
 }
 
 // printWho prints who sends. all: these are the largest senders of all domains.
-func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
+func printWho(w io.Writer, who senders.Who, by string, top int, all bool) {
 	defer func() {
 		for _, node := range who.Missing {
 			printf(w, "  without what %s knows: nothing was heard of it for half a minute\n", node)
@@ -104,12 +104,12 @@ func printWho(w io.Writer, who attribution.Who, by string, top int, all bool) {
 	}
 }
 
-func windowOf(who attribution.Who) string {
+func windowOf(who senders.Who) string {
 	return sidecar.WindowName(time.Duration(who.Seconds * float64(time.Second)))
 }
 
 // printReport prints who sends of one domain.
-func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
+func printReport(w io.Writer, who senders.Who, r senders.Report) {
 	printf(w, "%s: %d", r.Domain, r.Sent)
 	if r.Limit > 0 {
 		printf(w, " of %d", r.Limit)
@@ -129,16 +129,16 @@ func printReport(w io.Writer, who attribution.Who, r attribution.Report) {
 		printf(w, "; at this rate full in %s", sidecar.Brief(r.FullAt.Sub(who.Now)))
 	}
 	fmt.Fprint(w, "\n\n")
-	if one := (attribution.Who{Now: who.Now, Domains: []attribution.Report{r}}); len(r.Authors) > 0 {
+	if one := (senders.Who{Now: who.Now, Domains: []senders.Report{r}}); len(r.Authors) > 0 {
 		printTable(w, "rrrlllrrl", authorRows(one, false))
 	}
 	printMore(w, r, who.Seconds > 0)
 }
 
 // authorRows are the rows of a table, with the domain of each author where there are several.
-func authorRows(who attribution.Who, several bool) [][]sidecar.Text {
+func authorRows(who senders.Who, several bool) [][]sidecar.Text {
 	type row struct {
-		attribution.Author
+		senders.Author
 		domain string
 	}
 	var all []row
@@ -176,7 +176,7 @@ func authorRows(who attribution.Who, several bool) [][]sidecar.Text {
 }
 
 // from words from where an author has sent.
-func from(a attribution.Author) string {
+func from(a senders.Author) string {
 	n := int64(0)
 	for _, s := range a.Networks {
 		n += s.Sent
@@ -195,7 +195,7 @@ func from(a attribution.Author) string {
 }
 
 // since words when an author was first seen, with what else is to be said.
-func since(now time.Time, a attribution.Author) string {
+func since(now time.Time, a senders.Author) string {
 	text, first := a.FirstSeen.Local().Format("15:04"), a.FirstSeen.Local()
 	if now.Sub(first) > 20*time.Hour {
 		text = first.Format("2006-01-02")
@@ -209,7 +209,7 @@ func since(now time.Time, a attribution.Author) string {
 }
 
 // printMore prints what does not fit into a table, and what can be done.
-func printMore(w io.Writer, r attribution.Report, live bool) {
+func printMore(w io.Writer, r senders.Report, live bool) {
 	for _, a := range r.Authors {
 		if a.Header != "" {
 			printf(w, "  %s says it is %s; a script can lie about both\n", a.Key, a.Header)
@@ -258,7 +258,7 @@ func printWhoNext(w io.Writer, author string, live bool) {
 }
 
 // printUncounted prints what nobody pays for.
-func printUncounted(w io.Writer, by []attribution.Share) {
+func printUncounted(w io.Writer, by []senders.Share) {
 	var parts []string
 	for _, s := range by {
 		parts = append(parts, fmt.Sprintf("%d %s", s.Sent, s.Name))
@@ -269,7 +269,7 @@ func printUncounted(w io.Writer, by []attribution.Share) {
 }
 
 // printShares prints what the mail of all authors has in common.
-func printShares(w io.Writer, reports []attribution.Report, by string, top int) {
+func printShares(w io.Writer, reports []senders.Report, by string, top int) {
 	counts := map[string]int64{}
 	for _, r := range reports {
 		for _, a := range r.Authors {
@@ -279,7 +279,7 @@ func printShares(w io.Writer, reports []attribution.Report, by string, top int) 
 				shares = a.Destinations
 			case "subject":
 				if shares = nil; a.Subject != "" {
-					shares = []attribution.Share{{Name: a.Subject, Sent: a.SubjectCount}}
+					shares = []senders.Share{{Name: a.Subject, Sent: a.SubjectCount}}
 				}
 			}
 			for _, s := range shares {

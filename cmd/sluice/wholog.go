@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/simulate"
 )
 
@@ -26,7 +27,7 @@ func (c whoCmd) fromLogs(t *terminal, scope string) error {
 	if err != nil {
 		return fmt.Errorf("who: %w", err)
 	}
-	found := attribution.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, scope, c.Top), Uncounted: []attribution.Share{}}
+	found := senders.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, scope, c.Top), Uncounted: []senders.Share{}}
 	switch {
 	case len(found.Domains) == 0:
 		return no{fmt.Errorf("who %s: nobody who is known here has sent anything of it in the logs", sidecar.Printable(scope))}
@@ -40,9 +41,9 @@ func (c whoCmd) fromLogs(t *terminal, scope string) error {
 	return nil
 }
 
-func hasScript(found attribution.Who) bool {
-	return slices.ContainsFunc(found.Domains, func(r attribution.Report) bool {
-		return slices.ContainsFunc(r.Authors, func(a attribution.Author) bool { return strings.HasPrefix(a.Key, sidecar.ScriptPrefix) })
+func hasScript(found senders.Who) bool {
+	return slices.ContainsFunc(found.Domains, func(r senders.Report) bool {
+		return slices.ContainsFunc(r.Authors, func(a senders.Author) bool { return strings.HasPrefix(a.Key, sidecar.ScriptPrefix) })
 	})
 }
 

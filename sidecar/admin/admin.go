@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
 
@@ -19,7 +20,7 @@ type Backend interface {
 	Status(ctx context.Context, now time.Time, scope string) (operator.Status, error)
 	// WhoSends returns who sends of a scope, at most n of each domain; or for "" the n authors
 	// that have tried most.
-	WhoSends(now time.Time, scope string, n int) (attribution.Who, error)
+	WhoSends(now time.Time, scope string, n int) (senders.Who, error)
 	// Learn adds how much the authors of domains usually send, and tells what was not known.
 	Learn(now time.Time, all map[string]attribution.Hours) attribution.Learned
 	// Lock locks a domain until an operator unlocks it, and warns if it may be a typo.

@@ -28,6 +28,7 @@ import (
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
 
@@ -63,8 +64,8 @@ func (b *book) Status(_ context.Context, now time.Time, domain string) (operator
 	return operator.Status{Node: "mx1", Now: now.UTC(), Domains: []operator.DomainStatus{{Domain: domain}}}, err
 }
 
-func (b *book) WhoSends(_ time.Time, scope string, n int) (attribution.Who, error) {
-	return attribution.Who{Node: "mx1", Domains: []attribution.Report{{Domain: scope}}}, b.write("who %s %d", scope, n)
+func (b *book) WhoSends(_ time.Time, scope string, n int) (senders.Who, error) {
+	return senders.Who{Node: "mx1", Domains: []senders.Report{{Domain: scope}}}, b.write("who %s %d", scope, n)
 }
 
 func (b *book) Happened(now, since time.Time, scope string) (operator.Past, error) {

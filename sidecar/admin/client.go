@@ -20,6 +20,7 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/queue"
+	"sluice/sidecar/senders"
 )
 
 // patience is how long a client waits for a whole answer: that about a million domains
@@ -60,7 +61,7 @@ func (c *Client) Status(ctx context.Context, scope string) (status operator.Stat
 
 // WhoSends returns who sends of a scope, at most n of each domain; or for "" the n authors that
 // have tried most.
-func (c *Client) WhoSends(ctx context.Context, scope string, n int) (who attribution.Who, err error) {
+func (c *Client) WhoSends(ctx context.Context, scope string, n int) (who senders.Who, err error) {
 	err = c.ask(ctx, http.MethodGet, fmt.Sprintf("/who?scope=%s&top=%d", url.QueryEscape(scope), n), nil, &who)
 	return who, err
 }

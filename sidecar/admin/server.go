@@ -25,6 +25,7 @@ import (
 	"sluice/sidecar/listen"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/queue"
+	"sluice/sidecar/senders"
 )
 
 // These bound what a client may send and how long it may take.
@@ -215,7 +216,7 @@ func withLists(s operator.Status) operator.Status {
 	for i := range s.Domains {
 		d := &s.Domains[i]
 		d.Locks, d.Windows = append([]operator.LockStatus{}, d.Locks...), append([]operator.Window{}, d.Windows...)
-		d.Authors = append([]attribution.Author{}, d.Authors...)
+		d.Authors = append([]senders.Author{}, d.Authors...)
 	}
 	for i := range s.Scopes {
 		s.Scopes[i].Windows = append([]operator.Window{}, s.Scopes[i].Windows...)

@@ -14,6 +14,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/usual"
 )
 
@@ -441,7 +442,7 @@ func TestEvidence(t *testing.T) {
 	if a.Recipients < 430 || a.Recipients > 461 || a.Senders != 1 || a.Header != "1001:mailer.php" || a.Subject != "Your invoice 8841" || a.SubjectCount != 452 || a.MoreNetworks {
 		t.Errorf("%+v", a)
 	}
-	if len(a.Networks) != 9 || a.Networks[0] != (Share{"203.0.113.0/24", 320}) || len(a.Destinations) != 2 || a.Destinations[0] != (Share{"mail.example", 307}) {
+	if len(a.Networks) != 9 || a.Networks[0] != (senders.Share{Name: "203.0.113.0/24", Sent: 320}) || len(a.Destinations) != 2 || a.Destinations[0] != (senders.Share{Name: "mail.example", Sent: 307}) {
 		t.Errorf("%+v %+v", a.Networks, a.Destinations)
 	}
 	for range 3 { // it is that of the last hour or two

@@ -1,22 +1,12 @@
 package attribution
 
 import (
-	"cmp"
-	"slices"
 	"strings"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
-	"sluice/sidecar/sketch"
 )
-
-// CalledSpam is what other servers have said of a subject's mail.
-type CalledSpam struct {
-	Servers []string  `json:"servers"`
-	Text    string    `json:"text"` // the last answer
-	At      time.Time `json:"at"`
-}
 
 // noteBad keeps a send that has gone wrong.
 func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
@@ -41,28 +31,8 @@ func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
 		s.bads = map[ratelimit.Token]bad{}
 	}
 	s.bads[o.Token] = bad{author: id, pane: number, cause: o.Cause}
-	s.spam = s.spam.and(o)
+	s.spam = s.spam.And(o)
 	t.changed(s, now)
-}
-
-// maxServers bounds the servers that are named.
-const maxServers = 8
-
-// and adds an outcome, if a server has called the mail spam. c may be nil.
-func (c *CalledSpam) and(o *sidecar.Outcome) *CalledSpam {
-	if o.Cause != sidecar.CalledSpam {
-		return c
-	}
-	if c == nil {
-		c = &CalledSpam{}
-	}
-	server := cmp.Or(o.Entry.Host, o.To)
-	if !slices.Contains(c.Servers, server) && len(c.Servers) < maxServers {
-		c.Servers = append(c.Servers, strings.Clone(server))
-	}
-	text := o.Entry.Text
-	c.Text, c.At = strings.Clone(text[:min(len(text), sketch.MaxText)]), o.Entry.At
-	return c
 }
 
 // forgive forgets that a send has gone wrong.

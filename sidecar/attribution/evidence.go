@@ -1,12 +1,11 @@
 package attribution
 
 import (
-	"cmp"
 	"hash/maphash"
 	"math/bits"
-	"slices"
 
 	"sluice/sidecar"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
 
@@ -92,22 +91,16 @@ func (s *sheet) add(seed maphash.Seed, m *Message) {
 	}
 }
 
-// A Share is how many of an author's sends have something in common, about.
-type Share struct {
-	Name string `json:"name"`
-	Sent int64  `json:"sent"`
-}
-
 // show adds to an Author what its evidence says.
-func (v *evidence) show(to *Author) {
+func (v *evidence) show(to *senders.Author) {
 	sheets := []*sheet{v.now}
 	if v.before != nil {
 		sheets = append(sheets, v.before)
 	}
-	var recipients, senders [][]uint64
+	var recipients, names [][]uint64
 	networks, places := map[string]int64{}, map[string]int64{}
 	for _, s := range sheets {
-		recipients, senders = append(recipients, s.recipients[:]), append(senders, s.senders[:])
+		recipients, names = append(recipients, s.recipients[:]), append(names, s.senders[:])
 		for _, r := range s.networks.Rows {
 			networks[sketch.NetworkName(r.Key)] += int64(r.N)
 		}
@@ -122,16 +115,6 @@ func (v *evidence) show(to *Author) {
 			to.Subject, to.SubjectCount = sidecar.Printable(string(s.subject.Is)), s.subject.Seen
 		}
 	}
-	to.Recipients, to.Senders = min(sketch.Distinct(recipients...), to.Tried), min(sketch.Distinct(senders...), to.Tried)
-	to.Networks, to.Destinations = shares(networks, to.Tried), shares(places, to.Tried)
-}
-
-// shares lists counts, the largest first, of which none is more than all.
-func shares(counts map[string]int64, all int64) []Share {
-	list := make([]Share, 0, len(counts))
-	for name, n := range counts {
-		list = append(list, Share{sidecar.Printable(name), min(n, all)})
-	}
-	slices.SortFunc(list, func(a, b Share) int { return cmp.Or(cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Name, b.Name)) })
-	return list
+	to.Recipients, to.Senders = min(sketch.Distinct(recipients...), to.Tried), min(sketch.Distinct(names...), to.Tried)
+	to.Networks, to.Destinations = senders.Shares(networks, to.Tried), senders.Shares(places, to.Tried)
 }

@@ -8,70 +8,19 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
 
-// A Who is what `sluice who` shows.
-type Who struct {
-	Node    string    `json:"node"`
-	Now     time.Time `json:"now"`
-	Seconds float64   `json:"seconds"` // the window: what was sent in it
-	Domains []Report  `json:"domains"` // and what else is charged
-	Missing []string  `json:"missing"` // nodes of which nothing was heard for half a minute: what they know is in nothing
-
-	Uncounted []Share `json:"uncounted"` // of all domains and none: what nobody pays for, by reason
-}
-
-// A Report is who sends of a domain, or of what else is charged. Numbers of authors are
-// about right, and never too low.
-type Report struct {
-	Domain       string      `json:"domain"`
-	Sent         int64       `json:"sent"`         // in the window, by all nodes
-	Tried        int64       `json:"tried"`        // with the distinct ones that were refused
-	Refused      int64       `json:"refused"`      // as in status
-	Limit        int64       `json:"limit"`        // 0 is unlimited
-	FullAt       *time.Time  `json:"full_at"`      // at this rate; null: not within a window
-	Unattributed int64       `json:"unattributed"` // of Sent, whose author is not known
-	Uncounted    []Share     `json:"uncounted"`    // beside Sent: what nobody pays for, by reason
-	Authors      []Author    `json:"authors"`      // who has tried most first
-	CalledSpam   *CalledSpam `json:"called_spam"`  // null: no server has
-	Nodes        []string    `json:"nodes"`        // that this is from, but for the one that was asked
-}
-
-// An Author is what one of them has sent.
-type Author struct {
-	Key          string                  `json:"key"`
-	Kind         string                  `json:"kind"`   // mailbox, script, login, forward, client, service or loopback
-	Proof        string                  `json:"proof"`  // proven, claimed or none
-	Parent       string                  `json:"parent"` // the account; empty if unknown
-	Tried        int64                   `json:"tried"`
-	Sent         int64                   `json:"sent"`
-	Error        int64                   `json:"error"` // by which Tried and Sent may be too high
-	Share        int64                   `json:"share"` // of the domain's Tried, in percent
-	Bad          int64                   `json:"bad"`   // deferred or failed
-	Causes       map[sidecar.Cause]int64 `json:"causes"`
-	Networks     []Share                 `json:"networks"`      // of clients, the most frequent first
-	MoreNetworks bool                    `json:"more_networks"` // there were others
-	Recipients   int64                   `json:"recipients"`    // distinct ones, about; 0: not known
-	Senders      int64                   `json:"senders"`       // likewise
-	Destinations []Share                 `json:"destinations"`  // domains of recipients
-	Subject      string                  `json:"subject,omitempty"`
-	SubjectCount int64                   `json:"subject_count,omitempty"`
-	Header       string                  `json:"header,omitempty"` // what a script says of itself
-	FirstSeen    time.Time               `json:"first_seen"`
-	Spike        string                  `json:"spike,omitempty"`
-	Stopped      string                  `json:"stopped,omitempty"`
-}
-
 // Of returns who sends of a subject; false if nothing is known of its authors.
-func (a *Attribution) Of(now time.Time, name string) (r Report, known bool) {
+func (a *Attribution) Of(now time.Time, name string) (r senders.Report, known bool) {
 	counts, others := a.Counts(now, name), a.others(now, name)
-	r = Report{Domain: sidecar.Printable(name), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []Author{}, Nodes: []string{},
+	r = senders.Report{Domain: sidecar.Printable(name), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []senders.Author{}, Nodes: []string{},
 		Uncounted: a.Uncounted(now, name)}
 	known = a.look(now, name, func(s *subject, _ int64) { a.fill(&r, s, now) })
 	for i := range others {
 		known = true
-		r.add(&others[i])
+		r.Add(&others[i])
 	}
 	r.Tried, r.Unattributed = max(r.Tried, r.Sent+r.Refused), max(0, r.Sent-r.Unattributed)
 	for i := range r.Authors {
@@ -80,19 +29,12 @@ func (a *Attribution) Of(now time.Time, name string) (r Report, known bool) {
 			x.Share = x.Tried * 100 / r.Tried
 		}
 	}
-	r.sort()
+	r.Sort()
 	return r, known
 }
 
-// sort puts those first who have tried most.
-func (r *Report) sort() {
-	slices.SortFunc(r.Authors, func(a, b Author) int {
-		return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Key, b.Key))
-	})
-}
-
 // fill adds what is known of a subject to its report. Unattributed is what is attributed.
-func (t *table) fill(r *Report, s *subject, now time.Time) {
+func (t *table) fill(r *senders.Report, s *subject, now time.Time) {
 	number := t.number(now, now)
 	for i := range s.panes {
 		if p := &s.panes[i]; p.Number >= number-parts {
@@ -117,10 +59,10 @@ func (t *table) fill(r *Report, s *subject, now time.Time) {
 			r.Authors[i].Causes[b.cause]++
 		}
 	}
-	r.sort()
+	r.Sort()
 	r.FullAt = t.fullAt(r, s, now)
 	if c := s.spam; c != nil {
-		r.CalledSpam = &CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
+		r.CalledSpam = &senders.CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
 		for _, server := range c.Servers {
 			r.CalledSpam.Servers = append(r.CalledSpam.Servers, sidecar.Printable(server))
 		}
@@ -128,11 +70,11 @@ func (t *table) fill(r *Report, s *subject, now time.Time) {
 }
 
 // author is what one has sent, of a domain of which r has the sums, as fill has them.
-func (t *table) author(id uint32, n sketch.Sum, r *Report) Author {
+func (t *table) author(id uint32, n sketch.Sum, r *senders.Report) senders.Author {
 	x := &t.authors.all[id]
-	to := Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
+	to := senders.Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
 		Tried: min(n.Tried, r.Tried), Sent: min(n.Sent, r.Unattributed), Error: n.Err,
-		Causes: map[sidecar.Cause]int64{}, Networks: []Share{}, Destinations: []Share{}, FirstSeen: t.firstSeen(r.Domain, x)}
+		Causes: map[sidecar.Cause]int64{}, Networks: []senders.Share{}, Destinations: []senders.Share{}, FirstSeen: t.firstSeen(r.Domain, x)}
 	if v := t.evidence[id]; v != nil {
 		v.show(&to)
 	}
@@ -151,7 +93,7 @@ func (t *table) firstSeen(domain string, x *author) time.Time {
 
 // fullAt is when the limit is reached if all goes on as in the last two panes; nil if that is
 // not within a window.
-func (t *table) fullAt(r *Report, s *subject, now time.Time) *time.Time {
+func (t *table) fullAt(r *senders.Report, s *subject, now time.Time) *time.Time {
 	if t.length == 0 || r.Limit == 0 || r.Sent >= r.Limit {
 		return nil
 	}
@@ -233,7 +175,7 @@ func (a *Attribution) Subjects() (all []string) {
 // Scope returns who sends: of a domain with what it redirects, or of what else is charged;
 // where an author sends whom the scope names, or the authors of an account; or for "" the n
 // that have tried most. Of each it has n authors at most.
-func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []Report) {
+func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []senders.Report) {
 	account, isAccount := strings.CutPrefix(scope, sidecar.AccountPrefix)
 	switch {
 	case scope == "":
@@ -259,8 +201,8 @@ func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []Repor
 
 // Find returns the reports of all subjects of which somebody sends for whom f is true, each
 // with those alone.
-func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []Report {
-	reports := []Report{}
+func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []senders.Report {
+	reports := []senders.Report{}
 	keys := map[string]bool{}
 	for name := range slices.Values(a.Subjects()) {
 		clear(keys)
@@ -279,22 +221,22 @@ func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []Report 
 			}
 		}
 	}
-	slices.SortFunc(reports, func(a, b Report) int {
+	slices.SortFunc(reports, func(a, b senders.Report) int {
 		return cmp.Or(cmp.Compare(b.Authors[0].Tried, a.Authors[0].Tried), cmp.Compare(a.Domain, b.Domain))
 	})
 	return reports
 }
 
 // only returns the report of a subject with some authors alone.
-func (a *Attribution) only(now time.Time, subject string, keys map[string]bool) Report {
+func (a *Attribution) only(now time.Time, subject string, keys map[string]bool) senders.Report {
 	r, _ := a.Of(now, subject)
-	r.Authors = slices.DeleteFunc(r.Authors, func(x Author) bool { return !keys[x.Key] })
+	r.Authors = slices.DeleteFunc(r.Authors, func(x senders.Author) bool { return !keys[x.Key] })
 	return r
 }
 
 // Largest returns the n authors that have tried most, whatever they send of. Each report has
 // only those of its domain that are among them.
-func (a *Attribution) Largest(now time.Time, n int) []Report {
+func (a *Attribution) Largest(now time.Time, n int) []senders.Report {
 	type one struct {
 		subject, key string
 		tried        int64
@@ -317,7 +259,7 @@ func (a *Attribution) Largest(now time.Time, n int) []Report {
 		}
 	}
 	keep()
-	reports, of := []Report{}, map[string]map[string]bool{}
+	reports, of := []senders.Report{}, map[string]map[string]bool{}
 	for _, t := range top {
 		if of[t.subject] == nil {
 			of[t.subject] = map[string]bool{}

@@ -10,6 +10,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
 
@@ -26,13 +27,13 @@ const (
 
 // A note is a subject as it is saved.
 type note struct {
-	Length  int64             `json:"pane"` // milliseconds
-	Epoch   int64             `json:"epoch,omitempty"`
-	Authors []savedAuthor     `json:"authors"`
-	Panes   []savedPane       `json:"panes"`
-	Bads    []savedBad        `json:"bads,omitempty"`
-	Marks   []ratelimit.Token `json:"marks,omitempty"`
-	Spam    *CalledSpam       `json:"spam,omitempty"`
+	Length  int64               `json:"pane"` // milliseconds
+	Epoch   int64               `json:"epoch,omitempty"`
+	Authors []savedAuthor       `json:"authors"`
+	Panes   []savedPane         `json:"panes"`
+	Bads    []savedBad          `json:"bads,omitempty"`
+	Marks   []ratelimit.Token   `json:"marks,omitempty"`
+	Spam    *senders.CalledSpam `json:"spam,omitempty"`
 }
 
 type savedAuthor struct {
@@ -218,7 +219,7 @@ func (t *table) restored(name string, n *note) *subject {
 	if n.Length != t.length {
 		return nil
 	}
-	s := &subject{name: name, epoch: n.Epoch, spam: n.Spam, saved: saved{noted: n.size()}}
+	s := &subject{name: name, epoch: n.Epoch, wrong: wrong{spam: n.Spam}, saved: saved{noted: n.size()}}
 	ids := make([]uint32, len(n.Authors))
 	for i, x := range n.Authors {
 		ids[i] = t.authors.number(&sidecar.Author{Key: x.Key, Proof: x.Proof, Account: x.Account}, time.Unix(x.First, 0))

@@ -9,6 +9,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
 
@@ -34,12 +35,17 @@ type subject struct {
 	place     *list.Element             // in subjects.byQuiet
 	chosen    []uint32                  // authors that may have been made up, see maxChosen
 	marks     map[ratelimit.Token]int64 // of refused sends, by pane
-	bads      map[ratelimit.Token]bad
-	uncharged []uncharged // the oldest first
-	spam      *CalledSpam
+	uncharged []uncharged               // the oldest first
 	minutes   minutes
 	size      int64 // bytes in all
+	wrong
 	saved
+}
+
+// wrong is what of a subject's sends went wrong.
+type wrong struct {
+	bads map[ratelimit.Token]bad
+	spam *senders.CalledSpam
 }
 
 // saved is how far a subject is saved.
@@ -190,7 +196,7 @@ func (t *table) drop(s *subject) {
 		x.noted--
 		x.gone = append(x.gone, s.name)
 	}
-	s.panes, s.bads, s.marks, s.uncharged, s.spam, s.minutes, s.saved = nil, nil, nil, nil, nil, minutes{}, saved{} // it may be in changed
+	s.panes, s.wrong, s.marks, s.uncharged, s.minutes, s.saved = nil, wrong{}, nil, nil, minutes{}, saved{} // it may be in changed
 }
 
 // resize measures a subject anew, and forgets others if all take too much memory.

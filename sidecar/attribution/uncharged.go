@@ -5,6 +5,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/senders"
 )
 
 // everybody is the name of the subject of all that nobody pays for, whoever sends it.
@@ -46,7 +47,7 @@ func (s *subject) uncharge(pane int64, why sidecar.Class, n int64) {
 }
 
 // Uncounted lists the sends of a subject that nobody has paid for, or all for "".
-func (a *Attribution) Uncounted(now time.Time, name string) []Share {
+func (a *Attribution) Uncounted(now time.Time, name string) []senders.Share {
 	var n [sidecar.Notice]int64
 	a.look(now, name, func(s *subject, from int64) {
 		for _, u := range s.uncharged {
@@ -57,10 +58,10 @@ func (a *Attribution) Uncounted(now time.Time, name string) []Share {
 			}
 		}
 	})
-	list := []Share{}
+	list := []senders.Share{}
 	for why, word := range [...]string{sidecar.Exempt: "exempt", sidecar.Inbound: "from elsewhere", sidecar.Nobody: "bounces and warnings"} {
 		if n[why] > 0 {
-			list = append(list, Share{word, n[why]})
+			list = append(list, senders.Share{Name: word, Sent: n[why]})
 		}
 	}
 	return list

@@ -26,7 +26,7 @@ type Author struct {
 	Proof     sidecar.Proof           `json:"p,omitempty"`
 	Account   string                  `json:"u,omitempty"`
 	First     int64                   `json:"f,omitempty"` // when it was first seen, in Unix seconds
-	Tried     int64                   `json:"t,omitempty"` // as in attribution.Author
+	Tried     int64                   `json:"t,omitempty"` // as in senders.Author
 	Sent      int64                   `json:"s,omitempty"`
 	Error     int64                   `json:"e,omitempty"`
 	Newest    int64                   `json:"n,omitempty"` // of Sent, at least so many in the last five sixths of the window
@@ -38,7 +38,7 @@ type Author struct {
 	*Evidence                         // nil: there was no room for it
 }
 
-// Evidence is what is known of an author beside its numbers, as in attribution.Author.
+// Evidence is what is known of an author beside its numbers, as in senders.Author.
 type Evidence struct {
 	Networks     []Share `json:"w,omitempty"`
 	More         bool    `json:"m,omitempty"` // networks

@@ -101,6 +101,11 @@ type Config struct {
 	}
 	Limits Limits
 
+	source
+}
+
+// source is where a Config was read.
+type source struct {
 	file    string            // empty: there is none
 	origins map[string]string // key to "FILE:LINE", for what the file sets
 }
@@ -116,7 +121,7 @@ type Limits struct {
 
 // Default returns the built-in configuration.
 func Default() *Config {
-	c := &Config{origins: make(map[string]string)}
+	c := &Config{source: source{origins: make(map[string]string)}}
 
 	c.Listen.Policy = []Listener{"unix:/run/sluice/policy.sock"}
 	c.Listen.TokenFile = "/etc/sluice/token"

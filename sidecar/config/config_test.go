@@ -79,7 +79,7 @@ func TestGoodConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			again.origins, again.file, again.Store.URL = c.origins, c.file, c.Store.URL
-			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+			if diff := cmp.Diff(c, again, cmp.AllowUnexported(Config{}, source{}), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 				t.Errorf("printed and read again (-want +got):\n%s", diff)
 			}
 		})

@@ -9,13 +9,13 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
-	"sluice/sidecar/attribution"
 	"sluice/sidecar/event"
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/near"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/reconcile"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
 
@@ -166,7 +166,7 @@ func (e *Engine) culpritOf(now time.Time, domain string, limit int64, c sidecar.
 	return incident.Culprit{Author: c.Author.Key, Kind: c.Author.Kind(), Proof: c.Author.Proof.String(), Count: c.Count, Of: c.Of, Usual: usual}, unusual
 }
 
-func senderOf(a attribution.Author) incident.Sender {
+func senderOf(a senders.Author) incident.Sender {
 	s := incident.Sender{Author: a.Key, Proof: a.Proof, Tried: a.Tried, Sent: a.Sent, Bad: a.Bad, Recipients: a.Recipients,
 		Networks: []string{}, MoreNetworks: a.MoreNetworks, Destinations: []string{}, Subject: a.Subject, FirstSeen: a.FirstSeen}
 	for _, n := range a.Networks {

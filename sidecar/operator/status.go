@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/refusal"
+	"sluice/sidecar/senders"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/totals"
 )
@@ -38,8 +39,8 @@ type DomainStatus struct {
 	Held    int          `json:"held"`     // recipients that wait in Exim's queue
 	Mode    limit.Mode   `json:"mode"`     // enforce; watch; exempt: nothing of it is charged
 	Blocked
-	Authors []attribution.Author `json:"authors"` // who has tried to send most, where one domain is asked about
-	Partial bool                 `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
+	Authors []senders.Author `json:"authors"` // who has tried to send most, where one domain is asked about
+	Partial bool             `json:"partial"` // the shared store does not answer: counts are this node's, or the last seen of all
 }
 
 // Counts are the sends in the window of hourly limits, and what became of them.

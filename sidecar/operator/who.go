@@ -8,6 +8,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/senders"
 )
 
 // topAuthors is how many authors the status of a domain has.
@@ -15,9 +16,9 @@ const topAuthors = 3
 
 // WhoSends returns who sends of a scope on all nodes, as attribution.Attribution.Scope does. It waits for
 // the other nodes, though not for long. The error wraps ErrNotFound if nothing is known of it.
-func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who, error) {
+func (o *Operator) WhoSends(now time.Time, scope string, n int) (senders.Who, error) {
 	settings := o.settings.Load()
-	w := attribution.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.owners.Who.Scope(now, scope, n), Missing: []string{}, Uncounted: []attribution.Share{}}
+	w := senders.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.owners.Who.Scope(now, scope, n), Missing: []string{}, Uncounted: []senders.Share{}}
 	if o.owners.Feed != nil {
 		o.owners.Feed.Gather(now, subjectsOf(scope, w.Domains)...)
 		w.Domains, w.Missing = o.owners.Who.Scope(now, scope, n), append(w.Missing, o.owners.Feed.Missing()...)
@@ -36,7 +37,7 @@ func (o *Operator) WhoSends(now time.Time, scope string, n int) (attribution.Who
 
 // subjectsOf are those of whom other nodes are asked about a scope: it, or that of its mailbox,
 // and those that are known of here.
-func subjectsOf(scope string, known []attribution.Report) []string {
+func subjectsOf(scope string, known []senders.Report) []string {
 	var all []string
 	if _, domain, _ := strings.Cut(scope, "@"); domain != "" {
 		all = append(all, domain)
@@ -76,7 +77,7 @@ func (o *Operator) Learn(now time.Time, all map[string]attribution.Hours) attrib
 func (o *Operator) addAuthors(now time.Time, scope string, s Status) {
 	for i := range s.Domains {
 		d := &s.Domains[i]
-		if d.Authors = []attribution.Author{}; d.Domain == scope {
+		if d.Authors = []senders.Author{}; d.Domain == scope {
 			r, _ := o.owners.Who.Of(now, scope)
 			d.Authors = append(d.Authors, r.Authors[:min(topAuthors, len(r.Authors))]...)
 		}
