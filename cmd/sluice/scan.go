@@ -38,13 +38,7 @@ func (c scriptScanCmd) Run(t *terminal, of *scriptCmd) error {
 	if err != nil {
 		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
 	}
-	told := time.Now()
-	r, err := scan.Run(t.ctx, told, scan.Options{Account: account, Dir: dir, Database: c.Database, Clamd: c.Clamd, Progress: func(p scan.Progress) {
-		if now := time.Now(); now.Sub(told) >= 10*time.Second {
-			told = now
-			printProgress(t, p)
-		}
-	}})
+	r, err := scan.Run(t.ctx, time.Now(), scan.Options{Account: account, Dir: dir, Database: c.Database, Clamd: c.Clamd, Progress: t.scanProgress()})
 	switch {
 	case err != nil:
 		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
@@ -59,12 +53,19 @@ func (c scriptScanCmd) Run(t *terminal, of *scriptCmd) error {
 	return err
 }
 
-func printProgress(t *terminal, p scan.Progress) {
-	what := "all files"
-	if p.Recent {
-		what = "what has changed within 7 days"
+// scanProgress returns what prints every ten seconds how far a scan has come.
+func (t *terminal) scanProgress() func(scan.Progress) {
+	told := time.Now()
+	return func(p scan.Progress) {
+		now, what := time.Now(), "all files"
+		if now.Sub(told) < 10*time.Second {
+			return
+		}
+		if told = now; p.Recent {
+			what = "what has changed within 7 days"
+		}
+		printf(t.stderr, "at %s: %d scanned, %d found\n", what, p.Files, p.Found)
 	}
-	printf(t.stderr, "at %s: %d scanned, %d found\n", what, p.Files, p.Found)
 }
 
 // foundIn says how much was found.

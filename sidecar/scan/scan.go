@@ -125,6 +125,9 @@ func (s *scanner) choose(ctx context.Context) error {
 	return nil
 }
 
+// Installed reports whether there is a program that scans.
+func Installed() bool { return find("clamdscan") != "" || find("clamscan") != "" }
+
 // find returns the path of a program; empty if there is none.
 func find(name string) string {
 	for _, name := range []string{name, cpanelPrograms + name} {
