@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
@@ -75,8 +76,8 @@ func (c doctorCmd) Run(t *terminal) error {
 func printFindings(w io.Writer, findings []doctor.Finding) {
 	for _, f := range findings {
 		printf(w, "%-6s %s: %s\n", f.State, f.Check, f.Found)
-		if f.Do != "" {
-			printf(w, "       %s\n", f.Do)
+		for line := range strings.Lines(f.Do) {
+			printf(w, "       %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
 }

@@ -62,6 +62,7 @@ type commands struct {
 	Rollback rollbackCmd   `cmd:"" help:"Take back one change of the history."`
 	Clean    cleanCmd      `cmd:"" help:"Stop who has sent what it should not, and clean up after it."`
 	Did      actionsCmd    `cmd:"" name:"actions" help:"Show what was done for operators to queue, logins and scripts, and by whom."`
+	Login    loginCmd      `cmd:"" help:"Suspend the login of a mailbox whose password is stolen, and resume it."`
 	Undo     undoCmd       `cmd:"" help:"Take back one action, all of a clean, or one change of the history."`
 	Script   scriptCmd     `cmd:"" help:"Disable a tenant's script that sends spam, enable it again, or look for malware."`
 	Check    checkCmd      `cmd:"" help:"Ask one question as Exim would, and print the answer."`

@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/history"
+	"sluice/sidecar/login"
 	"sluice/sidecar/quarantine"
 	"sluice/sidecar/script"
 )
@@ -33,6 +34,8 @@ func undoers() map[action.Verb]undoer {
 		quarantine.Thaw:       {undo: (*terminal).undoQueue},
 		verbRelease:           {undo: (*terminal).undoStop}, // of the author, in place of its domain
 		script.Disabled:       {undo: (*terminal).undoScript, alone: true},
+		login.SuspendVerb:     {undo: (*terminal).undoLogin},
+		login.ResumeVerb:      {undo: (*terminal).undoLogin},
 	}
 }
 

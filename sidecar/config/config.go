@@ -98,6 +98,7 @@ type Config struct {
 	}
 	Clean struct {
 		WebUsers []string // logins of web servers, whose files below public_html may be disabled too
+		Adapter  string   // by which logins are suspended; empty: the only one that the host has
 	}
 	Limits Limits
 

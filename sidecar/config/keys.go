@@ -78,6 +78,7 @@ func (c *Config) keys() []configKey {
 		{"metrics.textfile", field.Text(&c.Metrics.Textfile, field.OrEmpty(field.AbsolutePath))},
 		{"metrics.top", field.Whole(&c.Metrics.Top, 0, 1000)},
 
+		{"clean.adapter", field.Text(&c.Clean.Adapter, field.OrEmpty(adapterName))},
 		{"clean.web_users", field.List(&c.Clean.WebUsers, field.NotEmpty)},
 
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
@@ -117,6 +118,14 @@ func localDomain(s string) (string, error) {
 func glob(s string) (string, error) {
 	if _, err := path.Match(s, ""); err != nil || s == "" {
 		return "", errors.New(`a name, or a pattern like "*smtp*"`)
+	}
+	return s, nil
+}
+
+// adapterName allows what can be the name of a file that is not hidden.
+func adapterName(s string) (string, error) {
+	if strings.HasPrefix(s, ".") || strings.ContainsAny(s, "/\x00") {
+		return "", errors.New(`"cpanel", "dovecot", "none", or the name of a program in /etc/sluice/adapters`)
 	}
 	return s, nil
 }

@@ -118,6 +118,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	d.checkOwners()
 	d.checkCron()
 	d.checkAlerts()
+	d.checkLogins()
 	d.checkClock()
 	return d.findings, nil
 }

@@ -36,22 +36,61 @@ func beginsWith(config, acl, ours string) bool {
 	return false
 }
 
-var transportHead = regexp.MustCompile(`^(\S+) transport:$`)
-
 // SMTPTransports are the names of the transports that speak SMTP.
 func (e Exim) SMTPTransports(ctx context.Context) (names []string, err error) {
-	text, err := e.Run(ctx, "", "-bP", "transports")
-	name := ""
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if m := transportHead.FindStringSubmatch(line); m != nil {
-			name = m[1]
-		}
-		if line == "driver = smtp" {
-			names = append(names, name)
+	all, err := e.drivers(ctx, "transport")
+	for _, d := range all {
+		if d.options["driver"] == "smtp" {
+			names = append(names, d.name)
 		}
 	}
 	return names, err
+}
+
+// OwnAuthenticators are the names of the authenticators by which clients log in and that do not
+// ask Dovecot.
+func (e Exim) OwnAuthenticators(ctx context.Context) (names []string, err error) {
+	all, err := e.drivers(ctx, "authenticator")
+	for _, d := range all {
+		if d.options["driver"] != "dovecot" && d.servesClients() {
+			names = append(names, d.name)
+		}
+	}
+	return names, err
+}
+
+// A driver is a transport, router or authenticator, as Exim's documentation calls them.
+type driver struct {
+	name    string
+	options map[string]string
+}
+
+// servesClients reports whether an authenticator has something to find out with whether a client
+// may log in. Without it Exim uses it as a client only.
+func (d driver) servesClients() bool {
+	for name, value := range d.options {
+		if value != "" && strings.HasPrefix(name, "server_") && name != "server_advertise_condition" && name != "server_set_id" && name != "server_debug_print" {
+			return true
+		}
+	}
+	return false
+}
+
+var driverHead = regexp.MustCompile(`^(\S+) (?:transport|authenticator):$`)
+
+// drivers are all drivers of a kind.
+func (e Exim) drivers(ctx context.Context, kind string) (all []driver, err error) {
+	text, err := e.Run(ctx, "", "-bP", kind+"s")
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if m := driverHead.FindStringSubmatch(line); m != nil {
+			all = append(all, driver{m[1], map[string]string{}})
+		}
+		if name, value, ok := strings.Cut(line, " ="); ok && len(all) > 0 {
+			all[len(all)-1].options[name] = strings.TrimSpace(value)
+		}
+	}
+	return all, err
 }
 
 // MainLog is the file that Exim writes its main log to, in the form of exim.mainlog: %D

@@ -57,7 +57,7 @@ func (d *dovecot) State(ctx context.Context, l Login) (State, error) {
 	if err != nil {
 		return "", err
 	}
-	if is, err := d.denied.has(name); err != nil || is {
+	if is, err := d.denied.has(deniedLine(name)); err != nil || is {
 		return Suspended, err
 	}
 	if knows, err := d.knows(ctx, name); err != nil || knows {
@@ -141,7 +141,7 @@ func (d *dovecot) write(ctx context.Context, name string, change func(name, read
 	if err != nil {
 		return err
 	}
-	if err := change(name, user); err != nil {
+	if err := change(deniedLine(name), user); err != nil {
 		return err
 	}
 	_, err = d.admin(ctx, []int{doveadmDone}, "auth", "cache", "flush", "--", name)
@@ -205,6 +205,11 @@ func dovecotName(l Login) (string, error) {
 		return "", fmt.Errorf("%q is no login that Dovecot could have in a file of logins", l.Name)
 	}
 	return name, nil
+}
+
+// deniedLine is a login as Dovecot looks for it in a file: quotes and backslashes behind a backslash.
+func deniedLine(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`).Replace(name)
 }
 
 var (
