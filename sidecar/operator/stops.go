@@ -52,19 +52,19 @@ func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (S
 	if o.owners.Stopped.Unposted() {
 		warnings = append(warnings, "the other nodes cannot be told now, and are as soon as they can")
 	}
-	if before := o.lasting(now, st); before != "" {
+	if before := o.owners.lasting(now, st); before != "" {
 		warnings = append(warnings, before)
 	}
 	warnings = slices.DeleteFunc(warnings, func(w string) bool { return w == "" })
-	return o.stopStatus(now, *st), strings.Join(warnings, "; "), nil
+	return o.owners.stopStatus(now, *st), strings.Join(warnings, "; "), nil
 }
 
 // lasting warns of an earlier stop of the same scope that outlasts this one.
-func (o *Operator) lasting(now time.Time, st *stop.Stop) string {
+func (o *Owners) lasting(now time.Time, st *stop.Stop) string {
 	if st.Until.IsZero() {
 		return ""
 	}
-	for _, before := range o.owners.Stopped.List(st.Until, st.Scope, false) {
+	for _, before := range o.Stopped.List(st.Until, st.Scope, false) {
 		if before.Mark != st.Mark {
 			return fmt.Sprintf("after it an earlier stop goes on: %s", before.Origin())
 		}
@@ -82,7 +82,7 @@ func (o *Operator) Start(ctx context.Context, now time.Time, scope, who string, 
 	if !o.owners.Stopped.Start(ctx, now, scope, who, release) {
 		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
 	}
-	return o.stays(now, scope), nil
+	return o.owners.stays(now, scope), nil
 }
 
 // EndStop ends one stop of an author or an account, by its mark; others of it go on. The error
@@ -94,7 +94,7 @@ func (o *Operator) EndStop(ctx context.Context, now time.Time, scope, mark, who 
 	if !o.owners.Stopped.End(ctx, now, scope, mark, who) {
 		return "", fmt.Errorf("%w: this stop of it is not in force", limit.ErrNotFound)
 	}
-	return o.stays(now, scope), nil
+	return o.owners.stays(now, scope), nil
 }
 
 // LeaveOut stops an author in place of a subject, as Sluice itself does for too many defers and
@@ -112,18 +112,18 @@ func (o *Operator) LeaveOut(ctx context.Context, now time.Time, scope, subject, 
 	o.reconciler.ReconcileSoon(subject)
 	for _, st := range o.owners.Stopped.List(now, canonical, true) {
 		if st.Of == subject {
-			return o.stopStatus(now, st), nil
+			return o.owners.stopStatus(now, st), nil
 		}
 	}
 	return StopStatus{}, fmt.Errorf("%s could not be stopped in place of %s", canonical, subject)
 }
 
 // stays tells what stays as it was when a stop has ended.
-func (o *Operator) stays(now time.Time, scope string) (warning string) {
-	if old := o.owners.Holds.NumberHeldBy(scope, func(id string) bool { return o.owners.Stopped.KeptID(now, scope, id) }); old > 0 {
+func (o *Owners) stays(now time.Time, scope string) (warning string) {
+	if old := o.Holds.NumberHeldBy(scope, func(id string) bool { return o.Stopped.KeptID(now, scope, id) }); old > 0 {
 		warning = fmt.Sprintf("%s of messages over an hour old stay held: sluice start %s --release", sidecar.Count(int64(old), "recipient", "recipients"), scope)
 	}
-	if o.owners.Stopped.Unposted() {
+	if o.Stopped.Unposted() {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
 	}
 	return warning
@@ -133,22 +133,22 @@ func (o *Operator) stays(now time.Time, scope string) (warning string) {
 // for "", the last first, with those of the last weeks that are over.
 func (o *Operator) Stops(now time.Time, scope string) ([]StopStatus, error) {
 	if scope == "" {
-		return o.statuses(now, o.owners.Stopped.List(now, "", true)), nil
+		return o.owners.statuses(now, o.owners.Stopped.List(now, "", true)), nil
 	}
 	canonical, err := stop.Canonical(scope)
 	if err == nil {
-		return o.statuses(now, o.owners.Stopped.List(now, canonical, true)), nil
+		return o.owners.statuses(now, o.owners.Stopped.List(now, canonical, true)), nil
 	}
 	domain, bad := limit.CanonicalScope(scope)
 	if bad != nil {
 		return nil, err
 	}
-	return o.statuses(now, slices.DeleteFunc(o.owners.Stopped.List(now, "", true), func(st stop.Stop) bool {
+	return o.owners.statuses(now, slices.DeleteFunc(o.owners.Stopped.List(now, "", true), func(st stop.Stop) bool {
 		return stop.DomainOf(st.Scope) != domain && st.Of != domain
 	})), nil
 }
 
-func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {
+func (o *Owners) statuses(now time.Time, stops []stop.Stop) []StopStatus {
 	all := []StopStatus{}
 	for _, st := range stops {
 		all = append(all, o.stopStatus(now, st))
@@ -156,8 +156,8 @@ func (o *Operator) statuses(now time.Time, stops []stop.Stop) []StopStatus {
 	return all
 }
 
-func (o *Operator) stopStatus(now time.Time, st stop.Stop) StopStatus {
-	return StopStatus{st, st.State(now), o.owners.Holds.NumberOf(st.Scope)}
+func (o *Owners) stopStatus(now time.Time, st stop.Stop) StopStatus {
+	return StopStatus{st, st.State(now), o.Holds.NumberOf(st.Scope)}
 }
 
 // stopsIn lists the stops in force that concern a scope: all for "", of a domain those of its
@@ -171,7 +171,7 @@ func (o *Operator) stopsIn(now time.Time, scope string) []StopStatus {
 	if canonical, err := stop.Canonical(scope); err == nil {
 		scope = canonical
 	}
-	return o.statuses(now, slices.DeleteFunc(all, func(st stop.Stop) bool {
+	return o.owners.statuses(now, slices.DeleteFunc(all, func(st stop.Stop) bool {
 		return scope != "" && st.Scope != scope && stop.DomainOf(st.Scope) != scope && (account == "" || st.Scope != sidecar.AccountPrefix+account)
 	}))
 }
