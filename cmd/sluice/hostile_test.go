@@ -80,7 +80,7 @@ func printing(text, dir string) [][]string {
 	return [][]string{
 		{"status"}, {"status", "hostile.example"}, {"status", "account:hostile"}, {"status", text},
 		{"who"}, {"who", text}, {"who", "--by", "network"}, {"who", "--by", "subject"}, {"who", "--by", "destination"}, {"who", "--log", dir + "/log"},
-		{"queue"}, {"queue", "--list"}, {"queue", text, "--list"}, {"events"}, {"events", text}, {"incident"}, {"incident", text}, {"incident", "example.com"},
+		{"queue"}, {"queue", "--list"}, {"queue", text, "--list"}, {"events"}, {"events", text}, {"incident"}, {"incident", text}, {"incident", text, "--html"}, {"incident", text, "--for", "customer"}, {"incident", "--month"},
 		{"history"}, {"history", "--export"}, {"explain", text}, {"explain", "hostile.example"},
 		{"set", "hostile.example", "hourly=3"}, {"set", text, "hourly=3"}, {"set", "a.example", text}, {"unset", "hostile.example"}, {"rollback", "3"},
 		{"lock", text}, {"unlock", text}, {"unlock", "hostile.example"}, {"reset", text}, {"stop", text}, {"stop", "news@hostile.example", "--why", text}, {"start", text},

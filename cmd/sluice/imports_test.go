@@ -89,7 +89,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/admin", own: words("event", "peer", "listen", "limit", "config", "history", "settings", "simulate", "operator", "senders", "attribution", "stop", "eventlog", "incident", "queue", "alert"), foreign: []string{"*"}, http: true},
 	{packages: "sluice/sidecar/web", own: words("event", "listen", "settings", "operator"),
 		foreign: []string{"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp", "golang.org/x/net/netutil"}, http: true},
-	{packages: "sluice/sidecar/action"}, // what root was told to do
+	{packages: "sluice/sidecar/card", own: words("event", "incident")},                                    // an incident, as it is shown
+	{packages: "sluice/sidecar/action"},                                                                   // what root was told to do
 	{packages: "sluice/sidecar/script", own: words("action"), foreign: []string{"golang.org/x/sys/unix"}}, // what root does to a tenant's files
 	{packages: "sluice/sidecar/scan", own: words("script")},                                               // what it finds in them
 	{packages: "sluice/sidecar/quarantine", own: words("action", "envelope", "exim")},                     // what root does to Exim's queue

@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/queue"
 )
 
 func (s stage) Happened(_, _ time.Time, scope string) (operator.Past, error) {
@@ -42,6 +43,7 @@ var pastStage = stage{
 		{At: later(-time.Minute), Last: later(-time.Minute), Count: 1, Event: "stop", Domain: "example.com", Scope: "hacked@example.com", By: "alice (as root)", Text: "node mx1, why stolen password"},
 		{At: noon, Last: noon, Count: 1, Event: "redis-away", Text: "server r1:6379, i/o timeout"},
 	}},
+	queue: queue.Report{Node: "mx1", Messages: 212},
 	incidents: []incident.Incident{
 		{ID: incident.ID{Node: "mx1", Number: 43}, Revision: 1, Condition: incident.Redis, Severity: incident.Warning, Opened: noon,
 			Causes:   []incident.Cause{{Name: "redis-away", Scope: "r1:6379", Severity: incident.Warning, Since: noon}},
@@ -55,6 +57,9 @@ var pastStage = stage{
 				{At: later(-2 * time.Hour), Last: later(-119 * time.Minute), Count: 4, Event: "limit-reached", Severity: incident.Info, Text: "sent 500/500 (100%)"},
 				{At: later(-time.Hour), Last: later(-time.Hour), Count: 1, Event: "stop", Severity: incident.Warning, By: "sluice", Text: "scope hacked@example.com"},
 				{At: later(-20 * time.Minute), Last: later(-20 * time.Minute), Count: 1, Event: "start", Severity: incident.Info, By: "alice (as root)", Text: "scope hacked@example.com"}},
+			Minutes: incident.Minutes{Author: "hacked@example.com", From: later(-75 * time.Minute), Until: later(-50 * time.Minute),
+				Tried: []int64{0, 0, 0, 2, 20, 300, 480, 480, 480, 480, 480, 480, 480, 480, 480, 480, 480, 480, 300, 20, -1, -1, 0, 0, 0}, Sent: []int64{0, 0, 0, 2, 20, 99, 120, 140, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, 0, 0, 0},
+				OthersTried: []int64{1, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 0, 0, -1, -1, 1, 0, 1}, OthersSent: []int64{1, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 0, 0, -1, -1, 1, 0, 1}},
 			Evidence: incident.Evidence{At: later(-90 * time.Minute), Sent: 487, Tried: 18907, Refused: 18420, Limit: 500,
 				Who: []incident.Sender{
 					{Author: "hacked@example.com", Proof: "proven", Tried: 18881, Sent: 461, Bad: 175, Recipients: 458, Networks: []string{"203.0.113.0/24", "198.51.100.0/24"}, MoreNetworks: true,

@@ -163,7 +163,7 @@ func (e *Engine) culpritOf(now time.Time, domain string, limit int64, c sidecar.
 	}
 	usual, unusual := e.Who.Unusual(now, domain, c.Author.Key, c.Count, limit)
 	unusual = unusual && c.Count > e.spikeRule(domain, c.Author.Key).Expected
-	return incident.Culprit{Author: c.Author.Key, Kind: c.Author.Kind(), Proof: c.Author.Proof.String(), Count: c.Count, Of: c.Of, Usual: usual}, unusual
+	return incident.Culprit{Author: c.Author.Key, Kind: c.Author.Kind(), Proof: c.Author.Proof.String(), Account: c.Author.Account, Count: c.Count, Of: c.Of, Usual: usual}, unusual
 }
 
 func senderOf(a senders.Author) incident.Sender {

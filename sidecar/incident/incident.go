@@ -96,13 +96,14 @@ type Cause struct {
 
 // A Culprit is who sends most of what an incident is about.
 type Culprit struct {
-	Author  string `json:"author"`          // its key: a mailbox, or script:DIRECTORY, login:NAME ...
-	Kind    string `json:"kind"`            // mailbox, script, login, forward, client, service or loopback
-	Proof   string `json:"proof"`           // proven, claimed or none
-	Count   int64  `json:"count"`           // sends, about; of deferfail bad ones
-	Of      int64  `json:"of"`              // of so many
-	Stopped bool   `json:"stopped"`         // it alone was stopped
-	Usual   int64  `json:"usual,omitempty"` // what it usually sends in its busiest hours; 0 is unknown
+	Author  string `json:"author"`            // its key: a mailbox, or script:DIRECTORY, login:NAME ...
+	Kind    string `json:"kind"`              // mailbox, script, login, forward, client, service or loopback
+	Proof   string `json:"proof"`             // proven, claimed or none
+	Account string `json:"account,omitempty"` // that it belongs to; empty: not known
+	Count   int64  `json:"count"`             // sends, about; of deferfail bad ones
+	Of      int64  `json:"of"`                // of so many
+	Stopped bool   `json:"stopped"`           // it alone was stopped
+	Usual   int64  `json:"usual,omitempty"`   // what it usually sends in its busiest hours; 0 is unknown
 }
 
 // An Entry is one line of a timeline.

@@ -127,7 +127,7 @@ func (s *Incidents) Watch(f func(Incident)) {
 // snapshot is the incident as it is now.
 func (i *state) snapshot() Incident {
 	now := i.Incident
-	now.Causes, now.Timeline = slices.Clone(now.Causes), slices.Clone(now.Timeline)
+	now.Causes, now.Timeline, now.Minutes = slices.Clone(now.Causes), slices.Clone(now.Timeline), now.Minutes.clone()
 	return now
 }
 
