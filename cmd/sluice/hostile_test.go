@@ -89,6 +89,8 @@ func printing(text, dir string) [][]string {
 		{"check", "--stage", text}, {"check", "--stage", "rcpt", "--auth", "news@example.com", "--recipient", text},
 		{"simulate", dir + "/log", "--set", "default", "hourly=1"}, {"simulate", text}, {"alert", "test"}, {"alert", "test", text},
 		{"script", "disable", text}, {"script", "enable", text}, {"script", "scan", text},
+		{"queue", "show", text}, {"queue", "quarantine", text, "--dry-run"}, {"queue", "restore", text, "--dry-run"}, {"queue", "remove", text, "--dry-run"},
+		{"queue", "flush", text, "--dry-run"}, {"queue", "freeze", text, "--dry-run"}, {"queue", "thaw", text, "--dry-run"},
 		{"exim", "install", text}, {"exim", "remove", text}, {"exim", "show", text},
 		{"clean", text}, {"clean", "42", "--dry-run"}, {"clean", text + "@example.com", "--dry-run"}, {"clean", "script:/" + text, "--dry-run"},
 		{"actions"}, {"actions", text}, {"undo", text}, {"undo", "1"}, {"undo", "mx1:1"}, {"undo", "2"},
