@@ -26,7 +26,6 @@ var hostMounts = []struct{ own, path string }{
 	{"spool", "/var/spool/exim4"},
 	{"log", "/var/log/exim4"},
 	{"mail", "/var/mail"},
-	{"actions", "/var/lib/sluice-actions"},
 	{"run", "/run"},
 	{"actions", "/var/lib/sluice-actions"},
 }
