@@ -15,7 +15,7 @@ build: ## build bin/sluice, which needs no library of the machine that it runs o
 	CGO_ENABLED=0 go build -trimpath -o bin/sluice ./cmd/sluice
 
 # Packages whose tests start Sluice, Redis or Exim, and root's machine; of the others
-# all tests run without root and without a program that may be missing.
+# all tests run without root and without a program that may be missing, but for $(on_redis).
 hosts := /cmd/sluice$$|/exim-config$$|/redisstore$$
 # Packages with no goroutine of ours in them or in their tests: -race finds nothing there. Nor
 # in TestReadme, which waits for a machine, and so begins with the packages and not behind others.
@@ -28,6 +28,8 @@ light_rest = $(filter-out $(light_race),$(light))
 # Tests of engine that play hours of mail by a clock of their own, in one goroutine: -race finds
 # nothing there either, and takes ten times as long.
 scripted := ^(TestAStolenMailboxBesideFourColleagues|TestAnyOffice|TestReplaysOfTheShare|TestSimulationEqualsWhatTheLivePolicyDid|TestSimulationKeepsNoMoreOfALongerLog|TestAWebServersScriptAndAForwarderBesideFourColleagues)$$
+# The test of engine that starts a Redis.
+on_redis := ^TestAStolenMailboxOnTwoNodesOfOneRedis$$
 # -race needs a C compiler.
 race := $(shell command -v gcc >/dev/null && echo -race)
 # The last resort: whatever waits has a deadline of its own (see sidecar/hosttest).
@@ -53,7 +55,7 @@ light:
 	@CGO_ENABLED=0 go vet -trimpath ./...
 	@CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" go tool -modfile=tools/go.mod staticcheck ./...
 	@go test .ci/report.go .ci/report_test.go
-	@$(seen) $(report) -- "$(flags) -parallel 4 $(race) -skip $(scripted) $(light_race)" \
+	@$(seen) $(report) -- "$(flags) -parallel 4 $(race) -skip $(scripted)|$(on_redis) $(light_race)" \
 		"$(shipped) $(flags) $(light_rest)" "$(shipped) $(flags) -run $(scripted) ./sidecar/engine"
 
 check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
@@ -66,6 +68,7 @@ test: ## install what is missing, then make check and all tests (root for those 
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
 	@$(seen) $(report) -slowest 10 -- "$(flags) -parallel 4 -race -skip ^TestReadme$$ ./cmd/sluice" "$(flags) -parallel 4 -race ./ratelimit/redisstore" \
+		"$(shipped) $(flags) -run $(on_redis) ./sidecar/engine" \
 		"$(shipped) $(flags) ./exim-config" "$(shipped) $(flags) -run ^TestReadme$$ ./cmd/sluice"
 
 one: deps ## one end-to-end test, with its log: make one T=TestReadme

@@ -139,7 +139,7 @@ func openTimed(t *testing.T, r *redistest.Server, dir string, o ratelimit.Option
 	}
 	s := &timed{}
 	s.Store, err = Open(Options{URL: "unix://" + filepath.Join(r.Dir, "s"), Timeout: hosttest.Deadline(5 * time.Second), Outage: OutageClosed,
-		Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}, redisTime: func() time.Time { return s.at }})
+		Node: "a", Nodes: 1, Ledger: own, Reporter: &heard{}, RedisTime: func() time.Time { return s.at }})
 	if err != nil {
 		t.Fatal(err)
 	}

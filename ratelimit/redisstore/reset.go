@@ -38,7 +38,7 @@ func (s *Store) Reset(ctx context.Context, now time.Time, subject string, seen i
 // forget what this node has accepted since the deadline. As Redis's clock is known to
 // within a millisecond, the date is two earlier than the deadline.
 func (s *Store) latest(l *link, deadline time.Time) time.Time {
-	if at, ok := l.timeAt(deadline); ok && s.options.redisTime == nil {
+	if at, ok := l.timeAt(deadline); ok && s.options.RedisTime == nil {
 		return at.Add(-2 * time.Millisecond)
 	}
 	return time.Time{}

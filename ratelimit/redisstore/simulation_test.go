@@ -44,7 +44,7 @@ func newSimulation(t *testing.T, outage Outage, random *rand.Rand) *simulation {
 			t.Fatal(err)
 		}
 		n, err := Open(Options{URL: "unix://" + s.redis.Socket(), Timeout: hosttest.Deadline(5 * time.Second), Outage: outage, Node: fmt.Sprint(i), Nodes: 3,
-			Ledger: own, Reporter: &heard{}, redisTime: s.arrival})
+			Ledger: own, Reporter: &heard{}, RedisTime: s.arrival})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,8 +67,8 @@ type Options struct {
 	// must not wait. May be nil.
 	Called func(took time.Duration, err error)
 
-	// redisTime, in tests, replaces Redis's clock.
-	redisTime func() time.Time
+	// RedisTime, in tests, replaces Redis's clock. Must be nil elsewhere.
+	RedisTime func() time.Time
 	// replayWait, in tests, replaces the constant.
 	replayWait time.Duration
 	// answered, in tests, is called with Redis's answer to a Take, and when it was asked.
@@ -167,8 +167,8 @@ func (c *clock) now() time.Time {
 func (s *Store) terms(now time.Time, subjects []ratelimit.Subject) terms {
 	t := terms{attempt: s.attempts.Add(1)}
 	t.keep, t.horizon = s.ledger.Kept(now, subjects)
-	if s.options.redisTime != nil {
-		t.now = s.options.redisTime()
+	if s.options.RedisTime != nil {
+		t.now = s.options.RedisTime()
 	}
 	return t
 }
@@ -419,7 +419,7 @@ func inOrder(uses []ratelimit.Use, subjects []ratelimit.Subject) (all []ratelimi
 // inLocalTime turns times of Redis's clock into those of the caller's, which may be
 // minutes apart. Epochs stay as they are.
 func (s *Store) inLocalTime(now time.Time, r ratelimit.Result) ratelimit.Result {
-	if s.options.redisTime != nil {
+	if s.options.RedisTime != nil {
 		return r
 	}
 	shift := now.Sub(r.At)

@@ -80,55 +80,80 @@ func TestWhoSendsOnAllNodes(t *testing.T) {
 	}
 }
 
+// An office whose people send over two nodes: the first of them, who is stolen in the end, in
+// turn, and the others over the second node.
+type branches struct {
+	nodes
+	at       [2]*office
+	accepted []time.Time // on both, in the last hour
+	worst    int         // most of them
+}
+
+func newBranches(n nodes, max int) *branches {
+	b := &branches{nodes: n}
+	for i := range b.at {
+		b.at[i] = &office{site: n[i], max: max, messages: i * 50_000}
+		b.at[i].clear()
+	}
+	return b
+}
+
+// run has people send for so many minutes. pass has one minute go by.
+func (b *branches) run(pass func(), minutes int, people ...rate) {
+	for m := range minutes {
+		for i, p := range people {
+			for k := (m*p.hourly + i) / 60; k < ((m+1)*p.hourly+i)/60; k++ {
+				node := 1
+				if i == 0 {
+					node = k % 2
+				}
+				if b.at[node].try(p.name, 1) > 0 {
+					b.accepted = append(b.accepted, b.nodes[0].now)
+				}
+			}
+		}
+		for len(b.accepted) > 0 && !b.accepted[0].After(b.nodes[0].now.Add(-time.Hour)) {
+			b.accepted = b.accepted[1:]
+		}
+		b.worst = max(b.worst, len(b.accepted))
+		pass()
+	}
+}
+
+func (b *branches) refusedOf(people ...rate) int {
+	return b.at[0].refusedOf(people...) + b.at[1].refusedOf(people...)
+}
+
+// onlyEve wants that nobody but the stolen mailbox was refused, on both nodes, and nothing over
+// the limit accepted.
+func (b *branches) onlyEve(t *testing.T) {
+	t.Helper()
+	t.Logf("sent %v and %v, refused %v and %v, at most %d in an hour", b.at[0].sent, b.at[1].sent, b.at[0].refused, b.at[1].refused, b.worst)
+	if b.refusedOf(colleagues...) > 0 || b.worst > b.at[0].max {
+		t.Error("colleagues are refused, or the limit is exceeded")
+	}
+	if b.at[0].refused["eve"] == 0 || b.at[1].refused["eve"] == 0 {
+		t.Error("the stolen mailbox is not refused on both")
+	}
+}
+
 // A stolen mailbox sends over both nodes in turn. Its colleagues send over one of them, so that
 // the other knows of them only by what it is told: none of them is refused, and the limit holds.
 func TestAStolenMailboxOnTwoNodes(t *testing.T) {
-	n := newNodes(t, "[limits]\nhourly = 100\n")
-	var at [2]*office
-	for i := range at {
-		at[i] = &office{site: n[i], max: 100, messages: i * 50_000}
-		at[i].clear()
-	}
-	var accepted []time.Time
-	worst := 0
-	run := func(minutes int, people ...rate) {
-		for m := range minutes {
-			for i, p := range people {
-				for k := (m*p.hourly + i) / 60; k < ((m+1)*p.hourly+i)/60; k++ {
-					node := 1
-					if i == 0 {
-						node = k % 2
-					}
-					if at[node].try(p.name, 1) > 0 {
-						accepted = append(accepted, n[0].now)
-					}
-				}
-			}
-			for len(accepted) > 0 && !accepted[0].After(n[0].now.Add(-time.Hour)) {
-				accepted = accepted[1:]
-			}
-			worst = max(worst, len(accepted))
-			n.pass(time.Minute)
-		}
-	}
+	b := newBranches(newNodes(t, "[limits]\nhourly = 100\n"), 100)
+	minute := func() { b.pass(time.Minute) }
 	people := append([]rate{{"eve", 4}}, colleagues...)
 	for day := range 4 {
-		n.setNow(time.Date(2026, 3, 2+day, 9, 0, 0, 0, time.UTC))
-		run(5*60, people...)
+		b.setNow(time.Date(2026, 3, 2+day, 9, 0, 0, 0, time.UTC))
+		b.run(minute, 5*60, people...)
 	}
-	n.setNow(time.Date(2026, 3, 6, 9, 0, 0, 0, time.UTC))
-	run(2*60, people...)
-	if refused := at[0].refusedOf(people...) + at[1].refusedOf(people...); refused > 0 {
+	b.setNow(time.Date(2026, 3, 6, 9, 0, 0, 0, time.UTC))
+	b.run(minute, 2*60, people...)
+	if refused := b.refusedOf(people...); refused > 0 {
 		t.Fatalf("%d are refused before", refused)
 	}
-	run(5*60, append([]rate{{"eve", 30 * 60}}, colleagues...)...)
-	t.Logf("sent %v and %v, refused %v and %v, at most %d in an hour", at[0].sent, at[1].sent, at[0].refused, at[1].refused, worst)
-	if at[0].refusedOf(colleagues...)+at[1].refusedOf(colleagues...) > 0 || worst > 100 {
-		t.Error("colleagues are refused, or the limit is exceeded")
-	}
-	if at[0].refused["eve"] == 0 || at[1].refused["eve"] == 0 {
-		t.Error("the stolen mailbox is not refused on both")
-	}
+	b.run(minute, 5*60, append([]rate{{"eve", 30 * 60}}, colleagues...)...)
+	b.onlyEve(t)
 }
 
 // Who sends to addresses that do not exist over both nodes, over each too few, is stopped alone,
