@@ -2,11 +2,9 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"strings"
 )
 
@@ -35,16 +33,4 @@ func needRoot(what string) error {
 		return fmt.Errorf("%s: only root can do that. Try: sudo sluice %s", what, what)
 	}
 	return nil
-}
-
-// whoTyped is the login of whoever has started this program, before sudo or su.
-func whoTyped() string {
-	if name := os.Getenv("SUDO_USER"); name != "" {
-		return name
-	}
-	uid, err := os.ReadFile("/proc/self/loginuid") // 4294967295: nobody has logged in
-	if u, unknown := user.LookupId(strings.TrimSpace(string(uid))); err == nil && unknown == nil {
-		return u.Username
-	}
-	return cmp.Or(os.Getenv("USER"), "root")
 }

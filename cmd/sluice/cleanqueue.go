@@ -167,6 +167,9 @@ func (t *terminal) undoQueue(a action.Action) (did string, err error) {
 		return "", err
 	}
 	queues := q.queues(cleanFollow)
+	if _, err := queues.Mend(t.ctx); err != nil {
+		return "", err
+	}
 	verb, messages, changed, err := queues.Undo(&a)
 	if err != nil {
 		return "", err

@@ -54,7 +54,6 @@ type queueWork struct {
 	queueAct
 	*localQueue
 	t        *terminal
-	record   *action.Log
 	now      time.Time
 	follow   time.Duration
 	messages []queue.Message
@@ -132,8 +131,7 @@ func (w *queueWork) find() (err error) {
 	if w.drop != nil {
 		w.messages = slices.DeleteFunc(w.messages, w.drop)
 	}
-	w.record, err = action.Open(w.t.actions)
-	return err
+	return nil
 }
 
 // places are where the messages are; of those to be restored, where they came from.
@@ -144,7 +142,11 @@ func (w *queueWork) places() (places []quarantine.Place, err error) {
 		}
 		return places, nil
 	}
-	actions, err := w.record.Actions()
+	record, err := action.Open(w.t.actions)
+	if err != nil {
+		return nil, err
+	}
+	actions, err := record.Actions()
 	if err != nil {
 		return nil, err
 	}
@@ -204,21 +206,19 @@ func (w *queueWork) subject(m queue.Message) string {
 	return h.Subject
 }
 
-// do records what is about to be done, does it, and records what was done.
-func (w *queueWork) do(places []quarantine.Place) error {
-	number, err := w.record.Will(action.Action{At: w.now, By: whoTyped(), Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places})
-	if err != nil {
-		return err
+// do does it, with a record.
+func (w *queueWork) do(places []quarantine.Place) (err error) {
+	did := false
+	w.acted.Action, err = w.t.act(action.Action{Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places}, func(int) (any, error) {
+		r, err := w.queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
+		r.Twice = append(w.acted.Twice, r.Twice...)
+		w.acted.Result, did = r, true
+		return r, err
+	})
+	if did {
+		err = errors.Join(err, w.tidy())
 	}
-	w.acted.Action = number
-	result, err := w.queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
-	result.Twice = append(w.acted.Twice, result.Twice...)
-	w.acted.Result = result
-	failed := err
-	if n := len(result.Left); failed == nil && n > 0 && w.verb != quarantine.Flush {
-		failed = fmt.Errorf("%d of %d messages are as they were", n, len(places))
-	}
-	return errors.Join(err, w.record.Did(time.Now(), number, result, failed), w.tidy())
+	return err
 }
 
 // whom is what the record says of the messages that were selected.
@@ -239,7 +239,7 @@ func (w *queueWork) tell() error {
 	} else {
 		printf(out, "%s: done to %d of %d", w.name, len(r.Done), r.Selected)
 		if w.undone && len(r.Done) > 0 {
-			printf(out, "; undo: sluice undo %d", r.Action)
+			printf(out, "; undo: %s", undoCommand(w.node, r.Action))
 		}
 		fmt.Fprintln(out)
 		w.tellIDs("%d have left the queue meanwhile: %s\n", r.Gone)

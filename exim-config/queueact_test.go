@@ -1,0 +1,130 @@
+package eximconfig_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
+)
+
+// What else is done to Exim's queue, and how it is taken back:
+//
+//	sluice queue freeze, thaw, flush, remove ─→ Exim's queue ←─ sluice undo
+
+// undoQueue takes an action back.
+func (h *host) undoQueue(t testing.TB, wantCode, action int) string {
+	t.Helper()
+	out, code := h.try(t, h.sluice(t, "undo", fmt.Sprint(action))...)
+	if code != wantCode {
+		t.Fatalf("sluice undo %d: exit %d, want %d: %s", action, code, wantCode, out)
+	}
+	return out
+}
+
+// frozen are the ids of the frozen messages.
+func (h *host) frozen(t testing.TB) []string {
+	t.Helper()
+	return ids(h.queueNow(t, "--frozen").List)
+}
+
+func TestQueueActsAndUndo(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+quarantineConfig)
+	h.letters(t, "spam", 4)
+	all := ids(h.queueNow(t).List)
+	h.run(t, "exim4", "-Mf", all[0])
+
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--sender", "spam", "--dry-run")...); code != 0 || !strings.Contains(out, "after 1w Exim bounces or removes them") {
+		t.Errorf("a dry run: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--sender", "spam")...); code != 2 || !strings.Contains(out, "--yes") {
+		t.Errorf("nobody has answered: exit %d: %s", code, out)
+	}
+	if out, code := h.root().try(t, "n\n", h.sluice(t, "queue", "freeze", "--sender", "spam")...); code != 1 {
+		t.Errorf("the answer is no: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--sender", "spam", "--max", "2", "--yes")...); code != 1 || !strings.Contains(out, "3 messages") {
+		t.Errorf("more than --max: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "remove", "--yes")...); code != 2 {
+		t.Errorf("nothing is selected: exit %d: %s", code, out)
+	}
+	if got := h.frozen(t); !slices.Equal(got, all[:1]) {
+		t.Fatalf("frozen: %q", got)
+	}
+
+	frozen := h.queueAct(t, 0, "freeze", "--sender", "spam")
+	if got := h.frozen(t); len(frozen.Done) != 3 || len(got) != 4 {
+		t.Errorf("%+v; frozen: %q", frozen, got)
+	}
+	h.undoQueue(t, 0, frozen.Action)
+	if got := h.frozen(t); !slices.Equal(got, all[:1]) {
+		t.Errorf("frozen after undo: %q, want what was before", got)
+	}
+	thawed := h.queueAct(t, 0, "thaw", "--sender", "spam")
+	h.undoQueue(t, 0, thawed.Action)
+	if got := h.frozen(t); len(thawed.Done) != 1 || !slices.Equal(got, all[:1]) {
+		t.Errorf("%+v; frozen after undo: %q", thawed, got)
+	}
+
+	for i := range 4 {
+		h.sink.Refuse(fmt.Sprintf("spam%d@far.example", i), 451, "later")
+	}
+	h.sink.Accept("spam3@far.example")
+	if a := h.queueAct(t, 1, "flush", "--to", "far.example"); len(a.Done) != 1 || len(a.Left) != 2 {
+		t.Errorf("flush: %+v, want one delivered, two waiting, and what is frozen left out", a)
+	}
+	h.onceEach(t, "spam", 1)
+
+	removed := h.queueAct(t, 0, "remove", "--sender", "spam")
+	if removed.Selected != 3 || len(h.queue()) != 0 {
+		t.Errorf("%+v", removed)
+	}
+	h.run(t, "exim4", "-qG"+sidecar.QuarantineQueue, "-Mrm", removed.Done[0].ID)
+	if out := h.undoQueue(t, 0, removed.Action); !strings.Contains(out, "1 were delivered, removed or changed by others since") || len(h.queue()) != 2 {
+		t.Errorf("undone: %s; %d in the queue", out, len(h.queue()))
+	}
+	h.undoQueue(t, 1, removed.Action)
+	again := h.queueAct(t, 0, "quarantine", "--sender", "spam")
+	if a := h.queueAct(t, 0, "remove", "--quarantined", "--id", again.Done[0].ID); len(a.Done) != 1 {
+		t.Errorf("from the quarantine: %+v", a)
+	}
+	gone := h.queueAct(t, 0, "remove", "--id", again.Done[1].ID, "--now")
+	h.undoQueue(t, 2, gone.Action)
+	if out := h.undoQueue(t, 1, again.Action); !strings.Contains(out, "changed since") || len(h.spoolFiles(t, sidecar.QuarantineQueue)) != 0 {
+		t.Errorf("nothing is left to restore: %s", out)
+	}
+}
+
+// What others have moved into the quarantine is named, and not restored to where it may not belong;
+// whose mail bounces answer is known from the log, without serve.
+func TestQuarantineOfBounces(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+quarantineConfig)
+	h.write(t, "/etc/exim4/sinks", "away.example: 127.0.0.1::1\n"+h.read("/etc/exim4/sinks"))
+	h.sink.Refuse("gone@far.example", 550, "no such user")
+	if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-odi", "-f", "news@away.example", "gone@far.example"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	const author = "login:alice" // the log does not say where a program ran
+	hosttest.Eventually(t, "it has bounced", func() bool { return h.queueNow(t, "--bounces").Messages == 1 })
+	bounce := h.queueNow(t, "--bounces").List[0]
+	if r := h.queueNow(t, "--bounces-of", author); r.Messages != 1 || r.List[0].ID != bounce.ID {
+		t.Errorf("bounces of %s: %+v; the bounce is %+v", author, r.List, bounce)
+	}
+	a := h.queueAct(t, 0, "quarantine", author, "--bounces")
+	if len(a.Done) != 1 {
+		t.Errorf("%+v", a)
+	}
+	h.letters(t, "byhand", 1)
+	byHand := ids(h.queueNow(t, "--sender", "byhand").List)
+	h.run(t, "exim4", "-MG", sidecar.QuarantineQueue, byHand[0])
+	if a := h.queueAct(t, 1, "restore", "--quarantined"); len(a.Done) != 1 || !slices.Equal(a.Unrecorded, byHand) {
+		t.Errorf("restored: %+v, want %q unrecorded", a, byHand)
+	}
+}
