@@ -23,9 +23,12 @@ const (
 	maxPackageShare  = 0.12 // of all lines without tests
 )
 
+// program has the commands, each in a file that needs no other; so its share is bounded by none.
+const program = "cmd/sluice"
+
 // Each of them is one thing that is large: a store with its own protocol, a log
 // format that has grown for thirty years, all commands.
-var largePackages = []string{"ratelimit", "ratelimit/redisstore", "sidecar/mainlog", "cmd/sluice"}
+var largePackages = []string{"ratelimit", "ratelimit/redisstore", "sidecar/mainlog", program}
 
 // A survey is what the bounds are of.
 type survey struct {
@@ -50,7 +53,7 @@ func TestBoundsOfTheHouse(t *testing.T) {
 		if n > maxPackageLines && !slices.Contains(largePackages, name) {
 			t.Errorf("package %s has %d lines, more than %d", name, n, maxPackageLines)
 		}
-		if share := float64(n) / float64(all); share > maxPackageShare {
+		if share := float64(n) / float64(all); share > maxPackageShare && name != program {
 			t.Errorf("package %s has %.1f %% of all lines, more than %.0f %%", name, 100*share, 100*maxPackageShare)
 		}
 	}
