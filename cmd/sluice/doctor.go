@@ -48,6 +48,7 @@ func (c doctorCmd) Run(t *terminal) error {
 	findings, err := doctor.Examine(t.ctx, doctor.Options{
 		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: t.loadConfig, Serves: checkServable,
 		Crontabs: []string{"/var/spool/cron/crontabs", "/var/spool/cron"}, // Debian's cron; cronie
+		Actions:  t.actions,
 		Root:     "/",
 		Ask:      func(ask func(*admin.Client) error) error { return t.askAdmin("ask", ask) },
 	})

@@ -82,7 +82,7 @@ var layers = []layer{
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.
-	{packages: "sluice/sidecar/doctor", own: words("peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "login", "policyd", "web")},
+	{packages: "sluice/sidecar/doctor", own: words("action", "peer", "envelope", "identity", "config", "settings", "operator", "admin", "exim", "lockdir", "login", "policyd", "web")},
 
 	// Fronts: never each other, and no owner of state but the incidents that are told.
 	{packages: "sluice/sidecar/alert", own: words("event", "config", "incident"), http: true},

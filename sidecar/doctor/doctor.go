@@ -22,6 +22,7 @@ type Options struct {
 	Ask     func(ask func(*admin.Client) error) error // asks the running sluice
 
 	Crontabs []string // directories with the crontabs of users, by login
+	Actions  string   // the directory of the record of actions
 	Root     string   // where /etc and the like are, which say who starts Exim: /
 }
 
@@ -119,6 +120,7 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	d.checkCron()
 	d.checkAlerts()
 	d.checkLogins()
+	d.checkActions()
 	d.checkClock()
 	return d.findings, nil
 }

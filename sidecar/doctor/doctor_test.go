@@ -162,7 +162,7 @@ func (c *clinic) look(t *testing.T) []Finding {
 		Serves: func(*config.Config) error { return c.unfit },
 		Ask:    func(ask func(*admin.Client) error) error { return ask(admin.NewClient(c.dir + "/admin.sock")) },
 
-		Crontabs: []string{c.dir + "/crontabs"}, Root: c.dir + "/root",
+		Crontabs: []string{c.dir + "/crontabs"}, Root: c.dir + "/root", Actions: c.dir + "/actions",
 	})
 	if err != nil {
 		t.Fatal(err)
