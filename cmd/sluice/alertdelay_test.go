@@ -37,7 +37,7 @@ func TestHowSoonOperatorsAreTold(t *testing.T) {
 	begun := map[string]time.Time{}
 	for round := range rounds {
 		for number := range int64(11) { // one more than the limit, by somebody who is new
-			if _, err := n.ask(fmt.Sprintf("w%d.example", round), number, "data"); err != nil {
+			if _, err := n.ask(fmt.Sprintf("w%d.example", round), int64(round)*11+number, "data"); err != nil {
 				t.Fatal(err)
 			}
 			if number == 9 {

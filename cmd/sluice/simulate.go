@@ -30,6 +30,7 @@ type simulateCmd struct {
 	Live    bool      `help:"Also with what sluice set has in force now, as the running sluice tells."`
 	Compare string    `placeholder:"FILE" help:"Simulate with this configuration file too, without --set, and show both."`
 	Suggest *int      `placeholder:"N" help:"Also find the least hourly limit that would have refused something of at most N domains."`
+	Spikes  bool      `help:"Also find who would have been told of as a spike; it takes logs of more than 35 days."`
 	foreignFlag
 	jsonFlag
 }
@@ -70,6 +71,9 @@ The table has the domains that would have been refused something, and those watc
 REFUSED counts each send once, FIRST is when, FOR is how long the domain was at a limit
 or over its defer/fail percentage, SENT what was let through, BAD how much of that was
 deferred or failed, MOSTLY the mailbox, script or client that has tried most sends.
+With --spikes, SENDS is what the author had tried in an hour when operators would have been
+told, and BUSIEST its busiest hour of the 35 days before: [spike] of the configuration says
+how much more is a spike, and the key spike of a scope whether it is told.
 The exit code is 0 whether or not anything would have been refused.
 
 Examples:
@@ -168,7 +172,7 @@ func (c simulateCmd) options(t *terminal) (o simulate.Options, foreign bool, err
 	if o.Set, err = c.live(t); err != nil {
 		return o, false, err
 	}
-	o.Set = append(o.Set, c.Set...)
+	o.Set, o.Spikes = append(o.Set, c.Set...), c.Spikes
 	return o, foreign, c.checkScopes(o)
 }
 
@@ -259,6 +263,9 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		printf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
 	}
 	printDomains(w, s)
+	if c.Spikes {
+		printSpikes(w, s)
+	}
 	if found.Compared != nil {
 		c.printCompared(w, s, *found.Compared)
 	}
@@ -321,6 +328,27 @@ func printDomains(w io.Writer, s simulate.Report) {
 		return
 	}
 	printTable(w, "lrrlrrrl", rows)
+}
+
+// printSpikes prints of whom operators would have been told, and how often that is.
+func printSpikes(w io.Writer, s simulate.Report) {
+	const learning = 35 * sidecar.Day
+	took := s.To.Sub(s.From) - learning
+	if took <= 0 {
+		fmt.Fprintln(w, "\nNobody has a spike before its domain is known for 35 days, and the logs have less.")
+		return
+	}
+	daily := float64(len(s.Spikes)) / (took.Hours() / 24) / float64(s.Senders) * 1000
+	fmt.Fprintf(w, "\n%s from %s on: of 1,000 such domains %.1f a day.\n", sidecar.Count(int64(len(s.Spikes)), "spike", "spikes"), sidecar.DateTime(s.From.Add(learning)), daily)
+	if len(s.Spikes) == 0 {
+		return
+	}
+	rows := [][]sidecar.Text{cells("WHEN", "DOMAIN", "AUTHOR", "SENDS", "BUSIEST")}
+	for _, sp := range s.Spikes {
+		rows = append(rows, cells(sidecar.DateTime(sp.At), sp.Domain, sp.Author, sp.Sends, sp.Busiest))
+	}
+	fmt.Fprintln(w)
+	printTable(w, "lllrr", rows)
 }
 
 // printCompared prints what each of two configurations would have refused.

@@ -250,6 +250,13 @@ func (e *Engine) Run(ctx context.Context) error {
 // Step reconciles the domains whose counts have changed.
 func (e *Engine) Step(ctx context.Context, now time.Time) { e.loop.Step(ctx, now) }
 
+// SurveySpikes looks for spikes in what is counted, where there is no Run to do it.
+func (e *Engine) SurveySpikes(now time.Time, counts sidecar.Counts) {
+	each, done := e.spikes.Survey(now)
+	counts.Standings(now, func(st ratelimit.Standing) bool { each(st); return true })
+	done()
+}
+
 // Forget forgets what is too old, where there is no Run and no Checkpoint to do it.
 func (e *Engine) Forget(now time.Time) {
 	e.Recorder.Forget(now)

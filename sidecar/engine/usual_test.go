@@ -228,7 +228,7 @@ func TestSpikesAreTold(t *testing.T) {
 	for _, a := range w.Domains[0].Authors {
 		got[a.Key] = a.Spike
 	}
-	if err != nil || got["eve@a.example"] != "SPIKE 51/h, busiest hour in 35 days 5" || got["new@a.example"] != "SPIKE 101/h, new today" || got["ann@a.example"] != "" {
+	if err != nil || got["eve@a.example"] != "SPIKE 51/h, busiest hour in 35 days 5" || got["new@a.example"] != "SPIKE 101/h, busiest hour in 35 days 0" || got["ann@a.example"] != "" {
 		t.Errorf("%q, %v", got, err)
 	}
 	if line := "domain=a.example scope=eve@a.example sends=51 busiest_hour=5"; !strings.Contains(o.log.String(), line) {

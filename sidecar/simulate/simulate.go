@@ -68,6 +68,7 @@ type Options struct {
 	Own      func(netip.Addr) bool // as of engine.Options
 	Panel    settings.Panel        // as of engine.Options; its blocks are left out, as they are today's and not the log's
 	Set      []limit.Setting       // put on top of the configuration
+	Spikes   bool                  // find them too
 	Who      bool                  // only who sends matters: nothing is limited or exempt, and Who knows all authors of the log
 
 	// Script returns what a header of a message that is in the queue now says of the script
@@ -246,6 +247,9 @@ func (s *Simulation) second(ctx context.Context, now time.Time) {
 	if surveyNow {
 		s.surveyed = step
 		s.survey(now)
+		if s.options.Spikes {
+			s.engine.SurveySpikes(now, s.store)
+		}
 	}
 	s.engine.Step(ctx, now)
 	if now.Unix()%sweepEvery == 0 {

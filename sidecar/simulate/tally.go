@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,17 @@ type Report struct {
 	// UsualFrom is from when on anything was known of what authors usually send: until then
 	// none leaves room for others. Zero: never.
 	UsualFrom time.Time `json:"usual_from,omitzero"`
+
+	Spikes []Spike `json:"spikes,omitempty"` // with Options.Spikes; the first first
+}
+
+// A Spike is one that operators would have been told of.
+type Spike struct {
+	At      time.Time `json:"at"`
+	Domain  string    `json:"domain"`
+	Author  string    `json:"author"`
+	Sends   int64     `json:"sends"`        // in the hour then
+	Busiest int64     `json:"busiest_hour"` // sends in the author's busiest hour of 35 days
 }
 
 // A DomainReport is what would have become of the mail of one domain.
@@ -54,7 +66,8 @@ type tally struct {
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
-	suspects map[*domainTally]bool    // domains with enough bad sends to trip, if those are also a large enough share of all
+	suspects map[*domainTally]bool // domains with enough bad sends to trip, if those are also a large enough share of all
+	spikes   []Spike
 	bounces  map[ratelimit.Token]bool // sends of bounces that wait to be counted
 	unseen   map[string]bool          // scopes for which something is set, and of which nothing is charged so far
 }
@@ -139,7 +152,7 @@ func (s *Simulation) Unseen() []string { return slices.Sorted(maps.Keys(s.unseen
 
 // Report returns what was found up to the end of the log.
 func (s *Simulation) Report() Report {
-	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}}
+	r := Report{From: s.began, To: s.ended, Domains: []DomainReport{}, Spikes: s.spikes}
 	if s.engine != nil {
 		r.UsualFrom = s.engine.Who.UsualFrom()
 	}
@@ -328,7 +341,7 @@ type tallyTrips struct {
 
 // Enabled implements event.Sink.
 func (tallyTrips) Enabled(k event.Kind) bool {
-	return k == event.Tripped || k == event.TripEnded || k == event.TripExcused
+	return k == event.Tripped || k == event.TripEnded || k == event.TripExcused || k == event.Spike
 }
 
 // Emit implements event.Sink.
@@ -338,6 +351,10 @@ func (t tallyTrips) Emit(e event.Event) {
 		t.tripped[e.Domain], t.tally.domain(e.Domain).Tripped = true, true
 	case event.TripEnded, event.TripExcused:
 		delete(t.tripped, e.Domain)
+	case event.Spike:
+		sends, _ := strconv.ParseInt(e.Attr("sends"), 10, 64)
+		busiest, _ := strconv.ParseInt(e.Attr("busiest_hour"), 10, 64)
+		t.tally.spikes = append(t.tally.spikes, Spike{e.At, e.Domain, e.Attr("scope"), sends, busiest})
 	}
 }
 

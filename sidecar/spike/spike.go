@@ -19,7 +19,7 @@ type Volume struct {
 	Author  string
 	Tried   int64 // distinct ones that were refused too
 	Most    int64 // that is no spike
-	Busiest int64 // sends in its busiest hour of the last 35 days; 0: it is new today
+	Busiest int64 // sends in its busiest hour of the last 35 days
 
 	Expected bool // an operator has said that so many are fine
 }
@@ -85,7 +85,7 @@ func (w *Watch) found(now time.Time, of author, v Volume) {
 	w.all[author{strings.Clone(of.subject), strings.Clone(of.key)}] = spike{v, now}
 	w.mu.Unlock()
 	if !again {
-		w.Events.Emit(event.Event{Kind: event.Spike, Domain: of.subject, Attrs: event.Attrs("scope", of.key, "sends", v.Tried, "busiest_hour", v.Busiest)})
+		w.Events.Emit(event.Event{Kind: event.Spike, At: now, Domain: of.subject, Attrs: event.Attrs("scope", of.key, "sends", v.Tried, "busiest_hour", v.Busiest)})
 	}
 }
 
@@ -105,11 +105,8 @@ func (w *Watch) Mark(domain, key string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sp, is := w.all[author{domain, key}]
-	switch {
-	case !is:
+	if !is {
 		return ""
-	case sp.Busiest == 0:
-		return fmt.Sprintf("SPIKE %d/h, new today", sp.Tried)
 	}
 	return fmt.Sprintf("SPIKE %d/h, busiest hour in 35 days %d", sp.Tried, sp.Busiest)
 }
