@@ -11,7 +11,7 @@ import (
 )
 
 type actionsCmd struct {
-	Whom string `arg:"" optional:"" help:"Only what was done about this author, domain or incident."`
+	Whom string `arg:"" predictor:"scope" optional:"" help:"Only what was done about this author, domain or incident."`
 	Last int    `default:"50" placeholder:"N" help:"Only the last N (default: 50)."`
 	jsonFlag
 }

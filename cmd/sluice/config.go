@@ -172,8 +172,14 @@ func (c versionCmd) Run(t *terminal) error {
 	return nil
 }
 
-// programVersion is the version that the go command recorded in the program.
+// version is set by the linker: -X main.version=1.2.3.
+var version string
+
+// programVersion is the version that the program was built as, or that the go command recorded in it.
 func programVersion() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 type eventsCmd struct {
-	Scope *string `arg:"" optional:"" help:"Of whom: example.com, news@example.com, account:bob or another sender that sluice who shows."`
+	Scope *string `arg:"" predictor:"scope" optional:"" help:"Of whom: example.com, news@example.com, account:bob or another sender that sluice who shows."`
 	Since string  `default:"24h" placeholder:"TIME" help:"Only what has happened within this time: 90m, 24h, 7d (default: 24h)."`
 	jsonFlag
 }

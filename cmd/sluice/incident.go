@@ -14,7 +14,7 @@ import (
 )
 
 type incidentCmd struct {
-	Which *string `arg:"" name:"incident" optional:"" help:"Which: its number, like mx1-42, or 42 of this node; or example.com, and of it the last."`
+	Which *string `arg:"" predictor:"scope" name:"incident" optional:"" help:"Which: its number, like mx1-42, or 42 of this node; or example.com, and of it the last."`
 	HTML  bool    `name:"html" help:"Print one file for a browser, for operators."`
 	For   string  `enum:"operator,customer" default:"operator" placeholder:"WHOM" help:"customer: what its customer may read, without recipients and other tenants."`
 	Month bool    `help:"Only what was within the last 30 days, by domain."`

@@ -16,7 +16,7 @@ import (
 )
 
 type logCmd struct {
-	Scope     string   `arg:"" help:"Who pays, like example.com or account:bob, who sends, as sluice who shows it, or the id of a message."`
+	Scope     string   `arg:"" predictor:"scope" help:"Who pays, like example.com or account:bob, who sends, as sluice who shows it, or the id of a message."`
 	Log       logFiles `placeholder:"FILE..." help:"Read these main logs of Exim, .gz too, in any order. By default the one of the configuration, with its rotated files."`
 	Delivered bool     `help:"Only lines of deliveries."`
 	Deferred  bool     `help:"Only lines of attempts that are to be repeated."`

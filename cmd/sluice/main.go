@@ -75,6 +75,7 @@ type commands struct {
 	Exim     eximCmd       `cmd:"" help:"Put Sluice into Exim's configuration, or take it out."`
 	Deliver  deliverCmd    `cmd:"" hidden:"" help:"Have Exim deliver messages, for the unit sluice-deliver."`
 	Notify   notifyCmd     `cmd:"" hidden:"" help:"Post a notice or hand it to a program, for the unit sluice-notify."`
+	Man      manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 	Version  versionCmd    `cmd:"" help:"Print the version."`
 }
 
@@ -108,6 +109,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitError
 	}
+	t := &terminal{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, log: log, audit: newAudit()}
+	if completes(parser, t.scopes) {
+		return exitDone
+	}
 	parsed, err := parser.Parse(normalize(args))
 	switch {
 	case helped && len(args) == 0:
@@ -119,7 +124,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		fmt.Fprintf(stderr, "sluice: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitError
 	}
-	t := &terminal{ctx, stdin, stdout, stderr, log, cmd.Config, cmd.Admin, cmp.Or(cmd.Actions, action.Dir), newAudit()}
+	t.configFile, t.adminSocket, t.actions = cmd.Config, cmd.Admin, cmp.Or(cmd.Actions, action.Dir)
 	if err := parsed.Run(t); err != nil {
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitCode(err)

@@ -11,7 +11,7 @@ import (
 )
 
 type lockCmd struct {
-	Domain string `arg:"" help:"The domain."`
+	Domain string `arg:"" predictor:"scope" help:"The domain."`
 	jsonFlag
 }
 
@@ -58,7 +58,7 @@ func lockable(scope string) (string, error) {
 }
 
 type unlockCmd struct {
-	Domain string `arg:"" help:"The domain."`
+	Domain string `arg:"" predictor:"scope" help:"The domain."`
 	jsonFlag
 }
 
@@ -89,7 +89,7 @@ func (c unlockCmd) Run(t *terminal) error {
 }
 
 type resetCmd struct {
-	Scope string `arg:"" help:"example.com, account:bob, news@example.com or another that status shows."`
+	Scope string `arg:"" predictor:"scope" help:"example.com, account:bob, news@example.com or another that status shows."`
 	jsonFlag
 }
 

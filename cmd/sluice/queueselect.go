@@ -23,7 +23,7 @@ import (
 
 // selectors are the flags that say which messages of the queue are meant.
 type selectors struct {
-	Scope       string `arg:"" optional:"" help:"Only mail of this payer or sender, as the table or sluice who shows it, and bounces of it."`
+	Scope       string `arg:"" predictor:"scope" optional:"" help:"Only mail of this payer or sender, as the table or sluice who shows it, and bounces of it."`
 	BouncesOf   string `placeholder:"SCOPE" help:"Only bounces, of mail of this payer or sender."`
 	Sender      string `placeholder:"TEXT" help:"Only with this in the envelope sender, which anybody can choose; ~TEXT is a regular expression."`
 	Recipient   string `placeholder:"TEXT" help:"Only with this in a recipient that is left; ~TEXT is a regular expression."`

@@ -19,7 +19,7 @@ import (
 )
 
 type statusCmd struct {
-	Scope *string `arg:"" optional:"" help:"Only example.com, account:bob, news@example.com or another that it shows, in detail."`
+	Scope *string `arg:"" predictor:"scope" optional:"" help:"Only example.com, account:bob, news@example.com or another that it shows, in detail."`
 	jsonFlag
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 type stopCmd struct {
-	Scope  string `arg:"" help:"news@example.com, account:bob, login:bob or another author; example.com is locked."`
+	Scope  string `arg:"" predictor:"scope" help:"news@example.com, account:bob, login:bob or another author; example.com is locked."`
 	For    string `placeholder:"TIME" help:"After it, the author may send again: 90m, 24h, 7d."`
 	Why    string `placeholder:"TEXT" help:"Kept in the history, and in the log."`
 	Reject bool   `help:"Refuse with 550 for good, not with 450."`
@@ -141,7 +141,7 @@ func makeStopFile(path, why string) error {
 }
 
 type startCmd struct {
-	Scope   string `arg:"" help:"As it was stopped."`
+	Scope   string `arg:"" predictor:"scope" help:"As it was stopped."`
 	Release bool   `help:"Also deliver what the stop has held and is older than an hour."`
 	jsonFlag
 }

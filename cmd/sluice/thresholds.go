@@ -20,7 +20,7 @@ import (
 )
 
 type setCmd struct {
-	Scope   string   `arg:"" optional:"" help:"default, example.com, account:bob or news@example.com."`
+	Scope   string   `arg:"" predictor:"scope" optional:"" help:"default, example.com, account:bob or news@example.com."`
 	Set     []string `arg:"" optional:"" name:"key=value" help:"What to set; the keys are above."`
 	For     string   `placeholder:"TIME" help:"After it, what was in force before is again: 90m, 24h, 7d."`
 	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
@@ -94,7 +94,7 @@ func parseTime(flag, text string) (time.Duration, error) {
 }
 
 type unsetCmd struct {
-	Scope   string   `arg:"" help:"As it was set."`
+	Scope   string   `arg:"" predictor:"scope" help:"As it was set."`
 	Keys    []string `arg:"" optional:"" help:"Only these keys."`
 	Why     string   `placeholder:"TEXT" help:"Kept in the history."`
 	Preview bool     `help:"Only show who would be refused or released at once."`
@@ -182,7 +182,7 @@ func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
 }
 
 type historyCmd struct {
-	Scope  string `arg:"" optional:"" help:"Only default, example.com, account:bob or news@example.com."`
+	Scope  string `arg:"" predictor:"scope" optional:"" help:"Only default, example.com, account:bob or news@example.com."`
 	Export bool   `help:"Print what is set now so that set --import can read it."`
 	Left   bool   `help:"With --export: what was set before store.url was another one, and stayed behind."`
 	jsonFlag
@@ -274,7 +274,7 @@ func (c historyCmd) print(w io.Writer, all changes) {
 }
 
 type explainCmd struct {
-	Scope string `arg:"" help:"example.com, news@example.com, account:bob or default."`
+	Scope string `arg:"" predictor:"scope" help:"example.com, news@example.com, account:bob or default."`
 	jsonFlag
 }
 

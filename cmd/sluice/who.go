@@ -16,7 +16,7 @@ import (
 )
 
 type whoCmd struct {
-	Scope *string  `arg:"" optional:"" help:"Whose senders: example.com or what else status shows; or one sender: news@example.com, account:bob, login:bob, script:/home/bob, forward:info@example.com."`
+	Scope *string  `arg:"" predictor:"scope" optional:"" help:"Whose senders: example.com or what else status shows; or one sender: news@example.com, account:bob, login:bob, script:/home/bob, forward:info@example.com."`
 	By    string   `enum:"author,network,destination,subject" default:"author" help:"Show senders, or what their mail has in common: ${enum}."`
 	Top   int      `default:"20" placeholder:"N" help:"Show at most N (default: 20)."`
 	Log   logFiles `placeholder:"FILE..." help:"Ask these main logs of Exim, .gz too, in any order, and not the running sluice."`
