@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
+.PHONY: help deps build package check test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
 
 prefix ?= /usr/local
 run ?= .
@@ -11,8 +11,14 @@ help: ## list the targets
 deps: # what tests and demo need of Debian or Ubuntu
 	@.ci/deps
 
+# The version of what is built: the tag, or what came after it; make VERSION=1.2.3 for another.
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./'),0.1.0$(shell git log -1 --date=format:%Y%m%d --format=+git%cd.%h 2>/dev/null))
+
 build: ## build bin/sluice, which needs no library of the machine that it runs on
-	CGO_ENABLED=0 go build -trimpath -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+package: ## make .deb and .rpm packages for amd64 and arm64 in dist, with checksums and a list of what is in them
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} cmd/sluice/packaging/build $(VERSION) dist
 
 # Packages whose tests start Sluice, Redis or Exim, and root's machine; of the others
 # all tests run without root and without a program that may be missing, but for $(on_redis).

@@ -1,0 +1,2 @@
+# bash completion: sluice itself knows its commands, and whom it has counted.
+complete -C sluice sluice
