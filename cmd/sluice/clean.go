@@ -15,7 +15,7 @@ import (
 )
 
 type cleanCmd struct {
-	Which  string   `arg:"" name:"incident" help:"Number of an incident, like mx1-42; a sender: news@example.com, login:bob, script:/home/bob/public_html; or a domain, and of it the open incident."`
+	Which  string   `arg:"" predictor:"scope" name:"incident" help:"Number of an incident, like mx1-42; a sender: news@example.com, login:bob, script:/home/bob/public_html; or a domain, and of it the open incident."`
 	DryRun bool     `help:"Only show the plan."`
 	Yes    bool     `help:"Do not ask."`
 	Only   []string `placeholder:"STEPS" help:"Only these steps: stop, login, queue, script, scan, release."`

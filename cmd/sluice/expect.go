@@ -14,7 +14,7 @@ import (
 )
 
 type expectCmd struct {
-	Scope string `arg:"" help:"news@example.com, script:/home/bob/shop, login:bob; example.com for each of its authors; or mx1-42, an incident, for its culprit."`
+	Scope string `arg:"" predictor:"scope" help:"news@example.com, script:/home/bob/shop, login:bob; example.com for each of its authors; or mx1-42, an incident, for its culprit."`
 	Sends *int64 `arg:"" optional:"" help:"So many an hour are fine. Default: three times what is sent in this one."`
 	For   string `default:"40d" placeholder:"TIME" help:"For so long: 90m, 24h, 40d."`
 	Why   string `placeholder:"TEXT" help:"Kept in the history."`

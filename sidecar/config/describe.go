@@ -70,6 +70,7 @@ var what = map[string]string{
 	"exim.local_domains":     "What Exim delivers itself, which is never counted: domains, or files with one a line.",
 	"exim.remote_transports": "Names of the transports by which mail leaves the host; a * stands for any text.",
 	"exim.binary":            "The program Exim.",
+	"exim.spool_directory":   "Directory of Exim's queue, its spool_directory; empty: Exim is asked, or it is where packages have it.",
 
 	"postfix.charge":        "When a send is charged: each recipient at rcpt, or the whole message at its end.",
 	"postfix.local_domains": "What Postfix delivers itself, beside exim.local_domains.",
@@ -99,6 +100,10 @@ var what = map[string]string{
 	"alert.repeat":     "After so long an incident that is still open is told again.",
 	"alert.per_hour":   "Notices of each channel in an hour, and as many again of what is critical; the rest come as one digest.",
 	"alert.to":         "Who is told of incidents: mail, webhook or exec each.",
+	"spike.least":      "Sends in an hour up to which nobody has a spike.",
+	"spike.factor":     "Who sends so many times as much in an hour as in any hour of the last 35 days has a spike.",
+	"clean.adapter":    "How logins are suspended: cpanel, dovecot, none, or the name of a program in /etc/sluice/adapters; empty: the one that fits this host.",
+	"clean.web_users":  "Logins as whom web servers run scripts: sluice script takes their files below public_html for the account's.",
 	"queue.warn":       "Messages in Exim's queue at which it is told while its history is shorter than a day.",
 	"queue.max":        "Messages in Exim's queue that are known one by one.",
 
@@ -117,5 +122,6 @@ var what = map[string]string{
 	"limits.culprit":           "What happens to who sends more than its usual hour: stop, name or off.",
 	"limits.others_share":      "Percentage of the hourly limit, at most, that such a sender leaves to the others of the domain; 0 is off.",
 	"limits.spike":             "Whether who sends far more than usual is told of: watch or off.",
+	"limits.expected":          "Sends in an hour that are expected of it, of which nobody is told; 0 for none.",
 	"limits.exempt":            "Nobody is charged.",
 }
