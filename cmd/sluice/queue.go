@@ -154,6 +154,14 @@ func (n *node) showQueue() func(queue.Selection) (queue.Report, error) {
 	}
 }
 
+// quarantined is what is in the quarantine; nil if that is not known.
+func (n *node) quarantined() *queue.Aside {
+	if n.queue == nil {
+		return nil
+	}
+	return n.queue.Quarantine()
+}
+
 // queueStates are what waits in Exim's queue, for metrics; nil if that is not known.
 func (n *node) queueStates() map[string]web.Waiting {
 	if n.queue == nil {
@@ -211,7 +219,7 @@ func (c queueCmd) print(w io.Writer, r queue.Report) {
 		printf(w, "%s more, of which nothing is known: raise queue.max\n", sidecar.Count(r.Uncounted, "message", "messages"))
 	}
 	if q := r.Quarantine; q.Messages > 0 {
-		printf(w, "%s, for %s at most: sluice queue --quarantined --list\n", quarantineText(q), sidecar.Brief(r.Now.Sub(q.Oldest)))
+		printf(w, "%s\n", quarantineText(r.Now, q))
 	}
 	if r.Trouble != "" {
 		printf(w, "not all of the queue can be read: %s\n", r.Trouble)

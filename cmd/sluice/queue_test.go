@@ -9,7 +9,8 @@ import (
 // queued is a queue in which there is something of everything.
 var queued = queue.Report{
 	Node: "mx1", Now: noon, Swept: noon.Add(-90 * time.Second), Took: 0.44, Messages: 1204, Recipients: 2310, Unknown: 2, Uncounted: 7, HeldKnown: true,
-	Trouble: "read Exim's queue: open /var/spool/exim4/input/a: permission denied",
+	Trouble:    "read Exim's queue: open /var/spool/exim4/input/a: permission denied",
+	Quarantine: queue.Aside{Messages: 212, Size: 5_400_000, Oldest: noon.Add(-30 * time.Hour)},
 	Payers: []queue.Share{
 		{Payer: "example.com", Messages: 1100, Recipients: 2200, Held: 212, Frozen: 1, Bounces: 3, Oldest: noon.Add(-26 * time.Hour),
 			Author: queue.Most{Name: "hacked@example.com", Messages: 1045}, To: queue.Most{Name: "mail.example", Messages: 800}},

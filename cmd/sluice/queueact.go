@@ -286,8 +286,9 @@ func (w *queueWork) tidy() error {
 }
 
 // quarantineText says what is in the quarantine.
-func quarantineText(a queue.Aside) string {
-	return fmt.Sprintf("quarantined: %s, %s", sidecar.Count(a.Messages, "message", "messages"), bytesText(a.Size))
+func quarantineText(now time.Time, a queue.Aside) string {
+	return fmt.Sprintf("quarantined: %s, %s, the oldest came %s ago: sluice queue --quarantined --list",
+		sidecar.Count(a.Messages, "message", "messages"), bytesText(a.Size), sidecar.Brief(now.Sub(a.Oldest)))
 }
 
 // bytesText is a size for reading.

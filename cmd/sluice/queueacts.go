@@ -61,6 +61,9 @@ type removeCmd struct {
 func (removeCmd) Help() string {
 	return `Moves messages into the quarantine, as quarantine does, and with --quarantined removes for good
 what is there. Nobody is told: no bounce is sent, which would go to whoever the sender has named.
+Nothing empties the quarantine by itself, but a line in root's crontab does:
+  @daily sluice queue remove --quarantined --older 60d --yes
+--older is by when a message came.
 
 Examples:
   sluice queue remove hacked@example.com

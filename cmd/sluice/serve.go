@@ -322,7 +322,7 @@ func (n *node) listenAdmin(log *slog.Logger) error {
 		return err
 	}
 	inForce := func() []config.Value { return n.engine.Config().Values() }
-	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, AlertTest: n.testAlerts, Version: runningVersion(), Queue: n.showQueue(), Monitor: n.metrics.Handler(), Log: log})
+	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, AlertTest: n.testAlerts, Version: runningVersion(), Queue: n.showQueue(), Quarantine: n.quarantined, Monitor: n.metrics.Handler(), Log: log})
 	l, err := admin.Listen(path)
 	if err == nil {
 		n.fronts = append(n.fronts, front{l, server.Serve})

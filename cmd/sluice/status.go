@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/settings"
@@ -96,6 +97,9 @@ func printStatus(w io.Writer, s operator.Status) {
 		printf(w, ", %d charged from the log", s.Totals.Late)
 	}
 	printf(w, ".\n")
+	if q := s.Quarantine; q != nil && q.Messages > 0 {
+		printf(w, "%s\n", quarantineText(s.Now, queue.Aside(*q)))
+	}
 	for _, l := range s.Totals.Logs {
 		printCatchingUp(w, l)
 	}

@@ -380,9 +380,10 @@ func serveStage(t *testing.T, dir string, s stage) {
 		Config: func() []config.Value {
 			return []config.Value{{Key: "limits.hourly", Value: int64(20), Origin: "sluice.toml:5"}}
 		},
-		Queue:   s.showQueue,
-		Version: admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
-		Log:     log,
+		Queue:      s.showQueue,
+		Quarantine: func() *queue.Aside { return &s.queue.Quarantine },
+		Version:    admin.Version{Version: "v1.2.3", Started: noon, PID: 4711},
+		Log:        log,
 		AlertTest: func(_ context.Context, channel string) (alert.Tested, error) {
 			if channel != "" && channel != "mail" {
 				return alert.Tested{}, alert.ErrNoChannel

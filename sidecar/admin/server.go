@@ -45,7 +45,9 @@ type Options struct {
 	Config  func() []config.Value // the configuration in force
 	Version Version
 	Queue   func(queue.Selection) (queue.Report, error) // Exim's queue; nil: there is none
-	Monitor http.Handler                                // answers /metrics, /healthz and /readyz; nil: nobody does
+	// Quarantine is what of it is in the quarantine; it returns nil where that is not known.
+	Quarantine func() *queue.Aside
+	Monitor    http.Handler // answers /metrics, /healthz and /readyz; nil: nobody does
 	// AlertTest sends a test notice on a channel, or on all for "".
 	AlertTest func(ctx context.Context, channel string) (alert.Tested, error)
 	Allow     []int // uids that may ask, beside root and the server's own
@@ -160,6 +162,9 @@ func (s *Server) status(r *http.Request) (any, error) {
 	status, err := s.opts.Backend.Status(r.Context(), time.Now(), scope)
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", cmp.Or(scope, "all domains"), err)
+	}
+	if s.opts.Quarantine != nil {
+		status.Quarantine = (*operator.Quarantine)(s.opts.Quarantine())
 	}
 	return withLists(status), nil
 }

@@ -23,6 +23,15 @@ type Status struct {
 	Stops   []StopStatus          `json:"stops"`  // in force; of a domain those of its authors and of its account
 	Totals  Totals                `json:"totals"`
 	Config  settings.ConfigStatus `json:"config"`
+
+	Quarantine *Quarantine `json:"quarantine"` // null where Exim's queue is not followed
+}
+
+// A Quarantine is what operators have taken out of Exim's queue, and nobody has removed.
+type Quarantine struct {
+	Messages int64     `json:"messages"`
+	Size     int64     `json:"size"`   // bytes of the bodies
+	Oldest   time.Time `json:"oldest"` // when it arrived
 }
 
 // A DomainStatus is the state of one domain: its sends in the window of hourly limits,

@@ -21,6 +21,7 @@ type Watch struct {
 	told   map[event.Kind]warning          // by what begins: what is told, and has not ended
 	causes func(destination string) string // what the log has said last of mail for there
 	states atomic.Pointer[map[State]Waiting]
+	aside  atomic.Pointer[Aside]
 }
 
 // A State is that of a message in the queue. Each has one.
@@ -46,6 +47,14 @@ type Waiting struct {
 func (x *Index) States() map[State]Waiting {
 	if w := x.options.Watch; w != nil && w.states.Load() != nil {
 		return *w.states.Load()
+	}
+	return nil
+}
+
+// Quarantine is what was in the quarantine at the last sweep; nil before the first, and without a Watch.
+func (x *Index) Quarantine() *Aside {
+	if w := x.options.Watch; w != nil {
+		return w.aside.Load()
 	}
 	return nil
 }
@@ -128,6 +137,7 @@ func (w *Watch) swept(now time.Time, x *Index, err error) {
 	active.Messages += more
 	f.states[Active] = active
 	w.states.Store(&f.states)
+	w.aside.Store(&f.aside)
 	w.look(now, f, more)
 }
 
@@ -135,6 +145,7 @@ func (w *Watch) swept(now time.Time, x *Index, err error) {
 type figures struct {
 	all, frozen, old, held *counted
 	states                 map[State]Waiting
+	aside                  Aside
 }
 
 // figures counts the queue. mu is not held.
@@ -143,9 +154,8 @@ func (x *Index) figures(now time.Time) (f figures) {
 		*c = &counted{authors: map[string]int64{}, to: map[string]int64{}}
 	}
 	f.states = map[State]Waiting{Frozen: {}, Held: {}, Bounce: {}, Active: {}}
-	var aside Aside
-	x.each(&filter{Selection: Selection{Quarantined: true}}, aside.add)
-	f.states[Quarantined] = Waiting{aside.Messages, aside.Oldest}
+	x.each(&filter{Selection: Selection{Quarantined: true}}, f.aside.add)
+	f.states[Quarantined] = Waiting{f.aside.Messages, f.aside.Oldest}
 	x.each(&filter{now: now}, func(m *Message) {
 		age := now.Sub(m.Arrived)
 		if m.Author == "" {
