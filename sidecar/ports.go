@@ -26,11 +26,11 @@ type Reconciler interface {
 	Reset(ctx context.Context, now time.Time, domain string, seen int64) error
 }
 
-// A Reset says that the counts of a domain have started at zero. Each owner of state
-// drops what it has recorded of the domain under an earlier epoch. It may get the same
+// A Reset says that the counts of a subject have started at zero. Each owner of state
+// drops what it has recorded of the subject under an earlier epoch. It may get the same
 // Reset twice.
 type Reset struct {
-	Domain    string
+	Subject   string
 	Epoch     int64 // time of the reset by the store's clock, in Unix milliseconds: the counts since then carry it
 	Elsewhere bool  // another node has reset it, and informed all others
 }

@@ -74,8 +74,8 @@ func openQueue(dir string, c config.Channel, now time.Time) (*queue, error) {
 	if q.record = read; !known {
 		q.record = record{Since: now}
 	}
-	if q.record.Told == nil {
-		q.record.Told = map[string]told{}
+	if q.record.Last == nil {
+		q.record.Last = map[string]lastNotice{}
 	}
 	waiting, bad := readNotices(q.dir)
 	if q.waiting = waiting; len(waiting) > 0 {

@@ -8,8 +8,8 @@ import (
 	"sluice/sidecar/incident"
 )
 
-// A told is what a channel was told of an incident last.
-type told struct {
+// A lastNotice is what a channel was told of an incident last.
+type lastNotice struct {
 	Revision int64             `json:"revision"`
 	Severity incident.Severity `json:"severity"`
 	Culprit  string            `json:"culprit,omitempty"` // as by culpritOf
@@ -41,10 +41,10 @@ const perAccount = 3
 
 // A record is what a channel was told. It is a file, which is written after the notice is.
 type record struct {
-	Since time.Time       `json:"since"` // when the channel was first there: what had ended by then is not told
-	Next  int64           `json:"next"`  // number of the next notice
-	Told  map[string]told `json:"told"`  // by incident
-	Sent  []sent          `json:"sent"`  // in the last hour
+	Since time.Time             `json:"since"` // when the channel was first there: what had ended by then is not told
+	Next  int64                 `json:"next"`  // number of the next notice
+	Last  map[string]lastNotice `json:"told"`  // by incident
+	Sent  []sent                `json:"sent"`  // in the last hour
 }
 
 // forget drops what is older than an hour.
@@ -100,7 +100,7 @@ func (c *rule) takes(i *incident.Incident) bool {
 // due is what a channel is to be told of an incident now; empty for nothing. Of one that is over
 // and was never told, first comes that it was opened.
 func (r *record) due(now time.Time, c *rule, i named) State {
-	t, known := r.Told[i.name]
+	t, known := r.Last[i.name]
 	wait := c.wait
 	if i.Severity == incident.Critical && t.Severity < incident.Critical {
 		wait = 0

@@ -32,16 +32,16 @@ func (a *Alerts) tell(q *queue, now time.Time, c *rule) error {
 
 // forget drops what was told of incidents that are not kept any more.
 func (a *Alerts) forget(r *record) {
-	if len(r.Told) <= 2*maxIncidents {
+	if len(r.Last) <= 2*maxIncidents {
 		return
 	}
-	kept := map[string]told{}
+	kept := map[string]lastNotice{}
 	for _, i := range a.sorted {
-		if t, is := r.Told[i.name]; is {
+		if t, is := r.Last[i.name]; is {
 			kept[i.name] = t
 		}
 	}
-	r.Told = kept
+	r.Last = kept
 }
 
 // tellAll writes notices: of each incident by itself while there is room, and of what is left a
@@ -119,7 +119,7 @@ func (a *Alerts) write(q *queue, now time.Time, c *rule, x item, kind sentKind) 
 	if current, known := a.Current(i.ID); known && current.Revision == i.Revision {
 		i = &current
 	}
-	if err := q.add(a.notice(now, c, i, x.state, q.record.Told[x.name].Repeats)); err != nil {
+	if err := q.add(a.notice(now, c, i, x.state, q.record.Last[x.name].Repeats)); err != nil {
 		return err
 	}
 	q.record.note(now, x, false)
@@ -144,11 +144,11 @@ func (a *Alerts) writeDigest(q *queue, now time.Time, c *rule, items []item, kin
 
 // note notes that an incident is told.
 func (r *record) note(now time.Time, x item, digest bool) {
-	t := told{Revision: x.Revision, Severity: x.Severity, Culprit: culpritOf(x.Incident), At: now, Repeats: r.Told[x.name].Repeats}
+	t := lastNotice{Revision: x.Revision, Severity: x.Severity, Culprit: culpritOf(x.Incident), At: now, Repeats: r.Last[x.name].Repeats}
 	t.Closed = x.state == StateClosed
 	t.Digest = digest && !t.Closed
 	if x.state == StateStill {
 		t.Repeats++
 	}
-	r.Told[x.name] = t
+	r.Last[x.name] = t
 }

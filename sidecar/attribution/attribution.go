@@ -154,7 +154,7 @@ func (a *Attribution) Recorded(now time.Time, news []sidecar.Outcome) {
 // Reset forgets what a subject has sent before it was reset.
 func (a *Attribution) Reset(_ context.Context, now time.Time, r sidecar.Reset) error {
 	a.locked(func() {
-		if s := a.subjects.byName[r.Domain]; s != nil && s.epoch < r.Epoch {
+		if s := a.subjects.byName[r.Subject]; s != nil && s.epoch < r.Epoch {
 			a.learn(s, now)
 			a.drop(s)
 		}

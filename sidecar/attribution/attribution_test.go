@@ -260,7 +260,7 @@ func TestResetForgets(t *testing.T) {
 	b := newBench(t, hour)
 	b.send("a@x.example", 5)
 	b.send("a@y.example", 5)
-	reset := sidecar.Reset{Domain: "x.example", Epoch: 7}
+	reset := sidecar.Reset{Subject: "x.example", Epoch: 7}
 	b.Reset(t.Context(), b.now, reset)
 	b.want("x.example")
 	b.want("y.example", "a@y.example 5/5")
@@ -374,7 +374,7 @@ func TestBroken(t *testing.T) {
 	b.Recorded(b.now, []sidecar.Outcome{outcome("a@x.example", 1, ratelimit.Failed, sidecar.NoSuchUser)})
 	b.Tick(t.Context(), b.now)
 	b.Stop(t.Context(), b.now)
-	b.Reset(t.Context(), b.now, sidecar.Reset{Domain: "x.example", Epoch: 1})
+	b.Reset(t.Context(), b.now, sidecar.Reset{Subject: "x.example", Epoch: 1})
 	if b.Status().Trouble == "" || strings.Count(b.log.String(), "who sends is not known any more") != 1 {
 		t.Errorf("%+v\n%s", b.Status(), b.log.String())
 	}

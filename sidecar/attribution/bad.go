@@ -11,13 +11,13 @@ import (
 // noteBad keeps a send that has gone wrong.
 func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
 	number := t.number(now, o.When)
-	before, known := s.bads[o.Token]
+	before, known := s.badSends[o.Token]
 	switch {
 	case number < s.last-parts:
 		return
 	case known && strings.Contains(o.Entry.Text, "retry timeout exceeded"): // Exim gave up, for the reason of the earlier attempts
 		return
-	case !known && len(s.bads) >= maxBads && t.length > 0:
+	case !known && len(s.badSends) >= maxBadSends && t.length > 0:
 		return
 	}
 	id := before.author
@@ -27,18 +27,18 @@ func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
 		}
 		t.authors.use(id)
 	}
-	if s.bads == nil {
-		s.bads = map[ratelimit.Token]bad{}
+	if s.badSends == nil {
+		s.badSends = map[ratelimit.Token]badSend{}
 	}
-	s.bads[o.Token] = bad{author: id, pane: number, cause: o.Cause}
+	s.badSends[o.Token] = badSend{author: id, pane: number, cause: o.Cause}
 	s.spam = s.spam.And(o)
 	t.changed(s, now)
 }
 
 // forgive forgets that a send has gone wrong.
 func (t *table) forgive(s *subject, token ratelimit.Token) {
-	if b, known := s.bads[token]; known {
-		delete(s.bads, token)
+	if b, known := s.badSends[token]; known {
+		delete(s.badSends, token)
 		t.release(b.author)
 	}
 }
@@ -50,7 +50,7 @@ func (a *Attribution) MostBad(now time.Time, name string) (who sidecar.Author, b
 	var c candidates
 	others := a.others(now, name)
 	a.look(now, name, func(s *subject, from int64) {
-		for _, b := range s.bads {
+		for _, b := range s.badSends {
 			if b.pane < from {
 				continue
 			}

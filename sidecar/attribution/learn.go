@@ -69,7 +69,7 @@ func (t *table) dirty(s *subject, id uint32, day uint16, sent int64) bool {
 		return false
 	}
 	var bad, spam int64
-	for _, b := range s.bads {
+	for _, b := range s.badSends {
 		if b.author == id {
 			bad++
 			if b.cause == sidecar.CalledSpam {

@@ -43,8 +43,8 @@ func (c candidates) most() (who sidecar.Author, n int64) {
 	return who, n
 }
 
-// Told is what other nodes are told of a subject; false: nothing is known of its authors.
-func (a *Attribution) Told(now time.Time, name string) (t cluster.Report, known bool) {
+// ForOthers is what other nodes are told of a subject; false: nothing is known of its authors.
+func (a *Attribution) ForOthers(now time.Time, name string) (t cluster.Report, known bool) {
 	own := senders.Report{Domain: name}
 	known = a.look(now, name, func(s *subject, from int64) {
 		a.fill(&own, s, now)

@@ -53,7 +53,7 @@ func (t *table) fill(r *senders.Report, s *subject, now time.Time) {
 		r.Authors[at[id]].Spike = t.Spike(s.name, r.Authors[at[id]].Key)
 		r.Authors[at[id]].Stopped = sidecar.Printable(t.Stopped(now, now, t.authors.all[id].Author, s.name))
 	}
-	for _, b := range s.bads {
+	for _, b := range s.badSends {
 		if i, is := at[b.author]; is && b.pane >= number-parts {
 			r.Authors[i].Bad++
 			r.Authors[i].Causes[b.cause]++

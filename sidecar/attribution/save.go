@@ -27,13 +27,13 @@ const (
 
 // A note is a subject as it is saved.
 type note struct {
-	Length  int64               `json:"pane"` // milliseconds
-	Epoch   int64               `json:"epoch,omitempty"`
-	Authors []savedAuthor       `json:"authors"`
-	Panes   []savedPane         `json:"panes"`
-	Bads    []savedBad          `json:"bads,omitempty"`
-	Marks   []ratelimit.Token   `json:"marks,omitempty"`
-	Spam    *senders.CalledSpam `json:"spam,omitempty"`
+	Length   int64               `json:"pane"` // milliseconds
+	Epoch    int64               `json:"epoch,omitempty"`
+	Authors  []savedAuthor       `json:"authors"`
+	Panes    []savedPane         `json:"panes"`
+	BadSends []savedBadSend      `json:"bads,omitempty"`
+	Marks    []ratelimit.Token   `json:"marks,omitempty"`
+	Spam     *senders.CalledSpam `json:"spam,omitempty"`
 }
 
 type savedAuthor struct {
@@ -51,7 +51,7 @@ type savedPane struct {
 	Entries []uint32 `json:"of"` // an author's place in Authors, tried, sent and err, and so on
 }
 
-type savedBad struct {
+type savedBadSend struct {
 	Token  ratelimit.Token `json:"t"`
 	Author int             `json:"a"`
 	Pane   int64           `json:"n"`
@@ -149,7 +149,7 @@ func (s *subject) tried() (all int64) {
 
 // size is how many bytes a note has, about.
 func (n *note) size() int64 {
-	size := 200 + 40*len(n.Bads) + 20*len(n.Marks)
+	size := 200 + 40*len(n.BadSends) + 20*len(n.Marks)
 	for i := range n.Authors {
 		size += 60 + len(n.Authors[i].Key)
 	}
@@ -185,8 +185,8 @@ func (t *table) noteOf(s *subject) note {
 		}
 		n.Panes = append(n.Panes, saved)
 	}
-	for token, b := range s.bads {
-		n.Bads = append(n.Bads, savedBad{token, place(b.author), b.pane, b.cause})
+	for token, b := range s.badSends {
+		n.BadSends = append(n.BadSends, savedBadSend{token, place(b.author), b.pane, b.cause})
 	}
 	for mark := range s.marks {
 		n.Marks = append(n.Marks, mark)
@@ -236,13 +236,13 @@ func (t *table) restored(name string, n *note) *subject {
 		}
 		s.last = max(s.last, saved.Number)
 	}
-	if len(n.Bads) > 0 {
-		s.bads = map[ratelimit.Token]bad{}
+	if len(n.BadSends) > 0 {
+		s.badSends = map[ratelimit.Token]badSend{}
 	}
-	for _, b := range n.Bads {
+	for _, b := range n.BadSends {
 		if known(b.Author) {
 			t.authors.use(ids[b.Author])
-			s.bads[b.Token] = bad{ids[b.Author], b.Pane, b.Cause}
+			s.badSends[b.Token] = badSend{ids[b.Author], b.Pane, b.Cause}
 		}
 	}
 	if len(n.Marks) > 0 {

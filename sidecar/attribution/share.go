@@ -18,7 +18,7 @@ func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, ma
 	told := a.others(now, domain)
 	a.locked(func() {
 		number := a.number(now, now)
-		hours := cluster.Usual{Own: a.usual.Of(domain), Day: a.day(number), Told: told}
+		hours := cluster.Usual{Own: a.usual.Of(domain), Day: a.day(number), Others: told}
 		left := hours.OthersQuota(who.Key)
 		if left <= 0 { // nobody else is known: so it mostly is
 			return

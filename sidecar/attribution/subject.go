@@ -44,8 +44,8 @@ type subject struct {
 
 // wrong is what of a subject's sends went wrong.
 type wrong struct {
-	bads map[ratelimit.Token]bad
-	spam *senders.CalledSpam
+	badSends map[ratelimit.Token]badSend
+	spam     *senders.CalledSpam
 }
 
 // saved is how far a subject is saved.
@@ -54,17 +54,17 @@ type saved struct {
 	changed time.Time // since when it is not saved as it is; zero: it is
 }
 
-// A bad is a send that was deferred or has failed.
-type bad struct {
+// A badSend is a send that was deferred or has failed.
+type badSend struct {
 	author uint32
 	pane   int64 // when its message arrived
 	cause  sidecar.Cause
 }
 
-// maxMarks and maxBads bound those of a subject; further ones are not seen.
+// maxMarks and maxBadSends bound those of a subject; further ones are not seen.
 const (
-	maxMarks = 4096
-	maxBads  = 4096
+	maxMarks    = 4096
+	maxBadSends = 4096
 )
 
 // subject returns what is known of one, without what has left the window, and the number of
@@ -118,7 +118,7 @@ func (t *table) expire(s *subject, number int64) {
 	s.panes = slices.Delete(s.panes, 0, old)
 	t.forgetMinutes(&s.minutes, (number-parts)*t.length/time.Minute.Milliseconds())
 	s.uncharged = slices.DeleteFunc(s.uncharged, func(u uncharged) bool { return u.pane < number-parts })
-	for token, b := range s.bads {
+	for token, b := range s.badSends {
 		if b.pane < number-parts {
 			t.forgive(s, token)
 		}
@@ -182,7 +182,7 @@ func (t *table) drop(s *subject) {
 	for i := range s.panes {
 		t.empty(&s.panes[i])
 	}
-	for _, b := range s.bads {
+	for _, b := range s.badSends {
 		t.release(b.author)
 	}
 	for _, m := range s.minutes.of {
@@ -201,7 +201,7 @@ func (t *table) drop(s *subject) {
 
 // resize measures a subject anew, and forgets others if all take too much memory.
 func (t *table) resize(s *subject) {
-	size := 432 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.bads)) + minuteSize*int64(cap(s.minutes.of)) + 2*s.noted
+	size := 432 + 2*int64(len(s.name)) + 64*int64(cap(s.panes)) + 4*int64(cap(s.chosen)) + 48*int64(len(s.marks)) + 40*int64(cap(s.uncharged)) + 96*int64(len(s.badSends)) + minuteSize*int64(cap(s.minutes.of)) + 2*s.noted
 	for i := range s.panes {
 		size += 16 * int64(cap(s.panes[i].Entries))
 	}

@@ -67,7 +67,7 @@ func TestShare(t *testing.T) {
 	b.restart()
 	b.wantShare("big@x.example", 48, 12+8)
 	b.wantShare("a@x.example", 25, 8+48)
-	if err := b.Reset(t.Context(), b.now, sidecar.Reset{Domain: "x.example", Epoch: b.now.UnixMilli()}); err != nil {
+	if err := b.Reset(t.Context(), b.now, sidecar.Reset{Subject: "x.example", Epoch: b.now.UnixMilli()}); err != nil {
 		t.Fatal(err)
 	}
 	b.wantShare("big@x.example", 48, 12+8) // what is usual stays
@@ -160,9 +160,9 @@ func TestUsualHoursAreBounded(t *testing.T) {
 // was called spam.
 func TestASpikeThatLooksLikeAThiefsIsNotUsual(t *testing.T) {
 	for name, c := range map[string]struct {
-		bads  int
-		cause sidecar.Cause
-		usual bool
+		badSends int
+		cause    sidecar.Cause
+		usual    bool
 	}{
 		"clean": {0, "", true}, "some bad": {59, sidecar.NoSuchUser, true}, "much bad": {60, sidecar.NoSuchUser, false},
 		"called spam": {5, sidecar.CalledSpam, false}, "once called spam": {1, sidecar.CalledSpam, true},
@@ -171,10 +171,10 @@ func TestASpikeThatLooksLikeAThiefsIsNotUsual(t *testing.T) {
 		b.days(36, map[string]int{"a": 5})
 		b.send("a@x.example", 300)
 		s := b.subjects.byName["x.example"]
-		s.bads = map[ratelimit.Token]bad{}
-		for i := range c.bads {
+		s.badSends = map[ratelimit.Token]badSend{}
+		for i := range c.badSends {
 			b.authors.use(b.authors.numbers["a@x.example"])
-			s.bads[ratelimit.Token(i+1)] = bad{b.authors.numbers["a@x.example"], s.last, c.cause}
+			s.badSends[ratelimit.Token(i+1)] = badSend{b.authors.numbers["a@x.example"], s.last, c.cause}
 		}
 		b.now = b.now.Add(30 * time.Hour)
 		b.Tick(t.Context(), b.now)

@@ -8,15 +8,15 @@ import (
 // A Usual is what the authors of a domain usually send on all nodes: the sum of what is usual on
 // each, as far as the others have told it; and what they have told of how much is sent now.
 type Usual struct {
-	Own  *usual.Domain
-	Day  uint16
-	Told []Report
+	Own    *usual.Domain
+	Day    uint16
+	Others []Report
 }
 
 // sum adds up what the other nodes have told of an author.
 func (u Usual) sum(author string, of func(*Author) int64) (n int64) {
-	for i := range u.Told {
-		if x := u.Told[i].Of(author); x != nil {
+	for i := range u.Others {
+		if x := u.Others[i].Of(author); x != nil {
 			n += of(x)
 		}
 	}
@@ -41,9 +41,9 @@ func (u Usual) Quota(author string) int64 {
 // OthersQuota is as that of usual.Domain.
 func (u Usual) OthersQuota(author string) int64 {
 	n := u.Own.OthersQuota(author, u.Day)
-	for i := range u.Told {
-		n += u.Told[i].Quota
-		if x := u.Told[i].Of(author); x != nil {
+	for i := range u.Others {
+		n += u.Others[i].Quota
+		if x := u.Others[i].Of(author); x != nil {
 			n -= x.Quota
 		}
 	}
@@ -53,7 +53,7 @@ func (u Usual) OthersQuota(author string) int64 {
 // Free is as that of usual.Domain.
 func (u Usual) Free(author string, max_ int64) int64 {
 	n := u.Own.Free(author, u.Day, max_)
-	if len(u.Told) == 0 {
+	if len(u.Others) == 0 {
 		return n
 	}
 	known := n > 0 || u.sum(author, func(x *Author) int64 { return x.Free }) > 0
@@ -66,13 +66,13 @@ func (u Usual) Free(author string, max_ int64) int64 {
 
 // Authors are those that other nodes have told of.
 func (u Usual) Authors() map[string]bool {
-	if len(u.Told) == 0 {
+	if len(u.Others) == 0 {
 		return nil
 	}
 	keys := map[string]bool{}
-	for i := range u.Told {
-		for j := range u.Told[i].Authors {
-			keys[u.Told[i].Authors[j].Key] = true
+	for i := range u.Others {
+		for j := range u.Others[i].Authors {
+			keys[u.Others[i].Authors[j].Key] = true
 		}
 	}
 	return keys

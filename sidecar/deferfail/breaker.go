@@ -21,17 +21,17 @@ const (
 	textDeferfailHeld = "%s has exceeded the max defers and failures per hour (%s) allowed. Message will be reattempted later"
 )
 
-// tripKeys begin the keys of trips on the board; a domain follows.
+// tripKeys begin the keys of trips on the board; a subject follows.
 const tripKeys = "trip/"
 
 // A Breaker trips domains of which too much is deferred or fails, and ends their trips.
 type Breaker struct {
 	Options
-	asked   map[string]time.Time // when others were asked about a subject that may trip
-	trips   *trips
-	watched *watched
-	bads    *bads
-	probes  probes
+	asked    map[string]time.Time // when others were asked about a subject that may trip
+	trips    *trips
+	watched  *watched
+	badSends *badSends
+	probes   probes
 }
 
 // Store is what a Breaker needs of the store that counts sends.
@@ -59,25 +59,25 @@ type Options struct {
 // New returns a Breaker that goes on from the trips and bad sends in its notes.
 func New(o Options) *Breaker {
 	return &Breaker{Options: o, asked: map[string]time.Time{},
-		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), bads: newBads(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
+		trips: newTrips(o.Notes, o.Events, "trip"), watched: newWatched(o), badSends: newBadSends(o.Notes, o.Events), probes: probes{subjects: map[string]*subjectProbes{}}}
 }
 
 // Tick has the loop reconcile the tripped domains: bad sends leave the window, and no line
 // of the log shows when. It forgets the probes of the others. It also saves the causes of bad sends, every saveEvery.
 func (d *Breaker) Tick(ctx context.Context, now time.Time) {
-	d.Reconciler.ReconcileAtTick(d.trips.domains()...)
-	d.Reconciler.ReconcileAtTick(d.watched.domains()...)
+	d.Reconciler.ReconcileAtTick(d.trips.subjects()...)
+	d.Reconciler.ReconcileAtTick(d.watched.subjects()...)
 	d.reconcileAsked()
 	d.probes.keep(d.trips.has)
 	d.startCalm(ctx, now)
-	if d.bads.saved.Add(saveEvery).Before(now) {
+	if d.badSends.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
 	}
 }
 
 // Stop saves the causes of bad sends.
 func (d *Breaker) Stop(_ context.Context, now time.Time) {
-	if err := d.bads.save(now); err != nil {
+	if err := d.badSends.save(now); err != nil {
 		d.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
@@ -91,7 +91,7 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 		if !sidecar.AlwaysCounted(st.Name) || !hasBad(st) || d.trips.has(st.Name) {
 			return
 		}
-		if f := rateOf(s, st); f.Over() || d.watched.begins(st.Name, f) || d.bads.unexplained(st.Name) {
+		if f := rateOf(s, st); f.Over() || d.watched.begins(st.Name, f) || d.badSends.unexplained(st.Name) {
 			d.Reconciler.ReconcileSoon(st.Name)
 		}
 	}
@@ -101,7 +101,7 @@ func (d *Breaker) Survey(now time.Time) (each func(ratelimit.Standing), done fun
 // Forget forgets why sends were bad that have left the window.
 func (d *Breaker) Forget(now time.Time) {
 	window := d.Settings().Window
-	d.bads.prune(now.Add(-window - window/60))
+	d.badSends.prune(now.Add(-window - window/60))
 }
 
 // Reconcile finds out which bad sends of a subject are not its fault, trips it or ends its
@@ -172,7 +172,7 @@ func (d *Breaker) mostlyDeferred(s *settings.Settings, standing ratelimit.Standi
 			deferred, failed = w.Deferred, w.Failed
 		}
 	}
-	d.bads.each(standing.Name, func(b badSend) {
+	d.badSends.each(standing.Name, func(b badSend) {
 		switch {
 		case !b.Excused:
 		case b.Failed:
@@ -185,16 +185,16 @@ func (d *Breaker) mostlyDeferred(s *settings.Settings, standing ratelimit.Standi
 }
 
 // reconcileLock makes or removes the max_deferfail_ file of a domain. Other subjects have none.
-func (d *Breaker) reconcileLock(domain string, f Rate) error {
-	if !sidecar.IsDomain(domain) {
+func (d *Breaker) reconcileLock(subject string, f Rate) error {
+	if !sidecar.IsDomain(subject) {
 		return nil
 	}
-	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: domain}
-	i := slices.IndexFunc(d.Dir.Files(domain), func(f sidecar.LockFile) bool { return f.Lock == lock })
-	switch tripped := d.trips.has(domain); {
+	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: subject}
+	i := slices.IndexFunc(d.Dir.Files(subject), func(f sidecar.LockFile) bool { return f.Lock == lock })
+	switch tripped := d.trips.has(subject); {
 	case tripped && i < 0:
 		return d.Dir.Make(lock, f.ratio(), f.epoch)
-	case !tripped && i >= 0 && !d.Dir.Files(domain)[i].Operator:
+	case !tripped && i >= 0 && !d.Dir.Files(subject)[i].Operator:
 		return d.Dir.Unmake(lock)
 	}
 	return nil
@@ -204,7 +204,7 @@ func (d *Breaker) reconcileLock(domain string, f Rate) error {
 // reports whether there was any.
 func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) bool {
 	s := d.Settings()
-	sends, places := d.bads.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main), func(key string) time.Time {
+	sends, places := d.badSends.excusable(subject, now, now.Add(-s.Window-s.Window/60), len(s.OwnerMap.Get().Main), func(key string) time.Time {
 		return d.Authors.LastBlame(key, subject)
 	})
 	if len(sends) == 0 {
@@ -218,7 +218,7 @@ func (d *Breaker) excuse(ctx context.Context, now time.Time, subject string) boo
 		d.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 		return false
 	}
-	d.bads.excuse(subject, sends)
+	d.badSends.excuse(subject, sends)
 	excused := 0
 	for _, n := range places {
 		excused += n
@@ -242,81 +242,81 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 	return f.sent, f.ratio(), f.Over() || d.trips.has(st.Name) && !f.calm()
 }
 
-// Follow trips domains that another node has tripped, and ends trips that another one
+// Follow trips subjects that another node has tripped, and ends trips that another one
 // has ended.
 func (d *Breaker) Follow(ctx context.Context, now time.Time) {
 	tripped := map[string]bool{}
 	d.Board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
-	for domain := range tripped {
-		if !d.trips.has(domain) {
-			d.Events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: domain})
-			d.logTrouble(domain, d.trips.set(domain, d.newTrip(d.Settings(), now, d.Store.Standing(d.Clock.Store(now), domain))))
-			d.Reconciler.ReconcileSoon(domain)
+	for subject := range tripped {
+		if !d.trips.has(subject) {
+			d.Events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: subject})
+			d.logTrouble(subject, d.trips.set(subject, d.newTrip(d.Settings(), now, d.Store.Standing(d.Clock.Store(now), subject))))
+			d.Reconciler.ReconcileSoon(subject)
 		}
-		d.logTrouble(domain, d.trips.noteShared(domain))
+		d.logTrouble(subject, d.trips.noteShared(subject))
 	}
-	for _, domain := range d.trips.domains() {
+	for _, subject := range d.trips.subjects() {
 		switch {
-		case tripped[domain]:
-		case d.trips.isShared(domain):
-			d.logTrouble(domain, d.trips.end(domain))
-			d.Reconciler.ReconcileSoon(domain)
+		case tripped[subject]:
+		case d.trips.isShared(subject):
+			d.logTrouble(subject, d.trips.end(subject))
+			d.Reconciler.ReconcileSoon(subject)
 		default:
-			d.logTrouble(domain, d.trips.endBefore(domain, d.epochOf(now, domain)))
-			if d.trips.has(domain) {
-				d.shareTrip(ctx, domain)
+			d.logTrouble(subject, d.trips.endBefore(subject, d.epochOf(now, subject)))
+			if d.trips.has(subject) {
+				d.shareTrip(ctx, subject)
 			} else {
-				d.Reconciler.ReconcileSoon(domain)
+				d.Reconciler.ReconcileSoon(subject)
 			}
 		}
 	}
 }
 
-// shareTrip posts the trip of a domain for all nodes.
-func (d *Breaker) shareTrip(ctx context.Context, domain string) {
+// shareTrip posts the trip of a subject for all nodes.
+func (d *Breaker) shareTrip(ctx context.Context, subject string) {
 	if d.Board == nil {
 		return
 	}
-	if _, err := d.Board.Post(ctx, tripKeys+domain, []byte(d.Settings().Node)); err != nil {
+	if _, err := d.Board.Post(ctx, tripKeys+subject, []byte(d.Settings().Node)); err != nil {
 		d.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		return
 	}
-	d.logTrouble(domain, d.trips.noteShared(domain))
+	d.logTrouble(subject, d.trips.noteShared(subject))
 }
 
-// endTrip ends the trip of a domain, on all nodes. If the board cannot be reached, the
+// endTrip ends the trip of a subject, on all nodes. If the board cannot be reached, the
 // others find out by the counts.
-func (d *Breaker) endTrip(ctx context.Context, domain string) error {
-	if d.Board != nil && d.trips.has(domain) {
-		if err := d.Board.Remove(ctx, tripKeys+domain); err != nil {
+func (d *Breaker) endTrip(ctx context.Context, subject string) error {
+	if d.Board != nil && d.trips.has(subject) {
+		if err := d.Board.Remove(ctx, tripKeys+subject); err != nil {
 			d.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		}
 	}
-	d.probes.forget(domain)
-	return d.trips.end(domain)
+	d.probes.forget(subject)
+	return d.trips.end(subject)
 }
 
 // Reset ends the trip of a domain and forgets its bad sends. After a reset by another
 // node, a trip on the board is left to that node, which removes it there.
 func (d *Breaker) Reset(ctx context.Context, _ time.Time, r sidecar.Reset) error {
-	d.bads.forget(r.Domain, r.Epoch)
-	if err := d.watched.endBefore(r.Domain, r.Epoch); err != nil {
+	d.badSends.forget(r.Subject, r.Epoch)
+	if err := d.watched.endBefore(r.Subject, r.Epoch); err != nil {
 		return err
 	}
 	if r.Elsewhere {
-		return d.trips.endBefore(r.Domain, r.Epoch)
+		return d.trips.endBefore(r.Subject, r.Epoch)
 	}
-	return d.endTrip(ctx, r.Domain)
+	return d.endTrip(ctx, r.Subject)
 }
 
-// epochOf returns the epoch of a domain's counts, which grows with each reset.
-func (d *Breaker) epochOf(now time.Time, domain string) int64 {
-	return d.Store.Standing(d.Clock.Store(now), domain).Epoch
+// epochOf returns the epoch of a subject's counts, which grows with each reset.
+func (d *Breaker) epochOf(now time.Time, subject string) int64 {
+	return d.Store.Standing(d.Clock.Store(now), subject).Epoch
 }
 
-func (d *Breaker) logTrouble(domain string, err error) {
+func (d *Breaker) logTrouble(subject string, err error) {
 	if err != nil {
-		d.Events.Emit(event.Event{Kind: event.LockTrouble, Domain: domain, Err: err})
+		d.Events.Emit(event.Event{Kind: event.LockTrouble, Domain: subject, Err: err})
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *badSend) speaksAgainst() bool {
 }
 
 // blames returns what is bad of the authors of a subject, by their keys.
-func (b *bads) blames(subject string) map[string]*blame {
+func (b *badSends) blames(subject string) map[string]*blame {
 	all := map[string]*blame{}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,7 +159,7 @@ func (d *Breaker) leaveOut(ctx context.Context, now time.Time, s *settings.Setti
 		return false
 	}
 	by, unknown := d.Authors.Sent(now, subject)
-	blames := d.bads.blames(subject)
+	blames := d.badSends.blames(subject)
 	addOthers(blames, d.Others.Of(now, subject))
 	out := culprits(f, by, unknown, blames, settledIn(standing, s.Window), d.blamed(now, subject))
 	for _, a := range out {
@@ -211,7 +211,7 @@ func (d *Breaker) startCalm(ctx context.Context, now time.Time) {
 		}
 		by, _ := d.Authors.Sent(now, b.Subject)
 		f := rateOf(s, d.Store.Standing(d.Clock.Store(now), b.Subject))
-		bad := d.bads.against(b.Subject, b.Key)
+		bad := d.badSends.against(b.Subject, b.Key)
 		d.Others.Keep(now, b.Subject)
 		for _, r := range d.Others.Of(now, b.Subject) {
 			if a := r.Of(b.Key); a != nil {
@@ -235,7 +235,7 @@ func sentBy(by []AuthorSent, key string) int64 {
 
 // against returns how many sends of an author are bad for a cause that speaks against it,
 // whether they are held against the subject or not.
-func (b *bads) against(subject, key string) (n int64) {
+func (b *badSends) against(subject, key string) (n int64) {
 	b.each(subject, func(s badSend) {
 		if s.Author == key && s.speaksAgainst() {
 			n++

@@ -70,7 +70,7 @@ func (d *Breaker) spare(now time.Time, subject string, f Rate) Rate {
 
 // AddHeld adds to what other nodes are told of a subject what is bad of its authors.
 func (d *Breaker) AddHeld(subject string, r *cluster.Report) {
-	blames := d.bads.blames(subject)
+	blames := d.badSends.blames(subject)
 	for i := range r.Authors {
 		if x := blames[r.Authors[i].Key]; x != nil {
 			r.Authors[i].Held, r.Authors[i].Against = x.bad, x.against

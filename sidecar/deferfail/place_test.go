@@ -181,7 +181,7 @@ func (m memory) Notes(prefix string, f func(string, []byte)) {
 }
 
 // tell notes what became of a send of an account at mx.example.
-func (b *bads) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
+func (b *badSends) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
 	o := &sidecar.Outcome{Author: &sidecar.Author{}, Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
 		Payer: &sidecar.Payer{Domain: account}, Token: token, To: "far.example", Result: result, Cause: sidecar.RemoteDefer}
 	b.note(o, account, func(string) int64 { return 0 })
@@ -189,7 +189,7 @@ func (b *bads) tell(account string, token ratelimit.Token, result ratelimit.Outc
 
 // How many sends of an account are bad at a place follows what becomes of each.
 func TestBadSendsAreCountedOnce(t *testing.T) {
-	b := newBads(memory{}, event.NewStream())
+	b := newBadSends(memory{}, event.NewStream())
 	b.tell("x", 1, ratelimit.Deferred)
 	b.tell("x", 1, ratelimit.Failed)
 	b.tell("x", 2, ratelimit.Deferred)
@@ -208,14 +208,14 @@ func TestBadSendsAreCountedOnce(t *testing.T) {
 // anew at a start.
 func TestPlacesAreSavedAndDropped(t *testing.T) {
 	notes, nobody := memory{}, event.NewStream()
-	b := newBads(notes, nobody)
+	b := newBadSends(notes, nobody)
 	for n := range 3 {
 		b.tell(fmt.Sprintf("u%d.example", n), 7, ratelimit.Deferred)
 	}
 	if err := b.save(time.Unix(100, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if again := newBads(notes, nobody).places.all["mx.example"]; again == nil || again.total != 3 || again.bad["u1.example"] != 1 || len(again.Answers) != 3 {
+	if again := newBadSends(notes, nobody).places.all["mx.example"]; again == nil || again.total != 3 || again.bad["u1.example"] != 1 || len(again.Answers) != 3 {
 		t.Errorf("after a restart: %+v", again)
 	}
 	b.prune(time.Unix(200, 0))

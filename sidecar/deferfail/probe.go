@@ -95,7 +95,7 @@ func (r *retries) Left() int { return r.breaker.probes.left(r.now, r.subject, r.
 // lets all go before it that are older, and later those that have asked just now too. So one
 // that is never asked about again keeps nobody waiting.
 func (r *retries) Allow(id string, token ratelimit.Token) bool {
-	older := r.breaker.bads.olderThan(r.subject, id, token)
+	older := r.breaker.badSends.olderThan(r.subject, id, token)
 	p := &r.breaker.probes
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,7 +120,7 @@ func (r *retries) Allow(id string, token ratelimit.Token) bool {
 }
 
 // olderThan returns the deferred sends of a subject that are older than this one.
-func (b *bads) olderThan(subject, id string, token ratelimit.Token) (older []ratelimit.Token) {
+func (b *badSends) olderThan(subject, id string, token ratelimit.Token) (older []ratelimit.Token) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.subjects[subject]

@@ -32,7 +32,7 @@ func TestProbesGoWithTheirTrip(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := New(Options{Notes: memory{}, Events: event.NewStream(), Reconciler: soon{}, Authors: nobody{}})
 	for _, subject := range []string{"a.example", "b.example"} {
-		if err := d.trips.set(subject, trip{Since: now, Told: true}); err != nil {
+		if err := d.trips.set(subject, trip{Since: now, Shared: true}); err != nil {
 			t.Fatal(err)
 		}
 		d.probes.left(now, subject, 5)

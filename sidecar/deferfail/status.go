@@ -17,7 +17,7 @@ type TripStatus struct {
 }
 
 // Tripped lists the subjects that are tripped.
-func (d *Breaker) Tripped() []string { return d.trips.domains() }
+func (d *Breaker) Tripped() []string { return d.trips.subjects() }
 
 // IsTripped reports whether a subject is.
 func (d *Breaker) IsTripped(subject string) bool { return d.trips.has(subject) }
@@ -50,7 +50,7 @@ func (d *Breaker) endOf(now time.Time, subject string, tripped trip) time.Time {
 		return earliest
 	}
 	var sent []time.Time
-	d.bads.each(subject, func(b badSend) {
+	d.badSends.each(subject, func(b badSend) {
 		if !b.Excused {
 			sent = append(sent, b.When)
 		}
@@ -84,12 +84,14 @@ type LeftOut struct {
 
 // Causes returns why sends of a subject were bad, the most frequent cause first, and which
 // of them do not count towards a trip.
-func (d *Breaker) Causes(subject string) ([]CauseStatus, []LeftOut) { return d.bads.causes(subject) }
+func (d *Breaker) Causes(subject string) ([]CauseStatus, []LeftOut) {
+	return d.badSends.causes(subject)
+}
 
 // mainCause returns the most frequent cause of a subject's bad sends that are held against it.
 func (d *Breaker) mainCause(subject string) sidecar.Cause {
 	counts := map[sidecar.Cause]int64{}
-	d.bads.each(subject, func(s badSend) {
+	d.badSends.each(subject, func(s badSend) {
 		if !s.Excused {
 			counts[s.Cause]++
 		}
@@ -104,7 +106,7 @@ func (d *Breaker) mainCause(subject string) sidecar.Cause {
 }
 
 // each calls f for the bad sends of a subject that are kept.
-func (b *bads) each(subject string, f func(badSend)) {
+func (b *badSends) each(subject string, f func(badSend)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d := b.subjects[subject]; d != nil {
@@ -114,7 +116,7 @@ func (b *bads) each(subject string, f func(badSend)) {
 	}
 }
 
-func (b *bads) causes(subject string) (causes []CauseStatus, leftOut []LeftOut) {
+func (b *badSends) causes(subject string) (causes []CauseStatus, leftOut []LeftOut) {
 	causes, leftOut = []CauseStatus{}, []LeftOut{}
 	counts, out := map[sidecar.Cause]int64{}, map[LeftOut]int64{}
 	b.each(subject, func(s badSend) {
@@ -140,7 +142,7 @@ func (b *bads) causes(subject string) (causes []CauseStatus, leftOut []LeftOut) 
 }
 
 // lastLine returns the last line of the log with a cause.
-func (b *bads) lastLine(subject string, cause sidecar.Cause) string {
+func (b *badSends) lastLine(subject string, cause sidecar.Cause) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d := b.subjects[subject]; d != nil {

@@ -74,21 +74,21 @@ func (r Rate) ratio() string {
 	return fmt.Sprintf("%d/%d (%d%%)", r.Bad, r.min, r.Bad*100/max(1, r.sent))
 }
 
-// trips are the tripped domains. They are noted, because the counts alone do not say who
+// trips are the tripped subjects. They are noted, because the counts alone do not say who
 // is tripped: a domain whose Rate is neither Over nor calm stays as it was.
 type trips struct {
-	notes notes.Map[trip] // by domain
+	notes notes.Map[trip] // by subject
 	mu    sync.RWMutex
 	all   map[string]trip
 }
 
-// A trip of a domain. Told says that this node has seen the trip on the board. It is noted
+// A trip of a subject. Shared says that this node has seen the trip on the board. It is noted
 // too: without it, a node that was down would take a trip that the others have ended
 // meanwhile for one that is not on the board yet, and post it again.
 type trip struct {
-	Since time.Time `json:"since"`           // by the system's clock
-	Epoch int64     `json:"epoch,omitempty"` // of the counts that tripped it
-	Told  bool      `json:"told,omitempty"`  // it was on the board
+	Since  time.Time `json:"since"`           // by the system's clock
+	Epoch  int64     `json:"epoch,omitempty"` // of the counts that tripped it
+	Shared bool      `json:"told,omitempty"`  // it was on the board
 
 	// Deferrals: most of what is bad was deferred, and may be delivered yet.
 	Deferrals bool `json:"deferrals,omitempty"`
@@ -103,86 +103,86 @@ func newTrips(store sidecar.Notes, events event.Sink, prefix string) *trips {
 	return t
 }
 
-func (t *trips) has(domain string) bool {
-	_, tripped := t.of(domain)
+func (t *trips) has(subject string) bool {
+	_, tripped := t.of(subject)
 	return tripped
 }
 
-// of returns the trip of a domain; false if it is not tripped.
-func (t *trips) of(domain string) (trip, bool) {
+// of returns the trip of a subject; false if it is not tripped.
+func (t *trips) of(subject string) (trip, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	noted, tripped := t.all[domain]
+	noted, tripped := t.all[subject]
 	return noted, tripped
 }
 
-func (t *trips) domains() []string {
+func (t *trips) subjects() []string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.Collect(maps.Keys(t.all))
 }
 
-func (t *trips) set(domain string, tripped trip) error {
+func (t *trips) set(subject string, tripped trip) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note(domain, tripped)
+	return t.note(subject, tripped)
 }
 
 // note keeps a trip, which after an error is in memory only. mu is held.
-func (t *trips) note(domain string, noted trip) error {
-	t.all[domain] = noted
-	return t.notes.Put(noted, domain)
+func (t *trips) note(subject string, noted trip) error {
+	t.all[subject] = noted
+	return t.notes.Put(noted, subject)
 }
 
-func (t *trips) end(domain string) error {
+func (t *trips) end(subject string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, tripped := t.all[domain]; !tripped {
+	if _, tripped := t.all[subject]; !tripped {
 		return nil
 	}
-	delete(t.all, domain)
-	return t.notes.Drop(domain)
+	delete(t.all, subject)
+	return t.notes.Drop(subject)
 }
 
-// endBefore ends a trip that was never on the board, if the counts that tripped the domain
+// endBefore ends a trip that was never on the board, if the counts that tripped the subject
 // are older than epoch, and so were reset. That happens when a node starts: it can trip a
-// domain before it learns that another node has reset it.
-func (t *trips) endBefore(domain string, epoch int64) error {
+// subject before it learns that another node has reset it.
+func (t *trips) endBefore(subject string, epoch int64) error {
 	t.mu.RLock()
-	noted, tripped := t.all[domain]
+	noted, tripped := t.all[subject]
 	t.mu.RUnlock()
-	if !tripped || noted.Told || noted.Epoch >= epoch {
+	if !tripped || noted.Shared || noted.Epoch >= epoch {
 		return nil
 	}
-	return t.end(domain)
+	return t.end(subject)
 }
 
 // setDeferrals notes whether a trip is mostly by deferrals.
-func (t *trips) setDeferrals(domain string, mostly bool) error {
+func (t *trips) setDeferrals(subject string, mostly bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	noted, tripped := t.all[domain]
+	noted, tripped := t.all[subject]
 	if !tripped || noted.Deferrals == mostly {
 		return nil
 	}
 	noted.Deferrals = mostly
-	return t.note(domain, noted)
+	return t.note(subject, noted)
 }
 
 // noteShared notes that a trip is on the board.
-func (t *trips) noteShared(domain string) error {
+func (t *trips) noteShared(subject string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	noted, tripped := t.all[domain]
-	if !tripped || noted.Told {
+	noted, tripped := t.all[subject]
+	if !tripped || noted.Shared {
 		return nil
 	}
-	noted.Told = true
-	return t.note(domain, noted)
+	noted.Shared = true
+	return t.note(subject, noted)
 }
 
-func (t *trips) isShared(domain string) bool {
+func (t *trips) isShared(subject string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.all[domain].Told
+	return t.all[subject].Shared
 }

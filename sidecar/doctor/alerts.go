@@ -25,7 +25,7 @@ func (d *doctor) checkAlerts() {
 		d.checkChannel(c)
 	}
 	whom := "told of incidents: " + strings.Join(told, ", ")
-	if d.onlyMail() {
+	if onlyMail(d.config.Alert.To) {
 		d.note(check, "Add a webhook or a program (exec) to [[alert.to]]; `sluice alert test` shows whether mail arrives.",
 			"%s: all of it is mail, and does not arrive when mail does not go", whom)
 	} else {
@@ -35,8 +35,8 @@ func (d *doctor) checkAlerts() {
 }
 
 // onlyMail reports whether every channel is mail.
-func (d *doctor) onlyMail() bool {
-	for _, c := range d.config.Alert.To {
+func onlyMail(channels []config.Channel) bool {
+	for _, c := range channels {
 		if c.Kind != config.AlertMail {
 			return false
 		}

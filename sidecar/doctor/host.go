@@ -81,15 +81,15 @@ func (d *doctor) checkClock() {
 }
 
 // judgeClock goes by what adjtimex(2) returns.
-func (d *doctor) judgeClock(state int, err error) {
+func (r *report) judgeClock(state int, err error) {
 	const unsynchronised = 5 // TIME_ERROR
 	switch {
 	case err != nil:
-		d.note("clock", "", "whether anybody keeps the system's clock right cannot be told: %v", err)
+		r.note("clock", "", "whether anybody keeps the system's clock right cannot be told: %v", err)
 	case state == unsynchronised:
-		d.note("clock", "Run chrony or systemd-timesyncd: windows do not mind, dates in logs and refusals do.", "nobody keeps the system's clock right")
+		r.note("clock", "Run chrony or systemd-timesyncd: windows do not mind, dates in logs and refusals do.", "nobody keeps the system's clock right")
 	default:
-		d.ok("clock", "the system's clock is kept right")
+		r.ok("clock", "the system's clock is kept right")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/identity"
 )
 
 // checkOwners looks at the owner map, which tells whose a sender's domain is.
@@ -55,7 +56,7 @@ func (d *doctor) checkCron() {
 		files, _ := os.ReadDir(dir) // most hosts have only one of them
 		for _, f := range files {
 			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
-			if err == nil && owners.IsAccount(f.Name()) && d.mailsElsewhere(text) {
+			if err == nil && owners.IsAccount(f.Name()) && mailsElsewhere(text, d.settings.Locals.Get()) {
 				senders = append(senders, f.Name())
 			}
 		}
@@ -68,14 +69,14 @@ func (d *doctor) checkCron() {
 }
 
 // mailsElsewhere reports whether a crontab names a recipient on another host.
-func (d *doctor) mailsElsewhere(crontab []byte) bool {
+func mailsElsewhere(crontab []byte, local *identity.DomainSet) bool {
 	for line := range bytes.Lines(crontab) {
 		name, value, _ := strings.Cut(string(line), "=")
 		if strings.TrimSpace(name) != "MAILTO" {
 			continue
 		}
 		for to := range strings.FieldsFuncSeq(value, func(r rune) bool { return strings.ContainsRune(" ,\t\n\"'", r) }) {
-			if domain := envelope.DomainOf(to); domain != "" && !d.settings.Locals.Get().Has(domain) {
+			if domain := envelope.DomainOf(to); domain != "" && !local.Has(domain) {
 				return true
 			}
 		}

@@ -21,7 +21,7 @@ func (d *doctor) checkRelay() {
 		return // checkWiring has said so
 	}
 	found := len(d.findings)
-	if missing := d.unlistedRelays(text); len(missing) > 0 {
+	if missing := unlistedRelays(text, d.config.Identity.Relay); len(missing) > 0 {
 		d.note(check, "List in identity.relay those that send in names of their own, or limit them: sluice set relay:ADDRESS hourly=500",
 			"Exim relays for these, and identity.relay does not have them: each is counted as relay:ADDRESS, and unlimited: %s", strings.Join(missing, ", "))
 	}
@@ -45,11 +45,11 @@ func (d *doctor) checkRelay() {
 
 // unlistedRelays are the hosts of Exim's relay lists that are neither in identity.relay nor
 // this host.
-func (d *doctor) unlistedRelays(config string) (missing []string) {
+func unlistedRelays(config string, relays []identity.Relay) (missing []string) {
 	own, _ := peer.ReadAddresses() // without them, those that are this host's are named too
 	for _, host := range exim.RelayHosts(config) {
 		listed := host.Addr().IsLoopback() ||
-			slices.ContainsFunc(d.config.Identity.Relay, func(r identity.Relay) bool { return r.Hosts.Bits() <= host.Bits() && r.Hosts.Contains(host.Addr()) }) ||
+			slices.ContainsFunc(relays, func(r identity.Relay) bool { return r.Hosts.Bits() <= host.Bits() && r.Hosts.Contains(host.Addr()) }) ||
 			host.IsSingleIP() && own.Has(host.Addr())
 		if text := hostText(host); !listed && !slices.Contains(missing, text) {
 			missing = append(missing, text)

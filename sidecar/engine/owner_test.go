@@ -64,7 +64,7 @@ func TestANewOwnerIsToldOfEveryReset(t *testing.T) {
 			}
 			s.eventually("the owner is told", func() bool {
 				now := s.store.Standing(s.now, domain).Epoch
-				return now > epoch && o.has(sidecar.Reset{Domain: domain, Epoch: now, Elsewhere: name == "another node's"})
+				return now > epoch && o.has(sidecar.Reset{Subject: domain, Epoch: now, Elsewhere: name == "another node's"})
 			})
 			s.eventually("the lock is gone", func() bool { return s.content(aLock) == "" })
 		})

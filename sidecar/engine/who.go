@@ -59,7 +59,7 @@ func (w who) tell(now time.Time, d *policy.Decision) {
 func (e *Engine) newFeed(board sidecar.Board) *cluster.Feed {
 	return cluster.New(cluster.Options{Board: board, Node: func() string { return e.Settings.Load().Node },
 		Report: func(now time.Time, subject string) (cluster.Report, bool) {
-			r, known := e.Who.Told(now, subject)
+			r, known := e.Who.ForOthers(now, subject)
 			e.Deferfail.AddHeld(subject, &r)
 			return r, known
 		},

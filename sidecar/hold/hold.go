@@ -220,9 +220,9 @@ func (h *Holds) logFailure(err error) {
 func (h *Holds) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.subjects[r.Domain] != nil && h.epochs[r.Domain] < r.Epoch {
-		h.epochs[r.Domain] = r.Epoch
-		delete(h.current, r.Domain)
+	if h.subjects[r.Subject] != nil && h.epochs[r.Subject] < r.Epoch {
+		h.epochs[r.Subject] = r.Epoch
+		delete(h.current, r.Subject)
 	}
 	return nil
 }

@@ -159,14 +159,14 @@ func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 // Reset removes the lock files that Sluice made for counts from before the reset.
 func (l *Locks) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	before := false
-	for _, f := range l.dir.Files(r.Domain) {
+	for _, f := range l.dir.Files(r.Subject) {
 		if !f.Operator && f.Epoch < r.Epoch {
 			before = true
-			l.logTrouble(r.Domain, l.dir.Unmake(f.Lock))
+			l.logTrouble(r.Subject, l.dir.Unmake(f.Lock))
 		}
 	}
 	if before && r.Elsewhere {
-		l.events.Emit(event.Event{Kind: event.ResetElsewhere, Domain: r.Domain})
+		l.events.Emit(event.Event{Kind: event.ResetElsewhere, Domain: r.Subject})
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *batch, u
 		default:
 		}
 		f.prepare(b, lines)
-		b.key, b.read, b.left = beginning(s.head, s.offset), s.offset, s.unread()
+		b.key, b.read, b.left = hashOfFirst(s.firstBytes, s.offset), s.offset, s.unread()
 		parsed <- b
 	}
 	return nil
@@ -114,7 +114,7 @@ func (f *Follower) finish(ctx context.Context, s *source) error {
 		f.record(ctx, &b)
 	}
 	if s.offset > 0 {
-		key := beginning(s.head, s.offset)
+		key := hashOfFirst(s.firstBytes, s.offset)
 		f.position.set(s.key, key, s.offset)
 		f.position.end(key)
 	}

@@ -5,7 +5,7 @@ import "hash/fnv"
 // A position is how much of each file of a log was read. What it does not have was not
 // read, whatever the name, age or inode of the file.
 //
-// A file is identified by the hash of what was read of it, at most its first headSize
+// A file is identified by the hash of what was read of it, at most its first firstSize
 // bytes: they stay the same when it is moved, copied or compressed, and differ when it is
 // truncated and written again.
 type position struct {
@@ -13,12 +13,12 @@ type position struct {
 	In   uint64           `json:"in"`   // key of the file within which reading stopped; 0 if it stopped between two
 }
 
-// headSize is how many bytes identify a file: some lines, each with its time and an id.
-const headSize = 1024
+// firstSize is how many bytes identify a file: some lines, each with its time and an id.
+const firstSize = 1024
 
-func beginning(head []byte, read int64) uint64 {
+func hashOfFirst(firstBytes []byte, read int64) uint64 {
 	h := fnv.New64a()
-	h.Write(head[:min(read, int64(len(head)))])
+	h.Write(firstBytes[:min(read, int64(len(firstBytes)))])
 	return h.Sum64()
 }
 
@@ -26,7 +26,7 @@ func beginning(head []byte, read int64) uint64 {
 // another one.
 func (p *position) find(s *source) (key uint64, read int64) {
 	for k, n := range p.Read {
-		if n > read && int64(len(s.head)) >= min(n, headSize) && beginning(s.head, n) == k && (s.packed != nil || s.size() >= n) {
+		if n > read && int64(len(s.firstBytes)) >= min(n, firstSize) && hashOfFirst(s.firstBytes, n) == k && (s.packed != nil || s.size() >= n) {
 			key, read = k, n
 		}
 	}

@@ -118,7 +118,7 @@ func (f *Follower) prunePosition(files []*source) error {
 	f.position.Read = map[uint64]int64{}
 	for _, s := range files[:len(files)-1] {
 		if n := s.length(); n > 0 {
-			f.position.Read[beginning(s.head, n)] = n
+			f.position.Read[hashOfFirst(s.firstBytes, n)] = n
 		}
 	}
 	return f.savePosition()

@@ -26,16 +26,16 @@ const (
 
 // A source is one file of a log, opened for reading.
 type source struct {
-	name    string
-	file    *os.File
-	info    os.FileInfo // as it was opened
-	reader  io.Reader
-	packed  *gzip.Reader // nil if it is not compressed
-	offset  int64        // of the first line that lines has not returned
-	buf     []byte       // what was read from offset on
-	dropped int64        // bytes dropped of that line, because it is too long
-	head    []byte       // the first bytes, as last seen
-	key     uint64       // the file's in the position; 0 if it has none
+	name       string
+	file       *os.File
+	info       os.FileInfo // as it was opened
+	reader     io.Reader
+	packed     *gzip.Reader // nil if it is not compressed
+	offset     int64        // of the first line that lines has not returned
+	buf        []byte       // what was read from offset on
+	dropped    int64        // bytes dropped of that line, because it is too long
+	firstBytes []byte       // the first bytes, as last seen
+	key        uint64       // the file's in the position; 0 if it has none
 }
 
 // errTruncated says that a file no longer has what was read of it.
@@ -64,26 +64,26 @@ func (s *source) begin() (err error) {
 	}
 	if !strings.HasSuffix(s.name, ".gz") {
 		s.reader = s.file
-		s.head, err = s.beginning()
+		s.firstBytes, err = s.readFirst()
 		return err
 	}
 	if s.packed, err = gzip.NewReader(bufio.NewReader(s.file)); err != nil {
 		return err
 	}
 	unpacked := bufio.NewReader(s.packed)
-	head, _ := unpacked.Peek(headSize) // an error comes again when it is read
-	s.head, s.reader = bytes.Clone(head), unpacked
+	firstBytes, _ := unpacked.Peek(firstSize) // an error comes again when it is read
+	s.firstBytes, s.reader = bytes.Clone(firstBytes), unpacked
 	return nil
 }
 
-// beginning reads the first bytes of a file that is not compressed.
-func (s *source) beginning() ([]byte, error) {
-	head := make([]byte, headSize)
-	n, err := s.file.ReadAt(head, 0)
+// readFirst reads the first bytes of a file that is not compressed.
+func (s *source) readFirst() ([]byte, error) {
+	firstBytes := make([]byte, firstSize)
+	n, err := s.file.ReadAt(firstBytes, 0)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return head[:n], err
+	return firstBytes[:n], err
 }
 
 // skipTo skips what was read before.
@@ -163,21 +163,21 @@ func (s *source) check() error {
 	if s.packed != nil {
 		return nil
 	}
-	head, err := s.beginning()
+	firstBytes, err := s.readFirst()
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(head, s.head) || s.size() < s.offset+s.dropped+int64(len(s.buf)) {
+	if !bytes.HasPrefix(firstBytes, s.firstBytes) || s.size() < s.offset+s.dropped+int64(len(s.buf)) {
 		return errTruncated
 	}
-	if s.offset < int64(len(head)) { // a part of the head was read, but not seen as head yet
-		both := head[s.offset:]
+	if s.offset < int64(len(firstBytes)) { // a part of them was read, but not seen as such yet
+		both := firstBytes[s.offset:]
 		n := min(len(both), len(s.buf))
 		if !bytes.Equal(both[:n], s.buf[:n]) {
 			return errTruncated
 		}
 	}
-	s.head = head
+	s.firstBytes = firstBytes
 	return nil
 }
 
@@ -223,9 +223,9 @@ func (s *source) unread() int64 {
 // s has.
 func (s *source) duplicates(o *source) bool {
 	switch {
-	case !bytes.HasPrefix(o.head, s.head):
+	case !bytes.HasPrefix(o.firstBytes, s.firstBytes):
 		return false
-	case len(s.head) < len(o.head): // the head is all of s
+	case len(s.firstBytes) < len(o.firstBytes): // they are all of s
 		return true
 	case (s.packed == nil) != (o.packed == nil):
 		return s.packed != nil // it may be incomplete: still being compressed
@@ -236,7 +236,7 @@ func (s *source) duplicates(o *source) bool {
 // containedIn reports whether one of other files has all that this one has.
 func (s *source) containedIn(others []*source) bool {
 	return s.check() == nil && slices.ContainsFunc(others, func(o *source) bool {
-		return bytes.HasPrefix(o.head, s.head) && s.length() <= o.length()
+		return bytes.HasPrefix(o.firstBytes, s.firstBytes) && s.length() <= o.length()
 	})
 }
 

@@ -410,7 +410,7 @@ func (o *Operator) Reset(ctx context.Context, now time.Time, scope, who string) 
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "reset", "scope", scope)})
 	epoch, err := o.store.Reset(ctx, o.clock.Store(now), scope, -1)
-	err = errors.Join(err, o.owners.Refusals.Reset(ctx, now, sidecar.Reset{Domain: scope, Epoch: epoch}))
+	err = errors.Join(err, o.owners.Refusals.Reset(ctx, now, sidecar.Reset{Subject: scope, Epoch: epoch}))
 	if _, domain, ok := strings.Cut(scope, "@"); ok {
 		o.reconciler.ReconcileSoon(domain)
 	}

@@ -218,7 +218,7 @@ func (l *Loop) Reset(ctx context.Context, now time.Time, domain string, seen int
 	if err != nil {
 		return err
 	}
-	err = l.reset(ctx, now, sidecar.Reset{Domain: domain, Epoch: epoch})
+	err = l.reset(ctx, now, sidecar.Reset{Subject: domain, Epoch: epoch})
 	l.ReconcileSoon(domain) // what was held is released then
 	return err
 }
@@ -229,7 +229,7 @@ func (l *Loop) followReset(ctx context.Context, now time.Time, domain string) er
 		return nil
 	}
 	epoch := l.Store.Standing(l.Clock.Store(now), domain).Epoch
-	return l.reset(ctx, now, sidecar.Reset{Domain: domain, Epoch: epoch, Elsewhere: true})
+	return l.reset(ctx, now, sidecar.Reset{Subject: domain, Epoch: epoch, Elsewhere: true})
 }
 
 // reset has each owner forget what a domain did before a reset.

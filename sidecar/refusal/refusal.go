@@ -210,10 +210,10 @@ func (c *Counts) Survey(time.Time) (each func(ratelimit.Standing), done func()) 
 // Reset starts a subject at zero, unless that was done before.
 func (c *Counts) Reset(_ context.Context, _ time.Time, r sidecar.Reset) error {
 	c.mu.Lock()
-	one := c.all[r.Domain]
+	one := c.all[r.Subject]
 	before := one != nil && one.Epoch < r.Epoch
 	c.mu.Unlock()
-	c.end(r.Domain, before, !r.Elsewhere)
+	c.end(r.Subject, before, !r.Elsewhere)
 	return nil
 }
 

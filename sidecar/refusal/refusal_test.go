@@ -66,7 +66,7 @@ func TestALateResetTakesNothing(t *testing.T) {
 		if epoch < 6 {
 			continue
 		}
-		if err := c.Reset(context.Background(), noon, sidecar.Reset{Domain: "a.example", Epoch: int64(epoch), Elsewhere: true}); err != nil {
+		if err := c.Reset(context.Background(), noon, sidecar.Reset{Subject: "a.example", Epoch: int64(epoch), Elsewhere: true}); err != nil {
 			t.Fatal(err)
 		}
 		if w, n := c.Of(noon, "a.example"); w.Sends != want || n != 1 {

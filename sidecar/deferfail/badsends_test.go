@@ -11,13 +11,13 @@ import (
 // A node that starts hears of resets of before: what went wrong since then stays.
 func TestAnEarlierResetTakesNothingAfterARestart(t *testing.T) {
 	notes := memory{}
-	b := newBads(notes, event.NewStream())
+	b := newBadSends(notes, event.NewStream())
 	b.tell("a.example", 7, ratelimit.Deferred)
 	b.subjects["a.example"].Epoch = 3
 	if err := b.save(time.Unix(100, 0)); err != nil {
 		t.Fatal(err)
 	}
-	b = newBads(notes, event.NewStream())
+	b = newBadSends(notes, event.NewStream())
 	b.forget("a.example", 3)
 	if !b.unexplained("a.example") {
 		t.Error("the reset with which these counts began has taken a bad send")
@@ -32,7 +32,7 @@ func TestAnEarlierResetTakesNothingAfterARestart(t *testing.T) {
 type freeNotes struct {
 	memory
 	t *testing.T
-	b *bads
+	b *badSends
 }
 
 func (n *freeNotes) Note(key string, value []byte) error {
@@ -56,7 +56,7 @@ func (n *freeNotes) mustBeFree(key string) {
 // What questions of the router read is free while thousands of bad sends are written.
 func TestSavingKeepsNoQuestionWaiting(t *testing.T) {
 	notes := &freeNotes{memory: memory{}, t: t}
-	b := newBads(notes, event.NewStream())
+	b := newBadSends(notes, event.NewStream())
 	notes.b = b
 	b.tell("a.example", 7, ratelimit.Deferred)
 	for at := int64(100); at <= 200; at += 100 { // the second time all is dropped

@@ -17,8 +17,8 @@ import (
 // store all the same.
 const maxBad = 4096
 
-// bads keeps the cause and the place of the bad sends that the store counts.
-type bads struct {
+// badSends keeps the cause and the place of the bad sends that the store counts.
+type badSends struct {
 	mu       sync.Mutex
 	subjects map[string]*subjectBad
 	places   places
@@ -56,13 +56,13 @@ type badSend struct {
 	Excused bool          `json:"excused,omitempty"`
 }
 
-// saveEvery is how often bads are saved. A crash may lose those recorded since the last
+// saveEvery is how often badSends are saved. A crash may lose those recorded since the last
 // time: their causes, not their number, which the store keeps.
 const saveEvery = 10 * time.Second
 
-func newBads(store sidecar.Notes, events event.Sink) *bads {
+func newBadSends(store sidecar.Notes, events event.Sink) *badSends {
 	unread := event.Unread(events, event.NoteUnread)
-	b := &bads{subjects: map[string]*subjectBad{}, places: places{all: map[string]*place{}}, accounts: accounts{},
+	b := &badSends{subjects: map[string]*subjectBad{}, places: places{all: map[string]*place{}}, accounts: accounts{},
 		notes:        notes.New[subjectBad](store, "bad", 1, unread),
 		placeNotes:   notes.New[place](store, "place", 1, unread),
 		accountNotes: notes.New[accounts](store, "accounts", 1, unread)}
@@ -97,11 +97,11 @@ func newSubjectBad() *subjectBad {
 // Recorded implements delivery.Observer: it takes in new outcomes of sends.
 func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	owners := d.Settings().OwnerMap.Get().Known()
-	d.bads.mu.Lock()
-	defer d.bads.mu.Unlock()
+	d.badSends.mu.Lock()
+	defer d.badSends.mu.Unlock()
 	for i := range news {
 		o := &news[i]
-		d.bads.note(o, accountOf(o.Payer, owners), func(subject string) int64 { return d.epochOf(now, subject) })
+		d.badSends.note(o, accountOf(o.Payer, owners), func(subject string) int64 { return d.epochOf(now, subject) })
 		if subject := o.Payer.Subject(); o.Result == ratelimit.Delivered && d.trips.has(subject) {
 			d.probes.delivered(subject, o.Token)
 			d.Reconciler.ReconcileSoon(subject) // its trip may end
@@ -111,7 +111,7 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 
 // note takes in the new outcome of a send of an account. epoch returns that of a subject's counts. mu is
 // held.
-func (b *bads) note(o *sidecar.Outcome, account string, epoch func(subject string) int64) {
+func (b *badSends) note(o *sidecar.Outcome, account string, epoch func(subject string) int64) {
 	subject := o.Payer.Subject()
 	if o.Payer.Special == "" && b.accounts.saw(account, o.Entry.At) {
 		b.newcomer = true
@@ -133,7 +133,7 @@ func (b *bads) note(o *sidecar.Outcome, account string, epoch func(subject strin
 }
 
 // observe keeps a bad send, with its place. mu is held.
-func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
+func (b *badSends) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 	before, known := d.Sends[o.Token]
 	s := badSend{When: o.When, At: o.Entry.At.Unix(), Cause: o.Cause, Place: placeOf(o), Account: account, Author: o.Author.Key,
 		Fault: faultOf(o), Failed: o.Result == ratelimit.Failed, Excused: o.Excused}
@@ -156,7 +156,7 @@ func (b *bads) observe(d *subjectBad, o *sidecar.Outcome, account string) {
 }
 
 // forgive forgets a bad send that was delivered in the end; d may be nil. mu is held.
-func (b *bads) forgive(d *subjectBad, token ratelimit.Token) {
+func (b *badSends) forgive(d *subjectBad, token ratelimit.Token) {
 	if d == nil {
 		return
 	}
@@ -171,7 +171,7 @@ func (b *bads) forgive(d *subjectBad, token ratelimit.Token) {
 
 // drop forgets the sends of a subject for which the func is true, and the causes that are
 // left without any. mu is held.
-func (b *bads) drop(d *subjectBad, which func(badSend) bool) {
+func (b *badSends) drop(d *subjectBad, which func(badSend) bool) {
 	before := len(d.Sends)
 	used := make(map[sidecar.Cause]bool, 8) // without an allocation
 	for token, s := range d.Sends {
@@ -187,7 +187,7 @@ func (b *bads) drop(d *subjectBad, which func(badSend) bool) {
 }
 
 // forget forgets the bad sends of a subject from before a reset, with which epoch began.
-func (b *bads) forget(subject string, epoch int64) {
+func (b *badSends) forget(subject string, epoch int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d := b.subjects[subject]; d != nil && d.Epoch < epoch {
@@ -197,7 +197,7 @@ func (b *bads) forget(subject string, epoch int64) {
 }
 
 // prune forgets everywhere what was sent before a time.
-func (b *bads) prune(since time.Time) {
+func (b *badSends) prune(since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, d := range b.subjects {
@@ -212,7 +212,7 @@ func (b *bads) prune(since time.Time) {
 // for which their author is stopped, with how many there are for each place that has a fault. owners is how many accounts the owner
 // map has; see accounts.others. blamed returns when an author was last stopped in place of the
 // subject: what it had sent until then is not held against the subject.
-func (b *bads) excusable(subject string, now, since time.Time, owners int, blamed func(key string) time.Time) (sends []ratelimit.Token, at map[string]int) {
+func (b *badSends) excusable(subject string, now, since time.Time, owners int, blamed func(key string) time.Time) (sends []ratelimit.Token, at map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.subjects[subject]
@@ -240,7 +240,7 @@ func (b *bads) excusable(subject string, now, since time.Time, owners int, blame
 }
 
 // unexplained reports whether any bad send of a subject is held against it.
-func (b *bads) unexplained(subject string) bool {
+func (b *badSends) unexplained(subject string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d := b.subjects[subject]; d != nil {
@@ -254,7 +254,7 @@ func (b *bads) unexplained(subject string) bool {
 }
 
 // excuse marks bad sends of a subject as excused.
-func (b *bads) excuse(subject string, sends []ratelimit.Token) {
+func (b *badSends) excuse(subject string, sends []ratelimit.Token) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.subjects[subject]
@@ -271,7 +271,7 @@ func (b *bads) excuse(subject string, sends []ratelimit.Token) {
 
 // save notes what has changed. Only one call may run at a time. It writes copies while mu is
 // not held: questions of the router wait for mu, and there may be thousands of sends to write.
-func (b *bads) save(now time.Time) error {
+func (b *badSends) save(now time.Time) error {
 	b.mu.Lock()
 	b.saved = now
 	newcomer, known := b.newcomer, maps.Clone(b.accounts)
@@ -313,7 +313,7 @@ func dirtyNames[T any](all map[string]T, dirty func(T) bool) (names []string) {
 }
 
 // saveSubject notes the bad sends of a subject, and forgets it if it has none.
-func (b *bads) saveSubject(subject string) error {
+func (b *badSends) saveSubject(subject string) error {
 	b.mu.Lock()
 	d := b.subjects[subject] // only save forgets subjects
 	noted := subjectBad{Sends: maps.Clone(d.Sends), Last: maps.Clone(d.Last), Epoch: d.Epoch}
@@ -336,7 +336,7 @@ func (b *bads) saveSubject(subject string) error {
 }
 
 // dropPlaces drops the notes of places that are kept no more.
-func (b *bads) dropPlaces() error {
+func (b *badSends) dropPlaces() error {
 	b.mu.Lock()
 	dropped := b.places.dropped
 	b.places.dropped = nil
@@ -359,7 +359,7 @@ func (b *bads) dropPlaces() error {
 }
 
 // savePlace notes a place that has changed.
-func (b *bads) savePlace(name string) error {
+func (b *badSends) savePlace(name string) error {
 	b.mu.Lock()
 	x := b.places.all[name]
 	if x == nil { // dropped meanwhile
