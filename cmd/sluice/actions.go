@@ -83,7 +83,7 @@ func showAction(all []action.Action, a action.Action, node string) shownAction {
 	case a.Did.Failed != "":
 		s.State = "failed: " + a.Did.Failed
 	}
-	if _, can := undoers()[a.Verb]; can && by == 0 {
+	if _, can := undoers()[a.Verb]; (can || a.Verb == verbClean) && by == 0 {
 		s.Undo = undoCommand(node, a.Number)
 	}
 	return s

@@ -146,7 +146,7 @@ func (w *cleaning) run() (err error) {
 
 // steps are the remedies that there are.
 func (t *terminal) steps(c cleanCmd) []clean.Step {
-	return []clean.Step{stopStep{t}, loginStep{t}, queueStep{t}, scriptStep{t, passwdFile}, scanStep{t, passwdFile}, releaseStep{t, c.Reset}}
+	return []clean.Step{stopStep{t}, loginStep{t}, queueStep{t, c.Log}, scriptStep{t, passwdFile}, scanStep{t, passwdFile}, releaseStep{t, c.Reset}}
 }
 
 // begin takes the case and the plans into what is printed as JSON.

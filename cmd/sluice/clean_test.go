@@ -99,6 +99,21 @@ func TestCleanWithoutARunningSluice(t *testing.T) {
 	n.wantTyped(t, "", exitError, "nobody answers", "clean", "example.com", "--yes")
 }
 
+func TestCleanByLogs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := startServe(t, dir)
+	n.stop()
+	writeFile(t, dir+"/mainlog", "2026-03-01 12:00:00 1xUzSN-0005dd-0q <= hacked@example.com H=x [192.0.2.1] P=esmtpa A=plain:hacked@example.com S=1\n"+
+		"2026-03-01 12:00:00 1xUzSN-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n")
+	args := []string{"--only", "stop,queue", "--yes", "--log", dir + "/mainlog"}
+	n.wantTyped(t, "", exitDone, "example.com: 1 sent", append([]string{"clean", hacked}, args...)...)
+	n.wantTyped(t, "", exitNo, "has sent nothing in these logs", append([]string{"clean", "other@example.com"}, args...)...)
+	if out, code := n.act(t, "actions"); code != exitDone || strings.Count(out, "sluice undo mx1.example:") != 2 {
+		t.Errorf("actions: exit %d\n%s", code, out)
+	}
+}
+
 // good is an incident of which it is known who it was.
 func good() *incident.Incident {
 	return &incident.Incident{ID: incident.ID{Node: "mx1", Number: 42}, Domain: "example.com", Opened: noon.Add(-time.Hour),

@@ -55,6 +55,9 @@ func (c cleanCmd) find(t *terminal, now time.Time) (clean.Case, error) {
 	default:
 		found, err = caseOfAuthor(now, author)
 	}
+	if err == nil && len(c.Log) > 0 {
+		err = c.inLogs(t, &found)
+	}
 	if err != nil {
 		return found, err
 	}
@@ -64,6 +67,26 @@ func (c cleanCmd) find(t *terminal, now time.Time) (clean.Case, error) {
 	found.All = c.All
 	found.Account, err = accountOf(t, found)
 	return found, err
+}
+
+// inLogs finds by main logs alone for whom an author has sent, and shows what it has sent.
+func (c cleanCmd) inLogs(t *terminal, found *clean.Case) error {
+	of := false
+	who, to, err := whoFromLogs(t, c.Log, foreignFlag{Foreign: &of})
+	if err != nil {
+		return err
+	}
+	sent := senders.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, found.Author.Key, 1), Uncounted: []senders.Share{}}
+	if len(sent.Domains) == 0 {
+		return no{fmt.Errorf("%s has sent nothing in these logs", found.Author.Key)}
+	}
+	if found.Domain == "" {
+		found.Domain = sent.Domains[0].Domain
+	}
+	if !c.JSON {
+		printWho(t.stdout, sent, "author", 1, false)
+	}
+	return nil
 }
 
 // incident is the one that was meant: that of a number, or the open one of a domain or author; nil

@@ -20,7 +20,10 @@ import (
 const cleanFollow = 10 * time.Second
 
 // A queueStep takes the author's mail, and the bounces that it has caused, out of the queue.
-type queueStep struct{ t *terminal }
+type queueStep struct {
+	t    *terminal
+	logs []string // by which it is known what bounces answer; empty: Exim's main log of the last days
+}
 
 // Name implements clean.Step.
 func (s queueStep) Name() string { return clean.Queue }
@@ -43,6 +46,7 @@ func (s queueStep) find(c clean.Case) (q *localQueue, m queuedMail, err error) {
 	if q, err = openLocalQueue(s.t, nil); err != nil {
 		return nil, m, err
 	}
+	q.logs = s.logs
 	if err = q.read(s.t, true); err != nil {
 		return nil, m, err
 	}

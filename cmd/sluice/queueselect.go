@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"time"
 
@@ -105,6 +106,7 @@ type localQueue struct {
 	spool  string // its directory
 	config *config.Config
 	index  *queue.Index
+	logs   []string // to read instead of the main log of the last days; empty: none
 }
 
 // errNotExim says what to use where the queue is not Exim's.
@@ -145,17 +147,18 @@ const logDays = 5
 
 // readLog has the index read the log of the last days.
 func (q *localQueue) readLog(t *terminal, now time.Time) error {
-	names, err := mainlog.Files(q.config.Exim.Mainlog, now)
-	if err != nil {
-		return err
-	}
-	var recent []string
-	for _, name := range names {
-		if info, err := os.Stat(name); err == nil && info.ModTime().After(now.AddDate(0, 0, -logDays)) {
-			recent = append(recent, name)
+	names := q.logs
+	if len(names) == 0 {
+		all, err := mainlog.Files(q.config.Exim.Mainlog, now)
+		if err != nil {
+			return err
 		}
+		names = slices.DeleteFunc(all, func(name string) bool {
+			info, err := os.Stat(name)
+			return err != nil || !info.ModTime().After(now.AddDate(0, 0, -logDays))
+		})
 	}
-	history, err := mainlog.OpenHistory(recent, time.Local)
+	history, err := mainlog.OpenHistory(names, time.Local)
 	if err != nil {
 		return err
 	}
