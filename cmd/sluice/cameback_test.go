@@ -117,6 +117,20 @@ func TestARecordThatCannotBeReadIsToldOnce(t *testing.T) {
 	}
 }
 
+// Under the shipped units serve cannot see into homes, and sluice-deliver looks for it.
+func (o *newcomer) disablesAScript(t *testing.T) {
+	const file = "/home/tenant/x.php"
+	o.run(t, "useradd -m tenant\ninstall -m 644 -o tenant /dev/null "+file)
+	o.run(t, "sluice script disable "+file+" --watch 0")
+	o.run(t, "chmod 600 "+file)
+	var out string
+	hosttest.EventuallyOr(t, func() string { return "the journal tells that it is back:\n" + out }, func() bool {
+		out, _ = o.try(t, "journalctl -q SLUICE_EVENT=came-back")
+		return strings.Contains(out, file) && strings.Contains(out, "its mode is 0600 again")
+	})
+	o.run(t, "chmod 0 "+file+"\nsluice script enable "+file+"\nuserdel -r tenant")
+}
+
 // Serve may say no more than the word: what follows it is nothing to the helper.
 func TestServeOrdersNoFileToBeLookedAt(t *testing.T) {
 	t.Parallel()

@@ -65,8 +65,8 @@ func (o *newcomer) listens(t *testing.T, port string) {
 
 func (o *newcomer) installs(t *testing.T) {
 	o.run(t, site)
-	o.types(t, "sluice exim install --help")
 	o.run(t, o.block(t, "apt-get install exim4-daemon-heavy\n"))
+	o.types(t, "sluice exim install --help")
 	o.types(t, "sluice simulate /var/log/exim4/mainlog*")
 	o.run(t, o.block(t, "systemd-tmpfiles --create sluice.conf\n"))
 	for property, want := range map[string]string{

@@ -23,6 +23,9 @@ import (
 var elsewhere = map[string]string{
 	"make test": "TestReadme is part of it",
 	"make soak": "it takes hours",
+
+	"sluice script disable /home/bob/public_html/wp/mailer.php": "it watches for a minute; Disable a script types it without that",
+	"sluice script scan /home/bob":                              "the machine has no ClamAV; TestAScanOfAHome has",
 }
 
 // A newcomer types on a machine what the README says.
@@ -112,6 +115,7 @@ func TestReadme(t *testing.T) {
 		{"Watch, then enforce", (*newcomer).watches},
 		{"Use it", (*newcomer).uses},
 		{"Be told", (*newcomer).isTold},
+		{"Disable a script", (*newcomer).disablesAScript},
 		{"Raise a limit for a day", (*newcomer).raisesForADay},
 		{"Raise a limit", (*newcomer).raises},
 		{"Update", (*newcomer).updates},

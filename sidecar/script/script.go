@@ -65,7 +65,6 @@ type File struct {
 	Mode    uint32    `json:"mode"` // permission bits, and those of set-uid and the like
 	UID     uint32    `json:"uid"`  // whose the file is: the account's or a web server's
 	Links   uint64    `json:"links"`
-	Size    int64     `json:"size"`
 	MTime   time.Time `json:"mtime"`
 	SHA256  string    `json:"sha256"`
 }
@@ -154,7 +153,7 @@ func describe(f *os.File) (File, error) {
 		return File{}, err
 	}
 	return File{
-		Dev: st.Dev, Inode: st.Ino, Mode: st.Mode & 0o7777, UID: st.Uid, Links: uint64(st.Nlink), Size: st.Size,
+		Dev: st.Dev, Inode: st.Ino, Mode: st.Mode & 0o7777, UID: st.Uid, Links: uint64(st.Nlink),
 		MTime: time.Unix(st.Mtim.Unix()), SHA256: hex.EncodeToString(hash.Sum(nil)),
 	}, nil
 }
