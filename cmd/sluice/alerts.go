@@ -27,6 +27,7 @@ func (n *node) prepareAlerts(mta exim.Exim) {
 		Send:    sender.Send, Events: n.events,
 	})
 	n.engine.WatchIncidents(n.alerts.Changed)
+	n.engine.WatchEvents(n.alerts.Event)
 }
 
 // mailNotice has the mail server of this host send a notice.

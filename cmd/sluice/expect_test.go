@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"sluice/sidecar/alert"
 	"sluice/sidecar/hosttest"
 )
 
@@ -11,7 +13,8 @@ import (
 // whoever an incident is about. It is shown wherever settings are, and taken back like them.
 func TestExpect(t *testing.T) {
 	t.Parallel()
-	n := startServe(t, t.TempDir())
+	dir, told := t.TempDir(), newTold(t)
+	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "alert.to = []", fmt.Sprintf("alert.to = [{webhook = %q, tell_actions = true}]", told.hook.URL), 1))
 	says := func(want string, code int, args ...string) {
 		t.Helper()
 		if out, got := n.sluice(t, args...); got != code || !strings.Contains(out, want) {
@@ -23,6 +26,10 @@ func TestExpect(t *testing.T) {
 		t.Fatal("nothing is accepted")
 	}
 	says("news@example.com: expected 0 -> ", 0, "expect", "news@example.com", "--why", "sale")
+	told.await(t, "") // it is about no incident
+	if n := told.of(""); n.State != alert.StateAction || !strings.Contains(n.Title, "expected 0 -> ") {
+		t.Errorf("told of what the operator did: %+v", n)
+	}
 	says("expected up to ", 0, "who", "example.com")
 	says("sale", 0, "history", "news@example.com")
 	says("change 1, until ", 0, "explain", "news@example.com")

@@ -36,6 +36,7 @@ type Alerts struct {
 
 	mu    sync.Mutex
 	inbox []*incident.Incident // changes that Step has not seen yet
+	acted []event.Event        // what operators have done, likewise
 
 	// Of the goroutine of Step.
 	incidents map[incident.ID]*incident.Incident
@@ -145,12 +146,15 @@ func (a *Alerts) start(ctx context.Context, c config.Channel, channels *sync.Wai
 
 // Step writes what is to be told now.
 func (a *Alerts) Step(now time.Time) {
-	changed := a.receive()
+	changed, acted := a.receive(), a.takeActed()
 	set := a.Config().Alert
 	for _, c := range set.To {
+		r := rule{Channel: c, wait: set.GroupWait, repeat: set.Repeat, perHour: set.PerHour}
 		q, err := a.queueOf(c, now)
 		if err == nil {
-			r := rule{Channel: c, wait: set.GroupWait, repeat: set.Repeat, perHour: set.PerHour}
+			err = a.tellActions(q, now, &r, acted)
+		}
+		if err == nil {
 			if c.Format != config.FormatAlertmanager {
 				err = a.tell(q, now, &r)
 			} else if changed || now.Sub(q.offer.at) >= postEvery {

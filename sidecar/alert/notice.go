@@ -41,6 +41,7 @@ const (
 	StateChanged State = "changed" // it is worse, or has another culprit
 	StateStill   State = "still-open"
 	StateClosed  State = "closed"
+	StateAction  State = "action" // what an operator has done, with tell_actions
 	StateDigest  State = "digest" // several incidents, for which there was no room
 	StateTest    State = "test"
 )

@@ -38,14 +38,20 @@ type queue struct {
 	wake   chan struct{} // has an element after a notice was added
 
 	// Of the goroutine that decides what to tell.
-	record               record
-	moreSince, leftSince time.Time // when the first that waits for a digest began to; zero: none waits
-	offer                offer
+	record record
+	untold untold
+	offer  offer
 
 	mu      sync.Mutex
 	channel config.Channel // its target is always the same
 	waiting []*pending     // the oldest first
 	counts  Counts
+}
+
+// untold is what waits until there is room for it.
+type untold struct {
+	moreSince, leftSince time.Time     // when the first that waits for a digest began to; zero: none waits
+	acted                []event.Event // what operators have done
 }
 
 // An offer is all that is open, to a channel that takes all at once.

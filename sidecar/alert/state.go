@@ -33,6 +33,7 @@ const (
 	plain    sentKind = "plain"
 	critical sentKind = "critical" // the opening of what is critical
 	overflow sentKind = "overflow" // the digest of what had no room: one an hour
+	actions  sentKind = "actions"  // what operators have done
 	accounts sentKind = "accounts" // the digest of accounts that have had their notices: one an hour
 )
 

@@ -69,7 +69,7 @@ func (a *Alerts) tellAll(q *queue, now time.Time, c *rule) error {
 			}
 		}
 	}
-	if q.moreSince = since(q.moreSince, more, now); ripe(q.moreSince, now, c) && r.room(accounts, 1) {
+	if q.untold.moreSince = since(q.untold.moreSince, more, now); ripe(q.untold.moreSince, now, c) && r.room(accounts, 1) {
 		if r.room(plain, c.perHour) && !full {
 			if err := a.writeDigest(q, now, c, more, accounts); err != nil {
 				return err
@@ -79,7 +79,7 @@ func (a *Alerts) tellAll(q *queue, now time.Time, c *rule) error {
 			left = append(left, more...)
 		}
 	}
-	if q.leftSince = since(q.leftSince, left, now); ripe(q.leftSince, now, c) && r.room(overflow, 1) && !full {
+	if q.untold.leftSince = since(q.untold.leftSince, left, now); ripe(q.untold.leftSince, now, c) && r.room(overflow, 1) && !full {
 		return a.writeDigest(q, now, c, left, overflow)
 	}
 	return nil

@@ -40,6 +40,7 @@ type Channel struct {
 	SecretFile string   // has the key with which posts are signed; empty: they are not
 	AtLeast    string   // info, warning or critical: what is less urgent is not told
 	Domains    []string // only what is about these is told; empty: all is
+	Actions    bool     // what operators do is told too: tell_actions
 	Subjects   bool     // subjects of messages are told too; by mail they always are
 }
 
@@ -140,6 +141,7 @@ func channelKeys(c *Channel) []configKey {
 		{"at_least", field.Text(&c.AtLeast, field.OneOf("info", "warning", "critical"))},
 		{"domains", field.List(&c.Domains, field.Domain)},
 		{"subjects", field.Bool(&c.Subjects)},
+		{"tell_actions", field.Bool(&c.Actions)},
 	}
 }
 

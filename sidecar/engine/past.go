@@ -25,6 +25,7 @@ type past struct {
 	near      *near.Near
 	log       *eventlog.Log
 	incidents *incident.Incidents
+	watchers  []func(event.Event)
 }
 
 // keepPast has events kept, and incidents made of them.
@@ -61,6 +62,9 @@ func (e *Engine) WatchIncidents(f func(incident.Incident)) {
 	}
 }
 
+// WatchEvents has f called with every event that is kept. Call it before Run.
+func (e *Engine) WatchEvents(f func(event.Event)) { e.past.watchers = append(e.past.watchers, f) }
+
 // Incident returns an incident as it is now; false if it is not kept any more.
 func (e *Engine) Incident(id incident.ID) (incident.Incident, bool) {
 	if e.past.incidents == nil {
@@ -82,6 +86,9 @@ func (p *past) take(ctx context.Context, now time.Time) {
 	for _, e := range events {
 		p.log.Event(e)
 		p.incidents.Event(e)
+		for _, f := range p.watchers {
+			f(e)
+		}
 	}
 	if lost > 0 {
 		p.log.Event(event.Event{Kind: event.EventsLost, At: now, Attrs: event.Attrs("events", lost)})

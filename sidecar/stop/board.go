@@ -116,7 +116,7 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 		}
 		merged := s.ends[mark].with(e)
 		if s.begun && before != nil && merged != s.ends[mark] {
-			news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey, "of", before.Of)
+			news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey, "of", before.Of, "node", e.EndedOn)
 		}
 		s.ends[mark] = merged
 		if before != nil {
@@ -139,7 +139,7 @@ func (s *Stop) belongsTo(mark string) bool {
 // with adds what another entry says of the end of a stop. The first of two ends counts.
 func (e end) with(o end) end {
 	if !o.Ended.IsZero() && (e.Ended.IsZero() || o.Ended.Before(e.Ended)) {
-		e.Ended, e.EndedBy = o.Ended, o.EndedBy
+		e.Ended, e.EndedBy, e.EndedOn = o.Ended, o.EndedBy, o.EndedOn
 	}
 	if !o.Released.IsZero() && (e.Released.IsZero() || o.Released.Before(e.Released)) {
 		e.Released = o.Released

@@ -150,7 +150,7 @@ func TestStopsAreTold(t *testing.T) {
 	d.stop(Order{Scope: eve, Why: "stolen", Reject: true})
 	d.wantLogged("others of its domain go on\" domain=a.example scope=eve@a.example who=alice reject=true node=node1 why=stolen")
 	d.Start(t.Context(), d.now, eve, "bob", false)
-	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob\n")
+	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob node=node1\n")
 	d.Start(t.Context(), d.now, eve, "bob", true)
 	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob release=true")
 	d.Start(t.Context(), d.now, eve, "bob", true)

@@ -37,6 +37,7 @@ type Stop struct {
 type end struct {
 	Ended    time.Time `json:"ended,omitzero"`     // by whom it was made, or another one
 	EndedBy  string    `json:"ended_by,omitempty"` // who did
+	EndedOn  string    `json:"ended_on,omitempty"` // on which node
 	Released time.Time `json:"released,omitzero"`  // when what it held may go however old it is
 }
 
@@ -295,11 +296,11 @@ func (s *Stops) Start(ctx context.Context, now time.Time, scope, who string, rel
 	for _, st := range (*s.view.Load())[scope] {
 		if st.active(now) {
 			done = true
-			s.post(ctx, keys+st.Mark+endKey, end{Ended: at, EndedBy: who})
+			s.post(ctx, keys+st.Mark+endKey, end{Ended: at, EndedBy: who, EndedOn: s.Settings().Node})
 		}
 		if release && st.Released.IsZero() {
 			done = true
-			s.post(ctx, keys+st.Mark+releaseKey, end{EndedBy: who, Released: at})
+			s.post(ctx, keys+st.Mark+releaseKey, end{EndedBy: who, EndedOn: s.Settings().Node, Released: at})
 		}
 	}
 	s.syncFiles(ctx, now)
@@ -311,7 +312,7 @@ func (s *Stops) Start(ctx context.Context, now time.Time, scope, who string, rel
 func (s *Stops) End(ctx context.Context, now time.Time, scope, mark, who string) bool {
 	for _, st := range (*s.view.Load())[scope] {
 		if st.Mark == mark && st.active(now) {
-			s.post(ctx, keys+st.Mark+endKey, end{Ended: now.Round(0).UTC().Truncate(time.Millisecond), EndedBy: who})
+			s.post(ctx, keys+st.Mark+endKey, end{Ended: now.Round(0).UTC().Truncate(time.Millisecond), EndedBy: who, EndedOn: s.Settings().Node})
 			s.syncFiles(ctx, now)
 			return true
 		}
