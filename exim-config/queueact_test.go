@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/operator"
 )
 
 // What else is done to Exim's queue, and how it is taken back:
@@ -126,5 +128,44 @@ func TestQuarantineOfBounces(t *testing.T) {
 	h.run(t, "exim4", "-MG", sidecar.QuarantineQueue, byHand[0])
 	if a := h.queueAct(t, 1, "restore", "--quarantined"); len(a.Done) != 1 || !slices.Equal(a.Unrecorded, byHand) {
 		t.Errorf("restored: %+v, want %q unrecorded", a, byHand)
+	}
+}
+
+// What serve holds is not held in the quarantine, and held again when it comes back; flush leaves it
+// out. Status and the queue tell what is in the quarantine.
+func TestQuarantineOfHeldMail(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.startSluice(t, "[limits]\nhourly = 1\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
+	for i := range 3 {
+		if out, code := h.sendmail(t, alice, "", hosttest.Letter("x"), "-oi", "-f", "news@here.example", fmt.Sprintf("r%d@far.example", i)); code != 0 {
+			t.Fatalf("exit %d: %s", code, out)
+		}
+	}
+	status := func(what string, held, quarantined int64) {
+		t.Helper()
+		var s operator.Status
+		hosttest.EventuallyOr(t, func() string { return fmt.Sprintf("%s: %d held, %+v", what, s.Totals.Held, s.Quarantine) }, func() bool {
+			shown := h.queueNow(t, "--held").Messages
+			if err := json.Unmarshal([]byte(h.run(t, h.sluice(t, "status", "--json")...)), &s); err != nil {
+				t.Fatal(err)
+			}
+			return shown == held && s.Totals.Held == held && s.Quarantine != nil && s.Quarantine.Messages == quarantined
+		})
+	}
+	status("at first", 2, 0)
+	if out, code := h.try(t, h.sluice(t, "queue", "flush", "--younger", "1d")...); code != 1 || !strings.Contains(out, "no message is like that") {
+		t.Errorf("flush: exit %d: %s", code, out)
+	}
+	a := h.queueAct(t, 0, "quarantine", "--held")
+	if len(a.Done) != 2 {
+		t.Errorf("%+v", a)
+	}
+	status("quarantined", 0, 2)
+	h.undoQueue(t, 0, a.Action)
+	status("restored", 2, 0)
+	h.queueRun(t, "-q")
+	if n := h.sink.Count(); n != 1 {
+		t.Errorf("%d were delivered, want 1", n)
 	}
 }

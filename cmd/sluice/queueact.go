@@ -251,8 +251,13 @@ func (w *queueWork) tell() error {
 		w.tellIDs("%d are not in the record of actions, so nobody knows from where they came: %s; exim -qG"+sidecar.QuarantineQueue+" -MG '' ID\n", r.Unrecorded)
 		w.tellIDs("%d "+w.left+": %s\n", r.Left)
 	}
-	if len(r.Left)+len(r.Unrecorded) > 0 {
-		return no{fmt.Errorf("%d of %d messages are as they were; Exim says %q", len(r.Left)+len(r.Unrecorded), r.Selected+len(r.Unrecorded), r.Said)}
+	switch {
+	case len(r.Left) > 0 && r.Said != "":
+		return no{fmt.Errorf("%d of %d %s; the last that Exim has said: %q", len(r.Left), r.Selected, w.left, r.Said)}
+	case len(r.Left) > 0:
+		return no{fmt.Errorf("%d of %d %s", len(r.Left), r.Selected, w.left)}
+	case len(r.Unrecorded) > 0:
+		return no{fmt.Errorf("%d more are in the quarantine, and on no record", len(r.Unrecorded))}
 	}
 	return nil
 }

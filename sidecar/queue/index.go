@@ -184,7 +184,8 @@ func (s *sweep) found(f exim.SpoolFile) bool {
 	s.mu.Lock()
 	m, known := s.messages[k]
 	_, told := s.log[k]
-	look := s.full || told || !known || m.unknown || s.names.of(m.queue) != f.Queue
+	moved := known && s.names.of(m.queue) != f.Queue // which does not change its file
+	look := s.full || told || !known || m.unknown || moved
 	switch {
 	case known:
 		m.sweep = s.sweep
@@ -194,6 +195,9 @@ func (s *sweep) found(f exim.SpoolFile) bool {
 		s.more++
 	}
 	s.mu.Unlock()
+	if moved {
+		m.read = 0
+	}
 	if look {
 		s.unread = append(s.unread, unread{f, k, m.read})
 	}

@@ -266,7 +266,10 @@ func TestSweepReadsWhatIsNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantIDs("two have left", Selection{}, c)
-	s.write("aside/input", b, header(b, "x@y.example", auth, "XX", "r@far.example"))
+	back := s.write("aside/input", b, header(b, "x@y.example", auth, "XX", "r@far.example"))
+	if err := os.Chtimes(back, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // a move does not change it
+		t.Fatal(err)
+	}
 	s.wantIDs("one is back, in another queue", Selection{Queue: "aside"}, b)
 	if err := os.Rename(filepath.Join(s.dir, "aside"), filepath.Join(s.dir, "other")); err != nil {
 		t.Fatal(err)
