@@ -302,7 +302,7 @@ func (o *newcomer) looksBack(t *testing.T) {
 		"sluice queue":                         {" in Exim's queue"},
 		"sluice queue --list":                  {" in Exim's queue"},
 		"sluice incident":                      {"-1 ", " info ", " example.com  limit"},
-		"sluice incident example.com":          {"example.com   info, open since ", "WHO       news@example.com, ", "[proven]", "500 of 500 sent", "sluice events example.com"},
+		"sluice incident example.com":          {"example.com   incident ", ", info, open since ", "WHO       news@example.com, ", "[proven]", "500 of 500 sent", "sluice events example.com"},
 	} {
 		for _, text := range says {
 			hosttest.EventuallyOr(t, func() string { return o.types(t, command) }, func() bool { return strings.Contains(o.types(t, command), text) })
@@ -385,6 +385,9 @@ func (o *newcomer) raisesForADay(t *testing.T) {
 	o.types(t, "sluice unset example.com")
 	o.refused(t, "Domain example.com has exceeded the max emails per hour (503/500 (100%)) allowed.")
 	o.run(t, "sluice reset example.com")
+	if out := o.types(t, "sluice expect news@example.com 5000 --for 24h"); !strings.Contains(out, "expected 0 -> 5000") {
+		t.Errorf("what news@example.com is expected to send:\n%s", out)
+	}
 }
 
 func (o *newcomer) raises(t *testing.T) {
@@ -410,6 +413,27 @@ func (o *newcomer) updates(t *testing.T) {
 			t.Errorf("an update with nothing new changes something:\n%s", out)
 		}
 	})
+	o.passes(t)
+	o.updatesFrom(t, "be75ce7")
+}
+
+// updatesFrom has the recipe find the state that an earlier version has left, which was killed:
+// what was set there, and by whom, is in force.
+func (o *newcomer) updatesFrom(t *testing.T, commit string) {
+	o.run(t, "systemctl stop sluice.socket sluice\nmv /var/lib/sluice /var/lib/today\ncp -r sidecar/engine/testdata/earlier/"+commit+" /var/lib/sluice")
+	o.run(t, o.block(t, "make install\n"))
+	if out := o.run(t, "exim4 -be '${acl{acl_sluice_ask}{rcpt}}'"); !strings.HasPrefix(out, "action=DUNNO") {
+		t.Errorf("with the state of %s sluice answers %q", commit, out)
+	}
+	if out := o.run(t, "sluice explain two.example"); !strings.Contains(out, "+0000, change 1") {
+		t.Errorf("of %s the limit of two.example is not in force:\n%s", commit, out)
+	}
+	for _, set := range []string{"four.example  hourly 5 -> 100", "account:bob   daily (not set here) -> 70", "two.example   hourly 5 -> 7"} {
+		if out := o.run(t, "sluice history"); !strings.Contains(out, set) {
+			t.Errorf("of %s the history lacks %q:\n%s", commit, set, out)
+		}
+	}
+	o.run(t, "systemctl stop sluice.socket sluice\nrm -r /var/lib/sluice\nmv /var/lib/today /var/lib/sluice\nsystemctl start sluice.socket sluice")
 	o.passes(t)
 }
 

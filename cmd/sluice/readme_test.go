@@ -26,6 +26,7 @@ var elsewhere = map[string]string{
 
 	"sluice script disable /home/bob/public_html/wp/mailer.php": "it watches for a minute; Disable a script types it without that",
 	"sluice script scan /home/bob":                              "the machine has no ClamAV; TestAScanOfAHome has",
+	"sluice expect mx1-42":                                      "TestExpect does so, with the number of an incident",
 }
 
 // A newcomer types on a machine what the README says.
