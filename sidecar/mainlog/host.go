@@ -55,21 +55,20 @@ func withoutErrno(text string) string {
 // behindAddress returns what follows the address in an SMTP command; all of it if there is none,
 // and nothing if it is not the recipient's, that is, if it cannot be told where it ends.
 func behindAddress(command, recipient string) string {
-	to, isRcpt := strings.CutPrefix(command, "RCPT TO:<")
-	if rest, ok := strings.CutPrefix(to, recipient+">"); isRcpt && ok {
-		return rest
-	}
-	from, isMail := strings.CutPrefix(command, "MAIL FROM:<")
-	if !isRcpt && !isMail {
-		return command
-	}
-	address, rest := cutAngles("<" + from)
-	if isRcpt {
-		if address, rest = cutAngles("<" + to); !envelope.EqualUnquoted(address, recipient) {
+	if to, ok := strings.CutPrefix(command, "RCPT TO:<"); ok {
+		if rest, ok := strings.CutPrefix(to, recipient+">"); ok {
+			return rest
+		}
+		address, rest := cutAngles("<" + to)
+		if !envelope.EqualUnquoted(address, recipient) {
 			return ""
 		}
+		return rest
 	}
-	return rest
+	if from, ok := strings.CutPrefix(command, "MAIL FROM:<"); ok {
+		_, command = cutAngles("<" + from)
+	}
+	return command
 }
 
 // namedHost returns NAME of "NAME [ADDRESS]..."; empty if s is something else.
