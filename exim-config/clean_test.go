@@ -105,8 +105,11 @@ func TestCleanAfterAStolenMailbox(t *testing.T) {
 	h.startExim(t)
 	kept := h.stolen(t)
 	is := h.incidentOf(t, "flood.example", "eve@flood.example")
-	hosttest.Eventually(t, "four messages and four bounces of hers wait", func() bool { return len(h.queue()) == 9 })
-	before := h.spoolFiles(t, "")
+	var before map[string]string
+	hosttest.Eventually(t, "four messages and four bounces of hers wait, each tried once", func() bool {
+		before = h.spoolFiles(t, "")
+		return len(before) == 2*9 && !slices.ContainsFunc(slices.Collect(maps.Values(before)), func(file string) bool { return strings.Contains(file, "\n-deliver_firsttime\n") })
+	})
 
 	c := h.clean(t, 0, is.ID.String(), "--only", "stop,queue,release")
 	if c.Author != "eve@flood.example" || !strings.HasPrefix(c.did("queue"), "8 of 8 messages") || c.did("release") != "flood.example may send again" {
@@ -130,7 +133,20 @@ func TestCleanAfterAStolenMailbox(t *testing.T) {
 	if again := h.clean(t, 0, is.ID.String(), "--only", "stop,queue,release"); again.Action != 0 {
 		t.Errorf("again: %+v", again)
 	}
+	h.shownOnItsCard(t, is, c)
 	h.isTakenBack(t, c, before)
+}
+
+// shownOnItsCard looks at the card of an incident that was cleaned up after: what was sent, the
+// stop, what was done with the command that takes it back, and that nothing is left.
+func (h *host) shownOnItsCard(t *testing.T, is incident.Incident, c cleanUp) {
+	t.Helper()
+	out := h.run(t, h.sluice(t, "incident", is.ID.String())...)
+	for _, part := range []string{"STOPPED BY ", "sends/min", "eve@flood.example tried ", "[proven]", "nothing of it is in the queue of " + node, "to take it back: " + c.Undo} {
+		if !strings.Contains(out, part) {
+			t.Errorf("the card does not say %q:\n%s", part, out)
+		}
+	}
 }
 
 // isTakenBack undoes a clean: the stop has ended, and the spool has the same bytes but for what has

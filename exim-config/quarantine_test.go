@@ -73,6 +73,9 @@ func (h *host) spoolFiles(t testing.TB, queue string) map[string]string {
 		names, _ := filepath.Glob(filepath.Join(h.path("/var/spool/exim4"), queue, "input", pattern))
 		for _, name := range names {
 			text, err := os.ReadFile(name)
+			if os.IsNotExist(err) { // Exim has just done with it
+				continue
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -147,7 +147,7 @@ func printNext(w io.Writer, c *card.Card) {
 	_, notStopped := stop.Canonical(c.Culprit.Author)
 	switch {
 	case !c.Open() || notStopped != nil:
-	case c.Culprit.Stopped:
+	case c.IsStopped():
 		add("let it send again", "sluice start", c.Culprit.Author)
 	default:
 		add("stop only this one", "sluice stop", c.Culprit.Author)

@@ -79,6 +79,17 @@ func (c *Card) Began() time.Time {
 	return c.Opened
 }
 
+// IsStopped reports whether the culprit is stopped, as far as the timeline goes.
+func (c *Card) IsStopped() bool {
+	is := false
+	for _, e := range c.Timeline {
+		if e.Scope == c.Culprit.Author && (e.Event == event.Stopped || e.Event == event.Started) {
+			is = e.Event == event.Stopped
+		}
+	}
+	return is
+}
+
 // Chart is the picture; nil if nothing is known by the minute.
 func (c *Card) Chart() *Chart { return newChart(&c.Incident) }
 
@@ -192,7 +203,7 @@ func (c *Card) without() string {
 			others++
 		}
 	}
-	if e := c.Evidence; !c.Culprit.Stopped || e.Limit == 0 || e.Tried <= e.Limit || others == 0 {
+	if e := c.Evidence; c.StoppedAt().IsZero() || e.Limit == 0 || e.Tried <= e.Limit || others == 0 {
 		return ""
 	}
 	return fmt.Sprintf("Sluice: %s an hour for the whole domain, and its %s would have been refused too", count(c.Evidence.Limit),

@@ -105,6 +105,12 @@ WITHOUT Sluice: 500 an hour for the whole domain, and its 1 other sender would h
 	if b.String() != want {
 		t.Errorf("it says\n%s, want\n%s", &b, want)
 	}
+	if c.IsStopped() {
+		t.Error("it is stopped, and was started")
+	}
+	if c.Timeline = c.Timeline[:1]; !c.IsStopped() {
+		t.Error("it is not stopped")
+	}
 	c.Minutes.OthersTried[3]++
 	if f := c.Facts()[2]; f.Text != "8 sent, 1 refused" {
 		t.Errorf("of a refusal it says %s", f.Text)
