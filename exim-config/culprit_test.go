@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/usual"
 )
 
 // Only the culprit is stopped, by a real Exim and the real sidecar, in the ways perl and tcp:
@@ -35,7 +36,8 @@ func (h *host) knows(t *testing.T, mailboxes ...string) {
 	}
 	defer store.Close()
 	now := time.Now()
-	a := attribution.New(attribution.Options{Window: time.Hour, Clock: sidecar.NewClock(now, store), Notes: store, Events: event.NewStream()})
+	a := attribution.New(attribution.Options{Window: time.Hour, Clock: sidecar.NewClock(now, store), Notes: store, Events: event.NewStream(),
+		Rule: func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }})
 	for days := 7; days > 0; days-- {
 		for _, m := range mailboxes {
 			_, domain, _ := strings.Cut(m, "@")
