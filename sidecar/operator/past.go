@@ -9,13 +9,13 @@ import (
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/live"
+	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
 
 // past is what is kept of what has happened; nil where nothing is.
 type past struct {
-	settings  *live.Live
+	settings  *settings.Live
 	log       *eventlog.Log
 	incidents *incident.Incidents
 }

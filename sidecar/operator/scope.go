@@ -14,12 +14,12 @@ import (
 	"sluice/sidecar/field"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/live"
+	"sluice/sidecar/settings"
 )
 
 // scopes tell a scope that is known from one that is not, and which one was meant.
 type scopes struct {
-	settings *live.Live
+	settings *settings.Live
 	store    Store
 	clock    sidecar.Clock
 	dir      sidecar.LockDir
