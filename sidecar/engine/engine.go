@@ -111,6 +111,17 @@ func New(o Options) *Engine {
 	e.Operator = operator.New(operator.Options{Settings: e.Settings, Store: o.Store, Clock: clock, Events: o.Events, Dir: o.Locks,
 		Policy: e.Policy, Reconciler: e.loop, Late: e.Late, Owners: e.Owners})
 
+	e.connect(o.Board != nil)
+	if o.Queued != nil {
+		e.keepPast(o, clock)
+	}
+	e.warn(o)
+	return e
+}
+
+// connect has owners block, observe and be called by the loop.
+func (e *Engine) connect(clustered bool) {
+	inForce := e.Settings.Load
 	// The first Blocker with a reason answers: a suspension, which refuses for good, before a
 	// stop, and that, which says of whom it is, before what blocks the whole domain.
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: true})
@@ -119,7 +130,7 @@ func New(o Options) *Engine {
 	e.AddBlocker(suspension.Blocker{Settings: inForce, Suspended: false})
 	e.AddBlocker(e.Deferfail)
 
-	e.Policy.AddObserver(fullDomains{e.loop, o.Board != nil})
+	e.Policy.AddObserver(fullDomains{e.loop, clustered})
 	e.Policy.AddObserver(refusals{e.Refusals, e.Deferfail})
 	e.Policy.AddObserver(who{e.Who, e.Feed, inForce})
 	e.Recorder.AddObserver(e.Who)
@@ -141,12 +152,6 @@ func New(o Options) *Engine {
 		e.loop.Add(reconcile.Owner{Reconcile: e.Feed.Reconcile, Survey: e.Feed.Survey})
 	}
 	e.loop.Add(reconcile.Owner{Reset: e.Holds.Reset, Stepped: e.Holds.ReleaseAll})
-
-	if o.Queued != nil {
-		e.keepPast(o, clock)
-	}
-	e.warn(o)
-	return e
 }
 
 // warn reports what is probably wrong with the settings at the start.

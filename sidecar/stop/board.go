@@ -87,47 +87,58 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 			s.publish()
 		}
 	}()
-	before := s.all[mark]
 	switch {
 	case value == nil && what == "":
 		delete(s.all, mark)
 		delete(s.ends, mark)
 	case value == nil:
 	case what == "":
-		st := &Stop{}
-		if err = json.Unmarshal(value, st); err == nil && !st.belongsTo(mark) {
-			err = errors.New("it is no stop of this mark")
-		}
-		if err != nil || before != nil {
-			return news, err
-		}
-		st.end = s.ends[mark]
-		s.all[mark] = st
-		if s.begun && st.Ended.IsZero() {
-			news = st.event(event.Stopped, "who", st.Who, "until", st.Until, "reject", st.Reject, "node", st.Node, "why", st.Why, "of", st.Of)
-		}
+		return s.takeStop(mark, value)
 	case what == endKey || what == releaseKey:
-		var e end
-		if err = json.Unmarshal(value, &e); err == nil && (what == endKey) == e.Ended.IsZero() {
-			err = errors.New("it is no end of a stop")
-		}
-		if err != nil {
-			return news, err
-		}
-		merged := s.ends[mark].with(e)
-		if s.begun && before != nil && merged != s.ends[mark] {
-			news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey, "of", before.Of, "node", e.EndedOn)
-		}
-		s.ends[mark] = merged
-		if before != nil {
-			after := *before
-			after.end = merged
-			s.all[mark] = &after
-		}
+		return s.takeEnd(mark, what, value)
 	default:
 		err = errors.New("it has a name that no stop has")
 	}
 	return news, err
+}
+
+// takeStop takes a stop. s.mu is held.
+func (s *Stops) takeStop(mark string, value []byte) (news event.Event, err error) {
+	st := &Stop{}
+	if err = json.Unmarshal(value, st); err == nil && !st.belongsTo(mark) {
+		err = errors.New("it is no stop of this mark")
+	}
+	if err != nil || s.all[mark] != nil {
+		return news, err
+	}
+	st.end = s.ends[mark]
+	s.all[mark] = st
+	if s.begun && st.Ended.IsZero() {
+		news = st.event(event.Stopped, "who", st.Who, "until", st.Until, "reject", st.Reject, "node", st.Node, "why", st.Why, "of", st.Of)
+	}
+	return news, nil
+}
+
+// takeEnd takes the end of a stop, or the release of what it held. s.mu is held.
+func (s *Stops) takeEnd(mark, what string, value []byte) (news event.Event, err error) {
+	var e end
+	if err = json.Unmarshal(value, &e); err == nil && (what == endKey) == e.Ended.IsZero() {
+		err = errors.New("it is no end of a stop")
+	}
+	if err != nil {
+		return news, err
+	}
+	before, merged := s.all[mark], s.ends[mark].with(e)
+	if s.begun && before != nil && merged != s.ends[mark] {
+		news = before.event(event.Started, "who", e.EndedBy, "release", what == releaseKey, "of", before.Of, "node", e.EndedOn)
+	}
+	s.ends[mark] = merged
+	if before != nil {
+		after := *before
+		after.end = merged
+		s.all[mark] = &after
+	}
+	return news, nil
 }
 
 // belongsTo reports whether a value under a mark is a stop as this version makes them. One that
