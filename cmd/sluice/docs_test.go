@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -97,6 +98,25 @@ func TestComposedStores(t *testing.T) {
 	for _, store := range stores {
 		if _, err := config.Parse("docker-compose.yml", fmt.Sprintf("[store]\nurl = %q", store[1])); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+var testName = regexp.MustCompile(`\bTest[A-Z]\w+`)
+
+// The tests that docs/security.md names exist.
+func TestThreatsAreTested(t *testing.T) {
+	text, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := testName.FindAllString(string(text), -1)
+	if len(names) < 20 {
+		t.Errorf("only %d tests are named", len(names))
+	}
+	for _, name := range names {
+		if exec.Command("grep", "-rqE", "--include=*_test.go", `^func `+name+`\(t \*testing\.T\)`, "../..").Run() != nil {
+			t.Errorf("there is no %s", name)
 		}
 	}
 }
