@@ -62,6 +62,9 @@ type clinic struct {
 	says          map[string]string // what Exim answers, by its arguments
 }
 
+// lateRule is our retry rule, in what Exim shows of its configuration.
+const lateRule = "\nbegin retry\n* * senders=\"lsearch;/etc/sluice/late\" F,30d,15m"
+
 // newClinic is a host on which nothing is wrong.
 func newClinic(t *testing.T) *clinic {
 	dir := t.TempDir()
@@ -77,7 +80,7 @@ func newClinic(t *testing.T) *clinic {
 		"-bP acl_smtp_data":  "acl_smtp_data = acl_sluice_data",
 		"-bP acl_not_smtp":   "acl_not_smtp = acl_sluice_not_smtp",
 		"-bP log_file_path":  "log_file_path = " + dir + "/%slog",
-		"-bP config":         "hostlist relay_from_hosts = : 127.0.0.1 : ::::1\ndomainlist relay_to_domains =\nbegin acl",
+		"-bP config":         "hostlist relay_from_hosts = : 127.0.0.1 : ::::1\ndomainlist relay_to_domains =\nbegin acl" + lateRule,
 		"-bP router_list":    "sluice\nsluice_hold\ndnslookup",
 		"-bP transports":     "remote_smtp transport:\ndriver = smtp",
 		"-bP +local_domains": "domainlist local_domains = here.example",
@@ -280,12 +283,13 @@ var ailments = []struct {
 	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", Wrong, "differs from the file in limits.hourly"},
 	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", Wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
 	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", Wrong, "does not show its configuration"},
+	{"Exim's retry rules are older than sluice", func(c *clinic) { c.says["-bP config"] = "begin retry\n* * F,4d,6h" }, "retry rules", Note, "bounces at its first 4xx"},
 	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", Wrong, "must come first"},
 	{"Exim relays for others", func(c *clinic) {
-		c.says["-bP config"] = "hostlist relay_hosts = <; 127.0.0.0/8 ; 2001:db8::/64 ; 192.0.2.7 ; net-lsearch;/etc/relayhosts"
+		c.says["-bP config"] = "hostlist relay_hosts = <; 127.0.0.0/8 ; 2001:db8::/64 ; 192.0.2.7 ; net-lsearch;/etc/relayhosts" + lateRule
 	}, "relays", Note, "each is counted as relay:ADDRESS, and unlimited: 2001:db8::/64, 192.0.2.7"},
 	{"Exim is an MX", func(c *clinic) {
-		c.says["-bP config"] = "domainlist relay_to_domains = here.example : Backup.example : lsearch;/etc/secondarymx : lsearch;/etc/others"
+		c.says["-bP config"] = "domainlist relay_to_domains = here.example : Backup.example : lsearch;/etc/secondarymx : lsearch;/etc/others" + lateRule
 	}, "relays", Note, "identity.relay_domains does not have them: whoever sends to them is counted as relay:ADDRESS: Backup.example, the domains in /etc/others"},
 	{"no lock file holds for a relay", func(c *clinic) {
 		c.edit("[panel]", "relay = [\"192.0.2.0/24\", \"192.0.2.7\"]\n[panel]")

@@ -23,6 +23,9 @@ var eximUses = []struct{ option, ours string }{
 
 const reinstall = "Run: sluice exim install, and have Exim reload; it names the line of yours that is in the way."
 
+// lateSenders is the file of exim-config/retry.conf, which package quarantine writes.
+const lateSenders = "/etc/sluice/late"
+
 // checkExim reports whether there is an Exim that loads its configuration.
 func (d *doctor) checkExim() bool {
 	if _, err := os.Stat(d.exim.Binary); err != nil {
@@ -60,6 +63,9 @@ func (d *doctor) checkWiring() {
 		d.wrong("ACLs", reinstall, "%s", strings.Join(missing, "; "))
 	} else {
 		d.ok("ACLs", "acl_smtp_rcpt, acl_smtp_data and acl_not_smtp ask Sluice first")
+	}
+	if !strings.Contains(text, "lsearch;"+lateSenders) {
+		d.note("retry rules", reinstall, "none looks for senders in %s: what `sluice queue restore` brings back after Exim's retry rule has ended bounces at its first 4xx", lateSenders)
 	}
 	routers, err := d.exim.Run(d.ctx, "", "-bP", "router_list")
 	first := strings.Fields(routers)
