@@ -348,3 +348,34 @@ func TestASpikeIsAnIncident(t *testing.T) {
 	sees(55 * time.Minute)
 	wantLines(t, "when it has left the window", []string{"node1-1 a.example warning open=false spike eve@a.example: eve@a.example"}, o.incidents("a.example"))
 }
+
+// What is usual is known over a restart, so that a spike is found after it too.
+func TestASpikeAfterARestart(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	o.Who.Stop(t.Context(), o.now)
+	if err := o.Checkpoint(o.now, nil); err != nil {
+		t.Fatal(err)
+	}
+	o.restart()
+	o.try("eve", 60)
+	if n := o.spikes(); n != 1 {
+		t.Errorf("%d spikes", n)
+	}
+}
+
+// Who sends a bit more every day, so that it becomes usual, can send three times as much each day and
+// no more.
+func TestWhatBecomesUsualGrowsByThree(t *testing.T) {
+	o := office35(t, "others_share = 0\n")
+	o.try("eve", 50)
+	o.now = o.now.Add(24 * time.Hour)
+	o.try("eve", 140)
+	if told := o.spikes(); told != 0 {
+		t.Errorf("%d spikes of who grows by less", told)
+	}
+	o.now = o.now.Add(24 * time.Hour)
+	o.try("eve", 500)
+	if told := o.spikes(); told != 1 {
+		t.Errorf("%d spikes of who grows by more", told)
+	}
+}
