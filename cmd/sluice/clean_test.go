@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/action"
 	"sluice/sidecar/incident"
 )
 
@@ -177,5 +181,58 @@ func TestCleanWithoutACulprit(t *testing.T) {
 	}
 	if _, err := (cleanCmd{Since: "36d"}).since(noon, noon); err == nil {
 		t.Error("longer ago than Exim keeps anything")
+	}
+}
+
+// Whoever is in the place of the running sluice can have root act on what an operator has typed, and
+// on nothing else.
+func TestATakenOverServeOrdersNothing(t *testing.T) {
+	for _, author := range []string{"--config=/tmp/x", "../../etc/passwd", "$(reboot)@example.com", "service:root", "a@b.example\nc@d.example"} {
+		i := good()
+		i.Culprit.Author = author
+		dir := t.TempDir()
+		serveStage(t, dir, stage{incidents: []incident.Incident{*i}})
+		writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+		n := &servedNode{dir: dir}
+		if out, code := n.typed(t, "", "clean", "mx1-42", "--yes"); code == exitDone || strings.Contains(out, "done.") {
+			t.Errorf("%q: exit %d\n%s", author, code, out)
+		}
+		if actions, err := hostRecord(t, dir).Actions(); err != nil || len(actions) > 0 {
+			t.Errorf("%q: actions %v, %v", author, actions, err)
+		}
+	}
+}
+
+// A record with values that no command would have written is not acted on either.
+func TestHostileActionsAreNotTakenBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := startServe(t, dir)
+	n.stop()
+	writeFile(t, dir+"/victim", "precious")
+	record := hostRecord(t, dir)
+	for _, made := range []stopped{
+		{Scope: "../../victim", File: dir + "/victim"},
+		{Scope: hacked, File: dir + "/victim"},
+		{Scope: "-rf", Mark: "1"},
+		{},
+	} {
+		number, err := record.Will(action.Action{At: noon, Verb: verbStop, Whom: made.Scope}, made)
+		if err = errors.Join(err, record.Did(noon, number, made, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if out, code := n.act(t, "undo", fmt.Sprintf("mx1.example:%d", number)); code == exitDone {
+			t.Errorf("%+v is taken back:\n%s", made, out)
+		}
+	}
+	for _, verb := range []action.Verb{"rm -rf /", "../clean", ""} {
+		number, err := record.Will(action.Action{At: noon, Verb: verb}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.wantUndo(t, exitError, "cannot be taken back", fmt.Sprintf("mx1.example:%d", number))
+	}
+	if text, err := os.ReadFile(dir + "/victim"); err != nil || string(text) != "precious" {
+		t.Errorf("the file of somebody else is %q, %v", text, err)
 	}
 }

@@ -279,6 +279,7 @@ func (o *newcomer) uses(t *testing.T) {
 	o.types(t, "sluice stop hacked@example.com --why stolen")
 	o.passes(t) // a colleague
 	o.types(t, "sluice start hacked@example.com")
+	o.cleansUp(t)
 
 	o.passes(t)
 	o.types(t, "sluice reset example.com")
@@ -290,6 +291,22 @@ func (o *newcomer) uses(t *testing.T) {
 		if example := strings.TrimSpace(line); strings.HasPrefix(example, "sluice check ") {
 			o.run(t, example)
 		}
+	}
+}
+
+// cleansUp cleans up after a mailbox, and takes that back.
+func (o *newcomer) cleansUp(t *testing.T) {
+	t.Helper()
+	if out := o.types(t, "sluice clean hacked@example.com --dry-run"); !strings.Contains(out, " 1 stop     hacked@example.com, on all nodes") {
+		t.Errorf("the plan of a clean:\n%s", out)
+	}
+	o.run(t, "sluice clean hacked@example.com --yes")
+	o.passes(t) // a colleague
+	if out := o.types(t, "sluice actions"); !strings.Contains(out, "sluice undo mx1.example:1 ") {
+		t.Errorf("what was done:\n%s", out)
+	}
+	if out := o.types(t, "sluice undo mx1.example:1"); !strings.Contains(out, "this stop of hacked@example.com has ended") {
+		t.Errorf("what was taken back:\n%s", out)
 	}
 }
 
