@@ -210,9 +210,13 @@ func TestHostileActionsAreNotTakenBack(t *testing.T) {
 	n := startServe(t, dir)
 	n.stop()
 	writeFile(t, dir+"/victim", "precious")
+	info, err := os.Stat(dir + "/victim")
+	if err != nil {
+		t.Fatal(err)
+	}
 	record := hostRecord(t, dir)
 	for _, made := range []stopped{
-		{Scope: "../../victim", File: dir + "/victim"},
+		{Scope: "../../victim", File: dir + "/victim", Since: info.ModTime(), Inode: inode(info)},
 		{Scope: hacked, File: dir + "/victim"},
 		{Scope: "-rf", Mark: "1"},
 		{},
