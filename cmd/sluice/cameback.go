@@ -1,19 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/event"
+	"sluice/sidecar/policy"
 	"sluice/sidecar/script"
-	"sluice/sidecar/senders"
 )
 
 // These are when serve has a disabled script looked at again: each time within the first minutes,
@@ -102,22 +106,39 @@ func deliverScripts(t *terminal) error {
 type scriptWatch struct {
 	dir    string // of the record of actions
 	look   func(context.Context, time.Time) ([]scriptBack, error)
-	who    func(now time.Time, scope string, n int) (senders.Who, error)
 	events event.Sink
 
-	tried  map[string]int64 // by author, at the last look
-	told   map[int]string   // by action, how it is back
-	failed bool             // the last look, which was told
+	authors atomic.Pointer[map[string]bool] // of the scripts that are watched; nil before the first step
+
+	mu    sync.Mutex
+	tried map[string]string // who of them has tried to send since the last step, at whose expense
+
+	told   map[int]string // by action, how it is back
+	failed bool           // the last look, which was told
 }
 
-// watchScripts watches the scripts that were disabled on this node.
-func (n *node) watchScripts(ctx context.Context, helper string) error {
-	w := &scriptWatch{
-		dir: n.actions, who: n.engine.WhoSends, events: n.events, tried: map[string]int64{}, told: map[int]string{},
-		look: func(ctx context.Context, now time.Time) ([]scriptBack, error) {
-			return askScriptsBack(ctx, helper, n.actions, now)
-		},
+// newScriptWatch watches by the socket of sluice deliver.
+func newScriptWatch(helper string, events event.Sink) *scriptWatch {
+	w := &scriptWatch{events: events, tried: map[string]string{}, told: map[int]string{}}
+	w.look = func(ctx context.Context, now time.Time) ([]scriptBack, error) {
+		return askScriptsBack(ctx, helper, w.dir, now)
 	}
+	return w
+}
+
+// Decided implements policy.Observer.
+func (w *scriptWatch) Decided(_ time.Time, d *policy.Decision) {
+	authors := w.authors.Load()
+	if authors == nil || !(*authors)[d.Author.Key] {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tried[strings.Clone(d.Author.Key)] = strings.Clone(d.Payer.Subject())
+}
+
+// Run takes a step each scriptPeriod until ctx is done.
+func (w *scriptWatch) Run(ctx context.Context) error {
 	tick := time.NewTicker(scriptPeriod)
 	defer tick.Stop()
 	for {
@@ -133,9 +154,10 @@ func (n *node) watchScripts(ctx context.Context, helper string) error {
 // step has the scripts looked at if that is due, and tells which are back.
 func (w *scriptWatch) step(ctx context.Context, now time.Time) {
 	watched, err := disabledScripts(w.dir, now)
-	due := false
+	due, tried := false, w.watch(watched)
 	for _, s := range watched {
-		due = w.tries(now, s.file.Author) || now.Sub(s.at) < firstMinutes || due
+		_, tries := tried[s.file.Author]
+		due = due || tries || now.Sub(s.at) < firstMinutes
 	}
 	if !due && err == nil {
 		return
@@ -154,7 +176,7 @@ func (w *scriptWatch) step(ctx context.Context, now time.Time) {
 	for _, b := range back {
 		for _, s := range watched {
 			if s.action == b.Action && w.told[b.Action] != b.How {
-				w.tell(now, s, b.How)
+				w.tell(now, s, tried[s.file.Author], b.How)
 			}
 		}
 		told[b.Action] = b.How
@@ -162,23 +184,24 @@ func (w *scriptWatch) step(ctx context.Context, now time.Time) {
 	w.told = told
 }
 
-// tries reports whether an author has tried to send since the last time.
-func (w *scriptWatch) tries(now time.Time, author string) bool {
-	who, err := w.who(now, author, mostListed)
-	if err != nil {
-		return false // nothing is known of it
+// watch has the attempts of the authors of scripts noticed from now on, and returns those since
+// the last time.
+func (w *scriptWatch) watch(scripts []disabledScript) (tried map[string]string) {
+	authors := map[string]bool{}
+	for _, s := range scripts {
+		authors[s.file.Author] = true
 	}
-	before := w.tried[author]
-	w.tried[author] = triedBy(who, author)
-	return w.tried[author] > before
+	w.authors.Store(&authors)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tried, w.tried = w.tried, map[string]string{}
+	return tried
 }
 
 // tell tells that a script is back, at whose expense its author sends, if it does.
-func (w *scriptWatch) tell(now time.Time, s disabledScript, how string) {
-	domain := sidecar.AccountPrefix + s.file.Account
-	if who, err := w.who(now, s.file.Author, mostListed); err == nil && len(who.Domains) > 0 {
-		domain = who.Domains[0].Domain
-	}
-	w.events.Emit(event.Event{At: now, Kind: event.CameBack, Domain: domain, Err: errors.New(how), Attrs: event.Attrs(
-		"scope", s.file.Author, "file", s.file.Path.String(), "account", s.file.Account, "action", s.action)})
+func (w *scriptWatch) tell(now time.Time, s disabledScript, domain, how string) {
+	w.events.Emit(event.Event{
+		At: now, Kind: event.CameBack, Domain: cmp.Or(domain, sidecar.AccountPrefix+s.file.Account), Err: errors.New(how),
+		Attrs: event.Attrs("scope", s.file.Author, "file", s.file.Path.String(), "account", s.file.Account, "action", s.action),
+	})
 }

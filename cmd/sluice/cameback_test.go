@@ -5,16 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"sluice/sidecar/admin"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/sidecar"
+	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/senders"
 )
 
 // watched is a scriptWatch of the scripts of a home, and what it has told since the last call of
@@ -38,20 +41,33 @@ func (h *tenantHome) watched() (w *scriptWatch, told func() []string) {
 			c.Close()
 		}
 	}()
+	h.stop() // and its node is opened here
+	c, err := config.Load(h.dir + "/sluice.toml")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if h.node, err = openNode(h.t.Context(), c, slog.New(slog.DiscardHandler)); err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
+	var work errgroup.Group
+	h.node.runStore(ctx, work.Go)
+	h.t.Cleanup(func() { stop(); work.Wait(); h.node.close() })
 	var events []string
 	told = func() []string { defer func() { events = nil }(); return events }
-	return &scriptWatch{
-		dir: h.dir + "/actions", tried: map[string]int64{}, told: map[int]string{},
-		who: func(_ time.Time, scope string, n int) (senders.Who, error) {
-			return admin.NewClient(h.dir+"/run/admin.sock").WhoSends(h.t.Context(), scope, n)
-		},
-		look: func(ctx context.Context, now time.Time) ([]scriptBack, error) {
-			return askScriptsBack(ctx, helper, h.dir+"/actions", now)
-		},
-		events: event.Func(func(e event.Event) {
-			events = append(events, fmt.Sprint(e.Kind, " ", e.Domain, " ", e.Attr("file"), " ", e.Err))
-		}),
-	}, told
+	w = h.node.scripts
+	w.dir = h.dir + "/actions"
+	w.events = event.Func(func(e event.Event) {
+		events = append(events, fmt.Sprint(e.Kind, " ", e.Domain, " ", e.Attr("file"), " ", e.Err))
+	})
+	return w, told
+}
+
+// asks asks about a message of news@example.com.
+func (h *tenantHome) asks(number int) {
+	h.node.engine.Ask(h.t.Context(), time.Now(), sidecar.Request{Stage: sidecar.StageData, ID: fmt.Sprintf("1xUzSN-0005dd-%02d", number),
+		Sender: "news@example.com", Recipients: fmt.Sprintf("r%d@far.example", number),
+		Submitter: sidecar.Submitter{Auth: "news@example.com", ClientAddress: "192.0.2.1"}})
 }
 
 // script disable -> record <- serve -> sluice deliver -> record, file
@@ -68,7 +84,7 @@ func TestAScriptThatComesBackIsTold(t *testing.T) {
 		}
 	}
 	wants("nothing was disabled", 0)
-	h.wants(exitDone, "", "disable", path, "--author", "news@example.com", "--watch", "0")
+	h.wants(exitDone, "", "disable", path, "--author", "news@example.com", "--watch", "0", "--admin", h.dir+"/nobody")
 	wants("it is disabled", 0)
 	chmod := func(mode os.FileMode) {
 		if err := os.Chmod(path, mode); err != nil {
@@ -84,19 +100,19 @@ func TestAScriptThatComesBackIsTold(t *testing.T) {
 
 	chmod(0o604)
 	wants("it is back later, and nobody looks", time.Hour)
-	h.send(t, 1)
+	h.asks(1)
 	wants("its author tries", time.Hour, strings.Replace(back, "account:bob", "example.com", 1))
 	wants("its author does not try", time.Hour)
-	h.send(t, 2)
+	h.asks(2)
 	wants("it was told already", time.Hour)
 	chmod(0o644)
-	h.send(t, 3)
+	h.asks(3)
 	wants("it is back in another way", time.Hour, "came-back example.com "+path+" its mode is 0644 again")
 	chmod(0)
-	h.send(t, 4)
+	h.asks(4)
 	wants("it is disabled again", time.Hour)
 	chmod(0o604)
-	h.send(t, 5)
+	h.asks(5)
 	wants("after a week nobody looks", watchScripts+time.Hour)
 	chmod(0)
 	h.wants(exitDone, "", "enable", path)

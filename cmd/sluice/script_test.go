@@ -21,12 +21,13 @@ type tenantHome struct {
 	*servedNode
 	t    *testing.T
 	home string
+	node *node // where a test opens it itself
 }
 
 func newTenantHome(t *testing.T) *tenantHome {
 	hosttest.Root(t)
 	dir := t.TempDir()
-	h := &tenantHome{startServe(t, dir), t, dir + "/home/bob"}
+	h := &tenantHome{servedNode: startServe(t, dir), t: t, home: dir + "/home/bob"}
 	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.MkdirAll(h.home+"/wp", 0o755), os.Chown(h.home, tenantUID, tenantUID))
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func (c serveCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	n.file, n.actions = file, t.actions
+	n.file, n.scripts.dir = file, t.actions
 	if n.shared != nil {
 		file.announce = n.shared.SetConfig
 	}
@@ -105,9 +105,9 @@ type node struct {
 	file    *configFile     // nil in tests that have none
 	queue   *queue.Index    // nil where there is no Exim
 	panel   *panel.Follower // nil where panel.follow is false
-	actions string          // directory of the record of actions
-	token   string          // with which the watchdog may ask on TCP
-	fronts  []front         // policy sockets first, the admin socket last
+	scripts *scriptWatch
+	token   string  // with which the watchdog may ask on TCP
+	fronts  []front // policy sockets first, the admin socket last
 
 	addresses *peer.Addresses // of this host
 	metrics   *web.Metrics
@@ -166,6 +166,8 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		n.engine.ShowShared(n.sharedStatus)
 	}
 	n.engine.Recorder.AddObserver(n.metrics)
+	n.scripts = newScriptWatch(mta.Helper, n.events)
+	n.engine.Policy.AddObserver(n.scripts)
 	n.engine.OnSurvey(n.metrics.Survey)
 	n.openQueue(ctx, mta)
 	n.prepareAlerts(mta)
@@ -370,7 +372,7 @@ func (n *node) run(ctx context.Context) error {
 	if n.panel != nil {
 		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })
 	}
-	work.Go(func() error { return n.watchScripts(workCtx, deliverSocket(n.config)) })
+	work.Go(func() error { return n.scripts.Run(workCtx) })
 	if n.queue != nil {
 		work.Go(func() error { return n.queue.Run(workCtx) })
 	}
