@@ -22,7 +22,7 @@ type loginCmd struct {
 
 // loginArg is whose login is meant.
 type loginArg struct {
-	Login string `arg:"" help:"As it is typed to log in: hacked@example.com."`
+	Login string `arg:"" predictor:"scope" help:"As it is typed to log in: hacked@example.com."`
 	jsonFlag
 }
 
