@@ -27,7 +27,7 @@
 // (lock), and has Exim deliver what was held (hold).
 //
 // The settings in force are compiled from the file (config), a hosting panel (panel) and
-// the changes of operators: Live.swap, in settings/live.go. The commands are carried out
+// the changes of operators: Live.swap, in live/live.go. The commands are carried out
 // by an Operator, in operator/operator.go. What operators should know of is an event: all
 // are in event/kinds.go. A Simulation, in simulate/simulate.go, has an engine decide again
 // on the mail of an old log, to show what other limits would have done to it.

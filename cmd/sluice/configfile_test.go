@@ -12,12 +12,12 @@ import (
 
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/live"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 )
 
 // configStatus is what status says of the configuration file.
-func (n *servedNode) configStatus(t *testing.T) settings.ConfigStatus {
+func (n *servedNode) configStatus(t *testing.T) live.ConfigStatus {
 	t.Helper()
 	var s operator.Status
 	out, code := n.sluice(t, "status", "--json", "--admin", n.dir+"/run/admin.sock")

@@ -11,7 +11,6 @@ import (
 
 	eximconfig "sluice/exim-config"
 	"sluice/sidecar"
-	"sluice/sidecar/config"
 	"sluice/sidecar/install"
 )
 
@@ -32,7 +31,8 @@ func (eximInstallCmd) Help() string {
 	return `Puts Sluice into the configuration of Exim on this host. All is made beside it first, and
 where the layout allows Exim has loaded it and would ask before any of it is put in place; what
 turns out wrong after that puts everything back. Run again, it puts in what is new; what is not
-said then is as it was said before, and what was changed by hand is kept beside it.
+said then is as it was said before, and what was changed by hand is kept beside it. In the end
+it tells what happens from now on, and whom the limits would have refused in Exim's main log.
 
   --layout debian       Debian's split configuration, /etc/exim4/conf.d
            single       one file: exim.conf, or Debian's unsplit template
@@ -51,9 +51,13 @@ Examples:
 }
 
 func (c eximInstallCmd) Run(t *terminal) error {
-	return t.changeExim("install", func(i *install.Installer) error {
+	err := t.changeExim("install", func(i *install.Installer) error {
 		return i.Install(t.ctx, install.Wanted{Layout: c.Layout, Way: c.Way, Config: c.File})
 	})
+	if err == nil {
+		t.teach()
+	}
+	return err
 }
 
 type eximRemoveCmd struct{}
@@ -119,11 +123,11 @@ func (t *terminal) changeExim(what string, change func(*install.Installer) error
 
 // withInstaller finds the installer of this host.
 func (t *terminal) withInstaller(what string, out io.Writer, do func(*install.Installer) error) error {
-	binary := ""
-	if c, err := config.Load(t.configFile); err == nil { // the installer comes before the configuration is good
-		binary = c.Exim.Binary
+	c, err := t.loadConfig()
+	if err != nil {
+		return fmt.Errorf("exim %s: %w", what, err)
 	}
-	i, err := install.Find(binary, eximconfig.Files, out)
+	i, err := install.Find(c.Exim.Binary, c.Locks.Dir, eximconfig.Files, out)
 	if err == nil {
 		err = do(i)
 	}

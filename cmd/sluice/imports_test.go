@@ -52,7 +52,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/limit", own: words("envelope", "field")},
 	{packages: "sluice/sidecar/config", own: append(words("envelope", "field", "identity", "limit"), "sluice/ratelimit/redisurl"), foreign: []string{"github.com/BurntSushi/toml"}},
 	{packages: "sluice/sidecar/history", own: words("envelope", "field", "event", "limit")},
-	{packages: "sluice/sidecar/settings", own: words("envelope", "field", "event", "notes", "identity", "limit", "config", "history")},
+	{packages: "sluice/sidecar/settings", own: words("envelope", "identity", "limit", "config")},
+	{packages: "sluice/sidecar/live", own: words("event", "notes", "limit", "config", "history", "settings")},
 
 	// Owners of state, and who decides: none imports another.
 	{packages: "sluice/sidecar/transaction", own: words("envelope")},
@@ -77,8 +78,8 @@ var layers = []layer{
 	{packages: "sluice/sidecar/reconcile", own: owner()},
 
 	// Who looks through them.
-	{packages: "sluice/sidecar/operator", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident")},
-	{packages: "sluice/sidecar/engine", own: owner("policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
+	{packages: "sluice/sidecar/operator", own: owner("live", "policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident")},
+	{packages: "sluice/sidecar/engine", own: owner("live", "policy", "totals", "suspension", "stop", "lock", "deferfail", "hold", "delivery", "refusal", "senders", "attribution", "cluster", "eventlog", "incident", "near", "spike", "usual", "reconcile", "operator")},
 	{packages: "sluice/sidecar/simulate", own: owner("attribution", "deferfail", "delivery", "engine", "hold")},
 
 	// Who examines all of them: it asks Exim and the running sluice through their fronts.

@@ -74,7 +74,11 @@ func TestPackage(t *testing.T) {
 // trips has Exim ask, and a domain reach its limit.
 func (o *newcomer) trips(t *testing.T) {
 	t.Helper()
-	o.run(t, "sluice exim install && systemctl reload exim4 && sluice set example.com hourly=2 over_limit=defer")
+	o.run(t, "sluice set default mode=watch")
+	if out := o.run(t, "sluice exim install && systemctl reload exim4"); !strings.Contains(out, "To enforce them: sluice unset default mode") {
+		t.Errorf("it does not say what happens now:\n%s", out)
+	}
+	o.run(t, "sluice unset default mode && sluice set example.com hourly=2 over_limit=defer")
 	hosttest.Eventually(t, "Exim asks", func() bool {
 		return o.mail(t, "secret", "news@example.com", "customer@far.example") != nil
 	})

@@ -12,11 +12,11 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/live"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/senders"
-	"sluice/sidecar/settings"
 )
 
 type statusCmd struct {
@@ -266,7 +266,7 @@ func frees(now time.Time, d operator.DomainStatus) string {
 }
 
 // configWarnings are about what the file has and is not in force.
-func configWarnings(c settings.ConfigStatus) (w []string) {
+func configWarnings(c live.ConfigStatus) (w []string) {
 	if c.Trouble != "" {
 		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, sidecar.DateTime(c.Read), c.Trouble))
 	}

@@ -14,8 +14,8 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/live"
 	"sluice/sidecar/operator"
-	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
 
@@ -87,8 +87,8 @@ func parseTime(flag, text string) (time.Duration, error) {
 		days, bad := strconv.ParseUint(number, 10, 16)
 		d, err = time.Duration(days)*24*time.Hour, bad
 	}
-	if err != nil || d < time.Second || d > settings.LongestChange {
-		return 0, fmt.Errorf("%s is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", flag, text, settings.LongestChange/(24*time.Hour))
+	if err != nil || d < time.Second || d > live.LongestChange {
+		return 0, fmt.Errorf("%s is %q, it must be a time from 1s to %dd, like 90m, 24h or 7d", flag, text, live.LongestChange/(24*time.Hour))
 	}
 	return d, nil
 }

@@ -15,6 +15,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
 	"sluice/sidecar/hold"
+	"sluice/sidecar/live"
 	"sluice/sidecar/lock"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/operator"
@@ -34,7 +35,7 @@ type Engine struct {
 	*operator.Operator
 	*delivery.Recorder
 	operator.Owners
-	Settings *settings.Live
+	Settings *live.Live
 	events   event.Sink
 	spikes   *spike.Watch
 	loop     *reconcile.Loop
@@ -83,7 +84,7 @@ func New(o Options) *Engine {
 	}
 	clock := sidecar.NewClock(o.Now, o.Store)
 
-	e.Settings = settings.NewLive(settings.LiveOptions{Config: o.Config, Panel: o.Panel, Host: settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User, Own: o.Own},
+	e.Settings = live.New(live.Options{Config: o.Config, Panel: o.Panel, Host: settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User, Own: o.Own},
 		Board: board, Former: former, Notes: o.Notes, Events: o.Events, Now: o.Now})
 	inForce := e.Settings.Load
 	e.loop = reconcile.New(reconcile.Options{Store: o.Store, Clock: clock, Events: o.Events, Clustered: o.Board != nil, Changed: changed})
@@ -300,7 +301,7 @@ func (e *Engine) Config() *config.Config { return e.Settings.Load().Config }
 // Keep returns the longest window of any limit: so long the store must remember sends.
 func (e *Engine) Keep() time.Duration { return e.Settings.Load().LongestWindow() }
 
-// SetConfig puts a configuration in force; see settings.Live.
+// SetConfig puts a configuration in force; see live.Live.
 func (e *Engine) SetConfig(now time.Time, c *config.Config) { e.Settings.SetConfig(now, c) }
 
 // RefuseConfig records why the configuration file as it is now is not in force.

@@ -32,6 +32,7 @@ var ErrUsage = errors.New("wrong usage")
 type Installer struct {
 	Exim  exim.Exim
 	Files fs.FS     // exim-config: the files that go into Exim's configuration
+	Locks string    // the lock directory, locks.dir
 	Out   io.Writer // for operators: what was put in
 }
 
@@ -40,10 +41,10 @@ const patience = time.Minute
 
 // Find returns the installer of this host: its Exim is the one of the binary, if that exists, or
 // the first of the usual names on PATH.
-func Find(binary string, files fs.FS, out io.Writer) (*Installer, error) {
+func Find(binary, locks string, files fs.FS, out io.Writer) (*Installer, error) {
 	for _, name := range []string{binary, "exim4", "exim"} {
 		if path, err := exec.LookPath(name); err == nil {
-			return &Installer{exim.Exim{Binary: path, Patience: patience}, files, out}, nil
+			return &Installer{exim.Exim{Binary: path, Patience: patience}, files, locks, out}, nil
 		}
 	}
 	return nil, errors.New("there is no Exim here: install it, or set exim.binary in sluice.toml")

@@ -24,13 +24,16 @@ func (r *run) noteSite(ctx context.Context) {
 	}
 }
 
+// locksMacro is where macros.conf has the lock directory, which is locks.dir, unless the site sets it.
+const locksMacro = "SLUICE_LOCKS = /var/cpanel/email_send_limits\n"
+
 // text is the content of one of our files.
 func (r *run) text(name string) string {
 	b, err := fs.ReadFile(r.Files, name)
 	if err != nil {
 		panic(err) // it is built in
 	}
-	return string(b)
+	return strings.Replace(string(b), locksMacro, "SLUICE_LOCKS = "+r.Locks+"\n", 1)
 }
 
 // perl is where our client for Exim's Perl goes.

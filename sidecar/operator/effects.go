@@ -126,7 +126,7 @@ func (o *Operator) History(now time.Time, scope string) ([]history.Change, error
 	return o.settings.History(now, scope)
 }
 
-// Export returns what operators have set; see settings.Live.
+// Export returns what operators have set; see live.Live.
 func (o *Operator) Export(now time.Time, scope string, left bool) ([]history.Saved, error) {
 	return o.settings.Export(now, scope, left)
 }

@@ -19,10 +19,10 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/live"
 	"sluice/sidecar/lock"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/refusal"
-	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
 )
 
@@ -31,7 +31,7 @@ var ErrBlockedByPanel = errors.New("still stopped by the panel")
 
 // An Operator carries out the commands of people who operate a node, and shows it to them.
 type Operator struct {
-	settings   *settings.Live
+	settings   *live.Live
 	store      Store
 	clock      sidecar.Clock
 	events     event.Sink
@@ -75,7 +75,7 @@ type Store interface {
 
 // Options are what an Operator is made with; all are needed.
 type Options struct {
-	Settings   *settings.Live
+	Settings   *live.Live
 	Store      Store
 	Clock      sidecar.Clock
 	Events     event.Sink

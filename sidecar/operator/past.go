@@ -9,13 +9,13 @@ import (
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/settings"
+	"sluice/sidecar/live"
 	"sluice/sidecar/stop"
 )
 
 // past is what is kept of what has happened; nil where nothing is.
 type past struct {
-	settings  *settings.Live
+	settings  *live.Live
 	log       *eventlog.Log
 	incidents *incident.Incidents
 }

@@ -14,12 +14,12 @@ import (
 	"sluice/sidecar/field"
 	"sluice/sidecar/hold"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/settings"
+	"sluice/sidecar/live"
 )
 
 // scopes tell a scope that is known from one that is not, and which one was meant.
 type scopes struct {
-	settings *settings.Live
+	settings *live.Live
 	store    Store
 	clock    sidecar.Clock
 	dir      sidecar.LockDir

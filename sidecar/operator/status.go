@@ -8,21 +8,21 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/live"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/senders"
-	"sluice/sidecar/settings"
 	"sluice/sidecar/totals"
 )
 
 // A Status is what `sluice status` shows of a node.
 type Status struct {
-	Node    string                `json:"node"`
-	Now     time.Time             `json:"now"`
-	Domains []DomainStatus        `json:"domains"`
-	Scopes  []ScopeStatus         `json:"scopes"` // mailboxes, accounts and special subjects
-	Stops   []StopStatus          `json:"stops"`  // in force; of a domain those of its authors and of its account
-	Totals  Totals                `json:"totals"`
-	Config  settings.ConfigStatus `json:"config"`
+	Node    string            `json:"node"`
+	Now     time.Time         `json:"now"`
+	Domains []DomainStatus    `json:"domains"`
+	Scopes  []ScopeStatus     `json:"scopes"` // mailboxes, accounts and special subjects
+	Stops   []StopStatus      `json:"stops"`  // in force; of a domain those of its authors and of its account
+	Totals  Totals            `json:"totals"`
+	Config  live.ConfigStatus `json:"config"`
 
 	Quarantine *Quarantine `json:"quarantine"` // null where Exim's queue is not followed
 }

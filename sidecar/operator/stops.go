@@ -10,7 +10,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/settings"
+	"sluice/sidecar/live"
 	"sluice/sidecar/stop"
 )
 
@@ -30,8 +30,8 @@ func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (S
 	if err != nil {
 		return StopStatus{}, "", err
 	}
-	if order.For < 0 || order.For > settings.LongestChange || len(order.Why) > longestWhy {
-		return StopStatus{}, "", fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", settings.LongestChange/sidecar.Day, longestWhy)
+	if order.For < 0 || order.For > live.LongestChange || len(order.Why) > longestWhy {
+		return StopStatus{}, "", fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", live.LongestChange/sidecar.Day, longestWhy)
 	}
 	order.Scope = scope
 	var warnings []string

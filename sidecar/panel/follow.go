@@ -201,10 +201,22 @@ func (f *Follower) texts() map[string][]text {
 	return all
 }
 
+// cpanelLocks is the lock directory on hosts with cPanel. Its own limiter, which is on as soon as WHM
+// has limits, makes and removes files in /var/cpanel/email_send_limits.
+const cpanelLocks = "/var/cpanel/sluice/email_send_limits"
+
 // Assume gives a configuration the panel's values for what its file leaves open: the
-// owners of domains, which domains are local, and whom to tell of incidents.
+// owners of domains, which domains are local, where Exim logs, a lock directory that is not the
+// panel's, and whom to tell of incidents.
 func Assume(c *config.Config, root string) {
 	exists := func(path string) bool { _, err := os.Stat(root + path); return err == nil }
+	switch {
+	case exists("/var/cpanel/cpanel.config"):
+		c.SetUnlessInFile("exim.mainlog", root+"/var/log/exim_mainlog")
+		c.SetUnlessInFile("locks.dir", root+cpanelLocks)
+	case exists("/usr/local/directadmin"):
+		c.SetUnlessInFile("exim.mainlog", root+"/var/log/exim/mainlog")
+	}
 	switch {
 	case exists(cpanelOwners) && root != "":
 		c.SetUnlessInFile("identity.owners", root+cpanelOwners)

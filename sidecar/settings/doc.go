@@ -1,6 +1,4 @@
-// Package settings is what is in force now: the configuration, a panel's files and the
-// changes of operators, compiled into one value. It owns this value, and since when each
-// limit counts. It asks packages config, limit, identity and history, and the board on
-// which all nodes keep their changes. It tells whoever has asked by OnSwap when other
-// settings have come into force.
+// Package settings is all on which decisions depend: the configuration, a panel's files and
+// the changes of operators, compiled into one value that never changes. It owns no state. It
+// asks packages config, limit and identity. It tells nobody; package live has the value in force.
 package settings

@@ -74,8 +74,8 @@ func New(from Sources, host Host, before *Settings) (*Settings, error) {
 	}, err
 }
 
-// with returns settings in which other values are set live in some scopes.
-func (s *Settings) with(live map[string][]limit.Setting) *Settings {
+// With returns settings in which other values are set live in some scopes.
+func (s *Settings) With(live map[string][]limit.Setting) *Settings {
 	after := *s
 	after.Table = s.Table.With(live)
 	return &after
@@ -173,8 +173,8 @@ func (s PanelBlock) Verb() string {
 	return "holds"
 }
 
-// valueOf is the value in force of a key for a scope; nil if there is none.
-func (s *Settings) valueOf(key, scope string) any {
+// ValueOf is the value in force of a key for a scope; nil if there is none.
+func (s *Settings) ValueOf(key, scope string) any {
 	if limit.IsLimit(key) {
 		for _, v := range s.LimitsIn(key, scope, s.PayerOfScope(scope)) {
 			if v.Of == scope {

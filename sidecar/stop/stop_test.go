@@ -17,6 +17,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/live"
 	"sluice/sidecar/lockdir"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/settings"
@@ -60,7 +61,7 @@ func (d *desk) open() {
 		d.t.Fatal(err)
 	}
 	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&d.log, nil))))
-	live := settings.NewLive(settings.LiveOptions{Config: c, Host: settings.Host{Node: "node1"}, Board: d.board, Notes: d.store, Events: events, Now: d.now})
+	live := live.New(live.Options{Config: c, Host: settings.Host{Node: "node1"}, Board: d.board, Notes: d.store, Events: events, Now: d.now})
 	files, err := lockdir.Open(lockdir.Options{Path: d.dir + "/stopped", Stopped: true, Notes: d.store, Now: d.now})
 	if err != nil {
 		d.t.Fatal(err)

@@ -1,4 +1,4 @@
-package settings
+package live
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
 )
 
 // Bounds of a change.
@@ -31,7 +32,7 @@ func (l *Live) Change(ctx context.Context, now time.Time, o history.Edit) (histo
 }
 
 // Preview is Change without an effect: it also returns the settings that would be in force.
-func (l *Live) Preview(now time.Time, o history.Edit) (history.Change, *Settings, error) {
+func (l *Live) Preview(now time.Time, o history.Edit) (history.Change, *settings.Settings, error) {
 	all, settings, err := l.preview(now, func() ([]history.Change, error) { return l.draft(now, o) })
 	if err != nil {
 		return history.Change{}, nil, err
@@ -46,7 +47,7 @@ func (l *Live) Import(ctx context.Context, now time.Time, lines []history.Saved,
 
 // PreviewImport is Import without an effect: it also returns the settings that would be
 // in force.
-func (l *Live) PreviewImport(now time.Time, lines []history.Saved, who string) ([]history.Change, *Settings, error) {
+func (l *Live) PreviewImport(now time.Time, lines []history.Saved, who string) ([]history.Change, *settings.Settings, error) {
 	return l.preview(now, func() ([]history.Change, error) { return l.draftImport(now, lines, who) })
 }
 
@@ -67,7 +68,7 @@ func (l *Live) post(ctx context.Context, now time.Time, draft func() ([]history.
 }
 
 // preview returns the drafted changes, and the settings that would be in force with them.
-func (l *Live) preview(now time.Time, draft func() ([]history.Change, error)) ([]history.Change, *Settings, error) {
+func (l *Live) preview(now time.Time, draft func() ([]history.Change, error)) ([]history.Change, *settings.Settings, error) {
 	drafted, err := draft()
 	if err != nil {
 		return nil, nil, err
@@ -81,11 +82,11 @@ func (l *Live) preview(now time.Time, draft func() ([]history.Change, error)) ([
 		with := slices.DeleteFunc(slices.Clone(all), func(c history.Change) bool { return c.Scope != scope })
 		live[scope] = append(l.book.Of(scope), with...).Effective(now).Settings
 	}
-	return all, l.Load().with(live), nil
+	return all, l.Load().With(live), nil
 }
 
 // present is the settings in force with all that is on the board.
-func (l *Live) present(now time.Time) *Settings {
+func (l *Live) present(now time.Time) *settings.Settings {
 	l.Expire(now)
 	l.Reload(now)
 	return l.Load()
@@ -128,7 +129,7 @@ func (l *Live) draft(now time.Time, o history.Edit) ([]history.Change, error) {
 			return nil, fmt.Errorf("%w: %s of %s is not set by `sluice set`", history.ErrNoEffect, s.Key, scope)
 		}
 	}
-	c.Scope, c.Keys = scope, present.keyChanges(settings)
+	c.Scope, c.Keys = scope, keyChanges(present, settings)
 	if len(c.Keys) == 0 {
 		return nil, fmt.Errorf("%w: nothing of %s is set by `sluice set`", history.ErrNoEffect, scope)
 	}
@@ -153,7 +154,7 @@ func (l *Live) draftImport(now time.Time, lines []history.Saved, who string) (al
 			errs = append(errs, fmt.Errorf("%s: %w", line.Place, err))
 			continue
 		}
-		keys := present.keyChanges(settings)
+		keys := keyChanges(present, settings)
 		for i, k := range keys {
 			at := [2]string{scope, k.Key}
 			if from, before := set[at]; before {
@@ -170,10 +171,10 @@ func (l *Live) draftImport(now time.Time, lines []history.Saved, who string) (al
 	return all, errors.Join(errs...)
 }
 
-// keyChanges lists how settings would change what is in force.
-func (s *Settings) keyChanges(settings []limit.Setting) (keys []history.KeyChange) {
-	for _, to := range settings {
-		keys = append(keys, history.KeyChange{Key: to.Key, From: s.valueOf(to.Key, to.Scope), To: to.Value})
+// keyChanges lists how some settings would change what is in force.
+func keyChanges(s *settings.Settings, set []limit.Setting) (keys []history.KeyChange) {
+	for _, to := range set {
+		keys = append(keys, history.KeyChange{Key: to.Key, From: s.ValueOf(to.Key, to.Scope), To: to.Value})
 	}
 	return keys
 }

@@ -1,4 +1,4 @@
-package settings
+package live
 
 import (
 	"maps"
@@ -7,6 +7,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/settings"
 )
 
 // The hourly limit of a domain counts from its first send on. All other limits (those of
@@ -20,27 +21,27 @@ type countedLimit struct{ key, scope string }
 // countsBegan returns since when each limit counts. A limit that is in before keeps its
 // time, a new one begins now; a new daily limit an hour ago, except at the start of the
 // service: nobody knows then whether the last hour was counted.
-func (s *Settings) countsBegan(before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
+func countsBegan(s *settings.Settings, before map[countedLimit]time.Time, now time.Time, start bool) map[countedLimit]time.Time {
 	all := map[countedLimit]time.Time{}
 	for name := range s.Scopes() {
-		s.addBegan(all, name, before, now, start)
+		addBegan(s, all, name, before, now, start)
 	}
 	return all
 }
 
 // countsBeganIn is countsBegan where only these scopes have changed.
-func (s *Settings) countsBeganIn(scopes []string, before map[countedLimit]time.Time, now time.Time) map[countedLimit]time.Time {
+func countsBeganIn(s *settings.Settings, scopes []string, before map[countedLimit]time.Time, now time.Time) map[countedLimit]time.Time {
 	all := maps.Clone(before)
 	for _, name := range scopes {
 		delete(all, countedLimit{"hourly", name})
 		delete(all, countedLimit{"daily", name})
-		s.addBegan(all, name, before, now, false)
+		addBegan(s, all, name, before, now, false)
 	}
 	return all
 }
 
 // addBegan adds to all since when the limits of a scope count.
-func (s *Settings) addBegan(all map[countedLimit]time.Time, name string, before map[countedLimit]time.Time, now time.Time, start bool) {
+func addBegan(s *settings.Settings, all map[countedLimit]time.Time, name string, before map[countedLimit]time.Time, now time.Time, start bool) {
 	add := func(limit countedLimit) {
 		began, existed := before[limit]
 		if !existed {

@@ -1,4 +1,4 @@
-package settings
+package live
 
 import (
 	"maps"
@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/settings"
 )
 
 // Live has the settings in force: the configuration, what a panel's files say, and what
@@ -20,12 +21,12 @@ import (
 // replaced as a whole and without a lock: nobody waits for someone who reads a file or
 // writes to Redis. If two change it at once, the second compiles its value again.
 type Live struct {
-	host   Host
+	host   settings.Host
 	book   *history.Book // the changes, which the board has for all nodes
 	former history.Log   // the changes made while store.url named another store
 	events event.Sink
 	notes  notes.Map[int64] // when counts began, by key and scope, in Unix milliseconds
-	onSwap []func(now time.Time, before, after *Settings)
+	onSwap []func(now time.Time, before, after *settings.Settings)
 
 	now atomic.Pointer[liveValue]
 
@@ -35,19 +36,19 @@ type Live struct {
 
 // liveValue is all that is in force at one time. It is never changed.
 type liveValue struct {
-	settings *Settings
-	from     Sources
+	settings *settings.Settings
+	from     settings.Sources
 	version  int                        // of the book
 	expiring map[string]time.Time       // scopes of which a change expires, and when the next one does
 	began    map[countedLimit]time.Time // since when each limit counts
 	status   ConfigStatus
 }
 
-// LiveOptions are what NewLive needs.
-type LiveOptions struct {
+// Options are what New needs.
+type Options struct {
 	Config *config.Config
-	Panel  Panel
-	Host   Host
+	Panel  settings.Panel
+	Host   settings.Host
 	Board  sidecar.Board
 	Former history.Log // the changes made while store.url named another store
 	Notes  sidecar.Notes
@@ -55,19 +56,19 @@ type LiveOptions struct {
 	Now    time.Time
 }
 
-// NewLive puts in force what there is at the start.
-func NewLive(o LiveOptions) *Live {
+// New puts in force what there is at the start.
+func New(o Options) *Live {
 	l := &Live{host: o.Host, book: history.Open(o.Board, o.Events), former: o.Former, events: o.Events,
 		notes: notes.New[int64](o.Notes, "since", 2, event.Unread(o.Events, event.NoteUnread)), noted: map[countedLimit]time.Time{}}
 	l.notes.Load(func(name []string, ms int64) error {
 		l.noted[countedLimit{name[0], name[1]}] = time.UnixMilli(ms)
 		return nil
 	})
-	start := &liveValue{from: Sources{Config: o.Config, Panel: o.Panel}, status: ConfigStatus{
+	start := &liveValue{from: settings.Sources{Config: o.Config, Panel: o.Panel}, status: ConfigStatus{
 		File: o.Config.File(), Hash: o.Config.Hash(), Read: o.Now, Restart: []string{}, Panel: append([]string{}, o.Panel.Trouble...),
 	}}
 	l.compile(start, o.Now)
-	start.began = start.settings.countsBegan(l.noted, o.Now, true)
+	start.began = countsBegan(start.settings, l.noted, o.Now, true)
 	l.now.Store(start)
 	l.noteBegan()
 	if n := len(l.stayedBehind(o.Now)); n > 0 {
@@ -77,11 +78,11 @@ func NewLive(o LiveOptions) *Live {
 }
 
 // Load returns the settings in force.
-func (l *Live) Load() *Settings { return l.now.Load().settings }
+func (l *Live) Load() *settings.Settings { return l.now.Load().settings }
 
 // Fix puts in force the settings of a simulation, which it has made itself and which do
 // not change after that.
-func (l *Live) Fix(s *Settings) {
+func (l *Live) Fix(s *settings.Settings) {
 	fixed := *l.now.Load()
 	fixed.settings = s
 	l.now.Store(&fixed)
@@ -92,7 +93,7 @@ func (l *Live) Status() ConfigStatus { return l.now.Load().status }
 
 // OnSwap has f called whenever other settings have come into force. It must be called
 // before anything can change.
-func (l *Live) OnSwap(f func(now time.Time, before, after *Settings)) {
+func (l *Live) OnSwap(f func(now time.Time, before, after *settings.Settings)) {
 	l.onSwap = append(l.onSwap, f)
 }
 
@@ -105,11 +106,11 @@ func (l *Live) swap(now time.Time, edit func(*liveValue)) {
 		after := *before
 		if edit == nil {
 			scopes := l.compileChanged(&after, now)
-			after.began = after.settings.countsBeganIn(scopes, before.began, now)
+			after.began = countsBeganIn(after.settings, scopes, before.began, now)
 		} else {
 			edit(&after)
 			l.compile(&after, now)
-			after.began = after.settings.countsBegan(before.began, now, false)
+			after.began = countsBegan(after.settings, before.began, now, false)
 		}
 		if l.now.CompareAndSwap(before, &after) {
 			l.noteBegan()
@@ -128,11 +129,11 @@ func (l *Live) compile(f *liveValue, now time.Time) {
 	for _, set := range l.liveIn(f, scopes, now) {
 		f.from.Live = append(f.from.Live, set...)
 	}
-	settings, err := New(f.from, l.host, f.settings)
+	compiled, err := settings.New(f.from, l.host, f.settings)
 	if err != nil {
 		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
 	}
-	f.settings = settings
+	f.settings = compiled
 }
 
 // compileChanged makes f.settings anew in the scopes where something was changed or has
@@ -145,7 +146,7 @@ func (l *Live) compileChanged(f *liveValue, now time.Time) []string {
 		}
 	}
 	f.version, f.expiring = version, maps.Clone(f.expiring)
-	f.settings = f.settings.with(l.liveIn(f, scopes, now))
+	f.settings = f.settings.With(l.liveIn(f, scopes, now))
 	return scopes
 }
 
@@ -204,7 +205,7 @@ func (l *Live) RefuseConfig(err error) {
 }
 
 // SetPanel puts in force what the panel's files say now.
-func (l *Live) SetPanel(now time.Time, panel Panel) {
+func (l *Live) SetPanel(now time.Time, panel settings.Panel) {
 	if !slices.Equal(l.Status().Panel, panel.Trouble) {
 		l.EmitPanelSkipped(panel.Trouble)
 	}

@@ -1,4 +1,4 @@
-package settings
+package live
 
 import (
 	"bytes"
@@ -65,12 +65,12 @@ func newLive(t testing.TB, store *counted, events *emitted, changes int) *Live {
 			t.Fatal(err)
 		}
 	}
-	return NewLive(LiveOptions{Config: c, Board: board, Notes: store, Events: events, Now: now})
+	return New(Options{Config: c, Board: board, Notes: store, Events: events, Now: now})
 }
 
 func hourlyOf(l *Live, scope string) any {
 	s := l.Load()
-	return s.valueOf("hourly", scope)
+	return s.ValueOf("hourly", scope)
 }
 
 func set(t testing.TB, l *Live, scope string, assignments ...string) history.Change {
