@@ -48,7 +48,7 @@ func newBlackout(t *testing.T, mode string) *blackout {
 	binary := buildSluice(t)
 	for i := range s.nodes {
 		dir := t.TempDir()
-		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), s.redis.URL(), soonLost(), fmt.Sprintf("outage = %q", mode))
+		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), s.redis.URL(), soonLost, fmt.Sprintf("outage = %q", mode))
 		config = strings.Replace(config, "hourly = 10", fmt.Sprintf("hourly = %d\ndefer_cutoff = 1000", outageLimit), 1)
 		s.nodes[i] = launch(t, binary, dir, config)
 	}

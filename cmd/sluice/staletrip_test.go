@@ -22,7 +22,7 @@ func TestATripOfBeforeAResetIsToldToNobody(t *testing.T) {
 	for i := range nodes {
 		dir := t.TempDir()
 		writeFile(t, dir+"/mainlog", "")
-		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), r.URL(), soonLost())
+		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), r.URL(), soonLost)
 		nodes[i] = launch(t, binary, dir, strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = %q", dir+"/mainlog"), 1))
 	}
 	mx1, mx2 := nodes[0], nodes[1]
