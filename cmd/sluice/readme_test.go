@@ -24,6 +24,9 @@ var elsewhere = map[string]string{
 	"make test": "TestReadme is part of it",
 	"make soak": "it takes hours",
 
+	"make package": "TestPackage makes one",
+	"dpkg -i sluice_*_amd64.deb\nsluice set default mode=watch --why \"first week\"\nsluice exim install\nsystemctl reload exim4\nsluice doctor\n": "TestPackage does so",
+
 	"sluice script disable /home/bob/public_html/wp/mailer.php": "it watches for a minute; Disable a script types it without that",
 	"sluice script scan /home/bob":                              "the machine has no ClamAV; TestAScanOfAHome has",
 	"sluice expect mx1-42":                                      "TestExpect does so, with the number of an incident",
@@ -35,25 +38,39 @@ type newcomer struct {
 	readme *readme
 }
 
-// A readme is the commands of README.md: its blocks, but those marked as text, and
-// the code spans of several words.
+// A readme is the commands of README.md, and of the pages that it leads operators through: their
+// blocks, but those marked as text, and the code spans of several words.
 type readme struct {
-	line   map[string]int // of each, by its text
+	at     map[string]string // file and line of each, by its text
 	unused map[string]bool
 }
+
+// readmes are the pages whose commands TestReadme types.
+var readmes = []string{"README.md", "docs/install.md", "docs/commands.md"}
 
 var codeSpan = regexp.MustCompile("`([^`\n]+)`")
 
 func readReadme(t *testing.T) *readme {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	r := &readme{map[string]string{}, map[string]bool{}}
+	for _, page := range readmes {
+		text, err := os.ReadFile("../../" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.read(page, string(text))
 	}
-	r := &readme{map[string]int{}, map[string]bool{}}
+	for command := range r.at {
+		r.unused[command] = true
+	}
+	return r
+}
+
+// read takes the commands of a page.
+func (r *readme) read(page, text string) {
 	var block strings.Builder
 	fence, n := "", 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		n++
 		switch marks := strings.TrimSpace(line); {
 		case fence == "" && strings.HasPrefix(line, "```"):
@@ -61,7 +78,7 @@ func readReadme(t *testing.T) *readme {
 			block.Reset()
 		case fence != "" && marks == "```":
 			if fence != "```text" {
-				r.line[block.String()] = n - strings.Count(block.String(), "\n")
+				r.at[block.String()] = fmt.Sprintf("%s:%d", page, n-strings.Count(block.String(), "\n"))
 			}
 			fence = ""
 		case fence != "":
@@ -69,34 +86,33 @@ func readReadme(t *testing.T) *readme {
 		default:
 			for _, span := range codeSpan.FindAllStringSubmatch(line, -1) {
 				if strings.Contains(span[1], " ") {
-					r.line[span[1]] = n
+					r.at[span[1]] = fmt.Sprintf("%s:%d", page, n)
 				}
 			}
 		}
 	}
-	for command := range r.line {
-		r.unused[command] = true
-	}
-	return r
 }
 
 // block is the block that begins so.
 func (o *newcomer) block(t *testing.T, begins string) string {
 	t.Helper()
-	for text := range o.readme.line {
+	for text := range o.readme.at {
 		if strings.HasPrefix(text, begins) && strings.HasSuffix(text, "\n") {
 			delete(o.readme.unused, text)
+			for line := range strings.Lines(text) {
+				delete(o.readme.unused, strings.TrimSuffix(line, "\n"))
+			}
 			return text
 		}
 	}
-	t.Fatalf("README.md has no block that begins with %q", begins)
+	t.Fatalf("README.md and its pages have no block that begins with %q", begins)
 	return ""
 }
 
 // types types a command that the README has, and returns what it printed.
 func (o *newcomer) types(t *testing.T, command string) string {
 	t.Helper()
-	if o.readme.line[command] == 0 {
+	if o.readme.at[command] == "" {
 		t.Errorf("README.md does not have %q", command)
 	}
 	delete(o.readme.unused, command)
@@ -134,7 +150,7 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	for _, command := range slices.Sorted(maps.Keys(o.readme.unused)) {
-		at := fmt.Sprintf("README.md:%d", o.readme.line[command])
+		at := o.readme.at[command]
 		if why := elsewhere[command]; why != "" {
 			t.Logf("%s: %s: %s", at, command, why)
 		} else {
