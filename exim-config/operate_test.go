@@ -81,6 +81,11 @@ func TestTheGuidesCommands(t *testing.T) {
 	}
 	h.run(t, "exim4", "-Mf", h.queue()[0])
 
+	hosttest.Eventually(t, "sluice, which looks into the spool every second at most, knows of it", func() bool {
+		_, code := h.try(t, h.sluice(t, "queue", "--frozen")...)
+		return code == 0
+	})
+
 	rows := guidedRows(t)
 	for _, row := range rows {
 		hand, _ := h.try(t, "sh", "-c", row.hand)
