@@ -146,12 +146,30 @@ func full(v reflect.Value, text string) {
 	}
 }
 
+// spikeLog is a main log in which an author sends one message a day for 36 days, and then a hundred.
+func spikeLog() string {
+	var b strings.Builder
+	send := func(n int, at time.Time) {
+		id, when := fmt.Sprintf("1x%04d-0005dd-0q", n), at.Format("2006-01-02 15:04:05")
+		fmt.Fprintf(&b, "%s %s <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n%[1]s %[2]s => a%d@far.example R=r T=remote_smtp H=f [192.0.2.2]\n", when, id, n)
+	}
+	const days = 36
+	for day := range days {
+		send(day, noon.AddDate(0, 0, day))
+	}
+	for n := range 100 {
+		send(days+n, noon.AddDate(0, 0, days).Add(time.Duration(n)*time.Second))
+	}
+	return b.String()
+}
+
 // The help of each command tells all fields of its --json, and no others.
 func TestJSONHasTheDocumentedFields(t *testing.T) {
 	dir := t.TempDir()
 	s := stages["busy"]
 	full(reflect.ValueOf(&s.status).Elem(), "text")
 	full(reflect.ValueOf(&s.filled).Elem(), "text")
+	full(reflect.ValueOf(&s.queue.Quarantine).Elem(), "text")
 	serveStage(t, dir, s)
 	writeFile(t, dir+"/good.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[limits]\nhourly = 20\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
@@ -165,6 +183,7 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 		"2026-03-02 12:00:00 1xVLvv-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n"+
 		"2026-03-03 12:00:00 1xViPT-0005dd-0q <= news@example.com H=x [192.0.2.1] P=esmtpa A=plain:news@example.com S=1\n"+
 		"2026-03-03 12:00:00 1xViPT-0005dd-0q => a@far.example R=r T=remote_smtp H=f [192.0.2.2]\n")
+	writeFile(t, dir+"/spiky", spikeLog())
 	for _, c := range []struct {
 		command  string
 		sessions []string
@@ -180,7 +199,8 @@ func TestJSONHasTheDocumentedFields(t *testing.T) {
 		{"explain", []string{"explain example.com"}},
 		{"check", []string{"check --stage rcpt --auth news@example.com --recipient x@y.example", "check --stage rcpt --auth a@b.example --recipient x@y.example"}},
 		{"config", []string{"config", "config --check;1", "config --check --config DIR/bad.toml;1"}},
-		{"simulate", []string{"simulate DIR/mainlog --set default hourly=1 --compare DIR/low.toml --suggest 0"}},
+		{"simulate", []string{"simulate DIR/mainlog --set default hourly=1 --compare DIR/low.toml --suggest 0",
+			"simulate DIR/spiky --spikes --compare DIR/low.toml"}},
 		{"doctor", []string{"doctor"}},
 		{"version", []string{"version", "version --running"}},
 	} {
