@@ -40,7 +40,8 @@ all of it but files, or one step. Each node of a cluster cleans its own queue, l
 Where nobody is known for certain, nothing is done: it shows who sends, and the commands.
 
 It works without a running sluice for a sender, by the main log and Exim's queue. The exit
-code is 0 if all is done, 1 if something failed or is left, 2 if nothing was done.
+code is 0 if all is done or there is nothing to do, 1 if something failed or is left, or nobody
+is known for certain, and 2 if it was answered no or could not be begun.
 
 Examples:
   sluice clean mx1-42

@@ -26,7 +26,7 @@ type configCmd struct {
 // Help is the long help.
 func (configCmd) Help() string {
 	return `Prints every value as the file has it or would have it, and behind it where it
-comes from: built-in, or the file and line. With --check the exit code is 0 for a good
+comes from: built-in, the panel, or the file and line. With --check the exit code is 0 for a good
 file, 1 for a bad one, and 2 for one that cannot be read.
 
 Examples:

@@ -16,7 +16,7 @@ import (
 type expectCmd struct {
 	Scope string `arg:"" predictor:"scope" help:"news@example.com, script:/home/bob/shop, login:bob; example.com for each of its authors; or mx1-42, an incident, for its culprit."`
 	Sends *int64 `arg:"" optional:"" help:"So many an hour are fine. Default: three times what is sent in this one."`
-	For   string `default:"40d" placeholder:"TIME" help:"For so long: 90m, 24h, 40d."`
+	For   string `default:"40d" placeholder:"TIME" help:"For so long: 90m, 24h, 7d (default: 40d)."`
 	Why   string `placeholder:"TEXT" help:"Kept in the history."`
 	jsonFlag
 }
@@ -24,7 +24,7 @@ type expectCmd struct {
 // Help is the long help.
 func (expectCmd) Help() string {
 	return `It is fine that this author sends so much: up to that number an hour it has no spike, its
-limit that is used up is no warning, and what it sends becomes usual. Limits, stops and what
+limit raises no warning when it is used up, and what it sends becomes usual. Limits, stops and what
 it leaves to others stay as they are. It is the key expected of sluice set, on every node:
 history, explain and who show it, and rollback takes it back. After 35 days the author's own
 busiest hour says as much; for good, set limits.mailbox."news@example.com".expected in the

@@ -24,7 +24,12 @@ var elsewhere = map[string]string{
 	"make test": "TestReadme is part of it",
 	"make soak": "it takes hours",
 
-	"make package": "TestPackage makes one",
+	"make package":                       "TestPackage makes one",
+	"dpkg -r sluice":                     "TestPackage does so",
+	"dpkg --purge sluice":                "TestPackage does so",
+	"rpm -e sluice":                      "the machine is a Debian",
+	"systemctl restart exim":             "it is DirectAdmin's",
+	"sluice queue restore --quarantined": "TestQueueActsAndUndo restores what is quarantined",
 	"dpkg -i sluice_*_amd64.deb\nsluice set default mode=watch --why \"first week\"\nsluice exim install\nsystemctl reload exim4\nsluice doctor\n": "TestPackage does so",
 
 	"sluice script disable /home/bob/public_html/wp/mailer.php": "it watches for a minute; Disable a script types it without that",

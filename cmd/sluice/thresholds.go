@@ -32,8 +32,8 @@ type setCmd struct {
 // Help is the long help.
 func (setCmd) Help() string {
 	return `Takes effect on the next question, on every node; what was counted stays. The keys are
-those under [limits] in the configuration file. A limit of a day that is new begins with
-what was sent in the last hour; of before that nothing is kept.
+those under [limits] in the configuration file. A new daily limit counts what was sent in
+the last hour and from now on; what was sent before is not known.
   hourly, daily                      recipients, or unlimited; for the scope itself, and
                                      those of default for each domain
   deferfail_percent, deferfail_min   what locks a domain; 0 percent never does
@@ -283,8 +283,8 @@ func (explainCmd) Help() string {
 	return `A send needs room in every limit shown. Of the other keys the most specific scope
 decides: mailbox, domain, account, default. Within a scope sluice set wins over the panel,
 that over the configuration file, and that over what is built in.
-A domain is counted in the hour from its first send on; COUNTED SINCE tells when the
-counts of mailboxes, accounts and of the day began: when a limit named them, and the day
+COUNTED SINCE is from when on the counts are complete. A domain's hour is counted from its
+first send; mailboxes, accounts and days only from when a limit first named them, a day
 with the hour before that.
 
 Examples:

@@ -59,8 +59,9 @@ action has left it stays as it is, and is named. Files that a clean has disabled
 they are given back one by one, each by its own number. A bare number that is both an
 action's and a change's is refused, with both written out.
 
-Actions are of one node, and are taken back there: mx1:57 is understood on mx1 only.
-The exit code is 1 where anything stays as it was.
+Actions are of one node, and are taken back there. Before the number stands the node's name,
+as sluice actions prints it; a bare 57 is of this node. The exit code is 1 where anything
+could not be taken back; files that a clean has disabled are named and do not count.
 
 Examples:
   sluice undo mx1:57
