@@ -167,7 +167,8 @@ func (h *host) badSendsOfALoneMailbox(t *testing.T) {
 	other := h.dial(t).Login("other@lone.example")
 	other.Mail("other@lone.example")
 	r := other.Rcpt("x@far.example")
-	wantRefused(t, r, 550, "Domain lone.example has exceeded the max defers and failures per hour (4/4 (100%)) allowed. Message discarded.")
+	// 4 of 4, or of 5: the bounce that tells of them is a send of the domain, too.
+	other.WantPart(r, 550, "Domain lone.example has exceeded the max defers and failures per hour (4/4 (")
 	other.WantPart(r, 550, "; mostly lone@lone.example, 4 of 4")
 }
 

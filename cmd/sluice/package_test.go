@@ -88,9 +88,11 @@ func (o *newcomer) trips(t *testing.T) {
 // goes takes the package out again.
 func (o *newcomer) goes(t *testing.T, before string) {
 	t.Helper()
+	o.run(t, "cp -p /etc/sluice/sluice.toml /root/good && echo = >>/etc/sluice/sluice.toml") // also where no command of sluice works
 	if out, code := o.try(t, "dpkg -r sluice </dev/null"); code == 0 || !strings.Contains(out, "sluice exim remove") {
 		t.Errorf("it goes while Exim still has it, exit %d:\n%s", code, out)
 	}
+	o.run(t, "mv /root/good /etc/sluice/sluice.toml")
 	o.run(t, "sluice exim remove && systemctl reload exim4 && dpkg -r sluice </dev/null && dpkg --purge sluice </dev/null")
 	if diff := o.run(t, eximsFiles); diff != before {
 		t.Errorf("Exim's files are not as before:\n%s\nbefore:\n%s", diff, before)

@@ -76,6 +76,9 @@ func generateDebian(ctx context.Context, r *run) ([]byte, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}
+	if err := os.Mkdir(dir, 0o700); err != nil { // there are passwords in it, and only root's script reads it
+		return nil, err
+	}
 	if err := os.CopyFS(dir, os.DirFS(debianDir)); err != nil {
 		return nil, fmt.Errorf("copy %s: %w", debianDir, err)
 	}

@@ -47,7 +47,9 @@ func (directadmin) stage(r *run) error {
 	r.block("/etc/exim.acl_check_message.pre.conf", atTop, nil, firstIn("acl_sluice_data", ""))
 	r.block("/etc/exim.acl_script.pre.conf", atTop, nil, firstIn("acl_sluice_not_smtp", ""))
 	r.block("/etc/exim.routers.pre.conf", atTop, nil, r.text("routers.conf"))
-	r.block(directadminConf, after, regexp.MustCompile(`(?m)^[ \t]*begin[ \t]+retry`), r.text("retry.conf"))
+	if !r.block(directadminConf, after, regexp.MustCompile(`(?m)^[ \t]*begin[ \t]+retry`), r.text("retry.conf")) {
+		return problemf("%s has no line that starts with \"begin retry\".", directadminConf)
+	}
 	return nil
 }
 

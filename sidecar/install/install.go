@@ -240,15 +240,20 @@ func (i *Installer) begin(ctx context.Context, w Wanted) (r *run, err error) {
 	if r.conf, err = r.layout.ready(ctx, r); err != nil {
 		return nil, err
 	}
-	return r, r.makeWork()
+	return r, r.makeWork(ctx)
 }
 
-// makeWork makes the directory for checks. Exim loads what is in it with its own rights.
-func (r *run) makeWork() (err error) {
-	if r.work, err = os.MkdirTemp("", "sluice-exim-"); err == nil {
-		err = os.Chmod(r.work, 0o755)
+// makeWork makes the directory for checks. Exim loads what is in it with its own rights; nobody
+// else may, for configurations have passwords.
+func (r *run) makeWork(ctx context.Context) (err error) {
+	if r.work, err = os.MkdirTemp("", "sluice-exim-"); err != nil {
+		return err
 	}
-	return err
+	gid, err := eximGroup(ctx, r.installed())
+	if err != nil {
+		return nil // Exim cannot say, as its configuration does not load, which it is told next
+	}
+	return errors.Join(os.Chown(r.work, 0, gid), os.Chmod(r.work, 0o750))
 }
 
 func (r *run) say(format string, args ...any) { fmt.Fprintf(r.Out, format+"\n", args...) }

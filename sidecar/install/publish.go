@@ -18,7 +18,9 @@ import (
 func (r *run) publish(ctx context.Context) error {
 	r.config = ""
 	if err := r.putAll(); err != nil {
-		r.stage.putBack()
+		if back := r.stage.putBack(); back != nil {
+			return problemf("%v\nand going back failed, see to Exim's configuration now: %v", err, back)
+		}
 		return err
 	}
 	if err := r.layout.goLive(ctx); err != nil {

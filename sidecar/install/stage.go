@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -132,6 +133,10 @@ func (r *run) block(path, where string, line *regexp.Regexp, text string) bool {
 	return true
 }
 
+// wholly reports whether a file is ours as a whole: all of those are called so. In the others we
+// have blocks, also where an operator or a panel has taken these out.
+func wholly(path string) bool { return strings.Contains(filepath.Base(path), "sluice") }
+
 // unstage stages all files that were put in, as they are without us. What was put in last is
 // taken out first when Sluice goes: our routers need our macros.
 func (r *run) unstage(forGood bool) {
@@ -141,7 +146,7 @@ func (r *run) unstage(forGood bool) {
 	}
 	for _, path := range paths {
 		text, _ := os.ReadFile(path)
-		if f := r.stage.file(path); !hasBlocks(text) || len(f.text) == 0 {
+		if f := r.stage.file(path); wholly(path) || hasBlocks(text) && len(f.text) == 0 {
 			f.text, f.gone = nil, true
 		}
 	}
@@ -162,14 +167,18 @@ func (s *stage) write(root string) error {
 	return nil
 }
 
-// write writes a file by rename, with the owner and mode that it has had.
+// write writes a file by rename, with the owner and mode that it has had. A symbolic link stays
+// one. The file is on disk when it has its name.
 func (f *staged) write(path string) error {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	to := path + ".new"
-	err := os.WriteFile(to, f.text, f.mode)
-	if err = errors.Join(err, os.Chmod(to, f.mode), os.Chown(to, f.uid, f.gid)); err == nil {
+	err := f.writeNew(to)
+	if err == nil {
 		err = os.Rename(to, path)
 	}
 	if err != nil {
@@ -177,6 +186,17 @@ func (f *staged) write(path string) error {
 		return fmt.Errorf("put in %s: %w", path, err)
 	}
 	return nil
+}
+
+// writeNew writes a file that nobody can read before it has its owner and mode.
+func (f *staged) writeNew(path string) (err error) {
+	os.Remove(path) // of a run that was killed
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(f.text)
+	return errors.Join(err, file.Chown(f.uid, f.gid), file.Chmod(f.mode), file.Sync(), file.Close())
 }
 
 // put puts the file at a path in place, and says what it has done.
@@ -187,7 +207,7 @@ func (r *run) put(path string) error {
 	case !want.gone && !is.gone && bytes.Equal(is.text, want.text):
 		r.say("%s is up to date", path)
 		return nil
-	case !is.gone && was != "" && sum(is.text) != was:
+	case !is.gone && was != "" && sum(is.text) != was && (wholly(path) || hasBlocks(is.text)):
 		if err := is.write(path + ".changed"); err != nil {
 			return err
 		}
@@ -212,7 +232,9 @@ func (r *run) put(path string) error {
 func (s *stage) putBack() (err error) {
 	for _, k := range slices.Backward(s.kept) {
 		if k.file.gone {
-			err = errors.Join(err, os.Remove(k.path))
+			if e := os.Remove(k.path); !errors.Is(e, fs.ErrNotExist) { // it may never have got there
+				err = errors.Join(err, e)
+			}
 		} else {
 			err = errors.Join(err, k.file.write(k.path))
 		}

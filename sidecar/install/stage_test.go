@@ -129,3 +129,64 @@ func TestManifest(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A panel makes its file anew, or an operator takes our block out: what is left is the site's.
+func TestASitesFileWithoutOurBlockStays(t *testing.T) {
+	path := siteFile(t, "theirs\n")
+	for _, forGood := range []bool{true, false} {
+		r := newRun()
+		r.Installer = &Installer{Out: &strings.Builder{}}
+		r.before = &manifest{order: []string{path}, sums: map[string]string{path: "of the block that was there"}}
+		r.unstage(forGood)
+		if err := r.put(path); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != "theirs\n" {
+			t.Errorf("for good %v: %q, %v", forGood, text, err)
+		}
+		if exists(path + ".changed") {
+			t.Error("it is said to be changed by hand")
+		}
+	}
+}
+
+func TestASymbolicLinkStaysOne(t *testing.T) {
+	path := siteFile(t, "theirs\n")
+	link := path + ".link"
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	r := newRun()
+	r.Installer = &Installer{Out: &strings.Builder{}}
+	r.block(link, atTop, nil, "ours\n")
+	if err := r.put(link); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(path); string(text) != block+"theirs\n" {
+		t.Errorf("the file is %q", text)
+	}
+	if to, err := os.Readlink(link); err != nil || to != path {
+		t.Errorf("the link goes to %q, %v", to, err)
+	}
+}
+
+// What is made for a check may have passwords.
+func TestOthersCannotReadTheStage(t *testing.T) {
+	r := newRun()
+	r.Installer = &Installer{} // an Exim that cannot say its group
+	if err := r.makeWork(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(r.work)
+	if info, err := os.Stat(r.work); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestWhatNeverGotThereIsBack(t *testing.T) {
+	s := newStage()
+	s.kept = []kept{{filepath.Join(t.TempDir(), "none"), &staged{gone: true}}}
+	if err := s.putBack(); err != nil {
+		t.Error(err)
+	}
+}
