@@ -251,8 +251,14 @@ func printWhoNext(w io.Writer, author string, live bool) {
 	if _, err := stop.Canonical(author); live && err == nil {
 		printf(w, "  stop only this one:          %s\n", stopIt)
 	}
+	clean := sidecar.Command("sluice clean", author)
 	if !live {
 		log += " --log FILE..."
+		clean += " --dry-run --log FILE..."
+	}
+	switch (sidecar.Author{Key: author}).Kind() {
+	case "mailbox", "script", "login":
+		printf(w, "  clean up after it:           %s\n", clean)
 	}
 	printf(w, "  what Exim has logged of it:  %s\n", log)
 }

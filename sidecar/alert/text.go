@@ -195,6 +195,9 @@ func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
 			typed("it is fine", "expect", i.ID.String())
 		}
 	}
+	if state != StateClosed && canBeCleaned(i.Culprit) {
+		typed("clean up", "clean", i.ID.String())
+	}
 	if sidecar.IsDomain(i.Domain) && i.Domain != "" {
 		typed("who sends", "who", i.Domain)
 	}
@@ -212,6 +215,12 @@ func mayBeFine(i *incident.Incident) bool {
 // canBeStopped reports whether sluice stop takes an author.
 func canBeStopped(c incident.Culprit) bool {
 	return c.Author != "" && c.Kind != "service" && c.Kind != "loopback"
+}
+
+// canBeCleaned reports whether sluice clean does anything about an author: what a forward or a client
+// sends is not of this host.
+func canBeCleaned(c incident.Culprit) bool {
+	return canBeStopped(c) && c.Kind != "forward" && c.Kind != "client"
 }
 
 // subject is how Exim logs a subject.
