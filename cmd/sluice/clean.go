@@ -84,6 +84,7 @@ type cleaning struct {
 	plans  []clean.Planned
 	each   bool // it is asked before each step
 	result cleaned
+	begun  bool // a step was done, or failed on the way
 	failed bool
 }
 
@@ -251,16 +252,24 @@ func (w *cleaning) do() {
 	n, err := w.t.act(a, nil, func(number int) (any, error) {
 		w.c.Number = number
 		clean.Run(w.t.ctx, w.c, w.plans, w.wanted, w.told)
-		if w.failed {
+		switch {
+		case w.failed:
 			return nil, errors.New("not all of it was done")
+		case !w.begun:
+			return nil, errNothingDone
 		}
 		return nil, nil
 	})
-	if w.result.Action = n; n > 0 {
-		w.result.Undo = undoCommand(w.node, n)
-	} else if err != nil {
+	switch {
+	case n == 0:
 		w.failed = true
 		printf(w.out, "nothing was done, for it cannot be recorded: %v\n", err)
+	case w.begun:
+		w.result.Action, w.result.Undo = n, undoCommand(w.node, n)
+		if err != nil && !w.failed {
+			w.failed = true
+			printf(w.out, "%v\n", err)
+		}
 	}
 }
 
@@ -270,6 +279,7 @@ func (w *cleaning) wanted(p *clean.Planned) bool {
 		return true
 	}
 	answer, err := w.answer(fmt.Sprintf("%s: do? [y/N] ", p.Name()))
+	w.failed = w.failed || err != nil && w.begun // nobody has said no to the rest
 	return err == nil && (answer == "y" || answer == "yes")
 }
 
@@ -288,10 +298,11 @@ func (w *cleaning) told(p *clean.Planned, done clean.Done, err error) {
 		}
 	}
 	w.result.Left = append(w.result.Left, done.Left...)
+	w.begun = w.begun || p.Err == nil && !errors.Is(err, clean.ErrSkipped)
 	switch {
 	case errors.Is(err, clean.ErrSkipped):
 		printf(w.out, "%s: %v\n", p.Name(), err)
-		w.failed = w.failed || !w.each
+		w.failed = w.failed || w.begun && (!w.each || w.t.ctx.Err() != nil)
 	case err != nil:
 		w.failed = true
 		printf(w.out, "%s: failed: %v\n", p.Name(), err)
@@ -321,6 +332,8 @@ func (w *cleaning) end() error {
 		return err
 	}
 	switch {
+	case !w.begun && !w.failed && !w.idle():
+		return errNothingDone
 	case w.failed:
 		return no{errors.New("not all of it was done; type it again when that is mended, and it does what is missing")}
 	case len(w.result.Left) > 0:

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/clean"
 	"sluice/sidecar/incident"
 )
 
@@ -36,16 +40,17 @@ func TestCleanAsksOnceAndIsTakenBack(t *testing.T) {
 	n.wantTyped(t, "", exitDone, plan, "clean", hacked, "--only", "stop", "--dry-run")
 	n.wantTyped(t, "n\n", exitError, "do? [Y/n/steps] sluice: clean hacked@example.com: nothing was done", "clean", hacked, "--only", "stop")
 	n.wantTyped(t, "", exitError, "nobody has answered", "clean", hacked, "--only", "stop")
-	n.wantTyped(t, "s\nn\n", exitDone, "stop: left out", "clean", hacked, "--only", "stop")
+	n.wantTyped(t, "s\nn\n", exitError, "stop: left out\nsluice: clean hacked@example.com: nothing was done", "clean", hacked, "--only", "stop")
+	n.wantTyped(t, "s\n", exitError, "nothing was done", "clean", hacked, "--only", "stop") // nobody answers
 	if all := n.inForce(t); len(all) != 0 {
 		t.Fatalf("stopped without a yes: %+v", all)
 	}
-	n.wantTyped(t, "\n", exitDone, "done. Undo: sluice undo mx1.example:2 (all), mx1.example:3 (stop)", "clean", hacked, "--only", "stop")
+	n.wantTyped(t, "\n", exitDone, "done. Undo: sluice undo mx1.example:3 (all), mx1.example:4 (stop)", "clean", hacked, "--only", "stop")
 	if len(n.inForce(t)) != 1 {
 		t.Fatal("not stopped")
 	}
 	n.wantTyped(t, "", exitDone, "is stopped by root", "clean", hacked, "--only", "stop") // already
-	n.wantTyped(t, "", exitDone, "3 stop hacked@example.com: taken back", "undo", "mx1.example:2")
+	n.wantTyped(t, "", exitDone, "4 stop hacked@example.com: taken back", "undo", "mx1.example:3")
 	if all := n.inForce(t); len(all) != 0 {
 		t.Errorf("still stopped: %+v", all)
 	}
@@ -120,7 +125,7 @@ func TestCleanByLogs(t *testing.T) {
 
 // good is an incident of which it is known who it was.
 func good() *incident.Incident {
-	return &incident.Incident{ID: incident.ID{Node: "mx1", Number: 42}, Domain: "example.com", Opened: noon.Add(-time.Hour),
+	return &incident.Incident{ID: incident.ID{Node: "mx1", Number: 42}, Domain: "example.com", Opened: noon.Add(-time.Hour), Severity: incident.Warning,
 		Culprit: incident.Culprit{Author: hacked, Kind: "mailbox", Proof: "proven", Count: 461, Of: 487}}
 }
 
@@ -187,18 +192,118 @@ func TestCleanWithoutACulprit(t *testing.T) {
 // Whoever is in the place of the running sluice can have root act on what an operator has typed, and
 // on nothing else.
 func TestATakenOverServeOrdersNothing(t *testing.T) {
-	for _, author := range []string{"--config=/tmp/x", "../../etc/passwd", "$(reboot)@example.com", "service:root", "a@b.example\nc@d.example"} {
+	for _, author := range []string{"--config=/tmp/x", "../../etc/passwd", "$(reboot)", "service:root", "a@b.example\nc@d.example"} {
 		i := good()
-		i.Culprit.Author = author
+		i.Culprit.Author, i.Opened = author, time.Now().Add(-time.Hour)
 		dir := t.TempDir()
 		serveStage(t, dir, stage{incidents: []incident.Incident{*i}})
 		writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
 		n := &servedNode{dir: dir}
-		if out, code := n.typed(t, "", "clean", "mx1-42", "--yes"); code == exitDone || strings.Contains(out, "done.") {
+		if out, code := n.typed(t, "", "clean", "mx1-42", "--yes"); code == exitDone || strings.Contains(out, "done.") || !strings.Contains(out, "nobody who sends") && !strings.Contains(out, "everybody who sends") {
 			t.Errorf("%q: exit %d\n%s", author, code, out)
 		}
 		if actions, err := hostRecord(t, dir).Actions(); err != nil || len(actions) > 0 {
 			t.Errorf("%q: actions %v, %v", author, actions, err)
+		}
+	}
+}
+
+// What it answers of somebody else than was typed is not taken for what was meant.
+func TestATakenOverServeChoosesNobody(t *testing.T) {
+	i := good()
+	i.Domain, i.Culprit.Author, i.Opened = "other.example", "ceo@other.example", time.Now().Add(-time.Hour)
+	dir := t.TempDir()
+	serveStage(t, dir, stage{incidents: []incident.Incident{*i}})
+	writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+	n := &servedNode{dir: dir}
+	n.wantTyped(t, "", exitDone, "sluice stop "+hacked, "clean", hacked, "--dry-run", "--only", "stop")
+	n.wantTyped(t, "", exitNo, "no open incident", "clean", "example.com", "--dry-run", "--only", "stop")
+	for _, which := range []string{"mx1-42", "other.example", "ceo@other.example"} { // who is meant
+		n.wantTyped(t, "", exitDone, "sluice stop ceo@other.example", "clean", which, "--dry-run", "--only", "stop")
+	}
+	forward := good()
+	forward.Domain = "forward:example.com"
+	for which, want := range map[string]bool{"EXAMPLE.com": true, hacked: true, "boss@example.com": false, "com": false, "mx1-42": false, "": false} {
+		if isOf(*forward, which) != want {
+			t.Errorf("isOf %q: %v", which, !want)
+		}
+	}
+}
+
+// A stepped is a step that a test plans.
+type stepped struct {
+	name string
+	does func() error
+}
+
+func (s stepped) Name() string { return s.name }
+func (s stepped) Plan(context.Context, clean.Case) (clean.Plan, error) {
+	return clean.Plan{Lines: []clean.Line{{Text: "something"}}}, nil
+}
+func (s stepped) Do(context.Context, clean.Case, clean.Plan) (clean.Done, error) {
+	return clean.Done{}, s.does()
+}
+
+// Each step is asked for, and ^C or nobody to answer is no yes: what was not answered is not done.
+func TestCleanAskedForEachStep(t *testing.T) {
+	for name, c := range map[string]struct {
+		typed       string
+		interrupted bool // while the first step is done
+		full        bool // the record of actions cannot be written any more after that
+		want        int
+	}{
+		"no to all":               {"n\nn\n", false, false, exitError},
+		"yes and no":              {"y\nn\n", false, false, exitDone},
+		"nobody answers":          {"", false, false, exitError},
+		"nobody answers any more": {"y\n", false, false, exitNo},
+		"^C":                      {"y\ny\n", true, false, exitNo},
+		"no end on record":        {"y\ny\n", false, true, exitNo},
+	} {
+		n := &servedNode{dir: t.TempDir()}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		root, out := n.root(t), &strings.Builder{}
+		root.ctx = ctx
+		w := &cleaning{t: root, out: out, in: bufio.NewReader(strings.NewReader(c.typed)), node: "mx1", each: true, c: clean.Case{Author: sidecar.Author{Key: hacked}}}
+		first := stepped{clean.Stop, func() error {
+			if c.full {
+				writeFile(t, root.actions+"/actions", "?\n")
+			}
+			if c.interrupted {
+				cancel()
+			}
+			return nil
+		}}
+		var err error
+		if w.plans, err = clean.Make(ctx, w.c, []clean.Step{first, stepped{clean.Queue, func() error { return nil }}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.begin()
+		w.do()
+		code := exitDone
+		if err = w.end(); err != nil {
+			code = exitCode(err)
+		}
+		if begun := strings.HasPrefix(c.typed, "y"); code != c.want || strings.Contains(out.String(), "done. Undo") != begun || (w.result.Action > 0) != begun {
+			t.Errorf("%s: exit %d, want %d: %v\n%s", name, code, c.want, err, out)
+		}
+	}
+}
+
+// A name that a tenant has chosen is no command of another node either, whose shell reads it again.
+func TestTheCommandForAnotherNode(t *testing.T) {
+	const which = "script:/home/bob/x;echo $(id) 'y"
+	out, err := exec.Command("sh", "-c", `ssh() { shift; sh -c "$*"; }; sluice() { printf '%s|' "$@"; }; `+
+		strings.Replace(cleanOn("mx2.example", which), "'sluice clean", `'sluice() { printf "%s|" "$@"; }; sluice clean`, 1)).CombinedOutput()
+	if want := "clean|" + which + "|"; err != nil || string(out) != want {
+		t.Errorf("%s: %q, want %q: %v", cleanOn("mx2.example", which), out, want, err)
+	}
+	if got := cleanOn("mx2", hacked); got != "ssh mx2 'sluice clean hacked@example.com'" {
+		t.Error(got)
+	}
+	for _, node := range []string{"-oProxyCommand=reboot", "mx2;reboot", "mx2 reboot", ""} {
+		if got := cleanOn(node, hacked); got != "" {
+			t.Errorf("%q: %s", node, got)
 		}
 	}
 }

@@ -109,13 +109,22 @@ func (c cleanCmd) incident(t *terminal) (*incident.Incident, error) {
 	if n := slices.IndexFunc(all, byNumber); n >= 0 && incidentName.MatchString(c.Which) {
 		return &all[n], nil
 	}
-	if n := slices.IndexFunc(all, func(i incident.Incident) bool { return i.Open() }); n >= 0 {
+	if n := slices.IndexFunc(all, func(i incident.Incident) bool { return i.Open() && isOf(i, c.Which) }); n >= 0 {
 		return &all[n], nil
 	}
 	if sidecar.IsDomain(c.Which) {
 		return nil, unproven{c.Which, "there is no open incident of it, so nobody is known to clean up after"}
 	}
 	return nil, nil
+}
+
+// isOf reports whether an incident is of the domain that was typed, or the author has caused it.
+// The program that was asked for it may answer with anything.
+func isOf(i incident.Incident, which string) bool {
+	domain, noScope := limit.CanonicalScope(which)
+	author, notAuthor := stop.Canonical(which)
+	return noScope == nil && (i.Domain == domain || i.Domain == sidecar.ForwardPrefix+domain) ||
+		notAuthor == nil && i.Culprit.Author == author
 }
 
 // caseOf is the case of an incident. What an incident says comes from a program that talks with

@@ -148,10 +148,21 @@ func (t *terminal) elsewhere(c clean.Case, which string) (left []string) {
 	}
 	for _, r := range who.Domains {
 		for _, node := range r.Nodes {
-			if clean := sidecar.Command("sluice clean", which); node != who.Node && clean != "" && sidecar.IsDomain(node) {
-				left = append(left, fmt.Sprintf("the queue, logins and files of %s, which has sent too: ssh %s %s", node, node, clean))
+			if command := cleanOn(node, which); node != who.Node && command != "" {
+				left = append(left, fmt.Sprintf("the queue, logins and files of %s, which has sent too: %s", node, command))
 			}
 		}
 	}
 	return left
+}
+
+// cleanOn is the command that cleans up on another node; empty if it must not be printed. It is
+// read by two shells: the one in which it is typed, and the one of ssh, which gets what the first
+// has left of the quotes.
+func cleanOn(node, which string) string {
+	clean := sidecar.Command("sluice clean", which)
+	if clean == "" || !isDomain(node) {
+		return ""
+	}
+	return sidecar.Command("ssh", node, clean)
 }

@@ -196,9 +196,6 @@ func (s scanStep) Do(ctx context.Context, _ clean.Case, p clean.Plan) (done clea
 		return done, err
 	}
 	r, err := scan.Run(ctx, time.Now(), scan.Options{Account: account, Dir: dir, Progress: s.t.scanProgress()})
-	if err != nil {
-		return done, err
-	}
 	done.Text = fmt.Sprintf("%s, %s", sidecar.Count(r.Files, "file scanned", "files scanned"), foundIn(r))
 	for _, f := range r.Findings[:min(len(r.Findings), mostListed)] {
 		done.Left = append(done.Left, fmt.Sprintf("%s: %s: %s", f.Path, f.Signature, disableCommand(f.Path)))
@@ -206,5 +203,5 @@ func (s scanStep) Do(ctx context.Context, _ clean.Case, p clean.Plan) (done clea
 	if len(r.Findings) > mostListed || r.Interrupted != "" {
 		done.Left = append(done.Left, "not all is listed or scanned: "+sidecar.Command("sluice script scan", dir))
 	}
-	return done, nil
+	return done, err
 }

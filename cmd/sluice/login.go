@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -61,13 +62,21 @@ Examples:
 }
 
 func (c loginStateCmd) Run(t *terminal) error {
-	return c.with(t, "state", func(a login.Adapter, s *shownLogin) (err error) {
-		s.State, err = a.State(t.ctx, s.login())
-		if err == nil && !c.JSON {
-			printf(t.stdout, "%s is %s (%s)\n", s.Login, s.State, s.Adapter)
-		}
+	return c.with(t, "state", func(a login.Adapter, s *shownLogin) error { return c.show(t, a, s) })
+}
+
+// show finds out and prints the state.
+func (c loginStateCmd) show(t *terminal, a login.Adapter, s *shownLogin) (err error) {
+	s.State, err = a.State(t.ctx, s.login())
+	switch {
+	case err != nil:
 		return err
-	})
+	case s.State == login.Absent:
+		return fmt.Errorf("%w (%s)", login.ErrAbsent, s.Adapter)
+	case !c.JSON:
+		printf(t.stdout, "%s is %s (%s)\n", s.Login, s.State, s.Adapter)
+	}
+	return nil
 }
 
 type loginSuspendCmd struct {
@@ -135,24 +144,32 @@ func (c loginPasswordCmd) Run(t *terminal) error {
 				return err
 			}
 		}
-		password := login.NewPassword()
-		record := struct {
-			Adapter string `json:"adapter"`
-			login.Login
-		}{s.Adapter, s.login()}
-		n, err := t.act(action.Action{Verb: login.PasswordVerb, Whom: s.Login, Why: c.Why}, record, func(int) (any, error) {
-			return nil, a.SetPassword(t.ctx, s.login(), password)
-		})
-		if err != nil {
-			return err
-		}
-		s.Changed, s.Action, s.Password, s.Left = true, n, password, login.EndSessions(t.ctx, a, s.login())
-		if !c.JSON {
-			printf(t.stdout, "the new password of %s, which is shown only now: %s\n", s.Login, password)
-			t.warn(s.Left)
-		}
-		return nil
+		return c.set(t, a, s)
 	})
+}
+
+// set sets a new password, and shows it. What was begun is brought to its end, and what was set is
+// shown even where that could not be recorded: it is kept nowhere.
+func (c loginPasswordCmd) set(t *terminal, a login.Adapter, s *shownLogin) (err error) {
+	ctx, password := context.WithoutCancel(t.ctx), login.NewPassword()
+	record := struct {
+		Adapter string `json:"adapter"`
+		login.Login
+	}{s.Adapter, s.login()}
+	s.Action, err = t.act(action.Action{Verb: login.PasswordVerb, Whom: s.Login, Why: c.Why}, record, func(int) (any, error) {
+		err := a.SetPassword(ctx, s.login(), password)
+		s.Changed = err == nil
+		return nil, err
+	})
+	if !s.Changed {
+		return err
+	}
+	s.Password, s.Left = password, login.EndSessions(ctx, a, s.login())
+	if !c.JSON {
+		printf(t.stdout, "the new password of %s, which is shown only now: %s\n", s.Login, password)
+		t.warn(s.Left)
+	}
+	return err
 }
 
 type loginKickCmd struct{ loginArg }
@@ -187,13 +204,19 @@ func (c loginArg) with(t *terminal, verb string, do func(login.Adapter, *shownLo
 		s.Adapter = a.Name()
 		err = do(a, &s)
 	}
+	return c.end(t, verb, s, err)
+}
+
+// end prints JSON if that is wanted: of what was done with an error too.
+func (c loginArg) end(t *terminal, verb string, s shownLogin, err error) error {
+	if c.JSON && (err == nil || s.Changed) {
+		err = errors.Join(err, printJSON(t.stdout, s))
+	}
 	switch {
 	case errors.Is(err, login.ErrRefused), errors.Is(err, login.ErrNotSupported), errors.Is(err, login.ErrAbsent):
-		return no{fmt.Errorf("login %s %s: %w", verb, l.Name, err)}
+		return no{fmt.Errorf("login %s %s: %w", verb, s.Login, err)}
 	case err != nil:
-		return fmt.Errorf("login %s %s: %w", verb, l.Name, err)
-	case c.JSON:
-		return printJSON(t.stdout, s)
+		return fmt.Errorf("login %s %s: %w", verb, s.Login, err)
 	}
 	return nil
 }
@@ -239,7 +262,7 @@ func (t *terminal) changeLogin(change login.Change, a action.Action, s *shownLog
 	a.Verb, a.Whom = change.Verb(), change.Login.Name
 	s.Action, err = t.act(a, change, func(int) (_ any, err error) {
 		s.Left, err = change.Do(t.ctx)
-		return nil, err
+		return change.Outcome(t.ctx, err), err
 	})
 	s.Changed, s.Undo = err == nil, undoCommand(node, s.Action)
 	return err
@@ -256,6 +279,9 @@ func (t *terminal) undoLogin(a action.Action) (did string, err error) {
 		return "", err
 	}
 	back, err := login.Host{Root: "/"}.Back(t.ctx, a, all)
+	if errors.Is(err, login.ErrUnchanged) {
+		return err.Error(), nil
+	}
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,8 @@ far. A file that the account itself cannot read is not scanned.
 
 Nothing is done to what is found. A line of the scanner is believed only if it names a file
 that exists there: a tenant chooses the names. The exit code is 1 where something was
-found, and 2 where it could not be scanned.
+found or not all was scanned, as where something of the account's has killed the scanner,
+and 2 where it could not be scanned.
 
 Examples:
   sluice script scan /home/bob
@@ -39,18 +40,28 @@ func (c scriptScanCmd) Run(t *terminal, of *scriptCmd) error {
 		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
 	}
 	r, err := scan.Run(t.ctx, time.Now(), scan.Options{Account: account, Dir: dir, Database: c.Database, Clamd: c.Clamd, Progress: t.scanProgress()})
+	return c.end(t, r, err)
+}
+
+// end shows what a scan has found, also if it ended too early.
+func (c scriptScanCmd) end(t *terminal, r scan.Report, err error) error {
+	killed := errors.Is(err, scan.ErrKilled)
 	switch {
-	case err != nil:
-		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
+	case err != nil && !killed && len(r.Findings) == 0:
 	case c.JSON:
-		err = printJSON(t.stdout, r)
+		err = errors.Join(err, printJSON(t.stdout, r))
 	default:
 		printScan(t, r)
 	}
-	if err == nil && len(r.Findings) > 0 {
+	switch {
+	case err != nil && !killed:
+		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
+	case len(r.Findings) > 0:
 		return no{errors.New("script scan: " + foundIn(r))}
+	case r.Interrupted != "":
+		return no{errors.New("script scan: not all was scanned")}
 	}
-	return err
+	return nil
 }
 
 // scanProgress returns what prints every ten seconds how far a scan has come.

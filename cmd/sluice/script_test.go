@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/scan"
 )
 
 // tenantUID is a uid of nobody on this host.
@@ -167,4 +169,29 @@ func TestAScanOfAHome(t *testing.T) {
 	h.hasMode(bad, 0o644)
 	db += "/missing"
 	scan(exitError, "clamscan as bob")
+}
+
+// Where not all was scanned, nothing found does not say that there is nothing.
+func TestAScanThatEndsTooEarly(t *testing.T) {
+	killed := fmt.Errorf("clamscan: %w", scan.ErrKilled)
+	for name, c := range map[string]struct {
+		report scan.Report
+		err    error
+		shows  string
+		want   int
+	}{
+		"killed":     {scan.Report{Interrupted: killed.Error()}, killed, "not all was scanned: clamscan: something has killed it", exitNo},
+		"too long":   {scan.Report{Interrupted: "it has taken 15m0s"}, nil, "not all was scanned: it has taken 15m0s", exitNo},
+		"not at all": {scan.Report{Interrupted: "exit status 2"}, errors.New("exit status 2"), "", exitError},
+	} {
+		out := &strings.Builder{}
+		root := &terminal{stdout: newScreen(out), stderr: newScreen(out)}
+		err := scriptScanCmd{Dir: "/home/bob"}.end(root, c.report, c.err)
+		if err == nil || exitCode(err) != c.want || !strings.Contains(out.String(), c.shows) || c.shows == "" && out.String() != "" {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	if err := (scriptScanCmd{}).end(&terminal{stdout: newScreen(io.Discard)}, scan.Report{}, nil); err != nil {
+		t.Error(err)
+	}
 }

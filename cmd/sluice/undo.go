@@ -208,6 +208,9 @@ func (t *terminal) undo(number int, why string) (u undone, err error) {
 	return u, err
 }
 
+// errFinal says that nothing takes back an action of its verb.
+var errFinal = errors.New("that cannot be taken back")
+
 // undoParts takes back the parts of a clean, the last first. again is the action of each.
 func (t *terminal) undoParts(all, parts []action.Action, again action.Action) (u undone, err error) {
 	node, err := t.node()
@@ -218,7 +221,11 @@ func (t *terminal) undoParts(all, parts []action.Action, again action.Action) (u
 	for _, a := range slices.Backward(parts) {
 		undoer, can := undoers()[a.Verb]
 		switch {
-		case !can || action.UndoneBy(all, a.Number) > 0:
+		case action.UndoneBy(all, a.Number) > 0:
+			continue
+		case !can:
+			u.Undone = append(u.Undone, undonePart{Action: a.Number, Verb: a.Verb, Whom: a.Whom, Failed: errFinal.Error()})
+			stay = append(stay, fmt.Sprint(a.Number))
 			continue
 		case undoer.alone:
 			u.Undone = append(u.Undone, undonePart{Action: a.Number, Verb: a.Verb, Whom: a.Whom, Left: undoCommand(node, a.Number)})

@@ -130,6 +130,20 @@ func TestACleanIsTakenBackFromItsLastStep(t *testing.T) {
 	}
 }
 
+// What cannot be taken back of a clean is named, and counts.
+func TestAResetIsNotTakenBackWithItsClean(t *testing.T) {
+	t.Parallel()
+	n := &servedNode{dir: t.TempDir()}
+	writeFile(t, n.dir+"/sluice.toml", clusterConfig(n.dir, "mx1.example", "redis://127.0.0.1:1"))
+	record := hostRecord(t, n.dir)
+	whole, err := record.Will(action.Action{At: noon, Verb: verbClean, Whom: hacked}, nil)
+	part, err2 := record.Will(action.Action{At: noon, Verb: verbReset, Whom: "example.com", Part: whole}, stopped{Scope: hacked})
+	if err = errors.Join(err, err2, record.Did(noon, part, nil, nil), record.Did(noon, whole, nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	n.wantTyped(t, "", exitNo, "2 reset example.com: stays as it is: that cannot be taken back", "undo", "mx1.example:1")
+}
+
 func hostRecord(t *testing.T, dir string) *action.Log {
 	t.Helper()
 	l, err := action.Open(dir + "/actions")

@@ -2,8 +2,10 @@ package login
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"sluice/sidecar"
 	"sluice/sidecar/action"
 )
 
@@ -22,6 +24,15 @@ type Change struct {
 
 	adapter Adapter
 }
+
+// An Outcome is what is recorded of how a change ended: a change that failed may have been made
+// all the same.
+type Outcome struct {
+	State State `json:"state,omitempty"` // of the login, after a failure; empty: not known
+}
+
+// ErrUnchanged: the change failed, and left the login as it was. There is nothing to take back.
+var ErrUnchanged = errors.New("nothing was changed")
 
 // NewChange is the change that brings a login into a state.
 func NewChange(a Adapter, l Login, to State) Change {
@@ -59,6 +70,14 @@ func (c Change) Do(ctx context.Context) (left string, err error) {
 	return EndSessions(ctx, c.adapter, c.Login), nil
 }
 
+// Outcome is how the change ended, with the failure of Do.
+func (c Change) Outcome(ctx context.Context, failure error) (o Outcome) {
+	if failure != nil {
+		o.State, _ = c.adapter.State(context.WithoutCancel(ctx), c.Login) // an error: not known
+	}
+	return o
+}
+
 // EndSessions has an adapter end the sessions of a login, after something that matters more.
 func EndSessions(ctx context.Context, a Adapter, l Login) (left string) {
 	if err := a.Kick(ctx, l); err != nil {
@@ -68,11 +87,15 @@ func EndSessions(ctx context.Context, a Adapter, l Login) (left string) {
 }
 
 // Back is the change that takes an action back, with the adapter of that. It looks first whether
-// the login still is as the action left it, and whether no later one of all actions has changed
-// it; otherwise the error wraps action.ErrChanged.
+// the action has changed the login (otherwise the error wraps ErrUnchanged, or says that nobody
+// knows), whether that still is as the action left it, and whether no later one of all actions
+// has changed it; otherwise the error wraps action.ErrChanged.
 func (h Host) Back(ctx context.Context, undone action.Action, all []action.Action) (Change, error) {
 	var done Change
 	if err := undone.Read(&done); err != nil {
+		return done, err
+	}
+	if err := done.made(undone); err != nil {
 		return done, err
 	}
 	for _, later := range all {
@@ -100,4 +123,25 @@ func (h Host) Back(ctx context.Context, undone action.Action, all []action.Actio
 		back.To = Suspended
 	}
 	return back, err
+}
+
+// made is an error unless an action has made the change. Else undo would resume a login that
+// somebody else has suspended, as for a bill that was not paid.
+func (c Change) made(a action.Action) error {
+	var outcome Outcome
+	if err := a.ReadDid(&outcome); err != nil {
+		return err
+	}
+	switch {
+	case a.Did != nil && (a.Did.Failed == "" || outcome.State == c.To):
+		return nil
+	case outcome.State != "":
+		return fmt.Errorf("%w: the login %s was left %s when action %d failed", ErrUnchanged, c.Login.Name, outcome.State, a.Number)
+	}
+	by := sidecar.Command("sluice login resume", c.Login.Name)
+	if c.To == Active {
+		by = sidecar.Command("sluice login suspend", c.Login.Name)
+	}
+	return fmt.Errorf("action %d did not come to its end, and nobody knows whether the login %s is %s by it or by somebody else; if it is to be taken back: %s",
+		a.Number, c.Login.Name, c.To, by)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"sluice/sidecar/action"
@@ -64,6 +65,73 @@ func TestASuspensionIsTakenBack(t *testing.T) {
 	if err := c.undo(first); !errors.Is(err, action.ErrChanged) {
 		t.Errorf("a second time: %v", err)
 	}
+}
+
+// A halting adapter fails, before it does what it is asked to do or after that.
+type halting struct {
+	Adapter
+	after bool
+	blind bool // it cannot even tell a state
+}
+
+var errHalt = errors.New("halted")
+
+func (h halting) Suspend(ctx context.Context, l Login) error {
+	if h.after {
+		return errors.Join(h.Adapter.Suspend(ctx, l), errHalt)
+	}
+	return errHalt
+}
+
+func (h halting) State(ctx context.Context, l Login) (State, error) {
+	if h.blind {
+		return "", errHalt
+	}
+	return h.Adapter.State(ctx, l)
+}
+
+// fail does a change that fails, and returns its action.
+func (c *changes) fail(change Change) action.Action {
+	c.Helper()
+	_, err := change.Do(c.Context())
+	if !errors.Is(err, errHalt) {
+		c.Fatal(err)
+	}
+	values, err1 := json.Marshal(change)
+	did, err2 := json.Marshal(change.Outcome(c.Context(), err))
+	if err := errors.Join(err1, err2); err != nil {
+		c.Fatal(err)
+	}
+	c.all = append(c.all, action.Action{Number: len(c.all) + 1, Verb: change.Verb(), Values: values, Did: &action.Did{Failed: err.Error(), Values: did}})
+	return c.all[len(c.all)-1]
+}
+
+// What is suspended after a suspension that failed is only ours if that has come so far.
+func TestASuspensionThatFailed(t *testing.T) {
+	c, a := newChanges(t)
+	failed := c.fail(NewChange(halting{Adapter: a}, hacked, Suspended))
+	unknown := c.fail(NewChange(halting{Adapter: a, blind: true}, hacked, Suspended))
+	begun := failed
+	begun.Did = nil
+	if err := a.Suspend(t.Context(), hacked); err != nil { // in the panel
+		t.Fatal(err)
+	}
+	if err := c.undo(failed); !errors.Is(err, ErrUnchanged) {
+		t.Errorf("%v", err)
+	}
+	for _, a := range []action.Action{unknown, begun} {
+		if err := c.undo(a); err == nil || !strings.Contains(err.Error(), "nobody knows") || !strings.Contains(err.Error(), "sluice login resume hacked@example.com") {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+	wantState(t, a, hacked, Suspended)
+	if err := a.Resume(t.Context(), hacked); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.undo(c.fail(NewChange(halting{Adapter: a, after: true}, hacked, Suspended))); err != nil {
+		t.Errorf("%v", err)
+	}
+	wantState(t, a, hacked, Active)
 }
 
 func TestAResumptionIsTakenBack(t *testing.T) {

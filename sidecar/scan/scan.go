@@ -59,6 +59,10 @@ type Report struct {
 // ErrMissing: there is no ClamAV.
 var ErrMissing = errors.New("neither does clamd answer nor is there a clamscan; on Debian: apt-get install clamav")
 
+// ErrKilled: the scanner was ended by a signal. It runs as the account, so that whatever else runs
+// as the account, as the malware may, can do that.
+var ErrKilled = errors.New("something has killed it before it had read all files; what else runs as the account can do that: end that first")
+
 // cPanel's ClamAV is in no PATH.
 const cpanelPrograms = "/usr/local/cpanel/3rdparty/bin/"
 
@@ -66,7 +70,7 @@ const cpanelPrograms = "/usr/local/cpanel/3rdparty/bin/"
 const mostFindings = 1000
 
 // Run scans a directory: first what has changed within Recent, then all of it. It ends early
-// when ctx does or after Longest, and then returns what it has found so far.
+// when ctx does or after Longest. What it has found so far is returned with an error too.
 func Run(ctx context.Context, now time.Time, o Options) (r Report, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Longest, fmt.Errorf("it has taken %v", Longest))
 	defer cancel()
@@ -88,6 +92,8 @@ func Run(ctx context.Context, now time.Time, o Options) (r Report, err error) {
 	}
 	if ctx.Err() != nil {
 		s.report.Interrupted, err = context.Cause(ctx).Error(), nil
+	} else if err != nil {
+		s.report.Interrupted = err.Error()
 	}
 	return s.report, err
 }
@@ -203,8 +209,12 @@ func (s *scanner) scan(ctx context.Context, what string) error {
 	io.Copy(io.Discard, out) // of a line that is longer than any name
 	err = c.Wait()
 	s.report.Trouble = told.last()
-	// 0: nothing found, 1: something found, 2: some file could not be read (clamscan(1)).
-	if code := c.ProcessState.ExitCode(); code > 2 || code == 2 && s.report.Files == before && !s.recent {
+	// 0: nothing found, 1: something found, 2: some file could not be read (clamscan(1)); less: killed.
+	code := c.ProcessState.ExitCode()
+	if code < 0 {
+		return fmt.Errorf("%s as %s: %w: %w", s.report.Program, s.Account.Name, err, ErrKilled)
+	}
+	if code > 2 || code == 2 && s.report.Files == before && !s.recent {
 		return fmt.Errorf("%s as %s: %w: %s", s.report.Program, s.Account.Name, err, s.report.Trouble)
 	}
 	return nil

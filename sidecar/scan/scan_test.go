@@ -162,6 +162,21 @@ func TestClamAVWithoutSignatures(t *testing.T) {
 	}
 }
 
+// The tenant's own programs can end the scanner: then nothing is known of what it has not read.
+func TestAScannerThatIsKilled(t *testing.T) {
+	p := newPlace(t)
+	want := Finding{p.write("eicar.php", eicar), "Eicar"}
+	program := filepath.Join(p.dir, "clamscan")
+	if err := os.WriteFile(program, fmt.Appendf(nil, "#!/bin/sh\necho '%s: Eicar FOUND'\nkill -KILL $$\n", want.Path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", p.dir+":"+os.Getenv("PATH"))
+	r, err := Run(t.Context(), time.Now(), p.o)
+	if !errors.Is(err, ErrKilled) || r.Interrupted == "" || !slices.Equal(r.Findings, []Finding{want}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // The scanner has the rights of the tenant, and no way to more.
 func TestTheScannerIsConfined(t *testing.T) {
 	p := newPlace(t)
