@@ -213,7 +213,7 @@ func TestATakenOverServeChoosesNobody(t *testing.T) {
 	i := good()
 	i.Domain, i.Culprit.Author, i.Opened = "other.example", "ceo@other.example", time.Now().Add(-time.Hour)
 	dir := t.TempDir()
-	serveStage(t, dir, stage{incidents: []incident.Incident{*i}})
+	serveStage(t, dir, stage{incidents: []incident.Incident{*i}, lies: true})
 	writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
 	n := &servedNode{dir: dir}
 	n.wantTyped(t, "", exitDone, "sluice stop "+hacked, "clean", hacked, "--dry-run", "--only", "stop")

@@ -21,7 +21,7 @@ func (s stage) Happened(_, _ time.Time, scope string) (operator.Past, error) {
 
 func (s stage) Incidents(scope string) ([]incident.Incident, error) {
 	found := slices.DeleteFunc(slices.Clone(s.incidents), func(i incident.Incident) bool {
-		return scope != "" && i.Domain != scope && i.ID.String() != scope
+		return !s.lies && scope != "" && i.Domain != scope && i.ID.String() != scope
 	})
 	if scope != "" && len(found) == 0 {
 		return nil, fmt.Errorf("%w: there is no incident of that number or name", limit.ErrNotFound)

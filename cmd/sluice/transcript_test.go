@@ -65,6 +65,7 @@ type stage struct {
 
 	past      operator.Past
 	incidents []incident.Incident
+	lies      bool // it answers with all incidents, whoever is asked for
 }
 
 // filled is what a stage answers about thresholds.
