@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/action"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/quarantine"
 )
@@ -315,7 +316,8 @@ func TestRestoredLate(t *testing.T) {
 	}
 }
 
-// A message of which Exim was interrupted moving it is in both queues. It is delivered once.
+// A message of which Exim was interrupted moving it is in both queues. It is delivered once, and
+// that one was removed is on record. Nothing is looked for while another command moves messages.
 func TestMessageInTwoQueues(t *testing.T) {
 	t.Parallel()
 	h := newBareHost(t)
@@ -333,6 +335,21 @@ func TestMessageInTwoQueues(t *testing.T) {
 		}
 	}
 	link(sidecar.QuarantineQueue, "")
+	record, err := action.Open(h.path(action.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := record.Begin("acting on Exim's queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := h.start(t, "sh", "-c", "exec "+strings.Join(h.sluice(t, "queue", "quarantine", "--id", half, "--yes"), " ")+" 2>/run/said")
+	hosttest.Eventually(t, "it waits", func() bool { return strings.Contains(h.read("/run/said"), "waiting until another command") })
+	p.stop(t, "INT")
+	if out := h.read("/run/said"); !strings.Contains(out, "wait for others to end acting on Exim's queue") {
+		t.Errorf("broken off: %s", out)
+	}
+	end()
 	if a := h.queueAct(t, 0, "quarantine", "--id", half); !slices.Equal(a.Twice, []string{half}) || len(a.Done) != 1 {
 		t.Errorf("quarantined: %+v", a)
 	}
@@ -344,4 +361,9 @@ func TestMessageInTwoQueues(t *testing.T) {
 	}
 	h.queueRun(t, "-qff")
 	h.onceEach(t, "spam", 2)
+	actions, err := record.Actions()
+	mended := slices.DeleteFunc(actions, func(a action.Action) bool { return a.Verb != quarantine.Mend })
+	if err != nil || len(mended) != 2 || !strings.Contains(string(mended[0].Did.Values), `"twice":["`+half+`"]`) {
+		t.Errorf("on record: %+v, %v", mended, err)
+	}
 }

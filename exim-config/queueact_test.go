@@ -91,7 +91,12 @@ func TestQueueActsAndUndo(t *testing.T) {
 		t.Errorf("undone: %s; %d in the queue", out, len(h.queue()))
 	}
 	h.undoQueue(t, 1, removed.Action)
-	again := h.queueAct(t, 0, "quarantine", "--sender", "spam")
+	earlier := h.queueAct(t, 0, "quarantine", "--sender", "spam")
+	h.queueAct(t, 0, "restore", "--quarantined")
+	again := h.queueAct(t, 0, "quarantine", "--sender", "spam", "--why", "police")
+	if out := h.undoQueue(t, 1, earlier.Action); !strings.Contains(out, fmt.Sprintf("2 stay, for the same was done to them again, by action %d", again.Action)) || len(h.queue()) != 0 {
+		t.Errorf("what a later action has set aside was taken back by an earlier one: %s", out)
+	}
 	if a := h.queueAct(t, 0, "remove", "--quarantined", "--id", again.Done[0].ID); len(a.Done) != 1 {
 		t.Errorf("from the quarantine: %+v", a)
 	}

@@ -37,6 +37,15 @@ func (t *terminal) act(a action.Action, values any, do func(number int) (did any
 	return number, failure
 }
 
+// allActions are those on record.
+func (t *terminal) allActions() ([]action.Action, error) {
+	record, err := action.Open(t.actions)
+	if err != nil {
+		return nil, err
+	}
+	return record.Actions()
+}
+
 // auditAttrs are what the journal is told of an action.
 func auditAttrs(a *action.Action, failure error) []any {
 	attrs := []any{"action", a.Number, "by", a.By, "whom", a.Whom}

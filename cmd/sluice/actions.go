@@ -50,11 +50,7 @@ func (c actionsCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("actions: %w", err)
 	}
-	record, err := action.Open(t.actions)
-	if err != nil {
-		return err
-	}
-	all, err := record.Actions()
+	all, err := t.allActions()
 	if err != nil {
 		return err
 	}

@@ -144,6 +144,11 @@ func (s queueStep) Do(ctx context.Context, c clean.Case, _ clean.Plan) (done cle
 		done.Text = "nothing of it is in the queue any more"
 		return done, nil
 	}
+	end, err := s.t.aloneAtQueue()
+	if err != nil {
+		return done, err
+	}
+	defer end()
 	var r quarantine.Result
 	a := action.Action{Verb: quarantine.Quarantine, Whom: c.Author.Key, Incident: c.Incident, Part: c.Number, Why: "sluice clean"}
 	n, err := s.t.act(a, quarantine.Values{Messages: places}, func(int) (any, error) {
@@ -158,7 +163,7 @@ func (s queueStep) Do(ctx context.Context, c clean.Case, _ clean.Plan) (done cle
 	}
 	done.Text = fmt.Sprintf("%d of %d messages are in the quarantine", len(r.Done), len(places))
 	if len(r.Gone) > 0 {
-		done.Text += fmt.Sprintf(", %d have left the queue meanwhile", len(r.Gone))
+		done.Text += fmt.Sprintf(", %d were delivered, removed or moved by others meanwhile", len(r.Gone))
 	}
 	return done, err
 }
@@ -170,21 +175,37 @@ func (t *terminal) undoQueue(a action.Action) (did string, err error) {
 	if err != nil {
 		return "", err
 	}
-	queues := q.queues(cleanFollow)
-	if _, err := queues.Mend(t.ctx); err != nil {
-		return "", err
-	}
-	verb, messages, changed, err := queues.Undo(&a)
+	end, err := t.aloneAtQueue()
 	if err != nil {
 		return "", err
 	}
-	r, err := queues.Do(t.ctx, time.Now(), verb, messages)
-	did = fmt.Sprintf("%s of %s", strings.TrimPrefix(string(verb), "queue-"), sidecar.Count(int64(len(r.Done)), "message", "messages"))
-	if changed += len(r.Gone); changed > 0 {
-		did += fmt.Sprintf("; %d were delivered, removed or changed by others since", changed)
+	defer end()
+	if _, err := q.mend(t); err != nil {
+		return "", err
+	}
+	all, err := t.allActions()
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(all, func(b action.Action) bool { return b.Number == a.Number }); i >= 0 {
+		a = all[i] // it may have ended while this waited
+	}
+	queues := q.queues(cleanFollow)
+	back, err := queues.Undo(&a, all)
+	if err != nil {
+		return "", err
+	}
+	r, err := queues.Do(t.ctx, time.Now(), back.Verb, back.Messages)
+	did = fmt.Sprintf("%s of %s", strings.TrimPrefix(string(back.Verb), "queue-"), sidecar.Count(int64(len(r.Done)), "message", "messages"))
+	back.Changed += len(r.Gone)
+	if rest := back.Rest(); rest != "" {
+		did += "; " + rest
+	}
+	if n := len(r.Twice); n > 0 {
+		did += fmt.Sprintf("; %d were in two queues, and the one in the quarantine was removed: %s", n, strings.Join(r.Twice, " "))
 	}
 	if n := len(r.Left); n > 0 && err == nil {
-		err = fmt.Errorf("%d of %d messages are as they were, for Exim delivers them, or will not: %q", n, len(messages), r.Said)
+		err = fmt.Errorf("%d of %d messages are as they were, for Exim delivers them, or will not: %q", n, len(back.Messages), r.Said)
 	}
 	return did, err
 }

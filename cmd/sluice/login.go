@@ -270,11 +270,7 @@ func (t *terminal) changeLogin(change login.Change, a action.Action, s *shownLog
 
 // undoLogin takes back that a login was suspended or resumed.
 func (t *terminal) undoLogin(a action.Action) (did string, err error) {
-	record, err := action.Open(t.actions)
-	if err != nil {
-		return "", err
-	}
-	all, err := record.Actions()
+	all, err := t.allActions()
 	if err != nil {
 		return "", err
 	}

@@ -117,8 +117,8 @@ func (w *queueWork) find() (err error) {
 	if w.localQueue, err = openLocalQueue(w.t, held); err != nil {
 		return err
 	}
-	if !w.DryRun { // what is in two queues must not be delivered twice
-		if w.acted.Twice, err = w.queues(0).Mend(w.t.ctx); err != nil {
+	if !w.DryRun {
+		if w.acted.Twice, err = w.mendAlone(w.t); err != nil {
 			return err
 		}
 	}
@@ -142,11 +142,7 @@ func (w *queueWork) places() (places []quarantine.Place, err error) {
 		}
 		return places, nil
 	}
-	record, err := action.Open(w.t.actions)
-	if err != nil {
-		return nil, err
-	}
-	actions, err := record.Actions()
+	actions, err := w.t.allActions()
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +204,13 @@ func (w *queueWork) subject(m queue.Message) string {
 
 // do does it, with a record.
 func (w *queueWork) do(places []quarantine.Place) (err error) {
+	if w.verb != quarantine.Flush { // which takes long, and moves nothing
+		end, err := w.t.aloneAtQueue()
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	did := false
 	w.acted.Action, err = w.t.act(action.Action{Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places}, func(int) (any, error) {
 		r, err := w.queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
@@ -242,7 +245,7 @@ func (w *queueWork) tell() error {
 			printf(out, "; undo: %s", undoCommand(w.node, r.Action))
 		}
 		fmt.Fprintln(out)
-		w.tellIDs("%d have left the queue meanwhile: %s\n", r.Gone)
+		w.tellIDs("%d were delivered, removed or moved by others meanwhile: %s\n", r.Gone)
 		w.tellIDs("%d were in two queues, and the one in the quarantine was removed: %s\n", r.Twice)
 		if r.Late > 0 {
 			printf(out, "%s older than Exim's retry rule, or will soon be: what their senders send is tried for 30 days until they have left the queue (%s)\n",

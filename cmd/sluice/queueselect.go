@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/action"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/exim"
@@ -192,6 +193,45 @@ func (q *localQueue) queues(follow time.Duration) quarantine.Queues {
 			return true
 		}
 	}}
+}
+
+// aloneAtQueue waits until no other command moves messages of Exim's queue, and keeps them from
+// it until end is called: what one moves just then, another one could take for half moved.
+func (t *terminal) aloneAtQueue() (end func(), err error) {
+	record, err := action.Open(t.actions)
+	if err != nil {
+		return nil, err
+	}
+	return record.Await(t.ctx, "acting on Exim's queue", func() {
+		fmt.Fprintln(t.stderr, "waiting until another command has done what it does to the queue; ^C ends only this one")
+	})
+}
+
+// mendAlone is mend, while no other command moves messages.
+func (q *localQueue) mendAlone(t *terminal) (twice []string, err error) {
+	end, err := t.aloneAtQueue()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return q.mend(t)
+}
+
+// mend removes from the quarantine what an interrupted move has left in another queue too, with a
+// record of it: none of that must be delivered twice. It returns the ids.
+func (q *localQueue) mend(t *terminal) (twice []string, err error) {
+	queues := q.queues(0)
+	halves, err := queues.Halves(t.ctx)
+	if err != nil || len(halves) == 0 {
+		return nil, err
+	}
+	a := action.Action{Verb: quarantine.Mend, Why: "a move was interrupted"}
+	_, err = t.act(a, quarantine.Values{Messages: halves}, func(int) (any, error) {
+		r, err := queues.Mend(t.ctx, halves)
+		twice = r.Twice
+		return r, err
+	})
+	return twice, err
 }
 
 // late is the list of senders whose mail may be late.

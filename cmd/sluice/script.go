@@ -358,11 +358,7 @@ func (c scriptEnableCmd) enable(t *terminal, of *scriptCmd) (script.Path, error)
 	if err != nil {
 		return "", err
 	}
-	record, err := action.Open(t.actions)
-	if err != nil {
-		return "", err
-	}
-	all, err := record.Actions()
+	all, err := t.allActions()
 	if err != nil {
 		return "", err
 	}
@@ -372,7 +368,10 @@ func (c scriptEnableCmd) enable(t *terminal, of *scriptCmd) (script.Path, error)
 			continue
 		}
 		again := action.Action{Verb: script.Enabled, Whom: a.Whom, Undoes: a.Number, Why: c.Why}
-		_, err := t.act(again, nil, func(int) (any, error) { return nil, script.Enable(was) })
+		_, err := t.act(again, nil, func(int) (any, error) {
+			_, err := enableScript(a, all)
+			return nil, err
+		})
 		return was.Path, err
 	}
 	return "", no{errors.New("it was not disabled by sluice on this node, or is enabled again: see sluice actions")}
@@ -380,12 +379,22 @@ func (c scriptEnableCmd) enable(t *terminal, of *scriptCmd) (script.Path, error)
 
 // undoScript takes back that a script was disabled.
 func (t *terminal) undoScript(a action.Action) (did string, err error) {
-	var was script.File
-	if err := a.Read(&was); err != nil {
+	all, err := t.allActions()
+	if err != nil {
 		return "", err
 	}
-	if err := script.Enable(was); err != nil {
+	was, err := enableScript(a, all)
+	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s has its mode %04o again", was.Path, was.Mode&0o777), nil
+}
+
+// enableScript enables a script that an action has disabled, if no later one of all has, too.
+func enableScript(a action.Action, all []action.Action) (script.File, error) {
+	was, err := script.Back(a, all)
+	if err == nil {
+		err = script.Enable(was)
+	}
+	return was, err
 }

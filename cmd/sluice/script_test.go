@@ -95,6 +95,28 @@ func TestAScriptIsDisabledAndTakenBack(t *testing.T) {
 	h.hasMode(path, 0)
 }
 
+// Of a file that was enabled by others and disabled again, only the last action is taken back: also
+// where the file has two names.
+func TestAScriptThatIsDisabledAgain(t *testing.T) {
+	t.Parallel()
+	h := newTenantHome(t)
+	path := h.file("x.php", "<?php mail();")
+	second := h.home + "/wp/y.php"
+	if err := os.Link(path, second); err != nil {
+		t.Fatal(err)
+	}
+	h.wants(exitDone, "", "disable", path, "--watch", "0")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.wants(exitDone, "", "disable", second, "--watch", "0", "--why", "police")
+	h.wantUndo(t, exitNo, "changed since: action 2 (disable-script "+second+") has disabled it again", "1")
+	h.wants(exitNo, "has disabled it again", "enable", path)
+	h.hasMode(path, 0)
+	h.wantUndo(t, exitDone, second+" has its mode 0644 again", "2")
+	h.hasMode(path, 0o644)
+}
+
 func TestWhatScriptDisableRefuses(t *testing.T) {
 	t.Parallel()
 	h := newTenantHome(t)

@@ -250,7 +250,7 @@ func (t *terminal) undoOne(a, again action.Action) (part undonePart, err error) 
 	part = undonePart{Action: a.Number, Verb: a.Verb, Whom: a.Whom}
 	_, err = t.act(again, nil, func(int) (_ any, err error) {
 		part.Text, err = undoers()[a.Verb].undo(t, a)
-		return nil, err
+		return part, err
 	})
 	if err != nil {
 		part.Failed = err.Error()

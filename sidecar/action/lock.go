@@ -1,6 +1,7 @@
 package action
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // ErrBusy: somebody else is about it just now.
@@ -37,4 +39,25 @@ func (l *Log) Begin(name string) (end func(), err error) {
 		return nil, fmt.Errorf("begin %s: %w", name, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// lookAgain is how often Await tries.
+const lookAgain = 100 * time.Millisecond
+
+// Await is Begin that waits until others have ended. waits is called once if it has to.
+func (l *Log) Await(ctx context.Context, name string, waits func()) (end func(), err error) {
+	for {
+		if end, err = l.Begin(name); !errors.Is(err, ErrBusy) {
+			return end, err
+		}
+		if waits != nil {
+			waits()
+			waits = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for others to end %s: %w", name, ctx.Err())
+		case <-time.After(lookAgain):
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -192,6 +193,31 @@ func TestOneAtATimeBeginsTheSame(t *testing.T) {
 	} else {
 		end()
 	}
+}
+
+func TestAwaitTheEndOfOthers(t *testing.T) {
+	l := open(t)
+	end, err := l.Begin("it")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := l.Await(ctx, "it", func() { waits++; cancel() }); !errors.Is(err, context.Canceled) || waits != 1 {
+		t.Errorf("broken off: %v; said %d times that it waits", err, waits)
+	}
+	mine, err := l.Await(t.Context(), "it", func() { end() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Begin("it"); !errors.Is(err, ErrBusy) {
+		t.Errorf("begun twice: %v", err)
+	}
+	mine()
+	if end, err = l.Await(t.Context(), "it", func() { t.Error("it waits for nobody") }); err != nil {
+		t.Fatal(err)
+	}
+	end()
 }
 
 func TestTextsThatAreNoUTF8AreNotTakenForAlterations(t *testing.T) {

@@ -98,6 +98,25 @@ func FindSpoolFile(directory, queue, id string) (SpoolFile, bool) {
 
 func (f SpoolFile) path(end string) string { return f.dir + "/" + f.ID + end }
 
+// ofdSetLock is F_OFD_SETLK of fcntl(2): a lock of an open file, and not of a process.
+const ofdSetLock = 37
+
+// Lock locks the message, as each Exim does that moves, removes or delivers it, until unlock is
+// called. It does not wait: ok is false if another has it, or if the message is not whole.
+func (f SpoolFile) Lock() (unlock func(), ok bool) {
+	// Exim locks the first line of the file of the body, which in two queues is the same file.
+	data, err := os.OpenFile(f.path("-D"), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, false
+	}
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK}
+	if err := syscall.FcntlFlock(data.Fd(), ofdSetLock, &lock); err != nil {
+		data.Close()
+		return nil, false
+	}
+	return func() { data.Close() }, true
+}
+
 // Changed is when Exim has last written what it knows of the message.
 func (f SpoolFile) Changed() (time.Time, error) {
 	info, err := os.Lstat(f.path("-H"))

@@ -38,7 +38,7 @@ type Place struct {
 // Gone and Left.
 type Result struct {
 	Done  []Place  `json:"done"`            // it was done; of what was moved: where it was, or is again
-	Gone  []string `json:"gone,omitempty"`  // are in no queue any more: delivered, or removed by others
+	Gone  []string `json:"gone,omitempty"`  // are not where they were any more: delivered, removed or moved by others
 	Left  []string `json:"left,omitempty"`  // Exim would not, or was not asked because of an error
 	Twice []string `json:"twice,omitempty"` // of Done and Left: were in two queues, and one was removed
 	Late  int      `json:"late,omitempty"`  // of what was restored: older than the site's retry rules

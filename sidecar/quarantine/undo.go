@@ -1,9 +1,11 @@
 package quarantine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/sidecar"
@@ -18,6 +20,7 @@ const (
 	Flush      action.Verb = "queue-flush"
 	Freeze     action.Verb = "queue-freeze"
 	Thaw       action.Verb = "queue-thaw"
+	Mend       action.Verb = "queue-mend" // what an interrupted move has left in two queues
 )
 
 // Values are what an action of these verbs is about to do; what it did is a Result.
@@ -40,6 +43,8 @@ func (q Queues) Do(ctx context.Context, now time.Time, verb action.Verb, message
 		return q.Freeze(ctx, messages)
 	case Thaw:
 		return q.Thaw(ctx, messages)
+	case Mend:
+		return q.Mend(ctx, messages)
 	}
 	return Result{Left: idsOf(messages)}, fmt.Errorf("%s is nothing that is done to Exim's queue", verb)
 }
@@ -47,24 +52,81 @@ func (q Queues) Do(ctx context.Context, now time.Time, verb action.Verb, message
 // opposites are what takes a verb back.
 var opposites = map[action.Verb]action.Verb{Quarantine: Restore, Restore: Quarantine, Freeze: Thaw, Thaw: Freeze}
 
-// Undo returns what takes an action back: the verb, and the messages that are as the action left
-// them. gone is how many are not: they were delivered, removed, or changed by others. The error
-// is an ErrChanged if that are all, or that nothing takes the action back.
-func (q Queues) Undo(a *action.Action) (verb action.Verb, messages []Place, gone int, err error) {
+// A Back is what takes an action back.
+type Back struct {
+	Verb     action.Verb
+	Messages []Place // that are as the action left them
+	Changed  int     // how many are not: they were delivered, removed, or changed by others
+	Kept     int     // how many stay, since later actions have done the same to them again
+	By       []int   // those actions
+}
+
+// Undo returns what takes an action back, by all actions on record. The error is an ErrChanged if
+// no message is as the action left it, or that nothing takes the action back.
+func (q Queues) Undo(a *action.Action, all []action.Action) (b Back, err error) {
 	verb, is := opposites[a.Verb]
 	if !is {
-		return "", nil, 0, fmt.Errorf("action %d (%s): nothing takes that back", a.Number, a.Verb)
+		return b, fmt.Errorf("action %d (%s): nothing takes that back", a.Number, a.Verb)
 	}
+	b.Verb = verb
 	acted, err := Acted(a)
 	if err != nil {
-		return "", nil, 0, err
+		return b, err
 	}
-	messages = slices.DeleteFunc(slices.Clone(acted), func(p Place) bool { return !q.isAfter(a.Verb, p) })
-	if gone = len(acted) - len(messages); len(messages) == 0 {
-		err = fmt.Errorf("%w: none of %s is as action %d (%s) has left it; they were delivered, removed or changed by others",
-			action.ErrChanged, sidecar.Count(int64(len(acted)), "message", "messages"), a.Number, a.Verb)
+	again, err := later(a, all)
+	if err != nil {
+		return b, err
 	}
-	return verb, messages, gone, err
+	for _, p := range acted {
+		by, is := again[p.ID]
+		switch {
+		case !q.isAfter(a.Verb, p):
+			b.Changed++
+		case !is:
+			b.Messages = append(b.Messages, p)
+		default:
+			if b.Kept++; !slices.Contains(b.By, by) {
+				b.By = append(b.By, by)
+			}
+		}
+	}
+	if len(b.Messages) == 0 {
+		err = fmt.Errorf("%w: none of %s is as action %d (%s) has left it; %s",
+			action.ErrChanged, sidecar.Count(int64(len(acted)), "message", "messages"), a.Number, a.Verb, cmp.Or(b.Rest(), "it was done to none"))
+	}
+	return b, err
+}
+
+// Rest says what is not taken back, and why; empty if all is.
+func (b Back) Rest() string {
+	var rest []string
+	if b.Changed > 0 {
+		rest = append(rest, fmt.Sprintf("%d were delivered, removed or changed by others since", b.Changed))
+	}
+	if b.Kept > 0 {
+		slices.Sort(b.By)
+		rest = append(rest, fmt.Sprintf("%d stay, for the same was done to them again, by action %s", b.Kept, strings.Trim(fmt.Sprint(b.By), "[]")))
+	}
+	return strings.Join(rest, "; ")
+}
+
+// later are the messages to which the same was done again after an action, and is not taken back,
+// with the number of the last action that did.
+func later(a *action.Action, all []action.Action) (map[string]int, error) {
+	again := map[string]int{}
+	for i := range all {
+		if all[i].Number <= a.Number || all[i].Verb != a.Verb || action.UndoneBy(all, all[i].Number) > 0 {
+			continue
+		}
+		acted, err := Acted(&all[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range acted {
+			again[p.ID] = all[i].Number
+		}
+	}
+	return again, nil
 }
 
 // isAfter reports whether a message is as a verb has left it.

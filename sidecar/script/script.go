@@ -180,6 +180,27 @@ func setMTime(f *os.File, at time.Time) error {
 	return nil
 }
 
+// Back is the file that an action has disabled, for Enable. It is an action.ErrChanged if a later
+// one of all actions, which was not taken back, has disabled it again.
+func Back(undone action.Action, all []action.Action) (was File, err error) {
+	if err := undone.Read(&was); err != nil {
+		return was, err
+	}
+	for _, later := range all {
+		var other File
+		if later.Number <= undone.Number || later.Verb != Disabled || action.UndoneBy(all, later.Number) > 0 {
+			continue
+		}
+		if err := later.Read(&other); err != nil {
+			return was, err
+		}
+		if other.Dev == was.Dev && other.Inode == was.Inode { // under whatever name
+			return was, fmt.Errorf("%w: action %d (%s %s) has disabled it again", action.ErrChanged, later.Number, later.Verb, other.Path)
+		}
+	}
+	return was, nil
+}
+
 // Enable gives a file that was disabled its permissions and time of last change back, if it
 // is still the same and disabled; else it returns action.ErrChanged, with what has changed.
 func Enable(was File) error {
