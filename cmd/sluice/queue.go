@@ -193,16 +193,14 @@ type watchedQueue struct {
 	loops *queue.Loops
 }
 
-// Prepare implements mainlog.Consumer.
+// Prepare implements mainlog.Consumer. The queue is told at once, in the order of the log, while the
+// lines before are recorded: neither waits for the other.
 func (w watchedQueue) Prepare(entries []sidecar.LogEntry) func(ctx context.Context, now time.Time) {
-	record := w.Consumer.Prepare(entries)
-	return func(ctx context.Context, now time.Time) {
-		record(ctx, now)
-		w.loops.Observe(entries)
-		if w.index != nil {
-			w.index.Observe(entries)
-		}
+	w.loops.Observe(entries)
+	if w.index != nil {
+		w.index.Observe(entries)
 	}
+	return w.Consumer.Prepare(entries)
 }
 
 // print prints a report as a table.

@@ -50,15 +50,16 @@ type forward struct {
 	message  uint64
 }
 
-// An exchange is mail from one address to another, of which it has the hashes: it is looked up
-// for each line of the log.
-type exchange struct{ from, to uint64 }
+// An exchange is mail between two addresses, of which it has the hashes, the lower first: it is
+// looked up for each line of the log.
+type exchange struct{ low, high uint64 }
 
-// turns are how many messages went so, since a time in Unix seconds, and the last of them.
+// turns are how many messages went from the lower and from the higher of two addresses, since a
+// time in Unix seconds, and the last of each.
 type turns struct {
 	since int64
-	n     int
-	last  key
+	n     [2]int32
+	last  [2]key
 }
 
 // passes are the last times at which something has passed, each in a message of its own.
@@ -141,7 +142,7 @@ func (l *Loops) outcome(e *sidecar.LogEntry, k key) {
 	original := cmp.Or(e.Original, e.Recipient)
 	local := l.local(envelope.DomainOf(original))
 	switch forwards := local && e.Original != "" && l.hash(original) != l.hash(e.Recipient); {
-	case e.Text != "" && tooManyHops.MatchString(e.Text):
+	case e.Kind != sidecar.LogDelivered && saysLoop(e.Text):
 		l.tell(e, original, "headers", e.Recipient, 1, forwards)
 	case forwards && a.message != 0:
 		if n := len(add(l.now.forwards, l.before.forwards, forward{fold(original), a.message}, pass{k, e.At}, leastPasses)); n >= leastPasses {
@@ -155,20 +156,23 @@ func (l *Loops) outcome(e *sidecar.LogEntry, k key) {
 
 // exchanged counts a message from one address to another.
 func (l *Loops) exchanged(e *sidecar.LogEntry, k key, from, to string, local bool) {
-	there := exchange{l.hash(from), l.hash(to)}
-	t := l.turns(there, e.At)
-	if t.last != k {
-		t.n, t.last = t.n+1, k
+	x, by := exchange{l.hash(from), l.hash(to)}, 0
+	if x.low > x.high {
+		x, by = exchange{x.high, x.low}, 1
 	}
-	l.now.exchanges[there] = t
-	back := l.turns(exchange{there.to, there.from}, e.At)
-	if t.n < leastTurns || back.n < leastTurns || there.from == there.to {
+	t := l.turns(x, e.At)
+	if t.last[by] == k {
+		return
+	}
+	t.n[by], t.last[by] = t.n[by]+1, k
+	l.now.exchanges[x] = t
+	if min(t.n[0], t.n[1]) < leastTurns {
 		return
 	}
 	if local {
 		from, to = to, from
 	}
-	l.tell(e, from, "answers", to, t.n+back.n, false)
+	l.tell(e, from, "answers", to, int(t.n[0]+t.n[1]), false)
 }
 
 // turns are those of an exchange in the ten minutes that have begun with one of them.
@@ -185,6 +189,13 @@ func (l *Loops) turns(x exchange, at time.Time) turns {
 
 // tooManyHops is what servers say of a message that has passed too many, Exim first.
 var tooManyHops = regexp.MustCompile(`(?i)too many "?received"? headers|mail loop|loop detected|too many hops|hop count exceeded`)
+
+// saysLoop reports whether a server says that a message has passed too many. Of a million lines next
+// to none do, so what all of these have in it is looked for first.
+func saysLoop(text string) bool {
+	return slices.ContainsFunc([]string{"hop", "loop", "eceived", "Hop", "Loop", "HOP", "LOOP", "ECEIVED"},
+		func(part string) bool { return strings.Contains(text, part) }) && tooManyHops.MatchString(text)
+}
 
 // add adds a pass, unless it is of a message that has been counted, and returns the most last ones.
 func add(now, before map[forward]passes, k forward, this pass, most int) passes {
