@@ -281,4 +281,10 @@ func TestDoctorThatCannotAsk(t *testing.T) {
 	if out, code := h.as(t, alice, "").try(t, "", "/run/sluice-bin", "--config", "/run/sluice.toml", "doctor"); code != 2 || !strings.Contains(out, "only root") {
 		t.Errorf("as an ordinary user: exit %d\n%s", code, out)
 	}
+	for _, command := range []string{"actions", "clean news@example.com", "queue quarantine example.com", "login suspend news@example.com", "exim install", "exim show"} {
+		args := append([]string{"/run/sluice-bin", "--config", "/run/sluice.toml"}, strings.Fields(command)...)
+		if out, code := h.as(t, alice, "").try(t, "", args...); code == 0 || strings.Count(out, "only root") != 1 {
+			t.Errorf("%s as an ordinary user: exit %d\n%s", command, code, out)
+		}
+	}
 }

@@ -93,7 +93,7 @@ func hostMount(dir string) error {
 
 // bind has a folder also at another place, and all that is mounted in it.
 func bind(from, to string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil {
+	if err := os.MkdirAll(to, 0o700); err != nil { // what is missing stays on the machine, and is nobody's but root's
 		return err
 	}
 	if err := syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {

@@ -63,18 +63,17 @@ type queueWork struct {
 // act does something to the selected messages: it shows which they are, asks, records it, and says
 // what has become of each.
 func (c actFlags) act(t *terminal, a queueAct) error {
+	if err := needRoot("queue " + a.name); err != nil {
+		return err
+	}
 	w := &queueWork{actFlags: c, queueAct: a, t: t, now: time.Now()}
-	err := w.run()
-	if err != nil {
+	if err := w.run(); err != nil {
 		return fmt.Errorf("queue %s: %w", a.name, err)
 	}
 	return nil
 }
 
 func (w *queueWork) run() error {
-	if err := needRoot("queue " + w.name); err != nil {
-		return err
-	}
 	err := w.find()
 	if err != nil {
 		return err

@@ -51,6 +51,8 @@ func Open(dir string) (*Log, error) {
 		return nil, fmt.Errorf("open the record of actions: %w", err)
 	case !info.IsDir():
 		return nil, fmt.Errorf("open the record of actions: %s is no directory", dir)
+	case !ours(info) && os.Geteuid() != 0:
+		return nil, fmt.Errorf("open the record of actions %s: only root may read it. Try: sudo sluice ...", dir)
 	case info.Mode().Perm()&0o022 != 0 || !ours(info):
 		return nil, fmt.Errorf("open the record of actions: others may write to %s; it must be root's, of mode 0700", dir)
 	}

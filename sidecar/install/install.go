@@ -230,7 +230,7 @@ func (i *Installer) begin(ctx context.Context, w Wanted) (r *run, err error) {
 		}
 	}
 	if os.Getuid() != 0 {
-		return nil, errors.New("only root can change Exim's configuration")
+		return nil, errors.New("only root can read all of Exim's configuration, and change it. Try: sudo sluice ...")
 	}
 	if r.way == "" {
 		if r.way = "tcp"; r.hasPerl(ctx) {
