@@ -72,6 +72,10 @@ func (a Author) Kind() string {
 	return "mailbox"
 }
 
+// CanBeCleaned reports whether sluice clean does anything about authors of a kind: what a forward or a
+// client sends is not of this host, and a service or the loopback is everybody.
+func CanBeCleaned(kind string) bool { return kind == "mailbox" || kind == "script" || kind == "login" }
+
 // IsAuthor reports whether a scope names an author that is no payer too.
 func IsAuthor(scope string) bool {
 	for _, prefix := range [...]string{LoginPrefix, ScriptPrefix, ClientPrefix} {

@@ -152,7 +152,7 @@ func printNext(w io.Writer, c *card.Card) {
 	default:
 		add("stop only this one", "sluice stop", c.Culprit.Author)
 	}
-	if canBeCleaned(c.Culprit.Kind) && c.Open() {
+	if sidecar.CanBeCleaned(c.Culprit.Kind) && c.Open() {
 		add("clean up after it", "sluice clean", c.ID.String())
 	}
 	if c.Domain == "" {

@@ -256,15 +256,11 @@ func printWhoNext(w io.Writer, author string, live bool) {
 		log += " --log FILE..."
 		clean += " --dry-run --log FILE..."
 	}
-	if canBeCleaned((sidecar.Author{Key: author}).Kind()) {
+	if sidecar.CanBeCleaned((sidecar.Author{Key: author}).Kind()) {
 		printf(w, "  clean up after it:           %s\n", clean)
 	}
 	printf(w, "  what Exim has logged of it:  %s\n", log)
 }
-
-// canBeCleaned reports whether sluice clean does anything about an author of a kind: what a forward
-// or a client sends is not of this host.
-func canBeCleaned(kind string) bool { return kind == "mailbox" || kind == "script" || kind == "login" }
 
 // printUncounted prints what nobody pays for.
 func printUncounted(w io.Writer, by []senders.Share) {

@@ -195,7 +195,7 @@ func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
 			typed("it is fine", "expect", i.ID.String())
 		}
 	}
-	if state != StateClosed && canBeCleaned(i.Culprit) {
+	if state != StateClosed && i.Culprit.Author != "" && sidecar.CanBeCleaned(i.Culprit.Kind) {
 		typed("clean up", "clean", i.ID.String())
 	}
 	if sidecar.IsDomain(i.Domain) && i.Domain != "" {
@@ -215,12 +215,6 @@ func mayBeFine(i *incident.Incident) bool {
 // canBeStopped reports whether sluice stop takes an author.
 func canBeStopped(c incident.Culprit) bool {
 	return c.Author != "" && c.Kind != "service" && c.Kind != "loopback"
-}
-
-// canBeCleaned reports whether sluice clean does anything about an author: what a forward or a client
-// sends is not of this host.
-func canBeCleaned(c incident.Culprit) bool {
-	return canBeStopped(c) && c.Kind != "forward" && c.Kind != "client"
 }
 
 // subject is how Exim logs a subject.
