@@ -12,7 +12,8 @@
 //
 //  1. finds out who is charged, and who of them sends: Rules.Identify, in identity/payer.go;
 //  2. asks whether their mail is blocked: Policy.BlockOf, in policy/block.go, by the
-//     panel (suspension), an operator's lock (lock) or too many bad sends (deferfail);
+//     panel (suspension), a stop of one author (stop), an operator's lock (lock) or too many
+//     bad sends (deferfail);
 //  3. looks up the limits in force: Table.AppendSubjects, in limit/table.go;
 //  4. charges, or only checks, in a ratelimit store: Policy.charge, in policy/decide.go;
 //  5. words the verdict: policy/text.go;
@@ -25,6 +26,10 @@
 // Lock files follow the counts in the background: Loop.Step, in reconcile/reconcile.go,
 // has each owner check the domains that have changed, makes and removes lock files
 // (lock), and has Exim deliver what was held (hold).
+//
+// What operators do about abuse beside that, root does from the command line and never serve:
+// the steps of a clean are in clean, each remedy has a package (quarantine, login, script,
+// scan), and what was done is on record in action, with what takes it back.
 //
 // The settings in force are compiled from the file (config), a hosting panel (panel) and
 // the changes of operators: Live.swap, in live/live.go. The commands are carried out
