@@ -11,8 +11,10 @@ help: ## list the targets
 deps: # what tests and demo need of Debian or Ubuntu
 	@.ci/deps
 
-# The version of what is built: the tag, or what came after it; make VERSION=1.2.3 for another.
-VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./'),0.1.0$(shell git log -1 --date=format:%Y%m%d --format=+git%cd.%h 2>/dev/null))
+# The version of what is built: the tag, or what came after it, or the newest of the release notes;
+# make VERSION=1.2.3 for another.
+newest := $(shell sed -n 's/^\# \([0-9][0-9.]*\), .*/\1/p' docs/relnotes.md | head -n 1)
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./'),$(newest)$(shell git log -1 --date=format:%Y%m%d --format=+git%cd.%h 2>/dev/null))
 
 build: ## build bin/sluice, which needs no library of the machine that it runs on
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
@@ -69,8 +71,8 @@ check: light ## gofmt, go vet, staticcheck, and the tests that need no root and 
 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
-	@echo "It takes 7 to 11 minutes on a machine with two cores, and longer the first time or with other work beside it;"
-	@echo "exim-config is the last to end. With nothing changed since, it takes a minute."
+	@echo "It takes 7 to 20 minutes on a machine with two idle cores, and longer the first time or with other work beside it;"
+	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
 	@$(seen) $(report) -slowest 10 -- "$(flags) -parallel 4 -race -skip ^TestReadme$$ ./cmd/sluice" "$(flags) -parallel 4 -race ./ratelimit/redisstore" \
@@ -106,7 +108,7 @@ soak: deps ## all tests with the long runs, whole matrices and time limits: a mi
 # What of an Exim is tried with other versions than this machine's.
 exim_tests := LimitOfTwenty|ThirtyRecipients|WhoseLockFile|LockFileSpeaks|LockAppears|HandMade|Hold|HeldMail|ScriptOver|EveryEnding|Trips|SluiceDown|Install|ForwardsAnd|RetriesAre|WhatIsAsked|Refusals|MailFirst$$|ATestSession
 
-others: deps ## the tests of the shared store with Redis 8 and Valkey 8, and of limits, locks, holds, outcomes and the installer with other Exims (root)
+others: deps ## the tests of the shared store with Redis 8 and Valkey 8, of limits, locks, holds, outcomes and the installer with other Exims, and of package and README on Debian 13 (root)
 	@failed=; \
 	for redis in valkey redis; do \
 		.ci/with-redis $$redis go test -count 1 -parallel 4 $(timeout) ./ratelimit/redisstore || failed="$$failed $$redis"; \
@@ -114,6 +116,7 @@ others: deps ## the tests of the shared store with Redis 8 and Valkey 8, and of 
 	for suite in bullseye trixie; do \
 		.ci/with-exim $$suite go test -count 1 $(timeout) ./exim-config -run '^Test($(exim_tests))' || failed="$$failed $$suite"; \
 	done; \
+	SLUICE_TEST_MACHINE=trixie go test -count 1 $(timeout) -run '^Test(Package|Readme)$$' ./cmd/sluice || failed="$$failed Debian-13"; \
 	test -z "$$failed" || { echo "failed with:$$failed" >&2; exit 1; }
 
 fuzz: ## fuzz every parser for a minute each

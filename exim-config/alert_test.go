@@ -1,6 +1,7 @@
 package eximconfig_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -115,6 +116,12 @@ func TestATripIsTold(t *testing.T) {
 			if !strings.Contains(m.Data, part) {
 				t.Errorf("%q is not in\n%s", part, m.Data)
 			}
+		}
+		_, attached, _ := strings.Cut(m.Data, "filename=\""+node+"-1.txt\"\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+		encoded, _, _ := strings.Cut(attached, "\r\n--")
+		card, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(encoded, "\r\n", ""))
+		if err != nil || !strings.HasPrefix(string(card), "shop.example   ") || !strings.Contains(string(card), "CAUSE     deferfail") {
+			t.Errorf("the card is %q, %v, of\n%s", card, err, m.Data)
 		}
 	}
 }

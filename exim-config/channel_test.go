@@ -16,6 +16,10 @@ import (
 //	alice ─→ sendmail -f list@ nosuch@ ─→ Exim's bounce ─→ the list ─→ sluice: forwards of the list's domain
 //	strangers, null senders ─→ forwarder, list ─→ sluice: likewise, and never the owner's own hour
 //	alice ─→ sendmail -f victim@ nosuch@ ─→ Exim's bounce ─→ victim ─→ main log ─→ sluice: alice
+//	bob, over his limit ─→ sendmail -f victim@ ─→ refused, and Exim's bounce ─→ likewise: bob
+//	bob ─→ sendmail -t -f victim@, without recipients ─→ Exim's bounce ─→ likewise: Exim's own login
+//	bob ─→ sendmail -f '<>' r@, srs0=...@ his alias ─→ sluice: bob, for both
+//	strangers ─→ list with one_time ─ held, and asked about as if named ─→ sluice: forwards of the list's domain
 
 // newForwardingHost has alice own here.example, and bob also.example.
 func newForwardingHost(t *testing.T) *host {
@@ -23,8 +27,11 @@ func newForwardingHost(t *testing.T) *host {
 	h := newHost(t)
 	h.write(t, "/run/userdomains", "alice.example: alice\nhere.example: alice\nbob.example: bob\nalso.example: bob\n")
 	h.write(t, "/run/trueuserdomains", "alice.example: alice\nbob.example: bob\n")
-	h.write(t, "/etc/aliases", siteAliases+"pair: p1@far.example, p2@far.example\n")
-	h.startSluice(t, tenants+"hourly = 100\n[limits.domain.\"here.example\"]\nhourly = 3\n")
+	h.write(t, "/etc/aliases", siteAliases+"pair: p1@far.example, p2@far.example\nsrs0=ab=cd=far.example=v1: v1@far.example\n")
+	h.write(t, "/etc/exim4/conf.d/router/390_once", "once:\n  driver = redirect\n  domains = +local_domains\n  local_parts = once\n  one_time\n  data = "+
+		strings.Join(numbered("once%d@far.example", 1, 5), ", ")+"\n")
+	h.run(t, "update-exim4.conf")
+	h.startSluice(t, tenants+"hourly = 100\n[limits.domain.\"here.example\"]\nhourly = 3\n[limits.domain.\"bob.example\"]\nhourly = 1\ndefer_cutoff = 100\n")
 	return h
 }
 
@@ -97,6 +104,39 @@ func TestFreeChannels(t *testing.T) {
 		reset("forward:here.example", "alice.example", "here.example")
 		hosttest.Eventually(t, "it is released", func() bool { return len(h.queue()) == 0 })
 		reset("forward:here.example")
+	})
+	t.Run("ABounceOfWhatIsRefused", func(t *testing.T) {
+		for n := range 4 { // the first is accepted
+			h.sendmail(t, bob, "www", hosttest.Letter("x"), "-f", "victim@far.example", fmt.Sprintf("r%d@far.example", n))
+		}
+		h.wantSent(t, "bob pays for what goes back", map[string]int64{"bob.example": 4})
+		reset("bob.example")
+	})
+	t.Run("AnAliasThatLooksLikeAReturnAlongSRS", func(t *testing.T) {
+		h.sendmail(t, bob, "www", hosttest.Letter("x"), "-f", "<>", "r@far.example", "srs0=ab=cd=far.example=v1@also.example")
+		hosttest.Eventually(t, "the second is held", func() bool { return h.heldLines(hourlyText("bob.example", 2, 1, laterText)) == 1 })
+		h.wantSent(t, "bob pays for one", map[string]int64{"bob.example": 1})
+		h.dropQueue(t)
+		reset("bob.example")
+	})
+	t.Run("AListThatIsReadOnce", func(t *testing.T) {
+		before := h.sink.Count()
+		from("who@else.example", "once@here.example")
+		hosttest.Eventually(t, "two of five are held", func() bool { return h.sink.Count() == before+3 && h.forwards(t, "here.example").Held == 2 })
+		h.queueRun(t, "-qf")
+		h.wantSent(t, "two of five are held at the second attempt", map[string]int64{"forward:here.example": 3})
+		if n := h.sink.Count() - before; n != 3 {
+			t.Errorf("%d are delivered, want 3", n)
+		}
+		h.dropQueue(t)
+		reset("forward:here.example")
+	})
+	t.Run("ABounceOfWhatNobodyAccepts", func(t *testing.T) {
+		for _, letter := range []string{"Subject: no recipient\n\nx\n", "To: @@@\nSubject: no address\n\nx\n"} {
+			h.sendmail(t, bob, "www", letter, "-f", "victim@far.example", "-t")
+		}
+		h.wantSent(t, "it is seen", map[string]int64{"service:Debian-exim": 2})
+		reset("service:Debian-exim")
 	})
 	t.Run("NullSendersToAnAliasAndAList", func(t *testing.T) {
 		before := h.sink.Count()

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/logline"
 )
 
 // A stolen mailbox is cleaned up after, and that is taken back:
@@ -162,7 +162,7 @@ func (h *host) isTakenBack(t *testing.T, c cleanUp, before map[string]string) {
 	if diff := cmp.Diff(want, h.spoolFiles(t, "")); diff != "" {
 		t.Errorf("- before + after:\n%s", diff)
 	}
-	if left := h.spoolFiles(t, sidecar.QuarantineQueue); len(left) > 0 {
+	if left := h.spoolFiles(t, logline.QuarantineQueue); len(left) > 0 {
 		t.Errorf("in the quarantine: %d files", len(left))
 	}
 	for _, st := range h.all(t).Stops {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
@@ -36,7 +37,7 @@ func (h *host) knows(t *testing.T, mailboxes ...string) {
 	}
 	defer store.Close()
 	now := time.Now()
-	a := attribution.New(attribution.Options{Window: time.Hour, Clock: sidecar.NewClock(now, store), Notes: store, Events: event.NewStream(),
+	a := attribution.New(attribution.Options{Window: time.Hour, Clock: ratelimit.NewClock(now, store), Notes: store, Events: event.NewStream(),
 		Rule: func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }})
 	for days := 7; days > 0; days-- {
 		for _, m := range mailboxes {

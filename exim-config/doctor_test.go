@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 )
 
 // What `sluice doctor` says of a real host on which one thing is broken:
@@ -193,6 +193,7 @@ var breakages = []breakage{
 		}},
 	{name: "Exim logs elsewhere", host: 1, check: "main log", says: `exim.mainlog = "/var/log/exim4/other-mainlog"`,
 		harm: func(t *testing.T, h *host, _ *process) {
+			h.run(t, "sed", "-i", `s|^\[exim\]|&\nmainlog = "/var/log/exim4/mainlog"|`, "/run/sluice.toml") // else sluice takes it from Exim
 			h.addMacros(t, "log_file_path = /var/log/exim4/other-%slog")
 		}},
 	{name: "the log is gone", host: 2, check: "main log", says: "no such file",
@@ -201,7 +202,7 @@ var breakages = []breakage{
 		harm: func(t *testing.T, h *host, _ *process) {
 			h.run(t, "sh", "-c", "rm /var/log/exim4/mainlog && mkdir /var/log/exim4/mainlog")
 			hosttest.Eventually(t, "sluice has seen it", func() bool {
-				return slices.ContainsFunc(h.all(t).Totals.Logs, func(l sidecar.LogProgress) bool { return strings.Contains(l.Trouble, "no regular file") })
+				return slices.ContainsFunc(h.all(t).Totals.Logs, func(l logline.Progress) bool { return strings.Contains(l.Trouble, "no regular file") })
 			})
 		}},
 	{name: "the log is of another time zone", host: 4, check: "main log", says: "another zone",

@@ -94,3 +94,51 @@ func TestStrangersTripOnlyTheForwarder(t *testing.T) {
 		hosttest.Eventually(t, fmt.Sprintf("behind %s nothing is held", away[1]), func() bool { return h.forwards(t, "here.example").Held == 0 })
 	}
 }
+
+// S-06, A-09 and A-12 together: null senders of strangers through a list, which all that it
+// names defer. That holds what the list makes, and neither its owner's mail nor a neighbour's
+// list. It ends by retries, and nothing bounces.
+func TestNullSendersTripOnlyTheirList(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.write(t, "/run/userdomains", "here.example: alice\nalso.example: bob\n")
+	h.write(t, "/run/trueuserdomains", "here.example: alice\nalso.example: bob\n")
+	h.startSluice(t, tenants+"window = \"10m\"\n") // a trip lasts ten seconds at least
+	h.startExim(t)
+	h.write(t, "/etc/aliases", siteAliases+"far: m0@d0.example, m1@d1.example, m2@d2.example\n")
+	members := []string{"m0@d0.example", "m1@d1.example", "m2@d2.example"}
+	for _, m := range members {
+		h.sink.Refuse(m, 451, "4.7.1 try again later")
+	}
+	stranger := h.dialFrom(t, "192.0.2.9")
+	for range 2 {
+		stranger.Want(stranger.Send("", hosttest.Letter("x"), "far@also.example"), 250)
+	}
+	hosttest.Eventually(t, "the list trips", func() bool {
+		trip := h.forwards(t, "also.example").Trip
+		return trip != nil && trip.By == "deferrals"
+	})
+	stranger.Want(stranger.Send("", hosttest.Letter("x"), "list@also.example"), 250) // of the same domain
+	stranger.Want(stranger.Send("", hosttest.Letter("x"), "forward@here.example"), 250)
+	c := h.dial(t).Login("boss@also.example")
+	c.Want(c.Send("", hosttest.Letter("x"), "customer@far.example"), 250)
+	hosttest.Eventually(t, "the owner's mail and the neighbour's forward are delivered, and the list's is held", func() bool {
+		return h.sink.Count() == 2 && h.forwards(t, "also.example").Held == 3
+	})
+	h.wantSent(t, "each pays for its own", map[string]int64{"forward:also.example": 6, "forward:here.example": 1, "also.example": 1})
+	if got := h.locks(t); len(got) > 0 {
+		t.Errorf("there are lock files: %v", got)
+	}
+	for _, m := range members {
+		h.sink.Accept(m)
+	}
+	h.queueRun(t, "-qf")
+	hosttest.Eventually(t, "all is delivered and the trip has ended", func() bool {
+		f := h.forwards(t, "also.example")
+		return h.sink.Count() == 11 && len(h.queue()) == 0 && f.Trip == nil && f.Held == 0 && f.Delivered == 9
+	})
+	h.wantSent(t, "no retry is a send", map[string]int64{"forward:also.example": 9, "forward:here.example": 1, "also.example": 1})
+	if strings.Contains(h.mainlog(), " ** ") {
+		t.Error("something bounced")
+	}
+}

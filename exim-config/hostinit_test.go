@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -93,7 +94,10 @@ func hostMount(dir string) error {
 
 // bind has a folder also at another place, and all that is mounted in it.
 func bind(from, to string) error {
-	if err := os.MkdirAll(to, 0o700); err != nil { // what is missing stays on the machine, and is nobody's but root's
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // Exim's user has to get through, where another root has no /var/log
+		return err
+	}
+	if err := os.Mkdir(to, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // what is missing stays on the machine, and is nobody's but root's
 		return err
 	}
 	if err := syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {

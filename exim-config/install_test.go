@@ -186,7 +186,7 @@ func TestInstallUsage(t *testing.T) {
 	wantSays(t, h.install(t, 2, "--nonsense"), "unknown flag --nonsense")
 	wantSays(t, h.install(t, 2, "--layout", "plesk"), `there is no layout "plesk", there are: debian single`)
 	wantSays(t, h.install(t, 2, "--way", "milter"), `there is no way "milter", there are: perl tcp run`)
-	wantSays(t, h.install(t, 1, "--layout", "single"), "Debian's configuration is split here. Use --layout debian.")
+	wantSays(t, h.install(t, 1, "--layout", "single"), "Debian's configuration is split here. Use sluice exim install --layout debian.")
 	wantSays(t, h.install(t, 2, "--file", "/etc/exim.conf"), "--file is of the layout single; here it is debian")
 	if out, code := h.as(t, alice, "").try(t, "", h.sluice(t)[0], "exim", "install"); code != 1 || !strings.Contains(out, "only root") {
 		t.Errorf("exit %d\n%s", code, out)

@@ -85,7 +85,8 @@ func TestThirtyRecipientsAgainstRoomForTen(t *testing.T) {
 	}
 }
 
-// What a site's rule rejects at DATA is not charged.
+// What a site's rule rejects at DATA is not charged, and what is lost because the client does not
+// wait for the answer is charged no more.
 func TestRejectedBySiteIsNotCharged(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -96,6 +97,18 @@ func TestRejectedBySiteIsNotCharged(t *testing.T) {
 	for range 3 {
 		c.Want(c.Send("news@shop.example", hosttest.Letter("forbidden by the site"), three...), 550, "the site does not like this")
 	}
+	for range 3 {
+		conn := h.connectAs(t, alice, h.ip)
+		hasty := hosttest.NewClient(t, conn, conn).Login("news@shop.example")
+		hasty.Mail("news@shop.example")
+		hasty.Want(hasty.Rcpt("r1@far.example"), 250)
+		hasty.Want(hasty.Cmd("DATA"), 354)
+		hasty.Write(hosttest.OnTheWire(hosttest.Letter("lost")))
+		conn.Close()
+	}
+	hosttest.Eventually(t, "three are lost, and no sends", func() bool {
+		return strings.Count(h.mainlog(), " SMTP connection lost after final dot ") == 3 && len(h.sent(t)) == 0
+	})
 	c.Want(c.Send("news@shop.example", hosttest.Letter("good"), three...), 250)
 	c.Mail("news@shop.example")
 	wantRefused(t, c.Rcpt("r4@far.example"), 550, hourlyText("shop.example", 4, 3, neverText))

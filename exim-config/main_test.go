@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(hostDirEnv); dir != "" {
 		os.Exit(hostInit(dir))
 	}
+	hosttest.UsualModes()
 	hosttest.Shuffle()
 	flag.Parse()
 	if most := flag.Lookup("test.parallel"); most.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {

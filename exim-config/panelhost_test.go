@@ -26,15 +26,37 @@ func panelHost(t *testing.T, layout string, files map[string]string) *host {
 	return h
 }
 
-// isSetUp starts sluice, has it put itself into Exim's configuration, and wants doctor to find
-// nothing wrong.
-func (h *host) isSetUp(t *testing.T, logsTo string) {
+// types types the first block of a page, as an operator does: but for what the machine of the tests
+// has no package and no systemd for, which the test does itself, and doctor, which is asked until it is content.
+func (h *host) types(t *testing.T, page string) (out string) {
+	t.Helper()
+	_, block, _ := strings.Cut(readFile(t, "../docs/"+page), "```\n")
+	block, _, _ = strings.Cut(block, "```")
+	h.script755(t, "/run/bin/sluice", "#!/bin/sh\nexec "+strings.Join(h.sluice(t), " ")+" \"$@\"\n")
+	typed := 0
+	for line := range strings.Lines(block) {
+		switch line = strings.TrimSpace(line); line {
+		case "rpm -i sluice-*.x86_64.rpm", "/usr/local/cpanel/scripts/restartsrv_exim", "systemctl restart exim", "sluice doctor":
+		default:
+			out += h.run(t, "sh", "-ec", "PATH=/run/bin:$PATH\n"+line)
+			typed++
+		}
+	}
+	if typed < 2 {
+		t.Errorf("docs/%s has only %d commands to type", page, typed)
+	}
+	return out
+}
+
+// isSetUp starts sluice, has it put itself into Exim's configuration as the page says, and wants doctor
+// to find nothing wrong.
+func (h *host) isSetUp(t *testing.T, page, logsTo string) {
 	t.Helper()
 	h.run(t, "mkdir", "-p", "/run/panel"+strings.TrimSuffix(logsTo, logsTo[strings.LastIndex(logsTo, "/"):]), "/run/sluice")
 	h.run(t, "ln", "-s", "/var/log/exim4/mainlog", "/run/panel"+logsTo) // where Debian's Exim logs
 	h.start(t, h.sluice(t, "serve")...)
 	hosttest.Eventually(t, "sluice answers", func() bool { _, code := h.try(t, h.sluice(t, "status")...); return code == 0 })
-	wantSays(t, h.run(t, h.sluice(t, "exim", "install")...), "Limits are enforced from now on", "sluice set default mode=watch")
+	wantSays(t, h.types(t, page), "Limits are watched: nobody is refused", "To enforce them: sluice unset default mode")
 	h.startExim(t)
 	c := h.dial(t).Login("news@here.example")
 	c.Want(c.Send("news@here.example", hosttest.Letter("x"), "customer@far.example"), 250)
@@ -55,7 +77,7 @@ func TestCPanelIsSetUpWithoutAnEdit(t *testing.T) {
 		"/etc/localdomains":         "here.example\nalso.example\n",
 	})
 	h.run(t, "install", "-d", "-m", "755", "/run/panel/var/cpanel/sluice", "/run/panel/var/cpanel/sluice/email_send_limits")
-	h.isSetUp(t, "/var/log/exim_mainlog")
+	h.isSetUp(t, "cpanel.md", "/var/log/exim_mainlog")
 }
 
 func TestDirectAdminIsSetUpWithoutAnEdit(t *testing.T) {
@@ -66,5 +88,5 @@ func TestDirectAdminIsSetUpWithoutAnEdit(t *testing.T) {
 		"/etc/virtual/domains":                         "here.example\nalso.example\n",
 	})
 	h.write(t, "/run/sluice.toml", h.read("/run/sluice.toml")+"[locks]\ndir = \""+lockDir+"\"\n") // that of the package is the machine's
-	h.isSetUp(t, "/var/log/exim/mainlog")
+	h.isSetUp(t, "directadmin.md", "/var/log/exim/mainlog")
 }

@@ -130,8 +130,9 @@ func startPostfixNode(t *testing.T, p *mtatest.Postfix, url string, timeout time
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	end := hosttest.Guard(t, cmd.Process)
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		end()
 		cmd.Wait()
 		if t.Failed() {
 			t.Logf("sluice of Postfix said:\n%s", log.String())

@@ -15,9 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/quarantine"
 )
 
@@ -97,9 +97,13 @@ func (h *host) served(kind string) map[string]int {
 	return all
 }
 
-// onceEach fails the test unless each of n recipients of a kind was served once.
+// onceEach waits until each of n recipients of a kind was served, and fails the test unless that was
+// once, and nobody else was.
 func (h *host) onceEach(t testing.TB, kind string, n int) {
 	t.Helper()
+	hosttest.EventuallyOr(t, func() string {
+		return fmt.Sprintf("%d recipients of %s were served, want %d", len(h.served(kind)), kind, n)
+	}, func() bool { return len(h.served(kind)) >= n })
 	served := h.served(kind)
 	for to, times := range served {
 		if times != 1 {
@@ -129,7 +133,7 @@ func TestQuarantineAndRestore(t *testing.T) {
 	if a.Selected != 12 || len(a.Done) != 12 {
 		t.Errorf("%+v", a)
 	}
-	if n := len(h.spoolFiles(t, sidecar.QuarantineQueue)); n != 24 {
+	if n := len(h.spoolFiles(t, logline.QuarantineQueue)); n != 24 {
 		t.Errorf("%d files in the quarantine, want 24", n)
 	}
 	if r := h.queueNow(t); r.Messages != 3 || r.Quarantine.Messages != 12 {
@@ -233,7 +237,7 @@ func TestQuarantineWhileQueueRunnersWork(t *testing.T) {
 		t.Errorf("%d quarantined, and %d left", len(a.Done), len(h.queue()))
 	}
 
-	before := h.spoolFiles(t, sidecar.QuarantineQueue)
+	before := h.spoolFiles(t, logline.QuarantineQueue)
 	wait = run()
 	began = time.Now()
 	a = h.queueAct(t, 0, "restore", "--sender", "spam", "--follow", "60s")
@@ -294,7 +298,7 @@ func TestRestoredLate(t *testing.T) {
 	if a := h.queueAct(t, 0, "restore", "--sender", "~^old[01]"); a.Late != 1 || len(a.Done) != 2 {
 		t.Errorf("%+v, want one that is late", a)
 	}
-	h.run(t, "exim4", "-qG"+sidecar.QuarantineQueue, "-MG", "", byHand)
+	h.run(t, "exim4", "-qG"+logline.QuarantineQueue, "-MG", "", byHand)
 	h.queueRun(t, "-qff")
 	const bounced = "retry timeout exceeded"
 	if log := h.mainlog(); !strings.Contains(log, byHand+" ** old2@far.example: "+bounced) || strings.Count(log, bounced) != 1 {
@@ -334,7 +338,7 @@ func TestMessageInTwoQueues(t *testing.T) {
 			}
 		}
 	}
-	link(sidecar.QuarantineQueue, "")
+	link(logline.QuarantineQueue, "")
 	record, err := action.Open(h.path(action.Dir))
 	if err != nil {
 		t.Fatal(err)
@@ -355,7 +359,7 @@ func TestMessageInTwoQueues(t *testing.T) {
 	}
 	h.queueRun(t, "-qff")
 	h.onceEach(t, "spam", 0)
-	link(sidecar.QuarantineQueue, "")
+	link(logline.QuarantineQueue, "")
 	if a := h.queueAct(t, 0, "restore", "--quarantined"); !slices.Equal(a.Twice, []string{half}) || len(a.Done) != 1 {
 		t.Errorf("restored: %+v", a)
 	}

@@ -121,7 +121,7 @@ func (h *host) sameAsExim(t testing.TB, r queue.Report) {
 		return found
 	}
 	for _, c := range []struct{ exim, sluice []string }{
-		{[]string{"-f", "news3@"}, []string{"--sender", "news3@", "--queue="}},
+		{[]string{"-f", "news3@"}, []string{"--sender", "news3@"}},
 		{[]string{"-f", "shop[12]@"}, []string{"--sender", "~^shop[12]@"}},
 		{[]string{"-z"}, []string{"--frozen"}},
 		{[]string{"-r", "r2shop@"}, []string{"--recipient", "r2shop@"}},
@@ -313,4 +313,43 @@ func TestServeFollowsTheQueue(t *testing.T) {
 	}
 	h.startSluice(t, "[limits]\nhourly = 3\ndefer_cutoff = 10000\n[panel]\nfollow = false\n")
 	shows("after kill -9", false)
+	heldIsGone(t, h, held)
+}
+
+// heldIsGone holds a message of three recipients beside some others. Of it nothing is held, nor sent,
+// that is marked as delivered, or whose files somebody removes.
+func heldIsGone(t *testing.T, h *host, others int64) {
+	t.Helper()
+	sent := h.status(t, "here.example").Sent
+	send := func(from string) (id string) {
+		h.sendmail(t, alice, "", hosttest.Letter("x"), "-oi", "-f", from, "g0@far.example", "g1@far.example", "g2@far.example")
+		hosttest.Eventually(t, "the queue is shown with all that is held of it", func() bool {
+			list := h.queueNow(t).List
+			i := slices.IndexFunc(list, func(m queue.Message) bool { return m.Sender == from })
+			if i < 0 || list[i].Held != 3 {
+				return false
+			}
+			id = list[i].ID
+			return true
+		})
+		return id
+	}
+	holds := func(when string, n int64) {
+		t.Helper()
+		hosttest.EventuallyOr(t, func() string { return fmt.Sprintf("%s: %d held, but %+v", when, n, h.status(t, "here.example")) }, func() bool {
+			h.queueNow(t) // which looks at the spool
+			return int64(h.status(t, "here.example").Held) == n
+		})
+	}
+	id := send("marked@here.example")
+	h.run(t, "exim4", "-Mmd", id, "g1@far.example")
+	holds("one is marked as delivered", others+2)
+	h.run(t, "exim4", "-Mmad", id)
+	holds("all are marked as delivered", others)
+	id = send("removed@here.example")
+	h.run(t, "sh", "-c", "rm -f /var/spool/exim4/input/"+id+"-* /var/spool/exim4/input/?/"+id+"-*; ! exim4 -bp | grep "+id)
+	holds("its files are removed", others)
+	if now := h.status(t, "here.example").Sent; now != sent || len(h.sink.Recipients()) != 3 {
+		t.Errorf("%d sends are charged, want %d; served are %v", now, sent, h.sink.Recipients())
+	}
 }

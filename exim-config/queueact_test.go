@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 )
 
@@ -35,7 +35,7 @@ func (h *host) frozen(t testing.TB) []string {
 func TestQueueActsAndUndo(t *testing.T) {
 	t.Parallel()
 	h := newBareHost(t)
-	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+quarantineConfig)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+quarantineConfig+"[queue]\nmax = 1\n") // for serve only
 	h.letters(t, "spam", 4)
 	all := ids(h.queueNow(t).List)
 	h.run(t, "exim4", "-Mf", all[0])
@@ -54,6 +54,15 @@ func TestQueueActsAndUndo(t *testing.T) {
 	}
 	if out, code := h.try(t, h.sluice(t, "queue", "remove", "--yes")...); code != 2 {
 		t.Errorf("nothing is selected: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--sender", "spam", "--max", "0", "--yes")...); code != 1 || !strings.Contains(out, "more than --max 0") {
+		t.Errorf("more than none: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--sender=", "--younger", "1d", "--yes")...); code != 2 || !strings.Contains(out, "it is empty") {
+		t.Errorf("an empty selector: exit %d: %s", code, out)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "freeze", "--id", all[0], "--yes")...); code != 1 || !strings.Contains(out, "no message is like that but 1 that are frozen") {
+		t.Errorf("it is frozen: exit %d: %s", code, out)
 	}
 	if got := h.frozen(t); !slices.Equal(got, all[:1]) {
 		t.Fatalf("frozen: %q", got)
@@ -86,7 +95,10 @@ func TestQueueActsAndUndo(t *testing.T) {
 	if removed.Selected != 3 || len(h.queue()) != 0 {
 		t.Errorf("%+v", removed)
 	}
-	h.run(t, "exim4", "-qG"+sidecar.QuarantineQueue, "-Mrm", removed.Done[0].ID)
+	if out, code := h.try(t, h.sluice(t, "queue", "flush", "--quarantined", "--frozen", "--yes")...); code != 1 || !strings.Contains(out, "in the quarantine") {
+		t.Errorf("what is in the quarantine is delivered: exit %d: %s", code, out)
+	}
+	h.run(t, "exim4", "-qG"+logline.QuarantineQueue, "-Mrm", removed.Done[0].ID)
 	if out := h.undoQueue(t, 0, removed.Action); !strings.Contains(out, "1 were delivered, removed or changed by others since") || len(h.queue()) != 2 {
 		t.Errorf("undone: %s; %d in the queue", out, len(h.queue()))
 	}
@@ -102,7 +114,7 @@ func TestQueueActsAndUndo(t *testing.T) {
 	}
 	gone := h.queueAct(t, 0, "remove", "--id", again.Done[1].ID, "--now")
 	h.undoQueue(t, 2, gone.Action)
-	if out := h.undoQueue(t, 1, again.Action); !strings.Contains(out, "changed since") || len(h.spoolFiles(t, sidecar.QuarantineQueue)) != 0 {
+	if out := h.undoQueue(t, 1, again.Action); !strings.Contains(out, "changed since") || len(h.spoolFiles(t, logline.QuarantineQueue)) != 0 {
 		t.Errorf("nothing is left to restore: %s", out)
 	}
 }
@@ -128,11 +140,32 @@ func TestQuarantineOfBounces(t *testing.T) {
 	if len(a.Done) != 1 {
 		t.Errorf("%+v", a)
 	}
+	h.bouncesOfAScript(t)
 	h.letters(t, "byhand", 1)
 	byHand := ids(h.queueNow(t, "--sender", "byhand").List)
-	h.run(t, "exim4", "-MG", sidecar.QuarantineQueue, byHand[0])
-	if a := h.queueAct(t, 1, "restore", "--quarantined"); len(a.Done) != 1 || !slices.Equal(a.Unrecorded, byHand) {
+	h.run(t, "exim4", "-MG", logline.QuarantineQueue, byHand[0])
+	if a := h.queueAct(t, 1, "restore", "--quarantined"); len(a.Done) != 2 || !slices.Equal(a.Unrecorded, byHand) {
 		t.Errorf("restored: %+v, want %q unrecorded", a, byHand)
+	}
+	if out, code := h.try(t, h.sluice(t, "queue", "restore", "--quarantined", "--yes")...); code != 1 || !strings.Contains(out, "-MG '' ID") {
+		t.Errorf("only what is on no record: exit %d: %s", code, out)
+	}
+}
+
+// bouncesOfAScript has a script of alice's send to nobody where Exim logs where it was run.
+func (h *host) bouncesOfAScript(t *testing.T) {
+	t.Helper()
+	h.addMacros(t, "MAIN_LOG_SELECTOR = +arguments +pid")
+	if out, code := h.sendmail(t, alice, "public_html/wp", hosttest.Letter("x"), "-odi", "-f", "news@away.example", "gone@far.example"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	const author = "script:/run/home/alice/public_html/wp"
+	hosttest.Eventually(t, "it has bounced", func() bool { return h.queueNow(t, "--bounces").Messages == 1 })
+	if r := h.queueNow(t, "--bounces-of", author); r.Messages != 1 || r.List[0].Author != author {
+		t.Errorf("bounces of %s: %+v, of all %+v", author, r.List, h.queueNow(t, "--bounces").List)
+	}
+	if a := h.queueAct(t, 0, "quarantine", author, "--bounces"); len(a.Done) != 1 {
+		t.Errorf("%+v", a)
 	}
 }
 
@@ -172,5 +205,29 @@ func TestQuarantineOfHeldMail(t *testing.T) {
 	h.queueRun(t, "-q")
 	if n := h.sink.Count(); n != 1 {
 		t.Errorf("%d were delivered, want 1", n)
+	}
+}
+
+// Whoever flushes is told what Exim's queue runner does by itself, where one runs.
+func TestFlushSaysWhatTheQueueRunnerDoes(t *testing.T) {
+	t.Parallel()
+	h := newBareHost(t)
+	h.write(t, "/run/sluice.toml", fmt.Sprintf(sluiceConfig, "")+quarantineConfig)
+	h.sink.Refuse("spam0@far.example", 451, "later") // so that the runner's first run leaves it
+	h.letters(t, "spam", 1)
+	dry := func() string {
+		t.Helper()
+		out, code := h.try(t, h.sluice(t, "queue", "flush", "--sender", "spam", "--dry-run")...)
+		if code != 0 {
+			t.Fatalf("exit %d: %s", code, out)
+		}
+		return out
+	}
+	if out := dry(); strings.Contains(out, "by itself") {
+		t.Errorf("nobody runs the queue: %s", out)
+	}
+	h.run(t, "exim4", "-q17m")
+	if out := dry(); !strings.Contains(out, "Exim tries by itself, every 17m, what is due") {
+		t.Errorf("a daemon runs the queue every 17 minutes: %s", out)
 	}
 }

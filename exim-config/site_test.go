@@ -83,6 +83,7 @@ func (h *host) furnish(t testing.TB, from string) {
 	}
 	h.write(t, "/etc/passwd", readFile(t, "/etc/passwd")+userLines("%[1]s:x:%[2]d:%[2]d::/run/home/%[1]s:/bin/sh\n"))
 	h.write(t, "/etc/group", readFile(t, "/etc/group")+userLines("%[1]s:x:%[2]d:\n"))
+	h.write(t, "/etc/subuid", fmt.Sprintf("%s:%d:65536\n", alice.name, subordinate))
 	h.write(t, "/etc/mailname", siteMailname)
 	h.write(t, "/etc/aliases", siteAliases)
 }

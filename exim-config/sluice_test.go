@@ -17,8 +17,8 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/typed"
 )
 
 // buildSluice builds the binary under test as `make build` does, once for all tests.
@@ -128,7 +128,7 @@ func (h *host) status(t testing.TB, domain string) operator.DomainStatus {
 	var s operator.Status
 	err := h.ask(t, func(ctx context.Context, c *admin.Client) (err error) { s, err = c.Status(ctx, domain); return err })
 	i := slices.IndexFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Domain == domain })
-	if errors.Is(err, limit.ErrNotFound) || err == nil && i < 0 && len(s.Scopes) > 0 { // what it redirects
+	if errors.Is(err, typed.ErrNotFound) || err == nil && i < 0 && len(s.Scopes) > 0 { // what it redirects
 		return operator.DomainStatus{Domain: domain}
 	}
 	if err != nil || i < 0 {
@@ -157,7 +157,7 @@ func (h *host) forwards(t testing.TB, domain string) operator.ScopeStatus {
 	scope := sidecar.ForwardPrefix + domain
 	var s operator.Status
 	err := h.ask(t, func(ctx context.Context, c *admin.Client) (err error) { s, err = c.Status(ctx, scope); return err })
-	if errors.Is(err, limit.ErrNotFound) {
+	if errors.Is(err, typed.ErrNotFound) {
 		return operator.ScopeStatus{Scope: scope, Windows: []operator.Window{{}}}
 	}
 	if err != nil || len(s.Scopes) != 1 {

@@ -246,6 +246,16 @@ func (l *Ledger) standing(id uint32, s *subject, at int64) Standing {
 	return st
 }
 
+// Epoch returns when a subject was last reset, as Standing does; 0 if it never was.
+func (l *Ledger) Epoch(name string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, s := l.subjects.byName(name); s != nil {
+		return s.epoch
+	}
+	return 0
+}
+
 // Standing returns what is counted for a subject. If nothing is, it has only the
 // name.
 func (l *Ledger) Standing(now time.Time, name string) Standing {

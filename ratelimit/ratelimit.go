@@ -1,6 +1,14 @@
 package ratelimit
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrUncounted is of a store that several nodes share: a send can be neither accepted nor refused
+// now, for Redis does not answer, and this node's share is used up or it is to accept nothing.
+// The client should try again later.
+var ErrUncounted = errors.New("cannot be counted now: Redis does not answer, and this node's share is used up")
 
 // The shortest and the longest window.
 const (

@@ -55,7 +55,7 @@ const (
 func (p Proof) String() string { return [...]string{"none", "claimed", "proven"}[p] }
 
 const (
-	maxAuthorKey = 200 // bytes of an author's key
+	MaxAuthorKey = 200 // bytes of an author's key
 	maxKeyDomain = 120 // of those, of a mailbox's @ and domain where the key is cut
 )
 
@@ -96,7 +96,7 @@ func AuthorKey(prefix, name string) string {
 	for n < len(name) && !odd(name[n]) {
 		n++
 	}
-	if n == len(name) && len(prefix)+n <= maxAuthorKey { // nearly always
+	if n == len(name) && len(prefix)+n <= MaxAuthorKey { // nearly always
 		return prefix + name
 	}
 	var b strings.Builder
@@ -109,14 +109,14 @@ func AuthorKey(prefix, name string) string {
 		}
 	}
 	key := b.String()
-	if len(key) <= maxAuthorKey {
+	if len(key) <= MaxAuthorKey {
 		return key
 	}
 	hash, end := sha256.Sum256([]byte(key)), ""
 	if at := strings.LastIndexByte(key, '@'); at >= 0 && prefix != ScriptPrefix {
 		end = key[max(at, len(key)-maxKeyDomain):] // or a long mailbox could begin like one of another domain
 	}
-	return fmt.Sprintf("%s~%x%s", key[:maxAuthorKey-17-len(end)], hash[:8], end)
+	return fmt.Sprintf("%s~%x%s", key[:MaxAuthorKey-17-len(end)], hash[:8], end)
 }
 
 // PlainAddress is an address without what matters only to the socket that it was read from:
@@ -132,58 +132,4 @@ func NetworkOf(client netip.Addr) string {
 	}
 	network, _ := client.Prefix(64) // 64 is no more than the address has
 	return network.String()
-}
-
-// authorTitles begin the names of authors in the text of a refusal.
-var authorTitles = [...]struct{ prefix, title string }{
-	{LoginPrefix, "Login "},
-	{ScriptPrefix, "Script "},
-	{ClientPrefix, "Client "},
-	{ForwardPrefix, "Forwarder "},
-	{ServicePrefix, "Service "},
-	{AccountPrefix, "Account "},
-}
-
-// TitleOfAuthor names an author, or an account, in the text of a refusal.
-func TitleOfAuthor(key string) string {
-	if key == Loopback {
-		return "Loopback mail"
-	}
-	for _, t := range &authorTitles {
-		if name, ok := strings.CutPrefix(key, t.prefix); ok {
-			return t.title + name
-		}
-	}
-	return "Mailbox " + key
-}
-
-// StopFile reports whether a stopped author has a file in the directory "stopped" of the lock
-// directory, by which Exim refuses it while nobody answers. Its name is the key: that of a
-// mailbox or login, which is all that Exim knows of an author, in bytes that no rule of
-// Exim's and no shell takes for something else.
-func StopFile(key string) bool {
-	name, login := strings.CutPrefix(key, LoginPrefix)
-	local, domain, mailbox := strings.Cut(name, "@")
-	switch {
-	case len(key) >= maxAuthorKey, name == "", name[0] == '.', !onlyBytes(name, stopBytes):
-		return false // a long key is cut, and Exim would look for all of it
-	case login:
-		return !mailbox
-	}
-	for _, t := range &authorTitles {
-		if strings.HasPrefix(key, t.prefix) {
-			return false // Exim does not know such an author, whoever logs in with its name
-		}
-	}
-	return mailbox && local != "" && onlyBytes(domain, domainBytes) && strings.Contains(domain, ".") && !strings.Contains(domain, "..")
-}
-
-// Bytes of the names of stop files. macros.conf has the same as SLUICE_STOP_NAME.
-const (
-	domainBytes = "abcdefghijklmnopqrstuvwxyz0123456789.-"
-	stopBytes   = domainBytes + "!#$%&'*+=?^_{|}~:@"
-)
-
-func onlyBytes(s, set string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(set, r) }) < 0
 }

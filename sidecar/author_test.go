@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // Different names have different keys, which are short and printable.
@@ -19,7 +20,7 @@ func TestAuthorKey(t *testing.T) {
 			t.Errorf("%q and %q have the key %s", name, other, key)
 		}
 		keys[key] = name
-		if len(key) > 200 || sidecar.Printable(key) != key || !strings.HasPrefix(key, sidecar.ScriptPrefix) {
+		if len(key) > 200 || printable.Of(key) != key || !strings.HasPrefix(key, sidecar.ScriptPrefix) {
 			t.Errorf("the key of %q is %q", name, key)
 		}
 	}

@@ -1,6 +1,6 @@
 // Package sidecar is the vocabulary of Sluice's policy: what a mail server asks and
 // is answered, who is charged, what a line of its log says, which lock files there are,
-// and the interfaces to a store, a lock directory and Exim's queue. It owns no state.
+// and the interfaces to counts and resets. It owns no state.
 // It asks nobody. It tells nobody. Each package below it says in its comment, as here,
 // what it owns, whom it asks and whom it tells. An owner keeps one kind of state; owners
 // do not import each other, and package engine connects them.
@@ -15,8 +15,8 @@
 //     panel (suspension), a stop of one author (stop), an operator's lock (lock) or too many
 //     bad sends (deferfail);
 //  3. looks up the limits in force: Table.AppendSubjects, in limit/table.go;
-//  4. charges, or only checks, in a ratelimit store: Policy.charge, in policy/decide.go;
-//  5. words the verdict: policy/text.go;
+//  4. charges, or only checks, in a ratelimit store: Policy.charge, in policy/charge.go;
+//  5. words the verdict: Policy.refuseWith, in policy/refuse.go, and Refusal.Text, in wording/limit.go;
 //  6. records what the router holds (hold) and informs those who observe decisions.
 //
 // The mail server's log says what became of each send: Recorder.Record, in
@@ -29,7 +29,8 @@
 //
 // What operators do about abuse beside that, root does from the command line and never serve:
 // the steps of a clean are in clean, each remedy has a package (quarantine, login, script,
-// scan), and what was done is on record in action, with what takes it back.
+// scan), package remedy does them for a command and takes them back, and what was done is on
+// record in action.
 //
 // The settings in force are compiled from the file (config), a hosting panel (panel) and
 // the changes of operators: Live.swap, in live/live.go. The commands are carried out

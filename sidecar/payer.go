@@ -49,7 +49,10 @@ func (who Payer) WithAccount(account string) Payer {
 
 // Scopes lists the scopes whose settings apply, from the most specific to the default.
 func (who Payer) Scopes() []string {
-	names := make([]string, 0, 5)
+	return who.appendScopes(make([]string, 0, 5)) // inlined, so it is on the stack unless the caller keeps it
+}
+
+func (who Payer) appendScopes(names []string) []string {
 	if who.Mailbox != "" {
 		names = append(names, who.Mailbox)
 	}
@@ -65,9 +68,12 @@ func (who Payer) Scopes() []string {
 	return append(names, DefaultScope)
 }
 
-// LimitScopes lists the scopes of which the first that sets a limit says how much Subject
-// may send.
-func (who Payer) LimitScopes() []string {
+// LimitScopes lists the scopes of which the first that sets a limit says how much a subject,
+// one of those that are charged, may send. Only Subject has the limits of other scopes.
+func (who Payer) LimitScopes(subject string) []string {
+	if subject != who.Subject() {
+		return []string{subject}
+	}
 	names := make([]string, 0, 3)
 	if who.Special != "" {
 		names = append(names, who.Special)

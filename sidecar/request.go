@@ -1,10 +1,6 @@
 package sidecar
 
-import (
-	"strings"
-
-	"sluice/ratelimit"
-)
+import "sluice/ratelimit"
 
 // A Stage is the place in a mail server from which a question comes.
 type Stage string
@@ -66,6 +62,7 @@ type Connection struct {
 	ProxyAddress  string // of a proxy that claims the client's address in a PROXY header: its own end of the connection; else empty
 	ProxyPort     string
 	Socket        string // whose socket the client's end is: "uid:N", SocketLoopback or SocketGone; empty where it is not on this host, or unknown
+	Claimed       bool   // there is no client: whoever Socket names has submitted the message, and Exim trusts him to name one
 }
 
 // Values of Connection.Socket.
@@ -138,6 +135,8 @@ type Held struct {
 	Last    bool // it is released behind the others: a null sender that an alias or list redirects
 	Author  Author
 	Stop    string // scope of the stop that holds it; empty: it is held for another reason
+	// Original is the address that an alias or list redirected; empty if none did.
+	Original string
 }
 
 // A Room is how much of a payer's held mail would be accepted now.
@@ -154,36 +153,6 @@ type RefusalText struct {
 	Culprit Culprit // who has most of it; not everybody may be told
 	Where   string  // what only operators need: files and nodes; empty for none
 	Log     string  // what only the log has, whatever clients are told; empty for none
-}
-
-// For returns the text with what explains it in brackets. Without operator it leaves out
-// what only operators need. help is a link for whoever is refused; empty for none.
-func (t RefusalText) For(operator bool, help string) string {
-	parts := make([]string, 0, 4)
-	if t.Why != "" {
-		parts = append(parts, t.Why)
-	}
-	if t.Culprit.Named() {
-		parts = append(parts, t.Culprit.String())
-	}
-	if help != "" {
-		parts = append(parts, "see "+help)
-	}
-	if operator && t.Where != "" {
-		parts = append(parts, t.Where)
-	}
-	if len(parts) == 0 {
-		return t.Text
-	}
-	return t.Text + " [" + strings.Join(parts, "; ") + "]"
-}
-
-// ForLog returns the text with all that explains it.
-func (t RefusalText) ForLog(help string) string {
-	if t.Log != "" {
-		t.Where = strings.TrimPrefix(t.Where+"; "+t.Log, "; ")
-	}
-	return t.For(true, help)
 }
 
 // Who blocks, as status shows it.

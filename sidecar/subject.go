@@ -51,29 +51,41 @@ func Unlimited(subject string) bool {
 // RelayOf names the subject of a client for which Exim relays.
 func RelayOf(client netip.Addr) string { return RelayPrefix + NetworkOf(client) }
 
-// titles begin the names of subjects in the text of a refusal.
+// titles begin the names of subjects and authors in the text of a refusal.
 var titles = [...]struct{ prefix, title string }{
 	{AccountPrefix, "Account "},
 	{ServicePrefix, "Service "},
 	{RelayPrefix, "Relay "},
 	{ForwardPrefix, "Forwarder "},
 	{WebPrefix, "Website "},
+	{LoginPrefix, "Login "},
+	{ScriptPrefix, "Script "},
+	{ClientPrefix, "Client "},
 }
 
 // TitleOf names a subject in the text of a refusal.
 func TitleOf(subject string) string {
-	switch {
-	case subject == System:
-		return "System mail"
-	case subject == Loopback:
-		return "Loopback mail"
-	case IsMailbox(subject):
+	if IsMailbox(subject) {
 		return "Mailbox " + subject
 	}
+	return titled(subject, "Domain ")
+}
+
+// TitleOfAuthor names an author, or an account, in the text of a refusal.
+func TitleOfAuthor(key string) string { return titled(key, "Mailbox ") }
+
+// titled is a name with its title; all that have no other have the last one.
+func titled(name, last string) string {
+	switch name {
+	case System:
+		return "System mail"
+	case Loopback:
+		return "Loopback mail"
+	}
 	for _, t := range &titles {
-		if name, ok := strings.CutPrefix(subject, t.prefix); ok {
-			return t.title + name
+		if rest, ok := strings.CutPrefix(name, t.prefix); ok {
+			return t.title + rest
 		}
 	}
-	return "Domain " + subject
+	return last + name
 }

@@ -6,8 +6,9 @@ import (
 	"io"
 	"slices"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/remedy"
 )
 
 type actionsCmd struct {
@@ -46,19 +47,26 @@ type shownAction struct {
 }
 
 func (c actionsCmd) Run(t *terminal) error {
+	if c.Last < 1 {
+		return fmt.Errorf("actions: --last is %d, it must be 1 at least", c.Last)
+	}
 	node, err := t.node()
 	if err != nil {
 		return fmt.Errorf("actions: %w", err)
 	}
-	all, err := t.allActions()
+	all, err := t.host().Actions()
 	if err != nil {
 		return err
 	}
-	l := actionList{node, []shownAction{}}
+	var wanted []action.Action
 	for _, a := range slices.Backward(all) {
-		if len(l.Actions) < c.Last && (c.Whom == "" || a.Whom == c.Whom || a.Incident == c.Whom) {
-			l.Actions = append(l.Actions, showAction(all, a, node))
+		if len(wanted) < c.Last && (c.Whom == "" || a.Whom == c.Whom || a.Incident == c.Whom) {
+			wanted = append(wanted, a)
 		}
+	}
+	l := actionList{Node: node}
+	if l.Actions, err = showActions(all, wanted, node); err != nil {
+		return fmt.Errorf("actions: %w", err)
 	}
 	if c.JSON {
 		return printJSON(t.stdout, l)
@@ -67,22 +75,44 @@ func (c actionsCmd) Run(t *terminal) error {
 	return nil
 }
 
+// showActions finds what became of some of all actions.
+func showActions(all, some []action.Action, node string) ([]shownAction, error) {
+	standings, err := remedy.StandingsOf(all)
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]shownAction, len(some))
+	for i, a := range some {
+		if shown[i], err = showAction(all, a, node, standings); err != nil {
+			return nil, err
+		}
+	}
+	return shown, nil
+}
+
 // showAction finds what became of an action.
-func showAction(all []action.Action, a action.Action, node string) shownAction {
+func showAction(all []action.Action, a action.Action, node string, standings remedy.Standings) (shownAction, error) {
 	s := shownAction{Action: a, State: "done"}
-	by := action.UndoneBy(all, a.Number)
-	switch {
+	switch by := action.UndoneBy(all, a.Number); {
 	case by > 0:
 		s.State = fmt.Sprintf("undone by %d", by)
+		return s, nil
 	case a.Did == nil:
 		s.State = "begun"
 	case a.Did.Failed != "":
 		s.State = "failed: " + a.Did.Failed
 	}
-	if _, can := undoers()[a.Verb]; (can || a.Verb == verbClean) && by == 0 {
-		s.Undo = undoCommand(node, a.Number)
+	can, lost, err := standings.Of(&a)
+	if can {
+		s.Undo = remedy.UndoCommand(node, a.Number)
 	}
-	return s
+	switch {
+	case lost != "" && can:
+		s.State += "; " + lost + ": undo takes back only the rest"
+	case lost != "":
+		s.State += "; " + lost + ": nothing takes that back"
+	}
+	return s, err
 }
 
 func (l actionList) print(w io.Writer) {
@@ -90,7 +120,7 @@ func (l actionList) print(w io.Writer) {
 		fmt.Fprintln(w, "nothing was done on this node")
 		return
 	}
-	rows := [][]sidecar.Text{cells("NO", "OF", "WHEN", "WHO", "WHAT", "WHOM", "INCIDENT", "UNDO", "STATE")}
+	rows := [][]printable.Text{cells("NO", "OF", "WHEN", "WHO", "WHAT", "WHOM", "INCIDENT", "UNDO", "STATE")}
 	for _, a := range l.Actions {
 		of := "-"
 		if a.Part > 0 {
@@ -100,7 +130,7 @@ func (l actionList) print(w io.Writer) {
 		if a.Undoes > 0 {
 			what = fmt.Sprintf("%s %d", a.Verb, a.Undoes)
 		}
-		rows = append(rows, cells(a.Number, of, sidecar.DateTime(a.At), a.By, what, cmp.Or(a.Whom, "-"), cmp.Or(a.Incident, "-"),
+		rows = append(rows, cells(a.Number, of, printable.DateTime(a.At), a.By, what, cmp.Or(a.Whom, "-"), cmp.Or(a.Incident, "-"),
 			cmp.Or(a.Undo, "-"), a.State))
 	}
 	printTable(w, "rrlllllll", rows)

@@ -52,7 +52,7 @@ func TestEveryIncidentIsToldOverKills(t *testing.T) {
 	t.Cleanup(hook.Close)
 	writeFile(t, dir+"/mainlog", "")
 	config := strings.NewReplacer("alert.to = []", fmt.Sprintf("alert.to = [{webhook = %q}]\nalert.per_hour = 1000", hook.URL),
-		"[exim]", fmt.Sprintf("[exim]\nmainlog = %q", dir+"/mainlog")).Replace(serveConfig(dir))
+		`mainlog = ""`, fmt.Sprintf("mainlog = %q", dir+"/mainlog")).Replace(serveConfig(dir))
 	n := launch(t, binary, dir, config)
 	notifier := startNotifier(t, binary, dir+"/run/notify.sock")
 	for round := range rounds {

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/alert"
+	"sluice/sidecar/card"
 	"sluice/sidecar/config"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // prepareAlerts prepares to tell operators of incidents, which go on from what is on the disk.
@@ -21,11 +23,16 @@ func (n *node) prepareAlerts(mta exim.Exim) {
 		Mail: func(ctx context.Context, c config.Channel, notice alert.Notice) error {
 			return mailNotice(ctx, n.engine.Config(), n.name, c, notice)
 		}}
-	n.alerts = alert.New(alert.Options{
+	o := alert.Options{
 		Dir: filepath.Join(n.config.Store.Dir, "notices"), Node: n.name, Config: n.engine.Config, Current: n.engine.Incident,
-		Account: func(domain string) string { return n.engine.Settings.Load().PayerOfDomain(domain).Account },
+		Account: n.engine.AccountOf,
+		Card:    func(i incident.Incident) string { return (&card.Card{Incident: i}).Text() },
 		Send:    sender.Send, Events: n.events,
-	})
+	}
+	if all := n.engine.SharedIncidents(); all != nil {
+		o.Shared = all
+	}
+	n.alerts = alert.New(o)
 	n.engine.WatchIncidents(n.alerts.Changed)
 	n.engine.WatchEvents(n.alerts.Event)
 }
@@ -105,7 +112,7 @@ func (c alertTestCmd) Run(t *terminal) error {
 	case len(tested.Channels) == 0:
 		return no{errors.New("alert test: alert.to is empty, so nobody is told of anything")}
 	case failed > 0:
-		return no{fmt.Errorf("alert test: %s not delivered", sidecar.Count(int64(failed), "notice was", "notices were"))}
+		return no{fmt.Errorf("alert test: %s not delivered", printable.Count(int64(failed), "notice was", "notices were"))}
 	}
 	return nil
 }

@@ -18,11 +18,12 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/script"
 )
 
-// watched is a scriptWatch of the scripts of a home, and what it has told since the last call of
+// watched is a script.Watch of the scripts of a home, and what it has told since the last call of
 // told. It asks a sluice deliver, as under systemd.
-func (h *tenantHome) watched() (w *scriptWatch, told func() []string) {
+func (h *tenantHome) watched() (w *script.Watch, told func() []string) {
 	helper := h.dir + "/run/deliver.sock"
 	l, err := net.Listen("unix", helper)
 	if err != nil {
@@ -56,8 +57,8 @@ func (h *tenantHome) watched() (w *scriptWatch, told func() []string) {
 	var events []string
 	told = func() []string { defer func() { events = nil }(); return events }
 	w = h.node.scripts
-	w.dir = h.dir + "/actions"
-	w.events = event.Func(func(e event.Event) {
+	w.Record = h.dir + "/actions"
+	w.Events = event.Func(func(e event.Event) {
 		events = append(events, fmt.Sprint(e.Kind, " ", e.Domain, " ", e.Attr("file"), " ", e.Err))
 	})
 	return w, told
@@ -78,7 +79,7 @@ func TestAScriptThatComesBackIsTold(t *testing.T) {
 	w, told := h.watched()
 	wants := func(what string, after time.Duration, want ...string) {
 		t.Helper()
-		w.step(t.Context(), time.Now().Add(after))
+		w.Step(t.Context(), time.Now().Add(after))
 		if got := told(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s: told %q, want %q", what, got, want)
 		}
@@ -113,7 +114,7 @@ func TestAScriptThatComesBackIsTold(t *testing.T) {
 	wants("it is disabled again", time.Hour)
 	chmod(0o604)
 	h.asks(5)
-	wants("after a week nobody looks", watchScripts+time.Hour)
+	wants("after a week nobody looks", script.Watched+time.Hour)
 	chmod(0)
 	h.wants(exitDone, "", "enable", path)
 	wants("it was taken back", 0)
@@ -123,11 +124,11 @@ func TestARecordThatCannotBeReadIsToldOnce(t *testing.T) {
 	t.Parallel()
 	h := newTenantHome(t)
 	w, told := h.watched()
-	if err := errors.Join(os.Mkdir(w.dir, 0o700), os.WriteFile(w.dir+"/actions", []byte("{}\n"), 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(w.Record, 0o700), os.WriteFile(w.Record+"/actions", []byte("{}\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	w.step(t.Context(), time.Now())
-	w.step(t.Context(), time.Now())
+	w.Step(t.Context(), time.Now())
+	w.Step(t.Context(), time.Now())
 	if got := told(); len(got) != 1 || !strings.HasPrefix(got[0], "scripts-unwatched") || !strings.Contains(got[0], "altered") {
 		t.Errorf("told %q", got)
 	}
@@ -154,7 +155,7 @@ func TestServeOrdersNoFileToBeLookedAt(t *testing.T) {
 	writeFile(t, dir+"/sluice.toml", serveConfig(dir))
 	hosttest.Root(t)
 	var out bytes.Buffer
-	code := run(t.Context(), []string{"deliver", "--config", dir + "/sluice.toml", "--actions", dir + "/actions"}, strings.NewReader(scriptsVerb+"/etc/shadow\n"), &out, &out)
+	code := run(t.Context(), []string{"deliver", "--config", dir + "/sluice.toml", "--actions", dir + "/actions"}, strings.NewReader(script.WatchVerb+"/etc/shadow\n"), &out, &out)
 	if code != exitDone || out.String() != "null\n" {
 		t.Errorf("exit %d: %s", code, &out)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,9 +12,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/config"
+	"sluice/sidecar/remedy"
 )
 
 // The card has what operators did about its incident on this node, by whom, and what takes it
@@ -29,11 +28,11 @@ func TestTheCardHasWhatWasDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, a := range []action.Action{
-		{At: later(-30 * time.Minute), By: "alice", Verb: verbStop, Whom: "hacked@example.com", Incident: "mx1-42"},
-		{At: later(-25 * time.Minute), By: "bob", Verb: verbStop, Whom: "hacked@example.com"},
-		{At: later(-25 * time.Minute), By: "carol", Verb: verbStop, Whom: "hacked@example.com", Incident: "mx1-17"},
-		{At: later(-25 * time.Minute), By: "carol", Verb: verbStop, Whom: "other@example.com"},
-		{At: later(30 * 24 * time.Hour), By: "carol", Verb: verbStop, Whom: "hacked@example.com"},
+		{At: later(-30 * time.Minute), By: "alice", Verb: remedy.VerbStop, Whom: "hacked@example.com", Incident: "mx1-42"},
+		{At: later(-25 * time.Minute), By: "bob", Verb: remedy.VerbStop, Whom: "hacked@example.com"},
+		{At: later(-25 * time.Minute), By: "carol", Verb: remedy.VerbStop, Whom: "hacked@example.com", Incident: "mx1-17"},
+		{At: later(-25 * time.Minute), By: "carol", Verb: remedy.VerbStop, Whom: "other@example.com"},
+		{At: later(30 * 24 * time.Hour), By: "carol", Verb: remedy.VerbStop, Whom: "hacked@example.com"},
 	} {
 		if _, err := record.Will(a, nil); err != nil {
 			t.Fatal(err)
@@ -54,31 +53,6 @@ func TestTheCardHasWhatWasDone(t *testing.T) {
 	var l incidentList
 	if err := json.Unmarshal([]byte(play(t, dir, "incident mx1-42 --json --actions $DIR/actions")), &l); err != nil || len(l.Actions) != 2 || l.Actions[1].By != "bob" {
 		t.Errorf("in JSON there is %+v, %v", l.Actions, err)
-	}
-}
-
-// The printed command finds what was posted to a site in the first three minutes, in the log that
-// the web server of this host writes.
-func TestWhoCalledTheScript(t *testing.T) {
-	root := t.TempDir() + "/"
-	if got := accessLog(root, "example.com"); got != "" {
-		t.Errorf("without a log it is %s", got)
-	}
-	if err := os.MkdirAll(root+"usr/local/apache/domlogs", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, root+"usr/local/apache/domlogs/example.com", `192.0.2.1 - - [01/Mar/2026:11:59:59 +0000] "POST /early.php HTTP/1.1" 200 1
-192.0.2.1 - - [01/Mar/2026:12:00:00 +0000] "POST /wp/x.php HTTP/1.1" 200 1
-192.0.2.1 - - [01/Mar/2026:12:01:00 +0000] "GET /wp/y.php HTTP/1.1" 200 1
-192.0.2.1 - - [01/Mar/2026:12:02:59 +0000] "POST /wp/z.php HTTP/1.1" 200 1
-192.0.2.1 - - [01/Mar/2026:12:03:00 +0000] "POST /late.php HTTP/1.1" 200 1
-`)
-	if got := accessLog(root, "../../etc/passwd"); got != "" {
-		t.Errorf("a name that is no domain leads to %s", got)
-	}
-	out, err := exec.Command("sh", "-c", sidecar.Command(grepPosts(noon), accessLog(root, "example.com"))).Output()
-	if found := regexp.MustCompile(`/\w+\.php`).FindAllString(string(out), -1); err != nil || strings.Join(found, " ") != "/x.php /z.php" {
-		t.Errorf("found %q, %v", found, err)
 	}
 }
 

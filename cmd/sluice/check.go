@@ -59,11 +59,8 @@ Examples:
   sluice check --stage rcpt --auth news@example.com --recipient bob@example.net
   sluice check --stage local --login bob --sender bob@example.com --recipients 'a@example.net, b@example.net'
   printf 'stage=rcpt\nauth=news@example.com\nrecipient=bob@example.net\n\n' | sluice check` +
-		jsonHelp(answer{}, "room is null where the answer has none.")
+		jsonHelp(policyd.Answer{}, "room is null where the answer has none.")
 }
-
-// maxQuestion is the largest question on stdin in bytes, as on the policy socket.
-const maxQuestion = 4 << 20
 
 func (c checkCmd) Run(t *terminal) error {
 	fields, err := c.question(t.stdin)
@@ -92,7 +89,7 @@ func (c checkCmd) Run(t *terminal) error {
 		return fmt.Errorf("check: %w\n%s%s", err, c.whyUnanswered(err), warning)
 	}
 	if c.JSON {
-		return printJSON(t.stdout, answerOf(reply))
+		return printJSON(t.stdout, policyd.AnswerOf(reply))
 	}
 	fmt.Fprintln(t.stdout, reply)
 	return nil
@@ -121,7 +118,7 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 		if err != nil {
 			return nil, fmt.Errorf("in --base64: %w", err)
 		}
-		fields, err := readQuestion(bytes.NewReader(text))
+		fields, err := policyd.ReadQuestion(bytes.NewReader(text))
 		if err != nil {
 			return nil, fmt.Errorf("in --base64: %w", err)
 		}
@@ -130,7 +127,7 @@ func (c checkCmd) question(stdin io.Reader) ([]policyd.Field, error) {
 	if c.Stage != "" {
 		return c.fields(), nil
 	}
-	fields, err := readQuestion(stdin)
+	fields, err := policyd.ReadQuestion(stdin)
 	if err != nil {
 		return nil, fmt.Errorf("from stdin: %w", err)
 	}
@@ -198,70 +195,4 @@ func (c checkCmd) fields() []policyd.Field {
 		add("sent", strconv.Itoa(c.Sent))
 	}
 	return fields
-}
-
-// readQuestion reads a question as the policy socket does: lines name=value up to an empty
-// line or the end, with values in base64 after encoding=base64.
-func readQuestion(r io.Reader) ([]policyd.Field, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxQuestion+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxQuestion:
-		return nil, fmt.Errorf("it is longer than %d bytes", maxQuestion)
-	case len(bytes.TrimSpace(text)) == 0:
-		return nil, errors.New("it is empty; give --stage, or lines name=value")
-	}
-	var fields []policyd.Field
-	encoded := false
-	question, _, _ := strings.Cut(string(text), "\n\n")
-	for line := range strings.Lines(question) {
-		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if !ok {
-			return nil, fmt.Errorf("%q is not name=value", line)
-		}
-		switch {
-		case !encoded && name == "request" && value == "sluice": // policyd.Client adds it itself
-		case !encoded && name == "encoding" && value == "base64":
-			encoded = true
-		default:
-			if value, err = decodeIf(encoded, value); err != nil {
-				return nil, fmt.Errorf("the value of %s is not base64: %w", name, err)
-			}
-			fields = append(fields, policyd.Field{Name: name, Value: value})
-		}
-	}
-	return fields, nil
-}
-
-func decodeIf(encoded bool, value string) (string, error) {
-	if !encoded {
-		return value, nil
-	}
-	b, err := base64.StdEncoding.DecodeString(value)
-	return string(b), err
-}
-
-// An answer is a reply, split up for --json.
-type answer struct {
-	Action string `json:"action"` // DUNNO, 450, 550 or DISCARD
-	Text   string `json:"text"`   // of a refusal, for the client
-	Log    string `json:"log"`    // what the mail server logs where that is more; else empty
-	Room   *int64 `json:"room"`   // null where the answer has none
-}
-
-func answerOf(reply string) (a answer) {
-	for line := range strings.Lines(reply) {
-		switch name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "="); name {
-		case "action":
-			a.Action, a.Text, _ = strings.Cut(value, " ")
-		case "log":
-			a.Log = value
-		case "room":
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				a.Room = &n
-			}
-		}
-	}
-	return a
 }

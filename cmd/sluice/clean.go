@@ -5,24 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/admin"
 	"sluice/sidecar/clean"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/remedy"
+	"sluice/sidecar/senders"
+	"sluice/sidecar/stop"
 )
 
 type cleanCmd struct {
-	Which  string   `arg:"" predictor:"scope" name:"incident" help:"Number of an incident, like mx1-42; a sender: news@example.com, login:bob, script:/home/bob/public_html; or a domain, and of it the open incident."`
-	DryRun bool     `help:"Only show the plan."`
-	Yes    bool     `help:"Do not ask."`
-	Only   []string `placeholder:"STEPS" help:"Only these steps: stop, login, queue, script, scan, release."`
-	All    bool     `help:"Also what was sent before the incident."`
-	Since  string   `placeholder:"TIME" help:"Only what was sent within this time: 90m, 24h. By default from an hour before the incident; without one within 24h."`
-	Reset  bool     `help:"Let the domain start at zero, too. Its mail was sent all the same; there is no undo."`
-	Log    logFiles `placeholder:"FILE..." help:"Plan by these main logs of Exim, and not by the running sluice."`
+	Which       string   `arg:"" predictor:"scope" name:"incident" help:"Number of an incident, like mx1-42; a sender: news@example.com, login:bob, script:/home/bob/public_html; or a domain, and of it the open incident."`
+	DryRun      bool     `help:"Only show the plan."`
+	Yes         bool     `help:"Do not ask."`
+	Only        []string `placeholder:"STEPS" help:"Only these steps: stop, login, queue, script, scan, release."`
+	All         bool     `help:"Also what was sent before the incident."`
+	Since       string   `placeholder:"TIME" help:"Only what was sent within this time: 90m, 24h. By default from an hour before the incident; without one within 24h."`
+	Reset       bool     `help:"Let the domain start at zero, too. Its mail was sent all the same; there is no undo."`
+	NewPassword bool     `help:"Give the login a new password, which is shown once, and do not suspend it. There is no undo. Dovecot cannot: there the login is suspended."`
+	Log         logFiles `placeholder:"FILE..." help:"Plan by these main logs of Exim, and not by the running sluice."`
 	jsonFlag
 }
 
@@ -73,6 +78,9 @@ type cleanedStep struct {
 	Failed string `json:"failed,omitempty"`
 }
 
+// passwdFile has the accounts of this host, and their homes.
+const passwdFile = "/etc/passwd"
+
 // A cleaning is the work of one clean.
 type cleaning struct {
 	cleanCmd
@@ -89,52 +97,53 @@ type cleaning struct {
 }
 
 func (c cleanCmd) Run(t *terminal) error {
+	if err := needRoot("clean"); err != nil {
+		return err
+	}
 	w := &cleaning{cleanCmd: c, t: t, out: t.stdout, in: bufio.NewReader(t.stdin)}
 	if c.JSON {
 		w.out = t.stderr // so that stdout has nothing else
 	}
 	err := w.run()
-	if u, is := errors.AsType[unproven](err); is {
+	if u, is := errors.AsType[clean.Unproven](err); is {
 		if !c.JSON {
 			t.showUnproven(u)
 		}
 		err = no{u}
 	}
 	if err != nil {
-		return fmt.Errorf("clean %s: %w", sidecar.Printable(c.Which), err)
+		return fmt.Errorf("clean %s: %w", printable.Of(c.Which), err)
 	}
 	return nil
 }
 
 func (w *cleaning) run() (err error) {
-	if os.Geteuid() != 0 {
-		return errors.New("only root can do that. Try: sudo sluice clean ...")
-	}
 	if w.node, err = w.t.node(); err != nil {
 		return err
 	}
-	if w.c, err = w.find(w.t, time.Now()); err != nil {
+	asked, err := w.asked(w.t)
+	if err != nil {
+		return err
+	}
+	if w.c, err = asked.Find(w.t.ctx, w.t.host(), time.Now()); err != nil {
 		return err
 	}
 	record, err := action.Open(w.t.actions)
 	if err != nil {
 		return err
 	}
-	name := w.c.Incident
-	if name == "" {
-		name = w.c.Author.Key
-	}
-	end, err := record.Begin(name)
+	end, err := remedy.BeginClean(record, w.action())
 	if err != nil {
 		return err
 	}
 	defer end()
-	if w.plans, err = clean.Make(w.t.ctx, w.c, w.t.steps(w.cleanCmd), w.Only); err != nil {
+	if w.plans, err = clean.Make(w.t.ctx, w.c, clean.Steps(w.t.host(), clean.Options{Logs: w.Log, Reset: w.Reset, Password: w.NewPassword, Passwd: passwdFile, Progress: w.t.scanProgress()}), w.Only); err != nil {
 		return err
 	}
 	w.begin()
 	w.showPlan()
 	if w.DryRun {
+		w.showLeft()
 		return w.printJSON()
 	}
 	if !w.idle() {
@@ -146,9 +155,54 @@ func (w *cleaning) run() (err error) {
 	return w.end()
 }
 
-// steps are the remedies that there are.
-func (t *terminal) steps(c cleanCmd) []clean.Step {
-	return []clean.Step{stopStep{t}, loginStep{t}, queueStep{t, c.Log}, scriptStep{t, passwdFile}, scanStep{t, passwdFile}, releaseStep{t, c.Reset}}
+// asked is what was typed.
+func (c cleanCmd) asked(t *terminal) (clean.Wanted, error) {
+	w := clean.Wanted{Which: c.Which, All: c.All}
+	if len(c.Log) > 0 {
+		w.Logs = func(author string) (string, error) { return c.inLogs(t, author) }
+	}
+	ago, err := parseTime("--since", c.Since)
+	if err == nil && ago > clean.Oldest {
+		err = fmt.Errorf("--since is %s, it can be %d days at most", c.Since, clean.Oldest/limit.Day)
+	}
+	w.Since = ago
+	return w, err
+}
+
+// inLogs finds by main logs alone for whom an author has sent, and shows what it has sent.
+func (c cleanCmd) inLogs(t *terminal, author string) (domain string, err error) {
+	of := false
+	who, to, err := whoFromLogs(t, c.Log, foreignFlag{Foreign: &of})
+	if err != nil {
+		return "", err
+	}
+	sent := senders.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, author, 1), Uncounted: []senders.Unpaid{}}
+	if len(sent.Domains) == 0 {
+		return "", no{fmt.Errorf("%s has sent nothing in these logs", author)}
+	}
+	if !c.JSON {
+		printWho(t.stdout, sent, "author", 1, false)
+	}
+	return sent.Domains[0].Domain, nil
+}
+
+// showUnproven prints who sends, and the commands with which an operator decides who it was.
+func (t *terminal) showUnproven(u clean.Unproven) {
+	if u.Domain == "" {
+		return
+	}
+	who, err := ask(t, "who "+u.Domain, func(a *admin.Client) (senders.Who, error) { return a.WhoSends(t.ctx, u.Domain, 10) })
+	if err != nil {
+		return
+	}
+	printWho(t.stdout, who, "author", 10, false)
+	for _, r := range who.Domains {
+		for _, a := range r.Authors {
+			if _, err := stop.Canonical(a.Key); err == nil {
+				printf(t.stdout, "  if it was %s:  %s\n", a.Key, printable.Command("sluice clean", a.Key))
+			}
+		}
+	}
 }
 
 // begin takes the case and the plans into what is printed as JSON.
@@ -172,7 +226,7 @@ func (w *cleaning) showPlan() {
 	if w.c.Incident != "" {
 		about = fmt.Sprintf("incident %s  %s, culprit %s", w.c.Incident, w.c.Domain, w.c.Author.Key)
 	}
-	since := ", mail since " + sidecar.DateTime(w.c.Since)
+	since := ", mail since " + printable.DateTime(w.c.Since)
 	if w.All {
 		since = ", all its mail"
 	}
@@ -246,12 +300,16 @@ func (w *cleaning) answer(question string) (string, error) {
 	return strings.ToLower(strings.TrimSpace(line)), w.t.ctx.Err()
 }
 
+// action is all of the clean, as it is recorded.
+func (w *cleaning) action() *action.Action {
+	return &action.Action{Verb: remedy.VerbClean, Whom: w.c.Author.Key, Incident: w.c.Incident}
+}
+
 // do does the steps, and says how each has ended.
 func (w *cleaning) do() {
-	a := action.Action{Verb: verbClean, Whom: w.c.Author.Key, Incident: w.c.Incident}
-	n, err := w.t.act(a, nil, func(number int) (any, error) {
+	n, err := w.t.host().Act(*w.action(), nil, func(number int) (any, error) {
 		w.c.Number = number
-		clean.Run(w.t.ctx, w.c, w.plans, w.wanted, w.told)
+		clean.Run(w.t.ctx, w.c, w.plans, w.wanted, w.printStep)
 		switch {
 		case w.failed:
 			return nil, errors.New("not all of it was done")
@@ -265,7 +323,7 @@ func (w *cleaning) do() {
 		w.failed = true
 		printf(w.out, "nothing was done, for it cannot be recorded: %v\n", err)
 	case w.begun:
-		w.result.Action, w.result.Undo = n, undoCommand(w.node, n)
+		w.result.Action, w.result.Undo = n, remedy.UndoCommand(w.node, n)
 		if err != nil && !w.failed {
 			w.failed = true
 			printf(w.out, "%v\n", err)
@@ -283,8 +341,8 @@ func (w *cleaning) wanted(p *clean.Planned) bool {
 	return err == nil && (answer == "y" || answer == "yes")
 }
 
-// told takes in what became of a step.
-func (w *cleaning) told(p *clean.Planned, done clean.Done, err error) {
+// printStep takes in what became of a step.
+func (w *cleaning) printStep(p *clean.Planned, done clean.Done, err error) {
 	for i := range w.result.Steps {
 		step := &w.result.Steps[i]
 		if step.Name != p.Name() {
@@ -309,11 +367,13 @@ func (w *cleaning) told(p *clean.Planned, done clean.Done, err error) {
 	default:
 		printf(w.out, "%s: %s\n", p.Name(), done.Text)
 	}
+	if done.Password != "" && !w.JSON { // it was set, and is kept nowhere
+		printf(w.out, "the new password of %s, which is shown only now: %s\n", w.c.Author.Key, done.Password)
+	}
 }
 
 // end says how to take it back, and what is left.
 func (w *cleaning) end() error {
-	w.result.Left = append(w.result.Left, w.t.elsewhere(w.c, w.Which)...)
 	if w.result.Action > 0 {
 		printf(w.out, "done. Undo: %s (all)", w.result.Undo)
 		for _, s := range w.result.Steps {
@@ -325,9 +385,7 @@ func (w *cleaning) end() error {
 	} else if w.idle() {
 		fmt.Fprintln(w.out, "there is nothing to do")
 	}
-	for _, left := range w.result.Left {
-		printf(w.out, "left: %s\n", left)
-	}
+	w.showLeft()
 	if err := w.printJSON(); err != nil {
 		return err
 	}
@@ -340,6 +398,14 @@ func (w *cleaning) end() error {
 		return no{errors.New("something is left")}
 	}
 	return nil
+}
+
+// showLeft prints what is left for an operator, here and on other nodes.
+func (w *cleaning) showLeft() {
+	w.result.Left = append(w.result.Left, clean.Elsewhere(w.t.ctx, w.t.host(), w.c, w.Which)...)
+	for _, left := range w.result.Left {
+		printf(w.out, "left: %s\n", left)
+	}
 }
 
 func (w *cleaning) printJSON() error {

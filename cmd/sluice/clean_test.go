@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +16,8 @@ import (
 	"sluice/sidecar/action"
 	"sluice/sidecar/clean"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/remedy"
+	"sluice/sidecar/senders"
 )
 
 // typed runs a command as root with what is typed into it.
@@ -95,6 +97,12 @@ func TestOneCleanAtATime(t *testing.T) {
 	n.wantTyped(t, "", exitError, "somebody else is doing it", "clean", hacked, "--only", "stop", "--yes")
 	end()
 	n.wantTyped(t, "", exitDone, "done", "clean", hacked, "--only", "stop", "--yes")
+	if end, err = hostRecord(t, n.dir).Begin(hacked); err != nil { // it goes on, or is done again
+		t.Fatal(err)
+	}
+	n.wantTyped(t, "", exitError, "another clean of it, or the undo of one, is under way", "undo", "1")
+	end()
+	n.wantTyped(t, "", exitDone, "taken back", "undo", "1")
 }
 
 func TestCleanWithoutARunningSluice(t *testing.T) {
@@ -129,48 +137,6 @@ func good() *incident.Incident {
 		Culprit: incident.Culprit{Author: hacked, Kind: "mailbox", Proof: "proven", Count: 461, Of: 487}}
 }
 
-// An incident comes from a program that talks with everybody, which may be in somebody's hands,
-// and from other nodes. Root acts on nothing of it that does not look as it should.
-func TestAHostileIncidentIsNotActedOn(t *testing.T) {
-	if c, err := caseOf(noon, good()); err != nil || c.Author.Proof != sidecar.Proven || !c.Since.Equal(noon.Add(-2*time.Hour)) {
-		t.Fatalf("%+v, %v", c, err)
-	}
-	for name, spoil := range map[string]func(*incident.Incident){
-		"a number that is a path":         func(i *incident.Incident) { i.Node = "../../etc" },
-		"a number with a command":         func(i *incident.Incident) { i.Node = "mx1;reboot" },
-		"a domain with a path":            func(i *incident.Incident) { i.Domain = "../../../etc/passwd" },
-		"a domain that is an option":      func(i *incident.Incident) { i.Domain = "--all" },
-		"of no domain":                    func(i *incident.Incident) { i.Domain = "" },
-		"of a relay":                      func(i *incident.Incident) { i.Domain = "relay:203.0.113.9" },
-		"an author with a command":        func(i *incident.Incident) { i.Culprit.Author = "$(reboot)\n@example.com" },
-		"an author with a terminal's":     func(i *incident.Incident) { i.Culprit.Author = "\x1b[2J@example.com" },
-		"an author from right to left":    func(i *incident.Incident) { i.Culprit.Author = "x\u202e@example.com" },
-		"an author that is an option":     func(i *incident.Incident) { i.Culprit.Author = "--config=/tmp/x" },
-		"a script with a path upwards":    func(i *incident.Incident) { i.Culprit.Author = "script:/home/bob/../../etc" },
-		"a script of a long name":         func(i *incident.Incident) { i.Culprit.Author = "script:/" + strings.Repeat("a", 4000) },
-		"an account, with all who send":   func(i *incident.Incident) { i.Culprit.Author = "account:bob" },
-		"a web server, which everybody":   func(i *incident.Incident) { i.Culprit.Author = "service:www-data" },
-		"the loopback":                    func(i *incident.Incident) { i.Culprit.Author = "loopback" },
-		"a forwarder":                     func(i *incident.Incident) { i.Culprit.Author = "forward:info@example.com" },
-		"nobody":                          func(i *incident.Incident) { i.Culprit.Author = "" },
-		"who has sent the smaller part":   func(i *incident.Incident) { i.Culprit.Count = 200 },
-		"opened in the future":            func(i *incident.Incident) { i.Opened = noon.Add(time.Hour) },
-		"opened before all that there is": func(i *incident.Incident) { i.Opened = time.Time{} },
-	} {
-		i := good()
-		spoil(i)
-		if c, err := caseOf(noon, i); err == nil {
-			t.Errorf("%s: %+v", name, c)
-		}
-	}
-	// What it says of a proof is not believed.
-	i := good()
-	i.Culprit.Author = "script:/home/bob/public_html"
-	if c, err := caseOf(noon, i); err != nil || c.Author.Proof == sidecar.Proven {
-		t.Errorf("a script is proven: %+v, %v", c, err)
-	}
-}
-
 // Without a culprit clean shows who sends, and does nothing.
 func TestCleanWithoutACulprit(t *testing.T) {
 	t.Parallel()
@@ -184,7 +150,7 @@ func TestCleanWithoutACulprit(t *testing.T) {
 	for _, since := range []string{"400d", "yesterday"} {
 		n.wantTyped(t, "", exitError, "--since", "clean", hacked, "--since", since)
 	}
-	if _, err := (cleanCmd{Since: "36d"}).since(noon, noon); err == nil {
+	if _, err := (cleanCmd{Since: "36d"}).asked(nil); err == nil {
 		t.Error("longer ago than Exim keeps anything")
 	}
 }
@@ -221,11 +187,56 @@ func TestATakenOverServeChoosesNobody(t *testing.T) {
 	for _, which := range []string{"mx1-42", "other.example", "ceo@other.example"} { // who is meant
 		n.wantTyped(t, "", exitDone, "sluice stop ceo@other.example", "clean", which, "--dry-run", "--only", "stop")
 	}
-	forward := good()
-	forward.Domain = "forward:example.com"
-	for which, want := range map[string]bool{"EXAMPLE.com": true, hacked: true, "boss@example.com": false, "com": false, "mx1-42": false, "": false} {
-		if isOf(*forward, which) != want {
-			t.Errorf("isOf %q: %v", which, !want)
+}
+
+// Who has typed the number of an incident, the other one its culprit, do the same, and not at once:
+// of an incident that is over clean finds the number only if it is typed.
+func TestOneCleanOfAnIncidentAndItsCulpritAtATime(t *testing.T) {
+	i := good()
+	i.Opened, i.Closed = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+	dir := t.TempDir()
+	serveStage(t, dir, stage{incidents: []incident.Incident{*i}})
+	writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+	n := &servedNode{dir: dir}
+	for _, c := range []struct {
+		underWay action.Action
+		typed    string
+	}{
+		{action.Action{Whom: hacked}, "mx1-42"},
+		{action.Action{Whom: hacked, Incident: "mx1-42"}, hacked},
+		{action.Action{Whom: "ceo@example.com", Incident: "mx1-42"}, "mx1-42"},
+	} {
+		end, err := remedy.BeginClean(hostRecord(t, dir), &c.underWay)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.wantTyped(t, "", exitError, "another clean of it, or the undo of one, is under way", "clean", c.typed, "--only", "stop", "--yes")
+		end()
+		n.wantTyped(t, "", exitDone, "sluice stop "+hacked, "clean", c.typed, "--only", "stop", "--dry-run")
+	}
+	end, err := remedy.BeginClean(hostRecord(t, dir), &action.Action{Whom: "ceo@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	n.wantTyped(t, "", exitDone, "sluice stop "+hacked, "clean", "mx1-42", "--only", "stop", "--dry-run")
+}
+
+// The plan names the other nodes that have sent, and those of which nothing is heard: they may have.
+func TestCleanNamesTheOtherNodes(t *testing.T) {
+	i := good()
+	i.Opened = time.Now().Add(-time.Hour)
+	dir := t.TempDir()
+	serveStage(t, dir, stage{incidents: []incident.Incident{*i}, who: senders.Who{Node: "mx1", Missing: []string{"mx3", "mx2", "$(reboot)"},
+		Domains: []senders.Report{{Domain: "example.com", Nodes: []string{"mx1", "mx2"}}}}})
+	writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+	n := &servedNode{dir: dir}
+	for _, args := range [][]string{{"--dry-run"}, {"--yes"}} {
+		out, _ := n.typed(t, "", append([]string{"clean", "mx1-42", "--only", "scan"}, args...)...)
+		for _, want := range []string{"files of mx2, which has sent too: ssh mx2 'sluice clean mx1-42'", "files of mx3, which may have sent too, for nothing is heard of it: ssh mx3 'sluice clean mx1-42'"} {
+			if strings.Count(out, "left: ") != 2 || !strings.Contains(out, want) {
+				t.Errorf("%s: want %q in\n%s", args, want, out)
+			}
 		}
 	}
 }
@@ -290,24 +301,6 @@ func TestCleanAskedForEachStep(t *testing.T) {
 	}
 }
 
-// A name that a tenant has chosen is no command of another node either, whose shell reads it again.
-func TestTheCommandForAnotherNode(t *testing.T) {
-	const which = "script:/home/bob/x;echo $(id) 'y"
-	out, err := exec.Command("sh", "-c", `ssh() { shift; sh -c "$*"; }; sluice() { printf '%s|' "$@"; }; `+
-		strings.Replace(cleanOn("mx2.example", which), "'sluice clean", `'sluice() { printf "%s|" "$@"; }; sluice clean`, 1)).CombinedOutput()
-	if want := "clean|" + which + "|"; err != nil || string(out) != want {
-		t.Errorf("%s: %q, want %q: %v", cleanOn("mx2.example", which), out, want, err)
-	}
-	if got := cleanOn("mx2", hacked); got != "ssh mx2 'sluice clean hacked@example.com'" {
-		t.Error(got)
-	}
-	for _, node := range []string{"-oProxyCommand=reboot", "mx2;reboot", "mx2 reboot", ""} {
-		if got := cleanOn(node, hacked); got != "" {
-			t.Errorf("%q: %s", node, got)
-		}
-	}
-}
-
 // A record with values that no command would have written is not acted on either.
 func TestHostileActionsAreNotTakenBack(t *testing.T) {
 	t.Parallel()
@@ -320,13 +313,13 @@ func TestHostileActionsAreNotTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := hostRecord(t, dir)
-	for _, made := range []stopped{
-		{Scope: "../../victim", File: dir + "/victim", Since: info.ModTime(), Inode: inode(info)},
+	for _, made := range []remedy.Stopped{
+		{Scope: "../../victim", File: dir + "/victim", Since: info.ModTime(), Inode: info.Sys().(*syscall.Stat_t).Ino},
 		{Scope: hacked, File: dir + "/victim"},
 		{Scope: "-rf", Mark: "1"},
 		{},
 	} {
-		number, err := record.Will(action.Action{At: noon, Verb: verbStop, Whom: made.Scope}, made)
+		number, err := record.Will(action.Action{At: noon, Verb: remedy.VerbStop, Whom: made.Scope}, made)
 		if err = errors.Join(err, record.Did(noon, number, made, nil)); err != nil {
 			t.Fatal(err)
 		}

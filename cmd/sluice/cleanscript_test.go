@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/clean"
+	"sluice/sidecar/remedy"
 	"sluice/sidecar/script"
 )
 
@@ -17,7 +20,10 @@ func TestCleanDisablesTheScriptThatItsHeaderNames(t *testing.T) {
 	h := newTenantHome(t)
 	path := h.file("wp/mailer.php", "<?php mail();")
 	h.file("wp/index.php", "<?php")
-	s := scriptStep{h.root(t), h.dir + "/passwd"}
+	plan := func(header string) (clean.Plan, error) {
+		s := h.step(t, clean.Script, func(context.Context, string) string { return header })
+		return s.Plan(t.Context(), clean.Case{Author: sidecar.Author{Key: "script:" + h.home + "/wp"}})
+	}
 	for header, want := range map[string]string{
 		"":                          "does not say of which file",
 		"$(reboot).php":             "does not say of which file",
@@ -26,16 +32,16 @@ func TestCleanDisablesTheScriptThatItsHeaderNames(t *testing.T) {
 		"1001:..":                   "does not say of which file",
 		"1001:wp/../../mailer2.php": "no such file",
 	} {
-		if p, err := s.plan(h.home+"/wp", header); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, want) || !strings.Contains(p.Nothing, "sluice script disable "+h.home+"/wp lists") {
+		if p, err := plan(header); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, want) || !strings.Contains(p.Nothing, "sluice script disable "+h.home+"/wp lists") {
 			t.Errorf("header %q: %+v, %v; want %q", header, p, err, want)
 		}
 	}
-	p, err := s.plan(h.home+"/wp", "example.com/wp/mailer.php for 192.0.2.1")
+	p, err := plan("example.com/wp/mailer.php for 192.0.2.1")
 	if err != nil || len(p.Lines) != 1 || p.Lines[0].Command != "sluice script disable "+path {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	c := clean.Case{Incident: "mx1-42", Author: sidecar.Author{Key: "script:" + h.home + "/wp"}, Number: 7}
-	done, err := s.Do(t.Context(), c, p)
+	done, err := h.step(t, clean.Script, nil).Do(t.Context(), c, p)
 	if err != nil || len(done.Actions) != 1 || !strings.Contains(done.Text, path+" is disabled; PHP notices within ") {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -45,9 +51,15 @@ func TestCleanDisablesTheScriptThatItsHeaderNames(t *testing.T) {
 	if err != nil || a.Read(&was) != nil || a.Part != 7 || a.Incident != "mx1-42" || was.Author != c.Author.Key {
 		t.Errorf("recorded %+v with %+v, %v", a, was, err)
 	}
-	if p, err := s.plan(h.home+"/wp", "1001:mailer.php"); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, "disabled already") {
+	if p, err := plan("1001:mailer.php"); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, "disabled already") {
 		t.Errorf("again: %+v, %v", p, err)
 	}
+}
+
+// step is a step of a clean on the host of the tenant.
+func (h *tenantHome) step(t *testing.T, name string, header func(context.Context, string) string) clean.Step {
+	all := clean.Steps(h.root(t).host(), clean.Options{Passwd: h.dir + "/passwd", Header: header})
+	return all[slices.IndexFunc(all, func(s clean.Step) bool { return s.Name() == name })]
 }
 
 // What a clean has disabled stays so when the clean is taken back.
@@ -55,9 +67,8 @@ func TestUndoOfACleanLeavesFiles(t *testing.T) {
 	t.Parallel()
 	h := newTenantHome(t)
 	path := h.file("wp/mailer.php", "<?php mail();")
-	r := h.root(t)
-	n, err := r.act(action.Action{Verb: verbClean, Whom: "script:" + h.home + "/wp"}, nil, func(number int) (any, error) {
-		_, err := scriptStep{r, h.dir + "/passwd"}.Do(t.Context(), clean.Case{Number: number}, clean.Plan{Values: path})
+	n, err := h.root(t).host().Act(action.Action{Verb: remedy.VerbClean, Whom: "script:" + h.home + "/wp"}, nil, func(number int) (any, error) {
+		_, err := h.step(t, clean.Script, nil).Do(t.Context(), clean.Case{Number: number}, clean.Plan{Values: path})
 		return nil, err
 	})
 	if err != nil {
@@ -77,7 +88,7 @@ func TestCleanOfWhoIsNoScript(t *testing.T) {
 		"script:relative": "to the letter", "script:" + h.home: "does not say",
 	} {
 		c := clean.Case{Author: sidecar.Author{Key: author}}
-		if p, err := (scriptStep{h.root(t), h.dir + "/passwd"}).Plan(t.Context(), c); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, want) {
+		if p, err := h.step(t, clean.Script, nil).Plan(t.Context(), c); err != nil || len(p.Lines) > 0 || !strings.Contains(p.Nothing, want) {
 			t.Errorf("%s: %+v, %v; want %q", author, p, err, want)
 		}
 	}
@@ -86,7 +97,7 @@ func TestCleanOfWhoIsNoScript(t *testing.T) {
 func TestCleanScansTheDirectoryOfAScript(t *testing.T) {
 	t.Parallel()
 	h := newTenantHome(t)
-	s := scanStep{h.root(t), h.dir + "/passwd"}
+	s := h.step(t, clean.Scan, nil)
 	plan := func(author string) clean.Plan {
 		p, err := s.Plan(t.Context(), clean.Case{Author: sidecar.Author{Key: author}})
 		if err != nil {

@@ -159,6 +159,17 @@ func TestLockUnlockAndResetAreForAllNodes(t *testing.T) {
 	if !exists(b.file(lock)) || b.send(t, 41) {
 		t.Error("a hand's lock on one node was removed from another one")
 	}
+
+	// Whichever node is asked says what has happened, and on which.
+	for _, n := range []*servedNode{a, b} {
+		for _, want := range []string{"mx1.example command example.com", "mx2.example command example.com", "mx1.example lock-removed example.com",
+			"mx2.example lock-made example.com", "mx2.example refused news@example.com"} {
+			hosttest.Eventually(t, "events has "+want, func() bool {
+				out, _ := n.sluice(t, "events", "example.com")
+				return strings.Contains(strings.Join(strings.Fields(out), " "), want)
+			})
+		}
+	}
 }
 
 // Bad sends of one domain on two nodes, too few on each, trip it on both.
@@ -170,7 +181,7 @@ func TestOutcomesOnTwoNodesTripOnBoth(t *testing.T) {
 		dir := t.TempDir()
 		writeFile(t, dir+"/mainlog", "")
 		config := strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = \"mx%d.example\"\nurl = %q\nnodes = 2", i+1, r.URL()), 1)
-		config = strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = \"%s/mainlog\"", dir), 1)
+		config = strings.Replace(config, `mainlog = ""`, fmt.Sprintf("mainlog = \"%s/mainlog\"", dir), 1)
 		nodes = append(nodes, startServeWith(t, dir, config))
 	}
 	for _, n := range nodes {

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"sluice/ratelimit/redisstore"
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
+	"sluice/sidecar/printable"
 )
 
 type configCmd struct {
@@ -112,7 +112,7 @@ func (c configCmd) values(t *terminal) (values []config.Value, err error) {
 	if c.Running {
 		return ask(t, "config", func(a *admin.Client) ([]config.Value, error) { return a.Config(t.ctx) })
 	}
-	config, err := t.loadConfig()
+	config, err := t.effectiveConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (c versionCmd) Run(t *terminal) error {
 	if c.Running {
 		return show(t, c.JSON, "version", func(a *admin.Client) (admin.Version, error) { return a.Version(t.ctx) }, func(v admin.Version) {
 			print(v)
-			printf(t.stdout, "process %d, started %s\n", v.PID, sidecar.DateTime(v.Started))
+			printf(t.stdout, "process %d, started %s\n", v.PID, printable.DateTime(v.Started))
 		})
 	}
 	v := admin.Version{Version: programVersion()}

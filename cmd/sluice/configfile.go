@@ -16,6 +16,7 @@ import (
 
 	"sluice/sidecar/config"
 	"sluice/sidecar/engine"
+	"sluice/sidecar/exim"
 	"sluice/sidecar/follow"
 )
 
@@ -33,13 +34,15 @@ type configFile struct {
 	path     string
 	read     func() (*config.Config, error)
 	hup      chan os.Signal
+	exim     *exim.LastLists   // sets what the file leaves open
+	lists    chan struct{}     // what Exim says of local domains and relays is another than before
 	announce func(hash string) // announces to other nodes which configuration is in force; nil without others
 	known    follow.Stamp      // as last read, in force or refused
 }
 
 // followConfig notes the state of the file before it is read for the first time.
 func followConfig(path string, read func() (*config.Config, error)) *configFile {
-	f := &configFile{path: cmp.Or(path, config.DefaultPath), read: read, hup: make(chan os.Signal, 1)}
+	f := &configFile{path: cmp.Or(path, config.DefaultPath), read: read, hup: make(chan os.Signal, 1), lists: make(chan struct{}, 1)}
 	f.known = f.stamp()
 	signal.Notify(f.hup, syscall.SIGHUP)
 	return f
@@ -76,13 +79,18 @@ func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 			f.known = f.stamp()
 			f.reload(p, time.Now())
 			continue
+		case <-f.lists:
+			if f.stamp() == f.known { // else it is read soon
+				f.reload(p, time.Now())
+			}
+			continue
 		case <-lost:
 		case <-events:
 		case <-next.C:
 		}
 		now, stamp := time.Now(), f.stamp()
 		if stamp != seen {
-			seen, since = stamp, now
+			seen, since = stamp, time.Now() // it may have changed after now
 		}
 		wait := configPoll
 		switch still := now.Sub(since); {
@@ -97,9 +105,20 @@ func (f *configFile) run(ctx context.Context, p *engine.Engine) error {
 	}
 }
 
+// listsChanged has the file read again, which takes from Exim what it does not set.
+func (f *configFile) listsChanged() {
+	select {
+	case f.lists <- struct{}{}:
+	default: // that is already due
+	}
+}
+
 // reload puts the file in force as it is now, or reports why it is not.
 func (f *configFile) reload(p *engine.Engine, now time.Time) {
 	config, err := f.read()
+	if err == nil && f.exim != nil {
+		addLastLists(config, f.exim)
+	}
 	if f.known.Size == 0 && p.Config().File() != "" && err == nil {
 		// Nobody means to drop all limits at once.
 		err = fmt.Errorf("%s: it is empty or gone; sluice goes on as before, and a restart would take the built-in values", f.path)

@@ -8,10 +8,10 @@ import (
 	"os"
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/doctor"
+	"sluice/sidecar/printable"
 )
 
 type doctorCmd struct{ jsonFlag }
@@ -45,12 +45,16 @@ func (c doctorCmd) Run(t *terminal) error {
 	if os.Geteuid() != 0 {
 		return errors.New("doctor: only root can ask Exim and the running sluice. Try: sudo sluice doctor")
 	}
+	load := func() (*config.Config, error) {
+		c, _, err := t.configWithExim() // what Exim does not say is among the findings
+		return c, err
+	}
 	findings, err := doctor.Examine(t.ctx, doctor.Options{
-		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: t.loadConfig, Serves: checkServable,
+		File: cmp.Or(t.configFile, config.DefaultPath), Version: programVersion(), Load: load, Serves: checkServable,
 		Crontabs: []string{"/var/spool/cron/crontabs", "/var/spool/cron"}, // Debian's cron; cronie
 		Actions:  t.actions,
 		Root:     "/",
-		Ask:      func(ask func(*admin.Client) error) error { return t.askAdmin("ask", ask) },
+		Ask:      func(ask func(*admin.Client) error) error { return t.askAdmin("status", ask) },
 	})
 	if err != nil {
 		return fmt.Errorf("doctor: %w", err)
@@ -69,7 +73,7 @@ func (c doctorCmd) Run(t *terminal) error {
 		printFindings(t.stdout, findings)
 	}
 	if wrong > 0 {
-		return no{fmt.Errorf("doctor: %s wrong", sidecar.Count(wrong, "thing is", "things are"))}
+		return no{fmt.Errorf("doctor: %s wrong", printable.Count(wrong, "thing is", "things are"))}
 	}
 	return nil
 }

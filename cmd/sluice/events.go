@@ -1,14 +1,16 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 type eventsCmd struct {
@@ -19,8 +21,9 @@ type eventsCmd struct {
 
 // Help is the long help.
 func (eventsCmd) Help() string {
-	return `What this node has locked, refused, held and released, what operators have done, and what
-was wrong with the node, the first first. Of a domain that is what happened to its mailboxes
+	return `What was locked, refused, held and released, what operators have done, and what
+was wrong with this node, the first first. Nodes that share their counts tell each other
+what has happened to domains within seconds, and show on which one. Of a domain that is what happened to its mailboxes
 too; of a mailbox also what happened to its whole domain; of an account that of its domains.
 BY is who did it; where it is empty, Sluice did.
 
@@ -33,38 +36,43 @@ Examples:
   sluice events
   sluice events example.com --since 2d
   sluice events news@example.com --json | jq -r '.events[] | select(.event == "refused").at'` +
-		jsonHelp(operator.Past{}, "at and last are the first and the last time; without by, Sluice did it.")
+		jsonHelp(operator.Past{}, "at and last are the first and the last time; without by, Sluice did it; without node, it was on this one.")
 }
 
 func (c eventsCmd) Run(t *terminal) error {
-	scope := ""
-	if c.Scope != nil {
-		if scope = *c.Scope; scope == "" {
-			return errors.New("events: the name is empty; leave it out to see what has happened to all")
-		}
+	scope, err := orAll(c.Scope, "events: the name is empty; leave it out to see what has happened to all")
+	if err != nil {
+		return err
 	}
 	within, err := parseTime("--since", c.Since)
 	if err != nil {
 		return fmt.Errorf("events: %w", err)
 	}
 	question := func(a *admin.Client) (operator.Past, error) { return a.Happened(t.ctx, scope, within) }
-	return show(t, c.JSON, "events", question, func(p operator.Past) { printEvents(t.stdout, p, scope, sidecar.Brief(within)) })
+	return show(t, c.JSON, "events", question, func(p operator.Past) { printEvents(t.stdout, p, scope, printable.Brief(within)) })
 }
 
 func printEvents(w io.Writer, p operator.Past, scope, within string) {
 	if len(p.Events) == 0 {
 		of := ""
 		if scope != "" {
-			of = " to " + sidecar.Printable(scope)
+			of = " to " + printable.Of(scope)
 		}
 		printf(w, "%s: nothing has happened%s in the last %s\n", p.Node, of, within)
 		return
 	}
-	rows := [][]sidecar.Text{cells("WHEN", "EVENT", "WHOM", "BY", "WHAT")}
-	for _, r := range p.Events {
-		rows = append(rows, cells(sidecar.DateTime(r.At), r.Event, whom(r), r.By, often(r)+r.Text))
+	shared := slices.ContainsFunc(p.Events, func(r eventlog.Record) bool { return r.Node != "" })
+	row := func(at, node, event, whom, by, what any) []printable.Text {
+		if !shared {
+			return cells(at, event, whom, by, what)
+		}
+		return cells(at, node, event, whom, by, what)
 	}
-	printTable(w, "lllll", rows)
+	rows := [][]printable.Text{row("WHEN", "NODE", "EVENT", "WHOM", "BY", "WHAT")}
+	for _, r := range p.Events {
+		rows = append(rows, row(printable.DateTime(r.At), cmp.Or(r.Node, p.Node), r.Event, whom(r), r.By, often(r)+r.Text))
+	}
+	printTable(w, "llllll"[:len(rows[0])], rows)
 }
 
 // whom is whom a record is about.
@@ -83,5 +91,5 @@ func often(r eventlog.Record) string {
 	if r.Count < 2 {
 		return ""
 	}
-	return fmt.Sprintf("%s until %s: ", sidecar.Count(r.Count, "time", "times"), r.Last.Local().Format("15:04:05"))
+	return fmt.Sprintf("%s until %s: ", printable.Count(r.Count, "time", "times"), r.Last.Local().Format("15:04:05"))
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	eximconfig "sluice/exim-config"
-	"sluice/sidecar"
 	"sluice/sidecar/install"
+	"sluice/sidecar/printable"
 )
 
 type eximCmd struct {
@@ -101,7 +101,7 @@ func (c eximShowCmd) Run(t *terminal) error {
 		err = printJSON(t.stdout, s)
 	case s.Installed:
 		fmt.Fprintf(t.stdout, "Sluice is in Exim's configuration; layout %s, way %s\n\n", s.Layout, s.Way)
-		rows := [][]sidecar.Text{cells("STATE", "FILE")}
+		rows := [][]printable.Text{cells("STATE", "FILE")}
 		for _, f := range s.Files {
 			rows = append(rows, cells(f.State, f.Path))
 		}
@@ -118,7 +118,11 @@ func (c eximShowCmd) Run(t *terminal) error {
 func (t *terminal) changeExim(what string, change func(*install.Installer) error) error {
 	signal.Ignore(syscall.SIGHUP)
 	unix.Umask(0o022) // Exim reads what is made, with its own rights
-	return t.withInstaller(what, t.stdout, change)
+	err := t.withInstaller(what, t.stdout, change)
+	if err == nil || errors.Is(err, install.ErrUsage) {
+		return err
+	}
+	return no{err}
 }
 
 // withInstaller finds the installer of this host.
@@ -131,11 +135,8 @@ func (t *terminal) withInstaller(what string, out io.Writer, do func(*install.In
 	if err == nil {
 		err = do(i)
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, install.ErrUsage):
+	if err != nil {
 		return fmt.Errorf("exim %s: %w", what, err)
 	}
-	return no{fmt.Errorf("exim %s: %w", what, err)}
+	return nil
 }

@@ -61,7 +61,7 @@ func (c expectCmd) Run(t *terminal) error {
 
 // scope is whose sends are expected: of an incident its culprit.
 func (c expectCmd) scope(t *terminal) (string, error) {
-	if !incidentName.MatchString(c.Scope) {
+	if !incident.IsName(c.Scope) {
 		if author, err := stop.Canonical(c.Scope); err == nil {
 			return author, nil
 		}

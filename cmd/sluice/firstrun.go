@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 // teach tells an operator who has just had Sluice put into Exim what happens from now on, whom the
@@ -18,7 +19,7 @@ func (t *terminal) teach() {
 	if err != nil {
 		fmt.Fprintln(t.stdout, "\nThe service sluice does not answer yet; until it does, mail flows: systemctl enable --now sluice")
 	}
-	t.tellThePast(err == nil)
+	t.printPast(err == nil)
 	switch {
 	case err != nil:
 	case in.Mode == limit.Watch:
@@ -33,8 +34,8 @@ func (t *terminal) teach() {
 // shownInPast is how many domains are named of those that would have been refused something.
 const shownInPast = 3
 
-// tellThePast says whom the limits would have refused in the main log, were they enforced.
-func (t *terminal) tellThePast(live bool) {
+// printPast prints whom the limits would have refused in the main log, were they enforced.
+func (t *terminal) printPast(live bool) {
 	c, err := t.loadConfig()
 	if err != nil || c.Exim.Mainlog == "" {
 		return
@@ -46,8 +47,8 @@ func (t *terminal) tellThePast(live bool) {
 	case err != nil:
 		t.warn(fmt.Sprintf("whom the limits would have refused is not known: %v", err))
 	case !s.From.IsZero():
-		fmt.Fprintf(t.stdout, "\nIn %s since %s, %s of %s would have been refused, of %d sends.\n", c.Exim.Mainlog, sidecar.DateTime(s.From),
-			sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"), s.Sent+s.Refused)
+		fmt.Fprintf(t.stdout, "\nIn %s since %s, %s of %s would have been refused, of %d sends.\n", c.Exim.Mainlog, printable.DateTime(s.From),
+			printable.Count(s.Refused, "send", "sends"), printable.Count(refusedDomains(s), "domain", "domains"), s.Sent+s.Refused)
 		for i, d := range s.Domains {
 			if i < shownInPast && d.Refused > 0 {
 				fmt.Fprintf(t.stdout, "    %s: %d, mostly %s\n", d.Domain, d.Refused, d.Mostly)

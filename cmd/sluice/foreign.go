@@ -23,12 +23,12 @@ type foreignFlag struct {
 // settingsFor returns the settings for logs, and whether those are of another host: then
 // nothing is true of it that is true of this one.
 func (f foreignFlag) settingsFor(t *terminal, logs []string) (o simulate.Options, foreign bool, err error) {
-	config, err := t.loadConfig()
+	config, err := t.effectiveConfig()
 	if err != nil {
 		return o, false, err
 	}
 	if foreign = f.isForeign(logs, config.Exim.Mainlog); foreign {
-		o.Node = foreignNode
+		o.Node, o.Foreign = foreignNode, true
 		config.ForOtherHost(t.configFile != "")
 	} else {
 		if o.Node, err = nodeName(config); err != nil {

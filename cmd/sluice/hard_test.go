@@ -39,9 +39,12 @@ func startHard(t *testing.T, openFiles int) *hardNode {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	end := hosttest.Guard(t, cmd.Process)
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
+		err := cmd.Wait()
+		end()
+		if err != nil {
 			t.Errorf("sluice: %v\n%s", err, n.log)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 
 	"sluice/sidecar/action"
 	"sluice/sidecar/config"
+	"sluice/sidecar/remedy"
 )
 
 // hostile are what senders, tenants and remote servers can put into names and replies. Each is
@@ -30,32 +32,36 @@ const raw = "\u009b\u202e\x1b\u2066\x7f\x00\r\u200b\u200d\u2060\ufeff\ufe0f\u316
 
 // S-07: no command shows a name of a sender raw, nor anything of its own arguments.
 func TestCommandsShowNothingRaw(t *testing.T) {
+	t.Parallel()
 	for n, text := range hostile {
-		forms := [][]string{nil, {"--json"}}[:max(1, 2-n)] // JSON escapes all alike
-		dir := t.TempDir()
-		serveStage(t, dir, hostileStage(text))
-		writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
-		inLine := strings.ReplaceAll(text, "\n", "")
-		writeFile(t, dir+"/log", "2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= a@"+inLine+" H=(pc) [192.0.2.10]:4000 P=esmtpsa A=login:"+
-			inLine+" S=1 for x@far.example y@far.example\n")
-		hostileActions(t, dir, text)
-		for _, args := range printing(text, dir) {
-			for _, more := range forms {
-				argv := append(slices.Concat(args, more), "--actions", dir+"/actions")
-				if !slices.Contains(args, "--config") {
-					argv = append(argv, "--config", dir+"/sluice.toml")
-				}
-				var out, log bytes.Buffer
-				run(t.Context(), argv, strings.NewReader(""), &out, &log)
-				s := out.String() + log.String()
-				if strings.ContainsAny(s, raw) || !utf8.ValidString(s) || s == "" {
-					t.Errorf("sluice %q printed %q", argv, s)
-				}
-				if strings.Contains("\n"+out.String(), "\nFORGED") {
-					t.Errorf("sluice %q let a name write a line of its own: %q", argv, &out)
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			forms := [][]string{nil, {"--json"}}[:max(1, 2-n)] // JSON escapes all alike
+			dir := t.TempDir()
+			serveStage(t, dir, hostileStage(text))
+			writeFile(t, dir+"/sluice.toml", fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n", "unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock"))
+			inLine := strings.ReplaceAll(text, "\n", "")
+			writeFile(t, dir+"/log", "2026-11-28 10:00:00 1xAAAA-00000000001-0001 <= a@"+inLine+" H=(pc) [192.0.2.10]:4000 P=esmtpsa A=login:"+
+				inLine+" S=1 for x@far.example y@far.example\n")
+			hostileActions(t, dir, text)
+			for _, args := range printing(text, dir) {
+				for _, more := range forms {
+					argv := append(slices.Concat(args, more), "--actions", dir+"/actions")
+					if !slices.Contains(args, "--config") {
+						argv = append(argv, "--config", dir+"/sluice.toml")
+					}
+					var out, log bytes.Buffer
+					run(t.Context(), argv, strings.NewReader(""), &out, &log)
+					s := out.String() + log.String()
+					if strings.ContainsAny(s, raw) || !utf8.ValidString(s) || s == "" {
+						t.Errorf("sluice %q printed %q", argv, s)
+					}
+					if strings.Contains("\n"+out.String(), "\nFORGED") {
+						t.Errorf("sluice %q let a name write a line of its own: %q", argv, &out)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
@@ -64,9 +70,9 @@ func hostileActions(t *testing.T, dir, text string) {
 	t.Helper()
 	record := hostRecord(t, dir)
 	for range 2 {
-		a := action.Action{At: noon, By: text, Verb: verbStop, Whom: text, Incident: text, Why: text}
-		n, err := record.Will(a, stopped{Scope: text, Mark: text})
-		if err = errors.Join(err, record.Did(noon, n, stopped{Scope: text, Mark: text, File: text}, errors.New(text))); err != nil {
+		a := action.Action{At: noon, By: text, Verb: remedy.VerbStop, Whom: text, Incident: text, Why: text}
+		n, err := record.Will(a, remedy.Stopped{Scope: text, Mark: text})
+		if err = errors.Join(err, record.Did(noon, n, remedy.Stopped{Scope: text, Mark: text, File: text}, errors.New(text))); err != nil {
 			t.Fatal(err)
 		}
 	}

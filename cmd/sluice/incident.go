@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/card"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/printable"
 )
 
 type incidentCmd struct {
@@ -57,11 +58,9 @@ type incidentList struct {
 }
 
 func (c incidentCmd) Run(t *terminal) error {
-	which := ""
-	if c.Which != nil {
-		if which = *c.Which; which == "" {
-			return errors.New("incident: the number or domain is empty; leave it out for a list of all")
-		}
+	which, err := orAll(c.Which, "incident: the number or domain is empty; leave it out for a list of all")
+	if err != nil {
+		return err
 	}
 	if which == "" && (c.HTML || c.For == "customer") {
 		return errors.New("incident: --html and --for customer are of one incident: say which")
@@ -74,7 +73,7 @@ func (c incidentCmd) Run(t *terminal) error {
 	case err != nil:
 		return err
 	case c.Month:
-		l.Incidents = openSince(l.Incidents, time.Now().Add(-30*sidecar.Day))
+		l.Incidents = openSince(l.Incidents, time.Now().Add(-30*limit.Day))
 	}
 	if which != "" {
 		return c.one(t, l)
@@ -95,18 +94,18 @@ func listIncidents(w io.Writer, all []incident.Incident) {
 		fmt.Fprintln(w, "there was no incident")
 		return
 	}
-	rows := [][]sidecar.Text{cells("INCIDENT", "SEVERITY", "SINCE", "UNTIL", "ABOUT", "CAUSE", "CULPRIT")}
+	rows := [][]printable.Text{cells("INCIDENT", "SEVERITY", "SINCE", "UNTIL", "ABOUT", "CAUSE", "CULPRIT")}
 	for i := range all {
 		one := &all[i]
 		until := "open"
 		if !one.Open() {
-			until = sidecar.DateTime(one.Closed)
+			until = printable.DateTime(one.Closed)
 		}
 		var causes []string
 		for _, c := range one.Causes {
 			causes = append(causes, c.Name)
 		}
-		rows = append(rows, cells(one.ID.String(), one.Severity.String(), sidecar.DateTime(one.Opened), until, (&card.Card{Incident: *one}).About(), strings.Join(causes, ", "), one.Culprit.Author))
+		rows = append(rows, cells(one.ID.String(), one.Severity.String(), printable.DateTime(one.Opened), until, (&card.Card{Incident: *one}).About(), strings.Join(causes, ", "), one.Culprit.Author))
 	}
 	printTable(w, "lllllll", rows)
 }
@@ -130,8 +129,8 @@ func printEvidence(w io.Writer, i *incident.Incident) {
 	}
 }
 
-func senderRows(e incident.Evidence) [][]sidecar.Text {
-	rows := [][]sidecar.Text{cells("TRIED", "SENT", "BAD", "SENDER", "PROOF", "FROM", "RECIPIENTS", "TO")}
+func senderRows(e incident.Evidence) [][]printable.Text {
+	rows := [][]printable.Text{cells("TRIED", "SENT", "BAD", "SENDER", "PROOF", "FROM", "RECIPIENTS", "TO")}
 	for _, s := range e.Who {
 		from, to, recipients := "-", "-", "-"
 		if len(s.Networks) > 0 {

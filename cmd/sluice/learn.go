@@ -9,6 +9,7 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/simulate"
 )
 
@@ -52,8 +53,8 @@ func (c learnCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, l)
 	}
-	printf(t.stdout, "%s to %s: learned what %s of %s usually send, of %s not known before\n", sidecar.DateTime(l.From), sidecar.DateTime(l.To),
-		sidecar.Count(int64(l.Authors), "author", "authors"), sidecar.Count(int64(l.Domains), "domain", "domains"), sidecar.Count(int64(l.Days), "day", "days"))
+	printf(t.stdout, "%s to %s: learned what %s of %s usually send, of %s not known before\n", printable.DateTime(l.From), printable.DateTime(l.To),
+		printable.Count(int64(l.Authors), "author", "authors"), printable.Count(int64(l.Domains), "domain", "domains"), printable.Count(int64(l.Days), "day", "days"))
 	return nil
 }
 

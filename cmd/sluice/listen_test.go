@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"sluice/sidecar/event"
+	"sluice/sidecar/web"
 )
 
 // A kernel that does not tell the host's addresses once is asked again, until serve stops.
@@ -54,10 +56,35 @@ func TestUnusableSocketIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &node{events: event.NewStream()}
-	if err := n.listenPolicy(filepath.Join(dir, "gone"), l, nil); err == nil {
+	if err := n.listenPolicy(filepath.Join(dir, "s", "no-directory"), l, nil); err == nil {
 		t.Error("a socket is served without its file")
 	}
 	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("it is open still: %v", err)
+	}
+}
+
+// Systemd goes on to hand over a socket whose file was removed. Nobody would find it: another
+// one is made, also where the file is that of one which sluice had made itself before.
+func TestASocketOfSystemdWithoutItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 2 {
+		os.Remove(path)
+		n := &node{events: event.NewStream(), metrics: web.New(web.Options{})}
+		if err := n.listenPolicy(path, l, nil); err != nil {
+			t.Fatal(err)
+		}
+		made := n.fronts[0].socket
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		made.Close() // its file stays
 	}
 }

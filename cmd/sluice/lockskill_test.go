@@ -58,7 +58,7 @@ func startSiege(t *testing.T) *siege {
 		writeFile(t, dir+"/mainlog", "")
 		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), s.redis.URL())
 		config = strings.NewReplacer("hourly = 10", fmt.Sprintf("hourly = %[1]d\ndeferfail_min = %[1]d", siegeLimit),
-			"[exim]", fmt.Sprintf("[exim]\nmainlog = %q", dir+"/mainlog")).Replace(config)
+			`mainlog = ""`, fmt.Sprintf("mainlog = %q", dir+"/mainlog")).Replace(config)
 		s.nodes = append(s.nodes, launch(t, binary, dir, config))
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,8 +10,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/simulate"
 )
 
@@ -23,7 +24,7 @@ type logCmd struct {
 	Failed    bool     `help:"Only lines of recipients that will never get it."`
 	Refused   bool     `help:"Only lines of what was refused at SMTP or by sendmail."`
 	Since     string   `placeholder:"TIME" help:"Only what was logged within this time: 90m, 24h, 7d."`
-	Last      int      `placeholder:"N" help:"Only the last N lines."`
+	Last      *int     `placeholder:"N" help:"Only the last N lines."`
 	Count     bool     `help:"Only how many lines there are, and of how many messages."`
 	foreignFlag
 	jsonFlag
@@ -84,7 +85,7 @@ type logCount struct {
 
 func (c logCmd) Run(t *terminal) error {
 	if err := c.run(t); err != nil {
-		return fmt.Errorf("log %s: %w", sidecar.Printable(c.Scope), err)
+		return fmt.Errorf("log %s: %w", printable.Of(c.Scope), err)
 	}
 	return nil
 }
@@ -116,8 +117,8 @@ func (c logCmd) run(t *terminal) error {
 // since is the earliest time of which lines are shown; zero: all are.
 func (c logCmd) since(now time.Time) (time.Time, error) {
 	switch {
-	case c.Last < 0:
-		return time.Time{}, fmt.Errorf("--last is %d, it must be a number of lines", c.Last)
+	case c.Last != nil && *c.Last < 1:
+		return time.Time{}, fmt.Errorf("--last is %d, it must be 1 at least", *c.Last)
 	case c.Since == "":
 		return time.Time{}, nil
 	}
@@ -146,7 +147,7 @@ func (c logCmd) files(t *terminal) ([]string, error) {
 
 // searchLogs reads logs twice. Both readings are of the files as they are named now, though
 // they may be rotated meanwhile.
-func searchLogs(t *terminal, names []string, search *simulate.Search, emit func(*sidecar.LogEntry)) error {
+func searchLogs(t *terminal, names []string, search *simulate.Search, emit func(*logline.Entry)) error {
 	first, err := mainlog.OpenHistory(names, time.Local)
 	if err != nil {
 		return err
@@ -178,7 +179,7 @@ type lineWriter struct {
 }
 
 // add takes the next line.
-func (w *lineWriter) add(e *sidecar.LogEntry) {
+func (w *lineWriter) add(e *logline.Entry) {
 	if !w.wants(e.Kind) || e.At.Before(w.from) || w.err != nil {
 		return
 	}
@@ -189,34 +190,34 @@ func (w *lineWriter) add(e *sidecar.LogEntry) {
 	line := loggedLine{e.At, e.ID, kindNames[e.Kind], e.Recipient, e.Line}
 	switch {
 	case w.Count:
-	case w.Last == 0:
+	case w.Last == nil:
 		w.print(line)
-	case len(w.last) < w.Last:
+	case len(w.last) < *w.Last:
 		w.last = append(w.last, line.clone())
 	default:
 		w.last[w.next] = line.clone()
-		w.next = (w.next + 1) % w.Last
+		w.next = (w.next + 1) % *w.Last
 	}
 }
 
 // wants reports whether lines of a kind are shown.
-func (w *lineWriter) wants(kind sidecar.EntryKind) bool {
+func (w *lineWriter) wants(kind logline.Kind) bool {
 	switch {
 	case !w.Delivered && !w.Deferred && !w.Failed && !w.Refused:
 		return true
-	case kind == sidecar.LogDelivered:
+	case kind == logline.Delivered:
 		return w.Delivered
-	case kind == sidecar.LogDeferred:
+	case kind == logline.Deferred:
 		return w.Deferred
-	case kind == sidecar.LogFailed:
+	case kind == logline.Failed:
 		return w.Failed
 	}
-	return kind == sidecar.LogRefused && w.Refused
+	return kind == logline.Refused && w.Refused
 }
 
 // kindNames are the kinds of lines, for --json.
-var kindNames = [...]string{0: "other", sidecar.LogArrived: "arrived", sidecar.LogDelivered: "delivered", sidecar.LogDeferred: "deferred", sidecar.LogFailed: "failed",
-	sidecar.LogCompleted: "completed", sidecar.LogMoved: "moved", sidecar.LogSender: "other", sidecar.LogExpired: "other", sidecar.LogRefused: "refused", sidecar.LogRan: "ran"}
+var kindNames = [...]string{0: "other", logline.Arrived: "arrived", logline.Delivered: "delivered", logline.Deferred: "deferred", logline.Failed: "failed",
+	logline.Completed: "completed", logline.Moved: "moved", logline.Lost: "lost", logline.Sender: "other", logline.Expired: "other", logline.Refused: "refused", logline.Ran: "ran"}
 
 // clone copies a line, so that the block of the log can be freed.
 func (l loggedLine) clone() loggedLine {
@@ -233,7 +234,7 @@ func (w *lineWriter) print(l loggedLine) {
 		e.SetEscapeHTML(false)
 		w.err = e.Encode(l)
 	} else {
-		fmt.Fprintln(&w.unsent, sidecar.Printable(l.Line))
+		fmt.Fprintln(&w.unsent, printable.Of(l.Line))
 	}
 	if w.unsent.Len() >= writeAt {
 		w.flush()
@@ -260,7 +261,7 @@ func (w *lineWriter) end() error {
 	case w.Count && w.JSON:
 		w.err = printJSON(w.to, n)
 	case w.Count:
-		_, w.err = fmt.Fprintf(w.to, "%s of %s\n", sidecar.Count(n.Lines, "line", "lines"), sidecar.Count(n.Messages, "message", "messages"))
+		_, w.err = fmt.Fprintf(w.to, "%s of %s\n", printable.Count(n.Lines, "line", "lines"), printable.Count(n.Messages, "message", "messages"))
 	}
 	if w.err == nil && w.lines == 0 {
 		return no{errors.New("there is nothing of it in the logs")}

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
-	"sluice/sidecar/envelope"
 	"sluice/sidecar/login"
-	"sluice/sidecar/settings"
+	"sluice/sidecar/remedy"
 )
 
 type loginCmd struct {
@@ -148,25 +144,13 @@ func (c loginPasswordCmd) Run(t *terminal) error {
 	})
 }
 
-// set sets a new password, and shows it. What was begun is brought to its end, and what was set is
-// shown even where that could not be recorded: it is kept nowhere.
-func (c loginPasswordCmd) set(t *terminal, a login.Adapter, s *shownLogin) (err error) {
-	ctx, password := context.WithoutCancel(t.ctx), login.NewPassword()
-	record := struct {
-		Adapter string `json:"adapter"`
-		login.Login
-	}{s.Adapter, s.login()}
-	s.Action, err = t.act(action.Action{Verb: login.PasswordVerb, Whom: s.Login, Why: c.Why}, record, func(int) (any, error) {
-		err := a.SetPassword(ctx, s.login(), password)
-		s.Changed = err == nil
-		return nil, err
-	})
-	if !s.Changed {
-		return err
-	}
-	s.Password, s.Left = password, login.EndSessions(ctx, a, s.login())
-	if !c.JSON {
-		printf(t.stdout, "the new password of %s, which is shown only now: %s\n", s.Login, password)
+// set sets a new password, and shows it: what was set also where that could not be recorded, for it
+// is kept nowhere.
+func (c loginPasswordCmd) set(t *terminal, a login.Adapter, s *shownLogin) error {
+	p, err := t.host().NewPassword(t.ctx, a, s.login(), action.Action{Why: c.Why})
+	s.Action, s.Changed, s.Password, s.Left = p.Action, p.Password != "", p.Password, p.Left
+	if s.Changed && !c.JSON {
+		printf(t.stdout, "the new password of %s, which is shown only now: %s\n", s.Login, p.Password)
 		t.warn(s.Left)
 	}
 	return err
@@ -198,7 +182,7 @@ func (c loginArg) with(t *terminal, verb string, do func(login.Adapter, *shownLo
 	if err := needRoot("login " + verb); err != nil {
 		return err
 	}
-	a, l, err := t.findLogin(c.Login)
+	a, l, err := t.host().FindLogin(t.ctx, c.Login)
 	s := shownLogin{Login: l.Name, Account: l.Account}
 	if err == nil {
 		s.Adapter = a.Name()
@@ -237,9 +221,14 @@ func (c loginArg) change(t *terminal, to login.State, a action.Action, dryRun bo
 		case needed && dryRun:
 			told = "would be %s (%s)"
 		case needed:
-			if err := t.changeLogin(change, a, s); err != nil {
+			node, err := t.node()
+			if err != nil {
 				return err
 			}
+			if s.Action, s.Left, err = t.host().ChangeLogin(t.ctx, change, a); err != nil {
+				return err
+			}
+			s.Changed, s.Undo = true, remedy.UndoCommand(node, s.Action)
 			told = "is %s (%s); to take it back: " + s.Undo
 		}
 		if !dryRun {
@@ -251,57 +240,4 @@ func (c loginArg) change(t *terminal, to login.State, a action.Action, dryRun bo
 		}
 		return nil
 	})
-}
-
-// changeLogin makes a change, with its record.
-func (t *terminal) changeLogin(change login.Change, a action.Action, s *shownLogin) error {
-	node, err := t.node()
-	if err != nil {
-		return err
-	}
-	a.Verb, a.Whom = change.Verb(), change.Login.Name
-	s.Action, err = t.act(a, change, func(int) (_ any, err error) {
-		s.Left, err = change.Do(t.ctx)
-		return change.Outcome(t.ctx, err), err
-	})
-	s.Changed, s.Undo = err == nil, undoCommand(node, s.Action)
-	return err
-}
-
-// undoLogin takes back that a login was suspended or resumed.
-func (t *terminal) undoLogin(a action.Action) (did string, err error) {
-	all, err := t.allActions()
-	if err != nil {
-		return "", err
-	}
-	back, err := login.Host{Root: "/"}.Back(t.ctx, a, all)
-	if errors.Is(err, login.ErrUnchanged) {
-		return err.Error(), nil
-	}
-	if err != nil {
-		return "", err
-	}
-	left, err := back.Do(t.ctx)
-	if did = fmt.Sprintf("the login %s is %s", back.Login.Name, back.To); left != "" {
-		did += "; " + left
-	}
-	return did, err
-}
-
-// findLogin finds the account of a login, and what can suspend it.
-func (t *terminal) findLogin(name string) (a login.Adapter, l login.Login, err error) {
-	l.Name = strings.TrimPrefix(name, sidecar.LoginPrefix)
-	c, err := t.loadConfig()
-	if err != nil {
-		return nil, l, err
-	}
-	if domain := envelope.DomainOf(l.Name); domain != "" {
-		s, err := settings.New(settings.Sources{Config: c}, settings.Host{}, nil)
-		if err != nil {
-			return nil, l, fmt.Errorf("find the account of %s: %w", domain, err)
-		}
-		l.Account = s.PayerOfDomain(domain).Account
-	}
-	a, err = login.Host{Root: "/", Chosen: c.Clean.Adapter}.Adapter(t.ctx)
-	return a, l, err
 }

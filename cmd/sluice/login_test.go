@@ -93,7 +93,7 @@ func TestAFailedSuspensionIsOnRecordWithItsState(t *testing.T) {
 	writeFile(t, n.dir+"/sluice.toml", clusterConfig(n.dir, "mx1.example", "redis://127.0.0.1:1"))
 	refused := errors.New("refused")
 	change := login.NewChange(&oneState{state: login.Active, fails: refused}, login.Login{Name: hacked}, login.Suspended)
-	if err := n.root(t).changeLogin(change, action.Action{}, &shownLogin{}); !errors.Is(err, refused) {
+	if _, _, err := n.root(t).host().ChangeLogin(t.Context(), change, action.Action{}); !errors.Is(err, refused) {
 		t.Fatal(err)
 	}
 	n.wantTyped(t, "", exitDone, "1 suspend-login "+hacked+": taken back: nothing was changed: the login "+hacked+" was left active", "undo", "mx1.example:1")

@@ -4,8 +4,8 @@ import (
 	"os/user"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/delivery"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/postfixlog"
 )
@@ -22,8 +22,8 @@ func (n *node) followLogs() {
 		n.logs = append(n.logs, mainlog.New(mainlog.Options{Key: "exim.mainlog", Path: path, Position: n.engine.Position(), Location: time.Local,
 			Consumer: watchedQueue{countedLog{n.engine, n.metrics, "exim"}, n.queue, n.newLoops()}, Events: n.events}))
 	}
-	n.engine.ShowProgress(func() []sidecar.LogProgress {
-		logs := []sidecar.LogProgress{}
+	n.engine.ShowProgress(func() []logline.Progress {
+		logs := []logline.Progress{}
 		for _, f := range n.logs {
 			logs = append(logs, f.Progress())
 		}

@@ -22,7 +22,8 @@ import (
 
 // A machine is a Debian or Ubuntu like this one, that real systemd has booted as
 // PID 1, with a clone of Sluice in /root/sluice, Go, and no network but the
-// loopback. See testdata/machine/boot. Nothing of it outlives the test.
+// loopback. See testdata/machine/boot. Nothing of it outlives the test. SLUICE_TEST_MACHINE
+// names another suite than this host's, such as trixie.
 type machine struct {
 	pidFile string
 	env     []string // of commands
@@ -75,7 +76,7 @@ func bootMachine(t *testing.T) *machine {
 func machineRoot(t *testing.T, cache string) string {
 	t.Helper()
 	var trouble strings.Builder
-	cmd := exec.CommandContext(t.Context(), "testdata/machine/root", cache)
+	cmd := exec.CommandContext(t.Context(), "testdata/machine/root", cache, os.Getenv("SLUICE_TEST_MACHINE"))
 	cmd.Stderr = &trouble
 	out, err := cmd.Output()
 	if err != nil {

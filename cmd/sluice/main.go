@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -18,8 +20,10 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/journald"
 	"sluice/sidecar/panel"
+	"sluice/sidecar/remedy"
+	"sluice/sidecar/typed"
 )
 
 // These are the exit codes of every command.
@@ -31,7 +35,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, openStderr())
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, journald.Stderr())
 	stop()
 	os.Exit(code)
 }
@@ -109,13 +113,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		fmt.Fprintln(stderr, "sluice:", err)
 		return exitError
 	}
-	t := &terminal{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, log: log, audit: newAudit()}
+	t := &terminal{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, log: log, audit: journald.NewAudit()}
 	if completes(parser, t.scopes) {
 		return exitDone
 	}
 	parsed, err := parser.Parse(normalize(args))
 	switch {
-	case helped && len(args) == 0:
+	case helped && (len(args) == 0 || stdout.failed != nil):
 		return exitError
 	case helped:
 		return exitDone
@@ -125,8 +129,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, out, log io.Writer
 		return exitError
 	}
 	t.configFile, t.adminSocket, t.actions = cmd.Config, cmd.Admin, cmp.Or(cmd.Actions, action.Dir)
-	if err := parsed.Run(t); err != nil {
-		fmt.Fprintln(stderr, "sluice:", err)
+	err = parsed.Run(t)
+	if err != nil {
+		text := err.Error()
+		if ctx.Err() != nil { // by ^C, or a signal
+			text = strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
+		}
+		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && !strings.Contains(text, "sudo sluice") {
+			text += "\nThis user may not. Try: sudo sluice ..."
+		}
+		fmt.Fprintln(stderr, "sluice:", text)
+	}
+	switch {
+	case stdout.failed != nil && err == nil:
+		fmt.Fprintf(stderr, "sluice: done, but not all of it could be printed: %v\n", stdout.failed)
+		return exitError
+	case stdout.failed != nil:
+		return exitError
+	case err != nil:
 		return exitCode(err)
 	}
 	return exitDone
@@ -149,9 +169,11 @@ func normalize(args []string) []string {
 // commandOf is the command whose arguments were wrong, as typed.
 func commandOf(err error) string {
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil {
-		if command := p.Context.Selected(); command != nil {
-			return "sluice " + command.Name
+		name := ""
+		for command := p.Context.Selected(); command != nil && command.Parent != nil; command = command.Parent {
+			name = " " + command.Name + name
 		}
+		return "sluice" + name
 	}
 	return "sluice"
 }
@@ -160,10 +182,24 @@ func commandOf(err error) string {
 type no struct{ error }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[no](err); ok || errors.Is(err, limit.ErrNotFound) || errors.Is(err, history.ErrNoEffect) || errors.Is(err, action.ErrNotFound) || errors.Is(err, action.ErrChanged) {
+	_, said := errors.AsType[no](err)
+	_, found := errors.AsType[remedy.No](err)
+	if said || found || errors.Is(err, typed.ErrNotFound) || errors.Is(err, history.ErrNoEffect) || errors.Is(err, action.ErrNotFound) || errors.Is(err, action.ErrChanged) {
 		return exitNo
 	}
 	return exitError
+}
+
+// orAll is an argument that may be left out, "" if it is. One that is typed and empty is an error: a
+// script whose variable is not set would be shown all.
+func orAll(argument *string, empty string) (string, error) {
+	switch {
+	case argument == nil:
+		return "", nil
+	case *argument == "":
+		return "", errors.New(empty)
+	}
+	return *argument, nil
 }
 
 // ask asks the running sluice, and returns its answer.

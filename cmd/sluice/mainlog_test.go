@@ -28,7 +28,7 @@ import (
 // logConfig follows a log in dir, counts for a day, and limits nobody.
 func logConfig(dir string) string {
 	config := strings.Replace(serveConfig(dir), "hourly = 10", "window = \"24h\"\nhourly = 0\ndeferfail_percent = 0", 1)
-	return strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = \"%s/mainlog\"", dir), 1)
+	return strings.Replace(config, `mainlog = ""`, fmt.Sprintf("mainlog = \"%s/mainlog\"", dir), 1)
 }
 
 // A tally is what status says of each domain.
@@ -73,36 +73,23 @@ func TestKill9WhileTheLogIsFollowed(t *testing.T) {
 	done := make(chan error, 1)
 	n := &servedNode{dir: dir}
 	binary := buildSluice(t)
-	process := startFollower(t, binary, dir)
+	_, kill := startProcess(t, binary, dir+"/sluice.toml")
 	go func() { done <- writeRotating(filepath.Join(dir, "mainlog"), log, lines, &written) }()
-	for kill := range kills {
+	for killed := range kills {
 		// Spread over the writing of the log.
-		until := int64(lines) * int64(kill+1) / int64(kills+1)
+		until := int64(lines) * int64(killed+1) / int64(kills+1)
 		hosttest.Eventually(t, "log written", func() bool { return written.Load() >= until })
 		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // when to kill is no matter of being right
-		process.Process.Kill()
-		process.Wait()
-		process = startFollower(t, binary, dir)
+		kill()
+		_, kill = startProcess(t, binary, dir+"/sluice.toml")
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	defer func() { process.Process.Kill(); process.Wait() }()
+	defer func() { kill() }()
 	var got map[string]mainlogtest.Counts
 	hosttest.EventuallyOr(t, func() string { return "status is what was written: -want +got:\n" + cmp.Diff(log.Truth, got) },
 		func() bool { got = n.tally(t); return cmp.Equal(got, log.Truth) })
-}
-
-func startFollower(t *testing.T, binary, dir string) *exec.Cmd {
-	t.Helper()
-	c := exec.Command(binary, "serve", "--config", filepath.Join(dir, "sluice.toml"))
-	log := &hosttest.Log{}
-	c.Stderr = log
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
-	return c
 }
 
 // writeRotating writes a log at some 15,000 lines a second and rotates it
@@ -306,7 +293,7 @@ func timed(b *testing.B, name string, args ...string) time.Duration {
 func followed(b *testing.B, dir, path string) time.Duration {
 	os.RemoveAll(filepath.Join(dir, "ledger"))
 	text := strings.Replace(serveConfig(dir), "hourly = 10", "", 1) // the limits that everybody has at first
-	text = strings.Replace(text, "[exim]", fmt.Sprintf("[exim]\nmainlog = %q", path), 1)
+	text = strings.Replace(text, `mainlog = ""`, fmt.Sprintf("mainlog = %q", path), 1)
 	c, err := config.Parse("bench.toml", text)
 	if err != nil {
 		b.Fatal(err)
@@ -342,7 +329,7 @@ func followed(b *testing.B, dir, path string) time.Duration {
 func TestASmarthostThatIsDownLocksNobody(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[exim]", fmt.Sprintf("[exim]\nmainlog = \"%s/mainlog\"", dir), 1))
+	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), `mainlog = ""`, fmt.Sprintf("mainlog = \"%s/mainlog\"", dir), 1))
 	var log strings.Builder
 	for u := 1; u <= 5; u++ {
 		at := time.Now().Add(time.Duration(u-60) * time.Second)

@@ -8,9 +8,9 @@ import (
 	"os"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/listen"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
@@ -28,8 +28,9 @@ func newMetrics(n *node) *web.Metrics {
 			}
 			return all
 		},
-		Queue:   n.queueStates,
-		Version: programVersion(), Top: int(n.config.Metrics.Top), Now: time.Now(),
+		Attributed: func(now time.Time, subject string) int64 { return n.engine.Who.Attributed(now, subject) },
+		Queue:      n.queueStates,
+		Version:    programVersion(), Top: int(n.config.Metrics.Top), Now: time.Now(),
 	})
 }
 
@@ -62,7 +63,11 @@ func (n *node) listenMetrics(sockets map[string]net.Listener, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	n.fronts = append(n.fronts, front{l, func(ctx context.Context, l net.Listener) error { return n.metrics.Serve(ctx, l, log, tokens...) }})
+	f := front{socket: l, serve: func(ctx context.Context, l net.Listener) error { return n.metrics.Serve(ctx, l, log, tokens...) }}
+	if at.Network() == "unix" {
+		f.file = socketFile{at.Address(), func() (net.Listener, error) { return listenMetricsUnix(at.Address()) }}
+	}
+	n.fronts = append(n.fronts, f)
 	return nil
 }
 
@@ -83,7 +88,7 @@ type countedLog struct {
 }
 
 // Prepare implements mainlog.Consumer.
-func (c countedLog) Prepare(entries []sidecar.LogEntry) func(ctx context.Context, now time.Time) {
+func (c countedLog) Prepare(entries []logline.Entry) func(ctx context.Context, now time.Time) {
 	c.metrics.Read(c.label, entries)
 	return c.Consumer.Prepare(entries)
 }

@@ -34,7 +34,7 @@ func metricsConfig(t *testing.T, dir, address string) string {
 		t.Fatal(err)
 	}
 	text := strings.Replace(serveConfig(dir), "[listen]\n", fmt.Sprintf("[metrics]\ntextfile = %q\n[listen]\nmetrics = %q\nmetrics_token_file = %q\n", dir+"/textfile", address, dir+"/token"), 1)
-	return strings.Replace(text, "[exim]\n", fmt.Sprintf("[exim]\nmainlog = %q\n", dir+"/mainlog"), 1)
+	return strings.Replace(text, `mainlog = ""`, fmt.Sprintf("mainlog = %q", dir+"/mainlog"), 1)
 }
 
 // get asks over HTTP, at a unix socket if it is not empty.
@@ -225,9 +225,11 @@ func startPrometheus(t *testing.T, dir, address string) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	end := hosttest.Guard(t, c.Process)
 	t.Cleanup(func() {
 		c.Process.Signal(syscall.SIGTERM)
 		c.Wait()
+		end()
 		if t.Failed() {
 			t.Log(log.String())
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 
@@ -22,9 +23,15 @@ func (n *node) listenMilters(uids []int) error {
 			o.Admit = policyd.AdmitLoopback
 			n.events.Emit(event.Event{Kind: event.MilterOpen, Attrs: event.Attrs("listen.milter", l)})
 		} else {
-			n.tellOpen(l.Address())
+			n.reportOpen(l.Address())
 		}
-		n.fronts = append(n.fronts, front{socket, milter.New(n.metrics.Asker(n.asker), o).Serve})
+		f := front{socket: socket, serve: func(ctx context.Context, l net.Listener) error {
+			return milter.New(n.metrics.Asker(n.asker), o).Serve(ctx, l)
+		}}
+		if l.Network() == "unix" {
+			f.file = socketFile{l.Address(), func() (net.Listener, error) { return listenMilter(l, uids) }}
+		}
+		n.fronts = append(n.fronts, f)
 	}
 	return nil
 }

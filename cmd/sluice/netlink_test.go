@@ -30,7 +30,8 @@ func TestWhereNetlinkIsRefused(t *testing.T) {
 	if err := startWithoutNetlink(cmd); err != nil {
 		t.Fatal(err)
 	}
-	defer kill(cmd)
+	end := hosttest.Guard(t, cmd.Process)
+	defer func() { end(); cmd.Wait() }()
 	hosttest.Eventually(t, "it serves all the same", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
 
 	c, err := net.Dial("unix", dir+"/run/policy.sock")

@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 type lockCmd struct {
@@ -25,7 +28,7 @@ Example:
 }
 
 func (c lockCmd) Run(t *terminal) error {
-	domain, err := lockable(c.Domain)
+	domain, err := lockable(c.Domain, "stop")
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
@@ -33,28 +36,47 @@ func (c lockCmd) Run(t *terminal) error {
 		warning, err := a.Lock(t.ctx, domain)
 		return done{"locked", domain, warning}, err
 	}
-	return show(t, c.JSON, "lock "+domain, question, func(d done) {
+	err = show(t, c.JSON, "lock "+domain, question, func(d done) {
 		printf(t.stdout, "%s is locked until it is unlocked: sluice unlock %s\n", domain, domain)
 		t.warn(d.Warning)
 	})
+	return t.byHand(err, "Until it runs Exim looks for files alone, and sluice finds them when it starts: touch", domain, lockfile.Hourly)
+}
+
+// byHand adds to an error that nobody answers what an operator's hand can do in the lock directory.
+func (t *terminal) byHand(err error, command, domain string, kinds ...lockfile.Kind) error {
+	if !errors.Is(err, admin.ErrUnreachable) {
+		return err
+	}
+	c, bad := t.loadConfig()
+	if bad != nil {
+		return err
+	}
+	for _, kind := range kinds {
+		command = printable.Command(command, filepath.Join(c.Locks.Dir, string(kind)+"_"+domain))
+	}
+	return fmt.Errorf("%w\n%s", err, command)
 }
 
 // lockable is a domain in its canonical form. It fails for other scopes: Exim looks for
-// lock files of domains only.
-func lockable(scope string) (string, error) {
-	if scope == "default" {
+// lock files of domains only. instead is the command that does the same for an author.
+func lockable(scope, instead string) (string, error) {
+	if scope == sidecar.DefaultScope {
 		return "", errors.New("default is a scope of limits and no domain; `sluice set default mode=...` is for all")
 	}
 	if !sidecar.IsDomain(scope) {
 		hint := ""
-		if author, err := stop.Canonical(scope); err == nil && sidecar.IsMailbox(author) {
-			hint = fmt.Sprintf("; to stop one mailbox: `sluice stop %s`", author)
-		} else if err == nil {
-			hint = fmt.Sprintf("; to stop it: `sluice stop %s`", author)
+		if _, err := typed.Scope(scope); err == nil {
+			hint = fmt.Sprintf("; `sluice reset %s` lets it start at zero", scope)
 		}
-		return "", fmt.Errorf("%s is no domain, and only domains have locks%s; `sluice reset %s` lets it start at zero", scope, hint, scope)
+		if author, err := stop.Canonical(scope); err == nil && sidecar.IsMailbox(author) {
+			hint = fmt.Sprintf("; to %s one mailbox: `sluice %[1]s %s`%s", instead, author, hint)
+		} else if err == nil {
+			hint = fmt.Sprintf("; to %s it: `sluice %[1]s %s`%s", instead, author, hint)
+		}
+		return "", fmt.Errorf("%s is no domain, and only domains have locks%s", scope, hint)
 	}
-	return limit.CanonicalDomain(scope)
+	return typed.Domain(scope)
 }
 
 type unlockCmd struct {
@@ -74,7 +96,7 @@ Example:
 }
 
 func (c unlockCmd) Run(t *terminal) error {
-	domain, err := lockable(c.Domain)
+	domain, err := lockable(c.Domain, "start")
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
@@ -82,10 +104,11 @@ func (c unlockCmd) Run(t *terminal) error {
 		warning, err := a.Unlock(t.ctx, domain)
 		return done{"unlocked", domain, warning}, err
 	}
-	return show(t, c.JSON, "unlock "+domain, question, func(d done) {
+	err = show(t, c.JSON, "unlock "+domain, question, func(d done) {
 		printf(t.stdout, "%s is unlocked and starts at zero\n", domain)
 		t.warn(d.Warning)
 	})
+	return t.byHand(err, "Until it runs Exim looks for files alone, and sluice finds out when it starts that they are gone: rm -f", domain, lockfile.Hourly, lockfile.DeferFail)
 }
 
 type resetCmd struct {
@@ -105,11 +128,11 @@ Examples:
 }
 
 func (c resetCmd) Run(t *terminal) error {
-	scope, err := limit.CanonicalScope(c.Scope)
+	scope, err := typed.Scope(c.Scope)
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	if scope == "default" {
+	if scope == sidecar.DefaultScope {
 		return fmt.Errorf("reset default: nothing is counted under default, it only holds limits; " +
 			"name a domain, account:NAME or a mailbox")
 	}
@@ -127,6 +150,6 @@ type done struct {
 // warn warns that what was done may not be what was meant.
 func (t *terminal) warn(text string) {
 	if text != "" {
-		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", sidecar.Printable(text))
+		fmt.Fprintf(t.stderr, "sluice: warning: %s\n", printable.Lines(text))
 	}
 }

@@ -152,13 +152,12 @@ const webShop = `setpriv --reuid=www-data --regid=www-data --clear-groups perl -
 		(my $reply = <$s>) =~ /^[23]/ or die $reply;
 	}'`
 
-// heals does what doctor says: Exim delivers mail for the host's own name.
+// heals has nothing to heal: which domains are local nobody has typed a second time.
 func (o *newcomer) heals(t *testing.T) {
 	t.Helper()
-	if out, code := o.try(t, "sluice doctor"); code != exitNo || !strings.Contains(out, "mx1.example\n       Add them to exim.local_domains") {
-		t.Errorf("sluice doctor: exit %d\n%s", code, out)
+	if out := o.run(t, "sluice config --running"); !strings.Contains(out, `"mx1.example"`) || !strings.Contains(out, "# exim: domainlist local_domains") {
+		t.Errorf("the confined sluice does not know what Exim says is local:\n%s", out)
 	}
-	o.run(t, `sed -i 's/^local_domains = \["localhost"/&, "mx1.example"/' /etc/sluice/sluice.toml && systemctl restart sluice`)
 	if out := o.types(t, "sluice doctor"); !strings.Contains(out, "root, Debian-exim: may connect to /run/sluice/policy.sock") {
 		t.Errorf("doctor does not name who may connect:\n%s", out)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,14 +12,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // A screen is where commands print. It lets nothing through that could command a terminal.
 // Each Write must have whole characters.
 type screen struct {
-	to    io.Writer
-	width int // of the terminal in columns; 0: it is none
+	to     io.Writer
+	width  int   // of the terminal in columns; 0: it is none
+	failed error // of the first Write that did: nobody looks at each
 }
 
 func newScreen(w io.Writer) *screen {
@@ -33,7 +35,8 @@ func newScreen(w io.Writer) *screen {
 
 // Write implements io.Writer.
 func (s *screen) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(s.to, sidecar.PrintableLines(string(p))); err != nil {
+	if _, err := io.WriteString(s.to, printable.Lines(string(p))); err != nil {
+		s.failed = cmp.Or(s.failed, err)
 		return 0, err
 	}
 	return len(p), nil
@@ -46,7 +49,7 @@ func printf(w io.Writer, format string, args ...any) {
 		_, named := arg.(fmt.Stringer)
 		_, failed := arg.(error)
 		if named || failed || reflect.ValueOf(arg).Kind() == reflect.String {
-			args[i] = sidecar.Show(fmt.Sprint(arg))
+			args[i] = printable.TextOf(fmt.Sprint(arg))
 		}
 	}
 	fmt.Fprintf(w, format, args...)
@@ -70,17 +73,18 @@ func printJSON(w io.Writer, v any) error {
 }
 
 // cells are a row of a table.
-func cells(values ...any) []sidecar.Text {
-	row := make([]sidecar.Text, len(values))
+func cells(values ...any) []printable.Text {
+	row := make([]printable.Text, len(values))
 	for i, v := range values {
-		row[i] = sidecar.Show(fmt.Sprint(v))
+		row[i] = printable.TextOf(fmt.Sprint(v))
 	}
 	return row
 }
 
 // printTable prints rows, the first of which is the header, in aligned columns: l left, r
-// right. On a terminal, texts are shortened until the table is not wider.
-func printTable(w io.Writer, align string, rows [][]sidecar.Text) {
+// right. On a terminal, long texts are shortened until the table is not wider, but for those of the
+// last column: no column is moved by them.
+func printTable(w io.Writer, align string, rows [][]printable.Text) {
 	widths := make([]int, len(align))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -90,11 +94,14 @@ func printTable(w io.Writer, align string, rows [][]sidecar.Text) {
 	if s, ok := w.(*screen); ok && s.width > 0 {
 		fit(widths, align, s.width)
 	}
+	last := len(align) - 1
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			cell = cell.Cut(widths[i])
-			space := strings.Repeat(" ", widths[i]-cell.Width())
+			if i < last {
+				cell = cell.Cut(widths[i])
+			}
+			space := strings.Repeat(" ", max(0, widths[i]-cell.Width()))
 			if align[i] == 'l' {
 				fmt.Fprint(&line, cell, space, "  ")
 			} else {
@@ -105,17 +112,20 @@ func printTable(w io.Writer, align string, rows [][]sidecar.Text) {
 	}
 }
 
-// leastColumn is the width in cells to which texts are shortened at most.
-const leastColumn = 10
+// leastColumn is the width in cells to which texts are shortened at most: what is shorter, as times,
+// events and most names are, stays whole, and the terminal begins a new line where it must.
+const leastColumn = 30
 
-// fit narrows the widest columns of texts until all columns fit into a width. Numbers are
-// never shortened: half a number is another one.
+// fit narrows the widest columns of texts, but not the last, until all columns fit into a width.
+// Numbers are never shortened: half a number is another one.
 func fit(widths []int, align string, width int) {
+	last := len(widths) - 1
+	widths[last] = min(widths[last], leastColumn)
 	for {
 		all, widest := -2, -1 // no space follows the last column
 		for i, w := range widths {
 			all += w + 2
-			if align[i] == 'l' && w > leastColumn && (widest < 0 || w > widths[widest]) {
+			if i < last && align[i] == 'l' && w > leastColumn && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}

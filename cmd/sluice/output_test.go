@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 // newTerminal is a terminal of so many columns, with what is shown on it.
@@ -46,27 +46,26 @@ func newTerminal(t *testing.T, columns uint16) (tty *os.File, shown func() strin
 	}
 }
 
-// On a terminal a long name is shortened, and whole elsewhere.
+// On a terminal a long name is shortened, so that the columns behind it stay where they are. What is
+// no longer than most names is whole in any terminal, and so is the last column.
 func TestALongNameDoesNotWidenTheTable(t *testing.T) {
 	long := strings.Repeat("long.", 40) + "example"
-	rows := func() [][]sidecar.Text {
-		return [][]sidecar.Text{cells("DOMAIN", "SENT", "MOSTLY"), cells(long, 123456789012, "news@"+long), cells("a.example", 1, "-")}
+	rows := func() [][]printable.Text {
+		return [][]printable.Text{cells("WHEN", "DOMAIN", "SENT", "WHAT"), cells("2026-12-01 01:31:23 +0000", long, 123456789012, "news@"+long), cells("-", "a.example", 1, "-")}
 	}
-	for _, columns := range []uint16{80, 43, 20} {
+	for _, columns := range []uint16{200, 120, 80, 40} {
 		tty, shown := newTerminal(t, columns)
-		printTable(newScreen(tty), "lrl", rows())
+		printTable(newScreen(tty), "llrl", rows())
 		lines := strings.Split(strings.TrimSuffix(shown(), "\n"), "\n")
-		widest := 0
-		for _, line := range lines {
-			widest = max(widest, utf8.RuneCountInString(line))
-		}
-		if want := max(int(columns), 10+2+12+2+10); widest != want || strings.Count(lines[1], "…") != 2 || !strings.Contains(lines[1], "123456789012") {
-			t.Errorf("in %d columns it is %d wide, want %d:\n%s", columns, widest, want, strings.Join(lines, "\n"))
+		name := max(30, int(columns)-25-2-2-12-2-30)
+		want := "2026-12-01 01:31:23 +0000  " + long[:name-1] + "…  123456789012  news@" + long
+		if lines[1] != want || utf8.RuneCountInString(lines[2]) != 25+2+name+2+12+2+1 {
+			t.Errorf("in %d columns it is, want %q:\n%s", columns, want, strings.Join(lines, "\n"))
 		}
 	}
 	var pipe bytes.Buffer
-	printTable(newScreen(&pipe), "lrl", rows())
-	if !strings.Contains(pipe.String(), " 123456789012  news@"+long+"\n") {
+	printTable(newScreen(&pipe), "llrl", rows())
+	if !strings.Contains(pipe.String(), " "+long+"  123456789012  news@"+long+"\n") {
 		t.Errorf("in a pipe it is\n%s", &pipe)
 	}
 }
@@ -74,11 +73,11 @@ func TestALongNameDoesNotWidenTheTable(t *testing.T) {
 // Columns are aligned whatever is in them: a Chinese character takes two cells, an accent none.
 func TestColumnsAreAlignedByCells(t *testing.T) {
 	var b bytes.Buffer
-	printTable(newScreen(&b), "lr", [][]sidecar.Text{cells("WHO", "N"), cells("日本@a", 1), cells("e\u0301e@aaa", 22), cells("\u0301\u200bx", 3)})
+	printTable(newScreen(&b), "lr", [][]printable.Text{cells("WHO", "N"), cells("日本@a", 1), cells("e\u0301e@aaa", 22), cells("\u0301\u200bx", 3)})
 	if want := "WHO             N\n日本@a          1\ne\u0301e@aaa         22\n" + `\u0301\u200bx` + "   3\n"; b.String() != want {
 		t.Errorf("printed\n%s, want\n%s", &b, want)
 	}
-	if got := sidecar.Show("日本日本").Cut(6).String(); got != "日本…" {
+	if got := printable.TextOf("日本日本").Cut(6).String(); got != "日本…" {
 		t.Errorf("in 6 cells, four characters of two are %q", got)
 	}
 }

@@ -18,15 +18,21 @@ import (
 //
 // An older "make install" was there before.
 
-// makePackage builds the package of a version, where the machine sees it.
+// makePackage builds the .deb of a version, where the machine sees it.
 func makePackage(t *testing.T, version string) (onMachine string) {
 	t.Helper()
+	buildPackage(t, version, "deb")
+	return "/root/sluice/bin/packages/sluice_" + version + "-1_amd64.deb"
+}
+
+// buildPackage builds a package of a version in bin/packages.
+func buildPackage(t *testing.T, version, packager string) {
+	t.Helper()
 	cmd := exec.Command("packaging/build", version, "bin/packages")
-	cmd.Env = append(os.Environ(), "ARCHS=amd64", "PACKAGERS=deb", "SOURCE_DATE_EPOCH=1796000000", "MAINTAINER=Sluice <sluice@far.example>")
+	cmd.Env = append(os.Environ(), "ARCHS=amd64", "PACKAGERS="+packager, "SOURCE_DATE_EPOCH=1796000000", "MAINTAINER=Sluice <sluice@far.example>")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the package: %v\n%s", err, out)
 	}
-	return "/root/sluice/bin/packages/sluice_" + version + "-1_amd64.deb"
 }
 
 const eximsFiles = "find /etc/exim4 -type f | sort | xargs sha256sum"
@@ -59,7 +65,7 @@ func TestPackage(t *testing.T) {
 
 	o.run(t, "echo '# the operator was here' >>/etc/sluice/sluice.toml")
 	sent := o.status(t, "example.com").Sent
-	o.run(t, "dpkg -i "+newer+" </dev/null")
+	o.run(t, "dpkg --force-confold -i "+newer+" </dev/null")
 	if out := o.run(t, "sluice version --running"); !strings.Contains(out, "sluice 1.1.0") {
 		t.Errorf("after the update runs %s", out)
 	}
@@ -67,6 +73,7 @@ func TestPackage(t *testing.T) {
 		t.Errorf("%d were counted before the update, %d after it", sent, after)
 	}
 	o.run(t, "grep -q 'the operator was here' /etc/sluice/sluice.toml")
+	o.run(t, "sluice config --running | grep -q '# exim: domainlist local_domains'") // asked from its confined unit
 	o.refused(t, "Domain example.com has exceeded")
 	o.goes(t, before)
 }
@@ -98,7 +105,8 @@ func (o *newcomer) goes(t *testing.T, before string) {
 		t.Errorf("Exim's files are not as before:\n%s\nbefore:\n%s", diff, before)
 	}
 	o.passes(t)
-	left := "find /usr /etc /run /var/lib -iname '*sluice*' -not -path '/var/lib/dpkg/*' -not -path '/usr/local/go*'\nsystemctl list-unit-files --no-legend 'sluice*' || true"
+	o.run(t, "test ! -e /var/cpanel")
+	left := "find /usr /etc /run /var -iname '*sluice*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/usr/local/go*'\nsystemctl list-unit-files --no-legend 'sluice*' || true"
 	if out := o.run(t, left); out != "" {
 		t.Errorf("left is\n%s", out)
 	}

@@ -7,9 +7,9 @@ import (
 
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/queue"
+	"sluice/sidecar/typed"
 )
 
 func (s stage) Happened(_, _ time.Time, scope string) (operator.Past, error) {
@@ -24,7 +24,7 @@ func (s stage) Incidents(scope string) ([]incident.Incident, error) {
 		return !s.lies && scope != "" && i.Domain != scope && i.ID.String() != scope
 	})
 	if scope != "" && len(found) == 0 {
-		return nil, fmt.Errorf("%w: there is no incident of that number or name", limit.ErrNotFound)
+		return nil, fmt.Errorf("%w: there is no incident of that number or name", typed.ErrNotFound)
 	}
 	return found, nil
 }
@@ -37,7 +37,7 @@ const chosen = "Your \x1b[2Jinvoice\nfake line \u202e8841"
 // pastStage has what has happened.
 var pastStage = stage{
 	past: operator.Past{Node: "mx1", Now: noon, Events: []eventlog.Record{
-		{At: later(-2 * time.Hour), Last: later(-time.Hour), Count: 4, Event: "limit-reached", Domain: "example.com", Text: "sent 500/500 (100%), culprit hacked@example.com, culprit sends 461 of 487"},
+		{At: later(-2 * time.Hour), Last: later(-time.Hour), Count: 4, Event: "limit-reached", Domain: "example.com", Node: "mx2", Text: "sent 500/500 (100%), culprit hacked@example.com, culprit sends 461 of 487"},
 		{At: later(-time.Hour), Last: later(-time.Minute), Count: 18420, Event: "refused", Domain: "example.com", Scope: "hacked@example.com", Text: "over a limit"},
 		{At: later(-time.Hour), Last: later(-time.Hour), Count: 1, Event: "refused", Domain: "example.com", Scope: "script:/home/bob/$(reboot)", Text: chosen},
 		{At: later(-time.Minute), Last: later(-time.Minute), Count: 1, Event: "stop", Domain: "example.com", Scope: "hacked@example.com", By: "alice (as root)", Text: "node mx1, why stolen password"},

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -142,24 +143,24 @@ func throughTrouble(t *testing.T, config string, slow time.Duration, send func(w
 	const fast = 2 * time.Second
 	binary := buildSluice(t)
 	send("never started", fast)
-	cmd := startProcess(t, binary, config)
+	p, kill := startProcess(t, binary, config)
 	send("running", fast)
-	cmd.Process.Signal(syscall.SIGSTOP)
+	p.Signal(syscall.SIGSTOP)
 	send("hung", slow)
-	kill(cmd)
+	kill()
 	send("killed", fast)
 	for range 3 {
-		cmd = startProcess(t, binary, config)
+		_, kill = startProcess(t, binary, config)
 		send("flapping, up", fast)
-		kill(cmd)
+		kill()
 		send("flapping, down", fast)
 	}
-	cmd = startProcess(t, binary, config)
-	return func() { kill(cmd) }
+	_, kill = startProcess(t, binary, config)
+	return kill
 }
 
-// startProcess starts a sluice in a process of its own.
-func startProcess(t *testing.T, binary, config string) *exec.Cmd {
+// startProcess starts a sluice in a process of its own, which kill ends.
+func startProcess(t *testing.T, binary, config string) (p *os.Process, kill func()) {
 	t.Helper()
 	cmd := exec.Command(binary, "serve", "--config", config)
 	log := &hosttest.Log{}
@@ -167,13 +168,9 @@ func startProcess(t *testing.T, binary, config string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	end := hosttest.Guard(t, cmd.Process)
 	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(log.String(), "msg=serving") })
-	return cmd
-}
-
-func kill(cmd *exec.Cmd) {
-	cmd.Process.Kill()
-	cmd.Wait()
+	return cmd.Process, func() { end(); cmd.Wait() }
 }
 
 // Debian's miltertest, as Postfix and Sendmail speak: with each version and state.

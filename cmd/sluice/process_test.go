@@ -20,6 +20,7 @@ type processNode struct {
 	servedNode
 	binary  string
 	process *exec.Cmd
+	end     func() // kills it
 }
 
 // launch starts a node with a configuration for its directory.
@@ -41,13 +42,14 @@ func (n *processNode) start(t *testing.T) {
 	if err := n.process.Start(); err != nil {
 		t.Fatal(err)
 	}
+	n.end = hosttest.Guard(t, n.process.Process)
 	hosttest.Eventually(t, "serving", func() bool { return strings.Contains(n.log.String(), "msg=serving") })
 }
 
 // kill ends it as kill -9 does.
 func (n *processNode) kill() {
 	if n.process != nil {
-		n.process.Process.Kill()
+		n.end()
 		n.process.Wait()
 		n.process = nil
 	}

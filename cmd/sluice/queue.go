@@ -12,7 +12,9 @@ import (
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/web"
@@ -103,16 +105,22 @@ func (c queueCmd) selection(now time.Time) (s queue.Selection, err error) {
 	return s, nil
 }
 
+// errHeldUnknown says that a question about held mail has no answer.
+var errHeldUnknown = errors.New("which messages are held only a running sluice knows, and none runs")
+
 // readQueue reads Exim's queue without a running sluice.
 func readQueue(t *terminal, selection queue.Selection) (r queue.Report, err error) {
-	q, err := openLocalQueue(t, nil)
+	if selection.Held {
+		return r, fmt.Errorf("queue: %w", errHeldUnknown)
+	}
+	q, err := t.openQueue(t.host(), nil)
 	if err == nil {
-		err = q.read(t, selection.Scope != "" || selection.BouncesOf != "")
+		err = q.Read(t.ctx, selection.Scope != "" || selection.BouncesOf != "")
 	}
 	if err != nil {
 		return r, fmt.Errorf("queue: %w", err)
 	}
-	if r, err = q.index.Report(q.node, time.Now(), selection); err != nil {
+	if r, err = q.Index.Report(q.Node, time.Now(), selection); err != nil {
 		return r, fmt.Errorf("queue: %w", err)
 	}
 	fmt.Fprintln(t.stderr, "sluice serve is not running: read from the spool, and what is held is not known.")
@@ -128,18 +136,18 @@ func spoolOf(ctx context.Context, c *config.Config, mta exim.Exim) string {
 	return mta.Spool(ctx)
 }
 
-// newQueue returns an empty index of the queue in a spool_directory.
-func newQueue(directory string, inForce func() *settings.Settings, held func() map[string]int, watch *queue.Watch) *queue.Index {
-	return queue.New(queue.Options{Directory: directory, Max: int(inForce().Config.Queue.Max), Held: held, Watch: watch,
-		Identify: func(r *sidecar.Request) (sidecar.Payer, sidecar.Author) { return inForce().Identify(r) },
-		Local:    func(domain string) bool { return inForce().Locals.Get().Has(domain) }})
+// newQueue returns an empty index of the queue in a spool_directory, by the settings in force.
+func newQueue(o queue.Options, inForce func() *settings.Settings) *queue.Index {
+	o.Identify = func(r *sidecar.Request) (sidecar.Payer, sidecar.Author) { return inForce().Identify(r) }
+	o.Local = func(domain string) bool { return inForce().Locals.Get().Has(domain) }
+	return queue.New(o)
 }
 
 // openQueue begins to follow Exim's queue, if there is one.
 func (n *node) openQueue(ctx context.Context, mta exim.Exim) {
 	if directory := spoolOf(ctx, n.config, mta); directory != "" {
-		n.queue = newQueue(directory, n.engine.Settings.Load, n.engine.Holds.Messages,
-			queue.NewWatch(n.events, n.ledger, n.config.Queue.Warn))
+		n.queue = newQueue(queue.Options{Directory: directory, Max: int(n.config.Queue.Max), Held: n.engine.Holds.Messages, Gone: n.engine.Gone,
+			Watch: queue.NewWatch(n.events, n.ledger, n.config.Queue.Warn)}, n.engine.Settings.Load)
 	}
 }
 
@@ -195,7 +203,7 @@ type watchedQueue struct {
 
 // Prepare implements mainlog.Consumer. The queue is told at once, in the order of the log, while the
 // lines before are recorded: neither waits for the other.
-func (w watchedQueue) Prepare(entries []sidecar.LogEntry) func(ctx context.Context, now time.Time) {
+func (w watchedQueue) Prepare(entries []logline.Entry) func(ctx context.Context, now time.Time) {
 	w.loops.Observe(entries)
 	if w.index != nil {
 		w.index.Observe(entries)
@@ -205,16 +213,16 @@ func (w watchedQueue) Prepare(entries []sidecar.LogEntry) func(ctx context.Conte
 
 // print prints a report as a table.
 func (c queueCmd) print(w io.Writer, r queue.Report) {
-	printf(w, "%s: %s to %s in Exim's queue", r.Node, sidecar.Count(r.Messages, "message", "messages"), sidecar.Count(r.Recipients, "recipient", "recipients"))
+	printf(w, "%s: %s to %s in Exim's queue", r.Node, printable.Count(r.Messages, "message", "messages"), printable.Count(r.Recipients, "recipient", "recipients"))
 	if age := r.Now.Sub(r.Swept); age >= time.Minute {
-		printf(w, ", as of %s ago", sidecar.Brief(age))
+		printf(w, ", as of %s ago", printable.Brief(age))
 	}
 	fmt.Fprintln(w)
 	if r.Unknown > 0 {
-		printf(w, "unknown: %s of which the header cannot be read: sluice queue --list, exim -Mvh ID\n", sidecar.Count(r.Unknown, "message", "messages"))
+		printf(w, "unknown: %s of which the header cannot be read: sluice queue --list, exim -Mvh ID\n", printable.Count(r.Unknown, "message", "messages"))
 	}
 	if r.Uncounted > 0 {
-		printf(w, "%s more, of which nothing is known: raise queue.max\n", sidecar.Count(r.Uncounted, "message", "messages"))
+		printf(w, "%s more, of which nothing is known: raise queue.max\n", printable.Count(r.Uncounted, "message", "messages"))
 	}
 	if q := r.Quarantine; q.Messages > 0 {
 		printf(w, "%s\n", quarantineText(r.Now, q))
@@ -232,8 +240,8 @@ func (c queueCmd) print(w io.Writer, r queue.Report) {
 	}
 }
 
-func payerRows(r queue.Report) [][]sidecar.Text {
-	rows := [][]sidecar.Text{cells("PAYER", "MESSAGES", "RECIPIENTS", "HELD", "FROZEN", "BOUNCES", "OLDEST", "TOP-SENDER")}
+func payerRows(r queue.Report) [][]printable.Text {
+	rows := [][]printable.Text{cells("PAYER", "MESSAGES", "RECIPIENTS", "HELD", "FROZEN", "BOUNCES", "OLDEST", "TOP-SENDER")}
 	for _, s := range r.Payers {
 		held, sender := "?", "-"
 		if r.HeldKnown {
@@ -243,13 +251,13 @@ func payerRows(r queue.Report) [][]sidecar.Text {
 			sender = fmt.Sprintf("%s %d%%", s.Author.Name, s.Author.Messages*100/s.Messages)
 		}
 		rows = append(rows, cells(cmp.Or(s.Payer, "-"), s.Messages, s.Recipients, held, s.Frozen, s.Bounces,
-			sidecar.Brief(r.Now.Sub(s.Oldest)), sender))
+			printable.Brief(r.Now.Sub(s.Oldest)), sender))
 	}
 	return rows
 }
 
-func messageRows(r queue.Report) [][]sidecar.Text {
-	rows := [][]sidecar.Text{cells("ID", "AGE", "SIZE", "RECIPIENTS", "STATE", "PAYER", "AUTHOR", "SENDER", "MOSTLY-TO")}
+func messageRows(r queue.Report) [][]printable.Text {
+	rows := [][]printable.Text{cells("ID", "AGE", "SIZE", "RECIPIENTS", "STATE", "PAYER", "AUTHOR", "SENDER", "MOSTLY-TO")}
 	for _, m := range r.List {
 		state := "waits"
 		switch {
@@ -263,7 +271,7 @@ func messageRows(r queue.Report) [][]sidecar.Text {
 		if m.Queue != "" {
 			state += " in " + m.Queue
 		}
-		rows = append(rows, cells(m.ID, sidecar.Brief(r.Now.Sub(m.Arrived)), m.Size, m.Recipients, state,
+		rows = append(rows, cells(m.ID, printable.Brief(r.Now.Sub(m.Arrived)), m.Size, m.Recipients, state,
 			cmp.Or(m.Payer, "-"), cmp.Or(m.Author, "-"), cmp.Or(senderText(m), "-"), cmp.Or(m.To, "-")))
 	}
 	return rows

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/quarantine"
 	"sluice/sidecar/queue"
+	"sluice/sidecar/remedy"
 )
 
 // actFlags are the flags of what is done to messages of the queue.
@@ -19,7 +22,7 @@ type actFlags struct {
 	selectors
 	DryRun bool   `help:"Only show what would be done."`
 	Yes    bool   `help:"Do not ask."`
-	Max    int    `placeholder:"N" help:"Do nothing if it is more than N messages."`
+	Max    *int   `placeholder:"N" help:"Do nothing if it is more than N messages."`
 	Why    string `placeholder:"TEXT" help:"Kept in the record of actions."`
 	Follow string `default:"10s" placeholder:"TIME" help:"For how long to try again what Exim delivers just now (default: 10s)."`
 	jsonFlag
@@ -34,6 +37,7 @@ type queueAct struct {
 	undone  bool   // sluice undo takes it back
 	warning string
 	drop    func(queue.Message) bool // which of the selected messages are left out; nil: none
+	dropped string                   // why they are
 	left    string                   // what is said of messages to which it was not done
 }
 
@@ -52,11 +56,12 @@ type acted struct {
 type queueWork struct {
 	actFlags
 	queueAct
-	*localQueue
+	*remedy.Queue
 	t        *terminal
 	now      time.Time
 	follow   time.Duration
 	messages []queue.Message
+	leftOut  int // that were selected too, by drop
 	acted    acted
 }
 
@@ -82,10 +87,14 @@ func (w *queueWork) run() error {
 	switch {
 	case err != nil:
 		return err
+	case len(places) == 0 && len(w.acted.Unrecorded) > 0:
+		return w.printDone()
+	case len(places) == 0 && w.leftOut > 0:
+		return no{fmt.Errorf("no message is like that but %d that %s", w.leftOut, w.dropped)}
 	case len(places) == 0:
 		return no{errors.New("no message is like that")}
-	case w.Max > 0 && len(places) > w.Max:
-		return no{fmt.Errorf("that are %d messages, more than --max %d: nothing was done", len(places), w.Max)}
+	case w.Max != nil && len(places) > *w.Max:
+		return no{fmt.Errorf("that are %d messages, more than --max %d: nothing was done", len(places), *w.Max)}
 	}
 	w.acted.Verb, w.acted.Selected, w.acted.Warning = w.name, len(places), w.warning
 	if err := w.plan(len(places)); err != nil || w.DryRun {
@@ -94,7 +103,7 @@ func (w *queueWork) run() error {
 	if err := w.do(places); err != nil {
 		return err
 	}
-	return w.tell()
+	return w.printDone()
 }
 
 // find finds the messages.
@@ -111,24 +120,26 @@ func (w *queueWork) find() (err error) {
 	}
 	held := heldNow(w.t)
 	if w.Held && held == nil {
-		return errors.New("which messages are held only a running sluice knows, and none runs")
+		return errHeldUnknown
 	}
-	if w.localQueue, err = openLocalQueue(w.t, held); err != nil {
+	if w.Queue, err = w.t.openQueue(w.t.host(), held); err != nil {
 		return err
 	}
 	if !w.DryRun {
-		if w.acted.Twice, err = w.mendAlone(w.t); err != nil {
+		if w.acted.Twice, err = w.Mend(w.t.ctx); err != nil {
 			return err
 		}
 	}
-	if err = w.read(w.t, s.Scope != "" || s.BouncesOf != ""); err != nil {
+	if err = w.Read(w.t.ctx, s.Scope != "" || s.BouncesOf != ""); err != nil {
 		return err
 	}
-	if w.messages, err = w.index.Select(w.now, s); err != nil {
+	if w.messages, err = w.Index.Select(w.now, s); err != nil {
 		return err
 	}
 	if w.drop != nil {
+		selected := len(w.messages)
 		w.messages = slices.DeleteFunc(w.messages, w.drop)
+		w.leftOut = selected - len(w.messages)
 	}
 	return nil
 }
@@ -141,7 +152,7 @@ func (w *queueWork) places() (places []quarantine.Place, err error) {
 		}
 		return places, nil
 	}
-	actions, err := w.t.allActions()
+	actions, err := w.Host.Actions()
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +188,8 @@ func (w *queueWork) plan(n int) error {
 		size += m.Size
 		authors[m.Author]++
 	}
-	printf(out, "%s: %s, %s, of %s, the oldest of %s   [%s]\n", w.name, sidecar.Count(int64(n), "message", "messages"), bytesText(size),
-		sidecar.Count(int64(len(authors)), "sender", "senders"), sidecar.DateTime(w.messages[0].Arrived), w.command)
+	printf(out, "%s: %s, %s, of %s, the oldest of %s   [%s]\n", w.name, printable.Count(int64(n), "message", "messages"), bytesText(size),
+		printable.Count(int64(len(authors)), "sender", "senders"), printable.DateTime(w.messages[0].Arrived), w.command)
 	for _, m := range w.messages[:min(n, shownSamples)] {
 		printf(out, "  %s  from %s to %s: %s\n", m.ID, senderText(m), m.To, w.subject(m))
 	}
@@ -193,7 +204,7 @@ func (w *queueWork) plan(n int) error {
 
 // subject is the subject of a message, "" if it has none.
 func (w *queueWork) subject(m queue.Message) string {
-	file, there := exim.FindSpoolFile(w.spool, m.Queue, m.ID)
+	file, there := exim.FindSpoolFile(w.Directory, m.Queue, m.ID)
 	if !there {
 		return ""
 	}
@@ -204,15 +215,15 @@ func (w *queueWork) subject(m queue.Message) string {
 // do does it, with a record.
 func (w *queueWork) do(places []quarantine.Place) (err error) {
 	if w.verb != quarantine.Flush { // which takes long, and moves nothing
-		end, err := w.t.aloneAtQueue()
+		end, err := w.Host.AloneAtQueue(w.t.ctx)
 		if err != nil {
 			return err
 		}
 		defer end()
 	}
 	did := false
-	w.acted.Action, err = w.t.act(action.Action{Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places}, func(int) (any, error) {
-		r, err := w.queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
+	w.acted.Action, err = w.Host.Act(action.Action{Verb: w.verb, Whom: w.whom(), Why: w.Why}, quarantine.Values{Messages: places}, func(int) (any, error) {
+		r, err := w.Queues(w.follow).Do(w.t.ctx, w.now, w.verb, places)
 		r.Twice = append(w.acted.Twice, r.Twice...)
 		w.acted.Result, did = r, true
 		return r, err
@@ -224,15 +235,10 @@ func (w *queueWork) do(places []quarantine.Place) (err error) {
 }
 
 // whom is what the record says of the messages that were selected.
-func (w *queueWork) whom() string {
-	if w.Scope != "" {
-		return w.Scope
-	}
-	return w.BouncesOf
-}
+func (w *queueWork) whom() string { return string(cmp.Or(w.Scope, w.BouncesOf)) }
 
-// tell says what was done.
-func (w *queueWork) tell() error {
+// printDone says what was done.
+func (w *queueWork) printDone() error {
 	r, out := w.acted, w.t.stdout
 	if w.JSON {
 		if err := printJSON(out, r); err != nil {
@@ -241,17 +247,17 @@ func (w *queueWork) tell() error {
 	} else {
 		printf(out, "%s: done to %d of %d", w.name, len(r.Done), r.Selected)
 		if w.undone && len(r.Done) > 0 {
-			printf(out, "; undo: %s", undoCommand(w.node, r.Action))
+			printf(out, "; undo: %s", remedy.UndoCommand(w.Node, r.Action))
 		}
 		fmt.Fprintln(out)
-		w.tellIDs("%d were delivered, removed or moved by others meanwhile: %s\n", r.Gone)
-		w.tellIDs("%d were in two queues, and the one in the quarantine was removed: %s\n", r.Twice)
+		w.printIDs("%d were delivered, removed or moved by others meanwhile: %s\n", r.Gone)
+		w.printIDs("%d were in two queues, and the one in the quarantine was removed: %s\n", r.Twice)
 		if r.Late > 0 {
 			printf(out, "%s older than Exim's retry rule, or will soon be: what their senders send is tried for 30 days until they have left the queue (%s)\n",
-				sidecar.Count(int64(r.Late), "is", "are"), quarantine.LatePath)
+				printable.Count(int64(r.Late), "is", "are"), quarantine.LatePath)
 		}
-		w.tellIDs("%d are not in the record of actions, so nobody knows from where they came: %s; exim -qG"+sidecar.QuarantineQueue+" -MG '' ID\n", r.Unrecorded)
-		w.tellIDs("%d "+w.left+": %s\n", r.Left)
+		w.printIDs("%d are not in the record of actions, so nobody knows from where they came: %s; exim -qG"+logline.QuarantineQueue+" -MG '' ID\n", r.Unrecorded)
+		w.printIDs("%d "+w.left+": %s\n", r.Left)
 	}
 	switch {
 	case len(r.Left) > 0 && r.Said != "":
@@ -264,16 +270,13 @@ func (w *queueWork) tell() error {
 	return nil
 }
 
-// shownIDs is how many ids are named of those to which something was not done.
-const shownIDs = 20
-
-// tellIDs says of how many messages something is true, and names them.
-func (w *queueWork) tellIDs(format string, ids []string) {
+// printIDs says of how many messages something is true, and names them.
+func (w *queueWork) printIDs(format string, ids []string) {
 	if len(ids) == 0 {
 		return
 	}
-	names := strings.Join(ids[:min(len(ids), shownIDs)], " ")
-	if len(ids) > shownIDs {
+	names := strings.Join(ids[:min(len(ids), remedy.ShownIDs)], " ")
+	if len(ids) > remedy.ShownIDs {
 		names += " ..."
 	}
 	printf(w.t.stdout, format, len(ids), names)
@@ -282,20 +285,20 @@ func (w *queueWork) tellIDs(format string, ids []string) {
 // tidy takes those out of the list of late senders of whom nothing is in the queue any more.
 func (w *queueWork) tidy() error {
 	queued := map[string]bool{}
-	err := exim.WalkSpool(w.spool, func(f exim.SpoolFile) bool {
+	err := exim.WalkSpool(w.Directory, func(f exim.SpoolFile) bool {
 		queued[f.ID] = true
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	return w.late().Tidy(func(id string) bool { return queued[id] })
+	return w.Late().Tidy(func(id string) bool { return queued[id] })
 }
 
 // quarantineText says what is in the quarantine.
 func quarantineText(now time.Time, a queue.Aside) string {
 	return fmt.Sprintf("quarantined: %s, %s, the oldest came %s ago: sluice queue --quarantined --list",
-		sidecar.Count(a.Messages, "message", "messages"), bytesText(a.Size), sidecar.Brief(now.Sub(a.Oldest)))
+		printable.Count(a.Messages, "message", "messages"), bytesText(a.Size), printable.Brief(now.Sub(a.Oldest)))
 }
 
 // bytesText is a size for reading.

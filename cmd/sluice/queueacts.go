@@ -3,15 +3,17 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/quarantine"
 	"sluice/sidecar/queue"
 )
 
 const (
-	stayed   = "are as they were: Exim delivers them, or will not"
+	stayed   = "are as they were: Exim delivers them, or will not, and its main log says why"
 	moveMore = "\nWhat Exim delivers just then is tried again, and then named. Each is looked up afterwards, for\nExim's exit code says nothing. Works without a running sluice, in all named queues.\n"
 )
 
@@ -19,7 +21,7 @@ type quarantineCmd struct{ actFlags }
 
 // Help is the long help.
 func (quarantineCmd) Help() string {
-	return `Moves messages into a named queue of Exim, ` + sidecar.QuarantineQueue + `, where nothing is delivered or
+	return `Moves messages into a named queue of Exim, ` + logline.QuarantineQueue + `, where nothing is delivered or
 bounced, and nothing is lost: sluice undo or sluice queue restore moves them back as they
 were. It is the way to clean up, before it is certain what is spam.` + moveMore + `
 Examples:
@@ -29,8 +31,8 @@ Examples:
 }
 
 func (c quarantineCmd) Run(t *terminal) error {
-	return c.act(t, queueAct{verb: quarantine.Quarantine, name: "quarantine", command: "exim -MG " + sidecar.QuarantineQueue, undone: true, left: stayed,
-		drop: func(m queue.Message) bool { return m.Queue == sidecar.QuarantineQueue }})
+	return c.act(t, queueAct{verb: quarantine.Quarantine, name: "quarantine", command: "exim -MG " + logline.QuarantineQueue, undone: true, left: stayed,
+		dropped: "are in the quarantine", drop: func(m queue.Message) bool { return m.Queue == logline.QuarantineQueue }})
 }
 
 type restoreCmd struct{ actFlags }
@@ -47,9 +49,8 @@ Examples:
 }
 
 func (c restoreCmd) Run(t *terminal) error {
-	none := c.none()
-	c.Quarantined = !none
-	return c.act(t, queueAct{verb: quarantine.Restore, name: "restore", command: "exim -qG" + sidecar.QuarantineQueue + " -MG ''", undone: true, left: stayed})
+	c.Quarantined = !c.none()
+	return c.act(t, queueAct{verb: quarantine.Restore, name: "restore", command: "exim -qG" + logline.QuarantineQueue + " -MG ''", undone: true, left: stayed})
 }
 
 type removeCmd struct {
@@ -61,9 +62,8 @@ type removeCmd struct {
 func (removeCmd) Help() string {
 	return `Moves messages into the quarantine, as quarantine does, and with --quarantined removes for good
 what is there. Nobody is told: no bounce is sent, which would go to whoever the sender has named.
-Nothing empties the quarantine by itself, but a line in root's crontab does:
-  @daily sluice queue remove --quarantined --older 60d --yes
---older is by when a message came.
+Nothing empties the quarantine by itself, unless queue.purge_days is set: then what was put there
+by this program, so many days ago, is removed for good, each hour. --older is by when a message came.
 
 Examples:
   sluice queue remove hacked@example.com
@@ -72,7 +72,7 @@ Examples:
 }
 
 func (c removeCmd) Run(t *terminal) error {
-	if !c.Now && !c.Quarantined {
+	if !c.Now && !c.Quarantined && !c.none() {
 		return quarantineCmd{c.actFlags}.Run(t)
 	}
 	return c.act(t, queueAct{verb: quarantine.Remove, name: "remove", command: "exim -Mrm", left: stayed, warning: "There is no undo."})
@@ -84,8 +84,8 @@ type flushCmd struct{ actFlags }
 func (flushCmd) Help() string {
 	return `Has Exim try messages once now, whatever it has noted about their hosts, and says how many have
 left the queue. Without the flags that name them it leaves out bounces, what is frozen and what
-sluice holds; of what it holds, the limits and stops decide as always. More than 500 messages are
-asked about.
+sluice holds; of what it holds, the limits and stops decide as always. What is in the quarantine is
+restored first. More than 500 messages are asked about. Says how often Exim's own queue runner tries, where its daemon's command line has that.
 
 Examples:
   sluice queue flush --to mail.example
@@ -96,11 +96,25 @@ Examples:
 const flushUnasked = 500
 
 func (c flushCmd) Run(t *terminal) error {
+	config, err := t.loadConfig()
+	if err != nil {
+		return fmt.Errorf("queue flush: %w", err)
+	}
 	return c.act(t, queueAct{verb: quarantine.Flush, name: "flush", command: "exim -M", unasked: flushUnasked, left: "wait on",
+		warning: runnerText(exim.Find(t.ctx, config.Exim.Binary).QueueEvery("/proc")),
+		dropped: "are bounces, frozen, held or in the quarantine: see sluice queue flush --help",
 		drop: func(m queue.Message) bool {
 			bounce := m.Sender == "" && !c.Bounces && c.BouncesOf == ""
-			return bounce || m.Frozen != nil && !c.Frozen || m.Held > 0 && !c.Held
+			return bounce || m.Frozen != nil && !c.Frozen || m.Held > 0 && !c.Held || m.Queue == logline.QuarantineQueue
 		}})
+}
+
+// runnerText says when Exim would try messages by itself; nothing if that is not known.
+func runnerText(every time.Duration) string {
+	if every == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Exim tries by itself, every %s, what is due and neither frozen nor in a named queue.", printable.Brief(every))
 }
 
 type freezeCmd struct{ actFlags }
@@ -122,7 +136,7 @@ func (c freezeCmd) Run(t *terminal) error {
 	}
 	return c.act(t, queueAct{verb: quarantine.Freeze, name: "freeze", command: "exim -Mf", undone: true, left: stayed,
 		warning: freezeWarning(func(option string) string { return exim.Exim{Binary: config.Exim.Binary}.Option(t.ctx, option) }),
-		drop:    func(m queue.Message) bool { return m.Frozen != nil }})
+		dropped: "are frozen", drop: func(m queue.Message) bool { return m.Frozen != nil }})
 }
 
 // freezeWarning says what ends a freeze by itself, by options of Exim.

@@ -26,6 +26,7 @@ var elsewhere = map[string]string{
 
 	"make package":                       "TestPackage makes one",
 	"dpkg -r sluice":                     "TestPackage does so",
+	"dpkg --force-confold -i":            "TestPackage does so",
 	"dpkg --purge sluice":                "TestPackage does so",
 	"rpm -e sluice":                      "the machine is a Debian",
 	"systemctl restart exim":             "it is DirectAdmin's",

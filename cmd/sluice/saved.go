@@ -54,7 +54,13 @@ func (c setCmd) importFile(t *terminal) error {
 	})
 }
 
-// readSaved reads a file, or standard input for "-". Its error names each line that it
+// maxWrong bounds the lines that are named of a file that is something else altogether.
+const maxWrong = 10
+
+// asExported says how a file must be.
+const asExported = `each line must be a change, as sluice history --export prints them: {"scope": "example.com", "set": ["hourly=2000"]}`
+
+// readSaved reads a file, or standard input for "-". Its error names the first lines that it
 // cannot parse.
 func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 	text, name, err := t.readFile(name)
@@ -62,26 +68,57 @@ func (t *terminal) readSaved(name string) (all []history.Saved, err error) {
 		return nil, err
 	}
 	var wrong []error
-	number := 0
+	number, more := 0, 0
 	for line := range strings.Lines(text) {
 		number++
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		var change history.Saved
-		lines := json.NewDecoder(strings.NewReader(line))
-		lines.DisallowUnknownFields()
-		err := lines.Decode(&change)
-		if _, more := lines.Token(); err == nil && !errors.Is(more, io.EOF) {
-			err = errors.New("one change to a line")
-		}
+		change, err := parseSaved(line)
 		change.Place = fmt.Sprintf("%s:%d", name, number)
-		if err != nil {
+		switch {
+		case err == nil:
+		case len(wrong) == maxWrong:
+			more++
+		default:
 			wrong = append(wrong, fmt.Errorf("%s: %w", change.Place, err))
 		}
 		all = append(all, change)
 	}
+	switch {
+	case more > 0:
+		wrong = append(wrong, fmt.Errorf("and %d lines more", more), errors.New(asExported))
+	case len(wrong) > 0:
+		wrong = append(wrong, errors.New(asExported))
+	case len(all) == 0:
+		return nil, fmt.Errorf("%s has no change in it; %s", name, asExported)
+	}
 	return all, errors.Join(wrong...)
+}
+
+// parseSaved parses a line of what was exported.
+func parseSaved(line string) (change history.Saved, err error) {
+	lines := json.NewDecoder(strings.NewReader(line))
+	lines.DisallowUnknownFields()
+	err = lines.Decode(&change)
+	_, behind := lines.Token()
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errors.New("the line is cut short: not JSON to its end")
+	case errors.As(err, &syntax):
+		err = fmt.Errorf("%w: not JSON", err)
+	case errors.As(err, &kind) && kind.Field == "":
+		err = fmt.Errorf("a JSON %s, and no change", kind.Value)
+	case errors.As(err, &kind):
+		err = fmt.Errorf("%q must not be a JSON %s", kind.Field, kind.Value)
+	case err == nil && !errors.Is(behind, io.EOF):
+		err = errors.New("one change to a line")
+	case err == nil && change.Scope == "":
+		err = errors.New("no scope is named")
+	}
+	return change, err
 }
 
 // readFile reads a file, or standard input for "-", and returns its name for messages.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/scan"
 )
 
@@ -37,7 +37,7 @@ Examples:
 func (c scriptScanCmd) Run(t *terminal, of *scriptCmd) error {
 	dir, account, err := of.locate(c.Dir)
 	if err != nil {
-		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
+		return fmt.Errorf("script scan %s: %w", printable.Of(c.Dir), err)
 	}
 	r, err := scan.Run(t.ctx, time.Now(), scan.Options{Account: account, Dir: dir, Database: c.Database, Clamd: c.Clamd, Progress: t.scanProgress()})
 	return c.end(t, r, err)
@@ -55,9 +55,9 @@ func (c scriptScanCmd) end(t *terminal, r scan.Report, err error) error {
 	}
 	switch {
 	case err != nil && !killed:
-		return fmt.Errorf("script scan %s: %w", sidecar.Printable(c.Dir), err)
+		return fmt.Errorf("script scan %s: %w", printable.Of(c.Dir), err)
 	case len(r.Findings) > 0:
-		return no{errors.New("script scan: " + foundIn(r))}
+		return no{errors.New("script scan: " + r.Malware())}
 	case r.Interrupted != "":
 		return no{errors.New("script scan: not all was scanned")}
 	}
@@ -79,22 +79,17 @@ func (t *terminal) scanProgress() func(scan.Progress) {
 	}
 }
 
-// foundIn says how much was found.
-func foundIn(r scan.Report) string {
-	return sidecar.Count(int64(len(r.Findings)), "file has malware", "files have malware")
-}
-
 func printScan(t *terminal, r scan.Report) {
 	w := t.stdout
 	for _, f := range r.Findings {
-		printf(w, "%s: %s\n  to disable it: %s\n", f.Path, f.Signature, disableCommand(f.Path))
+		printf(w, "%s: %s\n  to disable it: %s\n", f.Path, f.Signature, f.Path.DisableCommand())
 	}
-	printf(w, "%s by %s, %s; nothing was changed\n", sidecar.Count(r.Files, "file scanned", "files scanned"), r.Program, foundIn(r))
+	printf(w, "%s by %s, %s; nothing was changed\n", printable.Count(r.Files, "file scanned", "files scanned"), r.Program, r.Malware())
 	if r.Interrupted != "" {
 		t.warn("not all was scanned: " + r.Interrupted)
 	}
 	if r.Unbelieved > 0 {
-		t.warn(fmt.Sprintf("%s of a file that does not exist, not believed", sidecar.Count(r.Unbelieved, "line was", "lines were")))
+		t.warn(fmt.Sprintf("%s of a file that does not exist, not believed", printable.Count(r.Unbelieved, "line was", "lines were")))
 	}
 	if r.Trouble != "" {
 		t.warn(r.Program + " says: " + r.Trouble)

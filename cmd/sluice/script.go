@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/remedy"
 	"sluice/sidecar/scan"
 	"sluice/sidecar/script"
 )
@@ -62,23 +62,16 @@ Examples:
 
 // scriptDisabled is what script disable prints with --json.
 type scriptDisabled struct {
-	Action   int          `json:"action"` // 0: nothing was done
-	File     script.File  `json:"file"`
-	Within   float64      `json:"php_seconds"` // after so long PHP has noticed
-	Never    string       `json:"php_never"`   // file that keeps PHP from noticing; empty: none does
-	Around   scriptAround `json:"around"`
-	Watched  float64      `json:"watched_seconds"`
-	Attempts *int64       `json:"attempts"`  // of the author since
-	CameBack string       `json:"came_back"` // how the file can be run again; empty: it cannot
-	Since    time.Time    `json:"since"`
-	Warning  string       `json:"warning"`
-}
-
-// scriptAround is what may belong to a script, and is left alone.
-type scriptAround struct {
-	Processes []script.Process `json:"processes"`
-	Crontab   []string         `json:"crontab"`
-	Changed   []script.Found   `json:"changed"` // files, within 10 minutes of the first mail
+	Action   int           `json:"action"` // 0: nothing was done
+	File     script.File   `json:"file"`
+	Within   float64       `json:"php_seconds"` // after so long PHP has noticed
+	Never    string        `json:"php_never"`   // file that keeps PHP from noticing; empty: none does
+	Around   script.Around `json:"around"`
+	Watched  float64       `json:"watched_seconds"`
+	Attempts *int64        `json:"attempts"`  // of the author since
+	CameBack string        `json:"came_back"` // how the file can be run again; empty: it cannot
+	Since    time.Time     `json:"since"`
+	Warning  string        `json:"warning"`
 }
 
 func (c scriptDisableCmd) Run(t *terminal, of *scriptCmd) error {
@@ -92,13 +85,13 @@ func (c scriptDisableCmd) Run(t *terminal, of *scriptCmd) error {
 		err = c.disable(t, path, account, watch)
 	}
 	if err != nil {
-		return fmt.Errorf("script disable %s: %w", sidecar.Printable(c.File), err)
+		return fmt.Errorf("script disable %s: %w", printable.Of(c.File), err)
 	}
 	return nil
 }
 
 func (c scriptDisableCmd) disable(t *terminal, path string, account script.Account, watch time.Duration) error {
-	rules, err := t.scriptRules(c.Force)
+	rules, err := t.host().ScriptRules(c.Force)
 	if err != nil {
 		return err
 	}
@@ -114,12 +107,12 @@ func (c scriptDisableCmd) disable(t *terminal, path string, account script.Accou
 	d := scriptDisabled{File: s.File, Since: time.Now()}
 	first, warning := t.firstSend(s.Author)
 	if !c.DryRun {
-		if d.Action, err = t.disableScript(s, action.Action{Why: c.Why}); err != nil {
+		if d.Action, err = t.host().DisableScript(s, action.Action{Why: c.Why}); err != nil {
 			return err
 		}
 	}
 	d.Warning = warning
-	d.look(t, account, first)
+	d.findAround(t, account, first)
 	if !c.JSON {
 		d.print(t, c.DryRun)
 	}
@@ -133,12 +126,6 @@ func (c scriptDisableCmd) disable(t *terminal, path string, account script.Accou
 		printf(t.stdout, "0 attempts since %s by %s\n", d.Since.Local().Format("15:04"), s.Author)
 	}
 	return err
-}
-
-// disableScript disables a script, with a record of it.
-func (t *terminal) disableScript(s *script.Script, a action.Action) (number int, err error) {
-	a.Verb, a.Whom = script.Disabled, s.Path.String()
-	return t.act(a, s.File, func(int) (any, error) { return nil, s.Disable(time.Now()) })
 }
 
 // authorOfScript is who sends by a script that nothing else is known of: sendmail is mostly run
@@ -156,78 +143,15 @@ func (c *scriptCmd) locate(typed string) (path string, a script.Account, err err
 	if path, err = filepath.Abs(string(p)); err != nil {
 		return "", a, err
 	}
-	return locateIn(c.Passwd, path)
+	return script.Locate(c.Passwd, path)
 }
 
-// locateIn returns a path and its account. What is above the home is root's, so links are
-// followed there: /home is one on some hosts.
-func locateIn(passwd, path string) (string, script.Account, error) {
-	f, err := os.Open(passwd)
-	if err != nil {
-		return "", script.Account{}, err
-	}
-	defer f.Close()
-	a, err := script.AccountOf(f, path)
-	if err != nil {
-		return "", a, fmt.Errorf("find whose home it is in, by %s: %w", passwd, err)
-	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(a.Home))
-	if err != nil {
-		return "", a, err
-	}
-	home := filepath.Join(parent, filepath.Base(a.Home))
-	path = home + path[len(a.Home):]
-	a.Home = home
-	return path, a, nil
-}
-
-// scriptRules are those of the configuration.
-func (t *terminal) scriptRules(force bool) (rules script.Rules, err error) {
-	c, err := t.loadConfig()
-	if err != nil {
-		return rules, err
-	}
-	rules.Force = force
-	for _, login := range c.Clean.WebUsers {
-		u, err := user.Lookup(login)
-		if err != nil {
-			return rules, fmt.Errorf("clean.web_users: %w", err)
-		}
-		uid, err := strconv.ParseUint(u.Uid, 10, 32)
-		if err != nil {
-			return rules, fmt.Errorf("clean.web_users: the uid of %s: %w", login, err)
-		}
-		rules.Web = append(rules.Web, uint32(uid))
-	}
-	return rules, nil
-}
-
-// crontabs are the directories of the crontabs of users: Debian's cron, and cronie.
-var crontabs = []string{"/var/spool/cron/crontabs", "/var/spool/cron"}
-
-// look finds out how soon PHP notices, and what else may belong to the script.
-func (d *scriptDisabled) look(t *terminal, account script.Account, first time.Time) {
+// findAround finds out how soon PHP notices, and what else may belong to the script.
+func (d *scriptDisabled) findAround(t *terminal, account script.Account, first time.Time) {
 	php := script.ReadOpcache(os.DirFS("/"))
 	d.Within, d.Never = php.Within.Seconds(), php.Never
-	d.Around = lookAround(t, account, first)
+	d.Around = script.LookAround(t.ctx, account, first)
 	d.Around.Changed = slices.DeleteFunc(d.Around.Changed, func(f script.Found) bool { return f.Path == d.File.Path })
-}
-
-// mostListed is how many lines of a kind are listed.
-const mostListed = 20
-
-func lookAround(t *terminal, account script.Account, first time.Time) scriptAround {
-	around := scriptAround{
-		Processes: append([]script.Process{}, script.Processes(account.UID)...),
-		Crontab:   append([]string{}, script.Crontab(crontabs, account.Name)...),
-		Changed:   []script.Found{},
-	}
-	if !first.IsZero() {
-		const near = 10 * time.Minute
-		found, _ := account.ChangedBetween(t.ctx, first.Add(-near), first.Add(near), mostListed) // what was found until a failure
-		around.Changed = append(around.Changed, found...)
-	}
-	return around
 }
 
 // print says what was done, and what was left.
@@ -237,7 +161,7 @@ func (d *scriptDisabled) print(t *terminal, dry bool) {
 		printf(w, "%s of %s would be disabled; its mode is %04o\n", d.File.Path, d.File.Account, d.File.Mode)
 	} else {
 		printf(w, "%s of %s is disabled; its mode was %04o. PHP notices within %s (opcache.revalidate_freq)\n", d.File.Path, d.File.Account, d.File.Mode,
-			sidecar.Brief(time.Duration(d.Within*float64(time.Second))))
+			printable.Brief(time.Duration(d.Within*float64(time.Second))))
 		printf(w, "  to take it back: %s\n", t.undoHint(d.Action))
 	}
 	if d.File.Links > 1 {
@@ -246,7 +170,7 @@ func (d *scriptDisabled) print(t *terminal, dry bool) {
 	if d.Never != "" {
 		t.warn(fmt.Sprintf("opcache.validate_timestamps is off in %s: PHP runs on what it has compiled until php-fpm is reloaded", d.Never))
 	}
-	d.Around.print(t, d.File.Account)
+	printAround(t, d.Around, d.File.Account)
 	t.warn(d.Warning)
 }
 
@@ -256,32 +180,32 @@ func (t *terminal) undoHint(number int) string {
 	if err != nil {
 		return fmt.Sprintf("sluice undo %d", number)
 	}
-	return undoCommand(node, number)
+	return remedy.UndoCommand(node, number)
 }
 
-// print lists what may belong to a script, with the commands that end it.
-func (a *scriptAround) print(t *terminal, account string) {
+// printAround lists what may belong to a script, with the commands that end it.
+func printAround(t *terminal, a script.Around, account string) {
 	w := t.stdout
 	if n := len(a.Processes); n > 0 {
-		printf(w, "  %s of %s, left alone:\n", sidecar.Count(int64(n), "running process", "running processes"), account)
+		printf(w, "  %s of %s, left alone:\n", printable.Count(int64(n), "running process", "running processes"), account)
 		var pids []string
-		for _, p := range a.Processes[:min(n, mostListed)] {
-			printf(w, "    %d %s\n", p.PID, sidecar.Show(p.Command).Cut(100))
+		for _, p := range a.Processes[:min(n, script.Listed)] {
+			printf(w, "    %d %s\n", p.PID, printable.TextOf(p.Command).Cut(100))
 			pids = append(pids, fmt.Sprint(p.PID))
 		}
-		printf(w, "    to end them: %s\n", sidecar.Command("kill", pids...))
+		printf(w, "    to end them: %s\n", printable.Command("kill", pids...))
 	}
 	if n := len(a.Crontab); n > 0 {
-		printf(w, "  %s, left alone:\n", sidecar.Count(int64(n), "crontab line", "crontab lines"))
-		for _, line := range a.Crontab[:min(n, mostListed)] {
-			printf(w, "    %s\n", sidecar.Show(line).Cut(100))
+		printf(w, "  %s, left alone:\n", printable.Count(int64(n), "crontab line", "crontab lines"))
+		for _, line := range a.Crontab[:min(n, script.Listed)] {
+			printf(w, "    %s\n", printable.TextOf(line).Cut(100))
 		}
-		printf(w, "    to edit them: %s\n", cmp.Or(sidecar.Command("crontab -e -u", account), "crontab -e"))
+		printf(w, "    to edit them: %s\n", cmp.Or(printable.Command("crontab -e -u", account), "crontab -e"))
 	}
 	if len(a.Changed) > 0 {
 		printf(w, "  files that have changed within 10 minutes of the first mail:\n")
 		for _, f := range a.Changed {
-			printf(w, "    %s  %s\n", sidecar.DateTime(f.Changed), f.Path)
+			printf(w, "    %s  %s\n", printable.DateTime(f.Changed), f.Path)
 		}
 	}
 }
@@ -293,7 +217,7 @@ type scriptCandidates struct {
 
 // listCandidates lists which files may be meant by a directory. It disables none.
 func (c scriptDisableCmd) listCandidates(t *terminal, dir string, account script.Account) error {
-	found, err := account.Candidates(t.ctx, dir, time.Now().Add(-scan.Recent), mostListed)
+	found, err := account.Candidates(t.ctx, dir, time.Now().Add(-scan.Recent), script.Listed)
 	if err != nil && !errors.Is(err, script.ErrMany) {
 		return err
 	}
@@ -306,23 +230,18 @@ func (c scriptDisableCmd) listCandidates(t *terminal, dir string, account script
 		return err
 	}
 	return no{fmt.Errorf("%w; %s changed within 7 days and may send mail", script.ErrDirectory,
-		sidecar.Count(int64(len(found)), "file in it has", "files in it have"))}
+		printable.Count(int64(len(found)), "file in it has", "files in it have"))}
 }
 
 func printCandidates(t *terminal, found []script.Found) {
 	if len(found) == 0 {
 		return
 	}
-	rows := [][]sidecar.Text{cells("CHANGED", "COMMAND")}
+	rows := [][]printable.Text{cells("CHANGED", "COMMAND")}
 	for _, f := range found {
-		rows = append(rows, cells(sidecar.DateTime(f.Changed), disableCommand(f.Path)))
+		rows = append(rows, cells(printable.DateTime(f.Changed), f.Path.DisableCommand()))
 	}
 	printTable(t.stdout, "rr", rows) // a command is never shortened
-}
-
-// disableCommand is the command that disables a file.
-func disableCommand(p script.Path) string {
-	return sidecar.Command("sluice script disable", p.String())
 }
 
 type scriptEnableCmd struct {
@@ -345,7 +264,7 @@ func (c scriptEnableCmd) Run(t *terminal, of *scriptCmd) error {
 	path, err := c.enable(t, of)
 	switch {
 	case err != nil:
-		return fmt.Errorf("script enable %s: %w", sidecar.Printable(c.File), err)
+		return fmt.Errorf("script enable %s: %w", printable.Of(c.File), err)
 	case c.JSON:
 		return printJSON(t.stdout, done{"enabled", path.String(), ""})
 	}
@@ -358,7 +277,7 @@ func (c scriptEnableCmd) enable(t *terminal, of *scriptCmd) (script.Path, error)
 	if err != nil {
 		return "", err
 	}
-	all, err := t.allActions()
+	all, err := t.host().Actions()
 	if err != nil {
 		return "", err
 	}
@@ -368,33 +287,11 @@ func (c scriptEnableCmd) enable(t *terminal, of *scriptCmd) (script.Path, error)
 			continue
 		}
 		again := action.Action{Verb: script.Enabled, Whom: a.Whom, Undoes: a.Number, Why: c.Why}
-		_, err := t.act(again, nil, func(int) (any, error) {
-			_, err := enableScript(a, all)
+		_, err := t.host().Act(again, nil, func(int) (any, error) {
+			_, err := remedy.EnableScript(a, all)
 			return nil, err
 		})
 		return was.Path, err
 	}
 	return "", no{errors.New("it was not disabled by sluice on this node, or is enabled again: see sluice actions")}
-}
-
-// undoScript takes back that a script was disabled.
-func (t *terminal) undoScript(a action.Action) (did string, err error) {
-	all, err := t.allActions()
-	if err != nil {
-		return "", err
-	}
-	was, err := enableScript(a, all)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s has its mode %04o again", was.Path, was.Mode&0o777), nil
-}
-
-// enableScript enables a script that an action has disabled, if no later one of all has, too.
-func enableScript(a action.Action, all []action.Action) (script.File, error) {
-	was, err := script.Back(a, all)
-	if err == nil {
-		err = script.Enable(was)
-	}
-	return was, err
 }

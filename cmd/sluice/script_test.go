@@ -28,9 +28,9 @@ type tenantHome struct {
 
 func newTenantHome(t *testing.T) *tenantHome {
 	hosttest.Root(t)
-	dir := t.TempDir()
+	dir := hosttest.OpenDir(t)
 	h := &tenantHome{servedNode: startServe(t, dir), t: t, home: dir + "/home/bob"}
-	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.MkdirAll(h.home+"/wp", 0o755), os.Chown(h.home, tenantUID, tenantUID))
+	err := errors.Join(os.MkdirAll(h.home+"/wp", 0o755), os.Chown(h.home, tenantUID, tenantUID))
 	if err != nil {
 		t.Fatal(err)
 	}

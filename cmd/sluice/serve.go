@@ -26,12 +26,16 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/history"
+	"sluice/sidecar/journald"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/panel"
 	"sluice/sidecar/peer"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/queue"
+	"sluice/sidecar/remedy"
+	"sluice/sidecar/script"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/web"
 )
@@ -55,17 +59,21 @@ func (c serveCmd) Run(t *terminal) error {
 	if c.Debug {
 		level = slog.LevelDebug
 	}
-	log := newLog(t.log, level)
+	log := journald.NewLog(t.log, level)
 	file := followConfig(t.configFile, t.servedConfig)
 	config, err := t.servedConfig()
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	n, err := openNode(t.ctx, config, log)
+	asking, done := context.WithTimeout(t.ctx, eximAtStart)
+	defer done()
+	file.exim = openLists(asking, config)
+	addLastLists(config, file.exim)
+	n, err := openNode(asking, config, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	n.file, n.scripts.dir = file, t.actions
+	n.file, n.scripts.Record, n.host = file, t.actions, t.host()
 	if n.shared != nil {
 		file.announce = n.shared.SetConfig
 	}
@@ -105,9 +113,11 @@ type node struct {
 	file    *configFile     // nil in tests that have none
 	queue   *queue.Index    // nil where there is no Exim
 	panel   *panel.Follower // nil where panel.follow is false
-	scripts *scriptWatch
-	token   string  // with which the watchdog may ask on TCP
-	fronts  []front // policy sockets first, the admin socket last
+	scripts *script.Watch
+	helper  string       // socket of sluice deliver
+	host    *remedy.Host // what root may do without it
+	token   string       // with which the watchdog may ask on TCP
+	fronts  []front      // policy sockets first, the admin socket last
 
 	addresses *peer.Addresses // of this host
 	metrics   *web.Metrics
@@ -118,10 +128,16 @@ type node struct {
 type front struct {
 	socket net.Listener
 	serve  func(context.Context, net.Listener) error
+	file   socketFile // of a unix socket
 }
 
-// openNode opens the store, then the lock directory, whose records are in the store, then
-// the engine on top of both, and last the sockets: from then on Exim asks.
+// eximAtStart is how long serve asks Exim in all before it answers questions itself: one that hangs
+// is not waited for again at each of them.
+const eximAtStart = 6 * time.Second
+
+// openNode opens the store, then the lock directories, whose records are in the store, then
+// the engine on top of both, and last the sockets: from then on Exim asks. Exim itself is asked
+// until ctx is done.
 func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node, err error) {
 	queued := &event.Queue{}
 	n := &node{config: c}
@@ -137,23 +153,40 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 	}
 	mta := exim.Find(ctx, c.Exim.Binary)
 	mta.Helper = deliverSocket(c)
-	if err = n.openStore(); err != nil {
+	if err := n.openStore(); err != nil {
 		return nil, err
 	}
-	n.locks, err = lockdir.Open(lockdir.Options{Path: c.Locks.Dir, Notes: n.ledger, Now: time.Now()})
-	if err != nil {
+	if err := n.openLocks(); err != nil {
 		return nil, err
 	}
-	n.stops, err = lockdir.Open(lockdir.Options{Path: filepath.Join(c.Locks.Dir, lockdir.StoppedName), Stopped: true, Notes: n.ledger, Now: time.Now()})
-	if err != nil {
-		return nil, err
+	n.openEngine(mta, queued)
+	n.openQueue(ctx, mta)
+	n.prepareAlerts(mta)
+	n.followLogs()
+	n.findPeers()
+	return n, n.listen(mta, log)
+}
+
+// openLocks opens the directory of the lock files, and the one of the files of who is stopped.
+func (n *node) openLocks() (err error) {
+	o := lockdir.Options{Path: n.config.Locks.Dir, Notes: n.ledger, Now: time.Now()}
+	if n.locks, err = lockdir.Open(o); err != nil {
+		return err
 	}
+	o.Path, o.Within = filepath.Join(o.Path, lockdir.StoppedName), n.locks
+	n.stops, err = lockdir.Open(o)
+	return err
+}
+
+// openEngine makes the engine, and connects it with who observes what it decides and records.
+func (n *node) openEngine(mta exim.Exim, queued *event.Queue) {
+	var err error
 	if n.addresses, err = peer.ReadAddresses(); err != nil {
 		n.events.Emit(event.Event{Kind: event.AddressesUnknown, Err: err})
 	}
 	options := engine.Options{
-		Own: n.addresses.Has, Config: c, Panel: n.readPanel(), Node: n.name, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender}, Store: n.ledger, Notes: n.ledger,
-		Locks: n.locks, Stopped: n.stops, Queue: mta, Events: n.events, Queued: queued, Now: time.Now(),
+		Config: n.config, Panel: n.readPanel(), Node: n.name, Own: n.addresses.Has, Exim: engine.Exim{User: mta.User, AnySender: mta.AnySender},
+		Store: n.ledger, Notes: n.ledger, Locks: n.locks, Stopped: n.stops, Queue: mta, Events: n.events, Queued: queued, Now: time.Now(),
 	}
 	if n.shared != nil {
 		options.Store, options.Board = n.shared, n.shared
@@ -166,35 +199,35 @@ func openNode(ctx context.Context, c *config.Config, log *slog.Logger) (_ *node,
 		n.engine.ShowShared(n.sharedStatus)
 	}
 	n.engine.Recorder.AddObserver(n.metrics)
-	n.scripts = newScriptWatch(mta.Helper, n.events)
-	n.engine.Policy.AddObserver(n.scripts)
+	n.scripts, n.helper = script.NewWatch(mta.Helper, n.events), mta.Helper
+	n.engine.Policy.AddObserver(watchedScripts{n.scripts})
 	n.engine.OnSurvey(n.metrics.Survey)
-	n.openQueue(ctx, mta)
-	n.prepareAlerts(mta)
-	n.followLogs()
-	n.findPeers()
+}
+
+// listen opens all sockets, or takes those that systemd has opened. log is for the HTTP library, whose
+// errors are no events.
+func (n *node) listen(mta exim.Exim, log *slog.Logger) error {
 	sockets, err := inherited()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	uids := mailUIDs(mta, n.events)
-	for _, l := range c.Listen.Policy {
+	for _, l := range n.config.Listen.Policy {
+		listen := n.listenPolicy
 		if l.Network() == "tcp" {
-			err = n.listenTCP(l.Address(), sockets[l.Address()], uids)
-		} else {
-			err = n.listenPolicy(l.Address(), sockets[l.Address()], uids)
+			listen = n.listenTCP
 		}
-		if err != nil {
-			return nil, err
+		if err := listen(l.Address(), sockets[l.Address()], uids); err != nil {
+			return err
 		}
 	}
 	if err := n.listenMilters(uids); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.listenMetrics(sockets, log); err != nil {
-		return nil, err
+		return err
 	}
-	return n, n.listenAdmin(log)
+	return n.listenAdmin(log)
 }
 
 // deliverSocket is the socket of sluice deliver, which is beside the admin socket.
@@ -236,16 +269,24 @@ func nodeName(c *config.Config) (string, error) {
 
 // listenPolicy serves the socket that systemd has opened, or opens one.
 func (n *node) listenPolicy(path string, l net.Listener, uids []int) (err error) {
+	listen := func() (net.Listener, error) { return listenUnix(path, uids) }
+	if l != nil && deaf(path) {
+		l.Close()
+		l = nil
+	}
 	if l == nil {
-		l, err = listenUnix(path, uids)
+		l, err = listen()
 	} else if err = policyd.Permit(path, uids...); err != nil {
 		l.Close()
 	}
 	if err != nil {
 		return err
 	}
-	n.tellOpen(path)
-	n.fronts = append(n.fronts, front{l, policyd.New(n.metrics.Asker(n.asker), policyd.Options{AllowUIDs: uids, Events: n.events}).Serve})
+	n.reportOpen(path)
+	serve := func(ctx context.Context, l net.Listener) error { // one server for each listener
+		return policyd.New(n.metrics.Asker(n.asker), policyd.Options{AllowUIDs: uids, Events: n.events}).Serve(ctx, l)
+	}
+	n.fronts = append(n.fronts, front{l, serve, socketFile{path, listen}})
 	return nil
 }
 
@@ -261,8 +302,8 @@ func listenUnix(path string, uids []int) (net.Listener, error) {
 	return l, nil
 }
 
-// tellOpen says so if everybody may connect to a socket.
-func (n *node) tellOpen(path string) {
+// reportOpen says so if everybody may connect to a socket.
+func (n *node) reportOpen(path string) {
 	if who, err := policyd.MayConnect(path); err == nil && who.Everybody {
 		n.events.Emit(event.Event{Kind: event.SocketOpen, Attrs: event.Attrs("socket", path)})
 	}
@@ -284,7 +325,7 @@ func (n *node) listenTCP(address string, l net.Listener, uids []int) error {
 			return fmt.Errorf("listen for policy questions: %w; under systemd it opens the port: systemctl enable sluice-tcp.socket; systemctl restart sluice", err)
 		}
 	}
-	n.fronts = append(n.fronts, front{l, policyd.New(n.metrics.Asker(n.asker), policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve})
+	n.fronts = append(n.fronts, front{l, policyd.New(n.metrics.Asker(n.asker), policyd.Options{Tokens: tokens, AllowUIDs: uids, Events: n.events}).Serve, socketFile{}})
 	return nil
 }
 
@@ -327,7 +368,7 @@ func (n *node) listenAdmin(log *slog.Logger) error {
 	server := admin.New(admin.Options{Backend: n.engine, Config: inForce, AlertTest: n.testAlerts, Version: runningVersion(), Queue: n.showQueue(), Quarantine: n.quarantined, Monitor: n.metrics.Handler(), Log: log})
 	l, err := admin.Listen(path)
 	if err == nil {
-		n.fronts = append(n.fronts, front{l, server.Serve})
+		n.fronts = append(n.fronts, front{l, server.Serve, socketFile{path, func() (net.Listener, error) { return admin.Listen(path) }}})
 	}
 	return err
 }
@@ -352,35 +393,9 @@ func (n *node) run(ctx context.Context) error {
 		return nil
 	})
 
-	work.Go(func() error { return tuneGC(workCtx) })
-	n.runStore(workCtx, work.Go)
-	work.Go(func() error {
-		return n.locks.Run(workCtx, func(e sidecar.LockEvent) { n.engine.LockEvent(workCtx, time.Now(), e) })
-	})
-	work.Go(func() error {
-		return n.stops.Run(workCtx, func(e sidecar.LockEvent) { n.engine.StopEvent(workCtx, time.Now(), e) })
-	})
-	work.Go(func() error { return n.engine.Run(workCtx) })
-	work.Go(func() error { return n.alerts.Run(workCtx) })
-	work.Go(func() error { return n.followAddresses(workCtx, n.addresses.Run) })
-	if n.file != nil {
-		work.Go(func() error { return n.file.run(workCtx, n.engine) })
-	}
-	if dir := n.config.Metrics.Textfile; dir != "" {
-		work.Go(func() error { return n.metrics.Write(workCtx, dir, n.events) })
-	}
-	if n.panel != nil {
-		work.Go(func() error { return n.panel.Run(workCtx, n.engine.SetPanel) })
-	}
-	work.Go(func() error { return n.scripts.Run(workCtx) })
-	if n.queue != nil {
-		work.Go(func() error { return n.queue.Run(workCtx) })
-	}
-	for _, l := range n.logs {
-		work.Go(func() error { return l.Run(workCtx) })
-	}
+	n.runWork(workCtx, work.Go)
 	for _, f := range n.fronts {
-		sockets.Go(func() error { return f.serve(socketsCtx, f.socket) })
+		sockets.Go(func() error { return f.serveOn(socketsCtx, sockets.Go, n.events) })
 	}
 	sockets.Go(func() error { return watch(socketsCtx, n.config.Listen.Policy[0], n.token, n.events) })
 	notify(daemon.SdNotifyReady)
@@ -397,6 +412,39 @@ func (n *node) run(ctx context.Context) error {
 		n.events.Emit(event.Event{Kind: event.CountsSaved})
 	}
 	return errors.Join(socketsErr, workErr, closeErr)
+}
+
+// runWork runs everything behind the sockets until ctx is done.
+func (n *node) runWork(ctx context.Context, run func(func() error)) {
+	run(func() error { return tuneGC(ctx) })
+	n.runStore(ctx, run)
+	run(func() error {
+		return n.locks.Run(ctx, func(e lockfile.Event) { n.engine.LockEvent(ctx, time.Now(), e) })
+	})
+	run(func() error {
+		return n.stops.Run(ctx, func(e lockfile.Event) { n.engine.StopEvent(ctx, time.Now(), e) })
+	})
+	run(func() error { return n.engine.Run(ctx) })
+	run(func() error { return n.alerts.Run(ctx) })
+	run(func() error { return n.followAddresses(ctx, n.addresses.Run) })
+	if n.file != nil {
+		run(func() error { return n.file.run(ctx, n.engine) })
+		run(func() error { return n.file.exim.Run(ctx, n.events, n.file.listsChanged) })
+	}
+	if dir := n.config.Metrics.Textfile; dir != "" {
+		run(func() error { return n.metrics.Write(ctx, dir, n.events) })
+	}
+	if n.panel != nil {
+		run(func() error { return n.panel.Run(ctx, n.engine.SetPanel) })
+	}
+	run(func() error { return n.scripts.Run(ctx) })
+	if n.queue != nil {
+		run(func() error { return n.queue.Run(ctx) })
+		run(func() error { return n.purge(ctx) })
+	}
+	for _, l := range n.logs {
+		run(func() error { return l.Run(ctx) })
+	}
 }
 
 // followAddresses keeps the addresses of this host up to date: run is Addresses.Run. Where

@@ -24,7 +24,8 @@ type servedNode struct {
 	stop func() int // like SIGTERM; returns the exit code
 }
 
-// serveConfig is a limit of 10 an hour, with all files in a directory.
+// serveConfig is a limit of 10 an hour, with all files in a directory, and no Exim: neither its program
+// nor its log, which may or may not be there.
 func serveConfig(dir string) string {
 	return fmt.Sprintf(`alert.to = []
 [listen]
@@ -37,6 +38,7 @@ dir = "%[1]s/ledger"
 dir = "%[1]s/locks"
 [exim]
 binary = "/nonexistent"
+mainlog = ""
 local_domains = ["here.example"]
 [limits]
 hourly = 10

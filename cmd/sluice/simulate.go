@@ -21,7 +21,9 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/simulate"
+	"sluice/sidecar/typed"
 )
 
 type simulateCmd struct {
@@ -71,6 +73,8 @@ The table has the domains that would have been refused something, and those watc
 REFUSED counts each send once, FIRST is when, FOR is how long the domain was at a limit
 or over its defer/fail percentage, SENT what was let through, BAD how much of that was
 deferred or failed, MOSTLY the mailbox, script or client that has tried most sends.
+Bounces that Exim made count towards limits and are always let through: they are in no
+number of the table, while sluice who --log has them.
 With --spikes, SENDS is what the author had tried in an hour when operators would have been
 told, and BUSIEST its busiest hour of the 35 days before: [spike] of the configuration says
 how much more is a spike, and the key spike of a scope whether it is told.
@@ -96,7 +100,7 @@ func (o *overrides) Decode(ctx *kong.DecodeContext) error {
 	for next := ctx.Scan.Peek(); !next.IsEOL() && next.IsValue() && strings.Contains(next.String(), "="); next = ctx.Scan.Peek() {
 		assignments = append(assignments, ctx.Scan.Pop().String())
 	}
-	_, settings, err := limit.ParseSettings(scope, assignments)
+	_, settings, err := typed.Settings(scope, assignments)
 	*o = append(*o, settings...)
 	return err
 }
@@ -146,7 +150,7 @@ func (c simulateCmd) simulate(t *terminal) (found simulated, err error) {
 		all = append(all, compared)
 	}
 	if c.Suggest != nil {
-		options.Set = append(slices.Clone(options.Set), limit.Setting{Scope: "default", Key: "hourly", Value: int64(0)})
+		options.Set = append(slices.Clone(options.Set), limit.Setting{Scope: sidecar.DefaultScope, Key: "hourly", Value: int64(0)})
 		unlimited = simulate.New(options)
 		all = append(all, unlimited)
 	}
@@ -211,7 +215,7 @@ func warnUnseen(t *terminal, s *simulate.Simulation) {
 func (c simulateCmd) compared(t *terminal, o simulate.Options, foreign bool) (simulate.Options, error) {
 	alike := *t
 	alike.configFile = c.Compare
-	config, err := alike.loadConfig()
+	config, err := alike.effectiveConfig()
 	if err != nil {
 		return o, err
 	}
@@ -251,16 +255,16 @@ func (c simulateCmd) print(w io.Writer, found simulated) {
 		fmt.Fprintln(w, "There is no mail in the logs.")
 		return
 	}
-	printf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", sidecar.DateTime(s.From), sidecar.DateTime(s.To), sidecar.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
-	printf(w, "%s would have been refused, of %s.\n", sidecar.Count(s.Refused, "send", "sends"), sidecar.Count(refusedDomains(s), "domain", "domains"))
+	printf(w, "%s to %s: %s sent %d; of that %d were deferred or failed.\n", printable.DateTime(s.From), printable.DateTime(s.To), printable.Count(s.Senders, "domain", "domains"), s.Sent, s.Bad)
+	printf(w, "%s would have been refused, of %s.\n", printable.Count(s.Refused, "send", "sends"), printable.Count(refusedDomains(s), "domain", "domains"))
 	if !s.UsualFrom.IsZero() {
-		printf(w, "From %s on it is known what senders usually send: who sends more leaves room for the others of its domain.\n", sidecar.DateTime(s.UsualFrom))
+		printf(w, "From %s on it is known what senders usually send: who sends more leaves room for the others of its domain.\n", printable.DateTime(s.UsualFrom))
 	}
 	if found.Foreign {
 		fmt.Fprintln(w, "The logs are taken for another host's: nothing of this one is believed of it (--no-foreign: they are of this one).")
 	}
 	if s.Watched > 0 {
-		printf(w, "%s passed only because a limit is watched, and does not refuse.\n", sidecar.Count(s.Watched, "send", "sends"))
+		printf(w, "%s passed only because a limit is watched, and does not refuse.\n", printable.Count(s.Watched, "send", "sends"))
 	}
 	printDomains(w, s)
 	if c.Spikes {
@@ -278,7 +282,7 @@ func printSuggestion(w io.Writer, s simulate.Suggestion) {
 	const anyway = "for defers and failures, or by a limit of its own or of a day"
 	if s.Hourly == nil {
 		printf(w, "\nThere is no hourly limit by which %s would have been refused anything: whatever it is, %s would have been, each %s.\n",
-			atMost(s.Domains), sidecar.Count(int64(s.Anyway), "domain", "domains"), anyway)
+			atMost(s.Domains), printable.Count(int64(s.Anyway), "domain", "domains"), anyway)
 		return
 	}
 	printf(w, "\nhourly = %d is the least limit by which %s would have been refused anything.\n", *s.Hourly, atMost(s.Domains))
@@ -292,7 +296,7 @@ func atMost(domains int) string {
 	if domains == 0 {
 		return "no domain"
 	}
-	return "at most " + sidecar.Count(int64(domains), "domain", "domains")
+	return "at most " + printable.Count(int64(domains), "domain", "domains")
 }
 
 // refusedDomains is how many domains would have been refused something.
@@ -308,11 +312,11 @@ func printDomains(w io.Writer, s simulate.Report) {
 		return
 	}
 	fmt.Fprintln(w)
-	rows := [][]sidecar.Text{cells("DOMAIN", "REFUSED", "WATCHED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY")}
+	rows := [][]printable.Text{cells("DOMAIN", "REFUSED", "WATCHED", "FIRST", "FOR", "SENT", "BAD", "MOSTLY")}
 	for _, d := range s.Domains {
 		first, lasted := "-", "-"
 		if d.Refused > 0 {
-			first, lasted = sidecar.DateTime(d.First), sidecar.Brief(time.Duration(d.Seconds*float64(time.Second)))
+			first, lasted = printable.DateTime(d.First), printable.Brief(time.Duration(d.Seconds*float64(time.Second)))
 		}
 		if d.Tripped {
 			lasted += " defer/fail"
@@ -332,20 +336,20 @@ func printDomains(w io.Writer, s simulate.Report) {
 
 // printSpikes prints of whom operators would have been told, and how often that is.
 func printSpikes(w io.Writer, s simulate.Report) {
-	const learning = 35 * sidecar.Day
+	const learning = 35 * limit.Day
 	took := s.To.Sub(s.From) - learning
 	if took <= 0 {
 		fmt.Fprintln(w, "\nNobody has a spike before its domain is known for 35 days, and the logs have less.")
 		return
 	}
 	daily := float64(len(s.Spikes)) / (took.Hours() / 24) / float64(s.Senders) * 1000
-	fmt.Fprintf(w, "\n%s from %s on: of 1,000 such domains %.1f a day.\n", sidecar.Count(int64(len(s.Spikes)), "spike", "spikes"), sidecar.DateTime(s.From.Add(learning)), daily)
+	fmt.Fprintf(w, "\n%s from %s on: of 1,000 such domains %.1f a day.\n", printable.Count(int64(len(s.Spikes)), "spike", "spikes"), printable.DateTime(s.From.Add(learning)), daily)
 	if len(s.Spikes) == 0 {
 		return
 	}
-	rows := [][]sidecar.Text{cells("WHEN", "DOMAIN", "AUTHOR", "SENDS", "BUSIEST")}
+	rows := [][]printable.Text{cells("WHEN", "DOMAIN", "AUTHOR", "SENDS", "BUSIEST")}
 	for _, sp := range s.Spikes {
-		rows = append(rows, cells(sidecar.DateTime(sp.At), sp.Domain, sp.Author, sp.Sends, sp.Busiest))
+		rows = append(rows, cells(printable.DateTime(sp.At), sp.Domain, sp.Author, sp.Sends, sp.Busiest))
 	}
 	fmt.Fprintln(w)
 	printTable(w, "lllrr", rows)
@@ -361,13 +365,13 @@ func (c simulateCmd) printCompared(w io.Writer, here, there simulate.Report) {
 			refused[d.Domain] = both
 		}
 	}
-	printf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, sidecar.Count(there.Refused, "send", "sends"), sidecar.Count(refusedDomains(there), "domain", "domains"))
+	printf(w, "\nWith %s %s would have been refused, of %s.\n", c.Compare, printable.Count(there.Refused, "send", "sends"), printable.Count(refusedDomains(there), "domain", "domains"))
 	differ := slices.DeleteFunc(slices.Sorted(maps.Keys(refused)), func(d string) bool { return refused[d][0] == refused[d][1] })
 	if len(differ) == 0 {
 		return
 	}
 	slices.SortStableFunc(differ, func(a, b string) int { return cmp.Compare(refused[b][0], refused[a][0]) })
-	rows := [][]sidecar.Text{cells("DOMAIN", "REFUSED", "THERE")}
+	rows := [][]printable.Text{cells("DOMAIN", "REFUSED", "THERE")}
 	for _, d := range differ {
 		rows = append(rows, cells(d, refused[d][0], refused[d][1]))
 	}
@@ -404,7 +408,7 @@ func (b *progressBar) show(read int64, now time.Time) {
 	read = min(read, b.size)
 	left := ""
 	if took := now.Sub(b.started); took > 2*time.Second && read > 0 {
-		left = sidecar.Brief(time.Duration(float64(took)*float64(b.size-read)/float64(read))) + " left"
+		left = printable.Brief(time.Duration(float64(took)*float64(b.size-read)/float64(read))) + " left"
 	}
 	done := int(barWidth * read / b.size)
 	fmt.Fprintf(b.w, "\r[%-*s] %3d%% %s\x1b[K", barWidth, strings.Repeat("#", done), 100*read/b.size, left)

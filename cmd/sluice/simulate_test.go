@@ -207,8 +207,8 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut, plain := filepath.Join(dir, "cut.gz"), filepath.Join(dir, "plain.gz")
-	if err := errors.Join(os.WriteFile(cut, packed[:len(packed)/2], 0o644), os.WriteFile(plain, []byte("dear all, this is no archive\n"), 0o644)); err != nil {
+	cut, plain, xz := filepath.Join(dir, "cut.gz"), filepath.Join(dir, "plain.gz"), filepath.Join(dir, "log.xz")
+	if err := errors.Join(os.WriteFile(xz, []byte("\xfd7zXZ\x00\x00\x04\xe6\xd6"), 0o644), os.WriteFile(cut, packed[:len(packed)/2], 0o644), os.WriteFile(plain, []byte("dear all, this is no archive\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -218,8 +218,9 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 		{[]string{filepath.Join(dir, "none")}, "no such file"},
 		{[]string{dir}, "it is no regular file"},
 		{[]string{cut}, "cut.gz: unpack it: unexpected EOF; leave it out"},
-		{[]string{plain}, "plain.gz: gzip: invalid header"},
+		{[]string{plain}, "plain.gz: gzip: invalid header: it is not compressed by gzip: give its name another ending"},
 		{[]string{noLog}, "no main log of Exim's"},
+		{[]string{xz}, "it is compressed by xz: unpack it first, by xz -dk"},
 		{[]string{names[0], "--set", "default", "hourly=-1"}, "hourly"},
 		{[]string{names[0], "--set", "default", "hourley=3"}, `did you mean "hourly"`},
 		{[]string{names[0], "--set", "default"}, "nothing to set"},
@@ -386,5 +387,87 @@ func TestSimulateExcusesWhoIsDeferredWithOthers(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// Of a log of another host nobody knows which domains are local there. What its aliases and
+// lists have made of an address is sent all the same, and not the address beside it.
+func TestAForwarderOfAnotherHostIsCountedOnce(t *testing.T) {
+	const arrival, id = "2026-11-28 10:00:00 1xAAAA-000001-01 <= ", "2026-11-28 10:00:01 1xAAAA-000001-01 "
+	const by = " R=lookuphost T=remote_smtp H=mx [192.0.2.20]\n"
+	for _, c := range []struct {
+		log  string
+		want map[string]int64
+	}{
+		{arrival + "x@far.example H=(pc) [192.0.2.10] P=esmtp S=1 for info@shop.example\n" + id + "=> bob@other.example <info@shop.example>" + by,
+			map[string]int64{"forward:shop.example": 1}},
+		{arrival + "news@shop.example H=(pc) [192.0.2.10] P=esmtpsa A=plain:news@shop.example S=1\n" + id + "=> a@far.example <list@lists.example>" + by +
+			id + "== b@far.example <list@lists.example>" + by + id + "=> c@far.example" + by,
+			map[string]int64{"shop.example": 1, "forward:lists.example": 2}},
+		{arrival + "news@shop.example H=(pc) [192.0.2.10] P=esmtpsa A=plain:news@shop.example S=1\n" +
+			id + `=> a b@far.example <"A b"@far.example>` + by + id + "== 1xAAAA-000001-01-0123456789ab@hold.sluice.invalid <c@far.example> R=sluice_hold defer (-1): Domain shop.example is locked.\n",
+			map[string]int64{"shop.example": 2}}, // no alias, and no redirect but Sluice's own
+	} {
+		name := filepath.Join(t.TempDir(), "log")
+		writeFile(t, name, c.log)
+		who, end := readWho(t, "", name)
+		got := map[string]int64{}
+		for _, d := range who.Scope(end, "", 10) {
+			got[d.Domain] += d.Sent
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("%v, want %v:\n%s", got, c.want, c.log)
+		}
+	}
+}
+
+// A client that has not logged in and sends to elsewhere is one for which Exim relays: it is charged
+// as serve charges it. Who sends to somebody here, or to a forwarder, is not.
+func TestClientsThatRelayAreCounted(t *testing.T) {
+	const arrival, id = "2026-11-28 10:00:00 1xAAAA-000001-01 <= x@shop.example H=(pc) [198.51.100.7] P=esmtp S=1\n", "2026-11-28 10:00:01 1xAAAA-000001-01 "
+	const by = " R=lookuphost T=remote_smtp H=mx [192.0.2.20]\n"
+	for _, c := range []struct {
+		log, want string
+		sent      int64
+	}{
+		{arrival + id + "=> a@far.example" + by + id + "** b@far.example" + by + id + "** c@nowhere.example: Unrouteable address\n", "relay:198.51.100.7 client:198.51.100.7 3", 3},
+		{arrival + id + "=> a@far.example <info@shop.example>" + by, "forward:shop.example forward:info@shop.example 1", 1},
+		{arrival + id + "** nosuch@shop.example: Unrouteable address\n" + id + "=> info <info@shop.example> R=local T=local_delivery\n", "", 0},
+	} {
+		name, got := filepath.Join(t.TempDir(), "log"), ""
+		writeFile(t, name, c.log)
+		who, end := readWho(t, "", name)
+		for _, d := range who.Scope(end, "", 10) {
+			for _, a := range d.Authors {
+				got += fmt.Sprintf("%s %s %d", d.Domain, a.Key, a.Sent)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%q, want %q:\n%s", got, c.want, c.log)
+		}
+		if found := simulateRun(t, name, "--foreign"); found.Simulation.Sent != c.sent {
+			t.Errorf("%d sent in a simulation of\n%s", found.Simulation.Sent, c.log)
+		}
+	}
+}
+
+// In a log of another host, of which there is no owner map, a login as the panels take it is the
+// mailbox that it names, in whatever name it sends. Other logins are none.
+func TestPanelLoginsOfAnotherHost(t *testing.T) {
+	for login, want := range map[string]string{
+		"news@shop.example": "shop.example news@shop.example", "News+shop.example": "shop.example news@shop.example", "news%shop.example": "shop.example news@shop.example",
+		"news:shop.example": "shop.example news@shop.example", "bob": "forged.example login:bob", "bob+tag": "forged.example login:bob+tag", "bob+a..b": "forged.example login:bob+a..b",
+	} {
+		name := filepath.Join(t.TempDir(), "log")
+		writeFile(t, name, "2026-11-28 10:00:00 1xAAAA-000001-01 <= x@forged.example H=(pc) [198.51.100.7] P=esmtpsa A=plain:"+login+" S=1\n"+
+			"2026-11-28 10:00:01 1xAAAA-000001-01 => a@far.example R=lookuphost T=remote_smtp H=mx [192.0.2.20]\n")
+		who, end := readWho(t, "", name)
+		got := ""
+		for _, d := range who.Scope(end, "", 10) {
+			got += d.Domain + " " + d.Authors[0].Key
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", login, got, want)
+		}
 	}
 }

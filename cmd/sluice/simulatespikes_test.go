@@ -58,9 +58,6 @@ func spikyLog() string {
 // Of an old log sluice simulate says of whom operators would have been told, by the rule of [spike]: of
 // the newsletter that comes more than a month apart, and of the stolen mailbox; of no regular one.
 func TestSpikesOfALog(t *testing.T) {
-	was := time.Local
-	time.Local = time.UTC
-	t.Cleanup(func() { time.Local = was })
 	dir := t.TempDir()
 	log := filepath.Join(dir, "mainlog")
 	writeFile(t, log, spikyLog())

@@ -23,7 +23,7 @@ func TestATripOfBeforeAResetIsToldToNobody(t *testing.T) {
 		dir := t.TempDir()
 		writeFile(t, dir+"/mainlog", "")
 		config := clusterConfig(dir, fmt.Sprintf("mx%d.example", i+1), r.URL(), soonLost)
-		nodes[i] = launch(t, binary, dir, strings.Replace(config, "[exim]", fmt.Sprintf("[exim]\nmainlog = %q", dir+"/mainlog"), 1))
+		nodes[i] = launch(t, binary, dir, strings.Replace(config, `mainlog = ""`, fmt.Sprintf("mainlog = %q", dir+"/mainlog"), 1))
 	}
 	mx1, mx2 := nodes[0], nodes[1]
 	if !mx1.send(t, 1) {

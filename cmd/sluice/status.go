@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,8 +11,10 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/limit"
-	"sluice/sidecar/live"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/senders"
@@ -46,11 +47,9 @@ Examples:
 }
 
 func (c statusCmd) Run(t *terminal) error {
-	scope := ""
-	if c.Scope != nil {
-		if scope = *c.Scope; scope == "" {
-			return errors.New("status: the name is empty; leave it out to see all")
-		}
+	scope, err := orAll(c.Scope, "status: the name is empty; leave it out to see all")
+	if err != nil {
+		return err
 	}
 	question := func(a *admin.Client) (operator.Status, error) { return a.Status(t.ctx, scope) }
 	return show(t, c.JSON, "status", question, func(s operator.Status) {
@@ -85,7 +84,7 @@ func printStatus(w io.Writer, s operator.Status) {
 		printStops(w, s.Stops)
 	}
 	printf(w, "\n%s: %s; since the start %d sends accepted",
-		s.Node, sidecar.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted)
+		s.Node, printable.Count(int64(len(s.Domains)), "domain", "domains"), s.Totals.Accepted)
 	if s.Totals.Watched > 0 {
 		printf(w, ", %d of them over a limit that is only watched", s.Totals.Watched)
 	}
@@ -106,24 +105,41 @@ func printStatus(w io.Writer, s operator.Status) {
 	if s.Totals.Shared != nil {
 		printShared(w, *s.Totals.Shared)
 	}
-	for _, warning := range slices.Concat(configWarnings(s.Config), warnings(s.Totals), sharedWarnings(s.Totals.Shared), partialWarning(s)) {
+	for _, warning := range s.Warnings() {
 		if !strings.HasPrefix(warning, "ERROR: ") {
 			warning = "WARNING: " + warning
 		}
-		fmt.Fprintln(w, sidecar.Printable(warning))
+		fmt.Fprintln(w, printable.Of(warning))
 	}
 }
 
 // printCatchingUp says how far a log is read that is not read to its end.
-func printCatchingUp(w io.Writer, l sidecar.LogProgress) {
+func printCatchingUp(w io.Writer, l logline.Progress) {
 	if l.Size <= l.Read {
 		return
 	}
 	printf(w, "Catching up with %s: %d%% read", l.File, l.Read*100/l.Size)
 	if !l.Last.IsZero() {
-		printf(w, ", up to what was logged at %s", sidecar.DateTime(l.Last))
+		printf(w, ", up to what was logged at %s", printable.DateTime(l.Last))
 	}
 	fmt.Fprintln(w, "; outcomes since are not counted yet.")
+}
+
+// printShared prints the nodes that share the counts.
+func printShared(w io.Writer, s operator.SharedStatus) {
+	if len(s.Nodes) == 0 {
+		fmt.Fprintln(w, "\nWhich nodes share the counts is not known until Redis answers.")
+		return
+	}
+	rows := [][]printable.Text{cells("NODE", "LAST SIGN", "MODE", "STORE")}
+	for _, n := range s.Nodes {
+		age := time.Duration(n.SignAge * float64(time.Second))
+		rows = append(rows, cells(n.Node, printable.Brief(age)+" ago", n.Mode, fmt.Sprintf("%.1f ms", n.Milliseconds)))
+	}
+	fmt.Fprintln(w)
+	printTable(w, "lrlr", rows)
+	printf(w, "%s of store.nodes = %d; the mode here changed %s since the start.\n",
+		printable.Count(int64(len(s.Nodes)), "node", "nodes"), s.Of, printable.Count(s.Changes, "time", "times"))
 }
 
 // These are the columns of what watched limits would have refused.
@@ -134,7 +150,7 @@ const (
 
 // printWatched prints a table, without the column of what watched limits would have refused
 // unless some are watched.
-func printWatched(w io.Writer, s operator.Status, align string, column int, rows [][]sidecar.Text) {
+func printWatched(w io.Writer, s operator.Status, align string, column int, rows [][]printable.Text) {
 	watched := slices.ContainsFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Mode == limit.Watch }) ||
 		slices.ContainsFunc(s.Scopes, func(sc operator.ScopeStatus) bool { return sc.Mode == limit.Watch })
 	if !watched {
@@ -146,9 +162,9 @@ func printWatched(w io.Writer, s operator.Status, align string, column int, rows
 	printTable(w, align, rows)
 }
 
-func domainRows(s operator.Status) [][]sidecar.Text {
-	rows := [][]sidecar.Text{cells("DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "WOULD REFUSE", "HELD", "LOCKS", "FREES")}
-	for _, d := range byUrgency(s.Domains) {
+func domainRows(s operator.Status) [][]printable.Text {
+	rows := [][]printable.Text{cells("DOMAIN", "SENT/LIMIT", "%", "DELIVERED", "DEFERRED", "FAILED", "REFUSED", "WOULD REFUSE", "HELD", "LOCKS", "FREES")}
+	for _, d := range operator.ByUrgency(s.Domains) {
 		used, percent := fullest(d.Windows, d.Partial)
 		rows = append(rows, cells(
 			d.Domain, used, percent, d.Delivered, d.Deferred, d.Failed,
@@ -158,8 +174,8 @@ func domainRows(s operator.Status) [][]sidecar.Text {
 	return rows
 }
 
-func scopeRows(s operator.Status) [][]sidecar.Text {
-	rows := [][]sidecar.Text{cells("SUBJECT", "SENT/LIMIT", "%", "REFUSED", "WOULD REFUSE", "HELD", "FREES")}
+func scopeRows(s operator.Status) [][]printable.Text {
+	rows := [][]printable.Text{cells("SUBJECT", "SENT/LIMIT", "%", "REFUSED", "WOULD REFUSE", "HELD", "FREES")}
 	for _, sc := range s.Scopes {
 		used, percent := fullest(sc.Windows, sc.Partial)
 		free := "-"
@@ -169,9 +185,9 @@ func scopeRows(s operator.Status) [][]sidecar.Text {
 		case sc.StoppedBy == "operator", sc.StoppedBy == "stop":
 			free = "by hand"
 		case sc.FreesAt != nil:
-			free = "in " + sidecar.Brief(sc.FreesAt.Sub(s.Now))
+			free = "in " + printable.Brief(sc.FreesAt.Sub(s.Now))
 		case sc.Trip != nil:
-			free = "within " + sidecar.Brief(sc.Trip.Ends.Sub(s.Now))
+			free = "within " + printable.Brief(sc.Trip.Ends.Sub(s.Now))
 		case sc.WouldTrip != nil:
 			free = "(watch: would be tripped)"
 		}
@@ -192,36 +208,6 @@ func fullest(windows []operator.Window, partial bool) (used, percent string) {
 		return fmt.Sprintf("%d/-%s", w.Sent, mark), "-"
 	}
 	return fmt.Sprintf("%d/%d%s", w.Sent, w.Limit, mark), fmt.Sprintf("%d%%", w.Percent)
-}
-
-// partialCounts says what marked counts are.
-const partialCounts = "what this node accepted, or last saw of all nodes if that is more. " +
-	"What other nodes have sent is missing here and not lost: it shows again when Redis answers"
-
-// partialWarning explains the marks, if there are any.
-func partialWarning(s operator.Status) []string {
-	if slices.ContainsFunc(s.Domains, func(d operator.DomainStatus) bool { return d.Partial }) ||
-		slices.ContainsFunc(s.Scopes, func(sc operator.ScopeStatus) bool { return sc.Partial }) {
-		return []string{"counts with a * are " + partialCounts + "."}
-	}
-	return nil
-}
-
-// byUrgency sorts first what an operator looks for: locked domains, then those with held
-// mail, then those of which watched limits would have refused most, then those nearest to
-// their limit.
-func byUrgency(domains []operator.DomainStatus) []operator.DomainStatus {
-	return slices.SortedFunc(slices.Values(domains), func(a, b operator.DomainStatus) int {
-		return cmp.Or(
-			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
-			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
-			cmp.Compare(b.Watch.Sends, a.Watch.Sends),
-			cmp.Compare(b.Watch.Trips, a.Watch.Trips),
-			cmp.Compare(operator.Tightest(b.Windows).Percent, operator.Tightest(a.Windows).Percent),
-			cmp.Compare(b.Sent, a.Sent),
-			cmp.Compare(a.Domain, b.Domain),
-		)
-	})
 }
 
 // lockNames lists what blocks a domain, or why nothing ever does.
@@ -249,7 +235,7 @@ func lockNames(d operator.DomainStatus) string {
 // frees words when the domain may send again; "-" if it may now.
 func frees(now time.Time, d operator.DomainStatus) string {
 	if d.FreesAt != nil {
-		return "in " + sidecar.Brief(d.FreesAt.Sub(now))
+		return "in " + printable.Brief(d.FreesAt.Sub(now))
 	}
 	for _, l := range d.Locks {
 		if l.Owner == "operator" {
@@ -260,60 +246,9 @@ func frees(now time.Time, d operator.DomainStatus) string {
 		return "by the panel"
 	}
 	if d.Trip != nil {
-		return "within " + sidecar.Brief(d.Trip.Ends.Sub(now))
+		return "within " + printable.Brief(d.Trip.Ends.Sub(now))
 	}
 	return "-"
-}
-
-// configWarnings are about what the file has and is not in force.
-func configWarnings(c live.ConfigStatus) (w []string) {
-	if c.Trouble != "" {
-		w = append(w, fmt.Sprintf("%s is not in force as it is now, but as it was read at %s: %s", c.File, sidecar.DateTime(c.Read), c.Trouble))
-	}
-	if len(c.Restart) > 0 {
-		w = append(w, fmt.Sprintf("what %s says of %s comes into force with a restart.", c.File, strings.Join(c.Restart, ", ")))
-	}
-	if n := len(c.Panel); n > 0 {
-		w = append(w, fmt.Sprintf("%s of the panel skipped: %s", sidecar.Count(int64(n), "line", "lines"), strings.Join(c.Panel[:min(n, 3)], "; ")))
-	}
-	return w
-}
-
-// warnings are about the state of the whole node, where somebody has to act.
-func warnings(t operator.Totals) []string {
-	var w []string
-	if t.Journal != "" && t.Journal != "ok" {
-		w = append(w, fmt.Sprintf("what is answered now would not survive a crash: %s. "+
-			"Look at the file system of store.dir; mail goes on meanwhile.", t.Journal))
-	}
-	if t.Locks != "" && t.Locks != "ok" {
-		w = append(w, fmt.Sprintf("lock files do not hold while sluice is stopped: %s. "+
-			"Mail is counted and refused all the same.", t.Locks))
-	}
-	if t.Sockets != "" && t.Sockets != "ok" {
-		w = append(w, "programs on this host that send over SMTP without AUTH share one budget: "+t.Sockets+".")
-	}
-	for _, l := range t.Logs {
-		if l.Trouble != "" {
-			w = append(w, fmt.Sprintf("outcomes are not counted: %s. Look at %s.", l.Trouble, l.Key))
-		}
-		if l.Lost != nil {
-			w = append(w, l.LostPart()+". The log of sluice names the file, and says what to do.")
-		}
-	}
-	if t.Who.Trouble != "" {
-		first, _, _ := strings.Cut(t.Who.Trouble, "\n")
-		w = append(w, fmt.Sprintf("who sends is not known until sluice is restarted: %s. Limits hold; please report it.", first))
-	}
-	if t.Who.Dropped > 0 {
-		w = append(w, fmt.Sprintf("who sends was forgotten of %s since the start, because who.memory is full. Limits hold.",
-			sidecar.Count(t.Who.Dropped, "quiet domain", "quiet domains")))
-	}
-	if t.Uncounted > 0 {
-		w = append(w, fmt.Sprintf("%d sends of new subjects passed uncounted, because %s are counted, "+
-			"which is store.max_subjects. Raise it.", t.Uncounted, sidecar.Count(t.Subjects, "subject", "subjects")))
-	}
-	return w
 }
 
 // A detail prints lines that begin with a name.
@@ -326,7 +261,7 @@ func (d detail) line(name, format string, args ...any) {
 // counts prints how much of each limit is used.
 func (d detail) counts(windows []operator.Window) {
 	for _, w := range windows {
-		length := sidecar.WindowName(time.Duration(w.Seconds * float64(time.Second)))
+		length := printable.WindowName(time.Duration(w.Seconds * float64(time.Second)))
 		if w.Limit > 0 {
 			d.line("sent", "%d of %d in the last %s (%d%%)", w.Sent, w.Limit, length, w.Percent)
 		} else {
@@ -342,12 +277,12 @@ func (d detail) refused(n int64, blocked bool, mode limit.Mode, would refusal.Wa
 		since = "its mail is blocked"
 	}
 	if n > 0 || mode != limit.Watch {
-		d.line("refused", "%s since %s", sidecar.Count(n, "recipient", "recipients"), since)
+		d.line("refused", "%s since %s", printable.Count(n, "recipient", "recipients"), since)
 	}
 	switch {
 	case would.Sends > 0:
 		d.line("would refuse", "%s, the first at %s, the last at %s; all of them passed",
-			sidecar.Count(would.Sends, "recipient", "recipients"), sidecar.DateTime(*would.First), sidecar.DateTime(*would.Last))
+			printable.Count(would.Sends, "recipient", "recipients"), printable.DateTime(*would.First), printable.DateTime(*would.Last))
 	case mode == limit.Watch:
 		d.line("would refuse", "nothing so far")
 	}
@@ -373,7 +308,7 @@ func (d detail) stopped(text string) {
 // partial prints that these are the counts of one node only, if so.
 func (d detail) partial(is bool) {
 	if is {
-		d.line("incomplete", "Redis cannot be asked: these counts are %s", partialCounts)
+		d.line("incomplete", "Redis cannot be asked: these counts are %s", operator.PartialCounts)
 	}
 }
 
@@ -390,7 +325,7 @@ func (d detail) outcomes(n operator.Counts, st operator.DeferfailStatus) {
 		d.line(string(c.Cause), "%d, the last: %s", c.Count, c.LastLine)
 	}
 	for _, l := range st.LeftOut {
-		d.line("left out", "%s to %s (%s): not held against it", sidecar.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
+		d.line("left out", "%s to %s (%s): not held against it", printable.Count(l.Count, "send", "sends"), l.Destination, l.Cause)
 	}
 }
 
@@ -411,29 +346,29 @@ func (d detail) trip(now time.Time, st operator.DeferfailStatus) {
 	if t.By == "deferrals" {
 		retried = fmt.Sprintf(": %d a minute are tried again, the oldest first", st.DeferfailMin)
 	}
-	d.line("tripped", "since %s, mostly by %s%s", sidecar.DateTime(t.Since), t.By, retried)
+	d.line("tripped", "since %s, mostly by %s%s", printable.DateTime(t.Since), t.By, retried)
 	d.line("ends", "when fewer than %d or less than %g%% are bad, at %s at the latest, in %s",
-		st.DeferfailMin, float64(st.DeferfailPercent)*8/10, sidecar.DateTime(t.Ends), sidecar.Brief(t.Ends.Sub(now)))
+		st.DeferfailMin, float64(st.DeferfailPercent)*8/10, printable.DateTime(t.Ends), printable.Brief(t.Ends.Sub(now)))
 }
 
 // wouldTrip prints what a trip would be if limits were not only watched.
 func (d detail) wouldTrip(st operator.DeferfailStatus, w refusal.Watch) {
 	if t := st.WouldTrip; t != nil {
-		d.line("would trip", "it would be tripped since %s, mostly by %s; its mail passes", sidecar.DateTime(t.Since), t.By)
+		d.line("would trip", "it would be tripped since %s, mostly by %s; its mail passes", printable.DateTime(t.Since), t.By)
 	}
 	if w.Trips > 0 {
-		d.line("would trip", "%s so far, the last at %s", sidecar.Count(w.Trips, "time", "times"), sidecar.DateTime(*w.LastTrip))
+		d.line("would trip", "%s so far, the last at %s", printable.Count(w.Trips, "time", "times"), printable.DateTime(*w.LastTrip))
 	}
 }
 
 // held prints how much waits in Exim's queue.
 func (d detail) held(n int) {
-	d.line("held", "%s in Exim's queue", sidecar.Count(int64(n), "recipient", "recipients"))
+	d.line("held", "%s in Exim's queue", printable.Count(int64(n), "recipient", "recipients"))
 }
 
 func (d detail) frees(now time.Time, at *time.Time) {
 	if at != nil {
-		d.line("frees", "at %s, in %s", sidecar.DateTime(*at), sidecar.Brief(at.Sub(now)))
+		d.line("frees", "at %s, in %s", printable.DateTime(*at), printable.Brief(at.Sub(now)))
 	}
 }
 
@@ -467,7 +402,7 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	p.stopped(d.Stopped)
 	p.partial(d.Partial)
 	p.counts(d.Windows)
-	tripped := slices.ContainsFunc(d.Locks, func(l operator.LockStatus) bool { return l.Kind == sidecar.LockDeferFail })
+	tripped := slices.ContainsFunc(d.Locks, func(l operator.LockStatus) bool { return l.Kind == lockfile.DeferFail })
 	p.refused(d.Refused, d.Stopped != "" || tripped, d.Mode, d.Watch)
 	p.outcomes(d.Counts, d.DeferfailStatus)
 	p.authors(d.Authors)
@@ -475,12 +410,12 @@ func printDomain(w io.Writer, s operator.Status, d operator.DomainStatus) {
 	for _, l := range d.Locks {
 		until := "until it is removed: sluice unlock " + d.Domain
 		if l.Until != nil {
-			until = fmt.Sprintf("until %s, in %s", sidecar.DateTime(*l.Until), sidecar.Brief(l.Until.Sub(s.Now)))
+			until = fmt.Sprintf("until %s, in %s", printable.DateTime(*l.Until), printable.Brief(l.Until.Sub(s.Now)))
 		}
-		if l.Kind == sidecar.LockDeferFail && l.Until != nil {
+		if l.Kind == lockfile.DeferFail && l.Until != nil {
 			until += " at the latest"
 		}
-		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, sidecar.DateTime(l.Since), until)
+		line("lock", "%s by %s since %s, %s", l.Kind, l.Owner, printable.DateTime(l.Since), until)
 	}
 	p.trip(s.Now, d.DeferfailStatus)
 	p.wouldTrip(d.DeferfailStatus, d.Watch)

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/refusal"
 )
@@ -18,7 +18,7 @@ import (
 // is not read or gone.
 func TestStatusOfTheLog(t *testing.T) {
 	at := time.Date(2026, 11, 25, 17, 45, 0, 0, time.Local)
-	for want, log := range map[string]sidecar.LogProgress{
+	for want, log := range map[string]logline.Progress{
 		"Catching up with /var/log/exim4/mainlog.2.gz: 40% read, up to what was logged at 2026-11-25 17:45:00 +0000; outcomes since are not counted yet.\n": {
 			File: "/var/log/exim4/mainlog.2.gz", Read: 40, Size: 100, Last: at},
 		"Catching up with /var/log/exim4/mainlog: 0% read; outcomes since are not counted yet.\n": {
@@ -31,7 +31,7 @@ func TestStatusOfTheLog(t *testing.T) {
 		"": {File: "/var/log/exim4/mainlog", Read: 100, Size: 100, Last: at},
 	} {
 		var b strings.Builder
-		printStatus(&b, operator.Status{Node: "mx1", Totals: operator.Totals{Logs: []sidecar.LogProgress{{}, log}}})
+		printStatus(&b, operator.Status{Node: "mx1", Totals: operator.Totals{Logs: []logline.Progress{{}, log}}})
 		_, got, _ := strings.Cut(b.String(), "repeats included.\n")
 		if got != want {
 			t.Errorf("%+v\n got %q\nwant %q", log, got, want)
@@ -43,8 +43,8 @@ func TestStatusOfTheLog(t *testing.T) {
 func TestStatusOfTwoLogs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n := startServeWith(t, dir, strings.Replace(serveConfig(dir), "[exim]\n",
-		"[postfix]\nlog = \""+dir+"/mail.log\"\n[exim]\nmainlog = \""+dir+"/mainlog\"\n", 1))
+	n := startServeWith(t, dir, strings.NewReplacer(`mainlog = ""`, `mainlog = "`+dir+`/mainlog"`,
+		"[exim]", "[postfix]\nlog = \""+dir+"/mail.log\"\n[exim]").Replace(serveConfig(dir)))
 	writeFile(t, dir+"/mail.log", "Nov 25 17:45:00 pf postfix/qmgr[1]: ready\n")
 	hosttest.Eventually(t, "status shows both", func() bool {
 		out, _ := n.sluice(t, "status")

@@ -1,21 +1,20 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
-	"sluice/sidecar/lockdir"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/remedy"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 type stopCmd struct {
@@ -71,13 +70,16 @@ func (c stopCmd) Run(t *terminal) error {
 	case c.JSON:
 		return printJSON(t.stdout, st)
 	}
-	printf(t.stdout, "%s is stopped%s; to start it: %s\n", st.Scope, until(st.Until), startCommand(st.Scope))
+	printf(t.stdout, "%s is stopped%s; to start it: %s\n", st.Scope, until(st.Until), stop.StartCommand(st.Scope))
 	t.warn(st.Warning)
 	return nil
 }
 
 // lock locks a domain, which is what stops all of it.
 func (c stopCmd) lock(t *terminal) error {
+	if _, err := typed.Domain(c.Scope); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
 	if c.For != "" || c.Why != "" || c.Reject {
 		return fmt.Errorf("stop %s: a domain is locked, until it is unlocked, and has no --for, --why and --reject: sluice lock %s", c.Scope, c.Scope)
 	}
@@ -87,15 +89,15 @@ func (c stopCmd) lock(t *terminal) error {
 // byFile stops an author by its file, which Exim looks for while nobody answers, and which
 // serve takes for an operator's stop when it runs again.
 func (c stopCmd) byFile(t *terminal, scope string, unreached error) error {
-	if !sidecar.StopFile(scope) {
+	if !lockfile.StopFile(scope) {
 		return fmt.Errorf("%w\n%s can be stopped only while sluice runs: no file can have its name", unreached, scope)
 	}
 	if c.For != "" || c.Reject {
 		return fmt.Errorf("%w\nA stop by its file lasts until it is removed, and refuses with 450: leave out --for and --reject", unreached)
 	}
-	path, err := t.stopFile(scope)
+	path, err := t.host().StopFile(scope)
 	if err == nil {
-		err = makeStopFile(path, c.Why)
+		err = remedy.MakeStopFile(path, c.Why)
 	}
 	if err != nil {
 		return fmt.Errorf("stop %s by its file, for sluice does not run: %w", scope, err)
@@ -104,40 +106,9 @@ func (c stopCmd) byFile(t *terminal, scope string, unreached error) error {
 	if c.JSON {
 		return printJSON(t.stdout, admin.Stopped{StopStatus: operator.StopStatus{Stop: stop.Stop{Scope: scope, Cause: stop.Operator}, State: "in force"}, Warning: warning})
 	}
-	printf(t.stdout, "%s is stopped; to start it: %s\n", scope, startCommand(scope))
+	printf(t.stdout, "%s is stopped; to start it: %s\n", scope, stop.StartCommand(scope))
 	t.warn(warning)
 	return nil
-}
-
-// stopFile is the path of an author's file.
-func (t *terminal) stopFile(scope string) (string, error) {
-	c, err := t.loadConfig()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(c.Locks.Dir, lockdir.StoppedName, scope), nil
-}
-
-// makeStopFile makes the file of an author unless there is one. It follows no symlink.
-func makeStopFile(path, why string) error {
-	dir := filepath.Dir(path)
-	if err := os.Mkdir(dir, 0o711); err == nil {
-		err = os.Chmod(dir, 0o711) // Exim must get in, whatever our umask is
-		if err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, why)
-	return errors.Join(err, f.Close())
 }
 
 type startCmd struct {
@@ -159,7 +130,11 @@ Examples:
 
 func (c startCmd) Run(t *terminal) error {
 	if sidecar.IsDomain(c.Scope) && c.Scope != sidecar.DefaultScope {
-		return fmt.Errorf("start %s: a domain is locked, not stopped: sluice unlock %s", c.Scope, c.Scope)
+		domain, err := typed.Domain(c.Scope)
+		if err != nil {
+			return fmt.Errorf("start: %w", err)
+		}
+		return fmt.Errorf("start %s: a domain is locked, not stopped: sluice unlock %[1]s", domain)
 	}
 	scope, err := stop.Canonical(c.Scope)
 	if err != nil {
@@ -170,7 +145,7 @@ func (c startCmd) Run(t *terminal) error {
 		return done{"started", scope, warning}, err
 	}
 	d, err := ask(t, "start "+scope, question)
-	if errors.Is(err, admin.ErrUnreachable) && sidecar.StopFile(scope) {
+	if errors.Is(err, admin.ErrUnreachable) && lockfile.StopFile(scope) {
 		d, err = done{"started", scope, "sluice does not run: only its file is removed; what was held goes with a queue run of Exim"}, t.removeStopFile(scope)
 	}
 	switch {
@@ -186,7 +161,7 @@ func (c startCmd) Run(t *terminal) error {
 
 // removeStopFile starts an author while sluice does not run.
 func (t *terminal) removeStopFile(scope string) error {
-	path, err := t.stopFile(scope)
+	path, err := t.host().StopFile(scope)
 	if err == nil {
 		err = os.Remove(path)
 	}
@@ -199,18 +174,13 @@ func (t *terminal) removeStopFile(scope string) error {
 	return nil
 }
 
-// startCommand is the command that starts an author again.
-func startCommand(scope string) string {
-	return cmp.Or(sidecar.Command("sluice start", scope), "sluice start AUTHOR")
-}
-
 // printStops prints who is stopped.
 func printStops(w io.Writer, stops []operator.StopStatus) {
 	for _, st := range stops {
 		held := ""
 		if st.Held > 0 {
-			held = fmt.Sprintf("; %s held", sidecar.Count(int64(st.Held), "recipient", "recipients"))
+			held = fmt.Sprintf("; %s held", printable.Count(int64(st.Held), "recipient", "recipients"))
 		}
-		printf(w, "STOPPED: %s, %s%s; %s\n", st.Scope, st.Origin(), held, startCommand(st.Scope))
+		printf(w, "STOPPED: %s, %s%s; %s\n", st.Scope, st.Origin(), held, stop.StartCommand(st.Scope))
 	}
 }

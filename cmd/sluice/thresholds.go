@@ -16,7 +16,9 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 type setCmd struct {
@@ -161,7 +163,7 @@ func until(at time.Time) string {
 	if at.IsZero() {
 		return ""
 	}
-	return ", until " + sidecar.DateTime(at)
+	return ", until " + printable.DateTime(at)
 }
 
 func printEffects(w io.Writer, effects []operator.Effect, preview bool) {
@@ -210,7 +212,7 @@ type changes struct {
 }
 
 // stopRow is a stop as history shows it.
-func stopRow(st operator.StopStatus) []sidecar.Text {
+func stopRow(st operator.StopStatus) []printable.Text {
 	what, state := "stopped", st.State
 	switch {
 	case st.Cause == stop.Deferfail:
@@ -219,9 +221,9 @@ func stopRow(st operator.StopStatus) []sidecar.Text {
 		what = "stopped, with 550"
 	}
 	if state == "ended" {
-		state = fmt.Sprintf("started by %s at %s", st.EndedBy, sidecar.DateTime(st.Ended))
+		state = "started " + st.Ending()
 	}
-	return cells("-", sidecar.DateTime(st.Since), st.Who, st.Node, st.Scope, what, clockOr(st.Until), state, st.Why)
+	return cells("-", printable.DateTime(st.Since), st.Who, st.Node, st.Scope, what, clockOr(st.Until), state, st.Why)
 }
 
 func (c historyCmd) Run(t *terminal) error {
@@ -243,7 +245,7 @@ func (c historyCmd) Run(t *terminal) error {
 
 // onlyAuthor reports whether a scope is that of an author for which nothing can be set.
 func onlyAuthor(scope string) bool {
-	_, none := limit.SettableScope(scope)
+	_, none := typed.Settable(scope)
 	_, err := stop.Canonical(scope)
 	return scope != "" && none != nil && err == nil
 }
@@ -257,7 +259,7 @@ func (c historyCmd) print(w io.Writer, all changes) {
 		printf(w, "nobody has changed anything%s by sluice set\n", of)
 		return
 	}
-	rows := [][]sidecar.Text{cells("NO", "WHEN", "WHO", "NODE", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY")}
+	rows := [][]printable.Text{cells("NO", "WHEN", "WHO", "NODE", "SCOPE", "WHAT", "UNTIL", "STATE", "WHY")}
 	stops := all.Stops
 	stopsSince := func(at time.Time) {
 		for len(stops) > 0 && stops[0].Since.After(at) {
@@ -267,7 +269,7 @@ func (c historyCmd) print(w io.Writer, all changes) {
 	}
 	for _, c := range all.Changes {
 		stopsSince(c.At)
-		rows = append(rows, cells(c.Number, sidecar.DateTime(c.At), c.Who, c.Node, c.Scope, c.Describe(), clockOr(c.Until), c.State, c.Why))
+		rows = append(rows, cells(c.Number, printable.DateTime(c.At), c.Who, c.Node, c.Scope, c.Describe(), clockOr(c.Until), c.State, c.Why))
 	}
 	stopsSince(time.Time{})
 	printTable(w, "rllllllll", rows)
@@ -321,7 +323,7 @@ func printExplanation(w io.Writer, e operator.Explanation) {
 	if len(e.Values) == 0 {
 		return // an author that has no limits of its own
 	}
-	rows := [][]sidecar.Text{cells("KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY")}
+	rows := [][]printable.Text{cells("KEY", "OF", "VALUE", "COUNTED SINCE", "SET FOR", "LAYER", "BY")}
 	for _, v := range e.Values {
 		rows = append(rows, cells(v.Key, v.Of, history.ShowValue(v.Key, v.Value), clockOr(v.Counted),
 			v.Set, v.Layer, setBy(v.Origin)))
@@ -334,7 +336,7 @@ func clockOr(at time.Time) string {
 	if at.IsZero() {
 		return "-"
 	}
-	return sidecar.DateTime(at)
+	return printable.DateTime(at)
 }
 
 // setBy words who set a value, and where.
@@ -342,7 +344,7 @@ func setBy(o limit.Origin) string {
 	if o.Layer != limit.LayerLive {
 		return cmp.Or(o.Place, "-")
 	}
-	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, sidecar.DateTime(o.At), o.Change, until(o.Until))
+	text := fmt.Sprintf("%s at %s, change %d%s", o.Who, printable.DateTime(o.At), o.Change, until(o.Until))
 	if o.Why != "" {
 		text += ": " + o.Why
 	}

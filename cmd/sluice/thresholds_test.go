@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
@@ -41,7 +42,7 @@ func TestRaiseALimitForADay(t *testing.T) {
 	}
 	n.wantRun(t, exitDone, "alice (as root)", "explain", "example.com")
 	n.wantRun(t, exitDone, ": sale", "explain", "example.com")
-	n.wantRun(t, exitDone, "sluice.toml:14", "explain", "other.example")
+	n.wantRun(t, exitDone, "sluice.toml:15", "explain", "other.example")
 	n.wantRun(t, exitDone, "hourly 10 -> 20", "history")
 
 	var e operator.Explanation
@@ -119,5 +120,42 @@ func TestExportAndImport(t *testing.T) {
 	b.wantRun(t, exitDone, "rollback of 2", "history")
 	if out, _ := b.sluice(t, "history"); strings.Contains(out, "5  ") && strings.Contains(out, "hourly 30 -> 5") {
 		t.Errorf("changed all the same:\n%s", out)
+	}
+}
+
+// A file that is no export is refused as a whole before anybody is asked, and told what it is.
+func TestImportOfAnotherFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, file := dir+"/sluice.toml", dir+"/values.jsonl"
+	writeFile(t, config, serveConfig(dir)) // where nobody answers: an error of that would be another one
+	const good = `{"scope":"example.com","set":["hourly=30"],"at":"2026-03-01T12:00:00Z"}` + "\n"
+	toml := strings.Repeat("[limits]\nhourly = 300\n", 20)
+	for text, want := range map[string][]string{
+		"":                          {file + " has no change in it; "},
+		" \n\n":                     {file + " has no change in it; "},
+		toml:                        {file + ":1: invalid character ", ": not JSON\n" + file + ":10: ", "\nand 30 lines more\n"},
+		"\x7fELF\x02\x01\x00\xff\n": {file + `:1: invalid character '\x7f'`},
+		good + good[:30]:            {file + ":2: the line is cut short: not JSON to its end\n"},
+		good + good[:1]:             {file + ":2: the line is cut short: not JSON to its end\n"},
+		good + "5\n":                {file + ":2: a JSON number, and no change\n"},
+		"[" + good[:40] + "\n":      {file + ":1: "},
+		"null\n":                    {file + ":1: no scope is named\n"},
+		`{"set":["hourly=30"]}`:     {file + ":1: no scope is named\n"},
+		`{"scope":"a","set":"x"}`:   {file + `:1: "set" must not be a JSON string` + "\n"},
+		good + `{"until":"later"}`:  {file + ":2: "},
+	} {
+		writeFile(t, file, text)
+		var out bytes.Buffer
+		code := run(t.Context(), []string{"set", "--import", file, "--config", config}, strings.NewReader(""), &out, &out)
+		said := out.String()
+		for _, part := range append(want, "sluice: set --import: nothing is changed: "+file, asExported) {
+			if code != exitError || !strings.Contains(said, part) {
+				t.Errorf("of %q: exit %d, %s\nwant %s", text, code, said, part)
+			}
+		}
+		if strings.Count(said, "\n") > maxWrong+3 || strings.ContainsAny(said, "\x7f\x00") || !utf8.ValidString(said) {
+			t.Errorf("of %q is said %q", text, said)
+		}
 	}
 }

@@ -27,6 +27,8 @@ import (
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
 	"sluice/sidecar/policyd/policytest"
@@ -35,11 +37,14 @@ import (
 	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/totals"
+	"sluice/sidecar/typed"
 )
 
 func TestMain(m *testing.M) {
 	policytest.Main()
-	time.Local = time.UTC // the transcripts show times
+	time.Local = time.UTC  // the transcripts show times
+	os.Setenv("TZ", "UTC") // likewise for programs: what the tests log is read by them
+	hosttest.UsualModes()
 	hosttest.Shuffle()
 	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
@@ -96,14 +101,14 @@ func (s stage) Status(_ context.Context, _ time.Time, scope string) (operator.St
 			return one, nil
 		}
 	}
-	return operator.Status{}, fmt.Errorf("nothing is counted or locked: %w", limit.ErrNotFound)
+	return operator.Status{}, fmt.Errorf("nothing is counted or locked: %w", typed.ErrNotFound)
 }
 
 func (s stage) WhoSends(_ time.Time, scope string, n int) (senders.Who, error) {
 	w := s.who
 	w.Domains = slices.DeleteFunc(slices.Clone(w.Domains), func(r senders.Report) bool { return scope != "" && r.Domain != scope })
 	if len(w.Domains) == 0 && scope != "" {
-		return w, fmt.Errorf("nothing is counted or locked: %w", limit.ErrNotFound)
+		return w, fmt.Errorf("nothing is counted or locked: %w", typed.ErrNotFound)
 	}
 	return w, nil
 }
@@ -127,13 +132,13 @@ func (s stage) StayStopped(_ time.Time, domain string) string {
 	return ""
 }
 
-func (s stage) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.StopStatus, string, error) {
+func (s stage) Stop(_ context.Context, _ time.Time, o stop.Request) (operator.StopStatus, string, error) {
 	st := stop.Stop{Mark: "1772366400000-A", Scope: o.Scope, Since: noon, Cause: stop.Operator, Reject: o.Reject, Who: "root", Node: "mx1", Why: o.Why}
 	if o.For > 0 {
 		st.Until = noon.Add(o.For)
 	}
 	warning := ""
-	if !sidecar.StopFile(o.Scope) {
+	if !lockfile.StopFile(o.Scope) {
 		warning = "only while sluice runs: its name can be that of no file"
 	}
 	return operator.StopStatus{Stop: st, State: "in force", Held: 3}, warning, nil
@@ -142,7 +147,7 @@ func (s stage) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.Stop
 func (s stage) Start(_ context.Context, _ time.Time, scope, _ string, release bool) (string, error) {
 	switch {
 	case scope == "nobody@example.com":
-		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
+		return "", fmt.Errorf("%w: it is not stopped", typed.ErrNotFound)
 	case release:
 		return "", nil
 	}
@@ -161,7 +166,7 @@ func (s stage) Learn(_ time.Time, all map[string]attribution.Hours) attribution.
 	return attribution.Learned{Domains: len(all)}
 }
 
-// Stops has also two stops that are over: sluice has made and ended one, and a hand the other.
+// Stops has also three stops that are over: sluice has made and ended one, a hand another, and the third has expired.
 func (s stage) Stops(time.Time, string) ([]operator.StopStatus, error) {
 	all := slices.Clone(s.status.Stops)
 	if len(all) == 0 {
@@ -169,12 +174,12 @@ func (s stage) Stops(time.Time, string) ([]operator.StopStatus, error) {
 	}
 	for i, who := range []string{"sluice", "a hand (its file)"} {
 		st := operator.StopStatus{State: "ended", Stop: stop.Stop{Mark: fmt.Sprint(i), Scope: "news@example.com", Since: noon.Add(-time.Hour), Who: who, Node: "mx1", Cause: stop.Operator}}
-		if st.Ended, st.EndedBy = noon.Add(-time.Minute), who; i == 0 {
+		if st.Ended, st.EndedBy, st.EndedOn = noon.Add(-time.Minute), who, "mx2"; i == 0 {
 			st.Cause, st.Of, st.Why = stop.Deferfail, "example.com", "20/5 (100%) of its sends deferred or failed, of all of example.com 31/5 (41%)"
 		}
 		all = append(all, st)
 	}
-	return all, nil
+	return append(all, operator.StopStatus{State: "expired", Stop: stop.Stop{Mark: "2", Scope: "login:bob", Since: noon.Add(-time.Hour), Until: noon.Add(-time.Minute), Who: "root", Node: "mx2", Cause: stop.Operator}}), nil
 }
 
 func (s stage) Reset(_ context.Context, _ time.Time, scope, _ string) error {
@@ -232,19 +237,19 @@ var stages = map[string]stage{
 			{
 				Domain: "example.com", Account: "bob", Counts: operator.Counts{Sent: 20, Refused: 3, Delivered: 15, Deferred: 2, Failed: 1},
 				Usage: operator.Usage{Hourly: 20, HourlyPercent: 100, Windows: window(3600, 20, 20)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 15, DeferfailMin: 5}, Held: 1,
-				Locks:   []operator.LockStatus{{Kind: sidecar.LockHourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
+				Locks:   []operator.LockStatus{{Kind: lockfile.Hourly, Since: noon.Add(-20 * time.Minute), Until: at(12 * time.Minute), Owner: "sluice"}},
 				FreesAt: at(12 * time.Minute),
 			},
 			{
 				Domain: "held.example", Counts: operator.Counts{Sent: 450}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 90, Windows: append(window(3600, 450, 500), window(86400, 1980, 2000)...)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailMin: 5},
-				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
+				Locks: []operator.LockStatus{{Kind: lockfile.DeferFail, Since: noon.Add(-26 * time.Hour), Owner: "operator"}},
 			},
 			{Domain: "stopped.example", Usage: operator.Usage{Hourly: 500, Windows: window(3600, 0, 500)}, Blocked: operator.Blocked{Stopped: "Account carol is on hold.", StoppedBy: "panel"}},
 			{Domain: "free.example", Counts: operator.Counts{Sent: 12345}, Usage: operator.Usage{Windows: window(3600, 12345, 0)}, Mode: limit.Enforce},
 			{
 				Domain: "tripped.example", Counts: operator.Counts{Sent: 12, Refused: 7, Failed: 6}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 2, Windows: window(3600, 12, 500)}, DeferfailStatus: operator.DeferfailStatus{DeferfailPercent: 25, DeferfailNow: 50, DeferfailMin: 5,
 					Trip: &deferfail.TripStatus{Since: noon.Add(-10 * time.Minute), By: "failures", Ends: noon.Add(50 * time.Minute)}},
-				Locks: []operator.LockStatus{{Kind: sidecar.LockDeferFail, Since: noon.Add(-10 * time.Minute), Until: at(50 * time.Minute), Owner: "sluice"}},
+				Locks: []operator.LockStatus{{Kind: lockfile.DeferFail, Since: noon.Add(-10 * time.Minute), Until: at(50 * time.Minute), Owner: "sluice"}},
 			},
 			{Domain: "near.example", Counts: operator.Counts{Sent: 499}, Usage: operator.Usage{Hourly: 500, HourlyPercent: 99, Windows: window(3600, 499, 500)}},
 		},
@@ -267,17 +272,17 @@ var stages = map[string]stage{
 	}},
 	"past": pastStage,
 	"who": {who: senders.Who{Node: "mx1", Missing: []string{"mx3"}, Now: noon, Seconds: 3600, Domains: []senders.Report{
-		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []senders.Share{{Name: "exempt", Sent: 412}},
+		{Domain: "example.com", Sent: 487, Tried: 518, Refused: 31, Limit: 500, FullAt: at(2 * time.Minute), Unattributed: 5, Nodes: []string{}, Uncounted: []senders.Unpaid{{Name: "exempt", Sent: 412}},
 			CalledSpam: &senders.CalledSpam{Servers: []string{"mx.post.example", "mx.mail.example"}, Text: "550 5.7.1 blocked for spam", At: noon.Add(-time.Minute)},
 			Authors: []senders.Author{
 				{Key: "hacked@example.com", Kind: "mailbox", Proof: "proven", Parent: "bob", Tried: 490, Sent: 461, Share: 94, Bad: 175, Causes: map[sidecar.Cause]int64{sidecar.CalledSpam: 175},
-					Networks: []senders.Share{{Name: "203.0.113.0/24", Sent: 300}, {Name: "198.51.100.0/24", Sent: 190}}, MoreNetworks: true, Recipients: 458, Senders: 1,
-					Destinations: []senders.Share{{Name: "mail.example", Sent: 210}, {Name: "post.example", Sent: 98}}, Subject: "Your invoice 8841", SubjectCount: 455, FirstSeen: noon.Add(-time.Hour)},
+					Networks: []senders.Share{{Name: "203.0.113.0/24", Tried: 300}, {Name: "198.51.100.0/24", Tried: 190}}, MoreNetworks: true, Recipients: 458, Senders: 1,
+					Destinations: []senders.Share{{Name: "mail.example", Tried: 210}, {Name: "post.example", Tried: 98}}, Subject: "Your invoice 8841", SubjectCount: 455, FirstSeen: noon.Add(-time.Hour)},
 				{Key: "script:/home/bob/public_html/wp", Kind: "script", Proof: "claimed", Parent: "bob", Tried: 19, Sent: 14, Error: 2, Share: 3, Causes: map[sidecar.Cause]int64{}, Header: "1001:mailer.php",
-					Networks: []senders.Share{{Name: "this host", Sent: 19}}, Destinations: []senders.Share{}, Recipients: 9, FirstSeen: noon.Add(-300 * time.Hour), Stopped: "stopped by root at 2026-03-01 11:58:00: stolen"},
+					Networks: []senders.Share{{Name: "this host", Tried: 19}}, Destinations: []senders.Share{}, Recipients: 9, FirstSeen: noon.Add(-300 * time.Hour), Stopped: "stopped by root at 2026-03-01 11:58:00: stolen"},
 			}},
-		{Domain: "forward:example.com", Sent: 3, Tried: 3, Uncounted: []senders.Share{}, Authors: []senders.Author{{Key: "forward:$(reboot)@example.com", Kind: "forward", Proof: "proven", Tried: 3, Sent: 3, Share: 100, FirstSeen: noon}}},
-	}, Uncounted: []senders.Share{{Name: "bounces and warnings", Sent: 31}, {Name: "exempt", Sent: 412}}}},
+		{Domain: "forward:example.com", Sent: 3, Tried: 3, Uncounted: []senders.Unpaid{}, Authors: []senders.Author{{Key: "forward:$(reboot)@example.com", Kind: "forward", Proof: "proven", Tried: 3, Sent: 3, Share: 100, FirstSeen: noon}}},
+	}, Uncounted: []senders.Unpaid{{Name: "bounces and warnings", Sent: 31}, {Name: "exempt", Sent: 412}}}},
 	"cluster": {status: operator.Status{
 		Node: "mx1", Now: noon,
 		Domains: []operator.DomainStatus{{Domain: "example.com", Counts: operator.Counts{Sent: 24}, Usage: operator.Usage{Hourly: 40, Windows: window(3600, 24, 40)}, Partial: true}},
@@ -295,7 +300,7 @@ var stages = map[string]stage{
 		Node: "mx1", Now: noon,
 		Totals: operator.Totals{
 			Uncounted: 70, Subjects: 4000000,
-			Logs: []sidecar.LogProgress{
+			Logs: []logline.Progress{
 				{Key: "exim.mainlog", File: "/var/log/exim4/mainlog", Read: 123 << 20, Size: 200 << 20, Last: noon.Add(-time.Hour)},
 				{Key: "postfix.log", File: "/var/log/mail.log.1", Read: 5 << 20, Size: 10 << 20, Last: noon.Add(-time.Minute)},
 			},

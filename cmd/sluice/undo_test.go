@@ -15,6 +15,8 @@ import (
 	"sluice/sidecar/action"
 	"sluice/sidecar/clean"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/quarantine"
+	"sluice/sidecar/remedy"
 )
 
 const hacked = "hacked@example.com"
@@ -35,7 +37,7 @@ func (n *servedNode) act(t *testing.T, args ...string) (string, int) {
 func (n *servedNode) stopsOnRecord(t *testing.T, part int) int {
 	t.Helper()
 	c := clean.Case{Author: sidecar.Author{Key: hacked}, Number: part}
-	done, err := stopStep{n.root(t)}.Do(t.Context(), c, clean.Plan{})
+	done, err := clean.Steps(n.root(t).host(), clean.Options{})[0].Do(t.Context(), c, clean.Plan{})
 	if err != nil || len(done.Actions) != 1 {
 		t.Fatalf("stop: %+v, %v", done, err)
 	}
@@ -45,7 +47,7 @@ func (n *servedNode) stopsOnRecord(t *testing.T, part int) int {
 // inForce lists the stops of an author that are in force.
 func (n *servedNode) inForce(t *testing.T) (all []operator.StopStatus) {
 	t.Helper()
-	stops, _, err := n.root(t).stopsOf(hacked)
+	stops, _, err := n.root(t).host().Stops(t.Context(), hacked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +109,7 @@ func TestACleanIsTakenBackFromItsLastStep(t *testing.T) {
 	t.Parallel()
 	n := startServe(t, t.TempDir())
 	record := hostRecord(t, n.dir)
-	whole, err := record.Will(action.Action{At: noon, By: "alice", Verb: verbClean, Whom: hacked, Incident: "mx1-42"}, nil)
+	whole, err := record.Will(action.Action{At: noon, By: "alice", Verb: remedy.VerbClean, Whom: hacked, Incident: "mx1-42"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestACleanIsTakenBackFromItsLastStep(t *testing.T) {
 	n.sluice(t, "start", hacked) // now the first stop has been ended by somebody
 	second := n.stopsOnRecord(t, whole)
 	out, code := n.act(t, "undo", "mx1.example:1", "--json")
-	var u undone
+	var u remedy.Undone
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&u); err != nil || code != exitNo {
 		t.Fatalf("exit %d, %v: %s", code, err, out)
 	}
@@ -130,14 +132,51 @@ func TestACleanIsTakenBackFromItsLastStep(t *testing.T) {
 	}
 }
 
+// What was removed from the quarantine for good is not offered to be taken back: of the clean only
+// the rest is.
+func TestActionsOfferNothingThatWasRemovedForGood(t *testing.T) {
+	t.Parallel()
+	n := startServe(t, t.TempDir())
+	record := hostRecord(t, n.dir)
+	whole, err := record.Will(action.Action{At: noon, By: "alice", Verb: remedy.VerbClean, Whom: hacked, Incident: "mx1-42"}, nil)
+	mail := quarantine.Result{Done: []quarantine.Place{{ID: "1vPabc-000000001aB-0001"}}}
+	part, err2 := record.Will(action.Action{At: noon, By: "alice", Verb: quarantine.Quarantine, Whom: hacked, Incident: "mx1-42", Part: whole}, quarantine.Values{Messages: mail.Done})
+	if err = errors.Join(err, err2, record.Did(noon, part, mail, nil)); err != nil {
+		t.Fatal(err)
+	}
+	n.stopsOnRecord(t, whole)
+	if err = record.Did(noon, whole, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	wants := func(wants ...string) {
+		t.Helper()
+		out, code := n.act(t, "actions", hacked)
+		for _, want := range wants {
+			if code != exitDone || !strings.Contains(out, want) {
+				t.Errorf("actions: exit %d, want %q:\n%s", code, want, out)
+			}
+		}
+		if strings.Contains(out, "sluice undo mx1.example:2") == (len(wants) > 2) {
+			t.Errorf("actions of what the quarantine had:\n%s", out)
+		}
+	}
+	wants("sluice undo mx1.example:1", "sluice undo mx1.example:3")
+	purge, err := record.Will(action.Action{At: noon, By: "root", Verb: quarantine.Remove, Why: "queue.purge_days = 1"}, quarantine.Values{Messages: mail.Done})
+	if err = errors.Join(err, record.Did(noon, purge, mail, nil)); err != nil {
+		t.Fatal(err)
+	}
+	wants("sluice undo mx1.example:1", "sluice undo mx1.example:3", "done; of 1 message 1 were removed for good, by action 4: undo takes back only the rest",
+		"done; of 1 message 1 were removed for good, by action 4: nothing takes that back")
+}
+
 // What cannot be taken back of a clean is named, and counts.
 func TestAResetIsNotTakenBackWithItsClean(t *testing.T) {
 	t.Parallel()
 	n := &servedNode{dir: t.TempDir()}
 	writeFile(t, n.dir+"/sluice.toml", clusterConfig(n.dir, "mx1.example", "redis://127.0.0.1:1"))
 	record := hostRecord(t, n.dir)
-	whole, err := record.Will(action.Action{At: noon, Verb: verbClean, Whom: hacked}, nil)
-	part, err2 := record.Will(action.Action{At: noon, Verb: verbReset, Whom: "example.com", Part: whole}, stopped{Scope: hacked})
+	whole, err := record.Will(action.Action{At: noon, Verb: remedy.VerbClean, Whom: hacked}, nil)
+	part, err2 := record.Will(action.Action{At: noon, Verb: remedy.VerbReset, Whom: "example.com", Part: whole}, remedy.Stopped{Scope: hacked})
 	if err = errors.Join(err, err2, record.Did(noon, part, nil, nil), record.Did(noon, whole, nil, nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -2,15 +2,16 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"sluice/sidecar"
 	"sluice/sidecar/admin"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
 )
@@ -31,7 +32,8 @@ In a cluster that is by all nodes, of each domain those 16 of a node that have s
 TRIED has the distinct recipients that were refused too, SENT what was accepted, BAD is how
 much of that was deferred or failed. With up to 128 senders within ten minutes the numbers
 are exact, with more they may be too high, and are printed with a ~. Networks are /24 of
-IPv4 and /48 of IPv6.
+IPv4 and /48 of IPv6. RECIPIENTS, the different ones of TRIED, is estimated: within some
+percent, and above 10,000 it is too low.
 
 A mailbox and a login are proven: by a password, by the kernel. The directory of a script
 is what the program says, and so is its header: a program can lie about both. Who sends
@@ -54,15 +56,13 @@ Examples:
   sluice who --log /var/log/exim4/mainlog
   sluice who example.com --log /var/log/exim_mainlog*
   sluice who example.com --json | jq -r '.domains[].authors[0].key'` +
-		jsonHelp(senders.Who{}, "tried and sent of an author may be too high, by error; unattributed is of sent: nobody knows by whom.")
+		jsonHelp(senders.Who{}, "tried and sent of an author may be too high, by error; recipients and senders are estimated; unattributed is of sent: nobody knows by whom. subject_count is of tried.")
 }
 
 func (c whoCmd) Run(t *terminal) error {
-	scope := ""
-	if c.Scope != nil {
-		if scope = *c.Scope; scope == "" {
-			return errors.New("who: the name is empty; leave it out to see the largest senders of all domains")
-		}
+	scope, err := orAll(c.Scope, "who: the name is empty; leave it out to see the largest senders of all domains")
+	if err != nil {
+		return err
 	}
 	if c.Top < 1 {
 		return fmt.Errorf("who: --top is %d, it must be 1 at least", c.Top)
@@ -89,7 +89,7 @@ func printWho(w io.Writer, who senders.Who, by string, top int, all bool) {
 		printUncounted(w, who.Uncounted)
 		return
 	case by != "author":
-		printShares(w, who.Domains, by, top)
+		printShares(w, who.Domains, by, top, who.Seconds > 0)
 		return
 	case all:
 		printTable(w, "lrrrlllrrl", authorRows(who, true))
@@ -105,7 +105,7 @@ func printWho(w io.Writer, who senders.Who, by string, top int, all bool) {
 }
 
 func windowOf(who senders.Who) string {
-	return sidecar.WindowName(time.Duration(who.Seconds * float64(time.Second)))
+	return printable.WindowName(time.Duration(who.Seconds * float64(time.Second)))
 }
 
 // printReport prints who sends of one domain.
@@ -126,7 +126,7 @@ func printReport(w io.Writer, who senders.Who, r senders.Report) {
 		printf(w, ", %d refused", r.Refused)
 	}
 	if r.FullAt != nil {
-		printf(w, "; at this rate full in %s", sidecar.Brief(r.FullAt.Sub(who.Now)))
+		printf(w, "; at this rate full in %s", printable.Brief(r.FullAt.Sub(who.Now)))
 	}
 	fmt.Fprint(w, "\n\n")
 	if one := (senders.Who{Now: who.Now, Domains: []senders.Report{r}}); len(r.Authors) > 0 {
@@ -136,7 +136,7 @@ func printReport(w io.Writer, who senders.Who, r senders.Report) {
 }
 
 // authorRows are the rows of a table, with the domain of each author where there are several.
-func authorRows(who senders.Who, several bool) [][]sidecar.Text {
+func authorRows(who senders.Who, several bool) [][]printable.Text {
 	type row struct {
 		senders.Author
 		domain string
@@ -148,7 +148,7 @@ func authorRows(who senders.Who, several bool) [][]sidecar.Text {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(b.Tried, a.Tried) })
-	rows := [][]sidecar.Text{cells("TRIED", "SENT", "%", "SENDER", "PROOF", "FROM", "RECIPIENTS", "BAD", "SINCE")}
+	rows := [][]printable.Text{cells("TRIED", "SENT", "%", "SENDER", "PROOF", "FROM", "RECIPIENTS", "BAD", "SINCE")}
 	for _, a := range all {
 		about := ""
 		if a.Error > 0 {
@@ -179,7 +179,7 @@ func authorRows(who senders.Who, several bool) [][]sidecar.Text {
 func from(a senders.Author) string {
 	n := int64(0)
 	for _, s := range a.Networks {
-		n += s.Sent
+		n += s.Tried
 	}
 	switch {
 	case len(a.Networks) == 0:
@@ -191,7 +191,7 @@ func from(a senders.Author) string {
 	if a.MoreNetworks {
 		more = "more than "
 	}
-	return fmt.Sprintf("%s%d networks, most %s (%d%%)", more, len(a.Networks), a.Networks[0].Name, a.Networks[0].Sent*100/max(1, n))
+	return fmt.Sprintf("%s%d networks, most %s (%d%%)", more, len(a.Networks), a.Networks[0].Name, a.Networks[0].Tried*100/max(1, n))
 }
 
 // since words when an author was first seen, with what else is to be said.
@@ -223,14 +223,14 @@ func printMore(w io.Writer, r senders.Report, live bool) {
 		if len(a.Destinations) > 0 {
 			var to []string
 			for _, s := range a.Destinations[:min(4, len(a.Destinations))] {
-				to = append(to, fmt.Sprintf("%s %d", s.Name, s.Sent))
+				to = append(to, fmt.Sprintf("%s %d", s.Name, s.Tried))
 			}
-			printf(w, "  destinations of %s: %s\n", a.Key, strings.Join(to, ", "))
+			printf(w, "  destinations that %s has tried: %s\n", a.Key, strings.Join(to, ", "))
 		}
 	}
 	if c := r.CalledSpam; c != nil {
-		printf(w, "  called spam by %s (%s), the last at %s: %s\n", sidecar.Count(int64(len(c.Servers)), "server", "servers"),
-			strings.Join(c.Servers, ", "), sidecar.DateTime(c.At), c.Text)
+		printf(w, "  called spam by %s (%s), the last at %s: %s\n", printable.Count(int64(len(c.Servers)), "server", "servers"),
+			strings.Join(c.Servers, ", "), printable.DateTime(c.At), c.Text)
 	}
 	if r.Unattributed > 0 {
 		printf(w, "  not attributed: %d\n", r.Unattributed)
@@ -243,7 +243,7 @@ func printMore(w io.Writer, r senders.Report, live bool) {
 
 // printWhoNext prints what can be done about an author.
 func printWhoNext(w io.Writer, author string, live bool) {
-	log, stopIt := sidecar.Command("sluice log", author), sidecar.Command("sluice stop", author)
+	log, stopIt := printable.Command("sluice log", author), printable.Command("sluice stop", author)
 	if log == "" {
 		return
 	}
@@ -251,7 +251,7 @@ func printWhoNext(w io.Writer, author string, live bool) {
 	if _, err := stop.Canonical(author); live && err == nil {
 		printf(w, "  stop only this one:          %s\n", stopIt)
 	}
-	clean := sidecar.Command("sluice clean", author)
+	clean := printable.Command("sluice clean", author)
 	if !live {
 		log += " --log FILE..."
 		clean += " --dry-run --log FILE..."
@@ -263,7 +263,7 @@ func printWhoNext(w io.Writer, author string, live bool) {
 }
 
 // printUncounted prints what nobody pays for.
-func printUncounted(w io.Writer, by []senders.Share) {
+func printUncounted(w io.Writer, by []senders.Unpaid) {
 	var parts []string
 	for _, s := range by {
 		parts = append(parts, fmt.Sprintf("%d %s", s.Sent, s.Name))
@@ -274,7 +274,7 @@ func printUncounted(w io.Writer, by []senders.Share) {
 }
 
 // printShares prints what the mail of all authors has in common.
-func printShares(w io.Writer, reports []senders.Report, by string, top int) {
+func printShares(w io.Writer, reports []senders.Report, by string, top int, live bool) {
 	counts := map[string]int64{}
 	for _, r := range reports {
 		for _, a := range r.Authors {
@@ -284,20 +284,24 @@ func printShares(w io.Writer, reports []senders.Report, by string, top int) {
 				shares = a.Destinations
 			case "subject":
 				if shares = nil; a.Subject != "" {
-					shares = []senders.Share{{Name: a.Subject, Sent: a.SubjectCount}}
+					shares = []senders.Share{{Name: a.Subject, Tried: a.SubjectCount}}
 				}
 			}
 			for _, s := range shares {
-				counts[s.Name] += s.Sent
+				counts[s.Name] += s.Tried
 			}
 		}
 	}
-	rows := [][]sidecar.Text{cells("SENT", strings.ToUpper(by))}
-	names := make([]string, 0, len(counts))
-	for name := range counts {
-		names = append(names, name)
+	if len(counts) == 0 && len(reports) > 0 {
+		printf(w, "no %s is known of it", by)
+		if live { // which survives no restart
+			fmt.Fprint(w, "; of what came before the start of sluice the main log has it: sluice who --log FILE...")
+		}
+		fmt.Fprintln(w)
+		return
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
+	rows := [][]printable.Text{cells("TRIED", strings.ToUpper(by))}
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b)) })
 	for _, name := range names[:min(top, len(names))] {
 		rows = append(rows, cells(counts[name], name))
 	}

@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/mainlog"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/simulate"
 )
@@ -27,10 +28,10 @@ func (c whoCmd) fromLogs(t *terminal, scope string) error {
 	if err != nil {
 		return fmt.Errorf("who: %w", err)
 	}
-	found := senders.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, scope, c.Top), Uncounted: []senders.Share{}}
+	found := senders.Who{Now: to, Missing: []string{}, Domains: who.Scope(to, scope, c.Top), Uncounted: []senders.Unpaid{}}
 	switch {
 	case len(found.Domains) == 0:
-		return no{fmt.Errorf("who %s: nobody who is known here has sent anything of it in the logs", sidecar.Printable(scope))}
+		return no{fmt.Errorf("who %s: nobody who is known here has sent anything of it in the logs", printable.Of(scope))}
 	case c.JSON:
 		return printJSON(t.stdout, found)
 	}

@@ -1,12 +1,9 @@
 package journal
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"sluice/ratelimit"
 	"sluice/sidecar/hosttest"
@@ -32,35 +29,14 @@ func TestDirectoryGone(t *testing.T) {
 	h.want(t)
 }
 
-// smallDisk is a directory on a disk of its own, of 4 MB.
-func smallDisk(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		hosttest.Missing(t, fmt.Sprintf("mount a small disk: %v", err))
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
-
-// fill uses up a small disk and returns the file that does.
-func fill(t *testing.T, dir string) string {
-	t.Helper()
-	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); err == nil {
-		t.Fatal("the disk is not small")
-	}
-	return filler
-}
-
 // TestStartOnAFullDisk: what was counted is there, answers go on, and when there
 // is space again they are on the disk.
 func TestStartOnAFullDisk(t *testing.T) {
-	dir, h := smallDisk(t), &heard{}
+	dir, h := hosttest.SmallDisk(t), &heard{}
 	s := open(t, dir, h)
 	mustTake(t, s, start, take("a.example", 0, 1))
 	s.abandon()
-	filler := fill(t, dir)
+	filler := hosttest.Fill(t, dir)
 	s = open(t, dir, h)
 	h.want(t, "failed")
 	wantSent(t, s, "a.example", 1)
@@ -79,10 +55,10 @@ func TestStartOnAFullDisk(t *testing.T) {
 // TestFullDisk fills the disk under a running store: answers go on, the
 // failure is reported once, and when there is space again everything is there.
 func TestFullDisk(t *testing.T) {
-	dir, h := smallDisk(t), &heard{}
+	dir, h := hosttest.SmallDisk(t), &heard{}
 	s := open(t, dir, h)
 	defer func() { s.abandon() }()
-	filler := fill(t, dir)
+	filler := hosttest.Fill(t, dir)
 	sends := 0
 	charge := func(n int) {
 		for range n {

@@ -87,7 +87,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.load(); err != nil {
-		s.lock.Close()
+		s.release()
 		return nil, fmt.Errorf("read the ledger in %s: %w", dir, err)
 	}
 	return s, nil
@@ -108,6 +108,12 @@ func (s *Store) acquire() error {
 	}
 	s.lock = lock
 	return nil
+}
+
+// release unlocks the directory also where a program that was started just now has the lock's file
+// open: each has all files of this one until it begins to run.
+func (s *Store) release() error {
+	return errors.Join(unix.Flock(int(s.lock.Fd()), unix.LOCK_UN), s.lock.Close())
 }
 
 // Run sweeps, syncs and writes snapshots once a second until ctx is done.
@@ -203,7 +209,7 @@ func (s *Store) Close() error {
 	if s.segment.file != nil {
 		err = errors.Join(err, s.segment.close())
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, s.release())
 }
 
 // Failure is why changes would not survive a crash now; nil if they would.
@@ -250,6 +256,9 @@ func (s *Store) Uncharge(_ context.Context, now time.Time, tokens []ratelimit.To
 func (s *Store) Reset(_ context.Context, now time.Time, subject string, seen int64) (int64, error) {
 	return s.ledger.Reset(now, subject, seen), nil
 }
+
+// Epoch is Ledger.Epoch.
+func (s *Store) Epoch(subject string) int64 { return s.ledger.Epoch(subject) }
 
 // Standing is Ledger.Standing.
 func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,7 +69,23 @@ func (s *Store) abandon() {
 	if s.segment.file != nil {
 		s.segment.close()
 	}
-	s.lock.Close()
+	s.release()
+}
+
+// A directory is free once its Store is closed, also while a program is being started: until it
+// runs, it has the file of the lock open as well.
+func TestACloseUnlocks(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, &heard{})
+	fd, err := syscall.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, &heard{}).Close()
 }
 
 func take(domain string, max int64, tokens ...ratelimit.Token) ratelimit.Take {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
 )
@@ -30,7 +31,7 @@ func TestAKeyThatCannotBeUsed(t *testing.T) {
 					}
 				}
 			}
-			if _, err := n.take(take(5000, 1, broken)); err != ErrUncounted {
+			if _, err := n.take(take(5000, 1, broken)); err != ratelimit.ErrUncounted {
 				t.Errorf("past the share: %v", err)
 			}
 			if st := n.Standing(n.time(), whole.Name); st.Partial || st.Windows[0].Sent != 10 || n.heard.has("lost") {

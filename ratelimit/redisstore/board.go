@@ -14,10 +14,10 @@ import (
 	"sluice/ratelimit/ordered"
 )
 
-// The board has small values that all nodes share: those of other packages, which stay
-// until they are removed and are notes in the ledger, so that a node has them without
-// Redis; and what nodes tell each other, uses, resets and values of other packages, which expires. Each node has a
-// copy, and restores from it what a server has lost.
+// The board has small values that all nodes share. Values that other packages post stay until they
+// are removed; they are notes in the ledger too, so that a node has them without Redis. Uses, resets
+// and values set by Tell expire. Each node has a copy of the board, and restores from it what a
+// server has lost.
 
 // boardSlot is the slot of all keys of the board, so that one script call reaches them.
 const boardSlot = "*board"
@@ -50,20 +50,20 @@ type board struct {
 	mu       sync.Mutex
 	watchers []watcher
 	entries  ordered.Map[entry]
-	told     map[string]entry // by Tell, and not on the board yet
+	untold   map[string]entry // set by Tell, and not on the board yet
 	unread   map[string]bool  // keys of values that cannot be read
 	last     int64            // number of the last change that is in entries
 	server   string           // the server that the copy is of
 }
 
-// A watcher is told of what happens to keys with a prefix.
+// A watcher is called when a value is set or removed whose key has a prefix.
 type watcher struct {
 	prefix string
 	f      func(key string, value []byte)
 }
 
 func newBoard(l Ledger) *board {
-	b := &board{ledger: l, changed: make(chan struct{}, 1), unread: map[string]bool{}, told: map[string]entry{}}
+	b := &board{ledger: l, changed: make(chan struct{}, 1), unread: map[string]bool{}, untold: map[string]entry{}}
 	l.Notes(noteBoard, func(key string, value []byte) {
 		var e entry
 		if json.Unmarshal(value, &e) == nil {
@@ -175,8 +175,8 @@ func (s *Store) Watch(prefix string, f func(key string, value []byte)) {
 	b.watchers = append(b.watchers, watcher{prefix, f})
 }
 
-// tell tells the watchers of a key. b.mu is held.
-func (b *board) tell(key string, e entry) {
+// notifyWatchers calls the watchers of a key. b.mu is held.
+func (b *board) notifyWatchers(key string, e entry) {
 	for _, w := range b.watchers {
 		if strings.HasPrefix(key, w.prefix) {
 			if len(e.Value) == 0 {
@@ -278,14 +278,14 @@ func (s *Store) reportUnread(key string) {
 	}
 }
 
-// receive takes one entry, if it is newer than the copy's, and passes it on.
+// receive stores one entry, if it is newer than the copy's, and passes it on.
 func (s *Store) receive(key string, e entry) {
 	s.board.mu.Lock()
 	old, _ := s.board.entries.Get(key)
 	newer := e.Stamp > old.Stamp
 	if newer {
 		s.board.entries.Set(key, e)
-		s.board.tell(key, e)
+		s.board.notifyWatchers(key, e)
 	}
 	s.board.mu.Unlock()
 	switch {
@@ -294,14 +294,14 @@ func (s *Store) receive(key string, e entry) {
 		s.receiveUse(key, e)
 	case strings.HasPrefix(key, resetKey):
 		s.receiveReset(strings.TrimPrefix(key, resetKey), e)
-	case e.told():
+	case e.expires():
 	default:
-		s.board.note(key, e)
+		s.board.persist(key, e)
 		signal(s.board.changed)
 	}
 }
 
-func (b *board) note(key string, e entry) {
+func (b *board) persist(key string, e entry) {
 	if value, err := json.Marshal(e); err == nil {
 		b.ledger.Note(noteBoard+key, value) // if the journal fails, that is reported by itself
 	}
@@ -331,7 +331,7 @@ func (s *Store) restore(ctx context.Context, l *link) error {
 func (b *board) prune(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.told, func(_ string, e entry) bool { return now.After(e.Till) })
+	maps.DeleteFunc(b.untold, func(_ string, e entry) bool { return now.After(e.Till) })
 	var gone []string
 	for key, e := range b.entries.Prefix("") {
 		if !e.Till.IsZero() && now.After(e.Till) {
@@ -341,7 +341,7 @@ func (b *board) prune(now time.Time) {
 	for _, key := range gone {
 		e, _ := b.entries.Get(key)
 		b.entries.Delete(key)
-		if isSharedValue(key) && !e.told() {
+		if isSharedValue(key) && !e.expires() {
 			b.ledger.Forget(noteBoard + key)
 		}
 	}

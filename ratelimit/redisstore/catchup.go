@@ -24,11 +24,12 @@ const (
 	complete              // the other nodes have done so too, or were waited for
 )
 
-// advance sets the stage, unless another server answers by now.
-func (l *link) advance(server string, to stage) {
+// advance sets the stage, unless another server answers by now, or this one was emptied:
+// changes is what serverChanges was.
+func (l *link) advance(server string, changes int64, to stage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server == server {
+	if l.server == server && l.serverChanges.Load() == changes {
 		l.stage = to
 	}
 }
@@ -87,17 +88,17 @@ func tighter(a, b ratelimit.Result) ratelimit.Result {
 
 // catchUp gives a server everything that it may lack, until it can decide.
 func (s *Store) catchUp(ctx context.Context, l *link) error {
-	server := l.serverNow()
+	changes, server := l.serverChanges.Load(), l.serverNow()
 	if l.stageNow() == unmet {
 		if l.everReady {
 			s.announce(l, nil)
 		}
 		if s.hasReplayed(server) {
-			l.advance(server, complete)
+			l.advance(server, changes, complete)
 		} else if err := s.replay(ctx, l); err != nil {
 			return err
 		}
-		l.advance(server, max(l.stageNow(), replayed))
+		l.advance(server, changes, max(l.stageNow(), replayed))
 	}
 	s.merge(ctx)
 	if l.stageNow() == replayed {
@@ -107,15 +108,15 @@ func (s *Store) catchUp(ctx context.Context, l *link) error {
 		if err := s.noteReplayed(l, server); err != nil {
 			return err
 		}
-		l.advance(server, complete)
+		l.advance(server, changes, complete)
 		s.merge(ctx)
 	}
 	return nil
 }
 
-// awaitOthers tells the other nodes when a server has all that this node accepted, and waits
-// until it has that of all nodes, or for replayWait. A node that has never shared a Redis
-// before waits only for nodes that are there.
+// awaitOthers publishes when a server has all that this node accepted, and waits until it has that
+// of all nodes, at most for replayWait. A node that has never shared a Redis before waits only for
+// nodes that are alive.
 func (s *Store) awaitOthers(ctx context.Context, l *link) error {
 	first := s.neverShared && l.serverChanges.Load() == 0
 	start := time.Now()
@@ -126,7 +127,7 @@ func (s *Store) awaitOthers(ctx context.Context, l *link) error {
 		if err != nil && !l.aboutKey(err) {
 			return err
 		}
-		told := err == nil && s.hasTold(l) && (signs.told >= s.options.Nodes || first && signs.behind == 0)
+		told := err == nil && s.isReplayed(l) && (signs.told >= s.options.Nodes || first && signs.behind == 0)
 		if told || time.Since(start) > cmp.Or(s.options.replayWait, replayWait) {
 			s.report.RedisReplayed(l.name, l.replayedSends, signs.told, s.options.Nodes)
 			return nil
@@ -139,10 +140,10 @@ func (s *Store) awaitOthers(ctx context.Context, l *link) error {
 	}
 }
 
-// hasTold reports whether a server has all that this node accepted.
-func (s *Store) hasTold(l *link) bool {
+// isReplayed reports whether a server has all that this node accepted.
+func (s *Store) isReplayed(l *link) bool {
 	at := l.stageNow()
-	return at == complete || at == replayed && !s.owed()[l]
+	return at == complete || at == replayed && !s.mergeTargets()[l]
 }
 
 // hasReplayed reports whether a server has what this node accepted, except the outbox.

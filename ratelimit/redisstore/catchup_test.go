@@ -79,7 +79,7 @@ func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
 			passed := 0
 			for i := range 50 {
 				res, err := n.take(take(1001+i, 1, domain))
-				if err != nil && !errors.Is(err, ErrUncounted) {
+				if err != nil && !errors.Is(err, ratelimit.ErrUncounted) {
 					t.Fatal(err)
 				}
 				if res.OK {
@@ -90,7 +90,7 @@ func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
 				t.Errorf("%d passed, want %d; %+v", passed, test.passing, n.Status())
 			}
 			look, err := n.Look(t.Context(), n.time(), ratelimit.Take{Subjects: []ratelimit.Subject{domain}})
-			if test.outage == OutageShare && !errors.Is(err, ErrUncounted) || test.outage == OutageLocal && look.OK {
+			if test.outage == OutageShare && !errors.Is(err, ratelimit.ErrUncounted) || test.outage == OutageLocal && look.OK {
 				t.Errorf("a look: %+v, %v", look, err)
 			}
 			other = openNode(t, dir, o)
@@ -105,6 +105,39 @@ func TestANodeCatchesUpWithAnEmptyRedis(t *testing.T) {
 				t.Errorf("%d more passed after %d", more, 13+passed)
 			}
 		})
+	}
+}
+
+// Somebody empties a Redis that goes on running, while one node is there and another is not.
+// Both tell it again what they have accepted: no budget is handed out anew.
+func TestANodeCatchesUpWithAFlushedRedis(t *testing.T) {
+	t.Parallel()
+	r, domain, dir := redistest.Start(t), hourly("a.example", 40), t.TempDir()
+	o := Options{URL: r.URL(), Nodes: 2, replayWait: never}
+	n, other := openNode(t, t.TempDir(), o), openNode(t, dir, o)
+	n.shared()
+	other.shared()
+	n.take(take(1, 16, domain))
+	other.take(take(101, 17, domain))
+	for round := range 2 {
+		other.stop()
+		r.Do("flushall")
+		hosttest.EventuallyOr(t, n.heard.String, func() bool {
+			return strings.Count(n.heard.String(), "replaced") == 2+round && n.servers.single.stageNow() == replayed
+		})
+		other = openNode(t, dir, o)
+		n.shared()
+		other.shared()
+	}
+	for _, one := range []*node{n, other} {
+		if st := one.Standing(one.time(), domain.Name); st.Windows[0].Sent != 33 {
+			t.Errorf("%+v, want 33", st)
+		}
+	}
+	var next atomic.Int64
+	next.Store(5000)
+	if more := drain(t, []*node{n, other}, 4, &next, domain); more != 7 {
+		t.Errorf("%d more passed after 33 of 40", more)
 	}
 }
 

@@ -15,11 +15,11 @@ import (
 //	        yet; h is the larger of max/2 and the use that the node last saw in
 //	        Redis. If no node reaches Redis, all together accept at most max, and
 //	        what others accepted since a node last saw the use; if k of N nodes are
-//	        cut off, at most max*(1 + k/2N). Beyond the share: ErrUncounted. Of what a
+//	        cut off, at most max*(1 + k/2N). Beyond the share: ratelimit.ErrUncounted. Of what a
 //	        limit withholds, each node withholds its Nth part.
 //	local   up to max by the node's own count, so at most N*max together
 //	open    everything
-//	closed  nothing (ErrUncounted), so never more than max
+//	closed  nothing (ratelimit.ErrUncounted), so never more than max
 //
 // What is accepted is put in the outbox first, and merged exactly once when Redis
 // answers again.
@@ -85,7 +85,7 @@ func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.T
 		}
 		return r, err
 	case o == OutageClosed:
-		return ratelimit.Result{}, ErrUncounted
+		return ratelimit.Result{}, ratelimit.ErrUncounted
 	}
 	shared := t
 	shared.Subjects = s.shares(t.Subjects)
@@ -100,7 +100,7 @@ func (s *Store) decideDegraded(ctx context.Context, now time.Time, t ratelimit.T
 // it had room but for what is withheld from them.
 func (s *Store) withheld(r ratelimit.Result, subjects []ratelimit.Subject) (ratelimit.Result, error) {
 	if slices.ContainsFunc(r.Uses, func(u ratelimit.Use) bool { return u.Full && !u.Watched && !u.Withheld }) {
-		return ratelimit.Result{}, ErrUncounted
+		return ratelimit.Result{}, ratelimit.ErrUncounted
 	}
 	full := slices.Clone(r.Uses)
 	r = s.withLastUsage(r, subjects)
@@ -125,7 +125,7 @@ func (s *Store) lookDegraded(ctx context.Context, now time.Time, t ratelimit.Tak
 	case OutageLocal:
 		return s.ledger.Look(ctx, now, t)
 	case OutageClosed:
-		return ratelimit.Result{}, ErrUncounted
+		return ratelimit.Result{}, ratelimit.ErrUncounted
 	}
 	shared := ratelimit.Take{Subjects: s.shares(t.Subjects), Ahead: t.Ahead, Marks: t.Marks}
 	r := s.outbox.counts.Look(now, shared)

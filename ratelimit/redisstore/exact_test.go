@@ -57,7 +57,7 @@ func insist(n *node, t ratelimit.Take) (bool, error) {
 		if err == nil {
 			return r.OK, nil
 		}
-		if !errors.Is(err, ErrUncounted) || time.Now().After(deadline) {
+		if !errors.Is(err, ratelimit.ErrUncounted) || time.Now().After(deadline) {
 			return false, err
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -119,7 +119,7 @@ func TestExactWithLostReplies(t *testing.T) {
 		running.Go(func() {
 			for i := int(next.Add(1)); i <= total; i = int(next.Add(1)) {
 				d := i % domains
-				// For some domains the share is too small: they get ErrUncounted, and half of them try again.
+				// For some domains the share is too small: they get ratelimit.ErrUncounted, and half of them try again.
 				domain := hourly(fmt.Sprintf("d%d.example", d), int64(total/domains*(1+d%2)))
 				one := take(i, 1, domain)
 				res, err := n.take(one)

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,7 +109,7 @@ func (s *scene) send(n *node, sends int) (accepted int64) {
 				s.mu.Lock()
 				s.calls = append(s.calls, call)
 				s.mu.Unlock()
-				if err != nil && !errors.Is(err, ErrUncounted) {
+				if err != nil && !errors.Is(err, ratelimit.ErrUncounted) {
 					s.t.Error(err)
 				}
 				if err == nil && r.OK {
@@ -413,4 +416,20 @@ func TestRedisDownStallsEverything(t *testing.T) {
 	s.checkWaits(40 * time.Millisecond) // who waits does so for 45
 	s.both(redistest.Pass)
 	s.settle(0)
+}
+
+// A test process that is killed, or panics, leaves no Redis behind.
+func TestRedisEndsWithItsTest(t *testing.T) {
+	if os.Getenv("TEST_IS_KILLED") != "" {
+		fmt.Println(redistest.Start(t).Do("info", "server"))
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestRedisEndsWithItsTest$")
+	c.Env = append(os.Environ(), "TEST_IS_KILLED=yes")
+	out, _ := c.Output()
+	pid, err := strconv.Atoi(fieldsOf(string(out))["process_id"])
+	if err != nil {
+		t.Fatalf("no Redis: %v\n%s", err, out)
+	}
+	hosttest.Eventually(t, "Redis ends", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 }

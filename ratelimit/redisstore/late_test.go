@@ -26,7 +26,7 @@ func TestALateTakeIsTakenBack(t *testing.T) {
 	}
 	r.Do("CONFIG", "SET", "slowlog-log-slower-than", 0, "slowlog-max-len", 10000)
 	r.Freeze()
-	if _, err := n.take(take(1, 1, domain)); !errors.Is(err, ErrUncounted) {
+	if _, err := n.take(take(1, 1, domain)); !errors.Is(err, ratelimit.ErrUncounted) {
 		t.Fatalf("%v", err)
 	}
 	r.Thaw()
@@ -79,7 +79,7 @@ func TestATakeIsKeptNotItsSlices(t *testing.T) {
 	n.Standing(time.Now(), "a.example") // has the script loaded
 	p.Lose.Store(1000)                  // Redis runs the take, and its reply is lost
 	lent := take(1, 2, hourly("a.example", 10))
-	if _, err := n.Take(ctx, time.Now(), lent); !errors.Is(err, ErrUncounted) {
+	if _, err := n.Take(ctx, time.Now(), lent); !errors.Is(err, ratelimit.ErrUncounted) {
 		t.Fatal(err)
 	}
 	lent.Subjects[0] = hourly("other.example", 10)

@@ -420,6 +420,18 @@ func (l *link) connected(ctx context.Context, cn *redis.Conn) error {
 	return nil
 }
 
+// emptied takes that the server which answers has lost what it was told, as after FLUSHALL: it
+// is treated like another one.
+func (l *link) emptied() {
+	l.mu.Lock()
+	l.stage = unmet
+	l.unready()
+	l.forgetTime()
+	l.serverChanges.Add(1)
+	l.mu.Unlock()
+	l.changed()
+}
+
 // serverOf identifies a server by its process (run_id) and by its replication history
 // (master_replid), which changes when a replica is promoted. A Sentinel's is "". A server
 // of another kind than the URL says is an error.

@@ -170,7 +170,7 @@ func (s *Store) rejoin() bool {
 	}
 	s.outbox.mu.Lock() // so that takeDegraded accepts nothing meanwhile
 	defer s.outbox.mu.Unlock()
-	owed := s.owedLocked()
+	owed := s.mergeTargetsLocked()
 	for _, l := range masters {
 		if !l.ready.Load() && !owed[l] && !s.namesakes.live.Load() {
 			l.rejoin()
@@ -184,14 +184,14 @@ func (s *Store) rejoin() bool {
 	return true
 }
 
-// owed are the masters to which something in the outbox is to go that they can take.
-func (s *Store) owed() map[*link]bool {
+// mergeTargets are the masters to which something in the outbox is to go that they can take.
+func (s *Store) mergeTargets() map[*link]bool {
 	s.outbox.mu.Lock()
 	defer s.outbox.mu.Unlock()
-	return s.owedLocked()
+	return s.mergeTargetsLocked()
 }
 
-func (s *Store) owedLocked() map[*link]bool {
+func (s *Store) mergeTargetsLocked() map[*link]bool {
 	owed := map[*link]bool{}
 	for _, e := range s.outbox.entries {
 		if e.waits() {

@@ -54,12 +54,19 @@ func (n *namesakes) sign(now time.Time, another bool) (changed bool) {
 }
 
 // signed takes the sign that stood under this node's name when it wrote its own, nil if there
-// was none. The first one on a server may be that of an earlier start.
+// was none. The first one on a server may be that of an earlier start. Signs are kept for a day:
+// where one is missing that was written before, somebody has emptied the server.
 func (s *Store) signed(l *link, before *Node) {
 	l.mu.Lock()
 	first := !l.signed
 	l.signed = true
 	l.mu.Unlock()
+	if before == nil {
+		s.ledger.Forget(noteServer + l.serverNow())
+		if !first {
+			l.emptied()
+		}
+	}
 	another := before != nil && before.Instance != s.namesakes.instance
 	changed := !first && s.namesakes.sign(time.Now(), another)
 	live := s.namesakes.live.Load()

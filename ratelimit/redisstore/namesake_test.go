@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar/hosttest"
 )
@@ -56,7 +57,7 @@ func TestNamesakesHaveTwoShares(t *testing.T) {
 		for range sends {
 			sent++
 			res, err := n.take(take(sent, 1, domain))
-			if err != nil && !errors.Is(err, ErrUncounted) {
+			if err != nil && !errors.Is(err, ratelimit.ErrUncounted) {
 				t.Fatal(err)
 			}
 			if res.OK {

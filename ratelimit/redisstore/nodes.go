@@ -65,7 +65,7 @@ func (s *Store) beat(ctx context.Context, l *link) (found signs, err error) {
 	start := time.Now()
 	reply, err := l.runOne(ctx, call{
 		script: boardScript, keys: []string{key + ":nodes", key + ":told"},
-		args: []any{"beat", s.options.Node, string(value), server, bit(s.hasTold(l))},
+		args: []any{"beat", s.options.Node, string(value), server, bit(s.isReplayed(l))},
 	})
 	if err != nil {
 		return found, err

@@ -14,23 +14,24 @@ if op == 'take' or op == 'look' then
     return 0
   end
 
-  -- measure finds what each limit has counted, and whether the n sends of its
-  -- slot, dated when, have room in it besides those promised, and those withheld from
-  -- them. A watched subject is charged for those that fit. More would be within the
-  -- limit if it withheld none: they are no refusals.
+  -- measure finds what each limit has counted, and whether it has room for the n sends
+  -- of its slot, dated when, beside those let through already (ahead) and those withheld.
+  -- A watched subject is charged only for as many as are admitted; within is how many
+  -- that would be if nothing were withheld. needs is set if a subject is not counted yet
+  -- in the window of a limit. (measure in ratelimit/decide.go is the same for a Ledger.)
   function S.measure(when, ahead, n, force)
-    local full, passed, gains, at = false, false, false, S.at
+    local full, passed, needs, at = false, false, false, S.at
     for i = 1, #S.subjects do
       local sub = S.subjects[i]
       local s = sub.state
-      sub.fits, sub.within, sub.full = n[s.root], n[s.root], false
+      sub.admitted, sub.within, sub.full = n[s.root], n[s.root], false
       for j = 1, #sub.limits do
         local u = sub.limits[j]
         local r = S.find(s, u.ms)
         local w = r or S.ring(u.ms, 0, 0, '')
         u.used, u.adds, u.frees, u.past = w.sent, n[s.root], -1, 0
         if sub.state.past or when <= s.epoch or when < w.since or S.index(w, when) < S.oldest(w, at) then u.adds = 0 end
-        gains = gains or (not r and #s.rings > 0)
+        needs = needs or (not r and #s.rings > 0)
         local withheld = force and 0 or u.withheld
         if u.max ~= 0 and u.adds > 0 and u.used + ahead + u.adds + withheld > u.max then
           local room = u.max - u.used - ahead
@@ -39,7 +40,7 @@ if op == 'take' or op == 'look' then
             u.past = u.adds - math.max(0, room)
           end
           if sub.watched and not force then
-            passed, sub.fits = true, math.min(sub.fits, math.max(0, room - withheld))
+            passed, sub.admitted = true, math.min(sub.admitted, math.max(0, room - withheld))
           else
             full = true
           end
@@ -48,11 +49,12 @@ if op == 'take' or op == 'look' then
         end
       end
     end
-    return full, passed, gains
+    return full, passed, needs
   end
 
-  -- source is the ring with which a window begins that a subject gains: of those
-  -- whose buckets lie in its own the one that reaches back furthest, and since when.
+  -- source returns the ring with whose counts a new window r starts, and since when that
+  -- ring is complete: the shorter window that reaches back furthest, of those whose
+  -- buckets each lie within one bucket of r. nil if there is none.
   function S.source(s, n, r, at)
     local best, from
     for i = 1, n do
@@ -65,8 +67,8 @@ if op == 'take' or op == 'look' then
     return best, from
   end
 
-  -- sow fills a ring with what another one has, in its own buckets.
-  function S.sow(s, r, q, since)
+  -- seed starts the ring r with the counts of a shorter window q.
+  function S.seed(s, r, q, since)
     local top, last, sums, out = S.index(q, s.last), nil, nil, {}
     local function close()
       if last then out[#out + 1] = struct.pack('<BI4I4I4I4I4', last % 256, unpack(sums)) end
@@ -85,34 +87,33 @@ if op == 'take' or op == 'look' then
     r.raw, r.sent, r.since = table.concat(out), q.sent, since
   end
 
-  -- widen gives subjects that are counted the windows of their limits in which they
-  -- were not: with what a shorter one has, else empty, and then the clock goes on
-  -- first, for sends of this millisecond are not in it.
-  function S.widen()
-    local gained, now = {}, false
+  -- addwindows makes subjects that are counted already be counted in all windows of their
+  -- limits. If a new window starts empty, the clock is moved on by a millisecond first,
+  -- because sends made earlier in this millisecond are not in that window.
+  function S.addwindows()
+    local added, empty = {}, false
     for i = 1, #S.subjects do
       local s, n = S.subjects[i].state, #S.subjects[i].state.rings
       for _, u in ipairs(n > 0 and S.subjects[i].limits or {}) do
         if not S.find(s, u.ms) then
           local r = S.ring(u.ms, 0, 0, '')
-          now = now or not S.source(s, n, r, S.at)
+          empty = empty or not S.source(s, n, r, S.at)
           s.rings[#s.rings + 1] = r
-          gained[#gained + 1] = {s, n, r}
+          added[#added + 1] = {s, n, r}
         end
       end
     end
-    if now then S.setclock(S.at + 1) end
-    for _, g in ipairs(gained) do
+    if empty then S.setclock(S.at + 1) end
+    for _, g in ipairs(added) do
       local s, n, r = g[1], g[2], g[3]
       local q, since = S.source(s, n, r, S.at)
-      if q then S.sow(s, r, q, since) else r.since = S.at end
+      if q then S.seed(s, r, q, since) else r.since = S.at end
     end
     S.saveall()
   end
 
-  -- refuse counts refused sends against the subjects that refused, 4,096 of
-  -- them at most: all of them, or where only watched ones would have, those that
-  -- did not fit.
+  -- refuse counts refused sends of the subjects that refused, at most 4,096 distinct
+  -- ones: all of them or, if only watched limits are full, those without room.
   function S.refuse(marks, full)
     for _, sub in ipairs(S.subjects) do
       local s, from = sub.state, full and 1 or 8 * sub.within + 1
@@ -155,7 +156,7 @@ if op == 'take' or op == 'look' then
       for j = 1, #limits do
         local u, n = limits[j], #out
         out[n + 1], out[n + 2], out[n + 3] = u.used or 0, s.marks, u.frees or -1
-        out[n + 4], out[n + 5], out[n + 6] = s.epoch, S.subjects[i].fits or 0, u.past or 0
+        out[n + 4], out[n + 5], out[n + 6] = s.epoch, S.subjects[i].admitted or 0, u.past or 0
       end
     end
     return out
@@ -166,9 +167,9 @@ if op == 'look' then
   S.open()
   local ahead, marks, n = S.num(), S.text(), {}
   for _, root in ipairs(S.roots) do n[root] = math.max(1, #marks / 8) end
-  local full, passed, gains = S.measure(S.at, ahead, n)
-  if gains then
-    S.widen()
+  local full, passed, needs = S.measure(S.at, ahead, n)
+  if needs then
+    S.addwindows()
     full, passed = S.measure(S.at, ahead, n)
   end
   if full or passed then S.refuse(marks, full) end
@@ -210,10 +211,10 @@ if op == 'take' then
   -- charge counts the fresh sends of each slot and keeps the records of those
   -- that somebody is charged for.
   function S.charge(fresh, when, outcome)
-    local fit, own = {}, {}
+    local most, own = {}, {}
     for i = 1, #S.subjects do
-      local s, limits, n = S.subjects[i].state, S.subjects[i].limits, S.subjects[i].fits
-      fit[s.root] = math.max(fit[s.root] or 0, n)
+      local s, limits, n = S.subjects[i].state, S.subjects[i].limits, S.subjects[i].admitted
+      most[s.root] = math.max(most[s.root] or 0, n)
       if s.past then n = 0 end
       if s == s.root then own[s] = n end
       if n > 0 then
@@ -226,7 +227,7 @@ if op == 'take' then
       end
     end
     for root, tokens in pairs(fresh) do
-      for i = 1, fit[root] do
+      for i = 1, most[root] do
         local x = tokens[i]
         S.keep(root, x[1], when, i > (own[root] or 0) and outcome + 8 or outcome, x[2], x[3])
       end
@@ -269,13 +270,13 @@ if op == 'take' then
     if moved then S.saveall() end
     return S.reply(2, at, 0)
   end
-  local full, passed, gains = S.measure(when, ahead, n, force > 0)
+  local full, passed, needs = S.measure(when, ahead, n, force > 0)
   if most == 0 or age >= period then
     if moved then S.saveall() end
     return S.reply(1, at, 0)
   end
-  if gains then
-    S.widen()
+  if needs then
+    S.addwindows()
     if age == 0 then when = S.at end
     at = S.at
     full, passed = S.measure(when, ahead, n, force > 0)
@@ -322,7 +323,8 @@ end
 
 -- reset restarts the subject at zero, as of a time reckoned from one that Redis has
 -- told, or as of now, if that is earlier, unless its epoch is past seen. Returns
--- whether it did, and the epoch.
+-- whether it did, and the epoch. One that another node has told before, a moment earlier by
+-- its clock, takes nothing off the counts, and then forgets no refusals: they came since.
 if op == 'reset' then
   -- halve leaves of the oldest bucket of rings what the records of the slot say was
   -- sent after the epoch. Who among the subjects of the slot was charged they only
@@ -359,11 +361,11 @@ if op == 'reset' then
   end
 
   S.open()
-  local epoch, seen, s, cut = math.min(S.num() or S.at, S.at), S.num(), S.subjects[1].state, {}
+  local epoch, seen, s, cut, before, left = math.min(S.num() or S.at, S.at), S.num(), S.subjects[1].state, {}, 0, 0
   if (seen >= 0 and s.epoch > seen) or epoch <= s.epoch then return {0, s.epoch} end
   for _, r in ipairs(s.rings) do
     local raw, top, first, from = r.raw, S.index(r, s.last), S.index(r, epoch), #r.raw + 1
-    r.sent = 0
+    before, r.sent = before + r.sent, 0
     for p = #raw - 20, epoch < S.at and 1 or #raw, -21 do -- what was sent since stays
       local b = top - (top - raw:byte(p)) % 256
       if b < first then break end
@@ -374,8 +376,12 @@ if op == 'reset' then
   end
   -- Of a time whose records are forgotten, nobody can tell.
   if #cut > 0 and epoch > (math.floor(S.at / s.root.period) - 1) * s.root.period then S.halve(cut, s, epoch) end
-  s.epoch, s.marks = epoch, 0
-  redis.call('DEL', s.key .. ':r')
+  for _, r in ipairs(s.rings) do left = left + r.sent end
+  s.epoch = epoch
+  if left == 0 or left < before then
+    s.marks = 0
+    redis.call('DEL', s.key .. ':r')
+  end
   -- What is charged later in this very millisecond belongs to the new epoch.
   if epoch >= S.at then S.setclock(S.at + 1) end
   S.saveall()

@@ -52,6 +52,15 @@ type pendingWrite struct {
 	Seen  int64  `json:",omitempty"`
 }
 
+// own makes the entry's slices its own: a caller uses those of a Take again, for another question,
+// while the entry waits for Redis.
+func (e *pendingWrite) own() {
+	e.Tokens, e.Subjects = slices.Clone(e.Tokens), slices.Clone(e.Subjects)
+	for i := range e.Subjects {
+		e.Subjects[i].Limits = slices.Clone(e.Subjects[i].Limits)
+	}
+}
+
 const notePending = "redis/arrear/"
 
 // newOutbox reads the entries of before the start.
@@ -92,6 +101,7 @@ func (o *outbox) addLocked(e *pendingWrite) error {
 
 // note makes an entry survive a crash. mu is held.
 func (o *outbox) note(e *pendingWrite) error {
+	e.own()
 	o.seq++
 	e.seq = o.seq
 	value, err := json.Marshal(e)

@@ -24,8 +24,8 @@ func (k usageKey) key() string {
 }
 
 // runPublish publishes twice a second which subjects have used half of a limit, and at
-// once which have reached one or were reset, and what is told. It reads what changed on the board when
-// Redis sends a message, and at least twice a second.
+// once which have reached one or were reset, and values set by Tell. It reads what changed on
+// the board when Redis sends a message, and at least twice a second.
 func (s *Store) runPublish(ctx context.Context) {
 	notified := make(chan struct{}, 1)
 	var listener sync.WaitGroup
@@ -92,7 +92,7 @@ func (s *Store) publish(ctx context.Context) {
 	if l == nil || !l.alive() {
 		return
 	}
-	s.publishTold(ctx, l)
+	s.publishValues(ctx, l)
 	unsent, resets := s.usage.takeUnsent()
 	args, err := s.resetArgs(ctx, l, resets)
 	if err != nil {
@@ -113,24 +113,24 @@ func (s *Store) publish(ctx context.Context) {
 	}
 }
 
-// Tell has all nodes see a value, at once or as soon as the board can be reached, for as long
-// as it lives, in place of what was told under its key before. It does not wait.
+// Tell sets a value that expires after lives, in place of the one its key has. Other nodes get it
+// at once, or as soon as the board can be reached. It does not wait.
 func (s *Store) Tell(key string, value []byte, lives time.Duration) {
 	s.board.mu.Lock()
-	s.board.told[key] = entry{Value: value, Till: time.Now().Add(lives)}
+	s.board.untold[key] = entry{Value: value, Till: time.Now().Add(lives)}
 	s.board.mu.Unlock()
 	signal(s.usage.urgent)
 }
 
-// told reports whether an entry is a value that a node has told.
-func (e entry) told() bool { return len(e.Value) > 0 && !e.Till.IsZero() }
+// expires reports whether an entry is a value that a node has told.
+func (e entry) expires() bool { return len(e.Value) > 0 && !e.Till.IsZero() }
 
-// publishTold puts on the board what is to be told, or keeps it.
-func (s *Store) publishTold(ctx context.Context, l *link) {
+// publishValues puts the values set by Tell on the board. What fails is tried again later.
+func (s *Store) publishValues(ctx context.Context, l *link) {
 	b := s.board
 	b.mu.Lock()
-	told := b.told
-	b.told = map[string]entry{}
+	told := b.untold
+	b.untold = map[string]entry{}
 	b.mu.Unlock()
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(told)), boardPage/4) {
 		var args []any
@@ -150,8 +150,8 @@ func (s *Store) publishTold(ctx context.Context, l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, e := range told {
-		if _, newer := b.told[key]; !newer && time.Now().Before(e.Till) {
-			b.told[key] = e
+		if _, newer := b.untold[key]; !newer && time.Now().Before(e.Till) {
+			b.untold[key] = e
 		}
 	}
 }

@@ -97,6 +97,10 @@ func (s *Store) writeReset(ctx context.Context, l *link, subject string, at time
 	return nil
 }
 
+// Epoch is when a subject was last reset by Redis's clock, as of the last answer about it, so that of
+// one that was just decided on it is right. It waits for nothing.
+func (s *Store) Epoch(subject string) int64 { return s.usage.epoch(subject) }
+
 // Standing is what all nodes have counted for a subject or, while Redis does not
 // answer, what this node knows.
 func (s *Store) Standing(now time.Time, subject string) ratelimit.Standing {

@@ -154,6 +154,41 @@ func TestAServerIsReplacedAfterResets(t *testing.T) {
 	}
 }
 
+// A server that took the place of another one is told of the same reset by each node. The last to
+// tell it does not have the refusals forgotten that came since.
+func TestAResetToldLateForgetsNoRefusals(t *testing.T) {
+	t.Parallel()
+	s := newSimulation(t, OutageShare, rand.New(rand.NewPCG(1, 1)))
+	domain := hourly("a.example", 5)
+	s.takeOf(1, tokens(1, 2), domain)
+	s.jump(time.Second)
+	s.resetOf(0, "a.example", s.now())
+	s.share()
+	s.jump(time.Second)
+	s.takeOf(1, tokens(11, 5), domain)
+	s.swap()
+	late := s.nodes[2]
+	s.nodes = s.nodes[1:2]
+	s.catchUp(0)
+	s.token = 100
+	for range 3 {
+		if s.take(0, domain, false) {
+			t.Fatal("more than the limit")
+		}
+	}
+	at := time.UnixMilli(s.nodes[0].ledger.Standing(s.now(), "a.example").Epoch).Add(50 * time.Millisecond) // its clock is not the other's
+	if err := late.writeReset(t.Context(), late.servers.single, "a.example", at, -1); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.nodes[0].Standing(s.now(), "a.example"); st.Refused != 3 || st.Windows[0].Sent != 5 {
+		t.Errorf("%+v, want 5 sent and 3 refused", st)
+	}
+	s.resetOf(0, "a.example", s.now())
+	if st := s.nodes[0].Standing(s.now(), "a.example"); st.Refused != 0 {
+		t.Errorf("reset: %+v", st)
+	}
+}
+
 // The latest date of a reset follows from its deadline, however long the machine lets the
 // caller wait before the call is made: what is sent after the deadline is sent later.
 func TestAResetIsDatedByItsDeadline(t *testing.T) {

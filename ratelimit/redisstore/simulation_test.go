@@ -127,17 +127,17 @@ func (s *simulation) catchUp(i int) {
 		if err := n.replay(ctx, l); err != nil {
 			s.t.Fatal(err)
 		}
-		l.advance(l.serverNow(), replayed)
+		l.advance(l.serverNow(), l.serverChanges.Load(), replayed)
 	}
 	n.merge(ctx)
 	for _, n := range s.nodes {
-		if !n.hasTold(n.servers.single) {
+		if !n.isReplayed(n.servers.single) {
 			return
 		}
 	}
 	for _, n := range s.nodes {
 		l := n.servers.single
-		l.advance(l.serverNow(), complete)
+		l.advance(l.serverNow(), l.serverChanges.Load(), complete)
 		n.merge(ctx)
 		if err := n.lookAgain(ctx); err != nil || l.answers() && !l.ready.Load() {
 			s.t.Fatalf("node %s does not come back: %v", n.options.Node, err)
@@ -189,7 +189,7 @@ func (s *simulation) take(i int, subject ratelimit.Subject, lost bool) bool {
 	} else {
 		r, err = n.Take(ctx, now, t)
 	}
-	if err != nil && !errors.Is(err, ErrUncounted) {
+	if err != nil && !errors.Is(err, ratelimit.ErrUncounted) {
 		s.t.Fatal(err)
 	}
 	return err == nil && r.OK

@@ -75,11 +75,6 @@ type Options struct {
 	answered func(t ratelimit.Take, began time.Time, a answer)
 }
 
-// ErrUncounted means that a send can be neither accepted nor refused now: Redis does
-// not answer, and this node's share is used up or it is to accept nothing. The client
-// should try again later.
-var ErrUncounted = errors.New("cannot be counted now: Redis does not answer, and this node's share is used up")
-
 // A Store counts in Redis. Its methods may be called concurrently. Take, Look, Reset
 // and Standing return within Options.Timeout.
 type Store struct {

@@ -47,7 +47,7 @@ func TestWhyRedisIsNotReached(t *testing.T) {
 		"redis-sentinel://" + nobody + "/m": "connection refused",
 		"redis://nobody.invalid":            "lookup nobody.invalid",
 		"redis-cluster://nobody.invalid":    "lookup nobody.invalid",
-		"unix:///nonexistent":               "no such file or directory",
+		"unix:///nonexistent/socket":        "no such file or directory",
 
 		locked.URL():                                "NOAUTH",
 		"redis://:Wrong99@" + locked.Addr():         "WRONGPASS",

@@ -126,7 +126,7 @@ func (s *badServer) ask(t *testing.T, dir string, callers int) {
 				l.ready.Store(true)
 				asked := time.Now()
 				_, err := n.Take(t.Context(), asked, take(1+10*c+i, 1, hourly("a.example", 100)))
-				if err != nil && !errors.Is(err, ErrUncounted) {
+				if err != nil && !errors.Is(err, ratelimit.ErrUncounted) {
 					t.Error(err)
 				}
 				mu.Lock()

@@ -3,10 +3,14 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/hosttest"
 )
 
 // A node that is cut off withholds its part of what the limit withholds, and says so; past
@@ -50,9 +54,32 @@ func TestANodeAloneWithholdsItsPart(t *testing.T) {
 				accepted++
 			}
 			want := map[Outage]int{OutageShare: 6, OutageLocal: 40, OutageOpen: 50}[c.outage]
-			if _, err = n.Take(ctx, s.now(), ask); accepted != want || c.outage == OutageShare && !errors.Is(err, ErrUncounted) {
+			if _, err = n.Take(ctx, s.now(), ask); accepted != want || c.outage == OutageShare && !errors.Is(err, ratelimit.ErrUncounted) {
 				t.Errorf("%d accepted, then %v", accepted, err)
 			}
 		})
 	}
+}
+
+// What is kept to be undone later is not the caller's, who uses the slices again for another question.
+func TestAnUndoKeepsItsLimits(t *testing.T) {
+	s := newSimulation(t, OutageClosed, rand.New(rand.NewPCG(1, 1)))
+	n := s.nodes[0]
+	s.takeOf(0, tokens(21, 1), hourly("a.example", 100))
+	late := ratelimit.Take{Subjects: []ratelimit.Subject{hourly("a.example", 100)}, Tokens: tokens(1, 3)}
+	terms := n.terms(s.now(), late.Subjects)
+	if _, err := n.servers.single.do(time.Now().Add(hosttest.Patience()), takeCall(terms, late)); err != nil {
+		t.Fatal(err)
+	}
+	s.cut(0) // before the answer has come
+	if r, err := n.takeDegraded(context.Background(), s.now(), late, terms.attempt); err == nil && r.OK {
+		t.Fatalf("accepted: %+v", r)
+	}
+	late.Subjects[0].Limits[0], late.Tokens[0] = ratelimit.Limit{}, 99
+	kept := slices.Collect(maps.Values(n.outbox.entries))
+	if want := hourly("a.example", 100); len(kept) != 1 || !slices.Equal(kept[0].Tokens, tokens(1, 3)) || kept[0].Subjects[0].Limits[0] != want.Limits[0] {
+		t.Errorf("kept are %+v", kept)
+	}
+	s.heal(0)
+	s.want("a.example", 1)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,12 @@ type Action struct {
 	Why      string          `json:"why,omitempty"`
 	Values   json.RawMessage `json:"values,omitempty"` // what the verb needs to do it, in its own form
 	Did      *Did            `json:"did,omitempty"`    // nil: it was begun, and nobody knows how it ended
+}
+
+// Cases are what an action and others are about: whom, and the incident if it is of one. Who has
+// typed an incident and who has typed its culprit are about the same.
+func (a *Action) Cases() []string {
+	return slices.DeleteFunc([]string{a.Whom, a.Incident}, func(name string) bool { return name == "" })
 }
 
 // Did is how an action ended.

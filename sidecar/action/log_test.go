@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/sidecar/hosttest"
 )
 
 var now = time.Date(2026, 11, 30, 11, 8, 0, 0, time.UTC)
@@ -182,17 +188,48 @@ func TestOneAtATimeBeginsTheSame(t *testing.T) {
 	if _, err := l.Begin("mx1-42"); !errors.Is(err, ErrBusy) {
 		t.Errorf("again: %v", err)
 	}
-	other, err := l.Begin("mx1-43")
+	if _, err := l.Begin("mx1-43", "mx1-42"); !errors.Is(err, ErrBusy) {
+		t.Errorf("with another one: %v", err)
+	}
+	other, err := l.Begin("mx1-43", "mx1-44")
 	if err != nil {
 		t.Errorf("another one: %v", err)
 	}
+	if _, err := l.Begin("mx1-44"); !errors.Is(err, ErrBusy) {
+		t.Errorf("the second of two: %v", err)
+	}
 	other()
+	copies := openTwice(t, "under-way")
 	end()
 	if end, err = l.Begin("mx1-42"); err != nil {
 		t.Errorf("after its end: %v", err)
 	} else {
 		end()
 	}
+	runtime.KeepAlive(copies)
+}
+
+// openTwice opens again what this process has open under a name, as a program that is being started
+// has it until it runs.
+func openTwice(t *testing.T, name string) (copies []*os.File) {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if path, _ := os.Readlink("/proc/self/fd/" + fd.Name()); filepath.Base(path) == name {
+			n, _ := strconv.Atoi(fd.Name())
+			if n, err = syscall.Dup(n); err != nil {
+				t.Fatal(err)
+			}
+			copies = append(copies, os.NewFile(uintptr(n), name))
+		}
+	}
+	if len(copies) == 0 {
+		t.Fatalf("%s is not open", name)
+	}
+	return copies
 }
 
 func TestAwaitTheEndOfOthers(t *testing.T) {
@@ -220,6 +257,42 @@ func TestAwaitTheEndOfOthers(t *testing.T) {
 	end()
 }
 
+// What a command has started, as an Exim that moves messages, goes on when the command is killed; until
+// it has ended, too, nobody else begins. What a command leaves that ends by itself keeps nobody.
+func TestAwaitWhatAKilledCommandHasStarted(t *testing.T) {
+	l := open(t)
+	for _, killed := range []bool{true, false} {
+		f, err := l.begin("it")
+		if err != nil {
+			t.Fatal(err)
+		}
+		letInherit(f)
+		started := exec.Command("cat")
+		input, err := started.StdinPipe()
+		if err = errors.Join(err, started.Start()); err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			f.Close() // as the kernel does
+		} else {
+			unlock(f)
+		}
+		if again, err := l.Begin("it"); errors.Is(err, ErrBusy) != killed {
+			t.Errorf("killed %v: begun again: %v", killed, err)
+		} else if err == nil {
+			again()
+		}
+		if err := errors.Join(input.Close(), started.Wait()); err != nil {
+			t.Fatal(err)
+		}
+		end, err := l.Begin("it")
+		if err != nil {
+			t.Fatalf("killed %v: after the end of what was started: %v", killed, err)
+		}
+		end()
+	}
+}
+
 func TestTextsThatAreNoUTF8AreNotTakenForAlterations(t *testing.T) {
 	l := open(t)
 	n := will(t, l, Action{At: now, Verb: "stop", Whom: "\xff<\u2028", Why: "\ufffd"}, moved{[]string{"\xfe&"}})
@@ -228,5 +301,44 @@ func TestTextsThatAreNoUTF8AreNotTakenForAlterations(t *testing.T) {
 	}
 	if _, _, err := l.Find(n); err != nil {
 		t.Error(err)
+	}
+}
+
+// On a full disk nothing begins, what has begun is without an end, and nothing of the record is lost.
+func TestAFullDisk(t *testing.T) {
+	dir := hosttest.SmallDisk(t)
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := l.Will(Action{Verb: "stop", Whom: "hacked@example.com"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler := hosttest.Fill(t, dir)
+	long := strings.Repeat("more than a page of the disk ", 1000)
+	if _, err := l.Will(Action{Verb: "stop", Why: long}, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("an action begins on a full disk: %v", err)
+	}
+	if err := l.Did(time.Now(), first, long, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("an action ends on a full disk: %v", err)
+	}
+	if all, err := l.Actions(); err != nil || len(all) != 1 || all[0].Did != nil {
+		t.Errorf("on record are %+v, %v", all, err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Did(time.Now(), first, long, nil); err != nil {
+		t.Error(err)
+	}
+	if second, err := l.Will(Action{Verb: "stop", Why: long}, nil); second != 2 || err != nil {
+		t.Errorf("with space again: action %d, %v", second, err)
+	}
+	if all, err := l.Actions(); err != nil || len(all) != 2 || all[0].Did == nil {
+		t.Errorf("on record are %+v, %v", all, err)
 	}
 }

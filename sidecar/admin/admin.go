@@ -14,7 +14,7 @@ import (
 )
 
 // A Backend carries out what operators ask; *engine.Engine is one. Errors that wrap
-// limit.ErrNotFound say that nothing is known of the domain or scope.
+// typed.ErrNotFound say that nothing is known of the domain or scope.
 type Backend interface {
 	// Status returns that of one domain, mailbox or account, or of all for "".
 	Status(ctx context.Context, now time.Time, scope string) (operator.Status, error)
@@ -30,7 +30,7 @@ type Backend interface {
 	// StayStopped says which authors of a domain that was released stay stopped.
 	StayStopped(now time.Time, domain string) string
 	// Stop stops an author or an account, and warns of what that does not do.
-	Stop(ctx context.Context, now time.Time, o stop.Order) (operator.StopStatus, string, error)
+	Stop(ctx context.Context, now time.Time, o stop.Request) (operator.StopStatus, string, error)
 	// Start ends the stops of an author or account, and warns of what stays held.
 	Start(ctx context.Context, now time.Time, scope, who string, release bool) (warning string, err error)
 	// LeaveOut stops an author in place of a subject that is refused for defers and failures.
@@ -76,7 +76,7 @@ type Lines struct {
 	Preview bool            `json:"preview,omitempty"`
 }
 
-// A StopRequest is a stop.Order as it is sent, or what ends one. The server adds who asks.
+// A StopRequest is a stop.Request as it is sent, or what ends one. The server adds who asks.
 type StopRequest struct {
 	Scope   string        `json:"scope"`
 	For     time.Duration `json:"for,omitempty"` // nanoseconds
@@ -101,7 +101,7 @@ type Version struct {
 	PID     int       `json:"pid,omitzero"`
 }
 
-// These are the errors of a Client, beside limit.ErrNotFound and history.ErrNoEffect.
+// These are the errors of a Client, beside typed.ErrNotFound and history.ErrNoEffect.
 var (
 	// ErrUnreachable says that no server listens on the socket.
 	ErrUnreachable = errors.New("nobody answers")

@@ -26,10 +26,10 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/incident"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 func TestMain(m *testing.M) {
@@ -54,7 +54,7 @@ func (b *book) write(format string, args ...any) error {
 	defer b.mu.Unlock()
 	b.lines = append(b.lines, fmt.Sprintf(format, args...))
 	if strings.Contains(b.lines[len(b.lines)-1], "none.example") {
-		return fmt.Errorf("nothing is counted: %w", limit.ErrNotFound)
+		return fmt.Errorf("nothing is counted: %w", typed.ErrNotFound)
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (b *book) StayStopped(_ time.Time, domain string) string {
 	return "x@" + domain + " stays stopped"
 }
 
-func (b *book) Stop(_ context.Context, _ time.Time, o stop.Order) (operator.StopStatus, string, error) {
+func (b *book) Stop(_ context.Context, _ time.Time, o stop.Request) (operator.StopStatus, string, error) {
 	return operator.StopStatus{Stop: stop.Stop{Scope: o.Scope}}, "only while sluice runs", b.write("stop %+v", o)
 }
 
@@ -234,17 +234,17 @@ func TestRefusals(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"unknown domain", unlock(c, "none.example"), "unlock none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"unknown domain", unlock(c, "none.example"), "unlock none.example: nothing is counted: not found", typed.ErrNotFound},
 		{"no domain", lock(c, "../x"), `lock: "../x" must be a domain name like "example.com"`, nil},
 		{"default, which is no domain", lock(c, "default"), "lock: default is a scope of limits", nil},
-		{"nobody's senders", who("none.example", 1), "who sends of none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"nobody's senders", who("none.example", 1), "who sends of none.example: nothing is counted: not found", typed.ErrNotFound},
 		{"no number", who("", 0), "top must be a number", nil},
 		{"no author", who("x y", 1), `scope "x y" must be`, nil},
 		{"a long name", who("script:/"+strings.Repeat("x", 400), 1), "the scope is too long", nil},
 		{"events of a long name", happened(strings.Repeat("x", longestScope+1), time.Hour), "events: the scope is too long", nil},
-		{"events of no time", happened("", 0), "events: within must be a time", nil},
+		{"events of no time", happened("", 0), "events: since when is a time like 90m", nil},
 		{"events of nobody", happened("none.example", time.Hour), "events: nothing is counted", nil},
-		{"no incident", incidents("none.example"), "incident none.example: nothing is counted: not found", limit.ErrNotFound},
+		{"no incident", incidents("none.example"), "incident none.example: nothing is counted: not found", typed.ErrNotFound},
 		{"an incident of a long name", incidents(strings.Repeat("x", longestScope+1)), "incident: the number or name is too long", nil},
 		{"default", c.Reset(ctx, "default"), "default is a scope of limits", nil},
 		{"nobody", lock(NewClient(path+"x"), "example.com"), "no such file", ErrUnreachable},

@@ -17,10 +17,10 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/senders"
+	"sluice/sidecar/typed"
 )
 
 // patience is how long a client waits for a whole answer: that about a million domains
@@ -207,7 +207,7 @@ func refused(resp *http.Response) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrForbidden, r.Error)
 	case http.StatusNotFound:
-		return answeredError{r.Error, limit.ErrNotFound}
+		return answeredError{r.Error, typed.ErrNotFound}
 	case http.StatusConflict:
 		return answeredError{r.Error, history.ErrNoEffect}
 	}

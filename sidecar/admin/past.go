@@ -9,9 +9,9 @@ import (
 	"net/url"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/incident"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 // longestScope bounds a scope, or the number of an incident, in bytes.
@@ -22,7 +22,7 @@ func (s *Server) events(r *http.Request) (any, error) {
 	within, err := time.ParseDuration(q.Get("within"))
 	switch {
 	case err != nil || within <= 0:
-		return nil, fmt.Errorf("events: %w", badRequest{errors.New("within must be a time like 1h")})
+		return nil, fmt.Errorf("events: %w", badRequest{errors.New("since when is a time like 90m, 24h or 7d")})
 	case len(q.Get("scope")) > longestScope:
 		return nil, fmt.Errorf("events: %w", badRequest{errors.New("the scope is too long")})
 	}
@@ -41,7 +41,7 @@ func (s *Server) incidents(r *http.Request) (any, error) {
 	}
 	all, err := s.opts.Backend.Incidents(scope)
 	if err != nil {
-		return nil, fmt.Errorf("incident %s: %w", sidecar.Printable(cmp.Or(scope, "of all")), err)
+		return nil, fmt.Errorf("incident %s: %w", printable.Of(cmp.Or(scope, "of all")), err)
 	}
 	return all, nil
 }

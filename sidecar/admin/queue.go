@@ -15,7 +15,7 @@ const MaxListed = 100_000
 func (s *Server) queue(r *http.Request) (any, error) {
 	var selection queue.Selection
 	if s.opts.Queue == nil {
-		return nil, fmt.Errorf("queue: %w", badRequest{errors.New("sluice has found no queue of Exim on this node (exim.binary)")})
+		return nil, fmt.Errorf("queue: %w", badRequest{errors.New("sluice has found no queue of Exim on this node (exim.binary, exim.spool_directory); " + queue.NotExim)})
 	}
 	if err := json.NewDecoder(r.Body).Decode(&selection); err != nil {
 		return nil, fmt.Errorf("queue: %w", badRequest{err})

@@ -21,11 +21,12 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/listen"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/queue"
 	"sluice/sidecar/senders"
+	"sluice/sidecar/typed"
 )
 
 // These bound what a client may send and how long it may take.
@@ -152,7 +153,7 @@ func (s *Server) status(r *http.Request) (any, error) {
 	scope := r.URL.Query().Get("scope")
 	if scope != "" {
 		var err error
-		if scope, err = operator.ShownScope(scope); err == nil && scope == "default" {
+		if scope, err = operator.ShownScope(scope); err == nil && scope == sidecar.DefaultScope {
 			_, err = countedScope(scope)
 		}
 		if err != nil {
@@ -177,7 +178,7 @@ func (s *Server) alertTest(r *http.Request) (any, error) {
 	}
 	tested, err := s.opts.AlertTest(r.Context(), q.Channel)
 	if errors.Is(err, alert.ErrNoChannel) {
-		return nil, fmt.Errorf("alert test %s: %w; sluice config shows alert.to", sidecar.Printable(q.Channel), badRequest{err})
+		return nil, fmt.Errorf("alert test %s: %w; sluice config shows alert.to", printable.Of(q.Channel), badRequest{err})
 	}
 	return tested, err
 }
@@ -200,7 +201,7 @@ func (s *Server) who(r *http.Request) (any, error) {
 	}
 	who, err := s.opts.Backend.WhoSends(time.Now(), scope, min(n, maxWho))
 	if err != nil {
-		return nil, fmt.Errorf("who sends of %s: %w", sidecar.Printable(cmp.Or(scope, "all domains")), err)
+		return nil, fmt.Errorf("who sends of %s: %w", printable.Of(cmp.Or(scope, "all domains")), err)
 	}
 	return who, nil
 }
@@ -265,10 +266,10 @@ func readTarget(r *http.Request) (string, error) {
 	if r.URL.Path == "/reset" {
 		return countedScope(q.Scope)
 	}
-	if _, err := countedScope(q.Domain); q.Domain == "default" {
+	if _, err := countedScope(q.Domain); q.Domain == sidecar.DefaultScope {
 		return "", err
 	}
-	return limit.CanonicalDomain(q.Domain)
+	return typed.Domain(q.Domain)
 }
 
 // readBody decodes a body, which has one JSON object.
@@ -287,8 +288,8 @@ func readBody(r *http.Request, q any) error {
 // countedScope returns a scope in its canonical form. It fails for default, for which
 // nothing is counted.
 func countedScope(s string) (string, error) {
-	scope, err := limit.CanonicalScope(s)
-	if scope == "default" {
+	scope, err := typed.Scope(s)
+	if scope == sidecar.DefaultScope {
 		return "", errors.New("default is a scope of limits and nothing is counted for it; name a domain, account:NAME or a mailbox")
 	}
 	return scope, err
@@ -303,7 +304,7 @@ func statusOf(err error) int {
 	switch {
 	case bad:
 		return http.StatusBadRequest
-	case errors.Is(err, limit.ErrNotFound):
+	case errors.Is(err, typed.ErrNotFound):
 		return http.StatusNotFound
 	case errors.Is(err, history.ErrNoEffect), errors.Is(err, operator.ErrBlockedByPanel):
 		return http.StatusConflict

@@ -18,17 +18,17 @@ func (s *Server) stop(r *http.Request) (any, error) {
 	if err := readBody(r, &q); err != nil {
 		return nil, fmt.Errorf("stop: %w", badRequest{err})
 	}
-	order := stop.Order{Scope: q.Scope, For: q.For, Reject: q.Reject, Why: q.Why, Who: r.Context().Value(peerKey{}).(caller).onBehalfOf(q.Sudo)}
+	request := stop.Request{Scope: q.Scope, For: q.For, Reject: q.Reject, Why: q.Why, Who: r.Context().Value(peerKey{}).(caller).onBehalfOf(q.Sudo)}
 	// What has begun is finished even if the caller hangs up.
 	ctx, now := context.WithoutCancel(r.Context()), time.Now()
 	if q.Of != "" {
-		st, err := s.opts.Backend.LeaveOut(ctx, now, q.Scope, q.Of, order.Who)
+		st, err := s.opts.Backend.LeaveOut(ctx, now, q.Scope, q.Of, request.Who)
 		if err != nil {
 			return nil, fmt.Errorf("stop %s in place of %s: %w", q.Scope, q.Of, err)
 		}
 		return Stopped{st, ""}, nil
 	}
-	st, warning, err := s.opts.Backend.Stop(ctx, now, order)
+	st, warning, err := s.opts.Backend.Stop(ctx, now, request)
 	if err != nil {
 		return nil, fmt.Errorf("stop %s: %w", q.Scope, err)
 	}

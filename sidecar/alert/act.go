@@ -7,20 +7,20 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // acts are what operators do, by a command or by a hand in the lock directory.
 var acts = []event.Kind{event.Command, event.Changed, event.Stopped, event.Started, event.LockMade, event.LockTaken, event.LockRemoved, event.UsageRemoved}
 
-// maxActed bounds what operators have done that is not told yet: of more the oldest is not told.
+// maxActed bounds the actions of operators that wait for a notice: beyond it the oldest are dropped.
 const maxActed = 1000
 
-// Event takes in what has happened. What an operator has done on this node is told on the channels
-// that have tell_actions.
+// Event records what an operator has done on this node, for the channels that have tell_actions.
+// All other events are ignored.
 func (a *Alerts) Event(e event.Event) {
 	on := e.Attr("node")
 	if !slices.Contains(acts, e.Kind) || e.Attr("of") != "" || on != "" && !strings.EqualFold(on, a.Node) {
@@ -36,8 +36,8 @@ func (a *Alerts) Event(e event.Event) {
 	}
 }
 
-// takeActed is what operators have done since the last call.
-func (a *Alerts) takeActed() []event.Event {
+// takeActions returns and clears what operators have done since the last call.
+func (a *Alerts) takeActions() []event.Event {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	acted := a.acted
@@ -45,9 +45,9 @@ func (a *Alerts) takeActed() []event.Event {
 	return acted
 }
 
-// tellActions tells a channel what operators have done, in one notice: out of a budget of its own,
-// so that it takes no place from an alarm. What has no room waits.
-func (a *Alerts) tellActions(q *queue, now time.Time, c *rule, acted []event.Event) error {
+// writeActions writes one notice about what operators have done. It has a budget of its own, so that
+// it takes no place from an alarm. What has no room waits.
+func (a *Alerts) writeActions(q *queue, now time.Time, c *rule, acted []event.Event) error {
 	if !c.Actions || c.Format == config.FormatAlertmanager {
 		q.untold.acted = nil
 		return nil
@@ -77,7 +77,7 @@ func (a *Alerts) tellActions(q *queue, now time.Time, c *rule, acted []event.Eve
 func (a *Alerts) actionNotice(now time.Time, id string, acted []event.Event) Notice {
 	var text strings.Builder
 	for _, e := range acted {
-		fmt.Fprintf(&text, "%s | %s\n", clock(e.At), sidecar.Printable(actionText(e)))
+		fmt.Fprintf(&text, "%s | %s\n", printable.DateTime(e.At), printable.Of(actionText(e)))
 	}
 	title := actionText(acted[0])
 	if len(acted) > 1 {

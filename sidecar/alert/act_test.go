@@ -38,20 +38,20 @@ format = "alertmanager"
 tell_actions = true
 `)
 	d.acts(event.Command, "", "who", "alice", "command", "lock", "scope", "a.example")
-	d.Step(d.now)
+	d.step(d.now)
 	d.acts(event.Stopped, "shop.example", "scope", "eve@shop.example", "who", "bob", "node", "mx1", "why", "stolen \x1b[2J")
 	d.acts(event.LockRemoved, "shop.example", "lock", "max_hourly_shop.example")
 	d.acts(event.Stopped, "shop.example", "scope", "eve@shop.example", "who", "sluice", "of", "shop.example") // by itself
 	d.acts(event.Stopped, "shop.example", "scope", "eve@shop.example", "who", "bob", "node", "mx2")           // told there
 	d.acts(event.Tripped, "shop.example")
-	d.Step(d.now)
+	d.step(d.now)
 	d.acts(event.Changed, "", "who", "alice", "scope", "a.example", "change", 4, "what", "hourly 500 -> 900")
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "action", "action")
 	d.wantTold("mail-2", "action")
 	d.wantTold("exec")
 	d.opened(1, "a.example", incident.Critical) // has its own places
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "action", "action", "open mx1-1")
 	d.after(time.Hour)
 	var all string

@@ -14,7 +14,19 @@ import (
 	"sluice/sidecar/incident"
 )
 
-// Options are what Alerts need; all are required.
+// Shared is what nodes that share their counts know of each other's alerts. One node sends the
+// notices about an incident that several have seen. *incident.Incidents is one.
+type Shared interface {
+	// Leads reports whether it is this node that sends notices about an incident.
+	Leads(incident.ID) bool
+	// LastNotified returns the last notice that any node has delivered on a channel; false if
+	// only this node has seen the incident.
+	LastNotified(i *incident.Incident, channel string) (incident.Notified, bool)
+	// ShareNotified lets all nodes know of a notice that was delivered.
+	ShareNotified(ctx context.Context, i *incident.Incident, channel string, t incident.Notified) error
+}
+
+// Options are what Alerts need; all but Shared are required.
 type Options struct {
 	Dir    string                // of the notices that are not delivered yet
 	Node   string                // name of this node
@@ -23,10 +35,13 @@ type Options struct {
 	Account func(domain string) string
 	// Current returns an incident as it is now: its evidence grows without a call of Changed.
 	Current func(incident.ID) (incident.Incident, bool)
+	// Card is an incident as a picture, in characters.
+	Card func(incident.Incident) string
 	// Send delivers a notice; it returns when it is delivered, or why it is not. It ends soon
 	// after ctx.
 	Send   func(ctx context.Context, c config.Channel, n Notice) error
 	Events event.Sink
+	Shared Shared // nil: no node shares its counts with this one
 }
 
 // Alerts tell operators of incidents.
@@ -35,10 +50,10 @@ type Alerts struct {
 	wake chan struct{} // has an element after an incident has changed
 
 	mu    sync.Mutex
-	inbox []*incident.Incident // changes that Step has not seen yet
+	inbox []*incident.Incident // changes that step has not seen yet
 	acted []event.Event        // what operators have done, likewise
 
-	// Of the goroutine of Step.
+	// Of the goroutine of step.
 	incidents map[incident.ID]*incident.Incident
 	sorted    []named // the same: the most urgent first, then the oldest
 
@@ -51,7 +66,7 @@ func New(o Options) *Alerts {
 	return &Alerts{Options: o, wake: make(chan struct{}, 1), incidents: map[incident.ID]*incident.Incident{}, queues: map[string]*queue{}}
 }
 
-// Changed takes in an incident that was opened, has changed or is over; see incident.Watch.
+// Changed records an incident that was opened, has changed or is over; see incident.Watch.
 func (a *Alerts) Changed(i incident.Incident) {
 	a.mu.Lock()
 	a.inbox = append(a.inbox, &i)
@@ -71,7 +86,7 @@ type named struct {
 	name string
 }
 
-// receive takes the changes in, and reports whether there are any.
+// receive applies the recorded changes, and reports whether there were any.
 func (a *Alerts) receive() (changed bool) {
 	a.mu.Lock()
 	inbox := a.inbox
@@ -87,7 +102,7 @@ func (a *Alerts) receive() (changed bool) {
 	}
 	all := slices.SortedFunc(maps.Values(a.incidents), func(x, y *incident.Incident) int { return x.Opened.Compare(y.Opened) })
 	for _, i := range all[:max(0, len(all)-maxIncidents)] {
-		if !i.Open() {
+		if !i.Open() || !a.leads(i.ID) {
 			delete(a.incidents, i.ID)
 		}
 	}
@@ -101,14 +116,15 @@ func (a *Alerts) receive() (changed bool) {
 	return true
 }
 
-// Run tells of incidents until ctx is done.
+// Run sends notices until ctx is done.
 func (a *Alerts) Run(ctx context.Context) error {
 	var channels sync.WaitGroup
 	defer channels.Wait()
 	running := map[string]context.CancelFunc{}
 	for {
 		now := time.Now()
-		a.Step(now)
+		a.step(now)
+		a.Share(ctx)
 		configured := map[string]bool{}
 		for _, c := range a.Config().Alert.To {
 			configured[c.Key()] = true
@@ -144,19 +160,19 @@ func (a *Alerts) start(ctx context.Context, c config.Channel, channels *sync.Wai
 	return stop
 }
 
-// Step writes what is to be told now.
-func (a *Alerts) Step(now time.Time) {
-	changed, acted := a.receive(), a.takeActed()
+// step writes what is to be told now.
+func (a *Alerts) step(now time.Time) {
+	changed, acted := a.receive(), a.takeActions()
 	set := a.Config().Alert
 	for _, c := range set.To {
 		r := rule{Channel: c, wait: set.GroupWait, repeat: set.Repeat, perHour: set.PerHour}
 		q, err := a.queueOf(c, now)
 		if err == nil {
-			err = a.tellActions(q, now, &r, acted)
+			err = a.writeActions(q, now, &r, acted)
 		}
 		if err == nil {
 			if c.Format != config.FormatAlertmanager {
-				err = a.tell(q, now, &r)
+				err = a.writeDue(q, now, &r)
 			} else if changed || now.Sub(q.offer.at) >= postEvery {
 				q.offer.at, err = now, a.offer(q, now, &r)
 			}

@@ -30,14 +30,15 @@ func postURL(c config.Channel) string {
 	return strings.TrimSuffix(c.Target, "/") + api
 }
 
-// alertOf is an alert with what a notice says. Its labels are the same as long as it is there.
-func alertOf(n Notice, opened time.Time) alert {
+// alertOf is an alert with what a notice says, about an incident that a node has numbered. Its labels
+// are the same as long as it is there, whichever node tells of it.
+func alertOf(n Notice, node string, opened time.Time) alert {
 	name := "Sluice"
 	for word := range strings.SplitSeq(n.Event, "-") {
 		name += strings.ToUpper(word[:min(1, len(word))]) + word[min(1, len(word)):]
 	}
 	return alert{StartsAt: opened, EndsAt: n.Closed,
-		Labels:      map[string]string{"alertname": name, "domain": n.Domain, "node": n.Node, "severity": n.Severity.String(), "incident": n.Incident},
+		Labels:      map[string]string{"alertname": name, "domain": n.Domain, "node": node, "severity": n.Severity.String(), "incident": n.Incident},
 		Annotations: map[string]string{"summary": n.Title, "description": n.Text, "command": "sluice incident " + n.Incident}}
 }
 
@@ -46,14 +47,14 @@ func (a *Alerts) offer(q *queue, now time.Time, c *rule) error {
 	alerts := []alert{}
 	for _, n := range a.sorted {
 		i := n.Incident
-		if !c.takes(i) || !i.Open() && now.Sub(i.Closed) > time.Hour {
+		if !c.wants(i) || !i.Open() && now.Sub(i.Closed) > time.Hour || !a.leads(i.ID) {
 			continue
 		}
 		state := StateOpen
 		if !i.Open() {
 			state = StateClosed
 		}
-		alerts = append(alerts, alertOf(a.notice(now, c, i, state, 0), i.Opened))
+		alerts = append(alerts, alertOf(a.notice(now, c, i, state, 1), i.ID.Node, i.Opened))
 	}
 	text, err := json.Marshal(alerts)
 	if err != nil || len(alerts) == 0 {
@@ -85,5 +86,5 @@ func (q *queue) runLatest(ctx context.Context) {
 // testAlert is a test for Alertmanager: an alert that is over in a minute.
 func testAlert(n Notice) ([]byte, error) {
 	n.Closed = n.At.Add(time.Minute)
-	return json.Marshal([]alert{alertOf(n, n.At)})
+	return json.Marshal([]alert{alertOf(n, n.Node, n.At)})
 }

@@ -14,7 +14,7 @@ func TestChangesWait(t *testing.T) {
 	for _, severity := range []incident.Severity{incident.Warning, incident.Critical} {
 		d := newDesk(t, anyone)
 		i := d.opened(1, "a.example", severity)
-		if d.Step(d.now); severity == incident.Warning {
+		if d.step(d.now); severity == incident.Warning {
 			d.after(30 * time.Second)
 		}
 		d.wantTold("mail", "open mx1-1")
@@ -28,7 +28,7 @@ func TestChangesWait(t *testing.T) {
 	i := d.opened(1, "a.example", incident.Warning)
 	d.after(30 * time.Second)
 	d.changes(i, func(i *incident.Incident) { i.Severity = incident.Critical })
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "changed mx1-1")
 }
 
@@ -55,11 +55,11 @@ func TestAFloodOfAccountsAndDomains(t *testing.T) {
 func TestEndsTakeNoPlaceFromAlarms(t *testing.T) {
 	d := newDesk(t, anyone+"[alert]\nper_hour = 2\n")
 	one := d.opened(1, "a.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	d.closes(one)
-	d.Step(d.now)
+	d.step(d.now)
 	d.opened(2, "b.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "closed mx1-1", "open mx1-2")
 }
 
@@ -78,10 +78,10 @@ func TestADigestOfOne(t *testing.T) {
 func TestNewsThatComesLate(t *testing.T) {
 	d := newDesk(t, anyone)
 	i := d.opened(1, "a.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	old := *i
 	d.closes(i)
 	d.Changed(old)
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "closed mx1-1")
 }

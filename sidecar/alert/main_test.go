@@ -63,8 +63,12 @@ func (d *desk) open(dir string) {
 		Config:  d.config.Load,
 		Account: func(domain string) string { return d.accounts[domain] },
 		Current: func(incident.ID) (incident.Incident, bool) { return incident.Incident{}, false },
+		Card:    cardOf,
 		Send:    func(context.Context, config.Channel, Notice) error { return nil }})
 }
+
+// cardOf stands for the card of an incident.
+func cardOf(i incident.Incident) string { return "the card of " + i.ID.String() + "\n" }
 
 func (d *desk) emit(e event.Event) {
 	d.mu.Lock()
@@ -89,7 +93,7 @@ func (d *desk) after(t time.Duration) {
 	}
 	for end := d.now.Add(t); d.now.Before(end); {
 		d.now = d.now.Add(min(step, end.Sub(d.now)))
-		d.Step(d.now)
+		d.step(d.now)
 	}
 }
 

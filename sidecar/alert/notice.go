@@ -4,8 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // A Notice is one thing that operators are told on one channel. It is what is posted to a webhook
@@ -17,8 +17,9 @@ type Notice struct {
 	State    State             `json:"state"`
 	Event    string            `json:"event"` // the worst cause; or digest, or test
 	Severity incident.Severity `json:"severity"`
-	Title    string            `json:"title"` // one line
-	Text     string            `json:"text"`  // several
+	Title    string            `json:"title"`          // one line
+	Text     string            `json:"text"`           // several
+	Card     string            `json:"card,omitempty"` // the incident as a picture, several lines
 	About
 	Incidents []string `json:"incidents,omitempty"` // of a digest
 }
@@ -64,11 +65,7 @@ const (
 // clean is a text that a sender or a remote server may have chosen, as one line that can be shown
 // anywhere.
 func clean(text string, most int) string {
-	text = sidecar.Printable(text)
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-3], "") + "..."
+	return printable.Shorten(printable.Of(text), most)
 }
 
 // cleanLines is clean for several lines, each by itself.

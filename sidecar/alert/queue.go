@@ -12,6 +12,7 @@ import (
 
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/incident"
 )
 
 // These bound the delivery of notices.
@@ -37,9 +38,9 @@ type queue struct {
 	events event.Sink
 	wake   chan struct{} // has an element after a notice was added
 
-	// Of the goroutine that decides what to tell.
+	// Of the goroutine that decides which notices are due.
 	record record
-	untold untold
+	untold undue
 	offer  offer
 
 	mu      sync.Mutex
@@ -48,8 +49,8 @@ type queue struct {
 	counts  Counts
 }
 
-// untold is what waits until there is room for it.
-type untold struct {
+// undue is what waits for a notice until there is room for one.
+type undue struct {
 	moreSince, leftSince time.Time     // when the first that waits for a digest began to; zero: none waits
 	acted                []event.Event // what operators have done
 }
@@ -81,7 +82,7 @@ func openQueue(dir string, c config.Channel, now time.Time) (*queue, error) {
 		q.record = record{Since: now}
 	}
 	if q.record.Last == nil {
-		q.record.Last = map[string]lastNotice{}
+		q.record.Last = map[string]incident.Notified{}
 	}
 	waiting, bad := readNotices(q.dir)
 	if q.waiting = waiting; len(waiting) > 0 {
@@ -167,9 +168,12 @@ func (q *queue) dropOld(now time.Time) {
 // drop removes the file of a notice that will not be delivered.
 func (q *queue) drop(p *pending, why error) {
 	q.counts.Dropped++
-	os.Remove(noticePath(q.dir, p.number)) // if it stays, it is dropped again after a start
+	q.removeFile(p) // if it stays, it is dropped again after a start
 	q.events.Emit(event.Event{Kind: event.NoticeDropped, Attrs: event.Attrs("channel", q.channel.Name, "notice", p.notice.ID), Err: why})
 }
+
+// removeFile removes the file of a notice. If it stays, the notice comes twice, with the same id.
+func (q *queue) removeFile(p *pending) { os.Remove(noticePath(q.dir, p.number)) }
 
 // A refused error says that a notice was refused for what it is, and always will be.
 type refused struct{ error }
@@ -186,7 +190,7 @@ func (q *queue) done(p *pending, err error) {
 	if err == nil {
 		q.counts.Delivered++
 		remove()
-		os.Remove(noticePath(q.dir, p.number)) // if that fails it comes twice, with the same id
+		q.removeFile(p) // if that fails it comes twice, with the same id
 		return
 	}
 	q.counts.Failed++

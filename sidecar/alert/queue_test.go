@@ -148,11 +148,11 @@ func TestWhatWaitsSurvivesACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, anyone)
 		d.now = time.Now()
-		d.Step(d.now)
+		d.step(d.now)
 		for n := range int64(12) {
 			d.opened(n, fmt.Sprintf("d%d.example", n), incident.Critical)
 		}
-		d.Step(d.now)
+		d.step(d.now)
 		d.restart()
 		var taken []string
 		d.Send = func(_ context.Context, _ config.Channel, n Notice) error {

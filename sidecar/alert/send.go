@@ -17,8 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
+	"sluice/sidecar/printable"
 )
 
 // patience is how long a webhook or program may take for one notice.
@@ -134,8 +134,8 @@ func ServeMail(r *bufio.Reader, w io.Writer, c *config.Config, send func(config.
 	return answer(w, errors.New("sluice's configuration has no such channel by mail: was it just changed?"))
 }
 
-// A Job is what sluice notify does: a post to a webhook, or a program to run.
-type Job struct {
+// A job is what sluice notify does: a post to a webhook, or a program to run.
+type job struct {
 	URL    string            `json:"url,omitempty"`
 	Header map[string]string `json:"header,omitempty"`
 	Exec   string            `json:"exec,omitempty"`
@@ -143,29 +143,29 @@ type Job struct {
 	Body   string            `json:"body"` // the body, or the standard input
 }
 
-func newJob(c config.Channel, n Notice) (Job, error) {
+func newJob(c config.Channel, n Notice) (job, error) {
 	text, err := body(c, n)
 	if err != nil {
-		return Job{}, err
+		return job{}, err
 	}
 	if c.Kind == config.AlertExec {
-		return Job{Exec: c.Target, Body: string(text), Env: []string{"SLUICE_EVENT=" + n.Event, "SLUICE_STATE=" + string(n.State),
+		return job{Exec: c.Target, Body: string(text), Env: []string{"SLUICE_EVENT=" + n.Event, "SLUICE_STATE=" + string(n.State),
 			"SLUICE_INCIDENT=" + n.Incident, "SLUICE_DOMAIN=" + n.Domain}}, nil
 	}
 	key, err := c.Secret()
 	if err != nil {
-		return Job{}, err
+		return job{}, err
 	}
-	j := Job{URL: postURL(c), Body: string(text), Header: map[string]string{"Content-Type": "application/json", "User-Agent": "sluice", "X-Sluice-Id": n.ID}}
+	j := job{URL: postURL(c), Body: string(text), Header: map[string]string{"Content-Type": "application/json", "User-Agent": "sluice", "X-Sluice-Id": n.ID}}
 	if key != nil {
-		j.Header["X-Sluice-Signature"] = Sign(key, text)
+		j.Header["X-Sluice-Signature"] = sign(key, text)
 	}
 	return j, nil
 }
 
 // ServeJob reads a job, does it, and writes what became of it.
 func ServeJob(ctx context.Context, r io.Reader, w io.Writer) error {
-	var j Job
+	var j job
 	if err := json.NewDecoder(io.LimitReader(r, maxRequest)).Decode(&j); err != nil {
 		return answer(w, fmt.Errorf("read a notice: %w", err))
 	}
@@ -173,7 +173,7 @@ func ServeJob(ctx context.Context, r io.Reader, w io.Writer) error {
 }
 
 // Do posts, or runs the program.
-func (j Job) Do(ctx context.Context) error {
+func (j job) Do(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if j.Exec != "" {
@@ -183,7 +183,7 @@ func (j Job) Do(ctx context.Context) error {
 }
 
 // post posts, and follows no redirection: what is signed for one server is for no other.
-func (j Job) post(ctx context.Context) error {
+func (j job) post(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, j.URL, strings.NewReader(j.Body))
 	if err != nil {
 		return errors.New("the URL of the webhook cannot be used")
@@ -207,14 +207,14 @@ func (j Job) post(ctx context.Context) error {
 	case resp.StatusCode/100 == 2:
 		return nil
 	case resp.StatusCode == http.StatusBadRequest, resp.StatusCode == http.StatusRequestEntityTooLarge, resp.StatusCode == http.StatusUnprocessableEntity:
-		return refused{fmt.Errorf("%s answers %s: %s", r.URL.Host, resp.Status, sidecar.Printable(string(said)))}
+		return refused{fmt.Errorf("%s answers %s: %s", r.URL.Host, resp.Status, printable.Of(string(said)))}
 	}
-	return fmt.Errorf("%s answers %s: %s", r.URL.Host, resp.Status, sidecar.Printable(string(said)))
+	return fmt.Errorf("%s answers %s: %s", r.URL.Host, resp.Status, printable.Of(string(said)))
 }
 
 // run runs the program, without a shell and without arguments. When it takes too long, all of its
 // processes are killed.
-func (j Job) run(ctx context.Context) error {
+func (j job) run(ctx context.Context) error {
 	c := exec.CommandContext(ctx, j.Exec)
 	c.Dir = "/"
 	c.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, j.Env...)

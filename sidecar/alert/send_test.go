@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +28,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // aNotice is one with all that senders can put into it.
@@ -99,8 +102,13 @@ func TestOtherFormats(t *testing.T) {
 		t.Fatal(err)
 	}
 	var slack struct{ Text string }
-	if err := json.Unmarshal([]byte((<-posts).body), &slack); err != nil || slack.Text != "*[sluice mx1] a.example: its limit is used up, mostly by &lt;eve&gt;&amp;co@a.example (incident mx1-42)*\none &amp; &lt;two&gt;\nthree\n" {
+	if err := json.Unmarshal([]byte((<-posts).body), &slack); err != nil || slack.Text != "*[sluice mx1]* `a.example: its limit is used up, mostly by &lt;eve&gt;&amp;co@a.example (incident mx1-42)`\n```\none &amp; &lt;two&gt;\nthree\n```" {
 		t.Errorf("%v: %q", err, slack.Text)
+	}
+	hostile := aNotice
+	hostile.Title, hostile.Text = "`<!channel> @all [a](http://evil.example)", "```\n@channel *all is fine* ![](http://evil.example/)\n"
+	if text, err := body(channel(t, `webhook = "`+url+`"`+"\nformat = \"slack\""), hostile); err != nil || strings.Count(string(text), "`") != 8 || strings.Contains(string(text), "<!") {
+		t.Errorf("%v: it leaves the code: %s", err, text)
 	}
 	if err := s.Send(t.Context(), channel(t, `webhook = "`+url+`/"`+"\nformat = \"alertmanager\""), testNotice("mx1", noon)); err != nil {
 		t.Fatal(err)
@@ -326,4 +334,46 @@ func TestMessage(t *testing.T) {
 		}
 	}
 	hosttest.Golden(t, "testdata/message", string(Message("sluice@mx1.example", c, "mx1", evil)))
+}
+
+// The card of an incident is a second part of the message, by the name of the incident, whatever is
+// in it and in the text.
+func TestMessageWithTheCard(t *testing.T) {
+	n := aNotice
+	n.Incident, n.Card = "mx1-42", "example.com   STOPPED BY SLUICE\n   300 |   .  |\n \u2582\u2584 \u202e\r\nContent-Type: text/html\n"+strings.Repeat("wide ", 40)+"\n"
+	n.Text = "one\n--" + boundary(n) + "--\nContent-Type: text/html\n\n<b>two\n"
+	for _, id := range []string{"mx1-42", "\"; name=x.exe\r\nBcc: a@b.example\""} {
+		n.Incident = id
+		m, err := mail.ReadMessage(strings.NewReader(string(Message("sluice@mx1.example", channel(t, `mail = "ops@example.net"`), "mx1", n))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, values, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+		if err != nil || kind != "multipart/mixed" || m.Header.Get("Bcc") != "" {
+			t.Fatalf("%v: %v", err, m.Header)
+		}
+		parts := multipart.NewReader(m.Body, values["boundary"])
+		for i, want := range []string{printable.Lines(n.Text), printable.Lines(n.Card)} {
+			part, err := parts.NextRawPart()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body io.Reader = part
+			if i == 1 {
+				body = base64.NewDecoder(base64.StdEncoding, part)
+			}
+			text, err := io.ReadAll(body)
+			if err != nil || string(text) != want || part.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+				t.Errorf("part %d: %v %v, got\n%q, want\n%q", i, err, part.Header, text, want)
+			}
+			if name := map[string]string{"mx1-42": "mx1-42.txt"}[id]; i == 1 && name != "" && part.FileName() != name || strings.ContainsAny(part.FileName(), "\" \r\n;") {
+				t.Errorf("its name is %q", part.FileName())
+			}
+		}
+		if _, err := parts.NextPart(); err != io.EOF {
+			t.Errorf("there is a third part: %v", err)
+		}
+	}
+	n.Incident = "mx1-42"
+	hosttest.Golden(t, "testdata/message-card", string(Message("sluice@mx1.example", channel(t, `mail = "ops@example.net"`), "mx1", n)))
 }

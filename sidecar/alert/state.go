@@ -8,17 +8,6 @@ import (
 	"sluice/sidecar/incident"
 )
 
-// A lastNotice is what a channel was told of an incident last.
-type lastNotice struct {
-	Revision int64             `json:"revision"`
-	Severity incident.Severity `json:"severity"`
-	Culprit  string            `json:"culprit,omitempty"` // as by culpritOf
-	Closed   bool              `json:"closed,omitempty"`
-	At       time.Time         `json:"at"`
-	Repeats  int               `json:"repeats,omitempty"` // how often it was still open
-	Digest   bool              `json:"digest,omitempty"`  // only a digest has told of it: its end is not told
-}
-
 // A sent is a notice of the last hour.
 type sent struct {
 	At      time.Time `json:"at"`
@@ -37,15 +26,15 @@ const (
 	accounts sentKind = "accounts" // the digest of accounts that have had their notices: one an hour
 )
 
-// perAccount is how many notices an hour are about one account; what is more comes as one line.
+// perAccount is how many notices an hour are about one account; further incidents come as lines of a digest.
 const perAccount = 3
 
-// A record is what a channel was told. It is a file, which is written after the notice is.
+// A record is what was sent on a channel. It is a file, which is written after the notices are.
 type record struct {
-	Since time.Time             `json:"since"` // when the channel was first there: what had ended by then is not told
-	Next  int64                 `json:"next"`  // number of the next notice
-	Last  map[string]lastNotice `json:"told"`  // by incident
-	Sent  []sent                `json:"sent"`  // in the last hour
+	Since time.Time                    `json:"since"` // when the channel was configured: what had ended before is not sent
+	Next  int64                        `json:"next"`  // number of the next notice
+	Last  map[string]incident.Notified `json:"told"`  // by incident
+	Sent  []sent                       `json:"sent"`  // in the last hour
 }
 
 // forget drops what is older than an hour.
@@ -82,15 +71,15 @@ func culpritOf(i *incident.Incident) string {
 	return i.Culprit.Author
 }
 
-// A rule is what of the configuration says what to tell when.
+// A rule says, from the configuration, which notices a channel gets and when.
 type rule struct {
 	config.Channel
 	wait, repeat time.Duration
 	perHour      int64
 }
 
-// takes reports whether a channel is for an incident.
-func (c *rule) takes(i *incident.Incident) bool {
+// wants reports whether a channel is for an incident.
+func (c *rule) wants(i *incident.Incident) bool {
 	var least incident.Severity
 	if least.UnmarshalText([]byte(c.AtLeast)) != nil || i.Severity < least {
 		return false
@@ -98,8 +87,8 @@ func (c *rule) takes(i *incident.Incident) bool {
 	return len(c.Domains) == 0 || slices.Contains(c.Domains, i.Domain)
 }
 
-// due is what a channel is to be told of an incident now; empty for nothing. Of one that is over
-// and was never told, first comes that it was opened.
+// due returns which notice about an incident is due on a channel now; "" if none. About an incident
+// that is over and was never notified, the first notice says that it was opened.
 func (r *record) due(now time.Time, c *rule, i named) State {
 	t, known := r.Last[i.name]
 	wait := c.wait
@@ -125,13 +114,13 @@ func (r *record) due(now time.Time, c *rule, i named) State {
 	return ""
 }
 
-// dueFirst is due for an incident of which the channel was told nothing yet.
+// dueFirst is due for an incident without any notice yet.
 func (r *record) dueFirst(now time.Time, c *rule, i *incident.Incident, wait time.Duration) State {
 	switch {
-	case !c.takes(i), now.Sub(i.Opened) < wait:
+	case !c.wants(i), now.Sub(i.Opened) < wait:
 		return ""
 	case !i.Open() && (i.Closed.Before(r.Since) || i.Closed.Sub(i.Opened) < wait):
-		return "" // before there was the channel, or so short that it is not worth telling
+		return "" // it ended before the channel was configured, or was too short to be worth a notice
 	}
 	return StateOpen
 }

@@ -21,13 +21,13 @@ func TestWhenAnIncidentIsTold(t *testing.T) {
 	d.after(time.Second)
 	d.wantTold("mail", "open mx1-1")
 	urgent := d.opened(2, "b.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "open mx1-2")
 	d.opened(3, "c.example", incident.Info) // not told at at_least = "warning"
 	d.after(time.Hour)
 	d.closes(urgent)
 	d.closes(slow)
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "open mx1-2", "closed mx1-2", "closed mx1-1")
 	d.after(48 * time.Hour)
 	d.wantTold("mail", "open mx1-1", "open mx1-2", "closed mx1-2", "closed mx1-1")
@@ -47,7 +47,7 @@ func TestWhatIsToldOfAnOpenIncident(t *testing.T) {
 	d.wantTold("mail", "open mx1-1", "changed mx1-1", "changed mx1-1")
 	d.after(2 * time.Hour) // an account has three notices in an hour
 	d.changes(i, func(i *incident.Incident) { i.Severity = incident.Critical })
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1", "changed mx1-1", "changed mx1-1", "changed mx1-1")
 	d.after(24*time.Hour - time.Second)
 	d.wantTold("mail", "open mx1-1", "changed mx1-1", "changed mx1-1", "changed mx1-1")
@@ -79,14 +79,14 @@ func TestIncidentsThatAreOver(t *testing.T) {
 	d.closes(flaps)
 	d.after(time.Minute)
 	d.changes(flaps, func(i *incident.Incident) { i.Closed = time.Time{} })
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-3", "closed mx1-3", "open mx1-3")
 }
 
 // What has begun and ended while a crash kept it from being told is told, begin first.
 func TestAnIncidentThatACrashKeptFromBeingTold(t *testing.T) {
 	d := newDesk(t, anyone)
-	d.Step(d.now)
+	d.step(d.now)
 	i := &incident.Incident{ID: incident.ID{Node: "mx1", Number: 7}, Revision: 2, Domain: "a.example", Severity: incident.Warning,
 		Opened: d.now.Add(time.Minute), Closed: d.now.Add(20 * time.Minute)}
 	d.now = d.now.Add(time.Hour)
@@ -157,7 +157,7 @@ func TestAFloodDrownsNothingCritical(t *testing.T) {
 	}
 	d.after(time.Minute)
 	d.opened(500, "x.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	told := d.told("mail")
 	if last := told[len(told)-1]; len(told) != 22 || last.Incident != "mx1-500" {
 		t.Errorf("told %d times, last %+v", len(told), last)
@@ -172,9 +172,9 @@ func TestAnAccountWithManyDomains(t *testing.T) {
 		d.accounts[domain] = "hog"
 		d.opened(n, domain, incident.Critical)
 	}
-	d.Step(d.now)
+	d.step(d.now)
 	d.opened(100, "x.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-0", "open mx1-1", "open mx1-2", "open mx1-100")
 	d.after(30 * time.Second)
 	told := d.told("mail")
@@ -197,6 +197,17 @@ func TestAnAccountWithManyDomains(t *testing.T) {
 	}
 }
 
+// A domain without a known owner has one budget, what it forwards included.
+func TestADomainWithForwarders(t *testing.T) {
+	d := newDesk(t, anyone)
+	for n := range int64(2) {
+		d.opened(2*n, "hog.example", incident.Critical)
+		d.opened(2*n+1, "forward:hog.example", incident.Critical)
+	}
+	d.step(d.now)
+	d.wantTold("mail", "open mx1-0", "open mx1-1", "open mx1-2")
+}
+
 // Nothing is told twice after a crash, whether the notice was delivered or not, and how much was
 // told in this hour is known too.
 func TestACrashTellsNothingTwice(t *testing.T) {
@@ -208,7 +219,7 @@ func TestACrashTellsNothingTwice(t *testing.T) {
 	d.after(time.Minute)
 	d.wantTold("mail", "open mx1-1", "open mx1-2")
 	d.closes(first)
-	d.Step(d.now)
+	d.step(d.now)
 	d.opened(3, "c.example", incident.Warning)
 	d.opened(4, "d.example", incident.Warning)
 	d.after(20 * time.Second)
@@ -222,7 +233,7 @@ func TestACrashTellsNothingTwice(t *testing.T) {
 // A crash between the notice and the record: the notice is there once, and has its id.
 func TestACrashBeforeTheRecord(t *testing.T) {
 	d := newDesk(t, anyone)
-	d.Step(d.now)
+	d.step(d.now)
 	d.opened(1, "a.example", incident.Critical)
 	d.receive()
 	q := d.queues[d.config.Load().Alert.To[0].Key()]
@@ -244,7 +255,7 @@ func TestACrashBeforeTheRecord(t *testing.T) {
 func TestARecordThatIsDamaged(t *testing.T) {
 	d := newDesk(t, anyone)
 	d.opened(1, "a.example", incident.Critical)
-	d.Step(d.now)
+	d.step(d.now)
 	q := d.queues[d.config.Load().Alert.To[0].Key()]
 	for _, p := range q.waiting {
 		q.done(p, nil)
@@ -271,14 +282,14 @@ func TestNoticesThatCannotBeWritten(t *testing.T) {
 		t.Errorf("%+v", d.events)
 	}
 	d.Dir = dir
-	d.Step(d.now)
+	d.step(d.now)
 	d.wantTold("mail", "open mx1-1")
 }
 
 // So many files at most, of all channels: what is more waits for a digest.
 func TestThereIsABoundOfFiles(t *testing.T) {
 	d := newDesk(t, anyone)
-	d.Step(d.now)
+	d.step(d.now)
 	q := d.queues[d.config.Load().Alert.To[0].Key()]
 	q.waiting = make([]*pending, maxWaiting)
 	for n := range q.waiting {

@@ -12,20 +12,21 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // notice words what a channel is told of one incident.
-func (a *Alerts) notice(now time.Time, c *rule, i *incident.Incident, state State, repeats int) Notice {
-	id := fmt.Sprintf("%s.%d.%s", i.ID, i.Revision, state)
-	if state == StateStill {
-		id += fmt.Sprintf("-%d", repeats+1)
-	}
-	return Notice{
-		ID: id, At: now, Node: a.Node, State: state, Event: worst(i).Name, Severity: i.Severity,
+func (a *Alerts) notice(now time.Time, c *rule, i *incident.Incident, state State, number int64) Notice {
+	n := Notice{
+		ID: noticeID(i.ID.String(), number, state), At: now, Node: a.Node, State: state, Event: worst(i).Name, Severity: i.Severity,
 		Title: clean(titleOf(i, state, now), maxTitle),
 		Text:  cleanLines(textOf(i, state, c.Subjects || c.Kind == config.AlertMail)),
 		About: About{Incident: i.ID.String(), Domain: clean(i.Domain, maxTitle), Culprit: clean(i.Culprit.Author, maxTitle), Opened: i.Opened, Closed: i.Closed},
 	}
+	if i.Domain != "" { // of a node there is nothing to be drawn
+		n.Card = cleanLines(a.Card(*i))
+	}
+	return n
 }
 
 // importance orders causes of a domain's incident that are equally urgent: what says most first.
@@ -47,9 +48,9 @@ func titleOf(i *incident.Incident, state State, now time.Time) string {
 	what := headline(i)
 	switch state {
 	case StateClosed:
-		what = fmt.Sprintf("over after %s: %s", sidecar.Brief(i.Closed.Sub(i.Opened)), what)
+		what = fmt.Sprintf("over after %s: %s", printable.Brief(i.Closed.Sub(i.Opened)), what)
 	case StateStill:
-		what = fmt.Sprintf("still, for %s: %s", sidecar.Brief(now.Sub(i.Opened)), what)
+		what = fmt.Sprintf("still, for %s: %s", printable.Brief(now.Sub(i.Opened)), what)
 	case StateChanged:
 		what = fmt.Sprintf("now %s: %s", i.Severity, what)
 	}
@@ -58,7 +59,7 @@ func titleOf(i *incident.Incident, state State, now time.Time) string {
 
 // headline says in a few words what has happened, and who it is.
 func headline(i *incident.Incident) string {
-	who := i.Culprit.Author
+	who := inWords(i.Culprit.Author)
 	mostly := ""
 	if who != "" {
 		mostly = ", mostly by " + who
@@ -67,11 +68,11 @@ func headline(i *incident.Incident) string {
 	case i.Culprit.Stopped && spams(i):
 		return who + " sends spam, only it is stopped"
 	case c.Name == incident.CauseCulprit:
-		return "too much of " + cmp.Or(who, c.Scope) + " fails, only it is stopped"
+		return "too much of " + cmp.Or(who, inWords(c.Scope)) + " fails, only it is stopped"
 	case c.Name == incident.CauseDeferfail:
 		return "too much fails, the domain is stopped" + mostly
 	case c.Name == incident.CauseSpike:
-		return cmp.Or(c.Scope, who) + " sends much more than in any hour of the last 35 days"
+		return cmp.Or(inWords(c.Scope), who) + " sends much more than in any hour of the last 35 days"
 	case c.Name == incident.CauseLimit:
 		return "its limit is used up" + mostly
 	case c.Name == incident.CauseNear:
@@ -79,6 +80,18 @@ func headline(i *incident.Incident) string {
 	default:
 		return happened(c.Name) + mostly
 	}
+}
+
+// plainName are the names that no sentence can be made of.
+var plainName = regexp.MustCompile(`^[\w@.:/+=~%-]*$`)
+
+// inWords is the name of an author in a sentence. A tenant chooses the names of its directories, and a login may have
+// any: what could pass for words of ours is in quotes.
+func inWords(author string) string {
+	if plainName.MatchString(author) {
+		return author
+	}
+	return `"` + strings.ReplaceAll(author, `"`, "'") + `"`
 }
 
 // spams reports whether other servers have called mail of an incident spam.
@@ -97,7 +110,7 @@ func happened(name string) string {
 func textOf(i *incident.Incident, state State, subjects bool) string {
 	var b strings.Builder
 	if state == StateClosed {
-		fmt.Fprintf(&b, "It is over since %s; it began %s.\n", clock(i.Closed), clock(i.Opened))
+		fmt.Fprintf(&b, "It is over since %s; it began %s.\n", printable.DateTime(i.Closed), printable.DateTime(i.Opened))
 	}
 	writeCulprit(&b, i, subjects)
 	if e := i.Evidence; e.Limit > 0 {
@@ -109,7 +122,7 @@ func textOf(i *incident.Incident, state State, subjects bool) string {
 	}
 	writeCommands(&b, i, state)
 	for _, e := range i.Timeline[max(0, len(i.Timeline)-maxEntries):] {
-		fmt.Fprintf(&b, "%s | %s: %s%s\n", clock(e.At), e.Event, e.Text, times(e))
+		fmt.Fprintf(&b, "%s | %s: %s%s\n", printable.DateTime(e.At), e.Event, e.Text, times(e))
 	}
 	for _, l := range i.Evidence.Lines[max(0, len(i.Evidence.Lines)-maxLogLines):] {
 		fmt.Fprintf(&b, "Last log line (%s): %s\n", l.Cause, logLine(l.Text, subjects))
@@ -133,7 +146,7 @@ func writeCulprit(b *strings.Builder, i *incident.Incident, subjects bool) {
 	if s == nil {
 		s = &incident.Sender{Tried: c.Count, Sent: c.Count}
 	}
-	fmt.Fprintf(b, "%s has tried %d and sent %d", c.Author, s.Tried, s.Sent)
+	fmt.Fprintf(b, "%s has tried %d and sent %d", inWords(c.Author), s.Tried, s.Sent)
 	if c.Usual > 0 {
 		fmt.Fprintf(b, "; in its busiest hours it usually sends %d", c.Usual)
 	}
@@ -142,7 +155,7 @@ func writeCulprit(b *strings.Builder, i *incident.Incident, subjects bool) {
 		fmt.Fprintf(b, "%d of that went wrong (%d%%).\n", s.Bad, s.Bad*100/max(1, s.Sent))
 	}
 	if s.Recipients > 0 {
-		fmt.Fprintf(b, "To %s%s%s.\n", sidecar.Count(s.Recipients, "recipient", "recipients"), some(" at ", s.Destinations), some(", from ", s.Networks))
+		fmt.Fprintf(b, "To %s%s%s.\n", printable.Count(s.Recipients, "recipient", "recipients"), some(" at ", s.Destinations), some(", from ", s.Networks))
 	}
 	if subjects && s.Subject != "" {
 		fmt.Fprintf(b, "Subject most used: %q\n", s.Subject)
@@ -181,7 +194,7 @@ func senderOf(i *incident.Incident, author string) *incident.Sender {
 func writeCommands(b *strings.Builder, i *incident.Incident, state State) {
 	author := i.Culprit.Author
 	typed := func(what, command, name string) {
-		if typed := sidecar.Command("sluice "+command, name); typed != "" {
+		if typed := printable.Command("sluice "+command, name); typed != "" {
 			fmt.Fprintf(b, "  %-12s %s\n", what+":", typed)
 		}
 	}
@@ -227,9 +240,6 @@ func logLine(line string, subjects bool) string {
 	}
 	return subject.ReplaceAllString(line, "")
 }
-
-// clock is a time in the zone of this program.
-func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -0700") }
 
 // times says how often an entry of a timeline has happened.
 func times(e incident.Entry) string {

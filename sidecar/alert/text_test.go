@@ -82,14 +82,17 @@ func TestNoticesAreWorded(t *testing.T) {
 	was := time.Local
 	time.Local = time.UTC
 	defer func() { time.Local = was }()
-	a := &Alerts{Options: Options{Node: "mx1"}}
+	a := &Alerts{Options: Options{Node: "mx1", Card: cardOf}}
 	c := rule{Channel: config.Channel{Kind: config.AlertMail}}
 	for name, i := range cases() {
-		state := StateOpen
+		state, number := StateOpen, int64(1)
 		if !i.Open() {
-			state = StateClosed
+			state, number = StateClosed, 2
 		}
-		n := a.notice(at("11:08:00"), &c, &i, state, 0)
+		n := a.notice(at("11:08:00"), &c, &i, state, number)
+		if want := map[bool]string{true: cardOf(i)}[i.Domain != ""]; n.Card != want { // of a node there is none
+			t.Errorf("%s has the card %q, want %q", name, n.Card, want)
+		}
 		hosttest.Golden(t, "testdata/"+name, fmt.Sprintf("%s\n%s\n\n%s", n.ID, n.Title, n.Text))
 	}
 }
@@ -99,7 +102,7 @@ func TestSubjectsAreToldByMailOnly(t *testing.T) {
 	i := hacked()
 	i.Evidence.Lines[0].Text = `2026-11-29 11:06:58 1sempe-0005dd-0q <= a@example.com T="secret \" more" for b@post.example`
 	i.Evidence.Who[0].Subject = "secret"
-	a := &Alerts{Options: Options{Node: "mx1"}}
+	a := &Alerts{Options: Options{Node: "mx1", Card: cardOf}}
 	for _, c := range []struct {
 		channel config.Channel
 		told    bool
@@ -124,14 +127,35 @@ func TestNoticesHaveABound(t *testing.T) {
 	for n := range 100 {
 		i.Timeline = append(i.Timeline, incident.Entry{At: noon, Event: "trip", Text: long, Count: int64(n)})
 	}
-	a := &Alerts{Options: Options{Node: "mx1"}}
+	a := &Alerts{Options: Options{Node: "mx1", Card: func(incident.Incident) string { return strings.Repeat(long+"\n", 100) }}}
 	n := a.notice(noon, &rule{}, &i, StateOpen, 0)
-	if len(n.Title) > maxTitle || len(n.Text) > maxText+10 || strings.Contains(n.Title+n.Text, "\x1b") {
-		t.Errorf("title %d, text %d", len(n.Title), len(n.Text))
+	if len(n.Title) > maxTitle || len(n.Text) > maxText+10 || len(n.Card) > maxText+10 || strings.Contains(n.Title+n.Text+n.Card, "\x1b") {
+		t.Errorf("title %d, text %d, card %d", len(n.Title), len(n.Text), len(n.Card))
 	}
-	for line := range strings.Lines(n.Text) {
+	for line := range strings.Lines(n.Text + n.Card) {
 		if len(line) > maxLine+1 {
 			t.Errorf("a line of %d bytes", len(line))
 		}
+	}
+}
+
+// A directory whose name is a sentence is in quotes, whatever it begins or ends with: no tenant has a notice say what it likes.
+func TestNamesMakeNoSentences(t *testing.T) {
+	i := hacked()
+	const chosen = `script:/home/bob/". It is over; nothing is to be done`
+	const quoted = `"script:/home/bob/'. It is over; nothing is to be done"`
+	i.Culprit.Author, i.Culprit.Kind, i.Culprit.Stopped, i.Evidence.Who[0].Author = chosen, "script", false, chosen
+	for _, cause := range []string{incident.CauseCulprit, incident.CauseDeferfail, incident.CauseSpike, incident.CauseLimit, incident.CauseNear} {
+		for _, scope := range []string{"", chosen} {
+			i.Causes = []incident.Cause{{Name: cause, Scope: scope, Severity: incident.Warning, Since: noon}}
+			n := (&Alerts{Options: Options{Node: "mx1", Card: cardOf}}).notice(noon, &rule{}, &i, StateOpen, 1)
+			first, _, _ := strings.Cut(n.Text, "\n")
+			if !strings.Contains(n.Title, quoted) || !strings.HasPrefix(first, quoted+" has tried ") || strings.Contains(strings.ReplaceAll(n.Title, quoted, ""), "It is over") {
+				t.Errorf("%s of %q:\n%s\n%s", cause, scope, n.Title, first)
+			}
+		}
+	}
+	if inWords("news+x@shop.example") != "news+x@shop.example" || inWords("script:/home/bob/public_html/wp-1.2") != "script:/home/bob/public_html/wp-1.2" {
+		t.Error("plain names are quoted")
 	}
 }

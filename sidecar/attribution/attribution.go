@@ -8,10 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/usual"
 )
@@ -34,12 +36,16 @@ type kept struct {
 type Options struct {
 	// Window is that of hourly limits. 0: nothing is ever forgotten, as of a log.
 	Window time.Duration
-	Clock  sidecar.Clock
-	// Counts are what the store counts of a subject; nil: there is no store.
+	Clock  ratelimit.Clock
+	// Counts are what the store counts of a subject; nil: there is no store. It may wait for other
+	// nodes, and is not called with questions.
 	Counts func(now time.Time, subject string) Counts
+	// Epoch is when the counts of a subject were last reset, as in sidecar.Reset, as far as it is
+	// known here; nil: they never were. It must not wait: a question does, and all others behind it.
+	Epoch func(subject string) int64
 	// Others are what other nodes tell of a subject; nil: there are none.
 	Others func(now time.Time, subject string) []cluster.Report
-	Notes  sidecar.Notes // nil: nothing is kept over a restart
+	Notes  notes.Store // nil: nothing is kept over a restart
 	Events event.Sink
 
 	// Stopped says who has stopped an author at the expense of a subject, at any time from one
@@ -57,7 +63,6 @@ type Options struct {
 // Counts are what is counted of a subject in the window, by all nodes.
 type Counts struct {
 	Sent, Refused, Limit int64
-	Epoch                int64 // as in sidecar.Reset
 }
 
 // New returns an Attribution that goes on from its notes.
@@ -141,7 +146,7 @@ func (a *Attribution) Refused(now time.Time, m *Message) {
 
 // Recorded implements delivery.Observer: sends that were charged from the log, and what became
 // of all.
-func (a *Attribution) Recorded(now time.Time, news []sidecar.Outcome) {
+func (a *Attribution) Recorded(now time.Time, news []logline.Outcome) {
 	a.locked(func() {
 		for i := range news {
 			if news[i].Author.Key != "" {

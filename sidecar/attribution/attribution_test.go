@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/usual"
 )
@@ -28,11 +30,12 @@ type bench struct {
 	log    hosttest.Log
 	now    time.Time
 	counts map[string]Counts
+	epochs map[string]int64
 }
 
 func newBench(t testing.TB, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, o: o, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), counts: map[string]Counts{}}
+	b := &bench{t: t, o: o, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), counts: map[string]Counts{}, epochs: map[string]int64{}}
 	b.o.Events = event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&b.log, nil))))
 	b.open()
 	t.Cleanup(func() { b.store.Close() })
@@ -46,7 +49,8 @@ func (b *bench) open() {
 		b.t.Fatal(err)
 	}
 	o := b.o
-	o.Clock, o.Notes = sidecar.NewClock(b.now, b.store), b.store
+	o.Clock, o.Notes = ratelimit.NewClock(b.now, b.store), b.store
+	o.Epoch = func(subject string) int64 { return b.epochs[subject] }
 	o.Counts = func(_ time.Time, subject string) Counts { return b.counts[subject] }
 	o.Spike, o.Rule = func(string, string) string { return "" }, func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }
 	b.Attribution = New(o)
@@ -166,9 +170,9 @@ func TestNoMoreThanTheDomain(t *testing.T) {
 }
 
 // outcome is that of a send of a mailbox.
-func outcome(mailbox string, token int, result ratelimit.Outcome, cause sidecar.Cause) sidecar.Outcome {
+func outcome(mailbox string, token int, result ratelimit.Outcome, cause sidecar.Cause) logline.Outcome {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	return sidecar.Outcome{Entry: &sidecar.LogEntry{At: at, Attempt: sidecar.Attempt{Recipient: "u@far.example", Host: "mx.far.example", Text: "550 " + string(cause)}},
+	return logline.Outcome{Entry: &logline.Entry{At: at, Attempt: logline.Attempt{Recipient: "u@far.example", Host: "mx.far.example", Text: "550 " + string(cause)}},
 		Payer: &sidecar.Payer{Domain: envelope.DomainOf(mailbox)}, Author: &sidecar.Author{Key: mailbox, Proof: sidecar.Proven},
 		Token: ratelimit.Token(token), When: at, To: "far.example", Result: result, Cause: cause}
 }
@@ -180,11 +184,11 @@ func TestBadByCause(t *testing.T) {
 	b.send("a@x.example", 4)
 	b.send("b@x.example", 1)
 	for range 2 {
-		b.Recorded(b.now, []sidecar.Outcome{
+		b.Recorded(b.now, []logline.Outcome{
 			outcome("a@x.example", 1, ratelimit.Failed, sidecar.NoSuchUser), outcome("a@x.example", 2, ratelimit.Deferred, sidecar.Greylist),
 			outcome("a@x.example", 3, ratelimit.Failed, sidecar.CalledSpam), outcome("b@x.example", 4, ratelimit.Delivered, ""),
 		})
-		b.Recorded(b.now, []sidecar.Outcome{outcome("a@x.example", 2, ratelimit.Delivered, "")})
+		b.Recorded(b.now, []logline.Outcome{outcome("a@x.example", 2, ratelimit.Delivered, "")})
 	}
 	for range 2 {
 		r, _ := b.Of(b.now, "x.example")
@@ -211,7 +215,7 @@ func TestLateCharges(t *testing.T) {
 	old := late
 	old.When = b.now.Add(-80 * time.Minute)
 	b.now = b.now.Add(50 * time.Minute)
-	b.Recorded(b.now, []sidecar.Outcome{late, old})
+	b.Recorded(b.now, []logline.Outcome{late, old})
 	b.want("x.example", "a@x.example 1/0")
 	b.counts["x.example"] = Counts{Sent: 1}
 	b.want("x.example", "a@x.example 1/1")
@@ -264,7 +268,7 @@ func TestResetForgets(t *testing.T) {
 	b.Reset(t.Context(), b.now, reset)
 	b.want("x.example")
 	b.want("y.example", "a@y.example 5/5")
-	b.counts["x.example"] = Counts{Epoch: 7}
+	b.epochs["x.example"] = 7
 	b.send("a@x.example", 2)
 	b.Reset(t.Context(), b.now, reset) // again, as another node tells it
 	b.want("x.example", "a@x.example 2/2")
@@ -367,11 +371,11 @@ func TestBroken(t *testing.T) {
 	if r, known := b.Of(b.now, "x.example"); known || r.Sent != 15 || r.Unattributed != 15 || len(r.Authors) != 0 {
 		t.Errorf("%+v", r)
 	}
-	if who, _, _ := b.Most(b.now, "x.example"); who.Key != "" || len(b.Largest(b.now, 20)) != 0 {
+	if who, _, _ := b.Most(b.now, "x.example"); who.Key != "" || len(b.largest(b.now, 20)) != 0 {
 		t.Errorf("%+v", who)
 	}
 	b.Refused(b.now, message("a@x.example", 1))
-	b.Recorded(b.now, []sidecar.Outcome{outcome("a@x.example", 1, ratelimit.Failed, sidecar.NoSuchUser)})
+	b.Recorded(b.now, []logline.Outcome{outcome("a@x.example", 1, ratelimit.Failed, sidecar.NoSuchUser)})
 	b.Tick(t.Context(), b.now)
 	b.Stop(t.Context(), b.now)
 	b.Reset(t.Context(), b.now, sidecar.Reset{Subject: "x.example", Epoch: 1})
@@ -405,7 +409,7 @@ func TestLargest(t *testing.T) {
 		b.send(fmt.Sprintf("b@d%d.example", i), 1)
 	}
 	b.send("c@d299.example", 299)
-	r := b.Largest(b.now, 3)
+	r := b.largest(b.now, 3)
 	if len(r) != 2 || r[0].Domain != "d299.example" || len(r[0].Authors) != 2 || r[0].Sent != 600 || r[1].Authors[0].Key != "a@d298.example" {
 		t.Errorf("%+v", r)
 	}
@@ -442,18 +446,18 @@ func TestEvidence(t *testing.T) {
 	if a.Recipients < 430 || a.Recipients > 461 || a.Senders != 1 || a.Header != "1001:mailer.php" || a.Subject != "Your invoice 8841" || a.SubjectCount != 452 || a.MoreNetworks {
 		t.Errorf("%+v", a)
 	}
-	if len(a.Networks) != 9 || a.Networks[0] != (senders.Share{Name: "203.0.113.0/24", Sent: 320}) || len(a.Destinations) != 2 || a.Destinations[0] != (senders.Share{Name: "mail.example", Sent: 307}) {
+	if len(a.Networks) != 9 || a.Networks[0] != (senders.Share{Name: "203.0.113.0/24", Tried: 320}) || len(a.Destinations) != 2 || a.Destinations[0] != (senders.Share{Name: "mail.example", Tried: 307}) {
 		t.Errorf("%+v %+v", a.Networks, a.Destinations)
 	}
 	for range 3 { // it is that of the last hour or two
 		b.now = b.now.Add(60 * time.Minute)
 		b.send("a@x.example", 1)
 	}
-	if r, _ = b.Of(b.now, "x.example"); r.Authors[0].Networks[0].Sent > 2 || len(r.Authors[0].Networks) != 1 {
+	if r, _ = b.Of(b.now, "x.example"); r.Authors[0].Networks[0].Tried > 2 || len(r.Authors[0].Networks) != 1 {
 		t.Errorf("%+v", r.Authors[0])
 	}
 	b.now = b.now.Add(80 * time.Minute)
-	if b.Tick(t.Context(), b.now); b.sheets != 0 || len(b.evidence) != 0 {
+	if b.Tick(t.Context(), b.now); b.sheets != 0 || slices.ContainsFunc(b.authors.all, func(x author) bool { return x.evidence != nil }) {
 		t.Errorf("%d sheets are left", b.sheets)
 	}
 }

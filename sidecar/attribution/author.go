@@ -24,6 +24,7 @@ type author struct {
 	sidecar.Author
 	first      int64 // when it was first seen, in Unix seconds
 	uses       int32 // panes and bad sends that name it
+	evidence   *evidence
 	prev, next uint32
 }
 

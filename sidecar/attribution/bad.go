@@ -6,10 +6,11 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // noteBad keeps a send that has gone wrong.
-func (t *table) noteBad(s *subject, now time.Time, o *sidecar.Outcome) {
+func (t *table) noteBad(s *subject, now time.Time, o *logline.Outcome) {
 	number := t.number(now, o.When)
 	before, known := s.badSends[o.Token]
 	switch {

@@ -4,7 +4,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
@@ -15,9 +15,9 @@ const (
 	maxSheets = 20_000
 	enough    = 20
 
-	sheetSize   = 768 // bytes, about
-	maxNetworks = 16
-	maxPlaces   = 8
+	sheetSize       = 768 // bytes, about
+	maxNetworks     = 16
+	maxDestinations = 8
 )
 
 // evidence is what is known of an author's sends beside their number. A sheet covers at most
@@ -25,25 +25,26 @@ const (
 type evidence struct{ now, before *sheet }
 
 type sheet struct {
-	began      int64      // pane
-	recipients [32]uint64 // a bit for each, by its hash
-	senders    [2]uint64
-	networks   sketch.Top
-	places     sketch.Top // domains of recipients
-	header     sketch.Text
-	subject    sketch.Text
+	began        int64      // pane
+	recipients   [32]uint64 // a bit for each, by its hash
+	senders      [2]uint64
+	networks     sketch.Top
+	destinations sketch.Top // domains of recipients
+	header       sketch.Text
+	subject      sketch.Text
 }
 
-// observe adds a message to the evidence of an author, of which e is the entry in a pane.
-func (t *table) observe(e *sketch.Entry, pane int64, m *Message) {
-	v := t.evidence[e.Author]
+// observe adds a message to the evidence of an author, of which e is the entry in a pane. tried are
+// those of its sends that were not counted before, when they were refused.
+func (t *table) observe(e *sketch.Entry, pane int64, m *Message, tried uint32) {
+	v := t.authors.all[e.Author].evidence
 	if v == nil {
 		some := e.Tried-e.Err >= enough || e.Err == 0 && t.sheets < maxSheets/2 && t.memory() < t.Memory/2
 		if !some || t.sheets >= maxSheets || t.memory()+sheetSize > t.Memory {
 			return
 		}
 		v = &evidence{now: t.newSheet(pane)}
-		t.evidence[e.Author] = v
+		t.authors.all[e.Author].evidence = v
 	}
 	if pane >= v.now.began+parts && t.length > 0 {
 		t.forgetSheet(v.before)
@@ -53,7 +54,7 @@ func (t *table) observe(e *sketch.Entry, pane int64, m *Message) {
 		}
 		v.now = t.newSheet(pane)
 	}
-	v.now.add(t.seed, m)
+	v.now.add(t.seed, m, tried)
 }
 
 func (t *table) newSheet(pane int64) *sheet {
@@ -69,23 +70,27 @@ func (t *table) forgetSheet(s *sheet) {
 
 // forgetEvidence forgets that of an author.
 func (t *table) forgetEvidence(author uint32) {
-	if v := t.evidence[author]; v != nil {
-		t.forgetSheet(v.now)
-		t.forgetSheet(v.before)
-		delete(t.evidence, author)
+	if a := &t.authors.all[author]; a.evidence != nil {
+		t.forgetSheet(a.evidence.now)
+		t.forgetSheet(a.evidence.before)
+		a.evidence = nil
 	}
 }
 
-func (s *sheet) add(seed maphash.Seed, m *Message) {
+func (s *sheet) add(seed maphash.Seed, m *Message, tried uint32) {
 	for i := range m.To {
 		to := &m.To[i]
-		place := maphash.String(seed, to.Domain)
-		sketch.SetBit(s.recipients[:], maphash.String(seed, to.Local)^bits.RotateLeft64(place, 17))
-		s.places.Add(place, to.Domain, 1, maxPlaces)
+		domain := maphash.String(seed, to.Domain)
+		sketch.SetBit(s.recipients[:], maphash.String(seed, to.Local)^bits.RotateLeft64(domain, 17))
+		if uint32(i) < tried { // which ones were counted before is not known
+			s.destinations.Add(domain, to.Domain, 1, maxDestinations)
+		}
 	}
 	if r := m.Request; r != nil {
 		sketch.SetBit(s.senders[:], maphash.String(seed, r.Sender))
-		s.networks.Add(sketch.Network(r.ClientAddress), "", uint32(len(m.To)), maxNetworks)
+		if tried > 0 {
+			s.networks.Add(sketch.Network(r.ClientAddress), "", tried, maxNetworks)
+		}
 		s.header.Add(r.Script, 1)
 		s.subject.Add(r.Subject, int64(len(m.To)))
 	}
@@ -98,23 +103,23 @@ func (v *evidence) show(to *senders.Author) {
 		sheets = append(sheets, v.before)
 	}
 	var recipients, names [][]uint64
-	networks, places := map[string]int64{}, map[string]int64{}
+	networks, destinations := map[string]int64{}, map[string]int64{}
 	for _, s := range sheets {
 		recipients, names = append(recipients, s.recipients[:]), append(names, s.senders[:])
 		for _, r := range s.networks.Rows {
 			networks[sketch.NetworkName(r.Key)] += int64(r.N)
 		}
-		for _, r := range s.places.Rows {
-			places[string(r.Name)] += int64(r.N)
+		for _, r := range s.destinations.Rows {
+			destinations[string(r.Name)] += int64(r.N)
 		}
 		to.MoreNetworks = to.MoreNetworks || s.networks.More
 		if to.Header == "" {
-			to.Header = sidecar.Printable(string(s.header.Is))
+			to.Header = printable.Of(string(s.header.Is))
 		}
 		if to.Subject == "" && len(s.subject.Is) > 0 {
-			to.Subject, to.SubjectCount = sidecar.Printable(string(s.subject.Is)), s.subject.Seen
+			to.Subject, to.SubjectCount = printable.Of(string(s.subject.Is)), s.subject.Seen
 		}
 	}
 	to.Recipients, to.Senders = min(sketch.Distinct(recipients...), to.Tried), min(sketch.Distinct(names...), to.Tried)
-	to.Networks, to.Destinations = senders.Shares(networks, to.Tried), senders.Shares(places, to.Tried)
+	to.Networks, to.Destinations = senders.Shares(networks, to.Tried), senders.Shares(destinations, to.Tried)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/ratelimit"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/usual"
@@ -27,7 +27,7 @@ func TestMemoryOfAMillionDomains(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	a := New(Options{Window: time.Hour, Clock: sidecar.Clock{}, Events: event.NewStream(), Memory: int64(allowed * domains / 250_000), MaxAuthors: 200_000,
+	a := New(Options{Window: time.Hour, Clock: ratelimit.Clock{}, Events: event.NewStream(), Memory: int64(allowed * domains / 250_000), MaxAuthors: 200_000,
 		Spike: func(string, string) string { return "" }, Rule: func(string, string) usual.Rule { return usual.Rule{Least: 50, Factor: 3} }})
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for i := range domains {

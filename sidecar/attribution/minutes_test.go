@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -76,5 +77,25 @@ func TestMinutesAreBounded(t *testing.T) {
 	b.Tick(t.Context(), b.now)
 	if st := b.Status(); st.Subjects != 0 || st.Memory >= size {
 		t.Errorf("in the end there is %+v, before %d bytes", st, size)
+	}
+}
+
+// What networks and destinations have is what was tried, once: what was refused too, and not again
+// when it is sent in the end.
+func TestNetworksAndDestinationsAreOfWhatWasTried(t *testing.T) {
+	b := newBench(t, hour)
+	b.Refused(b.now, message("a@x.example", 5))
+	again, other := message("a@x.example", 3), message("a@x.example", 5)
+	for i := range other.To {
+		other.To[i].Domain = "other.example"
+	}
+	b.Charged(b.now, other, 5)
+	b.Charged(b.now, again, 3)
+	b.counts["x.example"] = Counts{Sent: 8, Refused: 2}
+	r, _ := b.Of(b.now, "x.example")
+	got, err := json.Marshal(map[string]any{"destinations": r.Authors[0].Destinations, "networks": r.Authors[0].Networks, "tried": r.Authors[0].Tried, "sent": r.Authors[0].Sent})
+	want := `{"destinations":[{"name":"far.example","tried":5},{"name":"other.example","tried":5}],"networks":[{"name":"203.0.113.0/24","tried":10}],"sent":8,"tried":10}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v\nwant %s", got, err, want)
 	}
 }

@@ -69,7 +69,7 @@ const toldShares = 3
 func evidenceOf(x *senders.Author) *cluster.Evidence {
 	told := func(list []senders.Share) (to []cluster.Share) {
 		for _, s := range list[:min(len(list), toldShares)] {
-			to = append(to, cluster.Share{Name: s.Name, Sent: s.Sent})
+			to = append(to, cluster.Share{Name: s.Name, Tried: s.Tried})
 		}
 		return to
 	}

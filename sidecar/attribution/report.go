@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/sketch"
 )
@@ -15,7 +16,7 @@ import (
 // Of returns who sends of a subject; false if nothing is known of its authors.
 func (a *Attribution) Of(now time.Time, name string) (r senders.Report, known bool) {
 	counts, others := a.Counts(now, name), a.others(now, name)
-	r = senders.Report{Domain: sidecar.Printable(name), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []senders.Author{}, Nodes: []string{},
+	r = senders.Report{Domain: printable.Of(name), Sent: counts.Sent, Refused: counts.Refused, Limit: counts.Limit, Authors: []senders.Author{}, Nodes: []string{},
 		Uncounted: a.Uncounted(now, name)}
 	known = a.look(now, name, func(s *subject, _ int64) { a.fill(&r, s, now) })
 	for i := range others {
@@ -51,7 +52,7 @@ func (t *table) fill(r *senders.Report, s *subject, now time.Time) {
 		at[id] = len(r.Authors)
 		r.Authors = append(r.Authors, t.author(id, n, r))
 		r.Authors[at[id]].Spike = t.Spike(s.name, r.Authors[at[id]].Key)
-		r.Authors[at[id]].Stopped = sidecar.Printable(t.Stopped(now, now, t.authors.all[id].Author, s.name))
+		r.Authors[at[id]].Stopped = printable.Of(t.Stopped(now, now, t.authors.all[id].Author, s.name))
 	}
 	for _, b := range s.badSends {
 		if i, is := at[b.author]; is && b.pane >= number-parts {
@@ -62,9 +63,9 @@ func (t *table) fill(r *senders.Report, s *subject, now time.Time) {
 	r.Sort()
 	r.FullAt = t.fullAt(r, s, now)
 	if c := s.spam; c != nil {
-		r.CalledSpam = &senders.CalledSpam{Text: sidecar.Printable(c.Text), At: c.At}
+		r.CalledSpam = &senders.CalledSpam{Text: printable.Of(c.Text), At: c.At}
 		for _, server := range c.Servers {
-			r.CalledSpam.Servers = append(r.CalledSpam.Servers, sidecar.Printable(server))
+			r.CalledSpam.Servers = append(r.CalledSpam.Servers, printable.Of(server))
 		}
 	}
 }
@@ -72,10 +73,10 @@ func (t *table) fill(r *senders.Report, s *subject, now time.Time) {
 // author is what one has sent, of a domain of which r has the sums, as fill has them.
 func (t *table) author(id uint32, n sketch.Sum, r *senders.Report) senders.Author {
 	x := &t.authors.all[id]
-	to := senders.Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: sidecar.Printable(x.Account),
+	to := senders.Author{Key: x.Key, Kind: x.Kind(), Proof: x.Proof.String(), Parent: printable.Of(x.Account),
 		Tried: min(n.Tried, r.Tried), Sent: min(n.Sent, r.Unattributed), Error: n.Err,
 		Causes: map[sidecar.Cause]int64{}, Networks: []senders.Share{}, Destinations: []senders.Share{}, FirstSeen: t.firstSeen(r.Domain, x)}
-	if v := t.evidence[id]; v != nil {
+	if v := t.authors.all[id].evidence; v != nil {
 		v.show(&to)
 	}
 	return to
@@ -166,6 +167,23 @@ func (a *Attribution) Uses(now time.Time, name string, newest bool) (all []Use) 
 	return all
 }
 
+// Attributed is how many sends of a subject have an author whom some node knows, in the window and
+// up to a sixth of it longer.
+func (a *Attribution) Attributed(now time.Time, name string) (n int64) {
+	r := senders.Report{}
+	for _, other := range a.others(now, name) {
+		r.Add(&other)
+	}
+	a.look(now, name, func(s *subject, from int64) {
+		for i := range s.panes {
+			if p := &s.panes[i]; p.Number >= from {
+				n += p.Sent
+			}
+		}
+	})
+	return n + r.Unattributed // which is what is attributed, as in fill
+}
+
 // Subjects returns those of which anything is known.
 func (a *Attribution) Subjects() (all []string) {
 	a.locked(func() { all = slices.Collect(maps.Keys(a.subjects.byName)) })
@@ -179,11 +197,11 @@ func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []sende
 	account, isAccount := strings.CutPrefix(scope, sidecar.AccountPrefix)
 	switch {
 	case scope == "":
-		return a.Largest(now, n)
+		return a.largest(now, n)
 	case isAccount:
-		reports = a.Find(now, func(x sidecar.Author) bool { return x.Account == account })
+		reports = a.find(now, func(x sidecar.Author) bool { return x.Account == account })
 	case sidecar.IsAuthor(scope):
-		reports = a.Find(now, func(x sidecar.Author) bool {
+		reports = a.find(now, func(x sidecar.Author) bool {
 			return x.Key == scope || strings.HasPrefix(scope, sidecar.ScriptPrefix) && strings.HasPrefix(x.Key, strings.TrimSuffix(scope, "/")+"/")
 		})
 	default:
@@ -199,9 +217,9 @@ func (a *Attribution) Scope(now time.Time, scope string, n int) (reports []sende
 	return reports
 }
 
-// Find returns the reports of all subjects of which somebody sends for whom f is true, each
+// find returns the reports of all subjects of which somebody sends for whom f is true, each
 // with those alone.
-func (a *Attribution) Find(now time.Time, f func(sidecar.Author) bool) []senders.Report {
+func (a *Attribution) find(now time.Time, f func(sidecar.Author) bool) []senders.Report {
 	reports := []senders.Report{}
 	keys := map[string]bool{}
 	for name := range slices.Values(a.Subjects()) {
@@ -234,9 +252,9 @@ func (a *Attribution) only(now time.Time, subject string, keys map[string]bool) 
 	return r
 }
 
-// Largest returns the n authors that have tried most, whatever they send of. Each report has
+// largest returns the n authors that have tried most, whatever they send of. Each report has
 // only those of its domain that are among them.
-func (a *Attribution) Largest(now time.Time, n int) []senders.Report {
+func (a *Attribution) largest(now time.Time, n int) []senders.Report {
 	type one struct {
 		subject, key string
 		tried        int64

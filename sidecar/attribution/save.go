@@ -97,7 +97,7 @@ func (a *Attribution) save(until time.Time) {
 	var gone []string
 	a.locked(func() { gone, a.subjects.gone = a.subjects.gone, nil })
 	for _, name := range gone {
-		a.report(a.notes.who.Drop(name))
+		event.EmitError(a.Events, event.StoreFailed, a.notes.who.Drop(name))
 	}
 	for {
 		name, n := "", note{}
@@ -105,13 +105,7 @@ func (a *Attribution) save(until time.Time) {
 		if name == "" {
 			return
 		}
-		a.report(a.notes.who.Put(n, name))
-	}
-}
-
-func (a *Attribution) report(err error) {
-	if err != nil {
-		a.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		event.EmitError(a.Events, event.StoreFailed, a.notes.who.Put(n, name))
 	}
 }
 

@@ -13,12 +13,16 @@ import (
 // Share implements policy.Sharer. Both numbers err to the side of who is counted too low: what
 // an author has sent is counted for up to a sixth of the window longer, that of the others up
 // to a sixth shorter.
-func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, max_, most int64) (free, others int64) {
+func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, limit, most int64) (free, others int64) {
 	free = math.MaxInt64
 	told := a.others(now, domain)
 	a.locked(func() {
+		own := a.usual.Of(domain)
+		if own == nil && len(told) == 0 { // as below, at once
+			return
+		}
 		number := a.number(now, now)
-		hours := cluster.Usual{Own: a.usual.Of(domain), Day: a.day(number), Others: told}
+		hours := cluster.Usual{Own: own, Day: a.day(number), Others: told}
 		left := hours.OthersQuota(who.Key)
 		if left <= 0 { // nobody else is known: so it mostly is
 			return
@@ -27,7 +31,7 @@ func (a *Attribution) Share(now time.Time, who sidecar.Author, domain string, ma
 		if left = min(most, left-a.othersUsed(s, number, hours, who.Key)); left <= 0 {
 			return
 		}
-		free, others = max(0, hours.Free(who.Key, max_)-a.used(s, number, who.Key)-hours.Sent(who.Key)), left
+		free, others = max(0, hours.Free(who.Key, limit)-a.used(s, number, who.Key)-hours.Sent(who.Key)), left
 	})
 	return free, others
 }
@@ -46,13 +50,13 @@ func (a *Attribution) Unusual(now time.Time, domain, author string, n, limit int
 }
 
 // Rises reports whether n sends of an author, just made, have brought it over its usual hour, or over another
-// tenth of max, the limit of its domain; 0 is unlimited.
-func (a *Attribution) Rises(now time.Time, domain, author string, n, max_ int64) (rises bool) {
+// tenth of limit, that of its domain; 0 is unlimited.
+func (a *Attribution) Rises(now time.Time, domain, author string, n, limit int64) (rises bool) {
 	a.locked(func() {
 		number := a.number(now, now)
 		after, free := a.used(a.subjects.byName[domain], number, author), a.usual.Of(domain).Free(author, a.day(number), 0)
-		tenth := max(1, max_/10)
-		rises = free > 0 && after-n <= free && after > free || max_ > 0 && (after-n)/tenth < after/tenth
+		tenth := max(1, limit/10)
+		rises = free > 0 && after-n <= free && after > free || limit > 0 && (after-n)/tenth < after/tenth
 	})
 	return rises
 }

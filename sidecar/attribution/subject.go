@@ -72,7 +72,7 @@ const (
 func (t *table) subject(now time.Time, name string) (s *subject, number int64) {
 	s, number = t.subjects.byName[name], t.number(now, now)
 	if s == nil {
-		s = &subject{name: strings.Clone(name), last: number, epoch: t.Counts(now, name).Epoch}
+		s = &subject{name: strings.Clone(name), last: number, epoch: t.Epoch(name)}
 		t.subjects.byName[s.name] = s
 		s.place = t.subjects.byQuiet.PushBack(s)
 		t.resize(s)

@@ -7,6 +7,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/sketch"
 	"sluice/sidecar/usual"
 )
@@ -19,10 +20,10 @@ type table struct {
 	seed     maphash.Seed
 	authors  authors
 	subjects subjects
-	evidence map[uint32]*evidence // by author
-	sheets   int                  // in evidence
+	sheets   int // of evidence, of all authors
 	scratch  map[uint32]sketch.Sum
 	usual    *usual.Hours
+	dated    dated // what day has last returned
 }
 
 // The parts of a window that have a pane each; one more is kept, as in ratelimit, for the
@@ -32,11 +33,14 @@ const parts = 6
 func newTable(o Options) table {
 	t := table{Options: o, length: (o.Window / parts).Milliseconds(), seed: maphash.MakeSeed(),
 		authors: newAuthors(int(orUnbounded(int64(o.MaxAuthors)))), subjects: newSubjects(),
-		evidence: map[uint32]*evidence{}, scratch: map[uint32]sketch.Sum{}}
+		scratch: map[uint32]sketch.Sum{}}
 	t.Memory = orUnbounded(o.Memory)
 	t.usual = usual.New(t.mostUsual())
 	if o.Counts == nil {
 		t.Counts = func(time.Time, string) Counts { return Counts{} }
+	}
+	if o.Epoch == nil {
+		t.Epoch = func(string) int64 { return 0 }
 	}
 	if o.Stopped == nil {
 		t.Stopped = func(time.Time, time.Time, sidecar.Author, string) string { return "" }
@@ -52,15 +56,14 @@ func orUnbounded(most int64) int64 {
 }
 
 // record takes in what became of a send.
-func (t *table) record(now time.Time, o *sidecar.Outcome) {
-	s := t.subjects.byName[o.Payer.Subject()]
+func (t *table) record(now time.Time, o *logline.Outcome) {
 	if o.Result == ratelimit.Delivered && !o.Charged { // as most
-		if s != nil {
+		if s := t.subjects.byName[o.Payer.Subject()]; s != nil {
 			t.forgive(s, o.Token)
 		}
 		return
 	}
-	s, _ = t.subject(now, o.Payer.Subject())
+	s, _ := t.subject(now, o.Payer.Subject())
 	if o.Charged {
 		m := Message{Subject: s.name, Author: *o.Author, To: []envelope.Address{envelope.FoldRouted(o.Entry.Recipient)}}
 		t.count(s, now, o.When, &m, 1, 1)
@@ -103,7 +106,7 @@ func (t *table) count(s *subject, now, at time.Time, m *Message, tried, sent uin
 	e.Tried, e.Sent = e.Tried+tried, e.Sent+sent
 	p.Tried, p.Sent = p.Tried+int64(tried), p.Sent+int64(sent)
 	t.changed(s, now)
-	t.observe(e, number, m)
+	t.observe(e, number, m, tried)
 	t.minute(s, at, id, tried, sent)
 }
 

@@ -47,7 +47,7 @@ func (s *subject) uncharge(pane int64, why sidecar.Class, n int64) {
 }
 
 // Uncounted lists the sends of a subject that nobody has paid for, or all for "".
-func (a *Attribution) Uncounted(now time.Time, name string) []senders.Share {
+func (a *Attribution) Uncounted(now time.Time, name string) []senders.Unpaid {
 	var n [sidecar.Notice]int64
 	a.look(now, name, func(s *subject, from int64) {
 		for _, u := range s.uncharged {
@@ -58,10 +58,10 @@ func (a *Attribution) Uncounted(now time.Time, name string) []senders.Share {
 			}
 		}
 	})
-	list := []senders.Share{}
+	list := []senders.Unpaid{}
 	for why, word := range [...]string{sidecar.Exempt: "exempt", sidecar.Inbound: "from elsewhere", sidecar.Nobody: "bounces and warnings"} {
 		if n[why] > 0 {
-			list = append(list, senders.Share{Name: word, Sent: n[why]})
+			list = append(list, senders.Unpaid{Name: word, Sent: n[why]})
 		}
 	}
 	return list

@@ -4,17 +4,27 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/event"
 	"sluice/sidecar/usual"
 )
 
 // A peak is what an author has sent in an hour, and in which pane of it most.
 type peak struct{ sent, most, pane int64 }
 
+// A dated is a pane with its day. Nearly all who ask for a day ask for that of the newest pane.
+type dated struct {
+	pane int64
+	day  uint16
+}
+
 // day is that of a pane, by the time zone of this program.
 func (t *table) day(pane int64) uint16 {
-	seconds := pane * t.length / 1000
-	_, offset := time.Unix(seconds, 0).Zone()
-	return uint16((seconds + int64(offset)) / 86400)
+	if pane == 0 || t.dated.pane != pane {
+		seconds := pane * t.length / 1000
+		_, offset := time.Unix(seconds, 0).Zone()
+		t.dated = dated{pane, uint16((seconds + int64(offset)) / 86400)}
+	}
+	return t.dated.day
 }
 
 // learn takes in the hour up to the newest pane of a subject, which is over. An hour belongs
@@ -71,9 +81,9 @@ func (a *Attribution) saveUsual(until time.Time) {
 			return
 		case a.Notes == nil:
 		case len(n.Authors) == 0:
-			a.report(a.notes.usual.Drop(name))
+			event.EmitError(a.Events, event.StoreFailed, a.notes.usual.Drop(name))
 		default:
-			a.report(a.notes.usual.Put(n, name))
+			event.EmitError(a.Events, event.StoreFailed, a.notes.usual.Put(n, name))
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestShare(t *testing.T) {
 	b.send("a@x.example", 1)
 	b.wantShare("a@x.example", math.MaxInt64, 0) // of one day
 	b.now = b.now.Add(2 * time.Hour)
-	b.days(2, map[string]int{"a": 8, "c": 5, "big": 32})
+	b.days(3, map[string]int{"a": 8, "c": 5, "big": 32})
 	b.send("a@x.example", 1) // else the last hour is not over
 	b.now = b.now.Add(2 * time.Hour)
 	b.send("new@x.example", 1)

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // A Card is what is shown of an incident.
@@ -32,6 +32,7 @@ type Deed struct {
 type Queued struct {
 	Node     string
 	Messages int64
+	Others   []string // nodes that have sent too, of which it is not known
 }
 
 // A Fact is a line of a card.
@@ -43,12 +44,12 @@ func (c *Card) About() string { return cmp.Or(c.Domain, c.Node+": "+string(c.Con
 // When says since and until when there was the incident.
 func (c *Card) When() string {
 	if c.Open() {
-		return "open since " + sidecar.DateTime(c.Opened)
+		return "open since " + printable.DateTime(c.Opened)
 	}
-	return fmt.Sprintf("from %s to %s", sidecar.DateTime(c.Opened), sidecar.DateTime(c.Closed))
+	return fmt.Sprintf("from %s to %s", printable.DateTime(c.Opened), printable.DateTime(c.Closed))
 }
 
-// Headline says that it was stopped, when and by whom; empty: it was not.
+// Headline says that it was stopped, when and by whom, and whether it may send again; empty: it was not.
 func (c *Card) Headline() string {
 	stopped := c.StoppedAt()
 	if stopped.IsZero() {
@@ -57,6 +58,9 @@ func (c *Card) Headline() string {
 	text := fmt.Sprintf("STOPPED BY %s %s", strings.ToUpper(c.stoppedBy()), Clock(stopped, c.Opened))
 	if first := began(&c.Minutes); !first.IsZero() && first.Before(stopped) {
 		text += fmt.Sprintf(", %s after it began", until(first, stopped))
+	}
+	if is, at := c.lastStop(); !is && !at.IsZero() {
+		text += ", and started again " + Clock(at, c.Opened)
 	}
 	return text
 }
@@ -81,13 +85,19 @@ func (c *Card) Began() time.Time {
 
 // IsStopped reports whether the culprit is stopped, as far as the timeline goes.
 func (c *Card) IsStopped() bool {
-	is := false
+	stopped, _ := c.lastStop()
+	return stopped
+}
+
+// lastStop is what the timeline has last of the culprit's stops: that it was stopped or started, and
+// when; the zero time: nothing.
+func (c *Card) lastStop() (stopped bool, at time.Time) {
 	for _, e := range c.Timeline {
 		if e.Scope == c.Culprit.Author && (e.Event == event.Stopped || e.Event == event.Started) {
-			is = e.Event == event.Stopped
+			stopped, at = e.Event == event.Stopped, e.At
 		}
 	}
-	return is
+	return stopped, at
 }
 
 // Chart is the picture; nil if nothing is known by the minute.
@@ -102,7 +112,10 @@ func (c *Card) Facts() []Fact {
 	if q := c.Queued; q != nil {
 		left := "nothing of it is in the queue of " + q.Node
 		if q.Messages > 0 {
-			left = fmt.Sprintf("%s of it in the queue of %s", sidecar.Count(q.Messages, "message", "messages"), q.Node)
+			left = fmt.Sprintf("%s of it in the queue of %s", printable.Count(q.Messages, "message", "messages"), q.Node)
+		}
+		if len(q.Others) > 0 {
+			left += "; not known of " + strings.Join(q.Others, ", ")
 		}
 		facts = append(facts, Fact{"LEFT", left})
 	}
@@ -140,7 +153,7 @@ func (c *Card) others() []Fact {
 	if n == 0 {
 		return nil
 	}
-	return []Fact{{"OTHERS", fmt.Sprintf("%s: %s sent when it was worst", sidecar.Count(n, "sender", "senders"), count(sent))}}
+	return []Fact{{"OTHERS", fmt.Sprintf("%s: %s sent when it was worst", printable.Count(n, "sender", "senders"), count(sent))}}
 }
 
 // who is the culprit, and what is known of it.
@@ -156,7 +169,7 @@ func (c *Card) who() []Fact {
 		if s.MoreNetworks {
 			more = "more than "
 		}
-		text += fmt.Sprintf(", from %s%s", more, sidecar.Count(int64(len(s.Networks)), "network", "networks"))
+		text += fmt.Sprintf(", from %s%s", more, printable.Count(int64(len(s.Networks)), "network", "networks"))
 	}
 	if who.Usual > 0 {
 		text += fmt.Sprintf(", usually %s in its busiest hours", count(who.Usual))
@@ -207,7 +220,7 @@ func (c *Card) without() string {
 		return ""
 	}
 	return fmt.Sprintf("Sluice: %s an hour for the whole domain, and its %s would have been refused too", count(c.Evidence.Limit),
-		sidecar.Count(int64(others), "other sender", "other senders"))
+		printable.Count(int64(others), "other sender", "other senders"))
 }
 
 // An Entry is a line of the timeline: an event, or what an operator did.

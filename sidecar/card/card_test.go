@@ -42,7 +42,7 @@ func stolen() *Card {
 			Tried: []int64{0, 0, 100, 300, 200, 100, 200, 50, 0, -1, 7}, Sent: []int64{0, 0, 100, 200, 100, 50, 11, 0, 0, -1, 0},
 			OthersTried: []int64{1, 0, 0, 2, 0, 1, 0, 0, 4, -1, 0}, OthersSent: []int64{1, 0, 0, 2, 0, 1, 0, 0, 4, -1, 0}}},
 		Deeds:  []Deed{{At: at(6), What: "suspend-login", Whom: "hacked@example.com", By: "alice", Undo: "sluice undo mx1:58", State: "done"}},
-		Queued: &Queued{"mx1", 0}}
+		Queued: &Queued{Node: "mx1"}}
 	return c
 }
 
@@ -93,7 +93,7 @@ func TestFacts(t *testing.T) {
 	for _, f := range c.Facts() {
 		fmt.Fprintf(&b, "%s %s\n", f.Label, f.Text)
 	}
-	want := `STOPPED BY SLUICE 12:04:30, 5m after it began
+	want := `STOPPED BY SLUICE 12:04:30, 5m after it began, and started again 12:20:00
 SENT hacked@example.com tried 957 and sent 461
 AFTER the stop it sent 0, and tried 57
 OTHERS 8 sent, 0 refused: nobody else noticed
@@ -114,6 +114,10 @@ WITHOUT Sluice: 500 an hour for the whole domain, and its 1 other sender would h
 	c.Minutes.OthersTried[3]++
 	if f := c.Facts()[2]; f.Text != "8 sent, 1 refused" {
 		t.Errorf("of a refusal it says %s", f.Text)
+	}
+	c.Queued = &Queued{"mx1", 3, []string{"mx2", "mx3"}}
+	if f := c.Facts()[5]; f.Text != "3 messages of it in the queue of mx1; not known of mx2, mx3" {
+		t.Errorf("of other nodes it says %s", f.Text)
 	}
 	c.Minutes, c.Queued, c.Evidence.Tried = incident.Minutes{}, nil, 400
 	for _, f := range c.Facts() {
@@ -204,5 +208,40 @@ func TestHostileTexts(t *testing.T) {
 	b.WriteString(strings.ReplaceAll(letter.Text(), "<script>", ""))
 	if s := b.String(); strings.Contains(s, "<script") || strings.ContainsAny(s, "\u202e\u009b\x1b\u200b\ufffd") || !utf8.ValidString(s) || strings.Contains(s, "\n&") {
 		t.Errorf("shown is\n%q", s)
+	}
+}
+
+// The picture in README.md is what this program prints.
+func TestReadmeShowsTheCard(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Card{Incident: incident.Incident{ID: incident.ID{Node: "mx1", Number: 42}, Domain: "shop.example", Severity: incident.Warning, Opened: at(0), Closed: at(52),
+		Causes:   []incident.Cause{{Name: incident.CauseCulprit, Scope: "hacked@shop.example", Since: at(1.2), Gone: at(41)}},
+		Culprit:  incident.Culprit{Author: "hacked@shop.example", Kind: "mailbox", Proof: "proven", Count: 365, Of: 387, Stopped: true, Usual: 12},
+		Timeline: []incident.Entry{{At: at(1.2), Event: event.Stopped, By: "sluice", Scope: "hacked@shop.example"}},
+		Evidence: incident.Evidence{Sent: 387, Tried: 1900, Limit: 500, Who: []incident.Sender{{Author: "hacked@shop.example", Proof: "proven", Networks: make([]string, 9)},
+			{Author: "ann@shop.example"}, {Author: "ben@shop.example"}, {Author: "cid@shop.example"}}},
+		Minutes: incident.Minutes{Author: "hacked@shop.example", From: at(-24), Until: at(30)}},
+		Deeds:  []Deed{{At: at(6.1), What: "suspend-login", By: "alice", State: "done"}, {At: at(6.2), What: "queue-quarantine", By: "alice", State: "done"}},
+		Queued: &Queued{Node: "mx1"}}
+	m := &c.Minutes
+	for minute := range 54 {
+		tried, sent, others := int64(0), int64(0), int64((minute*7+3)%5/3)
+		if from := minute - 15; from >= 0 {
+			tried = min(120, int64(8+from*from))
+			sent = tried
+		}
+		if minute > 24 {
+			sent = 0
+		}
+		if minute > 44 {
+			tried = 0
+		}
+		m.Tried, m.Sent, m.OthersTried, m.OthersSent = append(m.Tried, tried), append(m.Sent, sent), append(m.OthersTried, others), append(m.OthersSent, others)
+	}
+	if text := strings.TrimSuffix(c.Text(), "\n"); !strings.Contains(string(readme), "```text\n"+text+"\n```") {
+		t.Errorf("README.md has another picture than\n%s", text)
 	}
 }

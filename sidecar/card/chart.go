@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // These are the size of a chart: its columns at most, and rows of characters.
@@ -188,4 +188,4 @@ func Clock(at, first time.Time) string {
 }
 
 // until is a span between two times, for reading.
-func until(from, to time.Time) string { return sidecar.Brief(to.Sub(from)) }
+func until(from, to time.Time) string { return printable.Brief(to.Sub(from)) }

@@ -6,6 +6,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 // A Letter is what a customer may read of an incident: the names of its own account, no
@@ -44,13 +45,13 @@ func (c *Card) own(account string) string {
 
 // happened is what was sent, and when.
 func (c *Card) happened(name string) string {
-	text := fmt.Sprintf("From %s on, %s tried to send mail to %s recipients.", sidecar.DateTime(c.Opened), name, count(c.Culprit.Count))
+	text := fmt.Sprintf("From %s on, %s tried to send mail to %s recipients.", printable.DateTime(c.Opened), name, count(c.Culprit.Count))
 	if s := sumOf(&c.Incident); s.tried > 0 {
 		text = fmt.Sprintf("Between %s and %s, %s tried to send mail to %s recipients; to %s of them it was sent.",
-			sidecar.DateTime(c.Minutes.From), sidecar.DateTime(c.Minutes.Until), name, count(max(s.tried, s.sent)), count(s.sent))
+			printable.DateTime(c.Minutes.From), printable.DateTime(c.Minutes.Until), name, count(max(s.tried, s.sent)), count(s.sent))
 	}
 	if c.Culprit.Author == "" {
-		text = fmt.Sprintf("From %s on, the domain %s has sent unusually much mail, or much that other servers did not take.", sidecar.DateTime(c.Opened), c.Domain)
+		text = fmt.Sprintf("From %s on, the domain %s has sent unusually much mail, or much that other servers did not take.", printable.DateTime(c.Opened), c.Domain)
 	}
 	if c.Culprit.Usual > 0 {
 		text += fmt.Sprintf(" In its busiest hours it usually sends to %s.", count(c.Culprit.Usual))
@@ -66,7 +67,7 @@ func (c *Card) consequence(name string) string {
 	stopped := c.StoppedAt()
 	switch {
 	case !stopped.IsZero():
-		return fmt.Sprintf("At %s %s was stopped. The other senders of %s went on.", sidecar.DateTime(stopped), name, c.Domain)
+		return fmt.Sprintf("At %s %s was stopped. The other senders of %s went on.", printable.DateTime(stopped), name, c.Domain)
 	case c.had(incident.CauseDeferfail):
 		return fmt.Sprintf("The mail of %s was refused for a time, to keep the server from being called a source of spam.", c.Domain)
 	case c.had(incident.CauseLimit):
@@ -107,13 +108,13 @@ func todo(kind string) []string {
 // Text is the letter as plain text.
 func (l Letter) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", sidecar.Show(l.Title))
+	fmt.Fprintf(&b, "%s\n\n", printable.TextOf(l.Title))
 	for _, p := range l.Paragraphs {
-		fmt.Fprintf(&b, "%s\n\n", sidecar.Show(p))
+		fmt.Fprintf(&b, "%s\n\n", printable.TextOf(p))
 	}
 	fmt.Fprintln(&b, "What you can do:")
 	for _, p := range l.Todo {
-		fmt.Fprintf(&b, "- %s\n", sidecar.Show(p))
+		fmt.Fprintf(&b, "- %s\n", printable.TextOf(p))
 	}
 	return b.String()
 }

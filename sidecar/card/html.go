@@ -6,17 +6,17 @@ import (
 	"html/template"
 	"io"
 
-	"sluice/sidecar"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/printable"
 )
 
 //go:embed card.html
 var page string
 
-// pages are the files for a browser. All that they show passes sidecar.Show before it is escaped
+// pages are the files for a browser. All that they show passes printable.TextOf before it is escaped
 // for HTML.
 func pages() (*template.Template, error) {
-	return template.New("pages").Funcs(template.FuncMap{"show": func(v any) string { return sidecar.Printable(fmt.Sprint(v)) }}).Parse(page)
+	return template.New("pages").Funcs(template.FuncMap{"show": func(v any) string { return printable.Of(fmt.Sprint(v)) }}).Parse(page)
 }
 
 // WriteHTML writes the card as one file, for operators.

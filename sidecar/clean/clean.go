@@ -53,6 +53,8 @@ type Done struct {
 	Text    string   `json:"text"`           // in one line
 	Actions []int    `json:"actions"`        // their numbers in the record
 	Left    []string `json:"left,omitempty"` // what is left for an operator, with the command if there is one
+
+	Password string `json:"password,omitempty"` // a new one, to be shown once
 }
 
 // The names of the steps, in the order in which they are done: the mail stops first, and nobody
@@ -94,6 +96,9 @@ func Make(ctx context.Context, c Case, steps []Step, only []string) ([]Planned, 
 		p := Planned{Step: steps[i]}
 		if p.Plan, p.Err = steps[i].Plan(ctx, c); ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if len(p.Plan.Lines) > 0 {
+			p.Plan.Nothing = ""
 		}
 		all = append(all, p)
 	}

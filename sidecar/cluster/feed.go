@@ -12,34 +12,35 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/notes"
 )
 
 // A Feed exchanges reports with the other nodes. A nil *Feed is that of a node without others.
 type Feed struct {
 	Options
 
-	some atomic.Bool // something was heard
-	mu   sync.Mutex
-	// What other nodes have told, by subject and node, and how much that is.
-	heard map[string]map[string]heard
-	size  int
-	news  []heard // not in heard yet, for it is not known when they came
+	anyReceived atomic.Bool // another node has published a report
+	mu          sync.Mutex
+	// What other nodes have published, by subject and node, and how many reports that is.
+	reports map[string]map[string]otherReport
+	size    int
+	news    []otherReport // not in reports yet: receive does not know the time
 
 	asked map[string]question // the last about a subject, here or there
-	due   map[string]bool     // subjects to be told of as soon as possible
+	due   map[string]bool     // subjects to be published as soon as possible
 }
 
 // Options are what a Feed is made with; all are needed.
 type Options struct {
-	Board sidecar.Board
+	Board notes.Board
 	Node  func() string // of this node
 	// Report is what this node knows of a subject; false: nothing.
 	Report func(now time.Time, subject string) (Report, bool)
 	// Used is how much of its limits a subject has used, in percent, of the fullest; 100 if it has tripped.
 	Used func(ratelimit.Standing) int64
-	// Soon has Reconcile called.
+	// Soon lets Reconcile be called soon.
 	Soon func(subjects ...string)
-	// Silent are the other nodes, with for how long nothing was heard of them.
+	// Silent returns the other nodes, each with how long ago it gave the last sign of life.
 	Silent func() map[string]time.Duration
 }
 
@@ -49,8 +50,8 @@ type question struct {
 	number int64
 }
 
-// heard is what another node has told.
-type heard struct {
+// An otherReport is a report that another node has published.
+type otherReport struct {
 	subject string
 	at      time.Time // zero: not known yet
 	Report
@@ -59,26 +60,26 @@ type heard struct {
 const (
 	prefix = "who/" // of keys on the board; node, slash and subject follow
 
-	tellEvery   = 10 * time.Second
-	fresh       = 3 * tellEvery        // a report that is older is nobody's
-	lives       = fresh + tellEvery    // on the board
-	askedFor    = time.Minute          // how long a subject is told of after somebody has asked
-	half        = 50                   // percent of a limit, from which on a subject is told of
-	maxSubjects = 200                  // that a node tells of
-	maxHeard    = 20 * maxSubjects     // reports of other nodes
-	maxNews     = maxHeard             // likewise
-	maxSubject  = 3 + 64 + 1 + maxText // bytes of a subject
+	publishEvery = 10 * time.Second
+	fresh        = 3 * publishEvery     // a report that is older is nobody's
+	lives        = fresh + publishEvery // on the board
+	askedFor     = time.Minute          // how long a subject is published after somebody has asked
+	half         = 50                   // percent of a limit, from which on a subject is published
+	maxSubjects  = 200                  // that a node publishes
+	maxReports   = 20 * maxSubjects     // reports of other nodes
+	maxNews      = maxReports           // likewise
+	maxSubject   = 3 + 64 + 1 + maxText // bytes of a subject
 )
 
 // New returns a Feed that follows the board.
 func New(o Options) *Feed {
-	f := &Feed{Options: o, heard: map[string]map[string]heard{}, asked: map[string]question{}, due: map[string]bool{}}
+	f := &Feed{Options: o, reports: map[string]map[string]otherReport{}, asked: map[string]question{}, due: map[string]bool{}}
 	o.Board.Watch(prefix, f.receive)
 	return f
 }
 
-// receive takes a value of the board, which must not be called from here. What cannot be a
-// report is passed over: the next one of that node takes its place.
+// receive gets a value of the board, which must not be called from here. What is not a valid
+// report is ignored: the next one of that node takes its place.
 func (f *Feed) receive(key string, value []byte) {
 	node, subject, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
 	if len(value) == 0 || node == f.Node() || node != clean(node) || !sidecar.AlwaysCounted(subject) || len(subject) > maxSubject {
@@ -91,8 +92,8 @@ func (f *Feed) receive(key string, value []byte) {
 	r.Node = strings.Clone(node)
 	f.mu.Lock()
 	if len(f.news) < maxNews {
-		f.news = append(f.news, heard{subject: strings.Clone(subject), Report: r})
-		f.some.Store(true)
+		f.news = append(f.news, otherReport{subject: strings.Clone(subject), Report: r})
+		f.anyReceived.Store(true)
 	}
 	f.mu.Unlock()
 	if r.Asks != 0 {
@@ -100,17 +101,17 @@ func (f *Feed) receive(key string, value []byte) {
 	}
 }
 
-// take takes in what has come. mu is held.
-func (f *Feed) take(now time.Time) {
+// store moves what was received to the reports, dated now. mu is held.
+func (f *Feed) store(now time.Time) {
 	for _, h := range f.news {
-		of := f.heard[h.subject]
+		of := f.reports[h.subject]
 		before, known := of[h.Node]
-		if !known && f.size >= maxHeard {
+		if !known && f.size >= maxReports {
 			continue
 		}
 		if of == nil {
-			of = map[string]heard{}
-			f.heard[h.subject] = of
+			of = map[string]otherReport{}
+			f.reports[h.subject] = of
 		}
 		if !known {
 			f.size++
@@ -125,15 +126,15 @@ func (f *Feed) take(now time.Time) {
 	f.news = nil
 }
 
-// Of returns what other nodes have told of a subject lately, by their names.
+// Of returns the fresh reports of other nodes about a subject, sorted by node.
 func (f *Feed) Of(now time.Time, subject string) (all []Report) {
-	if f == nil || !f.some.Load() {
+	if f == nil || !f.anyReceived.Load() {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.take(now)
-	for _, h := range f.heard[subject] {
+	f.store(now)
+	for _, h := range f.reports[subject] {
 		if now.Sub(h.at) <= fresh {
 			all = append(all, h.Report)
 		}
@@ -142,8 +143,7 @@ func (f *Feed) Of(now time.Time, subject string) (all []Report) {
 	return all
 }
 
-// Missing returns which other nodes were not heard of for so long that what they know is in
-// nothing.
+// Missing returns the other nodes that have been silent for so long that their reports are left out.
 func (f *Feed) Missing() (nodes []string) {
 	if f == nil {
 		return nil
@@ -157,17 +157,18 @@ func (f *Feed) Missing() (nodes []string) {
 	return nodes
 }
 
-// Ask asks the other nodes what they know of a subject, and has it told of for a minute.
+// Ask asks the other nodes what they know of a subject, and publishes this node's report of it, now
+// and for a minute.
 func (f *Feed) Ask(now time.Time, subject string) {
 	if f == nil {
 		return
 	}
 	f.ask(now, subject)
 	r, _ := f.Report(now, subject)
-	f.tell(subject, r)
+	f.publish(subject, r)
 }
 
-// AskSoon is Ask, as soon as possible. It does not wait: a question is being answered.
+// AskSoon is Ask, done as soon as possible in the background, so that no answer to a mail server waits.
 func (f *Feed) AskSoon(now time.Time, subject string) {
 	if f != nil {
 		f.ask(now, subject)
@@ -183,8 +184,8 @@ func (f *Feed) ask(now time.Time, subject string) {
 	f.asked[subject], f.due[subject] = question{now, max(before+1, time.Now().UnixNano())}, true // also greater after a restart
 }
 
-// Keep has the other nodes told of a subject for a minute, without a question.
-func (f *Feed) Keep(now time.Time, subject string) {
+// KeepPublishing publishes reports about a subject for a minute, without asking the other nodes.
+func (f *Feed) KeepPublishing(now time.Time, subject string) {
 	if f != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -192,7 +193,7 @@ func (f *Feed) Keep(now time.Time, subject string) {
 	}
 }
 
-// First reports whether this node is the first by name of all that are there.
+// First reports whether this node is the first by name of all nodes that are not silent.
 func (f *Feed) First() bool {
 	if f == nil {
 		return true
@@ -205,52 +206,51 @@ func (f *Feed) First() bool {
 	return true
 }
 
-// patience is how long the answers of other nodes are waited for.
+// patience is how long Gather waits for the other nodes.
 const patience = 2 * time.Second
 
-// Gather asks the other nodes about subjects, and waits until all have answered, or for as long
-// as patience.
+// Gather asks the other nodes about subjects, and waits until all have answered, at most for patience.
 func (f *Feed) Gather(now time.Time, subjects ...string) {
 	for _, subject := range subjects {
 		f.Ask(now, subject)
 	}
-	unheard := func(subject string) bool { return !f.Heard(now, subject, now) }
-	for until := time.Now().Add(patience); slices.ContainsFunc(subjects, unheard) && time.Now().Before(until); {
+	unanswered := func(subject string) bool { return !f.Answered(now, subject, now) }
+	for until := time.Now().Add(patience); slices.ContainsFunc(subjects, unanswered) && time.Now().Before(until); {
 		time.Sleep(patience / 100)
 	}
 }
 
-// Heard reports whether all nodes that are there have told of a subject since a time.
-func (f *Feed) Heard(now time.Time, subject string, since time.Time) bool {
+// Answered reports whether all nodes that are not silent have reported about a subject since a time.
+func (f *Feed) Answered(now time.Time, subject string, since time.Time) bool {
 	if f == nil {
 		return true
 	}
 	silent := f.Silent()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.take(now)
+	f.store(now)
 	for node, of := range silent {
-		if h, known := f.heard[subject][node]; of <= fresh && (!known || h.at.Before(since)) {
+		if h, known := f.reports[subject][node]; of <= fresh && (!known || h.at.Before(since)) {
 			return false
 		}
 	}
 	return true
 }
 
-// Reconcile tells the other nodes of a subject, if that is due.
+// Reconcile publishes this node's report about a subject, if that is due.
 func (f *Feed) Reconcile(_ context.Context, now time.Time, subject string) error {
 	f.mu.Lock()
-	f.take(now)
+	f.store(now)
 	due := f.due[subject]
 	f.mu.Unlock()
 	if due { // whoever is asked answers, also if it knows nothing
 		r, _ := f.Report(now, subject)
-		f.tell(subject, r)
+		f.publish(subject, r)
 	}
 	return nil
 }
 
-func (f *Feed) tell(subject string, r Report) {
+func (f *Feed) publish(subject string, r Report) {
 	f.mu.Lock()
 	delete(f.due, subject)
 	r.Asks = f.asked[subject].number // again, for this may take the place of the question
@@ -260,8 +260,8 @@ func (f *Feed) tell(subject string, r Report) {
 	}
 }
 
-// Survey has all other nodes told of those subjects of which they may need to know: operators
-// have asked about them, they have tripped, or have used the most of their limits.
+// Survey publishes reports about the subjects that other nodes may need to know of: those that
+// operators have asked about, that have tripped, or that have used most of their limits.
 func (f *Feed) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	used := map[string]int64{}
 	each = func(st ratelimit.Standing) {
@@ -272,22 +272,23 @@ func (f *Feed) Survey(now time.Time) (each func(ratelimit.Standing), done func()
 	return each, func() {
 		for _, subject := range f.chosen(now, used) {
 			if r, known := f.Report(now, subject); known {
-				f.tell(subject, r)
+				f.publish(subject, r)
 			}
 		}
 	}
 }
 
-// chosen are the subjects that are told of, of those that have used so much. It forgets what is old.
+// chosen returns the subjects to publish; used has how many percent of a limit each has used. It
+// drops old reports and questions.
 func (f *Feed) chosen(now time.Time, used map[string]int64) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.take(now)
-	for subject, of := range f.heard {
+	f.store(now)
+	for subject, of := range f.reports {
 		before := len(of)
-		maps.DeleteFunc(of, func(_ string, h heard) bool { return now.Sub(h.at) > fresh })
+		maps.DeleteFunc(of, func(_ string, h otherReport) bool { return now.Sub(h.at) > fresh })
 		if f.size -= before - len(of); len(of) == 0 {
-			delete(f.heard, subject)
+			delete(f.reports, subject)
 		}
 	}
 	maps.DeleteFunc(f.asked, func(_ string, q question) bool { return now.Sub(q.at) > askedFor })

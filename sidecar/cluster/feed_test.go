@@ -11,11 +11,12 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/notes"
 )
 
 // A cable is a board that carries what is told, at once.
 type cable struct {
-	sidecar.Board
+	notes.Board
 	watchers []func(key string, value []byte)
 	told     []string
 }
@@ -88,14 +89,14 @@ func TestNodesAnswer(t *testing.T) {
 		t.Errorf("b has heard %q", got)
 	}
 	b.runs(t, now)
-	if a.Heard(now, "a.example", now) {
+	if a.Answered(now, "a.example", now) {
 		t.Error("not all have answered")
 	}
 	x.runs(t, now)
-	if !a.Heard(now, "a.example", now) || a.of(now) != "b 2, x 3" {
+	if !a.Answered(now, "a.example", now) || a.of(now) != "b 2, x 3" {
 		t.Errorf("all have answered: %q", a.of(now))
 	}
-	if a.Heard(now.Add(time.Second), "a.example", now.Add(time.Second)) {
+	if a.Answered(now.Add(time.Second), "a.example", now.Add(time.Second)) {
 		t.Error("an earlier answer counts")
 	}
 	if len(a.soon)+len(b.soon)+len(x.soon) != 0 {
@@ -187,22 +188,22 @@ func TestWhatNoNodeHasWritten(t *testing.T) {
 	if text, _ := json.Marshal(e); len(e.Networks[0].Name) != maxText || e.Networks[1].Name != `\u001b[1m` || e.Subject != `\u202e` {
 		t.Errorf("heard %s", text)
 	}
-	for i := range 3 * maxHeard {
+	for i := range 3 * maxReports {
 		for _, f := range c.watchers {
 			f(fmt.Sprintf("who/b/%d.example", i), []byte(author(`,"s":1`)))
 		}
-		if i == 2*maxHeard {
+		if i == 2*maxReports {
 			if len(a.news) > maxNews {
 				t.Errorf("%d wait", len(a.news))
 			}
 			a.Of(now, "a.example")
 		}
 	}
-	if a.Of(now, "a.example"); a.size > maxHeard {
+	if a.Of(now, "a.example"); a.size > maxReports {
 		t.Errorf("%d are kept", a.size)
 	}
 	a.surveys(now.Add(time.Hour), nil)
-	if a.size != 0 || len(a.heard) != 0 {
+	if a.size != 0 || len(a.reports) != 0 {
 		t.Errorf("%d are kept for ever", a.size)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // A Report is what one node knows of who sends of a subject: those who have tried most. All
@@ -50,10 +51,10 @@ type Evidence struct {
 	Header       string  `json:"b,omitempty"`
 }
 
-// A Share is how many of an author's sends have something in common.
+// A Share is how many of what an author has tried have something in common.
 type Share struct {
-	Name string `json:"n"`
-	Sent int64  `json:"s"`
+	Name  string `json:"n"`
+	Tried int64  `json:"s"`
 }
 
 // MaxAuthors is how many of a subject a node tells of.
@@ -151,10 +152,10 @@ func (e *Evidence) cleaned() []int64 {
 		for i := range *list {
 			s := &(*list)[i]
 			s.Name = clean(s.Name)
-			numbers = append(numbers, s.Sent)
+			numbers = append(numbers, s.Tried)
 		}
 	}
 	return numbers
 }
 
-func clean(s string) string { return sidecar.Printable(s[:min(len(s), maxText)]) }
+func clean(s string) string { return printable.Of(s[:min(len(s), maxText)]) }

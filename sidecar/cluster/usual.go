@@ -51,15 +51,15 @@ func (u Usual) OthersQuota(author string) int64 {
 }
 
 // Free is as that of usual.Domain.
-func (u Usual) Free(author string, max_ int64) int64 {
-	n := u.Own.Free(author, u.Day, max_)
+func (u Usual) Free(author string, limit int64) int64 {
+	n := u.Own.Free(author, u.Day, limit)
 	if len(u.Others) == 0 {
 		return n
 	}
 	known := n > 0 || u.sum(author, func(x *Author) int64 { return x.Free }) > 0
 	n = u.Own.Free(author, u.Day, 0) + u.sum(author, func(x *Author) int64 { return x.Free })
 	if known {
-		n = max(n, max_/20)
+		n = max(n, limit/20)
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -44,7 +45,7 @@ type Config struct {
 	}
 	Exim struct {
 		Mainlog          string
-		LocalDomains     []string // domains, *.domains, or absolute paths of files that list them
+		LocalDomains     []string // see localDomain
 		RemoteTransports []string // globs as path.Match has them
 		Binary           string
 		SpoolDirectory   string // of its queue; empty: as Exim says, or where packages have it
@@ -95,10 +96,14 @@ type Config struct {
 	Queue struct {
 		Max  int64 // messages of Exim's queue of which more than their number is kept
 		Warn int64 // messages that are warned of while less than a day is known of the queue
+
+		PurgeDays int64 // after so many days in the quarantine, mail is removed for good; 0: never
 	}
 	Clean struct {
 		WebUsers []string // logins of web servers, whose files below public_html may be disabled too
 		Adapter  string   // by which logins are suspended; empty: the only one that the host has
+
+		HoldOutgoing bool // cPanel is to hold what a suspended login sends
 	}
 	Limits Limits
 
@@ -212,7 +217,7 @@ var ErrUnread = errors.New("read configuration")
 // An error names every mistake in the file, one a line, as "FILE:LINE: ...".
 func Load(path string) (*Config, error) {
 	name := cmp.Or(path, DefaultPath)
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
 		return Default(), nil
 	}
@@ -226,13 +231,30 @@ func Load(path string) (*Config, error) {
 // which it returns as trouble.
 func Sockets(path string) (policy []Listener, admin Listener, trouble, err error) {
 	name := cmp.Or(path, DefaultPath)
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil && (path != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, "", nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	p := newParser(name)
 	p.parse(string(text))
 	return p.config.Listen.Policy, p.config.Listen.Admin, p.err(), nil
+}
+
+// maxFile is the largest configuration file in bytes: limits of half a million domains. A
+// device that never ends would take all memory.
+const maxFile = 64 << 20
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s has more than %d MB: it is no configuration file", name, maxFile>>20)
+	}
+	return text, err
 }
 
 // Parse validates the text of a configuration file. The name is only for errors and
@@ -246,9 +268,17 @@ func Parse(name, text string) (*Config, error) {
 	return p.config, nil
 }
 
-// Origin is where the value of a key comes from: "built-in", "FILE:LINE", or "panel" for
-// one that Assume has set. Keys are written as in the file without quotes:
+// Origin is where the value of a key comes from: "built-in", "FILE:LINE", "panel" for
+// one that Assume has set, or what SetFromExim was told. Keys are written as in the file without quotes:
 // "limits.hourly", "limits.domain.example.com.hourly".
 func (c *Config) Origin(key string) string {
-	return cmp.Or(c.origins[key], limit.BuiltIn)
+	return cmp.Or(c.origins[key], string(limit.LayerBuiltIn))
+}
+
+// originOf is the origin of a setting, of what Origin returns for a file's or no file's.
+func originOf(place string) limit.Origin {
+	if place == string(limit.LayerBuiltIn) {
+		return limit.Origin{Layer: limit.LayerBuiltIn}
+	}
+	return limit.Origin{Layer: limit.LayerFile, Place: place}
 }

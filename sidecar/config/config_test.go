@@ -272,3 +272,10 @@ func FuzzParseConfig(f *testing.F) {
 		}
 	})
 }
+
+// A device that never ends is told from a file, before it has taken all memory.
+func TestLoadNeverEnds(t *testing.T) {
+	if _, err := Load("/dev/zero"); !errors.Is(err, ErrUnread) || !strings.Contains(err.Error(), "it is no configuration file") {
+		t.Error(err)
+	}
+}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"sluice/ratelimit"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/field"
 	"sluice/sidecar/limit"
 )
@@ -74,11 +76,13 @@ func (c *Config) keys() []configKey {
 		{"alert.to", alertList{&c.Alert.To}},
 		{"queue.warn", field.Whole(&c.Queue.Warn, 1, 100_000_000)},
 		{"queue.max", field.Whole(&c.Queue.Max, 0, 100_000_000)},
+		{"queue.purge_days", field.Whole(&c.Queue.PurgeDays, 0, 3650)},
 
 		{"metrics.textfile", field.Text(&c.Metrics.Textfile, field.OrEmpty(field.AbsolutePath))},
 		{"metrics.top", field.Whole(&c.Metrics.Top, 0, 1000)},
 
 		{"clean.adapter", field.Text(&c.Clean.Adapter, field.OrEmpty(adapterName))},
+		{"clean.hold_outgoing", field.Bool(&c.Clean.HoldOutgoing)},
 		{"clean.web_users", field.List(&c.Clean.WebUsers, field.NotEmpty)},
 
 		{"limits.window", field.Duration(&c.Limits.Window, ratelimit.MinWindow, ratelimit.MaxWindow)},
@@ -100,19 +104,18 @@ func (c *Config) scopeKinds() []scopeKind {
 	}
 }
 
+// localDomain checks an entry of domains.Follow's.
 func localDomain(s string) (string, error) {
-	if strings.HasPrefix(s, "/") {
-		return field.AbsolutePath(s)
+	rest, _ := strings.CutPrefix(s, "!")
+	if path, lookup := domains.FileOf(rest); path != "" && rest[0] != '!' {
+		return s[:len(s)-len(rest)] + lookup + filepath.Clean(path), nil
 	}
-	name, wild := strings.CutPrefix(s, "*.")
+	name, _ := strings.CutPrefix(rest, "*.")
 	r, err := field.Domain(name)
 	if err != nil {
 		return "", fmt.Errorf(`%w or "*.example.com", or the absolute path of a file that lists such names`, err)
 	}
-	if wild {
-		return "*." + r, nil
-	}
-	return r, nil
+	return s[:len(s)-len(name)] + r, nil
 }
 
 func glob(s string) (string, error) {

@@ -62,23 +62,26 @@ func policyListener(s string) (string, error) {
 }
 
 func milterListener(s string) (string, error) {
-	l := Listener(s)
-	switch l.Network() {
-	case "unix":
-		if socketPath(l.Address()) {
-			return s, nil
-		}
-	case "tcp":
-		if a, err := loopbackAddress(l.Address()); err == nil {
-			return "tcp:" + a, nil
-		}
-	}
-	return "", errors.New(`"unix:/PATH" (99 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
+	return unixOr(loopbackAddress, s, `"unix:/PATH" (99 bytes at most) or "tcp:127.0.0.1:PORT" (the loopback only)`)
 }
 
 // metricsListener allows ports of root's only, as policyListener does: on any other a local user
 // could listen while sluice is down, and be told the token of Prometheus.
 func metricsListener(s string) (string, error) {
+	return unixOr(rootAddress, s, fmt.Sprintf(
+		`"unix:/PATH" (99 bytes at most) or "tcp:ADDRESS:PORT" with a port below %d, on which only root may listen, as "tcp:127.0.0.1:294"`, RootPorts))
+}
+
+func rootAddress(s string) (string, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err == nil && (a.Port() == 0 || a.Port() >= RootPorts) {
+		err = errors.New("it is a port of everybody's")
+	}
+	return s, err
+}
+
+// unixOr allows unix sockets, and the addresses that tcp does; wanted says what these are.
+func unixOr(tcp func(address string) (string, error), s, wanted string) (string, error) {
 	l := Listener(s)
 	switch l.Network() {
 	case "unix":
@@ -86,11 +89,11 @@ func metricsListener(s string) (string, error) {
 			return s, nil
 		}
 	case "tcp":
-		if a, err := netip.ParseAddrPort(l.Address()); err == nil && a.Port() > 0 && a.Port() < RootPorts {
-			return s, nil
+		if a, err := tcp(l.Address()); err == nil {
+			return "tcp:" + a, nil
 		}
 	}
-	return "", fmt.Errorf(`"unix:/PATH" (99 bytes at most) or "tcp:ADDRESS:PORT" with a port below %d, on which only root may listen, as "tcp:127.0.0.1:294"`, RootPorts)
+	return "", errors.New(wanted)
 }
 
 func adminListener(s string) (string, error) {

@@ -12,6 +12,7 @@ import (
 
 	"sluice/sidecar/field"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/typed"
 )
 
 // A configParser reads one file into a Config, and collects the mistakes in it.
@@ -175,7 +176,7 @@ func (p *configParser) thresholds(prefix, name string, s *tomlNode) limit.Thresh
 	var t limit.Thresholds
 	for _, n := range s.children {
 		value := t.Field(n.name)
-		switch err := limit.CheckScope(name, n.name); {
+		switch err := typed.CheckScope(name, n.name); {
 		case prefix == "limits.mailbox" && err != nil:
 			p.mistake(n.line, "%v", err)
 		case value != nil:

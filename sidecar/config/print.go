@@ -24,7 +24,10 @@ func (v Value) Of() limit.Origin {
 	if v.Origin == string(limit.LayerPanel) {
 		return limit.Origin{Layer: limit.LayerPanel}
 	}
-	return limit.OriginOf(v.Origin)
+	if place, is := strings.CutPrefix(v.Origin, fromExim); is {
+		return limit.Origin{Layer: limit.LayerExim, Place: place}
+	}
+	return originOf(v.Origin)
 }
 
 // Values lists the effective configuration, in the order of the sections, without

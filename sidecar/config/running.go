@@ -16,7 +16,7 @@ import (
 
 // SetUnlessInFile sets a key that the file does not set, to what the hosting panel has.
 func (c *Config) SetUnlessInFile(key string, value any) {
-	if c.Origin(key) != limit.BuiltIn {
+	if c.Sets(key) {
 		return
 	}
 	for _, k := range c.keys() {
@@ -26,9 +26,55 @@ func (c *Config) SetUnlessInFile(key string, value any) {
 	}
 }
 
+// SetTextFromExim sets a key that the file does not set to what Exim's configuration has, if that
+// is something. place says where in it it stands.
+func (c *Config) SetTextFromExim(key, text, place string) {
+	if c.Sets(key) || text == "" {
+		return
+	}
+	for _, k := range c.keys() {
+		if k.name == key && k.value.Set(text) == nil {
+			c.origins[key] = fromExim + place
+		}
+	}
+}
+
+// SetFromExim does the same for a list, and returns what of it the key cannot have.
+func (c *Config) SetFromExim(key string, items []string, place string) (refused []string) {
+	if c.Sets(key) {
+		return nil
+	}
+	for _, k := range c.keys() {
+		if k.name != key {
+			continue
+		}
+		was := k.value.Get()
+		var good []any
+		for _, item := range items {
+			if k.value.Set([]any{item}) != nil {
+				refused = append(refused, item)
+			} else {
+				good = append(good, item)
+			}
+		}
+		if len(good) == 0 {
+			k.value.Set(was)
+		} else if k.value.Set(good) == nil {
+			c.origins[key] = fromExim + place
+		}
+	}
+	return refused
+}
+
+// fromExim is what the origin of a key begins with that SetFromExim has set.
+const fromExim = string(limit.LayerExim) + ": "
+
+// FromExim reports whether a key has what Exim's configuration says.
+func (c *Config) FromExim(key string) bool { return strings.HasPrefix(c.Origin(key), fromExim) }
+
 // Sets reports whether the file sets a key.
 func (c *Config) Sets(key string) bool {
-	return c.Origin(key) != limit.BuiltIn && c.Origin(key) != string(limit.LayerPanel)
+	return c.Origin(key) != string(limit.LayerBuiltIn) && c.Origin(key) != string(limit.LayerPanel) && !c.FromExim(key)
 }
 
 // ForOtherHost forgets what is true of this host only: its local domains, and who on it is
@@ -123,7 +169,7 @@ func (c *Config) Settings() (all []limit.Setting) {
 func settingsOf(t *limit.Thresholds, scope, prefix string, origin func(key string) string) (all []limit.Setting) {
 	for _, k := range keysOf(t, "") {
 		if v := k.value.Get(); v != nil {
-			all = append(all, limit.Setting{Scope: scope, Key: k.name, Value: v, Origin: limit.OriginOf(origin(prefix + k.name))})
+			all = append(all, limit.Setting{Scope: scope, Key: k.name, Value: v, Origin: originOf(origin(prefix + k.name))})
 		}
 	}
 	return all

@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/field"
 	"sluice/sidecar/identity"
+	"sluice/sidecar/printable"
 )
 
 // A relayList is the field of identity.relay: a list of addresses and networks, of which
@@ -50,9 +51,9 @@ func (l relayList) Get() any {
 	all := []any{}
 	for _, r := range *l.field {
 		if r.AnyName {
-			all = append(all, map[string]any{"host": hostText(r.Hosts), "names": "any"})
+			all = append(all, map[string]any{"host": printable.Network(r.Hosts), "names": "any"})
 		} else {
-			all = append(all, hostText(r.Hosts))
+			all = append(all, printable.Network(r.Hosts))
 		}
 	}
 	return all
@@ -151,7 +152,7 @@ func (l exemptList) Get() any {
 	all := []any{}
 	for _, e := range *l.field {
 		t := map[string]any{"sender": e.Sender}
-		for name, text := range map[string]string{"login": e.Login, "auth": e.Auth, "host": hostText(e.Hosts)} {
+		for name, text := range map[string]string{"login": e.Login, "auth": e.Auth, "host": printable.Network(e.Hosts)} {
 			if text != "" {
 				t[name] = text
 			}
@@ -195,17 +196,6 @@ func addressOrNetwork(s string) (netip.Prefix, error) {
 		return n.Masked(), nil
 	}
 	return netip.Prefix{}, errors.New(`an address or a network like "192.0.2.1" or "192.0.2.0/24"`)
-}
-
-// hostText is an address or a network as it is written; empty if there is none.
-func hostText(n netip.Prefix) string {
-	switch {
-	case !n.IsValid():
-		return ""
-	case n.IsSingleIP():
-		return n.Addr().String()
-	}
-	return n.String()
 }
 
 // ordinal is "1st" for 1.

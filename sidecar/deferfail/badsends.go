@@ -10,6 +10,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/notes"
 )
 
@@ -60,7 +61,7 @@ type badSend struct {
 // time: their causes, not their number, which the store keeps.
 const saveEvery = 10 * time.Second
 
-func newBadSends(store sidecar.Notes, events event.Sink) *badSends {
+func newBadSends(store notes.Store, events event.Sink) *badSends {
 	unread := event.Unread(events, event.NoteUnread)
 	b := &badSends{subjects: map[string]*subjectBad{}, places: places{all: map[string]*place{}}, accounts: accounts{},
 		notes:        notes.New[subjectBad](store, "bad", 1, unread),
@@ -95,13 +96,13 @@ func newSubjectBad() *subjectBad {
 }
 
 // Recorded implements delivery.Observer: it takes in new outcomes of sends.
-func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
+func (d *Breaker) Recorded(now time.Time, news []logline.Outcome) {
 	owners := d.Settings().OwnerMap.Get().Known()
-	d.badSends.mu.Lock()
+	epochs := d.lockWithEpochs(now, news)
 	defer d.badSends.mu.Unlock()
 	for i := range news {
 		o := &news[i]
-		d.badSends.note(o, accountOf(o.Payer, owners), func(subject string) int64 { return d.epochOf(now, subject) })
+		d.badSends.note(o, accountOf(o.Payer, owners), epochs)
 		if subject := o.Payer.Subject(); o.Result == ratelimit.Delivered && d.trips.has(subject) {
 			d.probes.delivered(subject, o.Token)
 			d.Reconciler.ReconcileSoon(subject) // its trip may end
@@ -109,11 +110,41 @@ func (d *Breaker) Recorded(now time.Time, news []sidecar.Outcome) {
 	}
 }
 
-// note takes in the new outcome of a send of an account. epoch returns that of a subject's counts. mu is
-// held.
-func (b *badSends) note(o *sidecar.Outcome, account string, epoch func(subject string) int64) {
+// lockWithEpochs locks badSends.mu, and returns the epochs of the counts of subjects of which a first
+// send has gone wrong. In a cluster each is a call of Redis, which is made while mu is not held:
+// questions about other subjects wait for mu. What this node knows without a call would not do: it
+// may never have asked about a subject that is charged by the log.
+func (d *Breaker) lockWithEpochs(now time.Time, news []logline.Outcome) map[string]int64 {
+	epochs := map[string]int64{}
+	for {
+		d.badSends.mu.Lock()
+		unknown := d.badSends.unknown(news, epochs)
+		if len(unknown) == 0 {
+			return epochs
+		}
+		d.badSends.mu.Unlock()
+		for _, subject := range unknown {
+			epochs[subject] = d.epochOf(now, subject)
+		}
+	}
+}
+
+// unknown returns the subjects of bad sends that are neither kept nor in epochs. mu is held.
+func (b *badSends) unknown(news []logline.Outcome, epochs map[string]int64) (subjects []string) {
+	for i := range news {
+		subject := news[i].Payer.Subject()
+		if _, asked := epochs[subject]; !asked && news[i].Result != ratelimit.Delivered && b.subjects[subject] == nil && !slices.Contains(subjects, subject) {
+			subjects = append(subjects, subject)
+		}
+	}
+	return subjects
+}
+
+// note takes in the new outcome of a send of an account. epochs has those of the counts of subjects
+// that are not kept yet. mu is held.
+func (b *badSends) note(o *logline.Outcome, account string, epochs map[string]int64) {
 	subject := o.Payer.Subject()
-	if o.Payer.Special == "" && b.accounts.saw(account, o.Entry.At) {
+	if o.Payer.Special == "" && b.accounts.markSent(account, o.Entry.At) {
 		b.newcomer = true
 	}
 	if o.Result == ratelimit.Delivered {
@@ -126,14 +157,14 @@ func (b *badSends) note(o *sidecar.Outcome, account string, epoch func(subject s
 	d := b.subjects[subject]
 	if d == nil {
 		d = newSubjectBad()
-		d.Epoch = epoch(subject)
+		d.Epoch = epochs[subject]
 		b.subjects[strings.Clone(subject)] = d
 	}
 	b.observe(d, o, account)
 }
 
 // observe keeps a bad send, with its place. mu is held.
-func (b *badSends) observe(d *subjectBad, o *sidecar.Outcome, account string) {
+func (b *badSends) observe(d *subjectBad, o *logline.Outcome, account string) {
 	before, known := d.Sends[o.Token]
 	s := badSend{When: o.When, At: o.Entry.At.Unix(), Cause: o.Cause, Place: placeOf(o), Account: account, Author: o.Author.Key,
 		Fault: faultOf(o), Failed: o.Result == ratelimit.Failed, Excused: o.Excused}

@@ -12,6 +12,9 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/notes"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 )
 
@@ -43,13 +46,13 @@ type Store interface {
 // Options are what a Breaker is made with; all but Board are needed.
 type Options struct {
 	Store      Store
-	Dir        sidecar.LockDir
-	Clock      sidecar.Clock
+	Dir        lockfile.Dir
+	Clock      ratelimit.Clock
 	Events     event.Sink
 	Settings   func() *settings.Settings
 	Reconciler sidecar.Reconciler
-	Board      sidecar.Board // nil: this node shares with nobody
-	Notes      sidecar.Notes
+	Board      notes.Board // nil: this node shares with nobody
+	Notes      notes.Store
 	Authors    Authors
 	Others     *cluster.Feed // nil: there are none
 	// WouldTrip is told when a subject would be tripped if its limits were not only watched.
@@ -68,7 +71,7 @@ func (d *Breaker) Tick(ctx context.Context, now time.Time) {
 	d.Reconciler.ReconcileAtTick(d.trips.subjects()...)
 	d.Reconciler.ReconcileAtTick(d.watched.subjects()...)
 	d.reconcileAsked()
-	d.probes.keep(d.trips.has)
+	d.probes.dropExcept(d.trips.has)
 	d.startCalm(ctx, now)
 	if d.badSends.saved.Add(saveEvery).Before(now) {
 		d.Stop(ctx, now)
@@ -133,7 +136,7 @@ func (d *Breaker) Reconcile(ctx context.Context, now time.Time, subject string) 
 		err = d.endTrip(ctx, subject)
 	}
 	if err == nil {
-		err = d.trips.setDeferrals(subject, d.mostlyDeferred(s, standing))
+		err = d.trips.see(subject, f, d.mostlyDeferred(s, standing))
 	}
 	if err == nil {
 		err = d.watch(s, now, standing, f)
@@ -189,8 +192,8 @@ func (d *Breaker) reconcileLock(subject string, f Rate) error {
 	if !sidecar.IsDomain(subject) {
 		return nil
 	}
-	lock := sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: subject}
-	i := slices.IndexFunc(d.Dir.Files(subject), func(f sidecar.LockFile) bool { return f.Lock == lock })
+	lock := lockfile.Lock{Kind: lockfile.DeferFail, Domain: subject}
+	i := slices.IndexFunc(d.Dir.Files(subject), func(f lockfile.File) bool { return f.Lock == lock })
 	switch tripped := d.trips.has(subject); {
 	case tripped && i < 0:
 		return d.Dir.Make(lock, f.ratio(), f.epoch)
@@ -245,20 +248,21 @@ func (d *Breaker) Refuses(s *settings.Settings, st ratelimit.Standing) (sent int
 // Follow trips subjects that another node has tripped, and ends trips that another one
 // has ended.
 func (d *Breaker) Follow(ctx context.Context, now time.Time) {
-	tripped := map[string]bool{}
-	d.Board.Entries(tripKeys, func(key string, _ []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = true })
-	for subject := range tripped {
+	tripped := map[string]string{} // the node that has done it
+	d.Board.Entries(tripKeys, func(key string, node []byte) { tripped[strings.TrimPrefix(key, tripKeys)] = string(node) })
+	for subject, node := range tripped {
 		if !d.trips.has(subject) {
-			d.Events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: subject})
+			d.Events.Emit(event.Event{Kind: event.TrippedElsewhere, Domain: subject, Attrs: event.Attrs("node", node)})
 			d.logTrouble(subject, d.trips.set(subject, d.newTrip(d.Settings(), now, d.Store.Standing(d.Clock.Store(now), subject))))
 			d.Reconciler.ReconcileSoon(subject)
 		}
 		d.logTrouble(subject, d.trips.noteShared(subject))
 	}
 	for _, subject := range d.trips.subjects() {
-		switch {
-		case tripped[subject]:
-		case d.trips.isShared(subject):
+		_, is := tripped[subject]
+		switch kept, _ := d.trips.of(subject); {
+		case is:
+		case kept.Shared:
 			d.logTrouble(subject, d.trips.end(subject))
 			d.Reconciler.ReconcileSoon(subject)
 		default:
@@ -336,7 +340,7 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 		return sidecar.Block{}, false
 	}
 	b := sidecar.Block{SMTP: sidecar.Reject, Local: sidecar.Reject, By: sidecar.ByDeferfail, Text: func(a sidecar.Action) sidecar.RefusalText {
-		return d.refusal(s, now, who, a)
+		return d.refusal(s, now, who, a, trip.last)
 	}}
 	if trip.Deferrals {
 		b.SMTP, b.Local = sidecar.Defer, sidecar.Accept
@@ -345,17 +349,20 @@ func (d *Breaker) Block(now time.Time, _ sidecar.Author, who sidecar.Payer) (sid
 	return b, true
 }
 
-// refusal words the refusal of mail of a tripped subject.
-func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer, a sidecar.Action) sidecar.RefusalText {
+// refusal words the refusal of mail of a tripped subject. Its counts are a call of Redis where nodes
+// share them, so that those of a second ago do.
+func (d *Breaker) refusal(s *settings.Settings, now time.Time, who sidecar.Payer, a sidecar.Action, f *Rate) sidecar.RefusalText {
 	text := textDeferfail
 	if a == sidecar.Defer {
 		text = textDeferfailHeld
 	}
 	subject := who.Subject()
-	f := rateOf(s, d.Store.Standing(d.Clock.Store(now), subject))
+	if f == nil || d.Board == nil {
+		f = new(rateOf(s, d.Store.Standing(d.Clock.Store(now), subject)))
+	}
 	return sidecar.RefusalText{
 		Text:    fmt.Sprintf(text, sidecar.TitleOf(subject), f.ratio()),
-		Why:     fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, sidecar.Span(s.Window), d.mainCause(subject), f.percent, f.min),
+		Why:     fmt.Sprintf("%d of %d sends in %s deferred or failed, mostly %s; limit %d%% and %d", f.Bad, f.sent, printable.Span(s.Window), d.mainCause(subject), f.percent, f.min),
 		Culprit: d.Authors.Culprit(now, subject),
 		Where:   fmt.Sprintf("limit from %s; sluice on %s", s.DeferfailOrigin(who), s.Node),
 	}

@@ -154,7 +154,7 @@ func stoppable(key string) bool {
 // has the store not count their bad ones. It reports whether it did.
 func (d *Breaker) leaveOut(ctx context.Context, now time.Time, s *settings.Settings, f Rate, standing ratelimit.Standing) bool {
 	subject := standing.Name
-	culprit, _ := limit.InForce(s.Table, s.PayerOfScope(subject), "culprit", func(t *limit.Thresholds) *limit.Culprit { return t.Culprit })
+	culprit := limit.InForce(s.Table, s.PayerOfScope(subject), func(t *limit.Thresholds) *limit.Culprit { return t.Culprit })
 	if culprit != limit.CulpritStop {
 		return false
 	}
@@ -212,7 +212,7 @@ func (d *Breaker) startCalm(ctx context.Context, now time.Time) {
 		by, _ := d.Authors.Sent(now, b.Subject)
 		f := rateOf(s, d.Store.Standing(d.Clock.Store(now), b.Subject))
 		bad := d.badSends.against(b.Subject, b.Key)
-		d.Others.Keep(now, b.Subject)
+		d.Others.KeepPublishing(now, b.Subject)
 		for _, r := range d.Others.Of(now, b.Subject) {
 			if a := r.Of(b.Key); a != nil {
 				bad += a.Causes[sidecar.NoSuchUser] + a.Causes[sidecar.CalledSpam]

@@ -5,14 +5,15 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // A fault is what a bad send tells of the place where it went wrong.
 type fault uint8
 
 const (
-	// ownFault tells nothing: the address or its domain does not exist. Nothing else
-	// explains that, so it is always held against whoever sent.
+	// ownFault tells nothing: the address or its domain does not exist, or Exim would not send
+	// the message. Nothing else explains that, so it is always held against whoever sent.
 	ownFault fault = iota
 	// noAnswer: no server has answered. The connection was refused or timed out, a lookup
 	// did not complete, or a transport of this host failed.
@@ -24,7 +25,7 @@ const (
 	greylisted
 )
 
-func faultOf(o *sidecar.Outcome) fault {
+func faultOf(o *logline.Outcome) fault {
 	switch o.Cause {
 	case sidecar.NoSuchUser:
 		return ownFault
@@ -32,7 +33,7 @@ func faultOf(o *sidecar.Outcome) fault {
 		return greylisted
 	case sidecar.RemoteDefer, sidecar.RemoteReject, sidecar.CalledSpam:
 		return answered
-	case sidecar.DNS:
+	case sidecar.DNS, sidecar.OtherCause: // a message that is too big, or has too long lines
 		if o.Result == ratelimit.Failed { // the lookup has completed: there is no such host
 			return ownFault
 		}

@@ -23,7 +23,7 @@ func (d *Breaker) decides(now time.Time, subject string) bool {
 		d.Others.Ask(now, subject)
 	}
 	if d.Others.First() {
-		return d.Others.Heard(now, subject, at) || now.Sub(at) >= patience
+		return d.Others.Answered(now, subject, at) || now.Sub(at) >= patience
 	}
 	return now.Sub(at) >= 2*patience
 }

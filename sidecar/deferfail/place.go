@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // A place is where sends of several accounts go wrong by one fault: a remote host or, where
@@ -62,7 +62,7 @@ type places struct {
 }
 
 // placeOf returns the name of the place where an outcome happened.
-func placeOf(o *sidecar.Outcome) string {
+func placeOf(o *logline.Outcome) string {
 	if o.Entry.Host != "" {
 		return strings.ToLower(o.Entry.Host)
 	}
@@ -127,7 +127,7 @@ func (p *place) lonely() bool {
 }
 
 // delivered takes in that a send of an account was delivered.
-func (p *places) delivered(o *sidecar.Outcome, account string) {
+func (p *places) delivered(o *logline.Outcome, account string) {
 	if len(p.all) == 0 {
 		return
 	}
@@ -282,8 +282,8 @@ type accounts map[string]time.Time
 // accountFor is how long an account counts after its last send.
 const accountFor = 7 * 24 * time.Hour
 
-// saw takes in that an account has sent something, and reports whether to save that.
-func (a accounts) saw(account string, at time.Time) bool {
+// markSent records that an account has sent something, and reports whether to save that.
+func (a accounts) markSent(account string, at time.Time) bool {
 	last, known := a[account]
 	if known && at.Sub(last) < time.Hour || !known && len(a) >= accountsKept {
 		return false

@@ -8,6 +8,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // Each rule with its edges: what is the least that excuses, and what is just not enough.
@@ -48,6 +49,22 @@ func TestAnAnswerIsExcused(t *testing.T) {
 		if got := p.explain(&s, c.since, sharers) != ""; got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// What Exim itself refuses for good, as a message that is too big, is nobody else's fault. What it
+// tries again, as where its transport was killed, may be the host's.
+func TestWhatEximRefuses(t *testing.T) {
+	for _, cause := range []sidecar.Cause{sidecar.OtherCause, sidecar.DNS} {
+		if f := faultOf(&logline.Outcome{Cause: cause, Result: ratelimit.Failed}); f != ownFault {
+			t.Errorf("%s, failed: %d", cause, f)
+		}
+		if f := faultOf(&logline.Outcome{Cause: cause, Result: ratelimit.Deferred}); f != noAnswer {
+			t.Errorf("%s, deferred: %d", cause, f)
+		}
+	}
+	if f := faultOf(&logline.Outcome{Cause: sidecar.Unreachable, Result: ratelimit.Failed}); f != noAnswer {
+		t.Errorf("unreachable until Exim gave up: %d", f)
 	}
 }
 
@@ -116,7 +133,7 @@ func TestNothingGoesAnywhere(t *testing.T) {
 	if got := p.explain(&s, 0, sharers); got != everywhere {
 		t.Errorf("explained by %q", got)
 	}
-	p.delivered(&sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(110, 0), Attempt: sidecar.Attempt{Host: "mx.other.example"}}, To: "other.example"}, "b")
+	p.delivered(&logline.Outcome{Entry: &logline.Entry{At: time.Unix(110, 0), Attempt: logline.Attempt{Host: "mx.other.example"}}, To: "other.example"}, "b")
 	p.wrong("a.example", "x", noAnswer, 120)
 	s.At = 120
 	if got := p.explain(&s, 0, sharers); got != "" {
@@ -129,7 +146,7 @@ func TestNothingGoesAnywhere(t *testing.T) {
 func TestADeliveryIsASuccessAtTheDomainToo(t *testing.T) {
 	p := places{all: map[string]*place{}}
 	p.wrong("big.example", "x", noAnswer, 100)
-	p.delivered(&sidecar.Outcome{Entry: &sidecar.LogEntry{At: time.Unix(110, 0), Attempt: sidecar.Attempt{Host: "MX.big.example"}}, To: "big.example"}, "b")
+	p.delivered(&logline.Outcome{Entry: &logline.Entry{At: time.Unix(110, 0), Attempt: logline.Attempt{Host: "MX.big.example"}}, To: "big.example"}, "b")
 	for _, name := range []string{"big.example", everywhere} {
 		if o := p.all[name].Outages; len(o) != 1 || o[0].Until != 110 {
 			t.Errorf("%s: %+v", name, o)
@@ -182,9 +199,9 @@ func (m memory) Notes(prefix string, f func(string, []byte)) {
 
 // tell notes what became of a send of an account at mx.example.
 func (b *badSends) tell(account string, token ratelimit.Token, result ratelimit.Outcome) {
-	o := &sidecar.Outcome{Author: &sidecar.Author{}, Entry: &sidecar.LogEntry{At: time.Unix(100, 0), Attempt: sidecar.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
+	o := &logline.Outcome{Author: &sidecar.Author{}, Entry: &logline.Entry{At: time.Unix(100, 0), Attempt: logline.Attempt{Host: "mx.example"}}, When: time.Unix(100, 0),
 		Payer: &sidecar.Payer{Domain: account}, Token: token, To: "far.example", Result: result, Cause: sidecar.RemoteDefer}
-	b.note(o, account, func(string) int64 { return 0 })
+	b.note(o, account, nil)
 }
 
 // How many sends of an account are bad at a place follows what becomes of each.

@@ -72,9 +72,9 @@ func (p *probes) forget(subject string) {
 	delete(p.subjects, subject)
 }
 
-// keep forgets the probes of all subjects but those that are tripped: some trips are ended by
-// another node.
-func (p *probes) keep(tripped func(subject string) bool) {
+// dropExcept forgets the probes of all subjects that are not tripped any more: some trips are ended
+// by another node.
+func (p *probes) dropExcept(tripped func(subject string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.subjects, func(subject string, _ *subjectProbes) bool { return !tripped(subject) })

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/notes"
@@ -92,9 +91,11 @@ type trip struct {
 
 	// Deferrals: most of what is bad was deferred, and may be delivered yet.
 	Deferrals bool `json:"deferrals,omitempty"`
+
+	last *Rate // a second ago; nil: not since the start
 }
 
-func newTrips(store sidecar.Notes, events event.Sink, prefix string) *trips {
+func newTrips(store notes.Store, events event.Sink, prefix string) *trips {
 	t := &trips{notes: notes.New[trip](store, prefix, 1, event.Unread(events, event.NoteUnread)), all: map[string]trip{}}
 	t.notes.Load(func(name []string, noted trip) error {
 		t.all[name[0]] = noted
@@ -148,25 +149,25 @@ func (t *trips) end(subject string) error {
 // are older than epoch, and so were reset. That happens when a node starts: it can trip a
 // subject before it learns that another node has reset it.
 func (t *trips) endBefore(subject string, epoch int64) error {
-	t.mu.RLock()
-	noted, tripped := t.all[subject]
-	t.mu.RUnlock()
+	noted, tripped := t.of(subject)
 	if !tripped || noted.Shared || noted.Epoch >= epoch {
 		return nil
 	}
 	return t.end(subject)
 }
 
-// setDeferrals notes whether a trip is mostly by deferrals.
-func (t *trips) setDeferrals(subject string, mostly bool) error {
+// see keeps the Rate of a tripped subject, and notes whether its trip is mostly by deferrals.
+func (t *trips) see(subject string, f Rate, mostly bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	noted, tripped := t.all[subject]
-	if !tripped || noted.Deferrals == mostly {
-		return nil
+	if noted.last = &f; tripped && noted.Deferrals == mostly {
+		t.all[subject] = noted
+	} else if tripped {
+		noted.Deferrals = mostly
+		return t.note(subject, noted)
 	}
-	noted.Deferrals = mostly
-	return t.note(subject, noted)
+	return nil
 }
 
 // noteShared notes that a trip is on the board.
@@ -181,8 +182,46 @@ func (t *trips) noteShared(subject string) error {
 	return t.note(subject, noted)
 }
 
-func (t *trips) isShared(subject string) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.all[subject].Shared
+// watched are the trips of subjects whose limits are only watched: nothing is blocked by them,
+// and they are shown, so that it is known who would be when limits are enforced.
+type watched struct {
+	*trips
+	tell func(now time.Time, subject string, epoch int64)
+}
+
+func newWatched(o Options) *watched {
+	return &watched{newTrips(o.Notes, o.Events, "would-trip"), o.WouldTrip}
+}
+
+// begins reports whether a subject would be tripped now, and would not have been before.
+func (w *watched) begins(subject string, f Rate) bool {
+	return f.watched && f.enforced().Over() && !w.has(subject)
+}
+
+// watch notes whether a subject would be tripped if its limits were not only watched. That
+// ends as a trip would, and when they are enforced.
+func (d *Breaker) watch(s *settings.Settings, now time.Time, standing ratelimit.Standing, f Rate) error {
+	subject, f2 := standing.Name, f.enforced()
+	would, is := d.watched.of(subject)
+	switch {
+	case d.watched.begins(subject, f):
+		d.Events.Emit(event.Event{Kind: event.WouldTrip, Domain: subject, Attrs: event.Attrs("bad", f2.ratio(), "mostly", d.mainCause(subject))})
+		d.watched.tell(now, subject, standing.Epoch)
+		return d.watched.set(subject, d.newTrip(s, now, standing))
+	case is && !f.watched:
+		return d.watched.end(subject)
+	case is && f2.calm() && (f2.off() || now.Sub(would.Since) > s.Window/60):
+		d.Events.Emit(event.Event{Kind: event.WouldTripEnded, Domain: subject, Attrs: event.Attrs("bad", f2.ratio())})
+		return d.watched.end(subject)
+	}
+	return d.watched.see(subject, f, d.mostlyDeferred(s, standing))
+}
+
+// WouldRefuse reports whether mail of a subject passes only because its limits are watched: by
+// its defers and failures it would be tripped.
+func (d *Breaker) WouldRefuse(subject string) bool { return d.watched.has(subject) }
+
+// WouldTrip returns the trip of a subject that is only watched; nil if it would not be tripped.
+func (d *Breaker) WouldTrip(now time.Time, subject string) *TripStatus {
+	return d.statusOf(now, subject, d.watched.trips)
 }

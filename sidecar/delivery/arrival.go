@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/settings"
 )
@@ -21,12 +21,15 @@ type messages struct {
 	last      *Arrived // what method of returned last: lines of one message often follow each other
 	sources   Sources
 	asked     asked
-	early     map[string][]sidecar.LogEntry // outcomes that were logged before their arrival
+	early     map[string][]logline.Entry // outcomes that were logged before their arrival
 	redirects *redirects
 	unnoted   []*Arrived // new or changed since the last Checkpoint
 	gone      []string   // ids of noted arrivals whose messages have left
-	expired   time.Time  // when expire last went through arrivals
-	batch     Batch
+	checked   struct {
+		since   time.Time // from when on all arrivals are known; zero until the first Checkpoint
+		expired time.Time // when expire last went through arrivals
+	}
+	batch Batch
 }
 
 // Arrived is a message whose arrival was logged, with what tells who is charged. It is
@@ -36,6 +39,7 @@ type Arrived struct {
 	At        time.Time
 	Sender    *Source
 	Answered  *Source // of a bounce: the sender of the message that it answers; nil if that is not known
+	RepliesTo string  // of an automatic answer to mail from outside: the sender of that; see Source.Stranger
 	spellings []spelling
 	only      [1]spelling     // backs spellings while there is one
 	Distinct  bool            // all of its recipients fold to different addresses; only a simulation knows and sets it
@@ -49,12 +53,14 @@ type Arrived struct {
 type arrivalNote struct {
 	At time.Time `json:"at"`
 	origin
-	Answered *origin         `json:"answered,omitempty"`
-	Postfix  *postfixMessage `json:"postfix,omitempty"`
+	Answered  *origin         `json:"answered,omitempty"`
+	RepliesTo string          `json:"replies_to,omitempty"`
+	Postfix   *postfixMessage `json:"postfix,omitempty"`
 }
 
 const (
 	positionNote = "log/position"
+	sinceNote    = "log/since"
 
 	// maxEarly bounds outcomes that wait for their arrival. Exim logs cutthrough
 	// deliveries just before it.
@@ -64,32 +70,37 @@ const (
 	arrivalFor = 32 * 24 * time.Hour
 )
 
-func newMessages(store sidecar.Notes, events event.Sink) *messages {
+func newMessages(store notes.Store, events event.Sink) *messages {
 	r := &messages{notes: notes.New[arrivalNote](store, "arrival", 1, event.Unread(events, event.NoteUnread)),
-		arrivals: map[string]*Arrived{}, early: map[string][]sidecar.LogEntry{}, sources: Sources{Known: map[string]*Source{}}, redirects: newRedirects(store, events)}
+		arrivals: map[string]*Arrived{}, early: map[string][]logline.Entry{}, sources: Sources{Known: map[string]*Source{}}, redirects: newRedirects(store, events)}
 	r.notes.Load(func(name []string, note arrivalNote) error {
 		id := name[0]
-		a := &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), postfix: note.Postfix, noted: true}
+		a := &Arrived{id: id, At: note.At, Sender: r.sources.Get(note.origin), RepliesTo: note.RepliesTo, postfix: note.Postfix, noted: true}
 		if note.Answered != nil {
 			a.Answered = r.sources.Get(*note.Answered)
 		}
 		r.arrivals[id] = a
 		return nil
 	})
+	store.Notes(sinceNote, func(_ string, value []byte) { r.checked.since.UnmarshalText(value) })
 	return r
 }
 
 // arrive takes in an arrival. It copies what it keeps, or the whole block of the log would
 // stay in memory.
 func (r *messages) arrive(s *settings.Settings, l *Judged) {
-	from, answered := l.From, (*Source)(nil)
+	from, answered, repliesTo := l.From, (*Source)(nil), ""
 	if from == nil { // nobody has prepared it
-		from = r.sources.Get(OriginOf(l.LogEntry, IsBounce(l.LogEntry, s.EximUser)))
+		from = r.sources.Get(OriginOf(l.Entry, IsBounce(l.Entry, s.EximUser)))
 	}
-	if l.Answers != "" && from.origin == (origin{}) {
-		if a := r.of(l.Answers); a != nil { // it leaves the queue behind its bounce
+	switch {
+	case l.Answers == "":
+	case from.origin == (origin{}):
+		answered = r.answeredBy(l)
+	default:
+		if a := r.of(l.Answers); a != nil { // it leaves the queue behind its answer
 			r.complete(a)
-			answered = a.Sender
+			repliesTo = a.Sender.Stranger(s)
 		}
 	}
 	if a := r.arrivals[l.ID]; a != nil { // the line is read again, or Postfix uses its queue id again
@@ -97,13 +108,37 @@ func (r *messages) arrive(s *settings.Settings, l *Judged) {
 		if answered != nil {
 			a.Answered = answered
 		}
+		if repliesTo != "" {
+			a.RepliesTo = repliesTo
+		}
 		r.changed(a)
 		return
 	}
-	a := &Arrived{id: strings.Clone(l.ID), At: l.At, Sender: from, Answered: answered}
+	a := &Arrived{id: strings.Clone(l.ID), At: l.At, Sender: from, Answered: answered, RepliesTo: repliesTo}
 	r.arrivals[a.id], r.last = a, a
 	r.unnoted = append(r.unnoted, a)
 }
+
+// answeredBy finds who sent the message that a bounce answers, and thus pays for it; nil if that is not known.
+func (r *messages) answeredBy(l *Judged) *Source {
+	if a := r.of(l.Answers); a != nil { // it leaves the queue behind its bounce
+		r.complete(a)
+		return a.Sender
+	}
+	if by, known := r.asked.get(l.Answers); known { // it was refused
+		return r.sources.Get(by)
+	}
+	if at, known := envelope.IDTime(l.Answers); known && !r.checked.since.IsZero() && at.After(r.checked.since) {
+		return r.sources.Get(origin{Sender: neverAccepted, Login: l.Login})
+	}
+	return nil
+}
+
+// neverAccepted stands for the sender of a message that has never arrived, and about which
+// nobody asked: sendmail -t found no recipients in it, or a site's own rule refused it. Exim
+// sends it back, wherever its sender says, and the log does not tell whose it was. So it is
+// charged to Exim's own login, where operators see it.
+const neverAccepted = "mailer-daemon"
 
 // of returns a message's arrival; nil if it is not known.
 func (r *messages) of(id string) *Arrived {
@@ -128,9 +163,9 @@ func (r *messages) leave(id string) {
 }
 
 // wait keeps an outcome until its arrival is logged, if that can still happen.
-func (r *messages) wait(e *sidecar.LogEntry) {
+func (r *messages) wait(e *logline.Entry) {
 	began, known := envelope.IDTime(e.ID)
-	if e.Kind != sidecar.LogDelivered || known && e.At.Sub(began) > 10*time.Minute {
+	if e.Kind != logline.Delivered || known && e.At.Sub(began) > 10*time.Minute {
 		return
 	}
 	if len(r.early) >= maxEarly {
@@ -202,11 +237,14 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire(now)
+	if err := d.noteSince(now); err != nil {
+		return err
+	}
 	for _, a := range r.unnoted {
 		if a.left || a.noted && !a.stale { // most have left already
 			continue
 		}
-		note := arrivalNote{At: a.At, origin: a.Sender.origin, Postfix: a.postfix}
+		note := arrivalNote{At: a.At, origin: a.Sender.origin, RepliesTo: a.RepliesTo, Postfix: a.postfix}
 		if a.Answered != nil {
 			note.Answered = &a.Answered.origin
 		}
@@ -229,6 +267,21 @@ func (d *Recorder) checkpoint(now time.Time, note string, position []byte) error
 	return r.redirects.save()
 }
 
+// noteSince notes once from when on all arrivals are known.
+func (d *Recorder) noteSince(now time.Time) error {
+	if !d.messages.checked.since.IsZero() {
+		return nil
+	}
+	text, err := now.UTC().MarshalText()
+	if err == nil {
+		err = d.notes.Note(sinceNote, text)
+	}
+	if err == nil {
+		d.messages.checked.since = now
+	}
+	return err
+}
+
 // Forget forgets messages that are too old. Checkpoint does that too; a simulation makes
 // none.
 func (d *Recorder) Forget(now time.Time) {
@@ -242,10 +295,10 @@ func (d *Recorder) Forget(now time.Time) {
 }
 
 func (r *messages) expire(now time.Time) {
-	if now.Sub(r.expired) < time.Hour {
+	if now.Sub(r.checked.expired) < time.Hour {
 		return
 	}
-	r.expired = now
+	r.checked.expired = now
 	for id, a := range r.arrivals {
 		if now.Sub(a.At) > arrivalFor {
 			r.leave(id)

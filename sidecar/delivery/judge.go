@@ -7,12 +7,13 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
 // Judged is a line of the log, with what can be said of it without any other line.
 type Judged struct {
-	*sidecar.LogEntry
+	*logline.Entry
 	judgement
 }
 
@@ -33,13 +34,13 @@ type judgement struct {
 // count if its recipient is local, if nothing was attempted, or if Sluice itself held it.
 func Judge(s *settings.Settings, l *Judged) {
 	l.judgement = judgement{By: s}
-	e, j := l.LogEntry, &l.judgement
+	e, j := l.Entry, &l.judgement
 	switch e.Kind {
-	case sidecar.LogDelivered:
+	case logline.Delivered:
 		j.Outcome = ratelimit.Delivered
-	case sidecar.LogDeferred:
+	case logline.Deferred:
 		j.Outcome = ratelimit.Deferred
-	case sidecar.LogFailed:
+	case logline.Failed:
 		j.Outcome = ratelimit.Failed
 	}
 	if j.Outcome != 0 {
@@ -51,10 +52,10 @@ func Judge(s *settings.Settings, l *Judged) {
 	}
 }
 
-func (j *judgement) judgeOutcome(s *settings.Settings, e *sidecar.LogEntry) {
+func (j *judgement) judgeOutcome(s *settings.Settings, e *logline.Entry) {
 	tried := j.Outcome != ratelimit.Deferred || attempted(e.Text)
-	if !tried && e.Original == "" || j.To.Domain == "" || j.To.Domain == sidecar.HoldDomain || isLimiter(e.Router) ||
-		s.Locals.Get().Has(j.To.Domain) || !s.RemoteTransport(e.Transport) {
+	if !tried && e.Original == "" || j.To.Domain == "" || j.To.Domain == logline.HoldDomain || isLimiter(e.Router) ||
+		s.Locals.Get().Has(j.To.Domain) || !s.Config.RemoteTransport(e.Transport) {
 		return
 	}
 	j.Counts = tried
@@ -69,7 +70,7 @@ var spellingSeed = maphash.MakeSeed()
 
 // spellingOf returns a hash of the local part of an address as the sender of the message
 // wrote it. It is 0 for what an alias or list has made of another address.
-func spellingOf(e *sidecar.LogEntry, to envelope.Address) uint64 {
+func spellingOf(e *logline.Entry, to envelope.Address) uint64 {
 	written := e.Recipient
 	if e.Original != "" {
 		if written = e.Original; envelope.FoldRouted(written) != to && envelope.Fold(written) != to {
@@ -93,7 +94,8 @@ func isLimiter(router string) bool {
 // notAttempted are the beginnings of deferrals without an attempt: the last is Postfix's,
 // the others Exim's (deliver.c, transports/smtp.c).
 var notAttempted = [...]string{"retry time not reached", "reusing SMTP connection skips", "some host address lookups failed and retry time not reached",
-	"connection limit reached for all hosts", "SMTP delivery explicitly queued", "first-pass only routing", "domain is held", "domain is in queue_domains",
+	"connection limit reached for all hosts", "concurrency limit reached for transport", "no host found for existing SMTP connection",
+	"remote deliveries suppressed", "hold_domains lookup deferred", "queue_domains lookup deferred", "SMTP delivery explicitly queued", "first-pass only routing", "domain is held", "domain is in queue_domains",
 	"delivery temporarily suspended"}
 
 // attempted reports from the text of a deferral whether there was an attempt. Only the

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
@@ -33,16 +33,16 @@ const maxDeferral = 300
 func (d *Recorder) recordPostfix(s *settings.Settings, now time.Time, l *Judged) bool {
 	r := d.messages
 	switch l.Kind {
-	case sidecar.LogArrived:
+	case logline.Arrived:
 		r.arrive(s, l)
 		if id := d.charged(l.ID, l.Process, l.At); id != "" && id != l.ID {
 			r.arrivals[l.ID].postfixMessage().Charged = id
 		}
-	case sidecar.LogSender:
-		r.setSender(l.LogEntry)
-	case sidecar.LogExpired:
-		d.failDeferred(s, now, l.LogEntry)
-	case sidecar.LogDelivered, sidecar.LogDeferred, sidecar.LogFailed:
+	case logline.Sender:
+		r.setSender(l.Entry)
+	case logline.Expired:
+		d.failDeferred(s, now, l.Entry)
+	case logline.Delivered, logline.Deferred, logline.Failed:
 		d.addPostfixOutcome(s, now, l)
 	default:
 		return false
@@ -51,7 +51,7 @@ func (d *Recorder) recordPostfix(s *settings.Settings, now time.Time, l *Judged)
 }
 
 // setSender takes in the envelope sender of a message.
-func (r *messages) setSender(e *sidecar.LogEntry) {
+func (r *messages) setSender(e *logline.Entry) {
 	a := r.arrivals[e.ID]
 	if a == nil || a.Sender.Sender == e.Sender {
 		return
@@ -64,15 +64,15 @@ func (r *messages) setSender(e *sidecar.LogEntry) {
 
 // failDeferred records as failed all deferred recipients of a message that Postfix has
 // given up on: the line of the log that says so does not name them.
-func (d *Recorder) failDeferred(s *settings.Settings, now time.Time, e *sidecar.LogEntry) {
+func (d *Recorder) failDeferred(s *settings.Settings, now time.Time, e *logline.Entry) {
 	a := d.messages.arrivals[e.ID]
 	if a == nil || a.postfix == nil {
 		return
 	}
 	for _, to := range slices.Sorted(maps.Keys(a.postfix.Waiting)) {
 		failed, why := *e, a.postfix.Waiting[to]
-		failed.Kind, failed.Recipient, failed.Original, failed.Transport, failed.Text = sidecar.LogFailed, to, why.Original, smtpTransport, why.Text
-		d.addPostfixOutcome(s, now, &Judged{LogEntry: &failed})
+		failed.Kind, failed.Recipient, failed.Original, failed.Transport, failed.Text = logline.Failed, to, why.Original, smtpTransport, why.Text
+		d.addPostfixOutcome(s, now, &Judged{Entry: &failed})
 	}
 }
 
@@ -85,8 +85,8 @@ const (
 
 // addPostfixOutcome takes in an outcome, and finds under which token the send was charged.
 func (d *Recorder) addPostfixOutcome(s *settings.Settings, now time.Time, l *Judged) {
-	r, e := d.messages, l.LogEntry
-	if a := r.arrivals[e.ID]; a != nil && (e.Transport == errorTransport || s.RemoteTransport(e.Transport)) {
+	r, e := d.messages, l.Entry
+	if a := r.arrivals[e.ID]; a != nil && (e.Transport == errorTransport || s.Config.RemoteTransport(e.Transport)) {
 		r.noteDeferred(a, e)
 	}
 	before := len(r.batch.Outcomes)
@@ -104,10 +104,10 @@ func (d *Recorder) addPostfixOutcome(s *settings.Settings, now time.Time, l *Jud
 }
 
 // noteDeferred keeps which recipients are deferred, for failDeferred.
-func (r *messages) noteDeferred(a *Arrived, e *sidecar.LogEntry) {
+func (r *messages) noteDeferred(a *Arrived, e *logline.Entry) {
 	q := a.postfixMessage()
 	_, waits := q.Waiting[e.Recipient]
-	if waits == (e.Kind == sidecar.LogDeferred) {
+	if waits == (e.Kind == logline.Deferred) {
 		return
 	}
 	if waits {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,43 +11,47 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/notes"
 	"sluice/sidecar/settings"
 )
 
 // A Recorder has the store count what became of messages according to the logs.
 type Recorder struct {
-	settings  func() *settings.Settings
-	store     Store
-	clock     sidecar.Clock
-	events    event.Sink
-	notes     sidecar.Notes
-	charged   func(id, process string, at time.Time) string
-	look      func(domains ...string)
-	gone      func([]sidecar.Departure)
-	observers []Observer
-	messages  *messages
-	late      atomic.Int64
+	settings      func() *settings.Settings
+	store         Store
+	clock         ratelimit.Clock
+	events        event.Sink
+	notes         notes.Store
+	charged       func(id, process string, at time.Time) string
+	reconcileSoon func(domains ...string)
+	left          func([]logline.Departure)
+	observers     []Observer
+	messages      *messages
+	late          atomic.Int64
+	recorded      sync.Pool // of *[]Judged, which Prepare uses again
 }
 
 // Store is what a Recorder needs of the store that counts sends.
 type Store interface {
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
 	Known(now time.Time, token ratelimit.Token) bool
+	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
 }
 
 // An Observer is called with new outcomes, in the order of the log. It must keep nothing
 // of them.
 type Observer interface {
-	Recorded(now time.Time, news []sidecar.Outcome)
+	Recorded(now time.Time, news []logline.Outcome)
 }
 
 // Options are what a Recorder is made with; all are needed.
 type Options struct {
 	Settings func() *settings.Settings
 	Store    Store
-	Clock    sidecar.Clock
+	Clock    ratelimit.Clock
 	Events   event.Sink
-	Notes    sidecar.Notes
+	Notes    notes.Store
 	// Charged returns the id under which a message of Postfix was charged; see
 	// policy.Policy.Charged. It is empty if that is not known.
 	Charged func(id, process string, at time.Time) string
@@ -54,13 +59,13 @@ type Options struct {
 	ReconcileSoon func(domains ...string)
 	// Left is told of messages that have left Exim's queue, behind what became of
 	// them. It must keep none of them.
-	Left func([]sidecar.Departure)
+	Left func([]logline.Departure)
 }
 
 // New returns a Recorder that goes on from the messages in its notes.
 func New(o Options) *Recorder {
 	return &Recorder{settings: o.Settings, store: o.Store, clock: o.Clock, events: o.Events, notes: o.Notes, charged: o.Charged,
-		look: o.ReconcileSoon, gone: o.Left, messages: newMessages(o.Notes, o.Events)}
+		reconcileSoon: o.ReconcileSoon, left: o.Left, messages: newMessages(o.Notes, o.Events)}
 }
 
 // AddObserver adds an Observer. Call it before the first Record.
@@ -71,23 +76,32 @@ func (d *Recorder) AddObserver(o Observer) { d.observers = append(d.observers, o
 func (d *Recorder) Late() int64 { return d.late.Load() }
 
 // Prepare does what can be done while other entries are recorded. The func that it returns
-// records these; call those funcs in the order of the log. Entries may be recorded again:
+// records these; call each of those funcs once, in the order of the log. Entries may be recorded again:
 // nothing is counted twice.
-func (d *Recorder) Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time)) {
-	s, lines := d.settings(), make([]Judged, 0, len(entries))
-	for i := range entries {
-		l := Judged{LogEntry: &entries[i]}
-		Judge(s, &l)
-		if l.Kind == sidecar.LogArrived {
-			l.From = d.messages.sources.Get(OriginOf(l.LogEntry, IsBounce(l.LogEntry, s.EximUser)))
-		}
-		lines = append(lines, l)
+func (d *Recorder) Prepare(entries []logline.Entry) (record func(ctx context.Context, now time.Time)) {
+	s := d.settings()
+	used, _ := d.recorded.Get().(*[]Judged)
+	if used == nil {
+		used = new([]Judged)
 	}
-	return func(ctx context.Context, now time.Time) { d.RecordLines(ctx, now, lines) }
+	lines := slices.Grow((*used)[:0], len(entries))[:len(entries)]
+	for i := range lines {
+		l := &lines[i]
+		l.Entry = &entries[i]
+		Judge(s, l)
+		if l.Kind == logline.Arrived {
+			l.From = d.messages.sources.Get(OriginOf(l.Entry, IsBounce(l.Entry, s.EximUser)))
+		}
+	}
+	return func(ctx context.Context, now time.Time) {
+		d.RecordLines(ctx, now, lines)
+		*used = lines
+		d.recorded.Put(used)
+	}
 }
 
 // Record records entries that were not prepared.
-func (d *Recorder) Record(ctx context.Context, now time.Time, entries []sidecar.LogEntry) {
+func (d *Recorder) Record(ctx context.Context, now time.Time, entries []logline.Entry) {
 	d.Prepare(entries)(ctx, now)
 }
 
@@ -104,26 +118,29 @@ func (d *Recorder) RecordLines(ctx context.Context, now time.Time, lines []Judge
 			continue
 		}
 		switch l.Kind {
-		case sidecar.LogArrived:
+		case logline.Arrived:
+			r.asked.sends.take(l.ID)
 			r.arrive(s, l)
 			if early := r.early[l.ID]; early != nil {
 				delete(r.early, l.ID)
 				for j := range early {
-					r.addOutcome(s, &Judged{LogEntry: &early[j]})
+					r.addOutcome(s, &Judged{Entry: &early[j]})
 				}
 			}
-		case sidecar.LogCompleted:
+		case logline.Completed:
 			r.leave(l.ID)
-			b.left = append(b.left, sidecar.Departure{ID: l.ID, At: l.At})
-		case sidecar.LogMoved: // and may come back
-			b.left = append(b.left, sidecar.Departure{ID: l.ID, Moved: true, To: l.Text, At: l.At})
-		case sidecar.LogRefused, sidecar.LogRan: // for simulations only
+			b.left = append(b.left, logline.Departure{ID: l.ID, At: l.At})
+		case logline.Moved: // and may come back
+			b.left = append(b.left, logline.Departure{ID: l.ID, Moved: true, To: l.Text, At: l.At})
+		case logline.Lost:
+			d.lost(ctx, now, l.ID)
+		case logline.Refused, logline.Ran: // for simulations only
 		default:
 			r.addOutcome(s, l)
 		}
 	}
 	d.Settle(ctx, now, s, b)
-	d.gone(b.left)
+	d.left(b.left)
 }
 
 // A Batch is the outcomes of some lines of the log, with a report to the store for each.
@@ -132,9 +149,9 @@ type Batch struct {
 	reports  []ratelimit.Report
 	more     []int             // indexes of deliveries that may stand for several sends; see settleDuplicates
 	n        uint64            // number of the batch
-	news     []sidecar.Outcome // reused by notify, like domains
+	news     []logline.Outcome // reused by notify, like domains
 	domains  []string          // that may have come over a limit
-	left     []sidecar.Departure
+	left     []logline.Departure
 }
 
 // Clear empties a Batch, to be used again.
@@ -174,7 +191,7 @@ func (r *messages) addOutcome(s *settings.Settings, l *Judged) {
 		r.complete(o.Of)
 		o.Payer = o.Of.payerOf(s, &o)
 	} else if !l.Postfix {
-		r.wait(l.LogEntry)
+		r.wait(l.Entry)
 	}
 	r.batch.Add(s, o)
 }
@@ -195,7 +212,7 @@ func (b *Batch) Add(s *settings.Settings, o Outcome) {
 	} else {
 		o.when = o.At
 	}
-	if o.Outcome != ratelimit.Delivered && o.Payer != nil && (o.arrears() || slices.Contains(o.Payer.ignores, o.cause)) {
+	if o.Outcome != ratelimit.Delivered && o.Payer != nil && (o.arrears() || o.toStranger() || slices.Contains(o.Payer.ignores, o.cause)) {
 		report.Outcome |= ratelimit.Excused
 	}
 	report.Token = o.token(s, o.number)
@@ -246,7 +263,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 		if !r.Moved && !r.Charged || o.Payer == nil || o.Payer.Who.Class != sidecar.Charged {
 			continue
 		}
-		b.news = append(b.news, sidecar.Outcome{Entry: o.LogEntry, Payer: &o.Payer.Who, Author: &o.Payer.Author, Token: r.Token, When: o.when, To: o.To.Domain,
+		b.news = append(b.news, logline.Outcome{Entry: o.Entry, Payer: &o.Payer.Who, Author: &o.Payer.Author, Token: r.Token, When: o.when, To: o.To.Domain,
 			Result: o.Outcome, Cause: o.cause, Excused: r.Outcome&ratelimit.Excused != 0, Charged: r.Charged})
 		if (r.Charged || o.Outcome != ratelimit.Delivered) && o.Payer.batch != b.n {
 			o.Payer.batch = b.n
@@ -256,7 +273,7 @@ func (d *Recorder) notify(now time.Time, b *Batch) {
 	for _, o := range d.observers {
 		o.Recorded(now, b.news)
 	}
-	d.look(b.domains...)
+	d.reconcileSoon(b.domains...)
 }
 
 // settleDuplicates reports a delivery for every further send to the same address that was

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/notes"
 )
 
@@ -31,7 +31,7 @@ type redirectNote struct {
 	First time.Time `json:"first"`
 }
 
-func newRedirects(store sidecar.Notes, events event.Sink) *redirects {
+func newRedirects(store notes.Store, events event.Sink) *redirects {
 	r := &redirects{notes: notes.New[redirectNote](store, "redirect", 2, event.Unread(events, event.NoteUnread)), events: events,
 		first: map[string]map[ratelimit.Token]time.Time{}}
 	r.notes.Load(func(name []string, n redirectNote) error {
@@ -58,7 +58,7 @@ func (r *redirects) put(id string, token ratelimit.Token, first time.Time) {
 func (r *redirects) observe(l *Judged) (first time.Time) {
 	r.mu.Lock()
 	first, deferred := r.first[l.ID][l.First]
-	isNew := !deferred && l.Kind == sidecar.LogDeferred
+	isNew := !deferred && l.Kind == logline.Deferred
 	if isNew {
 		r.put(l.ID, l.First, l.At)
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // freeNotes fail a test if the redirects are locked while they write.
@@ -31,7 +31,7 @@ func (n *freeNotes) write() error {
 }
 
 func deferredRedirect(id string, token ratelimit.Token) *Judged {
-	l := &Judged{LogEntry: &sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, At: time.Unix(100, 0)}}
+	l := &Judged{Entry: &logline.Entry{Kind: logline.Deferred, ID: id, At: time.Unix(100, 0)}}
 	l.First = token
 	return l
 }

@@ -6,7 +6,9 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
-	"sluice/sidecar/identity"
+	"sluice/sidecar/domains"
+	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
@@ -30,18 +32,18 @@ type origin struct {
 // IsBounce reports whether an arrival is a bounce or warning that Exim made itself: its line
 // says so, and names Exim's user. The line alone is not enough where that user is known, for
 // anybody may run sendmail -E.
-func IsBounce(e *sidecar.LogEntry, eximUser string) bool {
+func IsBounce(e *logline.Entry, eximUser string) bool {
 	return e.Answers != "" && (eximUser == "" || e.Login == eximUser)
 }
 
 // OriginOf returns the origin of an arrival, without what does not matter for who is
 // charged: so more arrivals have the same one. That of a bounce is empty.
-func OriginOf(e *sidecar.LogEntry, bounce bool) origin {
+func OriginOf(e *logline.Entry, bounce bool) origin {
 	if bounce {
 		return origin{}
 	}
 	o := origin{Sender: e.Sender, Auth: e.Auth, Login: e.Login, Client: e.ClientAddress, Directory: e.Directory}
-	if o.Auth != "" {
+	if o.Auth != "" && o.Client != "" {
 		o.Login, o.Client = "", ""
 	}
 	return o
@@ -64,7 +66,7 @@ type Source struct {
 // A cacheKey is what the payer of an origin depends on: settings and owner map.
 type cacheKey struct {
 	settings *settings.Settings
-	owners   *identity.Owners
+	owners   *domains.Owners
 }
 
 // PayerLimits are who is charged for a send, and the limits that are in force for them.
@@ -124,6 +126,24 @@ func (a *Arrived) payerOf(s *settings.Settings, o *Outcome) *PayerLimits {
 // arrears reports whether a send is Exim's own bounce, which is never asked about. What
 // becomes of it says nothing about the mail of who pays for it.
 func (o *Outcome) arrears() bool { return o.Of != nil && o.Of.Answered != nil && !o.redirected() }
+
+// Stranger returns the sender of a message from outside; empty if that is null, or the message
+// is of anybody here. The address may be forged: then an autoresponder's answer to it fails, by
+// no fault of the tenant whose autoresponder that is.
+func (x *Source) Stranger(s *settings.Settings) string {
+	r := x.Request()
+	if who, _ := s.Identify(&r); who.Class != sidecar.Inbound {
+		return ""
+	}
+	return x.Sender
+}
+
+// toStranger reports whether a send answers mail from outside, and goes to the sender of that.
+// Anybody can have a message name what it answers, by sendmail -oMm: so one from outside excuses
+// what goes to its own sender, and nothing else.
+func (o *Outcome) toStranger() bool {
+	return o.Of != nil && o.Of.RepliesTo != "" && !o.redirected() && envelope.FoldRouted(o.Of.RepliesTo) == o.To
+}
 
 // redirected reports whether an alias or list has made the recipient.
 func (o *Outcome) redirected() bool { return o.Original != "" && o.Spelled == 0 }

@@ -1,8 +1,8 @@
 package doctor
 
 import (
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/printable"
 )
 
 // checkActions looks whether the record of what was done as root is whole, and whether each action
@@ -27,9 +27,9 @@ func (d *doctor) checkActions() {
 		}
 		open++
 		d.note("actions", "It goes on just now, or was broken off. sluice actions shows it; sluice undo looks how far it came, and takes that back.",
-			"action %d (%s %s by %s at %s) has begun, and not ended", a.Number, a.Verb, sidecar.Printable(a.Whom), sidecar.Printable(a.By), sidecar.DateTime(a.At))
+			"action %d (%s %s by %s at %s) has begun, and not ended", a.Number, a.Verb, printable.Of(a.Whom), printable.Of(a.By), printable.DateTime(a.At))
 	}
 	if open == 0 {
-		d.ok("actions", "%s on record, each with its end", sidecar.Count(int64(len(all)), "action is", "actions are"))
+		d.ok("actions", "%s on record, each with its end", printable.Count(int64(len(all)), "action is", "actions are"))
 	}
 }

@@ -51,7 +51,8 @@ type doctor struct {
 	config   *config.Config
 	settings *settings.Settings // what the configuration comes to
 	exim     exim.Exim
-	hasExim  bool // there is one that loads its configuration
+	hasExim  bool        // there is one that loads its configuration
+	lists    *exim.Lists // nil where Exim does not show its configuration
 	running  running
 	report
 }
@@ -104,6 +105,9 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	d.checkSockets()
 	d.checkShared()
 	if d.hasExim = d.checkExim(); d.hasExim {
+		if lists, err := d.exim.Lists(ctx); err == nil {
+			d.lists = &lists
+		}
 		d.checkWiring()
 		d.checkAsking()
 		d.checkStarters()

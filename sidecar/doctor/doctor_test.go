@@ -22,6 +22,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
 )
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	time.Local = time.UTC // as the Exim of these tests has it
+	hosttest.UsualModes()
 	hosttest.Shuffle()
 	goleak.VerifyTestMain(m)
 }
@@ -74,20 +77,20 @@ func newClinic(t *testing.T) *clinic {
 	writeFile(t, dir+"/mainlog", "line\n")
 	writeFile(t, dir+"/owners", "shop.example: bob\n")
 	c := &clinic{dir: dir, says: map[string]string{
-		"-bV":                "Exim version 4.98 #2 built",
-		"-bP exim_user":      "exim_user = root",
-		"-bP acl_smtp_rcpt":  "acl_smtp_rcpt = acl_sluice_rcpt",
-		"-bP acl_smtp_data":  "acl_smtp_data = acl_sluice_data",
-		"-bP acl_not_smtp":   "acl_not_smtp = acl_sluice_not_smtp",
-		"-bP log_file_path":  "log_file_path = " + dir + "/%slog",
-		"-bP config":         "hostlist relay_from_hosts = : 127.0.0.1 : ::::1\ndomainlist relay_to_domains =\nbegin acl" + lateRule,
-		"-bP router_list":    "sluice\nsluice_hold\ndnslookup",
-		"-bP transports":     "remote_smtp transport:\ndriver = smtp",
-		"-bP +local_domains": "domainlist local_domains = here.example",
-		"-be " + askNobody:   "action=DUNNO",
-		"-be =SLUICE_SOCKET": "=" + dir + "/policy.sock",
-		"-be =SLUICE_LOCKS":  "=" + dir + "/locks",
-		"-be =SLUICE_TCP":    "=SLUICE_TCP",
+		"-bV":                   "Exim version 4.98 #2 built",
+		"-bP exim_user":         "exim_user = root",
+		"-bP acl_smtp_rcpt":     "acl_smtp_rcpt = acl_sluice_rcpt",
+		"-bP acl_smtp_data":     "acl_smtp_data = acl_sluice_data",
+		"-bP acl_not_smtp":      "acl_not_smtp = acl_sluice_not_smtp",
+		"-bP log_file_path":     "log_file_path = " + dir + "/%slog",
+		"-bP config":            "domainlist local_domains = here.example\nhostlist relay_from_hosts = : 127.0.0.1 : ::::1\ndomainlist relay_to_domains =\nbegin acl" + lateRule,
+		"-be $primary_hostname": "mx1.example",
+		"-bP router_list":       "sluice\nsluice_hold\ndnslookup",
+		"-bP transports":        "remote_smtp transport:\ndriver = smtp",
+		"-be " + askNobody:      "action=DUNNO",
+		"-be =SLUICE_SOCKET":    "=" + dir + "/policy.sock",
+		"-be =SLUICE_LOCKS":     "=" + dir + "/locks",
+		"-be =SLUICE_TCP":       "=SLUICE_TCP",
 
 		"-be =SLUICE_RELAY_HOSTS":                        "=192.0.2.0/24",
 		"-be =SLUICE_INETD_UID":                          "=",
@@ -100,7 +103,7 @@ func newClinic(t *testing.T) *clinic {
 	c.file = tells + "\n" + fmt.Sprintf("[listen]\npolicy = [%q]\nadmin = %q\n[store]\ndir = %q\n[locks]\ndir = %q\n"+
 		"[exim]\nbinary = %q\nmainlog = %q\nlocal_domains = [\"here.example\"]\n[identity]\nowners = %q\n[panel]\nfollow = false\n",
 		"unix:"+dir+"/policy.sock", "unix:"+dir+"/admin.sock", dir, dir+"/locks", dir+"/exim", dir+"/mainlog", dir+"/owners")
-	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Logs: []sidecar.LogProgress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
+	c.status = operator.Status{Totals: operator.Totals{Journal: "ok", Locks: "ok", Sockets: "ok", Logs: []logline.Progress{{Key: "exim.mainlog", Read: 5, Size: 5}}}}
 	return c
 }
 
@@ -118,7 +121,7 @@ func (c *clinic) stopped() string { return c.dir + "/locks/stopped" }
 func (c *clinic) edit(old, text string) { c.file = strings.Replace(c.file, old, text, 1) }
 
 // postfix has the file name a log of Postfix, which was read so far.
-func (c *clinic) postfix(log string, progress sidecar.LogProgress) {
+func (c *clinic) postfix(log string, progress logline.Progress) {
 	c.file += fmt.Sprintf("[postfix]\nlog = %q\n", c.dir+log)
 	c.status.Totals.Logs = append(c.status.Totals.Logs, progress)
 }
@@ -242,7 +245,7 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	c := newClinic(t)
 	// A file of Exim's that is not followed, and has nothing that is not known.
 	writeFile(t, c.dir+"/local", "# ours\nhere.example: bob\n\n")
-	c.says["-bP +local_domains"] = "domainlist local_domains = here.example : lsearch;" + c.dir + "/local"
+	c.says["-bP config"] = "domainlist local_domains = here.example : lsearch;" + c.dir + "/local" + "\nbegin acl" + lateRule
 	// Nothing here starts Exim for a connection.
 	c.hasFile("etc/inetd.conf", "#smtp stream tcp nowait root /usr/sbin/exim exim -bs\npop3 stream tcp nowait root /usr/sbin/pop3d pop3d\n")
 	c.hasFile("etc/xinetd.d/smtp", "service smtp\n{\n\tdisable = yes\n\tserver = /usr/sbin/exim\n\tserver_args = -bs\n}\n")
@@ -283,18 +286,20 @@ var ailments = []struct {
 	{"it runs by another file", func(c *clinic) { c.keeps(); c.file += "[limits]\nhourly = 7\n" }, "configuration in force", Wrong, "differs from the file in limits.hourly"},
 	{"a line of the panel is skipped", func(c *clinic) { c.status.Config.Panel = []string{"/etc/x:3: oh"} }, "panel", Wrong, "skips 1 line of its files, the first is /etc/x:3: oh"},
 	{"Exim does not show its configuration", func(c *clinic) { delete(c.says, "-bP config") }, "ACLs", Wrong, "does not show its configuration"},
-	{"Exim's retry rules are older than sluice", func(c *clinic) { c.says["-bP config"] = "begin retry\n* * F,4d,6h" }, "retry rules", Note, "bounces at its first 4xx"},
+	{"Exim's retry rules are older than sluice", func(c *clinic) {
+		c.says["-bP config"] = "domainlist local_domains = here.example\nbegin retry\n* * F,4d,6h"
+	}, "retry rules", Note, "bounces at its first 4xx"},
 	{"Exim does not list its routers", func(c *clinic) { delete(c.says, "-bP router_list") }, "routers", Wrong, "must come first"},
 	{"Exim relays for others", func(c *clinic) {
-		c.says["-bP config"] = "hostlist relay_hosts = <; 127.0.0.0/8 ; 2001:db8::/64 ; 192.0.2.7 ; net-lsearch;/etc/relayhosts" + lateRule
+		c.says["-bP config"] = "domainlist local_domains = here.example\nhostlist relay_hosts = <; 127.0.0.0/8 ; 2001:db8::/64 ; 192.0.2.7 ; net-lsearch;/etc/relayhosts" + lateRule
 	}, "relays", Note, "each is counted as relay:ADDRESS, and unlimited: 2001:db8::/64, 192.0.2.7"},
 	{"Exim is an MX", func(c *clinic) {
-		c.says["-bP config"] = "domainlist relay_to_domains = here.example : Backup.example : lsearch;/etc/secondarymx : lsearch;/etc/others" + lateRule
+		c.says["-bP config"] = "domainlist local_domains = here.example\ndomainlist relay_to_domains = here.example : Backup.example : lsearch;/etc/secondarymx : lsearch;/etc/others" + lateRule
 	}, "relays", Note, "identity.relay_domains does not have them: whoever sends to them is counted as relay:ADDRESS: Backup.example, the domains in /etc/others"},
 	{"no lock file holds for a relay", func(c *clinic) {
 		c.edit("[panel]", "relay = [\"192.0.2.0/24\", \"192.0.2.7\"]\n[panel]")
 	}, "relays", Note, "does not have 192.0.2.7, which identity.relay has: while sluice is down, no lock file holds for it"},
-	{"there is no directory for metrics", func(c *clinic) { c.edit("[panel]", "[metrics]\ntextfile = \"/nonexistent\"\n[panel]") }, "metrics", Note, "node_exporter gets none: stat /nonexistent/sluice.prom"},
+	{"there is no directory for metrics", func(c *clinic) { c.edit("[panel]", "[metrics]\ntextfile = \"/nonexistent/metrics\"\n[panel]") }, "metrics", Note, "node_exporter gets none: stat /nonexistent/metrics/sluice.prom"},
 	{"metrics are not written", func(c *clinic) {
 		c.edit("[panel]", fmt.Sprintf("[metrics]\ntextfile = %q\n[panel]", c.dir))
 		os.WriteFile(c.dir+"/sluice.prom", nil, 0o644)
@@ -345,15 +350,19 @@ var ailments = []struct {
 	}, "asking", Wrong, "Restart sluice: it reads tokens when it starts"},
 	{"Exim does not list its transports", func(c *clinic) { delete(c.says, "-bP transports") }, "transports", Wrong, "does not list its transports"},
 	{"no domain is local", func(c *clinic) { c.edit(`["here.example"]`, "[]") }, "local domains", Wrong, "has none: local mail is counted"},
-	{"Exim has no such list", func(c *clinic) { delete(c.says, "-bP +local_domains") }, "local domains", Wrong, "no domain list local_domains"},
+	{"Exim has no such list", func(c *clinic) { c.says["-bP config"] = "begin acl" + lateRule }, "local domains", Wrong, "no domain list local_domains"},
 	{"Exim has a file of local domains that is not followed", func(c *clinic) {
-		c.says["-bP +local_domains"] = "domainlist local_domains = lsearch;" + c.dir + "/owners"
+		c.says["-bP config"] = "domainlist local_domains = lsearch;" + c.dir + "/owners\nbegin acl" + lateRule
 	}, "local domains", Wrong, "that mail to them is counted: the domains in "},
 	{"lock files cannot be made", func(c *clinic) { c.status.Totals.Locks = "make lock file: oh" }, "lock directory", Wrong, "ReadWritePaths"},
 	{"Exim has no macro of the lock directory", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=SLUICE_LOCKS" },
 		"lock directory", Wrong, "no SLUICE_LOCKS: it looks for lock files nowhere"},
 	{"Exim looks elsewhere for locks", func(c *clinic) { c.says["-be =SLUICE_LOCKS"] = "=/tmp" }, "lock directory", Wrong, "Exim looks for them in /tmp"},
 	{"cPanel has its own locks there", func(c *clinic) { c.locked = "track" }, "lock directory", Wrong, "set locks.dir and Exim's SLUICE_LOCKS"},
+	{"a file is in the place of the lock directory", func(c *clinic) {
+		c.hasFile("file", "")
+		c.edit(c.dir+"/locks", filepath.Join(c.dir, "root", "file"))
+	}, "lock directory", Wrong, "Move away what stands in its place, and: mkdir -p "},
 	{"there is no directory of the stopped", func(c *clinic) { os.Remove(c.stopped()) }, "lock directory", Wrong, "mkdir -m 711 "},
 	{"a symlink is in its place", func(c *clinic) { os.Remove(c.stopped()); os.Symlink(c.dir, c.stopped()) }, "lock directory", Wrong, "mkdir -m 711 "},
 	{"anybody may list who is stopped", func(c *clinic) { os.Chmod(c.stopped(), 0o755) }, "lock directory", Wrong, "list or change who is stopped"},
@@ -370,11 +379,11 @@ var ailments = []struct {
 	{"no log is followed", func(c *clinic) { c.status.Totals.Logs = nil }, "main log", Wrong, "the running sluice does not follow"},
 	{"the log is not read on", func(c *clinic) { c.status.Totals.Logs[0].Read = 2 }, "main log", Wrong, "3 bytes of"},
 	{"a part of the log is missing", func(c *clinic) { c.status.Totals.Logs[0].Lost = &noon }, "main log", Wrong, "a part of the log that exim.mainlog names was missing"},
-	{"Postfix's log is not there", func(c *clinic) { c.postfix("/absent", sidecar.LogProgress{}) }, "Postfix's log", Wrong, "/absent: no such file"},
-	{"Postfix's log is not followed", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{}) }, "Postfix's log", Wrong, "does not follow"},
-	{"Postfix's log is not read on", func(c *clinic) { c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log"}) }, "Postfix's log", Wrong, "5 bytes of"},
+	{"Postfix's log is not there", func(c *clinic) { c.postfix("/absent", logline.Progress{}) }, "Postfix's log", Wrong, "/absent: no such file"},
+	{"Postfix's log is not followed", func(c *clinic) { c.postfix("/mainlog", logline.Progress{}) }, "Postfix's log", Wrong, "does not follow"},
+	{"Postfix's log is not read on", func(c *clinic) { c.postfix("/mainlog", logline.Progress{Key: "postfix.log"}) }, "Postfix's log", Wrong, "5 bytes of"},
 	{"a part of Postfix's log is missing", func(c *clinic) {
-		c.postfix("/mainlog", sidecar.LogProgress{Key: "postfix.log", Read: 5, Lost: &noon})
+		c.postfix("/mainlog", logline.Progress{Key: "postfix.log", Read: 5, Lost: &noon})
 	}, "Postfix's log", Wrong, "a part of the log that postfix.log names was missing"},
 	{"there is no owner map", func(c *clinic) { c.edit(c.dir+"/owners", "") }, "owner map", Note, "charged to their sender's domain"},
 	{"there is none, and any name may be used", func(c *clinic) {
@@ -444,7 +453,7 @@ func TestDoctorOnTheSystemsClock(t *testing.T) {
 	const unsynchronised = 0x40 // STA_UNSYNC of adjtimex(2)
 	found := func(state int, err error) Finding {
 		d := &doctor{}
-		d.judgeClock(state, err)
+		d.reportClock(state, err)
 		if len(d.findings) != 1 {
 			t.Fatalf("%d, %v: found %+v", state, err, d.findings)
 		}

@@ -18,7 +18,9 @@ func (d *doctor) checkLocks() {
 	shared := lockdir.Shared(dir)
 	totals := d.running.status.Totals
 	switch {
-	case err != nil || !info.IsDir():
+	case err == nil && !info.IsDir():
+		d.wrong(check, "Move away what stands in its place, and: mkdir -p "+dir, "%s is no directory: a limit does not hold while sluice is stopped", dir)
+	case err != nil:
 		d.wrong(check, "mkdir -p "+dir, "%s is no directory: a limit does not hold while sluice is stopped", dir)
 	case info.Mode().Perm()&0o002 != 0:
 		d.wrong(check, "chmod o-w "+dir, "any local user may write to %s, and so lock and release every domain", dir)
@@ -77,11 +79,11 @@ func (d *doctor) checkClock() {
 	if zone, err := d.exim.Expand(d.ctx, "", "$tod_zone"); err == nil && zone != time.Now().Format("-0700") {
 		d.note("clock", "Where Exim's log has no zones, start sluice with Exim's (TZ in its unit).", "Exim's time zone is %s, and here it is %s", zone, time.Now().Format("-0700"))
 	}
-	d.judgeClock(syscall.Adjtimex(&syscall.Timex{}))
+	d.reportClock(syscall.Adjtimex(&syscall.Timex{}))
 }
 
-// judgeClock goes by what adjtimex(2) returns.
-func (r *report) judgeClock(state int, err error) {
+// reportClock reports what adjtimex(2) has returned.
+func (r *report) reportClock(state int, err error) {
 	const unsynchronised = 5 // TIME_ERROR
 	switch {
 	case err != nil:

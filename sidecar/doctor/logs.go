@@ -2,11 +2,11 @@ package doctor
 
 import (
 	"os"
-	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 )
 
 // checkLogs looks whether the log that is followed as Exim's is the one that Exim
@@ -30,7 +30,7 @@ func (d *doctor) checkMainLog() {
 	case theirs != "" && theirs != name && !sameFile(theirs, name):
 		d.wrong(check, "Set exim.mainlog = \""+theirs+"\".", "Exim writes %s, and exim.mainlog is %s", theirs, name)
 	default:
-		d.checkFollowed(check, "exim.mainlog", logNow(name, time.Now()))
+		d.checkFollowed(check, "exim.mainlog", logline.File(name, time.Now()))
 	}
 }
 
@@ -83,26 +83,21 @@ func (d *doctor) checkLogRead(check, key, name string, size int64) {
 		if p.Read >= size {
 			if ahead := time.Until(p.Last); ahead > time.Minute {
 				d.wrong(check, "Give sluice the time zone of the log (TZ in its unit), or set log_timezone in Exim.",
-					"its last line would be logged %s from now: the times in it are of another zone", sidecar.Brief(ahead))
+					"its last line would be logged %s from now: the times in it are of another zone", printable.Brief(ahead))
 				return
 			}
 			last := ""
 			if !p.Last.IsZero() { // none was read since sluice started
-				last = ", the last line is of " + sidecar.DateTime(p.Last)
+				last = ", the last line is of " + printable.DateTime(p.Last)
 			}
 			d.ok(check, "%s is read to its end%s", name, last)
 			return
 		}
 		if time.Now().After(end) || d.ctx.Err() != nil {
-			d.wrong(check, "Wait, if this number falls; else look at the log of sluice.", "%s of %s are not read yet", sidecar.Count(size-p.Read, "byte", "bytes"), name)
+			d.wrong(check, "Wait, if this number falls; else look at the log of sluice.", "%s of %s are not read yet", printable.Count(size-p.Read, "byte", "bytes"), name)
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 		d.running = d.ask()
 	}
-}
-
-// logNow is the file of a log that is written now: its name may have the date.
-func logNow(pattern string, now time.Time) string {
-	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(pattern)
 }

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/web"
 )
 
@@ -21,7 +21,7 @@ func (d *doctor) checkMetrics() {
 		d.note("metrics", "Make the directory of metrics.textfile. Under systemd another one than Debian's needs a drop-in for sluice.service with ReadWritePaths= (docs/metrics.md).",
 			"node_exporter gets none: %v", err)
 	case time.Since(info.ModTime()) > 4*web.WriteEvery:
-		d.note("metrics", "journalctl -u sluice SLUICE_EVENT=metrics-failed", "%s was written last at %s", file, sidecar.DateTime(info.ModTime()))
+		d.note("metrics", "journalctl -u sluice SLUICE_EVENT=metrics-failed", "%s was written last at %s", file, printable.DateTime(info.ModTime()))
 	default:
 		d.ok("metrics", "%s is written, for node_exporter", file)
 	}

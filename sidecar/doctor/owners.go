@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/envelope"
-	"sluice/sidecar/identity"
+	"sluice/sidecar/printable"
 )
 
 // checkOwners looks at the owner map, which tells whose a sender's domain is.
@@ -20,9 +20,9 @@ func (d *doctor) checkOwners() {
 	owned := len(d.settings.OwnerMap.Get().Account)
 	switch bad := malformedOwners(text); {
 	case len(bad) > 0:
-		d.wrong(check, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, sidecar.Count(int64(len(bad)), "line", "lines"), bad[0])
+		d.wrong(check, "Each line is \"domain: account\".", "%s has %s without an owner, the first is %.60q", name, printable.Count(int64(len(bad)), "line", "lines"), bad[0])
 	case owned > 0:
-		d.ok(check, "%s in %s", sidecar.Count(int64(owned), "domain", "domains"), name)
+		d.ok(check, "%s in %s", printable.Count(int64(owned), "domain", "domains"), name)
 	case d.exim.AnySender:
 		d.note(check, "On a shared host set identity.owners, or take untrusted_set_sender out of Exim's configuration.",
 			"there is none (%s), and Exim lets every local user send in any name: one could spend another's budget", cmp.Or(name, "identity.owners is empty"))
@@ -64,12 +64,12 @@ func (d *doctor) checkCron() {
 	if n := len(senders); n > 0 {
 		d.note("cron", "Look at `sluice status system`. `sluice set system hourly=500` limits it; better is a cron that sends as the user.",
 			"cron mails what jobs of %s print to other hosts (MAILTO), the first is %s: where it does that as root, it is counted as system, and unlimited",
-			sidecar.Count(int64(n), "account", "accounts"), senders[0])
+			printable.Count(int64(n), "account", "accounts"), senders[0])
 	}
 }
 
 // mailsElsewhere reports whether a crontab names a recipient on another host.
-func mailsElsewhere(crontab []byte, local *identity.DomainSet) bool {
+func mailsElsewhere(crontab []byte, local *domains.Set) bool {
 	for line := range bytes.Lines(crontab) {
 		name, value, _ := strings.Cut(string(line), "=")
 		if strings.TrimSpace(name) != "MAILTO" {

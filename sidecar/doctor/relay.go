@@ -1,31 +1,28 @@
 package doctor
 
 import (
-	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"sluice/sidecar/envelope"
 	"sluice/sidecar/exim"
 	"sluice/sidecar/identity"
 	"sluice/sidecar/peer"
+	"sluice/sidecar/printable"
 )
 
 // checkRelay compares for whom Exim relays with what the configuration says of them.
 func (d *doctor) checkRelay() {
 	const check = "relays"
-	text, err := d.exim.Run(d.ctx, "", "-bP", "config")
-	if err != nil {
+	if d.lists == nil {
 		return // checkWiring has said so
 	}
 	found := len(d.findings)
-	if missing := unlistedRelays(text, d.config.Identity.Relay); len(missing) > 0 {
+	if missing := d.unlistedRelays(); len(missing) > 0 {
 		d.note(check, "List in identity.relay those that send in names of their own, or limit them: sluice set relay:ADDRESS hourly=500",
 			"Exim relays for these, and identity.relay does not have them: each is counted as relay:ADDRESS, and unlimited: %s", strings.Join(missing, ", "))
 	}
-	if missing := d.unlistedRelayDomains(text); len(missing) > 0 {
+	if missing := d.unlistedRelayDomains(); len(missing) > 0 {
 		d.note(check, "Add them to identity.relay_domains; a file by its path.",
 			"Exim takes mail for these from everybody, and identity.relay_domains does not have them: whoever sends to them is counted as relay:ADDRESS: %s", strings.Join(missing, ", "))
 	}
@@ -33,7 +30,7 @@ func (d *doctor) checkRelay() {
 		for _, r := range d.config.Identity.Relay {
 			if !slices.Contains(exim.Hosts(theirs), r.Hosts) {
 				d.note(check, "Set Exim's macro SLUICE_RELAY_HOSTS to the hosts of identity.relay.",
-					"SLUICE_RELAY_HOSTS (%q) does not have %s, which identity.relay has: while sluice is down, no lock file holds for it", strings.TrimSpace(theirs), hostText(r.Hosts))
+					"SLUICE_RELAY_HOSTS (%q) does not have %s, which identity.relay has: while sluice is down, no lock file holds for it", strings.TrimSpace(theirs), printable.Network(r.Hosts))
 				break
 			}
 		}
@@ -43,43 +40,40 @@ func (d *doctor) checkRelay() {
 	}
 }
 
+// relayHosts are the hosts of Exim's relay lists.
+func relayHosts(lists *exim.Lists) []netip.Prefix {
+	return exim.Hosts("<, " + strings.Join(lists.RelayHosts.Items, ", "))
+}
+
 // unlistedRelays are the hosts of Exim's relay lists that are neither in identity.relay nor
-// this host.
-func unlistedRelays(config string, relays []identity.Relay) (missing []string) {
+// this host, and what only Exim can look up, where nobody says in the file what that is.
+func (d *doctor) unlistedRelays() (missing []string) {
 	own, _ := peer.ReadAddresses() // without them, those that are this host's are named too
-	for _, host := range exim.RelayHosts(config) {
-		listed := host.Addr().IsLoopback() ||
-			slices.ContainsFunc(relays, func(r identity.Relay) bool { return r.Hosts.Bits() <= host.Bits() && r.Hosts.Contains(host.Addr()) }) ||
+	for _, host := range relayHosts(d.lists) {
+		listed := slices.ContainsFunc(d.config.Identity.Relay, func(r identity.Relay) bool { return r.Hosts.Bits() <= host.Bits() && r.Hosts.Contains(host.Addr()) }) ||
 			host.IsSingleIP() && own.Has(host.Addr())
-		if text := hostText(host); !listed && !slices.Contains(missing, text) {
+		if text := printable.Network(host); !listed && !slices.Contains(missing, text) {
 			missing = append(missing, text)
 		}
+	}
+	if !d.config.Sets("identity.relay") {
+		missing = append(missing, d.lists.RelayHosts.Unknown...)
 	}
 	return missing
 }
 
 // unlistedRelayDomains are the domains of Exim's relay lists that are neither local nor in
-// identity.relay_domains.
-func (d *doctor) unlistedRelayDomains(config string) (missing []string) {
+// identity.relay_domains, and what only Exim can look up, where nobody says in the file what that is.
+func (d *doctor) unlistedRelayDomains() (missing []string) {
 	local, relayed := d.settings.Locals.Get(), d.settings.RelayDomains.Get()
-	for _, item := range d.exim.RelayDomains(d.ctx, config) {
-		name := envelope.FoldDomain(item)
-		known := slices.Contains(d.config.Identity.RelayDomains, item) || slices.Contains(d.config.Exim.LocalDomains, item) || local.Has(name) || relayed.Has(name)
-		if filepath.IsAbs(item) {
-			known = known || allIn(item, local) || allIn(item, relayed)
-			item = "the domains in " + item
+	for _, item := range d.lists.RelayDomains.Items {
+		known := isListed(d.config.Identity.RelayDomains, item) || isListed(d.config.Exim.LocalDomains, item) || allIn(item, local) || allIn(item, relayed)
+		if text := domainText(item); !known && !slices.Contains(missing, text) {
+			missing = append(missing, text)
 		}
-		if !known && !slices.Contains(missing, item) {
-			missing = append(missing, item)
-		}
+	}
+	if !d.config.Sets("identity.relay_domains") {
+		missing = append(missing, d.lists.RelayDomains.Unknown...)
 	}
 	return missing
-}
-
-// hostText is an address or a network as it is written.
-func hostText(n netip.Prefix) string {
-	if n.IsSingleIP() {
-		return n.Addr().String()
-	}
-	return fmt.Sprint(n)
 }

@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/admin"
 	"sluice/sidecar/config"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 // running is what the running sluice reports, or why it does not answer.
@@ -37,7 +38,7 @@ func (d *doctor) ask() (r running) {
 
 // progress is how far it has read the log that a key of the configuration names;
 // nil if it follows none.
-func (r *running) progress(key string) *sidecar.LogProgress {
+func (r *running) progress(key string) *logline.Progress {
 	for _, l := range r.status.Totals.Logs {
 		if l.Key == key && r.err == nil {
 			return &l
@@ -61,11 +62,11 @@ func (d *doctor) checkServe() {
 	v := d.running.version
 	switch {
 	case v.Version != d.Version:
-		d.wrong("serve", "systemctl restart sluice", "version %s runs since %s, and this program is %s", v.Version, sidecar.DateTime(v.Started), d.Version)
+		d.wrong("serve", "systemctl restart sluice", "version %s runs since %s, and this program is %s", v.Version, printable.DateTime(v.Started), d.Version)
 	case replaced(v.PID):
-		d.wrong("serve", "systemctl restart sluice", "process %d runs a program that was replaced since %s", v.PID, sidecar.DateTime(v.Started))
+		d.wrong("serve", "systemctl restart sluice", "process %d runs a program that was replaced since %s", v.PID, printable.DateTime(v.Started))
 	default:
-		d.ok("serve", "process %d, version %s, since %s", v.PID, v.Version, sidecar.DateTime(v.Started))
+		d.ok("serve", "process %d, version %s, since %s", v.PID, v.Version, printable.DateTime(v.Started))
 	}
 	d.checkConfig()
 	d.checkCounts()
@@ -78,9 +79,9 @@ func (d *doctor) checkCounts() {
 		d.wrong("counts", "Make room in "+d.config.Store.Dir+", or mend the disk.", "what is answered would not survive a crash: %s", totals.Journal)
 	} else if totals.Uncounted > 0 {
 		d.wrong("counts", "Raise store.max_subjects, or find out who makes up so many names.",
-			"%s passed uncounted: store.max_subjects, %d, is reached", sidecar.Count(totals.Uncounted, "send", "sends"), d.config.Store.MaxSubjects)
+			"%s passed uncounted: store.max_subjects, %d, is reached", printable.Count(totals.Uncounted, "send", "sends"), d.config.Store.MaxSubjects)
 	} else {
-		d.ok("counts", "%s of %s, in %s", sidecar.Count(totals.Sends, "send", "sends"), sidecar.Count(totals.Subjects, "subject", "subjects"), d.config.Store.Dir)
+		d.ok("counts", "%s of %s, in %s", printable.Count(totals.Sends, "send", "sends"), printable.Count(totals.Subjects, "subject", "subjects"), d.config.Store.Dir)
 	}
 }
 
@@ -129,7 +130,7 @@ func (d *doctor) checkConfig() {
 		return strings.HasPrefix(line, d.config.Identity.Owners+":") // see checkOwners
 	})
 	if n := len(skipped); n > 0 {
-		d.wrong("panel", "Set it again in the panel, or mend the line.", "it skips %s of its files, the first is %s", sidecar.Count(int64(n), "line", "lines"), skipped[0])
+		d.wrong("panel", "Set it again in the panel, or mend the line.", "it skips %s of its files, the first is %s", printable.Count(int64(n), "line", "lines"), skipped[0])
 	}
 }
 
@@ -166,7 +167,7 @@ func (d *doctor) checkShared() {
 		d.wrong("nodes", "See to sluice and to the way to Redis there.", "no sign of life from %s", strings.Join(silent, ", "))
 	case int64(len(s.Nodes)) != s.Of:
 		d.wrong("nodes", "Set store.nodes to the number of nodes, on all of them: each one's share of a limit while Redis is away follows from it.",
-			"%s this Redis, and store.nodes is %d", sidecar.Count(int64(len(s.Nodes)), "node shares", "nodes share"), s.Of)
+			"%s this Redis, and store.nodes is %d", printable.Count(int64(len(s.Nodes)), "node shares", "nodes share"), s.Of)
 	case len(differ) > 0:
 		d.wrong("nodes", "Give all nodes the same limits; `sluice config` on each shows them.", "%s has other limits than this node", strings.Join(differ, ", "))
 	default:
@@ -183,9 +184,9 @@ func (d *doctor) checkServer(server operator.ServerStatus, s *operator.SharedSta
 	switch {
 	case server.Blocked:
 		d.wrong(check, "Where the unit denies all addresses, allow those of Redis: `systemctl edit sluice`, [Service], IPAddressAllow=ADDRESS, then systemctl restart sluice (docs/cluster.md). Else see to the firewall of this host.",
-			"does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
+			"does not decide since %s: %s", printable.DateTime(server.Since), server.Trouble)
 	case server.Trouble != "":
-		d.wrong(check, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", sidecar.DateTime(server.Since), server.Trouble)
+		d.wrong(check, fmt.Sprintf("See to that server. Until then this node decides by store.outage, %s.", s.Mode), "does not decide since %s: %s", printable.DateTime(server.Since), server.Trouble)
 	case server.BadKey != "":
 		d.wrong(check, "Delete that key (redis-cli DEL), and see who else writes to this Redis.", "whom a key is about each node counts alone: %s", server.BadKey)
 	case server.Evicts != "":

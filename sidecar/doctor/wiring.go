@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
-	"sluice/sidecar"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/envelope"
-	"sluice/sidecar/identity"
+	"sluice/sidecar/printable"
 )
 
 // eximUses are options of Exim, and which ACL of Sluice each has to ask first.
@@ -80,7 +78,7 @@ func (d *doctor) checkWiring() {
 // checkTransports looks whether the transports that speak SMTP count as remote.
 func (d *doctor) checkTransports() {
 	names, err := d.exim.SMTPTransports(d.ctx)
-	missed := slices.DeleteFunc(slices.Clone(names), d.settings.RemoteTransport)
+	missed := slices.DeleteFunc(slices.Clone(names), d.config.RemoteTransport)
 	switch {
 	case err != nil:
 		d.wrong("transports", "", "Exim does not list its transports: %v", err)
@@ -100,42 +98,66 @@ func (d *doctor) checkLocalDomains() {
 		d.wrong(check, "List in exim.local_domains what Exim delivers itself.", "exim.local_domains (%s) has none: local mail is counted", strings.Join(d.config.Exim.LocalDomains, ", "))
 		return
 	}
-	domains, err := d.exim.LocalDomains(d.ctx)
-	if err != nil {
-		d.wrong(check, reinstall, "Exim has no domain list local_domains: %v", err)
+	if d.lists == nil {
+		return // checkWiring has said so
+	}
+	if len(d.lists.LocalDomains.Names) == 0 {
+		d.wrong(check, reinstall, "Exim has no domain list local_domains")
 		return
 	}
 	var missing []string
-	for _, item := range domains {
-		file := filepath.IsAbs(item)
-		switch {
-		case slices.Contains(d.config.Exim.LocalDomains, item):
-		case file && allIn(item, local):
-		case file:
-			missing = append(missing, "the domains in "+item)
-		case !local.Has(envelope.FoldDomain(item)):
-			missing = append(missing, item)
+	for _, item := range d.lists.LocalDomains.Items {
+		if !isListed(d.config.Exim.LocalDomains, item) && !allIn(item, local) {
+			missing = append(missing, domainText(item))
 		}
 	}
-	slices.Sort(missing)
-	missing = slices.Compact(missing)
-	if len(missing) > 0 {
-		d.wrong(check, "Add them to exim.local_domains; a file by its path.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(missing, ", "))
-		return
+	unknown := d.lists.LocalDomains.Unknown
+	switch {
+	case len(missing) > 0:
+		slices.Sort(missing)
+		d.wrong(check, "Add them to exim.local_domains; a file by its path.", "Exim delivers these itself, and exim.local_domains does not have them, so that mail to them is counted: %s", strings.Join(slices.Compact(missing), ", "))
+	case len(unknown) > 0 && !d.config.Sets("exim.local_domains"):
+		d.note(check, "Set exim.local_domains to all that Exim delivers itself.", "only Exim can look up what these of its local_domains mean, so that mail to it is counted: %s", strings.Join(unknown, ", "))
+	default:
+		d.ok(check, "%s, and all that Exim names are among them", printable.Count(int64(len(local.Domains)+len(local.Parents)), "domain", "domains"))
 	}
-	d.ok(check, "%s, and all that Exim names are among them", sidecar.Count(int64(len(local.Domains)+len(local.Parents)), "domain", "domains"))
 }
 
-// allIn reports whether all domains that a file of Exim's lists, one a line, are in a set.
-func allIn(file string, set *identity.DomainSet) bool {
-	text, err := os.ReadFile(file)
-	for line := range strings.Lines(string(text)) {
-		name := strings.FieldsFunc(line, func(r rune) bool { return r == ':' || unicode.IsSpace(r) }) // what follows is for lsearch
-		if len(name) > 0 && name[0][0] != '#' && !set.Has(envelope.FoldDomain(name[0])) {
+// domainText is an item of Exim's lists as findings name it.
+func domainText(item string) string {
+	if path, _ := domains.FileOf(item); path != "" {
+		return "the domains in " + path
+	}
+	return item
+}
+
+// isListed reports whether an item of Exim's lists is in a key's list, a lookup also by its file alone.
+func isListed(list []string, item string) bool {
+	path, _ := domains.FileOf(item)
+	return slices.Contains(list, item) || item[0] != '!' && path != "" && slices.Contains(list, path)
+}
+
+// allIn reports whether all domains that an item of Exim's lists means are in a set: a name, all
+// below one, an exception, or a file with one a line.
+func allIn(item string, set *domains.Set) bool {
+	if item[0] == '!' {
+		return true
+	}
+	if parent, all := strings.CutPrefix(item, "*"); all {
+		return set.Parents[envelope.FoldDomain(parent)]
+	}
+	path, _ := domains.FileOf(item)
+	if path == "" {
+		return set.Has(envelope.FoldDomain(item))
+	}
+	_, missing := os.Stat(path)
+	listed, err := domains.Read(item)
+	for name := range listed.Domains {
+		if !set.Has(name) {
 			return false
 		}
 	}
-	return err == nil
+	return err == nil && missing == nil
 }
 
 // checkForgery looks whether local users can write lines of their own into the

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // authors keeps the author of each new outcome, by the message's id.
 type authors map[string]string
 
-func (a authors) Recorded(_ time.Time, news []sidecar.Outcome) {
+func (a authors) Recorded(_ time.Time, news []logline.Outcome) {
 	for _, o := range news {
 		a[o.Entry.ID] = o.Author.Key
 	}
@@ -34,7 +35,7 @@ func TestTheLogKnowsTheAuthor(t *testing.T) {
 			r.Stage, r.Submitter = sidecar.StageData, sidecar.Submitter{Auth: c.auth, ClientAddress: "203.0.113.5"}
 		}
 		s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: r.Sender, Login: r.Login, Auth: r.Auth, ClientAddress: r.ClientAddress}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: r.ID, Arrival: logline.Arrival{Sender: r.Sender, Login: r.Login, Auth: r.Auth, ClientAddress: r.ClientAddress}})
 		s.deferred(r.ID, "u@far.example", refused)
 		if i == 1 {
 			if err := s.Checkpoint(s.now, nil); err != nil {

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/typed"
 )
 
 // sendsOf has mailboxes send a message each, all of which end alike.
@@ -20,7 +21,7 @@ func (s *site) sendsOf(end func(id, to, text string), text string, mailboxes ...
 		r := s.from(mailbox, sidecar.StageData, s.now.Add(time.Duration(s.ids)*time.Millisecond))
 		r.ID = r.ID[:7] + strings.Repeat("0", 3) + string(rune('A'+s.ids/26%26)) + string(rune('A'+s.ids%26)) + "0-0q"
 		s.ask(r)
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: mailbox, Auth: mailbox, ClientAddress: "192.0.2.1"}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: r.ID, Arrival: logline.Arrival{Sender: mailbox, Auth: mailbox, ClientAddress: "192.0.2.1"}})
 		end(r.ID, r.Recipients, text)
 	}
 }
@@ -52,7 +53,7 @@ func TestOnlyTheCulpritOfBadSendsIsStopped(t *testing.T) {
 	s.sendsOf(s.failed, noSuchUser, repeat("eve@a.example", 10)...)
 	late := s.from("eve@a.example", sidecar.StageData, s.now.Add(time.Second))
 	s.want(s.ask(late), sidecar.Accept, "")
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: late.ID, At: s.now.Add(-time.Second), Arrival: sidecar.Arrival{Sender: late.Sender, Auth: late.Auth, ClientAddress: "192.0.2.1"}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: late.ID, At: s.now.Add(-time.Second), Arrival: logline.Arrival{Sender: late.Sender, Auth: late.Auth, ClientAddress: "192.0.2.1"}})
 	s.Reconcile(t.Context(), s.now)
 	const text = "Mailbox eve@a.example has exceeded the max defers and failures per hour (10/5 (90%)) allowed. Message will be reattempted later"
 	alone := func(when string, want sidecar.Action) {
@@ -181,14 +182,14 @@ func TestAnOperatorLeavesACulpritOut(t *testing.T) {
 			continue // her own mail fails too
 		}
 		s.want(s.ask(eve), sidecar.Defer, "Mailbox eve@a.example is stopped")
-		if _, err := s.LeaveOut(t.Context(), s.now, "eve@a.example", "a.example", "bob"); !errors.Is(err, limit.ErrNotFound) {
+		if _, err := s.LeaveOut(t.Context(), s.now, "eve@a.example", "a.example", "bob"); !errors.Is(err, typed.ErrNotFound) {
 			t.Errorf("of a domain that is not tripped: %v", err)
 		}
 		if _, err := s.EndStop(t.Context(), s.now, "eve@a.example", st.Mark, "bob"); err != nil {
 			t.Fatal(err)
 		}
 		s.want(s.ask(eve), sidecar.Accept, "")
-		if _, err := s.EndStop(t.Context(), s.now, "eve@a.example", st.Mark, "bob"); !errors.Is(err, limit.ErrNotFound) {
+		if _, err := s.EndStop(t.Context(), s.now, "eve@a.example", st.Mark, "bob"); !errors.Is(err, typed.ErrNotFound) {
 			t.Errorf("a stop that is over: %v", err)
 		}
 	}

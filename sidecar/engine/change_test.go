@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/typed"
 )
 
 // order has root change thresholds.
@@ -167,7 +168,7 @@ func TestRollback(t *testing.T) {
 	s.limit(20)
 	s.order(history.Edit{Rollback: 6})
 	s.limit(40)
-	if _, err := s.Change(context.Background(), s.now, history.Edit{Rollback: 99}); !errors.Is(err, limit.ErrNotFound) {
+	if _, err := s.Change(context.Background(), s.now, history.Edit{Rollback: 99}); !errors.Is(err, typed.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }

@@ -68,6 +68,9 @@ func TestWhoSendsOnAllNodes(t *testing.T) {
 	if got := fmt.Sprintf("%d %d %d %v %v", r.Sent, r.Tried, r.Unattributed, r.Nodes, w.Missing); got != "14 14 0 [node1 node2] [node3]" {
 		t.Errorf("the domain: %s", got)
 	}
+	if got := n[0].Who.Attributed(n[0].now, "a.example"); got != 14 {
+		t.Errorf("%d have an author, of both nodes", got)
+	}
 	var got []string
 	for _, a := range r.Authors {
 		got = append(got, fmt.Sprintf("%s %d/%d %d%% from %d", a.Key, a.Tried, a.Sent, a.Share, len(a.Networks)))

@@ -7,6 +7,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 )
 
 // Who is named in refusals, and to whom:
@@ -77,7 +78,7 @@ func TestATripNamesWhoseMailHasFailed(t *testing.T) {
 	for range 4 {
 		s.sendAs("hacked@a.example")
 		id := fmt.Sprintf("1xUzSN-%06d-0q", s.ids)
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "hacked@a.example", Auth: "hacked@a.example", ClientAddress: "192.0.2.1"}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "hacked@a.example", Auth: "hacked@a.example", ClientAddress: "192.0.2.1"}})
 		s.failed(id, fmt.Sprintf("u%d@far.example", s.ids), noSuchUser)
 	}
 	s.Step(t.Context(), s.now)

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // Typos of scopes: what cannot be meant is an error, what is only unknown is
@@ -29,6 +29,8 @@ func TestTyposOfScopes(t *testing.T) {
 		"shop":             "error: shop is no domain that is known here, and has no dot; did you mean shop.example?",
 		"bob":              "error: bob is no domain that is known here, and has no dot; did you mean account:bob?",
 		"x@shop":           "error: shop is no domain that is known here, and has no dot",
+		"192.0.2.1":        "error: 192.0.2.1 is no domain that is known here, and ends like an address; a host that may relay has limits as relay:192.0.2.1, and `sluice stop client:192.0.2.1` stops it",
+		"x@10.0.2":         "error: 10.0.2 is no domain that is known here, and ends like an address",
 		"shp.example":      "nothing of shp.example is counted or limited so far, and nobody is known to own it; did you mean shop.example?",
 		"account:bbo":      "nothing of account:bbo is counted or limited so far, and nobody is known to own it; did you mean account:bob?",
 		"far-away.example": "nothing of far-away.example is counted or limited so far, and nobody is known to own it",
@@ -55,7 +57,7 @@ func TestTyposOfScopes(t *testing.T) {
 			t.Errorf("lock %s: a lock file is there: %v", scope, made)
 		}
 	}
-	if err := s.Unlock(context.Background(), s.now, "shpo.example", "root"); !errors.Is(err, limit.ErrNotFound) || !strings.HasSuffix(err.Error(), "; did you mean shop.example?") {
+	if err := s.Unlock(context.Background(), s.now, "shpo.example", "root"); !errors.Is(err, typed.ErrNotFound) || !strings.HasSuffix(err.Error(), "; did you mean shop.example?") {
 		t.Errorf("unlock: %v", err)
 	}
 }

@@ -17,12 +17,14 @@ import (
 	"sluice/sidecar/hold"
 	"sluice/sidecar/live"
 	"sluice/sidecar/lock"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/reconcile"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/share"
 	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
 	"sluice/sidecar/suspension"
@@ -50,11 +52,11 @@ type Options struct {
 	Exim   Exim
 	Own    func(netip.Addr) bool // whether an address is one of this host; nil: only the loopback's are
 	Store  Store
-	Notes  sidecar.Notes
-	Board  sidecar.Board // nil: this node shares with nobody
-	Former history.Log   // without Board: the changes made while this node shared
-	Locks  sidecar.LockDir
-	Queue  sidecar.Queue
+	Notes  notes.Store
+	Board  notes.Board // nil: this node shares with nobody
+	Former history.Log // without Board: the changes made while this node shared
+	Locks  lockfile.Dir
+	Queue  hold.Queue
 	Events event.Sink
 	Now    time.Time // with a monotonic reading
 
@@ -76,13 +78,13 @@ type Exim struct {
 // New returns an Engine that goes on from its notes. Run starts it.
 func New(o Options) *Engine {
 	e := &Engine{events: o.Events}
-	var board sidecar.Board = &notes.Board{Notes: o.Notes}
+	var board notes.Board = &notes.LocalBoard{Notes: o.Notes}
 	former, changed := o.Former, (<-chan struct{})(nil)
 	if o.Board != nil {
 		former = history.Read(board.Entries, o.Events)
 		board, changed = o.Board, o.Board.Changed()
 	}
-	clock := sidecar.NewClock(o.Now, o.Store)
+	clock := ratelimit.NewClock(o.Now, o.Store)
 
 	e.Settings = live.New(live.Options{Config: o.Config, Panel: o.Panel, Host: settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.Exim.User, Own: o.Own},
 		Board: board, Former: former, Notes: o.Notes, Events: o.Events, Now: o.Now})
@@ -115,6 +117,7 @@ func New(o Options) *Engine {
 	e.connect(o.Board != nil)
 	if o.Queued != nil {
 		e.keepPast(o, clock)
+		e.Policy.AddObserver(mayBeLost{e.Recorder}) // what a simulation asks about has arrived
 	}
 	e.warn(o)
 	return e
@@ -134,6 +137,7 @@ func (e *Engine) connect(clustered bool) {
 	e.Policy.AddObserver(fullDomains{e.loop, clustered})
 	e.Policy.AddObserver(refusals{e.Refusals, e.Deferfail})
 	e.Policy.AddObserver(who{e.Who, e.Feed, inForce})
+	e.Policy.AddObserver(shares{share.NewAnnouncer(e.Policy.Events)})
 	e.Recorder.AddObserver(e.Who)
 	e.Recorder.AddObserver(e.Deferfail)
 	e.Recorder.AddObserver(e.Holds)
@@ -181,6 +185,16 @@ func (f fullDomains) Decided(_ time.Time, d *policy.Decision) {
 	}
 }
 
+// mayBeLost is an Observer that has the recorder note what is charged while a client may still go.
+type mayBeLost struct{ *delivery.Recorder }
+
+// Decided implements policy.Observer.
+func (m mayBeLost) Decided(_ time.Time, d *policy.Decision) {
+	if d.Request.Stage == sidecar.StageData && d.Charged > 0 {
+		m.MayBeLost(d.Payer.Subject(), d.Request.ID, d.To)
+	}
+}
+
 // refusals is an Observer that has refusals counted.
 type refusals struct {
 	counts *refusal.Counts
@@ -200,6 +214,16 @@ func (r refusals) Decided(now time.Time, d *policy.Decision) {
 		if u.Over > 0 && (i == 0 || d.Uses[i-1].Subject != u.Subject) {
 			r.counts.WouldRefuse(now, u.Subject, u.Over, u.Epoch)
 		}
+	}
+}
+
+// shares is an Observer that has operators told of authors that leave room for others.
+type shares struct{ *share.Announcer }
+
+// Decided implements policy.Observer.
+func (s shares) Decided(now time.Time, d *policy.Decision) {
+	if d.Over != nil && d.Over.Use.Withheld {
+		s.Refused(now, d.Payer.Domain, d.Author.Key, d.Over.Attempted, d.Over.Use.Limit)
 	}
 }
 
@@ -270,6 +294,16 @@ func (e *Engine) Forget(now time.Time) {
 	e.Holds.Forget(now)
 }
 
+// Gone forgets what is held of a message, or of some of its recipients, that has left Exim's queue
+// without a line in its log.
+func (e *Engine) Gone(id string, recipients []string) {
+	tokens := make([]ratelimit.Token, 0, len(recipients))
+	for _, to := range recipients {
+		tokens = append(tokens, e.Settings.Load().Token(id, envelope.Fold(to), 0))
+	}
+	e.Holds.Gone(id, tokens...)
+}
+
 // Changed has a subject reconciled, unless it is a mailbox or account: it was brought to a limit, released
 // or reset, here or by another node.
 func (e *Engine) Changed(subject string) {
@@ -279,15 +313,15 @@ func (e *Engine) Changed(subject string) {
 }
 
 // LockEvent takes in what an operator did by hand in the lock directory.
-func (e *Engine) LockEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
+func (e *Engine) LockEvent(ctx context.Context, now time.Time, what lockfile.Event) {
 	e.Locks.Event(ctx, now, what)
-	if what.Kind == sidecar.LockRemovedByHand {
+	if what.Kind == lockfile.RemovedByHand {
 		e.EmitStopped(now, what.File.Domain)
 	}
 }
 
 // StopEvent takes in what an operator did by hand in the directory of the stopped.
-func (e *Engine) StopEvent(ctx context.Context, now time.Time, what sidecar.LockEvent) {
+func (e *Engine) StopEvent(ctx context.Context, now time.Time, what lockfile.Event) {
 	e.Stopped.Event(ctx, now, what)
 }
 

@@ -38,7 +38,7 @@ func (e *Engine) Past(ctx context.Context, now time.Time, start bool) {
 	if start {
 		e.findCauses(now)
 	}
-	e.past.take(ctx, now)
+	e.past.record(ctx, now)
 	e.past.log.Tick(ctx, now)
 	e.past.incidents.Tick(ctx, now)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // Whose fault it is that mail is deferred or fails: what others share is held against
@@ -23,9 +24,9 @@ const (
 )
 
 // to tells what became of a message to a recipient, with the host of H= where there is one.
-func (s *site) to(kind sidecar.EntryKind, domain, recipient, host, text string) {
+func (s *site) to(kind logline.Kind, domain, recipient, host, text string) {
 	s.t.Helper()
-	s.tell(sidecar.LogEntry{Kind: kind, ID: s.arrived(domain), Attempt: sidecar.Attempt{Recipient: recipient, Router: "dnslookup", Transport: "remote_smtp", Host: host, Text: text}})
+	s.tell(logline.Entry{Kind: kind, ID: s.arrived(domain), Attempt: logline.Attempt{Recipient: recipient, Router: "dnslookup", Transport: "remote_smtp", Host: host, Text: text}})
 }
 
 // action is what a client of a domain gets at RCPT.
@@ -76,7 +77,7 @@ func TestASmarthostThatDefersEverybodyLocksNobody(t *testing.T) {
 	s := newSite(t, quarter)
 	for u := 1; u <= 5; u++ {
 		for n := range 5 {
-			s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", u), fmt.Sprintf("a@u%d-%d.example", u, n), "relay.provider.example", tryAgain)
+			s.to(logline.Deferred, fmt.Sprintf("u%d.example", u), fmt.Sprintf("a@u%d-%d.example", u, n), "relay.provider.example", tryAgain)
 			s.Reconcile(t.Context(), s.now)
 		}
 		if u == 1 {
@@ -98,7 +99,7 @@ func TestASmarthostThatDefersEverybodyLocksNobody(t *testing.T) {
 // sends has each of these domains deliver something somewhere, so that they are known.
 func (s *site) sends(domains ...string) {
 	for _, domain := range domains {
-		s.to(sidecar.LogDelivered, domain, "x@elsewhere.example", "mx.elsewhere.example", "")
+		s.to(logline.Delivered, domain, "x@elsewhere.example", "mx.elsewhere.example", "")
 	}
 	s.now = s.now.Add(time.Second)
 }
@@ -121,7 +122,7 @@ func TestNoAnswer(t *testing.T) {
 			s.sends("u1.example", "u2.example", "u3.example")
 			for u := 1; u <= 3; u++ {
 				for n := range 5 {
-					s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", u), at.to(u, n), at.host, at.text)
+					s.to(logline.Deferred, fmt.Sprintf("u%d.example", u), at.to(u, n), at.host, at.text)
 				}
 				if u < 3 {
 					s.wantHeldAgainst("u1.example", 5, 0, sidecar.Defer)
@@ -139,20 +140,20 @@ func TestNoAnswer(t *testing.T) {
 func TestNoAnswerOnASmallHost(t *testing.T) {
 	s := newSite(t, quarter)
 	for range 5 {
-		s.to(sidecar.LogDeferred, "u1.example", "x@big.example", "", refused)
+		s.to(logline.Deferred, "u1.example", "x@big.example", "", refused)
 	}
 	s.wantHeldAgainst("u1.example", 0, 5, sidecar.Accept)
 	s.sends("u2.example")
 	for range 6 {
-		s.to(sidecar.LogDeferred, "u1.example", "x@other.example", "", refused)
+		s.to(logline.Deferred, "u1.example", "x@other.example", "", refused)
 	}
 	s.wantHeldAgainst("u1.example", 6, 5, sidecar.Defer)
-	s.to(sidecar.LogDeferred, "u2.example", "x@other.example", "", refused)
+	s.to(logline.Deferred, "u2.example", "x@other.example", "", refused)
 	s.wantHeldAgainst("u1.example", 0, 11, sidecar.Accept)
 
 	s = ownedSite(t, map[string]string{"u1.example": "u1", "u2.example": "u2", "u3.example": "u3"})
 	for range 5 {
-		s.to(sidecar.LogDeferred, "u1.example", "x@big.example", "", refused)
+		s.to(logline.Deferred, "u1.example", "x@big.example", "", refused)
 	}
 	s.wantHeldAgainst("u1.example", 5, 0, sidecar.Defer)
 }
@@ -163,7 +164,7 @@ func TestAddressesThatDoNotExistAreNobodyElsesFault(t *testing.T) {
 	for u := range 4 {
 		for n := range 5 {
 			text := []string{noSuchUser, "Unrouteable address", "all relevant MX records point to non-existent hosts"}[n%3]
-			s.to(sidecar.LogFailed, fmt.Sprintf("u%d.example", u), "x@big.example", "", text)
+			s.to(logline.Failed, fmt.Sprintf("u%d.example", u), "x@big.example", "", text)
 		}
 	}
 	for u := range 4 {
@@ -178,8 +179,8 @@ func TestTheDomainsBehindARelayExcuseNobody(t *testing.T) {
 	for u := 1; u <= 3; u++ {
 		for n := range 5 {
 			id := fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], 10*u+n)
-			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: fmt.Sprintf("x@made%d.example", u), ClientAddress: "192.0.2.7"}})
-			s.tell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: "x@dead.example", Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
+			s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: fmt.Sprintf("x@made%d.example", u), ClientAddress: "192.0.2.7"}})
+			s.tell(logline.Entry{Kind: logline.Deferred, ID: id, Attempt: logline.Attempt{Recipient: "x@dead.example", Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
 		}
 	}
 	for u := 1; u <= 3; u++ {
@@ -192,8 +193,8 @@ func TestThreeDomainsOfOneAccountExcuseNobody(t *testing.T) {
 	s := ownedSite(t, map[string]string{"s1.example": "sam", "s2.example": "sam", "s3.example": "sam", "u1.example": "u1", "u2.example": "u2", "u3.example": "u3"})
 	for u := 1; u <= 3; u++ {
 		for range 5 {
-			s.to(sidecar.LogDeferred, fmt.Sprintf("s%d.example", u), "x@dead.example", "", refused)
-			s.to(sidecar.LogFailed, fmt.Sprintf("s%d.example", u), "x@big.example", "mx.big.example", looksBad)
+			s.to(logline.Deferred, fmt.Sprintf("s%d.example", u), "x@dead.example", "", refused)
+			s.to(logline.Failed, fmt.Sprintf("s%d.example", u), "x@big.example", "mx.big.example", looksBad)
 		}
 	}
 	for u := 1; u <= 3; u++ {
@@ -206,11 +207,11 @@ func TestThreeDomainsOfOneAccountExcuseNobody(t *testing.T) {
 func TestWhoGotTheHostBlockedIsNotExcusedByThat(t *testing.T) {
 	s := newSite(t, quarter)
 	for range 20 {
-		s.to(sidecar.LogFailed, "sam.example", "x@big.example", "mx.big.example", blocked)
+		s.to(logline.Failed, "sam.example", "x@big.example", "mx.big.example", blocked)
 	}
 	for u := 1; u <= 3; u++ {
 		for range 5 {
-			s.to(sidecar.LogFailed, fmt.Sprintf("u%d.example", u), "y@big.example", "mx.big.example", blocked)
+			s.to(logline.Failed, fmt.Sprintf("u%d.example", u), "y@big.example", "mx.big.example", blocked)
 		}
 	}
 	for u := 1; u <= 3; u++ {
@@ -224,8 +225,8 @@ func TestWhoGotTheHostBlockedIsNotExcusedByThat(t *testing.T) {
 func TestInnocentsBesideASpammer(t *testing.T) {
 	s := newSite(t, quarter)
 	for n := range 60 {
-		s.to(sidecar.LogFailed, []string{"sam.example", "tom.example"}[n%2], "x@big.example", "mx.big.example", looksBad)
-		s.to(sidecar.LogDelivered, fmt.Sprintf("u%d.example", n%3), "y@big.example", "mx.big.example", "")
+		s.to(logline.Failed, []string{"sam.example", "tom.example"}[n%2], "x@big.example", "mx.big.example", looksBad)
+		s.to(logline.Delivered, fmt.Sprintf("u%d.example", n%3), "y@big.example", "mx.big.example", "")
 	}
 	for n := range 3 {
 		s.wantHeldAgainst(fmt.Sprintf("u%d.example", n), 0, 0, sidecar.Accept)
@@ -238,7 +239,7 @@ func TestInnocentsBesideASpammer(t *testing.T) {
 func TestGreylistingOfANewHostTripsNobody(t *testing.T) {
 	s := newSite(t, quarter)
 	for n := range 8 {
-		s.to(sidecar.LogDeferred, "u1.example", fmt.Sprintf("x@d%d.example", n), fmt.Sprintf("mx.d%d.example", n), greylisted)
+		s.to(logline.Deferred, "u1.example", fmt.Sprintf("x@d%d.example", n), fmt.Sprintf("mx.d%d.example", n), greylisted)
 		s.wantHeldAgainst("u1.example", 0, int64(n+1), sidecar.Accept)
 	}
 }
@@ -249,8 +250,8 @@ func TestFaultsOfOthersSurviveARestart(t *testing.T) {
 	s.sends("u1.example", "u2.example", "u3.example", "u4.example", "u5.example", "u6.example")
 	for n := range 5 {
 		for u := 1; u <= 2; u++ {
-			s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", u), fmt.Sprintf("x@d%d.example", n), "relay.example", "Connection timed out")
-			s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", u+3), fmt.Sprintf("x@d%d.example", n), "relay2.example", tryAgain)
+			s.to(logline.Deferred, fmt.Sprintf("u%d.example", u), fmt.Sprintf("x@d%d.example", n), "relay.example", "Connection timed out")
+			s.to(logline.Deferred, fmt.Sprintf("u%d.example", u+3), fmt.Sprintf("x@d%d.example", n), "relay2.example", tryAgain)
 		}
 	}
 	for _, domain := range []string{"u1.example", "u2.example", "u4.example", "u5.example"} {
@@ -260,8 +261,8 @@ func TestFaultsOfOthersSurviveARestart(t *testing.T) {
 	s.Reconcile(t.Context(), s.now)
 	s.restart()
 	for range 2 {
-		s.to(sidecar.LogDeferred, "u3.example", "x@d9.example", "relay.example", "Connection timed out")
-		s.to(sidecar.LogDeferred, "u6.example", "x@d9.example", "relay2.example", tryAgain)
+		s.to(logline.Deferred, "u3.example", "x@d9.example", "relay.example", "Connection timed out")
+		s.to(logline.Deferred, "u6.example", "x@d9.example", "relay2.example", tryAgain)
 	}
 	for _, domain := range []string{"u1.example", "u2.example", "u4.example", "u5.example"} {
 		s.wantHeldAgainst(domain, 0, 5, sidecar.Accept)
@@ -273,7 +274,7 @@ func TestWhatOthersHaveLaterExplainsWhatWasBefore(t *testing.T) {
 	s := newSite(t, quarter)
 	s.sends("u1.example", "u2.example", "u3.example")
 	for n := 1; n <= 3; n++ {
-		s.to(sidecar.LogDeferred, fmt.Sprintf("u%d.example", n), "x@big.example", "", refused)
+		s.to(logline.Deferred, fmt.Sprintf("u%d.example", n), "x@big.example", "", refused)
 		s.wantHeldAgainst("u1.example", 1, 0, sidecar.Accept)
 	}
 	s.ShowUsage(s.now) // every ten seconds
@@ -286,13 +287,13 @@ func TestASuccessThereEndsAnOutage(t *testing.T) {
 	s := newSite(t, quarter)
 	fail := func(domain string, n int) {
 		for range n {
-			s.to(sidecar.LogDeferred, domain, "x@big.example", "mx.big.example", refused)
+			s.to(logline.Deferred, domain, "x@big.example", "mx.big.example", refused)
 		}
 	}
 	fail("u1.example", 3)
 	fail("u2.example", 1)
 	s.now = s.now.Add(time.Second)
-	s.to(sidecar.LogDelivered, "u3.example", "x@big.example", "mx.big.example", "")
+	s.to(logline.Delivered, "u3.example", "x@big.example", "mx.big.example", "")
 	s.now = s.now.Add(time.Second)
 	fail("u3.example", 5)
 	fail("u1.example", 2)

@@ -9,6 +9,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // forwards is what the tests below charge: what local.example's aliases and lists redirect.
@@ -22,8 +23,8 @@ func stranger(id, to string) sidecar.Request {
 }
 
 // tellOf tells of a redirected recipient of a message from elsewhere.
-func (s *site) tellOf(kind sidecar.EntryKind, id, to, text string) {
-	s.tell(sidecar.LogEntry{Kind: kind, ID: id, Attempt: sidecar.Attempt{Recipient: to, Original: "list@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: text}})
+func (s *site) tellOf(kind logline.Kind, id, to, text string) {
+	s.tell(logline.Entry{Kind: kind, ID: id, Attempt: logline.Attempt{Recipient: to, Original: "list@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: text}})
 }
 
 func (s *site) wantForwards(when string, want ratelimit.Counts) {
@@ -37,7 +38,7 @@ func (s *site) wantForwards(when string, want ratelimit.Counts) {
 func (s *site) cameIn() (id string) {
 	s.ids++
 	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
 	return id
 }
 
@@ -50,16 +51,16 @@ func TestWhatAListMakesHoursLaterIsChargedOnce(t *testing.T) {
 	ask := func(to string) sidecar.Reply { return s.Ask(context.Background(), s.now, stranger(id, to)) }
 	s.want(ask("one@far.example"), sidecar.Accept, "")
 	s.want(ask("two@far.example"), sidecar.Defer, "Forwarder local.example has exceeded the max emails per hour (2/1 (200%)) allowed.  Message will be reattempted later")
-	s.tellOf(sidecar.LogDeferred, id, "one@far.example", refused)
-	s.tellOf(sidecar.LogDeferred, id, "one@far.example", "retry time not reached for any host")
+	s.tellOf(logline.Deferred, id, "one@far.example", refused)
+	s.tellOf(logline.Deferred, id, "one@far.example", "retry time not reached for any host")
 	s.wantForwards("after the first attempt", ratelimit.Counts{Sent: 1, Deferred: 1})
 	s.now = s.now.Add(2 * time.Hour)
 	s.restart()
 	s.want(ask("one@far.example"), sidecar.Accept, "")
 	s.wantForwards("at a retry two hours later", ratelimit.Counts{})
 	s.want(ask("two@far.example"), sidecar.Accept, "") // it was held, and is charged
-	s.tellOf(sidecar.LogDelivered, id, "one@far.example", "")
-	s.tellOf(sidecar.LogDelivered, id, "two@far.example", "")
+	s.tellOf(logline.Delivered, id, "one@far.example", "")
+	s.tellOf(logline.Delivered, id, "two@far.example", "")
 	s.wantForwards("when all are delivered", ratelimit.Counts{Sent: 1, Delivered: 1})
 }
 
@@ -76,7 +77,7 @@ func TestARedirectThatIsPutOffIsChargedOnce(t *testing.T) {
 			want.Sent = 1
 		}
 		s.wantForwards(fmt.Sprint("question ", hours), want)
-		s.tellOf(sidecar.LogDeferred, id, "one@far.example", "(-53): retry time not reached for any host for 'far.example'")
+		s.tellOf(logline.Deferred, id, "one@far.example", "(-53): retry time not reached for any host for 'far.example'")
 	}
 }
 
@@ -86,12 +87,12 @@ func TestALateChargeIsDatedByTheSend(t *testing.T) {
 	s := newSite(t, quarter)
 	id := s.cameIn()
 	began := s.now.Add(3 * time.Hour)
-	at := func(after time.Duration, kind sidecar.EntryKind, text string) {
-		e := sidecar.LogEntry{Kind: kind, ID: id, At: began.Add(after), Attempt: sidecar.Attempt{Recipient: "one@far.example", Original: "list@local.example", Transport: "remote_smtp", Text: text}}
+	at := func(after time.Duration, kind logline.Kind, text string) {
+		e := logline.Entry{Kind: kind, ID: id, At: began.Add(after), Attempt: logline.Attempt{Recipient: "one@far.example", Original: "list@local.example", Transport: "remote_smtp", Text: text}}
 		s.tell(e)
 	}
 	s.now = began.Add(10 * time.Minute)
-	at(0, sidecar.LogDeferred, refused)
+	at(0, logline.Deferred, refused)
 	s.wantForwards("10 minutes late", ratelimit.Counts{Sent: 1, Deferred: 1})
 	checkpoint := func() {
 		if err := s.Checkpoint(s.now, nil); err != nil {
@@ -101,18 +102,18 @@ func TestALateChargeIsDatedByTheSend(t *testing.T) {
 	checkpoint()
 	s.now = began.Add(2 * time.Hour)
 	s.restart()
-	at(0, sidecar.LogDeferred, refused) // read again
-	at(2*time.Hour, sidecar.LogDelivered, "")
+	at(0, logline.Deferred, refused) // read again
+	at(2*time.Hour, logline.Delivered, "")
 	s.wantForwards("at its second attempt, two hours later", ratelimit.Counts{})
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: id})
+	s.tell(logline.Entry{Kind: logline.Completed, ID: id})
 	checkpoint()
 	s.store.Notes("redirect/", func(key string, _ []byte) { t.Errorf("%s is kept of a message that has left", key) })
 
 	id = s.cameIn()
 	s.now = began.Add(6 * time.Hour)
-	at(4*time.Hour, sidecar.LogDelivered, "") // two hours ago, and read only now
+	at(4*time.Hour, logline.Delivered, "") // two hours ago, and read only now
 	s.wantForwards("out of the window", ratelimit.Counts{})
-	at(5*time.Hour+30*time.Minute, sidecar.LogDelivered, "")
+	at(5*time.Hour+30*time.Minute, logline.Delivered, "")
 	s.wantForwards("within the window", ratelimit.Counts{Sent: 1, Delivered: 1})
 }
 
@@ -157,7 +158,7 @@ func TestStrangersThroughAForwarderLeaveTheOwnersHourAlone(t *testing.T) {
 func (s *site) bounced(of, user string) (id string) {
 	s.ids++
 	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Login: user, Answers: of}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Login: user, Answers: of}})
 	return id
 }
 
@@ -172,7 +173,7 @@ func TestBouncesAreChargedToWhoeverSentWhatTheyAnswer(t *testing.T) {
 		bounces = append(bounces, s.bounced(sent, "exim"))
 	}
 	s.deferred(bounces[0], "victim@far.example", refused)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: sent}) // a bounce may be retried for longer
+	s.tell(logline.Entry{Kind: logline.Completed, ID: sent}) // a bounce may be retried for longer
 	if err := s.Checkpoint(s.now, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestWhoseABounceIs(t *testing.T) {
 	s.gotThrough(s.bounced(s.cameIn(), "exim"), "stranger@far.example")         // of mail from elsewhere: nobody's
 	s.gotThrough(s.bounced("1xAAAA-000001-00", "exim"), "stranger@far.example") // of mail that nobody knows
 	for _, list := range []string{"list@local.example", "list@a.example"} {
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: s.bounced(s.arrived("a.example"), "exim"), Attempt: sidecar.Attempt{Recipient: "member@far.example", Original: list, Transport: "remote_smtp"}})
+		s.tell(logline.Entry{Kind: logline.Delivered, ID: s.bounced(s.arrived("a.example"), "exim"), Attempt: logline.Attempt{Recipient: "member@far.example", Original: list, Transport: "remote_smtp"}})
 	}
 	s.gotThrough(s.bounced(s.arrived("a.example"), "bob"), "stranger@far.example") // sendmail -E, by anybody
 	for subject, want := range map[string]int64{"a.example": 0, forwards: 1, "forward:a.example": 1} {
@@ -241,4 +242,73 @@ func TestASimulationGoesByTheAgeOfTheSend(t *testing.T) {
 	if r := replayed(t, log, parsed(t, limit20)).Report(); r.Sent != 1 {
 		t.Errorf("%+v", r)
 	}
+}
+
+// What sendmail submits and Exim does not accept, Exim sends back to its sender, who may be
+// anybody: that was a channel for nothing too. The log has no arrival of what was refused.
+func TestBouncesOfWhatWasNeverAccepted(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 1\n")
+	s.now = time.Now()
+	refused := sidecar.Request{ID: messageID(s.now), Stage: sidecar.StageLocal, Sender: "php@a.example", Recipients: "a@far.example, b@far.example",
+		Submitter: sidecar.Submitter{Login: "www", UID: "33", CWD: "/srv"}}
+	s.want(s.Ask(t.Context(), s.now, refused), sidecar.Reject, "Domain a.example has exceeded")
+	wantSent := func(name string, n int64) {
+		t.Helper()
+		if got := s.counted(name).Sent; got != n {
+			t.Errorf("%s is charged %d, want %d", name, got, n)
+		}
+	}
+	s.gotThrough(s.bounced(refused.ID, "exim"), "victim@far.example")
+	wantSent("a.example", 1)
+
+	s.gotThrough(s.bounced(messageID(s.now.Add(-time.Hour)), "exim"), "victim@far.example") // perhaps it came before Sluice
+	wantSent("service:exim", 0)
+	if err := s.Checkpoint(s.now, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	s.now = s.now.Add(time.Minute)
+	s.gotThrough(s.bounced(messageID(s.now), "exim"), "victim@far.example") // sendmail -t, without recipients
+	wantSent("service:exim", 1)
+	wantSent("a.example", 1)
+}
+
+// Exim writes what a list with one_time has made into the message, and asks again as if the sender
+// had named it. What was held stays the forwarder's, over a restart and the quarantine too.
+func TestAHeldForwardStaysTheForwarders(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 1\ndefer_cutoff = 1000\n")
+	id := s.cameIn()
+	ask := func(r sidecar.Request) sidecar.Reply { return s.Ask(context.Background(), s.now, r) }
+	again := stranger(id, "Two@far.example")
+	again.Original, again.Charged = "", true
+	const held = "Forwarder local.example has exceeded the max emails per hour"
+	s.want(ask(stranger(id, "one@far.example")), sidecar.Accept, "")
+	s.want(ask(stranger(id, "two@far.example")), sidecar.Defer, held)
+	s.want(ask(again), sidecar.Defer, held)
+	s.restart()
+	s.want(ask(again), sidecar.Defer, held)
+	s.tell(logline.Entry{Kind: logline.Moved, ID: id, Attempt: logline.Attempt{Text: logline.QuarantineQueue}})
+	s.want(ask(again), sidecar.Defer, held)
+	s.wantForwards("while one is held", ratelimit.Counts{Sent: 1})
+	s.now = s.now.Add(2 * time.Hour)
+	s.want(ask(again), sidecar.Accept, "")
+	s.wantForwards("when it goes", ratelimit.Counts{Sent: 1})
+	s.sent("relay:192.0.2.9", 0)
+}
+
+// Attack: aliases named like addresses of the Sender Rewriting Scheme, in a message with a null
+// sender that is charged for another recipient. They are sends like all that aliases make.
+func TestWhatLooksLikeAReturnIsCharged(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 2\ndefer_cutoff = 1000\n")
+	r := authed(sidecar.StageData)
+	r.ID, r.Sender, r.Recipients = messageID(s.now), "", "one@far.example, srs0=ab=cd=far.example=two@local.example, srs0=ab=cd=far.example=three@local.example"
+	s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
+	r.Stage, r.Charged, r.Recipients = sidecar.StageRoute, true, ""
+	r.Recipient = "one@far.example"
+	s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
+	r.Recipient, r.Original = "two@far.example", "srs0=ab=cd=far.example=two@local.example"
+	s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
+	r.Recipient, r.Original = "three@far.example", "srs0=ab=cd=far.example=three@local.example"
+	s.want(s.Ask(context.Background(), s.now, r), sidecar.Defer, "Domain a.example has exceeded")
+	s.sent("a.example", 2)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // What servers answer, and how senders spell addresses, hides no outcome and
@@ -54,7 +55,7 @@ func TestADoubtfulLineChargesNobody(t *testing.T) {
 	id := s.arrived("a.example")
 	s.deferred(id, "y@far.example", refused)
 	for _, to := range []string{"x@far.example", "y@far.example"} {
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Attempt: sidecar.Attempt{Recipient: to, Transport: "remote_smtp", Text: noSuchUser}, Doubtful: true})
+		s.tell(logline.Entry{Kind: logline.Failed, ID: id, Attempt: logline.Attempt{Recipient: to, Transport: "remote_smtp", Text: noSuchUser}, Doubtful: true})
 	}
 	s.wantOutcomes("a.example", 1, 0, 0, 1)
 }

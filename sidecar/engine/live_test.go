@@ -11,6 +11,7 @@ import (
 
 	"sluice/sidecar/config"
 	"sluice/sidecar/history"
+	"sluice/sidecar/hosttest"
 	"sluice/sidecar/settings"
 )
 
@@ -135,7 +136,7 @@ func TestASetThatWaitsForRedisHoldsNothingUp(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second): // it waits for the set
+	case <-time.After(hosttest.Patience()): // it waits for the set
 		t.Errorf("done before the set: %q, and no more", did)
 	}
 	if content := s.content(aLock); !t.Failed() && content == "" {

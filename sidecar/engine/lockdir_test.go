@@ -43,6 +43,9 @@ func TestAnswersGoOnWithoutALockDirectory(t *testing.T) {
 	s.eventually("mended", func() bool {
 		return s.locksTotal() == "ok" && strings.Contains(s.log.String(), "lock directory mended")
 	})
+	if told := s.log.String(); strings.Count(told, "lock directory mended") != 1 || !strings.Contains(told, " dir="+s.dir+"\n") {
+		t.Errorf("one mend is told as %s", told)
+	}
 }
 
 // locksTotal is what status says of the lock directory.

@@ -19,7 +19,7 @@ func TestTheMinutesOfAnIncident(t *testing.T) {
 	s.past(time.Minute)
 	s.send(7) // now all 20 are sent
 	s.past(time.Minute)
-	s.stop(stop.Order{Scope: "news@a.example"})
+	s.stop(stop.Request{Scope: "news@a.example"})
 	s.past(time.Minute)
 	for _, to := range []string{"v1@far.example", "v2@far.example", "v2@far.example"} { // the same again is not tried anew
 		s.rcpt(to, 0)

@@ -39,7 +39,7 @@ func TestNoticesPass(t *testing.T) {
 	s := newSite(t, limit20+"[alert]\nfrom = \"alarm@a.example\"\n")
 	s.send(20)
 	s.lock()
-	s.stop(stop.Order{Scope: "login:root"})
+	s.stop(stop.Request{Scope: "login:root"})
 	for n, stage := range []sidecar.Stage{sidecar.StageRcpt, sidecar.StageData, sidecar.StageLocal, sidecar.StageRoute} {
 		if got := s.ask(s.notice(stage, 10*n, 2)); got.Action != sidecar.Accept {
 			t.Errorf("%s: a notice gets %v %s", stage, got.Action, got.Text)

@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/typed"
 )
 
 // scopedLimits limit a mailbox by the hour and all domains by the day too.
@@ -48,7 +49,7 @@ func TestStatusOfAScopeThatNoLimitNames(t *testing.T) {
 	s := newSite(t, scopedLimits)
 	s.send(1)
 	for _, scope := range []string{"other@a.example", "account:bob", "b.example"} {
-		if _, err := s.Status(context.Background(), s.now, scope); !errors.Is(err, limit.ErrNotFound) {
+		if _, err := s.Status(context.Background(), s.now, scope); !errors.Is(err, typed.ErrNotFound) {
 			t.Errorf("status of %s: %v, want it not found", scope, err)
 		}
 	}

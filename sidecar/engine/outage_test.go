@@ -2,8 +2,10 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"sluice/ratelimit/redisstore/redistest"
 	"sluice/sidecar"
 	"sluice/sidecar/attribution"
+	"sluice/sidecar/engine"
 	"sluice/sidecar/hosttest"
 )
 
@@ -130,4 +133,43 @@ func TestAnyOfficeWhileRedisComesAndGoes(t *testing.T) {
 			t.Errorf("%d of 120", n)
 		}
 	})
+}
+
+// without is a store that takes and finds nothing.
+type without struct {
+	engine.Store
+	err error
+}
+
+func (w without) Take(context.Context, time.Time, ratelimit.Take) (ratelimit.Result, error) {
+	return ratelimit.Result{}, w.err
+}
+
+func (w without) Look(context.Context, time.Time, ratelimit.Take) (ratelimit.Result, error) {
+	return ratelimit.Result{}, w.err
+}
+
+// Mail that waits because Redis is away and this node's share is used up is no failure of the store.
+func TestMailOverThisNodesShareIsNoFailureOfTheStore(t *testing.T) {
+	for _, c := range []struct {
+		err       error
+		want, not string
+	}{
+		{fmt.Errorf("take: %w", ratelimit.ErrUncounted), `level=WARN msg="mail is deferred or held: Redis does not answer`, "store failed"},
+		{errors.New("disk full"), `level=ERROR msg="store failed" error="disk full"`, "Redis"},
+	} {
+		for _, stage := range []sidecar.Stage{sidecar.StageRcpt, sidecar.StageData, sidecar.StageRoute, sidecar.StagePostfixRcpt} {
+			s := newSite(t, limit20)
+			store := &without{err: c.err}
+			s.shared = store
+			s.restart()
+			store.Store = s.store
+			r := authed(stage)
+			r.ID, r.Recipient, r.Recipients, r.Postfix = "1xUzSN-000001-0q", "x@far.example", "x@far.example", sidecar.Postfix{Instance: "1a2.3"}
+			s.want(s.Ask(t.Context(), s.now, r), sidecar.Defer, "Domain a.example cannot be counted now")
+			if log := s.log.String(); !strings.Contains(log, c.want) || strings.Contains(log, c.not) {
+				t.Errorf("%v at %v is logged as %s", c.err, stage, log)
+			}
+		}
+	}
 }

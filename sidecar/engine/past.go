@@ -19,7 +19,7 @@ import (
 	"sluice/sidecar/stop"
 )
 
-// past is what is kept of events: the log of them, and incidents.
+// past is what is made of events: the event log, and incidents.
 type past struct {
 	queue     *event.Queue
 	near      *near.Near
@@ -28,21 +28,27 @@ type past struct {
 	watchers  []func(event.Event)
 }
 
-// keepPast has events kept, and incidents made of them.
-func (e *Engine) keepPast(o Options, clock sidecar.Clock) {
+// keepPast makes the event log and the incidents, and connects them.
+func (e *Engine) keepPast(o Options, clock ratelimit.Clock) {
 	standing := func(now time.Time, subject string) ratelimit.Standing {
 		return o.Store.Standing(clock.Store(now), subject)
 	}
-	e.past = past{queue: o.Queued, log: eventlog.New(o.Notes, o.Events), near: near.New(near.Options{Events: o.Events, Settings: e.Settings.Load, Culprit: e.culprit})}
+	e.past = past{queue: o.Queued, log: eventlog.New(o.Notes, o.Events, e.AccountOf), near: near.New(near.Options{Events: o.Events, Settings: e.Settings.Load, Culprit: e.culprit})}
 	e.past.incidents = incident.New(incident.Options{Node: e.Settings.Load().Node, Notes: o.Notes, Events: o.Events, Now: o.Now, Board: o.Board, Alive: e.Alive,
 		Present: func(now time.Time, domain string, c incident.Cause) bool { return e.present(now, standing, domain, c) },
 		Look:    func(now time.Time, domain string) incident.View { return e.view(now, domain) }})
+	if o.Board != nil {
+		e.past.log.Share(o.Board, e.Settings.Load().Node, o.Now)
+	}
 	e.Operator.ShowPast(e.past.log, e.past.incidents)
 	e.Policy.AddObserver(refusalLog{e.past.log})
-	take := func(ctx context.Context, now time.Time) { e.past.take(ctx, now) }
+	e.Recorder.AddObserver(forwarded{o.Events, map[string]*calledSpam{}})
+	amiss := &conditions{events: o.Events, measures: e.Operator.Measures, since: map[event.Kind]time.Time{}, emitted: map[event.Kind]bool{}}
+	take := func(ctx context.Context, now time.Time) { e.past.record(ctx, now) }
 	e.loop.Add(reconcile.Owner{Survey: e.past.near.Survey})
 	e.loop.Add(reconcile.Owner{Start: func(_ context.Context, now time.Time) { e.findCauses(now) }, Stepped: take,
 		Tick: func(ctx context.Context, now time.Time) {
+			amiss.tick(now)
 			take(ctx, now)
 			e.past.log.Tick(ctx, now)
 			e.past.incidents.Tick(ctx, now)
@@ -54,12 +60,26 @@ func (e *Engine) keepPast(o Options, clock sidecar.Clock) {
 		}})
 }
 
-// WatchIncidents has f called with every incident, as incident.Incidents says; it is not where
-// none are kept.
+// WatchIncidents calls f for every incident, see incident.Incidents.Watch. It does nothing in an
+// engine that keeps no incidents.
 func (e *Engine) WatchIncidents(f func(incident.Incident)) {
 	if e.past.incidents != nil {
 		e.past.incidents.Watch(f)
 	}
+}
+
+// AccountOf is the account that a domain, or what else is charged, belongs to; empty if it is nobody's, as far as is known.
+func (e *Engine) AccountOf(subject string) string {
+	return e.Settings.Load().PayerOfScope(subject).Account
+}
+
+// SharedIncidents are what all nodes know of incidents, and of what was told of them; nil where this
+// node shares its counts with nobody.
+func (e *Engine) SharedIncidents() *incident.Incidents {
+	if e.past.incidents == nil || e.past.incidents.Board == nil {
+		return nil
+	}
+	return e.past.incidents
 }
 
 // WatchEvents has f called with every event that is kept. Call it before Run.
@@ -77,8 +97,8 @@ func (e *Engine) Incident(id incident.ID) (incident.Incident, bool) {
 	return found[0], true
 }
 
-// take keeps the events that have come. Who watches incidents is told at once.
-func (p *past) take(ctx context.Context, now time.Time) {
+// record passes queued events to the log, the incidents and the watchers.
+func (p *past) record(ctx context.Context, now time.Time) {
 	events, lost := p.queue.Take()
 	if len(events) == 0 {
 		return

@@ -156,7 +156,7 @@ func TestIncidentsAreWatched(t *testing.T) {
 	s.WatchIncidents(func(i incident.Incident) { told = append(told, fmt.Sprint(i.ID, i.Revision, i.Open())) })
 	s.send(20)
 	s.past(0)
-	if _, _, err := s.Stop(t.Context(), s.now, stop.Order{Scope: "news@a.example", Who: "alice"}); err != nil {
+	if _, _, err := s.Stop(t.Context(), s.now, stop.Request{Scope: "news@a.example", Who: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	s.past(0)
@@ -199,5 +199,17 @@ func TestAlive(t *testing.T) {
 	shared.Nodes = []operator.NodeStatus{{Node: "MX1.example", SignAge: 59.9}, {Node: "mx2.example", SignAge: 60}}
 	if got := alive(); before != "true true true" || unknown != before || got != "true false false" {
 		t.Errorf("alone %s, before Redis answers %s, then %s", before, unknown, got)
+	}
+}
+
+// Whatever is charged at an account's expense belongs to it, so that notices about it have one budget, and what is
+// expected of its authors holds: domains, what they forward, and what web servers send in its name.
+func TestAccountOf(t *testing.T) {
+	s := ownedSite(t, map[string]string{"a.example": "bob", "b.example": "bob", "c.example": "eve"})
+	for subject, want := range map[string]string{"a.example": "bob", "b.example": "bob", "c.example": "eve", "forward:b.example": "bob", "web:bob": "bob",
+		"relay:192.0.2.1": "", "system": "", "other.example": ""} {
+		if got := s.AccountOf(subject); got != want {
+			t.Errorf("%s belongs to %q, want %q", subject, got, want)
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/notes"
 	"sluice/sidecar/settings"
 )
 
@@ -40,7 +41,7 @@ type site struct {
 	log    hosttest.Log
 
 	anySender bool
-	board     sidecar.Board   // nil: the site shares with nobody
+	board     notes.Board     // nil: the site shares with nobody
 	name      string          // of the node, if it shares
 	shared    engine.Store    // has the counts, if it shares
 	failing   bool            // Deliver fails
@@ -101,7 +102,7 @@ func (s *site) open() {
 	if s.locks, err = lockdir.Open(lockdir.Options{Path: s.dir, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
-	if s.stops, err = lockdir.Open(lockdir.Options{Path: s.dir + "/stopped", Stopped: true, Notes: s.store}); err != nil {
+	if s.stops, err = lockdir.Open(lockdir.Options{Path: s.dir + "/stopped", Within: s.locks, Notes: s.store}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.Engine = engine.New(engine.Options{Config: s.config, Node: cmp.Or(s.name, "node1"), Exim: engine.Exim{User: "exim", AnySender: s.anySender}, Store: cmp.Or[engine.Store](s.shared, s.store),

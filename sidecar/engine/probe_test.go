@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // deferredAll charges a message of a.example for each recipient at SMTP, a second apart, and
@@ -16,7 +17,7 @@ import (
 func (s *site) deferredAll(n int, text string) (ids []string) {
 	for i := range n {
 		id := messageID(s.now)
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 		s.deferred(id, fmt.Sprintf("x%d@far%d.example", i, i), text)
 		ids = append(ids, id)
 		s.now = s.now.Add(time.Second)
@@ -154,19 +155,19 @@ func TestATripByDeferralsBouncesNothing(t *testing.T) {
 
 // What leaves the queue by other hands is held no more: removed, or moved to another queue.
 func TestWhatLeavesTheQueueIsHeldNoMore(t *testing.T) {
-	for name, kind := range map[string]sidecar.EntryKind{"removed": sidecar.LogCompleted, "moved": sidecar.LogMoved} {
+	for name, kind := range map[string]logline.Kind{"removed": logline.Completed, "moved": logline.Moved} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, "[limits]\nhourly = 3\n")
 			s.send(3)
 			held, other := s.hold("u@far.example"), ""
 			s.now = s.now.Add(time.Second)
 			other = s.hold("v@far.example").ID
-			s.tell(sidecar.LogEntry{Kind: kind, ID: held.ID})
+			s.tell(logline.Entry{Kind: kind, ID: held.ID})
 			if d := s.outcomes("a.example"); d.Held != 1 {
 				t.Errorf("%d are held, want one", d.Held)
 			}
 			s.restart()
-			s.tell(sidecar.LogEntry{Kind: kind, ID: other})
+			s.tell(logline.Entry{Kind: kind, ID: other})
 			if s.Holds.Number() != 0 {
 				t.Errorf("%d are held", s.Holds.Number())
 			}
@@ -181,9 +182,9 @@ func TestQuarantinedMailIsHeldAgainWhenItComesBack(t *testing.T) {
 	s.send(3)
 	r := s.hold("u@far.example")
 	move := func(to string) {
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogMoved, ID: r.ID, At: s.now, Attempt: sidecar.Attempt{Text: to}})
+		s.tell(logline.Entry{Kind: logline.Moved, ID: r.ID, At: s.now, Attempt: logline.Attempt{Text: to}})
 	}
-	move(sidecar.QuarantineQueue)
+	move(logline.QuarantineQueue)
 	if s.Holds.Number() != 0 {
 		t.Errorf("%d are held in the quarantine", s.Holds.Number())
 	}
@@ -199,8 +200,8 @@ func TestQuarantinedMailIsHeldAgainWhenItComesBack(t *testing.T) {
 	if s.Holds.Number() != 1 {
 		t.Errorf("%d are held after a restart, want one", s.Holds.Number())
 	}
-	move(sidecar.QuarantineQueue)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: r.ID}) // removed there
+	move(logline.QuarantineQueue)
+	s.tell(logline.Entry{Kind: logline.Completed, ID: r.ID}) // removed there
 	move("")
 	if s.Holds.Number() != 0 {
 		t.Errorf("%d are held of what was removed", s.Holds.Number())
@@ -248,8 +249,8 @@ func TestOtherSubjectsTripForThemselves(t *testing.T) {
 	s := newSite(t, quarter)
 	for n := range 6 {
 		id := s.arrived("a.example")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Attempt: sidecar.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: looksBad}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
+		s.tell(logline.Entry{Kind: logline.Failed, ID: id, Attempt: logline.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: looksBad}})
 	}
 	s.Reconcile(t.Context(), s.now)
 	if files := s.locks.Files(""); len(files) != 0 {

@@ -8,29 +8,30 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/delivery"
+	"sluice/sidecar/logline"
 )
 
 // pfTell tells a site one line of Postfix's log.
-func (s *site) pfTell(e sidecar.LogEntry) {
+func (s *site) pfTell(e logline.Entry) {
 	s.t.Helper()
 	e.Postfix = true
 	if e.At.IsZero() {
 		e.At = s.now
 	}
 	e.Line = fmt.Sprint(e)
-	s.Record(context.Background(), s.now, []sidecar.LogEntry{e})
+	s.Record(context.Background(), s.now, []logline.Entry{e})
 }
 
 // logArrived tells that an smtpd took a message of news@a.example.
 func (s *site) logArrived(queue, process string) {
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: process, Arrival: sidecar.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogSender, ID: queue, Arrival: sidecar.Arrival{Sender: "news@a.example"}})
+	s.pfTell(logline.Entry{Kind: logline.Arrived, ID: queue, Process: process, Arrival: logline.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+	s.pfTell(logline.Entry{Kind: logline.Sender, ID: queue, Arrival: logline.Arrival{Sender: "news@a.example"}})
 }
 
 // logOutcome tells what became of a recipient; original is empty unless an alias
 // was expanded.
-func (s *site) logOutcome(kind sidecar.EntryKind, queue, to, original string) {
-	s.pfTell(sidecar.LogEntry{Kind: kind, ID: queue, Attempt: sidecar.Attempt{Recipient: to, Original: original, Transport: "smtp", Text: "host mx said: 450 4.2.0 later"}})
+func (s *site) logOutcome(kind logline.Kind, queue, to, original string) {
+	s.pfTell(logline.Entry{Kind: kind, ID: queue, Attempt: logline.Attempt{Recipient: to, Original: original, Transport: "smtp", Text: "host mx said: 450 4.2.0 later"}})
 }
 
 // Each recipient of a message that RCPT charged gets its outcome, whatever of the
@@ -43,14 +44,14 @@ func TestPostfixOutcomesFindWhatRcptCharged(t *testing.T) {
 		m.queue = ""
 	}
 	s.logArrived("Q77", "208") // d0 in hexadecimal
-	s.logOutcome(sidecar.LogDeferred, "Q77", "two@far.example", "")
-	s.logOutcome(sidecar.LogDelivered, "Q77", "one@far.example", "")
-	s.logOutcome(sidecar.LogDelivered, "Q77", "member@far.example", "team@far.example")
+	s.logOutcome(logline.Deferred, "Q77", "two@far.example", "")
+	s.logOutcome(logline.Delivered, "Q77", "one@far.example", "")
+	s.logOutcome(logline.Delivered, "Q77", "member@far.example", "team@far.example")
 	s.wantOutcomes("a.example", 3, 2, 1, 0)
 	for range 2 { // as a retry, and as read again
-		s.logOutcome(sidecar.LogDelivered, "Q77", "two@far.example", "")
-		s.logOutcome(sidecar.LogDelivered, "Q77", "one@far.example", "")
-		s.logOutcome(sidecar.LogDeferred, "Q77", "one@far.example", "")
+		s.logOutcome(logline.Delivered, "Q77", "two@far.example", "")
+		s.logOutcome(logline.Delivered, "Q77", "one@far.example", "")
+		s.logOutcome(logline.Deferred, "Q77", "one@far.example", "")
 		s.wantOutcomes("a.example", 3, 3, 0, 0)
 	}
 }
@@ -66,11 +67,11 @@ func TestPostfixMessagesAreJoinedByProcessAndTime(t *testing.T) {
 	at := s.now.Add(-2 * time.Second)
 	for i := range 5 {
 		queue := fmt.Sprintf("Q%d", i)
-		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: queue, Process: "208", Arrival: sidecar.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}, At: at})
-		s.logOutcome(sidecar.LogDelivered, queue, fmt.Sprintf("u%d@far.example", i), "")
+		s.pfTell(logline.Entry{Kind: logline.Arrived, ID: queue, Process: "208", Arrival: logline.Arrival{Auth: "news@a.example", ClientAddress: "192.0.2.1"}, At: at})
+		s.logOutcome(logline.Delivered, queue, fmt.Sprintf("u%d@far.example", i), "")
 	}
 	s.logArrived("Q5", "208")
-	s.logOutcome(sidecar.LogDelivered, "Q5", "u5@far.example", "")
+	s.logOutcome(logline.Delivered, "Q5", "u5@far.example", "")
 	s.wantOutcomes("a.example", 6, 6, 0, 0)
 
 	s.now = s.now.Add(time.Minute)
@@ -78,10 +79,10 @@ func TestPostfixMessagesAreJoinedByProcessAndTime(t *testing.T) {
 	s.now = s.now.Add(time.Minute)
 	s.want(s.pfMessage().rcpt("u6@far.example"), sidecar.Accept, "")
 	s.logArrived("Q6", "209")
-	s.logOutcome(sidecar.LogDelivered, "Q6", "u6@far.example", "") // of another process
+	s.logOutcome(logline.Delivered, "Q6", "u6@far.example", "") // of another process
 	s.wantOutcomes("a.example", 8, 6, 0, 0)
 	s.logArrived("Q7", "208")
-	s.logOutcome(sidecar.LogDelivered, "Q7", "u6@far.example", "")
+	s.logOutcome(logline.Delivered, "Q7", "u6@far.example", "")
 	s.wantOutcomes("a.example", 8, 7, 0, 0)
 }
 
@@ -92,14 +93,14 @@ func TestPostfixLogChargesWhatWasMissed(t *testing.T) {
 		s := newSite(t, config)
 		for range 2 { // read twice
 			s.logArrived("Q1", "1")
-			s.logOutcome(sidecar.LogDeferred, "Q1", "u1@far.example", "")
-			s.logOutcome(sidecar.LogDeferred, "Q1", "u1@far.example", "")
-			s.logOutcome(sidecar.LogDelivered, "Q1", "u1@far.example", "")
-			s.logOutcome(sidecar.LogFailed, "Q1", "u2@far.example", "")
-			s.logOutcome(sidecar.LogDelivered, "Q1", "u3@far.example", "info@local.example")
-			s.logOutcome(sidecar.LogDelivered, "Q1", "x@local.example", "")
-			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: "Q1", Attempt: sidecar.Attempt{Recipient: "y@far.example", Transport: "pipe"}})
-			s.pfTell(sidecar.LogEntry{Kind: sidecar.LogCompleted, ID: "Q1"})
+			s.logOutcome(logline.Deferred, "Q1", "u1@far.example", "")
+			s.logOutcome(logline.Deferred, "Q1", "u1@far.example", "")
+			s.logOutcome(logline.Delivered, "Q1", "u1@far.example", "")
+			s.logOutcome(logline.Failed, "Q1", "u2@far.example", "")
+			s.logOutcome(logline.Delivered, "Q1", "u3@far.example", "info@local.example")
+			s.logOutcome(logline.Delivered, "Q1", "x@local.example", "")
+			s.pfTell(logline.Entry{Kind: logline.Delivered, ID: "Q1", Attempt: logline.Attempt{Recipient: "y@far.example", Transport: "pipe"}})
+			s.pfTell(logline.Entry{Kind: logline.Completed, ID: "Q1"})
 		}
 		d := s.outcomes("a.example")
 		if d.Sent != sent || sent > 0 && (d.Delivered != 1 || d.Failed != 1 || d.Deferred != 0) {
@@ -111,9 +112,9 @@ func TestPostfixLogChargesWhatWasMissed(t *testing.T) {
 		// The queue id is used again.
 		s.now = s.now.Add(10 * time.Minute)
 		s.logArrived("Q1", "1")
-		s.logOutcome(sidecar.LogDelivered, "Q1", "other@far.example", "")
+		s.logOutcome(logline.Delivered, "Q1", "other@far.example", "")
 		// Nobody knows whose this is: it came in while nothing was read.
-		s.logOutcome(sidecar.LogDelivered, "QX", "other@far.example", "")
+		s.logOutcome(logline.Delivered, "QX", "other@far.example", "")
 		s.sent("a.example", sent+sent/2)
 	}
 }
@@ -126,14 +127,14 @@ func TestPostfixOutcomesOfWhatWasCountedByNumber(t *testing.T) {
 		m.queue, m.taken = "Q1", 3
 		s.want(m.end(""), sidecar.Accept, "")
 		s.logArrived("Q1", "208")
-		s.logOutcome(sidecar.LogDeferred, "Q1", "a@far.example", "")
-		s.logOutcome(sidecar.LogDelivered, "Q1", "b@far.example", "")
+		s.logOutcome(logline.Deferred, "Q1", "a@far.example", "")
+		s.logOutcome(logline.Delivered, "Q1", "b@far.example", "")
 		if err := s.Checkpoint(s.now, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 		s.restart()
-		s.logOutcome(sidecar.LogDelivered, "Q1", "a@far.example", "")
-		s.logOutcome(sidecar.LogFailed, "Q1", "c@far.example", "")
+		s.logOutcome(logline.Delivered, "Q1", "a@far.example", "")
+		s.logOutcome(logline.Failed, "Q1", "c@far.example", "")
 		s.wantOutcomes("a.example", 3, 2, 0, 1)
 	}
 }
@@ -147,18 +148,18 @@ func TestPostfixMessagesExpire(t *testing.T) {
 		s.want(m.rcpt(to), sidecar.Accept, "")
 	}
 	s.logArrived(m.queue, "208")
-	s.logOutcome(sidecar.LogDeferred, m.queue, "a@far.example", "")
-	s.logOutcome(sidecar.LogDelivered, m.queue, "b@far.example", "")
-	suspended := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Attempt: sidecar.Attempt{Recipient: "c@far.example", Transport: "error", Text: "delivery temporarily suspended: connect to far.example: Connection refused"}}
+	s.logOutcome(logline.Deferred, m.queue, "a@far.example", "")
+	s.logOutcome(logline.Delivered, m.queue, "b@far.example", "")
+	suspended := logline.Entry{Kind: logline.Deferred, ID: m.queue, Attempt: logline.Attempt{Recipient: "c@far.example", Transport: "error", Text: "delivery temporarily suspended: connect to far.example: Connection refused"}}
 	s.pfTell(suspended)
-	s.pfTell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: m.queue, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "local", Text: "mailbox full"}})
+	s.pfTell(logline.Entry{Kind: logline.Deferred, ID: m.queue, Attempt: logline.Attempt{Recipient: "x@far.example", Transport: "local", Text: "mailbox full"}})
 	s.wantOutcomes("a.example", 3, 1, 1, 0)
 	if err := s.Checkpoint(s.now, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	s.restart()
 	for range 2 {
-		s.pfTell(sidecar.LogEntry{Kind: sidecar.LogExpired, ID: m.queue, Arrival: sidecar.Arrival{Sender: "news@a.example"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}})
+		s.pfTell(logline.Entry{Kind: logline.Expired, ID: m.queue, Arrival: logline.Arrival{Sender: "news@a.example"}, Attempt: logline.Attempt{Text: "expired, returned to sender"}})
 		s.wantOutcomes("a.example", 3, 1, 0, 2)
 	}
 }

@@ -11,24 +11,26 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 )
 
 // log tells a site one line of its log.
-func (s *site) tell(e sidecar.LogEntry) {
+func (s *site) tell(e logline.Entry) {
 	s.t.Helper()
 	if e.At.IsZero() {
 		e.At = s.now
 	}
 	e.Line = fmt.Sprint(e)
-	s.Record(context.Background(), s.now, []sidecar.LogEntry{e})
+	s.Record(context.Background(), s.now, []logline.Entry{e})
 }
 
 // arrived tells of a message of news@DOMAIN that nobody had asked about.
 func (s *site) arrived(domain string) (id string) {
 	s.ids++
 	id = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], s.ids)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@" + domain, Auth: "news@" + domain, ClientAddress: "192.0.2.1"}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "news@" + domain, Auth: "news@" + domain, ClientAddress: "192.0.2.1"}})
 	return id
 }
 
@@ -39,15 +41,15 @@ const (
 )
 
 func (s *site) deferred(id, to, text string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
+	s.tell(logline.Entry{Kind: logline.Deferred, ID: id, Attempt: logline.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
 }
 
 func (s *site) failed(id, to, text string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogFailed, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
+	s.tell(logline.Entry{Kind: logline.Failed, ID: id, Attempt: logline.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp", Text: text}})
 }
 
 func (s *site) gotThrough(id, to string) {
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: id, Attempt: sidecar.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp"}})
+	s.tell(logline.Entry{Kind: logline.Delivered, ID: id, Attempt: logline.Attempt{Recipient: to, Router: "dnslookup", Transport: "remote_smtp"}})
 }
 
 // outcomes is the status of one domain; of one that is not known, the zero value.
@@ -124,10 +126,10 @@ func TestGreylistingAndForwardsTripIt(t *testing.T) {
 	// Mail from elsewhere to an address here that is forwarded: greylisted, then taken.
 	for n := range 12 {
 		id := s.arrived("else.example")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
-		forward := sidecar.LogEntry{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: greylisted}}
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "who@else.example", ClientAddress: "192.0.2.9"}})
+		forward := logline.Entry{Kind: logline.Deferred, ID: id, Attempt: logline.Attempt{Recipient: fmt.Sprintf("x%d@far.example", n), Original: "bob@local.example", Router: "dnslookup", Transport: "remote_smtp", Text: greylisted}}
 		s.tell(forward)
-		forward.Kind, forward.Text = sidecar.LogDelivered, ""
+		forward.Kind, forward.Text = logline.Delivered, ""
 		s.tell(forward)
 	}
 	if got := s.counted("forward:local.example"); got.Sent != 12 || got.Delivered != 12 || got.Bad() != 0 {
@@ -197,7 +199,7 @@ func TestFiveOfTwoHundredDoNotTripInAnyOrder(t *testing.T) {
 			s.send(200)
 			n := s.ids
 			id := fmt.Sprintf("1xUzSN-%06d-0q", n)
-			s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+			s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 			for i := range 200 {
 				to := fmt.Sprintf("u%d-%d@far.example", n, i)
 				if !bad(i) {
@@ -218,13 +220,13 @@ func TestFiveOfTwoHundredDoNotTripInAnyOrder(t *testing.T) {
 func TestOurOwnRefusalsAddNothing(t *testing.T) {
 	s := running(t, quarter)
 	id := s.arrived("a.example")
-	for _, e := range []sidecar.LogEntry{
-		{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "1xUzSN-abc@hold.sluice.invalid", Original: "x@far.example", Router: "sluice_hold", Text: "Domain a.example has"}},
-		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "x@far.example", Router: "enforce_mail_permissionsHG", Text: "Domain a.example has exceeded"}},
-		{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "x@far.example", Text: "retry time not reached"}},
-		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "bob@local.example", Transport: "remote_smtp", Text: "mailbox full"}},
-		{Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "local_delivery"}},
-		{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "|/bin/false", Original: "p@local.example", Transport: "address_pipe"}},
+	for _, e := range []logline.Entry{
+		{Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "1xUzSN-abc@hold.sluice.invalid", Original: "x@far.example", Router: "sluice_hold", Text: "Domain a.example has"}},
+		{Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "x@far.example", Router: "enforce_mail_permissionsHG", Text: "Domain a.example has exceeded"}},
+		{Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "x@far.example", Text: "retry time not reached"}},
+		{Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "bob@local.example", Transport: "remote_smtp", Text: "mailbox full"}},
+		{Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "x@far.example", Transport: "local_delivery"}},
+		{Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "|/bin/false", Original: "p@local.example", Transport: "address_pipe"}},
 	} {
 		e.ID = id
 		s.tell(e)
@@ -239,7 +241,7 @@ func TestReadingAgainChangesNothing(t *testing.T) {
 	n := s.ids
 	id := fmt.Sprintf("1xUzSN-%06d-0q", n)
 	lines := func() {
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 		s.gotThrough(id, fmt.Sprintf("U%d-0@Far.example", n)) // the log's case is not the client's
 		s.deferred(id, fmt.Sprintf("u%d-1@far.example", n), refused)
 	}
@@ -261,12 +263,12 @@ func TestReadingAgainBehindTheWindowsChangesNothing(t *testing.T) {
 	s.now = time.Now()
 	began, old, recent := s.now, s.arrived("a.example"), ""
 	lines := func() {
-		for _, e := range []sidecar.LogEntry{
-			{Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}},
-			{Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: refused}},
-			{Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: noSuchUser}},
-			{Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "y@far.example", Transport: "remote_smtp"}},
-			{Kind: sidecar.LogCompleted},
+		for _, e := range []logline.Entry{
+			{Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}},
+			{Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: refused}},
+			{Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "x@far.example", Transport: "remote_smtp", Text: noSuchUser}},
+			{Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "y@far.example", Transport: "remote_smtp"}},
+			{Kind: logline.Completed},
 		} {
 			e.ID, e.At = old, began
 			s.tell(e)
@@ -328,7 +330,7 @@ func TestADeliveryBeforeItsArrival(t *testing.T) {
 	id := messageID(s.now)
 	s.gotThrough(id, "x@far.example")
 	s.wantOutcomes("a.example", 0, 0, 0, 0)
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: id, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: id, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}})
 	s.wantOutcomes("a.example", 1, 1, 0, 0)
 }
 
@@ -394,8 +396,8 @@ func TestAStaleHandEndsNoLaterTrip(t *testing.T) {
 		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)
 	}
 	s.wantTripped("a.example", true)
-	old := sidecar.LockFile{Lock: sidecar.Lock{Kind: sidecar.LockHourly, Domain: "a.example"}}
-	s.LockEvent(context.Background(), s.now, sidecar.LockEvent{Kind: sidecar.LockRemovedByHand, File: old})
+	old := lockfile.File{Lock: lockfile.Lock{Kind: lockfile.Hourly, Domain: "a.example"}}
+	s.LockEvent(context.Background(), s.now, lockfile.Event{Kind: lockfile.RemovedByHand, File: old})
 	s.wantTripped("a.example", true)
 	s.wantOutcomes("a.example", 5, 0, 0, 5)
 }
@@ -403,12 +405,32 @@ func TestAStaleHandEndsNoLaterTrip(t *testing.T) {
 // A hold outlives the hour, operators say: ours ends when the bad ones have left
 // the window.
 func TestAHoldOutlivesTheHour(t *testing.T) {
-	t.Parallel() // it waits
-	s := running(t, "[limits]\nwindow = \"2s\"\nhourly = 1000\n")
+	s := ago(t, "[limits]\nhourly = 1000\n")
 	for range 5 {
 		s.failed(s.arrived("a.example"), "x@far.example", noSuchUser)
 	}
+	s.Reconcile(t.Context(), s.now)
 	s.wantTripped("a.example", true)
+	s.run()
 	s.eventually("release", func() bool { s.now = time.Now(); return !s.tripped("a.example") })
 	s.eventually("no lock", func() bool { return s.content("max_deferfail_a.example") == "" })
+}
+
+// A client closes its connection when it has sent a message, and before it has the answer: Exim
+// drops the message, and the client sends it again. Only what is not dropped is a send.
+func TestWhatIsLostBeforeItsAnswerIsNoSend(t *testing.T) {
+	s := newSite(t, "[limits]\nhourly = 3\n")
+	id := func() string { return fmt.Sprintf("1xUzSN-%06d-0q", s.ids) } // of the last one
+	for range 3 {
+		s.want(s.send(3), sidecar.Accept, "")
+		s.sent("a.example", 3)
+		s.tell(logline.Entry{Kind: logline.Lost, ID: id()})
+		s.sent("a.example", 0)
+	}
+	s.want(s.send(3), sidecar.Accept, "")
+	s.tell(logline.Entry{Kind: logline.Lost, ID: "1xUzSN-000001-0q"}) // read again
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: id(), Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example"}})
+	s.tell(logline.Entry{Kind: logline.Lost, ID: id()}) // cannot be
+	s.sent("a.example", 3)
+	s.want(s.send(1), sidecar.Defer, "Domain a.example has exceeded")
 }

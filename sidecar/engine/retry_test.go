@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // 10 messages to a host that is dead, 20 queue runs over three windows: 10 bad
@@ -58,8 +59,8 @@ func TestFiftyDeferredAndDeliveredAtTheRetry(t *testing.T) {
 }
 
 // spelled tells of a delivery to an address as its message's sender wrote it.
-func (s *site) spelled(kind sidecar.EntryKind, id, to, original string) {
-	s.tell(sidecar.LogEntry{Kind: kind, ID: id, Attempt: sidecar.Attempt{Recipient: to, Original: original, Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
+func (s *site) spelled(kind logline.Kind, id, to, original string) {
+	s.tell(logline.Entry{Kind: kind, ID: id, Attempt: logline.Attempt{Recipient: to, Original: original, Router: "dnslookup", Transport: "remote_smtp", Text: refused}})
 }
 
 // bob@ is written in three ways, and Exim delivers three times. That is charged
@@ -73,9 +74,9 @@ func TestEntriesThatFoldToOneAddressAreChargedAsOften(t *testing.T) {
 		read := func(from int) {
 			for attempt := range 2 { // the last of them is delivered at the second
 				for i, which := range order {
-					kind := sidecar.LogDelivered
+					kind := logline.Delivered
 					if i == 2 && attempt == 0 {
-						kind = sidecar.LogDeferred
+						kind = logline.Deferred
 					}
 					if from--; from < 0 && (attempt == 0 || i == 2) {
 						s.spelled(kind, id, "bob@far.example", spellings[which])
@@ -109,14 +110,14 @@ func TestASpellingThatWasAskedAboutIsNotChargedAgain(t *testing.T) {
 		r := authed(sidecar.StageData)
 		r.ID, r.Recipients = fmt.Sprintf("%s-%06d-0q", messageID(s.now)[:6], 900+n), recipients
 		s.want(s.Ask(t.Context(), s.now, r), sidecar.Accept, "")
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: r.Sender, Auth: r.Auth, ClientAddress: r.ClientAddress}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: r.ID, Arrival: logline.Arrival{Sender: r.Sender, Auth: r.Auth, ClientAddress: r.ClientAddress}})
 		if n == 0 {
-			s.spelled(sidecar.LogDelivered, r.ID, "john.smith@far.example", "John.Smith@far.example")
+			s.spelled(logline.Delivered, r.ID, "john.smith@far.example", "John.Smith@far.example")
 			s.wantOutcomes("a.example", 1, 1, 0, 0)
 			continue
 		}
 		for _, spelling := range []string{`"bob"@far.example`, "BoB@far.example", ""} {
-			s.spelled(sidecar.LogDelivered, r.ID, "bob@far.example", spelling)
+			s.spelled(logline.Delivered, r.ID, "bob@far.example", spelling)
 		}
 	}
 	s.wantOutcomes("a.example", 4, 4, 0, 0)
@@ -128,7 +129,7 @@ func TestWhatAnAliasMadeIsNoSpelling(t *testing.T) {
 	s := newSite(t, quarter)
 	id := s.arrived("a.example")
 	for _, original := range []string{"one@a.example", "", "two@a.example"} {
-		s.spelled(sidecar.LogDelivered, id, "bob@far.example", original)
+		s.spelled(logline.Delivered, id, "bob@far.example", original)
 	}
 	s.wantOutcomes("a.example", 1, 1, 0, 0)
 }

@@ -13,7 +13,8 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/typed"
 )
 
 // run runs a site's loops until the test ends.
@@ -23,10 +24,10 @@ func (s *site) run() {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.Engine.Run(ctx) })
 	loops.Go(func() {
-		s.locks.Run(ctx, func(e sidecar.LockEvent) { s.LockEvent(ctx, time.Now(), e) })
+		s.locks.Run(ctx, func(e lockfile.Event) { s.LockEvent(ctx, time.Now(), e) })
 	})
 	loops.Go(func() {
-		s.stops.Run(ctx, func(e sidecar.LockEvent) { s.StopEvent(ctx, time.Now(), e) })
+		s.stops.Run(ctx, func(e lockfile.Event) { s.StopEvent(ctx, time.Now(), e) })
 	})
 	s.t.Cleanup(func() { stop(); loops.Wait() })
 }
@@ -44,22 +45,28 @@ func (s *site) content(name string) string {
 	return string(b)
 }
 
-const (
-	shortWindow = "[limits]\nwindow = \"3s\"\nhourly = 3\n"
-	aLock       = "max_hourly_a.example"
-)
+const aLock = "max_hourly_a.example"
 
 func TestLocksMustBeRemovedByHand(t *testing.T) {
-	t.Parallel() // it waits
-	s := newSite(t, shortWindow)
-	s.now = time.Now()
-	s.run()
+	s := ago(t, "[limits]\nhourly = 3\n")
 	s.send(2)
 	s.send(1)
-	s.eventually("lock", func() bool { return s.content(aLock) == "3/3 (100%)" })
+	s.Reconcile(t.Context(), s.now)
+	if got := s.content(aLock); got != "3/3 (100%)" {
+		t.Fatalf("the lock is %q", got)
+	}
 	s.hold("h1@far.example")
-	s.eventually("release", func() bool { s.now = time.Now(); return s.content(aLock) == "" })
+	s.run()
+	s.eventually("release", func() bool { return s.content(aLock) == "" })
 	s.eventually("delivery", func() bool { return len(s.deliveries()) > 0 })
+}
+
+// ago returns a site as it was two hours ago, until it runs: then all that its windows had has left them.
+func ago(t *testing.T, config string) *site {
+	t.Helper()
+	s := newSite(t, config)
+	s.now = time.Now().Add(-2 * time.Hour)
+	return s
 }
 
 // hold has the router ask about a recipient for which there is no room.
@@ -210,7 +217,7 @@ func TestTyposAreNotFound(t *testing.T) {
 		"reset account":   s.Reset(ctx, s.now, "account:nobody", "root"),
 		"reset unlimited": s.Reset(ctx, s.now, "news@a.example", "root"),
 	} {
-		if !errors.Is(err, limit.ErrNotFound) {
+		if !errors.Is(err, typed.ErrNotFound) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

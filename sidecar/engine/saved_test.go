@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/notes"
 )
 
 // saved is what is exported of a site, as lines of a file.
@@ -146,7 +146,7 @@ func TestAnImportIsOneWrite(t *testing.T) {
 }
 
 // sharing is a site that shares a board.
-func sharing(t *testing.T, b sidecar.Board) *site {
+func sharing(t *testing.T, b notes.Board) *site {
 	t.Helper()
 	s := &site{t: t, board: b, config: parsed(t, limit20), ledger: t.TempDir(), dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	s.open()

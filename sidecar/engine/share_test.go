@@ -454,7 +454,7 @@ func TestWhatTheShareHoldsStartsNoExim(t *testing.T) {
 	for i := range 100 {
 		held(i, from("/home/bob/wp"))
 	}
-	o.stop(stop.Order{Scope: "bea@a.example"})
+	o.stop(stop.Request{Scope: "bea@a.example"})
 	colleague := held(999, from("bea"))
 	o.start("bea@a.example", false)
 	o.Holds.ReleaseAll(t.Context(), time.Now())

@@ -19,6 +19,7 @@ import (
 	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 	"sluice/sidecar/mainlog/mainlogtest"
 	"sluice/sidecar/simulate"
@@ -87,9 +88,9 @@ func (d *deed) refuse(key string, now time.Time) {
 func (x *liveExim) say(format string, args ...any) {
 	line := x.now.Format("2006-01-02 15:04:05.000 ") + fmt.Sprintf(format, args...)
 	x.log.WriteString(line + "\n")
-	var e sidecar.LogEntry
+	var e logline.Entry
 	if x.parser.Parse(x.now, line, &e) {
-		x.Record(context.Background(), x.now, []sidecar.LogEntry{e})
+		x.Record(context.Background(), x.now, []logline.Entry{e})
 		x.Step(context.Background(), x.now)
 	}
 }
@@ -364,9 +365,9 @@ func replayed(t *testing.T, log string, config *config.Config, set ...limit.Sett
 	t.Helper()
 	s := simulate.New(simulate.Options{Config: config, Node: "node1", EximUser: "exim", Set: set})
 	replay, parser := simulate.NewReplay(s), mainlog.NewParser(time.UTC)
-	var entries []sidecar.LogEntry
+	var entries []logline.Entry
 	for line := range strings.Lines(log) {
-		var e sidecar.LogEntry
+		var e logline.Entry
 		if parser.Parse(time.Time{}, strings.TrimSuffix(line, "\n"), &e) {
 			entries = append(entries, e)
 		}
@@ -442,11 +443,11 @@ func TestSimulationKeepsNoMoreOfALongerLog(t *testing.T) {
 	alive := [2]int64{}
 	for n := range alive {
 		for size := 0; size < 12<<20; {
-			block := make([]sidecar.LogEntry, 0, 500)
+			block := make([]logline.Entry, 0, 500)
 			for len(block) < cap(block)-20 {
 				for _, line := range log.Next() {
 					size += len(line)
-					var e sidecar.LogEntry
+					var e logline.Entry
 					if parser.Parse(time.Time{}, strings.TrimSuffix(line, "\n"), &e) {
 						block = append(block, e)
 					}

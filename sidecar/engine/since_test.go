@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
 )
 
 // value is what explain says of a key of somebody.
-func (s *site) value(scope, key, of string) limit.Value {
+func (s *site) value(scope, key, of string) operator.Value {
 	s.t.Helper()
 	e, err := s.Explain(s.now, scope)
 	if err != nil {
@@ -20,7 +20,7 @@ func (s *site) value(scope, key, of string) limit.Value {
 		}
 	}
 	s.t.Fatalf("nothing of %s of %s in %+v", key, of, e.Values)
-	return limit.Value{}
+	return operator.Value{}
 }
 
 // Mailboxes, accounts and days are counted from when a limit names them, and

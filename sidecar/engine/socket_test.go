@@ -8,6 +8,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // Mailman posts over SMTP to the loopback, and nobody is charged: neither when it asks
@@ -33,7 +34,7 @@ login = "4711"
 		if n < 2 {
 			s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
 		}
-		s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: r.Sender, ClientAddress: r.ClientAddress}})
+		s.tell(logline.Entry{Kind: logline.Arrived, ID: r.ID, Arrival: logline.Arrival{Sender: r.Sender, ClientAddress: r.ClientAddress}})
 		if n == 1 {
 			checkpoint() // the arrival is noted, and then completed
 			s.deferred(r.ID, "u@far.example", refused)
@@ -53,7 +54,7 @@ login = "4711"
 	r.Sender = "x@a.example" // no owner map: the sender's domain pays
 	r.ID = fmt.Sprintf("%s-%06d-0q", messageID(s.now.Add(time.Second))[:6], 3)
 	s.want(s.Ask(context.Background(), s.now, r), sidecar.Accept, "")
-	s.tell(sidecar.LogEntry{Kind: sidecar.LogArrived, ID: r.ID, Arrival: sidecar.Arrival{Sender: r.Sender, ClientAddress: r.ClientAddress}})
+	s.tell(logline.Entry{Kind: logline.Arrived, ID: r.ID, Arrival: logline.Arrival{Sender: r.Sender, ClientAddress: r.ClientAddress}})
 	s.failed(r.ID, "u@far.example", refused)
 	s.wantOutcomes("a.example", 1, 0, 0, 1)
 	if got := s.status("a.example").Domains[0].Causes; len(got) != 1 {

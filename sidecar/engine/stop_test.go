@@ -19,7 +19,7 @@ import (
 const newsStopped = "Mailbox news@a.example is stopped.  Message will be reattempted later"
 
 // stop stops somebody, and returns the warning.
-func (s *site) stop(o stop.Order) string {
+func (s *site) stop(o stop.Request) string {
 	s.t.Helper()
 	o.Who = "alice"
 	_, warning, err := s.Stop(s.t.Context(), s.now, o)
@@ -59,7 +59,7 @@ func TestOnlyTheAuthorIsStopped(t *testing.T) {
 	null := exempt
 	null.Sender = ""
 	s.want(s.ask(exempt), sidecar.Accept, "")
-	s.stop(stop.Order{Scope: "News@A.example", Why: "stolen"})
+	s.stop(stop.Request{Scope: "News@A.example", Why: "stolen"})
 	s.sent("a.example", 0) // the exempt one
 	for _, stage := range []sidecar.Stage{sidecar.StageRcpt, sidecar.StageData, sidecar.StageRoute, sidecar.StagePostfixRcpt, sidecar.StageMilterRcpt} {
 		r := s.ask(s.from("news@a.example", stage, s.now))
@@ -115,7 +115,7 @@ func TestWhoCanBeStopped(t *testing.T) {
 		{"service:www-data", local("www-data", "/"), local("dora", "/"), "Service www-data"},
 	} {
 		s := newSite(t, config)
-		s.stop(stop.Order{Scope: c.scope, Reject: true})
+		s.stop(stop.Request{Scope: c.scope, Reject: true})
 		want := sidecar.Reject
 		text := c.title + " is stopped.  Message discarded."
 		if c.stopped.Stage == sidecar.StageRoute {
@@ -130,7 +130,7 @@ func TestWhoCanBeStopped(t *testing.T) {
 // refused from there.
 func TestAStoppedScriptsMailIsHeldUpToABound(t *testing.T) {
 	s := newSite(t, "[limits]\nhourly = 30\n")
-	s.stop(stop.Order{Scope: "script:/home/bob/wp"})
+	s.stop(stop.Request{Scope: "script:/home/bob/wp"})
 	r := sidecar.Request{Stage: sidecar.StageLocal, Submitter: sidecar.Submitter{Login: "bob", CWD: "/home/bob/wp"}, Sender: "bob@a.example"}
 	for i := range 31 {
 		r.Stage, r.ID, r.Recipients = sidecar.StageLocal, messageID(s.now.Add(time.Duration(i)*time.Second)), "u@far.example"
@@ -155,7 +155,7 @@ func TestAStoppedScriptsMailIsHeldUpToABound(t *testing.T) {
 // has more held so.
 func TestAStoppedLoginDoesNotSendFromAnotherDirectory(t *testing.T) {
 	s := newSite(t, "[limits]\nhourly = 30\n")
-	s.stop(stop.Order{Scope: "login:bob"})
+	s.stop(stop.Request{Scope: "login:bob"})
 	for i := range 31 {
 		r := sidecar.Request{Stage: sidecar.StageLocal, Submitter: sidecar.Submitter{Login: "bob", CWD: fmt.Sprint("/home/bob/", i)}, Sender: "bob@a.example"}
 		r.ID, r.Recipients = messageID(s.now.Add(time.Duration(i)*time.Second)), "u@far.example"
@@ -201,7 +201,7 @@ func TestHeldMailKnowsItsAuthor(t *testing.T) {
 		return all
 	}
 	s.Lock(t.Context(), s.now, "a.example", "root")
-	s.stop(stop.Order{Scope: "news@a.example"})
+	s.stop(stop.Request{Scope: "news@a.example"})
 	ids("news@a.example", 5000)
 	office := ids("office@a.example", 3)
 	s.restart()
@@ -229,7 +229,7 @@ func TestOldMailOfAStopWaitsForItsRelease(t *testing.T) {
 			t.Parallel() // it waits
 			s := newSite(t, limit20)
 			s.now = time.Now()
-			order := stop.Order{Scope: "news@a.example"}
+			order := stop.Request{Scope: "news@a.example"}
 			if how == "expires" {
 				order.For = 2 * time.Second
 			}
@@ -283,7 +283,7 @@ func TestStopsAreFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if warning := s.stop(stop.Order{Scope: "news@a.example"}); warning != "nothing of a.example is counted or limited so far, and nobody is known to own it" {
+	if warning := s.stop(stop.Request{Scope: "news@a.example"}); warning != "nothing of a.example is counted or limited so far, and nobody is known to own it" {
 		t.Errorf("the warning is %q", warning)
 	}
 	if info, err := os.Stat(file("")); err != nil || info.Mode().Perm() != 0o711 {
@@ -292,7 +292,7 @@ func TestStopsAreFiles(t *testing.T) {
 	if info, err := os.Stat(file("news@a.example")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the file: %v", err)
 	}
-	if warning := s.stop(stop.Order{Scope: "script:/srv"}); !strings.HasPrefix(warning, "only while sluice runs: ") {
+	if warning := s.stop(stop.Request{Scope: "script:/srv"}); !strings.HasPrefix(warning, "only while sluice runs: ") {
 		t.Errorf("a script's warning is %q", warning)
 	}
 	s.run()
@@ -328,9 +328,9 @@ func TestStopsByFilesWhileSluiceWasDown(t *testing.T) {
 	s := newSite(t, limit20)
 	s.now = time.Now()
 	dir := filepath.Join(s.dir, "stopped")
-	s.stop(stop.Order{Scope: "removed@a.example"})
-	s.stop(stop.Order{Scope: "stays@a.example"})
-	s.stop(stop.Order{Scope: "short@a.example", For: time.Second})
+	s.stop(stop.Request{Scope: "removed@a.example"})
+	s.stop(stop.Request{Scope: "stays@a.example"})
+	s.stop(stop.Request{Scope: "short@a.example", For: time.Second})
 	os.Remove(filepath.Join(dir, "removed@a.example"))
 	if err := os.WriteFile(filepath.Join(dir, "login:bob"), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -359,7 +359,7 @@ func TestAStopWithoutABoard(t *testing.T) {
 	t.Cleanup(func() { s.store.Close() })
 	b.posts, b.fail = make(chan struct{}, 100), make(chan struct{})
 	close(b.fail)
-	if warning := s.stop(stop.Order{Scope: "news@a.example"}); !strings.Contains(warning, "the other nodes cannot be told now") {
+	if warning := s.stop(stop.Request{Scope: "news@a.example"}); !strings.Contains(warning, "the other nodes cannot be told now") {
 		t.Errorf("the warning is %q", warning)
 	}
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, newsStopped)
@@ -383,7 +383,7 @@ func TestTheOrderOfBlocks(t *testing.T) {
 	s := newSite(t, limit20)
 	s.Lock(t.Context(), s.now, "a.example", "root")
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, "Domain a.example is locked.")
-	s.stop(stop.Order{Scope: "news@a.example"})
+	s.stop(stop.Request{Scope: "news@a.example"})
 	s.want(s.rcpt("u@far.example", 0), sidecar.Defer, newsStopped)
 	s.want(s.ask(s.from("office@a.example", sidecar.StageRcpt, s.now)), sidecar.Defer, "Domain a.example is locked.")
 	s.SetPanel(s.now, settings.Panel{Blocks: map[string]settings.PanelBlock{"a.example": {Suspended: true, Place: "suspended_users:1"}}})
@@ -393,8 +393,8 @@ func TestTheOrderOfBlocks(t *testing.T) {
 // status, explain and history tell who is stopped, by whom and why.
 func TestStopsAreShown(t *testing.T) {
 	s := newSite(t, limit20)
-	s.stop(stop.Order{Scope: "news@a.example", Why: "stolen", For: time.Hour})
-	s.stop(stop.Order{Scope: "script:/srv/wp"})
+	s.stop(stop.Request{Scope: "news@a.example", Why: "stolen", For: time.Hour})
+	s.stop(stop.Request{Scope: "script:/srv/wp"})
 	const origin = "stopped by alice at 2026-03-01 12:00:00 +0000 until 2026-03-01 13:00:00 +0000: stolen"
 	for scope, want := range map[string]int{"": 2, "a.example": 1, "news@a.example": 1, "script:/srv/wp": 1} {
 		st := s.status(scope)

@@ -19,6 +19,8 @@ type Store interface {
 	// those that are not known and have Subjects, and sets in each report what it has
 	// changed; see ratelimit.Ledger.
 	Settle(ctx context.Context, now time.Time, reports []ratelimit.Report) error
+	// Uncharge takes sends off all counts and forgets them. It ignores unknown tokens.
+	Uncharge(ctx context.Context, now time.Time, tokens []ratelimit.Token) error
 	// Known reports whether the token was charged and is still kept.
 	Known(now time.Time, token ratelimit.Token) bool
 	// Horizon sets the store's clock to now, and returns the time since when every
@@ -27,6 +29,9 @@ type Store interface {
 	// Reset restarts the subject at zero, unless its epoch is past seen,
 	// and returns the epoch then in force. A negative seen always resets.
 	Reset(ctx context.Context, now time.Time, subject string, seen int64) (int64, error)
+	// Epoch returns when a subject was last reset, as far as it is known without asking
+	// anybody: of one that was just decided on it is right. It must not wait.
+	Epoch(subject string) int64
 	// Standing returns what is counted for one subject.
 	Standing(now time.Time, subject string) ratelimit.Standing
 	// Size returns how many subjects and sends are kept, and how many sends

@@ -8,6 +8,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/history"
+	"sluice/sidecar/logline"
 )
 
 // Unlocking a domain lets what its aliases redirect start at zero too: its limit, its trip and
@@ -17,7 +18,7 @@ func TestUnlockReleasesTheForwards(t *testing.T) {
 	for n := range 6 {
 		id := s.cameIn()
 		s.want(s.Ask(context.Background(), s.now, stranger(id, fmt.Sprintf("x%d@far.example", n))), sidecar.Accept, "")
-		s.tellOf(sidecar.LogFailed, id, fmt.Sprintf("x%d@far.example", n), noSuchUser)
+		s.tellOf(logline.Failed, id, fmt.Sprintf("x%d@far.example", n), noSuchUser)
 	}
 	s.Reconcile(context.Background(), s.now)
 	held := stranger(s.cameIn(), "y@far.example")
@@ -41,7 +42,7 @@ func TestPreviewTellsOfTripsOfSpecialSubjects(t *testing.T) {
 	for n := range 6 {
 		id, to := s.cameIn(), fmt.Sprintf("x%d@far.example", n)
 		s.want(s.Ask(context.Background(), s.now, stranger(id, to)), sidecar.Accept, "")
-		s.tellOf(sidecar.LogFailed, id, to, noSuchUser)
+		s.tellOf(logline.Failed, id, to, noSuchUser)
 	}
 	r := s.order(history.Edit{Scope: forwards, Set: []string{"deferfail_percent=50"}, Preview: true})
 	if len(r.Effects) != 1 || r.Effects[0].Scope != forwards || !r.Effects[0].Refused || r.Effects[0].Text != "6/5 (100%)" {

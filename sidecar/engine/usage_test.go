@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // sendFor charges n sends of a domain at DATA.
@@ -99,7 +99,7 @@ func TestUsageFileOfASmallLimitRoundsUpTheHalf(t *testing.T) {
 func (s *site) watchLocks() {
 	ctx, stop := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
-	loop.Go(func() { s.locks.Run(ctx, func(e sidecar.LockEvent) { s.LockEvent(ctx, time.Now(), e) }) })
+	loop.Go(func() { s.locks.Run(ctx, func(e lockfile.Event) { s.LockEvent(ctx, time.Now(), e) }) })
 	s.t.Cleanup(func() { stop(); loop.Wait() })
 }
 

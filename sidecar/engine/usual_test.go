@@ -9,7 +9,8 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/history"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/stop"
 )
 
@@ -27,7 +28,7 @@ func TestHoursThatEndInAStopAreNotUsual(t *testing.T) {
 		for range 4 {
 			o.now = o.now.Truncate(24 * time.Hour).Add(33 * time.Hour)
 			o.run(35, rate{"eve", 240}, rate{"ann", 60}) // the stop is in a later pane than the first sends
-			o.stop(stop.Order{Scope: "eve@a.example"})
+			o.stop(stop.Request{Scope: "eve@a.example"})
 			if ends {
 				o.now = o.now.Add(time.Minute)
 				o.start("eve@a.example", false)
@@ -50,7 +51,7 @@ func TestWhoSaysWhoIsStopped(t *testing.T) {
 	s := newSite(t, limit20)
 	s.sendAs("news@a.example")
 	s.sendAs("info@a.example")
-	s.stop(stop.Order{Scope: "news@a.example", Why: "stolen"})
+	s.stop(stop.Request{Scope: "news@a.example", Why: "stolen"})
 	w, err := s.WhoSends(s.now, "a.example", 9)
 	if err != nil || len(w.Domains) != 1 || len(w.Domains[0].Authors) != 2 {
 		t.Fatalf("%+v, %v", w, err)
@@ -163,7 +164,7 @@ func TestWhatLogsSayIsUsual(t *testing.T) {
 	sim := replayed(t, log.String(), parsed(t, "[limits]\nhourly = 0\n"))
 	o := newOffice(t, 400, "")
 	o.now = day.Add(30 * time.Hour)
-	o.stop(stop.Order{Scope: "eve@a.example"})
+	o.stop(stop.Request{Scope: "eve@a.example"})
 	o.now = day.AddDate(0, 0, 4)
 	o.start("eve@a.example", false)
 	hours := sim.Who().Usual(o.now)
@@ -278,13 +279,13 @@ func TestWhatIsExpectedIsNoSpike(t *testing.T) {
 		t.Fatalf("%d spikes, %s", n, mark("eve"))
 	}
 	o.order(history.Edit{Scope: "eve@a.example", Set: []string{"expected=100"}, For: 10 * time.Hour})
-	until := " until " + sidecar.DateTime(o.now.Add(10*time.Hour))
+	until := " until " + printable.DateTime(o.now.Add(10*time.Hour))
 	o.try("eve", 40)
 	if n := o.spikes(); n != 1 || mark("eve") != "expected up to 100/h"+until {
 		t.Errorf("%d spikes, %q", n, mark("eve"))
 	}
 	e, err := o.Explain(o.now, "eve@a.example")
-	if i := slices.IndexFunc(e.Values, func(v limit.Value) bool { return v.Key == "expected" }); err != nil || i < 0 || e.Values[i].Value != int64(100) || e.Values[i].Set != "eve@a.example" {
+	if i := slices.IndexFunc(e.Values, func(v operator.Value) bool { return v.Key == "expected" }); err != nil || i < 0 || e.Values[i].Value != int64(100) || e.Values[i].Set != "eve@a.example" {
 		t.Errorf("explained as %+v, %v", e.Values, err)
 	}
 	o.try("eve", 1)

@@ -10,7 +10,9 @@ import (
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/cluster"
 	"sluice/sidecar/deferfail"
+	"sluice/sidecar/notes"
 	"sluice/sidecar/policy"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/spike"
 	"sluice/sidecar/stop"
@@ -38,12 +40,12 @@ func (w who) Decided(now time.Time, d *policy.Decision) {
 		w.Refused(now, &m)
 	} else {
 		w.Charged(now, &m, d.Charged)
-		w.tell(now, d)
+		w.askIfRising(now, d)
 	}
 }
 
-// tell has the other nodes told at once of an author that begins to send much.
-func (w who) tell(now time.Time, d *policy.Decision) {
+// askIfRising exchanges reports with the other nodes at once when an author begins to send much.
+func (w who) askIfRising(now time.Time, d *policy.Decision) {
 	if w.feed == nil || d.Charged == 0 {
 		return
 	}
@@ -56,7 +58,7 @@ func (w who) tell(now time.Time, d *policy.Decision) {
 }
 
 // newFeed is what the nodes of a board tell each other.
-func (e *Engine) newFeed(board sidecar.Board) *cluster.Feed {
+func (e *Engine) newFeed(board notes.Board) *cluster.Feed {
 	return cluster.New(cluster.Options{Board: board, Node: func() string { return e.Settings.Load().Node },
 		Report: func(now time.Time, subject string) (cluster.Report, bool) {
 			r, known := e.Who.ForOthers(now, subject)
@@ -84,12 +86,13 @@ func usedOf(s *settings.Settings, st ratelimit.Standing) (percent int64) {
 }
 
 // whoOptions are what is needed to know who sends.
-func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options {
+func (e *Engine) whoOptions(o Options, clock ratelimit.Clock) attribution.Options {
 	if o.Forever {
 		return attribution.Options{Clock: clock, Events: o.Events, Spike: e.spikeMark, Rule: e.spikeRule}
 	}
 	return attribution.Options{Others: e.Feed.Of, Window: o.Config.Limits.Window, Clock: clock, Notes: o.Notes, Events: o.Events,
 		Memory: o.Config.Who.Memory, MaxAuthors: int(o.Config.Who.MaxAuthors), Stopped: e.Stopped.Between, Spike: e.spikeMark, Rule: e.spikeRule,
+		Epoch: o.Store.Epoch,
 		Counts: func(now time.Time, subject string) attribution.Counts {
 			return countsOf(e.Settings.Load(), o.Store.Standing(clock.Store(now), subject))
 		}}
@@ -97,7 +100,7 @@ func (e *Engine) whoOptions(o Options, clock sidecar.Clock) attribution.Options 
 
 // countsOf are the counts of a subject in the window of hourly limits, with its limit there.
 func countsOf(s *settings.Settings, st ratelimit.Standing) attribution.Counts {
-	c := attribution.Counts{Sent: st.Sent(s.Window), Refused: st.Refused, Epoch: st.Epoch}
+	c := attribution.Counts{Sent: st.Sent(s.Window), Refused: st.Refused}
 	for _, l := range s.LimitsOf(st.Name) {
 		if l.Window == s.Window {
 			c.Limit = l.Max
@@ -165,7 +168,7 @@ func (e *Engine) volumes(now time.Time, domain string) (all []spike.Volume) {
 // spikeRule says how much more than usual of an author of a domain is a spike.
 func (e *Engine) spikeRule(domain, author string) usual.Rule {
 	s := e.Settings.Load()
-	expected, _ := s.Expected(s.PayerOfDomain(domain), author)
+	expected, _ := s.Expected(s.PayerOfScope(domain), author)
 	return usual.Rule{Least: s.Config.Spike.Least, Factor: s.Config.Spike.Factor, Expected: expected}
 }
 
@@ -176,13 +179,13 @@ func (e *Engine) spikeMark(domain, author string) string {
 		return mark
 	}
 	s := e.Settings.Load()
-	expected, by := s.Expected(s.PayerOfDomain(domain), author)
+	expected, by := s.Expected(s.PayerOfScope(domain), author)
 	if expected == 0 {
 		return ""
 	}
 	mark := fmt.Sprintf("expected up to %d/h", expected)
 	if !by.Until.IsZero() {
-		mark += " until " + sidecar.DateTime(by.Until)
+		mark += " until " + printable.DateTime(by.Until)
 	}
 	return mark
 }

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/typed"
 )
 
 // wantWho compares "NAME TRIED/SENT" of each author of a subject, and how many sends nobody is
@@ -109,7 +111,7 @@ func TestScopesOfWho(t *testing.T) {
 	} {
 		var got []string
 		w, err := s.WhoSends(s.now, scope, 20)
-		if errors.Is(err, limit.ErrNotFound) {
+		if errors.Is(err, typed.ErrNotFound) {
 			got = []string{"error"}
 		}
 		for _, r := range w.Domains {
@@ -126,6 +128,24 @@ func TestScopesOfWho(t *testing.T) {
 	}
 }
 
+// Of a domain that is locked, and of which nobody sends, it is not said that it is not locked,
+// nor that another one was meant.
+func TestWhoOfALockedDomain(t *testing.T) {
+	s := newSite(t, limit20)
+	s.sendAs("news@a.example")
+	if _, err := s.Lock(t.Context(), s.now, "b.example", "root"); err != nil {
+		t.Fatal(err)
+	}
+	for scope, want := range map[string]string{
+		"b.example":  "not found: nobody has tried to send anything of it in the last hour",
+		"aa.example": "not found: nobody has tried to send anything of it in the last hour; did you mean a.example?",
+	} {
+		if _, err := s.WhoSends(s.now, scope, 20); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", scope, err, want)
+		}
+	}
+}
+
 // Whatever names tenants choose, they are their own, and nothing but a name.
 func TestHostileAuthors(t *testing.T) {
 	s := newSite(t, limit20)
@@ -137,7 +157,7 @@ func TestHostileAuthors(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for _, a := range r.Authors {
-		if sidecar.Printable(a.Key) != a.Key || len(a.Key) > 200 || a.Sent != 1 || a.Kind != "script" {
+		if printable.Of(a.Key) != a.Key || len(a.Key) > 200 || a.Sent != 1 || a.Kind != "script" {
 			t.Errorf("%q", a.Key)
 		}
 	}
@@ -154,7 +174,7 @@ func TestWithoutNamesLimitsHold(t *testing.T) {
 	}
 	s.want(s.send(20), sidecar.Accept, "")
 	s.want(s.rcpt("x@far.example", 0), sidecar.Defer, "Domain a.example has exceeded")
-	s.Who.Recorded(s.now, []sidecar.Outcome{{Author: &sidecar.Author{Key: "x"}}}) // without a payer: a bug breaks it
+	s.Who.Recorded(s.now, []logline.Outcome{{Author: &sidecar.Author{Key: "x"}}}) // without a payer: a bug breaks it
 	if s.Who.Failure() == nil {
 		t.Fatal("it is not broken")
 	}

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -132,15 +131,15 @@ func foldOnce(s string) string {
 	return lowerASCII(strings.TrimRight(s, "."))
 }
 
-// dots are the full stops of other scripts, which UTS #46 has for dots.
-var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
+// lookup maps names as UTS #46 does, dots of other scripts too. It allows what IsDomain does.
+var lookup = idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.CheckHyphens(false))
 
 func foldUnicode(s string) string {
-	s = strings.TrimRight(strings.TrimSpace(dots.Replace(s)), ".")
+	s = strings.TrimRight(strings.TrimSpace(s), ".")
 	if strings.ContainsRune(s, utf8.RuneError) { // or bytes that are no UTF-8, for all of which it stands
 		return lowerASCII(s)
 	}
-	if label, err := idna.Lookup.ToASCII(s); err == nil {
+	if label, err := lookup.ToASCII(s); err == nil {
 		return label
 	}
 	return strings.ToLower(s)
@@ -170,42 +169,6 @@ func IsDomain(s string) bool {
 	return label > 0
 }
 
-// UnescapeLogin undoes how Exim hands over an authenticated id, in $authenticated_id and, from
-// 4.97 on, in its log: bytes over 127 are a backslash and three octal digits. A backslash of
-// the id itself stays: it separates domain and name of a Windows login. In a domain there is
-// none, so what Exim writes there for a tab or a line end is white space.
-func UnescapeLogin(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	domain := strings.LastIndexByte(s, '@')
-	if domain < 0 {
-		domain = strings.LastIndexAny(s, "+%:")
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+3 < len(s) && highOctal(s[i+1:i+4]):
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-		case s[i] == '\\' && domain >= 0 && i > domain && i+1 < len(s) && strings.IndexByte("tnrvf", s[i+1]) >= 0:
-			b.WriteByte(' ')
-			i++
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	if !utf8.ValidString(b.String()) {
-		return s
-	}
-	return b.String()
-}
-
-// highOctal reports whether three digits are the octal number of a byte over 127.
-func highOctal(s string) bool {
-	return '2' <= s[0] && s[0] <= '3' && '0' <= s[1] && s[1] <= '7' && '0' <= s[2] && s[2] <= '7'
-}
-
 // DomainOf is the Domain of Fold, without the work for the local part.
 func DomainOf(s string) string {
 	_, domain := Cut(s)
@@ -232,26 +195,12 @@ func AppendRecipients(all []Address, s string) []Address {
 	}
 }
 
-// JoinRecipients makes a list for Request.Recipients of addresses as they came by SMTP.
-// An address that AppendRecipients would take for several is written anew, in quotes.
-func JoinRecipients(addresses []string) string {
-	var b strings.Builder
-	for _, a := range addresses {
-		if folded := Fold(a); !slices.Equal(AppendRecipients(nil, a), []Address{folded}) {
-			a = folded.quoted()
-		}
-		b.WriteString(a)
-		b.WriteString(", ")
-	}
-	return b.String()
-}
-
 // quoted writes an address so that AppendRecipients finds it in a list.
 func (a Address) quoted() string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(a.Local) + `"@` + a.Domain
 }
 
-// Listed writes an address, which FoldRouted made of s, so that AppendRecipients finds
+// Listed writes an address, which was made of s, so that AppendRecipients finds
 // it in a list: in quotes where it needs them.
 func (a Address) Listed(s string) string {
 	for i := range len(a.Local) {

@@ -31,6 +31,13 @@ type Sink interface {
 	Enabled(Kind) bool
 }
 
+// EmitError emits an event of a kind for an error; for nil it emits none.
+func EmitError(s Sink, k Kind, err error) {
+	if err != nil {
+		s.Emit(Event{Kind: k, Err: err})
+	}
+}
+
 // Unread returns a func that emits an event of a kind for a note that cannot be read.
 func Unread(s Sink, k Kind) func(key string, err error) {
 	return func(key string, err error) { s.Emit(Event{Kind: k, Attrs: Attrs("note", key), Err: err}) }

@@ -24,7 +24,7 @@ const (
 	Tripped          Kind = "trip"             // too much of what a domain sent was deferred or failed: bad, mostly, and if known culprit, culprit_sends
 	TripEnded        Kind = "trip-ended"       // a tripped domain may send again: bad
 	TripExcused      Kind = "trip-excused"     // a tripped domain may send again, for what it was tripped by was not its fault: bad
-	TrippedElsewhere Kind = "trip-elsewhere"   // another node has blocked a domain for its bad sends
+	TrippedElsewhere Kind = "trip-elsewhere"   // another node has blocked a domain for its bad sends: node
 	WouldTrip        Kind = "would-trip"       // a domain would be tripped if it were not only watched: bad, mostly
 	WouldTripEnded   Kind = "would-trip-ended" // the end of would-trip: bad
 	OutageLeftOut    Kind = "outage-left-out"  // sends are not held against their domain, for others had the fault too: destination, sends
@@ -41,7 +41,7 @@ const (
 	LockDirLost     Kind = "lock-directory-lost"   // the directory was missing, or replaced; locks are made anew
 	LockDirShared   Kind = "lock-directory-shared" // two limiters in one directory
 	LockIgnored     Kind = "lock-files-ignored"    // files are named nearly like locks
-	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble
+	LockDirMended   Kind = "lock-directory-mended" // the end of lock-trouble, in all of the directory: dir
 )
 
 // Kinds of stops.
@@ -54,7 +54,7 @@ const (
 
 // Kinds of news from other nodes.
 const (
-	LockedElsewhere   Kind = "lock-elsewhere"   // an operator has locked a domain on all nodes: who
+	LockedElsewhere   Kind = "lock-elsewhere"   // an operator has locked a domain on all nodes: who, node
 	UnlockedElsewhere Kind = "unlock-elsewhere" // such a lock was removed
 	ResetElsewhere    Kind = "reset-elsewhere"  // a domain was released or reset
 	BoardFailed       Kind = "nodes-not-told"   // the other nodes cannot be informed now
@@ -72,6 +72,8 @@ const (
 	PanelRead         Kind = "panel-read"          // the panel's files have changed: settings, held_or_suspended
 	PanelLineSkipped  Kind = "panel-line-skipped"  // a line that cannot be understood: line
 	PanelLinesSkipped Kind = "panel-lines-skipped" // many more of them: lines
+	EximListsRead     Kind = "exim-lists"          // what Exim's configuration says was read: local_domains, relay, relay_domains, unknown
+	EximListsUnread   Kind = "exim-lists-unread"   // Exim cannot say what its configuration has
 	NoLocalDomains    Kind = "no-local-domains"    // every recipient would count as remote: local_domains
 	NoOwners          Kind = "no-owners"           // one tenant could use up another's limit: identity.owners
 	OwnersGone        Kind = "owners-gone"         // there is no owner map any more: identity.owners
@@ -103,6 +105,8 @@ const (
 	HeldExpires      Kind = "held-expires"       // likewise, and Exim would bounce it within days
 	HeldOldEnded     Kind = "held-old-ended"     // the end of both: messages
 	QueueUnread      Kind = "queue-unread"       // not all of Exim's spool can be read
+	QueuePurged      Kind = "queue-purged"       // queue.purge_days has removed mail from the quarantine: messages
+	QueueUnpurged    Kind = "queue-unpurged"     // it could not
 )
 
 // Kinds of scripts that were disabled. SCOPE is their author.
@@ -115,6 +119,10 @@ const (
 // address: address, how, to, times, message, and of an alias alias, the file and line that has
 // it, and stop, the command that ends it.
 const Loop Kind = "loop"
+
+// Forwarded is of a forwarder of which other servers call spam what strangers have sent it; once an hour: scope,
+// sends, to, and reply, which is what one has said.
+const Forwarded Kind = "forward"
 
 // Kinds of the store and its notes.
 const (
@@ -131,6 +139,7 @@ const (
 // Kinds of Redis, where nodes share one.
 const (
 	RedisAway     Kind = "redis-away"     // a node decides alone from now on: server, outage
+	Uncounted     Kind = "uncounted"      // mail is deferred that this node may not count alone
 	RedisBack     Kind = "redis-back"     // the end of redis-away: server, after
 	RedisReplaced Kind = "redis-replaced" // a Redis does not have the counts of this node yet: server
 	RedisReplayed Kind = "redis-replayed" // the end of redis-replaced: server, sends, nodes_that_told, store.nodes
@@ -175,6 +184,16 @@ const (
 	NoticesFailed Kind = "notices-failed" // notices cannot be written: channel
 )
 
+// Kinds of what sluice status shows, when it lasts.
+const (
+	NodesDiffer  Kind = "nodes-differ"   // other nodes have other limits in their files: nodes
+	NodesAgree   Kind = "nodes-agree"    // the end of nodes-differ
+	LogBehind    Kind = "log-behind"     // much of the mail server's log is not read yet: file
+	LogNotBehind Kind = "log-not-behind" // the end of log-behind
+	Unasked      Kind = "unasked"        // mail goes, as the log says, and no mail server asks: sends
+	Asked        Kind = "asked"          // the end of unasked
+)
+
 // Kinds of the service itself.
 const (
 	Serving        Kind = "serving"         // everything is open: node, version, policy, admin
@@ -183,6 +202,8 @@ const (
 	WorkStopped    Kind = "work-stopped"    // no lock is made or removed any more
 	CountsSaved    Kind = "counts-saved"    // the last step of a stop
 	SocketSilent   Kind = "socket-silent"   // it did not answer the watchdog's question
+	SocketGone     Kind = "socket-gone"     // the file of a socket is gone, and cannot be made again: socket
+	SocketRemade   Kind = "socket-remade"   // the file of a socket was gone, and was made again: socket
 	EventsLost     Kind = "events-lost"     // too many at once for sluice events: events
 	ClockStepped   Kind = "clock-stepped"   // somebody set the system's clock: by
 	WhoBroken      Kind = "who-broken"      // a bug in the bookkeeping of who sends: panic
@@ -207,7 +228,7 @@ type wording struct {
 var kinds = map[Kind]wording{
 	LimitReached:  {slog.LevelInfo, "limit reached, domain locked", unlimited},
 	Near:          {slog.LevelInfo, "most of the limit is used, and at this rate all of it within the hour", unlimited},
-	LimitFreed:    {slog.LevelInfo, "below the limit again, lock removed", unlimited},
+	LimitFreed:    {slog.LevelInfo, "below the limit again, locked no more", unlimited},
 	Released:      {slog.LevelInfo, "held mail released", unlimited},
 	DeliverFailed: {slog.LevelWarn, "exim -M failed; held mail waits for the next queue run", unlimited},
 	Share:         {slog.LevelInfo, "more than this author usually sends, refused: the others of its domain keep their room", unlimited},
@@ -255,6 +276,8 @@ var kinds = map[Kind]wording{
 	PanelRead:         {slog.LevelInfo, "the panel's files read, in force now", unlimited},
 	PanelLineSkipped:  {slog.LevelWarn, "line of the panel skipped", unlimited},
 	PanelLinesSkipped: {slog.LevelWarn, "more lines of the panel skipped; sluice status --json has them all", unlimited},
+	EximListsRead:     {slog.LevelInfo, "what Exim's configuration says of local domains and relays is in force where the file has none; unknown is what only Exim can look up", unlimited},
+	EximListsUnread:   {slog.LevelWarn, "Exim does not say which domains are local and for whom it relays; what it said before stays in force", perKind},
 	NoLocalDomains:    {slog.LevelWarn, "no local domain is known: every recipient of a message counts as remote; list those of Exim in exim.local_domains", unlimited},
 	NoOwners: {slog.LevelWarn, "Exim lets any local user send in any name (untrusted_set_sender), and there is no owner map: " +
 		"on a host with several tenants one can spend and lock another's budget; list whose each domain is in identity.owners", unlimited},
@@ -265,7 +288,7 @@ var kinds = map[Kind]wording{
 	LogTrouble: {slog.LevelError, "main log not read; outcomes and what passes unasked are not counted until it is; tried again every second", unlimited},
 	LogMended:  {slog.LevelInfo, "main log read again", unlimited},
 	LogLost: {slog.LevelWarn, "the main log as read last is gone, also among the rotated ones: what it told since is not counted; reading what is there; " +
-		"if it is elsewhere, move it to this name with .99 behind, and it is read", unlimited},
+		"if it is elsewhere, or compressed otherwise than by gzip, put it unpacked where this name has .99 behind, and it is read", unlimited},
 	LogSkipped: {slog.LevelWarn, "a rotated file of the main log cannot be read: what it tells from there on is not counted; reading the others; " +
 		"it is tried again at the next rotation or start: mend it, or remove it", unlimited},
 	LogCatchingUp: {slog.LevelInfo, "catching up with the main log", unlimited},
@@ -282,7 +305,10 @@ var kinds = map[Kind]wording{
 	HeldOldEnded:     {slog.LevelInfo, "no mail is held for more than a day any more", unlimited},
 	CameBack:         {slog.LevelError, "a script that was disabled can be run again: look who has put it back, and stop its author", unlimited},
 	ScriptsUnwatched: {slog.LevelError, "scripts that were disabled are not looked at: it would not be noticed if one came back", unlimited},
+	Forwarded:        {slog.LevelInfo, "other servers call spam what this address forwards for strangers; nobody is refused for it, sluice stop SCOPE ends it", unlimited},
 	Loop:             {slog.LevelWarn, "mail goes round in a loop: somewhere it is sent back to this address", unlimited},
+	QueuePurged:      {slog.LevelInfo, "mail that was in the quarantine for queue.purge_days is removed for good", unlimited},
+	QueueUnpurged:    {slog.LevelError, "what was in the quarantine for queue.purge_days is there still: it could not be removed", unlimited},
 	QueueUnread:      {slog.LevelError, "not all of Exim's queue can be read: what is in it is not known, and nobody is warned of it", perKind},
 
 	StoreFailed:    {slog.LevelError, "store failed", perKind},
@@ -295,6 +321,7 @@ var kinds = map[Kind]wording{
 	JournalMended:  {slog.LevelInfo, "journal mended: all counts are on disk again", unlimited},
 
 	RedisAway:     {slog.LevelWarn, "Redis cannot be asked: this node decides alone until it can, in the mode of store.outage; mail goes on", unlimited},
+	Uncounted:     {slog.LevelWarn, "mail is deferred or held: Redis does not answer, and this node may accept no more of it alone; see redis-away", perKind},
 	RedisBack:     {slog.LevelInfo, "Redis decides again, and knows what was accepted meanwhile", unlimited},
 	RedisReplaced: {slog.LevelWarn, "this Redis does not know this node's counts (it is new, was restarted or has failed over): telling them", unlimited},
 	RedisReplayed: {slog.LevelInfo, "this Redis knows this node's counts", unlimited},
@@ -327,12 +354,21 @@ var kinds = map[Kind]wording{
 	NoticeDropped: {slog.LevelError, "a notice to operators was not delivered, and is given up; sluice incident has what it said, sluice alert test finds out why", unlimited},
 	NoticesFailed: {slog.LevelError, "notices to operators cannot be written, see store.dir: incidents may not be told", perError},
 
+	NodesDiffer:  {slog.LevelWarn, "other nodes have other limits in their files: how much may be sent depends on the node; sluice status says which", unlimited},
+	NodesAgree:   {slog.LevelInfo, "all nodes have the same limits in their files again", unlimited},
+	LogBehind:    {slog.LevelWarn, "the main log is written faster than it is read: what became of mail is known late", unlimited},
+	LogNotBehind: {slog.LevelInfo, "the main log is read up to its end again, or nearly", unlimited},
+	Unasked:      {slog.LevelError, "mail goes and no mail server asks: nothing is refused; sluice doctor says why", unlimited},
+	Asked:        {slog.LevelInfo, "a mail server asks again", unlimited},
+
 	Serving:        {slog.LevelInfo, "serving", unlimited},
 	Stopping:       {slog.LevelInfo, "stopping: no more questions, those in flight are answered", unlimited},
 	SocketsStopped: {slog.LevelInfo, "stopped: the sockets", unlimited},
 	WorkStopped:    {slog.LevelInfo, "stopped: locks and releases", unlimited},
 	CountsSaved:    {slog.LevelInfo, "saved: the counts", unlimited},
 	SocketSilent:   {slog.LevelError, "the policy socket does not answer us; systemd restarts sluice if that goes on", unlimited},
+	SocketGone:     {slog.LevelError, "nobody can connect to a socket: its file was removed or replaced, and cannot be made again; tried again every second", unlimited},
+	SocketRemade:   {slog.LevelWarn, "the file of a socket was removed or replaced, and is made again: for a second nobody could connect", unlimited},
 	SocketOpen: {slog.LevelError, "anybody may connect where mail servers ask, and keep them from an answer: its file system has no access control lists; " +
 		"put the socket into one that has, as /run", unlimited},
 	SocketsHidden: {slog.LevelError, "whose connections come from this host cannot be found out: programs here that send over SMTP without AUTH share one budget, that of the loopback; " +

@@ -1,4 +1,5 @@
-// Package eventlog answers what was locked, refused and released, when and by whom. It owns
-// the records of events and of refusals, of which it keeps so many of each domain and of all,
-// over restarts, in notes. It asks nobody. It tells operators, by `sluice events`.
+// Package eventlog keeps what was locked, refused and released, when and by whom. It owns the
+// records of events and of refusals, which are notes and survive restarts; their number is bounded
+// by domain and in all. It asks whose a domain is. It tells operators, by `sluice events`, and the
+// other nodes.
 package eventlog

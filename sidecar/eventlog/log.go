@@ -12,6 +12,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/printable"
 )
 
 // A Record is something that has happened, once or several times within an hour.
@@ -24,22 +25,25 @@ type Record struct {
 	Scope  string     `json:"scope,omitempty"`  // the author, mailbox or account that it is about
 	By     string     `json:"by,omitempty"`     // who did it; empty: sluice
 	Text   string     `json:"text,omitempty"`   // the last time's; partly chosen by senders
+	Node   string     `json:"node,omitempty"`   // that it has happened on, if it is another one
 }
 
-// Of returns the record of an event.
-func Of(e event.Event) Record {
+// recordOf returns the record of an event.
+func recordOf(e event.Event) Record {
 	r := Record{At: e.At, Last: e.At, Count: 1, Event: e.Kind, Domain: e.Domain, Scope: e.Attr("scope"), By: e.Attr("who"),
-		Text: cut(e.Details("scope", "who", "stack"), maxText)}
+		Text: printable.Shorten(e.Details("scope", "who", "stack"), maxText)}
 	if r.Domain == "" && sidecar.IsDomain(r.Scope) && r.Scope != sidecar.DefaultScope {
 		r.Domain, r.Scope = r.Scope, ""
 	}
 	return r
 }
 
-// These bound what is kept. A domain's own limit keeps it from pushing out all others.
+// These bound what is kept. A domain's own limit keeps it from pushing out all others, and that of an owner
+// keeps those out who have many domains.
 const (
 	maxRecords = 20_000
 	maxDomain  = 500         // records of one domain, or of nobody
+	maxOwner   = 2_000       // records of all domains of one owner, where there is no room
 	maxAuthors = 32          // of a domain, whose refusals are told apart within an hour
 	maxText    = 400         // bytes
 	maxName    = 400         // bytes of a domain, scope or operator in a note
@@ -52,16 +56,19 @@ const (
 type entry struct {
 	Record
 	number int64
+	owner  string
 	saved  time.Time // when it was; zero: never
 	dirty  bool
+	told   time.Time // when other nodes were told of it
+	untold bool      // they are to be told
 }
 
 // key is the same for records that are joined.
-type key struct{ domain, event, scope, by, text string }
+type key struct{ node, domain, event, scope, by, text string }
 
 // keyOf is the key of a record. What the machine does differs only in its numbers.
 func keyOf(r Record) key {
-	k := key{domain: r.Domain, event: string(r.Event), scope: r.Scope, by: r.By}
+	k := key{node: r.Node, domain: r.Domain, event: string(r.Event), scope: r.Scope, by: r.By}
 	if r.By != "" || r.Event == event.Refused {
 		k.text = r.Text
 	}
@@ -80,12 +87,51 @@ type Log struct {
 	open     map[key]*entry      // that others may be joined to
 	dirty    []*entry
 	gone     []int64 // whose notes are to be dropped
+	owners   owners
+	shared   sharing
 }
 
-// New returns a Log that goes on from its notes.
-func New(store sidecar.Notes, events event.Sink) *Log {
+// owners says who has how many records.
+type owners struct {
+	of      func(domain string) string // the account of a domain; "" if it is nobody's
+	records map[string]int
+	hog     string // who had most when it was looked
+	adds    int    // since then
+}
+
+// lookEvery is how often it is looked who has most records.
+const lookEvery = 100
+
+// ownerOf is whose records those of a domain are: an account's, or else the domain's own.
+func (o *owners) ownerOf(domain string) string {
+	if account := o.of(domain); account != "" {
+		return sidecar.AccountPrefix + account
+	}
+	return domain
+}
+
+// most returns an owner who has more than his share; "" if none is known.
+func (o *owners) most() string {
+	if o.adds++; o.records[o.hog] <= maxOwner && o.adds >= lookEvery {
+		o.adds = 0
+		for owner, n := range o.records {
+			if n > o.records[o.hog] {
+				o.hog = owner
+			}
+		}
+	}
+	if o.records[o.hog] <= maxOwner {
+		return ""
+	}
+	return o.hog
+}
+
+// New returns a Log that goes on from its notes. account says whose a domain is, or what else is charged; "" if
+// that is not known.
+func New(store notes.Store, events event.Sink, account func(domain string) string) *Log {
 	unread := event.Unread(events, event.NoteUnread)
-	l := &Log{events: events, notes: notes.New[Record](store, "event", 1, unread), next: 1, byDomain: map[string][]*entry{}, open: map[key]*entry{}}
+	l := &Log{events: events, notes: notes.New[Record](store, "event", 1, unread), next: 1, byDomain: map[string][]*entry{}, open: map[key]*entry{},
+		owners: owners{of: account, records: map[string]int{}}}
 	l.notes.Load(func(name []string, r Record) error {
 		var n int64
 		if _, err := fmt.Sscanf(name[0], "%016d", &n); err != nil || numbered(n) != name[0] || n < 1 {
@@ -109,7 +155,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("it happened %d times from %s to %s", r.Count, r.At, r.Last)
 	case r.Event.Text() == "":
 		return fmt.Errorf("%q is no event", r.Event)
-	case len(r.Domain) > maxName || len(r.Scope) > maxName || len(r.By) > maxName || len(r.Text) > maxText:
+	case len(r.Node) > maxName || len(r.Domain) > maxName || len(r.Scope) > maxName || len(r.By) > maxName || len(r.Text) > maxText:
 		return fmt.Errorf("it is too long")
 	}
 	return nil
@@ -118,7 +164,7 @@ func (r *Record) check() error {
 func numbered(n int64) string { return fmt.Sprintf("%016d", n) }
 
 // Event keeps an event.
-func (l *Log) Event(e event.Event) { l.record(Of(e)) }
+func (l *Log) Event(e event.Event) { l.record(recordOf(e)) }
 
 // Refused keeps that an answer has refused or held mail, at the expense of a subject, of an
 // author, for a reason. It never waits.
@@ -150,7 +196,7 @@ func (l *Log) record(r Record) {
 
 // join adds a record, or one more time to what has happened within the hour. l.mu is held.
 func (l *Log) join(r Record) {
-	r.Domain, r.Scope, r.By = cut(r.Domain, maxName), cut(r.Scope, maxName), cut(r.By, maxName)
+	r.Domain, r.Scope, r.By = printable.Shorten(r.Domain, maxName), printable.Shorten(r.Scope, maxName), printable.Shorten(r.By, maxName)
 	e := l.open[keyOf(r)]
 	if e == nil || r.At.Sub(e.At) >= joinFor {
 		r.Domain, r.Scope = strings.Clone(r.Domain), strings.Clone(r.Scope) // or a whole request stays in memory
@@ -167,8 +213,9 @@ func (l *Log) join(r Record) {
 
 // add adds a record, and drops what there is no room for. l.mu is held, or nobody else has l.
 func (l *Log) add(r Record) *entry {
-	e := &entry{Record: r, number: l.next}
+	e := &entry{Record: r, number: l.next, owner: l.owners.ownerOf(r.Domain)}
 	l.next++
+	l.owners.records[e.owner]++
 	l.all = append(l.all, e)
 	l.open[keyOf(r)] = e
 	l.byDomain[r.Domain] = append(l.byDomain[r.Domain], e)
@@ -176,10 +223,23 @@ func (l *Log) add(r Record) *entry {
 		l.drop(of[0])
 	}
 	for len(l.all) > maxRecords {
-		l.drop(l.all[0])
+		l.drop(l.excess())
 	}
 	l.changed(e)
 	return e
+}
+
+// excess is the record that goes where there is no room: the oldest of who has more than his share, or of all.
+// l.mu is held.
+func (l *Log) excess() *entry {
+	if hog := l.owners.most(); hog != "" {
+		for _, e := range l.all {
+			if e.owner == hog {
+				return e
+			}
+		}
+	}
+	return l.all[0]
 }
 
 // drop drops the oldest record of its domain. l.mu is held.
@@ -195,6 +255,9 @@ func (l *Log) drop(e *entry) {
 	} else {
 		delete(l.byDomain, e.Domain)
 	}
+	if l.owners.records[e.owner]--; l.owners.records[e.owner] == 0 {
+		delete(l.owners.records, e.owner)
+	}
 	if k := keyOf(e.Record); l.open[k] == e {
 		delete(l.open, k)
 	}
@@ -208,10 +271,17 @@ func (l *Log) changed(e *entry) {
 		e.dirty = true
 		l.dirty = append(l.dirty, e)
 	}
+	if l.shared.board != nil && !e.untold && e.concernsAll() {
+		e.untold = true
+		l.shared.unpublished = append(l.shared.unpublished, e)
+	}
 }
 
-// Tick saves what is new, and what has happened again a while ago.
-func (l *Log) Tick(_ context.Context, now time.Time) { l.save(now, now.Add(-saveEvery), maxSaved) }
+// Tick saves what is new, and what has happened again a while ago, and tells other nodes.
+func (l *Log) Tick(_ context.Context, now time.Time) {
+	l.save(now, now.Add(-saveEvery), maxSaved)
+	l.publish(now)
+}
 
 // Stop saves all.
 func (l *Log) Stop(_ context.Context, now time.Time) { l.save(now, now, 2*maxRecords) }
@@ -221,7 +291,7 @@ func (l *Log) save(now, before time.Time, most int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range l.gone {
-		l.report(l.notes.Drop(numbered(n)))
+		event.EmitError(l.events, event.StoreFailed, l.notes.Drop(numbered(n)))
 	}
 	l.gone = nil
 	wait := l.dirty[:0]
@@ -231,19 +301,13 @@ func (l *Log) save(now, before time.Time, most int) {
 		case most > 0 && !e.saved.After(before):
 			most--
 			e.saved, e.dirty = now, false
-			l.report(l.notes.Put(e.Record, numbered(e.number)))
+			event.EmitError(l.events, event.StoreFailed, l.notes.Put(e.Record, numbered(e.number)))
 		default:
 			wait = append(wait, e)
 		}
 	}
 	clear(l.dirty[len(wait):])
 	l.dirty = wait
-}
-
-func (l *Log) report(err error) {
-	if err != nil {
-		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
 }
 
 // Find returns the records for which want is true and that have happened since a time, the
@@ -256,14 +320,9 @@ func (l *Log) Find(since time.Time, want func(Record) bool) []Record {
 			found = append(found, e.Record)
 		}
 	}
-	l.mu.Unlock() // mail waits
-	return slices.DeleteFunc(found, func(r Record) bool { return !want(r) })
-}
-
-// cut shortens a text to so many bytes.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
+	l.mu.Unlock()              // mail waits
+	if l.shared.board != nil { // what other nodes tell comes later
+		slices.SortStableFunc(found, func(a, b Record) int { return a.At.Compare(b.At) })
 	}
-	return strings.ToValidUTF8(s[:most-3], "") + "..."
+	return slices.DeleteFunc(found, func(r Record) bool { return !want(r) })
 }

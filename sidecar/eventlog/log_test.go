@@ -15,7 +15,15 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func open(m hosttest.Notes) *Log { return New(m, event.Func(func(event.Event) {})) }
+func open(m hosttest.Notes) *Log { return New(m, event.Func(func(event.Event) {}), account) }
+
+// account is that of a domain: hog has all below hog.example.
+func account(domain string) string {
+	if strings.HasSuffix(domain, ".hog.example") {
+		return "hog"
+	}
+	return ""
+}
 
 func limitReached(domain string, at time.Time) event.Event {
 	return event.Event{Kind: event.LimitReached, At: at, Domain: domain, Attrs: event.Attrs("sent", "20/20 (100%)")}
@@ -138,6 +146,39 @@ func TestOneDomainDrownsNoOther(t *testing.T) {
 	}
 }
 
+// Nor does an account with many domains.
+func TestOneAccountDrownsNoOther(t *testing.T) {
+	l := open(hosttest.Notes{})
+	for i := range 3000 {
+		l.Event(limitReached(fmt.Sprintf("d%d.example", i), noon))
+	}
+	for i := range 2 * maxRecords {
+		l.Event(limitReached(fmt.Sprintf("d%d.hog.example", i%100), noon.Add(time.Duration(i/100)*time.Hour)))
+	}
+	others, last := 0, time.Time{}
+	for _, r := range l.Find(noon, func(Record) bool { return true }) {
+		if account(r.Domain) == "" {
+			others++
+		} else {
+			last = r.At
+		}
+	}
+	if others < 3000-lookEvery || len(l.all) != maxRecords || !last.Equal(noon.Add((2*maxRecords/100-1)*time.Hour)) {
+		t.Errorf("%d of the others, %d in all, the last at %s", others, len(l.all), last)
+	}
+	for owner, n := range l.owners.records {
+		if n > maxRecords-3000+lookEvery || n < 1 {
+			t.Errorf("%s has %d", owner, n)
+		}
+	}
+	for i := range maxRecords { // its own go for those of others, down to its share
+		l.Event(limitReached(fmt.Sprintf("e%d.example", i), noon.Add(time.Hour)))
+	}
+	if n := l.owners.records["account:hog"]; n > maxOwner {
+		t.Errorf("it has %d", n)
+	}
+}
+
 // A note that cannot be right is left out, and reported.
 func TestHostileNotes(t *testing.T) {
 	good := `{"at":"2026-03-01T12:00:00Z","last":"2026-03-01T12:00:00Z","count":1,"event":"limit-reached","domain":"a.example"}`
@@ -160,7 +201,7 @@ func TestHostileNotes(t *testing.T) {
 		if e.Kind == event.NoteUnread {
 			unread++
 		}
-	}))
+	}), account)
 	if got := lines(l, time.Time{}); len(got) != 1 || unread != 9 {
 		t.Errorf("%d unread, records %q", unread, got)
 	}

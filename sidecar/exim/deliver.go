@@ -3,7 +3,9 @@ package exim
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,17 +14,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"sluice/sidecar"
 )
-
-var _ sidecar.Queue = Exim{}
 
 // messageID is an id of Exim, up to 4.96 and later. Ids come from whoever may
 // ask, and nothing else must become an argument of a program that runs as root.
 var messageID = regexp.MustCompile(`^[0-9A-Za-z]{6}-([0-9A-Za-z]{6}-[0-9A-Za-z]{2}|[0-9A-Za-z]{11}-[0-9A-Za-z]{4})$`)
 
-// Deliver has Exim try the messages now, as sidecar.Queue says. It has `sluice deliver`
+// Deliver has Exim try the messages now, one after the other: it is a hold.Queue. It has `sluice deliver`
 // run Exim if somebody listens on e.Helper, and runs Exim itself otherwise. What is no
 // message id is left out.
 func (e Exim) Deliver(ctx context.Context, ids []string) error {
@@ -75,6 +73,53 @@ func askHelper(ctx context.Context, c *net.UnixConn, ids []string) error {
 		return fmt.Errorf("sluice deliver: %s", bytes.TrimSpace(reply))
 	}
 	return nil
+}
+
+// ListsVerb is the line by which `sluice deliver` is asked for Lists. It answers with JSON.
+const ListsVerb = "lists\n"
+
+// A listsAnswer is what the helper answers to ListsVerb.
+type listsAnswer struct {
+	Lists Lists  `json:"lists"`
+	Error string `json:"error"` // why Exim was not asked; empty if it was
+}
+
+// mostLists bounds what a helper answers, in bytes.
+const mostLists = 4 << 20
+
+// askLists is Lists, by `sluice deliver` if somebody listens on e.Helper: a sluice that is confined
+// cannot ask Exim itself.
+func (e Exim) askLists(ctx context.Context) (Lists, error) {
+	c, err := net.Dial("unix", e.Helper)
+	if err != nil {
+		return e.Lists(ctx)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 3*cmp.Or(e.Patience, patience)) // the helper asks Exim three times
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	_, err = io.WriteString(c, ListsVerb)
+	if err = errors.Join(err, c.(*net.UnixConn).CloseWrite()); err != nil {
+		return Lists{}, fmt.Errorf("ask sluice deliver: %w", err)
+	}
+	var answer listsAnswer
+	if err := json.NewDecoder(io.LimitReader(c, mostLists)).Decode(&answer); err != nil {
+		return Lists{}, fmt.Errorf("ask sluice deliver: %w", cmp.Or(ctx.Err(), err))
+	}
+	if answer.Error != "" {
+		return Lists{}, errors.New(answer.Error)
+	}
+	return answer.Lists, nil
+}
+
+// ServeLists is the other end of AskLists.
+func (e Exim) ServeLists(ctx context.Context, out io.Writer) error {
+	lists, err := e.Lists(ctx)
+	answer := listsAnswer{Lists: lists}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	return json.NewEncoder(out).Encode(answer)
 }
 
 // ServeHelper is the other end of askHelper: it reads message ids, one a line, and has

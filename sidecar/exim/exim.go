@@ -107,7 +107,8 @@ func (e Exim) Run(ctx context.Context, user string, args ...string) (string, err
 		args = append([]string{"-C", e.Config}, args...)
 	}
 	c := exec.CommandContext(ctx, e.Binary, args...)
-	c.Dir = "/" // a directory that every user may be in
+	c.Dir = "/"               // a directory that every user may be in
+	c.WaitDelay = time.Second // what it has started may keep its output open
 	if user != "" {
 		attr, err := AsUser(user)
 		if err != nil {
@@ -116,6 +117,9 @@ func (e Exim) Run(ctx context.Context, user string, args ...string) (string, err
 		c.SysProcAttr = attr
 	}
 	b, err := c.Output()
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil { // it has ended, and has said all
+		err = nil
+	}
 	out := strings.TrimSpace(string(b))
 	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		return out, fmt.Errorf("%s %s: %s", e.Binary, strings.Join(args, " "), cmp.Or(strings.TrimSpace(string(failed.Stderr)), out, failed.Error()))

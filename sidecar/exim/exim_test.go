@@ -3,8 +3,10 @@ package exim
 import (
 	"context"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -106,4 +108,35 @@ func TestDeliverLetsGoWhenStopped(t *testing.T) {
 		_, err := os.Stat(dir + "/done")
 		return err == nil
 	})
+}
+
+// An Exim that hangs is waited for no longer than patience, whoever has its output open by then; one
+// that has ended has said what it said.
+func TestEximHangs(t *testing.T) {
+	const child = "sleep 1000 & echo $! >$0.child; "
+	for script, want := range map[string]string{child + "wait": "", child + "echo said": "said"} {
+		e := Exim{Binary: fakeExim(t, script), Patience: time.Second}
+		if want != "" {
+			e.Patience = hosttest.Patience()
+		}
+		var out string
+		var err error
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			out, err = e.Run(t.Context(), "", "-bV")
+		}()
+		select {
+		case <-ended:
+			if out != want || (err == nil) != (want != "") {
+				t.Errorf("%q: %q, %v", script, out, err)
+			}
+		case <-time.After(hosttest.Patience()):
+			t.Errorf("%q: %s", script, hosttest.Missed(hosttest.Patience()))
+		}
+		if pid, err := os.ReadFile(e.Binary + ".child"); err == nil {
+			exec.Command("kill", strings.TrimSpace(string(pid))).Run() // ends Run at the latest
+		}
+		<-ended
+	}
 }

@@ -27,18 +27,6 @@ func TestAsksFirst(t *testing.T) {
 	}
 }
 
-func TestLocalDomainsThatNeedNoLookUp(t *testing.T) {
-	e := Exim{Binary: fakeExim(t, `case "$2" in
-+local_domains) echo 'domainlist local_domains = @ : a.example:  lsearch;/etc/localdomains : dbm;/etc/x : !b.example : *.c.example : d::e' ;;
-*) echo mx.example ;;
-esac
-`)}
-	got, err := e.LocalDomains(t.Context())
-	if diff := cmp.Diff([]string{"mx.example", "a.example", "/etc/localdomains"}, got); diff != "" || err != nil {
-		t.Errorf("%v, -want +got:\n%s", err, diff)
-	}
-}
-
 func TestWhatEximLogs(t *testing.T) {
 	for _, c := range []struct {
 		option, printed, log string

@@ -33,12 +33,15 @@ func WalkSpool(directory string, f func(SpoolFile) bool) error {
 		return fmt.Errorf("read Exim's spool_directory: %w", err)
 	}
 	queues := []string{""}
+	var errs []error
 	for _, d := range inside { // a named queue is a directory with an input of its own
-		if info, err := os.Stat(filepath.Join(directory, d.Name(), "input")); err == nil && info.IsDir() {
+		switch info, err := os.Stat(filepath.Join(directory, d.Name(), "input")); {
+		case err == nil && info.IsDir():
 			queues = append(queues, d.Name())
+		case err != nil && !isAbsent(err):
+			errs = append(errs, fmt.Errorf("look for a queue of Exim's: %w", err))
 		}
 	}
-	var errs []error
 	for _, queue := range queues {
 		input := filepath.Join(directory, queue, "input")
 		dirs := []string{input}
@@ -53,6 +56,12 @@ func WalkSpool(directory string, f func(SpoolFile) bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isAbsent reports whether an error says that there is no such file. Any other one leaves open
+// whether there is.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // walkDirectory calls f for each message of one directory, and returns false if f has.
@@ -81,7 +90,8 @@ func walkDirectory(in SpoolFile, f func(SpoolFile) bool) (more bool, err error) 
 	}
 }
 
-// FindSpoolFile returns the file of a message in a queue, split or not; false if it has left.
+// FindSpoolFile returns the file of a message in a queue, split or not; false if it has left. One
+// that cannot be looked at has not.
 func FindSpoolFile(directory, queue, id string) (SpoolFile, bool) {
 	if !messageID.MatchString(id) {
 		return SpoolFile{}, false
@@ -89,7 +99,7 @@ func FindSpoolFile(directory, queue, id string) (SpoolFile, bool) {
 	input := filepath.Join(directory, queue, "input")
 	for _, dir := range [...]string{input, filepath.Join(input, id[5:6])} {
 		f := SpoolFile{id, queue, dir}
-		if _, err := os.Lstat(f.path("-H")); err == nil {
+		if _, err := os.Lstat(f.path("-H")); err == nil || !isAbsent(err) {
 			return f, true
 		}
 	}
@@ -135,8 +145,9 @@ func (f SpoolFile) BodySize() int64 {
 	return max(0, info.Size()-int64(len(f.ID)+len("-D\n"))) // its first line is its name
 }
 
-// maxHeader is how much of a -H file is read.
-const maxHeader = 1 << 20
+// maxHeader is how much of a -H file is read. Exim reads none with more than 16,384 recipients, of
+// up to 320 bytes each, which stand there twice once they have it, and 1 MiB of header lines.
+const maxHeader = 16 << 20
 
 // Header reads the file. The error wraps fs.ErrNotExist if the message has left the queue. Of a
 // file that is not as Exim writes it, it is about that, and what could be read is returned.

@@ -1,6 +1,8 @@
 package exim
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,5 +73,55 @@ func TestScriptOfAQueuedMessage(t *testing.T) {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", what, c.got, c.want)
 		}
+	}
+}
+
+// A queue, or a message, that cannot be looked at is not taken for one that is not there.
+func TestWhatCannotBeLookedAtIsNotGone(t *testing.T) {
+	const id = "1xUzSN-000001-0q"
+	dir := t.TempDir()
+	for _, name := range []string{"input", "db", "named"} { // db has hints, and no queue
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "gnutls-params"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	walk := func() error { return WalkSpool(dir, func(SpoolFile) bool { return true }) }
+	if err := walk(); err != nil {
+		t.Errorf("all can be looked at: %v", err)
+	}
+	if _, there := FindSpoolFile(dir, "named", id); there {
+		t.Error("a message is in a queue that there is not")
+	}
+	if err := os.Symlink("input", filepath.Join(dir, "named", "input")); err != nil { // to itself
+		t.Fatal(err)
+	}
+	if err := walk(); err == nil || !strings.Contains(err.Error(), "named/input") {
+		t.Errorf("a queue cannot be looked at: %v", err)
+	}
+	if _, there := FindSpoolFile(dir, "named", id); !there {
+		t.Error("a message that cannot be looked for counts as gone")
+	}
+}
+
+// The longest header that Exim reads is read whole: what most should be cleaned up has many recipients.
+func TestHeaderOfManyRecipients(t *testing.T) {
+	const most, id = 16384, "1xXtKk-000351-2c"
+	var tree, list strings.Builder
+	for i := range most {
+		to := fmt.Sprintf("%064d@%0255d", i, 0)
+		fmt.Fprintf(&tree, "%s %s\n", [...]string{"NY", "NN"}[i/(most-1)], to)
+		list.WriteString(to + "\n")
+	}
+	dir := t.TempDir()
+	text := spoolFile("-frozen 1796014200\n", fmt.Sprintf("%s%d\n%s", tree.String(), most, list.String()))
+	if err := errors.Join(os.Mkdir(dir+"/input", 0o755), os.WriteFile(dir+"/input/"+id+"-H", text, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := FindSpoolFile(dir, "", id)
+	if h, err := f.Header(); err != nil || len(h.Done) != most || h.Subject == "" {
+		t.Errorf("%d have it, the subject is %q, %v", len(h.Done), h.Subject, err)
 	}
 }

@@ -3,13 +3,17 @@ package exim
 import (
 	"bytes"
 	"errors"
+	"io"
 	"mime"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/text/encoding/htmlindex"
+
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // A SpoolHeader is what Exim notes of a queued message in its -H file (Exim specification,
@@ -19,6 +23,7 @@ type SpoolHeader struct {
 	sidecar.Request
 	Frozen time.Time // when it was frozen; zero: it is not
 	Left   []string  // recipients to whom it has not been delivered yet
+	Done   []string  // recipients to whom it has, or who were marked so by hand
 }
 
 var (
@@ -99,7 +104,7 @@ func (h *SpoolHeader) options(t *spoolText) (behind string, err error) {
 		case "host_auth":
 			authenticated = true
 		case "auth_id":
-			h.Auth = envelope.UnescapeLogin(value)
+			h.Auth = logline.UnescapeLogin(value)
 		case "ident":
 			h.Login = value
 		case "host_address":
@@ -183,7 +188,9 @@ func (h *SpoolHeader) recipients(t *spoolText, line string) (err error) {
 		if i := envelope.IndexUnquoted(line, ' '); i >= 0 { // behind it: what is known of it
 			line = line[:i]
 		}
-		if !done[line] {
+		if done[line] {
+			h.Done = append(h.Done, line)
+		} else {
 			h.Left = append(h.Left, line)
 		}
 	}
@@ -235,13 +242,22 @@ func inHeaders(text []byte) (script, subject string) {
 	return script, subject
 }
 
+// inCharset reads text in any character set that mail has, as Exim does for what it tells of a subject.
+func inCharset(name string, text io.Reader) (io.Reader, error) {
+	charset, err := htmlindex.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	return charset.NewDecoder().Reader(text), nil
+}
+
 // maxSubject is how many bytes of a subject are kept, as the front keeps of one that it is told.
 const maxSubject = 200
 
 // decoded is a subject as it is read (RFC 2047); as it stands there where it is not written like that.
 func decoded(value string) string {
 	value = strings.Join(strings.Fields(value), " ")
-	if text, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
+	if text, err := (&mime.WordDecoder{CharsetReader: inCharset}).DecodeHeader(value); err == nil {
 		value = text
 	}
 	return value[:min(len(value), maxSubject)]

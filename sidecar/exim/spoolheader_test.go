@@ -71,3 +71,21 @@ func FuzzSpoolHeader(f *testing.F) {
 		}
 	})
 }
+
+// A subject is read in whatever character set it was written, and stays as it stands where that is
+// not known.
+func TestSubjects(t *testing.T) {
+	for written, want := range map[string]string{
+		"=?koi8-r?B?8NLJ18XU?=":                            "Привет",
+		"=?windows-1251?q?=CF=F0=E8?=\n =?KOI8-R?b?18XU?=": "Привет",
+		"=?GB2312?B?xOO6ww==?=":                            "你好",
+		"=?iso-2022-jp?B?GyRCJDMbKEI=?=":                   "こ",
+		"=?x-none?q?a?=":                                   "=?x-none?q?a?=",
+		"=?utf-8?q?a?= =?utf-8?q?_b?= c":                   "a b c",
+	} {
+		line := "Subject: " + written + "\n"
+		if _, got := inHeaders([]byte(fmt.Sprintf("%03d  %s", len(line), line))); got != want {
+			t.Errorf("%q: %q, want %q", written, got, want)
+		}
+	}
+}

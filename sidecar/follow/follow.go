@@ -5,10 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
+	"syscall"
 )
 
-// A Value is parsed from files, and again when one of them has changed. Get may be called
+// A Value is parsed from files, or the names in a directory, and again when one of them has changed. Get may be called
 // by many goroutines at once; Refresh by one at a time.
 type Value[T any] struct {
 	Paths  []string
@@ -48,7 +50,7 @@ func (f *Value[T]) Refresh() error {
 	}
 	texts := make([][]byte, len(f.Paths))
 	for i, path := range f.Paths {
-		text, err := os.ReadFile(path)
+		text, err := read(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -58,4 +60,19 @@ func (f *Value[T]) Refresh() error {
 	f.value.Store(&value)
 	f.stamps = stamps
 	return nil
+}
+
+// read is the text of a file; of a directory, the names of what is in it, one a line.
+func read(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if !errors.Is(err, syscall.EISDIR) {
+		return text, err
+	}
+	inside, err := os.ReadDir(path)
+	for _, one := range inside {
+		if !strings.Contains(one.Name(), "\n") { // it would be two
+			text = append(append(text, one.Name()...), '\n')
+		}
+	}
+	return text, err
 }

@@ -13,15 +13,15 @@ import (
 	"sync"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // A Book has the changes of a board. Each value of the board is read once, when it is
 // written, whoever does that: a change costs the same after ten others and after ten
 // thousand.
 type Book struct {
-	board  sidecar.Board
+	board  notes.Board
 	events event.Sink
 
 	mu      sync.Mutex
@@ -36,7 +36,7 @@ type Book struct {
 }
 
 // Open returns the Book of a board, which follows it from then on.
-func Open(board sidecar.Board, events event.Sink) *Book {
+func Open(board notes.Board, events event.Sink) *Book {
 	b := &Book{board: board, events: events, groups: map[int64]Log{}, scopes: map[string]Log{}, touched: map[string]int{}, next: 1}
 	board.Watch(changeKeys, b.receive)
 	return b
@@ -137,14 +137,14 @@ func (b *Book) Touched(since int) (scopes []string, version int) {
 // looking at all.
 const keepRecent = 1000
 
-// Find returns a change that can be rolled back: one that is in force.
+// find returns a change that can be rolled back: one that is in force.
 func (b *Book) Find(number int64, now time.Time) (Change, error) {
 	log := b.Log()
 	i, found := slices.BinarySearchFunc(log, number, func(c Change, n int64) int { return cmp.Compare(c.Number, n) })
 	if !found {
-		return log.Find(number, now) // its error
+		return log.find(number, now) // its error
 	}
-	return b.Of(log[i].Scope).Find(number, now)
+	return b.Of(log[i].Scope).find(number, now)
 }
 
 // Next numbers changes as if they were posted now.
@@ -202,7 +202,7 @@ func (b *Book) Compact(ctx context.Context, now time.Time) error {
 	if !many {
 		return nil
 	}
-	for _, number := range b.Log().Compact(now, KeepChanges) {
+	for _, number := range b.Log().compact(now, KeepChanges) {
 		if err := b.board.Remove(ctx, Key(number)); err != nil {
 			return err
 		}

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"testing"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 // quiet is a board that has nothing.
-type quiet struct{ sidecar.Board }
+type quiet struct{ notes.Board }
 
 func (quiet) Watch(string, func(string, []byte)) {}
 

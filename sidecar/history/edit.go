@@ -6,13 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/notes"
+	"sluice/sidecar/typed"
 )
 
 // An Edit is a change that an operator asks for.
 type Edit struct {
-	Scope    string        // in any form that limit.SettableScope takes
+	Scope    string        // in any form that typed.Settable takes
 	Set      []string      // KEY=VALUE
 	Unset    []string      // keys; if Set is empty too: all that are set live
 	Rollback int64         // number of a change to undo; 0: none; otherwise Set and Unset are ignored
@@ -33,13 +34,13 @@ const (
 // ParseEdit parses what is to be set, or to be unset: then the values are nil.
 func ParseEdit(o Edit) (scope string, settings []limit.Setting, err error) {
 	if len(o.Set) > 0 {
-		return limit.ParseSettings(o.Scope, o.Set)
+		return typed.Settings(o.Scope, o.Set)
 	}
-	if scope, err = limit.SettableScope(o.Scope); err != nil {
+	if scope, err = typed.Settable(o.Scope); err != nil {
 		return "", nil, err
 	}
 	for _, key := range o.Unset {
-		if _, err := new(limit.Thresholds).Key(key); err != nil {
+		if err := typed.CheckKey(key); err != nil {
 			return "", nil, err
 		}
 		settings = append(settings, limit.Setting{Scope: scope, Key: key})
@@ -56,7 +57,7 @@ const (
 
 // postPatiently repeats a post until it succeeds: a failed one may have been written all
 // the same, and to repeat it finds out.
-func postPatiently(ctx context.Context, board sidecar.Board, key string, value []byte) (stands []byte, err error) {
+func postPatiently(ctx context.Context, board notes.Board, key string, value []byte) (stands []byte, err error) {
 	for range int(boardPatience / boardPause) {
 		if stands, err = board.Post(ctx, key, value); err == nil {
 			break

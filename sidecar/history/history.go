@@ -11,6 +11,7 @@ import (
 
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/typed"
 )
 
 // A Change is one entry of the change log: what somebody has set or unset for a scope,
@@ -177,11 +178,11 @@ func (t Log) Effective(now time.Time) effectiveChanges {
 	return e
 }
 
-// Compact lists the changes to remove: those before the last keep ones that have no
+// compact lists the changes to remove: those before the last keep ones that have no
 // effect, now or later. They must be removed in this order: if a crash comes between,
 // the rest means the same. Changes that were posted together are removed together, by
 // the number of the first.
-func (t Log) Compact(now time.Time, keep int) (numbers []int64) {
+func (t Log) compact(now time.Time, keep int) (numbers []int64) {
 	if len(t) <= keep {
 		return nil
 	}
@@ -212,11 +213,11 @@ func (t Log) Compact(now time.Time, keep int) (numbers []int64) {
 	return numbers
 }
 
-// Find returns a change that can be rolled back: one that is in force.
-func (t Log) Find(number int64, now time.Time) (Change, error) {
+// find returns a change that can be rolled back: one that is in force.
+func (t Log) find(number int64, now time.Time) (Change, error) {
 	i, found := slices.BinarySearchFunc(t, number, func(c Change, n int64) int { return cmp.Compare(c.Number, n) })
 	if !found {
-		return Change{}, fmt.Errorf("%w: the history has no change %d", limit.ErrNotFound, number)
+		return Change{}, fmt.Errorf("%w: the history has no change %d", typed.ErrNotFound, number)
 	}
 	c, state := t[i], t.Effective(now).States[number]
 	if state == InForce {
@@ -261,7 +262,7 @@ func ShowValue(key string, v any) string {
 		return cmp.Or(strings.Join(v, ","), "none")
 	case int64:
 		if v == 0 && limit.IsLimit(key) {
-			return limit.Unlimited
+			return typed.Unlimited
 		}
 	}
 	return fmt.Sprint(v)

@@ -28,7 +28,7 @@ func randomLog(rt *rapid.T, now time.Time) (t Log) {
 			c.Until = now.Add(time.Duration(rapid.IntRange(-2, 3).Draw(rt, "until")) * time.Hour)
 		case 2:
 			if number := rapid.Int64Range(1, n+1).Draw(rt, "undoes"); number <= n {
-				if undone, err := t.Find(number, now); err == nil {
+				if undone, err := t.find(number, now); err == nil {
 					c = Change{Number: n + 1, At: now, Scope: undone.Scope, Undoes: number}
 				}
 			}
@@ -96,7 +96,7 @@ func TestTheLogStaysShort(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 		changes := randomLog(rt, now)
-		for _, number := range changes.Compact(now, 3) {
+		for _, number := range changes.compact(now, 3) {
 			gone++
 			left := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return cmp.Or(c.first, c.Number) == number })
 			for hours := range 5 {

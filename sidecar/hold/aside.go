@@ -26,7 +26,7 @@ func (h *Holds) setAside(id string) error {
 			continue
 		}
 		for token, r := range m.recipients {
-			x := sidecar.Held{Payer: m.who, ID: m.id, Token: token, Charged: r.charged, Last: r.last, Author: m.author, Stop: r.stop}
+			x := sidecar.Held{Payer: m.who, ID: m.id, Token: token, Charged: r.charged, Last: r.last, Author: m.author, Stop: r.stop, Original: r.original}
 			h.aside[m.id] = append(h.aside[m.id], x)
 			errs = append(errs, h.asides.Put(noteOf(x, r.since), subject, m.id, tokenName(token)), h.drop(subject, m.id, token))
 		}
@@ -38,7 +38,7 @@ func (h *Holds) setAside(id string) error {
 func (h *Holds) takeBack(id string, now time.Time) error {
 	var errs []error
 	for _, x := range h.aside[id] {
-		_, err := h.keep(x, now)
+		_, err := h.addLocked(x, now)
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, h.dropAside(id))...)

@@ -14,6 +14,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/notes"
 )
 
@@ -43,14 +44,22 @@ type Holds struct {
 
 // Options are what Holds are made with; all but Waits are needed.
 type Options struct {
-	Notes  sidecar.Notes
+	Notes  notes.Store
 	Events event.Sink
-	Queue  sidecar.Queue
+	Queue  Queue
 	// Room returns how much of a payer's mail would be accepted now.
 	Room func(ctx context.Context, now time.Time, who sidecar.Payer) sidecar.Room
 	// Waits reports whether a held message must wait, though others of its payer may go: its
 	// author is stopped, or was. Of h only Payer, ID, Author and Stop are set. nil: none must.
 	Waits func(now time.Time, h sidecar.Held) bool
+}
+
+// A Queue is Exim's.
+type Queue interface {
+	// Deliver has Exim try the messages now, one after the other, and returns when it
+	// has, or when ctx is done: a delivery that has begun then goes on. Messages that
+	// are not in the queue are no error.
+	Deliver(ctx context.Context, ids []string) error
 }
 
 // A heldMessage is a message with its held recipients.
@@ -67,24 +76,26 @@ type heldMessage struct {
 }
 
 type heldRecipient struct {
-	since   time.Time
-	charged bool // it was charged before the router held it: a block held it, not a limit
-	last    bool // as in sidecar.Held
-	stop    string
+	since    time.Time
+	charged  bool // it was charged before the router held it: a block held it, not a limit
+	last     bool // as in sidecar.Held, like those below
+	stop     string
+	original string
 }
 
 // A heldNote is a held recipient as it is noted.
 type heldNote struct {
-	Since   time.Time `json:"since"`
-	Domain  string    `json:"domain,omitempty"` // of a special subject
-	Mailbox string    `json:"mailbox,omitempty"`
-	Account string    `json:"account,omitempty"`
-	Charged bool      `json:"charged,omitempty"`
-	Last    bool      `json:"last,omitempty"`
-	Author  string    `json:"author,omitempty"` // the key
-	Of      string    `json:"of,omitempty"`     // the author's account
-	Login   string    `json:"login,omitempty"`  // the author's
-	Stop    string    `json:"stop,omitempty"`
+	Since    time.Time `json:"since"`
+	Domain   string    `json:"domain,omitempty"` // of a special subject
+	Mailbox  string    `json:"mailbox,omitempty"`
+	Account  string    `json:"account,omitempty"`
+	Charged  bool      `json:"charged,omitempty"`
+	Last     bool      `json:"last,omitempty"`
+	Author   string    `json:"author,omitempty"` // the key
+	Of       string    `json:"of,omitempty"`     // the author's account
+	Login    string    `json:"login,omitempty"`  // the author's
+	Stop     string    `json:"stop,omitempty"`
+	Original string    `json:"original,omitempty"`
 }
 
 // held is what was noted under a name.
@@ -95,13 +106,13 @@ func (n heldNote) held(name []string) (sidecar.Held, error) {
 		who.Special, who.Domain = name[0], n.Domain
 	}
 	return sidecar.Held{Payer: who, ID: name[1], Token: ratelimit.Token(token), Charged: n.Charged, Last: n.Last,
-		Author: sidecar.Author{Key: n.Author, Account: n.Of, Login: n.Login}, Stop: n.Stop}, err
+		Author: sidecar.Author{Key: n.Author, Account: n.Of, Login: n.Login}, Stop: n.Stop, Original: n.Original}, err
 }
 
 // noteOf is a held recipient as it is noted.
 func noteOf(x sidecar.Held, since time.Time) heldNote {
 	n := heldNote{Since: since, Mailbox: x.Payer.Mailbox, Account: x.Payer.Account, Charged: x.Charged, Last: x.Last,
-		Author: x.Author.Key, Of: x.Author.Account, Login: x.Author.Login, Stop: x.Stop}
+		Author: x.Author.Key, Of: x.Author.Account, Login: x.Author.Login, Stop: x.Stop, Original: x.Original}
 	if x.Payer.Special != "" {
 		n.Domain = x.Payer.Domain
 	}
@@ -142,8 +153,8 @@ func (h *Holds) Wait() { h.releases.Wait() }
 
 // Hold records that the router holds a recipient, and reports whether it was not held before.
 func (h *Holds) Hold(now time.Time, x sidecar.Held) (begins bool) {
-	begins, err := h.hold(x, now)
-	h.logFailure(err)
+	begins, err := h.add(x, now)
+	event.EmitError(h.Events, event.StoreFailed, err)
 	return begins
 }
 
@@ -152,12 +163,12 @@ func (h *Holds) Drop(subject, id string, token ratelimit.Token) {
 	h.mu.Lock()
 	err := h.drop(subject, id, token)
 	h.mu.Unlock()
-	h.logFailure(err)
+	event.EmitError(h.Events, event.StoreFailed, err)
 }
 
 // Recorded implements delivery.Observer. A send that is charged only by its line in the
 // log was delivered without a question to Sluice, and is held no more.
-func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
+func (h *Holds) Recorded(_ time.Time, news []logline.Outcome) {
 	for i := range news {
 		if o := &news[i]; o.Charged {
 			h.Drop(o.Payer.Subject(), o.Entry.ID, o.Token)
@@ -165,23 +176,23 @@ func (h *Holds) Recorded(_ time.Time, news []sidecar.Outcome) {
 	}
 }
 
-// Left is told of messages that have left a queue. What was held of those that were delivered,
-// removed, or moved to another queue is forgotten; of those in the quarantine it is set aside.
-func (h *Holds) Left(messages []sidecar.Departure) {
+// Left handles messages that have left a queue. The held recipients of those that were delivered,
+// removed, or moved to another queue are forgotten; of those in the quarantine they are set aside.
+func (h *Holds) Left(messages []logline.Departure) {
 	h.mu.Lock()
 	var errs []error
 	for _, m := range messages {
 		switch aside := h.aside[m.ID]; {
-		case m.Moved && m.To == sidecar.QuarantineQueue:
+		case m.Moved && m.To == logline.QuarantineQueue:
 			errs = append(errs, h.setAside(m.ID))
 		case m.Moved && len(aside) > 0:
 			errs = append(errs, h.takeBack(m.ID, m.At))
-		default:
+		case h.messages[m.ID] > 0 || len(aside) > 0: // nearly never
 			errs = append(errs, h.dropMessage(m.ID), h.dropAside(m.ID))
 		}
 	}
 	h.mu.Unlock()
-	h.logFailure(errors.Join(errs...))
+	event.EmitError(h.Events, event.StoreFailed, errors.Join(errs...))
 }
 
 // dropMessage forgets what is held of a message. mu is held.
@@ -200,17 +211,28 @@ func (h *Holds) dropMessage(id string) error {
 	return errors.Join(errs...)
 }
 
+// Gone forgets the held recipients of a message that has left the queue without a line in the log:
+// those with these tokens or, if there are none, all. They will not be sent, and are not charged.
+func (h *Holds) Gone(id string, tokens ...ratelimit.Token) {
+	h.mu.Lock()
+	var errs []error
+	if len(tokens) == 0 {
+		errs = append(errs, h.dropMessage(id), h.dropAside(id))
+	}
+	for _, token := range tokens {
+		for subject := range h.subjects {
+			errs = append(errs, h.drop(subject, id, token))
+		}
+	}
+	h.mu.Unlock()
+	event.EmitError(h.Events, event.StoreFailed, errors.Join(errs...))
+}
+
 // Forget forgets messages about which the router has not asked for HoldFor. Releases do
 // that too; a simulation makes none.
 func (h *Holds) Forget(now time.Time) {
 	for _, subject := range h.Subjects() {
-		h.logFailure(h.expire(subject, now))
-	}
-}
-
-func (h *Holds) logFailure(err error) {
-	if err != nil {
-		h.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		event.EmitError(h.Events, event.StoreFailed, h.expire(subject, now))
 	}
 }
 
@@ -259,7 +281,7 @@ func (h *Holds) put(x sidecar.Held, now time.Time) bool {
 		h.countStop(m, r)
 		return true
 	}
-	r = heldRecipient{now, x.Charged, x.Last, m.stop}
+	r = heldRecipient{now, x.Charged, x.Last, m.stop, strings.Clone(x.Original)}
 	m.recipients[x.Token] = r
 	h.messages[id]++
 	if m.author.Key != "" {
@@ -315,22 +337,22 @@ func (h *Holds) Uncharged(subject, id string, token ratelimit.Token) bool {
 	return held && !r.charged || h.unchargedAside(subject, id, token)
 }
 
-// hold adds a held recipient in memory and in the notes. mu is held for both, as in
-// Drop, so that the two never disagree.
-func (h *Holds) hold(x sidecar.Held, now time.Time) (begins bool, err error) {
+// add adds a held recipient in memory and in the notes, and reports whether it was not held
+// before. mu is held for both, as in Drop, so that the two never disagree.
+func (h *Holds) add(x sidecar.Held, now time.Time) (begins bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.keep(x, now)
+	return h.addLocked(x, now)
 }
 
-// keep is hold while mu is held.
-func (h *Holds) keep(x sidecar.Held, now time.Time) (begins bool, err error) {
+// addLocked is add while mu is held.
+func (h *Holds) addLocked(x sidecar.Held, now time.Time) (begins bool, err error) {
 	_, before := h.held(x.Payer.Subject(), x.ID, x.Token)
 	if !h.put(x, now) {
 		return false, nil
 	}
 	r, _ := h.held(x.Payer.Subject(), x.ID, x.Token)
-	x.Charged, x.Last, x.Stop = r.charged, r.last, r.stop
+	x.Charged, x.Last, x.Stop, x.Original = r.charged, r.last, r.stop, r.original
 	return !before, h.notes.Put(noteOf(x, r.since), x.Payer.Subject(), x.ID, tokenName(x.Token))
 }
 
@@ -444,11 +466,16 @@ func (h *Holds) Number() int {
 	return all
 }
 
-// Messages returns how many recipients of each message are held, by its id.
+// Messages returns how many recipients of each message are held, by its id: of one that is set
+// aside in the quarantine, none.
 func (h *Holds) Messages() map[string]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return maps.Clone(h.messages)
+	all := maps.Clone(h.messages)
+	for id := range h.aside {
+		all[id] += 0
+	}
+	return all
 }
 
 // Subjects returns the subjects with held mail: domains and special ones.

@@ -3,14 +3,17 @@ package hold
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"sluice/ratelimit"
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // TestAHoldAndItsNoteNeverDisagree has a recipient held and released by many at
@@ -28,7 +31,7 @@ func TestAHoldAndItsNoteNeverDisagree(t *testing.T) {
 		var queueRuns sync.WaitGroup
 		for range 4 {
 			queueRuns.Go(func() {
-				if _, err := h.hold(sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7}, now); err != nil {
+				if _, err := h.add(sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7}, now); err != nil {
 					t.Error(err)
 				}
 			})
@@ -153,7 +156,7 @@ func TestHowManyAreHeldByAStop(t *testing.T) {
 		t.Errorf("after a restart its author is %+v", m[0].author)
 	}
 	hold("b", "two", "")
-	h.Left([]sidecar.Departure{{ID: "a"}, {ID: "c"}})
+	h.Left([]logline.Departure{{ID: "a"}, {ID: "c"}})
 	want("in the end", 0, 2, 0, 0)
 }
 
@@ -177,7 +180,7 @@ func TestTroubleIsToldWithoutTheLock(t *testing.T) {
 		h.mu.Unlock()
 	})})
 	h.Hold(time.Unix(0, 0), sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: "id", Token: 7})
-	h.Left([]sidecar.Departure{{ID: "other"}, {ID: "id", Moved: true, To: "aside"}})
+	h.Left([]logline.Departure{{ID: "other"}, {ID: "id", Moved: true, To: "aside"}})
 	if told != 1 || h.Number() != 0 {
 		t.Errorf("told %d times, %d are held", told, h.Number())
 	}
@@ -207,5 +210,35 @@ func TestHeldBeginsOnce(t *testing.T) {
 	h.Drop("a.example", "id", 7)
 	if !h.Hold(now, held) {
 		t.Error("after it was dropped it does not begin again")
+	}
+}
+
+// What has left the queue without a line in the log is held no more, whoever pays, after a restart
+// too: a whole message with what was set aside of it, or some of its recipients.
+func TestGoneIsHeldNoMore(t *testing.T) {
+	store, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	o := Options{Notes: store, Events: event.NewStream()}
+	h, now := New(o), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, id := range []string{"all", "some", "aside", "other"} {
+		for token := range ratelimit.Token(2) {
+			h.Hold(now, sidecar.Held{Payer: sidecar.Payer{Domain: "a.example"}, ID: id, Token: token})
+			h.Hold(now, sidecar.Held{Payer: sidecar.Payer{Domain: "b.example"}, ID: id, Token: token})
+		}
+	}
+	h.Left([]logline.Departure{{ID: "aside", Moved: true, To: logline.QuarantineQueue}})
+	if n, looked := h.Messages()["aside"]; n != 0 || !looked {
+		t.Errorf("%d of what is aside are held; it is looked for: %v", n, looked)
+	}
+	h.Gone("all")
+	h.Gone("some", 1)
+	h.Gone("aside")
+	for _, h := range []*Holds{h, New(o)} {
+		if got, want := h.Messages(), map[string]int{"some": 2, "other": 4}; !maps.Equal(got, want) || len(h.aside) > 0 {
+			t.Errorf("held are %v and %d messages aside, want %v", got, len(h.aside), want)
+		}
 	}
 }

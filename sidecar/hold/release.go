@@ -63,7 +63,7 @@ func (h *Holds) runRelease(ctx context.Context, subject string, number int) {
 	if !h.end(subject, number) {
 		return
 	}
-	h.logFailure(h.expire(subject, time.Now()))
+	event.EmitError(h.Events, event.StoreFailed, h.expire(subject, time.Now()))
 	if left := h.NumberIn(subject); left < before {
 		h.Events.Emit(event.Event{Kind: event.Released, Domain: subject, Attrs: event.Attrs("recipients", before-left, "still_held", left)})
 	}
@@ -80,15 +80,15 @@ func (h *Holds) end(subject string, number int) bool {
 	return true
 }
 
-// room is how much of what a payer has in the queue may go now.
+// room is how much of a payer's held mail may be delivered now.
 type room struct {
 	sidecar.Room
 	authors map[string]int // of Sends: how many may be an author's that was asked about
 }
 
-// take takes the room that a held message needs, and reports whether there was any. What
-// was charged before is only tried again.
-func (r *room) take(m *heldMessage) bool {
+// reserve subtracts the room that a held message needs, and reports whether there was enough. What
+// was charged before counts as a retry only.
+func (r *room) reserve(m *heldMessage) bool {
 	switch {
 	case m.charged > 0 && r.Retries > 0:
 		r.Retries -= m.charged
@@ -142,7 +142,7 @@ func (h *Holds) releasable(ctx context.Context, now time.Time, subject string, s
 		if rooms[m.who] == nil {
 			rooms[m.who] = &room{h.Room(ctx, now, m.who), map[string]int{}}
 		}
-		if rooms[m.who].take(&m) {
+		if rooms[m.who].reserve(&m) {
 			ids = append(ids, m.id)
 		}
 	}

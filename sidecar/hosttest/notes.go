@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Notes keep notes for as long as the test runs: a sidecar.Notes.
+// Notes keep notes for as long as the test runs: a notes.Store.
 type Notes map[string][]byte
 
 // Note keeps a value.

@@ -3,6 +3,7 @@ package hosttest
 import (
 	"flag"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -24,6 +25,10 @@ func NotLonger(t testing.TB, what string, took, most time.Duration) {
 	}
 	t.Logf("%s: took %v; the soak wants at most %v", what, took, most)
 }
+
+// UsualModes, called by TestMain, has files get the modes that tests make them with: many a server
+// has a umask for root of 077.
+func UsualModes() { syscall.Umask(0o022) }
 
 // Shuffle, called by TestMain, runs the tests in another order each time, as go test
 // -shuffle=on does; but with that flag go test never caches a result.

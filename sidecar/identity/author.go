@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"sluice/sidecar"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/envelope"
 )
 
@@ -32,19 +33,19 @@ func (s *Rules) authorOf(from source, who sidecar.Payer, r *sidecar.Request) sid
 // account itself, or where the login is no account's, like that of a web server.
 func (s *Rules) authorOfLogin(from source, who sidecar.Payer, r *sidecar.Request) sidecar.Author {
 	owners := s.OwnerMap.Get()
-	login := cmp.Or(owners.fold(from.id), unknownLogin)
+	login := cmp.Or(owners.FoldLogin(from.id), unknownLogin)
 	runs := from.origin == byLogin && r.ClientAddress == "" && r.CWD != "" && who.Special != sidecar.System
-	home := owners.of(r.CWD)
+	home := owners.AccountAt(r.CWD)
 	switch {
 	case runs && owners.Known() && home != "" && (home == login || who.Account == home && !owners.IsAccount(login)),
 		runs && !owners.Known() && r.CWD != "/":
-		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.ScriptPrefix, r.CWD), Proof: sidecar.Claimed, Account: home, Login: owners.author(login, who).Key}
+		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.ScriptPrefix, r.CWD), Proof: sidecar.Claimed, Account: home, Login: named(owners, login, who).Key}
 	}
-	return owners.author(login, who)
+	return named(owners, login, who)
 }
 
-// author is a login as an author.
-func (o *Owners) author(login string, who sidecar.Payer) sidecar.Author {
+// named is a login as an author.
+func named(o *domains.Owners, login string, who sidecar.Payer) sidecar.Author {
 	switch {
 	case o.IsAccount(login):
 		return sidecar.Author{Key: sidecar.AuthorKey(sidecar.LoginPrefix, login), Proof: sidecar.Proven, Account: login}

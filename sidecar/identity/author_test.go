@@ -10,7 +10,7 @@ import (
 
 // Exactly one author per message, by what is known of it and never by what it says of itself.
 func TestAuthor(t *testing.T) {
-	options := Options{Relay: []Relay{{netip.MustParsePrefix("192.0.2.0/28"), false}}, Proxies: []string{"proxy"}, Reinject: []string{"filter"}}
+	options := Options{Relay: []Relay{{Hosts: netip.MustParsePrefix("192.0.2.0/28")}}, Proxies: []string{"proxy"}, Reinject: []string{"filter"}}
 	shared, plain := newRules(t, options, true), newRules(t, options, false)
 	long := "/home/alice/" + strings.Repeat("x", 300)
 	for _, c := range []struct {

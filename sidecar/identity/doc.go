@@ -1,5 +1,5 @@
 // Package identity finds who is charged for a message: the payer. It owns the rules of
-// the configuration, and what the files of local domains and of domain owners hold. It
-// asks package follow for these files. It tells whoever decides about mail the payer. It
-// does not believe what anybody could write into a message, such as the sender's address.
+// the configuration. It asks package domains which domains are local, and whose each is. It
+// tells whoever decides about mail the payer. It does not believe what anybody could write
+// into a message, such as the sender's address.
 package identity

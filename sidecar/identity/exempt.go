@@ -52,7 +52,7 @@ func (s *Rules) foldLogin(id string) string {
 	if mailbox, is := s.mailboxOf(id); is {
 		return mailbox.String()
 	}
-	return s.OwnerMap.Get().fold(id)
+	return s.OwnerMap.Get().FoldLogin(id)
 }
 
 // folded is a sender as patterns have it.

@@ -43,6 +43,10 @@ func Redirected(r *sidecar.Request) string {
 	return original.Domain
 }
 
+// IsMade reports whether an alias or list has made the recipient of another address, which
+// may also be that of a bounce that returns along SRS: it was not there when the message came.
+func IsMade(r *sidecar.Request) bool { _, made := redirectedFrom(r); return made }
+
 // redirectedFrom returns the address that was redirected; false if it was only changed in
 // case or quotes.
 func redirectedFrom(r *sidecar.Request) (envelope.Address, bool) {
@@ -66,7 +70,7 @@ func returnsTo(local string, recipient envelope.Address) bool {
 	case local[3] == '0' && len(parts) == 4:
 		return envelope.FoldDomain(parts[2]) == recipient.Domain && parts[3] == recipient.Local
 	case local[3] == '1' && len(parts) >= 3:
-		return envelope.FoldDomain(parts[1]) == recipient.Domain && strings.HasPrefix(recipient.Local, "srs0")
+		return envelope.FoldDomain(parts[1]) == recipient.Domain && recipient.Local == "srs0"+strings.Join(parts[2:], "=")
 	}
 	return false
 }

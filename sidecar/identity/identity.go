@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/follow"
 )
@@ -14,9 +15,9 @@ import (
 // Rules find who is charged for a message.
 type Rules struct {
 	Options
-	Locals       *follow.Value[DomainSet]
-	RelayDomains *follow.Value[DomainSet]
-	OwnerMap     *follow.Value[Owners]
+	Locals       *follow.Value[domains.Set]
+	RelayDomains *follow.Value[domains.Set]
+	OwnerMap     *follow.Value[domains.Owners]
 }
 
 // Options are the configuration of Rules, validated and in canonical form.
@@ -34,6 +35,7 @@ type Options struct {
 	System       []string // logins beside root whose mail is the host's own
 	Exempt       []Exemption
 	ExemptLogins []string // logins of list software that are exempt whatever they send
+	PanelLogins  bool     // there is no owner map, of another host's log: info+example.com is a mailbox all the same
 	NoticeSender string   // envelope sender of Sluice's own notices; empty: there are none
 }
 
@@ -41,6 +43,9 @@ type Options struct {
 type Relay struct {
 	Hosts   netip.Prefix
 	AnyName bool // in the names of domains in the owner map too
+	// ByExim: nobody but Exim's list has it, which may mean this host's own addresses too. What
+	// comes from those is a program's, as in a container, and had a new limit with each domain.
+	ByExim bool
 }
 
 // New makes rules. Where o names the same files as the rules before, it takes over what
@@ -54,30 +59,25 @@ func New(o Options, before *Rules) (*Rules, error) {
 // follow begins to follow the files of local domains and of owners, or takes over those
 // of the rules before, so that they are not read again.
 func (r *Rules) follow(before *Rules) error {
+	if before == nil {
+		before = &Rules{}
+	}
+	r.Locals, r.RelayDomains, r.OwnerMap = before.Locals, before.RelayDomains, before.OwnerMap
 	var errs []error
-	if before != nil && slices.Equal(before.LocalDomains, r.LocalDomains) {
-		r.Locals = before.Locals
-	} else {
-		r.Locals = followDomains(r.LocalDomains)
+	if r.Locals == nil || !slices.Equal(before.LocalDomains, r.LocalDomains) {
+		r.Locals = domains.Follow(r.LocalDomains)
 		errs = append(errs, r.Locals.Refresh())
 	}
-	if before != nil && slices.Equal(before.MXDomains, r.MXDomains) {
-		r.RelayDomains = before.RelayDomains
-	} else {
-		r.RelayDomains = followDomains(r.MXDomains)
+	if r.RelayDomains == nil || !slices.Equal(before.MXDomains, r.MXDomains) {
+		r.RelayDomains = domains.Follow(r.MXDomains)
 		errs = append(errs, r.RelayDomains.Refresh())
 	}
-	if before != nil && before.Owners == r.Owners && before.MainDomains == r.MainDomains {
-		r.OwnerMap = before.OwnerMap
-	} else {
-		r.OwnerMap = FollowOwners(r.Owners, r.MainDomains, passwdFile)
+	if r.OwnerMap == nil || before.Owners != r.Owners || before.MainDomains != r.MainDomains {
+		r.OwnerMap = domains.FollowOwners(domains.OwnerFiles{Owners: r.Owners, Main: r.MainDomains, Passwd: "/etc/passwd", SubUID: "/etc/subuid"})
 		errs = append(errs, r.OwnerMap.Refresh())
 	}
 	return errors.Join(errs...)
 }
-
-// passwdFile has the logins of this host, and the home directories of the accounts.
-const passwdFile = "/etc/passwd"
 
 // Refresh reads the files again that have changed.
 func (r *Rules) Refresh() error {

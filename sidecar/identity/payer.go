@@ -37,32 +37,46 @@ func (s *Rules) sourceOf(r *sidecar.Request) source {
 	owners := s.OwnerMap.Get()
 	uid, hasUID := strings.CutPrefix(r.Socket, sidecar.SocketUID)
 	switch {
-	case r.Auth != "":
+	case r.Auth != "" && !s.onlySaid(r):
 		return source{origin: byAuth, id: r.Auth}
 	case r.ClientAddress == "":
-		login := r.Login
-		if r.UID != "" {
-			login = cmp.Or(owners.logins[r.UID], login, r.UID)
-		}
+		login := owners.Caller(r)
 		// A milter is not told who called sendmail, and not asked about bounces of Postfix's own.
 		milter := r.Stage == sidecar.StageMilterRcpt || r.Stage == sidecar.StageMilterEnd
 		if r.Sender == "" && (login == "" && !milter || login == s.EximUser) {
 			return source{origin: byMailServer}
 		}
 		return source{origin: byLogin, id: login}
-	case hasUID && slices.Contains(s.Reinject, owners.login(uid)):
+	case hasUID && slices.Contains(s.Reinject, owners.Login(uid)):
 		return source{origin: outside}
 	case hasUID && !s.Believes(r):
-		return source{origin: byLogin, id: owners.login(uid)}
+		return source{origin: byLogin, id: owners.Login(uid)}
 	}
 	return s.sourceOfClient(r)
+}
+
+// onlySaid reports whether an authenticated id is just the word of a program on this host that
+// submits mail by itself: users whom Exim trusts can say -oMai. It is believed of root and of
+// Exim's own user, and of a login that owns its domain.
+func (s *Rules) onlySaid(r *sidecar.Request) bool {
+	owners := s.OwnerMap.Get()
+	if r.ClientAddress != "" || !owners.Known() {
+		return false
+	}
+	switch login := owners.Caller(r); login {
+	case "", "root", owners.Login("0"), s.EximUser:
+		return false
+	default:
+		mailbox, is := s.mailboxOf(r.Auth)
+		return !is || owners.Account[mailbox.Domain] != login
+	}
 }
 
 // Believes reports whether the address of a client is the word of a proxy on this host that
 // is believed.
 func (s *Rules) Believes(r *sidecar.Request) bool {
 	uid, hasUID := strings.CutPrefix(r.Socket, sidecar.SocketUID)
-	return hasUID && r.ProxyAddress != "" && slices.Contains(s.Proxies, s.OwnerMap.Get().login(uid))
+	return hasUID && r.ProxyAddress != "" && slices.Contains(s.Proxies, s.OwnerMap.Get().Login(uid))
 }
 
 // sourceOfClient is the origin of a message from an SMTP client of which only the address
@@ -78,7 +92,7 @@ func (s *Rules) sourceOfClient(r *sidecar.Request) source {
 		return source{origin: byLoopback}
 	}
 	for i := range s.Relay {
-		if s.Relay[i].Hosts.Contains(ip) {
+		if s.Relay[i].Hosts.Contains(ip) && !(s.Relay[i].ByExim && s.isOwn(ip)) {
 			return source{origin: byRelay, client: ip, relay: &s.Relay[i]}
 		}
 	}
@@ -131,7 +145,7 @@ func (s *Rules) isNotice(r *sidecar.Request) bool {
 	if r.ClientAddress != "" || r.Auth != "" || r.Sender != s.NoticeSender || s.NoticeSender == "" {
 		return false
 	}
-	return r.UID == "0" || r.UID == "" && r.Login == s.OwnerMap.Get().login("0")
+	return r.UID == "0" || r.UID == "" && r.Login == s.OwnerMap.Get().Login("0")
 }
 
 // payerOf is who pays for a message from a source, if nobody redirects it.
@@ -182,7 +196,8 @@ func (s *Rules) mailboxOf(id string) (envelope.Address, bool) {
 		return envelope.Address{}, false
 	}
 	domain := envelope.FoldDomain(id[i+1:])
-	if s.OwnerMap.Get().Account[domain] == "" {
+	known := s.OwnerMap.Get().Account[domain] != ""
+	if !known && !(s.PanelLogins && !s.OwnerMap.Get().Known() && strings.Contains(domain, ".") && domainOf(domain) != "") {
 		return envelope.Address{}, false
 	}
 	return envelope.Address{Local: envelope.Fold(id[:i]).Local, Domain: domain}, true
@@ -192,7 +207,7 @@ func (s *Rules) mailboxOf(id string) (envelope.Address, bool) {
 // domain that is not the login's own, whatever the sender says.
 func (s *Rules) payerOfLogin(login string, r *sidecar.Request) sidecar.Payer {
 	owners, sender := s.OwnerMap.Get(), domainOf(envelope.DomainOf(r.Sender))
-	login = cmp.Or(owners.fold(login), unknownLogin)
+	login = cmp.Or(owners.FoldLogin(login), unknownLogin)
 	switch {
 	case s.isSystem(login, sender):
 		return sidecar.Payer{Special: sidecar.System}
@@ -215,7 +230,7 @@ func (s *Rules) payerOfLogin(login string, r *sidecar.Request) sidecar.Payer {
 func (s *Rules) isSystem(login, sender string) bool {
 	owners := s.OwnerMap.Get()
 	switch {
-	case login != owners.login("0") && login != "root" && !slices.Contains(s.System, login):
+	case login != owners.Login("0") && login != "root" && !slices.Contains(s.System, login):
 		return false
 	case sender == "":
 		return true
@@ -231,9 +246,9 @@ func (s *Rules) isSystem(login, sender string) bool {
 // not spent on its word, and if they contradict each other none is believed.
 func (s *Rules) payerOfService(login, sender string, r *sidecar.Request) sidecar.Payer {
 	owners := s.OwnerMap.Get()
-	account := owners.of(r.CWD)
+	account := owners.AccountAt(r.CWD)
 	scriptUID, _, _ := strings.Cut(r.Script, ":")
-	script, senders := owners.logins[scriptUID], owners.Account[sender]
+	script, senders := owners.User(scriptUID), owners.Account[sender]
 	if account == "" || owners.IsAccount(script) && script != account || senders != "" && senders != account {
 		return sidecar.Payer{Special: sidecar.ServicePrefix + login}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sluice/sidecar"
+	"sluice/sidecar/domains"
 )
 
 // newRules returns rules of a host with the address 198.51.100.7. With tenants it has the
@@ -33,9 +34,10 @@ func newRules(t *testing.T, o Options, tenants bool) *Rules {
 		owners = write("userdomains", "a.example: alice\nAddon.example: alice\nxn--bcher-kva.example: alice\nb.example: bob\n*: nobody\n")
 		main = write("trueuserdomains", "a.example: alice\nb.example: bob\n")
 	}
-	r.OwnerMap = FollowOwners(owners, main, write("passwd", "root:x:0:0::/root:/bin/sh\nexim:x:102:106::/:/bin/false\nwww:x:33:33::/srv:/bin/false\n"+
+	r.OwnerMap = domains.FollowOwners(domains.OwnerFiles{Owners: owners, Main: main, Passwd: write("passwd", "root:x:0:0::/root:/bin/sh\nexim:x:102:106::/:/bin/false\nwww:x:33:33::/srv:/bin/false\n"+
 		"filter:x:34:34::/:/bin/false\nproxy:x:35:35::/:/bin/false\nmailman:x:36:36::/:/bin/false\nmonitor:x:37:37::/:/bin/false\n"+
-		"alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home2/bob/:/bin/sh\n"))
+		"alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home2/bob/:/bin/sh\n"),
+		SubUID: write("subuid", "alice:100000:65536\n1001:165536:65536\nroot:1000000:1000000000\nnobody-knows:300000:10\nbroken:x:1\n")})
 	if err := r.Refresh(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +94,12 @@ func (l letter) proxied(end, owner string) letter {
 	return l
 }
 
+// saying is a letter of whose submitter an authenticated id is said.
+func (l letter) saying(id string) letter {
+	l.Auth = id
+	return l
+}
+
 // A payerCase is a message, and who pays for it.
 type payerCase struct {
 	name string
@@ -108,11 +116,36 @@ func check(t *testing.T, r *Rules, cases []payerCase) {
 	}
 }
 
+// Users whom Exim trusts can say an authenticated id. It counts only where that changes nothing.
+func TestWhatIsSaidOfAuthentication(t *testing.T) {
+	check(t, newRules(t, Options{}, true), []payerCase{
+		{"-oMai of a login that Exim trusts", uid("33", "x@a.example").saying("joe@b.example"), "service:www"},
+		{"-oMai, in the log", program("www", "x@a.example").saying("joe@b.example"), "service:www"},
+		{"-oMai with a login", uid("33", "x@a.example").saying("bob"), "service:www"},
+		{"-oMai of an account, another's", uid("1000", "x@a.example").saying("joe@b.example"), "a.example alice"},
+		{"-oMai or AUTH of an account, its own", uid("1000", "x@b.example").saying("joe+addon.example"), "addon.example alice joe@addon.example"},
+		{"-oMai of root", uid("0", "x@a.example").saying("joe@b.example"), "b.example bob joe@b.example"},
+		{"-oMai of the mail server", program("exim", "x@a.example").saying("joe@b.example"), "b.example bob joe@b.example"},
+	})
+}
+
+// Who has many user ids has one limit all the same.
+func TestLentUserIDs(t *testing.T) {
+	check(t, newRules(t, Options{}, true), []payerCase{
+		{"socket of a uid that is lent to an account", socket("100001", "x@b.example"), "a.example alice"},
+		{"socket of a uid that is lent to an account's uid", socket("231071", ""), "b.example bob"},
+		{"socket of a uid behind those", socket("231072", "x@b.example"), "service:231072"},
+		{"socket of a uid that is lent to root", socket("1000001", "x@b.example"), "service:1000001"},
+		{"socket of a uid that is lent to nobody", socket("300001", "x@b.example"), "service:300001"},
+	})
+}
+
 // Each row of the two tables in docs/flow.md, on a host with an owner map: whatever the
 // sender says, nobody spends what is another's, and nothing from here passes unpaid.
 func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 	r := newRules(t, Options{
-		Relay:   []Relay{{netip.MustParsePrefix("192.0.2.0/28"), false}, {netip.MustParsePrefix("192.0.2.16/28"), true}},
+		Relay: []Relay{{Hosts: netip.MustParsePrefix("192.0.2.0/28")}, {Hosts: netip.MustParsePrefix("192.0.2.16/28"), AnyName: true},
+			{Hosts: netip.MustParsePrefix("198.51.100.0/29"), ByExim: true}, {Hosts: netip.MustParsePrefix("198.51.100.7/32"), ByExim: true}},
 		Proxies: []string{"proxy"}, Reinject: []string{"filter"}, System: []string{"monitor"},
 	}, true)
 	check(t, r, []payerCase{
@@ -143,6 +176,8 @@ func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 		{"loopback of Postfix, null sender (S-01)", client("127.0.0.1", "").at(sidecar.StagePostfixRcpt), "loopback"},
 		{"loopback by the milter, null sender", client("127.0.0.1", "").at(sidecar.StageMilterEnd), "loopback"},
 		{"own address (A-06)", client("198.51.100.7", "x@a.example"), "loopback"},
+		{"loopback, another address of it", client("127.8.9.1", ""), "loopback"},
+		{"loopback, IPv4 in IPv6", client("::FFFF:7F00:1", ""), "loopback"},
 		{"own address, IPv4 in IPv6", client("::ffff:198.51.100.7", ""), "loopback"},
 		{"container", client("127.0.0.1", "x@a.example").proxied("", sidecar.SocketLoopback), "loopback"},
 
@@ -160,6 +195,9 @@ func TestWhoPaysWithAnOwnerMap(t *testing.T) {
 		{"relay, any name", client("192.0.2.17", "x@a.example"), "a.example alice"},
 		{"relay, any name, null sender", client("192.0.2.17", ""), "relay:192.0.2.17"},
 		{"relay, null sender", client("192.0.2.1", ""), "relay:192.0.2.1"},
+		{"relay of Exim's list", client("198.51.100.6", "x@free.example"), "free.example"},
+		{"this host, in Exim's list, with a name of nobody's", client("198.51.100.7", "x@free.example"), "loopback"},
+		{"a container of this host, in Exim's list", client("198.51.100.7", "x@free.example").proxied("", sidecar.SocketLoopback), "loopback"},
 		{"relay that is not listed", client("203.0.113.5", "x@a.example"), "relay:203.0.113.5"},
 		{"relay that is not listed, null sender", client("203.0.113.5", "").at(sidecar.StageData), "relay:203.0.113.5"},
 		{"relay that is not listed, of IPv6", client("2001:db8:1:2:3::4", "x@a.example"), "relay:2001:db8:1:2::/64"},
@@ -218,6 +256,11 @@ func TestBouncesThatReturnAlongSRS(t *testing.T) {
 		{"another recipient", bounce("SRS0=ab12=XY=else.example=who@a.example", "victim@else.example"), forward},
 		{"another domain", bounce("SRS0=ab12=XY=else.example=who@a.example", "who@far.example"), forward},
 		{"SRS1, another host", bounce("SRS1=cd=relay.example==ab12=XY=else.example=who@a.example", "SRS0=ab12=XY=else.example=who@far.example"), forward},
+		{"SRS1 with -", bounce("SRS1-cd=relay.example=-ab12=XY=else.example=who=x@a.example", "SRS0-ab12=XY=else.example=who=x@relay.example"), "inbound"},
+		{"SRS0, a domain in its other spelling", bounce("SRS0=ab=XY=b\u00fccher.example=who@a.example", "who@xn--bcher-kva.example"), "inbound"},
+		{"SRS0, BATV", bounce("SRS0=ab=XY=else.example=prvs=0123456789=who@a.example", "prvs=0123456789=who@else.example"), "inbound"},
+		{"SRS1, another SRS0", bounce("SRS1=cd=relay.example==ab12=XY=else.example=who@a.example", "SRS0=ab12=XY=else.example=victim@relay.example"), forward},
+		{"SRS1, behind SRS0 something else", bounce("SRS1=cd=relay.example==ab12=XY=else.example=who@a.example", "srs0victim@relay.example"), forward},
 		{"SRS1 that goes to somebody", bounce("SRS1=cd=relay.example==who@a.example", "who@relay.example"), forward},
 		{"too short", bounce("SRS0=else.example=who@a.example", "who@else.example"), forward},
 		{"another name", bounce("bounce-who=else.example@a.example", "who@else.example"), forward},
@@ -229,7 +272,7 @@ func TestBouncesThatReturnAlongSRS(t *testing.T) {
 // Without an owner map the sender's domain pays, whoever the login is; where it names none,
 // the origin pays by itself.
 func TestWhoPaysWithoutAnOwnerMap(t *testing.T) {
-	r := newRules(t, Options{Relay: []Relay{{netip.MustParsePrefix("192.0.2.0/28"), false}}}, false)
+	r := newRules(t, Options{Relay: []Relay{{Hosts: netip.MustParsePrefix("192.0.2.0/28")}}}, false)
 	check(t, r, []payerCase{
 		{"AUTH", auth("news@a.example", "x@b.example"), "a.example news@a.example"},
 		{"AUTH without a domain", auth("bob", "x@b.example"), "b.example bob"},
@@ -251,7 +294,7 @@ func TestWhoPaysWithoutAnOwnerMap(t *testing.T) {
 // one login and one domain have one budget, however they are spelt. What is no
 // domain is not believed: the login pays by itself, and what claims it is nobody's.
 func TestSpellings(t *testing.T) {
-	r := newRules(t, Options{Relay: []Relay{{netip.MustParsePrefix("192.0.2.0/28"), true}}}, true)
+	r := newRules(t, Options{Relay: []Relay{{Hosts: netip.MustParsePrefix("192.0.2.0/28"), AnyName: true}}}, true)
 	for _, id := range []string{
 		"info@a.example", "INFO@A.Example", "info@a.example.", "info@a.example..", "info@a.example\u3002", "info@a\u3002example", "info@a\uff0eexample\uff61.",
 		"info@a.example ", "info@ a.example", "info@\u3000a.example\u3000", "info@a.example. .", "info@a.ex\u00adample", "info@\uff41.example",
@@ -295,7 +338,7 @@ func TestSpellings(t *testing.T) {
 // S-04, A-07: a sender alone exempts nobody; who may say so must send it.
 func TestExemptions(t *testing.T) {
 	r := newRules(t, Options{
-		Relay: []Relay{{netip.MustParsePrefix("192.0.2.1/32"), false}, {netip.MustParsePrefix("198.51.100.0/24"), false}},
+		Relay: []Relay{{Hosts: netip.MustParsePrefix("192.0.2.1/32")}, {Hosts: netip.MustParsePrefix("198.51.100.0/24")}},
 		Exempt: []Exemption{
 			{Sender: "*-bounces*@lists.example", Login: "mailman"},
 			{Sender: "owner@a.example", Auth: "lists@a.example"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,14 +16,16 @@ import (
 )
 
 // Nodes that share their counts have one incident of a domain. The key of the domain on the
-// board says which: the first node to post it has numbered it and leads it, which is to tell
-// watchers. All others add what they see of it under a key of their own. Where the leader is
-// silent, the first to post the next of the keys of leaders takes over. The leader removes all of
-// them when the incident cannot be opened again.
+// board says which: the first node to post it gives the incident its number and leads it: only
+// the leader notifies watchers. Each node posts what it sees of the incident under a key of its
+// own. When the leader is silent, the first node to post the next of the leaders' keys takes
+// over. The board has also the last notice on each channel. The leader removes all of these keys
+// when the incident cannot be opened again.
 const (
 	boardKeys = "incident/"
 	leadKey   = "lead"
 	nodeKey   = "node"
+	toldKey   = "told"
 	maxPosts  = 50 // incidents that are brought to the board in one Tick
 	maxLeads  = 100
 	maxPart   = 16 // entries of a timeline that a node adds
@@ -30,9 +33,10 @@ const (
 
 // shared is what the board has of the incident of a domain.
 type shared struct {
-	claim *claim
-	leads map[int]string   // nodes that have taken over, from 1 on
-	parts map[string]*part // by node
+	claim    *claim
+	leads    map[int]string      // nodes that have taken over, from 1 on
+	parts    map[string]*part    // by node
+	notified map[string]Notified // by channel: the last of each
 }
 
 // claim is the value of the key of a domain.
@@ -41,14 +45,17 @@ type claim struct {
 	Opened time.Time `json:"opened"`
 }
 
-// part is what a node adds to the incident that another one leads.
+// part is what a node sees of an incident.
 type part struct {
 	ID
+	Closed   time.Time `json:"closed,omitzero"` // when the one that leads has closed it
 	Severity Severity  `json:"severity"`
 	Causes   []Cause   `json:"causes"`
 	Entries  []Entry   `json:"entries"`
 	Culprit  Culprit   `json:"culprit,omitzero"`
 	At       time.Time `json:"at"`
+
+	past bool // the node was silent since: it has to post anew what it sees
 }
 
 func readClaim(value []byte) (*claim, error) {
@@ -67,6 +74,33 @@ func (s *shared) leader() string {
 		}
 	}
 	return s.claim.Node
+}
+
+// before is the node that has led before the leader; empty if that is the first.
+func (s *shared) before() string {
+	led := *s
+	led.leads = maps.Clone(s.leads)
+	for n := len(led.leads); n > 0; n-- {
+		if _, is := led.leads[n]; is {
+			delete(led.leads, n)
+			return led.leader()
+		}
+	}
+	return ""
+}
+
+// over returns when the leader has closed the incident, if that was notified on all channels that
+// were notified of the incident at all; else zero.
+func (s *shared) over() time.Time {
+	for _, t := range s.notified {
+		if !t.Closed && !t.Digest {
+			return time.Time{}
+		}
+	}
+	if p := s.parts[s.leader()]; p != nil {
+		return p.Closed
+	}
+	return time.Time{}
 }
 
 // domainKey is the key of a domain on the board.
@@ -92,19 +126,19 @@ func (s *Incidents) receive(key string, value []byte) {
 	}
 	of := s.shared[name[0]]
 	if of == nil {
-		of = &shared{leads: map[int]string{}, parts: map[string]*part{}}
+		of = &shared{leads: map[int]string{}, parts: map[string]*part{}, notified: map[string]Notified{}}
 	}
-	if err := of.take(name[1:], value); err != nil {
+	if err := of.receive(name[1:], value); err != nil {
 		s.unreadable = append(s.unreadable, event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 		return
 	}
-	if s.shared[name[0]] = of; of.claim == nil && len(of.leads)+len(of.parts) == 0 {
+	if s.shared[name[0]] = of; of.claim == nil && len(of.leads)+len(of.parts)+len(of.notified) == 0 {
 		delete(s.shared, name[0])
 	}
 }
 
-// take takes the value of a domain's key, or of one below it.
-func (s *shared) take(name []string, value []byte) error {
+// receive stores the value of a domain's key, or of one below it; nil: it was removed.
+func (s *shared) receive(name []string, value []byte) error {
 	switch {
 	case len(name) == 0:
 		var c *claim
@@ -116,6 +150,7 @@ func (s *shared) take(name []string, value []byte) error {
 		} else {
 			clear(s.leads)
 			clear(s.parts)
+			clear(s.notified)
 		}
 		s.claim = c
 	case len(name) == 2 && name[0] == leadKey:
@@ -135,13 +170,15 @@ func (s *shared) take(name []string, value []byte) error {
 			return errors.New("it is no part of an incident")
 		}
 		s.parts[name[1]] = p
+	case len(name) == 3 && name[0] == toldKey:
+		return s.receiveNotified(name[1], name[2], value)
 	default:
 		return fmt.Errorf("it has a name that nothing of an incident has")
 	}
 	return nil
 }
 
-// leads reports whether this node tells watchers of an incident. s.mu is held.
+// leads reports whether this node notifies watchers of an incident. s.mu is held.
 func (s *Incidents) leads(i *state) bool {
 	return s.Board == nil || i.Domain == "" || i.alone || s.joined(i) && s.shared[i.Domain].leader() == s.Node
 }
@@ -152,8 +189,8 @@ func (s *Incidents) joined(i *state) bool {
 	return of != nil && of.claim != nil && of.claim.ID == i.ID
 }
 
-// share brings incidents to the board: the new ones, what others are to know of those that
-// they lead, and the end of those that are over. s.mu is not held while it posts.
+// share posts to the board: new incidents, what this node sees of incidents that others lead, and
+// the end of those that are over. s.mu is not held while it posts.
 func (s *Incidents) share(ctx context.Context, now time.Time) {
 	if s.Board == nil {
 		return
@@ -164,31 +201,68 @@ func (s *Incidents) share(ctx context.Context, now time.Time) {
 		s.Events.Emit(e)
 	}
 	for _, post := range due {
-		if err := post(); err != nil {
+		switch err := post(); {
+		case errors.Is(err, errStillAway):
+			return
+		case err != nil:
 			s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 			return
 		}
 	}
 }
 
-// due is what is to be posted, and what of the board could not be read.
+// due returns the posts that are due, and events about values of the board that could not be read.
 func (s *Incidents) due(ctx context.Context, now time.Time, alive func(string) bool) (due []func() error, unreadable []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	unreadable, s.unreadable = s.unreadable, nil
-	for _, i := range slices.Backward(s.all) {
-		if i.Domain != "" && !i.alone && len(due) < maxPosts {
-			if post := s.post(ctx, now, i, alive); post != nil {
-				due = append(due, post)
+	for _, alone := range []bool{false, true} { // those last of which this node has told without the board
+		for _, i := range slices.Backward(s.all) {
+			if i.Domain != "" && i.alone == alone && (!alone || i.Open()) && len(due) < maxPosts {
+				if post := s.post(ctx, now, i, alive); post != nil {
+					due = append(due, post)
+				}
 			}
 		}
 	}
-	for domain, of := range s.shared { // it was dropped here
-		if i := s.of[about{domain: domain}]; of.claim != nil && of.leader() == s.Node && len(due) < maxPosts && (i == nil || !s.joined(i) && !s.kept(of.claim.ID)) {
+	for domain, of := range s.shared {
+		i := s.of[about{domain: domain}]
+		if of.claim == nil || len(due) >= maxPosts || i != nil && s.joined(i) || s.kept(of.claim.ID) {
+			continue
+		}
+		switch over := of.over(); {
+		case of.leader() == s.Node: // it was dropped here
 			due = append(due, s.removes(ctx, domain, of))
+		case i != nil && i.Open(): // which becomes part of it
+		case alive(of.leader()):
+			if p := of.parts[s.Node]; p != nil && p.ID == of.claim.ID && len(p.Causes) > 0 { // from before this node was killed
+				due = append(due, s.adds(ctx, now, &state{Incident: Incident{ID: p.ID, Domain: domain, Severity: Info}}))
+			}
+		case of.parts[of.leader()] == nil, !over.IsZero() && now.Sub(over) > reopenWithin: // nobody was told of it, or of its end all were
+			due = append(due, s.removes(ctx, domain, of))
+		case over.IsZero():
+			s.adopt(now, domain, of)
 		}
 	}
 	return due, unreadable
+}
+
+// adopt adds an incident that only a node that is now silent has seen: this node takes it over at the
+// next Tick, and notifies of its end. s.mu is held.
+func (s *Incidents) adopt(now time.Time, domain string, of *shared) {
+	p := of.parts[of.leader()]
+	i := s.add(of.claim.ID, about{domain: domain}, of.claim.Opened, max(p.Severity, Info))
+	if i == nil {
+		return
+	}
+	i.Culprit = p.Culprit
+	i.Causes = append(p.Causes[:len(p.Causes):len(p.Causes)], Cause{Name: CauseLimit, Since: of.claim.Opened, Severity: Info})[:max(1, len(p.Causes))]
+	for n := range i.Causes {
+		i.Causes[n].Node, i.Causes[n].Gone = of.leader(), now
+	}
+	if !p.Closed.IsZero() {
+		i.Closed = now
+	}
 }
 
 // kept reports whether an incident is kept here. s.mu is held.
@@ -205,18 +279,14 @@ func (s *Incidents) post(ctx context.Context, now time.Time, i *state, alive fun
 		if !i.Open() && now.Sub(i.Closed) > reopenWithin {
 			return s.removes(ctx, i.Domain, of)
 		}
-	case s.joined(i) && i.Open() && !alive(of.leader()):
+		return s.addsNews(ctx, now, i)
+	case s.joined(i) && (i.Open() || of.over().IsZero()) && !alive(of.leader()):
 		return s.takesOver(ctx, i.Domain, len(of.leads)+1)
 	case s.joined(i):
-		before := i.added
-		if i.added = i.seen(now); i.news || before.at.IsZero() || i.added.there != before.there ||
-			i.added.last.After(before.last) && now.Sub(before.at) >= saveEvery {
-			return s.adds(ctx, now, i)
-		}
-		i.added = before
+		return s.addsNews(ctx, now, i)
 	case !i.Open() && i.Revision > 0:
 	case of == nil || of.claim == nil || of.leader() != s.Node: // an older one of this node goes first
-		return s.claims(ctx, i)
+		return s.claims(ctx, now, i)
 	}
 	return nil
 }
@@ -226,11 +296,23 @@ type added struct {
 	at    time.Time // zero: nothing yet
 	there int       // causes
 	last  time.Time // entry of the timeline
+	open  bool
+}
+
+// addsNews posts what this node sees of an incident if that has changed. s.mu is held.
+func (s *Incidents) addsNews(ctx context.Context, now time.Time, i *state) func() error {
+	before := i.added
+	if i.added = i.seen(now); i.news || before.at.IsZero() || i.added.there != before.there || i.added.open != before.open ||
+		i.added.last.After(before.last) && now.Sub(before.at) >= saveEvery {
+		return s.adds(ctx, now, i)
+	}
+	i.added = before
+	return nil
 }
 
 // seen is what this node sees of an incident.
 func (i *state) seen(now time.Time) added {
-	a := added{at: now}
+	a := added{at: now, open: i.Open()}
 	for _, c := range i.Causes {
 		if c.Node == "" && c.Gone.IsZero() {
 			a.there++
@@ -244,24 +326,41 @@ func (i *state) seen(now time.Time) added {
 	return a
 }
 
+// errStillAway says that the board is away, which was said before.
+var errStillAway = errors.New("the board is still away")
+
 // claims posts that this node has numbered an incident. If another one was first, it is its
-// incident; while the board is away, it is of this node alone. s.mu is held, but not by what it
-// returns.
-func (s *Incidents) claims(ctx context.Context, i *state) func() error {
+// incident; while the board is away, it is of this node alone, until the board is back. s.mu is
+// held, but not by what it returns.
+func (s *Incidents) claims(ctx context.Context, now time.Time, i *state) func() error {
 	key, mine := domainKey(i.Domain), claim{i.ID, i.Opened}
+	added := i.seen(now)
+	adds := s.adds(ctx, now, i)
 	return func() error {
 		value, err := json.Marshal(mine)
 		if err == nil {
 			value, err = s.Board.Post(ctx, key, value)
 		}
+		away := err != nil
 		var stands *claim
 		if err == nil {
 			stands, err = readClaim(value)
 		}
 		s.mu.Lock()
+		was := i.alone
+		i.alone = err != nil
+		if err == nil && stands.ID == mine.ID {
+			i.added = added
+			s.mu.Unlock()
+			return adds() // before anybody is told: who takes over goes on with it
+		}
 		defer s.mu.Unlock()
-		if err != nil {
-			i.alone = true
+		switch {
+		case was && away:
+			return errStillAway
+		case was && err != nil: // what stands there cannot be read, which was said
+			return nil
+		case err != nil:
 			return err
 		}
 		if stands.ID != i.ID {
@@ -270,18 +369,36 @@ func (s *Incidents) claims(ctx context.Context, i *state) func() error {
 					s.drop(old) // it was closed here before it was elsewhere
 				}
 			}
-			s.report(s.notes.Drop(i.name()...))
-			i.ID, i.changed = stands.ID, true
+			if i.Revision > 0 && i.Node == s.Node {
+				s.handsOver(now, i, stands)
+				return nil
+			}
+			event.EmitError(s.Events, event.StoreFailed, s.notes.Drop(i.name()...))
+			i.ID, i.Opened, i.changed = stands.ID, stands.Opened, true
 			s.of[i.about()] = i
 		}
 		return nil
 	}
 }
 
-// adds posts what this node sees of an incident that another one leads.
+// handsOver ends an incident that watchers know by the number of this node, and goes on with it
+// as part of the one of all nodes. s.mu is held.
+func (s *Incidents) handsOver(now time.Time, i *state, stands *claim) {
+	part := s.add(stands.ID, i.about(), stands.Opened, i.Severity)
+	if part == nil {
+		i.alone = true
+		return
+	}
+	part.Incident = i.snapshot()
+	part.ID, part.Opened, part.Revision = stands.ID, stands.Opened, 0
+	i.endAll(now)
+	i.Closed, i.news, i.alone = now, true, true
+}
+
+// adds posts what this node sees of an incident. s.mu is held, but not by what it returns.
 func (s *Incidents) adds(ctx context.Context, now time.Time, i *state) func() error {
 	key := domainKey(i.Domain, nodeKey, s.Node)
-	p := part{ID: i.ID, Severity: i.Severity, Culprit: i.Culprit, At: now, Causes: []Cause{}, Entries: []Entry{}}
+	p := part{ID: i.ID, Closed: i.Closed, Severity: i.Severity, Culprit: i.Culprit, At: now, Causes: []Cause{}, Entries: []Entry{}}
 	for _, c := range i.Causes {
 		if c.Node == "" {
 			p.Causes = append(p.Causes, c)
@@ -326,11 +443,24 @@ func (s *Incidents) removes(ctx context.Context, domain string, of *shared) func
 	for n := range of.leads {
 		keys = append(keys, domainKey(domain, leadKey, strconv.Itoa(n)))
 	}
+	for channel, t := range of.notified {
+		keys = append(keys, domainKey(domain, toldKey, channel, strconv.FormatInt(t.Number, 10)))
+	}
 	return func() (err error) {
 		for _, key := range append(keys, domainKey(domain)) {
 			err = errors.Join(err, s.Board.Remove(ctx, key))
 		}
 		return err
+	}
+}
+
+// endOf ends the causes that a node has seen and does not any more.
+func (i *state) endOf(node string, p *part, now time.Time) {
+	for n := range i.Causes {
+		c := &i.Causes[n]
+		if c.Node == node && c.Gone.IsZero() && !slices.ContainsFunc(p.Causes, func(o Cause) bool { return o.Name == c.Name && o.Scope == c.Scope }) {
+			c.Gone, i.changed = now, true
+		}
 	}
 }
 
@@ -341,8 +471,11 @@ func (s *Incidents) merge(now time.Time, i *state, of *shared, alive func(string
 		if node == s.Node || p.ID != i.ID {
 			continue
 		}
+		p.past = p.past || !alive(node)
+		i.worsen(p.Severity)
+		i.endOf(node, p, now)
 		for _, c := range p.Causes {
-			if c.Node = node; c.Gone.IsZero() && !alive(node) {
+			if c.Node = node; c.Gone.IsZero() && p.past {
 				c.Gone = now
 			}
 			switch old := i.cause(c.Name, c.Scope, node); {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"sluice/sidecar/event"
@@ -22,7 +23,7 @@ type cluster struct {
 
 // away is a board that can be out of reach.
 type away struct {
-	notes.Board
+	notes.LocalBoard
 	is bool
 }
 
@@ -30,11 +31,11 @@ func (a *away) Post(ctx context.Context, key string, value []byte) ([]byte, erro
 	if a.is {
 		return nil, errors.New("connection refused")
 	}
-	return a.Board.Post(ctx, key, value)
+	return a.LocalBoard.Post(ctx, key, value)
 }
 
 func newCluster(t *testing.T, names ...string) *cluster {
-	c := &cluster{t: t, board: &away{Board: notes.Board{Notes: hosttest.Notes{}}}, silent: map[string]bool{}, nodes: map[string]*script{}}
+	c := &cluster{t: t, board: &away{LocalBoard: notes.LocalBoard{Notes: hosttest.Notes{}}}, silent: map[string]bool{}, nodes: map[string]*script{}}
 	for _, name := range names {
 		s := &script{t: t, notes: hosttest.Notes{}, there: map[string]bool{}, view: map[string]View{}, node: name, board: c.board,
 			alive: func(node string) bool { return !c.silent[node] }}
@@ -102,7 +103,7 @@ func TestOneIncidentOfTheCluster(t *testing.T) {
 
 	c.until(78, 79)
 	keys := 0
-	if c.board.Entries(boardKeys, func(string, []byte) { keys++ }); keys != 2 {
+	if c.board.Entries(boardKeys, func(string, []byte) { keys++ }); keys != 3 {
 		t.Errorf("%d keys are on the board while it may be opened again", keys)
 	}
 	c.limit("mx1", 80, "a.example", true)
@@ -193,7 +194,34 @@ func TestTheNextTakesOver(t *testing.T) {
 	c.nodes["mx1"].expect("mx1-1 r3 a.example info closed ")
 }
 
-// While the board is away each node has its own: better twice than not at all.
+// busy is a board that changes as soon as it is watched.
+type busy struct {
+	notes.Board
+	changes sync.WaitGroup
+}
+
+func (b *busy) Watch(prefix string, f func(key string, value []byte)) {
+	b.Board.Watch(prefix, f)
+	b.changes.Go(func() { f(domainKey("b.example"), nil) })
+}
+
+// The board may change while a node starts that has incidents; -race sees whether that is safe.
+func TestTheBoardChangesAtStart(t *testing.T) {
+	c := newCluster(t, "mx1")
+	mx1 := c.nodes["mx1"]
+	c.limit("mx1", 0, "a.example", true)
+	c.until(0, 1)
+	b := &busy{Board: c.board}
+	mx1.board = b
+	mx1.restart(at(2))
+	b.changes.Wait()
+	if !mx1.all[0].led {
+		t.Error("it leads its incident no more")
+	}
+}
+
+// While the board is away each node has its own: better twice than not at all. When it is back they
+// become one, the others end, and what was only seen without the board is told by who leads.
 func TestBoardAway(t *testing.T) {
 	c := newCluster(t, "mx1", "mx2")
 	c.board.is = true
@@ -205,6 +233,31 @@ func TestBoardAway(t *testing.T) {
 	if c.nodes["mx1"].unread != 1 {
 		t.Errorf("%d events", c.nodes["mx1"].unread)
 	}
+	c.limit("mx2", 1, "b.example", true)
+	c.until(1, 2)
+	c.nodes["mx2"].expect("mx2-2 r1 b.example info open ")
+	c.board.is = false
+	c.until(2.2, 3)
+	c.nodes["mx1"].expect()
+	c.nodes["mx2"].expect("mx2-1 r2 a.example info closed ")
+	for _, s := range c.nodes {
+		of := s.List(func(i *Incident) bool { return i.Domain == "a.example" && i.Open() })
+		if len(of) != 1 || of[0].ID.String() != "mx1-1" {
+			t.Errorf("%s has %+v", s.node, of)
+		}
+	}
+	if i := c.nodes["mx1"].List(func(i *Incident) bool { return i.Domain == "a.example" })[0]; len(i.Causes) != 2 || i.Causes[1].Node != "mx2" {
+		t.Errorf("who leads knows of %+v", i.Causes)
+	}
+	c.limit("mx1", 3, "a.example", false)
+	c.limit("mx2", 3, "b.example", false)
+	c.until(3, 20)
+	c.nodes["mx1"].expect()
+	c.nodes["mx2"].expect("mx2-2 r2 b.example info closed ")
+	c.limit("mx2", 20, "a.example", false)
+	c.until(20, 31)
+	c.nodes["mx1"].expect("mx1-1 r2 a.example info closed ")
+	c.nodes["mx2"].expect()
 }
 
 // An incident that was dropped for want of room is no one's any more.
@@ -231,8 +284,15 @@ func TestHostileBoard(t *testing.T) {
 		"incident/c.example/node/mx3":   "no",
 		"incident/c.example/node/mx2/x": "{}",
 		"incident/c.example/other":      "{}",
-		"incident/%zz":                  good,
-		"incident/d.example/node/mx2":   `{"entries":[` + strings.Repeat(`{"severity":"info"},`, maxPart) + `{"severity":"info"}]}`,
+
+		"incident/c.example/told/mail-1/x":   `{"revision":1,"severity":"info"}`,
+		"incident/c.example/told/mail-1/0":   `{"revision":0,"severity":"info"}`,
+		"incident/c.example/told/mail-1/2":   `{"revision":3,"severity":"info"}`,
+		"incident/c.example/told/mail-1/4":   `{"revision":4}`,
+		"incident/c.example/told/mail-1/5":   "no",
+		"incident/c.example/told/mail-1/6/7": `{"revision":7,"severity":"info"}`,
+		"incident/%zz":                       good,
+		"incident/d.example/node/mx2":        `{"entries":[` + strings.Repeat(`{"severity":"info"},`, maxPart) + `{"severity":"info"}]}`,
 	} {
 		if _, err := c.board.Post(t.Context(), key, []byte(value)); err != nil {
 			t.Fatal(err)
@@ -243,10 +303,113 @@ func TestHostileBoard(t *testing.T) {
 	c.limit("mx1", 0, "c.example", true)
 	c.until(0, 1)
 	mx1.expect("mx1-1 r1 a.example info open ")
-	if mx1.unread != 10 {
+	if mx1.unread != 16 {
 		t.Errorf("%d events", mx1.unread)
 	}
 	if i := mx1.List(func(i *Incident) bool { return i.Domain == "c.example" }); len(i) != 1 || i[0].ID.String() != "mx2-1" {
 		t.Errorf("%+v", i)
+	}
+}
+
+// What was told is known on all nodes, the last of each channel, as long as the incident may be opened again.
+func TestWhatWasToldIsOnTheBoard(t *testing.T) {
+	c := newCluster(t, "mx1", "mx2")
+	mx1, mx2 := c.nodes["mx1"], c.nodes["mx2"]
+	c.limit("mx1", 0, "a.example", true)
+	c.limit("mx2", 0, "a.example", true)
+	c.until(0, 0.2)
+	i := mx1.only()
+	for n, number := range []int64{1, 2, 2, 1} {
+		if err := mx1.ShareNotified(t.Context(), &i, "mail-1", Notified{Number: number, Severity: Info, Culprit: fmt.Sprint(n), At: at(0.2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mx1.ShareNotified(t.Context(), &i, "exec-1", Notified{Number: 1, Severity: Info, At: at(0.2)}); err != nil {
+		t.Fatal(err)
+	}
+	if got, is := mx2.LastNotified(&i, "mail-1"); !is || got.Number != 2 || got.Culprit != "1" {
+		t.Errorf("told is %+v", got)
+	}
+	keys := 0
+	if c.board.Entries("incident/a.example/told/", func(string, []byte) { keys++ }); keys != 2 {
+		t.Errorf("%d keys", keys)
+	}
+	if !mx1.Leads(i.ID) || mx2.Leads(i.ID) || !mx2.Leads(ID{"mx9", 7}) {
+		t.Error("who leads")
+	}
+	other := i
+	other.Number++
+	if _, is := mx1.LastNotified(&other, "mail-1"); is || mx1.ShareNotified(t.Context(), &other, "mail-1", Notified{Number: 9}) != nil {
+		t.Error("of another incident")
+	}
+	c.limit("mx1", 1, "a.example", false)
+	c.limit("mx2", 1, "a.example", false)
+	c.until(1, 90)
+	c.board.Entries(boardKeys, func(key string, _ []byte) { t.Errorf("%s is left on the board", key) })
+	if mx1.unread+mx2.unread != 0 {
+		t.Errorf("%d and %d events", mx1.unread, mx2.unread)
+	}
+}
+
+// What only a silent node has seen another one closes, with its number and culprit; and what a silent
+// node has closed leaves the board when it cannot be opened again.
+func TestTheNextClosesWhatOnlyASilentNodeHasSeen(t *testing.T) {
+	c := newCluster(t, "mx1", "mx2")
+	mx1, mx2 := c.nodes["mx1"], c.nodes["mx2"]
+	v := of(487, "eve@a.example")
+	v.Most = most("eve@a.example", 461, 487)
+	mx1.view["a.example"] = v
+	c.limit("mx1", 0, "a.example", true)
+	c.limit("mx1", 0, "b.example", true)
+	c.until(0, 1)
+	c.limit("mx1", 1, "b.example", false)
+	c.until(1, 12)
+	mx1.expect("mx1-1 r1 a.example info open eve@a.example", "mx1-2 r1 b.example info open ", "mx1-2 r2 b.example info closed ")
+	c.silent["mx1"] = true
+	c.until(12, 13)
+	mx2.expect("mx1-1 r2 a.example info open eve@a.example")
+	c.until(13, 23)
+	mx2.expect("mx1-1 r3 a.example info closed eve@a.example")
+	c.until(23, 90)
+	c.board.Entries(boardKeys, func(key string, _ []byte) { t.Errorf("%s is left on the board", key) })
+	if mx2.expect(); mx2.unread != 0 {
+		t.Errorf("%d events", mx2.unread)
+	}
+}
+
+// A node that has forgotten what it saw, for it was killed, says so: its causes do not stay for ever.
+func TestANodeThatWasKilledSaysAnewWhatItSees(t *testing.T) {
+	c := newCluster(t, "mx1", "mx2")
+	mx1, mx2 := c.nodes["mx1"], c.nodes["mx2"]
+	c.limit("mx1", 0, "a.example", true)
+	c.until(0, 0.2)
+	c.limit("mx2", 0.2, "a.example", true)
+	c.until(0.4, 1)
+	c.limit("mx1", 1, "a.example", false)
+	clear(mx2.there)
+	mx2.notes = hosttest.Notes{}
+	mx2.restart(at(1))
+	c.until(1, 12)
+	if i := mx1.only(); i.Open() {
+		t.Errorf("it is open: %+v", i.Causes)
+	}
+}
+
+// What a node saw before it was silent does not count again when it is back, until it says so.
+func TestWhatASilentNodeHasSeenIsPast(t *testing.T) {
+	c := newCluster(t, "mx1", "mx2")
+	mx1 := c.nodes["mx1"]
+	c.limit("mx1", 0, "a.example", true)
+	c.until(0, 0.2)
+	c.limit("mx2", 0.2, "a.example", true)
+	c.until(0.4, 1)
+	c.limit("mx1", 1, "a.example", false)
+	c.silent["mx2"] = true
+	c.until(1, 2)
+	c.silent["mx2"] = false
+	delete(c.nodes, "mx2") // it gives signs of life, and no more
+	c.until(2, 13)
+	if i := mx1.only(); i.Open() {
+		t.Errorf("it is open: %+v", i.Causes)
 	}
 }

@@ -2,6 +2,7 @@ package incident
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"sluice/sidecar/event"
@@ -16,8 +17,14 @@ type ID struct {
 // String is the name by which operators know the incident: mx1-42.
 func (i ID) String() string { return fmt.Sprintf("%s-%d", i.Node, i.Number) }
 
+// looks is what the name of an incident looks like: mx1-42, or 42 of this node.
+var looks = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,200}-)?[0-9]{1,18}$`)
+
+// IsName reports whether a text looks like the name of an incident.
+func IsName(text string) bool { return looks.MatchString(text) }
+
 // An Incident is an immutable snapshot: what it points to is never changed, and must not be.
-// Texts, authors and lines are as senders chose them, and pass sidecar.Printable where they
+// Texts, authors and lines are as senders chose them, and pass printable.Of where they
 // are shown.
 type Incident struct {
 	ID

@@ -11,9 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
+	"sluice/ratelimit"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/notes"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -32,7 +33,7 @@ type script struct {
 	unread int
 
 	node  string
-	board sidecar.Board
+	board notes.Board
 	alive func(string) bool
 }
 
@@ -286,7 +287,7 @@ func TestFlood(t *testing.T) {
 		s.Event(event.Event{Kind: kind, At: noon, Domain: domain})
 	}
 	s.Tick(t.Context(), noon)
-	if s.looks != maxLooks {
+	if s.looks != maxChecks {
 		t.Errorf("%d looks in one tick", s.looks)
 	}
 	counts := map[string]int{}
@@ -299,7 +300,7 @@ func TestFlood(t *testing.T) {
 	if len(s.all) != maxIncidents || len(s.of) != maxIncidents || len(s.notes) != maxIncidents+1 {
 		t.Errorf("%d incidents of %d domains in %d notes", len(s.all), len(s.of), len(s.notes))
 	}
-	for range maxIncidents / maxLooks {
+	for range maxIncidents / maxChecks {
 		s.Tick(t.Context(), noon)
 	}
 	if s.looks != maxIncidents {
@@ -434,5 +435,22 @@ func TestEveryRuleIsOfAKind(t *testing.T) {
 	s.Tick(t.Context(), noon)
 	if s.expect("mx1-1 r1 store warning open "); s.only().Timeline[0].Text != "disk full" {
 		t.Errorf("%+v", s.only().Timeline)
+	}
+}
+
+// That mail cannot be counted while Redis is away is part of that, and no trouble with the store of
+// this node.
+func TestMailThatCannotBeCountedIsOfRedis(t *testing.T) {
+	s := newScript(t)
+	s.event(0, event.RedisAway, "", "server", "192.0.2.1:6379")
+	s.Event(event.Event{Kind: event.Uncounted, At: at(1), Err: fmt.Errorf("take: %w", ratelimit.ErrUncounted)})
+	s.Tick(t.Context(), at(1))
+	if i := s.only(); i.Condition != Redis || len(i.Causes) != 2 {
+		t.Errorf("%s has %+v", i.Condition, i.Causes)
+	}
+	s.Event(event.Event{Kind: event.StoreFailed, At: at(2), Err: errors.New("no space left on device")})
+	s.Tick(t.Context(), at(2))
+	if all := s.List(func(i *Incident) bool { return i.Condition == Store }); len(all) != 1 {
+		t.Errorf("%d incidents of the store", len(all))
 	}
 }

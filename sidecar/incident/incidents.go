@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
 )
@@ -28,7 +27,7 @@ const (
 // Options are what Incidents are made with; all are needed but Board and Alive.
 type Options struct {
 	Node   string // whose number new incidents get
-	Notes  sidecar.Notes
+	Notes  notes.Store
 	Events event.Sink
 	Now    time.Time
 	// Present reports whether a cause of a domain is still there.
@@ -36,7 +35,7 @@ type Options struct {
 	// Look copies what is known of a domain now.
 	Look func(now time.Time, domain string) View
 
-	Board sidecar.Board // nil: this node shares its counts with nobody
+	Board notes.Board // nil: this node shares its counts with nobody
 	// Alive returns a func that reports whether a node has given a sign of life within a minute.
 	// It is needed with a Board.
 	Alive func() func(node string) bool
@@ -97,6 +96,8 @@ func New(o Options) *Incidents {
 	if s.Board != nil {
 		s.Board.Watch(boardKeys, s.receive)
 	}
+	s.mu.Lock() // the board may call receive from now on
+	defer s.mu.Unlock()
 	for _, i := range s.all {
 		i.led = s.leads(i)
 	}
@@ -144,10 +145,10 @@ func (s *Incidents) List(want func(*Incident) bool) []Incident {
 	return found
 }
 
-// Tick closes incidents whose causes are gone, looks at the others, saves what has changed, and
-// tells watchers.
+// Tick closes incidents whose causes are gone, checks the causes of the others, saves what has
+// changed, and notifies watchers.
 func (s *Incidents) Tick(ctx context.Context, now time.Time) {
-	s.look(now)
+	s.checkCauses(now)
 	s.share(ctx, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,11 +157,11 @@ func (s *Incidents) Tick(ctx context.Context, now time.Time) {
 			i.Closed, i.news = now, true
 		}
 		leads := s.leads(i)
-		if leads && !i.led && i.Open() && i.Revision > 0 { // it has taken over
-			i.news = true
+		if leads && !i.led && i.Revision > 0 {
+			s.takeOver(now, i)
 		}
 		if i.led = leads; i.news && (leads || s.joined(i)) {
-			s.tell(now, i)
+			s.notifyWatchers(now, i)
 		}
 	}
 	s.save(now, now.Add(-saveEvery))
@@ -173,8 +174,8 @@ func (s *Incidents) Stop(_ context.Context, now time.Time) {
 	s.save(now, now)
 }
 
-// tell tells watchers of an incident that this node leads. It is saved before. s.mu is held.
-func (s *Incidents) tell(now time.Time, i *state) {
+// notifyWatchers saves an incident, and then notifies watchers if this node leads it. s.mu is held.
+func (s *Incidents) notifyWatchers(now time.Time, i *state) {
 	i.Revision++
 	i.news = false
 	s.put(now, i)
@@ -186,7 +187,7 @@ func (s *Incidents) tell(now time.Time, i *state) {
 	}
 }
 
-// goneFor is for how long all causes are gone; negative: one is there.
+// goneFor returns for how long all causes have been gone; negative if one is still there.
 func (i *state) goneFor(now time.Time) time.Duration {
 	var last time.Time
 	for _, c := range i.Causes {
@@ -212,12 +213,20 @@ func (s *Incidents) current(a about, at time.Time) *state {
 
 // open opens an incident; nil if there is no room, for all are open and worse. s.mu is held.
 func (s *Incidents) open(a about, at time.Time, severity Severity) *state {
+	i := s.add(ID{Node: s.Node, Number: s.last + 1}, a, at, severity)
+	if i != nil {
+		s.last++
+		event.EmitError(s.Events, event.StoreFailed, s.number.Put(s.last, "last"))
+	}
+	return i
+}
+
+// add adds an incident with this number; nil if there is no room. s.mu is held.
+func (s *Incidents) add(id ID, a about, at time.Time, severity Severity) *state {
 	if len(s.all) >= maxIncidents && !s.makeRoom(at, severity) {
 		return nil
 	}
-	s.last++
-	s.report(s.number.Put(s.last, "last"))
-	i := &state{Incident: Incident{ID: ID{Node: s.Node, Number: s.last}, Domain: a.domain, Condition: a.condition, Severity: severity, Opened: at,
+	i := &state{Incident: Incident{ID: id, Domain: a.domain, Condition: a.condition, Severity: severity, Opened: at,
 		Causes: []Cause{}, Timeline: []Entry{}, Evidence: Evidence{Who: []Sender{}, Lines: []Line{}}}, news: true}
 	s.all = append(s.all, i)
 	s.of[a] = i
@@ -235,7 +244,7 @@ func (s *Incidents) makeRoom(now time.Time, severity Severity) bool {
 			return false
 		}
 		victim.Closed = now
-		s.tell(now, victim)
+		s.notifyWatchers(now, victim)
 	}
 	s.drop(victim)
 	return true
@@ -255,7 +264,7 @@ func (s *Incidents) drop(i *state) {
 	if a := i.about(); s.of[a] == i {
 		delete(s.of, a)
 	}
-	s.report(s.notes.Drop(i.name()...))
+	event.EmitError(s.Events, event.StoreFailed, s.notes.Drop(i.name()...))
 }
 
 func (i *state) about() about { return about{i.Domain, i.Condition} }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/sidecar/event"
+	"sluice/sidecar/printable"
 )
 
 // Event joins an event to the incident that it belongs to, and opens one if it is the cause of
@@ -155,10 +156,7 @@ func (i *state) add(e Entry) {
 	}
 }
 
-// cut shortens a text that somebody has chosen.
+// cut is a copy of a text that somebody has chosen, shortened.
 func cut(s string) string {
-	if len(s) <= maxText {
-		return strings.Clone(s)
-	}
-	return strings.ToValidUTF8(s[:maxText-3], "") + "..."
+	return strings.Clone(printable.Shorten(s, maxText))
 }

@@ -41,6 +41,7 @@ var rules = map[event.Kind]rule{
 	event.StaysStopped:     {joins, "", Info, "", ""},
 
 	event.CameBack:          {pulses, "", Critical, "", "scope"},
+	event.Forwarded:         {pulses, "", Info, "", "scope"},
 	event.Loop:              {pulses, "", Warning, "", "address"},
 	event.Released:          {joins, "", Info, "", ""},
 	event.OutageLeftOut:     {joins, "", Info, "", ""},
@@ -57,6 +58,7 @@ var rules = map[event.Kind]rule{
 
 	event.RedisAway:         {begins, "redis-away", Warning, Redis, "server"},
 	event.RedisBack:         {ends, "redis-away", Info, Redis, "server"},
+	event.Uncounted:         {pulses, "", Warning, Redis, ""},
 	event.RedisReplaced:     {begins, "redis-replaced", Info, Redis, "server"},
 	event.RedisReplayed:     {ends, "redis-replaced", Info, Redis, "server"},
 	event.RedisNamesake:     {begins, "redis-namesake", Critical, Redis, ""},
@@ -103,11 +105,20 @@ var rules = map[event.Kind]rule{
 	event.FileUnread:      {pulses, "", Warning, Config, ""},
 	event.EximUserUnknown: {pulses, "", Warning, Config, ""},
 
+	event.NodesDiffer:  {begins, "nodes-differ", Warning, Config, ""},
+	event.NodesAgree:   {ends, "nodes-differ", Info, Config, ""},
+	event.LogBehind:    {begins, "log-behind", Warning, Log, ""},
+	event.LogNotBehind: {ends, "log-behind", Info, Log, ""},
+	event.Unasked:      {begins, "unasked", Critical, Front, ""},
+	event.Asked:        {ends, "unasked", Info, Front, ""},
+
 	event.PolicyPanicked:   {pulses, "", Critical, Front, ""},
 	event.PolicyCrowded:    {pulses, "", Warning, Front, ""},
 	event.MilterPanicked:   {pulses, "", Critical, Front, ""},
 	event.MilterCrowded:    {pulses, "", Warning, Front, ""},
 	event.SocketSilent:     {pulses, "", Critical, Front, ""},
+	event.SocketGone:       {pulses, "", Critical, Front, ""},
+	event.SocketRemade:     {pulses, "", Warning, Front, ""},
 	event.SocketOpen:       {pulses, "", Critical, Front, ""},
 	event.SocketsHidden:    {pulses, "", Warning, Front, ""},
 	event.WhoBroken:        {pulses, "", Warning, Front, ""},

@@ -26,13 +26,7 @@ func (s *Incidents) save(now, before time.Time) {
 
 func (s *Incidents) put(now time.Time, i *state) {
 	i.saved, i.changed = now, false
-	s.report(s.notes.Put(i.Incident, i.name()...))
-}
-
-func (s *Incidents) report(err error) {
-	if err != nil {
-		s.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
+	event.EmitError(s.Events, event.StoreFailed, s.notes.Put(i.Incident, i.name()...))
 }
 
 // load goes on from the notes. Causes that are conditions of the node count as gone from the

@@ -34,9 +34,9 @@ func (debian) ready(context.Context, *run) (string, error) {
 	case !exists(debianConf):
 		return "", problemf("there is no %s", debianConf)
 	case exists(debianDir + "/exim4.conf"):
-		return "", problemf("Exim uses %s/exim4.conf here, not Debian's conf.d. Use --layout single.", debianDir)
+		return "", problemf("Exim uses %s/exim4.conf here, not Debian's conf.d. Use sluice exim install --layout single.", debianDir)
 	case !debianIsSplit():
-		return "", problemf("Debian's configuration is unsplit here (dc_use_split_config in\n%s). Use --layout single.", debianConf)
+		return "", problemf("Debian's configuration is unsplit here (dc_use_split_config in\n%s). Use sluice exim install --layout single.", debianConf)
 	}
 	return "", nil
 }

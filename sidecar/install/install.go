@@ -81,7 +81,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return problemf("Exim's configuration does not load as it is; mend that first:\n%v", err)
 	}
 	if r.way == "perl" && !r.hasPerl(ctx) {
-		return errors.New("this Exim has no embedded Perl. Use --way tcp")
+		return errors.New("this Exim has no embedded Perl. Use sluice exim install --way tcp")
 	}
 	r.noteSite(ctx)
 	r.answered = r.way == r.before.way && r.answers(ctx)
@@ -111,11 +111,11 @@ func (r *run) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	r.say("Exim's configuration now asks Sluice. The daemon takes it up with:\n    %s", r.layout.reload())
-	r.say("What your site may change is listed in %s.", r.layout.macrosAre())
+	r.printf("Exim's configuration now asks Sluice. The daemon takes it up with:\n    %s", r.layout.reload())
+	r.printf("What your site may change is listed in %s.", r.layout.macrosAre())
 	if r.way == "tcp" && !r.answers(ctx) {
 		address, _ := r.installed().Expand(ctx, "", "SLUICE_TCP")
-		r.say("Sluice does not answer at %[1]s yet. In sluice.toml it needs\n    [listen]\n    policy = [\"unix:/run/sluice/policy.sock\", \"tcp:%[1]s\"]\n"+
+		r.printf("Sluice does not answer at %[1]s yet. In sluice.toml it needs\n    [listen]\n    policy = [\"unix:/run/sluice/policy.sock\", \"tcp:%[1]s\"]\n"+
 			"and then:  systemctl enable sluice-tcp.socket; systemctl restart sluice", address)
 	}
 	return nil
@@ -129,7 +129,7 @@ func (i *Installer) Remove(ctx context.Context) error {
 	}
 	defer os.RemoveAll(r.work)
 	if r.before == nothing {
-		r.say("Sluice is not in Exim's configuration; nothing to remove.")
+		r.printf("Sluice is not in Exim's configuration; nothing to remove.")
 		return nil
 	}
 	r.unstage(true)
@@ -139,9 +139,9 @@ func (i *Installer) Remove(ctx context.Context) error {
 	if err := r.publish(ctx); err != nil {
 		return err
 	}
-	r.say("Sluice is out of Exim's configuration. The daemon takes that up with:\n    %s\nMail that was held goes out with the next queue run.", r.layout.reload())
+	r.printf("Sluice is out of Exim's configuration. The daemon takes that up with:\n    %s\nMail that was held goes out with the next queue run.", r.layout.reload())
 	if file := r.layout.macrosFile(); file != "" && setsSiteMacros(filepath.Dir(file)) {
-		r.say("Your files in %s still set SLUICE_SITE_ macros. If you took lines of\nyour own out for them (acl_not_smtp, perl_startup), put those back.", filepath.Dir(file))
+		r.printf("Your files in %s still set SLUICE_SITE_ macros. If you took lines of\nyour own out for them (acl_not_smtp, perl_startup), put those back.", filepath.Dir(file))
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (i *Installer) begin(ctx context.Context, w Wanted) (r *run, err error) {
 	case r.before.layout != "" && r.before.layout != name:
 		return nil, fmt.Errorf("%w: Sluice is here in the layout %s; take it out first: sluice exim remove", ErrUsage, r.before.layout)
 	case w.Config != "" && name != "single":
-		return nil, fmt.Errorf("%w: --file is of the layout single; here it is %s", ErrUsage, name)
+		return nil, fmt.Errorf("%w: sluice exim install --file is of the layout single; here it is %s", ErrUsage, name)
 	case r.before.config != "" && r.before.config != r.conf:
 		return nil, fmt.Errorf("%w: Sluice is in %s; take it out first: sluice exim remove", ErrUsage, r.before.config)
 	}
@@ -256,7 +256,7 @@ func (r *run) makeWork(ctx context.Context) (err error) {
 	return errors.Join(os.Chown(r.work, 0, gid), os.Chmod(r.work, 0o750))
 }
 
-func (r *run) say(format string, args ...any) { fmt.Fprintf(r.Out, format+"\n", args...) }
+func (r *run) printf(format string, args ...any) { fmt.Fprintf(r.Out, format+"\n", args...) }
 
 // fail is what an operator is told of a failure before anything was put in place.
 func (r *run) fail(what string, why error) error {

@@ -82,7 +82,7 @@ func (r *run) makeToken(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make %s: %w", tokenFile, err)
 	}
-	r.say("%s made; sluice reads it when it starts", tokenFile)
+	r.printf("%s made; sluice reads it when it starts", tokenFile)
 	return nil
 }
 

@@ -205,26 +205,26 @@ func (r *run) put(path string) error {
 	was := r.before.sums[path]
 	switch {
 	case !want.gone && !is.gone && bytes.Equal(is.text, want.text):
-		r.say("%s is up to date", path)
+		r.printf("%s is up to date", path)
 		return nil
 	case !is.gone && was != "" && sum(is.text) != was && (wholly(path) || hasBlocks(is.text)):
 		if err := is.write(path + ".changed"); err != nil {
 			return err
 		}
-		r.say("%[1]s was changed by hand; your version is now %[1]s.changed", path)
+		r.printf("%[1]s was changed by hand; your version is now %[1]s.changed", path)
 	}
 	r.stage.kept = append(r.stage.kept, kept{path, is})
 	if want.gone {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		r.say("%s removed", path)
+		r.printf("%s removed", path)
 		return nil
 	}
 	if err := want.write(path); err != nil {
 		return err
 	}
-	r.say("%s put in", path)
+	r.printf("%s put in", path)
 	return nil
 }
 

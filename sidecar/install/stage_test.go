@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,7 +17,7 @@ func newRun() *run { return &run{before: nothing, stage: newStage()} }
 func siteFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "exim.conf")
-	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o640), os.Chmod(path, 0o640)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	return path

@@ -8,6 +8,7 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/overlay"
 )
 
 // A Table is the thresholds in force: those of all layers together, compiled for each
@@ -15,14 +16,15 @@ import (
 type Table struct {
 	Window time.Duration // that of hourly limits
 
-	scopes      scopes            // what each scope sets; the default scope sets every key
-	fallback    []ratelimit.Limit // limits of any domain without a scope of its own
-	unlimited   []ratelimit.Limit // limits of special subjects that have none
-	HasAccounts bool              // some scope is an account
-	HasWatched  bool              // some scope is watched
-	exempts     bool              // some scope is exempt
+	scopes      overlay.Map[scoped] // what each scope sets; the default scope sets every key
+	fallback    []ratelimit.Limit   // limits of any domain without a scope of its own
+	unlimited   []ratelimit.Limit   // limits of special subjects that have none
+	HasAccounts bool                // some scope is an account
+	HasWatched  bool                // some scope is watched
 
-	accounts, watched, exempted int // how many scopes are that
+	accounts, watched, exempted int   // how many scopes are that
+	sharers                     int   // how many but the default scope say something of leaving room for others
+	share                       int64 // what the default scope says of it: percent
 }
 
 // scoped is what all layers together set for one scope.
@@ -34,14 +36,14 @@ type scoped struct {
 }
 
 // Scope is what is set for a scope by itself; nil: nothing is.
-func (t *Table) Scope(name string) *scoped { return t.scopes.get(name) }
+func (t *Table) Scope(name string) *scoped { return t.scopes.Get(name) }
 
 // Scopes yields the scopes for which something is set, in no order.
-func (t *Table) Scopes() iter.Seq2[string, *scoped] { return t.scopes.all() }
+func (t *Table) Scopes() iter.Seq2[string, *scoped] { return t.scopes.All() }
 
 // limitsOf are the limits of a scope; false if nothing is set for it.
 func (t *Table) limitsOf(name string) ([]ratelimit.Limit, bool) {
-	if scope := t.scopes.get(name); scope != nil && name != sidecar.DefaultScope {
+	if scope := t.scopes.Get(name); scope != nil && name != sidecar.DefaultScope {
 		return scope.limits, true
 	}
 	return nil, false
@@ -96,7 +98,7 @@ func NewTable(window time.Duration, layers ...[]Setting) *Table {
 			scope.put(&layer[i])
 		}
 	}
-	t.scopes = scopes{base: all}
+	t.scopes = overlay.New(all)
 	t.compile()
 	return t
 }
@@ -114,7 +116,7 @@ func (s *scoped) above() *scoped {
 func (t *Table) With(live map[string][]Setting) *Table {
 	after, others := *t, map[string]*scoped{}
 	for name, settings := range live {
-		scope := t.scopes.get(name)
+		scope := t.scopes.Get(name)
 		after.count(name, scope, -1)
 		if scope != nil && scope.below != nil {
 			scope = scope.below
@@ -131,7 +133,7 @@ func (t *Table) With(live map[string][]Setting) *Table {
 		others[name] = scope
 		after.count(name, scope, 1)
 	}
-	after.scopes = t.scopes.with(others)
+	after.scopes = t.scopes.With(others)
 	if _, all := live[sidecar.DefaultScope]; all {
 		after.compile()
 		return &after
@@ -141,7 +143,7 @@ func (t *Table) With(live map[string][]Setting) *Table {
 			others[name] = after.compiled(name, scope)
 		}
 	}
-	after.scopes = t.scopes.with(others)
+	after.scopes = t.scopes.With(others)
 	return &after
 }
 
@@ -149,14 +151,15 @@ func (t *Table) With(live map[string][]Setting) *Table {
 func (t *Table) compile() {
 	t.fallback, t.unlimited = t.compileLimits("", []string{sidecar.DefaultScope}), t.compileLimits("", nil)
 	all := map[string]*scoped{}
-	for name, scope := range t.scopes.all() {
+	for name, scope := range t.scopes.All() {
 		all[name] = t.compiled(name, scope)
 	}
-	t.scopes = scopes{base: all}
-	t.accounts, t.watched, t.exempted = 0, 0, 0
+	t.scopes = overlay.New(all)
+	t.accounts, t.watched, t.exempted, t.sharers = 0, 0, 0, 0
 	for name, scope := range all {
 		t.count(name, scope, 1)
 	}
+	t.share = t.percentForOthers(sidecar.Payer{})
 }
 
 // compiled is a scope with its limits.
@@ -180,7 +183,10 @@ func (t *Table) count(name string, scope *scoped, by int) {
 	if sidecar.IsAccount(name) {
 		t.accounts += by
 	}
-	t.HasWatched, t.exempts, t.HasAccounts = t.watched > 0, t.exempted > 0, t.accounts > 0
+	if name != sidecar.DefaultScope && (scope.Culprit != nil || scope.OthersShare != nil) {
+		t.sharers += by
+	}
+	t.HasWatched, t.HasAccounts = t.watched > 0, t.accounts > 0
 }
 
 // scopesOfLimits lists the scopes of which the first that sets a limit says how much a
@@ -198,7 +204,7 @@ func scopesOfLimits(name string) []string {
 func (t *Table) compileLimits(name string, scopes []string) []ratelimit.Limit {
 	var hourly, daily int64
 	for _, scope := range slices.Backward(scopes) {
-		if set := t.scopes.get(scope); set != nil {
+		if set := t.scopes.Get(scope); set != nil {
 			hourly, daily = *cmp.Or(set.Hourly, &hourly), *cmp.Or(set.Daily, &daily)
 		}
 	}
@@ -206,8 +212,8 @@ func (t *Table) compileLimits(name string, scopes []string) []ratelimit.Limit {
 	if hourly > 0 || sidecar.AlwaysCounted(name) {
 		limits = append(limits, ratelimit.Limit{Window: t.Window, Max: hourly})
 	}
-	if daily > 0 && t.Window != sidecar.Day {
-		limits = append(limits, ratelimit.Limit{Window: sidecar.Day, Max: daily})
+	if daily > 0 && t.Window != Day {
+		limits = append(limits, ratelimit.Limit{Window: Day, Max: daily})
 	}
 	return limits
 }
@@ -218,7 +224,7 @@ func (t *Table) LongestWindow() time.Duration {
 	for _, limit := range t.fallback {
 		longest = max(longest, limit.Window)
 	}
-	for _, scope := range t.scopes.all() {
+	for _, scope := range t.scopes.All() {
 		for _, limit := range scope.limits {
 			longest = max(longest, limit.Window)
 		}
@@ -253,7 +259,7 @@ func (t *Table) LimitsOf(who sidecar.Payer) []ratelimit.Limit {
 	if who.Special != "" {
 		switch own, ok := t.limitsOf(who.Special); {
 		case ok && who.Domain != "": // its domain may have changed: an account's other main domain
-			return t.compileLimits(who.Special, who.LimitScopes())
+			return t.compileLimits(who.Special, who.LimitScopes(who.Special))
 		case ok:
 			return own
 		case sidecar.Unlimited(who.Special):
@@ -286,17 +292,12 @@ func (t *Table) Watched(who sidecar.Payer, subject string) bool {
 	case sidecar.IsDomain(subject):
 		who.Mailbox = ""
 	}
-	mode, _ := InForce(t, who, "mode", func(t *Thresholds) *Mode { return t.Mode })
-	return mode == Watch
+	return InForce(t, who, func(t *Thresholds) *Mode { return t.Mode }) == Watch
 }
 
 // ExemptScope reports whether thresholds exempt somebody from being charged.
 func (t *Table) ExemptScope(who sidecar.Payer) bool {
-	if !t.exempts {
-		return false
-	}
-	exempt, _ := InForce(t, who, "exempt", func(t *Thresholds) *bool { return t.Exempt })
-	return exempt
+	return t.exempted > 0 && InForce(t, who, func(t *Thresholds) *bool { return t.Exempt })
 }
 
 // LimitOrigin says who set the limit of a subject in a window, one of those charged for a
@@ -306,25 +307,23 @@ func (t *Table) LimitOrigin(who sidecar.Payer, subject string, window time.Durat
 	if window != t.Window {
 		key = "daily"
 	}
-	scopes := []string{subject}
-	if subject == who.Subject() {
-		scopes = who.LimitScopes()
-	}
-	v, _ := t.Decisive(key, scopes)
-	return v.Origin
+	return t.originOf(key, who.LimitScopes(subject))
 }
 
-// InForce is the value of a key for somebody, and who set it: that of the most specific
-// scope which sets it, of mailbox, domain, account and default.
-func InForce[T any](t *Table, who sidecar.Payer, key string, value func(*Thresholds) *T) (v T, o Origin) {
+// InForce is the value of a threshold for somebody: that of the most specific scope which
+// sets it, of mailbox, domain, account and default.
+func InForce[T any](t *Table, who sidecar.Payer, value func(*Thresholds) *T) (v T) {
+	if !t.HasAccounts {
+		who.Account = ""
+	}
 	for _, name := range who.Scopes() {
-		if scope := t.scopes.get(name); scope != nil {
+		if scope := t.scopes.Get(name); scope != nil {
 			if v := value(&scope.Thresholds); v != nil {
-				return *v, scope.Set(key).Origin
+				return *v
 			}
 		}
 	}
-	return v, o
+	return v
 }
 
 // Expected is how many sends in an hour of an author are fine, at the expense of who, and who has
@@ -333,69 +332,46 @@ func (t *Table) Expected(who sidecar.Payer, author string) (n int64, by Origin) 
 	if own := t.Scope(author); own != nil && own.Expected != nil {
 		return *own.Expected, own.Set("expected").Origin
 	}
-	return InForce(t, who, "expected", func(t *Thresholds) *int64 { return t.Expected })
+	n = InForce(t, who, func(t *Thresholds) *int64 { return t.Expected })
+	return n, t.originOf("expected", who.Scopes())
 }
 
 // DeferfailLimits are the number of bad sends, and their share of all in percent, that
 // block somebody's domain.
 func (t *Table) DeferfailLimits(who sidecar.Payer) (least, percent int64) {
-	least, _ = InForce(t, who, "deferfail_min", func(t *Thresholds) *int64 { return t.DeferfailMin })
-	percent, _ = InForce(t, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
+	least = InForce(t, who, func(t *Thresholds) *int64 { return t.DeferfailMin })
+	percent = InForce(t, who, func(t *Thresholds) *int64 { return t.DeferfailPercent })
 	return least, percent
 }
 
 // DeferfailOrigin says who set the percentage for somebody.
 func (t *Table) DeferfailOrigin(who sidecar.Payer) Origin {
-	_, origin := InForce(t, who, "deferfail_percent", func(t *Thresholds) *int64 { return t.DeferfailPercent })
-	return origin
+	return t.originOf("deferfail_percent", who.Scopes())
 }
 
 // IgnoredCauses are the causes by which defers and failures are not bad for somebody.
 func (t *Table) IgnoredCauses(who sidecar.Payer) []sidecar.Cause {
-	causes, _ := InForce(t, who, "deferfail_ignore", func(t *Thresholds) *[]sidecar.Cause { return t.DeferfailIgnore })
-	return causes
+	return InForce(t, who, func(t *Thresholds) *[]sidecar.Cause { return t.DeferfailIgnore })
 }
 
-// Decisive is the value of a key in the first of the named scopes that sets it; false if
+// Decisive is the setting of a key in the first of the named scopes that sets it; nil if
 // none does.
-func (t *Table) Decisive(key string, names []string) (Value, bool) {
+func (t *Table) Decisive(key string, names []string) *Setting {
 	for _, name := range names {
-		if set := t.scopes.get(name).Set(key); set != nil {
-			return Value{Key: key, Value: set.Value, Set: name, Origin: set.Origin}, true
+		if set := t.scopes.Get(name).Set(key); set != nil {
+			return set
 		}
 	}
-	return Value{}, false
+	return nil
 }
 
-// LimitsIn lists the limits of one key, hourly or daily, that must all have room before
-// scope may send. who is the payer of that scope.
-func (t *Table) LimitsIn(key, scope string, who sidecar.Payer) (all []Value) {
-	for _, name := range who.Scopes() {
-		from := []string{name}
-		switch {
-		case name == sidecar.DefaultScope && scope != sidecar.DefaultScope, who.Special != "" && name != who.Special:
-			continue
-		case name == who.Subject():
-			from = who.LimitScopes()
-		}
-		if v, set := t.Decisive(key, from); set {
-			v.Of = name
-			all = append(all, v)
-		}
+// originOf says who set a key in the first of the named scopes that sets it.
+func (t *Table) originOf(key string, names []string) Origin {
+	if set := t.Decisive(key, names); set != nil {
+		return set.Origin
 	}
-	return all
+	return Origin{}
 }
 
 // UsedUp reports whether a limit is used up.
 func UsedUp(u ratelimit.Use) bool { return u.Limit.Max > 0 && u.Used >= u.Limit.Max }
-
-// A Value is one threshold that is in force for somebody.
-type Value struct {
-	Key    string `json:"key"`
-	Of     string `json:"of"`     // whose value it is: of a limit, the scope asked about or one that contains it
-	Value  any    `json:"value"`  // as in Setting
-	Set    string `json:"set_in"` // the scope in which it is set
-	Origin `json:"origin"`
-
-	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when sends are counted; zero: since the first
-}

@@ -1,10 +1,9 @@
 package limit
 
 import (
-	"fmt"
+	"time"
 
 	"sluice/sidecar"
-	"sluice/sidecar/envelope"
 	"sluice/sidecar/field"
 )
 
@@ -67,6 +66,9 @@ const (
 	SpikeOff   Spike = "off"
 )
 
+// Day is the window of a daily limit.
+const Day = 24 * time.Hour
+
 // MaxSends bounds numbers of sends so that percentages of them never overflow.
 const MaxSends = 1_000_000_000
 
@@ -78,17 +80,6 @@ func Keys() []string {
 // IsDeferfail reports whether a key says when a domain is blocked for bad sends: always as
 // a whole, never one mailbox.
 func IsDeferfail(key string) bool { return key == "deferfail_percent" || key == "deferfail_min" }
-
-// CheckScope says why a key would have no effect in a scope; nil if it has one.
-func CheckScope(scope, key string) error {
-	if isAuthor(scope) && key != "expected" {
-		return fmt.Errorf("%s is not for %s, which has no limits of its own: only expected is", key, scope)
-	}
-	if domain := envelope.DomainOf(scope); domain != "" && !sidecar.IsAccount(scope) && IsDeferfail(key) {
-		return fmt.Errorf("%s is not for a mailbox: a domain is locked as a whole for what becomes of its mail; set it for %s", key, domain)
-	}
-	return nil
-}
 
 // Field is the field of a key; nil if there is no such key.
 func (t *Thresholds) Field(key string) field.Value {

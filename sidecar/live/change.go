@@ -8,17 +8,17 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // Bounds of a change.
 const (
-	LongestChange = 10 * 366 * sidecar.Day // of --for
-	longestWhy    = 500                    // bytes
+	LongestChange = 10 * 366 * limit.Day // of --for
+	longestWhy    = 500                  // bytes
 )
 
 // Change carries out an edit, on all nodes. If it returns an error, nothing was changed;
@@ -95,7 +95,7 @@ func (l *Live) present(now time.Time) *settings.Settings {
 // draft makes a change of an edit. It is an error if the edit would have no effect.
 func (l *Live) draft(now time.Time, o history.Edit) ([]history.Change, error) {
 	if o.For < 0 || o.For > LongestChange || len(o.Why) > longestWhy {
-		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/sidecar.Day, longestWhy)
+		return nil, fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", LongestChange/limit.Day, longestWhy)
 	}
 	c := history.Change{At: now.Round(0).Truncate(time.Millisecond), Who: o.Who, Node: l.host.Node, Why: o.Why}
 	if o.Rollback != 0 {
@@ -142,13 +142,13 @@ func (l *Live) draftImport(now time.Time, lines []history.Saved, who string) (al
 	set := map[[2]string]any{} // values of the lines before, by scope and key
 	var errs []error
 	for _, line := range lines {
-		scope, settings, err := limit.ParseSettings(line.Scope, line.Set)
+		scope, settings, err := typed.Settings(line.Scope, line.Set)
 		switch {
 		case err != nil:
 		case len(line.Why) > longestWhy:
 			err = fmt.Errorf("why must be at most %d bytes long", longestWhy)
 		case line.Until.Sub(now) > LongestChange:
-			err = fmt.Errorf("until must be within %d days", LongestChange/sidecar.Day)
+			err = fmt.Errorf("until must be within %d days", LongestChange/limit.Day)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", line.Place, err))
@@ -174,9 +174,22 @@ func (l *Live) draftImport(now time.Time, lines []history.Saved, who string) (al
 // keyChanges lists how some settings would change what is in force.
 func keyChanges(s *settings.Settings, set []limit.Setting) (keys []history.KeyChange) {
 	for _, to := range set {
-		keys = append(keys, history.KeyChange{Key: to.Key, From: s.ValueOf(to.Key, to.Scope), To: to.Value})
+		keys = append(keys, history.KeyChange{Key: to.Key, From: valueOf(s, to.Key, to.Scope), To: to.Value})
 	}
 	return keys
+}
+
+// valueOf is the value in force of a key for a scope; nil if there is none.
+func valueOf(s *settings.Settings, key, scope string) any {
+	who := s.PayerOfScope(scope)
+	scopes := who.Scopes()
+	if limit.IsLimit(key) {
+		scopes = who.LimitScopes(scope)
+	}
+	if set := s.Decisive(key, scopes); set != nil {
+		return set.Value
+	}
+	return nil
 }
 
 func (l *Live) emitChanged(c history.Change) {
@@ -222,12 +235,12 @@ func (l *Live) Export(now time.Time, scope string, left bool) ([]history.Saved, 
 	return slices.DeleteFunc(changes, func(c history.Saved) bool { return scope != "" && c.Scope != scope }), nil
 }
 
-// canonicalOrAll is limit.SettableScope, or "" for "".
+// canonicalOrAll is typed.Settable, or "" for "".
 func canonicalOrAll(scope string) (string, error) {
 	if scope == "" {
 		return "", nil
 	}
-	return limit.SettableScope(scope)
+	return typed.Settable(scope)
 }
 
 // stayedBehind lists what was set while store.url named another store, without the keys

@@ -57,7 +57,7 @@ func newLive(t testing.TB, store *counted, events *emitted, changes int) *Live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	board := &notes.Board{Notes: store}
+	board := &notes.LocalBoard{Notes: store}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for n := range changes {
 		value := fmt.Appendf(nil, `{"number":%d,"at":"2026-03-01T12:00:00Z","who":"root","scope":"d%d.example","keys":[{"key":"hourly","to":%d}]}`, n+1, n, n+5)
@@ -70,7 +70,7 @@ func newLive(t testing.TB, store *counted, events *emitted, changes int) *Live {
 
 func hourlyOf(l *Live, scope string) any {
 	s := l.Load()
-	return s.ValueOf("hourly", scope)
+	return valueOf(s, "hourly", scope)
 }
 
 func set(t testing.TB, l *Live, scope string, assignments ...string) history.Change {

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
 	"sluice/sidecar/history"
@@ -49,9 +48,9 @@ type Options struct {
 	Config *config.Config
 	Panel  settings.Panel
 	Host   settings.Host
-	Board  sidecar.Board
+	Board  notes.Board
 	Former history.Log // the changes made while store.url named another store
-	Notes  sidecar.Notes
+	Notes  notes.Store
 	Events event.Sink
 	Now    time.Time
 }
@@ -130,9 +129,7 @@ func (l *Live) compile(f *liveValue, now time.Time) {
 		f.from.Live = append(f.from.Live, set...)
 	}
 	compiled, err := settings.New(f.from, l.host, f.settings)
-	if err != nil {
-		l.events.Emit(event.Event{Kind: event.FileUnread, Err: err})
-	}
+	event.EmitError(l.events, event.FileUnread, err)
 	f.settings = compiled
 }
 

@@ -7,6 +7,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
 )
 
@@ -42,15 +43,15 @@ func countsBeganIn(s *settings.Settings, scopes []string, before map[countedLimi
 
 // addBegan adds to all since when the limits of a scope count.
 func addBegan(s *settings.Settings, all map[countedLimit]time.Time, name string, before map[countedLimit]time.Time, now time.Time, start bool) {
-	add := func(limit countedLimit) {
-		began, existed := before[limit]
+	add := func(one countedLimit) {
+		began, existed := before[one]
 		if !existed {
 			began = now.Round(0).Truncate(time.Millisecond)
-			if limit.key == "daily" && !start && ratelimit.Nests(s.Window, sidecar.Day) {
-				began = hourBefore(before, began, limit.scope, s.Window)
+			if one.key == "daily" && !start && ratelimit.Nests(s.Window, limit.Day) {
+				began = hourBefore(before, began, one.scope, s.Window)
 			}
 		}
-		all[limit] = began
+		all[one] = began
 	}
 	scope := s.Scope(name)
 	if scope == nil {
@@ -85,20 +86,14 @@ func (l *Live) noteBegan() {
 	for limit := range l.noted {
 		if _, there := began[limit]; !there {
 			delete(l.noted, limit)
-			l.reportFailure(l.notes.Drop(limit.key, limit.scope))
+			event.EmitError(l.events, event.StoreFailed, l.notes.Drop(limit.key, limit.scope))
 		}
 	}
 	for limit, at := range began {
 		if !l.noted[limit].Equal(at) {
 			l.noted[limit] = at
-			l.reportFailure(l.notes.Put(at.UnixMilli(), limit.key, limit.scope))
+			event.EmitError(l.events, event.StoreFailed, l.notes.Put(at.UnixMilli(), limit.key, limit.scope))
 		}
-	}
-}
-
-func (l *Live) reportFailure(err error) {
-	if err != nil {
-		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lockfile"
 )
 
 // A clusterLock is a lock that `sluice lock` made, which stands on all nodes until it is
@@ -19,7 +19,8 @@ import (
 type clusterLock struct {
 	State state  `json:"state,omitempty"` // not on the board
 	Who   string `json:"who"`
-	Mark  string `json:"mark"` // random, so that two locks of a domain differ
+	Node  string `json:"node,omitempty"` // on which it was made
+	Mark  string `json:"mark"`           // random, so that two locks of a domain differ
 }
 
 // A state is how far a node is with its own file of a clusterLock. "making", which an
@@ -63,7 +64,7 @@ func (l *Locks) Follow(ctx context.Context, _ time.Time) {
 		if mine, ok := here[domain]; ok && (mine.Mark == c.Mark || mine.State == unposted) {
 			continue
 		}
-		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", c.Who)})
+		l.events.Emit(event.Event{Kind: event.LockedElsewhere, Domain: domain, Attrs: event.Attrs("who", c.Who, "node", c.Node)})
 		l.note(domain, c, stands)
 		l.logTrouble(domain, l.makeFile(domain, c))
 	}
@@ -85,21 +86,27 @@ func (l *Locks) resume() {
 }
 
 // LockForAll locks a domain on this node, and on all others at once or as soon as the
-// board can be reached.
+// board can be reached. After an error about its file it is locked all the same, if ByHand says so.
 func (l *Locks) LockForAll(ctx context.Context, domain, who string) error {
-	c := clusterLock{Who: who, Mark: rand.Text()}
+	c := clusterLock{Who: who, Node: l.settings().Node, Mark: rand.Text()}
 	if l.board == nil {
 		return l.makeFile(domain, c)
 	}
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
 	l.note(domain, c, stands)
-	if err := l.makeFile(domain, c); err != nil {
+	err := l.makeFile(domain, c)
+	if !l.ByHand(domain) {
 		l.forget(domain)
 		return err
 	}
 	l.post(ctx, domain, c)
-	return nil
+	return err
+}
+
+// ByHand reports whether an operator has locked a domain, also if its file could not be made yet.
+func (l *Locks) ByHand(domain string) bool {
+	return slices.ContainsFunc(l.dir.Files(domain), func(f lockfile.File) bool { return f.Operator })
 }
 
 func (l *Locks) makeFile(domain string, c clusterLock) error {
@@ -145,7 +152,7 @@ func (l *Locks) UnlockForAll(ctx context.Context, domain string) (err error) {
 func (l *Locks) fileRemoved(ctx context.Context, domain string) {
 	l.cluster.Lock()
 	defer l.cluster.Unlock()
-	again := slices.ContainsFunc(l.dir.Files(domain), func(f sidecar.LockFile) bool { return f.Kind == sidecar.LockHourly && f.Operator })
+	again := slices.ContainsFunc(l.dir.Files(domain), func(f lockfile.File) bool { return f.Kind == lockfile.Hourly && f.Operator })
 	if c, locked := l.clusterLocks()[domain]; locked && !again {
 		l.withdraw(ctx, domain, c)
 	}
@@ -187,13 +194,9 @@ func (l *Locks) clusterLocks() map[string]clusterLock {
 
 func (l *Locks) note(domain string, c clusterLock, s state) {
 	c.State = s
-	l.logStoreFailed(l.noted.Put(c, domain))
+	event.EmitError(l.events, event.StoreFailed, l.noted.Put(c, domain))
 }
 
-func (l *Locks) forget(domain string) { l.logStoreFailed(l.noted.Drop(domain)) }
-
-func (l *Locks) logStoreFailed(err error) {
-	if err != nil {
-		l.events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
+func (l *Locks) forget(domain string) {
+	event.EmitError(l.events, event.StoreFailed, l.noted.Drop(domain))
 }

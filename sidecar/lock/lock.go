@@ -3,14 +3,15 @@ package lock
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 )
 
@@ -19,29 +20,29 @@ const textLocked = "Domain %s is locked.  Message will be reattempted later"
 
 // Locks makes and removes lock and usage files.
 type Locks struct {
-	dir        sidecar.LockDir
+	dir        lockfile.Dir
 	store      sidecar.Counts
-	clock      sidecar.Clock
+	clock      ratelimit.Clock
 	events     event.Sink
 	settings   func() *settings.Settings
 	reconciler sidecar.Reconciler
 	culprit    func(now time.Time, subject string) sidecar.Culprit
 
 	cluster sync.Mutex             // held while locks for all nodes are made or removed
-	board   sidecar.Board          // nil: this node shares with nobody
+	board   notes.Board            // nil: this node shares with nobody
 	noted   notes.Map[clusterLock] // by domain
 }
 
 // Options are what Locks are made with; all but Board are needed.
 type Options struct {
-	Dir        sidecar.LockDir
+	Dir        lockfile.Dir
 	Store      sidecar.Counts
-	Clock      sidecar.Clock
+	Clock      ratelimit.Clock
 	Events     event.Sink
 	Settings   func() *settings.Settings
 	Reconciler sidecar.Reconciler
-	Board      sidecar.Board // nil: this node shares with nobody
-	Notes      sidecar.Notes
+	Board      notes.Board // nil: this node shares with nobody
+	Notes      notes.Store
 	Culprit    func(now time.Time, subject string) sidecar.Culprit // who sends most of a domain, as far as is known
 }
 
@@ -97,7 +98,7 @@ func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error
 	use, full := l.fullest(l.store.Standing(l.clock.Store(now), domain))
 	switch {
 	case full && !ours:
-		content := sidecar.Ratio(use.Used, use.Limit.Max)
+		content := printable.Ratio(use.Used, use.Limit.Max)
 		l.events.Emit(event.Event{Kind: event.LimitReached, Domain: domain, Attrs: append(event.Attrs("sent", content), l.culprit(now, domain).Attrs()...)})
 		return l.dir.Make(lock, content, use.Epoch)
 	case !full && ours:
@@ -111,15 +112,15 @@ func (l *Locks) Reconcile(_ context.Context, now time.Time, domain string) error
 // locked so, or all for "".
 func (l *Locks) Full(domain string) (domains []string) {
 	for _, f := range l.dir.Files(domain) {
-		if f.Kind == sidecar.LockHourly && !f.Operator {
+		if f.Kind == lockfile.Hourly && !f.Operator {
 			domains = append(domains, f.Domain)
 		}
 	}
 	return domains
 }
 
-func hourly(domain string) sidecar.Lock {
-	return sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain}
+func hourly(domain string) lockfile.Lock {
+	return lockfile.Lock{Kind: lockfile.Hourly, Domain: domain}
 }
 
 // fullest returns the first limit that a domain has used up; false if it has used up none,
@@ -134,8 +135,8 @@ func (l *Locks) fullest(standing ratelimit.Standing) (ratelimit.Use, bool) {
 
 // Event follows what an operator did by hand in the lock directory. If a lock file was
 // removed, the domain starts at zero.
-func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
-	if e.Kind != sidecar.LockRemovedByHand {
+func (l *Locks) Event(ctx context.Context, now time.Time, e lockfile.Event) {
+	if e.Kind != lockfile.RemovedByHand {
 		l.events.Emit(EventOf(e))
 		return
 	}
@@ -153,7 +154,7 @@ func (l *Locks) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
 		return
 	}
 	l.events.Emit(EventOf(e))
-	l.logStoreFailed(l.reconciler.Reset(ctx, now, e.File.Domain, seen))
+	event.EmitError(l.events, event.StoreFailed, l.reconciler.Reset(ctx, now, e.File.Domain, seen))
 }
 
 // Reset removes the lock files that Sluice made for counts from before the reset.
@@ -179,7 +180,7 @@ func (l *Locks) logTrouble(domain string, err error) {
 
 // Block blocks domains for which an operator has made a lock file.
 func (l *Locks) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
-	if who.Domain == "" || !slices.ContainsFunc(l.dir.Files(who.Domain), func(f sidecar.LockFile) bool { return f.Operator }) {
+	if who.Domain == "" || !l.ByHand(who.Domain) {
 		return sidecar.Block{}, false
 	}
 	return sidecar.Block{SMTP: sidecar.Defer, Local: sidecar.Accept, By: sidecar.ByOperator, Text: func(sidecar.Action) sidecar.RefusalText {
@@ -188,23 +189,25 @@ func (l *Locks) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar
 }
 
 // lockEvents are the events that operators see of the lock directory.
-var lockEvents = map[sidecar.LockEventKind]event.Kind{
-	sidecar.LockRemovedByHand: event.LockRemoved,
-	sidecar.LockMade:          event.LockMade,
-	sidecar.LockTakenOver:     event.LockTaken,
-	sidecar.LockDirLost:       event.LockDirLost,
-	sidecar.LockTrouble:       event.LockTrouble,
-	sidecar.LockDirMended:     event.LockDirMended,
-	sidecar.LockDirShared:     event.LockDirShared,
-	sidecar.LockIgnored:       event.LockIgnored,
+var lockEvents = map[lockfile.EventKind]event.Kind{
+	lockfile.RemovedByHand: event.LockRemoved,
+	lockfile.Made:          event.LockMade,
+	lockfile.TakenOver:     event.LockTaken,
+	lockfile.DirLost:       event.LockDirLost,
+	lockfile.Trouble:       event.LockTrouble,
+	lockfile.DirMended:     event.LockDirMended,
+	lockfile.DirShared:     event.LockDirShared,
+	lockfile.Ignored:       event.LockIgnored,
 }
 
 // EventOf returns the event that operators see of it.
-func EventOf(e sidecar.LockEvent) event.Event {
+func EventOf(e lockfile.Event) event.Event {
 	seen := event.Event{Kind: lockEvents[e.Kind], Domain: e.File.Domain, Err: e.Err}
-	switch e.File.Kind {
-	case "": // it is about the whole directory
-	case sidecar.LockUsage:
+	switch {
+	case e.Kind == lockfile.DirMended:
+		seen.Attrs = event.Attrs("dir", e.Dir)
+	case e.File.Kind == "": // it is about the whole directory
+	case e.File.Kind == lockfile.OfUsage:
 		seen.Kind = event.UsageRemoved
 	default:
 		seen.Attrs = event.Attrs("lock", string(e.File.Kind))

@@ -7,6 +7,8 @@ import (
 
 	"sluice/ratelimit"
 	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/printable"
 )
 
 // maxUsage is the largest number of usage files.
@@ -25,9 +27,9 @@ func (l *Locks) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
 		}
 	}
 	return each, func() {
-		var files []sidecar.Usage
+		var files []lockfile.Usage
 		for _, u := range full.sorted() {
-			files = append(files, sidecar.Usage{Domain: u.Subject, Content: sidecar.Ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
+			files = append(files, lockfile.Usage{Domain: u.Subject, Content: printable.Ratio(u.Used, u.Limit.Max), Epoch: u.Epoch})
 		}
 		l.dir.ShowUsage(files)
 	}

@@ -2,7 +2,7 @@
 // Exim refuses a domain even while Sluice does not answer. It owns the directory and a
 // record of each lock file, and knows which files operators have made, changed or
 // removed by hand. It asks Notes, in which the records survive a crash, and the kernel
-// for changes. It tells the caller of Run, by a sidecar.LockEvent for everything that
+// for changes. It tells the caller of Run, by a lockfile.Event for everything that
 // somebody else did in the directory.
 //
 // A record (record.go) is noted before and after each step on the disk. Its state is
@@ -11,15 +11,15 @@
 // compares the record with the file:
 //
 //	record    no file, same directory  no file, other directory  file as recorded  file replaced, touched or edited
-//	none      -                        -                         -                 the operator's: LockMade
-//	making    make it                  make it                   made              the operator's: LockMade
+//	none      -                        -                         -                 the operator's: lockfile.Made
+//	making    make it                  make it                   made              the operator's: lockfile.Made
 //	made      by hand: LockReleased    make it again             -                 the operator's: LockTaken
-//	unmaking  forget it                forget it                 remove, forget    the operator's: LockMade
+//	unmaking  forget it                forget it                 remove, forget    the operator's: lockfile.Made
 //
 // Operators may edit their own files as they like. Only a file that was made and is
 // absent counts as removed by hand. If the directory itself is missing or is another
 // one (removed, mounted over), nothing counts as removed: all locks are made again, the
-// operator's too, and a LockDirLost says so. In another directory, a file with our
+// operator's too, and a lockfile.DirLost says so. In another directory, a file with our
 // content is ours: a directory that was unmounted comes back with the files it had.
 //
 // Make, Unmake and Remove change the disk and the records under the same mutex as the

@@ -6,18 +6,19 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/lock"
+	"sluice/sidecar/lockfile"
 )
 
 // said is what the operator reads of events.
-func said(events []sidecar.LockEvent) string {
+func said(events []lockfile.Event) string {
 	var b bytes.Buffer
 	log := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -35,7 +36,7 @@ func said(events []sidecar.LockEvent) string {
 const (
 	inTrouble = `msg="lock directory in trouble: domains are counted and refused all the same, but not while sluice is stopped" error="`
 	byItself  = `; tried again by itself"` + "\n"
-	mendedNow = `msg="lock directory mended: all lock files are as they should be"` + "\n"
+	mendedNow = `msg="lock directory mended: all lock files are as they should be" dir=`
 )
 
 // A condition is something that an operator has to put right.
@@ -199,10 +200,11 @@ func (r *rig) mended(c condition) {
 	if c.usage {
 		r.show("example.org")
 	}
-	want := mendedNow
+	mended := mendedNow + r.path + "\n"
+	want := mended
 	if c.lost != "" {
 		want = `msg="lock directory was gone or is another one: nothing is released, locks made again" error="lock directory ` +
-			r.path + ` was removed, replaced or mounted over; nothing is released; ` + c.lost + `"` + "\n" + mendedNow
+			r.path + ` was removed, replaced or mounted over; nothing is released; ` + c.lost + `"` + "\n" + mended
 	}
 	if got := said(r.settle()); got != want {
 		r.t.Errorf("said %s\nwant %s", got, want)
@@ -239,6 +241,39 @@ func TestFailureIsAllThatIsLeft(t *testing.T) {
 	r.wantEvents(r.reported(), "trouble", "trouble")
 	r.d.reports.setTrouble("usage", nil)
 	r.wantEvents(r.reported(), "mended")
+}
+
+// What has kept the lock directory and that of the stopped is mended by one hand: that is reported
+// once, of the whole, and not before both are well.
+func TestAMendIsReportedOnce(t *testing.T) {
+	r := newRig(t)
+	stopped, err := Open(Options{Path: filepath.Join(r.path, StoppedName), Within: r.d, Notes: r.notes, Now: r.now})
+	r.must(err)
+	both := []*Dir{r.d, stopped}
+	reported := func() (all []lockfile.Event) {
+		for _, d := range both {
+			d.deliver(func(e lockfile.Event) { all = append(all, e) })
+		}
+		return all
+	}
+	for range 2 {
+		for _, d := range both {
+			d.reports.setTrouble("scan", errors.New("read-only"))
+			d.reports.setTrouble("usage", errors.New("full"))
+		}
+		r.wantEvents(reported(), "trouble", "trouble", "trouble", "trouble")
+		slices.Reverse(both)
+		both[0].reports.setTrouble("scan", nil)
+		both[0].reports.setTrouble("usage", nil)
+		both[1].reports.setTrouble("scan", nil)
+		r.wantEvents(reported())
+		both[1].reports.setTrouble("usage", nil)
+		got := reported()
+		r.wantEvents(got, "mended")
+		if got[0].Dir != r.path {
+			t.Errorf("mended: %s, want %s", got[0].Dir, r.path)
+		}
+	}
 }
 
 // rm -rf may remove the directory in the midst of a scan.

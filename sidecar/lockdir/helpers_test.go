@@ -14,8 +14,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/lockfile"
 )
 
 func TestMain(m *testing.M) {
@@ -24,9 +24,9 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	hourly    = sidecar.Lock{Kind: sidecar.LockHourly, Domain: "example.com"}
-	deferfail = sidecar.Lock{Kind: sidecar.LockDeferFail, Domain: "example.com"}
-	other     = sidecar.Lock{Kind: sidecar.LockHourly, Domain: "example.org"}
+	hourly    = lockfile.Lock{Kind: lockfile.Hourly, Domain: "example.com"}
+	deferfail = lockfile.Lock{Kind: lockfile.DeferFail, Domain: "example.com"}
+	other     = lockfile.Lock{Kind: lockfile.Hourly, Domain: "example.org"}
 	noon      = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
@@ -131,7 +131,7 @@ func (r *rig) open() {
 }
 
 // settle scans until nothing is in doubt any more, and returns what happened.
-func (r *rig) settle() []sidecar.LockEvent {
+func (r *rig) settle() []lockfile.Event {
 	for range 3 {
 		r.d.scan(r.now)
 		r.now = r.now.Add(patience)
@@ -140,15 +140,15 @@ func (r *rig) settle() []sidecar.LockEvent {
 }
 
 // reported is what Run would have reported by now.
-func (r *rig) reported() []sidecar.LockEvent {
-	var events []sidecar.LockEvent
-	r.d.deliver(func(e sidecar.LockEvent) { events = append(events, e) })
+func (r *rig) reported() []lockfile.Event {
+	var events []lockfile.Event
+	r.d.deliver(func(e lockfile.Event) { events = append(events, e) })
 	return events
 }
 
-func (r *rig) file(l sidecar.Lock) string { return filepath.Join(r.path, entryName(l)) }
+func (r *rig) file(l lockfile.Lock) string { return filepath.Join(r.path, entryName(l)) }
 
-func (r *rig) make(l sidecar.Lock) {
+func (r *rig) make(l lockfile.Lock) {
 	r.t.Helper()
 	r.must(r.d.Make(l, "20/20 (100%)", 7))
 }
@@ -162,22 +162,22 @@ func (r *rig) must(err error) {
 
 // What operators do.
 
-func (r *rig) create(l sidecar.Lock) {
+func (r *rig) create(l lockfile.Lock) {
 	r.t.Helper()
 	r.must(os.WriteFile(r.file(l), nil, 0o644))
 }
 
-func (r *rig) rm(l sidecar.Lock) {
+func (r *rig) rm(l lockfile.Lock) {
 	r.t.Helper()
 	r.must(os.Remove(r.file(l)))
 }
 
-func (r *rig) touch(l sidecar.Lock, when time.Time) {
+func (r *rig) touch(l lockfile.Lock, when time.Time) {
 	r.t.Helper()
 	r.must(os.Chtimes(r.file(l), time.Time{}, when))
 }
 
-func (r *rig) edit(l sidecar.Lock) {
+func (r *rig) edit(l lockfile.Lock) {
 	r.t.Helper()
 	f, err := os.OpenFile(r.file(l), os.O_WRONLY|os.O_APPEND, 0)
 	r.must(err)
@@ -187,7 +187,7 @@ func (r *rig) edit(l sidecar.Lock) {
 }
 
 // replace puts a file with the same content and time in the place of l's.
-func (r *rig) replace(l sidecar.Lock) {
+func (r *rig) replace(l lockfile.Lock) {
 	r.t.Helper()
 	b, err := os.ReadFile(r.file(l))
 	r.must(err)
@@ -221,13 +221,13 @@ func (r *rig) rmRf() {
 	r.must(os.RemoveAll(r.path))
 }
 
-func (r *rig) exists(l sidecar.Lock) bool {
+func (r *rig) exists(l lockfile.Lock) bool {
 	_, err := os.Lstat(r.file(l))
 	return err == nil
 }
 
 // state is what Files says of l: "", "sluice" or "operator".
-func (r *rig) state(l sidecar.Lock) string {
+func (r *rig) state(l lockfile.Lock) string {
 	for _, f := range r.d.Files(l.Domain) {
 		if f.Lock == l && f.Operator {
 			return "operator"
@@ -239,7 +239,7 @@ func (r *rig) state(l sidecar.Lock) string {
 }
 
 // wantState checks Files, the disk, and that nothing else lies in the directory.
-func (r *rig) wantState(l sidecar.Lock, want string) {
+func (r *rig) wantState(l lockfile.Lock, want string) {
 	r.t.Helper()
 	if got := r.state(l); got != want {
 		r.t.Errorf("Files says %s is %q, want %q", entryName(l), got, want)
@@ -257,17 +257,17 @@ func (r *rig) wantState(l sidecar.Lock, want string) {
 }
 
 // short words events for comparison: kind, file and owner.
-func short(events []sidecar.LockEvent) []string {
-	names := map[sidecar.LockEventKind]string{
-		sidecar.LockRemovedByHand: "released", sidecar.LockMade: "made", sidecar.LockTakenOver: "taken",
-		sidecar.LockDirLost: "lost", sidecar.LockTrouble: "trouble",
-		sidecar.LockDirMended: "mended", sidecar.LockDirShared: "shared",
-		sidecar.LockIgnored: "ignored",
+func short(events []lockfile.Event) []string {
+	names := map[lockfile.EventKind]string{
+		lockfile.RemovedByHand: "released", lockfile.Made: "made", lockfile.TakenOver: "taken",
+		lockfile.DirLost: "lost", lockfile.Trouble: "trouble",
+		lockfile.DirMended: "mended", lockfile.DirShared: "shared",
+		lockfile.Ignored: "ignored",
 	}
 	words := []string{}
 	for _, e := range events {
 		w := names[e.Kind]
-		if e.File.Lock != (sidecar.Lock{}) {
+		if e.File.Lock != (lockfile.Lock{}) {
 			w += " " + entryName(e.File.Lock)
 		}
 		if e.File.Operator {
@@ -278,7 +278,7 @@ func short(events []sidecar.LockEvent) []string {
 	return words
 }
 
-func (r *rig) wantEvents(got []sidecar.LockEvent, want ...string) {
+func (r *rig) wantEvents(got []lockfile.Event, want ...string) {
 	r.t.Helper()
 	if s := short(got); !slices.Equal(s, want) {
 		r.t.Errorf("events %q, want %q", s, want)

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/sidecar"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/typed"
 )
 
 // maxIgnored is how many names one report has at most.
@@ -17,7 +17,7 @@ const maxIgnored = 10
 // An editor's backup of a lock file is not meant.
 func likeLock(name string) bool {
 	lower := strings.ToLower(name)
-	return !strings.HasSuffix(name, "~") && (strings.HasPrefix(lower, string(sidecar.LockHourly)) || strings.HasPrefix(lower, string(sidecar.LockDeferFail)))
+	return !strings.HasSuffix(name, "~") && (strings.HasPrefix(lower, string(lockfile.Hourly)) || strings.HasPrefix(lower, string(lockfile.DeferFail)))
 }
 
 // reportIgnored reports files that were perhaps meant as locks, each once for as long as
@@ -35,7 +35,7 @@ func (r *reports) reportIgnored(dir string, names []string, why func(string) str
 	}
 	if len(reasons) > 0 {
 		err := fmt.Errorf("lock directory %s: %s", dir, strings.Join(reasons, "; "))
-		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockIgnored, Err: err})
+		r.pending = append(r.pending, lockfile.Event{Kind: lockfile.Ignored, Err: err})
 	}
 }
 
@@ -43,13 +43,13 @@ func (r *reports) reportIgnored(dir string, names []string, why func(string) str
 // be guessed.
 func whyIgnored(name string) string {
 	lower := strings.ToLower(name)
-	for _, kind := range []sidecar.LockKind{sidecar.LockHourly, sidecar.LockDeferFail} {
+	for _, kind := range []lockfile.Kind{lockfile.Hourly, lockfile.DeferFail} {
 		suffix, _ := strings.CutPrefix(lower, string(kind)+"_")
-		domain, err := limit.CanonicalDomain(suffix)
+		domain, err := typed.Domain(suffix)
 		if err != nil {
 			continue
 		}
-		if want, err := fileName(sidecar.Lock{Kind: kind, Domain: domain}); err == nil && want != name {
+		if want, err := fileName(lockfile.Lock{Kind: kind, Domain: domain}); err == nil && want != name {
 			return fmt.Sprintf("%.80q has no effect, it would have to be %s", name, want)
 		}
 	}
@@ -60,7 +60,7 @@ func whyIgnored(name string) string {
 func likeStop(name string) bool { return name[0] != '.' && !strings.HasSuffix(name, "~") }
 
 func whyStopIgnored(name string) string {
-	if lower := strings.ToLower(name); sidecar.StopFile(lower) {
+	if lower := strings.ToLower(name); lockfile.StopFile(lower) {
 		return fmt.Sprintf("%.80q has no effect, it would have to be %s", name, lower)
 	}
 	return fmt.Sprintf("%.80q has no effect, it names no mailbox and no login", name)

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
 )
 
@@ -22,14 +22,14 @@ type Options struct {
 	Notes Notes         // this package uses the keys that begin with lock/
 	Poll  time.Duration // how often to scan for what the kernel gave no notice of; 0 is a second
 	Now   time.Time     // time of the first scan
-	// Stopped says that it is the directory of the stopped, below the lock directory: its
-	// files are named after an author alone, and for nobody to list.
-	Stopped bool
+	// Within is the lock directory, if this is the directory of the stopped, below it: its files
+	// are named after an author alone, and for nobody to list.
+	Within *Dir
 }
 
 // Notes survive a crash.
 type Notes interface {
-	sidecar.Notes
+	notes.Store
 	// Failure returns why a note made now would not survive one; nil if it would.
 	Failure() error
 }
@@ -56,9 +56,9 @@ type Dir struct {
 type records struct {
 	store Notes             // keeps the notes
 	notes notes.Map[record] // by kind and domain
-	locks map[sidecar.Lock]entry
+	locks map[lockfile.Lock]entry
 
-	// standing is what Files returns for each domain: string to []sidecar.LockFile, by
+	// standing is what Files returns for each domain: string to []lockfile.File, by
 	// name. Every question to the policy looks there, and nearly none finds anything: with
 	// a sync.Map they neither wait nor write.
 	standing sync.Map
@@ -66,21 +66,29 @@ type records struct {
 
 // absences are what was found missing and may have been removed by an operator.
 type absences struct {
-	locks  map[sidecar.Lock]time.Time // when each was found missing
-	last   time.Time                  // when the last of them was
-	dir    time.Time                  // when the directory was; zero while it is there
-	looked time.Time                  // when the directory was last looked for
+	locks  map[lockfile.Lock]time.Time // when each was found missing
+	last   time.Time                   // when the last of them was
+	dir    time.Time                   // when the directory was; zero while it is there
+	looked time.Time                   // when the directory was last looked for
 }
 
 // reports are what Run has to report, and what is wrong.
 type reports struct {
-	pending  []sidecar.LockEvent
+	pending  []lockfile.Event
 	troubles map[string]string      // the error last reported, by what was being done
 	ignored  []string               // names that reportIgnored has reported
 	failure  atomic.Pointer[string] // all troubles in one text; nil if there are none
+	all      *inAll
 }
 
-var _ sidecar.LockDir = (*Dir)(nil)
+// inAll counts the directories in trouble, of the lock directory and what is below it: what one
+// hand mends for all is reported once.
+type inAll struct {
+	path string
+	dirs atomic.Int32
+}
+
+var _ lockfile.Dir = (*Dir)(nil)
 
 // Open reads the notes and looks at the directory once, so that Files is
 // right from the start. If the directory cannot be made or read, Run reports that and
@@ -100,36 +108,37 @@ func Open(o Options) (*Dir, error) {
 		kind:    lockFiles,
 		poll:    o.Poll,
 		wake:    make(chan struct{}, 1),
-		records: records{store: o.Notes, locks: map[sidecar.Lock]entry{}},
-		absent:  absences{locks: map[sidecar.Lock]time.Time{}},
+		records: records{store: o.Notes, locks: map[lockfile.Lock]entry{}},
+		absent:  absences{locks: map[lockfile.Lock]time.Time{}},
 		usage:   usageFiles{path: filepath.Clean(o.Path), files: map[string]usageFile{}},
 		reports: reports{troubles: map[string]string{}},
 	}
-	if o.Stopped {
-		d.kind = stopFiles
+	d.reports.all = &inAll{path: d.path}
+	if o.Within != nil {
+		d.kind, d.reports.all = stopFiles, o.Within.reports.all
 	}
 	d.load()
 	d.scan(o.Now)
 	if err := Shared(d.path); err != nil {
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirShared, Err: err})
+		d.reports.pending = append(d.reports.pending, lockfile.Event{Kind: lockfile.DirShared, Err: err})
 	}
 	return d, nil
 }
 
 // Make makes a lock file that is Sluice's, unless a file of that name exists. After an
 // error each poll tries again, until Unmake.
-func (d *Dir) Make(l sidecar.Lock, content string, epoch int64) error {
+func (d *Dir) Make(l lockfile.Lock, content string, epoch int64) error {
 	return d.make(l, record{Epoch: epoch, File: stamp{Content: content}})
 }
 
 // MakeOperator makes a lock file that only an operator or Remove removes. If Sluice's
 // exists, it becomes the operator's. After an error each poll tries again, until Remove.
-func (d *Dir) MakeOperator(l sidecar.Lock, content string) error {
+func (d *Dir) MakeOperator(l lockfile.Lock, content string) error {
 	return d.make(l, record{Operator: true, File: stamp{Content: content}})
 }
 
 // Adopt makes an operator's file Sluice's, as it is.
-func (d *Dir) Adopt(l sidecar.Lock) error {
+func (d *Dir) Adopt(l lockfile.Lock) error {
 	d.mu.Lock()
 	defer d.done()
 	e, known := d.locks[l]
@@ -143,7 +152,7 @@ func (d *Dir) Adopt(l sidecar.Lock) error {
 	return d.save(l, e.record)
 }
 
-func (d *Dir) make(l sidecar.Lock, want record) error {
+func (d *Dir) make(l lockfile.Lock, want record) error {
 	if _, err := fileName(l); err != nil {
 		return err
 	}
@@ -173,10 +182,10 @@ func (d *Dir) make(l sidecar.Lock, want record) error {
 
 // postpone notes what is to be done, for the scan to do as soon as the directory can be
 // opened. It is no error that there is no directory: the scan makes it.
-func (d *Dir) postpone(l sidecar.Lock, r record, openErr error) error {
+func (d *Dir) postpone(l lockfile.Lock, r record, openErr error) error {
 	note := d.save
 	if r.State == unmaking && r.File.Ino == 0 { // there never was a file
-		note = func(sidecar.Lock, record) error { return d.forget(l) }
+		note = func(lockfile.Lock, record) error { return d.forget(l) }
 	}
 	if err := note(l, r); err != nil || errors.Is(openErr, unix.ENOENT) {
 		return err
@@ -186,7 +195,7 @@ func (d *Dir) postpone(l sidecar.Lock, r record, openErr error) error {
 
 // Unmake removes a lock file if Sluice made it and nobody touched it. After an error
 // each poll tries again, until Make.
-func (d *Dir) Unmake(l sidecar.Lock) error {
+func (d *Dir) Unmake(l lockfile.Lock) error {
 	if _, err := fileName(l); err != nil {
 		return err
 	}
@@ -210,20 +219,20 @@ func (d *Dir) Unmake(l sidecar.Lock) error {
 	case !s.there && e.State == made && e.Dir == at.id:
 		return nil // an operator was faster: the scan reports that
 	case s.there && e.State == made && !e.stands(at, s):
-		return d.giveToOperator(at, l, e.record, s, sidecar.LockTakenOver)
+		return d.giveToOperator(at, l, e.record, s, lockfile.TakenOver)
 	}
 	return d.finish(at, l, e.record)
 }
 
-// Remove removes a lock file, whoever made it. No LockEvent about it follows, not even
+// Remove removes a lock file, whoever made it. No lockfile.Event about it follows, not even
 // one that was already pending. After an error each poll tries again, until Make.
-func (d *Dir) Remove(l sidecar.Lock) error {
+func (d *Dir) Remove(l lockfile.Lock) error {
 	if _, err := fileName(l); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.done()
-	d.reports.pending = slices.DeleteFunc(d.reports.pending, func(e sidecar.LockEvent) bool { return e.File.Lock == l })
+	d.reports.pending = slices.DeleteFunc(d.reports.pending, func(e lockfile.Event) bool { return e.File.Lock == l })
 	r := d.locks[l].record
 	at, err := openDir(d.path)
 	if err != nil {
@@ -235,25 +244,26 @@ func (d *Dir) Remove(l sidecar.Lock) error {
 	if err != nil {
 		return err
 	}
-	r.File, r.Dir = s.stamp, at.id // whatever file is there is removed
+	r.Operator, r.File, r.Dir = false, s.stamp, at.id // whatever file is there is removed
 	return d.finish(at, l, r)
 }
 
 // Files lists the lock files of a domain, or of all domains for "", by name. It includes
-// those that could not be made, or not be removed, yet.
-func (d *records) Files(domain string) []sidecar.LockFile {
+// those that could not be made yet, and leaves out those that could not be removed yet: they
+// lock nothing any more but where only Exim looks, and if their cause comes back they are made again.
+func (d *records) Files(domain string) []lockfile.File {
 	if domain != "" {
 		if files, ok := d.standing.Load(domain); ok {
-			return slices.Clone(files.([]sidecar.LockFile))
+			return slices.Clone(files.([]lockfile.File))
 		}
 		return nil
 	}
-	var all []sidecar.LockFile
+	var all []lockfile.File
 	d.standing.Range(func(_, files any) bool {
-		all = append(all, files.([]sidecar.LockFile)...)
+		all = append(all, files.([]lockfile.File)...)
 		return true
 	})
-	slices.SortFunc(all, func(a, b sidecar.LockFile) int { return byName(a.Lock, b.Lock) })
+	slices.SortFunc(all, func(a, b lockfile.File) int { return byName(a.Lock, b.Lock) })
 	return all
 }
 

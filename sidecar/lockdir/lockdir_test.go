@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 func TestMakeAndUnmake(t *testing.T) {
@@ -25,7 +25,7 @@ func TestMakeAndUnmake(t *testing.T) {
 	if string(b) != "20/20 (100%)" || st.Mode() != 0o644 {
 		t.Errorf("content %q, mode %v", b, st.Mode())
 	}
-	want := []sidecar.LockFile{{Lock: hourly, Since: st.ModTime(), Epoch: 7, Content: "20/20 (100%)"}}
+	want := []lockfile.File{{Lock: hourly, Since: st.ModTime(), Epoch: 7, Content: "20/20 (100%)"}}
 	if diff := cmp.Diff(want, r.d.Files("")); diff != "" {
 		t.Error(diff)
 	}
@@ -106,7 +106,7 @@ func TestMakeWhileReleaseIsHeard(t *testing.T) {
 	r.rm(hourly)
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(patience))
-	r.d.deliver(func(sidecar.LockEvent) { r.must(r.d.Make(hourly, "20/20 (100%)", 8)) })
+	r.d.deliver(func(lockfile.Event) { r.must(r.d.Make(hourly, "20/20 (100%)", 8)) })
 	r.open()
 	r.wantEvents(r.settle())
 	r.wantState(hourly, "sluice")
@@ -228,7 +228,7 @@ func TestRemove(t *testing.T) {
 	r.create(deferfail)
 	r.create(other) // not seen yet
 	r.d.check(r.now, deferfail)
-	for _, l := range []sidecar.Lock{hourly, deferfail, other} {
+	for _, l := range []lockfile.Lock{hourly, deferfail, other} {
 		r.must(r.d.Remove(l))
 		r.wantState(l, "")
 	}
@@ -276,7 +276,7 @@ func TestFilesOfADomain(t *testing.T) {
 	r.make(hourly)
 	r.make(other)
 	r.must(r.d.Make(deferfail, "6/20 (30%)", 1))
-	names := func(files []sidecar.LockFile) (s string) {
+	names := func(files []lockfile.File) (s string) {
 		for _, f := range files {
 			s += entryName(f.Lock) + " "
 		}

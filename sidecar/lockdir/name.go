@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // StoppedName is the name of the directory of the stopped, in the lock directory. Exim's macros
@@ -21,7 +21,7 @@ type dirKind struct {
 	notes     string      // prefix of the keys of its notes
 	dir, file os.FileMode // of what is made
 	below     bool        // it is in another Dir's directory, which that makes
-	parse     func(name string) (sidecar.Lock, bool)
+	parse     func(name string) (lockfile.Lock, bool)
 	like      func(name string) bool // whether a file that is no lock may have been meant as one
 	why       func(name string) string
 }
@@ -35,14 +35,14 @@ var (
 // fileName is the name of a lock's file. It fails unless that is a single path component
 // of the form that Exim looks for (`${lc:...}` of an A-label), so that nothing hostile
 // reaches the disk.
-func fileName(l sidecar.Lock) (string, error) {
-	if l.Kind == sidecar.LockStopped {
-		if !sidecar.StopFile(l.Domain) {
+func fileName(l lockfile.Lock) (string, error) {
+	if l.Kind == lockfile.Stopped {
+		if !lockfile.StopFile(l.Domain) {
 			return "", fmt.Errorf("stop of %.80q: it cannot be the name of a file", l.Domain)
 		}
 		return l.Domain, nil
 	}
-	if l.Kind != sidecar.LockHourly && l.Kind != sidecar.LockDeferFail {
+	if l.Kind != lockfile.Hourly && l.Kind != lockfile.DeferFail {
 		return "", fmt.Errorf("lock of unknown kind %.40q", l.Kind)
 	}
 	name := string(l.Kind) + "_" + l.Domain
@@ -74,18 +74,18 @@ func onlyDomainBytes(s string) bool {
 // parseName returns the lock that a file of this name is. It reports false for
 // everything else in the directory, such as usage files and names that Exim never looks
 // for.
-func parseName(name string) (sidecar.Lock, bool) {
-	for _, kind := range []sidecar.LockKind{sidecar.LockHourly, sidecar.LockDeferFail} {
+func parseName(name string) (lockfile.Lock, bool) {
+	for _, kind := range []lockfile.Kind{lockfile.Hourly, lockfile.DeferFail} {
 		if domain, ok := strings.CutPrefix(name, string(kind)+"_"); ok {
-			l := sidecar.Lock{Kind: kind, Domain: domain}
+			l := lockfile.Lock{Kind: kind, Domain: domain}
 			_, err := fileName(l)
 			return l, err == nil
 		}
 	}
-	return sidecar.Lock{}, false
+	return lockfile.Lock{}, false
 }
 
 // parseStop returns the stop that a file of this name is.
-func parseStop(name string) (sidecar.Lock, bool) {
-	return sidecar.Lock{Kind: sidecar.LockStopped, Domain: name}, sidecar.StopFile(name)
+func parseStop(name string) (lockfile.Lock, bool) {
+	return lockfile.Lock{Kind: lockfile.Stopped, Domain: name}, lockfile.StopFile(name)
 }

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // A modelFile is a file as the model knows it. Each has a number of its own,
@@ -40,7 +40,7 @@ type model struct {
 	dir    int // number of the directory; it is gone while lost
 	seen   int // the directory at the last scan
 	lost   bool
-	locks  []sidecar.Lock
+	locks  []lockfile.Lock
 	disk   []modelFile
 	known  []modelLock
 	leave  []bool // to be removed when there is a directory
@@ -54,7 +54,7 @@ func newModel(rt *rapid.T, t *testing.T) *model {
 		t.Fatal(err)
 	}
 	m := &model{rig: &rig{t: t, path: filepath.Join(dir, "limits"), notes: newNotes(), now: noon}, rt: rt, dir: 1, seen: 1, mtime: noon}
-	m.locks = []sidecar.Lock{deferfail, hourly, other}
+	m.locks = []lockfile.Lock{deferfail, hourly, other}
 	m.disk = make([]modelFile, len(m.locks))
 	m.known = make([]modelLock, len(m.locks))
 	m.leave = make([]bool, len(m.locks))

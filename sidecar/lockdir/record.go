@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
 )
 
@@ -44,7 +44,7 @@ func (d *Dir) load() {
 	}
 	d.notes = notes.New[record](d.store, d.kind.notes, 2, unread)
 	d.notes.Load(func(name []string, r record) error {
-		l := sidecar.Lock{Kind: sidecar.LockKind(name[0]), Domain: name[1]}
+		l := lockfile.Lock{Kind: lockfile.Kind(name[0]), Domain: name[1]}
 		if _, err := fileName(l); err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func (d *Dir) load() {
 
 // save stores a record in memory and notes it, if it has changed. After an error it is
 // in memory all the same.
-func (d *records) save(l sidecar.Lock, r record) error {
+func (d *records) save(l lockfile.Lock, r record) error {
 	e, known := d.locks[l]
 	if known && e.record == r && e.noted {
 		return nil
@@ -81,7 +81,7 @@ func (d *records) save(l sidecar.Lock, r record) error {
 }
 
 // forget drops a record whose file is gone for good, from memory and from the notes.
-func (d *Dir) forget(l sidecar.Lock) error {
+func (d *Dir) forget(l lockfile.Lock) error {
 	d.drop(l)
 	if err := d.notes.Drop(string(l.Kind), l.Domain); err != nil {
 		return fmt.Errorf("forget the lock file %s: %w", entryName(l), err)
@@ -90,12 +90,12 @@ func (d *Dir) forget(l sidecar.Lock) error {
 }
 
 // put and drop are the only ones to change d.locks.
-func (d *records) put(l sidecar.Lock, e entry) {
+func (d *records) put(l lockfile.Lock, e entry) {
 	d.locks[l] = e
 	d.publish(l.Domain)
 }
 
-func (d *Dir) drop(l sidecar.Lock) {
+func (d *Dir) drop(l lockfile.Lock) {
 	delete(d.absent.locks, l)
 	delete(d.locks, l)
 	d.publish(l.Domain)
@@ -103,10 +103,10 @@ func (d *Dir) drop(l sidecar.Lock) {
 
 // publish updates what Files returns for a domain.
 func (d *records) publish(domain string) {
-	var files []sidecar.LockFile
-	for _, kind := range []sidecar.LockKind{sidecar.LockDeferFail, sidecar.LockHourly, sidecar.LockStopped} {
-		l := sidecar.Lock{Kind: kind, Domain: domain}
-		if e, ok := d.locks[l]; ok {
+	var files []lockfile.File
+	for _, kind := range []lockfile.Kind{lockfile.DeferFail, lockfile.Hourly, lockfile.Stopped} {
+		l := lockfile.Lock{Kind: kind, Domain: domain}
+		if e, ok := d.locks[l]; ok && e.State != unmaking {
 			files = append(files, e.file(l))
 		}
 	}
@@ -118,10 +118,10 @@ func (d *records) publish(domain string) {
 }
 
 // file is the lock as other packages see it.
-func (e entry) file(l sidecar.Lock) sidecar.LockFile {
+func (e entry) file(l lockfile.Lock) lockfile.File {
 	// An operator can set any time; JSON has no year past 9999.
 	sec := min(max(e.File.Mtime.Sec, 0), 253402300799)
-	return sidecar.LockFile{
+	return lockfile.File{
 		Lock:     l,
 		Operator: e.Operator,
 		Since:    time.Unix(sec, e.File.Mtime.Nsec),

@@ -9,23 +9,23 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/lockfile"
 )
 
 // running runs the rig's Dir until the test ends, and hands over its events.
-func (r *rig) running(poll time.Duration, hook func(sidecar.LockEvent)) <-chan sidecar.LockEvent {
+func (r *rig) running(poll time.Duration, hook func(lockfile.Event)) <-chan lockfile.Event {
 	return r.runningOn(r.path, poll, hook)
 }
 
 // runningOn is running with the kernel's notices of another directory.
-func (r *rig) runningOn(watched string, poll time.Duration, hook func(sidecar.LockEvent)) <-chan sidecar.LockEvent {
+func (r *rig) runningOn(watched string, poll time.Duration, hook func(lockfile.Event)) <-chan lockfile.Event {
 	r.d.poll = poll
-	events := make(chan sidecar.LockEvent, 10000)
+	events := make(chan lockfile.Event, 10000)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- r.d.run(ctx, &watch{path: watched}, func(e sidecar.LockEvent) {
+		done <- r.d.run(ctx, &watch{path: watched}, func(e lockfile.Event) {
 			hook(e)
 			events <- e
 		})
@@ -39,10 +39,10 @@ func (r *rig) runningOn(watched string, poll time.Duration, hook func(sidecar.Lo
 	return events
 }
 
-func ignore(sidecar.LockEvent) {}
+func ignore(lockfile.Event) {}
 
 // next waits for an event of a kind; others in between are passed over.
-func next(t testing.TB, events <-chan sidecar.LockEvent, kind sidecar.LockEventKind) sidecar.LockEvent {
+func next(t testing.TB, events <-chan lockfile.Event, kind lockfile.EventKind) lockfile.Event {
 	t.Helper()
 	deadline := time.After(hosttest.Patience())
 	for {
@@ -59,13 +59,13 @@ func next(t testing.TB, events <-chan sidecar.LockEvent, kind sidecar.LockEventK
 
 // releasedAtOnce removes a lock and wants it noticed, by the kernel's notice alone:
 // the poll is never, and no other look is due.
-func (r *rig) releasedAtOnce(events <-chan sidecar.LockEvent) {
+func (r *rig) releasedAtOnce(events <-chan lockfile.Event) {
 	r.t.Helper()
 	r.make(hourly)
 	hosttest.Eventually(r.t, "no look is due", func() bool { return !r.d.unsettled() })
 	time.Sleep(quiet) // the last one, which was due before
 	r.rm(hourly)
-	next(r.t, events, sidecar.LockRemovedByHand)
+	next(r.t, events, lockfile.RemovedByHand)
 }
 
 const never = time.Hour // a poll that does not help
@@ -74,11 +74,11 @@ func TestRunNoticesAHandAtOnce(t *testing.T) {
 	r := newRig(t)
 	events := r.running(never, ignore)
 	r.create(other) // also waits for the watch to stand
-	next(t, events, sidecar.LockMade)
+	next(t, events, lockfile.Made)
 	r.releasedAtOnce(events)
 	r.make(hourly)
 	r.touch(hourly, noon)
-	next(t, events, sidecar.LockTakenOver)
+	next(t, events, lockfile.TakenOver)
 }
 
 func TestRunPollsBehindTheWatch(t *testing.T) {
@@ -86,9 +86,9 @@ func TestRunPollsBehindTheWatch(t *testing.T) {
 	r.make(hourly)
 	events := r.runningOn(t.TempDir(), 20*time.Millisecond, ignore)
 	r.rm(hourly)
-	next(t, events, sidecar.LockRemovedByHand)
+	next(t, events, lockfile.RemovedByHand)
 	r.create(other)
-	next(t, events, sidecar.LockMade)
+	next(t, events, lockfile.Made)
 }
 
 func TestRunFollowsTheDirectory(t *testing.T) {
@@ -100,7 +100,7 @@ func TestRunFollowsTheDirectory(t *testing.T) {
 		if i == 1 {
 			r.must(os.Mkdir(r.path, 0o755))
 		}
-		next(t, events, sidecar.LockDirLost)
+		next(t, events, lockfile.DirLost)
 		r.wantState(hourly, "sluice")
 	}
 	r.releasedAtOnce(events) // the new directory is watched too
@@ -109,25 +109,25 @@ func TestRunFollowsTheDirectory(t *testing.T) {
 // rm -rf of the directory under load releases nothing; rm * releases all.
 func TestRunTellsRmRfFromRmStar(t *testing.T) {
 	r := newRig(t)
-	var locks []sidecar.Lock
+	var locks []lockfile.Lock
 	for i := range 50 {
-		l := sidecar.Lock{Kind: sidecar.LockHourly, Domain: fmt.Sprintf("d%03d.example", i)}
+		l := lockfile.Lock{Kind: lockfile.Hourly, Domain: fmt.Sprintf("d%03d.example", i)}
 		locks = append(locks, l)
 		r.make(l)
 	}
 	events := r.running(never, ignore)
 	r.create(other) // waits for the watch to stand
-	next(t, events, sidecar.LockMade)
+	next(t, events, lockfile.Made)
 	r.rmRf()
-	if e := <-events; e.Kind != sidecar.LockDirLost {
-		t.Fatalf("rm -rf: event %q", short([]sidecar.LockEvent{e}))
+	if e := <-events; e.Kind != lockfile.DirLost {
+		t.Fatalf("rm -rf: event %q", short([]lockfile.Event{e}))
 	}
 	for _, l := range locks {
 		r.rm(l)
 	}
-	var released []sidecar.Lock
+	var released []lockfile.Lock
 	for range locks {
-		released = append(released, next(t, events, sidecar.LockRemovedByHand).File.Lock)
+		released = append(released, next(t, events, lockfile.RemovedByHand).File.Lock)
 	}
 	slices.SortFunc(released, byName)
 	if !slices.Equal(released, locks) {
@@ -141,8 +141,8 @@ func TestRunCallsBack(t *testing.T) {
 	r := newRig(t)
 	r.make(hourly)
 	r.make(deferfail)
-	events := r.running(never, func(e sidecar.LockEvent) {
-		if e.Kind == sidecar.LockRemovedByHand {
+	events := r.running(never, func(e lockfile.Event) {
+		if e.Kind == lockfile.RemovedByHand {
 			r.must(r.d.Unmake(deferfail))
 			r.must(r.d.Remove(other))
 			r.make(other)
@@ -150,11 +150,11 @@ func TestRunCallsBack(t *testing.T) {
 		}
 	})
 	r.rm(hourly)
-	next(t, events, sidecar.LockRemovedByHand)
+	next(t, events, lockfile.RemovedByHand)
 	r.wantState(other, "sluice")
 	r.edit(other)
 	r.must(r.d.Unmake(other))
-	next(t, events, sidecar.LockTakenOver)
+	next(t, events, lockfile.TakenOver)
 }
 
 // None of our own doings is an event, however many goroutines do them while
@@ -165,7 +165,7 @@ func TestOwnDoingsAreNoEvents(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
-			l := sidecar.Lock{Kind: sidecar.LockHourly, Domain: fmt.Sprintf("d%d.example", g%4)}
+			l := lockfile.Lock{Kind: lockfile.Hourly, Domain: fmt.Sprintf("d%d.example", g%4)}
 			for i := range 60 {
 				var err error
 				switch i % 6 {
@@ -193,6 +193,6 @@ func TestOwnDoingsAreNoEvents(t *testing.T) {
 		if e.File.Lock == other {
 			break
 		}
-		t.Errorf("event %v", short([]sidecar.LockEvent{e}))
+		t.Errorf("event %v", short([]lockfile.Event{e}))
 	}
 }

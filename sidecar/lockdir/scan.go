@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 const (
@@ -33,7 +33,7 @@ func (d *Dir) scan(now time.Time) {
 }
 
 // check is scan for one lock.
-func (d *Dir) check(now time.Time, l sidecar.Lock) {
+func (d *Dir) check(now time.Time, l lockfile.Lock) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, err := openDir(d.path)
@@ -79,7 +79,7 @@ func (d *Dir) scanLocked(now time.Time) {
 		err = canWrite(at, d.path)
 	}
 	if lost || len(remade) > 0 {
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockDirLost, Err: lossOf(d.path, d.movedFrom, remade)})
+		d.reports.pending = append(d.reports.pending, lockfile.Event{Kind: lockfile.DirLost, Err: lossOf(d.path, d.movedFrom, remade)})
 		d.movedFrom = ""
 	}
 	d.reports.setTrouble("scan", err)
@@ -118,7 +118,7 @@ func (d *Dir) enter(now time.Time) (*handle, error) {
 
 // list returns the locks that are recorded or have a file in the directory. It removes
 // temporary files that a crash left.
-func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
+func (d *Dir) list(at *handle, now time.Time) ([]lockfile.Lock, error) {
 	names, err := at.names()
 	if errors.Is(err, unix.ENOENT) { // removed meanwhile: the next scan deals with it
 		return nil, nil
@@ -129,7 +129,7 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 	if err == nil {
 		d.usage.findVanished(&d.absent, at, names, now)
 	}
-	all := map[sidecar.Lock]bool{}
+	all := map[lockfile.Lock]bool{}
 	var ignored []string
 	for _, name := range names {
 		if strings.HasPrefix(name, tempPrefix) {
@@ -151,7 +151,7 @@ func (d *Dir) list(at *handle, now time.Time) ([]sidecar.Lock, error) {
 // markVanished notes that the file of a lock is missing. It need not have been removed
 // for good: `rm -rf` of the whole directory removes the files one by one before it, and
 // an editor may put a new file in its place a moment later.
-func (a *absences) markVanished(l sidecar.Lock, now time.Time) {
+func (a *absences) markVanished(l lockfile.Lock, now time.Time) {
 	if _, ok := a.locks[l]; !ok {
 		a.locks[l], a.last = now, now
 	}
@@ -167,12 +167,12 @@ func (d *Dir) releaseVanished(now time.Time) {
 			continue
 		}
 		file := d.locks[l].file(l)
-		if l.Kind == sidecar.LockUsage {
+		if l.Kind == lockfile.OfUsage {
 			file = d.usage.release(&d.absent, l)
 		} else {
 			d.drop(l)
 		}
-		d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: sidecar.LockRemovedByHand, File: file})
+		d.reports.pending = append(d.reports.pending, lockfile.Event{Kind: lockfile.RemovedByHand, File: file})
 	}
 }
 
@@ -184,7 +184,7 @@ func (d *Dir) unsettled() bool {
 	return len(d.absent.locks) > 0 || !d.absent.dir.IsZero() && d.absent.looked.Sub(d.absent.dir) < patience
 }
 
-// lossOf words a LockDirLost; remade are the names of the files made again.
+// lossOf words a lockfile.DirLost; remade are the names of the files made again.
 func lossOf(dir, before string, remade []string) error {
 	what := "no lock had to be made again"
 	if n := len(remade); n > 0 {
@@ -213,7 +213,7 @@ func canWrite(at *handle, dir string) error {
 }
 
 // setTrouble notes what is wrong now with what was being done, nil if nothing. It reports
-// an error once, and that all is well again.
+// an error once, and that all is well again, of the last directory where it is.
 func (r *reports) setTrouble(about string, err error) {
 	last, reported := r.troubles[about]
 	switch {
@@ -221,12 +221,17 @@ func (r *reports) setTrouble(about string, err error) {
 		return
 	case err == nil:
 		delete(r.troubles, about)
+	case len(r.troubles) == 0:
+		r.all.dirs.Add(1)
+		fallthrough
 	default:
 		r.troubles[about] = err.Error()
 	}
 	if len(r.troubles) == 0 {
 		r.failure.Store(nil)
-		r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockDirMended})
+		if r.all.dirs.Add(-1) == 0 {
+			r.pending = append(r.pending, lockfile.Event{Kind: lockfile.DirMended, Dir: r.all.path})
+		}
 		return
 	}
 	all := strings.Join(slices.Compact(slices.Sorted(maps.Values(r.troubles))), "; ")
@@ -237,12 +242,12 @@ func (r *reports) setTrouble(about string, err error) {
 }
 
 func (r *reports) addTrouble(err error) {
-	r.pending = append(r.pending, sidecar.LockEvent{Kind: sidecar.LockTrouble, Err: err})
+	r.pending = append(r.pending, lockfile.Event{Kind: lockfile.Trouble, Err: err})
 }
 
 // deliver calls report for all that is pending. It does not hold the mutex then, because
 // whoever is told of a release may remove other lock files, which takes the mutex.
-func (d *Dir) deliver(report func(sidecar.LockEvent)) {
+func (d *Dir) deliver(report func(lockfile.Event)) {
 	for {
 		d.mu.Lock()
 		if len(d.reports.pending) == 0 {
@@ -255,31 +260,31 @@ func (d *Dir) deliver(report func(sidecar.LockEvent)) {
 		d.mu.Unlock()
 
 		report(event)
-		if event.Kind == sidecar.LockRemovedByHand {
+		if event.Kind == lockfile.RemovedByHand {
 			d.forgetReleased(event.File.Lock)
 		}
 	}
 }
 
 // forgetReleased removes the note of a released lock, unless it was made again since.
-func (d *Dir) forgetReleased(l sidecar.Lock) {
+func (d *Dir) forgetReleased(l lockfile.Lock) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, known := d.locks[l]; known || l.Kind == sidecar.LockUsage {
+	if _, known := d.locks[l]; known || l.Kind == lockfile.OfUsage {
 		return
 	}
 	d.reports.setTrouble("forget", d.forget(l))
 }
 
-func byName(a, b sidecar.Lock) int { return strings.Compare(entryName(a), entryName(b)) }
+func byName(a, b lockfile.Lock) int { return strings.Compare(entryName(a), entryName(b)) }
 
 // entryName is the name in the directory of a lock that fileName has checked, or of a
 // usage file, or of a stop.
-func entryName(l sidecar.Lock) string {
-	if l.Kind == sidecar.LockUsage || l.Kind == sidecar.LockStopped {
+func entryName(l lockfile.Lock) string {
+	if l.Kind == lockfile.OfUsage || l.Kind == lockfile.Stopped {
 		return l.Domain
 	}
 	return string(l.Kind) + "_" + l.Domain
 }
 
-func (d *Dir) pathOf(l sidecar.Lock) string { return filepath.Join(d.path, entryName(l)) }
+func (d *Dir) pathOf(l lockfile.Lock) string { return filepath.Join(d.path, entryName(l)) }

@@ -7,12 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // step compares one lock's record with its file and does what the table in
 // the package comment says. It reports whether it made a lost file again.
-func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err error) {
+func (d *Dir) step(at *handle, l lockfile.Lock, now time.Time) (remade bool, err error) {
 	e, known := d.locks[l]
 	s, err := d.inspect(at, l, e.seen)
 	here := e.Dir == at.id // the directory in which the file was made
@@ -26,7 +26,7 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case !known && !s.there:
 		return false, nil
 	case !known:
-		return false, d.giveToOperator(at, l, record{}, s, sidecar.LockMade)
+		return false, d.giveToOperator(at, l, record{}, s, lockfile.Made)
 	case e.State == making:
 		return false, d.ensure(at, l, e.record)
 	case e.State == unmaking:
@@ -40,7 +40,7 @@ func (d *Dir) step(at *handle, l sidecar.Lock, now time.Time) (remade bool, err 
 	case e.Operator || e.stands(at, s):
 		return false, d.confirm(at, l, e.record, s)
 	}
-	return false, d.giveToOperator(at, l, e.record, s, sidecar.LockTakenOver)
+	return false, d.giveToOperator(at, l, e.record, s, lockfile.TakenOver)
 }
 
 // stands reports whether the file that was seen is the recorded one. In another directory
@@ -55,7 +55,7 @@ func (r record) stands(at *handle, s fileState) bool {
 }
 
 // inspect returns the state of a lock's file.
-func (d *Dir) inspect(at *handle, l sidecar.Lock, last fileState) (fileState, error) {
+func (d *Dir) inspect(at *handle, l lockfile.Lock, last fileState) (fileState, error) {
 	name, err := fileName(l)
 	if err != nil {
 		return fileState{}, err
@@ -68,7 +68,7 @@ func (d *Dir) inspect(at *handle, l sidecar.Lock, last fileState) (fileState, er
 }
 
 // ensure makes the file of a lock unless one exists.
-func (d *Dir) ensure(at *handle, l sidecar.Lock, r record) error {
+func (d *Dir) ensure(at *handle, l lockfile.Lock, r record) error {
 	s, err := d.inspect(at, l, d.locks[l].seen)
 	switch {
 	case err != nil:
@@ -79,12 +79,12 @@ func (d *Dir) ensure(at *handle, l sidecar.Lock, r record) error {
 	case r.stands(at, s):
 		return d.confirm(at, l, r, s)
 	}
-	return d.giveToOperator(at, l, r, s, sidecar.LockMade)
+	return d.giveToOperator(at, l, r, s, lockfile.Made)
 }
 
 // create makes the file of a record that has none. It notes the stamp before the file
 // gets its name, so that after a crash the file is known to be ours.
-func (d *Dir) create(at *handle, l sidecar.Lock, r record) error {
+func (d *Dir) create(at *handle, l lockfile.Lock, r record) error {
 	if err := d.checkDurable(l, r); err != nil {
 		r.State = making
 		return errors.Join(err, d.save(l, r))
@@ -120,7 +120,7 @@ func (d *Dir) create(at *handle, l sidecar.Lock, r record) error {
 
 // checkDurable fails if a record would not survive a crash and must. An operator's file
 // needs none: a file without a record is the operator's.
-func (d *Dir) checkDurable(l sidecar.Lock, r record) error {
+func (d *Dir) checkDurable(l lockfile.Lock, r record) error {
 	if err := d.store.Failure(); err != nil && !r.Operator {
 		return fmt.Errorf("make lock file %s: not before it can be noted whose it is: %w", d.pathOf(l), err)
 	}
@@ -129,7 +129,7 @@ func (d *Dir) checkDurable(l sidecar.Lock, r record) error {
 
 // finish removes the file of a lock that is no longer wanted, if it is still the
 // recorded one. It notes what it is about to do before it looks at the file.
-func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
+func (d *Dir) finish(at *handle, l lockfile.Lock, r record) error {
 	r.State = unmaking
 	if err := d.save(l, r); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
 		return err
 	}
 	if s.there && !r.stands(at, s) {
-		return d.giveToOperator(at, l, r, s, sidecar.LockMade)
+		return d.giveToOperator(at, l, r, s, lockfile.Made)
 	}
 	if s.there {
 		if err := at.unlink(entryName(l)); err != nil {
@@ -153,18 +153,18 @@ func (d *Dir) finish(at *handle, l sidecar.Lock, r record) error {
 }
 
 // giveToOperator makes a lock the operator's.
-func (d *Dir) giveToOperator(at *handle, l sidecar.Lock, r record, s fileState, kind sidecar.LockEventKind) error {
+func (d *Dir) giveToOperator(at *handle, l lockfile.Lock, r record, s fileState, kind lockfile.EventKind) error {
 	r.Operator = true
-	if kind == sidecar.LockMade {
+	if kind == lockfile.Made {
 		r.Epoch = 0
 	}
 	err := d.confirm(at, l, r, s)
-	d.reports.pending = append(d.reports.pending, sidecar.LockEvent{Kind: kind, File: d.locks[l].file(l)})
+	d.reports.pending = append(d.reports.pending, lockfile.Event{Kind: kind, File: d.locks[l].file(l)})
 	return err
 }
 
 // confirm records that the file exists as seen.
-func (d *Dir) confirm(at *handle, l sidecar.Lock, r record, s fileState) error {
+func (d *Dir) confirm(at *handle, l lockfile.Lock, r record, s fileState) error {
 	r.State, r.File, r.Dir = made, s.stamp, at.id
 	err := d.save(l, r)
 	if e := d.locks[l]; e.seen != s {

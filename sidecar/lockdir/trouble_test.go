@@ -69,8 +69,8 @@ func TestReadOnlyDirectory(t *testing.T) {
 	}
 	r.wantEvents(r.settle(), "trouble") // once for all, and not at each poll
 	r.wantEvents(r.settle())
-	if len(r.d.Files("")) != 3 {
-		t.Errorf("files %v", r.d.Files(""))
+	if files := r.d.Files(""); len(files) != 2 || files[0].Lock != deferfail || files[1].Lock != other {
+		t.Errorf("files %v, want those to be made, and not the one to be removed", files)
 	}
 
 	r.must(unix.Mount("", r.path, "", unix.MS_REMOUNT, ""))

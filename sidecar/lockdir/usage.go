@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // usageBatch is how many usage files are written before the mutex is released for
@@ -38,8 +38,8 @@ type usageFile struct {
 //
 // In a directory that it sees for the first time it takes over what an earlier process
 // left: see leftover.
-func (d *Dir) ShowUsage(files []sidecar.Usage) {
-	want := make(map[string]sidecar.Usage, len(files))
+func (d *Dir) ShowUsage(files []lockfile.Usage) {
+	want := make(map[string]lockfile.Usage, len(files))
 	for _, u := range files {
 		if usageName(u.Domain) {
 			want[u.Domain] = u
@@ -65,17 +65,17 @@ func (d *Dir) ShowUsage(files []sidecar.Usage) {
 // usageName reports whether a domain may name a usage file. Without a dot it could be
 // the name of somebody else's file, such as cPanel's track.
 func usageName(domain string) bool {
-	_, err := fileName(sidecar.Lock{Kind: sidecar.LockHourly, Domain: domain})
+	_, err := fileName(lockfile.Lock{Kind: lockfile.Hourly, Domain: domain})
 	return err == nil && strings.Contains(domain, ".")
 }
 
-func usageLock(domain string) sidecar.Lock {
-	return sidecar.Lock{Kind: sidecar.LockUsage, Domain: domain}
+func usageLock(domain string) lockfile.Lock {
+	return lockfile.Lock{Kind: lockfile.OfUsage, Domain: domain}
 }
 
 // staleUsage returns the names of our usage files that are no longer wanted. In a
 // directory not seen before, it returns all names that may be such files.
-func (d *Dir) staleUsage(want map[string]sidecar.Usage) []string {
+func (d *Dir) staleUsage(want map[string]lockfile.Usage) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, err := openDir(d.path)
@@ -97,7 +97,7 @@ func (d *Dir) staleUsage(want map[string]sidecar.Usage) []string {
 }
 
 // writeUsageBatch writes, or removes, some usage files. It returns the first error.
-func (d *Dir) writeUsageBatch(names []string, want map[string]sidecar.Usage) (failed error) {
+func (d *Dir) writeUsageBatch(names []string, want map[string]lockfile.Usage) (failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, err := openDir(d.path)
@@ -118,7 +118,7 @@ func (d *Dir) writeUsageBatch(names []string, want map[string]sidecar.Usage) (fa
 }
 
 // update writes the usage file of one domain, or removes it if it is not wanted.
-func (f *usageFiles) update(at *handle, name string, u sidecar.Usage, wanted bool) error {
+func (f *usageFiles) update(at *handle, name string, u lockfile.Usage, wanted bool) error {
 	have, known := f.files[name]
 	if known && wanted && have.Content == u.Content {
 		have.epoch = u.Epoch
@@ -190,7 +190,7 @@ func leftover(content string) bool {
 
 // write writes a usage file; over says that it replaces one of ours. It need not
 // survive a power cut, so nothing is synced.
-func (f *usageFiles) write(at *handle, u sidecar.Usage, over bool) error {
+func (f *usageFiles) write(at *handle, u lockfile.Usage, over bool) error {
 	temp, s, err := at.writeTemp(u.Content, lockFiles.file, false)
 	if err == nil {
 		if over {
@@ -253,13 +253,13 @@ func (f *usageFiles) check(absent *absences, at *handle, name string, now time.T
 
 // unmarkUsage drops the marks of missing usage files: no operator has removed them.
 func (a *absences) unmarkUsage() {
-	maps.DeleteFunc(a.locks, func(l sidecar.Lock, _ time.Time) bool { return l.Kind == sidecar.LockUsage })
+	maps.DeleteFunc(a.locks, func(l lockfile.Lock, _ time.Time) bool { return l.Kind == lockfile.OfUsage })
 }
 
 // release drops a usage file that an operator removed, and returns it.
-func (f *usageFiles) release(absent *absences, l sidecar.Lock) sidecar.LockFile {
+func (f *usageFiles) release(absent *absences, l lockfile.Lock) lockfile.File {
 	u := f.files[l.Domain]
 	delete(f.files, l.Domain)
 	delete(absent.locks, l)
-	return sidecar.LockFile{Lock: l, Epoch: u.epoch, Content: u.Content}
+	return lockfile.File{Lock: l, Epoch: u.epoch, Content: u.Content}
 }

@@ -11,16 +11,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 const threeQuarters = "15/20 (75%)"
 
 // show has usage files of 15/20 for some domains, written at epoch 7.
 func (r *rig) show(domains ...string) {
-	var files []sidecar.Usage
+	var files []lockfile.Usage
 	for _, d := range domains {
-		files = append(files, sidecar.Usage{Domain: d, Content: threeQuarters, Epoch: 7})
+		files = append(files, lockfile.Usage{Domain: d, Content: threeQuarters, Epoch: 7})
 	}
 	r.d.ShowUsage(files)
 }
@@ -62,7 +62,7 @@ func TestUsageFilesComeChangeAndGo(t *testing.T) {
 		t.Errorf("mode %v", st.Mode())
 	}
 	before := r.inode("example.com")
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters}, {Domain: "example.org", Content: "16/20 (80%)"}})
+	r.d.ShowUsage([]lockfile.Usage{{Domain: "example.com", Content: threeQuarters}, {Domain: "example.org", Content: "16/20 (80%)"}})
 	r.wantFiles("example.com="+threeQuarters, "example.org=16/20 (80%)")
 	if r.inode("example.com") != before {
 		t.Error("a file whose content did not change was written again")
@@ -83,7 +83,7 @@ func TestUsageFileRemovedByHandResets(t *testing.T) {
 	r.show("example.com", "example.org")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
 	r.d.scan(r.now)
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)"}}) // not before the hand was heard
+	r.d.ShowUsage([]lockfile.Usage{{Domain: "example.com", Content: "16/20 (80%)"}}) // not before the hand was heard
 	r.wantFiles()
 	events := r.settle()
 	r.wantEvents(events, "released example.com")
@@ -104,7 +104,7 @@ func TestUsageFileRemovedUnseenIsNotWrittenAgain(t *testing.T) {
 	r := newRig(t)
 	r.show("example.com")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)", Epoch: 7}})
+	r.d.ShowUsage([]lockfile.Usage{{Domain: "example.com", Content: "16/20 (80%)", Epoch: 7}})
 	r.wantFiles()
 	r.wantEvents(r.settle(), "released example.com")
 }
@@ -112,7 +112,7 @@ func TestUsageFileRemovedUnseenIsNotWrittenAgain(t *testing.T) {
 func TestUsageFileOfTheEpochLastShown(t *testing.T) {
 	r := newRig(t)
 	r.show("example.com")
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: threeQuarters, Epoch: 8}})
+	r.d.ShowUsage([]lockfile.Usage{{Domain: "example.com", Content: threeQuarters, Epoch: 8}})
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
 	if e := r.settle(); len(e) != 1 || e[0].File.Epoch != 8 {
 		t.Errorf("%+v", e)
@@ -135,7 +135,7 @@ func TestUsageFilesOfAHandAreLeftAlone(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t)
 			put(r)
-			r.d.ShowUsage([]sidecar.Usage{{Domain: "example.com", Content: "16/20 (80%)"}})
+			r.d.ShowUsage([]lockfile.Usage{{Domain: "example.com", Content: "16/20 (80%)"}})
 			r.wantFiles("example.com=cPanel")
 			r.show()
 			r.wantFiles("example.com=cPanel")
@@ -156,7 +156,7 @@ func TestUsageFilesOfAnEarlierProcess(t *testing.T) {
 	r.must(os.Chmod(filepath.Join(r.path, "private.example"), 0o600))
 	stays := r.inode("stays.example")
 	r.open()
-	r.d.ShowUsage([]sidecar.Usage{{Domain: "stays.example", Content: threeQuarters, Epoch: 9}, {Domain: "changes.example", Content: "20/20 (100%)"}})
+	r.d.ShowUsage([]lockfile.Usage{{Domain: "stays.example", Content: threeQuarters, Epoch: 9}, {Domain: "changes.example", Content: "20/20 (100%)"}})
 	r.wantFiles("changes.example=20/20 (100%)", "hand.example=15/20 (75%)\n", "less.example=9/20 (45%)",
 		"more.example="+threeQuarters+"x\n", "odd.example=15/20 (76%)", "private.example="+threeQuarters,
 		"stays.example="+threeQuarters)
@@ -273,7 +273,7 @@ func TestUsageRefreshEndsWithItsDirectory(t *testing.T) {
 	r := newRig(t)
 	r.show("example.com")
 	r.replaceDir()
-	want := map[string]sidecar.Usage{"example.org": {Domain: "example.org", Content: threeQuarters}}
+	want := map[string]lockfile.Usage{"example.org": {Domain: "example.org", Content: threeQuarters}}
 	r.must(r.d.writeUsageBatch([]string{"example.org"}, want))
 	r.wantFiles()
 }
@@ -321,9 +321,9 @@ func TestUsageFilesFollowNoSymlink(t *testing.T) {
 	r.must(os.Remove(filepath.Join(r.path, "swapped.example")))
 	r.must(os.Symlink(outside, filepath.Join(r.path, "swapped.example")))
 	for _, content := range []string{"16/20 (80%)", "17/20 (85%)"} {
-		var all []sidecar.Usage
+		var all []lockfile.Usage
 		for _, name := range []string{"link", "dir", "fifo", "hard", "swapped"} {
-			all = append(all, sidecar.Usage{Domain: name + ".example", Content: content})
+			all = append(all, lockfile.Usage{Domain: name + ".example", Content: content})
 		}
 		r.d.ShowUsage(all)
 	}
@@ -354,19 +354,19 @@ func TestRunNoticesAUsageFileRemovedAtOnce(t *testing.T) {
 	r := newRig(t)
 	events := r.running(never, ignore)
 	r.create(other) // waits for the watch to stand
-	next(t, events, sidecar.LockMade)
+	next(t, events, lockfile.Made)
 	r.show("example.com")
 	r.must(os.Remove(filepath.Join(r.path, "example.com")))
-	if e := next(t, events, sidecar.LockRemovedByHand); e.File.Domain != "example.com" || e.File.Kind != sidecar.LockUsage {
+	if e := next(t, events, lockfile.RemovedByHand); e.File.Domain != "example.com" || e.File.Kind != lockfile.OfUsage {
 		t.Errorf("%+v", e)
 	}
 }
 
 func BenchmarkShowUsage(b *testing.B) {
 	const domains = 10_000
-	files := make([]sidecar.Usage, domains)
+	files := make([]lockfile.Usage, domains)
 	for i := range files {
-		files[i] = sidecar.Usage{Domain: fmt.Sprintf("d%05d.example", i)}
+		files[i] = lockfile.Usage{Domain: fmt.Sprintf("d%05d.example", i)}
 	}
 	for _, changed := range []int{0, domains} {
 		b.Run(fmt.Sprintf("changed=%d", changed), func(b *testing.B) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"sluice/sidecar"
+	"sluice/sidecar/lockfile"
 )
 
 // Run watches the directory until ctx ends and calls report for everything that others
@@ -17,11 +17,11 @@ import (
 //
 // The kernel's notices only make it scan sooner; what they miss, such as a mount over
 // the directory, the poll finds.
-func (d *Dir) Run(ctx context.Context, report func(sidecar.LockEvent)) error {
+func (d *Dir) Run(ctx context.Context, report func(lockfile.Event)) error {
 	return d.run(ctx, &watch{path: d.path}, report)
 }
 
-func (d *Dir) run(ctx context.Context, w *watch, report func(sidecar.LockEvent)) error {
+func (d *Dir) run(ctx context.Context, w *watch, report func(lockfile.Event)) error {
 	defer w.close()
 	tick := time.NewTicker(d.poll)
 	defer tick.Stop()

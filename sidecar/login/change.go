@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/printable"
 )
 
 // The verbs of actions.
@@ -20,7 +21,8 @@ const (
 type Change struct {
 	Name string `json:"adapter"` // of the adapter
 	Login
-	To State `json:"to"` // Suspended or Active
+	To    State `json:"to"`              // Suspended or Active
+	Holds bool  `json:"holds,omitempty"` // it holds outgoing mail too, or releases it
 
 	adapter Adapter
 }
@@ -38,6 +40,33 @@ var ErrUnchanged = errors.New("nothing was changed")
 func NewChange(a Adapter, l Login, to State) Change {
 	return Change{Name: a.Name(), Login: l, To: to, adapter: a}
 }
+
+// A holder is an adapter that can also hold the mail that a login sends.
+type holder interface {
+	// mayHold reports whether mail is to be held that is not held yet: what somebody else holds
+	// is not to be released by undo.
+	mayHold(ctx context.Context, l Login) (bool, error)
+	hold(ctx context.Context, l Login, hold bool) error
+	// released is how what the panel holds of a login is released; empty if it holds nothing.
+	released(l Login) (by string)
+}
+
+// WithHold is the change with outgoing mail held, where the adapter is to hold it. left is why that
+// cannot be done.
+func (c Change) WithHold(ctx context.Context) (with Change, left string) {
+	h, can := c.adapter.(holder)
+	if !can || c.To != Suspended {
+		return c, ""
+	}
+	may, err := h.mayHold(ctx, c.Login)
+	if err != nil {
+		return c, notHeld(err)
+	}
+	c.Holds = may
+	return c, ""
+}
+
+func notHeld(err error) string { return "its outgoing mail is not held by the panel: " + err.Error() }
 
 // Verb is by what it is recorded.
 func (c Change) Verb() action.Verb {
@@ -61,13 +90,31 @@ func (c Change) Needed(ctx context.Context) (bool, error) {
 // beside it. What was begun is brought to its end, also when ctx is done.
 func (c Change) Do(ctx context.Context) (left string, err error) {
 	ctx = context.WithoutCancel(ctx)
+	h, can := c.adapter.(holder)
 	if c.To == Active {
-		return "", c.adapter.Resume(ctx, c.Login)
+		switch err = c.adapter.Resume(ctx, c.Login); {
+		case err != nil || !can:
+		case c.Holds:
+			err = h.hold(ctx, c.Login, false)
+		default:
+			if by := h.released(c.Login); by != "" {
+				left = "its outgoing mail is held by the panel still: " + by
+			}
+		}
+		return left, err
 	}
 	if err := c.adapter.Suspend(ctx, c.Login); err != nil {
 		return "", err
 	}
-	return EndSessions(ctx, c.adapter, c.Login), nil
+	if can && c.Holds {
+		if err := h.hold(ctx, c.Login, true); err != nil {
+			left = notHeld(err)
+		}
+	}
+	if more := EndSessions(ctx, c.adapter, c.Login); more != "" {
+		left = strings.TrimPrefix(left+"; "+more, "; ")
+	}
+	return left, nil
 }
 
 // Outcome is how the change ended, with the failure of Do.
@@ -110,7 +157,7 @@ func (h Host) Back(ctx context.Context, undone action.Action, all []action.Actio
 			return done, fmt.Errorf("%w: action %d (%s) came after it", action.ErrChanged, later.Number, later.Verb)
 		}
 	}
-	adapter, err := h.Named(ctx, done.Name)
+	adapter, err := h.named(ctx, done.Name)
 	if err != nil {
 		return done, err
 	}
@@ -119,6 +166,7 @@ func (h Host) Back(ctx context.Context, undone action.Action, all []action.Actio
 		err = fmt.Errorf("%w: the login %s is %s, and was left %s", action.ErrChanged, done.Login.Name, state, done.To)
 	}
 	back := NewChange(adapter, done.Login, Active)
+	back.Holds = done.Holds
 	if done.To == Active {
 		back.To = Suspended
 	}
@@ -138,9 +186,9 @@ func (c Change) made(a action.Action) error {
 	case outcome.State != "":
 		return fmt.Errorf("%w: the login %s was left %s when action %d failed", ErrUnchanged, c.Login.Name, outcome.State, a.Number)
 	}
-	by := sidecar.Command("sluice login resume", c.Login.Name)
+	by := printable.Command("sluice login resume", c.Login.Name)
 	if c.To == Active {
-		by = sidecar.Command("sluice login suspend", c.Login.Name)
+		by = printable.Command("sluice login suspend", c.Login.Name)
 	}
 	return fmt.Errorf("action %d did not come to its end, and nobody knows whether the login %s is %s by it or by somebody else; if it is to be taken back: %s",
 		a.Number, c.Login.Name, c.To, by)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -190,4 +192,65 @@ func TestAnInterruptedSuspension(t *testing.T) {
 		t.Errorf("left %q, %v", left, err)
 	}
 	wantState(t, a, hacked, Suspended)
+}
+
+// Outgoing mail is held with the login where that is wanted, and never otherwise; what somebody else
+// holds stays so after undo. Outgoing mail is never suspended, which makes what is queued fail.
+func TestOutgoingMailIsHeld(t *testing.T) {
+	hosttest.NotShort(t)
+	h, called := recordedCPanel(t)
+	list := filepath.Join(h.Root, "etc/outgoing_mail_hold_users")
+	if err := os.MkdirAll(filepath.Dir(list), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := &changes{T: t, Host: h}
+	for _, x := range []struct {
+		wanted               bool
+		before, during, then string
+	}{
+		{false, "", "", ""},
+		{true, "", "hacked@example.com\n", ""},
+		{true, "bob\n", "bob\nhacked@example.com\n", "bob\n"},
+		{true, "Hacked@example.com\n", "Hacked@example.com\n", "Hacked@example.com\n"},
+		{false, "hacked@example.com\n", "hacked@example.com\n", "hacked@example.com\n"},
+	} {
+		if err := os.WriteFile(list, []byte(x.before), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.Holds = x.wanted
+		change, left := NewChange(adapterOf(t, h), hacked, Suspended).WithHold(t.Context())
+		done := c.do(change)
+		if text, _ := os.ReadFile(list); left != "" || string(text) != x.during {
+			t.Errorf("%+v: held are %q; %s", x, text, left)
+		}
+		if err := c.undo(done); err != nil {
+			t.Errorf("%+v: undo: %v", x, err)
+		}
+		if text, _ := os.ReadFile(list); string(text) != x.then {
+			t.Errorf("%+v: after undo %q are held", x, text)
+		}
+	}
+	// A login that is resumed otherwise than by undo does not go on with its mail held, and no word of it.
+	h.Holds = true
+	for _, x := range []struct{ held, left string }{{"hacked@example.com\n", "uapi --user=bob Email release_outgoing email=hacked@example.com"}, {"", ""}} {
+		if err := os.WriteFile(list, []byte(x.held), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		left, err := NewChange(adapterOf(t, h), hacked, Active).Do(t.Context())
+		if text, _ := os.ReadFile(list); err != nil || string(text) != x.held || (left == "") != (x.left == "") || !strings.Contains(left, x.left) {
+			t.Errorf("%+v: resumed by hand: %q is left, %q are held, %v", x, left, text, err)
+		}
+	}
+	for _, call := range called() {
+		if strings.Contains(call, "suspend_outgoing") {
+			t.Errorf("it called %s", call)
+		}
+	}
+	if err := errors.Join(os.Remove(list), os.Mkdir(list, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	h.Holds = true
+	if change, left := NewChange(adapterOf(t, h), hacked, Suspended).WithHold(t.Context()); change.Holds || !strings.Contains(left, "not held by the panel") {
+		t.Errorf("where the list cannot be read: %+v, %q", change, left)
+	}
 }

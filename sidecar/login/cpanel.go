@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"regexp"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // cPanel suspends logins by cPanel's own API for accounts, UAPI, on the command line (cPanel's
@@ -16,6 +18,8 @@ import (
 // is already queued fail.
 type cPanel struct {
 	uapi    string // path of the program
+	held    string // path of cPanel's list of whose outgoing mail is held
+	holds   bool   // clean.hold_outgoing
 	dovecot *dovecot
 }
 
@@ -51,10 +55,10 @@ func (c cPanel) call(ctx context.Context, l Login, into any, function string, va
 		} `json:"result"`
 	}
 	if err := json.Unmarshal(r.out, &answer); err != nil {
-		return fmt.Errorf("cPanel's Email::%s: no JSON (%w), exit code %d: %s", function, err, r.code, sidecar.Printable(r.said))
+		return fmt.Errorf("cPanel's Email::%s: no JSON (%w), exit code %d: %s", function, err, r.code, printable.Of(r.said))
 	}
 	if answer.Result.Status != "1" {
-		return fmt.Errorf("cPanel's Email::%s: %w: %s", function, ErrRefused, sidecar.Printable(strings.Join(answer.Result.Errors, "; ")))
+		return fmt.Errorf("cPanel's Email::%s: %w: %s", function, ErrRefused, printable.Of(strings.Join(answer.Result.Errors, "; ")))
 	}
 	if into == nil {
 		return nil
@@ -120,6 +124,54 @@ func (c cPanel) change(ctx context.Context, l Login, function string, want State
 		return err
 	}
 	return becomes(ctx, c, l, want)
+}
+
+// mayHold implements holder.
+func (c cPanel) mayHold(_ context.Context, l Login) (bool, error) {
+	if !c.holds {
+		return false, nil
+	}
+	is, err := c.isHeld(l)
+	return err == nil && !is, err
+}
+
+// isHeld reports whether cPanel holds what a login sends. Its list has a mailbox or an account a line.
+func (c cPanel) isHeld(l Login) (bool, error) {
+	text, err := os.ReadFile(c.held)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.EqualFold(strings.TrimSpace(line), l.Name) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hold implements holder: Exim then keeps in its queue what the login sends. What somebody else has
+// released meanwhile stays so.
+func (c cPanel) hold(ctx context.Context, l Login, hold bool) error {
+	is, err := c.isHeld(l)
+	if err != nil || is == hold {
+		return err
+	}
+	function := map[bool]string{true: "hold_outgoing", false: "release_outgoing"}[hold]
+	if err := c.call(ctx, l, nil, function, [2]string{"email", l.Name}); err != nil {
+		return err
+	}
+	if is, err = c.isHeld(l); err == nil && is != hold {
+		err = fmt.Errorf("cPanel's Email::%s says that it is done, but %s does not", function, c.held)
+	}
+	return err
+}
+
+// released implements holder.
+func (c cPanel) released(l Login) (by string) {
+	if is, err := c.isHeld(l); err != nil || !is {
+		return ""
+	}
+	return printable.Command("uapi --user="+l.Account+" Email release_outgoing", "email="+l.Name)
 }
 
 // SetPassword implements Adapter. uapi takes a password only as an argument, which others on this

@@ -34,6 +34,12 @@ suspend_login)
 	*) printf %s 's/\(hacked@example.com","suspended_incoming":0,"suspended_login":\)0/\11/' >`+root+`/edits ;;
 	esac
 	cat `+recorded+`/suspend_login.json ;;
+hold_outgoing)
+	echo "${5#email=}" >>`+root+`/etc/outgoing_mail_hold_users
+	cat `+recorded+`/suspend_login.json ;;
+release_outgoing)
+	sed -i "/^${5#email=}\$/d" `+root+`/etc/outgoing_mail_hold_users
+	cat `+recorded+`/suspend_login.json ;;
 unsuspend_login)
 	rm -f `+root+`/edits
 	cat `+recorded+`/unsuspend_login.json ;;
@@ -156,14 +162,14 @@ func TestWhichAdapter(t *testing.T) {
 	if a := adapterOf(t, h); a.Name() != "cpanel" {
 		t.Errorf("it is %s", a.Name())
 	}
-	script(t, h.path(AdapterDir, "plesk"), "exit 3")
-	script(t, h.path(AdapterDir, ".hidden"), "exit 3")
+	script(t, h.path(adapterDir, "plesk"), "exit 3")
+	script(t, h.path(adapterDir, ".hidden"), "exit 3")
 	_, err := h.Adapter(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `cpanel and plesk: choose with adapter = "cpanel"`) {
 		t.Errorf("of two: %v", err)
 	}
 	for chosen, want := range map[string]string{"plesk": "plesk", "cpanel": "cpanel", "dovecot": "no doveadm", "none": `is "none"`, "other": "no such file"} {
-		a, err := Host{h.Root, chosen}.Adapter(context.Background())
+		a, err := Host{Root: h.Root, Chosen: chosen}.Adapter(context.Background())
 		if err == nil && a.Name() != want || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v", chosen, a, err)
 		}

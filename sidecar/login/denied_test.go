@@ -1,11 +1,15 @@
 package login
 
 import (
+	"errors"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"sluice/sidecar/hosttest"
 )
 
 func TestTheDeniedFileStaysAsItWas(t *testing.T) {
@@ -98,5 +102,33 @@ func TestPasswords(t *testing.T) {
 			t.Fatalf("password %q", p)
 		}
 		seen[p] = true
+	}
+}
+
+// On a full disk the file stays as it was, and nothing else is left there.
+func TestDeniedOnAFullDisk(t *testing.T) {
+	dir := hosttest.SmallDisk(t)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := denied{dir, filepath.Join(dir, "denied-logins")}
+	const before = "# by hand\nunpaid@example.com\n"
+	if err := os.WriteFile(d.path, []byte(before), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	filler := hosttest.Fill(t, dir)
+	for what, change := range map[string]func(string, string) error{"hacked@example.com": d.add, "unpaid@example.com": d.remove} {
+		if err := change(what, "root"); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if text, err := os.ReadFile(d.path); err != nil || string(text) != before {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 2 {
+		t.Errorf("left are %v", files)
+	}
+	if err := errors.Join(os.Remove(filler), d.add("hacked@example.com", "root")); err != nil {
+		t.Error(err)
 	}
 }

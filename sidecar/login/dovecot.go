@@ -96,7 +96,7 @@ func (d *dovecot) disabled(ctx context.Context, name string) (bool, error) {
 func (d *dovecot) Suspend(ctx context.Context, l Login) error {
 	name, err := dovecotName(l)
 	if err == nil {
-		err = d.Ready(ctx)
+		err = d.ready(ctx)
 	}
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func (d *dovecot) authUser(ctx context.Context) (string, error) {
 
 // SetPassword implements Adapter.
 func (d *dovecot) SetPassword(context.Context, Login, string) error {
-	return fmt.Errorf("%w: Dovecot only reads passwords; change it where they are kept", ErrNotSupported)
+	return WithoutPasswords(d)
 }
 
 // Kick implements Adapter.
@@ -217,8 +217,8 @@ var (
 	denyYes     = regexp.MustCompile(`(?m)^\s*(passdb_)?deny = yes$`)
 )
 
-// Ready is an error unless Dovecot's configuration has the passdb that denies, before all others.
-func (d *dovecot) Ready(ctx context.Context) error {
+// ready is an error unless Dovecot's configuration has the passdb that denies, before all others.
+func (d *dovecot) ready(ctx context.Context) error {
 	conf, err := d.conf(ctx)
 	if err != nil {
 		return err
@@ -261,8 +261,8 @@ func passdbs(conf string) (blocks []string) {
 	return blocks
 }
 
-// Lines are what Dovecot's configuration needs, and how to put it in.
-func (d *dovecot) Lines(ctx context.Context) string {
+// lines are what Dovecot's configuration needs, and how to put it in.
+func (d *dovecot) lines(ctx context.Context) string {
 	user, err := d.authUser(ctx)
 	if err != nil {
 		user = "dovecot"

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // An executable is a program of the operator's, for a panel that Sluice does not know. It reads
@@ -73,11 +73,11 @@ func (e executable) call(ctx context.Context, verb string, l Login, password str
 	}
 	switch {
 	case r.code == 1:
-		return a, fmt.Errorf("adapter %s, %s: %w: %s", e.Name(), verb, ErrRefused, sidecar.Printable(a.Text))
+		return a, fmt.Errorf("adapter %s, %s: %w: %s", e.Name(), verb, ErrRefused, printable.Of(a.Text))
 	case r.code == 3:
 		return a, fmt.Errorf("adapter %s, %s: %w", e.Name(), verb, ErrNotSupported)
 	case r.code != 0:
-		return a, fmt.Errorf("adapter %s, %s: exit code %d: %s", e.Name(), verb, r.code, sidecar.Printable(a.Text))
+		return a, fmt.Errorf("adapter %s, %s: exit code %d: %s", e.Name(), verb, r.code, printable.Of(a.Text))
 	case wrong != nil:
 		return a, fmt.Errorf("adapter %s, %s: it printed no JSON object: %w", e.Name(), verb, wrong)
 	}

@@ -20,7 +20,7 @@ func plesk(t *testing.T, text string) (h Host, path string) {
 	t.Helper()
 	hosttest.NotShort(t)
 	h = Host{Root: t.TempDir()}
-	path = h.path(AdapterDir, "plesk")
+	path = h.path(adapterDir, "plesk")
 	script(t, path, text)
 	return h, path
 }
@@ -37,11 +37,11 @@ echo '{"state":"suspended"}'`)
 	for _, name := range names {
 		l := Login{name, "bob"}
 		wantState(t, adapterOf(t, h), l, Suspended)
-		text, err := os.ReadFile(h.path(AdapterDir, "plesk.read"))
+		text, err := os.ReadFile(h.path(adapterDir, "plesk.read"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		os.Remove(h.path(AdapterDir, "plesk.read"))
+		os.Remove(h.path(adapterDir, "plesk.read"))
 		var q question
 		if err := json.Unmarshal(text, &q); err != nil {
 			t.Fatalf("it has read %q: %v", text, err)
@@ -49,8 +49,8 @@ echo '{"state":"suspended"}'`)
 		if diff := cmp.Diff(question{Version: 1, Verb: "state", Login: l}, q); diff != "" {
 			t.Error(diff)
 		}
-		saw, _ := os.ReadFile(h.path(AdapterDir, "plesk.saw"))
-		os.Remove(h.path(AdapterDir, "plesk.saw"))
+		saw, _ := os.ReadFile(h.path(adapterDir, "plesk.saw"))
+		os.Remove(h.path(adapterDir, "plesk.saw"))
 		if lines := strings.Fields(string(saw)); len(lines) != 4 || lines[0] != "/" || lines[1] != "0077" || lines[3] != "0" {
 			t.Errorf("directory, umask, uid and our own variables: %q", lines)
 		}

@@ -10,14 +10,15 @@ import (
 	"strings"
 )
 
-// AdapterDir is where programs of the operator's are, one for each panel that Sluice does not
+// adapterDir is where programs of the operator's are, one for each panel that Sluice does not
 // know.
-const AdapterDir = "/etc/sluice/adapters"
+const adapterDir = "/etc/sluice/adapters"
 
 // A Host finds the adapters of this host.
 type Host struct {
 	Root   string // under which programs and files are: /
 	Chosen string // clean.adapter; empty: the only one there is
+	Holds  bool   // clean.hold_outgoing: cPanel is to hold what a suspended login sends, too
 }
 
 // ErrNone is that logins cannot be suspended on this host.
@@ -29,14 +30,14 @@ func (h Host) Adapter(ctx context.Context) (Adapter, error) {
 		return nil, fmt.Errorf("%w: clean.adapter is \"none\"", ErrNone)
 	}
 	if h.Chosen != "" {
-		return h.Named(ctx, h.Chosen)
+		return h.named(ctx, h.Chosen)
 	}
-	all, why := h.Detected(ctx)
+	all, why := h.detected(ctx)
 	switch len(all) {
 	case 1:
 		return all[0], nil
 	case 0:
-		return nil, fmt.Errorf("%w: there is no cPanel, no program in %s, and %w", ErrNone, AdapterDir, why)
+		return nil, fmt.Errorf("%w: there is no cPanel, no program in %s, and %w", ErrNone, adapterDir, why)
 	}
 	names := []string{}
 	for _, a := range all {
@@ -45,8 +46,8 @@ func (h Host) Adapter(ctx context.Context) (Adapter, error) {
 	return nil, fmt.Errorf("there is more than one way to suspend logins here, %s: choose with adapter = %q in the section [clean] of the configuration", strings.Join(names, " and "), names[0])
 }
 
-// Named is the adapter of a name. Its error is that there is none, or that it cannot be used.
-func (h Host) Named(ctx context.Context, name string) (Adapter, error) {
+// named is the adapter of a name. Its error is that there is none, or that it cannot be used.
+func (h Host) named(ctx context.Context, name string) (Adapter, error) {
 	switch name {
 	case "cpanel":
 		if a := h.cPanel(); a != nil {
@@ -58,21 +59,21 @@ func (h Host) Named(ctx context.Context, name string) (Adapter, error) {
 		if d == nil {
 			return nil, errors.New("adapter dovecot: there is no doveadm and doveconf")
 		}
-		return d, d.Ready(ctx)
+		return d, d.ready(ctx)
 	}
-	e := executable{h.Root, h.path(AdapterDir, name)}
+	e := executable{h.Root, h.path(adapterDir, name)}
 	return e, e.check()
 }
 
-// Detected are all adapters that can be used here; why is why Dovecot is none of them, if it is
+// detected are all adapters that can be used here; why is why Dovecot is none of them, if it is
 // not.
-func (h Host) Detected(ctx context.Context) (all []Adapter, why error) {
+func (h Host) detected(ctx context.Context) (all []Adapter, why error) {
 	if a := h.cPanel(); a != nil {
 		all = append(all, a)
 	}
 	why = errors.New("no Dovecot")
 	if d := h.dovecot(); d != nil {
-		if why = d.Ready(ctx); why == nil {
+		if why = d.ready(ctx); why == nil {
 			all = append(all, d)
 		}
 	}
@@ -101,18 +102,18 @@ func (h Host) Dovecot(ctx context.Context) (lines string, why error) {
 	if d == nil {
 		return "", nil
 	}
-	if why = d.Ready(ctx); why == nil {
+	if why = d.ready(ctx); why == nil {
 		return "", nil
 	}
-	return d.Lines(ctx), why
+	return d.lines(ctx), why
 }
 
 // executables are the files in AdapterDir, but for hidden ones.
 func (h Host) executables() (all []executable) {
-	files, _ := os.ReadDir(h.path(AdapterDir)) // without the directory there are none
+	files, _ := os.ReadDir(h.path(adapterDir)) // without the directory there are none
 	for _, f := range files {
 		if !strings.HasPrefix(f.Name(), ".") {
-			all = append(all, executable{h.Root, h.path(AdapterDir, f.Name())})
+			all = append(all, executable{h.Root, h.path(adapterDir, f.Name())})
 		}
 	}
 	return all
@@ -124,7 +125,7 @@ func (h Host) cPanel() Adapter {
 	if !exists(h.path(uapiPath)) {
 		return nil
 	}
-	return cPanel{h.path(uapiPath), h.dovecot()}
+	return cPanel{h.path(uapiPath), h.path("/etc/outgoing_mail_hold_users"), h.Holds, h.dovecot()}
 }
 
 func (h Host) dovecot() *dovecot {

@@ -47,6 +47,15 @@ var (
 	ErrAbsent       = errors.New("there is no such login")
 )
 
+// WithoutPasswords is why an adapter can set no passwords; nil where it can, or that is known only
+// when it is tried.
+func WithoutPasswords(a Adapter) error {
+	if _, is := a.(*dovecot); is {
+		return fmt.Errorf("%w: Dovecot only reads passwords; change it where they are kept", ErrNotSupported)
+	}
+	return nil
+}
+
 // OfAuthor is the name with which the author of a key logs in. ok is false if there is none:
 // for authors that are no mailbox, and for keys that stand for a name that cannot be told from
 // them, as it is long or has odd bytes.

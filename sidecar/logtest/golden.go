@@ -23,6 +23,7 @@ import (
 	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/logline"
 )
 
 // Counts are sent, delivered, deferred and failed.
@@ -30,7 +31,7 @@ type Counts [4]int64
 
 // A Parser reads the lines of a log.
 type Parser interface {
-	Parse(now time.Time, line string, e *sidecar.LogEntry) bool
+	Parse(now time.Time, line string, e *logline.Entry) bool
 }
 
 // A Golden is a real engine that records a log behind a Parser. Nothing
@@ -106,9 +107,9 @@ func (g *Golden) Restart() {
 // Tell records lines, and then that they were read.
 func (g *Golden) Tell(lines []string) {
 	g.t.Helper()
-	var entries []sidecar.LogEntry
+	var entries []logline.Entry
 	for _, line := range lines {
-		var e sidecar.LogEntry
+		var e logline.Entry
 		if g.parser.Parse(g.options.Now, line, &e) {
 			entries = append(entries, e)
 		}

@@ -11,13 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // A batch is some lines of a source, parsed.
 type batch struct {
-	entries []sidecar.LogEntry
+	entries []logline.Entry
 	record  func(context.Context, time.Time) // as Consumer.Prepare returned it
 	key     uint64                           // identifies the source in the position from now on
 	read    int64                            // bytes of the source up to the end of the batch
@@ -88,7 +88,7 @@ func (f *Follower) parse(ctx context.Context, s *source, parsed chan<- *batch, u
 }
 
 // parseLines appends the entries that whole lines make.
-func parseLines(parser LineParser, entries []sidecar.LogEntry, lines string) []sidecar.LogEntry {
+func parseLines(parser LineParser, entries []logline.Entry, lines string) []logline.Entry {
 	now := time.Now()
 	for lines != "" {
 		end := strings.IndexByte(lines, '\n')

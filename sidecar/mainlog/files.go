@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/sidecar/logline"
 )
 
 // A family is the files of a log: the one that is written now, and those that rotation has
@@ -60,7 +62,7 @@ func Files(path string, now time.Time) (names []string, err error) {
 
 // present is the path of the file that is written at a time.
 func (f family) present(now time.Time) string {
-	return strings.NewReplacer("%D", now.Format("20060102"), "%M", now.Format("200601")).Replace(f.path)
+	return logline.File(f.path, now)
 }
 
 // list finds the files, the oldest first and the present one last. It reports false if

@@ -11,8 +11,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // A Consumer records what the log says.
@@ -20,17 +20,17 @@ type Consumer interface {
 	// Prepare does what can be done with entries while those before them are still being
 	// recorded; record does the rest. Batches are prepared and recorded in order, and may
 	// come again after a crash. The strings of entries are parts of one large string.
-	Prepare(entries []sidecar.LogEntry) (record func(ctx context.Context, now time.Time))
+	Prepare(entries []logline.Entry) (record func(ctx context.Context, now time.Time))
 	// Checkpoint stores a position up to which everything is recorded. It is called by
 	// the goroutine that records.
 	Checkpoint(now time.Time, position []byte) error
 }
 
 // A LineParser parses the lines of a log, in order and without their line ends. It
-// overwrites e with what a line says. It reports false for a line of which a LogEntry has
+// overwrites e with what a line says. It reports false for a line of which a logline.Entry has
 // nothing.
 type LineParser interface {
-	Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool)
+	Parse(now time.Time, line string, e *logline.Entry) (ok bool)
 }
 
 // Options are what New needs.
@@ -59,7 +59,7 @@ type Follower struct {
 	troubled bool
 
 	mu       sync.Mutex
-	progress sidecar.LogProgress
+	progress logline.Progress
 }
 
 const (
@@ -79,11 +79,11 @@ func New(o Options) *Follower {
 	if o.Parser == nil {
 		o.Parser = NewParser(o.Location)
 	}
-	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: sidecar.LogProgress{Key: o.Key, File: o.Path}}
+	return &Follower{options: o, files: newFamily(o.Path), linger: linger, progress: logline.Progress{Key: o.Key, File: o.Path}}
 }
 
 // Progress returns how far the log is read.
-func (f *Follower) Progress() sidecar.LogProgress {
+func (f *Follower) Progress() logline.Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.progress

@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 )
 
@@ -51,11 +51,11 @@ type mark struct {
 	lines    int
 }
 
-func (r *reader) Prepare(entries []sidecar.LogEntry) func(context.Context, time.Time) {
+func (r *reader) Prepare(entries []logline.Entry) func(context.Context, time.Time) {
 	return func(context.Context, time.Time) { r.record(entries) }
 }
 
-func (r *reader) record(entries []sidecar.LogEntry) {
+func (r *reader) record(entries []logline.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range entries {

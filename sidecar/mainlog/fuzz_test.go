@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // A fuzzedLog is a log as it is written and rotated, a Follower that reads it,
@@ -56,12 +56,12 @@ type fuzzedMark struct {
 	told     int
 }
 
-func (l *fuzzedLog) Parse(_ time.Time, line string, e *sidecar.LogEntry) bool {
-	*e = sidecar.LogEntry{Line: line}
+func (l *fuzzedLog) Parse(_ time.Time, line string, e *logline.Entry) bool {
+	*e = logline.Entry{Line: line}
 	return line != ""
 }
 
-func (l *fuzzedLog) Prepare(entries []sidecar.LogEntry) func(context.Context, time.Time) {
+func (l *fuzzedLog) Prepare(entries []logline.Entry) func(context.Context, time.Time) {
 	return func(context.Context, time.Time) {
 		for _, e := range entries {
 			l.told = append(l.told, e.Line)

@@ -8,6 +8,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/engine"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/logtest"
 	"sluice/sidecar/mainlog"
 )
@@ -44,7 +45,7 @@ func TestGolden(t *testing.T) {
 func ask(t *testing.T, g *logtest.Golden, line string) {
 	t.Helper()
 	e, ok := parse(mainlog.NewParser(time.UTC), golden.Now, line)
-	if !ok || e.Kind != sidecar.LogArrived {
+	if !ok || e.Kind != logline.Arrived {
 		return
 	}
 	_, recipients, ok := strings.Cut(line[strings.LastIndex(line, "from <"):], " for ")

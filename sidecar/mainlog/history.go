@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // A History is files of a log as they are now: rotated, compressed, and the present one.
@@ -81,7 +81,7 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 			again, err := open(name)
 			return again, parser.clock.at(t, ""), err
 		}
-		var e sidecar.LogEntry
+		var e logline.Entry
 		if parser.Parse(time.Now(), line, &e) {
 			again, err := open(name)
 			return again, e.At, err
@@ -90,10 +90,20 @@ func openDated(name string, location *time.Location) (*source, time.Time, error)
 	return nil, time.Time{}, fmt.Errorf("read %s: this is no main log of Exim's: none of its first lines has a date%s", name, packedHint(lines))
 }
 
-// packedHint says what may be wrong with a file that begins like a gzip file (RFC 1952).
+// packers are the programs that logs are compressed by, but for gzip, with what their files
+// begin with (each one's description of its format).
+var packers = []struct{ magic, name string }{{"\xfd7zXZ\x00", "xz"}, {"BZh", "bzip2"}, {"\x28\xb5\x2f\xfd", "zstd"}}
+
+// packedHint says what may be wrong with a file that begins like a gzip file (RFC 1952), or
+// like one that something else has compressed.
 func packedHint(beginning string) string {
 	if strings.HasPrefix(beginning, "\x1f\x8b") {
 		return "; it is compressed: give its name the ending .gz"
+	}
+	for _, p := range packers {
+		if strings.HasPrefix(beginning, p.magic) {
+			return fmt.Sprintf("; it is compressed by %s: unpack it first, by %[1]s -dk", p.name)
+		}
 	}
 	return ""
 }
@@ -124,7 +134,7 @@ func (h *History) Progress() int64 { return h.read.Load() }
 // prepared. It may hold on to some; read returns those that it no longer needs. A
 // *simulate.Replay is a Reader.
 type Reader interface {
-	Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry))
+	Prepare(entries []logline.Entry) (read func(ctx context.Context) (done [][]logline.Entry))
 }
 
 // maxSpare is how many batches are kept to be used again. More are only in use where lines
@@ -138,7 +148,7 @@ const shortLine = 128
 func (h *History) Read(ctx context.Context, to Reader, after func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parsed, used := make(chan func(context.Context) [][]sidecar.LogEntry, 1), make(chan []sidecar.LogEntry, maxSpare)
+	parsed, used := make(chan func(context.Context) [][]logline.Entry, 1), make(chan []logline.Entry, maxSpare)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(parsed)
@@ -159,7 +169,7 @@ func (h *History) Read(ctx context.Context, to Reader, after func()) error {
 	return <-failed
 }
 
-func (h *History) parse(ctx context.Context, to Reader, parsed chan<- func(context.Context) [][]sidecar.LogEntry, used <-chan []sidecar.LogEntry) error {
+func (h *History) parse(ctx context.Context, to Reader, parsed chan<- func(context.Context) [][]logline.Entry, used <-chan []logline.Entry) error {
 	before := int64(0) // of the files that were read
 	for _, s := range h.files {
 		for last := false; !last; {
@@ -172,11 +182,11 @@ func (h *History) parse(ctx context.Context, to Reader, parsed chan<- func(conte
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			var again []sidecar.LogEntry
+			var again []logline.Entry
 			select {
 			case again = <-used:
 			default:
-				again = make([]sidecar.LogEntry, 0, len(lines)/shortLine)
+				again = make([]logline.Entry, 0, len(lines)/shortLine)
 			}
 			entries := parseLines(h.parser, again[:0], lines)
 			if len(again) > len(entries) {

@@ -12,38 +12,38 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 )
 
 // Lines of refusals and of programs that were run, as Exim 4.96 wrote them.
 func TestRefusalsAndRuns(t *testing.T) {
 	text := "Domain send51.test has exceeded the max emails per hour (21/20 (105%)) allowed.  Message will be reattempted later [20 sent in an hour]"
-	for line, want := range map[string]sidecar.LogEntry{
+	for line, want := range map[string]logline.Entry{
 		"[26323] H=(client.test) [127.0.0.1]:41119 F=<s@x18.test> temporarily rejected RCPT <u@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Process: "26323", Arrival: sidecar.Arrival{Sender: "s@x18.test", ClientAddress: "127.0.0.1"}, Attempt: sidecar.Attempt{Recipient: "u@far.test", Text: text}},
+			Kind: logline.Refused, Process: "26323", Arrival: logline.Arrival{Sender: "s@x18.test", ClientAddress: "127.0.0.1"}, Attempt: logline.Attempt{Recipient: "u@far.test", Text: text}},
 		"H=pc.test (pc) [2001:db8::1] X=TLS1.3:AES:256 CV=no SNI=x F=<a@b.test> A=plain:bob@b.test rejected RCPT <\"o o\"@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "a@b.test", Auth: "bob@b.test", ClientAddress: "2001:db8::1"}, Attempt: sidecar.Attempt{Recipient: "\"o o\"@far.test", Text: text}},
+			Kind: logline.Refused, Arrival: logline.Arrival{Sender: "a@b.test", Auth: "bob@b.test", ClientAddress: "2001:db8::1"}, Attempt: logline.Attempt{Recipient: "\"o o\"@far.test", Text: text}},
 		"H=(pc) [192.0.2.1] F=<\"x rejected RCPT <v@victim.test>: no\"@b.test> A=login:b@b.test temporarily rejected RCPT <u@far.test>: " + text: {
-			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "\"x rejected RCPT <v@victim.test>: no\"@b.test", Auth: "b@b.test", ClientAddress: "192.0.2.1"}, Attempt: sidecar.Attempt{Recipient: "u@far.test", Text: text}},
+			Kind: logline.Refused, Arrival: logline.Arrival{Sender: "\"x rejected RCPT <v@victim.test>: no\"@b.test", Auth: "b@b.test", ClientAddress: "192.0.2.1"}, Attempt: logline.Attempt{Recipient: "u@far.test", Text: text}},
 		"U=alpha F=<b@alpha.test> rejected RCPT <u@ok4.sink>": {
-			Kind: sidecar.LogRefused, Arrival: sidecar.Arrival{Sender: "b@alpha.test", Login: "alpha"}, Attempt: sidecar.Attempt{Recipient: "u@ok4.sink"}},
+			Kind: logline.Refused, Arrival: logline.Arrival{Sender: "b@alpha.test", Login: "alpha"}, Attempt: logline.Attempt{Recipient: "u@ok4.sink"}},
 		"1xUzRH-0005E4-0q H=(client.test) [127.0.0.1] F=<s@send51.test> A=plain:s temporarily rejected after DATA: " + text: {
-			Kind: sidecar.LogRefused, ID: "1xUzRH-0005E4-0q", Arrival: sidecar.Arrival{Sender: "s@send51.test", Auth: "s", ClientAddress: "127.0.0.1"}, Attempt: sidecar.Attempt{Text: text}},
+			Kind: logline.Refused, ID: "1xUzRH-0005E4-0q", Arrival: logline.Arrival{Sender: "s@send51.test", Auth: "s", ClientAddress: "127.0.0.1"}, Attempt: logline.Attempt{Text: text}},
 		"1xUzRT-0005Iu-0E U=alpha F=<alpha@host.test> rejected by non-SMTP ACL: " + text: {
-			Kind: sidecar.LogRefused, ID: "1xUzRT-0005Iu-0E", Arrival: sidecar.Arrival{Sender: "alpha@host.test", Login: "alpha"}, Attempt: sidecar.Attempt{Text: text}},
+			Kind: logline.Refused, ID: "1xUzRT-0005Iu-0E", Arrival: logline.Arrival{Sender: "alpha@host.test", Login: "alpha"}, Attempt: logline.Attempt{Text: text}},
 		"[25890] cwd=/home/alpha/public html 4 args: /usr/sbin/sendmail -t -i -fnews@alpha.test": {
-			Kind: sidecar.LogRan, Process: "25890", Arrival: sidecar.Arrival{Directory: "/home/alpha/public html"}},
+			Kind: logline.Ran, Process: "25890", Arrival: logline.Arrival{Directory: "/home/alpha/public html"}},
 		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"for me@x.test\" for a@far.test b@far.test": {
-			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"}},
+			Kind: logline.Arrived, ID: "1xUzc7-0006ja-2I", Arrival: logline.Arrival{Sender: "news@alpha.test", Login: "alpha", Recipients: "a@far.test b@far.test"}},
 		"1xUzc7-0006ja-2I <= news@alpha.test U=alpha P=local S=500 T=\"a gift for me@x.test\"": {
-			Kind: sidecar.LogArrived, ID: "1xUzc7-0006ja-2I", Arrival: sidecar.Arrival{Sender: "news@alpha.test", Login: "alpha"}},
+			Kind: logline.Arrived, ID: "1xUzc7-0006ja-2I", Arrival: logline.Arrival{Sender: "news@alpha.test", Login: "alpha"}},
 		"cwd=/home/bob 5 args: sendmail -F \"Bob -bt Smith\" -bs -oi": {
-			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+			Kind: logline.Ran, Arrival: logline.Arrival{Directory: "/home/bob"}},
 		"cwd=/home/bob 4 args: sendmail -i -- -bt@far.test": {
-			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+			Kind: logline.Ran, Arrival: logline.Arrival{Directory: "/home/bob"}},
 		"cwd=/home/bob 2 args: exim \"\"": {
-			Kind: sidecar.LogRan, Arrival: sidecar.Arrival{Directory: "/home/bob"}},
+			Kind: logline.Ran, Arrival: logline.Arrival{Directory: "/home/bob"}},
 		"cwd=/root 1 args: /usr/bin/mailq":                                                {},
 		"cwd=/root 1 args: /usr/sbin/runq":                                                {},
 		"cwd=/root 1 args: newaliases":                                                    {},
@@ -79,12 +79,12 @@ func TestRefusalsAndRuns(t *testing.T) {
 // ids are the last characters of the ids of lines.
 type ids []string
 
-func (i *ids) Prepare(entries []sidecar.LogEntry) func(context.Context) [][]sidecar.LogEntry {
-	return func(context.Context) [][]sidecar.LogEntry {
+func (i *ids) Prepare(entries []logline.Entry) func(context.Context) [][]logline.Entry {
+	return func(context.Context) [][]logline.Entry {
 		for _, e := range entries {
 			*i = append(*i, e.ID[len(e.ID)-1:])
 		}
-		return [][]sidecar.LogEntry{entries}
+		return [][]logline.Entry{entries}
 	}
 }
 

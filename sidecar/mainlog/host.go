@@ -3,8 +3,8 @@ package mainlog
 import (
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // hostInText finds the host in the text of a line without H=, as Exim before 4.87 writes what
@@ -18,7 +18,7 @@ import (
 //
 // with "(errno): strerror: " before it in a line of a deferral. Where no connection was made,
 // Exim named nobody. Senders choose an address in COMMAND, and servers REPLY.
-func hostInText(e *sidecar.LogEntry) string {
+func hostInText(e *logline.Entry) string {
 	text := withoutErrno(e.Text)
 	for _, before := range [...]string{"SMTP error from remote mail server after ", "SMTP error from remote mailer after "} {
 		if command, ok := strings.CutPrefix(text, before); ok {

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 )
 
@@ -17,55 +17,55 @@ import (
 // their certificates and replies. None of it is taken for a field.
 func TestWhatOthersChooseIsNoField(t *testing.T) {
 	fake := ` R=sluice T=local H=evil [9.9.9.9]: 550 no`
-	for rest, want := range map[string]sidecar.LogEntry{
+	for rest, want := range map[string]logline.Entry{
 		// Local parts that look like what follows an address; all of these are valid (RFC 5321, Quoted-string).
-		`** a@b` + fake + `@x.test <"a@b` + fake + `"@x.test> R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 real`: {Kind: sidecar.LogFailed,
-			Attempt: sidecar.Attempt{Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 real"}},
-		`== a b defer (-52): retry time not reached@x.test <"A b defer (-52): retry time not reached"@X.test> R=r T=t defer (-44): 450 real`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "a b defer (-52): retry time not reached@x.test", Original: `"A b defer (-52): retry time not reached"@X.test`, Router: "r", Transport: "t", Text: "(-44): 450 real"}},
-		`=> a.b <c> R=x@x.test <a."b <c> R=x"@x.test> R=r T=t`: {Kind: sidecar.LogDelivered,
-			Attempt: sidecar.Attempt{Recipient: "a.b <c> R=x@x.test", Original: `a."b <c> R=x"@x.test`, Router: "r", Transport: "t"}},
-		`=> a"b\c@x.test <"a\"b\\c"@x.test> F=<"> R=x"@x> P=<"> T=x"@x> R=r T=t`: {Kind: sidecar.LogDelivered,
-			Attempt: sidecar.Attempt{Recipient: `a"b\c@x.test`, Original: `"a\"b\\c"@x.test`, Router: "r", Transport: "t"}},
-		`** "a b: R=x"@x.test: Unrouteable address`: {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: `"a b: R=x"@x.test`, Text: "Unrouteable address"}},
-		`=> u@x.test ("a) <b@c> R=x"@y.test, d@y.test) <c@z.test> R=r T=t`: {Kind: sidecar.LogDelivered,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "c@z.test", Router: "r", Transport: "t"}},
+		`** a@b` + fake + `@x.test <"a@b` + fake + `"@x.test> R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 real`: {Kind: logline.Failed,
+			Attempt: logline.Attempt{Recipient: `a@b` + fake + `@x.test`, Original: `"a@b` + fake + `"@x.test`, Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 real"}},
+		`== a b defer (-52): retry time not reached@x.test <"A b defer (-52): retry time not reached"@X.test> R=r T=t defer (-44): 450 real`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "a b defer (-52): retry time not reached@x.test", Original: `"A b defer (-52): retry time not reached"@X.test`, Router: "r", Transport: "t", Text: "(-44): 450 real"}},
+		`=> a.b <c> R=x@x.test <a."b <c> R=x"@x.test> R=r T=t`: {Kind: logline.Delivered,
+			Attempt: logline.Attempt{Recipient: "a.b <c> R=x@x.test", Original: `a."b <c> R=x"@x.test`, Router: "r", Transport: "t"}},
+		`=> a"b\c@x.test <"a\"b\\c"@x.test> F=<"> R=x"@x> P=<"> T=x"@x> R=r T=t`: {Kind: logline.Delivered,
+			Attempt: logline.Attempt{Recipient: `a"b\c@x.test`, Original: `"a\"b\\c"@x.test`, Router: "r", Transport: "t"}},
+		`** "a b: R=x"@x.test: Unrouteable address`: {Kind: logline.Failed, Attempt: logline.Attempt{Recipient: `"a b: R=x"@x.test`, Text: "Unrouteable address"}},
+		`=> u@x.test ("a) <b@c> R=x"@y.test, d@y.test) <c@z.test> R=r T=t`: {Kind: logline.Delivered,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Original: "c@z.test", Router: "r", Transport: "t"}},
 		// A server's certificate and its reply.
-		`=> u@x.test R=r T=t H=mx.test [192.0.2.1] X=TLS1.3:A:256 CV=no DN="CN=\" R=sluice T=local C=" C="250 \"R=x\" T=y \\ H=z" QT=1s DT=0s`: {Kind: sidecar.LogDelivered,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test"}},
-		`** u@x.test R=r T=t H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:4711 X=A:256 CV=yes: SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`: {Kind: sidecar.LogFailed,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`}},
-		`== u@x.test R=r T=t defer (110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"}},
-		`== u@x.test R=r T=t defer (111): Connection refused H=mx.test [2001:db8::1]:25`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(111): Connection refused H=mx.test [2001:db8::1]:25"}},
-		`== u@x.test R=r T=t defer (-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: `(-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`}},
-		`== u@x.test R=r T=t defer (2): No such file or directory: H=x R=y`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(2): No such file or directory: H=x R=y"}},
-		`== u@x.test R=r T=t defer (Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout`: {Kind: sidecar.LogDeferred,
-			Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"}},
-		`== u@x.test R=r T=t defer: the text`:             {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "the text"}},
-		`== u@[IPv6:2001:db8::1] transporting defer (-1)`: {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@[IPv6:2001:db8::1]", Text: "(-1)"}},
+		`=> u@x.test R=r T=t H=mx.test [192.0.2.1] X=TLS1.3:A:256 CV=no DN="CN=\" R=sluice T=local C=" C="250 \"R=x\" T=y \\ H=z" QT=1s DT=0s`: {Kind: logline.Delivered,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test"}},
+		`** u@x.test R=r T=t H=mx.test [192.0.2.1]:25 I=[192.0.2.9]:4711 X=A:256 CV=yes: SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`: {Kind: logline.Failed,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: `SMTP error: 550 <u@x.test> R=sluice <"u"@x.test> T=x`}},
+		`== u@x.test R=r T=t defer (110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(110): Connection timed out H=mx.test [192.0.2.1]: SMTP timeout H=x"}},
+		`== u@x.test R=r T=t defer (111): Connection refused H=mx.test [2001:db8::1]:25`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(111): Connection refused H=mx.test [2001:db8::1]:25"}},
+		`== u@x.test R=r T=t defer (-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: `(-44): SMTP error from remote mail server after RCPT TO:<"a H=evil b"@x.test>: 450`}},
+		`== u@x.test R=r T=t defer (2): No such file or directory: H=x R=y`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "(2): No such file or directory: H=x R=y"}},
+		`== u@x.test R=r T=t defer (Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout`: {Kind: logline.Deferred,
+			Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Host: "mx.test", Text: "(Connection timed out) H=mx.test [192.0.2.1] DT=1s: SMTP timeout"}},
+		`== u@x.test R=r T=t defer: the text`:             {Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "t", Text: "the text"}},
+		`== u@[IPv6:2001:db8::1] transporting defer (-1)`: {Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "u@[IPv6:2001:db8::1]", Text: "(-1)"}},
 		// Pipes, files, notifications.
-		`=> |/usr/bin/x R=y <a b> (p@x.test) <c@z.test> R=r T=address_pipe`: {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Original: "c@z.test", Router: "r", Transport: "address_pipe"}},
-		`** |/usr/bin/x <c@z.test>`:                                         {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Original: "c@z.test"}},
-		`=> save Mail/a R=b <c@z.test> R=r T=address_file`:                  {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "save Mail/a", Original: "", Router: "b", Transport: "address_file"}},
-		`=> blackhole (DATA ACL discarded recipients)`:                      {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "blackhole"}},
+		`=> |/usr/bin/x R=y <a b> (p@x.test) <c@z.test> R=r T=address_pipe`: {Kind: logline.Delivered, Attempt: logline.Attempt{Original: "c@z.test", Router: "r", Transport: "address_pipe"}},
+		`** |/usr/bin/x <c@z.test>`:                                         {Kind: logline.Failed, Attempt: logline.Attempt{Original: "c@z.test"}},
+		`=> save Mail/a R=b <c@z.test> R=r T=address_file`:                  {Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "save Mail/a", Original: "", Router: "b", Transport: "address_file"}},
+		`=> blackhole (DATA ACL discarded recipients)`:                      {Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "blackhole"}},
 		// What a client says, and logins with spaces and colons.
-		`<= s@a.test H=(x) [9.9.9.9] P=local U=root S=1 ) [192.0.2.1] P=esmtp S=2`:                            {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "unknown"}},
-		`<= s@a.test H=mx.test (x y [z]) [192.0.2.1]:25 I=[192.0.2.9]:25 U=root P=esmtp S=2`:                  {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
-		`<= s@a.test DS H=mx.test [2001:db8::1] TFO P=esmtpsa L X=A:256 CV=no SNI="x A=y:z" A=plain:b S=2`:    {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "b"}},
-		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:bob jones PRDR PRX=192.0.2.3 K S=2 T="A=plain:x S=3"`:     {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob jones"}},
-		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:b@a.test:ceo@b.test S=2`:                                  {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "b@a.test"}},
-		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:realm:bob S=2`:                                            {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "realm:bob"}},
-		`<= s@a.test H=[192.0.2.1] P=esmtpa A=ntlm:CORP\101bob S=2`:                                           {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: `CORP\101bob`}},
-		`<= s@a.test H=[192.0.2.1] P=esmtpa A=ntlm:CORP\201 S=2`:                                              {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: `CORP\201`}},
-		"<= a.\"b c\"@a.test U=bob P=local-bsmtp S=2 T=\"\x00\xff S=3 A=plain:x\" from <s@a.test> for <= x@y": {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: `a."b c"@a.test`, Login: "bob"}},
-		`<= "unbalanced@a.test U=bob P=local S=2`:                                                             {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: `"unbalanced@a.test`, Login: "bob"}},
+		`<= s@a.test H=(x) [9.9.9.9] P=local U=root S=1 ) [192.0.2.1] P=esmtp S=2`:                            {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "unknown"}},
+		`<= s@a.test H=mx.test (x y [z]) [192.0.2.1]:25 I=[192.0.2.9]:25 U=root P=esmtp S=2`:                  {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1"}},
+		`<= s@a.test DS H=mx.test [2001:db8::1] TFO P=esmtpsa L X=A:256 CV=no SNI="x A=y:z" A=plain:b S=2`:    {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "2001:db8::1", Auth: "b"}},
+		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:bob jones PRDR PRX=192.0.2.3 K S=2 T="A=plain:x S=3"`:     {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "bob jones"}},
+		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:b@a.test:ceo@b.test S=2`:                                  {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "b@a.test"}},
+		`<= s@a.test H=[192.0.2.1] P=esmtpa A=plain:realm:bob S=2`:                                            {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: "realm:bob"}},
+		`<= s@a.test H=[192.0.2.1] P=esmtpa A=ntlm:CORP\101bob S=2`:                                           {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: `CORP\101bob`}},
+		`<= s@a.test H=[192.0.2.1] P=esmtpa A=ntlm:CORP\201 S=2`:                                              {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", ClientAddress: "192.0.2.1", Auth: `CORP\201`}},
+		"<= a.\"b c\"@a.test U=bob P=local-bsmtp S=2 T=\"\x00\xff S=3 A=plain:x\" from <s@a.test> for <= x@y": {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: `a."b c"@a.test`, Login: "bob"}},
+		`<= "unbalanced@a.test U=bob P=local S=2`:                                                             {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: `"unbalanced@a.test`, Login: "bob"}},
 	} {
 		if got, ok := parsed(t, at+rest); !ok || got != want {
-			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
+			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(logline.Entry{})))
 		}
 	}
 }
@@ -136,25 +136,25 @@ func TestNoArrivalChargesAnother(t *testing.T) {
 // sends to it, nor by the server that refuses it.
 func TestNoRecipientLooksLikeAnother(t *testing.T) {
 	const fields = " R=r T=remote_smtp H=mx.test [192.0.2.1]: SMTP error from remote mail server after RCPT TO:<u@x.test>: 550 no"
-	for rest, want := range map[string]sidecar.LogEntry{
+	for rest, want := range map[string]logline.Entry{
 		// Backslashes do what quotes do.
-		`** a r=sluice t=local@x.test <a\ R=sluice\ T=local@x.test> R=r T=remote_smtp: 550 no`: {Attempt: sidecar.Attempt{Recipient: "a r=sluice t=local@x.test", Original: `a\ R=sluice\ T=local@x.test`, Router: "r"}},
-		`** a@y.test r=r: z@x.test <a\@y.test\ r=r\:\ z@x.test>: retry timeout exceeded`:       {Attempt: sidecar.Attempt{Recipient: "a@y.test r=r: z@x.test", Original: `a\@y.test\ r=r\:\ z@x.test`}},
+		`** a r=sluice t=local@x.test <a\ R=sluice\ T=local@x.test> R=r T=remote_smtp: 550 no`: {Attempt: logline.Attempt{Recipient: "a r=sluice t=local@x.test", Original: `a\ R=sluice\ T=local@x.test`, Router: "r"}},
+		`** a@y.test r=r: z@x.test <a\@y.test\ r=r\:\ z@x.test>: retry timeout exceeded`:       {Attempt: logline.Attempt{Recipient: "a@y.test r=r: z@x.test", Original: `a\@y.test\ r=r\:\ z@x.test`}},
 		// An address may begin like a pipe or a file.
-		`** |a@x.test R=r T=remote_smtp: 550 <|a@x.test>: user unknown`: {Attempt: sidecar.Attempt{Recipient: "|a@x.test", Router: "r"}},
-		`** /a@x.test: Unrouteable address`:                             {Attempt: sidecar.Attempt{Recipient: "/a@x.test"}},
-		`** |a@x.test <|A@X.test> R=r T=remote_smtp: 550 no`:            {Attempt: sidecar.Attempt{Recipient: "|a@x.test", Original: "|A@X.test", Router: "r"}},
-		`** |a b@x.test <"|a b"@x.test> R=r T=remote_smtp: 550 no`:      {Attempt: sidecar.Attempt{Recipient: "|a b@x.test", Original: `"|a b"@x.test`, Router: "r"}},
-		`** |/bin/mail a@x.test <p@here.test> R=r T=remote_smtp: no`:    {Attempt: sidecar.Attempt{Original: "p@here.test", Router: "r"}},
+		`** |a@x.test R=r T=remote_smtp: 550 <|a@x.test>: user unknown`: {Attempt: logline.Attempt{Recipient: "|a@x.test", Router: "r"}},
+		`** /a@x.test: Unrouteable address`:                             {Attempt: logline.Attempt{Recipient: "/a@x.test"}},
+		`** |a@x.test <|A@X.test> R=r T=remote_smtp: 550 no`:            {Attempt: logline.Attempt{Recipient: "|a@x.test", Original: "|A@X.test", Router: "r"}},
+		`** |a b@x.test <"|a b"@x.test> R=r T=remote_smtp: 550 no`:      {Attempt: logline.Attempt{Recipient: "|a b@x.test", Original: `"|a b"@x.test`, Router: "r"}},
+		`** |/bin/mail a@x.test <p@here.test> R=r T=remote_smtp: no`:    {Attempt: logline.Attempt{Original: "p@here.test", Router: "r"}},
 		// A server repeats the whole line. It may be believed, and charges nobody.
-		`** u@x.test` + fields + ` z@evil.test <"u@x.test` + fields + ` z"@evil.test> R=r T=remote_smtp: no`: {Attempt: sidecar.Attempt{Recipient: "u@x.test" + fields + " z@evil.test", Original: `"u@x.test` + fields + ` z"@evil.test`, Router: "r"}, Doubtful: true},
-		`** u@x.test` + fields + ` <"u"@x.test> R=sluice T=local`:                                            {Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r"}},
+		`** u@x.test` + fields + ` z@evil.test <"u@x.test` + fields + ` z"@evil.test> R=r T=remote_smtp: no`: {Attempt: logline.Attempt{Recipient: "u@x.test" + fields + " z@evil.test", Original: `"u@x.test` + fields + ` z"@evil.test`, Router: "r"}, Doubtful: true},
+		`** u@x.test` + fields + ` <"u"@x.test> R=sluice T=local`:                                            {Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r"}},
 	} {
 		got, ok := parsed(t, at+rest)
-		want.Kind = sidecar.LogFailed
+		want.Kind = logline.Failed
 		want.Transport, want.Host, want.Text = got.Transport, got.Host, got.Text
 		if !ok || got != want {
-			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(sidecar.LogEntry{})))
+			t.Errorf("%s\n%s", rest, cmp.Diff(want, got, cmpopts.IgnoreUnexported(logline.Entry{})))
 		}
 	}
 }
@@ -164,15 +164,15 @@ func TestNoRecipientLooksLikeAnother(t *testing.T) {
 func TestLongLinesAndIDs(t *testing.T) {
 	long := strings.Repeat("\xfcber => b@c ** <x@y> ", 1<<20/21)
 	for _, id := range []string{"1xUzQe-0004wm-37", "1xUzQe-00000001abC-0xYz"} {
-		for rest, want := range map[string]sidecar.LogEntry{
-			`<= s@a.test U=bob P=local S=3 T="` + long + `" from <s@a.test> for u@x.test`:         {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Login: "bob", Recipients: "u@x.test"}},
-			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: sidecar.LogArrived, Arrival: sidecar.Arrival{Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1", MessageID: "\xfcber"}},
-			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
-			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: sidecar.LogDelivered, Attempt: sidecar.Attempt{Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
-			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 " + long}},
-			`** u@x.test : ` + long: {Kind: sidecar.LogFailed, Attempt: sidecar.Attempt{Recipient: "u@x.test", Text: long}},
-			`== u@x.test R=r T=remote_smtp defer (-44) H=mx.test [192.0.2.1]: 450 ` + long: {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "(-44) H=mx.test [192.0.2.1]: 450 " + long}},
-			`== u@x.test R=r T=remote_smtp defer: ` + long:                                 {Kind: sidecar.LogDeferred, Attempt: sidecar.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: long}},
+		for rest, want := range map[string]logline.Entry{
+			`<= s@a.test U=bob P=local S=3 T="` + long + `" from <s@a.test> for u@x.test`:         {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", Login: "bob", Recipients: "u@x.test"}},
+			`(= s@a.test H=(x) [192.0.2.1] P=esmtpa A=plain:b@a.test S=3 id=` + long:              {Kind: logline.Arrived, Arrival: logline.Arrival{Sender: "s@a.test", Auth: "b@a.test", ClientAddress: "192.0.2.1", MessageID: "\xfcber"}},
+			`=> u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`:            {Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
+			`>> u@x.test <v@a.test> R=r T=remote_smtp H=mx.test [192.0.2.1] C="250 ` + long + `"`: {Kind: logline.Delivered, Attempt: logline.Attempt{Recipient: "u@x.test", Original: "v@a.test", Router: "r", Transport: "remote_smtp", Host: "mx.test"}},
+			`** u@x.test R=r T=remote_smtp H=mx.test [192.0.2.1]: 550 ` + long:                    {Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "550 " + long}},
+			`** u@x.test : ` + long: {Kind: logline.Failed, Attempt: logline.Attempt{Recipient: "u@x.test", Text: long}},
+			`== u@x.test R=r T=remote_smtp defer (-44) H=mx.test [192.0.2.1]: 450 ` + long: {Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Host: "mx.test", Text: "(-44) H=mx.test [192.0.2.1]: 450 " + long}},
+			`== u@x.test R=r T=remote_smtp defer: ` + long:                                 {Kind: logline.Deferred, Attempt: logline.Attempt{Recipient: "u@x.test", Router: "r", Transport: "remote_smtp", Text: long}},
 		} {
 			got, ok := parse(mainlog.NewParser(time.UTC), noon, "2026-11-22 04:43:53 "+id+" "+rest)
 			if got.ID != id {

@@ -3,8 +3,8 @@ package mainlog
 import (
 	"strings"
 
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // parseOutcome reads what stands behind =>, ->, >>, == or ** (deliver.c):
@@ -14,7 +14,7 @@ import (
 //
 // of which all but final may be missing. For ** text stands behind a colon. What
 // was answered to a delivery tells nothing more.
-func parseOutcome(e *sidecar.LogEntry, s string) {
+func parseOutcome(e *logline.Entry, s string) {
 	end := recipientEnd(s)
 	e.Recipient = s[:end]
 	rest := s[end+parentsEnd(s[end:]):]
@@ -28,7 +28,7 @@ func parseOutcome(e *sidecar.LogEntry, s string) {
 	// answer. Then all of that looks like a quoted local part, with this text in it.
 	e.Doubtful = strings.Contains(e.Recipient, " error from remote mail server after ")
 	parseFields(e, rest)
-	if e.Host == "" && (e.Kind == sidecar.LogDeferred || e.Kind == sidecar.LogFailed) {
+	if e.Host == "" && (e.Kind == logline.Deferred || e.Kind == logline.Failed) {
 		e.Host = hostInText(e)
 	}
 }
@@ -40,7 +40,7 @@ func isPipeOrFile(recipient string) bool {
 
 // parseFields reads the fields up to the text. Router and transport come before what the
 // remote side may choose: its host's certificate and its reply.
-func parseFields(e *sidecar.LogEntry, rest string) {
+func parseFields(e *logline.Entry, rest string) {
 	remote := false // past H=
 	for rest != "" {
 		if rest[0] == ':' {
@@ -48,7 +48,7 @@ func parseFields(e *sidecar.LogEntry, rest string) {
 			return
 		}
 		rest = rest[1:] // the space
-		if e.Kind == sidecar.LogDelivered && strings.HasPrefix(rest, "H=") {
+		if e.Kind == logline.Delivered && strings.HasPrefix(rest, "H=") {
 			e.Host = rest[len("H="):wordEnd(rest)] // nearly all lines; what follows tells nothing more
 			return
 		}

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // A Parser turns the lines of a main log, in order, into entries. It remembers the parts
@@ -25,7 +25,7 @@ func NewParser(location *time.Location) *Parser {
 
 // Parse parses one line, without its line end, into e. It needs now only for the year,
 // where a line of syslog has none. It reports false for a line that is no entry.
-func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
+func (p *Parser) Parse(now time.Time, line string, e *logline.Entry) (ok bool) {
 	var t stamp
 	rest, stamped := line, p.clock.hasStamp(line)
 	if !stamped {
@@ -42,7 +42,7 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 		process, rest, _ = strings.Cut(rest[1:], "] ")
 	}
 	id, rest := p.cutID(rest)
-	*e = sidecar.LogEntry{ID: id, Process: process, Line: line}
+	*e = logline.Entry{ID: id, Process: process, Line: line}
 	if id == "" {
 		if ok = parseNameless(e, rest); ok {
 			e.At = p.clock.at(t, "")
@@ -57,27 +57,31 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 }
 
 // parseEvent reads what follows the id. It reports false for a line that is no entry.
-func parseEvent(e *sidecar.LogEntry, s string) bool {
+func parseEvent(e *logline.Entry, s string) bool {
 	switch flag, rest, _ := strings.Cut(s, " "); flag {
 	case "<=", "(=":
-		e.Kind = sidecar.LogArrived
+		e.Kind = logline.Arrived
 		parseArrival(e, rest)
 	case "=>", "->", ">>":
-		e.Kind = sidecar.LogDelivered
+		e.Kind = logline.Delivered
 		parseOutcome(e, rest)
 	case "==":
-		e.Kind = sidecar.LogDeferred
+		e.Kind = logline.Deferred
 		parseOutcome(e, rest)
 	case "**":
-		e.Kind = sidecar.LogFailed
+		e.Kind = logline.Failed
 		parseOutcome(e, rest)
 	case "Completed":
-		e.Kind = sidecar.LogCompleted
+		e.Kind = logline.Completed
 	default:
-		if !strings.HasPrefix(s, "moved from ") { // exim -MG (spool_out.c)
+		switch {
+		case strings.HasPrefix(s, "moved from "): // exim -MG (spool_out.c)
+			e.Kind, e.Text = logline.Moved, movedTo(s)
+		case strings.HasPrefix(s, "SMTP connection lost after final dot"): // receive.c
+			e.Kind = logline.Lost
+		default:
 			return parseRefusal(e, s)
 		}
-		e.Kind, e.Text = sidecar.LogMoved, movedTo(s)
 	}
 	return true
 }
@@ -126,7 +130,7 @@ func base62(s string) bool {
 //
 // of which any may be missing. What follows S= may be made up by the sender. A client
 // may give anything as ident; U= is a login only where there is no client.
-func parseArrival(e *sidecar.LogEntry, s string) {
+func parseArrival(e *logline.Entry, s string) {
 	end := senderEnd(s)
 	if e.Sender = s[:end]; e.Sender == "<>" {
 		e.Sender = ""
@@ -145,7 +149,7 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 	switch {
 	case f.host == "":
 		e.Auth = authID(f.auth)
-		if strings.HasPrefix(f.protocol, "local") {
+		if strings.HasPrefix(strings.TrimPrefix(f.protocol, "utf8"), "local") { // utf8: with SMTPUTF8
 			e.Login = f.login
 		}
 		if e.Sender == "" {
@@ -162,8 +166,9 @@ func parseArrival(e *sidecar.LogEntry, s string) {
 }
 
 // messageIDIn is the Message-ID in what follows S=: it stands before what is quoted, as a subject.
+// From 4.97 on Exim writes id*= where the message had none and Exim made one.
 func messageIDIn(tail string) string {
-	before, rest, _ := strings.Cut(tail, " id=")
+	before, rest, _ := strings.Cut(strings.Replace(tail, " id*=", " id=", 1), " id=")
 	if strings.IndexByte(before, '"') >= 0 {
 		return ""
 	}
@@ -245,7 +250,7 @@ func authID(value string) string {
 	if i := strings.IndexByte(id, ':'); i >= 0 && strings.IndexByte(id, '@') >= 0 {
 		id = id[:i]
 	}
-	return envelope.UnescapeLogin(id)
+	return logline.UnescapeLogin(id)
 }
 
 // senderEnd is where the sender ends: its local part may have spaces in quotes.

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // parseNameless reads a line without a message id: a refused recipient, or a program that
 // was run.
-func parseNameless(e *sidecar.LogEntry, s string) bool {
+func parseNameless(e *logline.Entry, s string) bool {
 	if rest, ok := strings.CutPrefix(s, "cwd="); ok {
 		return parseRun(e, rest)
 	}
@@ -21,7 +21,7 @@ func parseNameless(e *sidecar.LogEntry, s string) bool {
 // submit nothing: of Exim itself, of mailq, exim -bt and the like.
 //
 //	/home/bob/public_html 3 args: /usr/sbin/sendmail -t -i
-func parseRun(e *sidecar.LogEntry, s string) bool {
+func parseRun(e *logline.Entry, s string) bool {
 	before, args, ok := strings.Cut(s, " args: ")
 	count := strings.LastIndexByte(before, ' ')
 	if !ok || count < 0 {
@@ -30,7 +30,7 @@ func parseRun(e *sidecar.LogEntry, s string) bool {
 	if !maySubmit(args) {
 		return false
 	}
-	e.Kind, e.Directory = sidecar.LogRan, before[:count]
+	e.Kind, e.Directory = logline.Ran, before[:count]
 	return true
 }
 
@@ -69,7 +69,7 @@ var refusals = [...]string{"rejected RCPT ", "rejected after DATA", "rejected by
 //	H=name (helo) [address]:port X=... U=ident F=<sender> A=method:id temporarily rejected RCPT <recipient>: text
 //	H=... F=<sender> temporarily rejected after DATA: text
 //	U=login F=<sender> rejected by non-SMTP ACL: text
-func parseRefusal(e *sidecar.LogEntry, s string) bool {
+func parseRefusal(e *logline.Entry, s string) bool {
 	if !strings.Contains(s, "rejected ") { // nearly always
 		return false
 	}
@@ -105,7 +105,7 @@ func parseRefusal(e *sidecar.LogEntry, s string) bool {
 		}
 		e.Recipient, rest = cutAngles(rest)
 	}
-	if e.Kind = sidecar.LogRefused; host != "" {
+	if e.Kind = logline.Refused; host != "" {
 		e.ClientAddress = addressOf(host)
 	} else {
 		e.Login = login

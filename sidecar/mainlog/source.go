@@ -67,7 +67,9 @@ func (s *source) begin() (err error) {
 		s.firstBytes, err = s.readFirst()
 		return err
 	}
-	if s.packed, err = gzip.NewReader(bufio.NewReader(s.file)); err != nil {
+	if s.packed, err = gzip.NewReader(bufio.NewReader(s.file)); errors.Is(err, gzip.ErrHeader) {
+		return fmt.Errorf("%w: it is not compressed by gzip: give its name another ending than .gz", err)
+	} else if err != nil {
 		return err
 	}
 	unpacked := bufio.NewReader(s.packed)

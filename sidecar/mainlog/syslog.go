@@ -99,14 +99,14 @@ func (c *clock) syslogStamp(now time.Time, line string) (t stamp, rest string, o
 	if len(line) <= size || line[size] != ' ' {
 		return t, "", false
 	}
-	at, err := time.Parse(time.Stamp, line[:size])
+	day, err := time.Parse(time.Stamp, line[:size]) // of the year 0, which has a February 29
 	if err != nil {
 		return t, "", false
 	}
 	latest := now.In(c.location).AddDate(0, 0, 1)
-	at = at.AddDate(latest.Year()-at.Year(), 0, 0)
+	at := day.AddDate(latest.Year(), 0, 0)
 	if at.After(time.Date(latest.Year(), latest.Month(), latest.Day(), 23, 59, 59, 0, time.UTC)) {
-		at = at.AddDate(-1, 0, 0)
+		at = day.AddDate(latest.Year()-1, 0, 0)
 	}
 	return stamp{wall: at.Unix()}, line[size+1:], true
 }

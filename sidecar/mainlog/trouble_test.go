@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/mainlog"
 )
 
@@ -52,7 +52,7 @@ func TestProgressOfALongLog(t *testing.T) {
 	l.must(err)
 	r := &reader{t: t}
 	f := mainlog.New(mainlog.Options{Path: l.path, Location: time.UTC, Consumer: r, Events: r})
-	var seen []sidecar.LogProgress
+	var seen []logline.Progress
 	r.kept = func() {
 		if len(r.lines) > 0 { // or it is the one at the first start
 			seen = append(seen, f.Progress())

@@ -59,23 +59,37 @@ func (a *asker) questions() []sidecar.Request {
 	return a.asked
 }
 
-// A served is a server at a unix socket.
+// A served is a server at a unix socket, or one whose clients are pipes, for tests whose time is
+// synctest's: there no client of a starved machine is late.
 type served struct {
 	*Server
-	path string
-	log  hosttest.Log
-	stop func()
+	path  string
+	pipes *hosttest.Pipes // nil: it has a unix socket
+	log   hosttest.Log
+	stop  func()
 }
 
 func serve(t testing.TB, a Asker, o Options) *served {
 	t.Helper()
 	s := &served{path: filepath.Join(t.TempDir(), "m")}
-	o.Events = event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
-	s.Server = New(a, o)
 	ln, err := net.Listen("unix", s.path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.start(t, ln, a, o, hosttest.Patience())
+	return s
+}
+
+func servePipes(t testing.TB, a Asker) *served {
+	s := &served{pipes: hosttest.NewPipes()}
+	s.start(t, s.pipes, a, Options{}, time.Hour)
+	return s
+}
+
+// start has it serve until the test ends, and stop within a time.
+func (s *served) start(t testing.TB, ln net.Listener, a Asker, o Options, within time.Duration) {
+	o.Events = event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&s.log, nil))))
+	s.Server = New(a, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, ln) }()
@@ -86,7 +100,7 @@ func serve(t testing.TB, a Asker, o Options) *served {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(hosttest.Patience()):
+		case <-time.After(within):
 			t.Error("the server does not stop")
 		}
 		if n := s.Open(); n > 0 {
@@ -94,7 +108,6 @@ func serve(t testing.TB, a Asker, o Options) *served {
 		}
 	})
 	t.Cleanup(s.stop)
-	return s
 }
 
 // An mta speaks the protocol.
@@ -105,6 +118,12 @@ type mta struct {
 
 func (s *served) dial(t testing.TB) *mta {
 	t.Helper()
+	if s.pipes != nil {
+		here := s.pipes.Dial()
+		t.Cleanup(func() { here.Close() })
+		here.SetDeadline(time.Now().Add(2 * time.Hour)) // by the clock of synctest, and longer than any client may stay
+		return &mta{here, t}
+	}
 	nc, err := net.Dial("unix", s.path)
 	if err != nil {
 		t.Fatal(err)
@@ -186,3 +205,10 @@ func (m *mta) unregister() bool {
 
 // Open returns the number of connections now.
 func (s *Server) Open() int { return s.each(func(*wire) {}) }
+
+// stays is how long the server keeps the connection.
+func (m *mta) stays() time.Duration {
+	began := time.Now()
+	io.Copy(io.Discard, m)
+	return time.Since(began)
+}

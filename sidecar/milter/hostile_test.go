@@ -3,10 +3,12 @@ package milter
 import (
 	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
@@ -20,10 +22,10 @@ var recorded = offers(6, all, all) +
 	macros('E', "i", "Q1") + frame('E', "") +
 	frame('A', "") + macros('M', "i", "Q2") + frame('M', "<>\x00") + frame('R', "<c@far.example>\x00") + frame('E', "") + frame('Q', "")
 
-func TestHostileFrames(t *testing.T) {
-	t.Parallel()
-	s := serve(t, &asker{}, Options{FrameTimeout: time.Second})
-	clients := map[string]*mta{}
+func TestHostileFrames(t *testing.T) { synctest.Test(t, hostileFrames) }
+
+func hostileFrames(t *testing.T) {
+	s := servePipes(t, &asker{})
 	negotiated := offers(6, all, all)
 	for name, raw := range map[string]string{
 		"of length zero":        "\x00\x00\x00\x00",
@@ -54,12 +56,10 @@ func TestHostileFrames(t *testing.T) {
 		"one byte":              "\x00",
 		"HTTP":                  "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
-		clients[name] = s.dial(t)
-		io.WriteString(clients[name], raw)
-	}
-	for name, m := range clients { // within the deadline of dial
-		if !m.unregister() {
-			t.Errorf("a frame with %s: the connection stays", name)
+		m := s.dial(t)
+		go io.WriteString(m, raw)
+		if stayed := m.stays(); stayed > 10*time.Second {
+			t.Errorf("a frame with %s: the connection stays for %v", name, stayed)
 		}
 	}
 	if !strings.Contains(s.log.String(), "milter connection closed") {
@@ -86,31 +86,28 @@ func TestConnectionCutAtEveryByte(t *testing.T) {
 }
 
 // A client that drips, one that is silent, and one that does not read.
-func TestSlowClients(t *testing.T) {
-	t.Parallel()
-	s := serve(t, &asker{}, Options{FrameTimeout: time.Second, IdleTimeout: 2 * time.Second})
-	silent, idle, drips := s.dial(t), s.connect(t), s.connect(t)
+func TestSlowClients(t *testing.T) { synctest.Test(t, slowClients) }
+
+func slowClients(t *testing.T) {
+	s := servePipes(t, &asker{})
+	drips := s.connect(t)
 	go func() {
 		for _, b := range []byte(frame('M', strings.Repeat("x", 1000)+"\x00")) {
 			if _, err := drips.Write([]byte{b}); err != nil {
 				return
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	for name, m := range map[string]*mta{"silent": silent, "idle": idle, "dripping": drips} {
-		if !m.unregister() {
-			t.Errorf("the %s client stays", name)
-		}
+	stayed := map[string]time.Duration{"dripping": drips.stays(), "silent": s.dial(t).stays(), "idle": s.connect(t).stays()}
+	deaf, began := s.connect(t), time.Now()
+	if _, err := io.WriteString(deaf, strings.Repeat(frame('H', "x\x00"), 1000)); err == nil {
+		t.Error("all answers were read of a client that reads none")
 	}
-	deaf := s.connect(t)
-	for { // fills both sockets' buffers
-		if _, err := io.WriteString(deaf, strings.Repeat(frame('H', "x\x00"), 1000)); err != nil {
-			if os.IsTimeout(err) {
-				t.Error("the client that does not read stays")
-			}
-			break
-		}
+	stayed["deaf"] = time.Since(began)
+	want := map[string]time.Duration{"dripping": 10 * time.Second, "silent": 10 * time.Second, "deaf": 10 * time.Second, "idle": 70 * time.Minute}
+	if diff := cmp.Diff(want, stayed); diff != "" {
+		t.Errorf("how long clients stay: -want +got:\n%s", diff)
 	}
 }
 

@@ -119,8 +119,18 @@ func (c *session) Body(m *milter.Modifier) (milter.Response, error) {
 		return c.proceed(answered), nil
 	}
 	r := c.request(sidecar.StageMilterEnd)
-	r.Recipients = envelope.JoinRecipients(c.to)
+	r.Recipients = joinRecipients(c.to)
 	return c.response(c.ask(r)), nil
+}
+
+// joinRecipients makes a list for Request.Recipients of addresses as they came by SMTP.
+func joinRecipients(addresses []string) string {
+	var b strings.Builder
+	for _, a := range addresses {
+		b.WriteString(envelope.Fold(a).Listed(a))
+		b.WriteString(", ")
+	}
+	return b.String()
 }
 
 // Abort ends a message that was given up.

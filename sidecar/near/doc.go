@@ -1,4 +1,5 @@
-// Package near tells in time that a limit will be used up. It owns what those who have used
-// half of a limit had used in the last ten minutes. It asks the settings for limits. It tells
-// operators, by an event, of whom 80% are used, and at this rate all within the hour.
+// Package near warns before a limit is used up. It owns samples, from the last ten minutes, of how
+// much of each limit was used of which at least half is. It asks the settings for the limits. It
+// tells operators, by an event, of each subject that has used 80% and will, at this rate, have used
+// all within the hour.
 package near

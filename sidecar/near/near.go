@@ -10,19 +10,20 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 )
 
 const (
 	nearPercent = 80               // of a limit: near
-	followed    = 50               // percent of a limit: what is used is followed from there
-	lately      = 10 * time.Minute // from which it is told when a limit is full
-	soon        = time.Hour        // in which it must be full to be told
+	followed    = 50               // percent of a limit, from which on its use is sampled
+	lately      = 10 * time.Minute // whose growth is extrapolated
+	soon        = time.Hour        // in which the limit must become full for an event
 	sampleEvery = time.Minute
 	maxFollowed = 10_000 // subjects with a limit
 )
 
-// A Near follows whose limits are nearly used up.
+// A Near finds whose limits will soon be used up.
 type Near struct {
 	Options
 	surveyed time.Time // the last time; used by surveys alone
@@ -48,7 +49,7 @@ type subject struct {
 type use struct {
 	ratelimit.Use
 	samples []sample // the oldest first; of the last ten minutes, about
-	told    time.Time
+	emitted time.Time
 	seen    time.Time
 }
 
@@ -76,7 +77,7 @@ func (n *Near) Survey(now time.Time) (each func(ratelimit.Standing), done func()
 		n.surveyed = now
 		n.mu.Lock()
 		maps.DeleteFunc(n.all, func(of subject, u *use) bool {
-			return u.seen.Before(now) && now.Sub(u.told) > of.window // it has less than half
+			return u.seen.Before(now) && now.Sub(u.emitted) > of.window // it has less than half
 		})
 		n.mu.Unlock()
 	}
@@ -105,13 +106,13 @@ func (n *Near) follow(now time.Time, u ratelimit.Use) {
 	one.samples = slices.DeleteFunc(one.samples, func(s sample) bool { return now.Sub(s.at) > lately })
 	at, is := one.fullAt(now)
 	one.sample(now)
-	tell := is && one.near() && now.Sub(one.told) > of.window
+	tell := is && one.near() && now.Sub(one.emitted) > of.window
 	if tell {
-		one.told = now
+		one.emitted = now
 	}
 	n.mu.Unlock()
 	if tell {
-		n.tell(now, u, at)
+		n.emit(now, u, at)
 	}
 }
 
@@ -140,12 +141,12 @@ func (u *use) fullAt(now time.Time) (time.Time, bool) {
 	return now.Add(wait), wait <= soon
 }
 
-func (n *Near) tell(now time.Time, u ratelimit.Use, full time.Time) {
+func (n *Near) emit(now time.Time, u ratelimit.Use, full time.Time) {
 	e := event.Event{Kind: event.Near, At: now, Domain: u.Subject}
 	if sidecar.IsMailbox(u.Subject) {
 		e.Domain, e.Attrs = envelope.DomainOf(u.Subject), event.Attrs("scope", u.Subject)
 	}
-	e.Attrs = append(e.Attrs, event.Attrs("used", sidecar.Ratio(u.Used, u.Limit.Max), "limit", sidecar.WindowName(u.Limit.Window), "full_in", sidecar.Brief(full.Sub(now)))...)
+	e.Attrs = append(e.Attrs, event.Attrs("used", printable.Ratio(u.Used, u.Limit.Max), "limit", printable.WindowName(u.Limit.Window), "full_in", printable.Brief(full.Sub(now)))...)
 	e.Attrs = append(e.Attrs, n.Culprit(now, u.Subject).Attrs()...)
 	n.Events.Emit(e)
 }

@@ -11,6 +11,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
 )
 
@@ -47,7 +48,7 @@ func standing(name string, sent int64) ratelimit.Standing {
 	w := func(d time.Duration) ratelimit.WindowCounts {
 		return ratelimit.WindowCounts{Window: d, Counts: ratelimit.Counts{Sent: sent}}
 	}
-	return ratelimit.Standing{Name: name, Windows: []ratelimit.WindowCounts{w(time.Hour), w(sidecar.Day)}}
+	return ratelimit.Standing{Name: name, Windows: []ratelimit.WindowCounts{w(time.Hour), w(limit.Day)}}
 }
 
 // survey looks at all domains at a time.

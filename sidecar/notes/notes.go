@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-
-	"sluice/sidecar"
 )
 
 // An Unread is called for a note that cannot be read.
@@ -16,14 +14,14 @@ type Unread func(key string, err error)
 // A Map is the notes under one prefix. The names of all have the same number of parts,
 // one or more. The key of a note is prefix/PART/PART, and its value JSON.
 type Map[T any] struct {
-	store  sidecar.Notes
+	store  Store
 	prefix string // with a slash at the end
 	parts  int
 	unread Unread
 }
 
 // New returns the Map of a prefix, which has no slash.
-func New[T any](store sidecar.Notes, prefix string, parts int, unread Unread) Map[T] {
+func New[T any](store Store, prefix string, parts int, unread Unread) Map[T] {
 	return Map[T]{store, prefix + "/", parts, unread}
 }
 

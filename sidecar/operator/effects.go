@@ -13,7 +13,9 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/history"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // A Result is what an Edit of the limits did, or with Preview would do.
@@ -56,7 +58,7 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 }
 
 // unlimited warns of limits that were typed as 0, which somebody may take for a stop.
-func unlimited(scope string, set []limit.Setting, typed []string) string {
+func unlimited(scope string, set []limit.Setting, args []string) string {
 	what, command := "a domain", "sluice lock DOMAIN"
 	switch {
 	case sidecar.IsMailbox(scope):
@@ -67,7 +69,7 @@ func unlimited(scope string, set []limit.Setting, typed []string) string {
 		command = "sluice lock " + scope
 	}
 	for i, s := range set {
-		if limit.IsLimit(s.Key) && s.Value == int64(0) && !strings.Contains(typed[i], limit.Unlimited) {
+		if limit.IsLimit(s.Key) && s.Value == int64(0) && !strings.Contains(args[i], typed.Unlimited) {
 			return fmt.Sprintf("; %s=0 is UNLIMITED, and stops nothing; what stops %s is `%s`", s.Key, what, command)
 		}
 	}
@@ -111,7 +113,7 @@ func (o *Operator) verdict(s *settings.Settings, st ratelimit.Standing) Effect {
 		return e
 	}
 	if u, full := s.UsedUp(st); full {
-		return Effect{st.Name, true, u.Used, u.Limit.Max, sidecar.Ratio(u.Used, u.Limit.Max)}
+		return Effect{st.Name, true, u.Used, u.Limit.Max, printable.Ratio(u.Used, u.Limit.Max)}
 	}
 	if sidecar.AlwaysCounted(st.Name) {
 		if sent, text, refused := o.owners.Deferfail.Refuses(s, st); refused {
@@ -167,7 +169,7 @@ func (o *Operator) checkScopes(now time.Time, lines []history.Saved) (warnings [
 	warnings = []string{}
 	checked := map[string]bool{}
 	for _, line := range lines {
-		scope, _, bad := limit.ParseSettings(line.Scope, line.Set)
+		scope, _, bad := typed.Settings(line.Scope, line.Set)
 		if bad != nil || checked[scope] || len(warnings) == maxChecked {
 			continue
 		}

@@ -5,6 +5,8 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // An Explanation is what is in force for somebody, and why.
@@ -15,11 +17,22 @@ type Explanation struct {
 	Mode    limit.Mode `json:"mode"`
 	Stopped string     `json:"stopped"` // as in DomainStatus
 
-	StoppedBy string        `json:"stopped_by"` // as in DomainStatus
-	Stops     []StopStatus  `json:"stops"`      // as in Status
-	Values    []limit.Value `json:"values"`
-	Share     *Share        `json:"share"`   // null: nothing is left to others
-	Warning   string        `json:"warning"` // of a scope that may be a typo; else empty
+	StoppedBy string       `json:"stopped_by"` // as in DomainStatus
+	Stops     []StopStatus `json:"stops"`      // as in Status
+	Values    []Value      `json:"values"`
+	Share     *Share       `json:"share"`   // null: nothing is left to others
+	Warning   string       `json:"warning"` // of a scope that may be a typo; else empty
+}
+
+// A Value is one threshold that is in force for somebody.
+type Value struct {
+	Key          string `json:"key"`
+	Of           string `json:"of"`     // whose value it is: of a limit, the scope asked about or one that contains it
+	Value        any    `json:"value"`  // as in Setting
+	Set          string `json:"set_in"` // the scope in which it is set
+	limit.Origin `json:"origin"`
+
+	Counted time.Time `json:"counted_since,omitzero"` // of a limit: since when sends are counted; zero: since the first
 }
 
 // A Share is what is left now of a domain's hourly limit to the others of it by a mailbox, or
@@ -41,7 +54,7 @@ func (o *Operator) share(now time.Time, scope string, who sidecar.Payer) *Share 
 
 // Explain returns what is in force for a scope, and where it is set.
 func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
-	canonical, err := limit.CanonicalScope(scope)
+	canonical, err := typed.Scope(scope)
 	if err != nil {
 		return o.explainAuthor(now, scope, err)
 	}
@@ -58,14 +71,11 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 	names := who.Scopes()
 	for _, key := range limit.Keys() {
 		if limit.IsLimit(key) {
-			e.Values = append(e.Values, s.LimitsIn(key, scope, who)...)
+			e.addLimits(s, key, scope, who)
 		} else if who.Mailbox != "" && limit.IsDeferfail(key) {
-			v, _ := s.Decisive(key, s.PayerOfDomain(who.Domain).Scopes())
-			v.Of = who.Domain
-			e.Values = append(e.Values, v)
-		} else if v, set := s.Decisive(key, names); set {
-			v.Of = scope
-			e.Values = append(e.Values, v)
+			e.add(who.Domain, s.Decisive(key, s.PayerOfDomain(who.Domain).Scopes()))
+		} else {
+			e.add(scope, s.Decisive(key, names))
 		}
 	}
 	for i := range e.Values {
@@ -75,4 +85,23 @@ func (o *Operator) Explain(now time.Time, scope string) (Explanation, error) {
 		}
 	}
 	return e, nil
+}
+
+// add adds the value of a setting; nil is none.
+func (e *Explanation) add(of string, set *limit.Setting) {
+	if set != nil {
+		e.Values = append(e.Values, Value{Key: set.Key, Of: of, Value: set.Value, Set: set.Scope, Origin: set.Origin})
+	}
+}
+
+// addLimits adds the limits of one key, hourly or daily, that must all have room before scope
+// may send. who is the payer of that scope.
+func (e *Explanation) addLimits(s *settings.Settings, key, scope string, who sidecar.Payer) {
+	for _, name := range who.Scopes() {
+		byDefault := name == sidecar.DefaultScope && scope != sidecar.DefaultScope
+		besideSpecial := who.Special != "" && name != who.Special // which is charged alone
+		if !byDefault && !besideSpecial {
+			e.add(name, s.Decisive(key, who.LimitScopes(name)))
+		}
+	}
 }

@@ -3,8 +3,8 @@ package operator
 import (
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/incident"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/stop"
 )
 
@@ -14,7 +14,7 @@ type Measures struct {
 	Refusals  map[string]int64 // recipients that were refused or held, by reason
 	HeldEver  int64            // of Refusals: those that were held
 	Overshoot int64            // see totals.Totals.Overshoot
-	LockFiles map[sidecar.LockKind]int
+	LockFiles map[lockfile.Kind]int
 	StopsBy   map[stop.Cause]int // in force
 	Open      map[string]int     // incidents that are open, by severity
 }
@@ -22,7 +22,7 @@ type Measures struct {
 // Measures returns the measures of now.
 func (o *Operator) Measures(now time.Time) Measures {
 	m := Measures{Totals: o.totals(), Overshoot: o.policy.Totals.Overshoot(),
-		LockFiles: map[sidecar.LockKind]int{sidecar.LockHourly: 0, sidecar.LockDeferFail: 0},
+		LockFiles: map[lockfile.Kind]int{lockfile.Hourly: 0, lockfile.DeferFail: 0},
 		StopsBy:   map[stop.Cause]int{stop.Operator: 0, stop.Deferfail: 0}}
 	m.Refusals, m.HeldEver = o.policy.Totals.Refusals()
 	for _, f := range o.dir.Files("") {

@@ -21,9 +21,13 @@ import (
 	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
 	"sluice/sidecar/lock"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/policy"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/suspension"
+	"sluice/sidecar/wording"
 )
 
 // ErrBlockedByPanel is wrapped by errors about a domain that the panel still blocks.
@@ -33,9 +37,9 @@ var ErrBlockedByPanel = errors.New("still stopped by the panel")
 type Operator struct {
 	settings   *live.Live
 	store      Store
-	clock      sidecar.Clock
+	clock      ratelimit.Clock
 	events     event.Sink
-	dir        sidecar.LockDir
+	dir        lockfile.Dir
 	policy     *policy.Policy
 	reconciler sidecar.Reconciler
 	late       func() int64
@@ -59,7 +63,7 @@ type Owners struct {
 // shown has the funcs by which the readers of the logs and others, which package
 // operator does not import, add their part to a Status.
 type shown struct {
-	logs    atomic.Pointer[func() []sidecar.LogProgress]
+	logs    atomic.Pointer[func() []logline.Progress]
 	sockets atomic.Pointer[func() error]
 	shared  atomic.Pointer[func() SharedStatus]
 }
@@ -77,9 +81,9 @@ type Store interface {
 type Options struct {
 	Settings   *live.Live
 	Store      Store
-	Clock      sidecar.Clock
+	Clock      ratelimit.Clock
 	Events     event.Sink
-	Dir        sidecar.LockDir
+	Dir        lockfile.Dir
 	Policy     *policy.Policy
 	Reconciler sidecar.Reconciler
 	Late       func() int64 // as Totals.Late
@@ -93,7 +97,7 @@ func New(o Options) *Operator {
 }
 
 // ShowProgress has Status show how far the logs were read.
-func (s *shown) ShowProgress(of func() []sidecar.LogProgress) { s.logs.Store(&of) }
+func (s *shown) ShowProgress(of func() []logline.Progress) { s.logs.Store(&of) }
 
 // ShowSockets has Status show why the owners of sockets on this host cannot be found.
 func (s *shown) ShowSockets(failure func() error) { s.sockets.Store(&failure) }
@@ -205,7 +209,7 @@ func (s *ScopeStatus) counted() bool {
 // which of the two does; "" if neither.
 func (o *Operator) stopped(now time.Time, a sidecar.Author, who sidecar.Payer) (text, by string) {
 	if b, blocked := o.policy.BlockOf(now, a, who); blocked && b.By != sidecar.ByDeferfail {
-		return b.Text(b.SMTP).ForLog(""), b.By
+		return wording.Logged(b.Text(b.SMTP), ""), b.By
 	}
 	return "", ""
 }
@@ -265,7 +269,7 @@ func (o *Operator) domainStatus(ctx context.Context, now time.Time, domain strin
 	}
 	for _, f := range o.dir.Files(domain) {
 		l := LockStatus{Kind: f.Kind, Since: f.Since, Owner: "sluice", Until: d.FreesAt}
-		if f.Kind == sidecar.LockDeferFail {
+		if f.Kind == lockfile.DeferFail {
 			if l.Until = nil; d.Trip != nil {
 				l.Until = &d.Trip.Ends
 			}
@@ -358,11 +362,13 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 		return "", err
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "lock", "scope", domain)})
-	if err := o.owners.Locks.LockForAll(ctx, domain, who); err != nil {
-		return "", err
+	if err = o.owners.Locks.LockForAll(ctx, domain, who); err == nil {
+		err = o.dir.Failure()
 	}
-	if err := o.dir.Failure(); err != nil {
+	if err != nil && o.owners.Locks.ByHand(domain) {
 		return "", fmt.Errorf("%s is refused from now on, but not while sluice is stopped: %w", domain, err)
+	} else if err != nil {
+		return "", err
 	}
 	if o.owners.Locks.Unposted(domain) {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
@@ -376,7 +382,7 @@ func (o *Operator) Lock(ctx context.Context, now time.Time, domain, who string) 
 // panel still blocks it.
 func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string) error {
 	settings := o.settings.Load()
-	_, by := settings.PanelBlockOf(settings.PayerOfDomain(domain))
+	_, by := suspension.Of(settings, settings.PayerOfDomain(domain))
 	forwards := sidecar.ForwardPrefix + domain
 	redirects := o.counts(ctx, now, forwards)
 	if !redirects && by.Place == "" && !o.counts(ctx, now, domain) {
@@ -384,12 +390,19 @@ func (o *Operator) Unlock(ctx context.Context, now time.Time, domain, who string
 	}
 	o.events.Emit(event.Event{Kind: event.Command, Attrs: event.Attrs("who", who, "command", "unlock", "scope", domain)})
 	err := o.owners.Locks.UnlockForAll(ctx, domain)
+	if err != nil { // it is locked no more: sluice asks its own record, and not the file
+		err = fmt.Errorf("%s is released, but is refused while sluice is stopped until this succeeds, which is tried again by itself: %w", domain, err)
+	}
 	err = errors.Join(err, o.reconciler.Reset(ctx, now, domain, -1))
 	if redirects {
 		err = errors.Join(err, o.reconciler.Reset(ctx, now, forwards, -1))
 	}
 	if err == nil && by.Place != "" {
-		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrBlockedByPanel, by.Place, by.Verb())
+		verb := "holds"
+		if by.Suspended {
+			verb = "suspends"
+		}
+		return fmt.Errorf("%w: its locks are gone and it starts at zero, but %s %s it, and only there that can be taken back", ErrBlockedByPanel, by.Place, verb)
 	}
 	return err
 }

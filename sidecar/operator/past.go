@@ -8,9 +8,9 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/eventlog"
 	"sluice/sidecar/incident"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 // past is what is kept of what has happened; nil where nothing is.
@@ -27,7 +27,7 @@ func (p *past) ShowPast(log *eventlog.Log, incidents *incident.Incidents) {
 
 // Past is what has happened.
 type Past struct {
-	Node   string            `json:"node"` // whose events these are
+	Node   string            `json:"node"` // this one
 	Now    time.Time         `json:"now"`
 	Events []eventlog.Record `json:"events"` // the first first
 }
@@ -71,7 +71,7 @@ func (p *past) Incidents(scope string) ([]incident.Incident, error) {
 		return []incident.Incident{}, nil
 	}
 	node := p.settings.Load().Node
-	domain, invalid := limit.CanonicalScope(scope)
+	domain, invalid := typed.Scope(scope)
 	found := p.incidents.List(func(i *incident.Incident) bool {
 		id := i.ID.String()
 		return scope == "" || strings.EqualFold(id, scope) || strings.EqualFold(id, node+"-"+scope) ||
@@ -79,7 +79,7 @@ func (p *past) Incidents(scope string) ([]incident.Incident, error) {
 			i.Culprit.Author != "" && i.Culprit.Author == scope
 	})
 	if len(found) == 0 && scope != "" {
-		return nil, fmt.Errorf("%w: there is no incident of that number or name", limit.ErrNotFound)
+		return nil, fmt.Errorf("%w: there is no incident of that number or name", typed.ErrNotFound)
 	}
 	return found, nil
 }

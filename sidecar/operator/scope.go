@@ -13,29 +13,37 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/field"
 	"sluice/sidecar/hold"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/typed"
 )
 
 // scopes tell a scope that is known from one that is not, and which one was meant.
 type scopes struct {
 	settings *live.Live
 	store    Store
-	clock    sidecar.Clock
-	dir      sidecar.LockDir
+	clock    ratelimit.Clock
+	dir      lockfile.Dir
 	holds    *hold.Holds
 }
 
+const letters = "abcdefghijklmnopqrstuvwxyz"
+
 // check checks a scope that an operator has typed. It warns if nothing is known of
 // it, which may be right: a domain can be limited before it sends. If it has no dot
-// either, and is not this host, it is an error.
+// either, and is not this host, or has no letter in its last part, it is an error.
 func (x *scopes) check(now time.Time, scope string) (warning string, err error) {
 	if x.knows(now, scope) {
 		return "", nil
 	}
 	domain := cmp.Or(envelope.DomainOf(scope), scope)
-	if sidecar.IsDomain(domain) && !strings.Contains(domain, ".") {
+	switch {
+	case !sidecar.IsDomain(domain):
+	case !strings.Contains(domain, "."):
 		return "", fmt.Errorf("%s is no domain that is known here, and has no dot%s", domain, x.suggest(now, scope))
+	case !strings.ContainsAny(domain[strings.LastIndexByte(domain, '.'):], letters): // RFC 3696, section 2
+		return "", fmt.Errorf("%s is no domain that is known here, and ends like an address; a host that may relay has limits as relay:%[1]s, and `sluice stop client:%[1]s` stops it", domain)
 	}
 	return fmt.Sprintf("nothing of %s is counted or limited so far, and nobody is known to own it%s", scope, x.suggest(now, scope)), nil
 }
@@ -96,14 +104,24 @@ func (x *scopes) suggest(now time.Time, scope string) string {
 	if meant == "" {
 		return ""
 	}
-	return fmt.Sprintf("; did you mean %s?", sidecar.Printable(meant))
+	return fmt.Sprintf("; did you mean %s?", printable.Of(meant))
+}
+
+// nobodySends returns the error about a scope of which nobody has sent anything. It may be
+// locked, counted from before or held all the same.
+func (x *scopes) nobodySends(now time.Time, scope string) error {
+	meant := ""
+	if !x.knows(now, scope) {
+		meant = x.suggest(now, scope)
+	}
+	return fmt.Errorf("%w: nobody has tried to send anything of it in the last hour%s", typed.ErrNotFound, meant)
 }
 
 // notFound returns the error about a scope of which nothing is known, with the one that
 // was probably meant.
 func (x *scopes) notFound(now time.Time, scope string) error {
 	if sidecar.AlwaysCounted(scope) {
-		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", limit.ErrNotFound, x.suggest(now, scope))
+		return fmt.Errorf("%w: nothing of it is counted, locked or held%s", typed.ErrNotFound, x.suggest(now, scope))
 	}
-	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", limit.ErrNotFound, x.suggest(now, scope))
+	return fmt.Errorf("%w: nothing of it is counted or held; mailboxes and accounts are counted from when a limit names them%s", typed.ErrNotFound, x.suggest(now, scope))
 }

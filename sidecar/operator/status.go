@@ -1,14 +1,16 @@
 package operator
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/attribution"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/refusal"
 	"sluice/sidecar/senders"
 	"sluice/sidecar/totals"
@@ -110,6 +112,23 @@ type Window struct {
 	Percent int64   `json:"percent"` // sent of limit, rounded down; 0 if unlimited
 }
 
+// ByUrgency sorts first what an operator looks for: locked domains, then those with held
+// mail, then those of which watched limits would have refused most, then those nearest to
+// their limit.
+func ByUrgency(domains []DomainStatus) []DomainStatus {
+	return slices.SortedFunc(slices.Values(domains), func(a, b DomainStatus) int {
+		return cmp.Or(
+			cmp.Compare(min(len(b.Locks)+len(b.StoppedBy), 1), min(len(a.Locks)+len(a.StoppedBy), 1)),
+			cmp.Compare(min(b.Held, 1), min(a.Held, 1)),
+			cmp.Compare(b.Watch.Sends, a.Watch.Sends),
+			cmp.Compare(b.Watch.Trips, a.Watch.Trips),
+			cmp.Compare(Tightest(b.Windows).Percent, Tightest(a.Windows).Percent),
+			cmp.Compare(b.Sent, a.Sent),
+			cmp.Compare(a.Domain, b.Domain),
+		)
+	})
+}
+
 // Tightest returns the fullest window, the first of equals.
 func Tightest(windows []Window) (t Window) {
 	for i, w := range windows {
@@ -122,24 +141,24 @@ func Tightest(windows []Window) (t Window) {
 
 // A LockStatus is one lock file of a domain.
 type LockStatus struct {
-	Kind  sidecar.LockKind `json:"kind"`
-	Since time.Time        `json:"since"`
-	Until *time.Time       `json:"until"` // null: until an operator removes it, or nobody can tell
-	Owner string           `json:"owner"` // "sluice" or "operator"
+	Kind  lockfile.Kind `json:"kind"`
+	Since time.Time     `json:"since"`
+	Until *time.Time    `json:"until"` // null: until an operator removes it, or nobody can tell
+	Owner string        `json:"owner"` // "sluice" or "operator"
 }
 
 // Totals are counters of the node since its start, and states of it as a whole.
 type Totals struct {
 	totals.Decisions
-	Late      int64                 `json:"late"`      // sends charged from the log, because Sluice was not asked about them
-	Uncounted int64                 `json:"uncounted"` // charges let pass because store.max_subjects was reached
-	Subjects  int64                 `json:"subjects"`  // subjects counted now
-	Sends     int64                 `json:"sends"`     // sends kept now
-	Held      int64                 `json:"held"`      // recipients that wait in Exim's queue
-	Journal   string                `json:"journal"`   // "ok", or why what is answered would not survive a crash
-	Logs      []sidecar.LogProgress `json:"logs"`      // of each log that is followed
-	Locks     string                `json:"locks"`     // "ok", or why lock files cannot be made or removed
-	Sockets   string                `json:"sockets"`   // "ok", or why it is not known whose programs on this host send over SMTP
+	Late      int64              `json:"late"`      // sends charged from the log, because Sluice was not asked about them
+	Uncounted int64              `json:"uncounted"` // charges let pass because store.max_subjects was reached
+	Subjects  int64              `json:"subjects"`  // subjects counted now
+	Sends     int64              `json:"sends"`     // sends kept now
+	Held      int64              `json:"held"`      // recipients that wait in Exim's queue
+	Journal   string             `json:"journal"`   // "ok", or why what is answered would not survive a crash
+	Logs      []logline.Progress `json:"logs"`      // of each log that is followed
+	Locks     string             `json:"locks"`     // "ok", or why lock files cannot be made or removed
+	Sockets   string             `json:"sockets"`   // "ok", or why it is not known whose programs on this host send over SMTP
 
 	Who attribution.Status `json:"who"` // what is known of who sends
 

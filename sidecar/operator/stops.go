@@ -11,7 +11,10 @@ import (
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
 	"sluice/sidecar/live"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/stop"
+	"sluice/sidecar/typed"
 )
 
 // A StopStatus is one stop, as commands show it.
@@ -21,19 +24,19 @@ type StopStatus struct {
 	Held  int    `json:"held"`  // recipients of the author's mail that wait in Exim's queue
 }
 
-// bounds of an order to stop somebody.
+// bounds of a request to stop somebody.
 const longestWhy = 500 // bytes
 
 // Stop stops an author or an account on all nodes. It warns of what the stop does not do.
-func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (StopStatus, string, error) {
-	scope, err := stop.Canonical(order.Scope)
+func (o *Operator) Stop(ctx context.Context, now time.Time, request stop.Request) (StopStatus, string, error) {
+	scope, err := stop.Canonical(request.Scope)
 	if err != nil {
 		return StopStatus{}, "", err
 	}
-	if order.For < 0 || order.For > live.LongestChange || len(order.Why) > longestWhy {
-		return StopStatus{}, "", fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", live.LongestChange/sidecar.Day, longestWhy)
+	if request.For < 0 || request.For > live.LongestChange || len(request.Why) > longestWhy {
+		return StopStatus{}, "", fmt.Errorf("--for must be from 1s to %d days, and --why at most %d bytes long", live.LongestChange/limit.Day, longestWhy)
 	}
-	order.Scope = scope
+	request.Scope = scope
 	var warnings []string
 	if domain := stop.DomainOf(scope); domain != "" {
 		warning, err := o.scopes.check(now, domain)
@@ -42,9 +45,9 @@ func (o *Operator) Stop(ctx context.Context, now time.Time, order stop.Order) (S
 		}
 		warnings = append(warnings, warning)
 	}
-	st := o.owners.Stopped.Stop(ctx, now, order)
+	st := o.owners.Stopped.Stop(ctx, now, request)
 	switch err := o.owners.Stopped.Failure(); {
-	case !sidecar.StopFile(scope):
+	case !lockfile.StopFile(scope):
 		warnings = append(warnings, "only while sluice runs: its name can be that of no file, by which Exim would refuse it while sluice is stopped")
 	case err != nil:
 		warnings = append(warnings, "only while sluice runs: "+err.Error())
@@ -80,7 +83,7 @@ func (o *Operator) Start(ctx context.Context, now time.Time, scope, who string, 
 		return "", err
 	}
 	if !o.owners.Stopped.Start(ctx, now, scope, who, release) {
-		return "", fmt.Errorf("%w: it is not stopped", limit.ErrNotFound)
+		return "", fmt.Errorf("%w: it is not stopped", typed.ErrNotFound)
 	}
 	return o.owners.stays(now, scope), nil
 }
@@ -92,7 +95,7 @@ func (o *Operator) EndStop(ctx context.Context, now time.Time, scope, mark, who 
 		return "", err
 	}
 	if !o.owners.Stopped.End(ctx, now, scope, mark, who) {
-		return "", fmt.Errorf("%w: this stop of it is not in force", limit.ErrNotFound)
+		return "", fmt.Errorf("%w: this stop of it is not in force", typed.ErrNotFound)
 	}
 	return o.owners.stays(now, scope), nil
 }
@@ -106,7 +109,7 @@ func (o *Operator) LeaveOut(ctx context.Context, now time.Time, scope, subject, 
 	case err != nil:
 		return StopStatus{}, err
 	case o.owners.Deferfail.Trip(now, subject) == nil:
-		return StopStatus{}, fmt.Errorf("%w: %s is not refused for defers and failures", limit.ErrNotFound, subject)
+		return StopStatus{}, fmt.Errorf("%w: %s is not refused for defers and failures", typed.ErrNotFound, subject)
 	}
 	o.owners.Stopped.Blame(ctx, now, canonical, subject, fmt.Sprintf("%s holds against it what of %s was deferred or failed", who, subject), "")
 	o.reconciler.ReconcileSoon(subject)
@@ -121,7 +124,7 @@ func (o *Operator) LeaveOut(ctx context.Context, now time.Time, scope, subject, 
 // stays tells what stays as it was when a stop has ended.
 func (o *Owners) stays(now time.Time, scope string) (warning string) {
 	if old := o.Holds.NumberHeldBy(scope, func(id string) bool { return o.Stopped.KeptID(now, scope, id) }); old > 0 {
-		warning = fmt.Sprintf("%s of messages over an hour old stay held: sluice start %s --release", sidecar.Count(int64(old), "recipient", "recipients"), scope)
+		warning = fmt.Sprintf("%s of messages over an hour old stay held: %s --release", printable.Count(int64(old), "recipient", "recipients"), stop.StartCommand(scope))
 	}
 	if o.Stopped.Unposted() {
 		warning = strings.TrimPrefix(warning+"; the other nodes cannot be told now, and are as soon as they can", "; ")
@@ -139,7 +142,7 @@ func (o *Operator) Stops(now time.Time, scope string) ([]StopStatus, error) {
 	if err == nil {
 		return o.owners.statuses(now, o.owners.Stopped.List(now, canonical, true)), nil
 	}
-	domain, bad := limit.CanonicalScope(scope)
+	domain, bad := typed.Scope(scope)
 	if bad != nil {
 		return nil, err
 	}
@@ -181,7 +184,7 @@ func (o *Operator) StayStopped(now time.Time, domain string) string {
 	var all []string
 	for _, st := range o.owners.Stopped.List(now, "", false) {
 		if stop.DomainOf(st.Scope) == domain {
-			all = append(all, fmt.Sprintf("%s stays stopped: sluice start %s", st.Scope, st.Scope))
+			all = append(all, fmt.Sprintf("%s stays stopped: %s", st.Scope, stop.StartCommand(st.Scope)))
 		}
 	}
 	return strings.Join(all, "; ")
@@ -207,7 +210,7 @@ func authorOf(scope string) sidecar.Author {
 // ShownScope returns a scope of which there is a status in its canonical form: one of limits,
 // or an author.
 func ShownScope(s string) (string, error) {
-	scope, err := limit.CanonicalScope(s)
+	scope, err := typed.Scope(s)
 	if err == nil {
 		return scope, nil
 	}
@@ -219,7 +222,7 @@ func ShownScope(s string) (string, error) {
 
 // countedScope reports whether a scope is one of limits, and not only an author.
 func countedScope(scope string) bool {
-	_, err := limit.CanonicalScope(scope)
+	_, err := typed.Scope(scope)
 	return err == nil
 }
 
@@ -231,11 +234,8 @@ func (o *Operator) explainAuthor(now time.Time, scope string, bad error) (Explan
 		return Explanation{}, bad
 	}
 	s := o.settings.Load()
-	e := Explanation{Scope: scope, Node: s.Node, Mode: limit.Enforce, Values: []limit.Value{}, Stops: o.stopsIn(now, scope)}
+	e := Explanation{Scope: scope, Node: s.Node, Mode: limit.Enforce, Values: []Value{}, Stops: o.stopsIn(now, scope)}
 	e.Stopped, e.StoppedBy = o.stopped(now, sidecar.Author{Key: scope}, sidecar.Payer{})
-	if v, set := s.Decisive("expected", []string{scope, sidecar.DefaultScope}); set {
-		v.Of = scope
-		e.Values = append(e.Values, v)
-	}
+	e.add(scope, s.Decisive("expected", []string{scope, sidecar.DefaultScope}))
 	return e, nil
 }

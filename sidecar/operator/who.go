@@ -18,7 +18,7 @@ const topAuthors = 3
 // the other nodes, though not for long. The error wraps ErrNotFound if nothing is known of it.
 func (o *Operator) WhoSends(now time.Time, scope string, n int) (senders.Who, error) {
 	settings := o.settings.Load()
-	w := senders.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.owners.Who.Scope(now, scope, n), Missing: []string{}, Uncounted: []senders.Share{}}
+	w := senders.Who{Node: settings.Node, Now: now, Seconds: settings.Window.Seconds(), Domains: o.owners.Who.Scope(now, scope, n), Missing: []string{}, Uncounted: []senders.Unpaid{}}
 	if o.owners.Feed != nil {
 		o.owners.Feed.Gather(now, subjectsOf(scope, w.Domains)...)
 		w.Domains, w.Missing = o.owners.Who.Scope(now, scope, n), append(w.Missing, o.owners.Feed.Missing()...)
@@ -30,7 +30,7 @@ func (o *Operator) WhoSends(now time.Time, scope string, n int) (senders.Who, er
 		w.Uncounted = o.owners.Who.Uncounted(now, "")
 	}
 	if len(w.Domains) == 0 && scope != "" {
-		return w, o.scopes.notFound(now, scope)
+		return w, o.scopes.nobodySends(now, scope)
 	}
 	return w, nil
 }

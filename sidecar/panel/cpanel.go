@@ -4,7 +4,8 @@ import (
 	"regexp"
 	"strings"
 
-	"sluice/sidecar/limit"
+	"sluice/sidecar"
+	"sluice/sidecar/typed"
 )
 
 // These are the files of cPanel and WHM. What Follower.parse reads later wins:
@@ -36,13 +37,13 @@ func (r *parser) readConfig(t text) {
 		key, value, _ := strings.Cut(line, "=")
 		switch key, value = strings.TrimSpace(key), strings.TrimSpace(value); key {
 		case "maxemailsperhour":
-			r.set(place, "default", "hourly", unlimited(value))
+			r.set(place, sidecar.DefaultScope, "hourly", unlimited(value))
 		case "email_send_limits_max_defer_fail_percentage":
-			r.set(place, "default", "deferfail_percent", unlimited(value))
+			r.set(place, sidecar.DefaultScope, "deferfail_percent", unlimited(value))
 		case "email_send_limits_min_defer_fail_to_trigger_protection":
-			r.set(place, "default", "deferfail_min", value)
+			r.set(place, sidecar.DefaultScope, "deferfail_min", value)
 		case "email_send_limits_defer_cutoff":
-			r.set(place, "default", "defer_cutoff", value)
+			r.set(place, sidecar.DefaultScope, "defer_cutoff", value)
 		case "email_send_limits_count_mailman":
 			if value != "0" && value != "1" && value != "" {
 				r.warn(place, "%s is %q, it must be 0 or 1", key, value)
@@ -66,7 +67,7 @@ func (r *parser) readLimits(t text) {
 			r.warn(place, "%q is not \"domain: MAXHOUR,PERCENT,MIN\"", line)
 			continue
 		}
-		scope, ok := "default", true
+		scope, ok := sidecar.DefaultScope, true
 		if name = strings.TrimSpace(name); name != "*" {
 			scope, ok = r.domain(place, name)
 		}
@@ -143,7 +144,7 @@ func (u *cpanelUser) forDomain(place, name, key, value string) {
 // readBlocked reads a list of accounts and mailboxes, one per line.
 func (r *parser) readBlocked(t text, suspended bool) {
 	for place, line := range t.lines {
-		switch scope, err := limit.CanonicalScope(line); {
+		switch scope, err := typed.Scope(line); {
 		case err == nil && strings.Contains(line, "@"):
 			r.block(place, scope, suspended)
 		case userName.MatchString(line):

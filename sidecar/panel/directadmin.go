@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sluice/sidecar/limit"
+	"sluice/sidecar/typed"
 )
 
 // These are the files of DirectAdmin. A limit is per day, 0 is unlimited, and its file has
@@ -70,7 +70,7 @@ func (r *parser) eachMailbox(place string, passwd text, value string) {
 }
 
 func (r *parser) mailbox(place, name, value string) {
-	scope, err := limit.CanonicalScope(name)
+	scope, err := typed.Scope(name)
 	if err != nil {
 		r.warn(place, "%v", err)
 		return

@@ -15,8 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 func TestMain(m *testing.M) {
@@ -225,7 +225,7 @@ func FuzzUnderstand(f *testing.F) {
 			follower.files[cpanelOwners] = &file{body: body}
 		}
 		for _, s := range follower.parse().Settings {
-			if scope, err := limit.CanonicalScope(s.Scope); err != nil || scope != s.Scope || s.Value == nil || s.Place == "" {
+			if scope, err := typed.Scope(s.Scope); err != nil || scope != s.Scope || s.Value == nil || s.Place == "" {
 				t.Errorf("%+v, %v", s, err)
 			}
 		}

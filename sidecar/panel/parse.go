@@ -9,6 +9,7 @@ import (
 
 	"sluice/sidecar/limit"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // A text is the content of a file.
@@ -51,7 +52,7 @@ func (r *parser) warn(place, format string, args ...any) {
 
 // set adds a setting, or warns why it is not valid.
 func (r *parser) set(place, scope, key, value string) {
-	s, err := limit.NewSetting(scope, key, value, limit.Origin{Layer: limit.LayerPanel, Place: place})
+	s, err := typed.Setting(scope, key, value, limit.Origin{Layer: limit.LayerPanel, Place: place})
 	if err != nil {
 		r.warn(place, "%v", err)
 		return
@@ -70,7 +71,7 @@ func account(name string) string { return "account:" + name }
 
 // domain returns a domain in its canonical form, or warns.
 func (r *parser) domain(place, name string) (string, bool) {
-	d, err := limit.CanonicalDomain(name)
+	d, err := typed.Domain(name)
 	if err != nil {
 		r.warn(place, "%v", err)
 	}
@@ -83,7 +84,7 @@ func (r *parser) readOwners(t text) {
 	for place, line := range t.lines {
 		name, owner, found := strings.Cut(line, ":")
 		owner, _, _ = strings.Cut(strings.TrimSpace(owner), "==") // userdatadomains has more
-		switch d, err := limit.CanonicalDomain(strings.TrimSpace(name)); {
+		switch d, err := typed.Domain(strings.TrimSpace(name)); {
 		case name == "*":
 		case !found || owner == "":
 			r.warn(place, "%q is not \"domain: account\"", line)

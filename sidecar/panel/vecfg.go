@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"sluice/sidecar"
 )
 
 // veConfig is CloudLinux's list of LVEs, whose ids are the user ids of accounts. Its schema
@@ -40,7 +42,7 @@ func (r *parser) readVE(t text, users map[string]string) {
 			within = append(within, e.Name.Local)
 			switch strings.Join(within, ">") {
 			case "lveconfig>defaults":
-				scope = "default"
+				scope = sidecar.DefaultScope
 			case "lveconfig>lve":
 				scope = lveAccount(e, users)
 			case "lveconfig>defaults>mail", "lveconfig>lve>mail":

@@ -34,14 +34,23 @@ func (f *Finder) Ask(ctx context.Context, now time.Time, r sidecar.Request) side
 		r.Socket = f.owner(now, &r)
 	}
 	reply := f.Asker.Ask(ctx, now, r)
-	if r.Socket != sidecar.SocketGone && !f.Believes(&r) {
-		reply.Socket = r.Socket
+	if r.Socket != "" && r.Socket != sidecar.SocketGone {
+		reply.Socket = f.toKeep(r)
 	}
 	return reply
 }
 
-// owner finds whose socket a client's is. It is empty where the client has logged in, or is
-// not on this host, and at the router, where its connection may have ended long ago.
+// toKeep returns whose socket the mail server is to remember for this connection; "" for a proxy. It
+// takes a copy of the question: with a pointer to it Ask would allocate each one.
+func (f *Finder) toKeep(r sidecar.Request) string {
+	if f.Believes(&r) {
+		return ""
+	}
+	return r.Socket
+}
+
+// owner finds whose the client's socket is; "" if the client has logged in or is not on this host, and
+// at the router, where its connection may have ended long ago.
 func (f *Finder) owner(now time.Time, r *sidecar.Request) string {
 	if r.ServerPort == "" || r.Auth != "" || r.Stage == sidecar.StageRoute {
 		return ""

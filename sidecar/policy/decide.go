@@ -1,21 +1,12 @@
 package policy
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"strings"
-	"time"
 
-	"sluice/ratelimit"
 	"sluice/sidecar"
-	"sluice/sidecar/config"
 	"sluice/sidecar/envelope"
-	"sluice/sidecar/event"
 	"sluice/sidecar/identity"
-	"sluice/sidecar/limit"
-	"sluice/sidecar/totals"
 )
 
 // decide answers a question of which the payer and the remote recipients are known. The
@@ -28,7 +19,7 @@ func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 		return p.passLocal(q)
 	case q.Socket == sidecar.SocketGone:
 		return p.refuseGone(q)
-	case p.notices.pass(q):
+	case p.passNotice(q):
 		return pass(q.Stage)
 	case p.blocked(q):
 		return p.answerBlocked(q)
@@ -49,6 +40,27 @@ func (p *Policy) decide(ctx context.Context, q *question) sidecar.Reply {
 		return p.askLocal(ctx, q)
 	}
 	return p.askRoute(ctx, q)
+}
+
+// passNotice reports whether a question is about a notice of our own that passes. One that does
+// not is charged from then on.
+func (p *Policy) passNotice(q *question) bool {
+	if q.who.Class != sidecar.Notice {
+		return false
+	}
+	passes := false
+	switch {
+	case q.Charged && !identity.IsMade(&q.Request): // counted when it came
+		passes = true
+	case q.Stage == sidecar.StageRcpt:
+		passes = p.notices.HasRoom(q.now, q.Sent)
+	default:
+		passes = p.notices.Pass(q.now, q.AppendTokens(nil, q.ID, q.to))
+	}
+	if !passes {
+		q.who.Class = sidecar.Charged
+	}
+	return passes
 }
 
 // remoteRecipients returns the recipients whose domain is not local. For hosts for which
@@ -131,7 +143,7 @@ func (p *Policy) askData(ctx context.Context, q *question) sidecar.Reply {
 	case err != nil:
 		return p.cannotCount(q, err)
 	case full != nil:
-		full.action = sidecar.Defer
+		full.Action = sidecar.Defer
 		return p.refuse(q, full)
 	}
 	return sidecar.Reply{Charged: true}
@@ -143,11 +155,9 @@ func (p *Policy) askData(ctx context.Context, q *question) sidecar.Reply {
 func (p *Policy) askLocal(ctx context.Context, q *question) sidecar.Reply {
 	full, err := p.charge(ctx, q)
 	switch {
-	case err != nil:
-		return sidecar.Reply{}
-	case full == nil:
+	case err == nil && full == nil:
 		return sidecar.Reply{Charged: true}
-	case full.action == sidecar.Reject:
+	case full != nil && full.Action == sidecar.Reject:
 		return p.refuse(q, full)
 	}
 	return sidecar.Reply{}
@@ -165,8 +175,8 @@ func (p *Policy) askRoute(ctx context.Context, q *question) sidecar.Reply {
 	switch {
 	case err != nil:
 		return p.hold(q, token, false, p.cannotCount(q, err))
-	case full != nil && full.action != sidecar.Discard:
-		full.action = sidecar.Defer
+	case full != nil && full.Action != sidecar.Discard:
+		full.Action = sidecar.Defer
 		return p.hold(q, token, false, p.refuse(q, full))
 	}
 	p.drop(q, token)
@@ -174,247 +184,4 @@ func (p *Policy) askRoute(ctx context.Context, q *question) sidecar.Reply {
 		return p.refuse(q, full)
 	}
 	return sidecar.Reply{}
-}
-
-// settled reports whether a recipient at the router needs no charge: it was charged, or
-// its message is older than the store's memory, so that a charge may have been forgotten.
-// However old its message, a recipient is not settled that is held and was never charged,
-// nor one that an alias or list has made and that Exim has never tried: it may have come
-// into being just now.
-func (p *Policy) settled(q *question, token ratelimit.Token) bool {
-	if q.Charged && identity.Redirected(&q.Request) == "" || p.Store.Known(q.at, token) {
-		return true
-	}
-	arrived, known := envelope.IDTime(q.ID)
-	old := known && q.at.Add(arrived.Sub(q.now)).Before(p.Store.Horizon(q.at))
-	return old && !p.Held.Uncharged(q.who.Subject(), q.ID, token) && (identity.Redirected(&q.Request) == "" || p.Tried(q.ID, token))
-}
-
-// take is what the store is asked about a question, after as many sends of its message as
-// ahead says were let through.
-func (p *Policy) take(q *question, ahead int) ratelimit.Take {
-	t := ratelimit.Take{
-		Subjects: q.AppendSubjects(q.buffers.subjects[:0], q.who),
-		Marks:    envelope.AppendMarks(q.buffers.marks[:0], q.Sender, q.to),
-		Uses:     q.buffers.uses[:0],
-		Ahead:    int64(max(0, ahead)),
-	}
-	p.sharing.leaveRoom(q, &t)
-	return t
-}
-
-// charge charges all recipients of a question, or none and returns why.
-func (p *Policy) charge(ctx context.Context, q *question) (*refusal, error) {
-	return p.chargeAs(ctx, q, q.AppendTokens(q.buffers.tokens[:0], q.ID, q.to))
-}
-
-// chargeAs charges the recipients of a question under these tokens, one for each.
-func (p *Policy) chargeAs(ctx context.Context, q *question, tokens []ratelimit.Token) (*refusal, error) {
-	t := p.take(q, 0)
-	t.Tokens = tokens
-	result, err := p.Store.Take(ctx, q.at, t)
-	if err != nil {
-		return nil, err
-	}
-	if !result.OK {
-		return p.refusal(q, t, result), nil
-	}
-	p.Totals.Charged(result)
-	p.countWatched(q, result)
-	p.notify(q, Decision{Charged: result.Charged, Uses: result.Uses, Full: slices.ContainsFunc(result.Uses, func(u ratelimit.Use) bool {
-		return u.Subject == q.who.Subject() && limit.UsedUp(u)
-	})})
-	return nil, nil
-}
-
-// room returns for how many recipients in all a message has room.
-func (q *question) room(r ratelimit.Result) int {
-	least := int64(sidecar.RoomUnlimited)
-	for _, u := range r.Uses {
-		if u.Limit.Max > 0 && !u.Watched {
-			least = min(least, q.roomOf(u))
-		}
-	}
-	return int(least)
-}
-
-// warnWatched sets the warning of a recipient that passes only because a limit is watched.
-func warnWatched(q *question, r ratelimit.Result) {
-	if !q.HasWatched {
-		return
-	}
-	for _, u := range r.Uses {
-		if u.Full && u.Watched {
-			q.warning = fmt.Sprintf(textWatched, q.titleOf(u), q.ratio(u))
-			return
-		}
-	}
-}
-
-// countWatched counts the sends that were charged only because a limit is watched, each
-// once: RCPT, which only looks, counts none.
-func (p *Policy) countWatched(q *question, r ratelimit.Result) {
-	warnWatched(q, r)
-	if !q.HasWatched {
-		return
-	}
-	over := slices.MaxFunc(r.Uses, func(a, b ratelimit.Use) int { return cmp.Compare(a.Over, b.Over) })
-	if over.Over == 0 { // what was only withheld is told, and not counted
-		over = r.Uses[max(0, slices.IndexFunc(r.Uses, func(u ratelimit.Use) bool { return u.Watched && u.Withheld }))]
-	}
-	if over.Over > 0 || over.Watched && over.Withheld {
-		p.Totals.Watched(over.Over)
-		emitWatched(p.Events, &q.Request, q.titleOf(over), q.ratio(over))
-	}
-}
-
-// A refusal is the limit that is named when several refuse, and what it answers.
-type refusal struct {
-	use       ratelimit.Use
-	origin    limit.Origin // where the limit is set
-	per       string       // hour or day
-	title     string       // names who has exceeded it
-	attempted int64        // sends: used, promised to this message, and refused since the limit was reached
-	action    sidecar.Action
-	frees     time.Time // when there is room, by the system's clock; zero if there never is room for so many
-}
-
-// refusal returns the full limit to name: one that rejects before one that defers, and of
-// those the one that has room last.
-func (p *Policy) refusal(q *question, t ratelimit.Take, result ratelimit.Result) *refusal {
-	cutoff, _ := limit.InForce(q.Table, q.who, "defer_cutoff", func(t *limit.Thresholds) *int64 { return t.DeferCutoff })
-	over, _ := limit.InForce(q.Table, q.who, "over_limit", func(t *limit.Thresholds) *limit.OverLimit { return t.OverLimit })
-	var first *refusal
-	for _, u := range result.Uses {
-		if !u.Full || u.Watched {
-			continue
-		}
-		r := &refusal{use: u, title: q.titleOf(u), per: "hour", attempted: u.Used + t.Ahead + u.Refused, origin: q.LimitOrigin(q.who, u.Subject, u.Limit.Window)}
-		if r.action = over.Action(r.attempted*100 >= cutoff*u.Limit.Max); u.Withheld {
-			r.action, r.attempted = sidecar.Defer, u.Used+t.Ahead+int64(len(q.to))
-		}
-		if !u.Frees.IsZero() {
-			r.frees = p.Clock.Wall(q.now, u.Frees)
-		}
-		if u.Limit.Window != q.Window {
-			r.per = "day"
-		}
-		if first == nil || r.before(first) {
-			first = r
-		}
-	}
-	return first
-}
-
-// before reports whether a refusal is to be named rather than another one.
-func (r *refusal) before(o *refusal) bool {
-	if r.action != o.action {
-		return r.action == sidecar.Reject
-	}
-	if r.frees.IsZero() != o.frees.IsZero() {
-		return r.frees.IsZero()
-	}
-	return r.frees.After(o.frees)
-}
-
-func (p *Policy) refuse(q *question, r *refusal) sidecar.Reply {
-	p.notify(q, Decision{Refused: true, Full: r.use.Subject == q.who.Subject() && limit.UsedUp(r.use)})
-	text := r.text(q.Node)
-	if !sidecar.IsMailbox(r.use.Subject) && !r.use.Withheld { // these name who it is themselves
-		text.Culprit = p.Culprit(q.now, r.use.Subject)
-	}
-	if r.use.Withheld {
-		p.sharing.announce(q, r)
-	}
-	return p.refuseWith(q, r.action, q.reasonOf(r.use), text)
-}
-
-// refuseWith refuses. Clients are not told all that is logged: not who the culprit is, unless
-// they may know, and with refusal.details = "operator" no files and nodes.
-func (p *Policy) refuseWith(q *question, a sidecar.Action, why totals.Reason, text sidecar.RefusalText) sidecar.Reply {
-	p.Totals.Answered()
-	p.countRefusal(q, a, why)
-	said := q.Config.Refusal
-	emitRefused(p.Events, &q.Request, a, text.ForLog(said.Help), text.Culprit)
-	told, logged := text, text
-	if q.ClientAddress == "" { // with sendmail -v whoever runs it reads that too
-		logged.Log = ""
-	}
-	if !q.mayTell(text.Culprit) {
-		told.Culprit = sidecar.Culprit{}
-		if !q.mayLog(text.Culprit) {
-			logged.Culprit = sidecar.Culprit{}
-		}
-	}
-	reply := sidecar.Reply{Action: a, Text: told.For(said.Details == config.DetailsAll, said.Help)}
-	if all := logged.ForLog(said.Help); all != reply.Text {
-		reply.Log = all
-	}
-	return reply
-}
-
-// mayTell reports whether the client may know who the culprit is: it has logged in as a
-// mailbox, and the culprit is one of the same domain.
-func (q *question) mayTell(c sidecar.Culprit) bool {
-	return q.who.Mailbox != "" && c.IsMailboxOf(q.who.Domain)
-}
-
-// mayLog reports whether Exim may log who the culprit is. With sendmail -v whoever runs it
-// reads what is logged of his message: he must be the culprit, or what pays must be his own,
-// which without an owner map nobody knows.
-func (q *question) mayLog(c sidecar.Culprit) bool {
-	return q.ClientAddress != "" || q.author.Key == c.Author.Key || q.who.Special == "" && q.OwnerMap.Get().Known()
-}
-
-// countRefusal counts the recipients of a question that is refused. What the router holds is
-// counted when that begins, for it asks about it again and again.
-func (p *Policy) countRefusal(q *question, a sidecar.Action, why totals.Reason) {
-	if q.why = why; q.Stage != sidecar.StageRoute || a == sidecar.Discard {
-		p.Totals.Refused(why, len(q.to))
-	}
-}
-
-// reasonOf is the reason for which a limit refuses.
-func (q *question) reasonOf(u ratelimit.Use) totals.Reason {
-	switch {
-	case u.Withheld:
-		return totals.Share
-	case u.Limit.Window != q.Window:
-		return totals.Daily
-	}
-	return totals.Hourly
-}
-
-// refuseGone defers mail of a client that has closed its connection too early to be found.
-func (p *Policy) refuseGone(q *question) sidecar.Reply {
-	return p.refuseWith(q, sidecar.Defer, totals.Gone, sidecar.RefusalText{Text: textGone})
-}
-
-// cannotCount defers mail while the store fails.
-func (p *Policy) cannotCount(q *question, err error) sidecar.Reply {
-	p.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	p.countRefusal(q, sidecar.Defer, totals.Outage)
-	text := sidecar.RefusalText{Text: fmt.Sprintf(textUncounted, sidecar.TitleOf(q.who.Subject()))}
-	return sidecar.Reply{Action: sidecar.Defer, Text: text.For(false, q.Config.Refusal.Help)}
-}
-
-// hold records that the router holds a recipient, and returns the answer that has it do so.
-func (p *Policy) hold(q *question, token ratelimit.Token, charged bool, r sidecar.Reply) sidecar.Reply {
-	last := q.Sender == "" && strings.HasPrefix(q.who.Special, sidecar.ForwardPrefix)
-	if p.Held.Hold(q.now, sidecar.Held{Payer: q.who, ID: q.ID, Token: token, Charged: charged, Last: last, Author: q.author, Stop: q.block.Stop}) {
-		p.Totals.Held(q.why)
-	}
-	return r
-}
-
-// drop forgets that the router held a recipient.
-func (p *Policy) drop(q *question, token ratelimit.Token) { p.Held.Drop(q.who.Subject(), q.ID, token) }
-
-// notify tells the observers what was decided.
-func (p *Policy) notify(q *question, d Decision) {
-	d.Request, d.Payer, d.Author, d.To = &q.Request, q.who, q.author, q.to
-	q.buffers.decision = d // on the heap once, and not with each question
-	for _, o := range p.observers {
-		o.Decided(q.now, &q.buffers.decision)
-	}
 }

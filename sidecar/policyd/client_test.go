@@ -26,7 +26,7 @@ func TestClientAsks(t *testing.T) {
 		got = r
 		return sidecar.Reply{Room: 3}
 	}), Options{})
-	c := Client{Path: path}
+	c := Client{Path: path, Timeout: hosttest.Patience()}
 	reply, err := c.Ask(t.Context(), []Field{{"stage", "rcpt"}, {"sender", "a\n\n=b@x"}, {"sent", "4"}})
 	if err != nil || reply != "action=DUNNO\nroom=3" {
 		t.Errorf("reply %q, %v", reply, err)
@@ -109,7 +109,7 @@ func TestClientWaitsForItsTurn(t *testing.T) {
 	if err := ask(50 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("did not wait until its deadline: %v", err)
 	}
-	t.Cleanup(run(t, New(accepting, Options{}), ln))
+	t.Cleanup(run(t, New(accepting, patient(Options{})), ln))
 	if err := ask(hosttest.Patience()); err != nil {
 		t.Error(err)
 	}

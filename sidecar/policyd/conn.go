@@ -175,7 +175,7 @@ func (s *Server) answer(ctx context.Context, now time.Time, c *conn, raw, dst []
 		if len(s.opts.Tokens) > 0 && !s.validToken(attrs.token) {
 			return nil, errToken
 		}
-		if err := s.admitOriginator(attrs.originator); err != nil {
+		if err := s.admitOriginator(attrs.originator, &r); err != nil {
 			return nil, err
 		}
 		reply, err := s.ask(ctx, now, &r)

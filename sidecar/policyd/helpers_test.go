@@ -1,6 +1,7 @@
 package policyd
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -16,6 +17,13 @@ type askFunc func(sidecar.Request) sidecar.Reply
 
 func (f askFunc) Ask(_ context.Context, _ time.Time, r sidecar.Request) sidecar.Reply { return f(r) }
 
+// patient are options with which no client is cut off for being slow, where o does not say when:
+// on a starved machine one who behaves well is slow too.
+func patient(o Options) Options {
+	o.RequestTimeout, o.WriteTimeout = cmp.Or(o.RequestTimeout, 2*hosttest.Patience()), cmp.Or(o.WriteTimeout, 2*hosttest.Patience())
+	return o
+}
+
 // serve runs a server on a unix socket at path until the test ends.
 func serve(tb testing.TB, path string, asker Asker, opts Options) *Server {
 	tb.Helper()
@@ -23,7 +31,7 @@ func serve(tb testing.TB, path string, asker Asker, opts Options) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := New(asker, opts)
+	s := New(asker, patient(opts))
 	stop := run(tb, s, ln)
 	tb.Cleanup(stop)
 	return s

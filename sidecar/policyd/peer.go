@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"sluice/sidecar"
 	"sluice/sidecar/peer"
 )
 
@@ -17,11 +18,16 @@ func mayAsk(allow []int) []int {
 	return slices.Compact(uids)
 }
 
-// admitOriginator says why an Exim gets no answer that claims to have a client, and was
-// not started by a user that may ask: with exim -bh anybody can have our ACLs run in
-// whatever name he likes. They do not ask then; this is in case somebody changes them.
-func (s *Server) admitOriginator(uid []byte) error {
+// admitOriginator looks at who has started an Exim that claims to have a client; an empty uid
+// stands for its daemon. With exim -bh anybody can have our ACLs run in whatever name he likes.
+// They do not ask then, and would get no answer. But a user whom Exim trusts can submit mail with
+// -oMa too, which is asked about at its delivery: it is that user's, whatever client it claims.
+func (s *Server) admitOriginator(uid []byte, r *sidecar.Request) error {
 	if len(uid) == 0 || len(s.opts.AllowUIDs) == 0 || slices.ContainsFunc(s.askers, func(u string) bool { return u == string(uid) }) {
+		return nil
+	}
+	if r.Stage == sidecar.StageRoute && checkNumber(uid, 10) == nil {
+		r.Auth, r.Socket, r.ProxyAddress, r.Claimed = "", sidecar.SocketUID+string(uid), "", true
 		return nil
 	}
 	return fmt.Errorf("%w: user id %s has started the Exim that asks, and it claims to have a client", errMalformed, clip(uid))

@@ -3,7 +3,6 @@ package policyd
 import (
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -16,10 +15,7 @@ import (
 
 func TestOtherUsersAreRefused(t *testing.T) {
 	hosttest.Root(t)
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		os.Chmod(d, 0o755)
-	}
+	dir := hosttest.OpenDir(t)
 	var log hosttest.Log
 	path := filepath.Join(dir, "s")
 	s := serve(t, path, accepting, Options{AllowUIDs: []int{101}, Events: logTo(&log)})

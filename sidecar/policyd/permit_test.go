@@ -15,16 +15,13 @@ import (
 // S-09: a stranger must not even connect, or he could fill the queue in which Exim waits.
 func TestStrangersCannotConnect(t *testing.T) {
 	hosttest.Root(t)
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		os.Chmod(d, 0o755)
-	}
+	dir := hosttest.OpenDir(t)
 	made := filepath.Join(dir, "made")
 	ln, err := Listen(made, 101, 102)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(run(t, New(accepting, Options{AllowUIDs: []int{101, 102}}), ln))
+	t.Cleanup(run(t, New(accepting, patient(Options{AllowUIDs: []int{101, 102}})), ln))
 	taken := filepath.Join(dir, "taken") // as systemd's, of an older unit
 	serve(t, taken, accepting, Options{AllowUIDs: []int{101, 102}})
 	if err := errors.Join(os.Chmod(taken, 0o666), Permit(taken, 102, 101, 101)); err != nil {

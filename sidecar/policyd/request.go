@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"sluice/sidecar"
-	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // These say why a request gets no answer; the wrapping error says what exactly was wrong.
@@ -278,7 +278,7 @@ func setTexts(r *sidecar.Request, values *[texts][]byte, size int) {
 			*to = all.String()[from:]
 		}
 	}
-	r.Auth = envelope.UnescapeLogin(r.Auth)
+	r.Auth = logline.UnescapeLogin(r.Auth)
 }
 
 // parseStage parses a stage, without allocating.

@@ -147,6 +147,21 @@ func TestOriginator(t *testing.T) {
 	}
 }
 
+// A user whom Exim trusts can submit mail with -oMa and -oMai: it is delivered, and his.
+func TestOriginatorAtTheRouter(t *testing.T) {
+	var got sidecar.Request
+	s := New(askFunc(func(r sidecar.Request) sidecar.Reply { got = r; return sidecar.Reply{} }), Options{AllowUIDs: []int{101}})
+	for uid, want := range map[string]sidecar.Connection{"0": {Socket: "loopback"}, "101": {Socket: "loopback"}, "2001": {Socket: "uid:2001", Claimed: true}} {
+		_, err := s.answer(t.Context(), time.Now(), new(conn), []byte("request=sluice\nstage=route\nclient_address=192.0.2.1\nauth=joe@bob.example\npayer=loopback\noriginator="+uid+"\n"), nil)
+		if err != nil || got.Connection != want || (got.Auth == "") != want.Claimed || got.ClientAddress != "192.0.2.1" {
+			t.Errorf("started by %q: %v, %+v", uid, err, got)
+		}
+	}
+	if _, err := s.answer(t.Context(), time.Now(), new(conn), []byte("request=sluice\nstage=route\nclient_address=192.0.2.1\noriginator=2001x\n"), nil); err == nil {
+		t.Error("2001x is no uid")
+	}
+}
+
 // TestDecodeInPlace: encoding/base64 does not promise that the destination may
 // be the source, so it is watched here, at all lengths that take its fast paths.
 func TestDecodeInPlace(t *testing.T) {

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
@@ -130,7 +134,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	own.Go(func() {
 		select {
 		case <-ctx.Done():
-			stopAccepting(ln)
+			wake(ln)
 		case <-done:
 		}
 	})
@@ -170,17 +174,56 @@ func (s *Server) handleAll(ctx context.Context, c *conn, work <-chan *conn) {
 	}
 }
 
-// acceptGrace is how long a stopping server still accepts. Clients that wait in the
-// backlog have already asked; closing the listener at once would leave them unanswered.
-const acceptGrace = 20 * time.Millisecond
-
-// stopAccepting ends the accept loop after the connections in the backlog.
-func stopAccepting(ln net.Listener) {
-	type deadliner interface{ SetDeadline(time.Time) error }
-	if d, ok := ln.(deadliner); ok && d.SetDeadline(time.Now().Add(acceptGrace)) == nil {
-		return
+// wake ends the accept loop's wait for another connection, so that it sees that the
+// server stops.
+func wake(ln net.Listener) {
+	if d, ok := ln.(deadliner); !ok || d.SetDeadline(time.Now()) != nil {
+		ln.Close()
 	}
-	ln.Close()
+}
+
+// A deadliner is a listener whose Accept can be ended without closing it.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// backlog passes each connection that waits in the backlog of ln to serve: those clients
+// have already asked, and closing the listener would leave them unanswered. It ends when
+// none waits, or after DrainTimeout if there are always new ones.
+func (s *Server) backlog(ln net.Listener, serve func(*conn)) {
+	d, ok := ln.(deadliner)
+	end := time.Now().Add(s.opts.DrainTimeout)
+	for ok && time.Now().Before(end) && connectionWaits(ln) {
+		if d.SetDeadline(end) != nil {
+			return
+		}
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			if c := s.add(nc); c != nil {
+				serve(c)
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded): // wake came in between
+		default:
+			s.events.acceptFailed(err, s.shed())
+			time.Sleep(minBackoff)
+		}
+	}
+}
+
+// connectionWaits reports whether ln's next Accept would return at once.
+func connectionWaits(ln net.Listener) bool {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return err == nil && n > 0
 }
 
 // These bound the pause after a failed accept. It stays short: the clients that wait in
@@ -205,6 +248,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(*conn))
 			continue
 		}
 		if ctx.Err() != nil {
+			s.backlog(ln, serve)
 			return nil
 		}
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"sluice/sidecar"
+	"sluice/sidecar/hosttest"
 )
 
 const question = "request=sluice\nstage=data\n\n"
@@ -22,40 +22,11 @@ const question = "request=sluice\nstage=data\n\n"
 // accepting is an Asker that accepts everything.
 var accepting = askFunc(func(sidecar.Request) sidecar.Reply { return sidecar.Reply{} })
 
-// A pipeListener hands out one end of net.Pipes, for tests whose time is synctest's.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case nc := <-l.conns:
-		return nc, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
-
-func (l *pipeListener) dial() net.Conn {
-	here, there := net.Pipe()
-	l.conns <- there
-	return here
-}
-
 // newPiped returns a running server for use in a synctest bubble.
-func newPiped(t *testing.T, asker Asker, opts Options) (*Server, *pipeListener, func()) {
+func newPiped(t *testing.T, asker Asker, opts Options) (*Server, *hosttest.Pipes, func()) {
 	s := New(asker, opts)
 	s.admit = func(net.Conn) error { return nil }
-	ln := newPipeListener()
+	ln := hosttest.NewPipes()
 	return s, ln, run(t, s, ln)
 }
 
@@ -98,25 +69,25 @@ func TestDeadlines(t *testing.T) {
 		defer stop()
 		const slack = 300 * time.Millisecond // the sweeper's step
 
-		within(t, "silent client", endsAfter(t, ln.dial()), 2*time.Second, slack)
+		within(t, "silent client", endsAfter(t, ln.Dial()), 2*time.Second, slack)
 
-		half := ln.dial()
+		half := ln.Dial()
 		io.WriteString(half, "request=sluice\nsta")
 		within(t, "half a request", endsAfter(t, half), 2*time.Second, slack)
 
-		dripping, start := ln.dial(), time.Now()
+		dripping, start := ln.Dial(), time.Now()
 		for _, err := io.WriteString(dripping, "x"); err == nil; _, err = io.WriteString(dripping, "x") {
 			time.Sleep(50 * time.Millisecond)
 		}
 		within(t, "dripping client", time.Since(start), 2*time.Second, slack)
 
-		kept := ln.dial()
+		kept := ln.Dial()
 		mustAnswer(t, kept)
 		time.Sleep(9 * time.Minute)
 		mustAnswer(t, kept) // starts the idle time anew
 		within(t, "kept connection", endsAfter(t, kept), 10*time.Minute, 2*slack)
 
-		deaf := ln.dial()
+		deaf := ln.Dial()
 		io.WriteString(deaf, question)
 		time.Sleep(3 * time.Second)
 		within(t, "client that does not read", endsAfter(t, deaf), 0, 0)
@@ -131,7 +102,7 @@ func TestRequestTimeoutStartsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ln, stop := newPiped(t, accepting, Options{})
 		defer stop()
-		nc := ln.dial()
+		nc := ln.Dial()
 		for range 5 { // each half just in time, all of them long after the first
 			time.Sleep(1500 * time.Millisecond)
 			io.WriteString(nc, question[:10])
@@ -279,16 +250,16 @@ func TestAcceptErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(accepting, Options{})
 		s.admit = func(net.Conn) error { return nil }
-		ln := &failing{pipeListener: newPipeListener()}
+		ln := &failing{Pipes: hosttest.NewPipes()}
 		stop := run(t, s, ln)
 		defer stop()
-		kept := ln.dial()
+		kept := ln.Dial()
 		mustAnswer(t, kept)
 		time.Sleep(time.Millisecond) // it is idle now, and the oldest
 		ln.failures.Store(5)
-		mustAnswer(t, ln.dial()) // was being accepted already
+		mustAnswer(t, ln.Dial()) // was being accepted already
 		start := time.Now()
-		mustAnswer(t, ln.dial())
+		mustAnswer(t, ln.Dial())
 		if d := time.Since(start); d > 300*time.Millisecond {
 			t.Errorf("accepted after %v", d)
 		}
@@ -301,7 +272,7 @@ func TestAcceptErrors(t *testing.T) {
 
 // failing is a listener whose next accepts fail.
 type failing struct {
-	*pipeListener
+	*hosttest.Pipes
 	failures atomic.Int64
 }
 
@@ -310,11 +281,11 @@ func (f *failing) Accept() (net.Conn, error) {
 		f.failures.Add(-1)
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	}
-	return f.pipeListener.Accept()
+	return f.Pipes.Accept()
 }
 
 func TestListenerClosedByAnother(t *testing.T) {
-	ln := newPipeListener()
+	ln := hosttest.NewPipes()
 	ln.Close()
 	if err := New(accepting, Options{}).Serve(t.Context(), ln); err == nil {
 		t.Error("no error")
@@ -333,13 +304,13 @@ func TestShedOrder(t *testing.T) {
 			return sidecar.Reply{}
 		}), Options{MaxConns: 5})
 		defer stop()
-		asking := ln.dial()
+		asking := ln.Dial()
 		io.WriteString(asking, "request=sluice\nstage=data\nid=slow\n\n")
-		idle1, idle2 := ln.dial(), ln.dial()
+		idle1, idle2 := ln.Dial(), ln.Dial()
 		mustAnswer(t, idle1)
 		time.Sleep(time.Second)
 		mustAnswer(t, idle2)
-		half, mute := ln.dial(), ln.dial()
+		half, mute := ln.Dial(), ln.Dial()
 		io.WriteString(half, "request=")
 		time.Sleep(shedGrace)
 
@@ -350,7 +321,7 @@ func TestShedOrder(t *testing.T) {
 		var order []string
 		var last net.Conn
 		for range 4 {
-			last = ln.dial()
+			last = ln.Dial()
 			mustAnswer(t, last)
 			time.Sleep(time.Millisecond)
 			order = append(order, <-ended)
@@ -377,10 +348,10 @@ func TestCrowdedWithQuestionsInFlight(t *testing.T) {
 			return sidecar.Reply{}
 		}), Options{MaxConns: 1})
 		defer stop()
-		asking := ln.dial()
+		asking := ln.Dial()
 		io.WriteString(asking, question)
 		synctest.Wait()
-		within(t, "connection over the maximum", endsAfter(t, ln.dial()), 0, 0)
+		within(t, "connection over the maximum", endsAfter(t, ln.Dial()), 0, 0)
 		close(answer)
 		if n, _ := asking.Read(make([]byte, 100)); n == 0 {
 			t.Error("the question in flight got no answer")

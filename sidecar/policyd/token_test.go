@@ -32,7 +32,7 @@ func TestTCPAnswersOnlyWithAToken(t *testing.T) {
 	served := make(chan error, 1)
 	tokens := []string{"0123456789abcdef", "fedcba9876543210"}
 	go func() {
-		served <- New(yes{}, Options{Tokens: tokens, Events: logTo(&log)}).Serve(ctx, ln)
+		served <- New(yes{}, patient(Options{Tokens: tokens, Events: logTo(&log)})).Serve(ctx, ln)
 	}()
 	for line, want := range map[string]string{
 		"token=0123456789abcdef\n":                          "action=DUNNO\nroom=7\n\n",
@@ -74,7 +74,7 @@ func TestNothingLongIsReadBeforeTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(run(t, New(yes{}, Options{Tokens: []string{token}}), ln))
+	t.Cleanup(run(t, New(yes{}, patient(Options{Tokens: []string{token}})), ln))
 	long := "sender=" + strings.Repeat("x", 5000) + "\n"
 	for question, want := range map[string]string{
 		"request=sluice\nversion=2\ntoken=" + token + "\nnumber=7\nstage=rcpt\n" + long:  "action=DUNNO\nroom=7\nnumber=7\n\n",

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // A Parser turns lines of the log, in order, into entries.
@@ -21,7 +21,7 @@ func NewParser(location *time.Location, loginOf func(uid string) string) *Parser
 
 // Parse parses one line, without its line end, into e. It needs now only for the year,
 // where a line has none. It reports false for a line that is no entry.
-func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool) {
+func (p *Parser) Parse(now time.Time, line string, e *logline.Entry) (ok bool) {
 	at, rest, ok := p.clock.cutStamp(now, line)
 	if !ok {
 		return false
@@ -39,7 +39,7 @@ func (p *Parser) Parse(now time.Time, line string, e *sidecar.LogEntry) (ok bool
 	if !ok || !isQueueID(id) {
 		return false
 	}
-	*e = sidecar.LogEntry{Postfix: true, ID: id, At: at, Line: line}
+	*e = logline.Entry{Postfix: true, ID: id, At: at, Line: line}
 	switch daemon {
 	case "smtpd":
 		e.Process = process
@@ -89,12 +89,12 @@ func isQueueID(s string) bool {
 //	client=name[address]:port, sasl_method=..., sasl_username=..., sasl_sender=..., orig_queue_id=..., orig_client=...
 //
 // of which all but the first may be missing.
-func parseClient(e *sidecar.LogEntry, s string) bool {
+func parseClient(e *logline.Entry, s string) bool {
 	client, ok := strings.CutPrefix(s, "client=")
 	if !ok {
 		return false
 	}
-	e.Kind = sidecar.LogArrived
+	e.Kind = logline.Arrived
 	client, rest, _ := strings.Cut(client, ", ")
 	if open := strings.IndexByte(client, '['); open >= 0 {
 		e.ClientAddress, _, _ = strings.Cut(client[open+1:], "]")
@@ -106,12 +106,12 @@ func parseClient(e *sidecar.LogEntry, s string) bool {
 }
 
 // parsePickup reads what pickup logs about a message from sendmail: "uid=0 from=<root>".
-func (p *Parser) parsePickup(e *sidecar.LogEntry, s string) bool {
+func (p *Parser) parsePickup(e *logline.Entry, s string) bool {
 	uid, ok := strings.CutPrefix(s, "uid=")
 	if !ok {
 		return false
 	}
-	e.Kind = sidecar.LogArrived
+	e.Kind = logline.Arrived
 	uid, _, _ = strings.Cut(uid, " ")
 	if e.Login = p.loginOf(uid); e.Login == "" {
 		e.Login = uid
@@ -124,9 +124,9 @@ func (p *Parser) parsePickup(e *sidecar.LogEntry, s string) bool {
 //	from=<sender>, size=292, nrcpt=1 (queue active)
 //	from=<sender>, status=expired, returned to sender
 //	removed
-func parseQueue(e *sidecar.LogEntry, s string) bool {
+func parseQueue(e *logline.Entry, s string) bool {
 	if s == "removed" {
-		e.Kind = sidecar.LogCompleted
+		e.Kind = logline.Completed
 		return true
 	}
 	from, ok := strings.CutPrefix(s, "from=<")
@@ -139,9 +139,9 @@ func parseQueue(e *sidecar.LogEntry, s string) bool {
 	case !ok:
 		return false
 	case strings.HasPrefix(rest, ", size="):
-		e.Kind = sidecar.LogSender
+		e.Kind = logline.Sender
 	case strings.HasPrefix(rest, ", status=expired, returned to sender"), strings.HasPrefix(rest, ", status=force-expired, returned to sender"):
-		e.Kind, e.Text = sidecar.LogExpired, "expired, returned to sender"
+		e.Kind, e.Text = logline.Expired, "expired, returned to sender"
 	default:
 		return false
 	}
@@ -151,7 +151,7 @@ func parseQueue(e *sidecar.LogEntry, s string) bool {
 // parseDelivery reads the outcome for a recipient (log_adhoc.c):
 //
 //	to=<recipient>, orig_to=<original>, relay=host[address]:port, conn_use=2, delay=1.2, delays=1/0/0/0.2, dsn=2.0.0, status=sent (text)
-func parseDelivery(e *sidecar.LogEntry, s string) bool {
+func parseDelivery(e *logline.Entry, s string) bool {
 	to, ok := strings.CutPrefix(s, "to=<")
 	if !ok {
 		return false
@@ -179,12 +179,12 @@ func parseDelivery(e *sidecar.LogEntry, s string) bool {
 	word, text, _ := strings.Cut(status, " ")
 	switch word {
 	case "sent":
-		e.Kind = sidecar.LogDelivered
+		e.Kind = logline.Delivered
 		return true
 	case "deferred", "SOFTBOUNCE":
-		e.Kind = sidecar.LogDeferred
+		e.Kind = logline.Deferred
 	case "bounced":
-		e.Kind = sidecar.LogFailed
+		e.Kind = logline.Failed
 	default: // deliverable and undeliverable are answers to probes
 		return false
 	}

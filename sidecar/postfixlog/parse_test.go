@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -18,9 +18,9 @@ func newParser() *Parser {
 }
 
 // parse has a line parsed into an entry that was another one.
-func parse(p *Parser, now time.Time, line string) (e sidecar.LogEntry, ok bool) {
-	e = sidecar.LogEntry{ID: "left", Process: "1", Arrival: sidecar.Arrival{Sender: "s", Auth: "a", Login: "l", ClientAddress: "c"},
-		Attempt: sidecar.Attempt{Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}}
+func parse(p *Parser, now time.Time, line string) (e logline.Entry, ok bool) {
+	e = logline.Entry{ID: "left", Process: "1", Arrival: logline.Arrival{Sender: "s", Auth: "a", Login: "l", ClientAddress: "c"},
+		Attempt: logline.Attempt{Recipient: "r", Original: "o", Router: "r", Transport: "t", Text: "x"}}
 	ok = p.Parse(now, line, &e)
 	return e, ok
 }
@@ -29,43 +29,43 @@ const prefix = "Nov 25 11:59:58 pf postfix/"
 
 func TestParse(t *testing.T) {
 	long := strings.Repeat("x", 5000)
-	for line, want := range map[string]sidecar.LogEntry{
+	for line, want := range map[string]logline.Entry{
 		"smtpd[152]: 1A4FC2525F: client=localhost[127.0.0.1], sasl_method=PLAIN, sasl_username=news@shop.example": {
-			Kind: sidecar.LogArrived, ID: "1A4FC2525F", Process: "152", Arrival: sidecar.Arrival{ClientAddress: "127.0.0.1", Auth: "news@shop.example"}},
+			Kind: logline.Arrived, ID: "1A4FC2525F", Process: "152", Arrival: logline.Arrival{ClientAddress: "127.0.0.1", Auth: "news@shop.example"}},
 		"submission/smtpd[7]: 4XqZ6W3yqKz2Xs: client=mail.x[2001:db8::1]:4711, sasl_method=LOGIN, sasl_username=u, sasl_sender=a@b": {
-			Kind: sidecar.LogArrived, ID: "4XqZ6W3yqKz2Xs", Process: "7", Arrival: sidecar.Arrival{ClientAddress: "2001:db8::1", Auth: "u"}},
+			Kind: logline.Arrived, ID: "4XqZ6W3yqKz2Xs", Process: "7", Arrival: logline.Arrival{ClientAddress: "2001:db8::1", Auth: "u"}},
 		"smtpd[1]: 822E8990043: client=sasl_username=x[192.0.2.1]": {
-			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", Arrival: sidecar.Arrival{ClientAddress: "192.0.2.1"}},
+			Kind: logline.Arrived, ID: "822E8990043", Process: "1", Arrival: logline.Arrival{ClientAddress: "192.0.2.1"}},
 		"smtpd[1]: 822E8990043: client=unknown[unknown]": {
-			Kind: sidecar.LogArrived, ID: "822E8990043", Process: "1", Arrival: sidecar.Arrival{ClientAddress: "unknown"}},
-		"pickup[9]: 822E8990043: uid=2001 from=<alice>": {Kind: sidecar.LogArrived, ID: "822E8990043", Arrival: sidecar.Arrival{Login: "alice"}},
-		"pickup[9]: 822E8990043: uid=33 from=<www>":     {Kind: sidecar.LogArrived, ID: "822E8990043", Arrival: sidecar.Arrival{Login: "33"}},
+			Kind: logline.Arrived, ID: "822E8990043", Process: "1", Arrival: logline.Arrival{ClientAddress: "unknown"}},
+		"pickup[9]: 822E8990043: uid=2001 from=<alice>": {Kind: logline.Arrived, ID: "822E8990043", Arrival: logline.Arrival{Login: "alice"}},
+		"pickup[9]: 822E8990043: uid=33 from=<www>":     {Kind: logline.Arrived, ID: "822E8990043", Arrival: logline.Arrival{Login: "33"}},
 		"qmgr[9]: 822E8990043: from=<a@b.example>, size=292, nrcpt=1 (queue active)": {
-			Kind: sidecar.LogSender, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b.example"}},
-		"qmgr[9]: 822E8990043: from=<>, size=2115, nrcpt=1 (queue active)": {Kind: sidecar.LogSender, ID: "822E8990043"},
+			Kind: logline.Sender, ID: "822E8990043", Arrival: logline.Arrival{Sender: "a@b.example"}},
+		"qmgr[9]: 822E8990043: from=<>, size=2115, nrcpt=1 (queue active)": {Kind: logline.Sender, ID: "822E8990043"},
 		`qmgr[9]: 822E8990043: from=<"a>, size=1"@b.example>, size=2, nrcpt=1 (queue active)`: {
-			Kind: sidecar.LogSender, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: `"a>, size=1"@b.example`}},
+			Kind: logline.Sender, ID: "822E8990043", Arrival: logline.Arrival{Sender: `"a>, size=1"@b.example`}},
 		"qmgr[9]: 822E8990043: from=<a@b>, status=expired, returned to sender": {
-			Kind: sidecar.LogExpired, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}},
+			Kind: logline.Expired, ID: "822E8990043", Arrival: logline.Arrival{Sender: "a@b"}, Attempt: logline.Attempt{Text: "expired, returned to sender"}},
 		"qmgr[9]: 822E8990043: from=<a@b>, status=force-expired, returned to sender": {
-			Kind: sidecar.LogExpired, ID: "822E8990043", Arrival: sidecar.Arrival{Sender: "a@b"}, Attempt: sidecar.Attempt{Text: "expired, returned to sender"}},
-		"qmgr[9]: 822E8990043: removed":      {Kind: sidecar.LogCompleted, ID: "822E8990043"},
-		"postsuper[9]: 822E8990043: removed": {Kind: sidecar.LogCompleted, ID: "822E8990043"},
+			Kind: logline.Expired, ID: "822E8990043", Arrival: logline.Arrival{Sender: "a@b"}, Attempt: logline.Attempt{Text: "expired, returned to sender"}},
+		"qmgr[9]: 822E8990043: removed":      {Kind: logline.Completed, ID: "822E8990043"},
+		"postsuper[9]: 822E8990043: removed": {Kind: logline.Completed, ID: "822E8990043"},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=0.03, delays=0.01/0.02/0/0, dsn=2.0.0, status=sent (250 2.0.0 OK: queued)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example"}},
+			Kind: logline.Delivered, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example"}},
 		"relay/smtp[9]: 822E8990043: to=<u@far.example>, orig_to=<o@here>, relay=none, conn_use=2, delay=1, delays=1/0/0/0, dsn=4.4.1, status=deferred (connect to x[192.0.2.1]:25: Connection refused)": {
-			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "x", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"}},
+			Kind: logline.Deferred, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Host: "x", Recipient: "u@far.example", Original: "o@here", Text: "connect to x[192.0.2.1]:25: Connection refused"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx[192.0.2.1]:25, delay=1, delays=1/0/0/0, dsn=5.1.1, status=bounced (host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command))": {
-			Kind: sidecar.LogFailed, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example", Text: "host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)"}},
+			Kind: logline.Failed, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Host: "mx", Recipient: "u@far.example", Text: "host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)"}},
 		"smtp[9]: 822E8990043: to=<u@far.example>, relay=mx, delay=1, delays=1/0/0/0, dsn=5.1.1, status=SOFTBOUNCE (no)": {
-			Kind: sidecar.LogDeferred, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: "u@far.example", Text: "no"}},
+			Kind: logline.Deferred, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Recipient: "u@far.example", Text: "no"}},
 		"local[9]: 822E8990043: to=<alice@here.example>, relay=local, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (delivered to mailbox)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "local", Recipient: "alice@here.example"}},
+			Kind: logline.Delivered, ID: "822E8990043", Attempt: logline.Attempt{Transport: "local", Recipient: "alice@here.example"}},
 		// What the sender and the remote side may choose.
 		`smtp[9]: 822E8990043: to=<"x>, relay=a, status=sent (b"@far.example>, relay=mx, delay=1, dsn=5.0.0, status=bounced (said: 550 >, status=sent (x))`: {
-			Kind: sidecar.LogFailed, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: `"x>, relay=a, status=sent (b"@far.example`, Text: "said: 550 >, status=sent (x)"}},
+			Kind: logline.Failed, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Recipient: `"x>, relay=a, status=sent (b"@far.example`, Text: "said: 550 >, status=sent (x)"}},
 		"smtp[9]: 822E8990043: to=<" + long + "@x>, relay=mx, delay=1, dsn=2.0.0, status=sent (ok)": {
-			Kind: sidecar.LogDelivered, ID: "822E8990043", Attempt: sidecar.Attempt{Transport: "smtp", Recipient: long + "@x"}},
+			Kind: logline.Delivered, ID: "822E8990043", Attempt: logline.Attempt{Transport: "smtp", Recipient: long + "@x"}},
 	} {
 		e, ok := parse(newParser(), noon, prefix+line)
 		want.Postfix, want.At, want.Line = true, noon.Add(-2*time.Second), prefix+line

@@ -2,6 +2,8 @@ package quarantine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -31,24 +33,28 @@ func (q Queues) Thaw(ctx context.Context, messages []Place) (Result, error) {
 // frozen looks whether messages are frozen, or not, as they are to be.
 func (q Queues) frozen(want bool) func(context.Context, Place, *Result) state {
 	return func(_ context.Context, p Place, _ *Result) state {
-		switch is, there := q.Frozen(p); {
+		switch is, there, err := q.Frozen(p); {
 		case !there:
 			return gone
-		case is == want:
+		case err == nil && is == want:
 			return done
 		}
 		return left
 	}
 }
 
-// Frozen reports whether a message is frozen, and whether it is in its queue.
-func (q Queues) Frozen(p Place) (frozen, there bool) {
+// Frozen reports whether a message is frozen, and whether it is in its queue. Of a header that
+// cannot be read the error says why.
+func (q Queues) Frozen(p Place) (frozen, there bool, err error) {
 	file, there := exim.FindSpoolFile(q.Directory, p.Queue, p.ID)
 	if !there {
-		return false, false
+		return false, false, nil
 	}
 	h, err := file.Header()
-	return err == nil && !h.Frozen.IsZero(), err == nil
+	if errors.Is(err, fs.ErrNotExist) { // it has left meanwhile
+		return false, false, nil
+	}
+	return !h.Frozen.IsZero(), true, err
 }
 
 // deliveries is how many processes of Exim deliver at a time: mail for a host that does not

@@ -7,13 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
 )
 
 // Quarantine moves messages into the quarantine, a named queue where nothing is delivered.
 func (q Queues) Quarantine(ctx context.Context, messages []Place) (Result, error) {
-	return q.move(ctx, messages, func(Place) string { return sidecar.QuarantineQueue })
+	return q.move(ctx, messages, func(Place) string { return logline.QuarantineQueue })
 }
 
 // Restore moves messages from the quarantine, each into its queue of to. Those that are older than
@@ -21,7 +21,7 @@ func (q Queues) Quarantine(ctx context.Context, messages []Place) (Result, error
 func (q Queues) Restore(ctx context.Context, now time.Time, to []Place) (r Result, err error) {
 	queues, from := make(map[string]string, len(to)), make([]Place, len(to))
 	for i, p := range to {
-		queues[p.ID], from[i] = p.Queue, Place{p.ID, sidecar.QuarantineQueue}
+		queues[p.ID], from[i] = p.Queue, Place{p.ID, logline.QuarantineQueue}
 	}
 	late := q.late(ctx, now, from)
 	if len(late) > 0 {
@@ -61,7 +61,7 @@ func (q Queues) move(ctx context.Context, messages []Place, to func(Place) strin
 func (q Queues) Halves(ctx context.Context) (halves []Place, err error) {
 	quarantined, elsewhere := map[string]bool{}, map[string]string{}
 	err = exim.WalkSpool(q.Directory, func(f exim.SpoolFile) bool {
-		if f.Queue == sidecar.QuarantineQueue {
+		if f.Queue == logline.QuarantineQueue {
 			quarantined[f.ID] = true
 		} else {
 			elsewhere[f.ID] = f.Queue
@@ -86,7 +86,7 @@ func (q Queues) Mend(ctx context.Context, halves []Place) (r Result, err error) 
 			r.Said, err = q.removeHalf(ctx, p)
 		}
 		switch {
-		case q.has(p.ID, sidecar.QuarantineQueue):
+		case q.has(p.ID, logline.QuarantineQueue):
 			r.Left = append(r.Left, p.ID)
 		case q.has(p.ID, p.Queue):
 			r.Done, r.Twice = append(r.Done, p), append(r.Twice, p.ID)
@@ -102,14 +102,14 @@ func (q Queues) removeHalf(ctx context.Context, p Place) (said string, err error
 	if !q.half(p) {
 		return "", nil
 	}
-	said, err = q.Exim.Act(ctx, sidecar.QuarantineQueue, []string{p.ID}, "-Mrm")
+	said, err = q.Exim.Act(ctx, logline.QuarantineQueue, []string{p.ID}, "-Mrm")
 	return lastLine(said), err
 }
 
 // half reports whether a message is in its queue and in the quarantine, and stays so: no Exim
 // moves it now, which would have its lock, and none will, since a move fails where there is one.
 func (q Queues) half(p Place) bool {
-	file, there := exim.FindSpoolFile(q.Directory, sidecar.QuarantineQueue, p.ID)
+	file, there := exim.FindSpoolFile(q.Directory, logline.QuarantineQueue, p.ID)
 	if !there {
 		return false
 	}
@@ -118,7 +118,7 @@ func (q Queues) half(p Place) bool {
 		return false
 	}
 	defer unlock()
-	return q.has(p.ID, p.Queue) && q.has(p.ID, sidecar.QuarantineQueue)
+	return q.has(p.ID, p.Queue) && q.has(p.ID, logline.QuarantineQueue)
 }
 
 // moved looks where a message is that was to be moved. Of one that is in both queues, the copy in
@@ -128,7 +128,7 @@ func (q Queues) moved(ctx context.Context, p Place, to string, r *Result) state 
 	source, target := q.has(p.ID, p.Queue), q.has(p.ID, to)
 	if source && target && ctx.Err() == nil {
 		other := Place{p.ID, p.Queue}
-		if p.Queue == sidecar.QuarantineQueue {
+		if p.Queue == logline.QuarantineQueue {
 			other.Queue = to
 		}
 		q.removeHalf(ctx, other) // what came of it is looked up

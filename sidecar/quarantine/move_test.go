@@ -13,9 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
 )
 
 const (
@@ -63,7 +63,7 @@ func (s *spool) put(id string, queues ...string) {
 
 // in are the queues that a message is in.
 func (s *spool) in(id string) (queues []string) {
-	for _, queue := range []string{"", sidecar.QuarantineQueue} {
+	for _, queue := range []string{"", logline.QuarantineQueue} {
 		if s.queues().has(id, queue) {
 			queues = append(queues, queue)
 		}
@@ -77,8 +77,10 @@ func (s *spool) Act(_ context.Context, queue string, ids []string, options ...st
 	for _, id := range ids {
 		for _, end := range []string{"-H", "-D"} {
 			from := s.path(queue, id+end)
-			if options[0] == "-Mrm" {
-				os.Remove(from)
+			if len(options) == 1 {
+				if options[0] == "-Mrm" {
+					os.Remove(from)
+				}
 			} else if to := s.path(options[1], id+end); os.MkdirAll(filepath.Dir(to), 0o750) == nil && os.Link(from, to) == nil {
 				os.Remove(from)
 			}
@@ -93,9 +95,9 @@ func (s *spool) RetryEnd(context.Context, string) (time.Duration, bool) { return
 // What an interrupted move has left in two queues is left in one, each message by itself.
 func TestMend(t *testing.T) {
 	s := newSpool(t)
-	s.put(first, "", sidecar.QuarantineQueue)
-	s.put(second, "", sidecar.QuarantineQueue)
-	s.put(third, sidecar.QuarantineQueue)
+	s.put(first, "", logline.QuarantineQueue)
+	s.put(second, "", logline.QuarantineQueue)
+	s.put(third, logline.QuarantineQueue)
 	halves, err := s.queues().Halves(t.Context())
 	if want := []Place{{first, ""}, {second, ""}}; err != nil || !slices.Equal(halves, want) {
 		t.Fatalf("%v, %v; want %v", halves, err, want)
@@ -104,7 +106,7 @@ func TestMend(t *testing.T) {
 	if diff := cmp.Diff(Result{Done: halves, Twice: []string{first, second}}, r); diff != "" || err != nil {
 		t.Errorf("%v; -want +got:\n%s", err, diff)
 	}
-	if got := [][]string{s.in(first), s.in(second), s.in(third)}; !cmp.Equal(got, [][]string{{""}, {""}, {sidecar.QuarantineQueue}}) {
+	if got := [][]string{s.in(first), s.in(second), s.in(third)}; !cmp.Equal(got, [][]string{{""}, {""}, {logline.QuarantineQueue}}) {
 		t.Errorf("they are in %q", got)
 	}
 	if want := [][]string{{first}, {second}}; !cmp.Equal(s.told, want) {
@@ -116,8 +118,8 @@ func TestMend(t *testing.T) {
 // queues, and not of what an Exim moves just then, which has its lock.
 func TestTheOnlyCopyIsNotMended(t *testing.T) {
 	s := newSpool(t)
-	s.put(first, sidecar.QuarantineQueue)
-	s.put(second, "", sidecar.QuarantineQueue)
+	s.put(first, logline.QuarantineQueue)
+	s.put(second, "", logline.QuarantineQueue)
 	file, _ := exim.FindSpoolFile(s.dir, "", second)
 	unlock, ok := file.Lock()
 	if !ok {
@@ -142,7 +144,7 @@ func TestTheOnlyCopyIsNotMended(t *testing.T) {
 // What another command has moved since it was selected was not moved by this one.
 func TestWhatOthersHaveMoved(t *testing.T) {
 	s := newSpool(t)
-	s.put(first, sidecar.QuarantineQueue)
+	s.put(first, logline.QuarantineQueue)
 	s.put(second, "")
 	r, err := s.queues().Quarantine(t.Context(), []Place{{first, ""}, {second, ""}})
 	if diff := cmp.Diff(Result{Done: []Place{{second, ""}}, Gone: []string{first}, Left: []string{}}, r); diff != "" || err != nil {
@@ -168,15 +170,15 @@ func quarantined(t *testing.T, number int, ids ...string) action.Action {
 // one is taken back itself.
 func TestUndoLeavesWhatWasDoneAgain(t *testing.T) {
 	s := newSpool(t)
-	s.put(first, sidecar.QuarantineQueue)
-	s.put(second, sidecar.QuarantineQueue)
+	s.put(first, logline.QuarantineQueue)
+	s.put(second, logline.QuarantineQueue)
 	s.put(third, "") // restored by 58
 	restored := quarantined(t, 58, first, second, third)
 	restored.Verb = Restore
 	all := []action.Action{quarantined(t, 57, first, second, third), restored, quarantined(t, 60, first)}
 
 	b, err := s.queues().Undo(&all[0], all)
-	if want := (Back{Restore, []Place{{second, ""}}, 1, 1, []int{60}}); err != nil || !cmp.Equal(b, want) {
+	if want := (Back{Verb: Restore, Messages: []Place{{second, ""}}, Changed: 1, Kept: 1, By: []int{60}}); err != nil || !cmp.Equal(b, want) {
 		t.Errorf("%+v, %v; want %+v", b, err, want)
 	}
 	if rest := b.Rest(); !strings.Contains(rest, "1 stay, for the same was done to them again, by action 60") {
@@ -186,6 +188,11 @@ func TestUndoLeavesWhatWasDoneAgain(t *testing.T) {
 	b, err = s.queues().Undo(&all[0], all)
 	if !errors.Is(err, action.ErrChanged) || !strings.Contains(err.Error(), "by action 60 61") || len(b.Messages) > 0 {
 		t.Errorf("all was done again: %+v, %v", b, err)
+	}
+	removed := quarantined(t, 63, third)
+	removed.Verb = Remove
+	if b, err = s.queues().Undo(&all[0], append(slices.Clone(all), removed)); err == nil || !strings.Contains(err.Error(), "1 were removed for good, by action 63") || b.Changed != 0 {
+		t.Errorf("one was removed: %+v, %v", b, err)
 	}
 	all = append(all, action.Action{Number: 62, Verb: "undo", Undoes: 60, Did: &action.Did{}})
 	if b, err = s.queues().Undo(&all[0], all); err != nil || !slices.Equal(b.Messages, []Place{{first, ""}}) || !slices.Equal(b.By, []int{61}) {

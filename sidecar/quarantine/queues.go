@@ -126,6 +126,11 @@ func batches(messages []Place, to func(Place) string) (all []batch) {
 	return all
 }
 
+// There are those of some messages that are where they should be.
+func (q Queues) There(messages []Place) []Place {
+	return slices.DeleteFunc(messages, func(p Place) bool { return !q.has(p.ID, p.Queue) })
+}
+
 // has reports whether a message is in a queue.
 func (q Queues) has(id, queue string) bool {
 	_, is := exim.FindSpoolFile(q.Directory, queue, id)

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 )
 
 // What is done to the queue, as actions are recorded.
@@ -55,10 +57,11 @@ var opposites = map[action.Verb]action.Verb{Quarantine: Restore, Restore: Quaran
 // A Back is what takes an action back.
 type Back struct {
 	Verb     action.Verb
-	Messages []Place // that are as the action left them
-	Changed  int     // how many are not: they were delivered, removed, or changed by others
-	Kept     int     // how many stay, since later actions have done the same to them again
-	By       []int   // those actions
+	Messages []Place  // that are as the action left them
+	Changed  int      // how many are not, and were not removed as recorded: delivered, or changed by others
+	Kept     int      // how many stay, since later actions have done the same to them again
+	By       []int    // those actions
+	Removed  Removals // how many are not, for good
 }
 
 // Undo returns what takes an action back, by all actions on record. The error is an ErrChanged if
@@ -69,7 +72,7 @@ func (q Queues) Undo(a *action.Action, all []action.Action) (b Back, err error) 
 		return b, fmt.Errorf("action %d (%s): nothing takes that back", a.Number, a.Verb)
 	}
 	b.Verb = verb
-	acted, err := Acted(a)
+	acted, err := doneBy(a)
 	if err != nil {
 		return b, err
 	}
@@ -77,10 +80,17 @@ func (q Queues) Undo(a *action.Action, all []action.Action) (b Back, err error) 
 	if err != nil {
 		return b, err
 	}
+	removed, err := Removed(all)
+	if err != nil {
+		return b, err
+	}
 	for _, p := range acted {
 		by, is := again[p.ID]
-		switch {
-		case !q.isAfter(a.Verb, p):
+		_, gone := removed[p.ID]
+		switch after := q.isAfter(a.Verb, p); {
+		case !after && gone:
+			b.Removed.add(removed, p.ID)
+		case !after:
 			b.Changed++
 		case !is:
 			b.Messages = append(b.Messages, p)
@@ -92,7 +102,7 @@ func (q Queues) Undo(a *action.Action, all []action.Action) (b Back, err error) 
 	}
 	if len(b.Messages) == 0 {
 		err = fmt.Errorf("%w: none of %s is as action %d (%s) has left it; %s",
-			action.ErrChanged, sidecar.Count(int64(len(acted)), "message", "messages"), a.Number, a.Verb, cmp.Or(b.Rest(), "it was done to none"))
+			action.ErrChanged, printable.Count(int64(len(acted)), "message", "messages"), a.Number, a.Verb, cmp.Or(b.Rest(), "it was done to none"))
 	}
 	return b, err
 }
@@ -100,14 +110,76 @@ func (q Queues) Undo(a *action.Action, all []action.Action) (b Back, err error) 
 // Rest says what is not taken back, and why; empty if all is.
 func (b Back) Rest() string {
 	var rest []string
+	if b.Removed.N > 0 {
+		rest = append(rest, b.Removed.String())
+	}
 	if b.Changed > 0 {
 		rest = append(rest, fmt.Sprintf("%d were delivered, removed or changed by others since", b.Changed))
 	}
 	if b.Kept > 0 {
-		slices.Sort(b.By)
-		rest = append(rest, fmt.Sprintf("%d stay, for the same was done to them again, by action %s", b.Kept, strings.Trim(fmt.Sprint(b.By), "[]")))
+		rest = append(rest, fmt.Sprintf("%d stay, for the same was done to them again, by action %s", b.Kept, numbers(b.By)))
 	}
 	return strings.Join(rest, "; ")
+}
+
+func numbers(of []int) string {
+	slices.Sort(of)
+	return strings.Trim(fmt.Sprint(of), "[]")
+}
+
+// Removals are messages of an action that were removed for good since: nothing brings them back.
+type Removals struct {
+	N, Of int   // how many of how many
+	By    []int // the actions that have removed them
+}
+
+// add adds a message if it was removed, and reports that.
+func (r *Removals) add(removed map[string]int, id string) bool {
+	by, is := removed[id]
+	if r.Of++; is {
+		if r.N++; !slices.Contains(r.By, by) {
+			r.By = append(r.By, by)
+		}
+	}
+	return is
+}
+
+// Add adds those of an action, where undo would move its messages or have Exim try them again, and
+// reports whether there is nothing else of it. removed is as Removed has it.
+func (r *Removals) Add(a *action.Action, removed map[string]int) (all bool, err error) {
+	if _, is := opposites[a.Verb]; !is {
+		return false, nil
+	}
+	acted, err := doneBy(a)
+	all = len(acted) > 0
+	for _, p := range acted {
+		is := r.add(removed, p.ID)
+		all = all && is
+	}
+	return all, err
+}
+
+// String says it in words.
+func (r Removals) String() string {
+	return fmt.Sprintf("%d were removed for good, by action %s", r.N, numbers(r.By))
+}
+
+// Removed are the messages that were removed for good, with the number of the action that did.
+func Removed(all []action.Action) (map[string]int, error) {
+	removed := map[string]int{}
+	for i := range all {
+		if all[i].Verb != Remove || all[i].Did == nil { // how far that came nobody knows
+			continue
+		}
+		acted, err := doneBy(&all[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range acted {
+			removed[p.ID] = all[i].Number
+		}
+	}
+	return removed, nil
 }
 
 // later are the messages to which the same was done again after an action, and is not taken back,
@@ -118,7 +190,7 @@ func later(a *action.Action, all []action.Action) (map[string]int, error) {
 		if all[i].Number <= a.Number || all[i].Verb != a.Verb || action.UndoneBy(all, all[i].Number) > 0 {
 			continue
 		}
-		acted, err := Acted(&all[i])
+		acted, err := doneBy(&all[i])
 		if err != nil {
 			return nil, err
 		}
@@ -131,16 +203,19 @@ func later(a *action.Action, all []action.Action) (map[string]int, error) {
 
 // isAfter reports whether a message is as a verb has left it.
 func (q Queues) isAfter(verb action.Verb, p Place) bool {
-	if verb == Quarantine {
-		p.Queue = sidecar.QuarantineQueue
+	switch verb {
+	case Quarantine:
+		return q.has(p.ID, logline.QuarantineQueue)
+	case Restore:
+		return q.has(p.ID, p.Queue)
 	}
-	frozen, there := q.Frozen(p)
-	return there && (verb != Freeze || frozen) && (verb != Thaw || !frozen)
+	frozen, there, err := q.Frozen(p)
+	return there && err == nil && frozen == (verb == Freeze)
 }
 
-// Acted are the messages to which an action has done what it should, with the queues where they
+// doneBy are the messages to which an action has done what it should, with the queues where they
 // were. Of one that has not ended they are all that it was to be done to.
-func Acted(a *action.Action) ([]Place, error) {
+func doneBy(a *action.Action) ([]Place, error) {
 	if a.Did == nil {
 		var v Values
 		err := a.Read(&v)
@@ -151,6 +226,39 @@ func Acted(a *action.Action) ([]Place, error) {
 	return r.Done, err
 }
 
+// PutBefore are the messages that were put into the quarantine before a time, and not taken out
+// of it since, as recorded. They will be removed for good: so what was undone in part, or nobody
+// knows how far, counts as taken out.
+func PutBefore(actions []action.Action, before time.Time) (all []Place, err error) {
+	put, known := map[string]time.Time{}, map[int]*action.Action{}
+	for i := range actions {
+		a := &actions[i]
+		known[a.Number] = a
+		did, puts := a, a.Verb == Quarantine
+		if undone := known[a.Undoes]; undone != nil {
+			did, puts = undone, undone.Verb == Restore && a.Did != nil && a.Did.Failed == ""
+		}
+		if did.Verb != Quarantine && did.Verb != Restore {
+			continue
+		}
+		acted, err := doneBy(did)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range acted {
+			if put[p.ID] = a.At; !puts {
+				delete(put, p.ID)
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(put)) {
+		if put[id].Before(before) {
+			all = append(all, Place{id, logline.QuarantineQueue})
+		}
+	}
+	return all, nil
+}
+
 // Origins are the queues from which messages came into the quarantine, by id, as recorded.
 func Origins(actions []action.Action) (map[string]string, error) {
 	queues := map[string]string{}
@@ -158,7 +266,7 @@ func Origins(actions []action.Action) (map[string]string, error) {
 		if actions[i].Verb != Quarantine {
 			continue
 		}
-		acted, err := Acted(&actions[i])
+		acted, err := doneBy(&actions[i])
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -8,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
 )
 
 // A filter is a Selection with its expressions compiled.
@@ -51,8 +52,8 @@ func (f *filter) takes(m *Message) bool {
 }
 
 func (f *filter) takesPlace(m *Message) bool {
-	wanted := f.Quarantined || f.ID != "" || f.Queue == sidecar.QuarantineQueue
-	aside := m.Queue == sidecar.QuarantineQueue
+	wanted := f.Quarantined || f.ID != "" || f.Queue == logline.QuarantineQueue
+	aside := m.Queue == logline.QuarantineQueue
 	switch {
 	case aside && !wanted, f.Quarantined && !aside,
 		f.ID != "" && m.ID != f.ID,
@@ -82,7 +83,7 @@ func (f *filter) takesSender(m *Message) bool {
 	case f.Scope != "" && !of(f.Scope),
 		f.BouncesOf != "" && !(m.bounce() && of(f.BouncesOf)),
 		f.Bounces && !m.bounce(),
-		f.Sender != "" && (m.Unknown || !f.sender(m.Sender)),
+		f.Sender != "" && (m.Unknown || !f.sender(cmp.Or(m.Sender, "<>"))), // as it is shown
 		f.byHeader() && m.Unknown:
 		return false
 	}

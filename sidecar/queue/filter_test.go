@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/logline"
 )
 
 // What the flags select that need a header, the log, or the quarantine.
@@ -22,12 +22,12 @@ func TestQueueSelectors(t *testing.T) {
 	s.write("input", ids[0], subject("Big Sale", header(ids[0], "a@b.example", auth, "NN gone@other.example", "gone@other.example", "r@far.example", "x@far.example", "q@away.example")))
 	s.write("input", ids[1], subject("=?utf-8?q?gro=C3=9Fer_SALE?=", header(ids[1], "c@b.example", "-host_address [192.0.2.7]:1\n", "XX", "r@away.example")))
 	s.write("input", ids[2], subject("failed", header(ids[2], "", "-ident exim\n-local\n", "XX", "news@shop.example")))
-	s.write(sidecar.QuarantineQueue+"/input", ids[3], subject("sale", header(ids[3], "a@b.example", auth, "XX", "r@far.example")))
+	s.write(logline.QuarantineQueue+"/input", ids[3], subject("sale", header(ids[3], "a@b.example", auth, "XX", "r@far.example")))
 	s.write("input", ids[4], subject("x", header(ids[4], "", "-ident exim\n-local\n", "XX", "z@here.example")))
-	s.Observe([]sidecar.LogEntry{
-		{Kind: sidecar.LogArrived, ID: s.id(9, 9*time.Hour), Arrival: sidecar.Arrival{Auth: "news@shop.example"}},
-		{Kind: sidecar.LogArrived, ID: ids[2], Arrival: sidecar.Arrival{Answers: s.id(9, 9*time.Hour)}},
-		{Kind: sidecar.LogDeferred, ID: ids[0], Attempt: sidecar.Attempt{Recipient: "q@away.example", Host: "MX.else.example", Text: "451"}},
+	s.Observe([]logline.Entry{
+		{Kind: logline.Arrived, ID: s.id(9, 9*time.Hour), Arrival: logline.Arrival{Auth: "news@shop.example"}},
+		{Kind: logline.Arrived, ID: ids[2], Arrival: logline.Arrival{Answers: s.id(9, 9*time.Hour)}},
+		{Kind: logline.Deferred, ID: ids[0], Attempt: logline.Attempt{Recipient: "q@away.example", Host: "MX.else.example", Text: "451"}},
 	})
 	for what, c := range map[string]struct {
 		Selection
@@ -37,6 +37,7 @@ func TestQueueSelectors(t *testing.T) {
 		"its bounces":              {Selection{BouncesOf: "news@shop.example"}, ids[2:3]},
 		"those of its domain":      {Selection{BouncesOf: "shop.example"}, ids[2:3]},
 		"subject":                  {Selection{Subject: "sAle"}, ids[:2]},
+		"a null sender":            {Selection{Sender: "<>"}, []string{ids[2], ids[4]}},
 		"subject, decoded":         {Selection{Subject: "~^großer"}, ids[1:2]},
 		"domain":                   {Selection{To: "away.EXAMPLE"}, ids[:2]},
 		"the host that deferred":   {Selection{To: "mx.else.example"}, ids[:2]},
@@ -46,7 +47,7 @@ func TestQueueSelectors(t *testing.T) {
 		"until":                    {Selection{Until: s.now.Add(-4 * time.Hour)}, ids[:1]},
 		"quarantined":              {Selection{Quarantined: true}, ids[3:4]},
 		"quarantined of another":   {Selection{Quarantined: true, Scope: "here.example"}, nil},
-		"its queue":                {Selection{Queue: sidecar.QuarantineQueue}, ids[3:4]},
+		"its queue":                {Selection{Queue: logline.QuarantineQueue}, ids[3:4]},
 		"its id":                   {Selection{ID: ids[3]}, ids[3:4]},
 	} {
 		s.wantIDs(what, c.Selection, c.want...)

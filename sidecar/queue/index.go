@@ -13,25 +13,28 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/exim"
+	"sluice/sidecar/logline"
 )
 
 // An Index is what is known of each message in Exim's spool. A sweep brings it up to date: it
 // lists all names, and reads the headers of what is new, and of what the log has told of since.
 type Index struct {
 	options  Options
-	sweeping sync.Mutex // held by who sweeps
+	sweeping sync.Mutex       // held by who sweeps
+	places   map[string]place // where the last sweeps have found held messages, by id; of who sweeps
 
 	mu       sync.Mutex
 	messages map[key]message
 	names    names
-	told     map[key]told      // by the log, since the last sweep began
+	told     map[key]told // by the log, since the last sweep began
+	ran      logline.Runs
 	reasons  map[string]string // the last deferral that the log has of a destination
 	hosts    map[string]string // the host that it was by, where the log names it
 	sweep    uint8             // number of the last sweep that has begun
 	swept    sweepResult
 }
 
-// Options are what an Index is made with; all are needed but Held and Watch.
+// Options are what an Index is made with; all are needed but Held, Gone and Watch.
 type Options struct {
 	Directory string // Exim's spool_directory
 	Max       int    // messages of which more than their number is kept
@@ -39,8 +42,13 @@ type Options struct {
 	Identify func(*sidecar.Request) (sidecar.Payer, sidecar.Author)
 	// Local reports whether mail for a domain is delivered on this host.
 	Local func(domain string) bool
-	// Held returns how many recipients of each message Sluice holds, by id; nil: nobody knows.
+	// Held returns how many recipients of each message Sluice holds, by id, none of those whose
+	// holds are set aside in the quarantine; nil: nobody knows.
 	Held func() map[string]int
+	// Gone is told of a held message that has left the spool without a line in the log, or of its
+	// recipients that were marked as delivered; nil recipients are all. A sweep's readers may call it
+	// at once. nil: nobody is told.
+	Gone func(id string, recipients []string)
 	// Watch is told what each sweep has found; nil: nobody is.
 	Watch *Watch
 }
@@ -119,12 +127,14 @@ func (x *Index) Sweep(ctx context.Context, now time.Time, full bool) {
 	x.mu.Unlock()
 
 	s := &sweep{Index: x, ctx: ctx, log: log, full: full, began: time.Now()}
+	s.lookForHeld()
 	err := exim.WalkSpool(x.options.Directory, s.found)
 	s.read()
 	if ctx.Err() != nil {
 		return
 	}
 	s.end(now, err)
+	s.reportGone(err)
 	if x.options.Watch != nil {
 		x.options.Watch.swept(now, x, err)
 	}
@@ -160,7 +170,9 @@ type sweep struct {
 	log     map[key]told
 	full    bool
 	began   time.Time
-	unread  []unread // of which the headers are to be read
+	unread  []unread          // of which the headers are to be read
+	held    map[string]int    // when it began, by message id; nil where nobody is told of what is gone
+	foundIn map[string]string // the queues where it has found those, by id; nil likewise
 	reading time.Duration
 	more    int64
 }
@@ -181,11 +193,15 @@ func (s *sweep) found(f exim.SpoolFile) bool {
 	if !ok {
 		return true
 	}
+	if _, held := s.held[f.ID]; held {
+		s.foundIn[f.ID] = f.Queue
+	}
 	s.mu.Lock()
 	m, known := s.messages[k]
 	_, told := s.log[k]
 	moved := known && s.names.of(m.queue) != f.Queue // which does not change its file
-	look := s.full || told || !known || m.unknown || moved
+	// What is held may be marked as delivered, of which no line tells.
+	look := s.full || told || !known || m.unknown || moved || s.held[f.ID] > 0
 	switch {
 	case known:
 		m.sweep = s.sweep
@@ -242,6 +258,7 @@ func (s *sweep) readOne(u unread) {
 	if err == nil {
 		payer, author = s.whose(&h, t)
 		sender, to = cut(h.Sender), mostOften(h.Left)
+		s.reportMarked(u.ID, &h)
 		m.recipients, m.frozen, m.size = uint32(len(h.Left)), seconds(h.Frozen), uint32(min(u.BodySize(), math.MaxUint32))
 	}
 	s.mu.Lock()
@@ -308,27 +325,30 @@ func mostOften(addresses []string) (domain string) {
 
 // Observe takes in lines of the main log: what they tell of a message is in the index after the
 // next Sweep, and what has left is out of it at once.
-func (x *Index) Observe(entries []sidecar.LogEntry) {
+func (x *Index) Observe(entries []logline.Entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range entries {
 		e := &entries[i]
+		if e.Kind == logline.Ran {
+			x.ran.Add(e)
+		}
 		k, ok := keyOf(e.ID)
 		if !ok || e.Postfix {
 			continue
 		}
 		switch {
-		case e.Kind == sidecar.LogCompleted:
+		case e.Kind == logline.Completed:
 			delete(x.messages, k)
 			delete(x.told, k)
 		case len(x.told) >= maxTold:
-		case e.Kind == sidecar.LogArrived:
+		case e.Kind == logline.Arrived:
 			x.told[k] = x.arrived(e)
-		case e.Kind == sidecar.LogMoved, e.IsOutcome():
+		case e.Kind == logline.Moved, e.IsOutcome():
 			x.deferred(e)
 			t := x.told[k]
 			// What our router holds is redirected too, without an alias.
-			if e.Kind == sidecar.LogDeferred && !strings.EqualFold(e.Original, e.Recipient) && x.options.Local(envelope.DomainOf(e.Original)) {
+			if e.Kind == logline.Deferred && sendsOn(e, x.options.Local) {
 				t.forward, t.to = strings.Clone(e.Original), strings.Clone(e.Recipient)
 			}
 			x.told[k] = t
@@ -337,8 +357,8 @@ func (x *Index) Observe(entries []sidecar.LogEntry) {
 }
 
 // deferred remembers why mail for a destination waits. mu is held.
-func (x *Index) deferred(e *sidecar.LogEntry) {
-	if e.Kind != sidecar.LogDeferred || e.Text == "" {
+func (x *Index) deferred(e *logline.Entry) {
+	if e.Kind != logline.Deferred || e.Text == "" {
 		return
 	}
 	if len(x.reasons) >= maxReasons {
@@ -361,10 +381,15 @@ func (x *Index) reasonOf(destination string) string {
 
 // arrived finds whose a message is that arrives: it may be answered by a bounce before the next
 // sweep.
-func (x *Index) arrived(e *sidecar.LogEntry) told {
+func (x *Index) arrived(e *logline.Entry) told {
 	if e.Answers == "" {
+		directory := e.Directory
+		if e.Login != "" && directory == "" { // what a script has sent is its own, and not its account's
+			ran, _ := x.ran.Claim(e)
+			directory = ran.Directory
+		}
 		who, by := x.options.Identify(&sidecar.Request{Sender: e.Sender,
-			Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, CWD: e.Directory}})
+			Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress, CWD: directory}})
 		return told{payer: strings.Clone(who.Subject()), author: strings.Clone(by.Key)}
 	}
 	k, _ := keyOf(e.Answers)

@@ -16,6 +16,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
+	"sluice/sidecar/logline"
 )
 
 // A spool is one of a test's own, in which the test writes messages as Exim does.
@@ -39,6 +40,10 @@ func newSpool(t *testing.T, most int) *spool {
 				return sidecar.Payer{Domain: envelope.DomainOf(r.Auth)}, sidecar.Author{Key: r.Auth}
 			case r.Original != "":
 				return sidecar.Payer{Special: "forward:" + envelope.DomainOf(r.Original)}, sidecar.Author{Key: "forward:" + r.Original}
+			case r.Login == "bob" && r.CWD != "":
+				return sidecar.Payer{Domain: "bob.example"}, sidecar.Author{Key: "script:" + r.CWD}
+			case r.Login == "bob":
+				return sidecar.Payer{Domain: "bob.example"}, sidecar.Author{Key: "login:bob"}
 			case r.Login == "exim":
 				return sidecar.Payer{Class: sidecar.Nobody}, sidecar.Author{}
 			case r.ClientAddress != "" && r.Stage == sidecar.StageRoute:
@@ -190,7 +195,7 @@ func TestQueueOfHostileFiles(t *testing.T) {
 		"count":      strings.Replace(text, "\n2\n", "\n2000000000\n", 1),
 		"no sender":  strings.Replace(text, "<a@b.example>", "a@b.example", 1),
 		"frozen":     header("x", "a@b.example", "-frozen soon\n", "XX", "r@far.example"),
-		"long":       header("x", "a@b.example", strings.Repeat("-helo_name x\n", 100_000), "XX", "r@far.example"),
+		"long":       header("x", "a@b.example", strings.Repeat("-helo_name x\n", 1_500_000), "XX", "r@far.example"),
 		"no newline": strings.Repeat("x", 2<<20),
 	}
 	n := 1
@@ -251,11 +256,11 @@ func TestSweepReadsWhatIsNew(t *testing.T) {
 		change(id, "-frozen 1799999999\n")
 	}
 	s.wantIDs("nobody has told", frozen)
-	s.Observe([]sidecar.LogEntry{{Kind: sidecar.LogDeferred, ID: a, Attempt: sidecar.Attempt{Recipient: "r@far.example"}}})
+	s.Observe([]logline.Entry{{Kind: logline.Deferred, ID: a, Attempt: logline.Attempt{Recipient: "r@far.example"}}})
 	s.wantIDs("the log has told", frozen, a)
 	s.Sweep(t.Context(), s.now, true)
 	s.wantIDs("a full sweep", frozen, a, b)
-	s.Observe([]sidecar.LogEntry{{Kind: sidecar.LogCompleted, ID: a}})
+	s.Observe([]logline.Entry{{Kind: logline.Completed, ID: a}})
 	if r, _ := s.Report("mx1", s.now, Selection{Top: 1}); r.Messages != 2 {
 		t.Errorf("%d messages, one is completed", r.Messages)
 	}
@@ -294,27 +299,58 @@ func TestTheLogTellsWhoseItIs(t *testing.T) {
 	s := newSpool(t, 100)
 	forwarded, sent, bounce, other := s.id(1, time.Hour), s.id(2, time.Hour), s.id(3, time.Minute), s.id(4, time.Minute)
 	s.write("input", forwarded, header(forwarded, "bob@else.example", "-host_address [192.0.2.1]:25\n", "XX", "info@here.example"))
+	full := s.id(6, time.Hour) // of a mailbox, which sends nothing on
+	s.write("input", full, header(full, "bob@else.example", "-host_address [192.0.2.1]:25\n", "XX", "info@here.example"))
 	exims := func(id string) { s.write("input", id, header(id, "", "-ident exim\n", "XX", "forged@away.example")) }
 	exims(bounce)
 	exims(other)
-	s.Observe([]sidecar.LogEntry{
-		{Kind: sidecar.LogDeferred, ID: forwarded, Attempt: sidecar.Attempt{Recipient: "me@far.example", Original: "info@here.example"}},
-		{Kind: sidecar.LogArrived, ID: sent, Arrival: sidecar.Arrival{Sender: "forged@away.example", Auth: "news@shop.example"}},
-		{Kind: sidecar.LogArrived, ID: bounce, Arrival: sidecar.Arrival{Login: "exim", Answers: sent}},
-		{Kind: sidecar.LogCompleted, ID: sent},
-		{Kind: sidecar.LogArrived, ID: other, Arrival: sidecar.Arrival{Login: "exim", Answers: s.id(5, time.Minute)}},
+	s.Observe([]logline.Entry{
+		{Kind: logline.Deferred, ID: forwarded, Attempt: logline.Attempt{Recipient: "me@far.example", Original: "info@here.example"}},
+		{Kind: logline.Deferred, ID: full, Attempt: logline.Attempt{Recipient: "box", Original: "info@here.example"}},
+		{Kind: logline.Arrived, ID: sent, Arrival: logline.Arrival{Sender: "forged@away.example", Auth: "news@shop.example"}},
+		{Kind: logline.Arrived, ID: bounce, Arrival: logline.Arrival{Login: "exim", Answers: sent}},
+		{Kind: logline.Completed, ID: sent},
+		{Kind: logline.Arrived, ID: other, Arrival: logline.Arrival{Login: "exim", Answers: s.id(5, time.Minute)}},
 	})
 	for range 2 {
 		s.wantIDs("the forward", Selection{Scope: "forward:info@here.example"}, forwarded)
 		s.wantIDs("the bounce", Selection{Scope: "news@shop.example"}, bounce)
 		s.wantIDs("another bounce", Selection{Sender: "", Bounces: true}, bounce, other)
 		for _, id := range []string{forwarded, bounce} { // they are read again
-			s.Observe([]sidecar.LogEntry{{Kind: sidecar.LogDeferred, ID: id, Attempt: sidecar.Attempt{Recipient: "x@far.example"}}})
+			s.Observe([]logline.Entry{{Kind: logline.Deferred, ID: id, Attempt: logline.Attempt{Recipient: "x@far.example"}}})
 			if err := os.Chtimes(filepath.Join(s.dir, "input", id+"-H"), time.Time{}, time.Now().Add(time.Hour)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
+}
+
+// By the log alone a bounce is of the script whose mail it answers: the line before the arrival
+// says where the program was run. What names no program, or another process, is the login's.
+func TestBouncesOfAScriptByTheLog(t *testing.T) {
+	s := newSpool(t, 100)
+	var entries []logline.Entry
+	bounceOf := func(n int, process string) string {
+		sent, bounce := s.id(2*n, time.Hour), s.id(2*n+1, time.Minute)
+		s.write("input", bounce, header(bounce, "", "-ident exim\n", "XX", "bob@far.example"))
+		entries = append(entries, logline.Entry{Kind: logline.Arrived, ID: sent, Process: process, Arrival: logline.Arrival{Sender: "www@far.example", Login: "bob"}},
+			logline.Entry{Kind: logline.Arrived, ID: bounce, Arrival: logline.Arrival{Login: "exim", Answers: sent}}, logline.Entry{Kind: logline.Completed, ID: sent})
+		return bounce
+	}
+	ran := func(directory, process string) {
+		entries = append(entries, logline.Entry{Kind: logline.Ran, Process: process, Arrival: logline.Arrival{Directory: directory}})
+	}
+	ran("/home/bob/wp", "")
+	script := bounceOf(1, "")
+	own := bounceOf(2, "")
+	ran("/home/bob/blog", "11")
+	ran("/home/bob/shop", "12")
+	blog, other := bounceOf(3, "11"), bounceOf(4, "13")
+	s.Observe(entries)
+	s.wantIDs("of the script", Selection{BouncesOf: "script:/home/bob/wp"}, script)
+	s.wantIDs("of the process", Selection{BouncesOf: "script:/home/bob/blog"}, blog)
+	s.wantIDs("of the login", Selection{BouncesOf: "login:bob"}, own, other)
+	s.wantIDs("of all", Selection{BouncesOf: "bob.example"}, script, own, blog, other)
 }
 
 // Above the maximum only the number is kept; what leaves makes room.

@@ -1,9 +1,6 @@
 package queue
 
-import (
-	"math/bits"
-	"strings"
-)
+import "math/bits"
 
 // A key is a message id in 16 bytes: its digits, from 1 on, as a number to the base of 63. No
 // digit is 0, so that the length is in it too.
@@ -13,6 +10,14 @@ const (
 	base   = 63
 	digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
+
+// valueOf is what a character is as a digit of a key, from 1 on; 0: it is none.
+var valueOf = func() (values [256]uint8) {
+	for i := range len(digits) {
+		values[digits[i]] = uint8(i + 1)
+	}
+	return values
+}()
 
 // dashes returns where the second dash of an id is, of 16 characters or 23, as from Exim 4.97
 // on; the first is the seventh character. 0: no id is so long.
@@ -39,12 +44,12 @@ func keyOf(id string) (k key, ok bool) {
 			}
 			continue
 		}
-		digit := strings.IndexByte(digits, id[i])
-		if digit < 0 {
+		digit := valueOf[id[i]]
+		if digit == 0 {
 			return key{}, false
 		}
 		over, low := bits.Mul64(k.low, base)
-		low, carry := bits.Add64(low, uint64(digit)+1, 0)
+		low, carry := bits.Add64(low, uint64(digit), 0)
 		k = key{k.high*base + over + carry, low}
 	}
 	return k, true

@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // Loops finds mail that goes round in a loop, by the main log:
@@ -33,7 +34,7 @@ type Loops struct {
 
 // seen is what the log has told in some minutes.
 type seen struct {
-	arrivals  map[key]arrival
+	arrivals  map[key]arrival // of messages that have not left
 	forwards  map[forward]passes
 	exchanges map[exchange]turns
 }
@@ -44,18 +45,17 @@ type arrival struct {
 	sender  string // empty: the null sender
 }
 
-// A forward is a message that an address sends on.
-type forward struct {
-	original string
-	message  uint64
-}
+// Forwards and exchanges are looked up for each line of the log, so they are hashes: maps are
+// fastest by such a number.
 
-// An exchange is mail between two addresses, of which it has the hashes, the lower first: it is
-// looked up for each line of the log.
-type exchange struct{ low, high uint64 }
+// A forward is a message that an address sends on: the sum of the hashes of both.
+type forward uint64
 
-// turns are how many messages went from the lower and from the higher of two addresses, since a
-// time in Unix seconds, and the last of each.
+// An exchange is mail between two addresses, whoever of them has sent it: the sum of their hashes.
+type exchange uint64
+
+// turns are how many messages went from the address with the lower hash of two, and from the
+// other, since a time in Unix seconds, and the last of each.
 type turns struct {
 	since int64
 	n     [2]int32
@@ -80,15 +80,16 @@ const (
 // NewLoops returns Loops that have seen nothing. aliases are paths of alias files, in which
 // DOMAIN stands for the domain of an address.
 func NewLoops(events event.Sink, local func(domain string) bool, aliases []string) *Loops {
-	return &Loops{events: events, local: local, aliases: aliases, seed: maphash.MakeSeed(), now: newSeen(), before: newSeen(), told: map[string]time.Time{}}
+	return &Loops{events: events, local: local, aliases: aliases, seed: maphash.MakeSeed(), now: newSeen(seen{}), before: newSeen(seen{}), told: map[string]time.Time{}}
 }
 
-func newSeen() seen {
-	return seen{map[key]arrival{}, map[forward]passes{}, map[exchange]turns{}}
+// newSeen has seen nothing, and has room for as much as another has seen.
+func newSeen(like seen) seen {
+	return seen{make(map[key]arrival, len(like.arrivals)), make(map[forward]passes, len(like.forwards)), make(map[exchange]turns, len(like.exchanges))}
 }
 
 // Observe takes in lines of the main log, in order.
-func (l *Loops) Observe(entries []sidecar.LogEntry) {
+func (l *Loops) Observe(entries []logline.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range entries {
@@ -99,12 +100,15 @@ func (l *Loops) Observe(entries []sidecar.LogEntry) {
 		}
 		l.turn(e.At)
 		switch {
-		case e.Kind == sidecar.LogArrived:
+		case e.Kind == logline.Arrived:
 			a := arrival{sender: strings.Clone(cut(e.Sender))}
 			if e.MessageID != "" {
 				a.message = maphash.String(l.seed, e.MessageID)
 			}
 			l.now.arrivals[k] = a
+		case e.Kind == logline.Completed: // nothing more will become of it
+			delete(l.now.arrivals, k)
+			delete(l.before.arrivals, k)
 		case e.IsOutcome():
 			l.outcome(e, k)
 		}
@@ -114,6 +118,8 @@ func (l *Loops) Observe(entries []sidecar.LogEntry) {
 // fold is an address as it is compared, in memory of its own.
 func fold(address string) string { return strings.Clone(cut(envelope.FoldRouted(address).String())) }
 
+func (l *Loops) isLocal(address string) bool { return l.local(envelope.DomainOf(address)) }
+
 func (l *Loops) hash(address string) uint64 { return maphash.String(l.seed, strings.ToLower(address)) }
 
 // turn forgets what is too old, or too much.
@@ -122,7 +128,7 @@ func (l *Loops) turn(at time.Time) {
 	if age := at.Sub(l.began); !full && age >= 0 && age < loopWindow {
 		return
 	}
-	l.now, l.before, l.began = newSeen(), l.now, at
+	l.now, l.before, l.began = newSeen(l.now), l.now, at
 	for address, when := range l.told {
 		if at.Sub(when) >= loopWindow {
 			delete(l.told, address)
@@ -131,35 +137,42 @@ func (l *Loops) turn(at time.Time) {
 }
 
 // outcome takes in what became of one recipient.
-func (l *Loops) outcome(e *sidecar.LogEntry, k key) {
+func (l *Loops) outcome(e *logline.Entry, k key) {
 	a, known := l.now.arrivals[k]
 	if !known {
 		a = l.before.arrivals[k]
 	}
-	if envelope.DomainOf(e.Recipient) == sidecar.HoldDomain { // it was not sent on yet
+	if envelope.DomainOf(e.Recipient) == logline.HoldDomain { // it was not sent on yet
 		return
 	}
 	original := cmp.Or(e.Original, e.Recipient)
-	local := l.local(envelope.DomainOf(original))
-	switch forwards := local && e.Original != "" && l.hash(original) != l.hash(e.Recipient); {
-	case e.Kind != sidecar.LogDelivered && saysLoop(e.Text):
+	switch forwards := sendsOn(e, l.local); {
+	case e.Kind != logline.Delivered && saysLoop(e.Text):
 		l.tell(e, original, "headers", e.Recipient, 1, forwards)
 	case forwards && a.message != 0:
-		if n := len(add(l.now.forwards, l.before.forwards, forward{fold(original), a.message}, pass{k, e.At}, leastPasses)); n >= leastPasses {
+		if n := len(add(l.now.forwards, l.before.forwards, forward(l.hash(fold(original))+a.message), pass{k, e.At}, leastPasses)); n >= leastPasses {
 			l.tell(e, original, "forward", e.Recipient, n, true)
 		}
 	}
 	if a.sender != "" {
-		l.exchanged(e, k, a.sender, original, local)
+		l.exchanged(e, k, a.sender, original)
 	}
 }
 
+// sendsOn reports whether an address here sends on what an outcome is about. What goes into a
+// mailbox, which the log names by its user alone, a file or a program, is not sent on.
+func sendsOn(e *logline.Entry, local func(domain string) bool) bool {
+	to := envelope.DomainOf(e.Recipient)
+	return to != "" && !local(to) && local(envelope.DomainOf(e.Original))
+}
+
 // exchanged counts a message from one address to another.
-func (l *Loops) exchanged(e *sidecar.LogEntry, k key, from, to string, local bool) {
-	x, by := exchange{l.hash(from), l.hash(to)}, 0
-	if x.low > x.high {
-		x, by = exchange{x.high, x.low}, 1
+func (l *Loops) exchanged(e *logline.Entry, k key, from, to string) {
+	one, other, by := l.hash(from), l.hash(to), 0
+	if one > other {
+		by = 1
 	}
+	x := exchange(one + other)
 	t := l.turns(x, e.At)
 	if t.last[by] == k {
 		return
@@ -169,7 +182,7 @@ func (l *Loops) exchanged(e *sidecar.LogEntry, k key, from, to string, local boo
 	if min(t.n[0], t.n[1]) < leastTurns {
 		return
 	}
-	if local {
+	if l.isLocal(to) {
 		from, to = to, from
 	}
 	l.tell(e, from, "answers", to, int(t.n[0]+t.n[1]), false)
@@ -216,7 +229,7 @@ func add(now, before map[forward]passes, k forward, this pass, most int) passes 
 var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@%+=:,./_-]*$`)
 
 // tell tells of a loop at an address, unless that was told just now.
-func (l *Loops) tell(e *sidecar.LogEntry, address, how, to string, times int, forwards bool) {
+func (l *Loops) tell(e *logline.Entry, address, how, to string, times int, forwards bool) {
 	address, to = fold(address), fold(to)
 	if when, is := l.told[address]; is && e.At.Sub(when) < loopWindow || len(l.told) >= maxSeen {
 		return

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 // A loopLog has Loops read a log, and keeps what they tell.
@@ -41,11 +41,11 @@ func newLoopLog(t *testing.T, aliases ...string) *loopLog {
 func (l *loopLog) passes(sender, messageID string, outcomes ...string) {
 	l.n++
 	id := l.spool.id(l.n, 0)
-	entries := []sidecar.LogEntry{{Kind: sidecar.LogArrived, ID: id, At: l.at, Arrival: sidecar.Arrival{Sender: sender, MessageID: messageID}}}
+	entries := []logline.Entry{{Kind: logline.Arrived, ID: id, At: l.at, Arrival: logline.Arrival{Sender: sender, MessageID: messageID}}}
 	for _, o := range outcomes {
 		to, original, _ := strings.Cut(o, " ")
-		entries = append(entries, sidecar.LogEntry{Kind: sidecar.LogDelivered, ID: id, At: l.at,
-			Attempt: sidecar.Attempt{Recipient: to, Original: strings.Trim(original, "<>")}})
+		entries = append(entries, logline.Entry{Kind: logline.Delivered, ID: id, At: l.at,
+			Attempt: logline.Attempt{Recipient: to, Original: strings.Trim(original, "<>")}})
 	}
 	l.Observe(entries)
 }
@@ -79,6 +79,9 @@ func TestSameForwardIsALoop(t *testing.T) {
 		l.passes("s@else.example", fmt.Sprintf("<%d@else.example>", i), by)
 		l.passes("s@else.example", "", by)
 		l.passes("s@else.example", "<held@else.example>", "id-hash@hold.sluice.invalid <info@here.example>")
+		for _, into := range []string{"box", "INFO@Here.example", "bob@here.example", ""} { // its mailbox, another's, and a file or program
+			l.passes("s@else.example", "<into@else.example>", into+" <info@here.example>")
+		}
 		l.passes("s@here.example", "<same@here.example>", "friend@far.example", "friend@far.example <u@elsewhere.example>")
 	}
 	l.want(t, "no loop")
@@ -138,15 +141,15 @@ func TestAnswersToAnswersAreALoop(t *testing.T) {
 // What a server says of too many hops.
 func TestTooManyHopsAreALoop(t *testing.T) {
 	l := newLoopLog(t)
-	fails := func(kind sidecar.EntryKind, to, original, text string) {
+	fails := func(kind logline.Kind, to, original, text string) {
 		l.n++
-		l.Observe([]sidecar.LogEntry{{Kind: kind, ID: l.spool.id(l.n, 0), At: l.at, Attempt: sidecar.Attempt{Recipient: to, Original: original, Text: text}}})
+		l.Observe([]logline.Entry{{Kind: kind, ID: l.spool.id(l.n, 0), At: l.at, Attempt: logline.Attempt{Recipient: to, Original: original, Text: text}}})
 	}
-	fails(sidecar.LogFailed, "me@far.example", "info@here.example", `SMTP error from remote mail server after end of data: 550 Too many "Received" headers - suspected mail loop`)
+	fails(logline.Failed, "me@far.example", "info@here.example", `SMTP error from remote mail server after end of data: 550 Too many "Received" headers - suspected mail loop`)
 	l.want(t, "Exim's", "here.example address=info@here.example how=headers to=me@far.example times=1 stop=sluice stop forward:info@here.example")
-	fails(sidecar.LogDeferred, "me@far.example", "", "554 5.4.14 Hop count exceeded - possible mail loop")
+	fails(logline.Deferred, "me@far.example", "", "554 5.4.14 Hop count exceeded - possible mail loop")
 	l.want(t, "others'", "far.example address=me@far.example how=headers to=me@far.example times=1")
-	fails(sidecar.LogFailed, "you@far.example", "", "550 no such user")
+	fails(logline.Failed, "you@far.example", "", "550 no such user")
 	l.want(t, "no loop")
 }
 
@@ -158,5 +161,22 @@ func TestLoopsAreBounded(t *testing.T) {
 	}
 	if n := len(l.now.arrivals); n > maxSeen || len(l.before.arrivals) > maxSeen || n < 5 {
 		t.Errorf("%d and %d arrivals are remembered", n, len(l.before.arrivals))
+	}
+}
+
+// What is kept of an arrival goes when its message has left, also when it came minutes before.
+func TestLoopsForgetWhatHasLeft(t *testing.T) {
+	l := newLoopLog(t)
+	arrive := func() string {
+		l.passes("news@here.example", "<m@here.example>", "a@far.example")
+		return l.spool.id(l.n, 0)
+	}
+	old := arrive()
+	l.at = l.at.Add(loopWindow)
+	for _, id := range []string{arrive(), old} {
+		l.Observe([]logline.Entry{{Kind: logline.Completed, ID: id, At: l.at}})
+	}
+	if n := len(l.now.arrivals) + len(l.before.arrivals); n != 0 {
+		t.Errorf("%d arrivals are kept", n)
 	}
 }

@@ -9,6 +9,11 @@ import (
 	"sluice/sidecar/envelope"
 )
 
+// NotExim says what to use on a node whose queue is not Exim's. With Sendmail -Q moves into its
+// quarantine what -q selects, here by sender.
+const NotExim = "only Exim's queue can be shown and cleaned; if this node's is Postfix's: postqueue -p, and postsuper -h or -d; " +
+	"if it is Sendmail's: mailq, and sendmail -qSSENDER -QREASON (sluice stop works there too)"
+
 // A Selection says which messages of the queue are meant: those for which all of it is true that
 // is set.
 type Selection struct {

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/notes"
 )
@@ -18,7 +17,7 @@ type Watch struct {
 	warn   int64
 	week   week
 	noted  int64                           // hour of the last note
-	told   map[event.Kind]warning          // by what begins: what is told, and has not ended
+	warned map[event.Kind]warning          // by what begins: what is told, and has not ended
 	causes func(destination string) string // what the log has said last of mail for there
 	states atomic.Pointer[map[State]Waiting]
 	aside  atomic.Pointer[Aside]
@@ -101,16 +100,16 @@ const (
 	oldAfter    = 4 * time.Hour
 	heldAfter   = 24 * time.Hour
 	// holdEnds is when Exim bounces what the router holds: SLUICE_HOLD_RETRY of exim-config.
-	holdEnds   = 30 * 24 * time.Hour
-	endsSoon   = 5 * 24 * time.Hour
-	toldEvery  = 24 * time.Hour // of what is held
-	noteOfWeek = "week"
+	holdEnds     = 30 * 24 * time.Hour
+	endsSoon     = 5 * 24 * time.Hour
+	heldOldEvery = 24 * time.Hour // of what is held
+	noteOfWeek   = "week"
 )
 
 // NewWatch returns a Watch that goes on from its notes. warn is how many messages it tells of
 // while it knows less than a day.
-func NewWatch(events event.Sink, kept sidecar.Notes, warn int64) *Watch {
-	w := &Watch{events: events, warn: warn, told: map[event.Kind]warning{}, causes: func(string) string { return "" },
+func NewWatch(events event.Sink, kept notes.Store, warn int64) *Watch {
+	w := &Watch{events: events, warn: warn, warned: map[event.Kind]warning{}, causes: func(string) string { return "" },
 		notes: notes.New[week](kept, "queue", 1, event.Unread(events, event.NoteUnread))}
 	w.notes.Load(func(name []string, v week) error {
 		if len(v.Hours) > hoursOfWeek || name[0] != noteOfWeek {
@@ -138,7 +137,7 @@ func (w *Watch) swept(now time.Time, x *Index, err error) {
 	f.states[Active] = active
 	w.states.Store(&f.states)
 	w.aside.Store(&f.aside)
-	w.look(now, f, more)
+	w.compareFigures(now, f, more)
 }
 
 // figures are what a sweep has found, of all messages and of those that are warned of.
@@ -179,8 +178,8 @@ func (x *Index) figures(now time.Time) (f figures) {
 	return f
 }
 
-// look tells what has begun or ended. more are messages above Options.Max.
-func (w *Watch) look(now time.Time, f figures, more int64) {
+// compareFigures emits what has begun or ended. more are messages above Options.Max.
+func (w *Watch) compareFigures(now time.Time, f figures, more int64) {
 	all := f.all.Messages + more
 	known := !w.week.Since.IsZero() && now.Sub(w.week.Since) >= 24*time.Hour
 	high := w.highest(now)
@@ -195,28 +194,29 @@ func (w *Watch) look(now time.Time, f figures, more int64) {
 	w.remember(now, all, f.frozen.Messages)
 }
 
-// compare tells that n has come to a limit, or is well below it again. A limit of 0 is none.
+// compare emits begins when n reaches the limit, and ends when it is well below it again. A limit
+// of 0 is none. of says whose messages they are, for the attributes.
 func (w *Watch) compare(now time.Time, begins, ends event.Kind, n, limit int64, of *counted, attrs ...any) {
-	told, is := w.told[begins]
+	told, is := w.warned[begins]
 	switch {
 	case is && n < told.below:
-		delete(w.told, begins)
+		delete(w.warned, begins)
 		w.events.Emit(event.Event{Kind: ends, At: now, Attrs: event.Attrs(attrs[:2]...)})
 	case !is && limit > 0 && n >= limit:
-		w.told[begins] = warning{now, limit - limit/3}
+		w.warned[begins] = warning{now, limit - limit/3}
 		w.events.Emit(event.Event{Kind: begins, At: now, Attrs: event.Attrs(append(attrs, w.mostly(of)...)...)})
 	}
 }
 
-// heldOld tells once a day of what is held for more than a day.
+// heldOld emits, once a day, how many messages are held for more than a day.
 func (w *Watch) heldOld(now time.Time, held *counted) {
-	told, is := w.told[event.HeldOld]
+	told, is := w.warned[event.HeldOld]
 	switch {
 	case held.Messages == 0 && is:
-		delete(w.told, event.HeldOld)
+		delete(w.warned, event.HeldOld)
 		w.events.Emit(event.Event{Kind: event.HeldOldEnded, At: now, Attrs: event.Attrs("messages", held.Messages)})
-	case held.Messages > 0 && (!is || now.Sub(told.at) >= toldEvery):
-		w.told[event.HeldOld] = warning{at: now}
+	case held.Messages > 0 && (!is || now.Sub(told.at) >= heldOldEvery):
+		w.warned[event.HeldOld] = warning{at: now}
 		bounces, kind := held.Oldest.Add(holdEnds), event.HeldOld
 		if bounces.Sub(now) < endsSoon {
 			kind = event.HeldExpires
@@ -226,7 +226,7 @@ func (w *Watch) heldOld(now time.Time, held *counted) {
 	}
 }
 
-// mostly are the attributes that say who has most of it, and where it is to go.
+// mostly returns the attributes that say who has sent most of some messages, and where most are going.
 func (w *Watch) mostly(of *counted) (attrs []any) {
 	share := func(m Most) string { return fmt.Sprintf("%d%%", m.Messages*100/max(1, of.Messages)) }
 	if author := most(of.authors); author.Name != "" {
@@ -241,7 +241,7 @@ func (w *Watch) mostly(of *counted) (attrs []any) {
 	return attrs
 }
 
-// highest is the highest of the hours before this one.
+// highest returns the largest numbers of the last week, each of any hour before this one.
 func (w *Watch) highest(now time.Time) (h hour) {
 	for _, one := range w.week.Hours {
 		if n := hourOf(now); one.Hour < n && one.Hour >= n-hoursOfWeek {
@@ -253,17 +253,17 @@ func (w *Watch) highest(now time.Time) (h hour) {
 
 func hourOf(t time.Time) int64 { return t.Unix() / 3600 }
 
-// remember counts for the week, unless it was warned: or the next flood would have to be three
-// times as large. Once an hour it notes it.
+// remember records this hour for highest, and saves that once an hour. Numbers that were warned of
+// are left out: else the next flood would have to be three times as large to be noticed.
 func (w *Watch) remember(now time.Time, messages, frozen int64) {
 	n := hourOf(now)
 	if w.week.Since.IsZero() || w.week.Since.After(now) {
 		w.week.Since = now
 	}
-	if _, is := w.told[event.QueueGrowth]; is {
+	if _, is := w.warned[event.QueueGrowth]; is {
 		messages = 0
 	}
-	if _, is := w.told[event.QueueFrozen]; is {
+	if _, is := w.warned[event.QueueFrozen]; is {
 		frozen = 0
 	}
 	hours := w.week.Hours

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
 	"sluice/sidecar/hosttest"
+	"sluice/sidecar/logline"
 )
 
 // A watchScript is a Watch whose events a test looks at.
@@ -49,7 +49,7 @@ func counts(n int64, oldest time.Time) *counted {
 func (s *watchScript) see(now time.Time, all, frozen, old, held int64, want ...string) {
 	s.t.Helper()
 	s.told = nil
-	s.look(now, figures{all: counts(all, now), frozen: counts(frozen, now), old: counts(old, now), held: counts(held, now.Add(-26*24*time.Hour))}, 0)
+	s.compareFigures(now, figures{all: counts(all, now), frozen: counts(frozen, now), old: counts(old, now), held: counts(held, now.Add(-26*24*time.Hour))}, 0)
 	for i, text := range s.told {
 		if i >= len(want) || !strings.HasPrefix(text, want[i]) {
 			s.t.Errorf("at %s, of %d, %d, %d and %d: told %q, want %q", now.Format(time.DateTime), all, frozen, old, held, s.told, want)
@@ -117,7 +117,7 @@ func TestHeldMailIsToldDaily(t *testing.T) {
 	look := func(after, age time.Duration, n int64, want string) {
 		t.Helper()
 		now, s.told = now.Add(after), nil
-		s.look(now, figures{all: counts(0, now), frozen: counts(0, now), old: counts(0, now), held: counts(n, now.Add(-age))}, 0)
+		s.compareFigures(now, figures{all: counts(0, now), frozen: counts(0, now), old: counts(0, now), held: counts(n, now.Add(-age))}, 0)
 		if got := strings.Join(s.told, "; "); !strings.HasPrefix(got, want) || want == "" && got != "" {
 			t.Errorf("%d of %v: told %q, want %q", n, age, got, want)
 		}
@@ -151,7 +151,7 @@ func TestSweepsTellTheWatch(t *testing.T) {
 	add(7, 3*time.Hour, "", 0)
 	add(2, 25*time.Hour, "", 1)
 	add(4, 23*time.Hour, "", 1)
-	s.Observe([]sidecar.LogEntry{{Kind: sidecar.LogDeferred, ID: s.id(5, 5*time.Hour), Attempt: sidecar.Attempt{Recipient: "r@far.example", Text: "451 later"}}})
+	s.Observe([]logline.Entry{{Kind: logline.Deferred, ID: s.id(5, 5*time.Hour), Attempt: logline.Attempt{Recipient: "r@far.example", Text: "451 later"}}})
 	sees := func(want ...string) {
 		t.Helper()
 		w.told = nil

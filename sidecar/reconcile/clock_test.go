@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/ratelimit"
 )
 
 func TestAStepOfTheSystemsClockIsReported(t *testing.T) {
@@ -16,7 +16,7 @@ func TestAStepOfTheSystemsClockIsReported(t *testing.T) {
 		}
 	}
 	// A clock that nobody has set is not off.
-	c := sidecar.Clock{Start: time.Now()}
+	c := ratelimit.Clock{Start: time.Now()}
 	if off := c.SetOff(time.Now()); stepped(0, off) != 0 {
 		t.Errorf("set off by %v", off)
 	}

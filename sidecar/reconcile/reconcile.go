@@ -65,7 +65,7 @@ type Loop struct {
 // Options are what a Loop is made with.
 type Options struct {
 	Store     Store
-	Clock     sidecar.Clock
+	Clock     ratelimit.Clock
 	Events    event.Sink
 	Clustered bool            // the board is shared with other nodes
 	Changed   <-chan struct{} // has an element after another node has changed the board

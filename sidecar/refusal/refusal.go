@@ -51,7 +51,7 @@ func (one *count) empty() bool { return !one.Any() && one.Blocked == 0 }
 
 // Options are what Counts are made with; all are needed.
 type Options struct {
-	Notes     sidecar.Notes
+	Notes     notes.Store
 	Events    event.Sink
 	IsWatched func(subject string) bool
 	IsBlocked func(now time.Time, domain string) bool
@@ -191,9 +191,7 @@ func (c *Counts) save(subject string) {
 	} else if err = c.notes.Put(*one, subject); err == nil {
 		one.changed = false
 	}
-	if err != nil { // what has changed is tried again
-		c.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
-	}
+	event.EmitError(c.Events, event.StoreFailed, err) // what has changed is tried again
 }
 
 // Survey ends the counts of those whose limits are no longer only watched.

@@ -13,6 +13,7 @@ import (
 	"sluice/ratelimit/journal"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/notes"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -90,7 +91,7 @@ func TestRequestsAreNotKept(t *testing.T) {
 
 // countedNotes count what is written, and fail while broken is set.
 type countedNotes struct {
-	store  sidecar.Notes
+	store  notes.Store
 	writes int
 	broken error
 }

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/script"
 )
 
@@ -37,8 +37,8 @@ type Progress struct {
 // Recent is how old a change is that is looked at first.
 const Recent = 7 * 24 * time.Hour
 
-// Longest is how long a scan may take.
-const Longest = 15 * time.Minute
+// maxDuration is how long a scan may take.
+const maxDuration = 15 * time.Minute
 
 // A Finding is a file in which a signature was found.
 type Finding struct {
@@ -54,6 +54,11 @@ type Report struct {
 	Unbelieved  int64     `json:"unbelieved"`  // lines that say a file was found that does not exist
 	Interrupted string    `json:"interrupted"` // why not all was scanned; empty: all was
 	Trouble     string    `json:"trouble"`     // the last error that the program told; empty: none
+}
+
+// Malware says how much was found.
+func (r *Report) Malware() string {
+	return printable.Count(int64(len(r.Findings)), "file has malware", "files have malware")
 }
 
 // ErrMissing: there is no ClamAV.
@@ -72,7 +77,7 @@ const mostFindings = 1000
 // Run scans a directory: first what has changed within Recent, then all of it. It ends early
 // when ctx does or after Longest. What it has found so far is returned with an error too.
 func Run(ctx context.Context, now time.Time, o Options) (r Report, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, Longest, fmt.Errorf("it has taken %v", Longest))
+	ctx, cancel := context.WithTimeoutCause(ctx, maxDuration, fmt.Errorf("it has taken %v", maxDuration))
 	defer cancel()
 	s := &scanner{Options: o, report: Report{Findings: []Finding{}}}
 	if err = s.choose(ctx); err != nil {
@@ -151,7 +156,8 @@ func (s *scanner) run(ctx context.Context, command []string) *exec.Cmd {
 	args := []string{
 		fmt.Sprintf("--reuid=%d", s.Account.UID), fmt.Sprintf("--regid=%d", s.Account.GID), "--clear-groups",
 		"--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--",
-		"nice", "-n", "19", "ionice", "-c", "3", "prlimit", "--as=4294967296", "--",
+		"nice", "-n", "39", // to 19 from wherever serve stands
+		"ionice", "-c", "3", "prlimit", "--as=4294967296", "--",
 	}
 	c := exec.CommandContext(ctx, "setpriv", append(args, command...)...)
 	c.Dir = "/"
@@ -183,7 +189,7 @@ func (s *scanner) listRecent(ctx context.Context, now time.Time) (name string, n
 	}
 	if err = errors.Join(err, w.Flush(), f.Chmod(0o400), f.Chown(int(s.Account.UID), int(s.Account.GID))); err != nil {
 		os.Remove(f.Name())
-		return "", 0, fmt.Errorf("list what has changed in %s: %w", sidecar.Printable(s.Dir), err)
+		return "", 0, fmt.Errorf("list what has changed in %s: %w", printable.Of(s.Dir), err)
 	}
 	return f.Name(), n, nil
 }
@@ -275,5 +281,5 @@ func (t *tail) Write(p []byte) (int, error) {
 // last is the last line, as it may be shown.
 func (t *tail) last() string {
 	lines := strings.Split(strings.TrimSpace(string(t.text)), "\n")
-	return sidecar.Printable(lines[len(lines)-1])
+	return printable.Of(lines[len(lines)-1])
 }

@@ -5,12 +5,12 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	hosttest.UsualModes()
 	hosttest.Shuffle()
 	goleak.VerifyTestMain(m)
 }
@@ -43,11 +44,11 @@ type place struct {
 func newPlace(t *testing.T) *place {
 	hosttest.Root(t)
 	hosttest.Program(t, "clamscan")
-	dir := t.TempDir()
+	dir := hosttest.OpenDir(t)
 	p := &place{t: t, dir: dir, home: filepath.Join(dir, "home/bob")}
 	p.o = Options{Account: script.Account{Name: "bob", UID: tenant, GID: tenant, Home: p.home}, Dir: p.home,
 		Database: filepath.Join(dir, "db"), Clamd: filepath.Join(dir, "clamd.conf"), Progress: func(Progress) {}}
-	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.MkdirAll(filepath.Join(p.home, "sub"), 0o755), os.Mkdir(p.o.Database, 0o755))
+	err := errors.Join(os.MkdirAll(filepath.Join(p.home, "sub"), 0o755), os.Mkdir(p.o.Database, 0o755))
 	hdb := fmt.Sprintf("%x:%d:Eicar\n", md5.Sum([]byte(eicar)), len(eicar))
 	ndb := fmt.Sprintf("Php.Mailer:0:*:%x\n", "sluice test mailer")
 	err = errors.Join(err, os.WriteFile(p.o.Database+"/own.hdb", []byte(hdb), 0o644), os.WriteFile(p.o.Database+"/own.ndb", []byte(ndb), 0o644),
@@ -115,9 +116,18 @@ func TestMalwareIsFoundByClamd(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Process.Signal(syscall.SIGTERM); c.Wait() })
-	hosttest.Eventually(t, "clamd does not listen", func() bool {
-		_, err := os.Stat(filepath.Join(p.dir, "clamd.sock"))
+	end := hosttest.Guard(t, c.Process)
+	t.Cleanup(func() { end(); c.Wait() })
+	socket := filepath.Join(p.dir, "clamd.sock")
+	hosttest.Eventually(t, "the tenant may ask clamd", func() bool { // its socket is there sooner
+		info, err := os.Stat(socket)
+		if err != nil || info.Mode().Perm() != 0o666 {
+			return false
+		}
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+		}
 		return err == nil
 	})
 	p.found("clamdscan", want)

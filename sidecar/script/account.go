@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,9 +25,9 @@ type Account struct {
 // (UID_MIN in login.defs(5) was 500, and is 1000).
 const firstUID = 500
 
-// AccountOf returns the account in whose home a path is, or whose home it is, by a file like
+// accountOf returns the account in whose home a path is, or whose home it is, by a file like
 // /etc/passwd.
-func AccountOf(passwd io.Reader, path string) (found Account, err error) {
+func accountOf(passwd io.Reader, path string) (found Account, err error) {
 	shared := ""
 	for lines := bufio.NewScanner(passwd); lines.Scan(); {
 		a, ok := parseAccount(lines.Text())
@@ -45,6 +46,28 @@ func AccountOf(passwd io.Reader, path string) (found Account, err error) {
 		return found, fmt.Errorf("%s is the home of %s and of %s", found.Home, found.Name, shared)
 	}
 	return found, nil
+}
+
+// Locate returns a path and its account. What is above the home is root's, so links are
+// followed there: /home is one on some hosts.
+func Locate(passwd, path string) (string, Account, error) {
+	f, err := os.Open(passwd)
+	if err != nil {
+		return "", Account{}, err
+	}
+	defer f.Close()
+	a, err := accountOf(f, path)
+	if err != nil {
+		return "", a, fmt.Errorf("find whose home it is in, by %s: %w", passwd, err)
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(a.Home))
+	if err != nil {
+		return "", a, err
+	}
+	home := filepath.Join(parent, filepath.Base(a.Home))
+	path = home + path[len(a.Home):]
+	a.Home = home
+	return path, a, nil
 }
 
 // parseAccount reads a line of passwd(5); false if it is no tenant's.

@@ -22,8 +22,8 @@ type Process struct {
 	Command string `json:"command"` // at most 200 bytes of it
 }
 
-// Processes returns the processes of a user, the first first.
-func Processes(uid uint32) []Process {
+// processes returns the processes of a user, the first first.
+func processes(uid uint32) []Process {
 	entries, _ := os.ReadDir("/proc") // a host without /proc shows none
 	var all []Process
 	for _, e := range entries {
@@ -65,9 +65,9 @@ func head(name string, n int64) []byte {
 	return b
 }
 
-// Crontab returns the lines of an account's crontab that are run, from directories like
+// crontab returns the lines of an account's crontab that are run, from directories like
 // /var/spool/cron.
-func Crontab(dirs []string, account string) (lines []string) {
+func crontab(dirs []string, account string) (lines []string) {
 	for _, dir := range dirs {
 		for line := range strings.Lines(string(head(filepath.Join(dir, account), 64<<10))) {
 			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
@@ -158,9 +158,9 @@ func (w *walk) entry(dir int, full, name string, depth int) error {
 	return nil
 }
 
-// ChangedBetween returns the files of the account's home that have changed between two times,
+// changedBetween returns the files of the account's home that have changed between two times,
 // the first first, at most n.
-func (a Account) ChangedBetween(ctx context.Context, from, to time.Time, n int) (all []Found, err error) {
+func (a Account) changedBetween(ctx context.Context, from, to time.Time, n int) (all []Found, err error) {
 	err = a.Walk(ctx, a.Home, func(f Found) {
 		if !f.Changed.Before(from) && !f.Changed.After(to) {
 			all = append(all, f)
@@ -196,4 +196,33 @@ func (a Account) suspicious(p Path) bool {
 	}
 	text, _ := io.ReadAll(io.LimitReader(f, 1<<20))
 	return slices.ContainsFunc(suspicious, func(word []byte) bool { return bytes.Contains(text, word) })
+}
+
+// An Around is what may belong to a script, and is left alone.
+type Around struct {
+	Processes []Process `json:"processes"`
+	Crontab   []string  `json:"crontab"`
+	Changed   []Found   `json:"changed"` // files, within 10 minutes of the first mail
+}
+
+// crontabs are the directories of the crontabs of users: Debian's cron, and cronie.
+var crontabs = []string{"/var/spool/cron/crontabs", "/var/spool/cron"}
+
+// Listed is how many lines of a kind are listed.
+const Listed = 20
+
+// LookAround finds what else may belong to a script of an account, whose first mail came at a time;
+// zero: nobody knows when.
+func LookAround(ctx context.Context, account Account, first time.Time) Around {
+	around := Around{
+		Processes: append([]Process{}, processes(account.UID)...),
+		Crontab:   append([]string{}, crontab(crontabs, account.Name)...),
+		Changed:   []Found{},
+	}
+	if !first.IsZero() {
+		const near = 10 * time.Minute
+		found, _ := account.changedBetween(ctx, first.Add(-near), first.Add(near), Listed) // what was found until a failure
+		around.Changed = append(around.Changed, found...)
+	}
+	return around
 }

@@ -34,7 +34,7 @@ func TestWhoseAPathIs(t *testing.T) {
 		"/home/bob/public_html/a.php": "bob", "/home/bob/by/a.php": "bobby", "/home/bobx/a.php": "", "/home/bob": "bob",
 		"/var/www/a.php": "", "/root/a": "", "/etc/passwd": "", "/home/shared/a": "",
 	} {
-		a, err := AccountOf(strings.NewReader(passwd), path)
+		a, err := accountOf(strings.NewReader(passwd), path)
 		if err == nil && a.Name != want || err != nil && want != "" {
 			t.Errorf("%s is of %+v, %v; want %q", path, a, err, want)
 		}
@@ -68,20 +68,21 @@ func TestWhatElseMayBelongToIt(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	hosttest.EventuallyOr(t, func() string { return fmt.Sprintf("its process %d is not among %+v", c.Process.Pid, Processes(tenant)) }, func() bool {
-		return slices.ContainsFunc(Processes(tenant), func(x Process) bool { return x.PID == c.Process.Pid && strings.HasSuffix(x.Command, "sleep 3600") })
+	end := hosttest.Guard(t, c.Process)
+	t.Cleanup(func() { end(); c.Wait() })
+	hosttest.EventuallyOr(t, func() string { return fmt.Sprintf("its process %d is not among %+v", c.Process.Pid, processes(tenant)) }, func() bool {
+		return slices.ContainsFunc(processes(tenant), func(x Process) bool { return x.PID == c.Process.Pid && strings.HasSuffix(x.Command, "sleep 3600") })
 	})
 
 	cron := t.TempDir()
 	p.write(filepath.Join(cron, "bob"), tenant, "# comment\n\n* * * * * php ~/a.php\nMAILTO=x\n")
-	if diff := cmp.Diff([]string{"* * * * * php ~/a.php", "MAILTO=x"}, Crontab([]string{"/nonexistent", cron}, "bob")); diff != "" {
+	if diff := cmp.Diff([]string{"* * * * * php ~/a.php", "MAILTO=x"}, crontab([]string{"/nonexistent", cron}, "bob")); diff != "" {
 		t.Error(diff)
 	}
 	if err := errors.Join(os.Remove(filepath.Join(cron, "bob")), os.Symlink("/etc/passwd", filepath.Join(cron, "bob"))); err != nil {
 		t.Fatal(err)
 	}
-	if lines := Crontab([]string{cron}, "bob"); lines != nil {
+	if lines := crontab([]string{cron}, "bob"); lines != nil {
 		t.Errorf("followed a link to %q", lines)
 	}
 }
@@ -108,10 +109,10 @@ func TestFilesThatHaveChanged(t *testing.T) {
 	}
 	end := time.Now().Add(time.Minute)
 	both := []string{bad, p.path("public_html/wp/y.php")}
-	if diff := cmp.Diff(both, names(p.account.ChangedBetween(t.Context(), began, end, 10))); diff != "" {
+	if diff := cmp.Diff(both, names(p.account.changedBetween(t.Context(), began, end, 10))); diff != "" {
 		t.Error(diff)
 	}
-	if all, _ := p.account.ChangedBetween(t.Context(), began.Add(-time.Hour), began, 10); len(all) > 0 {
+	if all, _ := p.account.changedBetween(t.Context(), began.Add(-time.Hour), began, 10); len(all) > 0 {
 		t.Errorf("changed before it was written: %v", all)
 	}
 	if diff := cmp.Diff(both[:1], names(p.account.Candidates(t.Context(), p.path("public_html"), began, 10))); diff != "" {
@@ -122,7 +123,7 @@ func TestFilesThatHaveChanged(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.account.ChangedBetween(ended, began, end, 10); !errors.Is(err, context.Canceled) {
+	if _, err := p.account.changedBetween(ended, began, end, 10); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	deep := p.account.Home
@@ -132,7 +133,7 @@ func TestFilesThatHaveChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(both, names(p.account.ChangedBetween(t.Context(), began, end, 10))); diff != "" {
+	if diff := cmp.Diff(both, names(p.account.changedBetween(t.Context(), began, end, 10))); diff != "" {
 		t.Error(diff)
 	}
 }

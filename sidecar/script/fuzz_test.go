@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/sidecar"
+	"sluice/sidecar/printable"
 )
 
 // Any name is kept as it is, and has a command.
@@ -22,7 +22,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil || string(was.Path) != "/home/bob/"+name {
 			t.Errorf("%q became %q, %v", name, string(was.Path), err)
 		}
-		if sidecar.Command("sluice script disable", was.Path.String()) == "" {
+		if printable.Command("sluice script disable", was.Path.String()) == "" {
 			t.Errorf("%q is in no command", name)
 		}
 	})
@@ -35,7 +35,7 @@ func FuzzAccountOf(f *testing.F) {
 	}
 	f.Add("x:x:4294967296:1::/home/bob:", "/home/bob/x")
 	f.Fuzz(func(t *testing.T, line, path string) {
-		a, err := AccountOf(strings.NewReader(line), path)
+		a, err := accountOf(strings.NewReader(line), path)
 		if err == nil && (a.UID < firstUID || a.Home == "/" || !strings.HasPrefix(path+"/", a.Home+"/")) {
 			t.Errorf("%q is of %+v", path, a)
 		}

@@ -9,6 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	hosttest.UsualModes()
 	hosttest.Shuffle()
 	goleak.VerifyTestMain(m)
 }

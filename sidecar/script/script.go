@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/sidecar"
 	"sluice/sidecar/action"
+	"sluice/sidecar/printable"
 )
 
 // Verbs of the record of actions.
@@ -31,11 +31,14 @@ type Path string
 // String is the path as it may be shown, typed as an argument and written as JSON: as it is, or
 // quoted as by strconv.QuoteToASCII where it has something that must not stand in a command.
 func (p Path) String() string {
-	if !filepath.IsAbs(string(p)) || sidecar.Command("", string(p)) == "" {
+	if !filepath.IsAbs(string(p)) || printable.Command("", string(p)) == "" {
 		return strconv.QuoteToASCII(string(p))
 	}
 	return string(p)
 }
+
+// DisableCommand is the command that disables the file.
+func (p Path) DisableCommand() string { return printable.Command("sluice script disable", p.String()) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (p Path) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
@@ -102,7 +105,7 @@ func Find(a Account, path string, rules Rules) (_ *Script, err error) {
 	case !below(a.Home, path):
 		return nil, fmt.Errorf("it is not in %s, the home of %s", a.Home, a.Name)
 	case slices.Contains(needed, filepath.Base(path)) && !rules.Force:
-		return nil, fmt.Errorf("without %s the whole site does not run; look into it first, and add --force to disable it all the same", filepath.Base(path))
+		return nil, fmt.Errorf("without %s the whole site does not run; look into it first; sluice script disable --force disables it all the same", filepath.Base(path))
 	}
 	rel := path[len(a.Home)+1:]
 	s := &Script{}
@@ -161,7 +164,7 @@ func describe(f *os.File) (File, error) {
 // Disable takes all permissions from the file. PHP goes on running what it has compiled
 // before until the time of the file's last change is another one (opcache), so it becomes now.
 func (s *Script) Disable(now time.Time) error {
-	if err := unix.Fchmod(int(s.file.Fd()), 0); err != nil {
+	if err := setMode(s.file, 0); err != nil {
 		return fmt.Errorf("take the permissions of %s: %w", s.Path, err)
 	}
 	return setMTime(s.file, now)
@@ -169,6 +172,15 @@ func (s *Script) Disable(now time.Time) error {
 
 // Close closes the file.
 func (s *Script) Close() error { return s.file.Close() }
+
+// setMode sets the permissions of an open file.
+func setMode(f *os.File, mode uint32) error {
+	err := unix.Fchmod(int(f.Fd()), mode)
+	if err == unix.EPERM { // of root too
+		err = fmt.Errorf("%w: lsattr shows whether it is immutable (i) or append-only (a), and chattr -ia ends that", err)
+	}
+	return err
+}
 
 // setMTime sets the time of an open file's last change.
 func setMTime(f *os.File, at time.Time) error {
@@ -220,9 +232,9 @@ func Enable(was File) error {
 	case is.UID != was.UID:
 		return fmt.Errorf("%w: it belongs to uid %d now", action.ErrChanged, is.UID)
 	case is.Mode != 0:
-		return fmt.Errorf("%w: somebody has enabled it already, its mode is %04o", action.ErrChanged, is.Mode)
+		return fmt.Errorf("%w: it is not disabled, its mode is %04o", action.ErrChanged, is.Mode)
 	}
-	if err := unix.Fchmod(int(f.Fd()), was.Mode&0o777); err != nil {
+	if err := setMode(f, was.Mode&0o777); err != nil {
 		return fmt.Errorf("give back the permissions: %w", err)
 	}
 	return setMTime(f, was.MTime)

@@ -36,14 +36,14 @@ type place struct {
 
 func newPlace(t *testing.T) *place {
 	hosttest.Root(t)
-	dir := t.TempDir()
+	dir := hosttest.OpenDir(t)
 	p := &place{t, Account{Name: "bob", UID: tenant, GID: tenant, Home: filepath.Join(dir, "home/bob")}, filepath.Join(dir, "outside")}
 	for _, d := range []string{filepath.Join(p.account.Home, "public_html/wp"), p.outside} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := os.Chmod(filepath.Dir(dir), 0o755)
+	var err error
 	for _, rel := range []string{".", "public_html", "public_html/wp"} {
 		err = errors.Join(err, os.Chown(p.path(rel), tenant, tenant))
 	}
@@ -122,6 +122,31 @@ func TestWhatIsSetUidIsEnabledWithoutIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.is(path, 0o755, old)
+}
+
+// Of a file that even root may not change it is said what keeps it so, and it stays as it was.
+func TestAnImmutableFile(t *testing.T) {
+	p := newPlace(t)
+	path := p.write(p.path("x.php"), tenant, "x")
+	s, err := Find(p.account, path, Rules{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	immutable := func(flags int) error { // FS_IMMUTABLE_FL has the value of that of statx(2)
+		return unix.IoctlSetPointerInt(int(s.file.Fd()), unix.FS_IOC_SETFLAGS, flags)
+	}
+	if err := immutable(unix.STATX_ATTR_IMMUTABLE); err != nil {
+		t.Skipf("no file can be made immutable here: %v", err)
+	}
+	defer immutable(0)
+	if err := s.Disable(now); err == nil || !strings.Contains(err.Error(), "chattr -ia") {
+		t.Errorf("disabled: %v", err)
+	}
+	p.is(path, 0o640, old)
+	if err := Enable(s.File); !errors.Is(err, action.ErrChanged) || !strings.Contains(err.Error(), "it is not disabled") {
+		t.Errorf("taken back: %v", err)
+	}
 }
 
 func TestAFileWithSeveralNames(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/cluster"
+	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/sketch"
 )
 
@@ -19,7 +21,7 @@ type Who struct {
 	Domains []Report  `json:"domains"` // and what else is charged
 	Missing []string  `json:"missing"` // nodes of which nothing was heard for half a minute: what they know is in nothing
 
-	Uncounted []Share `json:"uncounted"` // of all domains and none: what nobody pays for, by reason
+	Uncounted []Unpaid `json:"uncounted"` // of all domains and none: what nobody pays for, by reason
 }
 
 // A Report is who sends of a domain, or of what else is charged. Numbers of authors are
@@ -32,7 +34,7 @@ type Report struct {
 	Limit        int64       `json:"limit"`        // 0 is unlimited
 	FullAt       *time.Time  `json:"full_at"`      // at this rate; null: not within a window
 	Unattributed int64       `json:"unattributed"` // of Sent, whose author is not known
-	Uncounted    []Share     `json:"uncounted"`    // beside Sent: what nobody pays for, by reason
+	Uncounted    []Unpaid    `json:"uncounted"`    // beside Sent: what nobody pays for, by reason
 	Authors      []Author    `json:"authors"`      // who has tried most first
 	CalledSpam   *CalledSpam `json:"called_spam"`  // null: no server has
 	Nodes        []string    `json:"nodes"`        // that this is from, but for the one that was asked
@@ -63,8 +65,14 @@ type Author struct {
 	Stopped      string                  `json:"stopped,omitempty"`
 }
 
-// A Share is how many of an author's sends have something in common, about.
+// A Share is how many of what an author has tried, about, have something in common.
 type Share struct {
+	Name  string `json:"name"`
+	Tried int64  `json:"tried"` // what was refused of it too
+}
+
+// An Unpaid is how much was sent that nobody pays for, for a reason.
+type Unpaid struct {
 	Name string `json:"name"`
 	Sent int64  `json:"sent"`
 }
@@ -76,14 +84,27 @@ type CalledSpam struct {
 	At      time.Time `json:"at"`
 }
 
-// Sort puts those first who have tried most.
+// Of are the entries of an author, one for each domain at whose expense it sends.
+func (w *Who) Of(author string) (all []Author) {
+	for _, r := range w.Domains {
+		for _, a := range r.Authors {
+			if a.Key == author {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}
+
+// Sort sorts authors by how much they have tried to send, the most first.
 func (r *Report) Sort() {
 	slices.SortFunc(r.Authors, func(a, b Author) int {
 		return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Key, b.Key))
 	})
 }
 
-// Add adds what another node has told. Unattributed is what is attributed.
+// Add adds the report of another node. Until all are added, Unattributed counts the sends that are
+// attributed: package attribution subtracts them from Sent in the end.
 func (r *Report) Add(o *cluster.Report) {
 	r.Nodes = append(r.Nodes, o.Node)
 	r.Tried += o.Tried
@@ -104,8 +125,8 @@ func (r *Report) Add(o *cluster.Report) {
 	}
 }
 
-// add adds what an author has sent on another node. Recipients are about right: who was sent
-// to from both is counted twice.
+// add adds what an author has sent on another node. Recipients is approximate: a recipient of both
+// nodes is counted twice.
 func (to *Author) add(x *cluster.Author) {
 	to.Tried, to.Sent, to.Error = to.Tried+x.Tried, to.Sent+x.Sent, to.Error+x.Error
 	for cause, n := range x.Causes {
@@ -128,14 +149,14 @@ func (to *Author) add(x *cluster.Author) {
 	}
 }
 
-// joined adds shares that another node has told, of which none is more than all.
+// joined adds up the shares of two nodes, each at most all.
 func joined(own []Share, more []cluster.Share, all int64) []Share {
 	counts := map[string]int64{}
 	for _, s := range own {
-		counts[s.Name] = s.Sent
+		counts[s.Name] = s.Tried
 	}
 	for _, s := range more {
-		counts[s.Name] += s.Sent
+		counts[s.Name] += s.Tried
 	}
 	return Shares(counts, all)
 }
@@ -143,8 +164,8 @@ func joined(own []Share, more []cluster.Share, all int64) []Share {
 // maxServers bounds the servers that are named.
 const maxServers = 8
 
-// And adds an outcome, if a server has called the mail spam. c may be nil.
-func (c *CalledSpam) And(o *sidecar.Outcome) *CalledSpam {
+// And adds an outcome if a server has called the mail spam, and returns c, or a new one if c is nil.
+func (c *CalledSpam) And(o *logline.Outcome) *CalledSpam {
 	if o.Cause != sidecar.CalledSpam {
 		return c
 	}
@@ -160,12 +181,12 @@ func (c *CalledSpam) And(o *sidecar.Outcome) *CalledSpam {
 	return c
 }
 
-// Shares lists counts, the largest first, of which none is more than all.
+// Shares lists counts, each at most all, the largest first.
 func Shares(counts map[string]int64, all int64) []Share {
 	list := make([]Share, 0, len(counts))
 	for name, n := range counts {
-		list = append(list, Share{sidecar.Printable(name), min(n, all)})
+		list = append(list, Share{printable.Of(name), min(n, all)})
 	}
-	slices.SortFunc(list, func(a, b Share) int { return cmp.Or(cmp.Compare(b.Sent, a.Sent), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(list, func(a, b Share) int { return cmp.Or(cmp.Compare(b.Tried, a.Tried), cmp.Compare(a.Name, b.Name)) })
 	return list
 }

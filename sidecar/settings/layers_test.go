@@ -91,7 +91,7 @@ func TestLayersOnScopes(t *testing.T) {
 func checkLimits(t *testing.T, s *limit.Table, key string, set uint) {
 	window := time.Hour
 	if key == "daily" {
-		window = sidecar.Day
+		window = limit.Day
 	}
 	want, got := map[string]int64{}, map[string]int64{}
 	for i, scope := range oracleScopes[1:] {
@@ -127,10 +127,7 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 	want, _, layer := oracle(key, set, all)
 	if want == nil {
 		var defaults limit.Thresholds
-		value, err := defaults.Key(key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		value := defaults.Field(key)
 		defaults = config.Default().Limits.Default
 		want = value.Get()
 	}
@@ -152,7 +149,7 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 		}
 		got, origin.Layer = ignored, layer
 	case "defer_cutoff":
-		got, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *int64 { return t.DeferCutoff })
+		got, origin = limit.InForce(s, oracleWho, func(t *limit.Thresholds) *int64 { return t.DeferCutoff }), s.Decisive(key, oracleWho.Scopes()).Origin
 	case "mode":
 		got, origin.Layer = modes(s), layer
 		want = ""
@@ -162,23 +159,23 @@ func checkCascade(t *testing.T, s *limit.Table, key string, set uint) {
 		}
 	case "over_limit":
 		var over limit.OverLimit
-		over, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.OverLimit { return t.OverLimit })
+		over, origin = limit.InForce(s, oracleWho, func(t *limit.Thresholds) *limit.OverLimit { return t.OverLimit }), s.Decisive(key, oracleWho.Scopes()).Origin
 		got = string(over)
 	case "culprit":
 		var culprit limit.Culprit
-		culprit, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.Culprit { return t.Culprit })
+		culprit, origin = limit.InForce(s, oracleWho, func(t *limit.Thresholds) *limit.Culprit { return t.Culprit }), s.Decisive(key, oracleWho.Scopes()).Origin
 		got = string(culprit)
 		if share := s.OthersShare(oracleWho, 1000); (share == 250) != (culprit == limit.CulpritStop) || share != 0 && share != 250 {
 			t.Errorf("%s: %d of 1000 are left to others", culprit, share)
 		}
 	case "others_share":
-		got, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *int64 { return t.OthersShare })
+		got, origin = limit.InForce(s, oracleWho, func(t *limit.Thresholds) *int64 { return t.OthersShare }), s.Decisive(key, oracleWho.Scopes()).Origin
 		if share := s.OthersShare(oracleWho, 100); share != got || s.OthersShare(oracleWho, 19) != 0 {
 			t.Errorf("%v%%: %d of 100 are left to others", got, share)
 		}
 	case "spike":
 		var spike limit.Spike
-		spike, origin = limit.InForce(s, oracleWho, key, func(t *limit.Thresholds) *limit.Spike { return t.Spike })
+		spike, origin = limit.InForce(s, oracleWho, func(t *limit.Thresholds) *limit.Spike { return t.Spike }), s.Decisive(key, oracleWho.Scopes()).Origin
 		got = string(spike)
 	case "expected":
 		got, origin = s.Expected(oracleWho, oracleWho.Mailbox)

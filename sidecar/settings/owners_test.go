@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"sluice/sidecar/config"
-	"sluice/sidecar/identity"
+	"sluice/sidecar/domains"
 )
 
 func write(t *testing.T, path, text string) {
@@ -31,7 +31,7 @@ func twoTenants(t *testing.T) *Settings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.OwnerMap = identity.FollowOwners(path("userdomains"), path("trueuserdomains"), path("passwd"))
+	s.OwnerMap = domains.FollowOwners(domains.OwnerFiles{Owners: path("userdomains"), Main: path("trueuserdomains"), Passwd: path("passwd")})
 	if err := s.Refresh(); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestOwnersAreFollowed(t *testing.T) {
 func TestWithoutMainDomainsTheFirstIsTheMainOne(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "domainowners")
 	write(t, file, "one.example: carl\ntwo.example: carl\n")
-	f := identity.FollowOwners(file, "", "")
+	f := domains.FollowOwners(domains.OwnerFiles{Owners: file})
 	if err := f.Refresh(); err != nil || f.Get().Main["carl"] != "one.example" {
 		t.Fatalf("%v, %+v", err, f.Get())
 	}

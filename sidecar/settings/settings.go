@@ -2,8 +2,6 @@ package settings
 
 import (
 	"net/netip"
-	"path"
-	"slices"
 	"strings"
 
 	"sluice/ratelimit"
@@ -19,10 +17,9 @@ type Settings struct {
 	*limit.Table    // who may send how much
 	*identity.Rules // who is charged
 
-	Config           *config.Config
-	PanelBlocks      map[string]PanelBlock // whom the panel blocks, by scope
-	remoteTransports []string              // globs
-	ChargeAtEnd      bool                  // whether postfix.charge is end-of-message
+	Config      *config.Config
+	PanelBlocks map[string]PanelBlock // whom the panel blocks, by scope
+	ChargeAtEnd bool                  // whether postfix.charge is end-of-message
 }
 
 // Sources are what Settings are made of.
@@ -70,7 +67,7 @@ func New(from Sources, host Host, before *Settings) (*Settings, error) {
 	}, rulesBefore)
 	return &Settings{
 		Table: limit.NewTable(c.Limits.Window, c.Settings(), from.Panel.Settings, from.Live), Rules: rules,
-		Config: c, PanelBlocks: from.Panel.Blocks, remoteTransports: c.Exim.RemoteTransports, ChargeAtEnd: c.Postfix.Charge == config.ChargeAtEnd,
+		Config: c, PanelBlocks: from.Panel.Blocks, ChargeAtEnd: c.Postfix.Charge == config.ChargeAtEnd,
 	}, err
 }
 
@@ -131,58 +128,4 @@ func (s *Settings) Token(id string, to envelope.Address, n int) ratelimit.Token 
 // AppendTokens appends the tokens of all recipients of a message of this node.
 func (s *Settings) AppendTokens(ts []ratelimit.Token, id string, to []envelope.Address) []ratelimit.Token {
 	return envelope.AppendTokens(ts, s.Node, id, to)
-}
-
-// RemoteTransport reports whether a transport of Exim delivers to other hosts. An empty
-// name, from a log line that names no transport, counts as remote.
-func (s *Settings) RemoteTransport(name string) bool {
-	return name == "" || slices.ContainsFunc(s.remoteTransports, func(glob string) bool { return matches(glob, name) })
-}
-
-// matches is path.Match, but faster for most globs, which are like *smtp*: it runs for
-// every line of the log.
-func matches(glob, name string) bool {
-	if n := len(glob); n > 2 && glob[0] == '*' && glob[n-1] == '*' && !strings.ContainsAny(glob[1:n-1], `*?[\`) {
-		return strings.Contains(name, glob[1:n-1])
-	}
-	match, _ := path.Match(glob, name)
-	return match
-}
-
-// PanelBlockOf finds which of a payer's mailbox, domain and account the panel blocks. It
-// returns the name that refusals use, like "Domain example.com"; "" if none is blocked. A
-// suspension wins over a hold, and between two of a kind the more specific scope wins.
-func (s *Settings) PanelBlockOf(who sidecar.Payer) (whose string, by PanelBlock) {
-	if len(s.PanelBlocks) == 0 {
-		return "", PanelBlock{}
-	}
-	scopes := who.Scopes()
-	for _, name := range scopes[:len(scopes)-1] { // a panel has no default scope
-		if b, blocked := s.PanelBlocks[name]; blocked && (whose == "" || b.Suspended && !by.Suspended) {
-			whose, by = sidecar.TitleOf(name), b
-		}
-	}
-	return whose, by
-}
-
-// Verb is what a panel does to whom it blocks.
-func (s PanelBlock) Verb() string {
-	if s.Suspended {
-		return "suspends"
-	}
-	return "holds"
-}
-
-// ValueOf is the value in force of a key for a scope; nil if there is none.
-func (s *Settings) ValueOf(key, scope string) any {
-	if limit.IsLimit(key) {
-		for _, v := range s.LimitsIn(key, scope, s.PayerOfScope(scope)) {
-			if v.Of == scope {
-				return v.Value
-			}
-		}
-		return nil
-	}
-	v, _ := s.Decisive(key, s.PayerOfScope(scope).Scopes())
-	return v.Value
 }

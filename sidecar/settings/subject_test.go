@@ -7,6 +7,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/config"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/typed"
 )
 
 // A special subject is charged alone. It has its own limit, else that of the domain for
@@ -25,7 +26,7 @@ hourly = 7
 	}
 	var live []limit.Setting
 	for _, scope := range []string{"service:limited", "relay:192.0.2.9", "forward:own.example", "web:bob"} {
-		scope, set, err := limit.ParseSettings(scope, []string{"hourly=3"})
+		scope, set, err := typed.Settings(scope, []string{"hourly=3"})
 		if err != nil {
 			t.Fatal(scope, err)
 		}
@@ -59,8 +60,8 @@ hourly = 7
 		if len(subjects) != 1 || subjects[0].Name != scope || len(subjects[0].Limits) != 1 || subjects[0].Limits[0].Max != want.max {
 			t.Errorf("%s: charged %+v, want it alone with %d", scope, subjects, want.max)
 		}
-		if values := s.LimitsIn("hourly", scope, who); want.max > 0 && (len(values) != 1 || values[0].Value != want.max) {
-			t.Errorf("%s: explained as %+v, want %d", scope, values, want.max)
+		if set := s.Decisive("hourly", who.LimitScopes(scope)); want.max > 0 && (set == nil || set.Value != want.max) {
+			t.Errorf("%s: set by %+v, want %d", scope, set, want.max)
 		}
 		if title := sidecar.TitleOf(scope); title != want.title {
 			t.Errorf("%s is named %q, want %q", scope, title, want.title)
@@ -73,16 +74,16 @@ hourly = 7
 
 // What commands take as a scope is what is charged, however it is written.
 func TestScopesOfSpecialSubjects(t *testing.T) {
-	for typed, want := range map[string]string{
+	for text, want := range map[string]string{
 		"system": "system", "loopback": "loopback", "service:www-data": "service:www-data", "web:bob": "web:bob",
 		"relay:::ffff:192.0.2.8": "relay:192.0.2.8", "relay:2001:DB8:1:2:3::4": "relay:2001:db8:1:2::/64", "relay:2001:db8:1:2::/64": "relay:2001:db8:1:2::/64",
 		"forward:Bücher.example": "forward:xn--bcher-kva.example",
 		"relay:host.example":     "", "service:": "", "forward:a b": "", "forward:": "", "web:": "",
 		"service:x@y.example": "service:x@y.example", // a mailbox: no login has an @
 	} {
-		scope, err := limit.CanonicalScope(typed)
+		scope, err := typed.Scope(text)
 		if scope != want || (err == nil) != (want != "") {
-			t.Errorf("%s is %q, %v, want %q", typed, scope, err, want)
+			t.Errorf("%s is %q, %v, want %q", text, scope, err, want)
 		}
 	}
 }
@@ -100,9 +101,5 @@ func TestSpecialSubjectsInherit(t *testing.T) {
 		if got := s.PayerOfScope(scope).Scopes(); !slices.Equal(got, want) {
 			t.Errorf("%s has the settings of %v, want %v", scope, got, want)
 		}
-	}
-	s.PanelBlocks = map[string]PanelBlock{"account:bob": {Suspended: true}}
-	if whose, _ := s.PanelBlockOf(s.PayerOfScope("web:bob")); whose != "Account bob" {
-		t.Errorf("mail of a suspended account that a web server sends is blocked for %q", whose)
 	}
 }

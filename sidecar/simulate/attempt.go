@@ -14,6 +14,7 @@ import (
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/identity"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
@@ -71,8 +72,14 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	if m.answered != nil {
 		p.arrears = s.authorOf(m.answered)
 	}
+	if m.replied != nil {
+		p.arrival.RepliesTo = m.replied.Stranger(s.settings)
+	}
 	if m.early {
 		s.record(ctx, l) // which charges what was delivered
+	}
+	if p.Who.Class == sidecar.Inbound {
+		s.findRelay(m, p)
 	}
 	if p.Who.Class != sidecar.Charged {
 		return
@@ -98,13 +105,36 @@ func (s *Simulation) arrive(ctx context.Context, l *delivery.Judged, m *message,
 	}
 }
 
+// findRelay finds out whether a client that has not logged in is one for which Exim relays: its
+// message was delivered, or was to be, to an address elsewhere that no alias has made.
+func (s *Simulation) findRelay(m *message, p *state) {
+	for _, to := range m.to {
+		if to.transport == "" || !s.isRemote(to) { // of those without, some may be addresses of this host that failed
+			continue
+		}
+		r := p.Request()
+		r.Stage, r.Recipient = sidecar.StageRoute, to.written
+		if a := s.authorBy(&r); a.Who.Class == sidecar.Charged {
+			a.Source = p.Source
+			p.author = a
+			return
+		}
+	}
+}
+
+// isRemote reports whether a recipient is a send by itself. The domain of one that is redirected may
+// be in no list of local ones: the log is another host's.
+func (s *Simulation) isRemote(to recipient) bool {
+	return !to.redirects && (to.token != 0 || // it was judged
+		to.Domain != "" && !s.settings.Locals.Get().Has(to.Domain) && s.settings.Config.RemoteTransport(to.transport))
+}
+
 // remoteOf returns the recipients to decide on. They are valid until the next call.
 func (s *Simulation) remoteOf(m *message, p *state) []recipient {
-	local := s.settings.Locals.Get()
 	s.remote = s.remote[:0]
 	for _, to := range m.to {
 		switch {
-		case to.token == 0 && (to.Domain == "" || local.Has(to.Domain) || !s.settings.RemoteTransport(to.transport)): // one with a token was judged
+		case !s.isRemote(to):
 		case len(s.tried) > 0 && s.passedBefore(envelope.Mark(p.Sender, to.Address)):
 			p.drop(to)
 		default:
@@ -193,8 +223,8 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 	switch {
 	case p.exceptions != nil && slices.Contains(p.dropped, sentTo(l).written):
 		return
-	case l.Kind == sidecar.LogDeferred && l.To.Domain == sidecar.HoldDomain:
-		s.attemptHeld(ctx, l.LogEntry, p)
+	case l.Kind == logline.Deferred && l.To.Domain == logline.HoldDomain:
+		s.attemptHeld(ctx, l.Entry, p)
 		return
 	case !l.Counts:
 		return
@@ -206,12 +236,11 @@ func (s *Simulation) attempt(ctx context.Context, l *delivery.Judged, p *state) 
 		}
 		s.bounces[l.First] = true
 	} else if !p.charged || l.Spelled == 0 {
-		r := p.routed(l.LogEntry)
-		redirect := identity.Redirected(&r) != ""
-		if redirect {
+		r := p.routed(l.Entry)
+		if identity.Redirected(&r) != "" {
 			a = s.authorBy(&r)
 		}
-		if a.Who.Class != sidecar.Charged || (!p.charged || redirect) && !s.route(ctx, r, a, p) {
+		if a.Who.Class != sidecar.Charged || !s.route(ctx, r, a, p) {
 			return
 		}
 	}
@@ -241,7 +270,7 @@ func (s *Simulation) mayTrip(d *domainTally) bool {
 }
 
 // attemptHeld decides on a recipient that was held at the time, and may pass here.
-func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *state) {
+func (s *Simulation) attemptHeld(ctx context.Context, e *logline.Entry, p *state) {
 	if !limitRefused.MatchString(e.Text) {
 		return // by an operator, or because it could not be counted
 	}
@@ -255,7 +284,7 @@ func (s *Simulation) attemptHeld(ctx context.Context, e *sidecar.LogEntry, p *st
 // unhold puts into a request the recipient that a line says was held. Behind an alias or
 // list of this host, the log does not have the final address, only a hash of it, which
 // serves as the recipient; see exim-config/routers.conf.
-func unhold(s *settings.Settings, e *sidecar.LogEntry, r *sidecar.Request) {
+func unhold(s *settings.Settings, e *logline.Entry, r *sidecar.Request) {
 	if s.Locals.Get().Has(envelope.FoldRouted(e.Original).Domain) {
 		r.Recipient = e.Recipient[max(0, strings.LastIndexByte(e.Recipient, '-')+1):]
 	} else {
@@ -264,7 +293,7 @@ func unhold(s *settings.Settings, e *sidecar.LogEntry, r *sidecar.Request) {
 }
 
 // routed returns what the router asks about a delivery.
-func (p *state) routed(e *sidecar.LogEntry) sidecar.Request {
+func (p *state) routed(e *logline.Entry) sidecar.Request {
 	r := p.Request()
 	r.Stage, r.ID, r.Recipient, r.Original, r.Charged = sidecar.StageRoute, e.ID, e.Recipient, e.Original, p.charged
 	return r
@@ -298,7 +327,7 @@ func (s *Simulation) leave(ctx context.Context, l *delivery.Judged, m *message, 
 }
 
 // The texts by which a limit refuses, and in brackets behind them what was counted; see
-// policy/text.go. Their numbers tell how many recipients of the message passed before.
+// wording/limit.go. Their numbers tell how many recipients of the message passed before.
 var (
 	limitRefused = regexp.MustCompile(`^(?:\(-?\d+\): )?(?:Domain|Mailbox|Account|Service|Relay|Forwarder|Website|System|Loopback) \S+ has exceeded the max (?:emails per (?:hour|day) \(\d+/(\d+) |defers and failures per hour )`)
 	limitCounted = regexp.MustCompile(` \[(\d+) sent in `)
@@ -307,7 +336,7 @@ var (
 // askAgain decides again on what an SMTP client, or sendmail, was refused at the time. If a
 // whole message was refused, the log has none of its recipients, and it counts as one send.
 // Where only who sends matters, it was refused.
-func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
+func (s *Simulation) askAgain(ctx context.Context, e *logline.Entry) {
 	if !strings.Contains(e.Text, "exceeded the max") { // nearly always
 		return
 	}
@@ -349,7 +378,7 @@ func (s *Simulation) askAgain(ctx context.Context, e *sidecar.LogEntry) {
 }
 
 // refusedRequest returns what was asked about a recipient, or a message, that was refused.
-func refusedRequest(e *sidecar.LogEntry) sidecar.Request {
+func refusedRequest(e *logline.Entry) sidecar.Request {
 	return sidecar.Request{Stage: sidecar.StageRcpt, Sender: e.Sender, Submitter: sidecar.Submitter{Auth: e.Auth, Login: e.Login, ClientAddress: e.ClientAddress}, Recipient: e.Recipient}
 }
 

@@ -43,7 +43,7 @@ func (s *Simulation) authorBy(r *sidecar.Request) *author {
 	if who.Class != sidecar.Charged {
 		return &author{PayerLimits: delivery.PayerLimits{Who: sidecar.Payer{Class: who.Class}}}
 	}
-	s.saw(&who)
+	s.addPayer(&who)
 	limits.Who, limits.Author = who, limits.Author.Clone()
 	a := &author{PayerLimits: *limits, domainTally: s.domain(who.Subject())}
 	by := limits.Author.Key

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"sluice/ratelimit"
-	"sluice/sidecar"
 	"sluice/sidecar/delivery"
+	"sluice/sidecar/domains"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/hold"
-	"sluice/sidecar/identity"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
@@ -37,7 +37,7 @@ type Replay struct {
 
 // A block is a part of the log, with its lines understood.
 type block struct {
-	entries []sidecar.LogEntry
+	entries []logline.Entry
 	lines   []line
 }
 
@@ -62,6 +62,7 @@ type message struct {
 	at       time.Time // of its arrival
 	from     *delivery.Source
 	answered *delivery.Source // of a bounce: the sender of the message that it answers; nil if that is not in the log
+	replied  *delivery.Source // likewise of an automatic answer
 	line     int              // number of its arrival
 	alike    bool             // two of its recipients fold to one address
 	early    bool             // something was delivered before its arrival was logged: cutthrough
@@ -85,6 +86,7 @@ type recipient struct {
 	envelope.Address
 	token     ratelimit.Token // of the first send to this address; 0 if not known yet
 	transport string          // by which it was delivered; empty if that is not known
+	redirects bool            // an alias or list of the host sends it on: no send goes to itself
 }
 
 // NewReplay returns a Replay for some simulations.
@@ -94,22 +96,22 @@ func NewReplay(sims ...*Simulation) *Replay {
 
 // Prepare takes the next lines of the log. The func that it returns replays lines that are far
 // enough behind these, and returns the blocks that are no longer needed.
-func (r *Replay) Prepare(entries []sidecar.LogEntry) (read func(ctx context.Context) (done [][]sidecar.LogEntry)) {
+func (r *Replay) Prepare(entries []logline.Entry) (read func(ctx context.Context) (done [][]logline.Entry)) {
 	b := block{entries, make([]line, 0, len(entries))}
 	for i := range entries {
-		h := line{Judged: delivery.Judged{LogEntry: &entries[i]}}
+		h := line{Judged: delivery.Judged{Entry: &entries[i]}}
 		if h.IsOutcome() && len(r.sims) == 1 { // several may judge differently
 			delivery.Judge(r.sims[0].settings, &h.Judged)
 		}
 		h.message = r.index.add(&h.Judged, len(r.sims))
 		b.lines = append(b.lines, h)
 	}
-	return func(ctx context.Context) [][]sidecar.LogEntry { return r.read(ctx, b) }
+	return func(ctx context.Context) [][]logline.Entry { return r.read(ctx, b) }
 }
 
-func (r *Replay) read(ctx context.Context, b block) (done [][]sidecar.LogEntry) {
+func (r *Replay) read(ctx context.Context, b block) (done [][]logline.Entry) {
 	if len(b.entries) == 0 {
-		return [][]sidecar.LogEntry{b.entries}
+		return [][]logline.Entry{b.entries}
 	}
 	r.ahead, r.lines = append(r.ahead, b), r.lines+len(b.entries)
 	return r.replay(ctx, b.entries[len(b.entries)-1].At)
@@ -125,7 +127,7 @@ func (r *Replay) End(ctx context.Context) {
 }
 
 // replay replays the lines that are far enough behind last, or behind the last line.
-func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]sidecar.LogEntry) {
+func (r *Replay) replay(ctx context.Context, last time.Time) (done [][]logline.Entry) {
 	for len(r.ahead) > 0 {
 		for block := r.ahead[0].lines; r.next < len(block); r.next++ {
 			h := &block[r.next]
@@ -154,7 +156,7 @@ func (r *Replay) replayLine(ctx context.Context, h *line) {
 		}
 		s.replay(ctx, &h.Judged, m, p)
 	}
-	if m != nil && h.Kind == sidecar.LogArrived {
+	if m != nil && h.Kind == logline.Arrived {
 		m.to, m.onlyTo = nil, [1]recipient{}
 	}
 }
@@ -165,13 +167,13 @@ const maxEarly = 1000
 
 // An index finds the messages of a log.
 type index struct {
-	owners   func() *identity.Owners
+	owners   func() *domains.Owners
 	messages map[messageID]*message
 	id       string             // of the last line: lines of one message often follow each other
 	message  *message           // that it is about; nil if its arrival is not in the log
 	early    map[messageID]bool // that were delivered and have not arrived
 	senders  delivery.Sources
-	ran      runs
+	ran      logline.Runs
 	lines    int
 	last     time.Time
 	expired  time.Time
@@ -182,8 +184,6 @@ func newIndex(s *settings.Settings) index {
 }
 
 const (
-	// maxRan bounds the programs that were run and have submitted nothing yet.
-	maxRan = 100
 	// messageFor is how long a message is kept that is never logged to leave the queue. What
 	// becomes of it later is in no window any more.
 	messageFor = hold.HoldFor
@@ -192,17 +192,17 @@ const (
 // add takes in what a line says of its message, and returns the message: nil if its arrival
 // is not in the log.
 func (h *index) add(l *delivery.Judged, sims int) *message {
-	e := l.LogEntry
+	e := l.Entry
 	h.lines++
 	if e.At.After(h.last) {
 		h.last = e.At
 		h.expire()
 	}
 	switch e.Kind {
-	case sidecar.LogRan:
-		h.ran.add(e)
+	case logline.Ran:
+		h.ran.Add(e)
 		return nil
-	case sidecar.LogRefused:
+	case logline.Refused, logline.Lost:
 		return nil
 	}
 	if e.ID != h.id {
@@ -210,12 +210,12 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 	}
 	m := h.message
 	switch {
-	case e.Kind == sidecar.LogCompleted:
+	case e.Kind == logline.Completed:
 		delete(h.messages, idOf(e.ID))
 		h.message = nil
-	case e.Kind == sidecar.LogArrived && m == nil:
+	case e.Kind == logline.Arrived && m == nil:
 		if e.Login != "" {
-			ran, _ := h.ran.claim(e)
+			ran, _ := h.ran.Claim(e)
 			e.Directory = ran.Directory
 		}
 		m = &message{at: e.At, line: h.lines, early: h.early[idOf(e.ID)]}
@@ -229,7 +229,7 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 		for to := range strings.FieldsSeq(e.Recipients) {
 			m.add(recipient{written: to, Address: envelope.FoldRouted(to)})
 		}
-	case e.Kind == sidecar.LogDelivered && m == nil:
+	case e.Kind == logline.Delivered && m == nil:
 		if len(h.early) >= maxEarly {
 			clear(h.early)
 		}
@@ -245,42 +245,27 @@ func (h *index) add(l *delivery.Judged, sims int) *message {
 // findSender finds who has sent a message. A bounce is known by its line, whatever the name
 // of Exim's user: the log may be another host's. But none is an account's.
 func (h *index) findSender(l *delivery.Judged, m *message) {
-	bounce := delivery.IsBounce(l.LogEntry, "") && !h.owners().IsAccount(l.Login)
-	l.From = h.senders.Get(delivery.OriginOf(l.LogEntry, bounce))
+	bounce := delivery.IsBounce(l.Entry, "") && !h.owners().IsAccount(l.Login)
+	l.From = h.senders.Get(delivery.OriginOf(l.Entry, bounce))
 	m.from = l.From
-	if answered := h.messages[idOf(l.Answers)]; bounce && answered != nil {
+	switch answered := h.messages[idOf(l.Answers)]; {
+	case answered == nil:
+	case bounce:
 		m.answered = answered.from
+	default:
+		m.replied = answered.from
 	}
-}
-
-// runs are programs that were run and have submitted nothing yet.
-type runs []sidecar.LogEntry
-
-func (r *runs) add(e *sidecar.LogEntry) {
-	*r = append(*r, e.Clone())
-	*r = (*r)[max(0, len(*r)-maxRan):]
-}
-
-// claim returns the program that has submitted a message: the one with its process id where
-// those are logged, else the last that was run.
-func (r *runs) claim(e *sidecar.LogEntry) (ran sidecar.LogEntry, ok bool) {
-	i := len(*r) - 1
-	if e.Process != "" {
-		i = slices.IndexFunc(*r, func(ran sidecar.LogEntry) bool { return ran.Process == e.Process })
-	}
-	if i < 0 {
-		return ran, false
-	}
-	ran = (*r)[i]
-	*r = slices.Delete(*r, i, i+1)
-	return ran, true
 }
 
 // sentTo returns the recipient that a line is about.
 func sentTo(l *delivery.Judged) recipient {
 	switch {
 	case l.Original != "":
-		return recipient{written: l.Original, Address: envelope.FoldRouted(l.Original)}
+		to, final := envelope.FoldRouted(l.Original), envelope.FoldRouted(l.Recipient)
+		if envelope.Fold(l.Original) == final { // it was in quotes
+			to = final
+		}
+		return recipient{written: l.Original, Address: to, redirects: to != final && final.Domain != "" && final.Domain != logline.HoldDomain}
 	case l.Counts: // it was judged
 		return recipient{written: l.Recipient, Address: l.To, token: l.First}
 	}
@@ -297,6 +282,7 @@ func (m *message) add(to recipient) {
 			if m.to[i].transport == "" {
 				m.to[i].transport = to.transport
 			}
+			m.to[i].redirects = m.to[i].redirects || to.redirects
 			return
 		}
 		m.alike = m.alike || m.to[i].Address == to.Address

@@ -10,8 +10,9 @@ import (
 	"sluice/sidecar/delivery"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/identity"
-	"sluice/sidecar/limit"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
+	"sluice/sidecar/typed"
 )
 
 // A Search finds the lines of somebody's messages in a log, which is read twice. Finder
@@ -46,24 +47,24 @@ func isID(name string) bool {
 }
 
 // CanonicalScope returns the canonical form of a payer, or of an author's key.
-func CanonicalScope(typed string) (string, error) {
+func CanonicalScope(text string) (string, error) {
 	for _, prefix := range [...]string{sidecar.LoginPrefix, sidecar.ScriptPrefix, sidecar.ServicePrefix} {
-		if name, is := strings.CutPrefix(typed, prefix); is && name != "" {
+		if name, is := strings.CutPrefix(text, prefix); is && name != "" {
 			if strings.IndexByte(name, '\\') >= 0 { // it is escaped already
-				return typed, nil
+				return text, nil
 			}
 			return sidecar.AuthorKey(prefix, name), nil
 		}
 	}
-	if name, is := strings.CutPrefix(typed, sidecar.ClientPrefix); is {
+	if name, is := strings.CutPrefix(text, sidecar.ClientPrefix); is {
 		address, _ := strings.CutSuffix(name, "/64")
 		ip, err := netip.ParseAddr(address)
 		if err != nil {
-			return "", fmt.Errorf("scope %q: the client must be an address like \"192.0.2.1\", or \"2001:db8::/64\"", typed)
+			return "", fmt.Errorf("scope %q: the client must be an address like \"192.0.2.1\", or \"2001:db8::/64\"", text)
 		}
 		return sidecar.ClientPrefix + sidecar.NetworkOf(ip), nil
 	}
-	return limit.CanonicalScope(typed)
+	return typed.Scope(text)
 }
 
 // isOf reports whether what is asked about is theirs.
@@ -88,24 +89,24 @@ func (s *Search) Finder() *Finder {
 }
 
 // Prepare implements mainlog.Reader.
-func (f *Finder) Prepare(entries []sidecar.LogEntry) (read func(context.Context) [][]sidecar.LogEntry) {
-	return func(context.Context) [][]sidecar.LogEntry {
+func (f *Finder) Prepare(entries []logline.Entry) (read func(context.Context) [][]logline.Entry) {
+	return func(context.Context) [][]logline.Entry {
 		for i := range entries {
 			f.add(&entries[i])
 		}
-		return [][]sidecar.LogEntry{entries}
+		return [][]logline.Entry{entries}
 	}
 }
 
-func (f *Finder) add(e *sidecar.LogEntry) {
-	l := delivery.Judged{LogEntry: e}
+func (f *Finder) add(e *logline.Entry) {
+	l := delivery.Judged{Entry: e}
 	m := f.index.add(&l, 0)
 	if m == nil {
 		return
 	}
 	m.to = m.to[:0] // only a Replay needs them
 	switch {
-	case e.Kind == sidecar.LogArrived:
+	case e.Kind == logline.Arrived:
 		bounced := m.answered != nil && delivery.IsBounce(e, f.settings.EximUser) && f.found[idOf(e.Answers)]
 		if bounced || f.isFrom(m.from) {
 			f.found[idOf(e.ID)] = true
@@ -138,14 +139,14 @@ func (f *Finder) isFrom(from *delivery.Source) bool {
 // than who has sent the message: an alias or list, or a client for which Exim relays.
 func (f *Finder) isSentBy(m *message, l *delivery.Judged) bool {
 	delivery.Judge(f.settings, l)
-	held := l.To.Domain == sidecar.HoldDomain
+	held := l.To.Domain == logline.HoldDomain
 	if l.First == 0 && !held {
 		return false
 	}
 	r := m.from.Request()
 	r.Stage, r.Recipient, r.Original = sidecar.StageRoute, l.Recipient, l.Original
 	if held {
-		unhold(f.settings, l.LogEntry, &r)
+		unhold(f.settings, l.Entry, &r)
 	}
 	return (identity.Redirected(&r) != "" || m.from.Client != "") && f.isOf(&r)
 }
@@ -153,33 +154,33 @@ func (f *Finder) isSentBy(m *message, l *delivery.Judged) bool {
 // A Lister reads a log for the second time, and passes on the lines that were found.
 type Lister struct {
 	*Search
-	ran  runs
-	emit func(*sidecar.LogEntry)
+	ran  logline.Runs
+	emit func(*logline.Entry)
 }
 
 // Lister returns a reader of all lines of the log, for the second time. It calls emit for
 // each line of a message that was found, for that of the program that has submitted it,
 // and for what was refused.
-func (s *Search) Lister(emit func(*sidecar.LogEntry)) *Lister { return &Lister{Search: s, emit: emit} }
+func (s *Search) Lister(emit func(*logline.Entry)) *Lister { return &Lister{Search: s, emit: emit} }
 
 // Prepare implements mainlog.Reader.
-func (l *Lister) Prepare(entries []sidecar.LogEntry) (read func(context.Context) [][]sidecar.LogEntry) {
-	return func(context.Context) [][]sidecar.LogEntry {
+func (l *Lister) Prepare(entries []logline.Entry) (read func(context.Context) [][]logline.Entry) {
+	return func(context.Context) [][]logline.Entry {
 		for i := range entries {
 			l.list(&entries[i])
 		}
-		return [][]sidecar.LogEntry{entries}
+		return [][]logline.Entry{entries}
 	}
 }
 
-func (l *Lister) list(e *sidecar.LogEntry) {
-	if e.Kind == sidecar.LogRan {
-		l.ran.add(e)
+func (l *Lister) list(e *logline.Entry) {
+	if e.Kind == logline.Ran {
+		l.ran.Add(e)
 		return
 	}
-	found := e.ID != "" && l.found[idOf(e.ID)] || e.Kind == sidecar.LogRefused && l.isRefused(e)
-	if submitted := e.Kind == sidecar.LogArrived || e.Kind == sidecar.LogRefused && e.ID != ""; submitted && e.Login != "" {
-		if ran, ok := l.ran.claim(e); ok && found {
+	found := e.ID != "" && l.found[idOf(e.ID)] || e.Kind == logline.Refused && l.isRefused(e)
+	if submitted := e.Kind == logline.Arrived || e.Kind == logline.Refused && e.ID != ""; submitted && e.Login != "" {
+		if ran, ok := l.ran.Claim(e); ok && found {
 			l.emit(&ran)
 		}
 	}
@@ -189,7 +190,7 @@ func (l *Lister) list(e *sidecar.LogEntry) {
 }
 
 // isRefused reports whether what was refused is of whom is searched for.
-func (l *Lister) isRefused(e *sidecar.LogEntry) bool {
+func (l *Lister) isRefused(e *logline.Entry) bool {
 	r := refusedRequest(e)
 	return l.isOf(&r)
 }

@@ -16,6 +16,8 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/settings"
 )
 
@@ -68,6 +70,7 @@ type Options struct {
 	Own      func(netip.Addr) bool // as of engine.Options
 	Panel    settings.Panel        // as of engine.Options; its blocks are left out, as they are today's and not the log's
 	Set      []limit.Setting       // put on top of the configuration
+	Foreign  bool                  // the logs are of another host, of which there is no owner map
 	Spikes   bool                  // find them too
 	Who      bool                  // only who sends matters: nothing is limited or exempt, and Who knows all authors of the log
 
@@ -80,7 +83,7 @@ type Options struct {
 func New(o Options) *Simulation {
 	sim := &Simulation{options: o, waiting: waiting{nextFlush: 1}, tried: map[ratelimit.Token]try{}, authors: map[*delivery.Source]*author{}, tally: newTally()}
 	sim.settings, sim.unread = o.settings()
-	sim.share = sim.settings.MostShare()
+	sim.share = mostShare(sim.settings.Table)
 	for _, set := range o.Set {
 		sim.unseen[set.Scope] = true
 	}
@@ -97,7 +100,9 @@ func (o Options) settings() (*settings.Settings, error) {
 	if o.Who {
 		from = settings.Sources{Config: unlimited(o.Config)}
 	}
-	return settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
+	s, err := settings.New(from, settings.Host{Node: envelope.FoldDomain(o.Node), EximUser: o.EximUser, Own: o.Own}, nil)
+	s.PanelLogins = o.Foreign
+	return s, err
 }
 
 // unlimited is a configuration by which everybody is counted, and nobody is limited.
@@ -114,7 +119,7 @@ func (s *Simulation) begin(now time.Time) {
 	s.now, s.began = now, now
 	s.keep = s.settings.LongestWindow()
 	s.store = tallyStore{ratelimit.NewLedger(ratelimit.Options{Keep: s.keep}), &s.tally}
-	s.locks = &tallyLocks{sim: s, files: map[string][]sidecar.LockFile{}}
+	s.locks = &tallyLocks{sim: s, files: map[string][]lockfile.File{}}
 	s.trips = tallyTrips{&s.tally, map[string]bool{}}
 	s.engine = engine.New(engine.Options{Config: o.Config, Node: o.Node, Own: o.Own, Exim: engine.Exim{User: o.EximUser}, Store: s.store,
 		Notes: noNotes{}, Locks: s.locks, Queue: noQueue{},
@@ -140,14 +145,14 @@ func (s *Simulation) replay(ctx context.Context, l *delivery.Judged, m *message,
 		delivery.Judge(s.settings, l)
 	}
 	switch {
-	case l.Kind == sidecar.LogRan:
-	case l.Kind == sidecar.LogRefused:
-		s.askAgain(ctx, l.LogEntry)
+	case l.Kind == logline.Ran, l.Kind == logline.Lost:
+	case l.Kind == logline.Refused:
+		s.askAgain(ctx, l.Entry)
 	case m == nil:
 		s.record(ctx, l)
-	case l.Kind == sidecar.LogArrived:
+	case l.Kind == logline.Arrived:
 		s.arrive(ctx, l, m, p)
-	case l.Kind == sidecar.LogCompleted:
+	case l.Kind == logline.Completed:
 		s.leave(ctx, l, m, p)
 	default:
 		s.attempt(ctx, l, p)
@@ -292,4 +297,14 @@ func (s *Simulation) end(ctx context.Context) {
 		s.flush(ctx)
 		s.tally.end(s.now)
 	}
+}
+
+// mostShare is the greatest percentage of an hourly limit that anybody leaves to others.
+func mostShare(t *limit.Table) (percent int64) {
+	for _, scope := range t.Scopes() {
+		if scope.OthersShare != nil {
+			percent = max(percent, *scope.OthersShare)
+		}
+	}
+	return percent
 }

@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/deferfail"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/settings"
 )
 
@@ -62,7 +63,7 @@ type DomainReport struct {
 // A tally counts what a Simulation decides.
 type tally struct {
 	settings *settings.Settings
-	share    int64 // settings.MostShare
+	share    int64 // as mostShare says
 	began    time.Time
 	ended    time.Time
 	domains  map[string]*domainTally
@@ -137,8 +138,8 @@ func (t *tally) end(now time.Time) {
 // Domains returns those that were charged, sorted.
 func (s *Simulation) Domains() []string { return slices.Sorted(maps.Keys(s.domains)) }
 
-// saw takes in who is charged.
-func (t *tally) saw(who *sidecar.Payer) {
+// addPayer notes who is charged, for Unseen.
+func (t *tally) addPayer(who *sidecar.Payer) {
 	if len(t.unseen) == 0 {
 		return
 	}
@@ -221,6 +222,9 @@ type tallyStore struct {
 	tally *tally
 }
 
+// Uncharge does nothing: a simulation asks only about messages that have arrived.
+func (s tallyStore) Uncharge(context.Context, time.Time, []ratelimit.Token) error { return nil }
+
 func (s tallyStore) Take(_ context.Context, now time.Time, t ratelimit.Take) (ratelimit.Result, error) {
 	r := s.Ledger.Take(now, t)
 	if r.Charged == 0 {
@@ -292,22 +296,22 @@ func (tallyStore) Failure() error { return nil }
 // a lock.
 type tallyLocks struct {
 	sim   *Simulation
-	files map[string][]sidecar.LockFile // by domain
+	files map[string][]lockfile.File // by domain
 }
 
-func (l *tallyLocks) Make(lock sidecar.Lock, content string, epoch int64) error {
+func (l *tallyLocks) Make(lock lockfile.Lock, content string, epoch int64) error {
 	d := l.sim.domain(lock.Domain)
 	if d.locks == 0 {
 		d.since = l.sim.now
 	}
 	d.locks++
-	l.files[lock.Domain] = append(l.files[lock.Domain], sidecar.LockFile{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
+	l.files[lock.Domain] = append(l.files[lock.Domain], lockfile.File{Lock: lock, Since: l.sim.now, Epoch: epoch, Content: content})
 	return nil
 }
 
-func (l *tallyLocks) Unmake(lock sidecar.Lock) error {
+func (l *tallyLocks) Unmake(lock lockfile.Lock) error {
 	files := l.files[lock.Domain]
-	i := slices.IndexFunc(files, func(f sidecar.LockFile) bool { return f.Lock == lock })
+	i := slices.IndexFunc(files, func(f lockfile.File) bool { return f.Lock == lock })
 	if i < 0 {
 		return nil
 	}
@@ -321,17 +325,17 @@ func (l *tallyLocks) Unmake(lock sidecar.Lock) error {
 	return nil
 }
 
-func (l *tallyLocks) Files(domain string) []sidecar.LockFile {
+func (l *tallyLocks) Files(domain string) []lockfile.File {
 	if domain != "" {
 		return l.files[domain]
 	}
 	return slices.Concat(slices.Collect(maps.Values(l.files))...)
 }
 
-func (l *tallyLocks) MakeOperator(sidecar.Lock, string) error { return nil }
-func (l *tallyLocks) Remove(lock sidecar.Lock) error          { return l.Unmake(lock) }
-func (l *tallyLocks) ShowUsage([]sidecar.Usage)               {}
-func (l *tallyLocks) Failure() error                          { return nil }
+func (l *tallyLocks) MakeOperator(lockfile.Lock, string) error { return nil }
+func (l *tallyLocks) Remove(lock lockfile.Lock) error          { return l.Unmake(lock) }
+func (l *tallyLocks) ShowUsage([]lockfile.Usage)               {}
+func (l *tallyLocks) Failure() error                           { return nil }
 
 // tallyTrips follows which subjects are tripped: not all of them get a lock file for it.
 type tallyTrips struct {

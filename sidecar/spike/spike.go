@@ -49,7 +49,7 @@ type Options struct {
 // New returns a Watch that has seen no spike yet.
 func New(o Options) *Watch { return &Watch{Options: o, all: map[author]spike{}} }
 
-// Survey looks for spikes, and tells of each once.
+// Survey finds spikes, and emits one event for each.
 func (w *Watch) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	s := w.Settings()
 	each = func(st ratelimit.Standing) {
@@ -74,11 +74,11 @@ func (w *Watch) Survey(now time.Time) (each func(ratelimit.Standing), done func(
 }
 
 func (w *Watch) watched(s *settings.Settings, domain string) bool {
-	is, _ := limit.InForce(s.Table, s.PayerOfDomain(domain), "spike", func(t *limit.Thresholds) *limit.Spike { return t.Spike })
+	is := limit.InForce(s.Table, s.PayerOfScope(domain), func(t *limit.Thresholds) *limit.Spike { return t.Spike })
 	return is == limit.SpikeWatch
 }
 
-// found keeps a spike, and tells of it if it is new.
+// found records a spike, and emits an event if it is new.
 func (w *Watch) found(now time.Time, of author, v Volume) {
 	w.mu.Lock()
 	_, again := w.all[of]
@@ -100,7 +100,7 @@ func (w *Watch) Has(now time.Time, domain, key string) bool {
 // surveyed is within which time each domain is surveyed again: that is once a minute.
 const surveyed = 150 * time.Second
 
-// Mark is what `sluice who` says of an author that has a spike; empty: it has none.
+// Mark returns what `sluice who` prints beside an author that has a spike; "" if it has none.
 func (w *Watch) Mark(domain, key string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,7 +20,7 @@ func (s *Stops) Blame(ctx context.Context, now time.Time, scope, subject, why, t
 // Forgive ends what Blame has begun. A stop by an operator stays.
 func (s *Stops) Forgive(ctx context.Context, now time.Time, scope, subject string) {
 	if st := s.view.Load().blamed(now, scope, subject); st != nil {
-		s.post(ctx, keys+st.Mark+endKey, end{Ended: now.Round(0).UTC().Truncate(time.Millisecond), EndedBy: "sluice"})
+		s.post(ctx, keys+st.Mark+endKey, end{Ended: now.Round(0).UTC().Truncate(time.Millisecond), EndedBy: "sluice", EndedOn: s.Settings().Node})
 	}
 }
 

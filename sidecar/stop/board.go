@@ -38,7 +38,7 @@ func (s *Stops) post(ctx context.Context, key string, v any) {
 		s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 		err = s.outbox.Put(value, key)
 	}
-	s.logFailure(err)
+	event.EmitError(s.Events, event.StoreFailed, err)
 }
 
 // postAgain posts what the board has not taken before.
@@ -53,19 +53,13 @@ func (s *Stops) postAgain(ctx context.Context) {
 			s.Events.Emit(event.Event{Kind: event.BoardFailed, Err: err})
 			return
 		}
-		s.logFailure(s.outbox.Drop(key))
-	}
-}
-
-func (s *Stops) logFailure(err error) {
-	if err != nil {
-		s.Events.Emit(event.Event{Kind: event.StoreFailed, Err: err})
+		event.EmitError(s.Events, event.StoreFailed, s.outbox.Drop(key))
 	}
 }
 
 // receive takes one value of the board; nil: it was removed.
 func (s *Stops) receive(key string, value []byte) {
-	news, err := s.take(strings.TrimPrefix(key, keys), value)
+	news, err := s.receiveValue(strings.TrimPrefix(key, keys), value)
 	if err != nil { // no other value depends on it
 		s.Events.Emit(event.Event{Kind: event.NoteUnread, Attrs: event.Attrs("note", key), Err: err})
 	}
@@ -74,8 +68,8 @@ func (s *Stops) receive(key string, value []byte) {
 	}
 }
 
-// take is receive, and returns what operators should know of it.
-func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
+// receiveValue is receive, and returns what operators should know of it.
+func (s *Stops) receiveValue(name string, value []byte) (news event.Event, err error) {
 	mark, what, _ := strings.Cut(name, "/")
 	if what != "" {
 		what = "/" + what
@@ -93,17 +87,17 @@ func (s *Stops) take(name string, value []byte) (news event.Event, err error) {
 		delete(s.ends, mark)
 	case value == nil:
 	case what == "":
-		return s.takeStop(mark, value)
+		return s.receiveStop(mark, value)
 	case what == endKey || what == releaseKey:
-		return s.takeEnd(mark, what, value)
+		return s.receiveEnd(mark, what, value)
 	default:
 		err = errors.New("it has a name that no stop has")
 	}
 	return news, err
 }
 
-// takeStop takes a stop. s.mu is held.
-func (s *Stops) takeStop(mark string, value []byte) (news event.Event, err error) {
+// receiveStop takes a stop. s.mu is held.
+func (s *Stops) receiveStop(mark string, value []byte) (news event.Event, err error) {
 	st := &Stop{}
 	if err = json.Unmarshal(value, st); err == nil && !st.belongsTo(mark) {
 		err = errors.New("it is no stop of this mark")
@@ -119,8 +113,8 @@ func (s *Stops) takeStop(mark string, value []byte) (news event.Event, err error
 	return news, nil
 }
 
-// takeEnd takes the end of a stop, or the release of what it held. s.mu is held.
-func (s *Stops) takeEnd(mark, what string, value []byte) (news event.Event, err error) {
+// receiveEnd takes the end of a stop, or the release of what it held. s.mu is held.
+func (s *Stops) receiveEnd(mark, what string, value []byte) (news event.Event, err error) {
 	var e end
 	if err = json.Unmarshal(value, &e); err == nil && (what == endKey) == e.Ended.IsZero() {
 		err = errors.New("it is no end of a stop")

@@ -14,7 +14,7 @@ import (
 
 // An awayBoard is one whose server goes away for a time.
 type awayBoard struct {
-	notes.Board
+	notes.LocalBoard
 	away bool
 }
 
@@ -24,14 +24,14 @@ func (b *awayBoard) Post(ctx context.Context, key string, value []byte) ([]byte,
 	if b.away {
 		return nil, errAway
 	}
-	return b.Board.Post(ctx, key, value)
+	return b.LocalBoard.Post(ctx, key, value)
 }
 
 func (b *awayBoard) Remove(ctx context.Context, key string) error {
 	if b.away {
 		return errAway
 	}
-	return b.Board.Remove(ctx, key)
+	return b.LocalBoard.Remove(ctx, key)
 }
 
 // post puts a value on the board as any node, or who has taken one over, could.
@@ -66,7 +66,7 @@ func TestWhatIsNoStopOnTheBoardIsSkippedAndNamed(t *testing.T) {
 		for _, when := range []string{"while it runs", "at a start"} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				d := newDesk(t)
-				good := d.stop(Order{Scope: ann}).Mark
+				good := d.stop(Request{Scope: ann}).Mark
 				key := strings.Replace(bad.key, "GOOD", good, 1)
 				if d.post(key, bad.value); when == "at a start" {
 					d.open()
@@ -74,7 +74,7 @@ func TestWhatIsNoStopOnTheBoardIsSkippedAndNamed(t *testing.T) {
 				d.wantLogged("note ignored, it cannot be understood; what is counted is not concerned\" note=" + key)
 				d.want("the bad value", eve, false)
 				d.want("a good one", ann, true)
-				d.stop(Order{Scope: eve})
+				d.stop(Request{Scope: eve})
 				d.want("a later one", eve, true)
 				if n := len(d.List(d.now, "", true)); n != 2 {
 					t.Errorf("%d stops are listed", n)
@@ -125,8 +125,8 @@ func TestStopsAndEndsComeInAnyOrder(t *testing.T) {
 func TestABoardThatIsAway(t *testing.T) {
 	d := newDesk(t)
 	d.board.away = true
-	d.stop(Order{Scope: eve})
-	d.stop(Order{Scope: ann})
+	d.stop(Request{Scope: eve})
+	d.stop(Request{Scope: ann})
 	d.Start(t.Context(), d.now, ann, "bob", false)
 	d.open()
 	d.Follow(t.Context(), d.now)
@@ -147,7 +147,7 @@ func TestABoardThatIsAway(t *testing.T) {
 // Operators are told of what comes, and not of what was there at the start.
 func TestStopsAreTold(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, Why: "stolen", Reject: true})
+	d.stop(Request{Scope: eve, Why: "stolen", Reject: true})
 	d.wantLogged("others of its domain go on\" domain=a.example scope=eve@a.example who=alice reject=true node=node1 why=stolen")
 	d.Start(t.Context(), d.now, eve, "bob", false)
 	d.wantLogged("started: this author may send again\" domain=a.example scope=eve@a.example who=bob node=node1\n")
@@ -167,8 +167,8 @@ func TestStopsAreTold(t *testing.T) {
 // is in force forever; of the rest the last thousand.
 func TestWhatIsOverIsForgotten(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: ann})
-	d.stop(Order{Scope: eve, For: time.Hour})
+	d.stop(Request{Scope: ann})
+	d.stop(Request{Scope: eve, For: time.Hour})
 	old := d.now.Add(-time.Hour)
 	ended := d.now.Add(time.Hour)
 	d.now = ended.Add(kept - time.Second)
@@ -181,7 +181,7 @@ func TestWhatIsOverIsForgotten(t *testing.T) {
 	if _, kept := d.Kept(d.now, eve, old); kept || len(d.List(d.now, eve, true)) != 0 {
 		t.Error("it is remembered for longer than 35 days")
 	}
-	d.stop(Order{Scope: eve})
+	d.stop(Request{Scope: eve})
 	d.Start(t.Context(), d.now, eve, "bob", true)
 	d.now = d.now.Add(kept)
 	d.board.away = true
@@ -212,7 +212,7 @@ func TestAThousandThatAreOverAreRemembered(t *testing.T) {
 	}
 	d.now = first.Add(time.Hour)
 	d.open()
-	d.stop(Order{Scope: ann})
+	d.stop(Request{Scope: ann})
 	d.Tick(t.Context(), d.now)
 	all, entries := d.List(d.now, "script:/srv", true), 0
 	d.board.Entries(keys, func(string, []byte) { entries++ })

@@ -4,12 +4,12 @@ import (
 	"context"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/lockfile"
 )
 
-func lockOf(author string) sidecar.Lock {
-	return sidecar.Lock{Kind: sidecar.LockStopped, Domain: author}
+func lockOf(author string) lockfile.Lock {
+	return lockfile.Lock{Kind: lockfile.Stopped, Domain: author}
 }
 
 // syncFiles makes and removes files so that each author that is stopped has one, if its key
@@ -31,14 +31,14 @@ func (s *Stops) syncFiles(ctx context.Context, now time.Time) {
 				made := &Stop{Mark: newMark(now), Scope: f.Domain, Since: at, Cause: Operator, Who: byHand, Node: s.Settings().Node}
 				s.post(ctx, keys+made.Mark, made)
 			}
-			s.logTrouble(s.Dir.Adopt(f.Lock))
+			event.EmitError(s.Events, event.LockTrouble, s.Dir.Adopt(f.Lock))
 		case st == nil:
-			s.logTrouble(s.Dir.Unmake(f.Lock))
+			event.EmitError(s.Events, event.LockTrouble, s.Dir.Unmake(f.Lock))
 		}
 	}
 	for scope := range *s.view.Load() {
-		if st := s.view.Load().inForce(now, scope); st != nil && !stands[scope] && sidecar.StopFile(scope) {
-			s.logTrouble(s.Dir.Make(lockOf(scope), "stopped by "+st.Who, 0))
+		if st := s.view.Load().inForce(now, scope); st != nil && !stands[scope] && lockfile.StopFile(scope) {
+			event.EmitError(s.Events, event.LockTrouble, s.Dir.Make(lockOf(scope), "stopped by "+st.Who, 0))
 		}
 	}
 }
@@ -47,25 +47,19 @@ func (s *Stops) syncFiles(ctx context.Context, now time.Time) {
 const byHand = "a hand (its file)"
 
 // Event follows what an operator did by hand in the directory.
-func (s *Stops) Event(ctx context.Context, now time.Time, e sidecar.LockEvent) {
+func (s *Stops) Event(ctx context.Context, now time.Time, e lockfile.Event) {
 	switch e.Kind {
-	case sidecar.LockRemovedByHand:
+	case lockfile.RemovedByHand:
 		s.Start(ctx, now, e.File.Domain, byHand, false)
-	case sidecar.LockMade, sidecar.LockTakenOver:
+	case lockfile.Made, lockfile.TakenOver:
 		s.syncFiles(ctx, now)
-	case sidecar.LockIgnored:
+	case lockfile.Ignored:
 		s.Events.Emit(event.Event{Kind: event.StopIgnored, Err: e.Err})
-	case sidecar.LockDirLost:
+	case lockfile.DirLost:
 		s.Events.Emit(event.Event{Kind: event.LockDirLost, Err: e.Err})
-	case sidecar.LockTrouble:
-		s.logTrouble(e.Err)
-	case sidecar.LockDirMended:
-		s.Events.Emit(event.Event{Kind: event.LockDirMended})
-	}
-}
-
-func (s *Stops) logTrouble(err error) {
-	if err != nil {
-		s.Events.Emit(event.Event{Kind: event.LockTrouble, Err: err})
+	case lockfile.Trouble:
+		event.EmitError(s.Events, event.LockTrouble, e.Err)
+	case lockfile.DirMended:
+		s.Events.Emit(event.Event{Kind: event.LockDirMended, Attrs: event.Attrs("dir", e.Dir)})
 	}
 }

@@ -1,9 +1,9 @@
 package stop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"path"
 	"regexp"
 	"strings"
@@ -11,6 +11,8 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/field"
+	"sluice/sidecar/printable"
+	"sluice/sidecar/typed"
 )
 
 // prefixed are the scopes that are named by a prefix and what follows it, as somebody types it.
@@ -23,7 +25,7 @@ var prefixed = []struct {
 	{sidecar.ServicePrefix, "the login", field.NotEmpty},
 	{sidecar.ScriptPrefix, "the directory", directory},
 	{sidecar.ForwardPrefix, "the address that redirects", field.Mailbox},
-	{sidecar.ClientPrefix, "the client", client},
+	{sidecar.ClientPrefix, "the client", typed.Client},
 }
 
 // Canonical returns the canonical form of a scope that can be stopped: the key of an author,
@@ -68,14 +70,10 @@ func directory(s string) (string, error) {
 	return path.Clean(s), nil
 }
 
-// client is a Check for the client of a relay: its address, or for IPv6 its network.
-func client(s string) (string, error) {
-	address, _ := strings.CutSuffix(s, "/64")
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return "", errors.New(`an address like "192.0.2.1", or "2001:db8::/64"`)
-	}
-	return sidecar.NetworkOf(ip), nil
+// StartCommand is the command that starts an author again, to copy into a shell. Tenants choose
+// names of authors.
+func StartCommand(scope string) string {
+	return cmp.Or(printable.Command("sluice start", scope), "sluice start AUTHOR")
 }
 
 // DomainOf returns the domain that a scope belongs to; empty if it is of none.

@@ -13,7 +13,10 @@ import (
 	"sluice/sidecar"
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
+	"sluice/sidecar/limit"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 )
 
@@ -73,7 +76,7 @@ const (
 	// heldLeast is how many recipients of an author sendmail accepts to be held in any case.
 	heldLeast = 20
 	// kept is how long a stop that is over is remembered: longer than Exim keeps what is held.
-	kept = 35 * sidecar.Day
+	kept = 35 * limit.Day
 	// mostOver is how many stops that are over are remembered.
 	mostOver = 1000
 )
@@ -97,18 +100,18 @@ type view map[string][]*Stop
 
 // A Dir is the directory of the files by which Exim stops somebody while nobody answers.
 type Dir interface {
-	Make(l sidecar.Lock, content string, epoch int64) error
-	Unmake(l sidecar.Lock) error
-	Adopt(l sidecar.Lock) error
-	Files(domain string) []sidecar.LockFile
+	Make(l lockfile.Lock, content string, epoch int64) error
+	Unmake(l lockfile.Lock) error
+	Adopt(l lockfile.Lock) error
+	Files(domain string) []lockfile.File
 	Failure() error
 }
 
 // Options are what Stops are made with; all but Dir are needed.
 type Options struct {
-	Board    sidecar.Board
+	Board    notes.Board
 	Dir      Dir // nil: stops make no files
-	Notes    sidecar.Notes
+	Notes    notes.Store
 	Events   event.Sink
 	Settings func() *settings.Settings
 	Held     func(scope string) int // how many recipients of an author's mail are held, or by a stop of an account or login
@@ -228,14 +231,26 @@ func (s *Stop) text(node string) func(sidecar.Action) sidecar.RefusalText {
 
 // Origin says who has made a stop, when, for how long and why.
 func (s *Stop) Origin() string {
-	text := fmt.Sprintf("stopped by %s at %s", s.Who, sidecar.DateTime(s.Since))
+	text := fmt.Sprintf("stopped by %s at %s", s.Who, printable.DateTime(s.Since))
 	if !s.Until.IsZero() {
-		text += " until " + sidecar.DateTime(s.Until)
+		text += " until " + printable.DateTime(s.Until)
 	}
 	if s.Why != "" {
 		text += ": " + s.Why
 	}
 	return text
+}
+
+// Ending says who has ended a stop, on which node and when; empty if nobody has.
+func (s *Stop) Ending() string {
+	if s.Ended.IsZero() {
+		return ""
+	}
+	on := ""
+	if s.EndedOn != "" { // an earlier version did not say
+		on = " on " + s.EndedOn
+	}
+	return fmt.Sprintf("by %s%s at %s", s.EndedBy, on, printable.DateTime(s.Ended))
 }
 
 // Kept returns the Block of a message that a stop of a scope has held, and that stays held
@@ -245,7 +260,7 @@ func (s *Stops) Kept(now time.Time, scope string, arrived time.Time) (sidecar.Bl
 		if st.over(now) && st.Released.IsZero() && arrived.Before(st.ended().Add(-oldMail)) {
 			return sidecar.Block{SMTP: sidecar.Defer, By: sidecar.ByStop, Stop: scope, Text: func(sidecar.Action) sidecar.RefusalText {
 				return sidecar.RefusalText{Text: fmt.Sprintf(textKept, sidecar.TitleOfAuthor(scope)),
-					Where: fmt.Sprintf("sluice start %s --release; sluice on %s", scope, s.Settings().Node)}
+					Where: fmt.Sprintf("%s --release; sluice on %s", StartCommand(scope), s.Settings().Node)}
 			}}, true
 		}
 	}
@@ -267,8 +282,8 @@ func (s *Stops) Failure() error {
 	return s.Dir.Failure()
 }
 
-// An Order is what somebody wants to stop, and how.
-type Order struct {
+// A Request says what an operator wants to stop, and how.
+type Request struct {
 	Scope  string
 	For    time.Duration // 0: until it is ended
 	Reject bool
@@ -277,7 +292,7 @@ type Order struct {
 }
 
 // Stop stops a scope on all nodes, at once or as soon as the board can be reached.
-func (s *Stops) Stop(ctx context.Context, now time.Time, o Order) *Stop {
+func (s *Stops) Stop(ctx context.Context, now time.Time, o Request) *Stop {
 	at := now.Round(0).UTC().Truncate(time.Millisecond)
 	st := &Stop{Mark: newMark(at), Scope: o.Scope, Since: at, Cause: Operator, Reject: o.Reject, Who: o.Who, Node: s.Settings().Node, Why: o.Why}
 	if o.For > 0 {

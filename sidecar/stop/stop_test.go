@@ -19,7 +19,9 @@ import (
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/live"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/lockfile"
 	"sluice/sidecar/notes"
+	"sluice/sidecar/printable"
 	"sluice/sidecar/settings"
 )
 
@@ -48,7 +50,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.store.Close() })
-	d.board = &awayBoard{Board: notes.Board{Notes: d.store}}
+	d.board = &awayBoard{LocalBoard: notes.LocalBoard{Notes: d.store}}
 	d.open()
 	return d
 }
@@ -62,7 +64,11 @@ func (d *desk) open() {
 	}
 	events := event.NewStream(event.NewLog(slog.New(slog.NewTextHandler(&d.log, nil))))
 	live := live.New(live.Options{Config: c, Host: settings.Host{Node: "node1"}, Board: d.board, Notes: d.store, Events: events, Now: d.now})
-	files, err := lockdir.Open(lockdir.Options{Path: d.dir + "/stopped", Stopped: true, Notes: d.store, Now: d.now})
+	locks, err := lockdir.Open(lockdir.Options{Path: d.dir, Notes: d.store, Now: d.now})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	files, err := lockdir.Open(lockdir.Options{Path: d.dir + "/stopped", Within: locks, Notes: d.store, Now: d.now})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -70,7 +76,7 @@ func (d *desk) open() {
 		Held: func(author string) int { return d.held[author] }})
 }
 
-func (d *desk) stop(o Order) *Stop {
+func (d *desk) stop(o Request) *Stop {
 	o.Who = "alice"
 	return d.Stop(d.t.Context(), d.now, o)
 }
@@ -115,7 +121,7 @@ func TestWhomAStopConcerns(t *testing.T) {
 	} {
 		d := newDesk(t)
 		if c.scope != "" {
-			d.stop(Order{Scope: c.scope})
+			d.stop(Request{Scope: c.scope})
 		} else {
 			d.Blame(t.Context(), d.now, c.blamed, "a.example", "10/5 bad", "too much is bad")
 		}
@@ -128,19 +134,21 @@ func TestWhomAStopConcerns(t *testing.T) {
 
 func TestWhatAStopAnswers(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, Why: "stolen", For: time.Hour})
+	began := d.now
+	stamp := func(after time.Duration) string { return began.Add(after).Local().Format("2006-01-02 15:04:05 -0700") }
+	d.stop(Request{Scope: eve, Why: "stolen", For: time.Hour})
 	b, _ := d.block(eve)
 	text := b.Text(sidecar.Defer)
 	if b.SMTP != sidecar.Defer || b.Local != sidecar.Accept || b.By != sidecar.ByStop || b.Retries != nil ||
 		text.Text != "Mailbox eve@a.example is stopped.  Message will be reattempted later" || text.Where != "sluice on node1" ||
-		text.Log != "stopped by alice at 2026-03-01 12:00:00 +0000 until 2026-03-01 13:00:00 +0000: stolen" {
+		text.Log != "stopped by alice at "+stamp(0)+" until "+stamp(time.Hour)+": stolen" {
 		t.Errorf("%+v, %+v", b, text)
 	}
 	d.now = d.now.Add(time.Second)
-	d.stop(Order{Scope: eve, Reject: true}) // the last speaks
+	d.stop(Request{Scope: eve, Reject: true}) // the last speaks
 	b, _ = d.block(eve)
 	if text = b.Text(sidecar.Reject); b.SMTP != sidecar.Reject || b.Local != sidecar.Reject || text.Text != "Mailbox eve@a.example is stopped.  Message discarded." ||
-		text.Log != "stopped by alice at 2026-03-01 12:00:01 +0000" {
+		text.Log != "stopped by alice at "+stamp(time.Second) {
 		t.Errorf("with --reject: %+v, %+v", b, text)
 	}
 	d.Blame(t.Context(), d.now, ann, "a.example", "10/5 bad", "too much is bad")
@@ -163,7 +171,7 @@ func TestHowMuchOfAStoppedAuthorIsHeld(t *testing.T) {
 		{"script:/srv", sidecar.Payer{Special: sidecar.System}, 20}, // without a limit
 	} {
 		d := newDesk(t)
-		d.stop(Order{Scope: c.author})
+		d.stop(Request{Scope: c.author})
 		for n, want := range map[int]sidecar.Action{c.most - 1: sidecar.Accept, c.most: sidecar.Reject, c.most + 1: sidecar.Reject} {
 			d.held[c.author] = n
 			if b, blocked := d.Block(d.now, sidecar.Author{Key: c.author}, c.who); !blocked || b.Local != want {
@@ -179,7 +187,7 @@ func TestHowMuchOfAStoppedAccountIsHeld(t *testing.T) {
 	const script = "script:/home/carl/new"
 	for _, scope := range []string{"account:carl", script} {
 		d := newDesk(t)
-		d.stop(Order{Scope: "account:carl"})
+		d.stop(Request{Scope: "account:carl"})
 		for n, want := range map[int]sidecar.Action{29: sidecar.Accept, 30: sidecar.Reject} {
 			d.held[scope] = n
 			if b, _ := d.Block(d.now, sidecar.Author{Key: script, Account: "carl"}, sidecar.Payer{Domain: "a.example", Account: "carl"}); b.Local != want {
@@ -192,8 +200,8 @@ func TestHowMuchOfAStoppedAccountIsHeld(t *testing.T) {
 // A stop with --for ends to the second, and which end counts is the earlier one.
 func TestAStopExpires(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, For: time.Hour})
-	d.stop(Order{Scope: ann})
+	d.stop(Request{Scope: eve, For: time.Hour})
+	d.stop(Request{Scope: ann})
 	end := d.now.Add(time.Hour)
 	d.now = end.Add(-time.Millisecond)
 	d.want("before", eve, true)
@@ -216,6 +224,12 @@ func TestAStopExpires(t *testing.T) {
 	if st := d.List(d.now, ann, true)[0]; st.State(d.now) != "ended" || !st.ended().Equal(d.now) || st.EndedBy != "bob" {
 		t.Errorf("after start: %+v", st)
 	}
+	if got, want := d.List(d.now, ann, true)[0].Ending(), "by bob on node1 at "+printable.DateTime(d.now); got != want {
+		t.Errorf("it was ended %q, want %q", got, want)
+	}
+	if st := d.List(d.now, eve, true)[0]; st.Ending() != "" {
+		t.Errorf("nobody has ended what expired, and it says %q", st.Ending())
+	}
 	early := &Stop{Until: end, end: end2(end.Add(-time.Minute))}
 	late := &Stop{Until: end, end: end2(end.Add(time.Minute))}
 	if early.State(end) != "ended" || late.State(end) != "expired" || !late.ended().Equal(end) {
@@ -225,10 +239,29 @@ func TestAStopExpires(t *testing.T) {
 
 func end2(at time.Time) end { return end{Ended: at} }
 
+// A tenant chooses the name of a directory, and an operator copies the command.
+func TestTheCommandThatStarts(t *testing.T) {
+	d := newDesk(t)
+	for scope, want := range map[string]string{
+		eve:                          "sluice start eve@a.example",
+		"script:/home/bob/$(reboot)": "sluice start 'script:/home/bob/$(reboot)'",
+		"script:/home/bob/\u202e":    "sluice start AUTHOR",
+	} {
+		if got := StartCommand(scope); got != want {
+			t.Errorf("%q: %s, want %s", scope, got, want)
+		}
+		d.stop(Request{Scope: scope, For: time.Hour})
+		b, _ := d.Kept(d.now.Add(2*time.Hour), scope, d.now.Add(-2*time.Hour))
+		if got := b.Text(sidecar.Defer).Where; got != want+" --release; sluice on node1" {
+			t.Errorf("%q is held: %s", scope, got)
+		}
+	}
+}
+
 // What a stop has held and was an hour old when it ended stays, until it is released.
 func TestOldMailStays(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, For: 2 * time.Hour})
+	d.stop(Request{Scope: eve, For: 2 * time.Hour})
 	ended := d.now.Add(2 * time.Hour)
 	kept := func(arrived time.Time) bool {
 		_, kept := d.Kept(d.now, eve, arrived)
@@ -263,7 +296,7 @@ func TestOldMailByItsID(t *testing.T) {
 	for age, want := range map[time.Duration]bool{oldMail - time.Second: false, oldMail + time.Second: true} {
 		d := newDesk(t)
 		d.now = arrived.Add(age)
-		d.stop(Order{Scope: eve})
+		d.stop(Request{Scope: eve})
 		d.Start(t.Context(), d.now, eve, "bob", false)
 		if got := d.KeptID(d.now, eve, id); got != want {
 			t.Errorf("%v old: it stays %v", age, got)
@@ -302,7 +335,7 @@ func TestOneRetryAMinute(t *testing.T) {
 // operator's start ends both.
 func TestBlame(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, For: time.Hour})
+	d.stop(Request{Scope: eve, For: time.Hour})
 	d.now = d.now.Add(time.Minute)
 	since := d.now
 	d.Blame(t.Context(), d.now, eve, "a.example", "10/5 bad", "")
@@ -319,6 +352,9 @@ func TestBlame(t *testing.T) {
 	}
 	d.Forgive(t.Context(), d.now, eve, "a.example")
 	d.Forgive(t.Context(), d.now, eve, "a.example")
+	if got, want := d.List(d.now, eve, true)[0].Ending(), "by sluice on node1 at "+printable.DateTime(d.now); got != want {
+		t.Errorf("it was ended %q, want %q", got, want)
+	}
 	d.want("forgiven", eve, true)
 	if len(d.Blamed(d.now)) != 0 || !d.LastBlame(eve, "a.example").Equal(since) || !d.LastBlame(eve, "b.example").IsZero() || !d.LastBlame(ann, "a.example").IsZero() {
 		t.Errorf("blamed are %v, the last time %v", d.Blamed(d.now), d.LastBlame(eve, "a.example"))
@@ -349,8 +385,8 @@ func (d *desk) wantFiles(when string, want ...string) {
 // The files are those that are stopped by operators, if Exim can ask for them by name.
 func TestFilesOfTheStopped(t *testing.T) {
 	d := newDesk(t)
-	d.stop(Order{Scope: eve, For: time.Hour})
-	d.stop(Order{Scope: "script:/srv/wp"})
+	d.stop(Request{Scope: eve, For: time.Hour})
+	d.stop(Request{Scope: "script:/srv/wp"})
 	d.Blame(t.Context(), d.now, ann, "a.example", "", "")
 	d.Follow(t.Context(), d.now)
 	d.wantFiles("stopped", eve)
@@ -381,14 +417,14 @@ func TestFilesOfTheStopped(t *testing.T) {
 	d.want("touched", eve, true)
 	d.Start(t.Context(), d.now, eve, "bob", false)
 	d.wantFiles("started", "login:bob")
-	d.StopsEvent(sidecar.LockRemovedByHand, "login:bob")
+	d.StopsEvent(lockfile.RemovedByHand, "login:bob")
 	d.want("removed by hand", "login:bob", false)
-	d.stop(Order{Scope: eve, For: time.Hour})
+	d.stop(Request{Scope: eve, For: time.Hour})
 	d.now = d.now.Add(time.Hour)
 	d.Tick(t.Context(), d.now)
 	d.wantFiles("expired")
-	d.StopsEvent(sidecar.LockMade, "")
-	d.stop(Order{Scope: eve})
+	d.StopsEvent(lockfile.Made, "")
+	d.stop(Request{Scope: eve})
 	if all := d.List(d.now, eve, true); len(all) != 4 || all[0].State(d.now) != "in force" {
 		t.Errorf("in all it was stopped so: %+v", all)
 	}
@@ -404,8 +440,8 @@ func TestFilesOfTheStopped(t *testing.T) {
 }
 
 // StopsEvent is an event of the directory.
-func (d *desk) StopsEvent(kind sidecar.LockEventKind, scope string) {
-	d.Event(d.t.Context(), d.now, sidecar.LockEvent{Kind: kind, File: sidecar.LockFile{Lock: lockOf(scope)}})
+func (d *desk) StopsEvent(kind lockfile.EventKind, scope string) {
+	d.Event(d.t.Context(), d.now, lockfile.Event{Kind: kind, File: lockfile.File{Lock: lockOf(scope)}})
 }
 
 func TestScopesThatCanBeStopped(t *testing.T) {

@@ -19,7 +19,7 @@ type Blocker struct {
 // Block implements policy.Blocker.
 func (b Blocker) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sidecar.Block, bool) {
 	s := b.Settings()
-	whose, by := s.PanelBlockOf(who)
+	whose, by := Of(s, who)
 	if whose == "" || by.Suspended != b.Suspended {
 		return sidecar.Block{}, false
 	}
@@ -32,6 +32,22 @@ func (b Blocker) Block(_ time.Time, _ sidecar.Author, who sidecar.Payer) (sideca
 		return sidecar.RefusalText{Text: fmt.Sprintf(text, whose), Where: fmt.Sprintf("%s; sluice on %s", by.Place, s.Node)}
 	}
 	return block, true
+}
+
+// Of finds which of a payer's mailbox, domain and account the panel blocks. It returns the
+// name that refusals use, like "Domain example.com"; "" if none is blocked. A suspension
+// wins over a hold, and between two of a kind the more specific scope wins.
+func Of(s *settings.Settings, who sidecar.Payer) (whose string, by settings.PanelBlock) {
+	if len(s.PanelBlocks) == 0 {
+		return "", settings.PanelBlock{}
+	}
+	scopes := who.Scopes()
+	for _, name := range scopes[:len(scopes)-1] { // a panel has no default scope
+		if b, blocked := s.PanelBlocks[name]; blocked && (whose == "" || b.Suspended && !by.Suspended) {
+			whose, by = sidecar.TitleOf(name), b
+		}
+	}
+	return whose, by
 }
 
 // Operators grep for these texts. cPanel words the first "has an outgoing mail suspension".

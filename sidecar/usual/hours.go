@@ -151,7 +151,7 @@ func (d *Domain) Free(author string, day uint16, max int64) int64 {
 // Usual is what an author sends in its busiest hours, within a month; 0 if that is not known.
 func (d *Domain) Usual(author string, day uint16) int64 {
 	if r := d.find(author); r != nil {
-		return r.in(month, day)
+		return r.apart(month, day)
 	}
 	return 0
 }

@@ -16,7 +16,7 @@ func TestQuotas(t *testing.T) {
 	for ago := range uint16(20) {
 		h.Note(noon, "x.example", "a", today-19+ago, 8)
 	}
-	h.Note(noon, "x.example", "b", today-20, 64)
+	h.Note(noon, "x.example", "b", today-21, 64)
 	h.Note(noon, "x.example", "b", today-19, 64)
 	h.Note(noon, "x.example", "c", today, 64)
 	x := h.Of("x.example")

@@ -8,9 +8,8 @@ const (
 	week  = 7
 )
 
-// A ring has the busiest hour of each of the last days of an author. The second-highest of
-// these is what is usual, so that a weekly newsletter is, and what one day's attack has sent
-// is not.
+// A ring has the busiest hour of each of the last days of an author. What it has reached on two
+// days is usual, so that a weekly newsletter is, and what one day's attack has sent is not.
 type ring struct {
 	author      string
 	first, last uint16       // days since 1970: of its first send, and the newest in busiest
@@ -65,14 +64,29 @@ func (r *ring) in(days, day uint16) int64 {
 	return unpack(second)
 }
 
+// apart is what was reached on two days between which there was another, of the days up to a day.
+// An attack that goes on over midnight has only two that follow each other.
+func (r *ring) apart(days, day uint16) int64 {
+	var most, before, last uint8 // before is the highest until two days after this one, last that of the day after it
+	for d := day; d > 0 && day-d < days; d-- {
+		var b uint8
+		if r.has(d) {
+			b = r.busiest[d%month]
+		}
+		most = max(most, min(b, before))
+		before, last = max(before, last), b
+	}
+	return unpack(most)
+}
+
 // quota is for how many sends an hour others leave room: half as much again as is usual in a
 // week.
 func (r *ring) quota(day uint16) int64 { return (3*r.in(week, day) + 1) / 2 }
 
-// free is how many sends an hour need leave no room for others, where a limit is max.
-func (r *ring) free(day uint16, max_ int64) int64 {
+// free is how many sends an hour need leave no room for others of a domain with this limit.
+func (r *ring) free(day uint16, limit int64) int64 {
 	if r == nil || r.first >= day {
 		return 0
 	}
-	return max(3*r.in(month, day)/2, max_/20)
+	return max(3*r.apart(month, day)/2, limit/20)
 }

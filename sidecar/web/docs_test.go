@@ -11,6 +11,7 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 )
 
 var (
@@ -23,8 +24,8 @@ var (
 func whole(t *testing.T) *site {
 	t.Helper()
 	s := newSite(t, "[metrics]\ntop = 1\n"+limit4)
-	s.ShowProgress(func() []sidecar.LogProgress { return []sidecar.LogProgress{{Key: "exim.mainlog", Size: 1}} })
-	s.metrics.Read("exim", []sidecar.LogEntry{{Kind: sidecar.LogArrived}})
+	s.ShowProgress(func() []logline.Progress { return []logline.Progress{{Key: "exim.mainlog", Size: 1}} })
+	s.metrics.Read("exim", []logline.Entry{{Kind: logline.Arrived}})
 	s.metrics.CalledRedis(time.Millisecond, nil)
 	s.metrics.Emit(event.Event{Kind: event.Serving})
 	s.ask(sidecar.StageData, "news@full.example")

@@ -12,6 +12,7 @@ import (
 	"sluice/ratelimit"
 	"sluice/sidecar"
 	"sluice/sidecar/event"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
 )
@@ -22,9 +23,11 @@ type Options struct {
 	Settings func() *settings.Settings
 	Notices  func() []Notices          // of all channels
 	Queue    func() map[string]Waiting // by state; nil: it is not known, or there is no Exim
-	Version  string
-	Top      int       // of how many domains sluice_top_sends tells
-	Now      time.Time // of the start
+	// Attributed is how many sends of a subject in the window have a known author, or up to a sixth more.
+	Attributed func(now time.Time, subject string) int64
+	Version    string
+	Top        int       // of how many domains sluice_top_sends tells
+	Now        time.Time // of the start
 }
 
 // Notices is what became of the notices of one channel since the start.
@@ -88,8 +91,8 @@ type outcome struct {
 var results = map[ratelimit.Outcome]string{ratelimit.Delivered: "delivered", ratelimit.Deferred: "deferred", ratelimit.Failed: "failed"}
 
 // entryKinds are the labels of sluice_log_lines_total; other kinds are "other".
-var entryKinds = map[sidecar.EntryKind]string{sidecar.LogArrived: "arrived", sidecar.LogDelivered: "delivered", sidecar.LogDeferred: "deferred",
-	sidecar.LogFailed: "failed", sidecar.LogCompleted: "completed"}
+var entryKinds = map[logline.Kind]string{logline.Arrived: "arrived", logline.Delivered: "delivered", logline.Deferred: "deferred",
+	logline.Failed: "failed", logline.Completed: "completed"}
 
 // questionBuckets and redisBuckets are in seconds. Exim waits 300 ms for an answer, and a
 // node 50 ms for Redis unless store.timeout says otherwise.
@@ -141,7 +144,7 @@ func (m *Metrics) Emit(e event.Event) {
 }
 
 // Recorded implements delivery.Observer.
-func (m *Metrics) Recorded(_ time.Time, news []sidecar.Outcome) {
+func (m *Metrics) Recorded(_ time.Time, news []logline.Outcome) {
 	for i := range news {
 		if c := m.outcomes[outcome{news[i].Result.Kind(), news[i].Cause}]; c != nil {
 			c.Inc()
@@ -150,7 +153,7 @@ func (m *Metrics) Recorded(_ time.Time, news []sidecar.Outcome) {
 }
 
 // Read counts entries of a log, which label names. It is called with many at once.
-func (m *Metrics) Read(label string, entries []sidecar.LogEntry) {
+func (m *Metrics) Read(label string, entries []logline.Entry) {
 	var n [256]int
 	for i := range entries {
 		n[entries[i].Kind]++
@@ -159,7 +162,7 @@ func (m *Metrics) Read(label string, entries []sidecar.LogEntry) {
 		if n == 0 {
 			continue
 		}
-		name, ok := entryKinds[sidecar.EntryKind(kind)]
+		name, ok := entryKinds[logline.Kind(kind)]
 		if !ok {
 			name = "other"
 		}
@@ -204,6 +207,7 @@ func (m *Metrics) answered(read time.Time, r *sidecar.Request, a sidecar.Action)
 		if stages[i].stage == r.Stage {
 			m.durations[i].Observe(time.Since(read).Seconds())
 			m.questions[i][a].Inc()
+			break
 		}
 	}
 	if at := read.Unix(); r.Sender != Watchdog && m.asked.Load() != at {

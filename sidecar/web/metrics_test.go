@@ -25,6 +25,7 @@ import (
 	"sluice/sidecar/engine"
 	"sluice/sidecar/event"
 	"sluice/sidecar/lockdir"
+	"sluice/sidecar/logline"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/settings"
 	"sluice/sidecar/stop"
@@ -43,7 +44,7 @@ type site struct {
 	ids     int
 }
 
-// Deliver implements sidecar.Queue.
+// Deliver implements hold.Queue.
 func (s *site) Deliver(context.Context, []string) error { return nil }
 
 func newSite(t testing.TB, text string) *site {
@@ -54,7 +55,8 @@ func newSite(t testing.TB, text string) *site {
 	}
 	s := &site{t: t, now: time.Now()}
 	s.metrics = New(Options{Measures: func(now time.Time) operator.Measures { return s.Measures(now) }, Version: "v1",
-		Notices: func() []Notices { return []Notices{{"mail", 5, 3, 1, 2}, {"webhook", 0, 0, 0, 0}} },
+		Attributed: func(now time.Time, subject string) int64 { return s.Who.Attributed(now, subject) },
+		Notices:    func() []Notices { return []Notices{{"mail", 5, 3, 1, 2}, {"webhook", 0, 0, 0, 0}} },
 		Queue: func() map[string]Waiting {
 			return map[string]Waiting{"active": {7, s.now.Add(-time.Hour)}, "frozen": {}, "held": {}, "bounce": {}}
 		},
@@ -214,7 +216,7 @@ func TestRefusalsByReason(t *testing.T) {
 	}
 	s.ask(sidecar.StageRcpt, "news@locked.example")
 	s.ask(sidecar.StageData, "hacked@b.example")
-	if _, _, err := s.Operator.Stop(ctx, s.now, stop.Order{Scope: "hacked@b.example", Who: "root"}); err != nil {
+	if _, _, err := s.Operator.Stop(ctx, s.now, stop.Request{Scope: "hacked@b.example", Who: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	s.ask(sidecar.StageRcpt, "hacked@b.example")
@@ -243,20 +245,20 @@ func TestRefusalsByReason(t *testing.T) {
 
 func TestOutcomesLogAndEvents(t *testing.T) {
 	s := newSite(t, limit4)
-	record := func(kind sidecar.EntryKind, text string) {
+	record := func(kind logline.Kind, text string) {
 		s.ask(sidecar.StageData, "news@a.example")
 		id := s.id()
-		entries := []sidecar.LogEntry{
-			{Kind: sidecar.LogArrived, ID: id, At: s.now, Arrival: sidecar.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}},
-			{Kind: kind, ID: id, At: s.now, Attempt: sidecar.Attempt{Recipient: "u@far.example", Router: "dnslookup", Transport: "remote_smtp", Text: text}},
-			{Kind: sidecar.LogCompleted, ID: id, At: s.now}, {Kind: sidecar.LogMoved, ID: id, At: s.now},
+		entries := []logline.Entry{
+			{Kind: logline.Arrived, ID: id, At: s.now, Arrival: logline.Arrival{Sender: "news@a.example", Auth: "news@a.example", ClientAddress: "192.0.2.1"}},
+			{Kind: kind, ID: id, At: s.now, Attempt: logline.Attempt{Recipient: "u@far.example", Router: "dnslookup", Transport: "remote_smtp", Text: text}},
+			{Kind: logline.Completed, ID: id, At: s.now}, {Kind: logline.Moved, ID: id, At: s.now},
 		}
 		s.metrics.Read("exim", entries)
 		s.Record(t.Context(), s.now, entries)
 	}
-	record(sidecar.LogDelivered, "")
-	record(sidecar.LogFailed, "550 5.1.1 no such user")
-	record(sidecar.LogDeferred, "451 greylisted, come back")
+	record(logline.Delivered, "")
+	record(logline.Failed, "550 5.1.1 no such user")
+	record(logline.Deferred, "451 greylisted, come back")
 	s.metrics.Emit(event.Event{Kind: event.StoreFailed})
 	s.metrics.Emit(event.Event{Kind: event.Refused}) // only of the debug log
 	s.metrics.CalledRedis(3*time.Millisecond, nil)
@@ -307,11 +309,34 @@ func TestDomainsOverAndTheBusiest(t *testing.T) {
 	}
 }
 
+// Sends of which no author is known are counted once, whatever else of theirs has a limit, and only
+// those.
+func TestSendsWithoutAnAuthor(t *testing.T) {
+	s := newSite(t, limit4+"[limits.mailbox.\"news@a.example\"]\nhourly = 4\n")
+	for range 3 {
+		s.ask(sidecar.StageData, "news@a.example")
+	}
+	s.ask(sidecar.StageData, "news@b.example")
+	s.survey()
+	s.want(map[string]float64{"sluice_who_unattributed": 0})
+	for i, name := range []string{"a.example", "login:bob", "login:bob"} { // charged as by another node that tells nothing of it
+		var subjects []ratelimit.Subject
+		for _, name := range []string{name, "news@a.example", "account:bob"} {
+			subjects = append(subjects, ratelimit.Subject{Name: name, Limits: []ratelimit.Limit{{Window: time.Hour, Max: 100}}})
+		}
+		if _, err := s.store.Take(t.Context(), s.now, ratelimit.Take{Subjects: subjects, Tokens: []ratelimit.Token{ratelimit.Token(i + 1)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.survey()
+	s.want(map[string]float64{"sluice_who_unattributed": 3})
+}
+
 func TestTheBusiestAreKept(t *testing.T) {
 	for _, order := range [][]int64{{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 4, 1, 3}, {3, 1, 4, 2}} {
 		var f found
 		for _, sent := range order {
-			f.keep(busy{sent: sent}, 2)
+			f.addBusiest(busy{sent: sent}, 2)
 		}
 		if len(f.top) != 2 || f.top[0].sent != 4 || f.top[1].sent != 3 {
 			t.Errorf("of %v: %v", order, f.top)
@@ -350,8 +375,8 @@ func TestLint(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	s := newSite(t, limit4)
-	logs := []sidecar.LogProgress{{Key: "exim.mainlog", Read: 100, Size: 150}}
-	s.ShowProgress(func() []sidecar.LogProgress { return logs })
+	logs := []logline.Progress{{Key: "exim.mainlog", Read: 100, Size: 150}}
+	s.ShowProgress(func() []logline.Progress { return logs })
 	of := s.Measures(s.now)
 	s.metrics.options.Measures = func(time.Time) operator.Measures { return of }
 	get := func(path string) (int, string) {

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/sidecar"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/printable"
 )
 
 // A part is something that a node needs to be ready.
@@ -61,10 +61,10 @@ func logs(of *operator.Measures) part {
 // asking is whether a mail server asks.
 func (m *Metrics) asking(now time.Time) part {
 	if last := m.asked.Load(); last != 0 {
-		return part{Name: "asked", State: "a mail server has asked last at " + sidecar.DateTime(time.Unix(last, 0))}
+		return part{Name: "asked", State: "a mail server has asked last at " + printable.DateTime(time.Unix(last, 0))}
 	}
 	return part{Name: "asked", Trouble: fmt.Sprintf("no mail server has asked since sluice has started at %s, %s ago: `sluice doctor` has Exim ask, and says why it does not",
-		sidecar.DateTime(m.options.Now), sidecar.Brief(now.Sub(m.options.Now)))}
+		printable.DateTime(m.options.Now), printable.Brief(now.Sub(m.options.Now)))}
 }
 
 // readiness is the text of /readyz, and whether all parts are ready.

@@ -66,6 +66,7 @@ var rows = []row{
 	{gauge, "sluice_ledger_sends", "Sends that are kept.", nil, one(func(s *sample) int64 { return s.Sends })},
 	{gauge, "sluice_ledger_subjects", "Domains, mailboxes and accounts that are counted.", nil, one(func(s *sample) int64 { return s.Subjects })},
 	{gauge, "sluice_who_authors", "Authors of whom it is known what they send.", nil, one(func(s *sample) int { return s.Who.Authors })},
+	{gauge, "sluice_who_unattributed", "Sends in the window of hourly limits of which no author is known, of the last 10 seconds; up to a sixth of a window too few.", nil, one(func(s *sample) int64 { return s.unattributed })},
 	{gauge, "sluice_who_memory_bytes", "Memory for what is known of who sends; see who.memory.", nil, one(func(s *sample) int64 { return s.Who.Memory })},
 	{counter, "sluice_who_forgotten_total", "Domains of which names were forgotten because who.memory was full.", nil, one(func(s *sample) int64 { return s.Who.Dropped })},
 	{gauge, "sluice_limit_overshoot_sends", "The most by which an accepted charge was beyond a limit since the start, by the store's own count. Must be 0, unless store.outage lets nodes exceed it.", nil, one(func(s *sample) int64 { return s.Overshoot })},

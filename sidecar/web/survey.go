@@ -18,9 +18,10 @@ var thresholds = [...]struct {
 
 // found is what a look at all subjects has found.
 type found struct {
-	domains int // that have sent something
-	over    [len(thresholds)]int
-	top     []busy // the busiest first
+	domains      int   // that have sent something
+	unattributed int64 // sends in the window that no author is known of
+	over         [len(thresholds)]int
+	top          []busy // the busiest first
 }
 
 // busy is a domain with its sends in the window of hourly limits.
@@ -43,10 +44,13 @@ func (s *survey) last() found {
 
 // Survey begins a look at all subjects, for a reconcile.Owner: so a scrape need not look at
 // them, however many there are.
-func (m *Metrics) Survey(time.Time) (each func(ratelimit.Standing), done func()) {
+func (m *Metrics) Survey(now time.Time) (each func(ratelimit.Standing), done func()) {
 	in, f := m.options.Settings(), found{}
 	each = func(st ratelimit.Standing) {
 		sent := st.Sent(in.Window)
+		if sent > 0 && sidecar.AlwaysCounted(st.Name) { // not by a mailbox or account of the same sends
+			f.unattributed += max(0, sent-m.options.Attributed(now, st.Name))
+		}
 		if !sidecar.IsDomain(st.Name) || sent == 0 {
 			return
 		}
@@ -63,7 +67,7 @@ func (m *Metrics) Survey(time.Time) (each func(ratelimit.Standing), done func())
 			}
 		}
 		if n := m.options.Top; n > 0 && in.Names(st.Name) {
-			f.keep(busy{st.Name, sent}, n)
+			f.addBusiest(busy{st.Name, sent}, n)
 		}
 	}
 	return each, func() {
@@ -73,8 +77,8 @@ func (m *Metrics) Survey(time.Time) (each func(ratelimit.Standing), done func())
 	}
 }
 
-// keep keeps a domain if it is one of the n busiest so far.
-func (f *found) keep(b busy, n int) {
+// addBusiest adds a domain if it is one of the n busiest so far.
+func (f *found) addBusiest(b busy, n int) {
 	if len(f.top) == n && f.top[n-1].sent >= b.sent {
 		return
 	}

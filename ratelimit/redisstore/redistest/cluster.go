@@ -3,7 +3,6 @@ package redistest
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -74,10 +73,7 @@ func StartPairWith(t testing.TB, password, sentinelPassword string) Pair {
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s.cmd = exec.Command(hosttest.Program(t, "redis-sentinel"), conf)
-		if err := s.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		s.exec("redis-sentinel", conf)
 		t.Cleanup(s.Kill)
 		sentinels, hosts = append(sentinels, s), append(hosts, s.Addr())
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -25,6 +26,7 @@ type Server struct {
 	t    testing.TB
 	args []string
 	cmd  *exec.Cmd
+	end  func() // kills it
 }
 
 // Quiet has go-redis log nothing: tests stop servers on purpose.
@@ -47,19 +49,26 @@ func (s *Server) Start() {
 	s.t.Helper()
 	args := append([]string{"--port", fmt.Sprint(s.Port), "--bind", "127.0.0.1", "--unixsocket", filepath.Join(s.Dir, "s"),
 		"--save", "", "--dir", s.Dir, "--logfile", filepath.Join(s.Dir, "log"), "--daemonize", "no"}, s.args...)
-	s.cmd = exec.Command(hosttest.Program(s.t, "redis-server"), args...)
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	s.exec("redis-server", args...)
 	c := s.Client()
 	defer c.Close()
 	hosttest.Eventually(s.t, "redis-server", func() bool { return c.Ping(context.Background()).Err() == nil })
 }
 
+// exec starts its program. It ends with the test process at the latest.
+func (s *Server) exec(program string, args ...string) {
+	s.t.Helper()
+	s.cmd = exec.Command(hosttest.Program(s.t, program), args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.end = hosttest.Guard(s.t, s.cmd.Process)
+}
+
 // Kill ends the server at once, as kill -9 does.
 func (s *Server) Kill() {
 	if s.cmd != nil {
-		s.cmd.Process.Kill()
+		s.end()
 		s.cmd.Wait()
 		s.cmd = nil
 	}
@@ -72,9 +81,10 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Client returns a client for the test, over the unix socket: it works in whatever
-// network namespace the server is, and waits as long as the machine takes.
+// network namespace the server is, and waits as long as the machine takes. It dials again if
+// the test itself had no turn while it dialed: nothing was sent yet.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 1, MaxRetries: -1,
+	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket(), Password: s.Password, Protocol: 2, DisableIdentity: true, DialerRetries: 3, DialerRetryTimeout: 10 * time.Millisecond, MaxRetries: -1,
 		DialTimeout: hosttest.Patience(), ReadTimeout: hosttest.Patience(), WriteTimeout: hosttest.Patience()})
 }
 
