@@ -1,6 +1,11 @@
 // Report runs go test and prints one line for each package, for a failure the part of its
 // log that matters, and at the end the slowest tests.
 //
+// A few tests that failed beside all others are run once more by themselves. Those that pass
+// then depend on time, or have found a race that is rare: they are named, with the log of
+// their failure, and the run goes on. Data races, panics, and what does not compile fail at
+// once.
+//
 //	go run .ci/report.go [-slowest N] -- "GO TEST'S ARGUMENTS" ...
 //
 // Each argument is one run of go test, split at spaces. It may begin with variables for the
@@ -20,7 +25,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 )
 
 func main() {
@@ -28,20 +32,61 @@ func main() {
 	flag.Parse()
 	r := report{out: os.Stdout, logs: map[string][]string{}}
 	var running sync.WaitGroup
-	var failed atomic.Bool
-	for _, args := range flag.Args() {
-		running.Go(func() {
-			if err := r.run(strings.Fields(args)); err != nil {
-				failed.Store(true)
-				fmt.Fprintln(os.Stderr, err)
-			}
-		})
+	runs := make([]*run, flag.NArg())
+	for i, args := range flag.Args() {
+		runs[i] = &run{args: strings.Fields(args)}
+		running.Go(func() { r.run(runs[i]) })
 	}
 	running.Wait()
-	r.printTimes(*slowest)
-	if failed.Load() {
-		os.Exit(1)
+	code := 0
+	for _, u := range runs {
+		if u.err != nil && !r.passesAlone(u) {
+			fmt.Fprintln(os.Stderr, u.err)
+			code = 1
+		}
 	}
+	r.printTimes(*slowest)
+	os.Exit(code)
+}
+
+// A run is one go test, and what has failed in it.
+type run struct {
+	args   []string
+	err    error
+	failed []event // tests, not their parts
+	broken bool    // something failed that is no test's own: a build, a data race, a panic
+}
+
+// most is how many tests of a run may fail and be run again: more have one cause.
+const most = 3
+
+// passesAlone runs what has failed once more, one test at a time, and reports whether it passes.
+func (r *report) passesAlone(u *run) bool {
+	if u.broken || len(u.failed) == 0 || len(u.failed) > most {
+		return false
+	}
+	for _, t := range u.failed {
+		alone := &run{args: aloneArgs(u.args, t)}
+		if r.run(alone); alone.err != nil {
+			return false
+		}
+		fmt.Fprintf(r.out, "FLAKY\t%s %s failed beside other tests and passed alone: mend it, its log is above\n", t.Package, t.Test)
+	}
+	return true
+}
+
+// aloneArgs is what a run was started with, for one of its tests.
+func aloneArgs(args []string, t event) (alone []string) {
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "-run" || args[i] == "-skip":
+			i++
+		case strings.Contains(args[i], "/"): // a package
+		default:
+			alone = append(alone, args[i])
+		}
+	}
+	return append(alone, "-count", "1", "-run", "^"+t.Test+"$", t.Package)
 }
 
 // An event is a line of go test -json: see go doc test2json.
@@ -57,21 +102,20 @@ type report struct {
 	tests []event
 }
 
-func (r *report) run(args []string) error {
-	cmd := command(args)
+func (r *report) run(u *run) {
+	cmd := command(u.args)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		r.read(u, out)
+		err = cmd.Wait()
+	}
 	if err != nil {
-		return err
+		u.err = fmt.Errorf("go test %s: %w", strings.Join(u.args, " "), err)
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	r.read(out)
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
-	}
-	return nil
 }
 
 // command is go test with what an argument of report's has.
@@ -85,13 +129,14 @@ func command(args []string) *exec.Cmd {
 	return cmd
 }
 
-func (r *report) read(in io.Reader) {
+func (r *report) read(u *run, in io.Reader) {
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadBytes('\n')
 		r.mu.Lock()
 		if e := (event{}); json.Unmarshal(line, &e) == nil {
 			r.add(e)
+			u.note(e)
 		} else {
 			r.out.Write(line)
 		}
@@ -99,6 +144,22 @@ func (r *report) read(in io.Reader) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// note keeps what fails. All events of a package come before its verdict.
+func (u *run) note(e event) {
+	if e.Action == "output" && (strings.HasPrefix(e.Output, "WARNING: DATA RACE") || strings.HasPrefix(e.Output, "panic: ")) {
+		u.broken = true
+	}
+	if e.Action != "fail" {
+		return
+	}
+	if e.Test == "" && !slices.ContainsFunc(u.failed, func(t event) bool { return t.Package == e.Package }) {
+		u.broken = true
+	}
+	if e.Test != "" && !strings.Contains(e.Test, "/") {
+		u.failed = append(u.failed, e)
 	}
 }
 
@@ -178,7 +239,7 @@ func matters(log []string) (kept []string) {
 
 // printTimes prints the slowest tests, each with its slowest part: the time of a test does
 // not include that of its parallel parts.
-func (r *report) printTimes(most int) {
+func (r *report) printTimes(count int) {
 	slowest := map[string]event{}
 	for _, t := range r.tests {
 		test, _, _ := strings.Cut(t.Test, "/")
@@ -187,11 +248,11 @@ func (r *report) printTimes(most int) {
 		}
 	}
 	tests := slices.SortedFunc(maps.Values(slowest), func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
-	if most = min(most, len(tests)); most == 0 {
+	if count = min(count, len(tests)); count == 0 {
 		return
 	}
 	fmt.Fprintf(r.out, "The slowest of %d tests:\n", len(tests))
-	for _, t := range tests[:most] {
+	for _, t := range tests[:count] {
 		fmt.Fprintf(r.out, "%8.1f s  %s %s\n", t.Elapsed, t.Package, t.Test)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -60,10 +61,78 @@ The slowest of 4 tests:
 func TestReport(t *testing.T) {
 	var out bytes.Buffer
 	r := report{out: &out, logs: map[string][]string{}}
-	r.read(strings.NewReader(events[1:]))
+	u := run{}
+	r.read(&u, strings.NewReader(events[1:]))
 	r.printTimes(2)
 	if out.String() != reported[1:] {
 		t.Errorf("reported\n%s, want\n%s", out.String(), reported[1:])
+	}
+	if !u.broken || len(u.failed) != 2 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// Only what fails as a test is run again.
+func TestWhatIsRunAgain(t *testing.T) {
+	const bad = `{"Action":"fail","Package":"m/p","Test":"TestBad"}`
+	for _, c := range []struct {
+		events string
+		broken bool
+	}{
+		{bad + `{"Action":"fail","Package":"m/p"}`, false},
+		{bad + `{"Action":"fail","Package":"m/p"}{"Action":"fail","Package":"m/q"}`, true}, // which does not compile
+		{`{"Action":"output","Package":"m/p","Test":"TestBad","Output":"WARNING: DATA RACE\n"}` + bad, true},
+		{`{"Action":"output","Package":"m/p","Test":"TestBad","Output":"panic: no\n"}` + bad, true},
+	} {
+		u, r := run{}, report{out: &bytes.Buffer{}, logs: map[string][]string{}}
+		r.read(&u, strings.NewReader(strings.ReplaceAll(c.events, "}{", "}\n{")))
+		if u.broken != c.broken || len(u.failed) != 1 || u.failed[0].Test != "TestBad" {
+			t.Errorf("%s: %+v", c.events, u)
+		}
+	}
+	args := aloneArgs(strings.Fields("A=b -parallel 4 -skip ^TestLong$|^TestX$ ./p m/q"), event{Package: "m/p", Test: "TestBad"})
+	if want := "A=b -parallel 4 -count 1 -run ^TestBad$ m/p"; strings.Join(args, " ") != want {
+		t.Errorf("again: %q, want %q", args, want)
+	}
+}
+
+// A test that fails once passes; one that fails always does not, nor do four.
+func TestOnceMore(t *testing.T) {
+	dir := t.TempDir()
+	const source = `package p
+
+import ("os"; "testing")
+
+func TestOnce(t *testing.T) {
+	if _, err := os.Stat("once"); err != nil {
+		os.WriteFile("once", nil, 0o600)
+		t.Fatal("not yet")
+	}
+}
+
+func TestAlways(t *testing.T) { t.Fatal("no") }
+`
+	for name, text := range map[string]string{"p_test.go": source, "go.mod": "module p\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for _, c := range []struct {
+		tests  string
+		passes bool
+	}{{"^TestOnce$", true}, {"^TestAlways$", false}} {
+		os.Remove("once")
+		var out bytes.Buffer
+		r, u := report{out: &out, logs: map[string][]string{}}, run{args: []string{"-count", "1", "-run", c.tests, "p/..."}}
+		r.run(&u)
+		if u.err == nil || r.passesAlone(&u) != c.passes || strings.Contains(out.String(), "FLAKY\tp TestOnce") != c.passes {
+			t.Errorf("%s: %+v\n%s", c.tests, u, out.String())
+		}
+	}
+	u := run{failed: make([]event, most+1)}
+	if r := (report{}); r.passesAlone(&u) {
+		t.Error("four are run again")
 	}
 }
 
