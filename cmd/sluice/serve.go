@@ -418,12 +418,8 @@ func (n *node) run(ctx context.Context) error {
 func (n *node) runWork(ctx context.Context, run func(func() error)) {
 	run(func() error { return tuneGC(ctx) })
 	n.runStore(ctx, run)
-	run(func() error {
-		return n.locks.Run(ctx, func(e lockfile.Event) { n.engine.LockEvent(ctx, time.Now(), e) })
-	})
-	run(func() error {
-		return n.stops.Run(ctx, func(e lockfile.Event) { n.engine.StopEvent(ctx, time.Now(), e) })
-	})
+	n.runHands(ctx, run, n.locks, n.engine.LockEvent)
+	n.runHands(ctx, run, n.stops, n.engine.StopEvent)
 	run(func() error { return n.engine.Run(ctx) })
 	run(func() error { return n.alerts.Run(ctx) })
 	run(func() error { return n.followAddresses(ctx, n.addresses.Run) })
@@ -445,6 +441,14 @@ func (n *node) runWork(ctx context.Context, run func(func() error)) {
 	for _, l := range n.logs {
 		run(func() error { return l.Run(ctx) })
 	}
+}
+
+// runHands has the engine take in what hands do in a directory. What they did while nobody
+// looked is in force when it returns, and so before the first answer.
+func (n *node) runHands(ctx context.Context, run func(func() error), dir *lockdir.Dir, takeIn func(context.Context, time.Time, lockfile.Event)) {
+	report := func(e lockfile.Event) { takeIn(ctx, time.Now(), e) }
+	dir.Deliver(report)
+	run(func() error { return dir.Run(ctx, report) })
 }
 
 // followAddresses keeps the addresses of this host up to date: run is Addresses.Run. Where

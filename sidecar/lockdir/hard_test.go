@@ -252,7 +252,7 @@ func TestAMendIsReportedOnce(t *testing.T) {
 	both := []*Dir{r.d, stopped}
 	reported := func() (all []lockfile.Event) {
 		for _, d := range both {
-			d.deliver(func(e lockfile.Event) { all = append(all, e) })
+			d.Deliver(func(e lockfile.Event) { all = append(all, e) })
 		}
 		return all
 	}

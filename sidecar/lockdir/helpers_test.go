@@ -142,7 +142,7 @@ func (r *rig) settle() []lockfile.Event {
 // reported is what Run would have reported by now.
 func (r *rig) reported() []lockfile.Event {
 	var events []lockfile.Event
-	r.d.deliver(func(e lockfile.Event) { events = append(events, e) })
+	r.d.Deliver(func(e lockfile.Event) { events = append(events, e) })
 	return events
 }
 

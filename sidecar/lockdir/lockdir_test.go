@@ -106,7 +106,7 @@ func TestMakeWhileReleaseIsHeard(t *testing.T) {
 	r.rm(hourly)
 	r.d.scan(r.now)
 	r.d.scan(r.now.Add(patience))
-	r.d.deliver(func(lockfile.Event) { r.must(r.d.Make(hourly, "20/20 (100%)", 8)) })
+	r.d.Deliver(func(lockfile.Event) { r.must(r.d.Make(hourly, "20/20 (100%)", 8)) })
 	r.open()
 	r.wantEvents(r.settle())
 	r.wantState(hourly, "sluice")

@@ -245,27 +245,6 @@ func (r *reports) addTrouble(err error) {
 	r.pending = append(r.pending, lockfile.Event{Kind: lockfile.Trouble, Err: err})
 }
 
-// deliver calls report for all that is pending. It does not hold the mutex then, because
-// whoever is told of a release may remove other lock files, which takes the mutex.
-func (d *Dir) deliver(report func(lockfile.Event)) {
-	for {
-		d.mu.Lock()
-		if len(d.reports.pending) == 0 {
-			d.reports.pending = nil
-			d.mu.Unlock()
-			return
-		}
-		event := d.reports.pending[0]
-		d.reports.pending = d.reports.pending[1:]
-		d.mu.Unlock()
-
-		report(event)
-		if event.Kind == lockfile.RemovedByHand {
-			d.forgetReleased(event.File.Lock)
-		}
-	}
-}
-
 // forgetReleased removes the note of a released lock, unless it was made again since.
 func (d *Dir) forgetReleased(l lockfile.Lock) {
 	d.mu.Lock()

@@ -27,7 +27,7 @@ func (d *Dir) run(ctx context.Context, w *watch, report func(lockfile.Event)) er
 	defer tick.Stop()
 	again := time.After(0)
 	for {
-		d.deliver(report)
+		d.Deliver(report)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -44,6 +44,30 @@ func (d *Dir) run(ctx context.Context, w *watch, report func(lockfile.Event)) er
 		}
 		if again == nil && d.unsettled() {
 			again = time.After(quiet / 2)
+		}
+	}
+}
+
+// Deliver calls report for all that was found and not reported yet, as Run does. Before Run
+// that is what Open found: what hands did while nobody looked.
+//
+// It does not hold the mutex then, because whoever is told of a release may remove other
+// lock files, which takes the mutex.
+func (d *Dir) Deliver(report func(lockfile.Event)) {
+	for {
+		d.mu.Lock()
+		if len(d.reports.pending) == 0 {
+			d.reports.pending = nil
+			d.mu.Unlock()
+			return
+		}
+		event := d.reports.pending[0]
+		d.reports.pending = d.reports.pending[1:]
+		d.mu.Unlock()
+
+		report(event)
+		if event.Kind == lockfile.RemovedByHand {
+			d.forgetReleased(event.File.Lock)
 		}
 	}
 }
