@@ -15,8 +15,8 @@ import (
 //	info@alice.example ─────────────┼─→ Exim ─ sluice ─┤
 //	relay, login, script ───────────┘                  └─→ all others: nobody; the main log: HACKED
 //
-// Its name is what could do most harm in Exim, on the wire and in a log. (As of any login, quotes and
-// escapes are undone.)
+// Its name is what could do most harm in Exim, on the wire and in a log. (Of any login, quotes are undone,
+// and escapes, which are shown as \x01.)
 func TestOnlyColleaguesAreToldWhoItWas(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"perl", "tcp"} {
@@ -29,7 +29,7 @@ func TestOnlyColleaguesAreToldWhoItWas(t *testing.T) {
 			h.startSluice(t, strings.Replace(tenants, "[identity]", "[identity]\nrelay = [{host = \"192.0.2.18\", names = \"any\"}]", 1)+"hourly = 10\n")
 			h.startExim(t)
 			const hacked = `h"}${run{/bin/false}}$1{` + "\x01" + `log=x`
-			const named = `; mostly h}${run{/bin/false}}$1{001log=x@alice.example, 9 of `
+			const named = `; mostly h}${run{/bin/false}}$1{\x01log=x@alice.example, 9 of `
 			c := h.dial(t).Login(hacked + "@alice.example")
 			c.Want(c.Send("a@alice.example", hosttest.Letter("x"), numbered("r%d@far.example", 1, 9)...), 250)
 			c = h.dial(t).Login("info@alice.example")

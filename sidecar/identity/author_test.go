@@ -20,6 +20,7 @@ func TestAuthor(t *testing.T) {
 	}{
 		{"a mailbox", auth("News@A.example", "x@b.example"), "news@a.example proven alice", "news@a.example proven"},
 		{"a panel's form of a login", auth("news+a.example", ""), "news@a.example proven alice", "login:news+a.example proven"},
+		{"a mailbox with a byte that is no text", auth("x\x1b@a.example", ""), `x\x1b@a.example proven alice`, `x\x1b@a.example proven`},
 		{"a login by AUTH", auth("alice", ""), "login:alice proven alice", "login:alice proven"},
 		{"a script", program("alice", "").in("/home/alice/public_html/wp"), "script:/home/alice/public_html/wp claimed alice", "script:/home/alice/public_html/wp claimed"},
 		{"a script's sender says nothing", program("alice", "x@b.example").in("/home/alice/wp"), "script:/home/alice/wp claimed alice", "script:/home/alice/wp claimed"},

@@ -1,14 +1,15 @@
 package logline
 
 import (
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // UnescapeLogin undoes how Exim hands over an authenticated id, in $authenticated_id and, from
-// 4.97 on, in its log: bytes over 127 are a backslash and three octal digits. A backslash of
-// the id itself stays: it separates domain and name of a Windows login. In a domain there is
-// none, so what Exim writes there for a tab or a line end is white space.
+// 4.97 on, in its log: what is not printable ASCII is a backslash and three octal digits. A
+// backslash of the id itself stays: it separates domain and name of a Windows login. In a domain
+// there is none, so what Exim writes there for a tab or a line end is white space.
 func UnescapeLogin(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
@@ -19,14 +20,13 @@ func UnescapeLogin(s string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+3 < len(s) && highOctal(s[i+1:i+4]):
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
+		if c, is := octal(s[i:]); is {
+			b.WriteByte(c)
 			i += 3
-		case s[i] == '\\' && domain >= 0 && i > domain && i+1 < len(s) && strings.IndexByte("tnrvf", s[i+1]) >= 0:
+		} else if s[i] == '\\' && domain >= 0 && i > domain && i+1 < len(s) && strings.IndexByte("tnrvf", s[i+1]) >= 0 {
 			b.WriteByte(' ')
 			i++
-		default:
+		} else {
 			b.WriteByte(s[i])
 		}
 	}
@@ -36,7 +36,11 @@ func UnescapeLogin(s string) string {
 	return b.String()
 }
 
-// highOctal reports whether three digits are the octal number of a byte over 127.
-func highOctal(s string) bool {
-	return '2' <= s[0] && s[0] <= '3' && '0' <= s[1] && s[1] <= '7' && '0' <= s[2] && s[2] <= '7'
+// octal is the byte that is not printable ASCII of an escape with which a text begins.
+func octal(s string) (c byte, is bool) {
+	if len(s) < 4 || s[0] != '\\' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s[1:4], 8, 8)
+	return byte(n), err == nil && (n < ' ' || n > '~')
 }
