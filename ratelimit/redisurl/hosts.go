@@ -67,12 +67,18 @@ func host(text, port string) (string, error) {
 	return net.JoinHostPort(name, port), nil
 }
 
-// isName reports whether a text is a host name or an IPv4 address. Names in Docker's
-// networks have underscores.
+// isName reports whether a text is a host name (RFC 1123), also with the root's dot behind it,
+// or an IPv4 address. Names in Docker's networks have underscores.
 func isName(s string) bool {
 	if only(s, "0123456789.") {
 		a, err := netip.ParseAddr(s)
 		return err == nil && a.Is4()
+	}
+	s = strings.TrimSuffix(s, ".")
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
 	}
 	return only(s, nameBytes) && len(s) <= 253
 }

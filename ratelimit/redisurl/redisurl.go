@@ -228,6 +228,8 @@ func (u *URL) parameters(name string, s scheme, query string) error {
 			return errEncode
 		case err != nil:
 			return fmt.Errorf("parameter %q has a %% that must be written %%25", key)
+		case slices.Contains([]string{"ca", "cert", "key"}, key) && !strings.HasPrefix(text, "/"):
+			return fmt.Errorf("parameter %q must be the path of a file, and begin with /", key)
 		}
 		*target, seen = text, seen+" "+key
 	}

@@ -16,6 +16,7 @@ func TestGoodURLs(t *testing.T) {
 	for text, want := range map[string]URL{
 		"redis://127.0.0.1":                               {Kind: Single, Hosts: []string{"127.0.0.1:6379"}},
 		"redis://redis.example:7301/3":                    {Kind: Single, Hosts: []string{"redis.example:7301"}, DB: 3},
+		"redis://redis.example.":                          {Kind: Single, Hosts: []string{"redis.example.:6379"}},
 		"redis://my_redis/":                               {Kind: Single, Hosts: []string{"my_redis:6379"}},
 		"redis://[::1]:7301":                              {Kind: Single, Hosts: []string{"[::1]:7301"}},
 		"redis://[fe80::1%25eth0]":                        {Kind: Single, Hosts: []string{"[fe80::1%eth0]:6379"}},
