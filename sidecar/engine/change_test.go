@@ -45,12 +45,13 @@ func TestZeroIsUnlimitedAndSaysSo(t *testing.T) {
 	s.send(1)
 	s.Lock(context.Background(), s.now, "a.example", "root") // so that it is known
 	for set, want := range map[string]string{
-		"a.example hourly=0":         "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
-		"a.example hourly=unlimited": "",
-		"a.example hourly=5 daily=0": "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
-		"default hourly=00":          "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
-		"u@a.example daily=0":        "daily=0 is UNLIMITED, and stops nothing; what stops a mailbox is `sluice stop u@a.example`",
-		"a.example deferfail_min=1":  "",
+		"a.example hourly=0":          "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
+		"a.example hourly=unlimited":  "",
+		"a.example hourly=5 daily=0":  "daily=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock a.example`",
+		"default hourly=00":           "hourly=0 is UNLIMITED, and stops nothing; what stops a domain is `sluice lock DOMAIN`",
+		"u@a.example daily=0":         "daily=0 is UNLIMITED, and stops nothing; what stops a mailbox is `sluice stop u@a.example`",
+		"u`reboot`@a.example daily=0": "daily=0 is UNLIMITED, and stops nothing; what stops a mailbox is `sluice stop 'u`reboot`@a.example'`",
+		"a.example deferfail_min=1":   "",
 	} {
 		words := strings.Fields(set)
 		if r := s.set(words[0], words[1:]...); r.Warning != want {

@@ -59,15 +59,16 @@ func (o *Operator) Change(ctx context.Context, now time.Time, edit history.Edit)
 
 // unlimited warns of limits that were typed as 0, which somebody may take for a stop.
 func unlimited(scope string, set []limit.Setting, args []string) string {
-	what, command := "a domain", "sluice lock DOMAIN"
+	what, command := "a domain", ""
 	switch {
 	case sidecar.IsMailbox(scope):
-		what, command = "a mailbox", "sluice stop "+scope
+		what, command = "a mailbox", cmp.Or(printable.Command("sluice stop", scope), "sluice stop MAILBOX")
 	case sidecar.IsAccount(scope):
-		what, command = "an account", "sluice stop "+scope
+		what, command = "an account", cmp.Or(printable.Command("sluice stop", scope), "sluice stop ACCOUNT")
 	case sidecar.IsDomain(scope) && scope != sidecar.DefaultScope:
-		command = "sluice lock " + scope
+		command = printable.Command("sluice lock", scope)
 	}
+	command = cmp.Or(command, "sluice lock DOMAIN")
 	for i, s := range set {
 		if limit.IsLimit(s.Key) && s.Value == int64(0) && !strings.Contains(args[i], typed.Unlimited) {
 			return fmt.Sprintf("; %s=0 is UNLIMITED, and stops nothing; what stops %s is `%s`", s.Key, what, command)

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"cmp"
-	"fmt"
 	"hash/maphash"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"sluice/sidecar/envelope"
 	"sluice/sidecar/event"
 	"sluice/sidecar/logline"
+	"sluice/sidecar/printable"
 )
 
 // Loops finds mail that goes round in a loop, by the main log:
@@ -225,9 +225,6 @@ func add(now, before map[forward]passes, k forward, this pass, most int) passes 
 	return p
 }
 
-// plain are addresses that may stand in a command which is printed to be copied.
-var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@%+=:,./_-]*$`)
-
 // tell tells of a loop at an address, unless that was told just now.
 func (l *Loops) tell(e *logline.Entry, address, how, to string, times int, forwards bool) {
 	address, to = fold(address), fold(to)
@@ -240,8 +237,8 @@ func (l *Loops) tell(e *logline.Entry, address, how, to string, times int, forwa
 		if line := l.aliasOf(address); line != "" {
 			attrs = append(attrs, "alias", line)
 		}
-		if plain.MatchString(address) {
-			attrs = append(attrs, "stop", fmt.Sprintf("sluice stop %s%s", sidecar.ForwardPrefix, address))
+		if command := printable.Command("sluice stop", sidecar.ForwardPrefix+address); command != "" {
+			attrs = append(attrs, "stop", command)
 		}
 	}
 	l.events.Emit(event.Event{Kind: event.Loop, At: e.At, Domain: strings.Clone(envelope.DomainOf(address)), Attrs: event.Attrs(attrs...)})

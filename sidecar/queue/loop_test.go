@@ -103,7 +103,11 @@ func TestSameForwardIsALoop(t *testing.T) {
 	for range 3 {
 		l.passes("s@else.example", "<2>", "x@y.example <$(reboot)@here.example>")
 	}
-	l.want(t, "an odd name", "here.example address=$(reboot)@here.example how=forward to=x@y.example times=3 alias="+dir+"/here.example:2")
+	l.want(t, "an odd name", "here.example address=$(reboot)@here.example how=forward to=x@y.example times=3 alias="+dir+"/here.example:2 stop=sluice stop 'forward:$(reboot)@here.example'")
+	for range 3 {
+		l.passes("s@else.example", "<3>", "x@y.example <\u202egro@here.example>")
+	}
+	l.want(t, "a name that stands in no command", "here.example address=\u202egro@here.example how=forward to=x@y.example times=3 alias="+dir+"/here.example:2")
 }
 
 // Two who answer each other ten times each in ten minutes.
