@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build package check test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
+.PHONY: help deps build package check lint test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
 
 prefix ?= /usr/local
 run ?= .
@@ -25,14 +25,16 @@ package: ## make .deb and .rpm packages for amd64 and arm64 in dist, with checks
 # Packages whose tests start Sluice, Redis or Exim, and root's machine; of the others
 # all tests run without root and without a program that may be missing, but for $(on_redis).
 hosts := /cmd/sluice$$|/exim-config$$|/redisstore$$
-# Packages with no goroutine of ours in them or in their tests: -race finds nothing there. Nor
-# in TestReadme, which waits for a machine, and so begins with the packages and not behind others.
-# Of exim-config, the goroutines of the test wait for programs.
-no_race := /exim-config$$|/ratelimit$$|/postfixlog$$
 packages = $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...)
 light = $(shell echo $(packages) | tr ' ' '\n' | grep -vE '$(hosts)')
-light_race = $(shell echo $(light) | tr ' ' '\n' | grep -vE '$(no_race)')
+# -race where goroutines are started, by a package or its tests: in others it finds nothing.
+starts := ^[[:space:]]+go |\.Go\(|AfterFunc\(
+starting = $(shell grep -rlE '$(starts)' --include='*.go' . | xargs -n 1 dirname | sort -u | sed 's|^\.|sluice|')
+light_race = $(filter $(starting),$(light))
 light_rest = $(filter-out $(light_race),$(light))
+# Of cmd/sluice that is where nodes work, or are asked, at the same time; most of its tests type one
+# command after the other. TestReadme waits for a machine, and so begins with the packages and not behind others.
+at_once := ^Test(ALock|AMoment|ANode|APanel|ARestart|ASmarthost|BadFiles|DescriptorsRunOut|EveryIncident|FromTheLogLine|Limit|LiveValues|LockUnlock|Nodes|OutageModes|Outcomes|RedisDown|RemovedSockets|Serve|TenThousand|TheFile|ThePollAlone|TwoLiveNodes|WhatNeedsARestart|WhoAndStop)
 # Tests of engine that play hours of mail by a clock of their own, in one goroutine: -race finds
 # nothing there either, and takes ten times as long.
 scripted := ^(TestAStolenMailboxBesideFourColleagues|TestAnyOffice|TestReplaysOfTheShare|TestSimulationEqualsWhatTheLivePolicyDid|TestSimulationKeepsNoMoreOfALongerLog|TestAWebServersScriptAndAForwarderBesideFourColleagues)$$
@@ -58,24 +60,27 @@ tree = $(shell find . -type f -not -path './.git/*' -not -path './bin/*' -print0
 programs = $(shell cat /var/lib/dpkg/status 2>/dev/null | cksum)
 seen = SLUICE_TEST_TREE="$(tree)" SLUICE_TEST_PROGRAMS="$(programs)"
 
-light:
+lint: ## gofmt and staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
-	@CGO_ENABLED=0 go vet -trimpath ./...
 	@CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" go tool -modfile=tools/go.mod staticcheck ./...
+
+light:
+	@CGO_ENABLED=0 go vet -trimpath ./...
 	@go test .ci/report.go .ci/report_test.go
 	@$(seen) $(report) -- "$(flags) -parallel 4 $(race) -skip $(scripted)|$(on_redis) $(light_race)" \
 		"$(shipped) $(flags) $(light_rest)" "$(shipped) $(flags) -run $(scripted) ./sidecar/engine"
 
-check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
+check: lint light ## gofmt, staticcheck, go vet, and the tests that need no root and no other program
 	@$(seen) $(report) -- "$(flags) -parallel 4 -short $(race) ./cmd/sluice ./ratelimit/redisstore"
 
-test: ## install what is missing, then make check and all tests (root for those with a real Exim)
+test: ## install what is missing, then go vet and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
 	@echo "It takes 7 to 20 minutes on a machine with two idle cores, and longer the first time or with other work beside it;"
 	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
-	@$(seen) $(report) -slowest 10 -- "$(flags) -parallel 4 -race -skip ^TestReadme$$ ./cmd/sluice" "$(flags) -parallel 4 -race ./ratelimit/redisstore" \
+	@$(seen) $(report) -slowest 10 -- "$(shipped) $(flags) -parallel 4 -skip $(at_once)|^TestReadme$$ ./cmd/sluice" \
+		"$(flags) -parallel 4 -race -run $(at_once) ./cmd/sluice" "$(flags) -parallel 4 -race ./ratelimit/redisstore" \
 		"$(shipped) $(flags) -run $(on_redis) ./sidecar/engine" \
 		"$(shipped) $(flags) ./exim-config" "$(shipped) $(flags) -run ^TestReadme$$ ./cmd/sluice"
 
