@@ -49,7 +49,7 @@ flags := $(timeout) -vet=off
 # What needs no -race is compiled once, as it is shipped: for vet, staticcheck, tests, and the
 # sluice that they start.
 shipped := CGO_ENABLED=0 -trimpath
-report := go run .ci/report.go
+report := go run -trimpath .ci/report.go
 
 # What go test cannot see that a test depends on, so that it runs again when that
 # changes: this tree, for tests that run the program, scripts and documents in it; and
@@ -66,7 +66,7 @@ lint: ## gofmt and staticcheck
 
 light:
 	@CGO_ENABLED=0 go vet -trimpath ./...
-	@go test .ci/report.go .ci/report_test.go
+	@go test -trimpath .ci/report.go .ci/report_test.go
 	@$(seen) $(report) -- "$(flags) -parallel 4 $(race) -skip $(scripted)|$(on_redis) $(light_race)" \
 		"$(shipped) $(flags) $(light_rest)" "$(shipped) $(flags) -run $(scripted) ./sidecar/engine"
 

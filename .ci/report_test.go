@@ -124,7 +124,7 @@ func TestAlways(t *testing.T) { t.Fatal("no") }
 	}{{"^TestOnce$", true}, {"^TestAlways$", false}} {
 		os.Remove("once")
 		var out bytes.Buffer
-		r, u := report{out: &out, logs: map[string][]string{}}, run{args: []string{"-count", "1", "-run", c.tests, "p/..."}}
+		r, u := report{out: &out, logs: map[string][]string{}}, run{args: []string{"-trimpath", "-count", "1", "-run", c.tests, "p/..."}}
 		r.run(&u)
 		if u.err == nil || r.passesAlone(&u) != c.passes || strings.Contains(out.String(), "FLAKY\tp TestOnce") != c.passes {
 			t.Errorf("%s: %+v\n%s", c.tests, u, out.String())
