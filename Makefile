@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help deps build package check lint test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
+.PHONY: help deps build package check test one light test-compose test-sendmail demo bench soak others fuzz fmt install uninstall clean
 
 prefix ?= /usr/local
 run ?= .
@@ -60,20 +60,18 @@ tree = $(shell find . -type f -not -path './.git/*' -not -path './bin/*' -print0
 programs = $(shell cat /var/lib/dpkg/status 2>/dev/null | cksum)
 seen = SLUICE_TEST_TREE="$(tree)" SLUICE_TEST_PROGRAMS="$(programs)"
 
-lint: ## gofmt and staticcheck
-	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
-	@CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" go tool -modfile=tools/go.mod staticcheck ./...
-
 light:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	@CGO_ENABLED=0 go vet -trimpath ./...
+	@CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" go tool -modfile=tools/go.mod staticcheck ./...
 	@go test -trimpath .ci/report.go .ci/report_test.go
 	@$(seen) $(report) -- "$(flags) -parallel 4 $(race) -skip $(scripted)|$(on_redis) $(light_race)" \
 		"$(shipped) $(flags) $(light_rest)" "$(shipped) $(flags) -run $(scripted) ./sidecar/engine"
 
-check: lint light ## gofmt, staticcheck, go vet, and the tests that need no root and no other program
+check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
 	@$(seen) $(report) -- "$(flags) -parallel 4 -short $(race) ./cmd/sluice ./ratelimit/redisstore"
 
-test: ## install what is missing, then go vet and all tests (root for those with a real Exim)
+test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
 	@echo "It takes 7 to 20 minutes on a machine with two idle cores, and longer the first time or with other work beside it;"
 	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."

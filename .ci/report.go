@@ -177,9 +177,12 @@ func (r *report) add(e event) {
 		}
 		r.logs[name] = append(r.logs[name], e.Output)
 	case "fail":
-		matters := matters(r.logs[name])
-		if len(matters) > 0 {
-			fmt.Fprintf(r.out, "--- FAIL: %s (%.2fs)\n%s", strings.TrimSpace(name), e.Elapsed, strings.Join(matters, ""))
+		r.printLog("FAIL", name, e.Elapsed)
+		for _, running := range slices.Sorted(maps.Keys(r.logs)) {
+			if e.Test == "" && strings.HasPrefix(running, name) && running != name { // when its process was killed
+				r.printLog("NOT ENDED", running, e.Elapsed)
+				delete(r.logs, running)
+			}
 		}
 		fallthrough
 	case "pass", "skip":
@@ -187,6 +190,13 @@ func (r *report) add(e event) {
 			r.tests = append(r.tests, e)
 		}
 		delete(r.logs, name)
+	}
+}
+
+// printLog prints what matters of a log.
+func (r *report) printLog(how, name string, elapsed float64) {
+	if matters := matters(r.logs[name]); len(matters) > 0 {
+		fmt.Fprintf(r.out, "--- %s: %s (%.2fs)\n%s", how, strings.TrimSpace(name), elapsed, strings.Join(matters, ""))
 	}
 }
 

@@ -34,6 +34,10 @@ const events = `
 {"Action":"fail","Package":"m/q","Test":"TestHang","Elapsed":2400}
 {"Action":"output","Package":"m/q","Output":"FAIL\tq\t2400.1s\n"}
 {"Action":"fail","Package":"m/q","Elapsed":2400.1}
+{"Action":"output","Package":"m/k","Test":"TestKilled","Output":"=== RUN   TestKilled\n"}
+{"Action":"output","Package":"m/k","Test":"TestKilled","Output":"SIGQUIT: quit\n"}
+{"Action":"output","Package":"m/k","Output":"FAIL\tk\t600.1s\n"}
+{"Action":"fail","Package":"m/k","Elapsed":600.1}
 {"Action":"output","Package":"r","Output":"ok  \tr\t(cached)\n"}
 {"Action":"build-output","ImportPath":"s","Output":"s.go:1: syntax error\n"}
 no JSON
@@ -50,6 +54,9 @@ goroutine 8 [chan receive]:
 	/q/hang_test.go:9 +0x1
 (goroutines that are in no test: 1)
 FAIL	q	2400.1s
+FAIL	k	600.1s
+--- NOT ENDED: m/k TestKilled (600.10s)
+SIGQUIT: quit
 ok  	r	(cached)
 s.go:1: syntax error
 no JSON
