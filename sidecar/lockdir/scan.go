@@ -159,7 +159,7 @@ func (a *absences) markVanished(l lockfile.Lock, now time.Time) {
 
 // releaseVanished releases the locks whose files are still missing, once no further file
 // has vanished for quiet, and after patience in any case. It drops their records from
-// memory only: deliver removes the notes after it has reported the release, or a crash in
+// memory only: Deliver removes the notes after it has reported the release, or a crash in
 // between would lose it.
 func (d *Dir) releaseVanished(now time.Time) {
 	for _, l := range slices.SortedFunc(maps.Keys(d.absent.locks), byName) {
