@@ -301,7 +301,7 @@ func TestLiveValuesAreBroughtToAnotherStore(t *testing.T) {
 	n.stop()
 
 	shared := func(dir, name string) *servedNode {
-		n := startServeWith(t, dir, strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = %q\nurl = %q\nnodes = 2", name, r.URL()), 1))
+		n := startServeWith(t, dir, strings.Replace(serveConfig(dir), `node = "mx1.example"`, fmt.Sprintf("node = %q\nurl = %q\nnodes = 2\ntimeout = \"10s\"", name, r.URL()), 1))
 		hosttest.Eventually(t, "Redis decides", func() bool { return n.whole(t).Totals.Shared.Mode == "shared" })
 		return n
 	}
