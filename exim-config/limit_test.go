@@ -106,10 +106,16 @@ func TestRejectedBySiteIsNotCharged(t *testing.T) {
 		hasty.Write(hosttest.OnTheWire(hosttest.Letter("lost")))
 		conn.Close()
 	}
-	hosttest.Eventually(t, "three are lost, and no sends", func() bool {
-		return strings.Count(h.mainlog(), " SMTP connection lost after final dot ") == 3 && len(h.sent(t)) == 0
+	passed := 0 // where Exim did not notice in time that its client had left
+	hosttest.Eventually(t, "what is lost is no send", func() bool {
+		log := h.mainlog()
+		passed = strings.Count(log, " <= news@shop.example ")
+		return passed+strings.Count(log, " SMTP connection lost after final dot ") == 3 && h.sent(t)["shop.example"] == int64(passed)
 	})
-	c.Want(c.Send("news@shop.example", hosttest.Letter("good"), three...), 250)
+	if passed == 3 {
+		t.Fatal("none is lost")
+	}
+	c.Want(c.Send("news@shop.example", hosttest.Letter("good"), three[passed:]...), 250)
 	c.Mail("news@shop.example")
 	wantRefused(t, c.Rcpt("r4@far.example"), 550, hourlyText("shop.example", 4, 3, neverText))
 	hosttest.Eventually(t, "it is delivered", func() bool { return h.sink.Count() == 3 })
