@@ -180,7 +180,7 @@ func TestAClusterThatIsReachedLate(t *testing.T) {
 	url, servers := redistest.StartCluster(t, 1)
 	p := redistest.StartProxy(t, servers[0].Addr())
 	p.Set(redistest.Cut)
-	n := openNode(t, t.TempDir(), Options{URL: strings.Replace(p.URL(), "redis:", "redis-cluster:", 1), Timeout: hosttest.Deadline(200 * time.Millisecond)})
+	n := openNode(t, t.TempDir(), Options{URL: strings.Replace(p.URL(), "redis:", "redis-cluster:", 1), Timeout: hosttest.Deadline(2 * time.Second)})
 	hosttest.Eventually(t, "lost", func() bool { return n.heard.has("lost, share: ") })
 	p.Set(redistest.Pass)
 	n.shared()
