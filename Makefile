@@ -73,8 +73,8 @@ check: light ## gofmt, go vet, staticcheck, and the tests that need no root and 
 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
-	@echo "It takes 7 to 20 minutes on a machine with two idle cores, and longer the first time or with other work beside it;"
-	@echo "cmd/sluice is the last to end. With nothing changed since, it takes a minute."
+	@echo "It takes 6 to 20 minutes on a machine with two idle cores, and longer the first time or with other work beside it;"
+	@echo "cmd/sluice and exim-config are the last to end. With nothing changed since, it takes a minute."
 	@.ci/deps
 	@$(MAKE) --no-print-directory light
 	@$(seen) $(report) -slowest 10 -- "$(shipped) $(flags) -parallel 4 -skip $(at_once)|^TestReadme$$ ./cmd/sluice" \
