@@ -37,7 +37,7 @@ light_rest = $(filter-out $(light_race),$(light))
 at_once := ^Test(ALock|AMoment|ANode|APanel|ARestart|ASmarthost|BadFiles|DescriptorsRunOut|EveryIncident|FromTheLogLine|Limit|LiveValues|LockUnlock|Nodes|OutageModes|Outcomes|RedisDown|RemovedSockets|Serve|TenThousand|TheFile|ThePollAlone|TwoLiveNodes|WhatNeedsARestart|WhoAndStop)
 # Tests of engine that play hours of mail by a clock of their own, in one goroutine: -race finds
 # nothing there either, and takes ten times as long.
-scripted := ^(TestAStolenMailboxBesideFourColleagues|TestAnyOffice|TestReplaysOfTheShare|TestSimulationEqualsWhatTheLivePolicyDid|TestSimulationKeepsNoMoreOfALongerLog|TestAWebServersScriptAndAForwarderBesideFourColleagues)$$
+scripted := ^(TestAnAttackOverMidnight|TestAStolenMailboxBesideFourColleagues|TestAnyOffice|TestReplaysOfTheShare|TestSimulationEqualsWhatTheLivePolicyDid|TestSimulationKeepsNoMoreOfALongerLog|TestAWebServersScriptAndAForwarderBesideFourColleagues)$$
 # The test of engine that starts a Redis.
 on_redis := ^TestAStolenMailboxOnTwoNodesOfOneRedis$$
 # -race needs a C compiler.
