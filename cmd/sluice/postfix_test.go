@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +13,7 @@ import (
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/milter/mtatest"
 	"sluice/sidecar/operator"
+	"sluice/sidecar/typed"
 )
 
 // snippet is a block of docs/postfix.md.
@@ -94,13 +95,12 @@ func (h *postfixHost) sent(t testing.TB, domain string) int64 { return h.domain(
 // domain is what sluice shows of a domain.
 func (n *servedNode) domain(t testing.TB, name string) operator.DomainStatus {
 	t.Helper()
-	out, code := n.sluice(t, "status", "--json", name)
-	if code == exitNo {
+	s, err := n.client(t).Status(t.Context(), name)
+	if errors.Is(err, typed.ErrNotFound) {
 		return operator.DomainStatus{Domain: name}
 	}
-	var s operator.Status
-	if err := json.Unmarshal([]byte(out), &s); err != nil || len(s.Domains) != 1 {
-		t.Fatalf("status: %v\n%s", err, out)
+	if err != nil || len(s.Domains) != 1 {
+		t.Fatalf("status: %v, %+v", err, s)
 	}
 	return s.Domains[0]
 }

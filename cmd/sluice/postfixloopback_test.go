@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -14,7 +13,6 @@ import (
 
 	"sluice/sidecar"
 	"sluice/sidecar/hosttest"
-	"sluice/sidecar/operator"
 )
 
 // S-01: programs on the host speak SMTP to Postfix over its loopback, which is in mynetworks,
@@ -96,11 +94,7 @@ func (h *postfixHost) dialAs(t testing.TB, uid int) *hosttest.Client {
 // sentOfAll is how many sends of each domain and special subject are counted.
 func (n *servedNode) sentOfAll(t testing.TB) map[string]int64 {
 	t.Helper()
-	var s operator.Status
-	out, _ := n.sluice(t, "status", "--json")
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
-		t.Fatalf("status: %v\n%s", err, out)
-	}
+	s := n.whole(t)
 	sent := map[string]int64{}
 	for _, d := range s.Domains {
 		sent[d.Domain] = d.Sent

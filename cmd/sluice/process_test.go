@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
+	"sluice/sidecar/admin"
+	"sluice/sidecar/config"
 	"sluice/sidecar/hosttest"
 	"sluice/sidecar/operator"
 	"sluice/sidecar/policyd"
@@ -62,11 +63,21 @@ func (n *processNode) thaw()   { n.process.Process.Signal(syscall.SIGCONT) }
 // whole is what `sluice status --json` tells.
 func (n *servedNode) whole(t testing.TB) (s operator.Status) {
 	t.Helper()
-	out, code := n.sluice(t, "status", "--json")
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
-		t.Fatalf("status: exit %d: %v\n%s", code, err, out)
+	s, err := n.client(t).Status(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
 	}
 	return s
+}
+
+// client asks the node at once, where n.sluice is for what a command prints.
+func (n *servedNode) client(t testing.TB) *admin.Client {
+	t.Helper()
+	_, socket, _, err := config.Sockets(n.dir + "/sluice.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return admin.NewClient(socket.Address())
 }
 
 // ask asks about a message of one recipient: whether that is taken at the stage
