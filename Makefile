@@ -69,7 +69,7 @@ light:
 		"$(shipped) $(flags) $(light_rest)" "$(shipped) $(flags) -run $(scripted) ./sidecar/engine"
 
 check: light ## gofmt, go vet, staticcheck, and the tests that need no root and no other program
-	@$(seen) $(report) -- "$(flags) -parallel 4 -short $(race) ./cmd/sluice ./ratelimit/redisstore"
+	@$(seen) $(report) -- "$(shipped) $(flags) -parallel 4 -short ./cmd/sluice" "$(flags) -parallel 4 -short $(race) ./ratelimit/redisstore"
 
 test: ## install what is missing, then make check and all tests (root for those with a real Exim)
 	@echo "make test installs what it needs of Debian (.ci/deps) and starts none of it, and keeps a small Debian in ~/.cache/sluice."
